@@ -1,0 +1,77 @@
+"""What every data set of the field shares: split files, the split file and the base/new halves.
+
+The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and "Conditional Prompt
+Learning for Vision-Language Models"), so that a split file on a user's disk means here what it means there.
+"""
+import json
+import logging
+import math
+import os
+
+from dassl.data.datasets import Datum
+
+from trainers.errors import UserError
+
+log = logging.getLogger(__name__)
+
+SUBSAMPLES = ("all", "base", "new")
+
+
+def read_split(path, image_dir):
+    """Reads a ``split_zhou_*.json`` file.
+
+    Args:
+        path: the JSON file, ``{"train": [[relative path, label, class name], ...], "val": ..., "test": ...}``.
+        image_dir: the folder that the relative paths start from.
+
+    Returns:
+        three lists of ``Datum`` (train, val, test) in the order of the file.
+
+    Raises:
+        UserError: the file is missing or an image it names is not there.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"split file {path} is missing; CoOp's instructions for this data set say where to get it")
+    with open(path, encoding="utf-8") as file:
+        parts = json.load(file)
+    log.info("Reading split from %s", path)
+    return tuple([make_datum(os.path.join(image_dir, name), label, classname) for name, label, classname in parts[part]]
+                 for part in ("train", "val", "test"))
+
+
+def make_datum(impath, label, classname):
+    """One labelled image; a missing file is the user's problem to hear about, with its path.
+
+    Raises:
+        UserError: there is no file at ``impath``.
+    """
+    if not os.path.isfile(impath):
+        raise UserError(f"image {impath} is missing: the data set is incomplete, get its images again")
+    return Datum(impath=impath, label=int(label), classname=classname)
+
+
+def subsample_classes(*sources, subsample="all"):
+    """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
+
+    Args:
+        *sources: lists of ``Datum``; the classes are the labels of the *first* list, in ascending order, and its first
+            ``ceil(n / 2)`` are base.
+        subsample: ``all``, ``base`` or ``new``.
+
+    Returns:
+        the lists (a tuple), each item in its old order; ``all`` returns them unchanged.
+
+    Raises:
+        UserError: another value of ``subsample``.
+    """
+    if subsample not in SUBSAMPLES:
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, it takes one of {', '.join(SUBSAMPLES)}")
+    if subsample == "all":
+        return sources
+    labels = sorted({item.label for item in sources[0]})
+    middle = math.ceil(len(labels) / 2)
+    kept = labels[:middle] if subsample == "base" else labels[middle:]
+    relabel = {label: position for position, label in enumerate(kept)}
+    log.info("Subsampling the %s classes: %d of %d", subsample, len(kept), len(labels))
+    return tuple([Datum(impath=item.impath, label=relabel[item.label], classname=item.classname)
+                  for item in source if item.label in relabel] for source in sources)

@@ -1,0 +1,16 @@
+"""The error that a user can mend."""
+import difflib
+
+
+class UserError(ValueError):
+    """Something in the user's input is wrong. The message is one line: what is wrong, where, and what to do next.
+
+    ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a plain ``ValueError``.
+    """
+
+
+def nearest(name, known):
+    """`` (did you mean X?)`` for the known name most like ``name``, or nothing where none is like it."""
+    lower = {str(candidate).lower(): candidate for candidate in known}
+    match = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.5)
+    return f" (did you mean {lower[match[0]]}?)" if match else ""

@@ -1,0 +1,1 @@
+"""CLIP under learnable prompts: frozen towers that take prompts as arguments. Knows nothing of Dassl."""

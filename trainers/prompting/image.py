@@ -1,0 +1,99 @@
+"""CLIP's image encoders: the ViT with deep prompts as an argument, and the ResNets, which take none."""
+import torch
+from torch import nn
+
+from .transformer import LayerNorm, Transformer, check_depth
+
+
+class ImageEncoder(nn.Module):
+    """The vision transformer. Its parameters carry the names that CLIP's state dict has below ``visual.``.
+
+    Args:
+        image_size, patch_size: in pixels, both sides alike.
+        width, layers, heads: of the transformer (D, L, H).
+        embed_dim: width E of the space shared with texts.
+    """
+
+    def __init__(self, image_size, patch_size, width, layers, heads, embed_dim):
+        super().__init__()
+        self.image_size = image_size
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty((image_size // patch_size) ** 2 + 1, width))
+        self.ln_pre = LayerNorm(width)
+        self.transformer = Transformer(width, layers, heads)
+        self.ln_post = LayerNorm(width)
+        self.proj = nn.Parameter(torch.empty(width, embed_dim))
+
+    @property
+    def width(self):
+        return self.class_embedding.shape[0]
+
+    @property
+    def layers(self):
+        return len(self.transformer.resblocks)
+
+    def forward(self, images, prompts=None, deep_prompts=()):
+        """Features of B images under M templates.
+
+        Args:
+            images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all templates the same one.
+            prompts: (M, n, D) prompt tokens put behind the patches, or None.
+            deep_prompts: one (M, n, D) for each layer behind the first that gets new prompts in place of the old ones
+                (Khattak et al., 2023, MaPLe, §3.2).
+
+        Returns:
+            (M, B, E), not normalised; without prompts (V, B, E).
+
+        Raises:
+            ValueError: more deep prompts than layers, or deep prompts without prompts at the input.
+        """
+        check_depth(deep_prompts, self.layers)
+        if prompts is None and len(deep_prompts) > 0:
+            raise ValueError("deep prompts take the place of prompts at the input: give those as well")
+        views, batch = images.shape[:2]
+        dtype = self.conv1.weight.dtype
+        patches = self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)  # (V·B, N, D)
+        x = torch.cat([self.class_embedding.expand(len(patches), 1, -1), patches], dim=1) + self.positional_embedding
+        templates = views
+        if prompts is not None:
+            templates = len(prompts)
+            x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
+            x = torch.cat([x, self._per_image(prompts, batch, x.dtype)], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
+        x = self.ln_pre(x)
+        for layer, block in enumerate(self.transformer.resblocks):
+            if 0 < layer <= len(deep_prompts):
+                prompt = self._per_image(deep_prompts[layer - 1], batch, x.dtype).flatten(0, 1)  # (M·B, n, D)
+                x = torch.cat([x[:, :-prompt.shape[1]], prompt], dim=1)
+            x = block(x)
+        return (self.ln_post(x[:, 0]) @ self.proj).view(templates, batch, -1)  # (M, B, E)
+
+    @staticmethod
+    def _per_image(prompts, batch, dtype):
+        return prompts.to(dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
+
+
+class ResNetImageEncoder(nn.Module):
+    """CLIP's ResNet as the installed ``clip`` package builds it, under the call of ``ImageEncoder``.
+
+    Args:
+        network: a ``clip.model.ModifiedResNet``.
+        image_size: in pixels.
+    """
+
+    def __init__(self, network, image_size):
+        super().__init__()
+        self.network = network
+        self.image_size = image_size
+
+    def forward(self, images, prompts=None, deep_prompts=()):
+        """(V, B, 3, H, W) → (V, B, E).
+
+        Raises:
+            ValueError: prompts are given; a convolutional network has no tokens to put them beside.
+        """
+        if prompts is not None or len(deep_prompts) > 0:
+            raise ValueError("a ResNet takes no prompts: prompt the text encoder only")
+        views, batch = images.shape[:2]
+        features = self.network(images.flatten(0, 1).to(self.network.conv1.weight.dtype))  # (V·B, E)
+        return features.view(views, batch, -1)

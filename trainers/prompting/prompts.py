@@ -1,0 +1,81 @@
+"""What a prompt learner hands to the encoders, and how contexts are initialised."""
+from dataclasses import dataclass, field
+from typing import Optional
+
+import torch
+
+from .tokens import phrase_tokens, readable, tokenize
+
+INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
+
+
+@dataclass
+class Prompts:
+    """Token embeddings for both encoders, for M templates and K classes.
+
+    Attributes:
+        prefix: (M, P, D) of start token, context, fixed words: what the classes of a template share.
+        suffix: (M or 1, K, S, D), each class's own tokens.
+        end: (M or 1, K), position of end-of-text in the suffix.
+        deep_text: one (M, n, D) for each prompted text layer behind the first.
+        visual: (M, n, D_v) prompts at the image encoder's input, or None.
+        deep_visual: one (M, n, D_v) for each prompted image layer behind the first.
+    """
+    prefix: torch.Tensor
+    suffix: torch.Tensor
+    end: torch.Tensor
+    deep_text: list = field(default_factory=list)
+    visual: Optional[torch.Tensor] = None
+    deep_visual: list = field(default_factory=list)
+
+
+@torch.no_grad()
+def initial_context(text_encoder, n_ctx, phrase=""):
+    """A context's first value and the fixed words behind it.
+
+    Args:
+        text_encoder: the ``TextEncoder`` whose embeddings are used (width D).
+        n_ctx: number of learnable tokens n.
+        phrase: its first n tokens initialise the context, the rest (r tokens) stay as fixed words, as in MaPLe. A phrase
+            shorter than n tokens, or none, leaves the remaining tokens Gaussian with standard deviation 0.02.
+
+    Returns:
+        (n, D) fp32 context, (r, D) fp32 fixed words.
+    """
+    context = torch.empty(n_ctx, text_encoder.width).normal_(std=INIT_STD)
+    words = readable(phrase).strip()
+    if not words:
+        return context, context.new_empty(0, text_encoder.width)
+    embedding = embed(text_encoder, phrase_tokens(words, text_encoder.context_length))  # (n + r, D)
+    given = min(n_ctx, len(embedding))
+    context[:given] = embedding[:given]
+    return context, embedding[n_ctx:].clone()
+
+
+@torch.no_grad()
+def start_embedding(text_encoder):
+    """(1, D) fp32 embedding of the start-of-text token, the one in front of every text."""
+    return embed(text_encoder, tokenize([""], text_encoder.context_length)[0, :1])
+
+
+@torch.no_grad()
+def embed(text_encoder, ids):
+    """Token ids of any shape → (…, D) fp32 embeddings on the CPU."""
+    return text_encoder.token_embedding(ids.to(text_encoder.token_embedding.weight.device)).float().cpu()
+
+
+def put_words_before(suffix, end, words):
+    """Puts each template's own fixed words between the shared prefix and the classes' tokens.
+
+    Args:
+        suffix: (K, S, D) tokens of the classes; end: (K,).
+        words: M tensors (r_m, D); the numbers r_m may differ.
+
+    Returns:
+        (M, K, max r + S, D), padded behind end-of-text with zeros, and (M, K).
+    """
+    classes, _, width = suffix.shape
+    longest = max(len(fixed) for fixed in words)
+    rows = [torch.cat([fixed.expand(classes, -1, -1), suffix, suffix.new_zeros(classes, longest - len(fixed), width)], dim=1)
+            for fixed in words]
+    return torch.stack(rows), torch.stack([end + len(fixed) for fixed in words])
