@@ -1,0 +1,17 @@
+"""One global default config, handed out as copies."""
+
+from dassl.config.defaults import _C as cfg_default
+
+__all__ = ["cfg_default", "get_cfg_default", "clean_cfg"]
+
+
+def get_cfg_default():
+    """A fresh, unfrozen copy of the defaults."""
+    return cfg_default.clone()
+
+
+def clean_cfg(cfg, trainer):
+    """Drop the config nodes of every trainer but `trainer` (a node is called like its trainer, in capitals)."""
+    for key in list(cfg.TRAINER.keys()):
+        if key not in ("NAME", trainer.upper()):
+            cfg.TRAINER.pop(key)

@@ -1,0 +1,173 @@
+"""Data set, transforms and loaders of one run."""
+
+import torch
+import torchvision.transforms as T
+from tabulate import tabulate
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from dassl.data.datasets import build_dataset
+from dassl.data.samplers import build_sampler
+from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from dassl.utils import read_image
+
+
+def build_data_loader(
+    cfg,
+    sampler_type="SequentialSampler",
+    data_source=None,
+    batch_size=64,
+    n_domain=0,
+    n_ins=2,
+    tfm=None,
+    is_train=True,
+    dataset_wrapper=None,
+):
+    """A loader of `data_source`; training drops an incomplete last batch if there is a whole one."""
+    sampler = build_sampler(
+        sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
+    )
+    wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
+    loader = DataLoader(
+        wrapper(cfg, data_source, transform=tfm, is_train=is_train),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        drop_last=is_train and len(data_source) >= batch_size,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+    )
+    if len(loader) == 0:
+        raise AssertionError(f"The data loader has no batch: {len(data_source)} images, batch size {batch_size}")
+    return loader
+
+
+class DataManager:
+    """Builds everything from the config, in an order that user code's random draws depend on."""
+
+    def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
+        dataset = build_dataset(cfg)
+
+        if custom_tfm_train is None:
+            tfm_train = build_transform(cfg, is_train=True)
+        else:
+            print("* Using custom transform for training")
+            tfm_train = custom_tfm_train
+        if custom_tfm_test is None:
+            tfm_test = build_transform(cfg, is_train=False)
+        else:
+            print("* Using custom transform for testing")
+            tfm_test = custom_tfm_test
+
+        def train_loader(source, settings):
+            return build_data_loader(
+                cfg,
+                sampler_type=settings.SAMPLER,
+                data_source=source,
+                batch_size=settings.BATCH_SIZE,
+                n_domain=settings.N_DOMAIN,
+                n_ins=settings.N_INS,
+                tfm=tfm_train,
+                is_train=True,
+                dataset_wrapper=dataset_wrapper,
+            )
+
+        def test_loader(source):
+            return build_data_loader(
+                cfg,
+                sampler_type=cfg.DATALOADER.TEST.SAMPLER,
+                data_source=source,
+                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
+                tfm=tfm_test,
+                is_train=False,
+                dataset_wrapper=dataset_wrapper,
+            )
+
+        loaders = cfg.DATALOADER
+        self._train_loader_x = train_loader(dataset.train_x, loaders.TRAIN_X)
+        self._train_loader_u = None
+        if dataset.train_u:
+            settings = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
+            self._train_loader_u = train_loader(dataset.train_u, settings)
+        self._val_loader = test_loader(dataset.val) if dataset.val else None
+        self._test_loader = test_loader(dataset.test)
+
+        self._num_classes = dataset.num_classes
+        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self._lab2cname = dataset.lab2cname
+        self.dataset = dataset
+        self.train_loader_x = self._train_loader_x
+        self.train_loader_u = self._train_loader_u
+        self.val_loader = self._val_loader
+        self.test_loader = self._test_loader
+
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    @property
+    def num_classes(self):
+        return self._num_classes
+
+    @property
+    def num_source_domains(self):
+        return self._num_source_domains
+
+    @property
+    def lab2cname(self):
+        return self._lab2cname
+
+    def show_dataset_summary(self, cfg):
+        table = [["Dataset", cfg.DATASET.NAME]]
+        if cfg.DATASET.SOURCE_DOMAINS:
+            table.append(["Source", cfg.DATASET.SOURCE_DOMAINS])
+        if cfg.DATASET.TARGET_DOMAINS:
+            table.append(["Target", cfg.DATASET.TARGET_DOMAINS])
+        table.append(["# classes", f"{self.num_classes:,}"])
+        table.append(["# train_x", f"{len(self.dataset.train_x):,}"])
+        if self.dataset.train_u:
+            table.append(["# train_u", f"{len(self.dataset.train_u):,}"])
+        if self.dataset.val:
+            table.append(["# val", f"{len(self.dataset.val):,}"])
+        table.append(["# test", f"{len(self.dataset.test):,}"])
+        print(tabulate(table))
+
+
+class DatasetWrapper(TorchDataset):
+    """Items as dicts: label, domain, impath, index, and the image under each transform (img, img2, ...)."""
+
+    def __init__(self, cfg, data_source, transform=None, is_train=False):
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform  # a transform, or a list or tuple of them
+        self.is_train = is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1  # views of each training image
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        if self.k_tfm > 1 and transform is None:
+            raise ValueError(f"Cannot transform the image {self.k_tfm} times because transform is None")
+
+        # what makes the unaugmented image a tensor of the same size and range
+        steps = [T.Resize(cfg.INPUT.SIZE, interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            steps.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
+        self.to_tensor = T.Compose(steps)
+
+    def __len__(self):
+        return len(self.data_source)
+
+    def __getitem__(self, idx):
+        item = self.data_source[idx]
+        img0 = read_image(item.impath)
+        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
+        if self.transform is None:
+            output["img"] = img0
+        elif isinstance(self.transform, (list, tuple)):
+            for i, tfm in enumerate(self.transform):
+                output[f"img{i + 1}" if i else "img"] = self._views(tfm, img0)
+        else:
+            output["img"] = self._views(self.transform, img0)
+        if self.return_img0:
+            output["img0"] = self.to_tensor(img0)
+        return output
+
+    def _views(self, tfm, img0):
+        views = [tfm(img0) for _ in range(self.k_tfm)]
+        return views[0] if len(views) == 1 else views

@@ -1,0 +1,175 @@
+"""One image's description, and what a data set is made of."""
+
+import os
+import random
+import tarfile
+import zipfile
+from collections import defaultdict
+
+from dassl.utils import check_isfile, download_url, mkdir_if_missing
+
+
+class Datum:
+    """An image file with its label, domain and class name.
+
+    Few-shot caches are pickles of these: module, class name and attribute names are Dassl's, so the files are exchangeable.
+    """
+
+    def __init__(self, impath="", label=0, domain=0, classname=""):
+        if not isinstance(impath, str):
+            raise AssertionError(f"impath must be a str, got {type(impath).__name__}")
+        if not check_isfile(impath):
+            raise AssertionError(f'No file found at "{impath}"')
+        self._impath = impath
+        self._label = label
+        self._domain = domain
+        self._classname = classname
+
+    @property
+    def impath(self):
+        return self._impath
+
+    @property
+    def label(self):
+        return self._label
+
+    @property
+    def domain(self):
+        return self._domain
+
+    @property
+    def classname(self):
+        return self._classname
+
+
+class DatasetBase:
+    """The lists of a data set; subclasses find their files and call `super().__init__` last."""
+
+    dataset_dir = ""  # the folder's name under DATASET.ROOT
+    domains = []  # the names of all domains, if there are several
+
+    def __init__(self, train_x=None, train_u=None, val=None, test=None):
+        self._train_x = train_x
+        self._train_u = train_u
+        self._val = val
+        self._test = test
+        self._num_classes = self.get_num_classes(train_x)
+        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+        missing = [label for label in range(self._num_classes) if label not in self._lab2cname]
+        if missing:
+            raise ValueError(f"Labels must be 0, 1, 2, ... without gaps: no image of train_x has label {missing[0]}")
+
+    @property
+    def train_x(self):
+        return self._train_x
+
+    @property
+    def train_u(self):
+        return self._train_u
+
+    @property
+    def val(self):
+        return self._val
+
+    @property
+    def test(self):
+        return self._test
+
+    @property
+    def lab2cname(self):
+        return self._lab2cname
+
+    @property
+    def classnames(self):
+        return self._classnames
+
+    @property
+    def num_classes(self):
+        return self._num_classes
+
+    @staticmethod
+    def get_num_classes(data_source):
+        """The highest label plus one."""
+        return max(item.label for item in data_source) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source):
+        """({label: class name}, class names in order of labels)."""
+        lab2cname = {}
+        for item in data_source:
+            known = lab2cname.setdefault(item.label, item.classname)
+            if known != item.classname:
+                raise ValueError(f'Label {item.label} has two class names, "{known}" and "{item.classname}"')
+        labels = sorted(lab2cname)
+        return {label: lab2cname[label] for label in labels}, [lab2cname[label] for label in labels]
+
+    def check_input_domains(self, source_domains, target_domains):
+        self.is_input_domain_valid(source_domains)
+        self.is_input_domain_valid(target_domains)
+
+    def is_input_domain_valid(self, input_domains):
+        if not input_domains:
+            raise AssertionError(f"No domain is given; this data set has {self.domains}")
+        for domain in input_domains:
+            if domain not in self.domains:
+                raise ValueError(f"Input domain must belong to {self.domains}, but got [{domain}]")
+
+    def generate_fewshot_dataset(self, *data_sources, num_shots=-1, repeat=False):
+        """`num_shots` random items of each class: a list for one source, a list of lists for several.
+
+        With less than 1 shot the sources are returned as they are. A class that has too few items gives all it has,
+        or, with `repeat`, is drawn from with replacement.
+        """
+        if num_shots < 1:
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        print(f"Creating a {num_shots}-shot dataset")
+        output = [self._few_of_each(source, num_shots, repeat) for source in data_sources]
+        return output[0] if len(output) == 1 else output
+
+    def _few_of_each(self, data_source, num_shots, repeat):
+        chosen = []
+        for items in self.split_dataset_by_label(data_source).values():
+            if len(items) >= num_shots:
+                chosen += random.sample(items, num_shots)
+            elif repeat:
+                chosen += random.choices(items, k=num_shots)
+            else:
+                chosen += items
+        return chosen
+
+    def split_dataset_by_label(self, data_source):
+        """{label: its items}, in order of first appearance."""
+        output = defaultdict(list)
+        for item in data_source:
+            output[item.label].append(item)
+        return output
+
+    def split_dataset_by_domain(self, data_source):
+        """{domain: its items}, in order of first appearance."""
+        output = defaultdict(list)
+        for item in data_source:
+            output[item.domain].append(item)
+        return output
+
+    def download_data(self, url, dst, from_gdrive=True):
+        """Download an archive to the file `dst` and unpack it beside it."""
+        folder = os.path.dirname(dst) or "."
+        mkdir_if_missing(folder)
+        if from_gdrive:
+            try:
+                import gdown
+            except ImportError as err:
+                raise ImportError("Downloading from Google Drive needs gdown: pip install gdown") from err
+            gdown.download(url, dst, quiet=False)
+        else:
+            download_url(url, dst)
+        print("Extracting file ...")
+        if dst.endswith(".zip"):
+            with zipfile.ZipFile(dst) as archive:
+                archive.extractall(folder)
+        elif dst.endswith((".tar", ".tar.gz")):
+            with tarfile.open(dst) as archive:
+                archive.extractall(folder, filter="data")
+        else:
+            raise NotImplementedError(f'Only .zip, .tar and .tar.gz can be unpacked, got "{dst}"')
+        print(f"File extracted to {folder}")

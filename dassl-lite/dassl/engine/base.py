@@ -1,0 +1,211 @@
+"""What every trainer has: registered models, their checkpoints, the loop over epochs, and hooks around it."""
+
+import os
+from collections import OrderedDict
+
+import torch
+
+from dassl.utils import load_checkpoint, mkdir_if_missing, resume_from_checkpoint, save_checkpoint, tolist_if_not
+from dassl.utils.checkpoint import BEST, STEP, describe, last_checkpoint, step_files, unwrapped
+from dassl.utils.random_state import get_random_state
+from dassl.utils.writer import SummaryWriter
+
+
+class TrainerBase:
+    """Models under names, each perhaps with an optimiser and a scheduler; subclasses say what an epoch is."""
+
+    def __init__(self):
+        self._models = OrderedDict()
+        self._optims = OrderedDict()
+        self._scheds = OrderedDict()
+        self._writer = None
+
+    # Models
+
+    def register_model(self, name="model", model=None, optim=None, sched=None):
+        """Make a model known: it is switched between training and testing, saved, loaded and resumed under `name`."""
+        if "_models" not in self.__dict__:
+            raise AttributeError("Cannot assign model before super().__init__() call")
+        if name in self._models:
+            raise AssertionError(f"Found duplicate model names: {name}")
+        self._models[name] = model
+        self._optims[name] = optim
+        self._scheds[name] = sched
+
+    def get_model_names(self, names=None):
+        """`names` as a list, after a check that they are registered; all names by default."""
+        known = list(self._models)
+        if names is None:
+            return known
+        names = tolist_if_not(names)
+        for name in names:
+            if name not in known:
+                raise AssertionError(f"No model is registered as {name} (registered: {known})")
+        return names
+
+    def set_model_mode(self, mode="train", names=None):
+        if mode not in ("train", "test", "eval"):
+            raise KeyError(f"A model's mode is train, test or eval, got {mode}")
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    def update_lr(self, names=None):
+        """One step of every schedule: trainers call it at the end of an epoch."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    def get_current_lr(self, names=None):
+        """The rate of the first parameter group of the first model that has an optimiser."""
+        names = self.get_model_names(names)
+        for name in names:
+            if self._optims[name] is not None:
+                return self._optims[name].param_groups[0]["lr"]
+        raise RuntimeError(f"No learning rate: none of the models {names} has an optimiser")
+
+    # Updates
+
+    def model_zero_grad(self, names=None):
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].zero_grad()
+
+    def model_backward(self, loss):
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names=None):
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].step()
+
+    def model_backward_and_update(self, loss, names=None):
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    def detect_anomaly(self, loss):
+        if not torch.isfinite(loss).all():
+            raise FloatingPointError("Loss is infinite or NaN!")
+
+    # Checkpoints
+
+    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
+        """Write every model after `epoch` (from 0) to `directory/<its name>`."""
+        random_state = get_random_state()
+        for name in self.get_model_names():
+            optim, sched = self._optims[name], self._scheds[name]
+            state = {
+                "state_dict": self._models[name].state_dict(),
+                "epoch": epoch + 1,
+                "optimizer": None if optim is None else optim.state_dict(),
+                "scheduler": None if sched is None else sched.state_dict(),
+                "val_result": val_result,
+                "random_state": random_state,  # not in Dassl's files; a resumed run draws what this one would have
+            }
+            save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+
+    def resume_model_if_exist(self, directory):
+        """Go on from the last step that every model has in `directory`; returns the epochs done, 0 if there is none."""
+        names = self.get_model_names()
+        file_name = self._file_to_resume(directory, names)
+        if file_name is None:
+            print("No checkpoint found, train from scratch")
+            return 0
+        print(f"Found checkpoint at {directory} (will resume training)")
+        for name in names:
+            folder = os.path.join(directory, name)
+            epoch = resume_from_checkpoint(folder, self._models[name], self._optims[name], self._scheds[name], file_name)
+        return epoch
+
+    @staticmethod
+    def _file_to_resume(directory, names):
+        """One file name for all models: a run stopped between two files of an epoch goes on from the epoch before."""
+        folders = [os.path.join(directory, name) for name in names]
+        latest = {last_checkpoint(folder) for folder in folders}
+        if len(latest) == 1:
+            return latest.pop()
+        common = set.intersection(*(set(step_files(folder)) for folder in folders)) if folders else set()
+        return f"{STEP}{max(common)}" if common else None
+
+    def load_model(self, directory, epoch=None):
+        """Load every model's weights: of `epoch` (from 1), else the best, else the newest."""
+        if not directory:
+            print(
+                "Note that load_model() is skipped as no pretrained model is given (ignore this if it's done on purpose)"
+            )
+            return
+        for name in self.get_model_names():
+            folder = os.path.join(directory, name)
+            file_name = BEST if epoch is None else f"{STEP}{epoch}"
+            path = os.path.join(folder, file_name)
+            if not os.path.exists(path):
+                steps = step_files(folder)
+                if epoch is not None or not steps:
+                    raise FileNotFoundError(f"No model at {path} ({describe(folder)})")
+                path = os.path.join(folder, steps[max(steps)])
+            checkpoint = load_checkpoint(path)
+            result = checkpoint["val_result"]
+            result = "None" if result is None else f"{result:.1f}"
+            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={result})")
+            unwrapped(self._models[name]).load_state_dict(checkpoint["state_dict"])
+
+    # Scalars
+
+    def init_writer(self, log_dir):
+        if self._writer is None:
+            print(f"Initialize tensorboard (log_dir={log_dir})")
+            mkdir_if_missing(log_dir)
+            self._writer = SummaryWriter(log_dir=log_dir)
+
+    def close_writer(self):
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag, scalar_value, global_step=None):
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    # The loop
+
+    def train(self, start_epoch, max_epoch):
+        """All epochs; `before_train` may change `self.start_epoch` to resume."""
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        self.before_train()
+        for self.epoch in range(self.start_epoch, self.max_epoch):
+            self.before_epoch()
+            self.run_epoch()
+            self.after_epoch()
+        self.after_train()
+
+    def before_train(self):
+        pass
+
+    def after_train(self):
+        pass
+
+    def before_epoch(self):
+        pass
+
+    def after_epoch(self):
+        pass
+
+    def run_epoch(self):
+        raise NotImplementedError
+
+    def test(self):
+        raise NotImplementedError
+
+    def parse_batch_train(self, batch):
+        raise NotImplementedError
+
+    def parse_batch_test(self, batch):
+        raise NotImplementedError
+
+    def forward_backward(self, batch):
+        raise NotImplementedError
+
+    def model_inference(self, input):
+        raise NotImplementedError

@@ -1,0 +1,286 @@
+"""Trainers over labelled batches (TrainerX) and labelled plus unlabelled batches (TrainerXU)."""
+
+import datetime
+import os
+import time
+import warnings
+
+import torch
+import torch.nn as nn
+from tqdm import tqdm
+
+from dassl.data import DataManager
+from dassl.engine.base import TrainerBase
+from dassl.evaluation import build_evaluator
+from dassl.modeling import build_backbone, build_head
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import (
+    AverageMeter,
+    MetricMeter,
+    check_availability,
+    count_num_param,
+    load_checkpoint,
+    load_pretrained_weights,
+    mkdir_if_missing,
+)
+from dassl.utils.checkpoint import BEST
+from dassl.utils.writer import SummaryWriter
+
+__all__ = [
+    "AverageMeter",
+    "DataManager",
+    "MetricMeter",
+    "SimpleNet",
+    "SimpleTrainer",
+    "SummaryWriter",
+    "TrainerBase",
+    "TrainerX",
+    "TrainerXU",
+    "build_evaluator",
+    "build_lr_scheduler",
+    "build_optimizer",
+]
+
+
+class SimpleNet(nn.Module):
+    """Backbone, perhaps a head, and a linear classifier (none with `num_classes` 0)."""
+
+    def __init__(self, cfg, model_cfg, num_classes, **kwargs):
+        super().__init__()
+        self.backbone = build_backbone(
+            model_cfg.BACKBONE.NAME, verbose=cfg.VERBOSE, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs
+        )
+        features = self.backbone.out_features
+        self.head = None
+        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
+            self.head = build_head(
+                model_cfg.HEAD.NAME,
+                verbose=cfg.VERBOSE,
+                in_features=features,
+                hidden_layers=model_cfg.HEAD.HIDDEN_LAYERS,
+                activation=model_cfg.HEAD.ACTIVATION,
+                bn=model_cfg.HEAD.BN,
+                dropout=model_cfg.HEAD.DROPOUT,
+                **kwargs,
+            )
+            features = self.head.out_features
+        self.classifier = nn.Linear(features, num_classes) if num_classes > 0 else None
+        self._fdim = features
+
+    @property
+    def fdim(self):
+        return self._fdim
+
+    def forward(self, x, return_feature=False):
+        f = self.backbone(x)
+        if self.head is not None:
+            f = self.head(f)
+        if self.classifier is None:
+            return f
+        y = self.classifier(f)
+        return (y, f) if return_feature else y
+
+
+class SimpleTrainer(TrainerBase):
+    """Builds data, model and evaluator from the config; tests; saves; resumes."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.check_cfg(cfg)
+        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.best_result = -float("inf")
+
+    def check_cfg(self, cfg):
+        """Hook: refuse a config that the trainer cannot follow (nothing is built yet)."""
+
+    def build_data_loader(self):
+        dm = DataManager(self.cfg)
+        self.train_loader_x = dm.train_loader_x
+        self.train_loader_u = dm.train_loader_u  # may be None
+        self.val_loader = dm.val_loader  # may be None
+        self.test_loader = dm.test_loader
+        self.num_classes = dm.num_classes
+        self.num_source_domains = dm.num_source_domains
+        self.lab2cname = dm.lab2cname
+        self.dm = dm
+
+    def build_model(self):
+        cfg = self.cfg
+        print("Building model")
+        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        self.model.to(self.device)
+        print(f"# params: {count_num_param(self.model):,}")
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("model", self.model, self.optim, self.sched)
+        if self.device.type == "cuda" and torch.cuda.device_count() > 1:
+            print(f"Detected {torch.cuda.device_count()} GPUs (use nn.DataParallel)")
+            self.model = nn.DataParallel(self.model)
+
+    def train(self):
+        super().train(self.start_epoch, self.max_epoch)
+
+    def _picks_best(self):
+        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
+
+    def before_train(self):
+        cfg = self.cfg
+        check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"])
+        if cfg.TEST.FINAL_MODEL == "best_val":
+            if cfg.TEST.NO_TEST:
+                warnings.warn("TEST.FINAL_MODEL best_val has no effect with TEST.NO_TEST", stacklevel=2)
+            elif self.val_loader is None:
+                raise ValueError("TEST.FINAL_MODEL is best_val, but the data set has no validation split")
+        directory = cfg.RESUME or self.output_dir
+        self.start_epoch = self.resume_model_if_exist(directory)
+        if cfg.RESUME and self.start_epoch == 0:
+            raise FileNotFoundError(f'RESUME is "{cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}')
+        if self.start_epoch > 0 and self._picks_best():
+            self._recall_best(directory)
+
+        writer_dir = os.path.join(self.output_dir, "tensorboard")
+        mkdir_if_missing(writer_dir)
+        self.init_writer(writer_dir)
+        self.time_start = time.time()
+
+    def _recall_best(self, directory):
+        """A resumed run must beat the best model saved before it was stopped."""
+        for name in self.get_model_names()[:1]:
+            path = os.path.join(directory, name, BEST)
+            if os.path.exists(path):
+                self.best_result = load_checkpoint(path)["val_result"]
+
+    def after_epoch(self):
+        if self._picks_best():
+            result = self.test(split="val")
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
+        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
+        is_last = self.epoch + 1 == self.max_epoch
+        if is_last or (freq > 0 and (self.epoch + 1) % freq == 0):
+            self.save_model(self.epoch, self.output_dir)
+
+    def after_train(self):
+        print("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                print("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                print("Deploy the last-epoch model")
+            self.test()
+        elapsed = round(time.time() - self.time_start)
+        print(f"Elapsed: {datetime.timedelta(seconds=elapsed)}")
+        self.close_writer()
+
+    @torch.no_grad()
+    def test(self, split=None):
+        """Evaluate on "val" or "test" (by default TEST.SPLIT); returns the evaluator's first figure."""
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        if split is None:
+            split = self.cfg.TEST.SPLIT
+        check_availability(split, ["val", "test"])
+        if split == "val" and self.val_loader is None:
+            raise ValueError("Cannot evaluate on the validation split: the data set has none")
+        data_loader = self.val_loader if split == "val" else self.test_loader
+        print(f"Evaluate on the *{split}* set")
+        for batch in tqdm(data_loader):
+            input, label = self.parse_batch_test(batch)
+            output = self.model_inference(input)
+            self.evaluator.process(output, label)
+        results = self.evaluator.evaluate()
+        for key, value in results.items():
+            self.write_scalar(f"test/{key}", value, self.epoch)
+        return list(results.values())[0]
+
+    def model_inference(self, input):
+        return self.model(input)
+
+    def parse_batch_test(self, batch):
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    # One epoch, shared by the two trainers below
+
+    def _run_batches(self, batches):
+        """`forward_backward(*batch)` for each of `self.num_batches`; prints and records what it reports."""
+        if not self._models:
+            raise RuntimeError(
+                f"{type(self).__name__} has registered no model, so there is nothing to train "
+                "(call register_model in build_model; a trainer without training runs with --eval-only)"
+            )
+        self.set_model_mode("train")
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        print_freq = self.cfg.TRAIN.PRINT_FREQ
+        end = time.time()
+        for self.batch_idx, batch in enumerate(batches):
+            data_time.update(time.time() - end)
+            losses.update(self.forward_backward(*batch))
+            batch_time.update(time.time() - end)
+            if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
+                self._print_batch(losses, batch_time, data_time)
+            step = self.epoch * self.num_batches + self.batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
+            end = time.time()
+
+    def _print_batch(self, losses, batch_time, data_time):
+        left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
+        eta = datetime.timedelta(seconds=int(batch_time.avg * left))
+        parts = [
+            f"epoch [{self.epoch + 1}/{self.max_epoch}]",
+            f"batch [{self.batch_idx + 1}/{self.num_batches}]",
+            f"time {batch_time.val:.3f} ({batch_time.avg:.3f})",
+            f"data {data_time.val:.3f} ({data_time.avg:.3f})",
+            str(losses),
+            f"lr {self.get_current_lr():.4e}",
+            f"eta {eta}",
+        ]
+        print(" ".join(part for part in parts if part))
+
+
+class TrainerX(SimpleTrainer):
+    """Trains on labelled batches: subclasses write `forward_backward(batch)`, which returns a dict of figures."""
+
+    def run_epoch(self):
+        self.num_batches = len(self.train_loader_x)
+        self._run_batches((batch,) for batch in self.train_loader_x)
+
+    def parse_batch_train(self, batch):
+        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+
+
+def _forever(loader):
+    while True:
+        yield from loader
+
+
+class TrainerXU(SimpleTrainer):
+    """Trains on labelled and unlabelled batches: `forward_backward(batch_x, batch_u)`."""
+
+    def run_epoch(self):
+        if self.train_loader_u is None:
+            raise ValueError(f"{type(self).__name__} trains on unlabelled images too, but the data set has none (train_u)")
+        len_x, len_u = len(self.train_loader_x), len(self.train_loader_u)
+        lengths = {"train_x": len_x, "train_u": len_u, "smaller_one": min(len_x, len_u)}
+        check_availability(self.cfg.TRAIN.COUNT_ITER, list(lengths))
+        self.num_batches = lengths[self.cfg.TRAIN.COUNT_ITER]
+        pairs = zip(range(self.num_batches), _forever(self.train_loader_x), _forever(self.train_loader_u))
+        self._run_batches((batch_x, batch_u) for _, batch_x, batch_u in pairs)
+
+    def parse_batch_train(self, batch_x, batch_u):
+        input_x = batch_x["img"].to(self.device)
+        label_x = batch_x["label"].to(self.device)
+        input_u = batch_u["img"].to(self.device)
+        return input_x, label_x, input_u

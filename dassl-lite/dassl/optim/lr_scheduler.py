@@ -1,0 +1,100 @@
+"""Learning-rate schedules by name, stepped once an epoch, with an optional warm-up before them."""
+
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
+
+from dassl.utils import check_availability
+
+AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
+AVAI_WARMUPS = ["linear", "constant"]
+
+
+class _WarmupScheduler(LRScheduler):
+    """For `warmup_epoch` epochs the rate of `warmup_lr`, then `successor`, which starts at its beginning.
+
+    The state holds the successor's state, not the successor: its optimiser is always the live one.
+    """
+
+    def __init__(self, optimizer, successor, warmup_epoch, last_epoch=-1):
+        self.successor = successor
+        self.warmup_epoch = warmup_epoch
+        super().__init__(optimizer, last_epoch)
+
+    def warmup_lr(self):
+        """The rate of each group in epoch `self.last_epoch` < `warmup_epoch`."""
+        raise NotImplementedError
+
+    def get_lr(self):
+        if self.last_epoch < self.warmup_epoch:
+            return self.warmup_lr()
+        return self.successor.get_last_lr()
+
+    def step(self):
+        if self.last_epoch >= self.warmup_epoch:
+            self.successor.step()
+            self.last_epoch += 1
+            self._last_lr = self.successor.get_last_lr()
+        else:
+            super().step()
+
+    def state_dict(self):
+        state = {k: v for k, v in self.__dict__.items() if k not in ("optimizer", "successor")}
+        state["successor"] = self.successor.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict):
+        state = dict(state_dict)
+        self.successor.load_state_dict(state.pop("successor"))
+        self.__dict__.update(state)
+
+
+class ConstantWarmupScheduler(_WarmupScheduler):
+    """`cons_lr` during the warm-up."""
+
+    def __init__(self, optimizer, successor, warmup_epoch, cons_lr, last_epoch=-1):
+        self.cons_lr = cons_lr
+        super().__init__(optimizer, successor, warmup_epoch, last_epoch)
+
+    def warmup_lr(self):
+        return [self.cons_lr for _ in self.base_lrs]
+
+
+class LinearWarmupScheduler(_WarmupScheduler):
+    """`min_lr` in the first epoch, then e / `warmup_epoch` of the full rate."""
+
+    def __init__(self, optimizer, successor, warmup_epoch, min_lr, last_epoch=-1):
+        self.min_lr = min_lr
+        super().__init__(optimizer, successor, warmup_epoch, last_epoch)
+
+    def warmup_lr(self):
+        if self.last_epoch == 0:
+            return [self.min_lr for _ in self.base_lrs]
+        return [lr * self.last_epoch / self.warmup_epoch for lr in self.base_lrs]
+
+
+def build_lr_scheduler(optimizer, optim_cfg):
+    """The schedule that `optim_cfg` (cfg.OPTIM) names."""
+    name = optim_cfg.LR_SCHEDULER
+    check_availability(name, AVAI_SCHEDS)
+    stepsize = optim_cfg.STEPSIZE
+    if name == "single_step":
+        if isinstance(stepsize, (list, tuple)):
+            stepsize = stepsize[-1]
+        if not isinstance(stepsize, int):
+            raise TypeError(f"OPTIM.STEPSIZE must be an integer for single_step, got {type(stepsize).__name__}")
+        scheduler = StepLR(optimizer, step_size=stepsize if stepsize > 0 else optim_cfg.MAX_EPOCH, gamma=optim_cfg.GAMMA)
+    elif name == "multi_step":
+        if not isinstance(stepsize, (list, tuple)):
+            raise TypeError(f"OPTIM.STEPSIZE must be a list for multi_step, got {type(stepsize).__name__}")
+        scheduler = MultiStepLR(optimizer, milestones=list(stepsize), gamma=optim_cfg.GAMMA)
+    else:
+        scheduler = CosineAnnealingLR(optimizer, float(optim_cfg.MAX_EPOCH))
+
+    warmup = optim_cfg.WARMUP_EPOCH
+    if warmup <= 0:
+        return scheduler
+    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS)
+    if not optim_cfg.WARMUP_RECOUNT:
+        scheduler.last_epoch = warmup  # the epochs of the warm-up count as epochs of the schedule
+    if optim_cfg.WARMUP_TYPE == "constant":
+        return ConstantWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_CONS_LR)
+    return LinearWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_MIN_LR)

@@ -1,0 +1,60 @@
+"""Standard output, copied to a log file."""
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["Logger", "setup_logger"]
+
+
+class Logger:
+    """A text stream that writes to the console and to a file; everything but writing is the console's own business."""
+
+    def __init__(self, fpath=None):
+        console = sys.stdout
+        if isinstance(console, Logger):  # a second log in one process: end the first, do not write through it
+            console.close()
+            console = console.console
+        self.console = console
+        self.file = None
+        if fpath:
+            Path(fpath).absolute().parent.mkdir(parents=True, exist_ok=True)
+            self.file = open(fpath, "a", encoding="utf-8", buffering=1)
+
+    def write(self, message):
+        written = self.console.write(message)
+        if self.file is not None:
+            self.file.write(message)
+        return written
+
+    def flush(self):
+        self.console.flush()
+        if self.file is not None:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+
+    def close(self):
+        """Close the file; the console stays open, and writing goes on there."""
+        if self.file is not None:
+            self.file.close()
+            self.file = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *args):
+        self.close()
+
+    def __getattr__(self, name):  # isatty, fileno, encoding, ...
+        if name == "console":  # not there yet
+            raise AttributeError(name)
+        return getattr(self.console, name)
+
+
+def setup_logger(output=None):
+    """Copy standard output to `output` (a .txt or .log file) or `output/log.txt`, after what is there; nothing if empty."""
+    if not output:
+        return
+    output = os.fspath(output)
+    fpath = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    sys.stdout = Logger(fpath)

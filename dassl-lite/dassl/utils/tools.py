@@ -1,0 +1,119 @@
+"""Files, seeds and names."""
+
+import difflib
+import json
+import os
+import random
+import shutil
+import urllib.request
+import warnings
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+
+
+def get_most_similar_str_to_a_from_b(a, b):
+    """The string of `b` most similar to `a` (the later one of equals), None if `b` is empty."""
+    best, best_ratio = None, 0
+    for candidate in b:
+        ratio = difflib.SequenceMatcher(None, a, candidate).ratio()
+        if ratio >= best_ratio:
+            best, best_ratio = candidate, ratio
+    return best
+
+
+def check_availability(requested, available):
+    """ValueError with the nearest name if `requested` is not in `available`."""
+    if requested not in available:
+        nearest = get_most_similar_str_to_a_from_b(requested, available)
+        raise ValueError(
+            f"The requested one is expected to belong to {available}, but got [{requested}] (do you mean [{nearest}]?)"
+        )
+
+
+def set_random_seed(seed):
+    """Seed Python's, numpy's and torch's generators (every device's); any seed from 0 to 2**32 - 1."""
+    if not 0 <= seed < 2**32:  # numpy's range; checked first, so that none is seeded alone
+        raise ValueError(f"A seed must be between 0 and 2**32 - 1, got {seed}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.cuda.manual_seed_all(seed)
+
+
+def mkdir_if_missing(dirname):
+    if dirname:
+        os.makedirs(dirname, exist_ok=True)
+
+
+def check_isfile(fpath):
+    """Whether `fpath` is a file; a warning if not."""
+    is_file = os.path.isfile(fpath)
+    if not is_file:
+        warnings.warn(f'No file found at "{fpath}"', stacklevel=2)
+    return is_file
+
+
+def read_json(fpath):
+    with open(fpath, encoding="utf-8") as f:
+        return json.load(f)
+
+
+def write_json(obj, fpath):
+    """Write `obj` with indent 4, making the folder; the file is there complete or not at all."""
+    mkdir_if_missing(os.path.dirname(fpath))
+    temporary = f"{fpath}.tmp-{os.getpid()}"
+    try:
+        with open(temporary, "w", encoding="utf-8") as f:
+            json.dump(obj, f, indent=4, separators=(",", ": "))
+        os.replace(temporary, fpath)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def listdir_nohidden(path, sort=False):
+    """The names in a folder that do not start with a dot, in the file system's order unless `sort`."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
+
+
+def read_image(path):
+    """The image as PIL RGB; an error names the file."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"No file exists at {path}")
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as err:  # what Pillow raises for broken files
+        raise OSError(f'Cannot read image "{path}": {err}') from err
+
+
+def tolist_if_not(x):
+    return x if isinstance(x, list) else [x]
+
+
+def collect_env_info():
+    """Versions of torch, system and Pillow, as text for the log."""
+    from torch.utils.collect_env import get_pretty_env_info
+
+    return f"{get_pretty_env_info()}\n        Pillow ({PIL.__version__})"
+
+
+def download_url(url, dst):
+    """Download `url` to the file `dst`, which is there complete or not at all."""
+    from tqdm import tqdm
+
+    mkdir_if_missing(os.path.dirname(dst))
+    temporary = f"{dst}.tmp-{os.getpid()}"
+    try:
+        with urllib.request.urlopen(url) as response, open(temporary, "wb") as f:
+            size = int(response.headers.get("Content-Length") or 0) or None
+            with tqdm.wrapattr(response, "read", total=size, desc=os.path.basename(dst)) as source:
+                shutil.copyfileobj(source, f)
+        os.replace(temporary, dst)
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
