@@ -24,6 +24,8 @@ def build_data_loader(
     dataset_wrapper=None,
 ):
     """A loader of `data_source`; training drops an incomplete last batch if there is a whole one."""
+    if data_source is None or len(data_source) == 0:
+        raise AssertionError(f"There are no images to {'train' if is_train else 'test'} on")
     sampler = build_sampler(
         sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
     )
@@ -83,22 +85,18 @@ class DataManager:
             )
 
         loaders = cfg.DATALOADER
-        self._train_loader_x = train_loader(dataset.train_x, loaders.TRAIN_X)
-        self._train_loader_u = None
+        self.dataset = dataset
+        self.train_loader_x = train_loader(dataset.train_x, loaders.TRAIN_X)
+        self.train_loader_u = None
         if dataset.train_u:
             settings = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
-            self._train_loader_u = train_loader(dataset.train_u, settings)
-        self._val_loader = test_loader(dataset.val) if dataset.val else None
-        self._test_loader = test_loader(dataset.test)
+            self.train_loader_u = train_loader(dataset.train_u, settings)
+        self.val_loader = test_loader(dataset.val) if dataset.val else None
+        self.test_loader = test_loader(dataset.test)
 
         self._num_classes = dataset.num_classes
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         self._lab2cname = dataset.lab2cname
-        self.dataset = dataset
-        self.train_loader_x = self._train_loader_x
-        self.train_loader_u = self._train_loader_u
-        self.val_loader = self._val_loader
-        self.test_loader = self._test_loader
 
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
@@ -141,6 +139,8 @@ class DatasetWrapper(TorchDataset):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1  # views of each training image
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        if self.k_tfm < 1:
+            raise ValueError(f"DATALOADER.K_TRANSFORMS must be at least 1, got {self.k_tfm}")
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"Cannot transform the image {self.k_tfm} times because transform is None")
 

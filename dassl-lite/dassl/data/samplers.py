@@ -26,6 +26,9 @@ class _DomainSampler(Sampler):
         self.n_domain = n_domain
         self.batch_size = batch_size
         self.n_img_per_domain = batch_size // n_domain
+        short = [domain for domain, positions in self.indices.items() if len(positions) < self.n_img_per_domain]
+        if short:
+            raise ValueError(f"A batch takes {self.n_img_per_domain} images of each domain, domain {short[0]} has fewer")
         self.length = len(list(iter(self)))
 
     def choose(self):

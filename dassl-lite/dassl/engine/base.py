@@ -129,23 +129,26 @@ class TrainerBase:
         return f"{STEP}{max(common)}" if common else None
 
     def load_model(self, directory, epoch=None):
-        """Load every model's weights: of `epoch` (from 1), else the best, else the newest."""
+        """Load every model's weights: of `epoch` (from 1), else the best, else the last step."""
         if not directory:
             print(
                 "Note that load_model() is skipped as no pretrained model is given (ignore this if it's done on purpose)"
             )
             return
-        for name in self.get_model_names():
+        names = self.get_model_names()
+        if epoch is not None:
+            file_name = f"{STEP}{epoch}"
+        elif all(os.path.exists(os.path.join(directory, name, BEST)) for name in names):
+            file_name = BEST
+        else:
+            file_name = self._file_to_resume(directory, names) or BEST
+        for name in names:
             folder = os.path.join(directory, name)
-            file_name = BEST if epoch is None else f"{STEP}{epoch}"
             path = os.path.join(folder, file_name)
             if not os.path.exists(path):
-                steps = step_files(folder)
-                if epoch is not None or not steps:
-                    raise FileNotFoundError(f"No model at {path} ({describe(folder)})")
-                path = os.path.join(folder, steps[max(steps)])
+                raise FileNotFoundError(f"No model at {path} ({describe(folder)})")
             checkpoint = load_checkpoint(path)
-            result = checkpoint["val_result"]
+            result = checkpoint.get("val_result")
             result = "None" if result is None else f"{result:.1f}"
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={result})")
             unwrapped(self._models[name]).load_state_dict(checkpoint["state_dict"])

@@ -22,8 +22,11 @@ from dassl.utils import (
     load_checkpoint,
     load_pretrained_weights,
     mkdir_if_missing,
+    resume_from_checkpoint,
+    save_checkpoint,
+    tolist_if_not,
 )
-from dassl.utils.checkpoint import BEST
+from dassl.utils.checkpoint import BEST, copy_checkpoint
 from dassl.utils.writer import SummaryWriter
 
 __all__ = [
@@ -39,6 +42,9 @@ __all__ = [
     "build_evaluator",
     "build_lr_scheduler",
     "build_optimizer",
+    "resume_from_checkpoint",  # from here on: names that user code imports from this module in Dassl
+    "save_checkpoint",
+    "tolist_if_not",
 ]
 
 
@@ -153,11 +159,14 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.time()
 
     def _recall_best(self, directory):
-        """A resumed run must beat the best model saved before it was stopped."""
-        for name in self.get_model_names()[:1]:
-            path = os.path.join(directory, name, BEST)
-            if os.path.exists(path):
-                self.best_result = load_checkpoint(path)["val_result"]
+        """A resumed run must beat the best model saved before it was stopped, and deploys that one if it does not."""
+        names = self.get_model_names()
+        paths = [os.path.join(directory, name, BEST) for name in names]
+        if not all(os.path.exists(path) for path in paths):
+            return
+        self.best_result = load_checkpoint(paths[0])["val_result"]
+        for name, path in zip(names, paths):
+            copy_checkpoint(path, os.path.join(self.output_dir, name, BEST))
 
     def after_epoch(self):
         if self._picks_best():
@@ -201,7 +210,7 @@ class SimpleTrainer(TrainerBase):
             self.evaluator.process(output, label)
         results = self.evaluator.evaluate()
         for key, value in results.items():
-            self.write_scalar(f"test/{key}", value, self.epoch)
+            self.write_scalar(f"{split}/{key}", value, self.epoch)
         return list(results.values())[0]
 
     def model_inference(self, input):
@@ -261,9 +270,22 @@ class TrainerX(SimpleTrainer):
         return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
 
 
-def _forever(loader):
-    while True:
-        yield from loader
+class _Restarting:
+    """Batches without end: the loader's iterator is made at once, and again whenever it is exhausted."""
+
+    def __init__(self, loader):
+        self.loader = loader
+        self.batches = iter(loader)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            return next(self.batches)
+        except StopIteration:
+            self.batches = iter(self.loader)
+            return next(self.batches)
 
 
 class TrainerXU(SimpleTrainer):
@@ -276,7 +298,7 @@ class TrainerXU(SimpleTrainer):
         lengths = {"train_x": len_x, "train_u": len_u, "smaller_one": min(len_x, len_u)}
         check_availability(self.cfg.TRAIN.COUNT_ITER, list(lengths))
         self.num_batches = lengths[self.cfg.TRAIN.COUNT_ITER]
-        pairs = zip(range(self.num_batches), _forever(self.train_loader_x), _forever(self.train_loader_u))
+        pairs = zip(range(self.num_batches), _Restarting(self.train_loader_x), _Restarting(self.train_loader_u))
         self._run_batches((batch_x, batch_u) for _, batch_x, batch_u in pairs)
 
     def parse_batch_train(self, batch_x, batch_u):

@@ -7,6 +7,7 @@ which holds the file name of the latest *step* (not of the best model).
 import os
 import pickle
 import re
+import shutil
 import warnings
 from collections import Counter, OrderedDict, defaultdict
 from contextlib import contextmanager
@@ -86,6 +87,15 @@ def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True
         best = os.path.join(save_dir, BEST)
         _write_whole(best, lambda f: torch.save(state, f))
         print(f'Best checkpoint saved to "{best}"')
+
+
+def copy_checkpoint(source, target):
+    """Copy a checkpoint file, making the folder; nothing if both are the same file."""
+    if os.path.abspath(source) == os.path.abspath(target):
+        return
+    mkdir_if_missing(os.path.dirname(target))
+    with open(source, "rb") as f:
+        _write_whole(target, lambda out: shutil.copyfileobj(f, out))
 
 
 @contextmanager

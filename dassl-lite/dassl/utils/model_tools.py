@@ -1,5 +1,6 @@
 """Counting, freezing and initialising parameters."""
 
+import torch
 import torch.nn as nn
 from torch.nn import init
 
@@ -13,8 +14,8 @@ def count_num_param(model=None, params=None):
     if params is not None:
         total = 0
         for item in params:
-            group = item["params"] if isinstance(item, dict) else [item]
-            total += sum(p.numel() for p in group)
+            group = item["params"] if isinstance(item, dict) else item
+            total += sum(p.numel() for p in ([group] if isinstance(group, torch.Tensor) else group))
         return total
     raise ValueError("count_num_param needs a model or params")
 

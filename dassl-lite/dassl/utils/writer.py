@@ -13,7 +13,7 @@ class CSVWriter:
         os.makedirs(log_dir, exist_ok=True)
         path = os.path.join(log_dir, "scalars.csv")
         is_new = not os.path.exists(path)
-        self._file = open(path, "a", newline="", encoding="utf-8")
+        self._file = open(path, "a", newline="", encoding="utf-8", buffering=1)
         self._rows = csv.writer(self._file)
         if is_new:
             self._rows.writerow(["wall_time", "step", "tag", "value"])

@@ -90,7 +90,10 @@ class DatasetBase:
     @staticmethod
     def get_num_classes(data_source):
         """The highest label plus one."""
-        return max(item.label for item in data_source) + 1
+        labels = {item.label for item in data_source}
+        if not labels:
+            raise ValueError("There are no images to count the classes of")
+        return max(labels) + 1
 
     @staticmethod
     def get_lab2cname(data_source):

@@ -94,7 +94,7 @@ class GaussianNoise:
     def __call__(self, img):
         if random.uniform(0, 1) > self.p:
             return img
-        return img + torch.randn(img.size()) * self.std + self.mean
+        return img + (torch.randn(img.size()) * self.std + self.mean)
 
 
 def _check_choices(choices):
