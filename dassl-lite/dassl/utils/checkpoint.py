@@ -9,7 +9,7 @@ import pickle
 import re
 import shutil
 import warnings
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from contextlib import contextmanager
 
 import numpy as np
@@ -98,12 +98,19 @@ def copy_checkpoint(source, target):
         _write_whole(target, lambda out: shutil.copyfileobj(f, out))
 
 
+def _plain_dict(default_factory):
+    return {}
+
+
+_plain_dict.__module__, _plain_dict.__qualname__ = "collections", "defaultdict"  # what it stands for while loading
+
+
 @contextmanager
 def _schedulers_allowed():
     """Let `weights_only` loading build torch's optimisers and schedulers: Dassl pickles those behind a warm-up."""
     schedulers = [torch.optim.lr_scheduler.StepLR, torch.optim.lr_scheduler.MultiStepLR, torch.optim.lr_scheduler.CosineAnnealingLR]
     optimizers = [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.RAdam]
-    allowed = [*schedulers, *optimizers, defaultdict, dict, Counter]
+    allowed = [*schedulers, *optimizers, _plain_dict, dict]
     if hasattr(torch.serialization, "safe_globals"):
         with torch.serialization.safe_globals(allowed):
             yield
