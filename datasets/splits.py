@@ -75,3 +75,16 @@ def subsample_classes(*sources, subsample="all"):
     log.info("Subsampling the %s classes: %d of %d", subsample, len(kept), len(labels))
     return tuple([Datum(impath=item.impath, label=relabel[item.label], classname=item.classname)
                   for item in source if item.label in relabel] for source in sources)
+
+
+def find_folder(root, *parts):
+    """Path of a data set's folder.
+
+    Raises:
+        UserError: it is not there; the message says where the layout is described and which data set needs none.
+    """
+    path = os.path.join(os.path.abspath(os.path.expanduser(root or ".")), *parts)
+    if not os.path.isdir(path):
+        raise UserError(f"data folder {path} is missing: lay the data out as CoOp's DATASETS.md describes and give its parent as "
+                        "--root (or $DATA to the scripts); the data set openmoji needs no download")
+    return path

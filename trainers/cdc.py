@@ -1,0 +1,215 @@
+"""CDC: causality-guided semantic decoupling and classification (Zhang, Li, Liu, Qiang, "Rethinking Misalignment in
+Vision-Language Model Adaptation from a Causal Perspective", NeurIPS 2024).
+
+VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept near a hand-crafted
+prompt (L_con), so that each takes hold of another task-relevant semantic. DSTC: each template votes with evidence, and
+Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion.
+What the paper states and what is our choice is listed in the README.
+"""
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from dassl.data.data_manager import build_data_loader
+from dassl.data.transforms import build_transform
+from dassl.engine import TRAINER_REGISTRY
+from torch import nn
+from yacs.config import CfgNode
+
+from .base import PromptTrainer
+from .data import CheckedImages
+from .errors import UserError
+from .evidence import EVIDENCE_FUNCTIONS, Opinion, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
+from .prediction import Prediction
+from .prompting.prompts import INIT_STD, Prompts, embed, initial_context, put_words_before, start_embedding
+from .prompting.tokens import class_tokens, readable, tokenize
+from .schedule import check_choice
+from .views import AUGMENTATIONS, template_views
+
+MODALITIES = ("dual", "text")
+FUSIONS = ("dempster", "mean_probability", "sum_logits")
+LOSSES = ("evidential", "cross_entropy")
+OFFSET_IMAGES = 1024  # training images that the evidence offset is initialised from, at most
+
+
+def add_cdc_config(cfg):
+    """Declares ``cfg.TRAINER.CDC``; a toolbox that hosts CDC calls this in its ``extend_cfg``."""
+    cfg.TRAINER.CDC = node = CfgNode()
+    node.N_TEMPLATES = 4  # M
+    node.N_CTX = 2  # context tokens a template (4 is usual with PROMPT_MODALITY text)
+    node.CTX_INIT = ["a photo of a", "a picture of a", "an image of a", "a view of a"]  # one a template, Gaussian beyond
+    node.PROMPT_MODALITY = "dual"  # prompts in both encoders (ViT only), or in the text encoder only
+    node.PROMPT_DEPTH = 9  # layers of each prompted encoder that get their own prompts, the first included
+    node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
+    node.AUGMENTATION = "1"  # 1 | 2 | none: the same view for all templates
+    node.EVIDENCE = "exp"  # exp | softplus | relu
+    node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
+    node.FUSION = "dempster"  # dempster | mean_probability | sum_logits
+    node.LOSS = "evidential"  # evidential | cross_entropy
+    node.DECOUPLING_WEIGHT = 1.0  # β
+    node.CONSISTENCY_WEIGHT = 8.0  # γ
+    node.KL_WEIGHT = 0.0  # of the KL term towards no evidence for wrong classes, when fully annealed
+    node.KL_ANNEAL_EPOCHS = 10  # epochs until the KL term has its full weight
+    node.PREC = "fp16"
+
+
+class DecoupledPrompts(nn.Module):
+    """M templates' prompts for both encoders and their evidence offsets.
+
+    Args:
+        settings: ``cfg.TRAINER.CDC``; M, n and the depth J are its N_TEMPLATES, N_CTX and PROMPT_DEPTH.
+        classnames: K names.
+        backbone: whose widths D (text) and D_v (image) are used.
+    """
+
+    def __init__(self, settings, classnames, backbone):
+        super().__init__()
+        templates, n_ctx, text = settings.N_TEMPLATES, settings.N_CTX, backbone.text
+        phrases = list(settings.CTX_INIT)[:templates]
+        starts = [initial_context(text, n_ctx, phrase) for phrase in phrases + [""] * (templates - len(phrases))]
+        self.ctx = nn.Parameter(torch.stack([context for context, _ in starts]))  # (M, n, D)
+        self.deep_ctx = nn.ParameterList(
+            torch.empty(templates, n_ctx, text.width).normal_(std=INIT_STD) for _ in range(settings.PROMPT_DEPTH - 1))
+        dual = settings.PROMPT_MODALITY == "dual"
+        self.visual_maps = nn.ModuleList(TemplateLinear(templates, text.width, backbone.image.width)
+                                         for _ in range(settings.PROMPT_DEPTH if dual else 0))
+        # b^m = offset + shift^m, so that weight decay draws the learned part to the start and not to zero
+        self.register_buffer("offset", torch.zeros(()))
+        self.offset_shift = nn.Parameter(torch.zeros(templates))
+
+        words = [rest for _, rest in starts]  # fixed words behind the context, (r_m, D)
+        tokens = class_tokens(classnames, text.context_length - 1 - n_ctx - max(map(len, words)))
+        suffix, end = put_words_before(embed(text, tokens.ids), tokens.end, words)
+        self.register_buffer("start", start_embedding(text).expand(templates, 1, -1), persistent=False)  # (M, 1, D)
+        self.register_buffer("suffix", suffix, persistent=False)  # (M, K, S, D)
+        self.register_buffer("end", end, persistent=False)  # (M, K)
+
+    def forward(self):
+        prefix = torch.cat([self.start, self.ctx], dim=1)  # (M, 1 + n, D)
+        visual = [project(layer) for project, layer in zip(self.visual_maps, [self.ctx, *self.deep_ctx])]  # (M, n, D_v) each
+        return Prompts(prefix, self.suffix, self.end, list(self.deep_ctx), visual[0] if visual else None, visual[1:])
+
+    def evidence_offset(self):
+        """b^m, shaped (M, 1, 1) to go with logits."""
+        return (self.offset + self.offset_shift)[:, None, None]
+
+
+class TemplateLinear(nn.Module):
+    """A linear map of its own for each template, (M, n, D) → (M, n, D_v); initialised as ``nn.Linear``."""
+
+    def __init__(self, templates, width, out_width):
+        super().__init__()
+        maps = [nn.Linear(width, out_width) for _ in range(templates)]
+        self.weight = nn.Parameter(torch.stack([linear.weight.detach() for linear in maps]))  # (M, D_v, D)
+        self.bias = nn.Parameter(torch.stack([linear.bias.detach() for linear in maps]))  # (M, D_v)
+
+    def forward(self, prompts):
+        return torch.baddbmm(self.bias[:, None], prompts, self.weight.transpose(1, 2))
+
+
+def decoupling_loss(text_features):
+    """L_de: mean cosine between templates m < n over all classes, from normalised features (M, K, E); 0 for M = 1."""
+    pairs = list(combinations(range(len(text_features)), 2))
+    if not pairs:
+        return text_features.new_zeros(())
+    first, second = torch.tensor(pairs, device=text_features.device).T
+    return (text_features[first] * text_features[second]).sum(dim=-1).mean()
+
+
+def consistency_loss(text_features, hand_crafted):
+    """L_con: mean of 1 − cos between each template's features (M, K, E) and the hand-crafted prompt's (K, E), normalised."""
+    return 1 - (text_features * hand_crafted).sum(dim=-1).mean()
+
+
+@TRAINER_REGISTRY.register()
+class CDC(PromptTrainer):
+    """Semantic-decoupled prompts with evidential fusion."""
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        node = cfg.TRAINER.CDC
+        for key, choices in (("PROMPT_MODALITY", MODALITIES), ("AUGMENTATION", AUGMENTATIONS), ("EVIDENCE", EVIDENCE_FUNCTIONS),
+                             ("FUSION", FUSIONS), ("LOSS", LOSSES)):
+            check_choice(f"TRAINER.CDC.{key}", node[key], choices)
+        for key in ("N_TEMPLATES", "N_CTX", "PROMPT_DEPTH", "KL_ANNEAL_EPOCHS"):
+            if node[key] < 1:
+                raise UserError(f"TRAINER.CDC.{key} is {node[key]}, it must be at least 1")
+        if node.HAND_CRAFTED and "{}" not in node.HAND_CRAFTED:
+            raise UserError(f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} where the class name goes")
+        if node.KL_WEIGHT and node.LOSS != "evidential":
+            raise UserError("TRAINER.CDC.KL_WEIGHT belongs to LOSS evidential: set it to 0 or change the loss")
+
+    def training_views(self):
+        if self.settings.AUGMENTATION == "none":
+            return None
+        return template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
+
+    def build_prompt_learner(self, backbone):
+        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
+        layers = backbone.text.layers
+        if node.PROMPT_MODALITY == "dual":
+            if not backbone.takes_visual_prompts:
+                raise UserError(f"TRAINER.CDC.PROMPT_MODALITY dual prompts the image encoder, and {name} is a ResNet: use text")
+            layers = min(layers, backbone.image.layers)
+        if node.PROMPT_DEPTH > layers:
+            raise UserError(f"TRAINER.CDC.PROMPT_DEPTH is {node.PROMPT_DEPTH}, {name} has {layers} layers to prompt")
+        return DecoupledPrompts(node, self.classnames, backbone)
+
+    def before_train(self):
+        super().before_train()
+        with torch.no_grad(), self.precision.autocast():
+            template = self.settings.HAND_CRAFTED or self.template
+            tokens = tokenize([template.format(readable(name)) for name in self.classnames], self.backbone.text.context_length)
+            features = self.backbone.text.encode_tokens(tokens.to(self.device))
+        self.hand_crafted = F.normalize(features.float(), dim=-1)  # (K, E)
+        if self.start_epoch == 0:
+            self.prompt_learner.offset.copy_(self.initial_offset())
+
+    @torch.no_grad()
+    def initial_offset(self):
+        """b = mean over training images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a useful range."""
+        images = self.dm.dataset.train_x
+        images = images[::-(-len(images) // OFFSET_IMAGES)]
+        sums = []
+        with torch.random.fork_rng():  # a loader draws a seed; training must not depend on this pass
+            loader = build_data_loader(self.cfg, data_source=images, batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
+                                       tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
+            for batch in loader:
+                image, _ = self.parse_batch_test(batch)
+                with self.precision.autocast():
+                    sums.append(self.logits(image, self.hand_crafted[None], None)[0].logsumexp(dim=-1))  # (B,)
+        return torch.cat(sums).mean() - torch.tensor(float(self.num_classes)).log() - self.settings.EVIDENCE_START
+
+    def log_evidence(self, logits):
+        return log_evidence(logits, self.prompt_learner.evidence_offset(), self.settings.EVIDENCE)  # (M, B, K)
+
+    def loss(self, logits, labels, text_features):
+        """L = L_t-ce + β L_de + γ L_con, and with KL_WEIGHT the annealed KL term."""
+        node = self.settings
+        every_label = labels.expand(len(logits), -1)  # (M, B)
+        if node.LOSS == "cross_entropy":
+            votes = F.cross_entropy(logits.transpose(1, 2), every_label, reduction="none").mean(dim=1).sum()
+        else:
+            evidence = self.log_evidence(logits)
+            votes = self.evidential_loss(Opinion(evidence), every_label)
+            if node.FUSION == "dempster":
+                votes = votes + self.evidential_loss(dempster(evidence), labels)
+        apart, near = decoupling_loss(text_features), consistency_loss(text_features, self.hand_crafted)
+        total = votes + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * near
+        return total, {"loss_votes": votes.item(), "loss_de": apart.item(), "loss_con": near.item()}
+
+    def evidential_loss(self, opinion, labels):
+        """Mean over the batch, summed over templates where there are any."""
+        losses = trusted_cross_entropy(opinion, labels)  # (B,) or (M, B)
+        if self.settings.KL_WEIGHT:
+            annealed = self.settings.KL_WEIGHT * min(1.0, self.epoch / self.settings.KL_ANNEAL_EPOCHS)
+            losses = losses + annealed * kl_to_uniform(opinion, labels)
+        return losses.mean(dim=-1).sum()
+
+    def predict(self, logits):
+        evidence = self.log_evidence(logits)  # (M, B, K)
+        fused = dempster(evidence)
+        votes = Opinion(evidence).probability if self.settings.LOSS == "evidential" else logits.softmax(dim=-1)
+        probability = {"dempster": lambda: fused.probability, "mean_probability": lambda: votes.mean(dim=0),
+                       "sum_logits": lambda: logits.sum(dim=0).softmax(dim=-1)}[self.settings.FUSION]()
+        return Prediction(probability, votes, fused.vacuity)

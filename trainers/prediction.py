@@ -1,0 +1,79 @@
+"""What a trainer says about a batch of images, and how good that was."""
+from dataclasses import dataclass
+from typing import Optional
+
+import torch
+from sklearn.metrics import f1_score, recall_score
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+CALIBRATION_BINS = 15
+
+
+@dataclass
+class Prediction:
+    """Answers for B images over K classes.
+
+    Attributes:
+        probability: (B, K), sums to one.
+        template_probability: (M, B, K), what each template alone would answer; None where there is only one.
+        vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where nothing is evidential.
+    """
+    probability: torch.Tensor
+    template_probability: Optional[torch.Tensor] = None
+    vacuity: Optional[torch.Tensor] = None
+
+    def cpu(self):
+        return Prediction(*(None if value is None else value.float().cpu() for value in vars(self).values()))
+
+    @staticmethod
+    def concatenate(parts):
+        """One prediction out of those of several batches."""
+        def joined(name, dim):
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else torch.cat(values, dim)
+        return Prediction(joined("probability", 0), joined("template_probability", 1), joined("vacuity", 0))
+
+
+def measure(prediction, labels, classnames):
+    """Metrics of a split.
+
+    Args:
+        prediction: of B images.
+        labels: (B,) class indices.
+        classnames: K names.
+
+    Returns:
+        dict of plain numbers: ``accuracy``, ``macro_f1`` in percent; ``per_class_accuracy``, class name → percent for the
+        classes that occur; ``ece`` (expected calibration error, 15 equal-width bins, percent) and ``nll`` (nats); where there
+        are templates ``template_accuracy`` (M numbers, percent) and ``mean_probability_ece``, ``mean_probability_nll`` of the
+        templates' mean; where there is evidence ``mean_vacuity`` in (0, 1].
+    """
+    probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
+    present = labels.unique().tolist()
+    recall = recall_score(labels, answer, labels=present, average=None, zero_division=0)
+    metrics = {
+        "images": len(labels),
+        "accuracy": percent_right(answer, labels),
+        "macro_f1": 100 * float(f1_score(labels, answer, labels=present, average="macro", zero_division=0)),
+        "per_class_accuracy": {classnames[label]: 100 * float(value) for label, value in zip(present, recall)},
+        **calibration(probability, labels),
+    }
+    if prediction.template_probability is not None:
+        metrics["template_accuracy"] = [percent_right(template.argmax(dim=1), labels) for template in prediction.template_probability]
+        mean = calibration(prediction.template_probability.mean(dim=0), labels)
+        metrics.update({f"mean_probability_{name}": value for name, value in mean.items()})
+    if prediction.vacuity is not None:
+        metrics["mean_vacuity"] = prediction.vacuity.mean().item()
+    return metrics
+
+
+def percent_right(answer, labels):
+    return 100 * (answer == labels).double().mean().item()
+
+
+def calibration(probability, labels):
+    """Expected calibration error (percent) and negative log-likelihood (nats) of (B, K) probabilities."""
+    classes = probability.shape[1]
+    ece = multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=CALIBRATION_BINS) if classes > 1 else 0.0
+    likelihood = probability.gather(1, labels[:, None]).clamp(min=torch.finfo(probability.dtype).tiny)
+    return {"ece": 100 * float(ece), "nll": -likelihood.log().mean().item()}

@@ -1,0 +1,99 @@
+"""The run record, ``results.json``: everything a table needs and everything that makes a number traceable.
+
+A run is done when this file exists; it is written last and renamed into place.
+"""
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from datetime import datetime, timezone
+
+import torch
+import torchvision
+
+from .checkpoint import write_text
+
+FILE_NAME = "results.json"
+FORMAT = 1  # to be raised when a field changes its meaning
+
+
+def split_hash(dataset):
+    """Fingerprint (16 hex digits) of what a run trains and tests on.
+
+    It covers, for train, val and test in their order: file name, folder name, label and class name of every image; not
+    where the data folder lies, so that the same sample on two machines has the same hash.
+    """
+    digest = hashlib.sha256()
+    for part in ("train_x", "val", "test"):
+        for item in getattr(dataset, part) or ():
+            place = "/".join(os.path.normpath(item.impath).split(os.sep)[-2:])
+            digest.update(f"{part}|{place}|{item.label}|{item.classname}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def git_commit():
+    """Commit of the checkout that this code runs from, with ``-dirty`` where files differ from it; None outside a checkout."""
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True,
+                              text=True, timeout=30, check=True).stdout.strip()
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def versions():
+    import dassl
+    distributions = ("cdc-prompt-learning", "dassl-lite", "clip-anytorch", "numpy")
+    found = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
+             "dassl": getattr(dassl, "__version__", None)}
+    for name in distributions:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def plain(config):
+    """A config node as plain dicts and lists, for JSON."""
+    if hasattr(config, "items"):
+        return {key: plain(value) for key, value in config.items()}
+    return [plain(item) for item in config] if isinstance(config, (list, tuple)) else config
+
+
+def write_record(folder, cfg, dataset, metrics, **facts):
+    """Writes ``results.json``.
+
+    Args:
+        folder: the run's output folder.
+        cfg: the run's config.
+        dataset: what it trained and was tested on.
+        metrics: split name → dict, see ``prediction.measure``.
+        **facts: parameters, seconds and so on, as JSON takes them.
+    """
+    record = {
+        "format": FORMAT,
+        "trainer": cfg.TRAINER.NAME,
+        "dataset": cfg.DATASET.NAME,
+        "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
+        "shots": cfg.DATASET.NUM_SHOTS,
+        "seed": cfg.SEED,
+        "metrics": metrics,
+        **facts,
+        "split_hash": split_hash(dataset),
+        "git_commit": git_commit(),
+        "versions": versions(),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "config": plain(cfg),
+    }
+    write_text(os.path.join(folder, FILE_NAME), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def remove_record(folder):
+    """Marks a run as not done, which it is not from its start to its end."""
+    path = os.path.join(folder, FILE_NAME)
+    if os.path.exists(path):
+        os.remove(path)
