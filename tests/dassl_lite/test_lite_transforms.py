@@ -1,0 +1,171 @@
+"""Transforms: one order, the lines they print, and the draws they make."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from dassl.data.transforms.transforms import (
+    AVAI_CHOICES,
+    Cutout,
+    GaussianNoise,
+    InstanceNormalization,
+    Random2DTranslation,
+)
+
+PIXELS = np.random.RandomState(0).randint(0, 255, (30, 40, 3)).astype(np.uint8)
+IMAGE = Image.fromarray(PIXELS)
+STATS = "(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])"
+
+STEPS = [  # (choice, class, line) in the order of application
+    ("random_translation", "Random2DTranslation", "+ random translation"),
+    ("random_crop", "RandomCrop", "+ random crop (padding = 4)"),
+    ("random_resized_crop", "RandomResizedCrop", "+ random resized crop (size=(8, 8), scale=(0.08, 1.0))"),
+    ("random_flip", "RandomHorizontalFlip", "+ random flip"),
+    ("colorjitter", "ColorJitter", "+ color jitter (brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)"),
+    ("randomgrayscale", "RandomGrayscale", "+ random gray scale"),
+    ("gaussian_blur", "RandomApply", "+ gaussian blur (kernel=3)"),
+    (None, "ToTensor", "+ to torch tensor of range [0, 1]"),
+    ("cutout", "Cutout", "+ cutout (n_holes=1, length=16)"),
+    ("normalize", "Normalize", f"+ normalization {STATS}"),
+    ("gaussian_noise", "GaussianNoise", "+ gaussian noise (mean=0.0, std=0.15)"),
+    ("instance_norm", "InstanceNormalization", "+ instance normalization"),
+]
+
+
+def names(tfm):
+    return [type(t).__name__ for t in tfm.transforms]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_order_of_the_choices_does_not_matter(make_cfg, capsys, seed):
+    choices = [choice for choice, *_ in STEPS if choice]
+    random.Random(seed).shuffle(choices)
+    tfm = build_transform(make_cfg(INPUT__TRANSFORMS=choices, INPUT__GB_K=3))  # 21 is too large for 8 x 8
+    assert names(tfm) == [name for _, name, _ in STEPS]
+    assert capsys.readouterr().out.splitlines() == ["Building transform_train", *(line for *_, line in STEPS)]
+    assert tfm(IMAGE).shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("step", [s for s in STEPS if s[0]])
+def test_each_choice_brings_its_step_alone(make_cfg, capsys, step):
+    choice, name, line = step
+    tfm = build_transform(make_cfg(INPUT__GB_K=3), choices=[choice])
+    resize = [] if choice in ("random_crop", "random_resized_crop") else ["Resize"]
+    assert set(names(tfm)) == {*resize, name, "ToTensor"}
+    lines = capsys.readouterr().out.splitlines()
+    assert line in lines and ("+ resize to 8x8" in lines) == bool(resize)
+
+
+def test_coops_transforms(make_cfg, capsys):
+    cfg = make_cfg(
+        INPUT__SIZE=(224, 224),
+        INPUT__INTERPOLATION="bicubic",
+        INPUT__TRANSFORMS=["random_resized_crop", "random_flip", "normalize"],
+    )
+    train, test = build_transform(cfg), build_transform(cfg, is_train=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "Building transform_train",
+        "+ random resized crop (size=(224, 224), scale=(0.08, 1.0))",
+        "+ random flip",
+        "+ to torch tensor of range [0, 1]",
+        f"+ normalization {STATS}",
+        "Building transform_test",
+        "+ resize the smaller edge to 224",
+        "+ 224x224 center crop",
+        "+ to torch tensor of range [0, 1]",
+        f"+ normalization {STATS}",
+    ]
+    assert train.transforms[0].interpolation == test.transforms[0].interpolation == INTERPOLATION_MODES["bicubic"]
+    assert test(IMAGE).shape == train(IMAGE).shape == (3, 224, 224)
+
+
+def test_testing_resizes_the_shorter_edge_and_crops_the_centre(make_cfg, quiet):
+    with quiet():
+        tfm = build_transform(make_cfg(), is_train=False)
+    resized = np.asarray(IMAGE.resize((10, 8), Image.BILINEAR))  # 40 x 30 -> shorter edge 8
+    expected = torch.from_numpy(resized[:, 1:9].copy()).permute(2, 0, 1) / 255
+    assert torch.equal(tfm(IMAGE), expected)
+
+
+def test_instance_norm_is_tested_as_trained_and_center_crop_changes_nothing(make_cfg, quiet):
+    with quiet():
+        tfm = build_transform(make_cfg(), is_train=False, choices=["instance_norm", "center_crop", "random_flip"])
+    assert names(tfm) == ["Resize", "CenterCrop", "ToTensor", "InstanceNormalization"]
+    assert "center_crop" in AVAI_CHOICES
+
+
+def test_no_transform(make_cfg, capsys):
+    assert build_transform(make_cfg(INPUT__NO_TRANSFORM=True)) is None
+    assert capsys.readouterr().out == "Note: no transform is applied!\n"
+
+
+def test_unknown_choices_are_named(make_cfg):
+    with pytest.raises(AssertionError, match=r"INPUT.TRANSFORMS: random_flop is unknown \(do you mean random_flip\?\)"):
+        build_transform(make_cfg(INPUT__TRANSFORMS=["random_flop"]))
+    for choice in ("randaugment", "imagenet_policy", "randaugment2"):
+        with pytest.raises(AssertionError, match=f"{choice} is not part of dassl-lite"):
+            build_transform(make_cfg(INPUT__TRANSFORMS=[choice]))
+    with pytest.raises(ValueError, match=r"got \[cubic\] \(do you mean \[bicubic\]\?\)"):
+        build_transform(make_cfg(INPUT__INTERPOLATION="cubic"))
+
+
+def test_translation_draws_a_coin_then_left_then_top():
+    tfm = Random2DTranslation(16, 24)
+    kinds = set()
+    for seed in range(12):
+        random.seed(seed)
+        got = tfm(IMAGE)
+        after = random.random()
+        random.seed(seed)
+        if random.uniform(0, 1) > 0.5:
+            expected = IMAGE.resize((24, 16), Image.BILINEAR)
+        else:
+            left, top = round(random.uniform(0, 3)), round(random.uniform(0, 2))
+            expected = IMAGE.resize((27, 18), Image.BILINEAR).crop((left, top, left + 24, top + 16))
+        assert np.array_equal(np.asarray(got), np.asarray(expected))
+        assert random.random() == after
+        kinds.add(after)
+    assert got.size == (24, 16)
+
+
+def test_cutout_zeroes_squares_around_row_then_column():
+    tfm = Cutout(n_holes=2, length=5)
+    for seed in range(8):
+        image = torch.ones(3, 9, 11)
+        np.random.seed(seed)
+        got = tfm(image)
+        np.random.seed(seed)
+        expected = torch.ones(9, 11)
+        for _ in range(2):
+            y, x = np.random.randint(9), np.random.randint(11)
+            for i in range(9):
+                for j in range(11):
+                    if y - 2 <= i < y + 2 and x - 2 <= j < x + 2:
+                        expected[i, j] = 0
+        assert torch.equal(got, expected.expand(3, 9, 11))
+        assert (image == 1).all()
+
+
+def test_noise_is_added_half_of_the_time():
+    tfm = GaussianNoise(mean=0.5, std=0.1)
+    image = torch.rand(3, 4, 4)
+    changed = 0
+    for seed in range(20):
+        random.seed(seed)
+        torch.manual_seed(seed)
+        got = tfm(image)
+        coin = random.Random(seed).uniform(0, 1)
+        noise = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(seed)) * 0.1 + 0.5
+        assert torch.equal(got, image if coin > 0.5 else image + noise)
+        changed += coin <= 0.5
+    assert 0 < changed < 20
+
+
+def test_instance_normalisation_standardises_each_channel():
+    out = InstanceNormalization()(torch.rand(3, 6, 7) * torch.tensor([1.0, 5.0, 9.0]).view(3, 1, 1))
+    assert torch.allclose(out.mean((1, 2)), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(out.flatten(1).std(1), torch.ones(3), atol=1e-5)
