@@ -234,8 +234,9 @@ class SimpleTrainer(TrainerBase):
         end = time.time()
         for self.batch_idx, batch in enumerate(batches):
             data_time.update(time.time() - end)
-            losses.update(self.forward_backward(*batch))
+            loss_summary = self.forward_backward(*batch)
             batch_time.update(time.time() - end)
+            losses.update(loss_summary)
             if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
                 self._print_batch(losses, batch_time, data_time)
             step = self.epoch * self.num_batches + self.batch_idx
