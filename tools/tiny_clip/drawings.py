@@ -1,0 +1,114 @@
+"""Drawing sets with open licences → one array of small RGBA pictures, each with the concept it shows.
+
+The sets are npm packages @iconify-json/<set>: an `icons.json` of SVG bodies by icon name. Each set spells its names in
+its own way; emojibase's labels, shortcodes and Unicode's names lead them back to one hexcode.
+"""
+import io
+import json
+import logging
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import resvg_py
+from PIL import Image
+from tqdm import tqdm
+
+SETS = ("noto", "twemoji", "fluent-emoji-flat", "fluent-emoji", "noto-v1", "emojione", "fxemoji", "streamline-emojis")
+SIZE = 64  # pixels, the model's input
+log = logging.getLogger(__name__)
+
+
+def bare(hexcode):
+    """Hexcode in capitals without variation selectors, which the sets use inconsistently."""
+    return "-".join(p for p in hexcode.upper().split("-") if p != "FE0F")
+
+
+def squash(name):
+    """A name's letters and digits only: "beer-mug", "Beer Mug" and "beermug" are the same."""
+    return re.sub(r"[^a-z0-9]", "", name.lower().replace("’", "").replace("&", "and"))
+
+
+def read_concepts(node_modules):
+    """{bare hexcode: emojibase's record with keys label, tags, subgroup …}, skin tones left out, in Unicode's order."""
+    path = Path(node_modules, "emojibase-data", "en", "data.json")
+    records = json.loads(path.read_text(encoding="utf-8"))
+    return {bare(r["hexcode"]): r for r in records if "subgroup" in r}
+
+
+def read_names(node_modules, concepts):
+    """{squashed name: bare hexcode}. Earlier sources win: CLDR labels, the sets' own tables, Unicode names, shortcodes."""
+    base = Path(node_modules, "emojibase-data")
+    names = {squash(record["label"]): code for code, record in concepts.items()}
+    tables = [Path(node_modules, "@iconify-json", s, "chars.json") for s in SETS]
+    tables.append(base / "meta" / "unicode-names.json")
+    tables += sorted((base / "en" / "shortcodes").glob("*.json"))
+    for table in tables:
+        if not table.exists():
+            continue
+        for code, found in json.loads(table.read_text(encoding="utf-8")).items():
+            for name in [found] if isinstance(found, str) else found:
+                if bare(code) in concepts:
+                    names.setdefault(squash(name), bare(code))
+    return names
+
+
+def find_concept(icon, names):
+    """The bare hexcode an icon name stands for, or None. Handles "flag-for-x" and Streamline's "-1", "-2"."""
+    for name in (icon, re.sub(r"^flag-for-(flag-)?", "flag-", icon), re.sub(r"-\d$", "", icon)):
+        if squash(name) in names:
+            return names[squash(name)]
+    return None
+
+
+def render(body, box, size=SIZE):
+    """SVG body and its view box (left, top, width, height) → uint8 array (size, size, 4), straight alpha."""
+    svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+           f'viewBox="{" ".join(map(str, box))}">{body}</svg>')
+    scale = 2 * size / max(box[2], box[3])  # drawn at twice the size, then averaged
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=round(box[2] * scale), height=round(box[3] * scale),
+                                skip_system_fonts=True)
+    drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    canvas = Image.new("RGBA", (2 * size, 2 * size))
+    canvas.paste(drawn, ((2 * size - drawn.width) // 2, (2 * size - drawn.height) // 2))
+    return np.asarray(canvas.resize((size, size), Image.Resampling.BOX))
+
+
+def render_sets(node_modules, sets=SETS):
+    """→ (images uint8 (N, SIZE, SIZE, 4), list of N hexcodes, list of N set names). Icons of no known concept are left out.
+
+    Raises FileNotFoundError when none of the sets is there.
+    """
+    concepts = read_concepts(node_modules)
+    names = read_names(node_modules, concepts)
+    jobs = []
+    for name in sets:
+        path = Path(node_modules, "@iconify-json", name, "icons.json")
+        if not path.exists():
+            log.warning("drawing set %s is not under %s", name, node_modules)
+            continue
+        book = json.loads(path.read_text(encoding="utf-8"))
+        for icon, entry in book["icons"].items():
+            code = find_concept(icon, names)
+            if code is not None and not entry.get("hidden"):
+                default = {"left": 0, "top": 0, "width": 16, "height": 16}
+                box = [entry.get(k, book.get(k, default[k])) for k in default]
+                jobs.append((name, code, entry["body"], box))
+    if not jobs:
+        raise FileNotFoundError(f"no drawing set of {', '.join(sets)} under {Path(node_modules, '@iconify-json')}")
+    images = np.stack([render(body, box) for _, _, body, box in tqdm(jobs, desc="drawing")])
+    return images, [job[1] for job in jobs], [job[0] for job in jobs]
+
+
+def load_drawings(node_modules, cache):
+    """As render_sets, drawn once and kept in the file `cache` (.npz), which is written whole or not at all."""
+    cache = Path(cache)
+    if not cache.exists():
+        images, codes, sets = render_sets(node_modules)
+        temporary = cache.with_suffix(f".{os.getpid()}.tmp")
+        with open(temporary, "wb") as file:
+            np.savez(file, images=images, codes=np.array(codes), sets=np.array(sets))
+        os.replace(temporary, cache)
+    with np.load(cache) as kept:
+        return kept["images"], kept["codes"].tolist(), kept["sets"].tolist()
