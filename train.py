@@ -18,7 +18,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 
 import datasets.imagenet  # noqa: F401  (registers the data set)
-#import datasets.openmoji  # noqa: F401
+import datasets.openmoji  # noqa: F401
 import datasets.split_files  # noqa: F401
 from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten

@@ -41,7 +41,7 @@ def add_cdc_config(cfg):
     node.PROMPT_MODALITY = "dual"  # prompts in both encoders (ViT only), or in the text encoder only
     node.PROMPT_DEPTH = 9  # layers of each prompted encoder that get their own prompts, the first included
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
-    node.AUGMENTATION = "1"  # 1 | 2 | none: the same view for all templates
+    node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
     node.EVIDENCE = "exp"  # exp | softplus | relu
     node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
     node.FUSION = "dempster"  # dempster | mean_probability | sum_logits
@@ -140,7 +140,7 @@ class CDC(PromptTrainer):
             raise UserError("TRAINER.CDC.KL_WEIGHT belongs to LOSS evidential: set it to 0 or change the loss")
 
     def training_views(self):
-        if self.settings.AUGMENTATION == "none":
+        if self.settings.AUGMENTATION is None:
             return None
         return template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
 

@@ -32,7 +32,7 @@ def build_schedule(optimizer, optim_cfg):
 def check_choice(key, value, choices):
     """Raises UserError, naming the key and the nearest choice, for a value that is none of the choices."""
     if value not in choices:
-        raise UserError(f"{key} is {value!r}, it takes one of {', '.join(choices)}{nearest(value, choices)}")
+        raise UserError(f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}")
 
 
 def learning_rate(epoch, optim_cfg):

@@ -5,7 +5,7 @@ The paper names its two augmentation sets; which operations they hold is our cho
 import torchvision.transforms as T
 from dassl.data.transforms import build_transform
 
-AUGMENTATIONS = ("1", "2", "none")
+AUGMENTATIONS = (1, 2, None)
 
 
 def template_views(cfg, templates, augmentation):
@@ -25,7 +25,7 @@ def template_views(cfg, templates, augmentation):
     tensor = next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
     extra = [[], [color_jitter(cfg.INPUT)], [T.RandomGrayscale(cfg.INPUT.RGS_P), blur(cfg.INPUT)],
              [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))]]
-    crop = [T.RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)] if augmentation == "2" else []
+    crop = [T.RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)] if augmentation == 2 else []
     return [T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:]) for template in range(templates)]
 
 

@@ -42,14 +42,12 @@ def initial_context(text_encoder, n_ctx, phrase=""):
     Returns:
         (n, D) fp32 context, (r, D) fp32 fixed words.
     """
-    context = torch.empty(n_ctx, text_encoder.width).normal_(std=INIT_STD)
     words = readable(phrase).strip()
-    if not words:
-        return context, context.new_empty(0, text_encoder.width)
-    embedding = embed(text_encoder, phrase_tokens(words, text_encoder.context_length))  # (n + r, D)
-    given = min(n_ctx, len(embedding))
-    context[:given] = embedding[:given]
-    return context, embedding[n_ctx:].clone()
+    ids = phrase_tokens(words, text_encoder.context_length) if words else torch.empty(0, dtype=torch.long)
+    embedding = embed(text_encoder, ids)  # (n + r, D)
+    missing = max(n_ctx - len(embedding), 0)
+    gaussian = torch.empty(missing, text_encoder.width).normal_(std=INIT_STD)
+    return torch.cat([embedding[:n_ctx], gaussian]), embedding[n_ctx:].clone()
 
 
 @torch.no_grad()

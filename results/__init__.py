@@ -1,0 +1,1 @@
+"""Reading run records: tables of base, new and their harmonic mean."""

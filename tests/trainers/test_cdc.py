@@ -1,0 +1,195 @@
+"""CDC against independent references: MaPLe's and CoOp's special cases, loops for its losses, the fusion rules."""
+import math
+from itertools import combinations
+
+import clip
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision.transforms as T
+from yacs.config import CfgNode
+
+from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
+from trainers.cdc import DecoupledPrompts, add_cdc_config, consistency_loss, decoupling_loss
+from trainers.evidence import Opinion, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
+
+NAMES = ["cat", "person_on_a_bike", "a very long name of a class, with comma", "bus"]
+TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1", "TRAINER.CDC.N_CTX", "4")
+PLAIN = ("TRAINER.CDC.LOSS", "cross_entropy", "TRAINER.CDC.DECOUPLING_WEIGHT", "0.0", "TRAINER.CDC.CONSISTENCY_WEIGHT", "0.0")
+
+
+def settings(*pairs):
+    cfg = CfgNode({"TRAINER": CfgNode()})
+    add_cdc_config(cfg)
+    cfg.TRAINER.CDC.merge_from_list(list(pairs))
+    return cfg.TRAINER.CDC
+
+
+def scrambled(learner):
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return learner
+
+
+# ---- the special cases ----
+
+@pytest.mark.parametrize("n_ctx, phrases", [(2, ["a photo of a"] * 4), (4, ["a photo of a"] * 4), (3, ["a photo of a", "a sketch"])])
+def test_every_template_is_maple_on_its_own(vit, stock_vit, n_ctx, phrases):
+    """Each template's features equal MaPLe's: deep prompts in both encoders, the visual ones a linear map of the textual."""
+    torch.manual_seed(1)
+    templates, depth = 4, 3
+    learner = scrambled(DecoupledPrompts(settings("N_CTX", n_ctx, "PROMPT_DEPTH", depth, "CTX_INIT", phrases), NAMES, vit))
+    prompts = learner()
+    text = vit.text(prompts.prefix, prompts.suffix, prompts.end, prompts.deep_text)
+    views = torch.randn(templates, 2, 3, 32, 32)
+    image = vit.image(views, prompts.visual, prompts.deep_visual)
+    for m in range(templates):
+        phrase = (phrases[m] if m < len(phrases) else "").split()
+        words = phrase if len(phrase) >= n_ctx else ["X"] * n_ctx  # a short phrase leaves no fixed words
+        tokens = clip.tokenize([" ".join([*words, f"{name.replace('_', ' ')}."]) for name in NAMES])
+        expected = stock_text_features(stock_vit, prompted_embeddings(stock_vit, tokens, learner.ctx[m]), tokens.argmax(1),
+                                       [deep[m] for deep in learner.deep_ctx])
+        torch.testing.assert_close(text[m], expected, rtol=1e-3, atol=1e-4)
+        visual = [F.linear(layer[m], project.weight[m], project.bias[m])
+                  for project, layer in zip(learner.visual_maps, [learner.ctx, *learner.deep_ctx])]
+        torch.testing.assert_close(image[m], stock_image_features(stock_vit, views[m], visual[0], visual[1:]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("position", ["with", "without"])
+def test_one_template_with_cross_entropy_is_coop_to_floating_point(run, position):
+    init = "a photo of a" if position == "with" else ""
+    coop, coop_record, _ = run("CoOp", "TRAINER.COOP.CTX_INIT", init, name="coop")
+    cdc, cdc_record, _ = run("CDC", *TEXT, *PLAIN, "TRAINER.CDC.N_TEMPLATES", "1", "TRAINER.CDC.CTX_INIT", str([init]), name="cdc")
+    torch.testing.assert_close(cdc.prompt_learner.ctx[0], coop.prompt_learner.ctx, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(coop.prompt_learner.ctx, type(coop)(coop.cfg).prompt_learner.ctx), "training moved nothing"
+    assert cdc_record["metrics"]["test"]["per_class_accuracy"] == coop_record["metrics"]["test"]["per_class_accuracy"]
+    assert cdc_record["split_hash"] == coop_record["split_hash"]
+
+
+def test_training_a_template_beside_others_changes_nothing_without_the_terms_that_couple_them(run):
+    """With plain cross-entropy and one common view, template m of four ends where it ends alone."""
+    four, _, _ = run("CDC", *TEXT, *PLAIN, "TRAINER.CDC.AUGMENTATION", "None", name="four")
+    alone, _, _ = run("CDC", *TEXT, *PLAIN, "TRAINER.CDC.AUGMENTATION", "None", "TRAINER.CDC.N_TEMPLATES", "1",
+                      "TRAINER.CDC.CTX_INIT", "['an image of a']", name="alone")
+    torch.testing.assert_close(four.prompt_learner.ctx[2], alone.prompt_learner.ctx[0], rtol=1e-4, atol=1e-6)
+
+
+# ---- the losses ----
+
+def test_decoupling_is_the_mean_cosine_over_classes_and_pairs():
+    features = F.normalize(torch.randn(4, 5, 7, dtype=torch.float64), dim=-1)
+    loop = [float(features[m, k] @ features[n, k]) for k in range(5) for m, n in combinations(range(4), 2)]
+    assert decoupling_loss(features).item() == pytest.approx(sum(loop) / len(loop), rel=1e-12)
+    assert decoupling_loss(features[:1]) == 0
+
+
+def test_consistency_is_the_mean_distance_to_the_hand_crafted_prompt():
+    features, anchor = (F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1) for shape in ((4, 5, 7), (5, 7)))
+    loop = [1 - float(features[m, k] @ anchor[k]) for k in range(5) for m in range(4)]
+    assert consistency_loss(features, anchor).item() == pytest.approx(sum(loop) / len(loop), rel=1e-12)
+    assert consistency_loss(anchor.expand(4, -1, -1), anchor).abs() < 1e-12
+
+
+@pytest.fixture
+def trained(run):
+    def start(*options):
+        trainer, _, _ = run("CDC", *TEXT, "OPTIM.MAX_EPOCH", "1", *options)
+        torch.manual_seed(3)
+        logits = torch.randn(4, 5, 6) * 3 + 20
+        labels = torch.tensor([0, 1, 2, 3, 5])
+        text = F.normalize(torch.randn(4, 6, 48), dim=-1)
+        return trainer, logits, labels, text
+    return start
+
+
+@pytest.mark.parametrize("fusion", ["dempster", "mean_probability"])
+@pytest.mark.parametrize("evidence", ["exp", "softplus", "relu"])
+@pytest.mark.parametrize("epoch, kl", [(0, 0.0), (0, 0.5), (3, 0.5), (40, 0.5)])
+def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evidence, epoch, kl):
+    trainer, logits, labels, text = trained(
+        "TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.EVIDENCE", evidence, "TRAINER.CDC.KL_WEIGHT", str(kl),
+        "TRAINER.CDC.DECOUPLING_WEIGHT", "0.7", "TRAINER.CDC.CONSISTENCY_WEIGHT", "1.3")
+    trainer.epoch = epoch
+    offset = trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift
+    opinions = [Opinion(log_evidence(logits[m], offset[m], evidence)) for m in range(4)]
+    if fusion == "dempster":
+        opinions.append(dempster(torch.stack([opinion.log_evidence for opinion in opinions])))
+    expected = sum(trusted_cross_entropy(opinion, labels).mean() + kl * min(1, epoch / 10) * kl_to_uniform(opinion, labels).mean()
+                   for opinion in opinions)
+    expected = expected + 0.7 * decoupling_loss(text) + 1.3 * consistency_loss(text, trainer.hand_crafted)
+    loss, figures = trainer.loss(logits, labels, text)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert figures["loss_de"] == pytest.approx(decoupling_loss(text).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["evidential", "cross_entropy"])
+@pytest.mark.parametrize("fusion", ["dempster", "mean_probability", "sum_logits"])
+def test_fusion_rules(trained, fusion, loss):
+    trainer, logits, _, _ = trained("TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.LOSS", loss)
+    offset = (trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift).double()
+    evidence = (logits.double() - offset[:, None, None]).exp()  # (M, B, K)
+    alpha = evidence + 1
+    votes = alpha / alpha.sum(-1, keepdim=True) if loss == "evidential" else logits.double().softmax(-1)
+    fused = 6 * ((1 + evidence / 6).prod(0) - 1) + 1
+    expected = {"dempster": fused / fused.sum(-1, keepdim=True), "mean_probability": votes.mean(0),
+                "sum_logits": logits.double().sum(0).softmax(-1)}[fusion]
+    prediction = trainer.predict(logits)
+    torch.testing.assert_close(prediction.probability.double(), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(prediction.template_probability.double(), votes, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(prediction.vacuity.double(), 6 / fused.sum(-1), rtol=1e-4, atol=1e-7)
+
+
+def test_the_offset_starts_where_zero_shot_evidence_is_c_nats_above_one_per_class(run):
+    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.EVIDENCE_START", "2.5", "OPTIM.MAX_EPOCH", "1")
+    texts = F.normalize(trainer.backbone.text.encode_tokens(clip.tokenize([f"{name} texture." for name in trainer.classnames])), dim=-1)
+    transform = T.Compose([T.Resize(32, T.InterpolationMode.BICUBIC), T.CenterCrop(32), T.ToTensor(),
+                           T.Normalize(trainer.cfg.INPUT.PIXEL_MEAN, trainer.cfg.INPUT.PIXEL_STD)])
+    from PIL import Image
+    sums = []
+    for item in trainer.dm.dataset.train_x:
+        image = F.normalize(trainer.backbone.image(transform(Image.open(item.impath).convert("RGB"))[None, None])[0, 0], dim=-1)
+        sums.append((trainer.backbone.logit_scale * texts @ image).logsumexp(0).item())
+    expected = sum(sums) / len(sums) - math.log(6) - 2.5
+    assert trainer.prompt_learner.offset.item() == pytest.approx(expected, rel=1e-4)
+    assert (trainer.prompt_learner.offset_shift != 0).all()  # and is learned from there
+
+
+# ---- views ----
+
+@pytest.mark.parametrize("augmentation, crops", [("1", 0), ("2", 1)])
+def test_views_differ_by_one_operation(run, augmentation, crops):
+    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.N_TEMPLATES", "5", "TRAINER.CDC.AUGMENTATION", augmentation, "OPTIM.MAX_EPOCH", "1")
+    views = trainer.training_views()
+    kinds = [[type(step) for step in view.transforms] for view in views]
+    for view in kinds:
+        assert view.count(T.RandomCrop) == crops
+        assert [T.RandomResizedCrop, T.RandomHorizontalFlip, T.ToTensor, T.Normalize] == [
+            kind for kind in view if kind in (T.RandomResizedCrop, T.RandomHorizontalFlip, T.ToTensor, T.Normalize)]
+    own = [[kind for kind in view if kind in (T.ColorJitter, T.RandomGrayscale, T.RandomApply, T.RandomAffine)] for view in kinds]
+    assert own == [[], [T.ColorJitter], [T.RandomGrayscale, T.RandomApply], [T.RandomAffine], []]
+
+
+@pytest.mark.parametrize("augmentation, views", [("1", 4), ("None", 1)])
+def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
+    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.AUGMENTATION", augmentation, "OPTIM.MAX_EPOCH", "1")
+    images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+    assert images.shape == (views, 8, 3, 32, 32) and labels.shape == (8,)
+    assert all(not torch.equal(images[0], images[m]) for m in range(1, views))
+
+
+def test_parameters_on_vit_b16_shapes():
+    """4 templates × (9 layers × 2 tokens × 512 + 9 maps 512 → 768) + 4 offsets, and for one template MaPLe's 3.55 M."""
+    from trainers.prompting.image import ImageEncoder
+    from trainers.prompting.text import TextEncoder
+
+    class Shapes:
+        text = TextEncoder(512, 12, 8, 77, 49408, 512)
+        image = ImageEncoder(224, 16, 768, 12, 12, 512)
+    with torch.no_grad():
+        Shapes.text.token_embedding.weight.zero_()
+    for templates in (1, 4):
+        learner = DecoupledPrompts(settings("N_TEMPLATES", templates), NAMES, Shapes)
+        expected = 9 * 2 * 512 + 9 * (512 * 768 + 768)
+        assert sum(p.numel() for p in learner.parameters()) == templates * (expected + 1)
+    assert f"{expected / 1e6:.3f}" == "3.555"
