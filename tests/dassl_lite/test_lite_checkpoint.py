@@ -45,6 +45,24 @@ def test_a_checkpoint_loads_with_weights_only(tmp_path):
     optimizer.load_state_dict(loaded["optimizer"])
 
 
+def test_milestones_are_saved_plainly_and_go_on(tmp_path):
+    def fresh():
+        optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0)
+        return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 2, 2], gamma=0.1)
+
+    optimizer, scheduler = fresh()
+    optimizer.step()
+    scheduler.step()
+    model = nn.Linear(1, 1)
+    save_checkpoint(state_of(model, optimizer=optimizer.state_dict(), scheduler=scheduler.state_dict()), str(tmp_path))
+    assert type(torch.load(tmp_path / "model.pth.tar-1", weights_only=True)["scheduler"]["milestones"]) is dict
+    optimizer, scheduler = fresh()
+    resume_from_checkpoint(str(tmp_path), model, optimizer, scheduler)
+    optimizer.step()
+    scheduler.step()
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.001)
+
+
 def test_saving_what_would_not_load_again_warns_and_names_the_entry(tmp_path):
     with pytest.warns(UserWarning, match=r"entry scheduler\.successor is a StepLR"):
         optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1)

@@ -193,7 +193,7 @@ def test_a_training_checkpoint_loads_with_weights_only(make_cfg, train):
     folder = f"{cfg.OUTPUT_DIR}/linear"
     last = torch.load(f"{folder}/model.pth.tar-2", weights_only=True)
     best = torch.load(f"{folder}/model-best.pth.tar", weights_only=True)
-    assert set(last) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "random_state"}
+    assert set(last) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "scaler", "random_state"}
     assert last["epoch"] == 2 and last["val_result"] is None
     assert type(best["val_result"]) is float and best["val_result"] == trainer.best_result
 
@@ -242,6 +242,26 @@ def test_resuming_with_best_val_is_as_if_never_stopped_too(make_cfg, train, weig
     resumed, out = train(cfg, seed=3)
     assert torch.equal(weights(resumed), weights(whole)) and resumed.best_result == whole.best_result
     assert parse_test_res(out) == parse_test_res(whole_out)
+
+
+def test_the_gradient_scaler_goes_on_from_its_scale(make_cfg, quiet):
+    class Scaled(TRAINER_REGISTRY.get("LiteLinear")):
+        def build_model(self):
+            super().build_model()
+            self.scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+
+    cfg = make_cfg(OPTIM__MAX_EPOCH=3, TEST__NO_TEST=True)
+    with quiet():
+        first = Scaled(cfg)
+        first.scaler.load_state_dict({**first.scaler.state_dict(), "scale": 2.0})
+        first.save_model(0, cfg.OUTPUT_DIR)
+        second = Scaled(cfg)
+        assert second.resume_model_if_exist(cfg.OUTPUT_DIR) == 1
+        second.scaler = torch.amp.GradScaler("cpu", enabled=False)
+        second.resume_model_if_exist(cfg.OUTPUT_DIR)  # switched off meanwhile: nothing to restore
+        again = Scaled(cfg)
+        again.resume_model_if_exist(cfg.OUTPUT_DIR)
+    assert again.scaler.get_scale() == 2.0
 
 
 def test_a_finished_run_is_only_tested_again(make_cfg, train, weights):

@@ -92,6 +92,8 @@ class TrainerBase:
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Write every model after `epoch` (from 0) to `directory/<its name>`."""
+        # the last two entries are not in Dassl's files: with them a resumed run goes on as this one would have
+        scaler = getattr(self, "scaler", None)  # so called in all CoOp-style trainers; None without mixed precision
         random_state = get_random_state()
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
@@ -101,7 +103,8 @@ class TrainerBase:
                 "optimizer": None if optim is None else optim.state_dict(),
                 "scheduler": None if sched is None else sched.state_dict(),
                 "val_result": val_result,
-                "random_state": random_state,  # not in Dassl's files; a resumed run draws what this one would have
+                "scaler": None if scaler is None else scaler.state_dict(),
+                "random_state": random_state,
             }
             save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
 
@@ -114,8 +117,14 @@ class TrainerBase:
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
         for name in names:
-            folder = os.path.join(directory, name)
-            epoch = resume_from_checkpoint(folder, self._models[name], self._optims[name], self._scheds[name], file_name)
+            epoch = resume_from_checkpoint(
+                os.path.join(directory, name),
+                self._models[name],
+                self._optims[name],
+                self._scheds[name],
+                name=file_name,
+                scaler=getattr(self, "scaler", None),
+            )
         return epoch
 
     @staticmethod

@@ -32,8 +32,10 @@ def _plain(value, where):
         return value.item()
     if isinstance(value, np.ndarray) and value.dtype != object:
         return torch.from_numpy(value.copy())
-    if isinstance(value, _PLAIN) or type(value) is Counter:
+    if isinstance(value, _PLAIN):
         return value
+    if type(value) is Counter:  # the milestones of MultiStepLR, which works with a dict as well
+        return dict(value)
     if type(value) in (dict, OrderedDict):
         return type(value)((k, _plain(v, f"{where}.{k}")) for k, v in value.items())
     if type(value) in (list, tuple):
@@ -102,7 +104,8 @@ def _plain_dict(default_factory):
     return {}
 
 
-_plain_dict.__module__, _plain_dict.__qualname__ = "collections", "defaultdict"  # what it stands for while loading
+_plain_dict.__module__ = "collections"  # what it stands for while loading
+_plain_dict.__name__ = _plain_dict.__qualname__ = "defaultdict"
 
 
 @contextmanager
@@ -110,7 +113,7 @@ def _schedulers_allowed():
     """Let `weights_only` loading build torch's optimisers and schedulers: Dassl pickles those behind a warm-up."""
     schedulers = [torch.optim.lr_scheduler.StepLR, torch.optim.lr_scheduler.MultiStepLR, torch.optim.lr_scheduler.CosineAnnealingLR]
     optimizers = [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.RAdam]
-    allowed = [*schedulers, *optimizers, _plain_dict, dict]
+    allowed = [*schedulers, *optimizers, _plain_dict, dict, Counter]
     if hasattr(torch.serialization, "safe_globals"):
         with torch.serialization.safe_globals(allowed):
             yield
@@ -165,8 +168,11 @@ def last_checkpoint(fdir):
     return steps[max(steps)] if steps else None
 
 
-def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None, name=None):
-    """Load model, optimiser, scheduler and random state from `fdir` (from file `name` if given); returns the epochs done."""
+def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None, name=None, scaler=None):
+    """Load model, optimiser, scheduler and random state from `fdir` (from file `name` if given); returns the epochs done.
+
+    A gradient scaler, if given, goes on from its saved scale.
+    """
     name = name or last_checkpoint(fdir)
     if name is None:
         raise FileNotFoundError(f'No checkpoint to resume from in "{fdir}" ({describe(fdir)})')
@@ -181,7 +187,10 @@ def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None, name=Non
     if scheduler is not None and checkpoint.get("scheduler") is not None:
         scheduler.load_state_dict(checkpoint["scheduler"])
         print("Loaded scheduler")
-    if checkpoint.get("random_state") is not None:  # absent in Dassl's files
+    # from here on: absent in Dassl's files
+    if scaler is not None and scaler.is_enabled() and checkpoint.get("scaler"):
+        scaler.load_state_dict(checkpoint["scaler"])
+    if checkpoint.get("random_state") is not None:
         set_random_state(checkpoint["random_state"])
     print(f"Previous epoch: {checkpoint['epoch']}")
     return checkpoint["epoch"]

@@ -172,7 +172,8 @@ class DatasetBase:
                 archive.extractall(folder)
         elif dst.endswith((".tar", ".tar.gz")):
             with tarfile.open(dst) as archive:
-                archive.extractall(folder, filter="data")
+                safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.10.12
+                archive.extractall(folder, **safely)
         else:
             raise NotImplementedError(f'Only .zip, .tar and .tar.gz can be unpacked, got "{dst}"')
         print(f"File extracted to {folder}")
