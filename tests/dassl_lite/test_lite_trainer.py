@@ -273,6 +273,18 @@ def test_a_finished_run_is_only_tested_again(make_cfg, train, weights):
     assert torch.equal(weights(first), weights(second)) and parse_test_res(out1) == parse_test_res(out2)
 
 
+def test_a_run_longer_than_asked_for_is_not_passed_off_as_the_shorter_one(make_cfg, train):
+    cfg = make_cfg(OPTIM__MAX_EPOCH=3, TEST__NO_TEST=True)
+    train(cfg)
+    with pytest.raises(ValueError, match="was trained for 3 epochs, OPTIM.MAX_EPOCH is only 2"):
+        train(make_cfg(OPTIM__MAX_EPOCH=2))
+
+
+def test_a_print_frequency_of_nothing_is_refused(make_cfg, train):
+    with pytest.raises(ValueError, match="TRAIN.PRINT_FREQ must be at least 1, got 0"):
+        train(make_cfg(TRAIN__PRINT_FREQ=0))
+
+
 def test_resume_names_the_folder_to_go_on_from(make_cfg, train):
     first = make_cfg("first", TRAIN__CHECKPOINT_FREQ=1)
     train(first, stop_at=(1, 0))
@@ -496,7 +508,7 @@ def test_pairs_say_what_is_missing(make_cfg, quiet):
         with pytest.raises(ValueError, match="Pairs trains on unlabelled images too, but the data set has none"):
             trainer.train()
         trainer = Pairs(make_cfg(DATASET__NAME="LiteBlobsUnlabelled", TRAIN__COUNT_ITER="both"))
-        with pytest.raises(ValueError, match=r"got \[both\]"):
+        with pytest.raises(ValueError, match=r"TRAIN.COUNT_ITER: .* got \[both\]"):
             trainer.train()
 
 

@@ -109,7 +109,7 @@ def test_unknown_choices_are_named(make_cfg):
     for choice in ("randaugment", "imagenet_policy", "randaugment2"):
         with pytest.raises(AssertionError, match=f"{choice} is not part of dassl-lite"):
             build_transform(make_cfg(INPUT__TRANSFORMS=[choice]))
-    with pytest.raises(ValueError, match=r"got \[cubic\] \(do you mean \[bicubic\]\?\)"):
+    with pytest.raises(ValueError, match=r"INPUT.INTERPOLATION: .* got \[cubic\] \(do you mean \[bicubic\]\?\)"):
         build_transform(make_cfg(INPUT__INTERPOLATION="cubic"))
 
 

@@ -46,12 +46,12 @@ def test_trap_4_testing_on_a_validation_split_that_is_not_there_is_an_error(make
         trainer = build_trainer(make_cfg(DATASET__NAME="LiteBlobsNoVal", TEST__SPLIT="val"))
         with pytest.raises(ValueError, match="Cannot evaluate on the validation split"):
             trainer.test()
-        with pytest.raises(ValueError, match=r"got \[train\]"):
+        with pytest.raises(ValueError, match=r"TEST.SPLIT: .* got \[train\]"):
             trainer.test(split="train")
 
 
 def test_trap_4_final_model_is_one_of_two_words_and_useless_without_testing(make_cfg, train):
-    with pytest.raises(ValueError, match=r"got \[best\] \(do you mean \[best_val\]\?\)"):
+    with pytest.raises(ValueError, match=r"TEST.FINAL_MODEL: .* got \[best\] \(do you mean \[best_val\]\?\)"):
         train(make_cfg(TEST__FINAL_MODEL="best"))
     with pytest.warns(UserWarning, match="best_val has no effect with TEST.NO_TEST"):
         train(make_cfg(TEST__FINAL_MODEL="best_val", TEST__NO_TEST=True))

@@ -93,6 +93,8 @@ def test_check_availability_names_the_nearest():
     assert str(err.value) == (
         "The requested one is expected to belong to ['MaPLe', 'CoOp'], but got [Coop] (do you mean [CoOp]?)"
     )
+    with pytest.raises(ValueError, match=r"^OPTIM.NAME: The requested one"):
+        check_availability("sgdd", ["sgd"], key="OPTIM.NAME")
     with pytest.raises(ValueError, match=r"belong to \[\], but got \[x\] \(do you mean \[None\]\?\)"):
         check_availability("x", [])
 
@@ -299,6 +301,13 @@ def test_a_log_file_may_be_named(tmp_path, name):
     setup_logger(str(tmp_path / name))
     print("x")
     assert (tmp_path / name).read_text() == "x\n"
+
+
+def test_a_log_cut_in_the_middle_of_a_line_goes_on_in_a_new_one(tmp_path):
+    (tmp_path / "log.txt").write_text("epoch [3/5] bat")
+    setup_logger(str(tmp_path))
+    print("next run")
+    assert (tmp_path / "log.txt").read_text() == "epoch [3/5] bat\nnext run\n"
 
 
 def test_no_output_means_no_log():

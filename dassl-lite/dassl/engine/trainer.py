@@ -140,7 +140,9 @@ class SimpleTrainer(TrainerBase):
 
     def before_train(self):
         cfg = self.cfg
-        check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"])
+        if cfg.TRAIN.PRINT_FREQ < 1:
+            raise ValueError(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
+        check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], key="TEST.FINAL_MODEL")
         if cfg.TEST.FINAL_MODEL == "best_val":
             if cfg.TEST.NO_TEST:
                 warnings.warn("TEST.FINAL_MODEL best_val has no effect with TEST.NO_TEST", stacklevel=2)
@@ -150,6 +152,8 @@ class SimpleTrainer(TrainerBase):
         self.start_epoch = self.resume_model_if_exist(directory)
         if cfg.RESUME and self.start_epoch == 0:
             raise FileNotFoundError(f'RESUME is "{cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}')
+        if self.start_epoch > self.max_epoch:
+            raise ValueError(f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is only {self.max_epoch}")
         if self.start_epoch > 0 and self._picks_best():
             self._recall_best(directory)
 
@@ -164,7 +168,10 @@ class SimpleTrainer(TrainerBase):
         paths = [os.path.join(directory, name, BEST) for name in names]
         if not all(os.path.exists(path) for path in paths):
             return
-        self.best_result = load_checkpoint(paths[0])["val_result"]
+        result = load_checkpoint(paths[0])["val_result"]
+        if result is None:
+            return
+        self.best_result = result
         for name, path in zip(names, paths):
             copy_checkpoint(path, os.path.join(self.output_dir, name, BEST))
 
@@ -199,7 +206,7 @@ class SimpleTrainer(TrainerBase):
         self.evaluator.reset()
         if split is None:
             split = self.cfg.TEST.SPLIT
-        check_availability(split, ["val", "test"])
+        check_availability(split, ["val", "test"], key="TEST.SPLIT")
         if split == "val" and self.val_loader is None:
             raise ValueError("Cannot evaluate on the validation split: the data set has none")
         data_loader = self.val_loader if split == "val" else self.test_loader
@@ -297,7 +304,7 @@ class TrainerXU(SimpleTrainer):
             raise ValueError(f"{type(self).__name__} trains on unlabelled images too, but the data set has none (train_u)")
         len_x, len_u = len(self.train_loader_x), len(self.train_loader_u)
         lengths = {"train_x": len_x, "train_u": len_u, "smaller_one": min(len_x, len_u)}
-        check_availability(self.cfg.TRAIN.COUNT_ITER, list(lengths))
+        check_availability(self.cfg.TRAIN.COUNT_ITER, list(lengths), key="TRAIN.COUNT_ITER")
         self.num_batches = lengths[self.cfg.TRAIN.COUNT_ITER]
         pairs = zip(range(self.num_batches), _Restarting(self.train_loader_x), _Restarting(self.train_loader_u))
         self._run_batches((batch_x, batch_u) for _, batch_x, batch_u in pairs)

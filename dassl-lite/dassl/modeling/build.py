@@ -54,7 +54,7 @@ class MLP(nn.Module):
 
     def __init__(self, in_features, hidden_layers, activation, bn, dropout):
         super().__init__()
-        check_availability(activation, list(ACTIVATIONS))
+        check_availability(activation, list(ACTIVATIONS), key="MODEL.HEAD.ACTIVATION")
         hidden_layers = [hidden_layers] if isinstance(hidden_layers, int) else list(hidden_layers)
         if not hidden_layers:
             raise ValueError("An mlp head needs MODEL.HEAD.HIDDEN_LAYERS")

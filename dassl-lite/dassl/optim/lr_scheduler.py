@@ -74,7 +74,7 @@ class LinearWarmupScheduler(_WarmupScheduler):
 def build_lr_scheduler(optimizer, optim_cfg):
     """The schedule that `optim_cfg` (cfg.OPTIM) names."""
     name = optim_cfg.LR_SCHEDULER
-    check_availability(name, AVAI_SCHEDS)
+    check_availability(name, AVAI_SCHEDS, key="OPTIM.LR_SCHEDULER")
     stepsize = optim_cfg.STEPSIZE
     if name == "single_step":
         if isinstance(stepsize, (list, tuple)):
@@ -92,7 +92,7 @@ def build_lr_scheduler(optimizer, optim_cfg):
     warmup = optim_cfg.WARMUP_EPOCH
     if warmup <= 0:
         return scheduler
-    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS)
+    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, key="OPTIM.WARMUP_TYPE")
     if not optim_cfg.WARMUP_RECOUNT:
         scheduler.last_epoch = warmup  # the epochs of the warm-up count as epochs of the schedule
     if optim_cfg.WARMUP_TYPE == "constant":

@@ -16,7 +16,7 @@ def build_optimizer(model, optim_cfg, param_groups=None):
     `model` is a module (its frozen parameters are included) or an iterable of parameters or parameter groups.
     """
     name = optim_cfg.NAME
-    check_availability(name, AVAI_OPTIMS)
+    check_availability(name, AVAI_OPTIMS, key="OPTIM.NAME")
     if param_groups is not None and optim_cfg.STAGED_LR:
         warnings.warn("OPTIM.STAGED_LR is ignored, since param_groups is given", stacklevel=2)
     if param_groups is None:
@@ -59,7 +59,7 @@ def _staged(model, optim_cfg):
         warnings.warn("OPTIM.NEW_LAYERS is empty: OPTIM.STAGED_LR only lowers the learning rate", stacklevel=3)
     children = [name for name, _ in model.named_children()]
     for layer in new_layers:
-        check_availability(layer, children)
+        check_availability(layer, children, key="OPTIM.NEW_LAYERS")
     base, new = [], []
     for name, parameter in model.named_parameters():
         (new if name.split(".")[0] in new_layers else base).append(parameter)

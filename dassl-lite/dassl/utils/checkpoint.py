@@ -83,7 +83,7 @@ def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True
     _write_whole(fpath, lambda f: torch.save(state, f))
     print(f"Checkpoint saved to {fpath}")
 
-    if name != BEST:
+    if not name.startswith("model-best"):
         _write_whole(os.path.join(save_dir, POINTER), lambda f: f.write(f"{name}\n".encode()))
     if is_best and name != BEST:
         best = os.path.join(save_dir, BEST)
@@ -162,7 +162,7 @@ def last_checkpoint(fdir):
     if os.path.isfile(pointer):
         with open(pointer, encoding="utf-8") as f:
             name = f.readline().strip()
-        if name and name != BEST and os.path.isfile(os.path.join(fdir, name)):
+        if name and not name.startswith("model-best") and os.path.isfile(os.path.join(fdir, name)):
             return name
     steps = step_files(fdir)
     return steps[max(steps)] if steps else None

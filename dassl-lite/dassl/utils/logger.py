@@ -18,8 +18,12 @@ class Logger:
         self.console = console
         self.file = None
         if fpath:
-            Path(fpath).absolute().parent.mkdir(parents=True, exist_ok=True)
-            self.file = open(fpath, "a", encoding="utf-8", buffering=1)
+            path = Path(fpath).absolute()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            is_cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
+            self.file = open(path, "a", encoding="utf-8", buffering=1)
+            if is_cut:  # a run that was stopped in the middle of a line
+                self.file.write("\n")
 
     def write(self, message):
         written = self.console.write(message)

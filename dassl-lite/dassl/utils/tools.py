@@ -24,12 +24,12 @@ def get_most_similar_str_to_a_from_b(a, b):
     return best
 
 
-def check_availability(requested, available):
-    """ValueError with the nearest name if `requested` is not in `available`."""
+def check_availability(requested, available, key=""):
+    """ValueError with the nearest name if `requested` is not in `available`; `key` says where in the config it stands."""
     if requested not in available:
         nearest = get_most_similar_str_to_a_from_b(requested, available)
         raise ValueError(
-            f"The requested one is expected to belong to {available}, but got [{requested}] (do you mean [{nearest}]?)"
+            f"{key + ': ' if key else ''}The requested one is expected to belong to {available}, but got [{requested}] (do you mean [{nearest}]?)"
         )
 
 

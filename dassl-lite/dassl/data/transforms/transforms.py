@@ -114,7 +114,7 @@ def build_transform(cfg, is_train=True, choices=None):
     if choices is None:
         choices = cfg.INPUT.TRANSFORMS
     _check_choices(choices)
-    check_availability(cfg.INPUT.INTERPOLATION, list(INTERPOLATION_MODES))
+    check_availability(cfg.INPUT.INTERPOLATION, list(INTERPOLATION_MODES), key="INPUT.INTERPOLATION")
     steps = _train_steps(cfg.INPUT, choices) if is_train else _test_steps(cfg.INPUT, choices)
     print(f"Building transform_{'train' if is_train else 'test'}")
     tfms = []
