@@ -120,12 +120,32 @@ def log_to_stdout():
 
 
 def run(args):
-    """One run; returns the trainer. Raises UserError before anything is written if the input can't work."""
+    """One run; returns the trainer.
+
+    Raises:
+        UserError: the input can't work; a folder that was made for the run is gone again if nothing but the log is in it.
+    """
     cfg = build_config(args)
-    if cfg.SEED >= 0:
-        set_random_seed(cfg.SEED)
     if args.no_train and args.eval_only:
         raise UserError("--no-train and --eval-only exclude each other")
+    if not cfg.OUTPUT_DIR:
+        raise UserError("--output-dir is missing: where shall log, checkpoints and results.json go?")
+    is_new = not os.path.exists(cfg.OUTPUT_DIR)
+    console = sys.stdout
+    try:
+        return start(cfg, args)
+    except UserError:
+        if is_new and os.listdir(cfg.OUTPUT_DIR) == ["log.txt"]:
+            os.remove(os.path.join(cfg.OUTPUT_DIR, "log.txt"))
+            os.rmdir(cfg.OUTPUT_DIR)
+        raise
+    finally:
+        sys.stdout = console  # Dassl's tee to log.txt has taken its place
+
+
+def start(cfg, args):
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
     setup_logger(cfg.OUTPUT_DIR)
     log_to_stdout()
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")

@@ -1,6 +1,5 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 import json
-import sys
 from pathlib import Path
 
 import clip.model
@@ -81,9 +80,7 @@ def run(data_root, small_clip_file, tmp_path):
             [*base_arguments(trainer, data_root, small_clip_file, output, seed), *flags, *options]))
         record_file = output / "results.json"
         return finished, json.loads(record_file.read_text()) if record_file.exists() else None, output
-    before = sys.stdout
-    yield start
-    sys.stdout = before
+    return start
 
 
 def base_arguments(trainer, root, backbone, output, seed=1):

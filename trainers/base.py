@@ -128,8 +128,13 @@ class PromptTrainer(TrainerX):
         if self.prompt_learner is None:
             log.info("%s learns nothing: only tested", type(self).__name__)
             self.test()
-        else:
+            return
+        self.progress = None
+        try:
             super().train()
+        finally:
+            if self.progress is not None:
+                self.progress.close()  # an error's message starts on a line of its own
 
     def before_train(self):
         super().before_train()
@@ -174,7 +179,7 @@ class PromptTrainer(TrainerX):
 
     def after_train(self):
         self.is_training = False
-        self.progress.close()
+        self.progress.close()  # before the bar of the test starts
         self.seconds["train"] += time.monotonic() - self.train_started
         super().after_train()
         if self.cfg.TEST.NO_TEST:
@@ -210,12 +215,13 @@ class PromptTrainer(TrainerX):
         answers, labels = [], []
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
-        for batch in tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training):
-            images, label = self.parse_batch_test(batch)
-            answer = self.answer(images)
-            self.evaluator.process(answer.probability, label)
-            answers.append(answer.cpu())
-            labels.append(label.cpu())
+        with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
+            for batch in batches:
+                images, label = self.parse_batch_test(batch)
+                answer = self.answer(images)
+                self.evaluator.process(answer.probability, label)
+                answers.append(answer.cpu())
+                labels.append(label.cpu())
         self.encoded = None
         results = self.evaluator.evaluate()
         for key, value in results.items():

@@ -1,0 +1,189 @@
+"""Generated from the trainer registry: what must hold for every trainer that is registered."""
+import json
+
+import pytest
+import torch
+from dassl.engine import TRAINER_REGISTRY
+
+from tests.conftest import base_arguments
+from train import main
+from trainers.base import MODEL_NAME, PromptTrainer
+from trainers.precision import PRECISIONS
+
+TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
+LEARNING = [name for name in TRAINERS if name != "ZeroshotCLIP"]
+BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES", "new")
+
+
+def weights(trainer):
+    return {name: value.clone() for name, value in trainer.prompt_learner.state_dict().items()}
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_it_trains_on_base_and_is_tested_on_new(run, name):
+    _, base, folder = run(name, *BASE, name="train")
+    tester, new, _ = run(name, *NEW, name="test", flags=("--eval-only", "--model-dir", str(folder)))
+    assert base["classes"] == "base" and new["classes"] == "new"
+    assert set(base["metrics"]["test"]["per_class_accuracy"]) == {"banded", "dotted", "striped"}
+    assert set(new["metrics"]["test"]["per_class_accuracy"]) == {"woven", "zigzagged", "grid"}
+    assert new["metrics"]["test"]["images"] == 12
+    if name in LEARNING:
+        trained = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["state_dict"]
+        assert all(torch.equal(value, trained[key]) for key, value in weights(tester).items())
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, name):
+    frozen = {key: value.clone() for key, value in run(name, name="frozen", flags=("--no-train",))[0].backbone.state_dict().items()}
+    untrained = weights(run(name, name="untrained", flags=("--no-train",))[0])
+    trainer, _, _ = run(name, name="trained")
+    changed = weights(trainer)
+    for key, parameter in trainer.prompt_learner.named_parameters():
+        assert not torch.equal(untrained[key], changed[key]), key
+    assert all(torch.equal(value, frozen[key]) for key, value in trainer.backbone.state_dict().items())
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(run, name):
+    trainer, record, folder = run(name)
+    path = folder / MODEL_NAME / "model.pth.tar-3"
+    state = torch.load(path, weights_only=True)
+    held = sum(value.numel() for value in state["state_dict"].values())
+    assert record["parameters"]["learnable"] <= held <= record["parameters"]["learnable"] + 1  # one buffer: CDC's offset
+    assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-3\n"
+    assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("options", [(), ("OPTIM.NAME", "adamw", "TEST.FINAL_MODEL", "best_val"), ("TRAINER.COOP.PREC", "amp", "TRAINER.CDC.PREC", "amp")])
+@pytest.mark.parametrize("name", LEARNING)
+def test_a_killed_run_resumes_to_the_same_numbers(run, name, options, monkeypatch):
+    whole, expected, _ = run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="whole")
+
+    class Killed(BaseException):
+        pass
+
+    trainer_class = TRAINER_REGISTRY.get(name)
+    step = trainer_class.forward_backward
+
+    def dying_step(self, batch):
+        if self.epoch == 2 and self.batch_idx == 1:
+            raise Killed
+        return step(self, batch)
+    monkeypatch.setattr(trainer_class, "forward_backward", dying_step)
+    with pytest.raises(Killed):
+        run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="killed")
+    monkeypatch.setattr(trainer_class, "forward_backward", step)
+    torch.manual_seed(12345)  # whatever state the new process is in
+    resumed, record, folder = run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="killed")
+
+    assert resumed.start_epoch == 2
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[key]), key
+    assert record["metrics"] == expected["metrics"]
+    assert "Resuming from" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", TRAINERS)
+def test_every_precision_trains_and_stays_near_fp32(run, name, precision):
+    node = f"TRAINER.{name.upper()}.PREC"
+    reference, _, _ = run(name, node, "fp32", name="fp32")
+    trainer, record, _ = run(name, node, precision, name=precision)
+    assert trainer.backbone.text.positional_embedding.dtype == (torch.float16 if precision == "fp16" else torch.float32)
+    images, _ = trainer.parse_batch_test(next(iter(trainer.test_loader)))
+    with torch.no_grad():
+        ours, exact = trainer.answer(images).probability, reference.answer(images).probability
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, exact, rtol=0, atol=0.05)
+    assert record["metrics"]["test"]["images"] == 24
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, name):
+    options = ("TRAINER.CDC.PROMPT_MODALITY", "text") if name == "CDC" else ()
+    _, record, _ = run(name, *options, flags=("--backbone", small_resnet_file))
+    assert record["metrics"]["test"]["images"] == 24
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_text_is_encoded_once_a_test(run, name, monkeypatch):
+    trainer, _, _ = run(name)
+    calls = []
+    encode = trainer.encode_prompts
+    monkeypatch.setattr(trainer, "encode_prompts", lambda: calls.append(1) or encode())
+    trainer.test()
+    assert len(trainer.test_loader) > 1 and calls == [1]
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_prompts_of_another_trainer_backbone_or_shape_are_refused(run, name, capsys, data_root, small_clip_file, tmp_path):
+    _, _, folder = run(name)
+
+    def refused(trainer, *options, backbone=small_clip_file):
+        arguments = base_arguments(trainer, data_root, backbone, tmp_path / "other")
+        assert main([*arguments, "--eval-only", "--model-dir", str(folder), *options]) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+    other = next(trainer for trainer in LEARNING if trainer != name)
+    assert f"was trained by {name}, this is {other}" in refused(other)
+    assert "holds prompts of another shape" in refused(name, f"TRAINER.{name.upper()}.N_CTX", "3")
+    copy = tmp_path / "copy.pt"
+    copy.write_bytes(open(small_clip_file, "rb").read())
+    assert "was trained for the backbone" in refused(name, backbone=str(copy))
+
+
+def test_class_specific_contexts_are_refused_on_other_classes(run, capsys, data_root, small_clip_file, tmp_path):
+    _, _, folder = run("CoOp", "TRAINER.COOP.CSC", "True", *BASE)
+    arguments = base_arguments("CoOp", data_root, small_clip_file, tmp_path / "other")
+    assert main([*arguments, "--eval-only", "--model-dir", str(folder), "TRAINER.COOP.CSC", "True", *NEW]) == 2
+    assert "class-specific contexts of 3 other classes" in capsys.readouterr().err
+
+
+def test_best_val_deploys_the_best_epoch(run):
+    trainer, record, folder = run("CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "TRAIN.CHECKPOINT_FREQ", "1")
+    best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
+    assert best["val_result"] == trainer.best_result
+    assert torch.equal(best["state_dict"]["ctx"], trainer.prompt_learner.ctx)
+    assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-4\n"
+
+
+def test_a_run_is_not_done_while_it_is_being_redone(run, monkeypatch):
+    _, _, folder = run("CoOp")
+    assert (folder / "results.json").exists()
+
+    def stop(self):
+        assert not (folder / "results.json").exists()
+        raise KeyboardInterrupt
+    monkeypatch.setattr(TRAINER_REGISTRY.get("CoOp"), "after_train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("CoOp")
+    assert not (folder / "results.json").exists()
+
+
+def test_seed_0_is_a_seed_and_seeds_differ(run):
+    first, record, _ = run("CoOp", name="a", seed=0)
+    again, _, _ = run("CoOp", name="b", seed=0)
+    other, _, _ = run("CoOp", name="c", seed=2)
+    assert record["seed"] == 0
+    assert torch.equal(first.prompt_learner.ctx, again.prompt_learner.ctx)
+    assert not torch.equal(first.prompt_learner.ctx, other.prompt_learner.ctx)
+
+
+def test_the_record_says_what_was_run(run):
+    trainer, record, folder = run("CDC")
+    assert (record["trainer"], record["dataset"], record["seed"], record["shots"]) == ("CDC", "DescribableTextures", 1, 4)
+    assert record["parameters"]["learnable"] == sum(p.numel() for p in trainer.prompt_learner.parameters())
+    assert record["parameters"]["total"] > record["parameters"]["learnable"] + 49408 * 128
+    assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4
+    assert record["seconds"]["train"] > 0 and record["versions"]["torch"] == torch.__version__
+    metrics = record["metrics"]["test"]
+    assert len(metrics["template_accuracy"]) == 4 and 0 < metrics["mean_vacuity"] <= 1
+    assert {"ece", "nll", "mean_probability_ece", "mean_probability_nll", "macro_f1"} <= set(metrics)
+    log = (folder / "log.txt").read_text()
+    accuracy = log.split("=> result")[-1].split("* accuracy: ")[1].split("%")[0]
+    assert float(accuracy) == pytest.approx(metrics["accuracy"], abs=0.051)
+    assert json.loads((folder / "results.json").read_text()) == record
+
+
+def test_without_a_test_the_run_is_still_recorded(run):
+    _, record, _ = run("CoOp", "TEST.NO_TEST", "True")
+    assert record["metrics"] == {}

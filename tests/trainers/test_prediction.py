@@ -1,0 +1,53 @@
+"""Metrics against hand computation and textbook loops."""
+import math
+
+import pytest
+import torch
+
+from trainers.prediction import Prediction, measure
+
+PROBABILITY = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]])
+LABELS = torch.tensor([0, 0, 2, 1])
+
+
+def test_metrics_by_hand():
+    metrics = measure(Prediction(PROBABILITY), LABELS, ["a", "b", "c"])
+    assert metrics["images"] == 4 and metrics["accuracy"] == 75
+    assert metrics["per_class_accuracy"] == {"a": 50, "b": 100, "c": 100}
+    assert metrics["macro_f1"] == pytest.approx(100 * (2 / 3 + 2 / 3 + 1) / 3)
+    assert metrics["nll"] == pytest.approx(-sum(map(math.log, (0.7, 0.4, 0.7, 0.4))) / 4)
+    assert not {"template_accuracy", "mean_vacuity"} & set(metrics)
+
+
+def test_ece_is_the_textbook_loop():
+    torch.manual_seed(0)
+    probability = torch.randn(400, 5).mul(2).softmax(-1)
+    labels = torch.randint(5, (400,))
+    confidence, answer = probability.max(dim=1)
+    gap = 0.0
+    for b in range(15):
+        inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
+        if inside.any():
+            gap += inside.float().mean() * abs((answer == labels)[inside].float().mean() - confidence[inside].mean())
+    assert measure(Prediction(probability), labels, "abcde")["ece"] == pytest.approx(100 * gap.item(), rel=1e-3)
+
+
+def test_templates_and_vacuity():
+    templates = torch.stack([PROBABILITY, PROBABILITY.roll(1, dims=1)])
+    metrics = measure(Prediction(PROBABILITY, templates, torch.tensor([0.1, 0.2, 0.3, 0.4])), LABELS, ["a", "b", "c"])
+    assert metrics["template_accuracy"] == [75, 0]
+    assert metrics["mean_vacuity"] == pytest.approx(0.25)
+    mean = templates.mean(0).gather(1, LABELS[:, None]).log().mean()
+    assert metrics["mean_probability_nll"] == pytest.approx(-mean.item(), rel=1e-5)
+
+
+def test_classes_without_images_do_not_count():
+    metrics = measure(Prediction(PROBABILITY[:2]), LABELS[:2], ["a", "b", "c"])
+    assert metrics["per_class_accuracy"] == {"a": 50}
+
+
+def test_batches_are_put_together_in_order():
+    parts = [Prediction(PROBABILITY[:1], PROBABILITY[None, :1], torch.ones(1)), Prediction(PROBABILITY[1:], PROBABILITY[None, 1:], torch.zeros(3))]
+    whole = Prediction.concatenate(parts)
+    assert torch.equal(whole.probability, PROBABILITY) and torch.equal(whole.template_probability, PROBABILITY[None])
+    assert whole.vacuity.tolist() == [1, 0, 0, 0]
