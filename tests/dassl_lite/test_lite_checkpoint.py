@@ -104,6 +104,17 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
     assert sorted(os.listdir(tmp_path)) == ["checkpoint", "model.pth.tar-1"]
 
 
+def test_a_write_takes_the_names_place_and_does_not_touch_the_old_files_bytes(tmp_path):
+    model = nn.Linear(1, 1)
+    save_checkpoint(state_of(model), str(tmp_path))
+    before = (tmp_path / "model.pth.tar-1").read_bytes()
+    with open(tmp_path / "model.pth.tar-1", "rb") as reader:  # reads on while the next save happens
+        nn.init.constant_(model.weight, 7.0)
+        save_checkpoint(state_of(model), str(tmp_path))
+        assert reader.read() == before
+    assert load_checkpoint(str(tmp_path / "model.pth.tar-1"))["state_dict"]["weight"].item() == 7.0
+
+
 def test_load_checkpoint_says_what_is_wrong(tmp_path, capsys):
     with pytest.raises(ValueError, match="File path is None"):
         load_checkpoint(None)
