@@ -1,0 +1,135 @@
+"""Split files, base/new halves and few-shot samples against literal references; ImageNet on a miniature of its layout."""
+import json
+import math
+import random
+
+import pytest
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from datasets.splits import read_split, subsample_classes
+from train import extend_config
+from trainers.errors import UserError
+from trainers.run_record import split_hash
+
+
+class Item:
+    def __init__(self, label):
+        self.impath, self.label, self.classname = __file__, label, f"class {label}"
+
+
+@settings(max_examples=50, deadline=None)
+@given(labels=st.lists(st.integers(0, 12), min_size=1, max_size=60), others=st.lists(st.integers(0, 12), max_size=30))
+def test_base_is_the_first_half_of_the_labels_and_new_the_rest(labels, others):
+    first, second = [Item(label) for label in labels], [Item(label) for label in others]
+    classes = sorted(set(labels))
+    middle = math.ceil(len(classes) / 2)
+    for subsample, kept in (("base", classes[:middle]), ("new", classes[middle:])):
+        result = subsample_classes(first, second, subsample=subsample)
+        for items, source in zip(result, (labels, others)):
+            assert [item.classname for item in items] == [f"class {label}" for label in source if label in kept]
+            assert [item.label for item in items] == [kept.index(label) for label in source if label in kept]
+    assert subsample_classes(first, second, subsample="all") == (first, second)
+
+
+def test_an_unknown_half_is_refused():
+    with pytest.raises(UserError, match="'old', it takes one of all, base, new"):
+        subsample_classes([], subsample="old")
+
+
+def test_a_split_file_is_read_in_order(tmp_path):
+    for name in ("b/1.png", "a/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    (tmp_path / "split.json").write_text(json.dumps({"train": [["b/1.png", "1", "bee"], ["a/2.png", 0, "ant"]], "val": [], "test": [["a/2.png", 0, "ant"]]}))
+    train, val, test = read_split(str(tmp_path / "split.json"), str(tmp_path))
+    assert [(item.label, item.classname) for item in train] == [(1, "bee"), (0, "ant")]
+    assert val == [] and test[0].impath == str(tmp_path / "a" / "2.png")
+
+
+def config(name, root, shots=-1, classes="all"):
+    cfg = get_cfg_default()
+    extend_config(cfg)
+    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = name, str(root), shots, classes
+    return cfg
+
+
+def test_a_few_shot_sample_is_coops(data_root):
+    """Class by class in order of first appearance, train before val, with Python's generator as the seed left it."""
+    with open(f"{data_root}/dtd/split_zhou_DescribableTextures.json") as file:
+        split = json.load(file)
+    random.seed(7)
+    expected = {}
+    for part, shots in (("train", 5), ("val", 3)):  # val has three images a class, fewer than min(shots, 4)
+        expected[part] = []
+        for label in dict.fromkeys(label for _, label, _ in split[part]):
+            names = [name for name, own, _ in split[part] if own == label]
+            expected[part] += random.sample(names, shots) if shots < len(names) else names
+    random.seed(7)
+    dataset = build_dataset(config("DescribableTextures", data_root, shots=5))
+    for part, items in (("train", dataset.train_x), ("val", dataset.val)):
+        assert ["/".join(item.impath.split("/")[-2:]) for item in items] == expected[part]
+    assert len(dataset.test) == 24
+
+
+def test_the_split_hash_tells_samples_apart_but_not_machines(data_root, tmp_path):
+    def hash_of(seed, root, classes="all"):
+        random.seed(seed)
+        return split_hash(build_dataset(config("DescribableTextures", root, shots=4, classes=classes)))
+    (tmp_path / "elsewhere").symlink_to(data_root)
+    assert hash_of(1, data_root) == hash_of(1, data_root) == hash_of(1, tmp_path / "elsewhere")
+    assert len({hash_of(1, data_root), hash_of(2, data_root), hash_of(1, data_root, "base"), hash_of(1, data_root, "new")}) == 4
+
+
+SPLIT_FILES = {"Caltech101": "caltech-101/101_ObjectCategories", "OxfordPets": "oxford_pets/images", "StanfordCars": "stanford_cars",
+               "OxfordFlowers": "oxford_flowers/jpg", "Food101": "food-101/images", "SUN397": "sun397/SUN397",
+               "DescribableTextures": "dtd/images", "EuroSAT": "eurosat/2750", "UCF101": "ucf101/UCF-101-midframes"}
+
+
+@pytest.mark.parametrize("name", SPLIT_FILES)
+def test_data_sets_with_a_split_file_are_found_where_coops_users_have_them(tmp_path, name):
+    folder = tmp_path / SPLIT_FILES[name]
+    folder.mkdir(parents=True)
+    rows = []
+    for label, classname in enumerate(("one", "two_words")):
+        for index in range(3):
+            Image.new("RGB", (4, 4)).save(folder / f"{classname}{index}.jpg")
+            rows.append([f"{classname}{index}.jpg", label, classname])
+    (tmp_path / SPLIT_FILES[name].split("/")[0] / f"split_zhou_{name}.json").write_text(json.dumps({"train": rows, "val": rows, "test": rows}))
+    assert name in DATASET_REGISTRY.registered_names()
+    dataset = build_dataset(config(name, tmp_path, shots=2))
+    assert dataset.classnames == ["one", "two_words"] and len(dataset.train_x) == 4 and len(dataset.test) == 6
+
+
+@pytest.fixture
+def imagenet(tmp_path):
+    folder = tmp_path / "imagenet"
+    for part, count in (("train", 3), ("val", 2)):
+        for wnid in ("n02", "n01", "n03"):
+            (folder / "images" / part / wnid).mkdir(parents=True)
+            for index in range(count):
+                Image.new("RGB", (4, 4)).save(folder / "images" / part / wnid / f"{index}.JPEG")
+    (folder / "classnames.txt").write_text("n01 great white shark\nn02 cock\nn03 drum\n")
+    return tmp_path
+
+
+def test_imagenet_labels_follow_the_sorted_ids_and_val_is_test(imagenet):
+    dataset = build_dataset(config("ImageNet", imagenet, shots=2))
+    assert dataset.classnames == ["great white shark", "cock", "drum"]
+    assert len(dataset.train_x) == 6 and len(dataset.val) == len(dataset.test) == 6
+    new = build_dataset(config("ImageNet", imagenet, shots=2, classes="new"))
+    assert new.classnames == ["drum"] and len(new.test) == 2
+
+
+def test_imagenet_trouble_is_named(imagenet):
+    (imagenet / "imagenet" / "classnames.txt").write_text("n01 shark\nn02 cock\n")
+    with pytest.raises(UserError, match="n03 has no name in classnames.txt"):
+        build_dataset(config("ImageNet", imagenet))
+    (imagenet / "imagenet" / "classnames.txt").unlink()
+    with pytest.raises(UserError, match="classnames.txt is missing"):
+        build_dataset(config("ImageNet", imagenet))
+    with pytest.raises(UserError, match="imagenet is missing: lay the data out"):
+        build_dataset(config("ImageNet", imagenet / "nowhere"))
