@@ -35,7 +35,7 @@ def parse(argv=None):
     add = parser.add_argument
     add("--sources", type=Path, required=True, help="node_modules with @iconify-json/* and emojibase-data")
     add("--output", type=Path, required=True, help="folder for the caches, the checkpoint, the curve and the weights")
-    add("--steps", type=int, default=4500, help="in all; may be changed while the last --decay-steps have not begun")
+    add("--steps", type=int, default=6000, help="in all; may be changed while the last --decay-steps have not begun")
     add("--decay-steps", type=int, default=1000, help="the last steps, over which the learning rate falls to zero")
     add("--full-steps", type=int, default=500, help="the last steps, in which all patches are seen, not a random half")
     add("--stop-at", type=int, default=None, help="stop at this step, to be continued; the schedule stays that of --steps")
@@ -47,9 +47,11 @@ def parse(argv=None):
     add("--lr", type=float, default=8e-4)
     add("--held-out", type=float, default=0.2, help="share of the concepts that are never seen")
     add("--class-words", type=float, default=0.02, help="share of captions that may use a keyword naming the class")
+    add("--image-class-words", type=float, default=0.0, help="share of images that the teacher compares with class names too")
     add("--teach-text", type=float, default=1.0, help="weight of the teacher on caption-phrase and phrase-phrase similarity")
-    add("--teach-image", type=float, default=0.3, help="weight of the teacher on image-phrase similarity (no class words)")
+    add("--teach-image", type=float, default=0.3, help="weight of the teacher on image-phrase similarity ")
     add("--every", type=int, default=250, help="steps between checkpoints and evaluations")
+    add("--begin-from", type=Path, help="a checkpoint of an earlier stage: its weights, optimiser and step, under the settings given now")
     add("--no-compile", action="store_true", help="slower steps, but no minute of compilation first")
     add("--no-evaluation", action="store_true", help="log the losses only")
     return parser.parse_args(argv)
@@ -137,8 +139,8 @@ def losses(image, text, logit_scale, positive, concepts, phrases, material, args
         terms["text"] = args.teach_text * (agree(20 * spoken @ general.T, wanted)
                                            + 0.5 * agree(20 * general @ general.T, bank @ bank.T / 0.1, itself))
     if args.teach_image:
-        unsafe = ~torch.from_numpy(material.captions.safe)[phrases]
-        terms["image"] = args.teach_image * agree(20 * image @ general.T, wanted, unsafe.expand(len(image), -1))
+        hidden = ~torch.from_numpy(material.captions.safe)[phrases] & (torch.rand(len(image), 1) >= args.image_class_words)
+        terms["image"] = args.teach_image * agree(20 * image @ general.T, wanted, hidden)
     return terms
 
 
@@ -155,6 +157,14 @@ def judge(benchmark, model, material):
     return line
 
 
+def check_continuation(checkpoint, kept, settings, args):
+    """Exits with one line where continuing would not give the weights of an uninterrupted run."""
+    if kept["settings"] != settings:
+        raise SystemExit(f"{checkpoint} was made with other settings: {kept['settings']}")
+    if kept["steps"] != args.steps and kept["step"] > min(kept["steps"], args.steps) - max(args.decay_steps, args.full_steps):
+        raise SystemExit(f"{checkpoint} is in the last steps of {kept['steps']}: too late for another number of steps")
+
+
 def main(argv=None):
     args = parse(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -167,19 +177,18 @@ def main(argv=None):
     optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1},
                                    {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}],
                                   lr=args.lr, betas=(0.9, 0.98), fused=True)
-    settings = {k: v for k, v in vars(args).items() if k not in ("sources", "output", "steps", "stop_at", "every", "no_compile",
-                                                              "no_evaluation")}
+    settings = {k: v for k, v in vars(args).items() if k not in ("sources", "output", "steps", "stop_at", "every", "begin_from",
+                                                              "no_compile", "no_evaluation")}
     checkpoint, first = args.output / "checkpoint.pt", 0
-    if checkpoint.exists():
-        kept = torch.load(checkpoint, weights_only=True)
-        if kept["settings"] != settings:
-            raise SystemExit(f"{checkpoint} was made with other settings: {kept['settings']}")
-        if kept["steps"] != args.steps and kept["step"] > min(kept["steps"], args.steps) - max(args.decay_steps, args.full_steps):
-            raise SystemExit(f"{checkpoint} is in the last steps of {kept['steps']}: too late for another number of steps")
+    source = checkpoint if checkpoint.exists() else args.begin_from
+    if source:
+        kept = torch.load(source, weights_only=True)
+        if source == checkpoint:
+            check_continuation(checkpoint, kept, settings, args)
         model.load_state_dict(kept["model"])
         optimiser.load_state_dict(kept["optimiser"])
         first = kept["step"]
-        log.info("continuing at step %d", first)
+        log.info("continuing from %s at step %d", source, first)
     see, read = model.visual, model.encode_text
     if not args.no_compile:
         see, read = torch.compile(see, dynamic=False), torch.compile(read, dynamic=False)
