@@ -189,6 +189,16 @@ def test_a_stopped_pretraining_continues_to_the_same_weights(sources, tmp_path, 
         small_run(sources, tmp_path / "parts", "--steps", "60")
 
 
+def test_a_later_stage_begins_where_the_earlier_one_ended(sources, tmp_path, one_thread):
+    small_run(sources, tmp_path / "first")
+    end = tmp_path / "first" / "checkpoint.pt"
+    small_run(sources, tmp_path / "second", "--begin-from", str(end), "--steps", "9", "--lr", "1e-4")
+    first, second = (torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("first", "second"))
+    assert (first["step"], second["step"]) == (6, 9)
+    moved = (second["model"]["text_projection"] - first["model"]["text_projection"]).abs().max()
+    assert 0 < moved < 1e-3  # three small steps from there, not a fresh start
+
+
 def test_zero_shot_over_a_half_only_chooses_within_that_half():
     judge = object.__new__(evaluate.Benchmark)
     judge.names, judge.labels = ["a", "b", "c"], {"val": torch.tensor([0, 1, 2, 2])}
