@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 
+import dassl
 import torch
 import yaml
 from dassl.config import get_cfg_default
@@ -17,7 +18,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 
-import datasets.imagenet  # noqa: F401  (registers the data set)
+import datasets.fgvc_aircraft  # noqa: F401  (registers the data set)
+import datasets.imagenet  # noqa: F401
 import datasets.openmoji  # noqa: F401
 import datasets.split_files  # noqa: F401
 from trainers.cdc import add_cdc_config
@@ -68,11 +70,21 @@ def merge(cfg, source, what):
     """
     is_file = isinstance(source, str)
     if is_file and not os.path.isfile(source):
-        raise UserError(f"{what} {source} is missing")
+        folder, name = os.path.split(source)
+        beside = os.listdir(folder) if os.path.isdir(folder) else []
+        raise UserError(f"{what} {source} is missing{nearest(name, beside)}")
     if not is_file and len(source) % 2:
         raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(source)}")
     try:
-        cfg.merge_from_file(source) if is_file else cfg.merge_from_list(source)
+        if is_file:
+            with open(source, encoding="utf-8") as file:
+                if not isinstance(yaml.safe_load(file), dict):
+                    raise UserError(f"{what} {source}: it must hold lines KEY: value")
+            cfg.merge_from_file(source)
+        else:
+            cfg.merge_from_list(source)
+    except UserError:
+        raise
     except (KeyError, AssertionError, AttributeError) as error:
         key = str(error.args[0] if error.args else error).rsplit(": ", 1)[-1].strip("'\"")
         full = next((name for name in (source[::2] if not is_file else []) if name.endswith(key)), key)
@@ -130,17 +142,29 @@ def run(args):
         raise UserError("--no-train and --eval-only exclude each other")
     if not cfg.OUTPUT_DIR:
         raise UserError("--output-dir is missing: where shall log, checkpoints and results.json go?")
-    is_new = not os.path.exists(cfg.OUTPUT_DIR)
+    if os.path.isfile(cfg.OUTPUT_DIR):
+        raise UserError(f"--output-dir {cfg.OUTPUT_DIR} is a file, it must be a folder")
+    made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
     console = sys.stdout
     try:
         return start(cfg, args)
     except UserError:
-        if is_new and os.listdir(cfg.OUTPUT_DIR) == ["log.txt"]:
-            os.remove(os.path.join(cfg.OUTPUT_DIR, "log.txt"))
-            os.rmdir(cfg.OUTPUT_DIR)
+        if made and os.listdir(made[0]) == ["log.txt"]:
+            os.remove(os.path.join(made[0], "log.txt"))
+            for folder in made:
+                os.rmdir(folder)
         raise
     finally:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
+
+
+def folders_to_make(path):
+    """``path`` and those of its parents that don't exist yet, innermost first."""
+    made = []
+    while not os.path.exists(path):
+        made.append(path)
+        path = os.path.dirname(path)
+    return made
 
 
 def start(cfg, args):
@@ -152,14 +176,27 @@ def start(cfg, args):
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
     log.info("** System **\n%s", collect_env_info())
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
-    trainer = build_trainer(cfg)
+    try:
+        trainer = build_trainer(cfg)
+    except (ValueError, AssertionError) as error:
+        if isinstance(error, UserError) or not raised_in_dassl(error):
+            raise
+        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
     if args.eval_only:
-        remove_record(cfg.OUTPUT_DIR)
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        remove_record(cfg.OUTPUT_DIR)
         trainer.test()
     elif not args.no_train:
         trainer.train()
     return trainer
+
+
+def raised_in_dassl(error):
+    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …); anything else may be a fault of ours."""
+    trace = error.__traceback__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return os.path.realpath(trace.tb_frame.f_code.co_filename).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
 
 
 def main(arguments=None):

@@ -28,15 +28,19 @@ def read_split(path, image_dir):
         three lists of ``Datum`` (train, val, test) in the order of the file.
 
     Raises:
-        UserError: the file is missing or an image it names is not there.
+        UserError: the file is missing or malformed, or an image it names is not there.
     """
     if not os.path.isfile(path):
         raise UserError(f"split file {path} is missing; CoOp's instructions for this data set say where to get it")
-    with open(path, encoding="utf-8") as file:
-        parts = json.load(file)
+    try:
+        with open(path, encoding="utf-8") as file:
+            parts = json.load(file)
+        rows = [[(os.path.join(image_dir, name), int(label), classname) for name, label, classname in parts[part]]
+                for part in ("train", "val", "test")]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again") from error
     log.info("Reading split from %s", path)
-    return tuple([make_datum(os.path.join(image_dir, name), label, classname) for name, label, classname in parts[part]]
-                 for part in ("train", "val", "test"))
+    return tuple([make_datum(*row) for row in part] for part in rows)
 
 
 def make_datum(impath, label, classname):
@@ -47,7 +51,7 @@ def make_datum(impath, label, classname):
     """
     if not os.path.isfile(impath):
         raise UserError(f"image {impath} is missing: the data set is incomplete, get its images again")
-    return Datum(impath=impath, label=int(label), classname=classname)
+    return Datum(impath=impath, label=label, classname=classname)
 
 
 def subsample_classes(*sources, subsample="all"):

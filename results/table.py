@@ -34,10 +34,12 @@ class Row:
 
     Attributes:
         base, new: seed → accuracy in percent.
+        prompts: seed → hashes of the prompts and backbones that were tested; one where all is well.
     """
     key: tuple
     base: dict = field(default_factory=dict)
     new: dict = field(default_factory=dict)
+    prompts: dict = field(default_factory=dict)
 
     @property
     def seeds(self):
@@ -86,7 +88,9 @@ def collect(folder):
                 log.warning("left out: %s/%s tests the %s classes' %s", part, path, record["classes"], ", ".join(record["metrics"]) or "nothing")
                 continue
             key = (record["dataset"], record["shots"], record["trainer"], path.parent.parent.name)
-            getattr(rows.setdefault(key, Row(key)), half)[record["seed"]] = record["metrics"]["test"]["accuracy"]
+            row = rows.setdefault(key, Row(key))
+            getattr(row, half)[record["seed"]] = record["metrics"]["test"]["accuracy"]
+            row.prompts.setdefault(record["seed"], set()).add((record["prompts_hash"], record["backbone_hash"]))
             splits.setdefault((record["dataset"], record["shots"], half, record["seed"]), set()).add(record["split_hash"])
     if not rows:
         raise UserError(f"no run record below {folder}/{{{','.join(PARTS.values())}}}: run scripts/cdc/demo.sh or base2new_train.sh and base2new_test.sh first")
@@ -95,6 +99,9 @@ def collect(folder):
             log.warning("not comparable: %s, %d shots, seed %d: the runs used %d different samples of the %s classes",
                         dataset, shots, seed, len(hashes), half)
     for row in rows.values():
+        for seed, hashes in row.prompts.items():
+            if len(hashes) > 1:
+                log.warning("not one run: %s, seed %s: base and new classes were tested with different prompts", " ".join(map(str, row.key)), seed)
         half_done = sorted(row.base.keys() ^ row.new.keys())
         if half_done:
             log.warning("left out: %s seed(s) %s, of which only one half is done", " ".join(map(str, row.key)), ", ".join(map(str, half_done)))

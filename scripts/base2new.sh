@@ -38,5 +38,8 @@ base2new_test() { # trainer dataset seed: tests the trained prompts on the new c
         echo "error: $trained is not trained to its end: run base2new_train.sh $2 $3 first" >&2
         return 2
     fi
+    if [ "$trained/results.json" -nt "$(run_folder test_new "$1" "$2" "$3")/results.json" ]; then
+        rm -f "$(run_folder test_new "$1" "$2" "$3")/results.json"  # it tested prompts that have been trained anew
+    fi
     run test_new "$1" "$2" "$3" new --eval-only --model-dir "$trained"
 }

@@ -1,10 +1,9 @@
-# Sourced by the other scripts: goes to the repository, makes an environment and installs everything into it, once.
-# An environment that is already active (venv or conda) is used instead of .venv. Takes the extras to install, e.g. demo,test.
+# Sourced by the other scripts: goes to the repository, and makes an environment with everything installed, once.
+# An environment that is already active (venv or conda) is used instead of .venv.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 set_up() {
-    local extras=$1
     if [ -z "${VIRTUAL_ENV:-}" ] && [ -z "${CONDA_PREFIX:-}" ]; then
         if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then
             echo "Making the environment .venv" >&2
@@ -15,11 +14,11 @@ set_up() {
         source .venv/bin/activate
     fi
     local wanted stamp
-    wanted="$extras $(cat setup.py dassl-lite/setup.py | cksum)"
+    wanted="$(cat setup.py dassl-lite/setup.py | cksum)"
     stamp="$(python -c 'import sys; print(sys.prefix)')/cdc-installed"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "Installing (torch is large: this takes a few minutes the first time)" >&2
-        python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+        python -m pip install --quiet --disable-pip-version-check --editable ".[demo,test]"
         # the real Dassl, where it is installed, is left alone
         python -c 'import dassl' 2>/dev/null || python -m pip install --quiet --disable-pip-version-check --editable ./dassl-lite
         echo "$wanted" > "$stamp"

@@ -41,8 +41,18 @@ def refusal(data_root, small_clip_file, tmp_path, capsys):
     (("TRAINER.CDC.FUSION", "demster"), "did you mean dempster?"),
     (("TRAINER.CDC.LOSS", "crossentropy"), "did you mean cross_entropy?"),
     (("TRAINER.CDC.AUGMENTATION", "3"), "TRAINER.CDC.AUGMENTATION is 3, it takes one of 1, 2, None"),
-    (("TRAINER.CDC.HAND_CRAFTED", "a photo"), "it needs {} where the class name goes"),
+    (("TRAINER.CDC.HAND_CRAFTED", "a photo"), "it needs {} once, where the class name goes"),
     (("TRAINER.CDC.LOSS", "cross_entropy", "TRAINER.CDC.KL_WEIGHT", "1.0"), "KL_WEIGHT belongs to LOSS evidential"),
+    (("TRAINER.CDC.HAND_CRAFTED", "{} {x}"), "it needs {} once"),
+    (("TRAINER.CDC.KL_WEIGHT", "-1.0"), "TRAINER.CDC.KL_WEIGHT is -1.0, it must not be negative"),
+    (("OPTIM.MAX_EPOCH", "0"), "OPTIM.MAX_EPOCH is 0, it must be at least 1"),
+    (("OPTIM.LR", "0.0"), "OPTIM.LR is 0.0, it must be above 0"),
+    (("OPTIM.NAME", "sdg"), "do you mean [sgd]?"),
+    (("DATALOADER.TRAIN_X.BATCH_SIZE", "0"), "DATALOADER.TRAIN_X.BATCH_SIZE is 0, it must be at least 1"),
+    (("DATALOADER.TRAIN_X.SAMPLER", "Random"), "Unknown sampler type: Random"),
+    (("INPUT.NO_TRANSFORM", "True"), "INPUT.NO_TRANSFORM leaves images that no CLIP can take"),
+    (("INPUT.TRANSFORMS", "['random_flop']"), "random_flop"),
+    (("TEST.EVALUATOR", "Classificatio"), "do you mean [Classification]?"),
     (("TRAINER.CDC.PREC", "fp8"), "PREC is 'fp8', it takes one of fp32, amp, fp16"),
     (("INPUT.SIZE", "(64, 64)"), "INPUT.SIZE is (64, 64), "),
     (("DATASET.SUBSAMPLE_CLASSES", "old"), "takes one of all, base, new"),
@@ -65,6 +75,7 @@ def test_a_setting_that_cannot_work(refusal, more, message):
 
 @pytest.mark.parametrize("replace, message", [
     ({"--trainer": "CDCC"}, "unknown trainer 'CDCC' (did you mean CDC?); known: CDC, CoOp, ZeroshotCLIP"),
+    ({"--dataset-config-file": "configs/datasets/openmojis.yaml"}, "openmojis.yaml is missing (did you mean openmoji.yaml?)"),
     ({"--config-file": "configs/none.yaml"}, "config file configs/none.yaml is missing"),
     ({"--dataset-config-file": "configs/datasets/none.yaml"}, "data set config file configs/datasets/none.yaml is missing"),
     ({"--root": "nowhere"}, "nowhere/dtd is missing: lay the data out as CoOp's DATASETS.md describes"),
@@ -85,6 +96,8 @@ def test_an_unknown_data_set_and_an_unknown_key_in_a_file(refusal, tmp_path):
     (tmp_path / "recipe.yaml").write_text("OPTIM:\n  LEARNING_RATE: 1\n")
     message = refusal(replace={"--config-file": str(tmp_path / "recipe.yaml")})
     assert "recipe.yaml" in message and "unknown config key OPTIM.LEARNING_RATE" in message
+    (tmp_path / "list.yaml").write_text("- OPTIM\n")
+    assert "list.yaml" in (message := refusal(replace={"--config-file": str(tmp_path / "list.yaml")})) and "KEY: value" in message
     (tmp_path / "broken.yaml").write_text("OPTIM: [")
     assert "broken.yaml" in refusal(replace={"--config-file": str(tmp_path / "broken.yaml")})
 
@@ -108,7 +121,12 @@ def test_a_missing_image_and_a_missing_split_are_named(refusal, tmp_path):
     make_textures(tmp_path)
     (tmp_path / "dtd" / "images" / "dotted" / "03.png").unlink()
     assert "dotted/03.png is missing" in refusal(root=str(tmp_path))
-    (tmp_path / "dtd" / "split_zhou_DescribableTextures.json").unlink()
+    path = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
+    path.write_text(path.read_text()[:200])
+    assert "is malformed or cut" in refusal(root=str(tmp_path))
+    path.write_text('{"train": [["a.png"]], "val": [], "test": []}')
+    assert "is malformed or cut" in refusal(root=str(tmp_path))
+    path.unlink()
     assert "split_zhou_DescribableTextures.json is missing" in refusal(root=str(tmp_path))
 
 
@@ -117,6 +135,14 @@ def test_best_val_without_validation_images(refusal, tmp_path):
     path = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "val": []}))
     assert "TEST.FINAL_MODEL best_val needs validation images" in refusal("TEST.FINAL_MODEL", "best_val", root=str(tmp_path))
+
+
+def test_best_val_never_chooses_on_test_images(refusal, tmp_path):
+    make_textures(tmp_path)
+    path = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
+    split = json.loads(path.read_text())
+    path.write_text(json.dumps({**split, "val": split["test"]}))
+    assert "would choose on test images" in refusal("TEST.FINAL_MODEL", "best_val", root=str(tmp_path))
 
 
 @pytest.mark.parametrize("changed, message", [
@@ -130,7 +156,29 @@ def test_a_folder_that_holds_another_run_is_not_continued(run, capsys, data_root
     assert main([*base_arguments("CoOp", data_root, small_clip_file, folder), *changed]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error and "give another --output-dir" in error
-    assert set(before) - {str(folder / "results.json")} <= {str(path) for path in folder.rglob("*")}
+    assert before == sorted(str(path) for path in folder.rglob("*")), "the finished run, its record included, is as it was"
+
+
+def test_a_refused_test_leaves_the_record_of_the_finished_one(run, data_root, small_clip_file):
+    _, _, trained = run("CoOp", name="trained")
+    _, record, folder = run("CoOp", name="tested", flags=("--eval-only", "--model-dir", str(trained)))
+    assert main([*base_arguments("CoOp", data_root, small_clip_file, folder), "--eval-only", "--model-dir", "nowhere"]) == 2
+    assert json.loads((folder / "results.json").read_text()) == record
+
+
+@pytest.mark.parametrize("number", ["0", "-1"])
+def test_coop_without_context(refusal, number):
+    assert f"TRAINER.COOP.N_CTX is {number}, it must be at least 1" in refusal("TRAINER.COOP.N_CTX", number, trainer="CoOp")
+
+
+def test_an_output_folder_that_is_a_file(refusal, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "is a file" in refusal("OUTPUT_DIR", str(tmp_path / "file"))
+
+
+def test_folders_made_on_the_way_to_a_refused_runs_folder_are_gone(refusal, tmp_path):
+    refusal("OUTPUT_DIR", str(tmp_path / "x" / "y" / "z"), "OPTIM.LR", "0.0")
+    assert not (tmp_path / "x").exists() and tmp_path.exists()
 
 
 def test_a_cut_checkpoint_is_named(run, capsys, data_root, small_clip_file, tmp_path):

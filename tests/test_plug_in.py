@@ -1,7 +1,12 @@
 """CDC as a guest: another Dassl toolbox, with packages ``trainers`` and ``clip`` of its own, takes it in with two lines."""
+import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+
+import clip
+import pytest
 
 from tests.conftest import REPOSITORY
 
@@ -34,6 +39,8 @@ cfg.freeze()
 set_random_seed(1)
 assert "CoOp" in TRAINER_REGISTRY.registered_names() and TRAINER_REGISTRY.get("CoOp").__module__ == "trainers.coop"
 assert not any(name.startswith("cdc_trainers.coop") for name in sys.modules)
+import clip
+assert clip.__file__.startswith(sys.path[0])
 build_trainer(cfg).train()
 """
 
@@ -46,12 +53,24 @@ class CoOp(TrainerX):
 """
 
 
+def test_a_host_that_forgets_the_config_node_is_told_so():
+    from dassl.config import get_cfg_default
+
+    from trainers.cdc import CDC
+    from trainers.errors import UserError
+    with pytest.raises(UserError, match=r"call add_cdc_config\(cfg\) in extend_cfg"):
+        CDC(get_cfg_default())
+
+
 def test_two_lines_bring_cdc_into_another_toolbox(tmp_path, data_root, small_clip_file):
     host = tmp_path / "host"
     (host / "trainers").mkdir(parents=True)
     (host / "trainers" / "__init__.py").write_text("")
     (host / "trainers" / "coop.py").write_text(HOSTS_COOP)
     (host / "train.py").write_text(textwrap.dedent(HOST))
+    shutil.copytree(Path(clip.__file__).parent, host / "clip", ignore=shutil.ignore_patterns("__pycache__"))
+    model = host / "clip" / "model.py"  # as in MaPLe's checkout: the host's towers want an argument that ours don't know
+    model.write_text(model.read_text().replace("def build_model(state_dict: dict):", "def build_model(state_dict: dict, design_details):"))
     recipe = (REPOSITORY / "tests" / "small.yaml").read_text().replace('  COOP:\n    N_CTX: 4\n    PREC: "fp32"\n', "")
     (host / "recipe.yaml").write_text(recipe)
     done = subprocess.run([sys.executable, "train.py", "recipe.yaml", data_root, small_clip_file, str(tmp_path / "out")], cwd=host,

@@ -70,6 +70,16 @@ def test_a_done_run_is_skipped_and_a_half_done_one_redone(shell):
     assert done.returncode == 0 and not calls and "done already" in done.stderr
 
 
+def test_prompts_that_were_trained_anew_are_tested_anew(shell):
+    shell("base2new_train CDC openmoji 1; base2new_test CDC openmoji 1")
+    _, calls = shell("base2new_test CDC openmoji 1")
+    assert not calls
+    trained = shell.output / "train_base" / "openmoji" / "shots_16" / "CDC" / "tiny" / "seed1" / "results.json"
+    os.utime(trained, (trained.stat().st_atime + 60, trained.stat().st_mtime + 60))
+    _, calls = shell("base2new_test CDC openmoji 1")
+    assert len(calls) == 1 and "SUBSAMPLE_CLASSES new" in calls[0]
+
+
 @pytest.mark.parametrize("path", TRAINER_CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_trainer_config_is_valid_and_says_what_it_is(path):
     assert path.parent.name in TRAINER_REGISTRY.registered_names()

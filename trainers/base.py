@@ -5,7 +5,10 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 - ``build_prompt_learner``: the module with the learnable parts; called without arguments it returns ``Prompts``,
 - ``loss`` (default: cross-entropy) and ``predict`` (default: softmax), for methods that have their own.
 """
+import hashlib
 import logging
+import os
+import shutil
 import time
 
 import torch
@@ -67,13 +70,30 @@ class PromptTrainer(TrainerX):
 
     # ---- build ----
 
+    @classmethod
+    def node(cls, cfg):
+        """The method's own config node, ``cfg.TRAINER.<NAME>``.
+
+        Raises:
+            UserError: nobody declared it.
+        """
+        name = cls.__name__
+        if name.upper() not in cfg.TRAINER:
+            raise UserError(f"cfg.TRAINER.{name.upper()} is not declared: call add_{name.lower()}_config(cfg) in extend_cfg")
+        return cfg.TRAINER[name.upper()]
+
     @property
     def settings(self):
-        """The method's own config node."""
-        return self.cfg.TRAINER[type(self).__name__.upper()]
+        return self.node(self.cfg)
 
     def check_cfg(self, cfg):
-        check_precision(cfg.TRAINER[type(self).__name__.upper()].PREC)
+        check_precision(self.node(cfg).PREC)
+        for key, value in (("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH), ("DATALOADER.TRAIN_X.BATCH_SIZE", cfg.DATALOADER.TRAIN_X.BATCH_SIZE),
+                           ("DATALOADER.TEST.BATCH_SIZE", cfg.DATALOADER.TEST.BATCH_SIZE)):
+            if value < 1:
+                raise UserError(f"{key} is {value}, it must be at least 1")
+        if cfg.INPUT.NO_TRANSFORM:
+            raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
         check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
         if cfg.MODEL.INIT_WEIGHTS:
             raise UserError("MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume")
@@ -93,8 +113,11 @@ class PromptTrainer(TrainerX):
         if len(self.classnames) != self.num_classes:
             raise UserError(f"{self.cfg.DATASET.NAME} has labels up to {self.num_classes - 1} but {len(self.classnames)} classes: "
                             "labels must be 0 … K−1 without gaps")
-        if self.cfg.TEST.FINAL_MODEL == "best_val" and self.val_loader is None:
-            raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {self.cfg.DATASET.NAME} has none")
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            if self.val_loader is None:
+                raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {self.cfg.DATASET.NAME} has none")
+            if {item.impath for item in dm.dataset.val} & {item.impath for item in dm.dataset.test}:
+                raise UserError(f"TEST.FINAL_MODEL best_val would choose on test images: those of {self.cfg.DATASET.NAME} serve as val too")
 
     def build_model(self):
         cfg = self.cfg
@@ -104,6 +127,7 @@ class PromptTrainer(TrainerX):
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise UserError(f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {cfg.MODEL.BACKBONE.NAME} takes ({size}, {size})")
         self.template = hand_crafted_template(cfg.DATASET.NAME)
+        self.backbone_hash = tensor_hash([backbone.text.positional_embedding, backbone.text.text_projection])
         self.prompt_learner = self.build_prompt_learner(backbone)
         self.backbone = backbone.to(self.device, self.precision.weights_dtype)
         self.metrics, self.seconds = {}, {"train": 0.0, "test": 0.0}
@@ -124,9 +148,9 @@ class PromptTrainer(TrainerX):
     # ---- training ----
 
     def train(self):
-        remove_record(self.output_dir)
         if self.prompt_learner is None:
             log.info("%s learns nothing: only tested", type(self).__name__)
+            remove_record(self.output_dir)
             self.test()
             return
         self.progress = None
@@ -137,7 +161,8 @@ class PromptTrainer(TrainerX):
                 self.progress.close()  # an error's message starts on a line of its own
 
     def before_train(self):
-        super().before_train()
+        super().before_train()  # resumes, or refuses to
+        remove_record(self.output_dir)
         self.is_training = True
         self.train_started = time.monotonic()
         steps = len(self.train_loader_x)
@@ -149,7 +174,7 @@ class PromptTrainer(TrainerX):
         views = [batch["img"]]
         while f"img{len(views) + 1}" in batch:  # Dassl's names for the further views
             views.append(batch[f"img{len(views) + 1}"])
-        return torch.stack(views).to(self.device), batch["label"].to(self.device)
+        return torch.stack([view.to(self.device, non_blocking=True) for view in views]), batch["label"].to(self.device)
 
     def parse_batch_test(self, batch):
         return batch["img"].to(self.device)[None], batch["label"].to(self.device)
@@ -220,8 +245,9 @@ class PromptTrainer(TrainerX):
                 images, label = self.parse_batch_test(batch)
                 answer = self.answer(images)
                 self.evaluator.process(answer.probability, label)
-                answers.append(answer.cpu())
-                labels.append(label.cpu())
+                if not self.is_training:
+                    answers.append(answer.cpu())
+                    labels.append(label.cpu())
         self.encoded = None
         results = self.evaluator.evaluate()
         for key, value in results.items():
@@ -234,7 +260,9 @@ class PromptTrainer(TrainerX):
 
     def write_run_record(self):
         learnable, total = self.count_parameters()
+        prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
         write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, parameters={"learnable": learnable, "total": total},
+                     prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
                      seconds={name: round(value, 2) for name, value in self.seconds.items()}, device=str(self.device))
 
     # ---- checkpoints ----
@@ -253,6 +281,7 @@ class PromptTrainer(TrainerX):
             "train_seconds": self.seconds["train"] + time.monotonic() - self.train_started,
             "trainer": type(self).__name__,
             "classnames": self.classnames,
+            "backbone_hash": self.backbone_hash,
             "config": checkpoint.config_of_run(self.cfg),
         }
         file_name = model_name or f"model.pth.tar-{epoch + 1}"
@@ -273,15 +302,19 @@ class PromptTrainer(TrainerX):
         self.load_prompts(state, folder)
         self.optim.load_state_dict(state["optimizer"])
         self.sched.load_state_dict(state["scheduler"])
-        self.precision.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the run's device needed no scaler
+            self.precision.scaler.load_state_dict(state["scaler"])
         self.best_result = state["best_result"]
         self.seconds["train"] = state["train_seconds"]
         checkpoint.restore_rng_state(state["rng"])
+        if os.path.realpath(directory) != os.path.realpath(self.output_dir) and os.path.isfile(f"{folder}/{BEST}"):
+            # the best epoch so far may stay the best: it has to be found in this run's folder at the end
+            checkpoint.write_atomically(f"{self.output_dir}/{MODEL_NAME}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path))
         log.info("Resuming from %s/%s: %d epochs done", folder, file_name, state["epoch"])
         return state["epoch"]
 
     def load_model(self, directory, epoch=None):
-        """Loads prompts for evaluation: those of ``epoch``, else the best ones, else the newest.
+        """Loads prompts for evaluation: those of ``epoch`` (from 1); without it the best ones under ``best_val``, else the newest.
 
         Raises:
             UserError: no folder given, no such checkpoint, or it is of another trainer, backbone, prompt shape or class list.
@@ -292,7 +325,7 @@ class PromptTrainer(TrainerX):
         if not directory:
             raise UserError(f"--eval-only of {type(self).__name__} needs --model-dir, the folder of a finished training")
         folder = f"{directory}/{MODEL_NAME}"
-        if epoch:
+        if epoch is not None:
             file_name = f"model.pth.tar-{epoch}"
         else:
             file_name = BEST if self.cfg.TEST.FINAL_MODEL == "best_val" else checkpoint.newest(folder) or BEST
@@ -305,9 +338,9 @@ class PromptTrainer(TrainerX):
         """Refuses prompts that were trained by another method, for another CLIP or, if they are per class, other classes."""
         if state["trainer"] != type(self).__name__:
             raise UserError(f"{folder} was trained by {state['trainer']}, this is {type(self).__name__}")
-        backbone = state["config"]["MODEL.BACKBONE.NAME"]
-        if backbone != repr(self.cfg.MODEL.BACKBONE.NAME):
-            raise UserError(f"{folder} was trained for the backbone {backbone}, this run has {self.cfg.MODEL.BACKBONE.NAME!r}")
+        if state["backbone_hash"] != self.backbone_hash:
+            raise UserError(f"{folder} was trained for the backbone {state['config']['MODEL.BACKBONE.NAME']}, this run has "
+                            f"{self.cfg.MODEL.BACKBONE.NAME!r}, which has other weights")
         if getattr(self.prompt_learner, "class_specific", False) and state["classnames"] != self.classnames:
             raise UserError(f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: they can only be "
                             "tested on the classes they were trained for")
@@ -318,3 +351,11 @@ class PromptTrainer(TrainerX):
         except RuntimeError as error:
             raise UserError(f"{folder} holds prompts of another shape, use the config they were trained with: "
                             f"{' '.join(str(error).split())}") from error
+
+
+def tensor_hash(tensors):
+    """Fingerprint (16 hex digits) of tensors: the same for the same values, wherever they lie."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

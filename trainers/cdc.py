@@ -44,7 +44,7 @@ def add_cdc_config(cfg):
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
     node.EVIDENCE = "exp"  # exp | softplus | relu
     node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
-    node.FUSION = "dempster"  # dempster | mean_probability | sum_logits
+    node.FUSION = "dempster"  # dempster | mean_probability | sum_logits; only Dempster's fused opinion has a loss of its own
     node.LOSS = "evidential"  # evidential | cross_entropy
     node.DECOUPLING_WEIGHT = 1.0  # β
     node.CONSISTENCY_WEIGHT = 8.0  # γ
@@ -127,15 +127,18 @@ class CDC(PromptTrainer):
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
-        node = cfg.TRAINER.CDC
+        node = self.node(cfg)
         for key, choices in (("PROMPT_MODALITY", MODALITIES), ("AUGMENTATION", AUGMENTATIONS), ("EVIDENCE", EVIDENCE_FUNCTIONS),
                              ("FUSION", FUSIONS), ("LOSS", LOSSES)):
             check_choice(f"TRAINER.CDC.{key}", node[key], choices)
         for key in ("N_TEMPLATES", "N_CTX", "PROMPT_DEPTH", "KL_ANNEAL_EPOCHS"):
             if node[key] < 1:
                 raise UserError(f"TRAINER.CDC.{key} is {node[key]}, it must be at least 1")
-        if node.HAND_CRAFTED and "{}" not in node.HAND_CRAFTED:
-            raise UserError(f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} where the class name goes")
+        for key in ("DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT", "KL_WEIGHT"):
+            if node[key] < 0:
+                raise UserError(f"TRAINER.CDC.{key} is {node[key]}, it must not be negative")
+        if node.HAND_CRAFTED and not (node.HAND_CRAFTED.count("{}") == node.HAND_CRAFTED.count("{") == node.HAND_CRAFTED.count("}") == 1):
+            raise UserError(f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} once, where the class name goes")
         if node.KL_WEIGHT and node.LOSS != "evidential":
             raise UserError("TRAINER.CDC.KL_WEIGHT belongs to LOSS evidential: set it to 0 or change the loss")
 
@@ -171,7 +174,7 @@ class CDC(PromptTrainer):
         images = self.dm.dataset.train_x
         images = images[::-(-len(images) // OFFSET_IMAGES)]
         sums = []
-        with torch.random.fork_rng():  # a loader draws a seed; training must not depend on this pass
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed; training must not depend on this pass
             loader = build_data_loader(self.cfg, data_source=images, batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                        tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
             for batch in loader:
@@ -184,7 +187,11 @@ class CDC(PromptTrainer):
         return log_evidence(logits, self.prompt_learner.evidence_offset(), self.settings.EVIDENCE)  # (M, B, K)
 
     def loss(self, logits, labels, text_features):
-        """L = L_t-ce + β L_de + γ L_con, and with KL_WEIGHT the annealed KL term."""
+        """L = L_t-ce + β L_de + γ L_con, and with KL_WEIGHT the annealed KL term.
+
+        L_t-ce sums over the templates' opinions and, where Dempster's rule fuses them, the fused one. With LOSS cross_entropy the
+        votes' term is the sum of the templates' cross-entropies.
+        """
         node = self.settings
         every_label = labels.expand(len(logits), -1)  # (M, B)
         if node.LOSS == "cross_entropy":
@@ -212,4 +219,4 @@ class CDC(PromptTrainer):
         votes = Opinion(evidence).probability if self.settings.LOSS == "evidential" else logits.softmax(dim=-1)
         probability = {"dempster": lambda: fused.probability, "mean_probability": lambda: votes.mean(dim=0),
                        "sum_logits": lambda: logits.sum(dim=0).softmax(dim=-1)}[self.settings.FUSION]()
-        return Prediction(probability, votes, fused.vacuity)
+        return Prediction(probability, votes, fused.vacuity if self.settings.LOSS == "evidential" else None)

@@ -71,7 +71,7 @@ def load(path):
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
         raise UserError(f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it") from error
-    if not isinstance(state, dict) or not {"state_dict", "epoch", "trainer", "classnames", "config"} <= set(state):
+    if not isinstance(state, dict) or not {"state_dict", "epoch", "trainer", "classnames", "config", "backbone_hash"} <= set(state):
         raise UserError(f"checkpoint {path} is none of this toolbox's")
     return state
 
@@ -116,7 +116,7 @@ def rng_state():
         "python": random.getstate(),
         "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
 
 
@@ -125,5 +125,5 @@ def restore_rng_state(state):
     kind, keys, position, has_gauss, gauss = state["numpy"]
     numpy.random.set_state((kind, numpy.array(keys, dtype=numpy.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available() and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"])

@@ -8,8 +8,9 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
+from .errors import UserError
 from .prompting.prompts import INIT_STD, Prompts, embed, initial_context, start_embedding
-from .prompting.tokens import class_tokens, phrase_tokens
+from .prompting.tokens import class_tokens, phrase_tokens, readable
 from .schedule import check_choice
 
 POSITIONS = ("end", "middle", "front")
@@ -36,12 +37,13 @@ class ContextLearner(nn.Module):
 
     def __init__(self, settings, classnames, text_encoder):
         super().__init__()
-        n_ctx = len(phrase_tokens(settings.CTX_INIT, text_encoder.context_length)) if settings.CTX_INIT else settings.N_CTX
+        phrase = readable(settings.CTX_INIT).strip()
+        n_ctx = len(phrase_tokens(phrase, text_encoder.context_length)) if phrase else settings.N_CTX
         self.class_specific = settings.CSC
-        context, _ = initial_context(text_encoder, n_ctx, settings.CTX_INIT)
+        context, _ = initial_context(text_encoder, n_ctx, phrase)
         if settings.CSC:
             context = context.repeat(len(classnames), 1, 1)
-            if not settings.CTX_INIT:
+            if not phrase:
                 context.normal_(std=INIT_STD)
         self.ctx = nn.Parameter(context)
         tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx)
@@ -76,6 +78,8 @@ class CoOp(PromptTrainer):
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
         check_choice("TRAINER.COOP.CLASS_TOKEN_POSITION", cfg.TRAINER.COOP.CLASS_TOKEN_POSITION, POSITIONS)
+        if cfg.TRAINER.COOP.N_CTX < 1:
+            raise UserError(f"TRAINER.COOP.N_CTX is {cfg.TRAINER.COOP.N_CTX}, it must be at least 1")
 
     def build_prompt_learner(self, backbone):
         return ContextLearner(self.settings, self.classnames, backbone.text)

@@ -32,7 +32,7 @@ class Precision:
         self.weights_dtype = torch.float16 if name == "fp16" else torch.float32
         self.autocast_dtype = None
         if name == "amp":
-            has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported()
+            has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
             self.autocast_dtype = torch.bfloat16 if has_bfloat16 else torch.float16
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype == torch.float16)
 

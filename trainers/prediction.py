@@ -16,7 +16,7 @@ class Prediction:
     Attributes:
         probability: (B, K), sums to one.
         template_probability: (M, B, K), what each template alone would answer; None where there is only one.
-        vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where nothing is evidential.
+        vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence was learned.
     """
     probability: torch.Tensor
     template_probability: Optional[torch.Tensor] = None
@@ -55,7 +55,7 @@ def measure(prediction, labels, classnames):
         "images": len(labels),
         "accuracy": percent_right(answer, labels),
         "macro_f1": 100 * float(f1_score(labels, answer, labels=present, average="macro", zero_division=0)),
-        "per_class_accuracy": {classnames[label]: 100 * float(value) for label, value in zip(present, recall)},
+        "per_class_accuracy": {unique_name(classnames, label): 100 * float(value) for label, value in zip(present, recall)},
         **calibration(probability, labels),
     }
     if prediction.template_probability is not None:
@@ -65,6 +65,12 @@ def measure(prediction, labels, classnames):
     if prediction.vacuity is not None:
         metrics["mean_vacuity"] = prediction.vacuity.mean().item()
     return metrics
+
+
+def unique_name(classnames, label):
+    """The class's name; with its label where another class has the same name (two of ImageNet's are "sunglasses")."""
+    name = classnames[label]
+    return name if list(classnames).count(name) == 1 else f"{name} ({label})"
 
 
 def percent_right(answer, labels):

@@ -34,11 +34,15 @@ def split_hash(dataset):
 
 
 def git_commit():
-    """Commit of the checkout that this code runs from, with ``-dirty`` where files differ from it; None outside a checkout."""
+    """Commit of the checkout that this code belongs to, with ``-dirty`` where files differ from it; None outside a checkout.
+
+    Installed inside another project's folder, this code is not part of that project's checkout.
+    """
     def git(*arguments):
         return subprocess.run(["git", *arguments], cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True,
                               text=True, timeout=30, check=True).stdout.strip()
     try:
+        git("ls-files", "--error-unmatch", os.path.basename(__file__))
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None

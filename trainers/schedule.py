@@ -21,8 +21,13 @@ def build_schedule(optimizer, optim_cfg):
         optim_cfg: ``cfg.OPTIM``.
 
     Raises:
-        UserError: unknown ``LR_SCHEDULER`` or ``WARMUP_TYPE``.
+        UserError: unknown ``LR_SCHEDULER`` or ``WARMUP_TYPE``, a rate that is not positive, a warm-up that leaves nothing.
     """
+    if optim_cfg.LR <= 0:
+        raise UserError(f"OPTIM.LR is {optim_cfg.LR}, it must be above 0")
+    if not optim_cfg.WARMUP_RECOUNT and optim_cfg.WARMUP_EPOCH >= optim_cfg.MAX_EPOCH:
+        raise UserError(f"OPTIM.WARMUP_EPOCH {optim_cfg.WARMUP_EPOCH} leaves none of the {optim_cfg.MAX_EPOCH} epochs, and WARMUP_RECOUNT "
+                        "is off")
     check_choice("OPTIM.LR_SCHEDULER", optim_cfg.LR_SCHEDULER, SCHEDULES)
     if optim_cfg.WARMUP_EPOCH > 0:
         check_choice("OPTIM.WARMUP_TYPE", optim_cfg.WARMUP_TYPE, WARMUPS)
@@ -56,4 +61,4 @@ def decay(epoch, optim_cfg):
     if optim_cfg.LR_SCHEDULER == "single_step":
         size = steps[-1] if isinstance(steps, (list, tuple)) else steps
         return optim_cfg.GAMMA ** (epoch // (size if size > 0 else optim_cfg.MAX_EPOCH))
-    return optim_cfg.GAMMA ** sum(epoch >= milestone for milestone in steps)
+    return optim_cfg.GAMMA ** sum(epoch >= milestone for milestone in steps if milestone > 0)

@@ -5,7 +5,7 @@
 # For DATA, CFG, SHOTS and OUTPUT see scripts/base2new.sh.
 source "$(dirname "$0")/../setup.sh"
 source scripts/base2new.sh
-set_up demo
+set_up
 for seed in ${SEEDS:-1}; do
     for trainer in ${TRAINERS:-ZeroshotCLIP CoOp CDC}; do
         base2new_train "$trainer" openmoji "$seed"

@@ -3,5 +3,5 @@
 # DATASET is a file of configs/datasets (openmoji, imagenet …); for DATA, CFG, SHOTS and OUTPUT see scripts/base2new.sh.
 source "$(dirname "$0")/../setup.sh"
 source scripts/base2new.sh
-set_up demo
+set_up
 base2new_test ZeroshotCLIP "${1:?DATASET is missing}" "${2:?SEED is missing}"

@@ -84,6 +84,26 @@ def test_the_split_hash_tells_samples_apart_but_not_machines(data_root, tmp_path
     assert len({hash_of(1, data_root), hash_of(2, data_root), hash_of(1, data_root, "base"), hash_of(1, data_root, "new")}) == 4
 
 
+def test_fgvc_aircraft_reads_its_own_lists(tmp_path):
+    folder = tmp_path / "fgvc_aircraft"
+    (folder / "images").mkdir(parents=True)
+    (folder / "variants.txt").write_text("707-320\nBoeing 717\n")
+    for part, numbers in (("train", (1, 2)), ("val", (3, 4)), ("test", (5, 6))):
+        for number in numbers:
+            Image.new("RGB", (4, 4)).save(folder / "images" / f"{number}.jpg")
+        (folder / f"images_variant_{part}.txt").write_text("".join(
+            f"{number} {name}\n" for number, name in zip(numbers, ("Boeing 717", "707-320"))))
+    dataset = build_dataset(config("FGVCAircraft", tmp_path))
+    assert dataset.classnames == ["707-320", "Boeing 717"]
+    assert [(item.impath.rsplit("/")[-1], item.label) for item in dataset.test] == [("5.jpg", 1), ("6.jpg", 0)]
+    (folder / "images_variant_val.txt").write_text("3 Concorde\n")
+    with pytest.raises(UserError, match="'Concorde' is not in variants.txt"):
+        build_dataset(config("FGVCAircraft", tmp_path))
+    (folder / "images_variant_val.txt").unlink()
+    with pytest.raises(UserError, match="images_variant_val.txt is missing"):
+        build_dataset(config("FGVCAircraft", tmp_path))
+
+
 SPLIT_FILES = {"Caltech101": "caltech-101/101_ObjectCategories", "OxfordPets": "oxford_pets/images", "StanfordCars": "stanford_cars",
                "OxfordFlowers": "oxford_flowers/jpg", "Food101": "food-101/images", "SUN397": "sun397/SUN397",
                "DescribableTextures": "dtd/images", "EuroSAT": "eurosat/2750", "UCF101": "ucf101/UCF-101-midframes"}
@@ -122,6 +142,14 @@ def test_imagenet_labels_follow_the_sorted_ids_and_val_is_test(imagenet):
     assert len(dataset.train_x) == 6 and len(dataset.val) == len(dataset.test) == 6
     new = build_dataset(config("ImageNet", imagenet, shots=2, classes="new"))
     assert new.classnames == ["drum"] and len(new.test) == 2
+
+
+def test_imagenet_with_a_class_missing_from_one_part_is_refused(imagenet):
+    """Otherwise the labels of the two parts would mean different classes."""
+    import shutil
+    shutil.rmtree(imagenet / "imagenet" / "images" / "val" / "n01")
+    with pytest.raises(UserError, match=r"hold different classes \(n01\)"):
+        build_dataset(config("ImageNet", imagenet))
 
 
 def test_imagenet_trouble_is_named(imagenet):

@@ -78,5 +78,5 @@ def test_a_state_dict_of_another_model_is_refused(tmp_path, stock_vit):
     state = stock_vit.state_dict()
     del state["visual.ln_pre.weight"]
     torch.save(state, tmp_path / "cut.pt")
-    with pytest.raises(UserError, match="visual|ln_pre.weight"):
+    with pytest.raises(UserError, match=r"Missing key\(s\).*ln_pre.weight"):
         load_backbone(str(tmp_path / "cut.pt"))

@@ -15,7 +15,7 @@ def write(root, part, trainer, seed, accuracy, classes, split="abc", **changes):
     folder = root / part / "openmoji" / "shots_16" / trainer / "tiny" / f"seed{seed}"
     folder.mkdir(parents=True)
     record = {"format": 1, "trainer": trainer, "dataset": "OpenMoji", "classes": classes, "shots": 16, "seed": seed,
-              "metrics": {"test": {"accuracy": accuracy}}, "split_hash": split, **changes}
+              "metrics": {"test": {"accuracy": accuracy}}, "split_hash": split, "prompts_hash": "p", "backbone_hash": "b", **changes}
     (folder / "results.json").write_text(json.dumps(record))
     return folder
 
@@ -72,6 +72,13 @@ def test_runs_on_different_samples_are_called_incomparable(folder, caplog):
     write(folder, "test_new", "MaPLe", 1, 50.0, "new", split="new1")
     collect(folder)
     assert "not comparable" in caplog.text and "seed 1" in caplog.text
+
+
+def test_halves_tested_with_different_prompts_are_called_out(folder, caplog):
+    write(folder, "train_base", "MaPLe", 1, 50.0, "base", split="base1", prompts_hash="old")
+    write(folder, "test_new", "MaPLe", 1, 50.0, "new", split="new1")
+    collect(folder)
+    assert "MaPLe tiny, seed 1: base and new classes were tested with different prompts" in caplog.text
 
 
 def test_a_record_of_the_wrong_classes_is_left_out(folder, caplog):

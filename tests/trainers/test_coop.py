@@ -63,6 +63,14 @@ def test_a_phrase_brings_its_own_length_and_starts_as_the_hand_crafted_prompt(vi
     torch.testing.assert_close(vit.text(prompts.prefix, prompts.suffix, prompts.end)[0], expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("class_specific", [False, True])
+def test_a_phrase_may_be_written_with_underscores(vit, class_specific):
+    """CoOp's scripts pass ``a_photo_of_a``, which the shell needs no quotes for."""
+    plain, underscored = (ContextLearner(settings("CTX_INIT", phrase, "CSC", class_specific), NAMES, vit.text)
+                          for phrase in ("a photo of a", "a_photo_of_a"))
+    assert plain.ctx.shape[-2] == 4 and torch.equal(plain.ctx, underscored.ctx)
+
+
 def test_class_specific_contexts_start_different_unless_a_phrase_is_given(vit):
     learner = ContextLearner(settings("CSC", True, "N_CTX", 2), NAMES, vit.text)
     assert not torch.equal(learner.ctx[0], learner.ctx[1]) and learner.ctx.std() < 0.03

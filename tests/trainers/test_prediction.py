@@ -46,6 +46,11 @@ def test_classes_without_images_do_not_count():
     assert metrics["per_class_accuracy"] == {"a": 50}
 
 
+def test_classes_of_the_same_name_are_told_apart():
+    assert measure(Prediction(PROBABILITY), LABELS, ["sunglasses", "b", "sunglasses"])["per_class_accuracy"] == {
+        "sunglasses (0)": 50, "b": 100, "sunglasses (2)": 100}
+
+
 def test_batches_are_put_together_in_order():
     parts = [Prediction(PROBABILITY[:1], PROBABILITY[None, :1], torch.ones(1)), Prediction(PROBABILITY[1:], PROBABILITY[None, 1:], torch.zeros(3))]
     whole = Prediction.concatenate(parts)

@@ -50,6 +50,17 @@ def test_multi_step():
     assert rates(LR_SCHEDULER="multi_step", STEPSIZE=(1, 3)) == pytest.approx([0.002 * f for f in (1, .1, .1, .01, .01)], rel=1e-12)
 
 
+def test_multi_step_without_milestones_keeps_the_rate():
+    assert rates(LR_SCHEDULER="multi_step", STEPSIZE=(-1,)) == pytest.approx([0.002] * 5, rel=1e-12)
+
+
+def test_schedules_that_leave_nothing_are_refused():
+    with pytest.raises(UserError, match="OPTIM.LR is 0.0, it must be above 0"):
+        rates(LR=0.0)
+    with pytest.raises(UserError, match="WARMUP_EPOCH 5 leaves none of the 5 epochs"):
+        rates(WARMUP_EPOCH=5, WARMUP_TYPE="constant", WARMUP_RECOUNT=False)
+
+
 def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(UserError, match="OPTIM.LR_SCHEDULER is 'cosin'.*did you mean cosine"):
         rates(LR_SCHEDULER="cosin")
