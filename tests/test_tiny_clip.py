@@ -112,6 +112,15 @@ def test_keywords_that_name_a_class_are_left_out_of_captions():
     assert sum("bird" in often.draw(0, rng)[0] for _ in range(200)) > 50
 
 
+def test_a_share_of_captions_is_the_class_name_where_the_class_is_known():
+    concepts = {"1F426": {"label": "sparrow", "tags": ["brown"]}, "1F988": {"label": "shark", "tags": ["fish"]}}
+    said = captions.Captions(concepts, ["bird", "sea animal"], class_of={"1F426": "bird"}, class_captions=0.2)
+    rng = random.Random(0)
+    named = sum(said.draw(0, rng)[0] == "bird" for _ in range(2000)) / 2000
+    assert abs(named - 0.2) < 0.04  # four standard errors
+    assert not any("animal" in said.draw(1, rng)[0] for _ in range(200))
+
+
 def test_an_icon_finds_its_concept_however_its_set_spells_it():
     names = {"beermug": "1F37A", "flagfrance": "1F1EB-1F1F7", "oldman": "1F474"}
     spelled = {"beer-mug": "1F37A", "beermug": "1F37A", "flag-for-flag-france": "1F1EB-1F1F7", "flag-for-france": "1F1EB-1F1F7",

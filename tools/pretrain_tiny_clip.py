@@ -47,6 +47,7 @@ def parse(argv=None):
     add("--lr", type=float, default=8e-4)
     add("--held-out", type=float, default=0.2, help="share of the concepts that are never seen")
     add("--class-words", type=float, default=0.02, help="share of captions that may use a keyword naming the class")
+    add("--class-captions", type=float, default=0.0, help="share of captions that are the name of the concept's class")
     add("--image-class-words", type=float, default=0.0, help="share of images that the teacher compares with class names too")
     add("--teach-text", type=float, default=1.0, help="weight of the teacher on caption-phrase and phrase-phrase similarity")
     add("--teach-image", type=float, default=0.3, help="weight of the teacher on image-phrase similarity ")
@@ -68,7 +69,8 @@ class Material:
         split = read_split()
         names = sorted({name for _, _, name in split["train"]})
         subgroups = json.loads((args.sources / "emojibase-data/en/messages.json").read_text(encoding="utf-8"))["subgroups"]
-        self.captions = Captions(kept, names, {s["key"].replace("-", " ") for s in subgroups}, args.class_words)
+        class_of = {bare(code): name for part in ("train", "val", "test") for code, _, name in split[part]}
+        self.captions = Captions(kept, names, {s["key"].replace("-", " ") for s in subgroups}, args.class_words, class_of, args.class_captions)
         index = {c: i for i, c in enumerate(self.captions.codes)}
         chosen = np.array([i for i, c in enumerate(codes) if c in index])
         plain = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).contiguous()
@@ -79,10 +81,9 @@ class Material:
         self.tokens = sorted({START, END, 0} | {t for text in self.captions.texts() for t in caption_ids(text)}
                              | {t for template in TEMPLATES for t in caption_ids("", template)})
         self.place = {t: i for i, t in enumerate(self.tokens)}
-        class_of = {bare(code): name for part in ("train", "val", "test") for code, _, name in split[part]}
         log.info("%d images of %d concepts, %d concepts held out, %d tokens; %.1f %% of captions name their class",
                  len(chosen), len(kept), len(records) - len(kept), len(self.tokens),
-                 100 * self.captions.share_naming_a_class(class_of))
+                 100 * self.captions.share_naming_a_class())
         if args.teach_text or args.teach_image:
             self.taught, self.phrases = map(torch.from_numpy, teach(self.captions, args.output / "teacher.npz"))
 

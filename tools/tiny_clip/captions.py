@@ -64,10 +64,11 @@ class Captions:
 
     concepts: {hexcode: emojibase record} of the concepts to pretrain on; class_names: the benchmark's class names;
     general: more phrases of the same kind (Unicode's subgroups); class_words: share of captions that may use a keyword
-    that names a class.
+    that names a class; class_of: {hexcode: class name}; class_captions: share of captions that are the name of the concept's class,
+    whole or a part of it ("tool" for a hammer).
     """
 
-    def __init__(self, concepts, class_names, general=(), class_words=0.02):
+    def __init__(self, concepts, class_names, general=(), class_words=0.02, class_of=None, class_captions=0.0):
         self.codes = list(concepts)
         self.labels = [clean(concepts[c]["label"]) for c in self.codes]
         tags = [[clean(t) for t in concepts[c].get("tags", [])] for c in self.codes]
@@ -76,6 +77,8 @@ class Captions:
         self.naming = [[t for t in row if any(names_class(t, n) for n in class_names)] for row in tags]
         self.label_names = [any(names_class(label, n) for n in class_names) for label in self.labels]
         self.class_words = class_words
+        self.class_of = class_of or {}
+        self.class_captions = class_captions
         self.class_names = list(class_names)
         shared = Counter(t for row in tags for t in row)
         self.general = sorted({t for t, n in shared.items() if n >= 3} | set(general)
@@ -93,6 +96,10 @@ class Captions:
             tags = self.naming[concept]
         kind = rng.random()
         template = rng.choice(TEMPLATES)
+        class_name = self.class_of.get(self.codes[concept])
+        if self.class_captions and class_name and rng.random() < self.class_captions:
+            text = rng.choice(sorted(alternatives(class_name)))
+            return text, caption_ids(text, template)
         if self.label_names[concept] and tags and rng.random() < 0.6:
             kind = 1  # "red heart" and the like: say a keyword instead, most of the time
         if kind < 0.5 or not tags:
@@ -103,12 +110,12 @@ class Captions:
             text = rng.choice(tags)
         return text, caption_ids(text, template)
 
-    def share_naming_a_class(self, class_of, draws=5, seed=0):
-        """Share of captions that name the class their concept belongs to; class_of: {hexcode: class name}."""
+    def share_naming_a_class(self, draws=5, seed=0):
+        """Share of captions that name the class their concept belongs to."""
         rng, named = random.Random(seed), []
         for index, code in enumerate(self.codes):
-            if code in class_of:
-                named += [names_class(self.draw(index, rng)[0], class_of[code]) for _ in range(draws)]
+            if code in self.class_of:
+                named += [names_class(self.draw(index, rng)[0], self.class_of[code]) for _ in range(draws)]
         return sum(named) / max(len(named), 1)
 
 
