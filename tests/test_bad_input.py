@@ -74,7 +74,7 @@ def test_a_setting_that_cannot_work(refusal, more, message):
 
 
 @pytest.mark.parametrize("replace, message", [
-    ({"--trainer": "CDCC"}, "unknown trainer 'CDCC' (did you mean CDC?); known: CDC, CoOp, ZeroshotCLIP"),
+    ({"--trainer": "CDCC"}, "unknown trainer 'CDCC' (did you mean CDC?); known: CDC, CoOp, "),
     ({"--dataset-config-file": "configs/datasets/openmojis.yaml"}, "openmojis.yaml is missing (did you mean openmoji.yaml?)"),
     ({"--config-file": "configs/none.yaml"}, "config file configs/none.yaml is missing"),
     ({"--dataset-config-file": "configs/datasets/none.yaml"}, "data set config file configs/datasets/none.yaml is missing"),
@@ -193,7 +193,8 @@ def test_the_command_itself_exits_with_2_and_one_line(tmp_path):
     done = subprocess.run([sys.executable, "train.py", "--trainer", "CDCC", "--output-dir", str(tmp_path / "out")], cwd=REPOSITORY,
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert [line for line in done.stderr.splitlines() if "Warning" not in line][-1].startswith("error: unknown trainer 'CDCC'")
+    assert [line for line in done.stderr.splitlines() if "Warning" not in line][-1]== (
+        "error: unknown trainer 'CDCC' (did you mean CDC?); known: CDC, CoOp, ZeroshotCLIP")
     assert "Traceback" not in done.stderr
 
 

@@ -5,7 +5,6 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 - ``build_prompt_learner``: the module with the learnable parts; called without arguments it returns ``Prompts``,
 - ``loss`` (default: cross-entropy) and ``predict`` (default: softmax), for methods that have their own.
 """
-import hashlib
 import logging
 import os
 import shutil
@@ -25,7 +24,7 @@ from .errors import UserError
 from .precision import Precision, check_precision
 from .prediction import Prediction, measure
 from .prompting.backbone import load_backbone
-from .run_record import remove_record, write_record
+from .run_record import remove_record, tensor_hash, write_record
 from .schedule import build_schedule, check_choice
 from .templates import hand_crafted_template
 
@@ -351,11 +350,3 @@ class PromptTrainer(TrainerX):
         except RuntimeError as error:
             raise UserError(f"{folder} holds prompts of another shape, use the config they were trained with: "
                             f"{' '.join(str(error).split())}") from error
-
-
-def tensor_hash(tensors):
-    """Fingerprint (16 hex digits) of tensors: the same for the same values, wherever they lie."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

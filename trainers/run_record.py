@@ -33,6 +33,14 @@ def split_hash(dataset):
     return digest.hexdigest()[:16]
 
 
+def tensor_hash(tensors):
+    """Fingerprint (16 hex digits) of tensors: the same for the same values, wherever they lie."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
 def git_commit():
     """Commit of the checkout that this code belongs to, with ``-dirty`` where files differ from it; None outside a checkout.
 
