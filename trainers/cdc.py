@@ -6,6 +6,7 @@ prompt (L_con), so that each takes hold of another task-relevant semantic. DSTC:
 Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion.
 What the paper states and what is our choice is listed in the README.
 """
+import math
 from itertools import combinations
 
 import torch
@@ -22,7 +23,7 @@ from .errors import UserError
 from .evidence import EVIDENCE_FUNCTIONS, Opinion, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
 from .prediction import Prediction
 from .prompting.prompts import INIT_STD, Prompts, embed, initial_context, put_words_before, start_embedding
-from .prompting.tokens import class_tokens, readable, tokenize
+from .prompting.tokens import class_tokens
 from .schedule import check_choice
 from .views import AUGMENTATIONS, template_views
 
@@ -161,10 +162,7 @@ class CDC(PromptTrainer):
     def before_train(self):
         super().before_train()
         with torch.no_grad(), self.precision.autocast():
-            template = self.settings.HAND_CRAFTED or self.template
-            tokens = tokenize([template.format(readable(name)) for name in self.classnames], self.backbone.text.context_length)
-            features = self.backbone.text.encode_tokens(tokens.to(self.device))
-        self.hand_crafted = F.normalize(features.float(), dim=-1)  # (K, E)
+            self.hand_crafted = self.backbone.encode_classes(self.settings.HAND_CRAFTED or self.template, self.classnames)  # (K, E)
         if self.start_epoch == 0:
             self.prompt_learner.offset.copy_(self.initial_offset())
 
@@ -181,7 +179,7 @@ class CDC(PromptTrainer):
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
                     sums.append(self.logits(image, self.hand_crafted[None], None)[0].logsumexp(dim=-1))  # (B,)
-        return torch.cat(sums).mean() - torch.tensor(float(self.num_classes)).log() - self.settings.EVIDENCE_START
+        return torch.cat(sums).mean() - math.log(self.num_classes) - self.settings.EVIDENCE_START
 
     def log_evidence(self, logits):
         return log_evidence(logits, self.prompt_learner.evidence_offset(), self.settings.EVIDENCE)  # (M, B, K)

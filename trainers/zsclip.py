@@ -1,10 +1,8 @@
 """Zero-shot CLIP: the class whose hand-crafted prompt is nearest to the image (Radford et al., 2021). Nothing is learned."""
-import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .prompting.tokens import readable, tokenize
 
 
 def add_zeroshotclip_config(cfg):
@@ -21,7 +19,4 @@ class ZeroshotCLIP(PromptTrainer):
         return None
 
     def encode_prompts(self):
-        texts = [self.template.format(readable(name)) for name in self.classnames]
-        tokens = tokenize(texts, self.backbone.text.context_length).to(self.device)
-        features = self.backbone.text.encode_tokens(tokens)  # (K, E)
-        return F.normalize(features.float(), dim=-1)[None], None
+        return self.backbone.encode_classes(self.template, self.classnames)[None], None  # (1, K, E)

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from clip import clip
 from clip.model import ModifiedResNet
 from torch import nn
@@ -14,6 +15,7 @@ from torch import nn
 from ..errors import UserError, nearest
 from .image import ImageEncoder, ResNetImageEncoder
 from .text import TextEncoder
+from .tokens import readable, tokenize
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,11 @@ class Backbone(nn.Module):
     def logit_scale(self):
         """τ, by which cosines are multiplied (about 100)."""
         return self.log_scale.float().exp()
+
+    def encode_classes(self, template, classnames):
+        """Features (K, E) fp32, normalised, of a hand-crafted template, with ``{}`` where the class name goes, for K names."""
+        tokens = tokenize([template.format(readable(name)) for name in classnames], self.text.context_length)
+        return F.normalize(self.text.encode_tokens(tokens.to(self.log_scale.device)).float(), dim=-1)
 
     @property
     def takes_visual_prompts(self):
