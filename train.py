@@ -18,10 +18,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 
-import datasets.fgvc_aircraft  # noqa: F401  (registers the data set)
-import datasets.imagenet  # noqa: F401
-import datasets.openmoji  # noqa: F401
-import datasets.split_files  # noqa: F401
+import datasets.every  # noqa: F401  (registers the data sets)
 from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten
 from trainers.coop import add_coop_config
@@ -187,6 +184,9 @@ def start(cfg, args):
         remove_record(cfg.OUTPUT_DIR)
         trainer.test()
     elif not args.no_train:
+        if trainer.get_model_names() and getattr(trainer.dm.dataset, "test_only", False):
+            raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
+                            "--eval-only --model-dir")
         trainer.train()
     return trainer
 

@@ -1,26 +1,164 @@
-"""The few-shot sample of a run: CoOp's rule for every data set."""
-from .splits import subsample_classes
+"""The few-shot sample of a run: CoOp's rule for every data set, and the files that hold samples.
+
+A sample is looked for in this order:
+
+1. ``<data set>/split_fewshot/shot_S-seed_N.pkl``: CoOp's own file, read without trusting it (``pickles.py``);
+2. ``<data set>/split_fewshot/<Name>-shot_S-seed_N-<split hash>.json``: ours;
+3. the same file in ``split_fewshot`` of the cache folder: ``$CDC_CACHE``, else ``cdc-prompt-learning`` in the user's cache folder;
+4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to.
+
+It is drawn with Python's generator freshly set to the seed, and the generator is put back: the sample is CoOp's for that
+seed, and what follows in the run does not depend on whether a file was there. (CoOp's runs do: its first run of a seed
+goes on with a used generator, later ones, which read the file, with a fresh one. Every run here is like the later ones.)
+Without a seed (below 0) the sample is drawn with the generator as it is, and no file is read or written.
+"""
+import json
+import logging
+import os
+import random
+from collections import Counter
+from types import SimpleNamespace
+
+from trainers.checkpoint import write_text
+from trainers.errors import UserError
+from trainers.run_record import split_hash
+
+from .pickles import read_pickle
+from .splits import make_datum, subsample_classes
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
+FOLDER = "split_fewshot"
+log = logging.getLogger(__name__)
 
 
 def few_shot(dataset, cfg, train, val, test):
     """What a run trains, validates and tests on.
 
-    With ``NUM_SHOTS`` ≥ 1 that many training images a class are drawn with Python's generator, which the run's seed has
-    set, and at most 4 validation images; then ``SUBSAMPLE_CLASSES`` keeps the base or the new classes.
+    With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
+    ``SUBSAMPLE_CLASSES`` keeps the base or the new classes.
 
     Args:
-        dataset: the ``DatasetBase`` being built (it has the sampling rule).
+        dataset: the ``DatasetBase`` being built: it has the sampling rule and ``dataset_dir``.
         cfg: the run's config.
-        train, val, test: lists of ``Datum``; ``val`` may be the test list itself (ImageNet), which is not sampled.
+        train, val, test: lists of ``Image``; ``val`` may be the test list itself (ImageNet), which is not sampled.
 
     Returns:
-        dict of ``train_x``, ``val`` and ``test``.
+        dict of ``train_x``, ``val`` and ``test``, lists of ``Datum``.
+
+    Raises:
+        UserError: an image is missing, or a stored sample can't be used.
     """
-    shots = cfg.DATASET.NUM_SHOTS
-    train = dataset.generate_fewshot_dataset(train, num_shots=shots)
-    if val is not test:
-        val = dataset.generate_fewshot_dataset(val, num_shots=min(shots, VALIDATION_SHOTS))
-    train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
-    return {"train_x": train, "val": val, "test": test}
+    val_is_test = val is test
+    if cfg.DATASET.NUM_SHOTS >= 1:
+        parts = {"train": train} if val_is_test else {"train": train, "val": val}
+        shots = {"train": cfg.DATASET.NUM_SHOTS, "val": min(cfg.DATASET.NUM_SHOTS, VALIDATION_SHOTS)}
+        if cfg.SEED < 0:
+            parts = draw(dataset, parts, shots)
+        else:
+            split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
+            parts = seeded_sample(dataset, parts, shots, cfg.SEED, split)
+        train, val = parts["train"], parts.get("val")
+    train, val, test = subsample_classes(train, test if val_is_test else val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
+    train, test = ([make_datum(*image) for image in part] for part in (train, test))
+    return {"train_x": train, "val": test if val_is_test else [make_datum(*image) for image in val], "test": test}
+
+
+def draw(dataset, parts, shots):
+    return {part: dataset.generate_fewshot_dataset(images, num_shots=shots[part]) for part, images in parts.items()}
+
+
+def seeded_sample(dataset, parts, shots, seed, split):
+    """The sample of a seed: read where a file holds it, else drawn and written. The generator is left as it was."""
+    official = os.path.join(dataset.dataset_dir, FOLDER, f"shot_{shots['train']}-seed_{seed}.pkl")
+    if os.path.isfile(official):
+        return resolve(official, read_pickle(official, parts), parts, shots, dataset.dataset_dir)
+    name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
+    places = [os.path.join(folder, FOLDER, name) for folder in (dataset.dataset_dir, cache_folder())]
+    for path in places:
+        if os.path.isfile(path):
+            return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir)
+    state = random.getstate()
+    try:
+        random.seed(seed)
+        sample = draw(dataset, parts, shots)
+    finally:
+        random.setstate(state)
+    store(places, {"shots": shots["train"], "seed": seed, "split_hash": split,
+                   **{part: [[relative(image.impath, dataset.dataset_dir), image.label] for image in images]
+                      for part, images in sample.items()}})
+    return sample
+
+
+def cache_folder():
+    """Where samples of read-only data folders are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.environ.get("CDC_CACHE") or os.path.join(base, "cdc-prompt-learning")
+
+
+def relative(path, folder):
+    """The path below the folder, which it begins with, in the form that all systems read."""
+    return path.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
+
+
+def store(places, sample):
+    """Writes a sample to the first place that takes it; a run needs none of them."""
+    text = json.dumps(sample, ensure_ascii=False, indent=0) + "\n"
+    for path in places:
+        try:
+            write_text(path, text)
+        except OSError as error:
+            log.info("The few-shot sample can't be written to %s (%s)", path, error.strerror)
+        else:
+            log.info("Few-shot sample written to %s", path)
+            return
+    log.warning("The few-shot sample is not stored; the same seed draws it again")
+
+
+def read_sample(path, parts):
+    """A JSON sample as part → list of (path, label).
+
+    Raises:
+        UserError: it is cut or malformed.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        return {part: [(str(name), int(label)) for name, label in content[part]] for part in parts}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"few-shot sample {path} can't be read ({type(error).__name__}: {error}): "
+                        "delete it, the seed draws it again") from error
+
+
+def resolve(path, sample, parts, shots, folder):
+    """The images that a stored sample names, wherever the data folder lay when it was written.
+
+    Args:
+        path: the sample's file; sample: part → list of (path, label).
+        parts: part → all its images; shots: part → images a class.
+        folder: the data set's folder; what is in the sample is an image of it or refused.
+
+    Raises:
+        UserError: a path or label that the split doesn't have, or a class without its number of images.
+    """
+    found = {}
+    for part, images in parts.items():
+        known = {(relative(image.impath, folder), image.label): image for image in images}
+        found[part] = [match(name, label, known) for name, label in sample[part]]
+        if None in found[part]:
+            name, label = sample[part][found[part].index(None)]
+            raise UserError(f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
+                            "it belongs to another split or data set, delete it")
+        wanted = {label: min(shots[part], count) for label, count in Counter(image.label for image in images).items()}
+        counts = Counter(image.label for image in found[part])
+        wrong = sorted(label for label in wanted if counts[label] != wanted[label])
+        if wrong:
+            raise UserError(f"few-shot sample {path} has {counts[wrong[0]]} {part} images of class {wrong[0]}, "
+                            f"not {wanted[wrong[0]]}: delete it")
+    log.info("Few-shot sample read from %s", path)
+    return found
+
+
+def match(name, label, known):
+    """The image whose path below the data folder is the longest end of ``name``, or None."""
+    steps = name.replace("\\", "/").split("/")
+    return next((known[end, label] for end in ("/".join(steps[i:]) for i in range(len(steps))) if (end, label) in known), None)

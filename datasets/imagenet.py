@@ -1,47 +1,76 @@
 """ImageNet in CoOp's layout: ``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``."""
 import os
+import re
 
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 
 from trainers.errors import UserError
 
-from .fewshot import few_shot
-from .splits import find_folder
+from .base import ImageDataset
+from .fewshot import match, relative
+from .pickles import read_pickle
+from .splits import Image, find_folder
 
 
 @DATASET_REGISTRY.register()
-class ImageNet(DatasetBase):
+class ImageNet(ImageDataset):
     """Labels follow the sorted WordNet ids; the validation images are the test set, and serve as ``val`` too."""
     dataset_dir = "imagenet"
 
-    def __init__(self, cfg):
-        self.dataset_dir = find_folder(cfg.DATASET.ROOT, self.dataset_dir)
-        classnames = read_classnames(os.path.join(self.dataset_dir, "classnames.txt"))
-        folders = [find_folder(self.dataset_dir, "images", part) for part in ("train", "val")]
-        wnids, tested = (class_folders(folder) for folder in folders)
+    @classmethod
+    def list_images(cls, folder):
+        classnames = read_classnames(os.path.join(folder, "classnames.txt"))
+        folders = [find_folder(folder, "images", part) for part in ("train", "val")]
+        wnids, tested = (class_folders(place) for place in folders)
         if wnids != tested:
             differing = sorted(set(wnids) ^ set(tested))
-            raise UserError(f"{folders[0]} and {folders[1]} hold different classes ({', '.join(differing[:3])}{' …' if len(differing) > 3 else ''}): "
-                            "unpack both wholly")
-        train, test = (read_images(folder, wnids, classnames) for folder in folders)
-        super().__init__(**few_shot(self, cfg, train, test, test))
+            raise UserError(f"{folders[0]} and {folders[1]} hold different classes "
+                            f"({', '.join(differing[:3])}{' …' if len(differing) > 3 else ''}): unpack both wholly")
+        train, test = (read_images(place, wnids, classnames) for place in folders)
+        train = in_coops_order(train, folder)
+        return train, test, test
+
+
+def in_coops_order(train, folder):
+    """The training images in the order of CoOp's ``preprocessed.pkl`` where there is one, else as they are.
+
+    CoOp takes the order of the file system, notes it in that file, and draws its samples from it.
+
+    Raises:
+        UserError: the file is unsafe, or lists other images than the folder holds.
+    """
+    path = os.path.join(folder, "preprocessed.pkl")
+    if not os.path.isfile(path):
+        return train
+    known = {(relative(image.impath, folder), image.label): image for image in train}
+    ordered = [match(name, label, known) for name, label in read_pickle(path, ("train",))["train"]]
+    if None in ordered or len(set(ordered)) != len(train):
+        raise UserError(f"{path} lists other training images than {os.path.join(folder, 'images', 'train')} holds: "
+                        "delete it or complete the images")
+    return ordered
 
 
 def read_classnames(path):
-    """WordNet id → class name, from lines ``wnid name``.
+    """Folder name → class name, from lines ``folder name`` (the folder's name ends at a tab, or else at the first space), in their order.
 
     Raises:
-        UserError: the file is missing.
+        UserError: the file is missing, or a line has no name.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing: CoOp's DATASETS.md says where to get it")
     with open(path, encoding="utf-8") as file:
-        return dict(line.strip().split(" ", 1) for line in file if line.strip())
+        lines = [line.strip() for line in file if line.strip()]
+    pairs = [line.split("\t" if "\t" in line else " ", 1) for line in lines]
+    bad = next((line for line, pair in zip(lines, pairs) if len(pair) < 2), None)
+    if bad is not None:
+        raise UserError(f"{path}: the line {bad!r} must be a folder's name, a space and the class name")
+    return {folder: name.strip() for folder, name in pairs}
 
 
 def class_folders(folder):
-    return sorted(name for name in listdir_nohidden(folder) if os.path.isdir(os.path.join(folder, name)))
+    """The folders named by a WordNet id, sorted; whatever else lies there is no class."""
+    return sorted(name for name in listdir_nohidden(folder) if re.fullmatch(r"n\d+", name) and os.path.isdir(os.path.join(folder, name)))
 
 
 def read_images(folder, wnids, classnames):
@@ -50,10 +79,10 @@ def read_images(folder, wnids, classnames):
     Raises:
         UserError: a class folder has no name in ``classnames.txt``.
     """
-    items = []
+    images = []
     for label, wnid in enumerate(wnids):
         if wnid not in classnames:
             raise UserError(f"{os.path.join(folder, wnid)} has no name in classnames.txt")
-        items += [Datum(impath=os.path.join(folder, wnid, name), label=label, classname=classnames[wnid])
-                  for name in listdir_nohidden(os.path.join(folder, wnid), sort=True)]
-    return items
+        images += [Image(os.path.join(folder, wnid, name), label, classnames[wnid])
+                   for name in listdir_nohidden(os.path.join(folder, wnid), sort=True)]
+    return images

