@@ -21,10 +21,17 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 import datasets.every  # noqa: F401  (registers the data sets)
 from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten
+from trainers.cocoop import add_cocoop_config
 from trainers.coop import add_coop_config
 from trainers.errors import UserError, nearest
+from trainers.ivlp import add_ivlp_config
+from trainers.kgcoop import add_kgcoop_config
+from trainers.maple import add_maple_config
+from trainers.prograd import add_prograd_config
+from trainers.promptsrc import add_promptsrc_config
 from trainers.run_record import remove_record
-from trainers.zsclip import add_zeroshotclip_config
+from trainers.vpt import add_vpt_config
+from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
 log = logging.getLogger("train")
 
@@ -40,7 +47,7 @@ def parse_arguments(arguments):
     parser.add_argument("--transforms", nargs="+", help="Dassl's INPUT.TRANSFORMS")
     parser.add_argument("--config-file", default="", help="configs/trainers/<trainer>/<recipe>.yaml")
     parser.add_argument("--dataset-config-file", default="", help="configs/datasets/<name>.yaml")
-    parser.add_argument("--trainer", default="", help="CDC, CoOp, ZeroshotCLIP")
+    parser.add_argument("--trainer", default="", help="a registered name: CDC, CoOp, MaPLe …")
     parser.add_argument("--backbone", default="", help="a CLIP: ViT-B/16, RN50, tiny, a file …")
     parser.add_argument("--head", default="", help="Dassl's MODEL.HEAD.NAME")
     parser.add_argument("--eval-only", action="store_true", help="test only")
@@ -54,9 +61,9 @@ def parse_arguments(arguments):
 def extend_config(cfg):
     """Adds what Dassl's defaults lack: base/new classes and each trainer's own node."""
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
-    add_zeroshotclip_config(cfg)
-    add_coop_config(cfg)
-    add_cdc_config(cfg)
+    for add_config in (add_zeroshotclip_config, add_zeroshotclip2_config, add_coop_config, add_cocoop_config, add_kgcoop_config,
+                       add_prograd_config, add_vpt_config, add_ivlp_config, add_maple_config, add_promptsrc_config, add_cdc_config):
+        add_config(cfg)
 
 
 def merge(cfg, source, what):

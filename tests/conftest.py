@@ -7,9 +7,12 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from yacs.config import CfgNode
 
 import train
-from trainers.prompting.backbone import build_backbone
+from trainers.prompting.backbone import Backbone, build_backbone
+from trainers.prompting.image import ImageEncoder
+from trainers.prompting.text import TextEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VOCABULARY = 49408  # of CLIP's tokenizer
@@ -49,6 +52,15 @@ def resnet(stock_resnet):
 
 
 @pytest.fixture(scope="session")
+def vit_b16():
+    """The shapes of CLIP's ViT-B/16 with weights that mean nothing, to count parameters on."""
+    text, image = TextEncoder(512, 12, 8, 77, VOCABULARY, 512), ImageEncoder(224, 16, 768, 12, 12, 512)
+    with torch.no_grad():
+        text.token_embedding.weight.zero_()
+    return Backbone(text, image, torch.zeros(()))
+
+
+@pytest.fixture(scope="session")
 def small_clip_file(stock_vit, tmp_path_factory):
     """A file with the weights of ``stock_vit``: 32 pixels, text width 128, 4 text and 3 vision layers."""
     path = tmp_path_factory.mktemp("clip") / "small.pt"
@@ -81,6 +93,40 @@ def run(data_root, small_clip_file, tmp_path):
         record_file = output / "results.json"
         return finished, json.loads(record_file.read_text()) if record_file.exists() else None, output
     return start
+
+
+@pytest.fixture
+def refusal(data_root, small_clip_file, tmp_path, capsys):
+    """Runs train.py and returns its one line of error; fails if it does not refuse."""
+    def start(*more, trainer="CDC", root=data_root, backbone=small_clip_file, replace=()):
+        output = tmp_path / "out"
+        arguments = base_arguments(trainer, root, backbone, output)
+        for old, new in dict(replace).items():
+            arguments[arguments.index(old) + 1] = new
+        code = train.main([*arguments, *more])
+        lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+        assert code == 2 and len(lines) == 1
+        assert not (output / "results.json").exists()
+        start.output = output
+        return lines[0]
+    return start
+
+
+def trainer_node(add_config, *pairs):
+    """A trainer's own config node, ``KEY, value`` pairs over its defaults."""
+    cfg = CfgNode({"TRAINER": CfgNode()})
+    add_config(cfg)
+    node, = cfg.TRAINER.values()
+    node.merge_from_list(list(pairs))
+    return node
+
+
+def scrambled(module):
+    """The module with noise on all parameters, so that what starts alike, or at zero, differs."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return module
 
 
 def base_arguments(trainer, root, backbone, output, seed=1):

@@ -1,4 +1,5 @@
 """Slow, readable references: the field's usual way with all 77 positions, one template and one loop at a time."""
+import clip
 import torch
 
 
@@ -41,3 +42,24 @@ def prompted_embeddings(model, tokens, context):
     embedded = model.token_embedding(tokens)
     context = context.expand(len(tokens), -1, -1)
     return torch.cat([embedded[:, :1], context, embedded[:, 1 + context.shape[1]:]], dim=1)
+
+
+def unit(features):
+    return features / features.norm(dim=-1, keepdim=True)
+
+
+def stock_classifier(model, template, names):
+    """(K, E) normalised features of a hand-crafted template for K names."""
+    return unit(model.encode_text(clip.tokenize([template.format(name.replace("_", " ")) for name in names])))
+
+
+def stock_context_features(model, context, names, words=None, deep_prompts=()):
+    """(K, E) normalised features of "context, name." for K names.
+
+    Args:
+        context: (n, D) put in place of the first n tokens of ``words``, which default to n placeholders.
+        deep_prompts: see ``stock_text_features``.
+    """
+    words = words or " ".join(["X"] * len(context))
+    tokens = clip.tokenize([f"{words} {name.replace('_', ' ')}." for name in names])
+    return unit(stock_text_features(model, prompted_embeddings(model, tokens, context), tokens.argmax(1), deep_prompts))

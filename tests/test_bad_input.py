@@ -10,23 +10,6 @@ from tests.conftest import REPOSITORY, base_arguments, make_textures
 from train import main
 
 
-@pytest.fixture
-def refusal(data_root, small_clip_file, tmp_path, capsys):
-    """Runs train.py and returns its one line of error; fails if it does not refuse."""
-    def start(*more, trainer="CDC", root=data_root, backbone=small_clip_file, replace=()):
-        output = tmp_path / "out"
-        arguments = base_arguments(trainer, root, backbone, output)
-        for old, new in dict(replace).items():
-            arguments[arguments.index(old) + 1] = new
-        code = main([*arguments, *more])
-        lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
-        assert code == 2 and len(lines) == 1
-        assert not (output / "results.json").exists()
-        start.output = output
-        return lines[0]
-    return start
-
-
 @pytest.mark.parametrize("more, message", [
     (("TRAINER.CDC.N_TEMPLATE", "2"), "unknown config key TRAINER.CDC.N_TEMPLATE (did you mean TRAINER.CDC.N_TEMPLATES?)"),
     (("OPTIM.LRR", "2"), "unknown config key OPTIM.LRR (did you mean OPTIM.LR?)"),
@@ -74,7 +57,7 @@ def test_a_setting_that_cannot_work(refusal, more, message):
 
 
 @pytest.mark.parametrize("replace, message", [
-    ({"--trainer": "CDCC"}, "unknown trainer 'CDCC' (did you mean CDC?); known: CDC, CoOp, "),
+    ({"--trainer": "CDCC"}, "unknown trainer 'CDCC' (did you mean CDC?); known: CDC, CoCoOp, "),
     ({"--dataset-config-file": "configs/datasets/openmojis.yaml"}, "openmojis.yaml is missing (did you mean openmoji.yaml?)"),
     ({"--config-file": "configs/none.yaml"}, "config file configs/none.yaml is missing"),
     ({"--dataset-config-file": "configs/datasets/none.yaml"}, "data set config file configs/datasets/none.yaml is missing"),
@@ -194,7 +177,8 @@ def test_the_command_itself_exits_with_2_and_one_line(tmp_path):
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if "Warning" not in line][-1]== (
-        "error: unknown trainer 'CDCC' (did you mean CDC?); known: CDC, CoOp, ZeroshotCLIP")
+        "error: unknown trainer 'CDCC' (did you mean CDC?); known: CDC, CoCoOp, CoOp, IVLP, KgCoOp, MaPLe, ProGrad, PromptSRC, VPT, "
+        "ZeroshotCLIP, ZeroshotCLIP2")
     assert "Traceback" not in done.stderr
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import clip
 import pytest
+import yaml
 
 from tests.conftest import REPOSITORY
 
@@ -71,8 +72,9 @@ def test_two_lines_bring_cdc_into_another_toolbox(tmp_path, data_root, small_cli
     shutil.copytree(Path(clip.__file__).parent, host / "clip", ignore=shutil.ignore_patterns("__pycache__"))
     model = host / "clip" / "model.py"  # as in MaPLe's checkout: the host's towers want an argument that ours don't know
     model.write_text(model.read_text().replace("def build_model(state_dict: dict):", "def build_model(state_dict: dict, design_details):"))
-    recipe = (REPOSITORY / "tests" / "small.yaml").read_text().replace('  COOP:\n    N_CTX: 4\n    PREC: "fp32"\n', "")
-    (host / "recipe.yaml").write_text(recipe)
+    recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
+    recipe["TRAINER"] = {"CDC": recipe["TRAINER"]["CDC"]}  # the host declares no other node of ours
+    (host / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     done = subprocess.run([sys.executable, "train.py", "recipe.yaml", data_root, small_clip_file, str(tmp_path / "out")], cwd=host,
                           capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

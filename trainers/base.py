@@ -3,12 +3,14 @@
 A method derives from ``PromptTrainer``, names its config node by its own registered name in capitals, and overrides
 
 - ``build_prompt_learner``: the module with the learnable parts; called without arguments it returns ``Prompts``,
-- ``loss`` (default: cross-entropy) and ``predict`` (default: softmax), for methods that have their own.
+- ``loss`` (default: cross-entropy) and ``predict`` (default: softmax), for methods that have their own,
+- ``scores``, where texts depend on the image, and ``training_state``, where training has a memory beyond the prompts.
 """
 import logging
 import os
 import shutil
 import time
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -19,13 +21,14 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .checkpoint import BEST
+from .checks import check_data, check_run
 from .data import CheckedImages
 from .errors import UserError
 from .precision import Precision, check_precision
-from .prediction import Prediction, measure
+from .prediction import Prediction, Scores, measure
 from .prompting.backbone import load_backbone
 from .run_record import remove_record, tensor_hash, write_record
-from .schedule import build_schedule, check_choice
+from .schedule import build_schedule
 from .templates import hand_crafted_template
 
 log = logging.getLogger(__name__)
@@ -42,16 +45,16 @@ class PromptTrainer(TrainerX):
         """The learnable ``nn.Module``, or None where nothing is learned."""
         raise NotImplementedError
 
-    def loss(self, logits, labels, text_features):
+    def loss(self, scores, labels):
         """Loss of a training batch.
 
         Args:
-            logits: (M, B, K) fp32, labels: (B,), text_features: (M, K, E) normalised.
+            scores: ``Scores`` of B images, labels: (B,).
 
         Returns:
             scalar tensor, dict of further figures for the log.
         """
-        return F.cross_entropy(logits[0], labels), {}
+        return F.cross_entropy(scores.logits[0], labels), {}
 
     def predict(self, logits):
         """``Prediction`` from (M, B, K) fp32 logits of test images."""
@@ -61,11 +64,49 @@ class PromptTrainer(TrainerX):
         """One transform a template, or None for Dassl's own single one."""
         return None
 
+    def hand_crafted_template(self):
+        """The prompt with ``{}`` for the class name that ``hand_crafted`` encodes."""
+        return hand_crafted_template(self.cfg.DATASET.NAME)
+
     def encode_prompts(self):
-        """Text features (M, K, E), normalised, and the prompts they come from (None where nothing is learned)."""
+        """What is the same for all images: text features (M, K, E) and the prompts (None where nothing is learned)."""
         prompts = self.prompt_learner()
-        features = self.backbone.text(prompts.prefix, prompts.suffix, prompts.end, prompts.deep_text)
-        return F.normalize(features.float(), dim=-1), prompts
+        return self.encode_texts(prompts), prompts
+
+    def scores(self, images):
+        """``Scores`` of images (V, B, 3, H, W)."""
+        text_features, prompts = self.encoded or self.encode_prompts()
+        image_features = self.encode_images(images, prompts)
+        return Scores(self.logits(image_features, text_features), image_features, text_features, images)
+
+    def training_state(self):
+        """What a method's training remembers beyond the prompts, for the checkpoint: tensors, numbers, dicts and lists of them."""
+        return {}
+
+    def restore_training_state(self, state):
+        """Takes back what ``training_state`` gave."""
+
+    # ---- the frozen CLIP; features are normalised and fp32 ----
+
+    @cached_property
+    def hand_crafted(self):
+        """Features (K, E) of the hand-crafted prompt of each class, encoded once a run."""
+        with torch.no_grad(), self.precision.autocast():
+            return self.backbone.encode_classes(self.hand_crafted_template(), self.classnames)
+
+    def encode_texts(self, prompts):
+        """Features (M, K, E) of the classes under prompts."""
+        return F.normalize(self.backbone.text(prompts.prefix, prompts.suffix, prompts.end, prompts.deep_text).float(), dim=-1)
+
+    def encode_images(self, images, prompts=None):
+        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted."""
+        visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
+        return F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
+
+    def logits(self, image_features, text_features):
+        """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.backbone.logit_scale * image_features @ text_features.transpose(1, 2)
 
     # ---- build ----
 
@@ -85,19 +126,14 @@ class PromptTrainer(TrainerX):
     def settings(self):
         return self.node(self.cfg)
 
+    @property
+    def path(self):
+        """The node's name for messages, ``TRAINER.<NAME>``."""
+        return f"TRAINER.{type(self).__name__.upper()}"
+
     def check_cfg(self, cfg):
         check_precision(self.node(cfg).PREC)
-        for key, value in (("OPTIM.MAX_EPOCH", cfg.OPTIM.MAX_EPOCH), ("DATALOADER.TRAIN_X.BATCH_SIZE", cfg.DATALOADER.TRAIN_X.BATCH_SIZE),
-                           ("DATALOADER.TEST.BATCH_SIZE", cfg.DATALOADER.TEST.BATCH_SIZE)):
-            if value < 1:
-                raise UserError(f"{key} is {value}, it must be at least 1")
-        if cfg.INPUT.NO_TRANSFORM:
-            raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
-        check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
-        if cfg.MODEL.INIT_WEIGHTS:
-            raise UserError("MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume")
-        if cfg.DATALOADER.K_TRANSFORMS != 1:
-            raise UserError(f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, these trainers take 1")
+        check_run(cfg)
 
     def build_data_loader(self):
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views(), dataset_wrapper=CheckedImages)
@@ -109,14 +145,7 @@ class PromptTrainer(TrainerX):
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
         self.classnames = list(dm.dataset.classnames)
-        if len(self.classnames) != self.num_classes:
-            raise UserError(f"{self.cfg.DATASET.NAME} has labels up to {self.num_classes - 1} but {len(self.classnames)} classes: "
-                            "labels must be 0 … K−1 without gaps")
-        if self.cfg.TEST.FINAL_MODEL == "best_val":
-            if self.val_loader is None:
-                raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {self.cfg.DATASET.NAME} has none")
-            if {item.impath for item in dm.dataset.val} & {item.impath for item in dm.dataset.test}:
-                raise UserError(f"TEST.FINAL_MODEL best_val would choose on test images: those of {self.cfg.DATASET.NAME} serve as val too")
+        check_data(self.cfg, dm)
 
     def build_model(self):
         cfg = self.cfg
@@ -125,13 +154,12 @@ class PromptTrainer(TrainerX):
         size = backbone.image.image_size
         if tuple(cfg.INPUT.SIZE) != (size, size):
             raise UserError(f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {cfg.MODEL.BACKBONE.NAME} takes ({size}, {size})")
-        self.template = hand_crafted_template(cfg.DATASET.NAME)
         self.backbone_hash = tensor_hash([backbone.text.positional_embedding, backbone.text.text_projection])
         self.prompt_learner = self.build_prompt_learner(backbone)
         self.backbone = backbone.to(self.device, self.precision.weights_dtype)
         self.metrics, self.seconds = {}, {"train": 0.0, "test": 0.0}
         self.is_training = False
-        self.encoded = None  # (text features, prompts) while a class list is being tested
+        self.encoded = None  # what encode_prompts gave, while a class list is being tested
         if self.prompt_learner is not None:
             self.prompt_learner.to(self.device)
             self.optim = build_optimizer(self.prompt_learner, cfg.OPTIM)
@@ -178,24 +206,15 @@ class PromptTrainer(TrainerX):
     def parse_batch_test(self, batch):
         return batch["img"].to(self.device)[None], batch["label"].to(self.device)
 
-    def logits(self, images, text_features, prompts):
-        """τ · cos(image, text), (V, B, 3, H, W) and (M, K, E) → (M, B, K), always in fp32."""
-        visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
-        features = self.backbone.image(images, visual, deep_visual)  # (M or V, B, E)
-        with torch.autocast(self.device.type, enabled=False):
-            features = F.normalize(features.float(), dim=-1)
-            return self.backbone.logit_scale * features @ text_features.float().transpose(1, 2)  # (M, B, K)
-
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
         with self.precision.autocast():
-            text_features, prompts = self.encode_prompts()
-            logits = self.logits(images, text_features, prompts)
-        loss, figures = self.loss(logits, labels, text_features)
+            scores = self.scores(images)
+        loss, figures = self.loss(scores, labels)
         self.detect_anomaly(loss)
         self.precision.step(loss, self.optim)
         with torch.no_grad():
-            right = self.predict(logits).probability.argmax(dim=1) == labels
+            right = self.predict(scores.logits).probability.argmax(dim=1) == labels
         self.progress.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
@@ -217,9 +236,7 @@ class PromptTrainer(TrainerX):
 
     def answer(self, images):
         with self.precision.autocast():
-            text_features, prompts = self.encoded or self.encode_prompts()
-            logits = self.logits(images, text_features, prompts)
-        return self.predict(logits)
+            return self.predict(self.scores(images).logits)
 
     @torch.no_grad()
     def test(self, split=None):
@@ -276,6 +293,7 @@ class PromptTrainer(TrainerX):
             "scaler": self.precision.scaler.state_dict(),
             "val_result": None if val_result is None else float(val_result),
             "best_result": self.best_result,
+            "training_state": self.training_state(),
             "rng": checkpoint.rng_state(),
             "train_seconds": self.seconds["train"] + time.monotonic() - self.train_started,
             "trainer": type(self).__name__,
@@ -304,6 +322,7 @@ class PromptTrainer(TrainerX):
         if state["scaler"]:  # empty where the run's device needed no scaler
             self.precision.scaler.load_state_dict(state["scaler"])
         self.best_result = state["best_result"]
+        self.restore_training_state(state["training_state"])
         self.seconds["train"] = state["train_seconds"]
         checkpoint.restore_rng_state(state["rng"])
         if os.path.realpath(directory) != os.path.realpath(self.output_dir) and os.path.isfile(f"{folder}/{BEST}"):

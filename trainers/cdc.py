@@ -6,6 +6,7 @@ prompt (L_con), so that each takes hold of another task-relevant semantic. DSTC:
 Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion.
 What the paper states and what is our choice is listed in the README.
 """
+import copy
 import math
 from itertools import combinations
 
@@ -18,13 +19,13 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
+from .checks import check_at_least, check_choice, check_depth, check_image_prompts
 from .data import CheckedImages
 from .errors import UserError
 from .evidence import EVIDENCE_FUNCTIONS, Opinion, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
+from .losses import consistency_loss
 from .prediction import Prediction
-from .prompting.prompts import INIT_STD, Prompts, embed, initial_context, put_words_before, start_embedding
-from .prompting.tokens import class_tokens
-from .schedule import check_choice
+from .prompting.prompts import FixedTokens, gaussian, initial_context
 from .views import AUGMENTATIONS, template_views
 
 MODALITIES = ("dual", "text")
@@ -69,26 +70,24 @@ class DecoupledPrompts(nn.Module):
         phrases = list(settings.CTX_INIT)[:templates]
         starts = [initial_context(text, n_ctx, phrase) for phrase in phrases + [""] * (templates - len(phrases))]
         self.ctx = nn.Parameter(torch.stack([context for context, _ in starts]))  # (M, n, D)
-        self.deep_ctx = nn.ParameterList(
-            torch.empty(templates, n_ctx, text.width).normal_(std=INIT_STD) for _ in range(settings.PROMPT_DEPTH - 1))
-        dual = settings.PROMPT_MODALITY == "dual"
-        self.visual_maps = nn.ModuleList(TemplateLinear(templates, text.width, backbone.image.width)
-                                         for _ in range(settings.PROMPT_DEPTH if dual else 0))
+        # drawn in MaPLe's order, and like there all deep maps start alike: one template is MaPLe from the same seed on
+        dual, depth = settings.PROMPT_MODALITY == "dual", settings.PROMPT_DEPTH
+        maps = [TemplateLinear(templates, text.width, backbone.image.width)] if dual else []
+        self.deep_ctx = nn.ParameterList(gaussian(templates, n_ctx, text.width) for _ in range(depth - 1))
+        if dual:
+            deep_map = TemplateLinear(templates, text.width, backbone.image.width)
+            maps += [copy.deepcopy(deep_map) for _ in range(depth - 1)]
+        self.visual_maps = nn.ModuleList(maps)
         # b^m = offset + shift^m, so that weight decay draws the learned part to the start and not to zero
         self.register_buffer("offset", torch.zeros(()))
         self.offset_shift = nn.Parameter(torch.zeros(templates))
 
-        words = [rest for _, rest in starts]  # fixed words behind the context, (r_m, D)
-        tokens = class_tokens(classnames, text.context_length - 1 - n_ctx - max(map(len, words)))
-        suffix, end = put_words_before(embed(text, tokens.ids), tokens.end, words)
-        self.register_buffer("start", start_embedding(text).expand(templates, 1, -1), persistent=False)  # (M, 1, D)
-        self.register_buffer("suffix", suffix, persistent=False)  # (M, K, S, D)
-        self.register_buffer("end", end, persistent=False)  # (M, K)
+        # the fixed words behind the contexts may differ in number
+        self.tokens = FixedTokens(text, classnames, n_ctx, [words for _, words in starts])
 
     def forward(self):
-        prefix = torch.cat([self.start, self.ctx], dim=1)  # (M, 1 + n, D)
         visual = [project(layer) for project, layer in zip(self.visual_maps, [self.ctx, *self.deep_ctx])]  # (M, n, D_v) each
-        return Prompts(prefix, self.suffix, self.end, list(self.deep_ctx), visual[0] if visual else None, visual[1:])
+        return self.tokens(self.ctx, deep_text=list(self.deep_ctx), visual=visual[0] if visual else None, deep_visual=visual[1:])
 
     def evidence_offset(self):
         """b^m, shaped (M, 1, 1) to go with logits."""
@@ -117,11 +116,6 @@ def decoupling_loss(text_features):
     return (text_features[first] * text_features[second]).sum(dim=-1).mean()
 
 
-def consistency_loss(text_features, hand_crafted):
-    """L_con: mean of 1 − cos between each template's features (M, K, E) and the hand-crafted prompt's (K, E), normalised."""
-    return 1 - (text_features * hand_crafted).sum(dim=-1).mean()
-
-
 @TRAINER_REGISTRY.register()
 class CDC(PromptTrainer):
     """Semantic-decoupled prompts with evidential fusion."""
@@ -132,12 +126,8 @@ class CDC(PromptTrainer):
         for key, choices in (("PROMPT_MODALITY", MODALITIES), ("AUGMENTATION", AUGMENTATIONS), ("EVIDENCE", EVIDENCE_FUNCTIONS),
                              ("FUSION", FUSIONS), ("LOSS", LOSSES)):
             check_choice(f"TRAINER.CDC.{key}", node[key], choices)
-        for key in ("N_TEMPLATES", "N_CTX", "PROMPT_DEPTH", "KL_ANNEAL_EPOCHS"):
-            if node[key] < 1:
-                raise UserError(f"TRAINER.CDC.{key} is {node[key]}, it must be at least 1")
-        for key in ("DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT", "KL_WEIGHT"):
-            if node[key] < 0:
-                raise UserError(f"TRAINER.CDC.{key} is {node[key]}, it must not be negative")
+        check_at_least(1, "TRAINER.CDC", node, "N_TEMPLATES", "N_CTX", "PROMPT_DEPTH", "KL_ANNEAL_EPOCHS")
+        check_at_least(0, "TRAINER.CDC", node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT", "KL_WEIGHT")
         if node.HAND_CRAFTED and not (node.HAND_CRAFTED.count("{}") == node.HAND_CRAFTED.count("{") == node.HAND_CRAFTED.count("}") == 1):
             raise UserError(f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} once, where the class name goes")
         if node.KL_WEIGHT and node.LOSS != "evidential":
@@ -152,17 +142,16 @@ class CDC(PromptTrainer):
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
         layers = backbone.text.layers
         if node.PROMPT_MODALITY == "dual":
-            if not backbone.takes_visual_prompts:
-                raise UserError(f"TRAINER.CDC.PROMPT_MODALITY dual prompts the image encoder, and {name} is a ResNet: use text")
+            check_image_prompts("TRAINER.CDC.PROMPT_MODALITY dual", backbone, name, "use text")
             layers = min(layers, backbone.image.layers)
-        if node.PROMPT_DEPTH > layers:
-            raise UserError(f"TRAINER.CDC.PROMPT_DEPTH is {node.PROMPT_DEPTH}, {name} has {layers} layers to prompt")
+        check_depth("TRAINER.CDC.PROMPT_DEPTH", node.PROMPT_DEPTH, layers, name)
         return DecoupledPrompts(node, self.classnames, backbone)
+
+    def hand_crafted_template(self):
+        return self.settings.HAND_CRAFTED or super().hand_crafted_template()
 
     def before_train(self):
         super().before_train()
-        with torch.no_grad(), self.precision.autocast():
-            self.hand_crafted = self.backbone.encode_classes(self.settings.HAND_CRAFTED or self.template, self.classnames)  # (K, E)
         if self.start_epoch == 0:
             self.prompt_learner.offset.copy_(self.initial_offset())
 
@@ -178,19 +167,20 @@ class CDC(PromptTrainer):
             for batch in loader:
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
-                    sums.append(self.logits(image, self.hand_crafted[None], None)[0].logsumexp(dim=-1))  # (B,)
+                    logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)
+                sums.append(logits[0].logsumexp(dim=-1))  # (B,)
         return torch.cat(sums).mean() - math.log(self.num_classes) - self.settings.EVIDENCE_START
 
     def log_evidence(self, logits):
         return log_evidence(logits, self.prompt_learner.evidence_offset(), self.settings.EVIDENCE)  # (M, B, K)
 
-    def loss(self, logits, labels, text_features):
+    def loss(self, scores, labels):
         """L = L_t-ce + β L_de + γ L_con, and with KL_WEIGHT the annealed KL term.
 
         L_t-ce sums over the templates' opinions and, where Dempster's rule fuses them, the fused one. With LOSS cross_entropy the
         votes' term is the sum of the templates' cross-entropies.
         """
-        node = self.settings
+        node, logits = self.settings, scores.logits
         every_label = labels.expand(len(logits), -1)  # (M, B)
         if node.LOSS == "cross_entropy":
             votes = F.cross_entropy(logits.transpose(1, 2), every_label, reduction="none").mean(dim=1).sum()
@@ -199,7 +189,7 @@ class CDC(PromptTrainer):
             votes = self.evidential_loss(Opinion(evidence), every_label)
             if node.FUSION == "dempster":
                 votes = votes + self.evidential_loss(dempster(evidence), labels)
-        apart, near = decoupling_loss(text_features), consistency_loss(text_features, self.hand_crafted)
+        apart, near = decoupling_loss(scores.text_features), consistency_loss(scores.text_features, self.hand_crafted)
         total = votes + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * near
         return total, {"loss_votes": votes.item(), "loss_de": apart.item(), "loss_con": near.item()}
 

@@ -1,4 +1,4 @@
-"""What a trainer says about a batch of images, and how good that was."""
+"""What a trainer finds and says about a batch of images, and how good that was."""
 from dataclasses import dataclass
 from typing import Optional
 
@@ -7,6 +7,22 @@ from sklearn.metrics import f1_score, recall_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 CALIBRATION_BINS = 15
+
+
+@dataclass
+class Scores:
+    """What one forward pass finds for B images, M templates and K classes; features are normalised, everything is fp32.
+
+    Attributes:
+        logits: (M, B, K), τ · cos(image, text).
+        image_features: (M, B, E), or (1, B, E) where all templates see the same image and the image encoder is not prompted.
+        text_features: (M, K, E); (B, K, E) where the text depends on the image.
+        images: (V, B, 3, H, W), what was shown, one entry a view.
+    """
+    logits: torch.Tensor
+    image_features: torch.Tensor
+    text_features: torch.Tensor
+    images: torch.Tensor
 
 
 @dataclass

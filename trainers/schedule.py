@@ -7,7 +7,8 @@ import math
 
 from torch.optim.lr_scheduler import LambdaLR
 
-from .errors import UserError, nearest
+from .checks import check_choice
+from .errors import UserError
 
 SCHEDULES = ("single_step", "multi_step", "cosine")
 WARMUPS = ("constant", "linear")
@@ -32,12 +33,6 @@ def build_schedule(optimizer, optim_cfg):
     if optim_cfg.WARMUP_EPOCH > 0:
         check_choice("OPTIM.WARMUP_TYPE", optim_cfg.WARMUP_TYPE, WARMUPS)
     return LambdaLR(optimizer, lambda epoch: learning_rate(epoch, optim_cfg) / optim_cfg.LR)
-
-
-def check_choice(key, value, choices):
-    """Raises UserError, naming the key and the nearest choice, for a value that is none of the choices."""
-    if value not in choices:
-        raise UserError(f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}")
 
 
 def learning_rate(epoch, optim_cfg):

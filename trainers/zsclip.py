@@ -1,14 +1,28 @@
-"""Zero-shot CLIP: the class whose hand-crafted prompt is nearest to the image (Radford et al., 2021). Nothing is learned."""
+"""Zero-shot CLIP: the class whose hand-crafted prompt is nearest to the image (Radford et al., 2021, §3.1). Nothing is learned.
+
+``ZeroshotCLIP`` takes one prompt a class, ``ZeroshotCLIP2`` the mean over several (their §3.1.4).
+"""
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
+from .templates import SELECTED_TEMPLATES
 
 
 def add_zeroshotclip_config(cfg):
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP``."""
     cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
     cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"
+
+
+def add_zeroshotclip2_config(cfg):
+    """Declares ``cfg.TRAINER.ZEROSHOTCLIP2``."""
+    cfg.TRAINER.ZEROSHOTCLIP2 = CfgNode()
+    cfg.TRAINER.ZEROSHOTCLIP2.PREC = "fp32"
 
 
 @TRAINER_REGISTRY.register()
@@ -19,4 +33,17 @@ class ZeroshotCLIP(PromptTrainer):
         return None
 
     def encode_prompts(self):
-        return self.backbone.encode_classes(self.template, self.classnames)[None], None  # (1, K, E)
+        return self.hand_crafted[None], None  # (1, K, E)
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """The normalised mean over seven selected templates and, but for ImageNet, the data set's own; no training."""
+
+    @cached_property
+    def hand_crafted(self):
+        own = [] if self.cfg.DATASET.NAME == "ImageNet" else [self.hand_crafted_template()]
+        with torch.no_grad(), self.precision.autocast():
+            # one template after the other: all at once would be thousands of texts
+            features = [self.backbone.encode_classes(template, self.classnames) for template in SELECTED_TEMPLATES + own]
+        return F.normalize(torch.stack(features).mean(dim=0), dim=-1)  # (K, E)

@@ -7,11 +7,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.transforms as T
-from yacs.config import CfgNode
 
+from tests.conftest import scrambled, trainer_node
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
-from trainers.cdc import DecoupledPrompts, add_cdc_config, consistency_loss, decoupling_loss
+from trainers.cdc import DecoupledPrompts, add_cdc_config, decoupling_loss
 from trainers.evidence import Opinion, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
+from trainers.losses import consistency_loss
+from trainers.prediction import Scores
 
 NAMES = ["cat", "person_on_a_bike", "a very long name of a class, with comma", "bus"]
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1", "TRAINER.CDC.N_CTX", "4")
@@ -19,17 +21,7 @@ PLAIN = ("TRAINER.CDC.LOSS", "cross_entropy", "TRAINER.CDC.DECOUPLING_WEIGHT", "
 
 
 def settings(*pairs):
-    cfg = CfgNode({"TRAINER": CfgNode()})
-    add_cdc_config(cfg)
-    cfg.TRAINER.CDC.merge_from_list(list(pairs))
-    return cfg.TRAINER.CDC
-
-
-def scrambled(learner):
-    with torch.no_grad():
-        for parameter in learner.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.3)
-    return learner
+    return trainer_node(add_cdc_config, *pairs)
 
 
 # ---- the special cases ----
@@ -67,9 +59,27 @@ def test_one_template_with_cross_entropy_is_coop_to_floating_point(run, position
         assert cdc_record["metrics"]["test"][figure] == pytest.approx(coop_record["metrics"]["test"][figure], rel=1e-3, abs=1e-3)
     for batch in coop.test_loader:
         images, _ = coop.parse_batch_test(batch)
-        ours, theirs = (trainer.logits(images, *trainer.encode_prompts()) for trainer in (cdc, coop))
+        ours, theirs = (trainer.scores(images).logits for trainer in (cdc, coop))
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
     assert cdc_record["split_hash"] == coop_record["split_hash"]
+
+
+def test_one_template_with_cross_entropy_is_maple_to_floating_point(run):
+    """From the same seed on: the same prompts after training, the same answers."""
+    maple, maple_record, _ = run("MaPLe", "TRAINER.MAPLE.PROMPT_DEPTH", "3", name="maple")
+    cdc, cdc_record, _ = run("CDC", *PLAIN, "TRAINER.CDC.PROMPT_DEPTH", "3", "TRAINER.CDC.FUSION", "mean_probability",
+                             "TRAINER.CDC.N_TEMPLATES", "1", name="cdc")
+    theirs, ours = maple.prompt_learner, cdc.prompt_learner
+    pairs = [(ours.ctx, theirs.ctx), *zip(ours.deep_ctx, theirs.compound_prompts_text)]
+    for mine, projection in zip(ours.visual_maps, [theirs.proj, *theirs.compound_prompt_projections], strict=True):
+        pairs += [(mine.weight, projection.weight), (mine.bias, projection.bias)]
+    for mine, other in pairs:
+        torch.testing.assert_close(mine[0], other, rtol=1e-4, atol=1e-6)
+    assert not torch.equal(theirs.ctx, type(maple)(maple.cfg).prompt_learner.ctx), "training moved nothing"
+    for figure in ("accuracy", "macro_f1", "nll", "ece"):
+        assert cdc_record["metrics"]["test"][figure] == pytest.approx(maple_record["metrics"]["test"][figure], rel=1e-3, abs=1e-3)
+    images, _ = maple.parse_batch_test(next(iter(maple.test_loader)))
+    torch.testing.assert_close(cdc.scores(images).logits, maple.scores(images).logits, rtol=1e-4, atol=1e-3)
 
 
 def test_training_a_template_beside_others_changes_nothing_without_the_terms_that_couple_them(run):
@@ -123,7 +133,7 @@ def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evid
     expected = sum(trusted_cross_entropy(opinion, labels).mean() + kl * min(1, epoch / 10) * kl_to_uniform(opinion, labels).mean()
                    for opinion in opinions)
     expected = expected + 0.7 * decoupling_loss(text) + 1.3 * consistency_loss(text, trainer.hand_crafted)
-    loss, figures = trainer.loss(logits, labels, text)
+    loss, figures = trainer.loss(Scores(logits, None, text, None), labels)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert figures["loss_de"] == pytest.approx(decoupling_loss(text).item(), rel=1e-5)
 
@@ -186,18 +196,10 @@ def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
     assert all(not torch.equal(images[0], images[m]) for m in range(1, views))
 
 
-def test_parameters_on_vit_b16_shapes():
+def test_parameters_on_vit_b16_shapes(vit_b16):
     """4 templates × (9 layers × 2 tokens × 512 + 9 maps 512 → 768) + 4 offsets, and for one template MaPLe's 3.55 M."""
-    from trainers.prompting.image import ImageEncoder
-    from trainers.prompting.text import TextEncoder
-
-    class Shapes:
-        text = TextEncoder(512, 12, 8, 77, 49408, 512)
-        image = ImageEncoder(224, 16, 768, 12, 12, 512)
-    with torch.no_grad():
-        Shapes.text.token_embedding.weight.zero_()
     for templates in (1, 4):
-        learner = DecoupledPrompts(settings("N_TEMPLATES", templates), NAMES, Shapes)
+        learner = DecoupledPrompts(settings("N_TEMPLATES", templates), NAMES, vit_b16)
         expected = 9 * 2 * 512 + 9 * (512 * 768 + 768)
         assert sum(p.numel() for p in learner.parameters()) == templates * (expected + 1)
     assert f"{expected / 1e6:.3f}" == "3.555"

@@ -11,7 +11,12 @@ from trainers.base import MODEL_NAME, PromptTrainer
 from trainers.precision import PRECISIONS
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
-LEARNING = [name for name in TRAINERS if name != "ZeroshotCLIP"]
+LEARNING = [name for name in TRAINERS if name not in ("ZeroshotCLIP", "ZeroshotCLIP2")]
+TEXT_ONLY = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"),  # options with which a trainer leaves the image encoder alone
+             **{name: (f"TRAINER.{name.upper()}.PROMPT_DEPTH_VISION", "0", f"TRAINER.{name.upper()}.N_CTX_VISION", "0")
+                for name in ("IVLP", "PromptSRC")}}
+IMAGE_ONLY = ("MaPLe", "VPT")  # trainers that can't
+LENGTH = {"IVLP": "N_CTX_TEXT", "PromptSRC": "N_CTX_TEXT", "VPT": "N_CTX_VISION"}  # the key of the prompt's length, elsewhere N_CTX
 BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES", "new")
 
 
@@ -55,9 +60,11 @@ def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(ru
     assert not list(folder.rglob("*.tmp"))
 
 
-@pytest.mark.parametrize("options", [(), ("OPTIM.NAME", "adamw", "TEST.FINAL_MODEL", "best_val"), ("TRAINER.COOP.PREC", "amp", "TRAINER.CDC.PREC", "amp")])
+@pytest.mark.parametrize("options", [(), ("OPTIM.NAME", "adamw", "TEST.FINAL_MODEL", "best_val"), ("PREC", "amp")])
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_killed_run_resumes_to_the_same_numbers(run, name, options, monkeypatch):
+    if options[:1] == ("PREC",):
+        options = (f"TRAINER.{name.upper()}.PREC", *options[1:])
     whole, expected, _ = run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="whole")
 
     class Killed(BaseException):
@@ -105,7 +112,7 @@ def test_every_precision_trains_and_stays_near_fp32(run, name, precision, tolera
         logits = []
         for each in (trainer, reference):
             with each.precision.autocast():
-                logits.append(each.logits(images, *each.encode_prompts()))
+                logits.append(each.scores(images).logits)
     assert logits[0].dtype == torch.float32
     ours, exact = map(spread, logits)
     assert exact.std() > 0.1, "images must differ for this test to mean anything"
@@ -150,21 +157,31 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run):
     assert torch.equal(trainer.prompt_learner.ctx, best["state_dict"]["ctx"])
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", [name for name in TRAINERS if name not in IMAGE_ONLY])
 def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, name):
-    options = ("TRAINER.CDC.PROMPT_MODALITY", "text") if name == "CDC" else ()
-    _, record, _ = run(name, *options, flags=("--backbone", small_resnet_file))
+    _, record, _ = run(name, *TEXT_ONLY.get(name, ()), flags=("--backbone", small_resnet_file))
     assert record["metrics"]["test"]["images"] == 24
+
+
+@pytest.mark.parametrize("name", [*TEXT_ONLY, *IMAGE_ONLY])
+def test_a_resnet_is_refused_where_images_are_prompted(name, capsys, data_root, small_resnet_file, tmp_path):
+    assert main(base_arguments(name, data_root, small_resnet_file, tmp_path / "out")) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"prompts the image encoder, and {small_resnet_file} is a ResNet: " in error and name.lower() in error.lower()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_text_is_encoded_once_a_test(run, name, monkeypatch):
+    """And once a batch where it depends on the image; hand-crafted text once a run, so not again for a second test."""
     trainer, _, _ = run(name)
-    calls = []
-    encode = trainer.encode_prompts
-    monkeypatch.setattr(trainer, "encode_prompts", lambda: calls.append(1) or encode())
+    encoder, calls = trainer.backbone.text, []
+    forward = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda *arguments: calls.append(1) or forward(*arguments))
     trainer.test()
-    assert len(trainer.test_loader) > 1 and calls == [1]
+    batches = len(trainer.test_loader)
+    expected = {"CoCoOp": batches, "ZeroshotCLIP": 0, "ZeroshotCLIP2": 0, "VPT": 0}.get(name, 1)
+    assert batches > 1 and len(calls) == expected
 
 
 @pytest.mark.parametrize("name", LEARNING)
@@ -177,7 +194,7 @@ def test_prompts_of_another_trainer_backbone_or_shape_are_refused(run, name, cap
         return capsys.readouterr().err.strip().splitlines()[-1]
     other = next(trainer for trainer in LEARNING if trainer != name)
     assert f"was trained by {name}, this is {other}" in refused(other)
-    assert "holds prompts of another shape" in refused(name, f"TRAINER.{name.upper()}.N_CTX", "3")
+    assert "holds prompts of another shape" in refused(name, f"TRAINER.{name.upper()}.{LENGTH.get(name, 'N_CTX')}", "7")
     state = torch.load(small_clip_file, weights_only=True)
     torch.save(state, tmp_path / "elsewhere.pt")
     arguments = base_arguments(name, data_root, str(tmp_path / "elsewhere.pt"), tmp_path / "same")

@@ -50,10 +50,16 @@ class Backbone(nn.Module):
         """τ, by which cosines are multiplied (about 100)."""
         return self.log_scale.float().exp()
 
-    def encode_classes(self, template, classnames):
-        """Features (K, E) fp32, normalised, of a hand-crafted template, with ``{}`` where the class name goes, for K names."""
+    def encode_classes(self, template, classnames, normalize=True):
+        """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes, for K names."""
         tokens = tokenize([template.format(readable(name)) for name in classnames], self.text.context_length)
-        return F.normalize(self.text.encode_tokens(tokens.to(self.log_scale.device)).float(), dim=-1)
+        features = self.text.encode_tokens(tokens.to(self.log_scale.device)).float()
+        return F.normalize(features, dim=-1) if normalize else features
+
+    @property
+    def embed_dim(self):
+        """Width E of the space that texts and images share."""
+        return self.text.text_projection.shape[1]
 
     @property
     def takes_visual_prompts(self):

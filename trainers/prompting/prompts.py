@@ -3,8 +3,9 @@ from dataclasses import dataclass, field
 from typing import Optional
 
 import torch
+from torch import nn
 
-from .tokens import phrase_tokens, readable, tokenize
+from .tokens import class_tokens, phrase_tokens, readable, tokenize
 
 INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
 
@@ -14,19 +15,52 @@ class Prompts:
     """Token embeddings for both encoders, for M templates and K classes.
 
     Attributes:
-        prefix: (M, P, D) of start token, context, fixed words: what the classes of a template share.
+        prefix: (M, P, D) of start token, context, fixed words: what the classes of a template share. None, like all of the
+            text's part, where only the image encoder is prompted.
         suffix: (M or 1, K, S, D), each class's own tokens.
         end: (M or 1, K), position of end-of-text in the suffix.
         deep_text: one (M, n, D) for each prompted text layer behind the first.
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
         deep_visual: one (M, n, D_v) for each prompted image layer behind the first.
     """
-    prefix: torch.Tensor
-    suffix: torch.Tensor
-    end: torch.Tensor
+    prefix: Optional[torch.Tensor] = None
+    suffix: Optional[torch.Tensor] = None
+    end: Optional[torch.Tensor] = None
     deep_text: list = field(default_factory=list)
     visual: Optional[torch.Tensor] = None
     deep_visual: list = field(default_factory=list)
+
+
+class FixedTokens(nn.Module):
+    """The frozen tokens around M contexts: the start token in front, fixed words and the names of K classes behind.
+
+    Args:
+        text_encoder: the ``TextEncoder`` whose embeddings are used (width D).
+        classnames: K names.
+        n_ctx: number of context tokens n, for which room is left.
+        words: M tensors (r_m, D) of fixed words behind each context, as ``initial_context`` gives them.
+    """
+
+    def __init__(self, text_encoder, classnames, n_ctx, words):
+        super().__init__()
+        lengths = [len(fixed) for fixed in words]
+        shared = min(lengths)  # words that every template has go to the prefix, which is encoded once for all classes
+        tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx - max(lengths))
+        suffix, end = put_words_before(embed(text_encoder, tokens.ids), tokens.end, [fixed[shared:] for fixed in words])
+        self.register_buffer("start", start_embedding(text_encoder)[None], persistent=False)  # (1, 1, D)
+        self.register_buffer("words", torch.stack([fixed[:shared] for fixed in words]), persistent=False)  # (M, shared, D)
+        self.register_buffer("suffix", suffix, persistent=False)  # (M, K, S, D)
+        self.register_buffer("end", end, persistent=False)  # (M, K)
+
+    def forward(self, context, **further):
+        """``Prompts`` of contexts (M, n, D), where M may be anything if one template's words were given; ``further`` goes to them."""
+        start, words = (tokens.expand(len(context), -1, -1) for tokens in (self.start, self.words))
+        return Prompts(torch.cat([start, context, words], dim=1), self.suffix, self.end, **further)
+
+
+def gaussian(*shape):
+    """(*shape) fp32 tensor, Gaussian with standard deviation 0.02."""
+    return torch.empty(*shape).normal_(std=INIT_STD)
 
 
 @torch.no_grad()
@@ -46,8 +80,14 @@ def initial_context(text_encoder, n_ctx, phrase=""):
     ids = phrase_tokens(words, text_encoder.context_length) if words else torch.empty(0, dtype=torch.long)
     embedding = embed(text_encoder, ids)  # (n + r, D)
     missing = max(n_ctx - len(embedding), 0)
-    gaussian = torch.empty(missing, text_encoder.width).normal_(std=INIT_STD)
-    return torch.cat([embedding[:n_ctx], gaussian]), embedding[n_ctx:].clone()
+    return torch.cat([embedding[:n_ctx], gaussian(missing, text_encoder.width)]), embedding[n_ctx:].clone()
+
+
+def context_of_phrase(text_encoder, n_ctx, phrase):
+    """A context's first value (n, D) where a phrase brings its own number of tokens; ``n_ctx`` Gaussian ones without a phrase."""
+    words = readable(phrase).strip()
+    length = len(phrase_tokens(words, text_encoder.context_length)) if words else n_ctx
+    return initial_context(text_encoder, length, words)[0]
 
 
 @torch.no_grad()

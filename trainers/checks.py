@@ -1,0 +1,55 @@
+"""Checks that trainers share. Each raises UserError with the key, its value and what it takes."""
+from .errors import UserError, nearest
+
+
+def check_choice(key, value, choices):
+    """``value`` must be one of ``choices``; the nearest one is named."""
+    if value not in choices:
+        raise UserError(f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}")
+
+
+def check_at_least(least, path, node, *keys):
+    """``node[key]`` must be ``least`` or more for each of ``keys``; ``path`` is the node's full name."""
+    for key in keys:
+        if node[key] < least:
+            wanted = "must not be negative" if least == 0 else f"must be at least {least}"
+            raise UserError(f"{path}.{key} is {node[key]}, it {wanted}")
+
+
+def check_depth(key, depth, layers, backbone_name):
+    """No more layers can get prompts of their own than there are."""
+    if depth > layers:
+        raise UserError(f"{key} is {depth}, {backbone_name} has {layers} layers to prompt")
+
+
+def check_image_prompts(what, backbone, backbone_name, instead):
+    """Only a vision transformer has tokens to put prompts beside; ``instead`` says what to do where it is none."""
+    if not backbone.takes_visual_prompts:
+        raise UserError(f"{what} prompts the image encoder, and {backbone_name} is a ResNet: {instead}")
+
+
+def check_run(cfg):
+    """The settings that are none of a method's own."""
+    check_at_least(1, "OPTIM", cfg.OPTIM, "MAX_EPOCH")
+    check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
+    check_at_least(1, "DATALOADER.TEST", cfg.DATALOADER.TEST, "BATCH_SIZE")
+    if cfg.INPUT.NO_TRANSFORM:
+        raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
+    check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
+    if cfg.MODEL.INIT_WEIGHTS:
+        raise UserError("MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume")
+    if cfg.DATALOADER.K_TRANSFORMS != 1:
+        raise UserError(f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, these trainers take 1")
+
+
+def check_data(cfg, data_manager):
+    """Labels without gaps, and validation images that are none of the test's where the best epoch is chosen on them."""
+    data, name = data_manager.dataset, cfg.DATASET.NAME
+    if len(data.classnames) != data_manager.num_classes:
+        raise UserError(f"{name} has labels up to {data_manager.num_classes - 1} but {len(data.classnames)} classes: "
+                        "labels must be 0 … K−1 without gaps")
+    if cfg.TEST.FINAL_MODEL == "best_val":
+        if data_manager.val_loader is None:
+            raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {name} has none")
+        if {item.impath for item in data.val} & {item.impath for item in data.test}:
+            raise UserError(f"TEST.FINAL_MODEL best_val would choose on test images: those of {name} serve as val too")

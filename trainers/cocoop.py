@@ -1,0 +1,74 @@
+"""CoCoOp: a small network turns each image's feature into a shift of the context, so that every image is compared with texts of
+its own (Zhou et al., 2022, "Conditional Prompt Learning for Vision-Language Models", §3.2). Both encoders frozen, cross-entropy.
+
+Nothing of the texts can be kept for the next image, but within an image all classes share start token and context: they are
+encoded once an image, and only the classes' own tokens K times.
+"""
+from collections import OrderedDict
+
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from torch import nn
+from yacs.config import CfgNode
+
+from .base import PromptTrainer
+from .checks import check_at_least
+from .prediction import Scores
+from .prompting.prompts import FixedTokens, context_of_phrase
+
+REDUCTION = 16  # of the width in the meta-net's hidden layer
+TEXTS_AT_ONCE = 8192  # images × classes in one pass of the text encoder, at most (but one image at least), to bound the memory
+
+
+def add_cocoop_config(cfg):
+    """Declares ``cfg.TRAINER.COCOOP``, the official keys."""
+    cfg.TRAINER.COCOOP = node = CfgNode()
+    node.N_CTX = 16  # context tokens; a phrase brings its own number
+    node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
+    node.PREC = "fp16"
+
+
+class ConditionalContext(nn.Module):
+    """Learnable context (n, D) and the meta-net that shifts it by what it sees of an image.
+
+    Args:
+        settings: ``cfg.TRAINER.COCOOP``.
+        classnames: K names.
+        backbone: whose widths D (text) and E (the shared space) are used.
+    """
+
+    def __init__(self, settings, classnames, backbone):
+        super().__init__()
+        text, embed_dim = backbone.text, backbone.embed_dim
+        self.ctx = nn.Parameter(context_of_phrase(text, settings.N_CTX, settings.CTX_INIT))  # (n, D)
+        hidden = max(1, embed_dim // REDUCTION)
+        self.meta_net = nn.Sequential(OrderedDict(
+            linear1=nn.Linear(embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, text.width)))
+        self.tokens = FixedTokens(text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)])
+
+    def forward(self, image_features):
+        """Normalised image features (B, E) → ``Prompts`` of B templates, one an image."""
+        shift = self.meta_net(image_features)[:, None]  # (B, 1, D): the same for all n tokens
+        return self.tokens(self.ctx + shift)  # contexts (B, n, D)
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(PromptTrainer):
+    """Conditional context optimisation."""
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        check_at_least(1, self.path, self.node(cfg), "N_CTX")
+
+    def build_prompt_learner(self, backbone):
+        return ConditionalContext(self.settings, self.classnames, backbone)
+
+    def encode_prompts(self):
+        """None: nothing is the same for two images."""
+
+    def scores(self, images):
+        image_features = self.encode_images(images)  # (1, B, E)
+        chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // self.num_classes))
+        text_features = torch.cat([self.encode_texts(self.prompt_learner(chunk)) for chunk in chunks])  # (B, K, E)
+        logits = self.logits(image_features.transpose(0, 1), text_features).transpose(0, 1)  # (B, 1, E) · (B, K, E) → (1, B, K)
+        return Scores(logits, image_features, text_features, images)

@@ -1,0 +1,42 @@
+"""KgCoOp: CoOp whose texts are held near the hand-crafted ones (Yao et al., 2023, "Visual-Language Prompt Tuning with
+Knowledge-guided Context Optimization"): cross-entropy + W · mean over classes of 1 − cos(w_k, w_k of the hand-crafted prompt).
+"""
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from yacs.config import CfgNode
+
+from .checks import check_at_least
+from .families import ContextTrainer
+from .losses import consistency_loss
+from .templates import hand_crafted_template
+
+EXCEPTIONS = {"DescribableTextures": "a photo of a {}, a type of texture."}  # where KgCoOp departs from CoOp's hand-crafted prompts
+
+
+def add_kgcoop_config(cfg):
+    """Declares ``cfg.TRAINER.KGCOOP``: CoOp's keys and W."""
+    cfg.TRAINER.KGCOOP = node = CfgNode()
+    node.N_CTX = 4  # context tokens; a phrase brings its own number
+    node.CSC = False  # a context for each class
+    node.CTX_INIT = "a photo of a"  # phrase the context starts from, Gaussian without
+    node.W = 8.0  # weight of the knowledge-guided term
+    node.PREC = "fp16"
+    node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
+
+
+@TRAINER_REGISTRY.register()
+class KgCoOp(ContextTrainer):
+    """Knowledge-guided context optimisation."""
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        check_at_least(0, self.path, self.node(cfg), "W")
+
+    def hand_crafted_template(self):
+        return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
+
+    def loss(self, scores, labels):
+        """Cross-entropy + W · distance to the hand-crafted prompts."""
+        task = F.cross_entropy(scores.logits[0], labels)
+        distance = consistency_loss(scores.text_features, self.hand_crafted)
+        return task + self.settings.W * distance, {"loss_ce": task.item(), "loss_kg": distance.item()}

@@ -1,0 +1,65 @@
+"""MaPLe: deep prompts in both encoders, those of the image encoder a linear map of the text encoder's, so that the two are learned
+as one (Khattak et al., 2023, "MaPLe: Multi-modal Prompt Learning", §3.2). Cross-entropy; both encoders frozen.
+"""
+import copy
+
+from dassl.engine import TRAINER_REGISTRY
+from torch import nn
+from yacs.config import CfgNode
+
+from .base import PromptTrainer
+from .checks import check_at_least, check_depth, check_image_prompts
+from .prompting.prompts import FixedTokens, gaussian, initial_context
+
+
+def add_maple_config(cfg):
+    """Declares ``cfg.TRAINER.MAPLE``, the official keys."""
+    cfg.TRAINER.MAPLE = node = CfgNode()
+    node.N_CTX = 2  # prompt tokens a layer, in either encoder
+    node.CTX_INIT = "a photo of a"  # its first N_CTX tokens start the context, the rest stays in the text; Gaussian without
+    node.PREC = "fp16"
+    node.PROMPT_DEPTH = 9  # layers of each encoder that get prompts of their own, the first included
+
+
+class MultiModalPrompts(nn.Module):
+    """The text encoder's prompts, (n, D) a layer, and the maps that make the image encoder's of them.
+
+    Parameters carry the official names, and are drawn in the official order.
+
+    Args:
+        settings: ``cfg.TRAINER.MAPLE``.
+        classnames: K names.
+        backbone: whose widths D (text) and D_v (image) are used.
+    """
+
+    def __init__(self, settings, classnames, backbone):
+        super().__init__()
+        text, n_ctx, deep = backbone.text, settings.N_CTX, settings.PROMPT_DEPTH - 1
+        context, words = initial_context(text, n_ctx, settings.CTX_INIT)
+        self.ctx = nn.Parameter(context)  # (n, D)
+        self.proj = nn.Linear(text.width, backbone.image.width)
+        self.compound_prompts_text = nn.ParameterList(gaussian(n_ctx, text.width) for _ in range(deep))
+        projection = nn.Linear(text.width, backbone.image.width)
+        self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(projection) for _ in range(deep))  # all start alike
+        self.tokens = FixedTokens(text, classnames, n_ctx, [words])
+
+    def forward(self):
+        textual = [layer[None] for layer in (self.ctx, *self.compound_prompts_text)]  # (1, n, D) each
+        projections = [self.proj, *self.compound_prompt_projections]
+        visual = [project(layer) for project, layer in zip(projections, textual)]  # (1, n, D_v) each
+        return self.tokens(textual[0], deep_text=textual[1:], visual=visual[0], deep_visual=visual[1:])
+
+
+@TRAINER_REGISTRY.register()
+class MaPLe(PromptTrainer):
+    """Multi-modal prompt learning."""
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        check_at_least(1, self.path, self.node(cfg), "N_CTX", "PROMPT_DEPTH")
+
+    def build_prompt_learner(self, backbone):
+        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
+        check_image_prompts("MaPLe", backbone, name, "choose a ViT, or CoOp, which prompts texts only")
+        check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, min(backbone.text.layers, backbone.image.layers), name)
+        return MultiModalPrompts(node, self.classnames, backbone)

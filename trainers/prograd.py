@@ -1,0 +1,93 @@
+"""ProGrad: CoOp whose gradient never works against what CLIP knows (Zhu et al., 2023, "Prompt-aligned Gradient for Prompt
+Tuning", §3.2). Where the gradient of the cross-entropy points against that of the distance to zero-shot CLIP's answers, the
+part that does is taken away.
+"""
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from yacs.config import CfgNode
+
+from .checks import check_at_least
+from .errors import UserError
+from .families import ContextTrainer
+from .prompting.context import ContextLearner
+from .prompting.prompts import embed, gaussian
+from .prompting.tokens import phrase_tokens
+from .templates import hand_crafted_template
+
+# where ProGrad departs from CoOp's hand-crafted prompts: the class name is always last, so that what is before it can start the context
+EXCEPTIONS = {
+    "OxfordPets": "a type of pet, a photo of a {}.",
+    "OxfordFlowers": "a type of flower, a photo of a {}.",
+    "FGVCAircraft": "a type of aircraft, a photo of a {}.",
+    "DescribableTextures": "a texture of {}.",
+    "Food101": "a type of food, a photo of {}.",
+}
+
+
+def add_prograd_config(cfg):
+    """Declares ``cfg.TRAINER.PROGRAD``: CoOp's keys, and LAMBDA and T (``cfg.LOSS`` in the official code)."""
+    cfg.TRAINER.PROGRAD = node = CfgNode()
+    node.N_CTX = 16  # context tokens
+    node.CSC = False  # a context for each class
+    node.CTX_INIT = True  # start from the data set's hand-crafted prompt, zeros in front of it; False: Gaussian
+    node.PREC = "fp16"
+    node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
+    node.LAMBDA = 1.0  # how much of the part that works against CLIP is taken away; 0 is CoOp
+    node.T = 1.0  # temperature of the distance to zero-shot CLIP
+
+
+def project(task, general, strength):
+    """The task's gradient g_d without its part against the general one g_g (Zhu et al., 2023, §3.2).
+
+    g_d − λ (g_d · ĝ_g) ĝ_g with ĝ_g = g_g / ‖g_g‖ where g_d · g_g < 0, else g_d. All of one tensor's shape; ``strength`` is λ.
+    """
+    direction = general / general.norm().clamp(min=torch.finfo(general.dtype).tiny)
+    along = (task * direction).sum()
+    return task - strength * along.clamp(max=0) * direction
+
+
+@TRAINER_REGISTRY.register()
+class ProGrad(ContextTrainer):
+    """Prompt-aligned gradient."""
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        node = self.node(cfg)
+        check_at_least(0, self.path, node, "LAMBDA")
+        if node.T <= 0:
+            raise UserError(f"{self.path}.T is {node.T}, it must be above 0")
+
+    def hand_crafted_template(self):
+        return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
+
+    def build_prompt_learner(self, backbone):
+        node, text, classes = self.settings, backbone.text, len(self.classnames)
+        if node.CTX_INIT:
+            phrase = self.hand_crafted_template().split(" {}")[0]
+            words = embed(text, phrase_tokens(phrase, text.context_length))  # (r, D)
+            if len(words) > node.N_CTX:
+                raise UserError(f"{self.path}.N_CTX is {node.N_CTX}, but CTX_INIT starts it from {phrase!r}, which has {len(words)} "
+                                "tokens: raise N_CTX or set CTX_INIT to False")
+            context = torch.cat([words.new_zeros(node.N_CTX - len(words), text.width), words])  # (n, D)
+            context = context.repeat(classes, 1, 1) if node.CSC else context
+        else:
+            context = gaussian(classes, node.N_CTX, text.width) if node.CSC else gaussian(node.N_CTX, text.width)
+        return ContextLearner(context, self.classnames, text, node.CLASS_TOKEN_POSITION)
+
+    def loss(self, scores, labels):
+        """The cross-entropy, whose gradient is the projected one.
+
+        The general knowledge is −Σ_k p_k log q_k · T² with p zero-shot CLIP's and q the prompts' probabilities at temperature T,
+        averaged over images: its gradient is that of KL(p ‖ q).
+        """
+        node, logits = self.settings, scores.logits[0]  # (B, K)
+        zero_shot = self.logits(scores.image_features, self.hand_crafted[None])[0]  # (B, K): the image encoder is not prompted
+        task = F.cross_entropy(logits, labels)
+        general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T ** 2
+        parameters = list(self.prompt_learner.parameters())
+        gradients = [project(*pair, node.LAMBDA) for pair in zip(
+            torch.autograd.grad(task, parameters, retain_graph=True), torch.autograd.grad(general, parameters))]
+        # a term that is zero and whose gradient is the projected one: what follows is an ordinary step
+        carrier = sum((gradient * (parameter - parameter.detach())).sum() for gradient, parameter in zip(gradients, parameters))
+        return task.detach() + carrier, {"loss_ce": task.item(), "loss_general": general.item()}

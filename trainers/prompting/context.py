@@ -1,0 +1,57 @@
+"""CoOp's prompt learner, which the methods that keep its prompts and change its loss share."""
+import torch
+from torch import nn
+
+from .prompts import Prompts, context_of_phrase, embed, gaussian, start_embedding
+from .tokens import class_tokens
+
+POSITIONS = ("end", "middle", "front")
+
+
+class ContextLearner(nn.Module):
+    """Learnable context, (n, D) or class-specific (K, n, D), and frozen tokens of K class names.
+
+    Args:
+        context: its first value, in either shape.
+        classnames: K names.
+        text_encoder: whose embeddings (width D) are used.
+        position: of the class name: ``end``, ``middle`` or ``front``.
+    """
+
+    def __init__(self, context, classnames, text_encoder, position="end"):
+        super().__init__()
+        n_ctx = context.shape[-2]
+        self.class_specific = context.dim() == 3
+        self.ctx = nn.Parameter(context)
+        tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx)
+        self.register_buffer("start", start_embedding(text_encoder), persistent=False)  # (1, D)
+        self.register_buffer("names", embed(text_encoder, tokens.ids), persistent=False)  # (K, S, D)
+        self.register_buffer("end", tokens.end[None], persistent=False)  # (1, K)
+        order = [token_order(position, n_ctx, length, tokens.ids.shape[1]) for length in tokens.name_lengths]
+        self.register_buffer("order", torch.tensor(order), persistent=False)  # (K, n + S)
+        self.shares_context = position == "end" and not self.class_specific
+
+    @classmethod
+    def from_settings(cls, settings, classnames, text_encoder):
+        """With CoOp's keys N_CTX, CSC, CTX_INIT (a phrase, which brings its own length) and CLASS_TOKEN_POSITION."""
+        context = context_of_phrase(text_encoder, settings.N_CTX, settings.CTX_INIT)
+        if settings.CSC:
+            has_phrase = settings.CTX_INIT.strip()
+            context = context.repeat(len(classnames), 1, 1) if has_phrase else gaussian(len(classnames), *context.shape)
+        return cls(context, classnames, text_encoder, settings.CLASS_TOKEN_POSITION)
+
+    def forward(self):
+        if self.shares_context:
+            prefix = torch.cat([self.start, self.ctx])[None]  # (1, 1 + n, D)
+            return Prompts(prefix, self.names[None], self.end)
+        context = self.ctx.expand(len(self.names), -1, -1)  # (K, n, D)
+        tokens = torch.cat([context, self.names], dim=1)  # (K, n + S, D)
+        tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
+        return Prompts(self.start[None], tokens[None], self.end + context.shape[1])
+
+
+def token_order(position, n_ctx, name_length, own):
+    """Where the n context tokens (0 … n−1) go among a class's own tokens (n …): a list of n + S indices."""
+    context, tokens = list(range(n_ctx)), list(range(n_ctx, n_ctx + own))
+    before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+    return context[:before] + tokens[:name_length] + context[before:] + tokens[name_length:]
