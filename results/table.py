@@ -1,9 +1,9 @@
-"""Table of base-to-new results out of run records: accuracy on base and new classes and their harmonic mean H.
+"""Tables out of run records, one for each protocol whose runs lie below a folder.
 
     python -m results.table output/base2new [--format text|markdown|csv|latex] [--output FILE]
 
-Reads every ``results.json`` below ``train_base/`` and ``test_new/`` (CoOp's folder layout) and nothing else: a run without
-one is not done and not counted. H is computed seed by seed; ± is the sample standard deviation over seeds.
+Reads every ``results.json`` and nothing else: a run without one is not done and not counted. Derived figures (H, averages)
+are computed seed by seed; ± is the sample standard deviation over seeds.
 """
 import argparse
 import csv
@@ -24,37 +24,55 @@ from trainers.run_record import FILE_NAME, FORMAT
 log = logging.getLogger(__name__)
 
 FORMATS = ("text", "markdown", "csv", "latex")
-PARTS = {"base": "train_base", "new": "test_new"}
-COLUMNS = ("data set", "shots", "trainer", "config", "seeds", "base", "new", "H")
 
 
 @dataclass
 class Row:
-    """One trainer with one config on one data set.
+    """One trainer with one config, on one data set.
 
     Attributes:
-        base, new: seed → accuracy in percent.
-        prompts: seed → hashes of the prompts and backbones that were tested; one where all is well.
+        key: data set, shots (None where they are the columns), trainer, config.
+        accuracy: column → seed → accuracy in percent.
+        tested: seed → hashes of the prompts and backbones that were tested; one where all is well.
     """
     key: tuple
-    base: dict = field(default_factory=dict)
-    new: dict = field(default_factory=dict)
-    prompts: dict = field(default_factory=dict)
+    accuracy: dict = field(default_factory=dict)
+    tested: dict = field(default_factory=dict)
+
+    def seeds(self, columns):
+        """Seeds for which all of the columns are done."""
+        return sorted(set.intersection(*(set(self.accuracy.get(column, ())) for column in columns)))
+
+
+@dataclass
+class Table:
+    """Rows of one protocol.
+
+    Attributes:
+        title: what the figures are.
+        columns: those that are measured; derived: name → function of a seed's measured figures (list, in the order of ``columns``).
+    """
+    title: str
+    rows: list
+    columns: list
+    derived: dict = field(default_factory=dict)
 
     @property
-    def seeds(self):
-        """Seeds for which both halves are done."""
-        return sorted(self.base.keys() & self.new.keys())
+    def names(self):
+        return [*self.columns, *self.derived]
 
-    def figures(self, name):
-        """Accuracies (or H) of the complete seeds, in percent."""
-        if name == "H":
-            return [harmonic_mean(self.base[seed], self.new[seed]) for seed in self.seeds]
-        return [getattr(self, name)[seed] for seed in self.seeds]
+    def figures(self, row):
+        """name of a column → its values (percent) over the complete seeds."""
+        seeds = row.seeds(self.columns)
+        found = {column: [row.accuracy[column][seed] for seed in seeds] for column in self.columns}
+        for name, function in self.derived.items():
+            found[name] = [function([row.accuracy[column][seed] for column in self.columns]) for seed in seeds]
+        return found
 
 
-def harmonic_mean(base, new):
+def harmonic_mean(pair):
     """2ab / (a + b), 0 where both are 0 (Xian et al., 2017, "Zero-Shot Learning — the Good, the Bad and the Ugly")."""
+    base, new = pair
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
@@ -75,38 +93,119 @@ def read_records(folder):
         yield path.relative_to(folder), record
 
 
+def place(part, path, record):
+    """Which table, row and column a record belongs to, or None: ``protocols.py`` says how the folders are called.
+
+    Args:
+        part: folder below the protocol's own; path: data set/shots_N/trainer/config/seedN/results.json.
+    """
+    trained = "all" if part.startswith(("train_source", "xd_from_", "dg_from_")) else \
+        {"train_base": "base", "test_new": "new", "train_all": "all", "test_all": "all"}.get(part)
+    if trained is None or len(path.parts) != 6:
+        return None
+    if record["classes"] != trained or "test" not in record["metrics"]:
+        log.warning("left out: %s/%s tests the %s classes' %s", part, path, record["classes"], ", ".join(record["metrics"]) or "nothing")
+        return None
+    data, shots, trainer, config = path.parts[0], int(path.parts[1].removeprefix("shots_")), *path.parts[2:4]
+    if part in ("train_base", "test_new"):
+        return "base2new", (data, shots, trainer, config), trained
+    if part == "train_all":
+        return "fewshot", (data, None, trainer, config), shots
+    if part == "test_all":
+        return "zeroshot", (data, None, trainer, config), "accuracy"
+    if part == "train_source":
+        return "source", (data, shots, trainer, config), "source"
+    protocol, source = part.split("_from_")
+    return f"{protocol} {source}", (source, shots, trainer, config), data
+
+
 def collect(folder):
-    """Rows of a base-to-new output folder, in the order of data set, shots and base accuracy.
+    """The tables of all protocols whose runs lie in a folder.
 
     Raises:
         UserError: no record there.
     """
-    rows, splits = {}, {}
-    for half, part in PARTS.items():
+    found, samples, backbones = {}, {}, {}
+    for part in sorted(path.name for path in Path(folder).iterdir() if path.is_dir()) if Path(folder).is_dir() else ():
         for path, record in read_records(Path(folder) / part):
-            if record["classes"] != half or "test" not in record["metrics"]:
-                log.warning("left out: %s/%s tests the %s classes' %s", part, path, record["classes"], ", ".join(record["metrics"]) or "nothing")
+            placed = place(part, path, record)
+            if placed is None:
                 continue
-            key = (record["dataset"], record["shots"], record["trainer"], path.parent.parent.name)
-            row = rows.setdefault(key, Row(key))
-            getattr(row, half)[record["seed"]] = record["metrics"]["test"]["accuracy"]
-            row.prompts.setdefault(record["seed"], set()).add((record["prompts_hash"], record["backbone_hash"]))
-            splits.setdefault((record["dataset"], record["shots"], half, record["seed"]), set()).add(record["split_hash"])
-    if not rows:
-        raise UserError(f"no run record below {folder}/{{{','.join(PARTS.values())}}}: run scripts/cdc/demo.sh or base2new_train.sh and base2new_test.sh first")
-    for (dataset, shots, half, seed), hashes in splits.items():
+            name, key, column = placed
+            row = found.setdefault(name, {}).setdefault(key, Row(key))
+            row.accuracy.setdefault(column, {})[record["seed"]] = record["metrics"]["test"]["accuracy"]
+            tests_one_training = name not in ("fewshot", "zeroshot")
+            row.tested.setdefault(record["seed"] if tests_one_training else (record["seed"], column), set()).add(
+                (record["prompts_hash"], record["backbone_hash"]))
+            samples.setdefault((part, path.parts[0], path.parts[1], record["seed"]), set()).add(record["split_hash"])
+            backbones.setdefault(record["config"]["MODEL"]["BACKBONE"]["NAME"], set()).add(record["backbone_hash"])
+    if not found:
+        raise UserError(f"no run record in a protocol's folder below {folder}: run scripts/cdc/demo.sh or run.py first")
+    for (part, data, shots, seed), hashes in samples.items():
         if len(hashes) > 1:
-            log.warning("not comparable: %s, %d shots, seed %d: the runs used %d different samples of the %s classes",
-                        dataset, shots, seed, len(hashes), half)
-    for row in rows.values():
-        for seed, hashes in row.prompts.items():
-            if len(hashes) > 1:
-                log.warning("not one run: %s, seed %s: base and new classes were tested with different prompts", " ".join(map(str, row.key)), seed)
-        half_done = sorted(row.base.keys() ^ row.new.keys())
-        if half_done:
-            log.warning("left out: %s seed(s) %s, of which only one half is done", " ".join(map(str, row.key)), ", ".join(map(str, half_done)))
-    complete = [row for row in rows.values() if row.seeds]
-    return sorted(complete, key=lambda row: (row.key[:2], statistics.mean(row.figures("base"))))
+            log.warning("not comparable: %s/%s/%s, seed %s: the runs used %d different samples", part, data, shots, seed, len(hashes))
+    for name, hashes in backbones.items():
+        if len(hashes) > 1:
+            log.warning("not comparable: the backbone %s had %d different weights in these runs", name, len(hashes))
+    return tables(found)
+
+
+def tables(found):
+    """Puts columns and derived figures to the rows of each protocol; adds averages over data sets."""
+    made = []
+    sources = found.pop("source", {})
+    for name, rows in sorted(found.items()):
+        for key, row in rows.items():
+            if name.startswith(("xd", "dg")) and key in sources:
+                row.accuracy["source"] = sources[key].accuracy["source"]
+                for seed, hashes in sources[key].tested.items():
+                    row.tested.setdefault(seed, set()).update(hashes)
+            for seed, hashes in row.tested.items():
+                if len(hashes) > 1:
+                    log.warning("not one run: %s, seed %s: its parts were tested with different prompts", label(key), seed)
+        rows = list(rows.values())
+        columns = list(dict.fromkeys(column for row in rows for column in row.accuracy))
+        if name == "base2new":
+            table = Table("base-to-new", rows, ["base", "new"], {"H": harmonic_mean})
+        elif name == "fewshot":
+            table = Table("few-shot, by shots", rows, sorted(columns))
+        elif name == "zeroshot":
+            table = Table("zero-shot, all classes", rows, columns)
+        else:
+            protocol, source = name.split(" ", 1)
+            title = {"xd": "cross-data-set", "dg": "domain generalisation"}[protocol]
+            columns = ["source", *sorted(set(columns) - {"source"})]
+            table = Table(f"{title} from {source}", rows, columns, {"average": lambda values: statistics.mean(values[1:])})
+        for row in rows:
+            partly = sorted({seed for seeds in row.accuracy.values() for seed in seeds} - set(row.seeds(table.columns)))
+            if partly:
+                log.warning("left out: %s seed(s) %s, of which only a part is done", label(row.key), ", ".join(map(str, partly)))
+        table.rows = [row for row in rows if row.seeds(table.columns)]
+        table.rows += averages(table)
+        first = table.columns[0]
+        table.rows.sort(key=lambda row: (row.key[0].startswith("average"), row.key[0], row.key[1] or 0, statistics.mean(table.figures(row)[first])))
+        made.append(table)
+    return made
+
+
+def averages(table):
+    """For each trainer and config with several data sets the row of their mean, over the seeds that all of them have.
+
+    Derived figures follow from the means, as papers print them: the average H is that of the mean base and new accuracy.
+    """
+    groups, added = {}, []
+    for row in table.rows:
+        groups.setdefault(row.key[1:], []).append(row)
+    for key, rows in groups.items():
+        seeds = set.intersection(*(set(row.seeds(table.columns)) for row in rows))
+        if len(rows) > 1 and seeds:
+            mean = {column: {seed: statistics.mean(row.accuracy[column][seed] for row in rows) for seed in sorted(seeds)} for column in table.columns}
+            added.append(Row((f"average of {len(rows)}", *key), mean))
+    return added
+
+
+def label(key):
+    return " ".join(str(part) for part in key if part is not None)
 
 
 def summary(values):
@@ -115,39 +214,49 @@ def summary(values):
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def render(rows, style="text"):
-    """The table as text, Markdown, CSV (means and deviations in columns of their own) or LaTeX."""
+def render(table, style="text"):
+    """A table as text, Markdown, CSV (means and deviations in columns of their own) or LaTeX."""
+    shown = [index for index, name in enumerate(("data set", "shots", "trainer", "config"))
+             if name != "shots" or any(row.key[index] is not None for row in table.rows)]
+    heads = [("data set", "shots", "trainer", "config")[index] for index in shown]
+    lines = [([row.key[index] for index in shown], table.figures(row)) for row in table.rows]
     if style == "csv":
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([*COLUMNS[:5], *(f"{name}_{figure}" for name in COLUMNS[5:] for figure in ("mean", "std"))])
-        for row in rows:
-            writer.writerow([*row.key, len(row.seeds), *(
-                figure for name in COLUMNS[5:] for figure in (
-                    f"{statistics.mean(row.figures(name)):.4f}",
-                    f"{statistics.stdev(row.figures(name)):.4f}" if len(row.seeds) > 1 else ""))])
+        writer.writerow([*heads, "seeds", *(f"{name}_{figure}" for name in table.names for figure in ("mean", "std"))])
+        for key, figures in lines:
+            cells = []
+            for name in table.names:
+                cells += [f"{statistics.mean(figures[name]):.4f}", f"{statistics.stdev(figures[name]):.4f}" if len(figures[name]) > 1 else ""]
+            writer.writerow([*key, len(figures[table.names[0]]), *cells])
         return buffer.getvalue()
-    cells = [[*row.key, len(row.seeds), *(summary(row.figures(name)) for name in COLUMNS[5:])] for row in rows]
+    cells = [[*key, len(figures[table.names[0]]), *(summary(figures[name]) for name in table.names)] for key, figures in lines]
     layout = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[style]
-    return tabulate(cells, headers=COLUMNS, tablefmt=layout, disable_numparse=True, colalign=("left",) * 4 + ("right",) * 4) + "\n"
+    return tabulate(cells, headers=[*heads, "seeds", *map(str, table.names)], tablefmt=layout, disable_numparse=True,
+                    colalign=("left",) * len(heads) + ("right",) * (1 + len(table.names))) + "\n"
+
+
+def render_all(made, style="text"):
+    """All tables, each below its title where there are several."""
+    return "\n".join((f"{table.title}\n\n" if len(made) > 1 else "") + render(table, style) for table in made)
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", help="output/base2new, or wherever train_base/ and test_new/ lie")
+    parser.add_argument("folder", help="output/base2new, output/fewshot, output/transfer …")
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("--output", help="write to this file instead of standard output")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
-        table = render(collect(args.folder), args.format)
+        text = render_all(collect(args.folder), args.format)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     if args.output:
-        write_text(str(Path(args.output).absolute()), table)
+        write_text(str(Path(args.output).absolute()), text)
     else:
-        sys.stdout.write(table)
+        sys.stdout.write(text)
     return 0
 
 

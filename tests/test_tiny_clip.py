@@ -125,6 +125,13 @@ def test_a_share_of_captions_is_the_class_name_where_the_class_is_known():
     assert not any("animal" in said.draw(1, rng)[0] for _ in range(200))
 
 
+def test_every_class_is_named_equally_often():
+    concepts = {f"{n:X}": {"label": f"thing {n}", "tags": ["brown"]} for n in range(10)}
+    class_of = {f"{n:X}": "bird" if n < 8 else "tool" for n in range(10)}
+    said = captions.Captions(concepts, ["bird", "tool"], class_of=class_of, class_captions=0.1)
+    assert said.class_captions == pytest.approx({"bird": 0.0625, "tool": 0.25})  # times 8 and 2 concepts: half of 10 %, each
+
+
 def test_an_icon_finds_its_concept_however_its_set_spells_it():
     names = {"beermug": "1F37A", "flagfrance": "1F1EB-1F1F7", "oldman": "1F474"}
     spelled = {"beer-mug": "1F37A", "beermug": "1F37A", "flag-for-flag-france": "1F1EB-1F1F7", "flag-for-france": "1F1EB-1F1F7",
@@ -139,10 +146,18 @@ def test_a_drawing_is_centred_and_transparent_around():
     assert picture[4, 32, 3] == picture[60, 32, 3] == 0
 
 
+def test_lines_are_drawn_around_shapes_but_not_around_lines():
+    flat, drawn = '<rect x="5" y="5" width="10" height="10" fill="#ff0000"/>', '<path d="M5 10h10" stroke="#00ff00" stroke-width="2"/>'
+    outlined = drawings.render(flat, (0, 0, 20, 20), stroke=0.1)
+    assert outlined[32, 32].tolist() == [255, 0, 0, 255] and outlined[32, 17].tolist() == [0, 0, 0, 255]
+    assert outlined[32, 14, 3] == 255 and drawings.render(flat, (0, 0, 20, 20))[32, 14, 3] == 0  # half of the line is outside
+    assert np.array_equal(drawings.render(drawn, (0, 0, 20, 20), stroke=0.1), drawings.render(drawn, (0, 0, 20, 20)))
+
+
 def test_augmented_batches_keep_the_range_of_clips_input():
     images = torch.zeros(16, 4, 64, 64, dtype=torch.uint8)
     images[:, 0, 16:48, 16:48], images[:, 3, 16:48, 16:48] = 255, 255
-    batch = augment.make_batch(augment.outlined(images), torch.ones(16, dtype=torch.bool))
+    batch = augment.make_batch(images, torch.ones(16, dtype=torch.bool))
     low, high = augment.normalise(torch.zeros(1, 3, 1, 1)), augment.normalise(torch.ones(1, 3, 1, 1))
     assert batch.shape == (16, 3, 64, 64) and (batch >= low - 1e-5).all() and (batch <= high + 1e-5).all()
 
@@ -183,9 +198,9 @@ def one_thread():
 
 
 def small_run(sources, output, *options):
-    return pretrain.main(["--sources", str(sources), "--output", str(output), "--steps", "6", "--decay-steps", "2", "--full-steps", "1",
+    return pretrain.main(["--sources", str(sources), "--output", str(output), "--steps", "6", "--decay-steps", "2",
                           "--batch", "16", "--phrases", "4", "--width", "64", "--layers", "1", "--teach-text", "0", "--teach-image", "0",
-                          "--held-out", "0.1", "--every", "3", "--no-compile", "--no-evaluation", *options])
+                          "--held-out", "0.1", "--every", "3", "--no-evaluation", *options])
 
 
 def test_a_stopped_pretraining_continues_to_the_same_weights(sources, tmp_path, one_thread):
@@ -210,6 +225,13 @@ def test_a_later_stage_begins_where_the_earlier_one_ended(sources, tmp_path, one
     assert (first["step"], second["step"]) == (6, 9)
     moved = (second["model"]["text_projection"] - first["model"]["text_projection"]).abs().max()
     assert 0 < moved < 1e-3  # three small steps from there, not a fresh start
+
+
+def test_weights_can_be_taken_up_again(sources, tmp_path, one_thread):
+    first = small_run(sources, tmp_path / "first")
+    again = small_run(sources, tmp_path / "again", "--begin-from", str(tmp_path / "first" / "tiny.pt"), "--steps", "1", "--lr", "0")
+    for (key, before), after in zip(first.state_dict().items(), again.state_dict().values()):
+        torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4, msg=key)  # the file holds fp16
 
 
 def test_zero_shot_over_a_half_only_chooses_within_that_half():

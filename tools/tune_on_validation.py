@@ -57,7 +57,7 @@ def main():
     for setting in args.setting or [""]:
         results = [validation_accuracy(args, seed, setting) for seed in args.seeds]
         base, new = zip(*(accuracies for accuracies, _ in results))
-        h = [harmonic_mean(*pair) for pair in zip(base, new)]
+        h = [harmonic_mean(pair) for pair in zip(base, new)]
         rows.append([setting or "(recipe)", summary(base), summary(new), summary(h), f"{statistics.mean(s for _, s in results):.0f}"])
         logging.getLogger().handlers[:] = []
         sys.stderr.write(tabulate(rows, headers=("setting", "base val", "new val", "H", "s"), disable_numparse=True) + "\n\n")

@@ -1,0 +1,12 @@
+# Sourced by scripts/<trainer>/*.sh: one stage of one protocol for one trainer, data set and seed, in CoOp's folders.
+#   DATA   folder of the data sets (data)         CFG    recipe (default: tiny for the embedded data, else the protocol's own)
+#   SHOTS  training images a class (16; fewshot: "1 2 4 8 16")
+#   OUTPUT where the runs go (output/<protocol>; xd and dg share output/transfer)
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+set_up
+
+protocol() { # protocol trainer stage dataset seed
+    # shellcheck disable=SC2086  (SHOTS may be several numbers)
+    python run.py --protocol "$1" --trainer "$2" --stage "$3" --dataset "${4:?DATASET is missing}" --seeds "${5:?SEED is missing}" \
+        --root "${DATA:-data}" ${CFG:+--config "$CFG"} ${SHOTS:+--shots $SHOTS} ${OUTPUT:+--output "$OUTPUT"}
+}

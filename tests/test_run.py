@@ -1,0 +1,170 @@
+"""run.py: CoOp's folders, done runs skipped, half-done ones redone, the two never mistaken for each other, contradictions refused."""
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import run as protocol_run
+from protocols import CONFIGS, SHOTS, TARGETS, default_recipe, plan
+from tests.conftest import REPOSITORY
+from trainers.errors import UserError
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Stands in for train.py: notes its arguments and finishes the run, unless its arguments are in ``calls.die``."""
+    noted = []
+
+    class Finished:
+        returncode = 0
+
+    def train(command, **_):
+        arguments = protocol_run.train.parse_arguments(command[2:])
+        noted.append(arguments)
+        os.makedirs(f"{arguments.output_dir}/prompt_learner", exist_ok=True)
+        if arguments.trainer in noted_to_die:
+            return type("Died", (), {"returncode": 1})
+        trained = Path(arguments.model_dir, "results.json") if arguments.model_dir else None
+        cfg = protocol_run.plain(protocol_run.train.build_config(arguments))
+        prompts = json.loads(trained.read_text())["prompts_hash"] if trained else f"prompts {len(noted)}"
+        Path(arguments.output_dir, "results.json").write_text(json.dumps({
+            "format": 1, "trainer": arguments.trainer, "classes": cfg["DATASET"]["SUBSAMPLE_CLASSES"], "seed": arguments.seed, "split_hash": "s",
+            "metrics": {"test": {"accuracy": 50.0 + arguments.seed}}, "prompts_hash": prompts, "backbone_hash": "b", "config": cfg}))
+        return Finished
+    noted_to_die = set()
+    monkeypatch.setattr(protocol_run.subprocess, "run", train)
+    train.noted, train.die = noted, noted_to_die
+    return train
+
+
+@pytest.fixture
+def start(calls, tmp_path, capsys):
+    def go(protocol, *arguments, trainer=("CoOp",)):
+        calls.noted.clear()
+        code = protocol_run.main(["--protocol", protocol, "--trainer", *trainer, "--output", str(tmp_path / "o"), *arguments])
+        return code, list(calls.noted), capsys.readouterr()
+    start.output = go.output = tmp_path / "o"
+    return go
+
+
+def test_base_to_new_has_coops_folders_and_arguments(start):
+    code, (train, test), printed = start("base2new", "--dataset", "imagenet", "--seeds", "2", "--root", "/d", trainer=("CDC",))
+    trained, tested = (f"{start.output}/{part}/imagenet/shots_16/CDC/vit_b16/seed2" for part in ("train_base", "test_new"))
+    assert code == 0 and train.output_dir == trained and train.root == "/d" and not train.eval_only
+    assert train.opts == ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base"]
+    assert test.output_dir == tested and test.eval_only and test.model_dir == trained and test.load_epoch is None
+    assert test.opts == ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "new"]
+    assert train.config_file.endswith("configs/trainers/CDC/vit_b16.yaml")
+    assert train.dataset_config_file.endswith("configs/datasets/imagenet.yaml")
+    assert "52.00" in printed.out
+
+
+def test_few_shot_trains_on_each_number_of_shots_and_draws_the_curve(start):
+    code, noted, printed = start("fewshot", "--shots", "1", "4", "--seeds", "1", "2")
+    assert code == 0 and [(run.opts[1], run.seed) for run in noted] == [("1", 1), ("1", 2), ("4", 1), ("4", 2)]
+    assert all(run.opts[2:] == ["DATASET.SUBSAMPLE_CLASSES", "all"] for run in noted)
+    assert "51.50 ± 0.71" in printed.out
+    picture = start.output / "curve_openmoji.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert SHOTS["fewshot"] == (1, 2, 4, 8, 16)
+
+
+def test_xd_and_dg_share_the_training_on_the_source(start):
+    _, noted, _ = start("xd", "--seeds", "1")
+    assert [run.output_dir.split("/o/")[1].split("/")[0] for run in noted] == ["train_source", *["xd_from_openmoji"] * len(TARGETS["xd"]["openmoji"])]
+    code, noted, printed = start("dg", "--seeds", "1")
+    assert code == 0 and all(run.eval_only for run in noted) and len(noted) == 3
+    assert all(run.opts == ["DATASET.SUBSAMPLE_CLASSES", "all"] for run in noted)
+    assert "domain generalisation from openmoji" in printed.out and "cross-data-set from openmoji" in printed.out
+
+
+def test_zero_shot_needs_no_shots(start):
+    code, (test,), _ = start("zeroshot", "--seeds", "1", trainer=("ZeroshotCLIP",))
+    assert code == 0 and test.opts == ["DATASET.SUBSAMPLE_CLASSES", "all"] and "/test_all/openmoji/" in test.output_dir
+
+
+def test_a_done_run_is_skipped_and_a_half_done_one_redone(start, calls):
+    calls.die.add("CoOp")
+    code, noted, printed = start("base2new", "--seeds", "1")
+    assert code == 2 and len(noted) == 1 and "failed (exit code 1)" in printed.err
+    code, noted, printed = start("base2new", "--seeds", "1", "--stage", "test")
+    assert code == 2 and not noted and "is not trained to its end" in printed.err
+    calls.die.clear()
+    assert len(start("base2new", "--seeds", "1", "--stage", "train")[1]) == 1
+    assert len(start("base2new", "--seeds", "1")[1]) == 1
+    assert start("base2new", "--seeds", "1")[:2] == (0, [])
+
+
+def test_prompts_that_were_trained_anew_are_tested_anew(start):
+    start("base2new", "--seeds", "1")
+    trained = start.output / "train_base" / "openmoji" / "shots_16" / "CoOp" / "tiny" / "seed1" / "results.json"
+    trained.write_text(trained.read_text().replace("prompts 1", "other prompts"))
+    _, noted, _ = start("base2new", "--seeds", "1")
+    assert len(noted) == 1 and noted[0].eval_only
+
+
+def test_a_done_run_with_other_settings_is_never_taken_for_the_one_asked_for(start):
+    start("base2new", "--seeds", "1")
+    code, noted, printed = start("base2new", "--seeds", "1", "--", "OPTIM.LR", "0.5")
+    assert code == 2 and not noted and "OPTIM.LR 0.02 → 0.5" in printed.err
+    assert start("base2new", "--seeds", "1", "--", "DATALOADER.NUM_WORKERS", "1")[0] == 0
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("base2new", "--", "TRAINER.COOP.CSC", "True"), "gives each class a context of its own"),
+    (("base2new", "--shots", "1", "2"), "base2new takes one number"),
+    (("xd", "--dataset", "dtd"), "xd knows no targets for the source 'dtd', only for imagenet, openmoji"),
+    (("base2new", "--dataset", "imagnet"), "did you mean imagenet?"),
+    (("base2new", "--config", "tini"), "did you mean tiny?"),
+    (("base2new", "--seeds", "-1"), "--seeds at least 0"),
+    (("base2new", "--", "OPTIM.LRR", "1"), "unknown config key OPTIM.LRR"),
+])
+def test_contradictions_are_refused_before_anything_starts(start, arguments, message):
+    code, noted, printed = start(*arguments)
+    assert code == 2 and not noted and message in printed.err and printed.err.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_an_unknown_trainer_is_named_with_the_nearest(start):
+    code, noted, printed = start("base2new", trainer=("CoOpp",))
+    assert code == 2 and not noted and "did you mean CoOp?" in printed.err
+
+
+def test_every_target_is_a_data_set_and_every_protocol_has_a_recipe():
+    for protocol, sources in TARGETS.items():
+        for source, targets in sources.items():
+            assert all(Path(CONFIGS, "datasets", f"{name}.yaml").is_file() for name in (source, *targets))
+    for folder in Path(CONFIGS, "trainers").iterdir():
+        for protocol in ("base2new", "fewshot", "xd", "dg"):
+            for dataset in ("openmoji", "imagenet"):
+                assert plan(protocol, folder.name, dataset, [1], [1], "output"), (folder.name, protocol)
+    assert default_recipe("MaPLe", "dg", "imagenet") == "vit_b16_xd" and default_recipe("CoOp", "base2new", "imagenet") == "vit_b16"
+    with pytest.raises(UserError, match="there is"):
+        plan("base2new", "CDC", "openmoji", [1], [1], "output", config="none")
+
+
+SCRIPTS = sorted(path for path in (REPOSITORY / "scripts").rglob("*.sh") if path.parent.name != "scripts" and path.name != "demo.sh")
+
+
+def test_every_trainer_has_the_same_scripts():
+    assert {path.parent.name for path in SCRIPTS} == {path.parent.name for path in SCRIPTS if path.name == "base2new_train.sh"}
+    for folder in {path.parent for path in SCRIPTS}:
+        assert {"base2new_train.sh", "base2new_test.sh", "fewshot_train.sh", "xd_train.sh", "xd_test.sh", "dg_test.sh"} <= set(os.listdir(folder))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_script_asks_for_the_protocol_it_is_named_after(path, tmp_path):
+    protocol, stage = path.stem.split("_")
+    python = tmp_path / "python"  # shows what run.py would be asked for; stands in for pip as well
+    python.write_text(f'#!/usr/bin/env bash\ncase "$1" in run.py) echo "$@" ;; -c) echo {tmp_path} ;; esac\n')
+    python.chmod(0o755)
+    shown = subprocess.run(["bash", str(path), "openmoji", "3"], text=True, capture_output=True, env={
+        "PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path), "SHOTS": "4"})
+    words = shown.stdout[shown.stdout.index("run.py"):].split()
+    trainer = words[words.index("--trainer") + 1]
+    assert trainer.lower() == {"zsclip": "zeroshotclip", "zsclip2": "zeroshotclip2"}.get(path.parent.name, path.parent.name), shown.stderr
+    expected = f"run.py --protocol {protocol} --trainer {trainer} --stage {stage} --dataset openmoji --seeds 3 --root data --shots 4"
+    assert " ".join(words) == expected
+    assert yaml.safe_load(Path(CONFIGS, "trainers", trainer, "tiny.yaml").read_text())
