@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from make_openmoji_split import concept
-from tiny_clip.augment import make_batch, outlined
+from tiny_clip.augment import make_batch
 from tiny_clip.captions import LONGEST, TEMPLATES, Captions, caption_ids, teach
 from tiny_clip.drawings import bare, load_drawings, read_concepts
 from tiny_clip.evaluate import Benchmark, read_split
@@ -37,7 +37,7 @@ def parse(argv=None):
     add("--output", type=Path, required=True, help="folder for the caches, the checkpoint, the curve and the weights")
     add("--steps", type=int, default=6000, help="in all; may be changed while the last --decay-steps have not begun")
     add("--decay-steps", type=int, default=1000, help="the last steps, over which the learning rate falls to zero")
-    add("--full-steps", type=int, default=500, help="the last steps, in which all patches are seen, not a random half")
+    add("--patches", type=int, default=32, help="of the 64 patches of an image, how many are seen at a time")
     add("--stop-at", type=int, default=None, help="stop at this step, to be continued; the schedule stays that of --steps")
     add("--batch", type=int, default=256, help="images a step")
     add("--phrases", type=int, default=96, help="general phrases a step, for the teacher")
@@ -52,8 +52,9 @@ def parse(argv=None):
     add("--teach-text", type=float, default=1.0, help="weight of the teacher on caption-phrase and phrase-phrase similarity")
     add("--teach-image", type=float, default=0.3, help="weight of the teacher on image-phrase similarity ")
     add("--every", type=int, default=250, help="steps between checkpoints and evaluations")
-    add("--begin-from", type=Path, help="a checkpoint of an earlier stage: its weights, optimiser and step, under the settings given now")
-    add("--no-compile", action="store_true", help="slower steps, but no minute of compilation first")
+    add("--begin-from", type=Path, help="a checkpoint of an earlier stage: its weights, optimiser and step, under the settings given now; "
+        "or a file of weights (tiny.pt): these alone, at step 0")
+    add("--bf16", action="store_true", help="towers in bfloat16: several times faster where the CPU has it, many times slower where not")
     add("--no-evaluation", action="store_true", help="log the losses only")
     return parser.parse_args(argv)
 
@@ -73,8 +74,7 @@ class Material:
         self.captions = Captions(kept, names, {s["key"].replace("-", " ") for s in subgroups}, args.class_words, class_of, args.class_captions)
         index = {c: i for i, c in enumerate(self.captions.codes)}
         chosen = np.array([i for i, c in enumerate(codes) if c in index])
-        plain = torch.from_numpy(images[chosen]).permute(0, 3, 1, 2).contiguous()
-        self.images = torch.stack([plain, outlined(plain)])  # (2, n, 4, 64, 64)
+        self.images = torch.from_numpy(images[:, chosen]).permute(0, 1, 4, 2, 3).contiguous()  # (strokes, n, 4, 64, 64)
         self.concepts = torch.tensor([index[codes[i]] for i in chosen])
         symbols = {8, 9}  # emojibase's groups of symbols and flags: a mirrored arrow or letter is another one
         self.may_flip = torch.tensor([records[codes[i]]["group"] not in symbols for i in chosen])
@@ -105,13 +105,13 @@ class Material:
         chosen = torch.from_numpy(order[turn * args.batch:(turn + 1) * args.batch])
         torch.manual_seed(args.seed * 1_000_003 + step)
         rng = random.Random(f"{args.seed} {step}")
-        style = (torch.rand(args.batch) < 0.5).long()
-        images = make_batch(self.images[style, chosen], self.may_flip[chosen])
+        stroke = torch.randint(len(self.images), (args.batch,))
+        images = make_batch(self.images[stroke, chosen], self.may_flip[chosen])
         concepts = self.concepts[chosen]
         texts, ids = zip(*(self.captions.draw(c, rng) for c in concepts.tolist()))
         phrases = torch.tensor(rng.sample(range(len(self.captions.general)), min(args.phrases, len(self.captions.general))))
         ids += tuple(caption_ids(self.captions.general[p], rng.choice(TEMPLATES)) for p in phrases.tolist())
-        keep = torch.rand(args.batch, 64).topk(32).indices if step < args.steps - args.full_steps else None
+        keep = torch.rand(args.batch, 64).topk(args.patches).indices
         number = {t: i for i, t in enumerate(sorted(set(texts)))}
         same = concepts[:, None] == concepts
         spoken = torch.tensor([number[t] for t in texts])
@@ -162,7 +162,7 @@ def check_continuation(checkpoint, kept, settings, args):
     """Exits with one line where continuing would not give the weights of an uninterrupted run."""
     if kept["settings"] != settings:
         raise SystemExit(f"{checkpoint} was made with other settings: {kept['settings']}")
-    if kept["steps"] != args.steps and kept["step"] > min(kept["steps"], args.steps) - max(args.decay_steps, args.full_steps):
+    if kept["steps"] != args.steps and kept["step"] > min(kept["steps"], args.steps) - args.decay_steps:
         raise SystemExit(f"{checkpoint} is in the last steps of {kept['steps']}: too late for another number of steps")
 
 
@@ -179,20 +179,20 @@ def main(argv=None):
                                    {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}],
                                   lr=args.lr, betas=(0.9, 0.98), fused=True)
     settings = {k: v for k, v in vars(args).items() if k not in ("sources", "output", "steps", "stop_at", "every", "begin_from",
-                                                              "no_compile", "no_evaluation")}
+                                                                "no_evaluation")}
     checkpoint, first = args.output / "checkpoint.pt", 0
     source = checkpoint if checkpoint.exists() else args.begin_from
     if source:
         kept = torch.load(source, weights_only=True)
         if source == checkpoint:
             check_continuation(checkpoint, kept, settings, args)
-        model.load_state_dict(kept["model"])
-        optimiser.load_state_dict(kept["optimiser"])
-        first = kept["step"]
+        if "model" in kept:
+            model.load_state_dict(kept["model"])
+            optimiser.load_state_dict(kept["optimiser"])
+            first = kept["step"]
+        else:
+            model.load_exported(kept)
         log.info("continuing from %s at step %d", source, first)
-    see, read = model.visual, model.encode_text
-    if not args.no_compile:
-        see, read = torch.compile(see, dynamic=False), torch.compile(read, dynamic=False)
     benchmark = None if args.no_evaluation else Benchmark()
     began, seen = time.time(), 0
     last = min(args.steps, args.stop_at or args.steps)
@@ -202,8 +202,8 @@ def main(argv=None):
         for group in optimiser.param_groups:
             group["lr"] = rate
         images, keep, texts, positive, concepts, phrases = material.batch(step, args)
-        with torch.autocast("cpu", torch.bfloat16):
-            image, text = see(images, keep), read(texts)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+            image, text = model.visual(images, keep), model.encode_text(texts)
         terms = losses(image, text, model.logit_scale, positive, concepts, phrases, material, args)
         optimiser.zero_grad()
         sum(terms.values()).backward()

@@ -1,4 +1,4 @@
-"""Drawings → training batches: outlines and flat colours as OpenMoji draws, backgrounds, geometry, colour."""
+"""Drawings → training batches: backgrounds, geometry, colour."""
 import math
 
 import torch
@@ -6,22 +6,6 @@ import torch.nn.functional as F
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)  # CLIP's
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
-
-
-def outlined(images, chunk=512):
-    """RGBA uint8 (n, 4, s, s) → the same with dark outlines around and inside the shapes and fewer colours."""
-    done = []
-    for part in images.split(chunk):
-        part = part.float() / 255
-        rgb, alpha = part[:, :3] * part[:, 3:] + 1 - part[:, 3:], part[:, 3:]
-        flat = (rgb * 4).round() / 4  # posterised
-        blur = F.avg_pool2d(rgb, 3, 1, 1)
-        inner = (F.max_pool2d(blur, 3, 1, 1) - -F.max_pool2d(-blur, 3, 1, 1) * 1).amax(1, keepdim=True)
-        outer = F.max_pool2d(alpha, 3, 1, 1) - -F.max_pool2d(-alpha, 3, 1, 1)
-        line = torch.maximum((inner - 0.35).clamp(0, 0.25) * 4, outer).clamp(0, 1)
-        new_alpha = torch.maximum(F.max_pool2d(alpha, 3, 1, 1), line * 0)
-        done.append((torch.cat([flat * (1 - line), new_alpha], 1) * 255).round().byte())
-    return torch.cat(done)
 
 
 def normalise(images):

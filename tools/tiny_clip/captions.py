@@ -65,7 +65,7 @@ class Captions:
     concepts: {hexcode: emojibase record} of the concepts to pretrain on; class_names: the benchmark's class names;
     general: more phrases of the same kind (Unicode's subgroups); class_words: share of captions that may use a keyword
     that names a class; class_of: {hexcode: class name}; class_captions: share of captions that are the name of the concept's class,
-    whole or a part of it ("tool" for a hammer).
+    whole or a part of it ("tool" for a hammer), with every class named equally often.
     """
 
     def __init__(self, concepts, class_names, general=(), class_words=0.02, class_of=None, class_captions=0.0):
@@ -78,7 +78,8 @@ class Captions:
         self.label_names = [any(names_class(label, n) for n in class_names) for label in self.labels]
         self.class_words = class_words
         self.class_of = class_of or {}
-        self.class_captions = class_captions
+        sizes = Counter(self.class_of[c] for c in self.codes if c in self.class_of)
+        self.class_captions = {name: min(0.5, class_captions * sizes.total() / len(sizes) / n) for name, n in sizes.items()}
         self.class_names = list(class_names)
         shared = Counter(t for row in tags for t in row)
         self.general = sorted({t for t, n in shared.items() if n >= 3} | set(general)
@@ -97,7 +98,7 @@ class Captions:
         kind = rng.random()
         template = rng.choice(TEMPLATES)
         class_name = self.class_of.get(self.codes[concept])
-        if self.class_captions and class_name and rng.random() < self.class_captions:
+        if class_name and rng.random() < self.class_captions[class_name]:
             text = rng.choice(sorted(alternatives(class_name)))
             return text, caption_ids(text, template)
         if self.label_names[concept] and tags and rng.random() < 0.6:

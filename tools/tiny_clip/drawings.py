@@ -15,7 +15,12 @@ import resvg_py
 from PIL import Image
 from tqdm import tqdm
 
-SETS = ("noto", "twemoji", "fluent-emoji-flat", "fluent-emoji", "noto-v1", "emojione", "fxemoji", "streamline-emojis")
+EMOJI_SETS = ("noto", "twemoji", "fluent-emoji-flat", "fluent-emoji", "noto-v1", "emojione", "fxemoji", "streamline-emojis",
+              "fluent-emoji-high-contrast", "emojione-monotone")
+# Icons for other purposes, some of which show what an emoji shows: only those are used whose name is an emoji's own.
+ICON_SETS = ("streamline-color", "streamline-cyber-color", "streamline-kameleon-color", "streamline-plump-color",
+             "streamline-flex-color", "icon-park", "icon-park-twotone", "flat-color-icons", "game-icons", "ph")
+STROKES = (None, 0.014, 0.025)  # widths of the dark lines drawn around all shapes, as a share of the picture; OpenMoji's are 0.028
 SIZE = 64  # pixels, the model's input
 log = logging.getLogger(__name__)
 
@@ -37,11 +42,16 @@ def read_concepts(node_modules):
     return {bare(r["hexcode"]): r for r in records if "subgroup" in r}
 
 
+def read_labels(concepts):
+    """{squashed CLDR label: bare hexcode}."""
+    return {squash(record["label"]): code for code, record in concepts.items()}
+
+
 def read_names(node_modules, concepts):
     """{squashed name: bare hexcode}. Earlier sources win: CLDR labels, the sets' own tables, Unicode names, shortcodes."""
     base = Path(node_modules, "emojibase-data")
-    names = {squash(record["label"]): code for code, record in concepts.items()}
-    tables = [Path(node_modules, "@iconify-json", s, "chars.json") for s in SETS]
+    names = read_labels(concepts)
+    tables = [Path(node_modules, "@iconify-json", s, "chars.json") for s in EMOJI_SETS]
     tables.append(base / "meta" / "unicode-names.json")
     tables += sorted((base / "en" / "shortcodes").glob("*.json"))
     for table in tables:
@@ -55,17 +65,23 @@ def read_names(node_modules, concepts):
 
 
 def find_concept(icon, names):
-    """The bare hexcode an icon name stands for, or None. Handles "flag-for-x" and Streamline's "-1", "-2"."""
-    for name in (icon, re.sub(r"^flag-for-(flag-)?", "flag-", icon), re.sub(r"-\d$", "", icon)):
+    """The bare hexcode an icon name stands for, or None. Handles "flag-for-x", "-1" and the like, "-flat" and the like."""
+    for name in (icon, re.sub(r"^flag-for-(flag-)?", "flag-", icon), re.sub(r"-(\d|one|two|flat|duo|duotone)$", "", icon)):
         if squash(name) in names:
             return names[squash(name)]
     return None
 
 
-def render(body, box, size=SIZE):
-    """SVG body and its view box (left, top, width, height) → uint8 array (size, size, 4), straight alpha."""
+def render(body, box, stroke=None, size=SIZE):
+    """SVG body and its view box (left, top, width, height) → uint8 array (size, size, 4), straight alpha.
+
+    stroke: width of a dark line around every shape, as OpenMoji has it; drawings that have lines of their own keep them.
+    """
+    style = ""
+    if stroke and "stroke=" not in body:
+        style = f"<style>*{{stroke:#000;stroke-width:{stroke * max(box[2:]):.4g};stroke-linejoin:round}}</style>"
     svg = (f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-           f'viewBox="{" ".join(map(str, box))}">{body}</svg>')
+           f'viewBox="{" ".join(map(str, box))}">{style}{body}</svg>')
     scale = 2 * size / max(box[2], box[3])  # drawn at twice the size, then averaged
     png = resvg_py.svg_to_bytes(svg_string=svg, width=round(box[2] * scale), height=round(box[3] * scale),
                                 skip_system_fonts=True)
@@ -75,13 +91,15 @@ def render(body, box, size=SIZE):
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX))
 
 
-def render_sets(node_modules, sets=SETS):
-    """→ (images uint8 (N, SIZE, SIZE, 4), list of N hexcodes, list of N set names). Icons of no known concept are left out.
+def render_sets(node_modules, sets=EMOJI_SETS + ICON_SETS):
+    """→ (images uint8 (3, N, SIZE, SIZE, 4), list of N hexcodes, list of N set names); the first axis are STROKES.
+
+    Icons of no known concept are left out.
 
     Raises FileNotFoundError when none of the sets is there.
     """
     concepts = read_concepts(node_modules)
-    names = read_names(node_modules, concepts)
+    names, labels = read_names(node_modules, concepts), read_labels(concepts)
     jobs = []
     for name in sets:
         path = Path(node_modules, "@iconify-json", name, "icons.json")
@@ -90,14 +108,15 @@ def render_sets(node_modules, sets=SETS):
             continue
         book = json.loads(path.read_text(encoding="utf-8"))
         for icon, entry in book["icons"].items():
-            code = find_concept(icon, names)
+            code = find_concept(icon, names if name in EMOJI_SETS else labels)
             if code is not None and not entry.get("hidden"):
                 default = {"left": 0, "top": 0, "width": 16, "height": 16}
                 box = [entry.get(k, book.get(k, default[k])) for k in default]
                 jobs.append((name, code, entry["body"], box))
     if not jobs:
         raise FileNotFoundError(f"no drawing set of {', '.join(sets)} under {Path(node_modules, '@iconify-json')}")
-    images = np.stack([render(body, box) for _, _, body, box in tqdm(jobs, desc="drawing")])
+    drawn = [[render(body, box, stroke) for stroke in STROKES] for _, _, body, box in tqdm(jobs, desc="drawing")]
+    images = np.stack(drawn, axis=1)
     return images, [job[1] for job in jobs], [job[0] for job in jobs]
 
 

@@ -92,10 +92,26 @@ class TinyCLIP(nn.Module):
         self.register_buffer("tokens", torch.tensor(tokens), persistent=False)
 
     def encode_text(self, compact):
-        """compact (n, length): positions in `tokens`, zero-padded; the end-of-text token is the largest. → (n, embed)"""
-        x = self.token_embedding(compact) + self.positional_embedding[:compact.shape[1]]
-        x = self.ln_final(self.transformer(x, causal=True))
-        return x[torch.arange(len(x)), compact.argmax(1)] @ self.text_projection
+        """compact (n, length): positions in `tokens`, zero-padded; the end-of-text token is the largest. → (n, embed)
+
+        The shorter half and the longer half of the texts are run apart, each cut behind its longest text.
+        """
+        end = compact.argmax(1)
+        order, found = end.argsort(), []
+        for rows in order.chunk(2):
+            x = compact[rows, :end[rows].max() + 1]
+            x = self.token_embedding(x) + self.positional_embedding[:x.shape[1]]
+            x = self.ln_final(self.transformer(x, causal=True))
+            found.append(x[torch.arange(len(rows)), end[rows]] @ self.text_projection)
+        return torch.cat(found)[order.argsort()]
+
+    def load_exported(self, state):
+        """Takes the weights that `export` gave; tokens that were not used then keep their random start."""
+        state = {k: v.float() for k, v in state.items()}
+        table = state["token_embedding.weight"][self.tokens]
+        used = table.abs().sum(1, keepdim=True) > 0
+        state["token_embedding.weight"] = torch.where(used, table, self.token_embedding.weight.detach())
+        self.load_state_dict(state)
 
     def export(self):
         """State dict in OpenAI's form, fp16: the full token table, rows of unused tokens zero."""
