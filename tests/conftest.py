@@ -31,6 +31,12 @@ def random_clip(vision_layers=3, vision_width=128, patch_size=8, seed=0):
     return model.float().eval().requires_grad_(False)
 
 
+@pytest.fixture(autouse=True)
+def no_inventory(monkeypatch):
+    """Runs log what is installed, for which torch starts pip: longer than many a run here. The scripts' tests run the real thing."""
+    monkeypatch.setattr(train, "collect_env_info", lambda: "left out in tests")
+
+
 @pytest.fixture(scope="session")
 def stock_vit():
     return random_clip()
