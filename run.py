@@ -112,6 +112,8 @@ def run(args):
     for trainer in args.trainer:
         if trainer not in known:
             raise UserError(f"unknown trainer {trainer!r}{nearest(trainer, known)}; known: {', '.join(sorted(known))}")
+        if args.protocol == "zeroshot" and getattr(TRAINER_REGISTRY.get(trainer), "learns", True):
+            raise UserError(f"zeroshot is for trainers that learn nothing, {trainer} does: its own protocols are {', '.join(PROTOCOLS[:-1])}")
     output = args.output or os.path.join("output", FOLDERS.get(args.protocol, args.protocol))
     shots = args.shots or SHOTS.get(args.protocol, (16,))
     if min(shots) < 1 or min(args.seeds) < 0:

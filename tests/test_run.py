@@ -115,6 +115,7 @@ def test_a_done_run_with_other_settings_is_never_taken_for_the_one_asked_for(sta
 
 @pytest.mark.parametrize("arguments, message", [
     (("base2new", "--", "TRAINER.COOP.CSC", "True"), "gives each class a context of its own"),
+    (("zeroshot",), "zeroshot is for trainers that learn nothing, CoOp does"),
     (("base2new", "--shots", "1", "2"), "base2new takes one number"),
     (("xd", "--dataset", "dtd"), "xd knows no targets for the source 'dtd', only for imagenet, openmoji"),
     (("base2new", "--dataset", "imagnet"), "did you mean imagenet?"),

@@ -37,7 +37,12 @@ MODEL_NAME = "prompt_learner"
 
 
 class PromptTrainer(TrainerX):
-    """Trains prompts for a frozen CLIP: build, precision, schedule, checkpoints, evaluation, run record."""
+    """Trains prompts for a frozen CLIP: build, precision, schedule, checkpoints, evaluation, run record.
+
+    Attributes:
+        learns: whether there is anything to train.
+    """
+    learns = True
 
     # ---- what a method overrides ----
 

@@ -28,6 +28,7 @@ def add_zeroshotclip2_config(cfg):
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(PromptTrainer):
     """One template a data set, no training; ``train()`` only tests."""
+    learns = False
 
     def build_prompt_learner(self, backbone):
         return None

@@ -11,7 +11,7 @@ from trainers.base import MODEL_NAME, PromptTrainer
 from trainers.precision import PRECISIONS
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
-LEARNING = [name for name in TRAINERS if name not in ("ZeroshotCLIP", "ZeroshotCLIP2")]
+LEARNING = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).learns]
 TEXT_ONLY = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"),  # options with which a trainer leaves the image encoder alone
              **{name: (f"TRAINER.{name.upper()}.PROMPT_DEPTH_VISION", "0", f"TRAINER.{name.upper()}.N_CTX_VISION", "0")
                 for name in ("IVLP", "PromptSRC")}}

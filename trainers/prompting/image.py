@@ -1,5 +1,6 @@
 """CLIP's image encoders: the ViT with deep prompts as an argument, and the ResNets, which take none."""
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .transformer import LayerNorm, Transformer, check_depth
@@ -65,8 +66,12 @@ class ImageEncoder(nn.Module):
             if 0 < layer <= len(deep_prompts):
                 prompt = self._per_image(deep_prompts[layer - 1], batch, x.dtype).flatten(0, 1)  # (M·B, n, D)
                 x = torch.cat([x[:, :-prompt.shape[1]], prompt], dim=1)
-            x = block(x)
-        return (self.ln_post(x[:, 0]) @ self.proj).view(templates, batch, -1)  # (M, B, E)
+            if layer + 1 < self.layers:
+                x = block(x)
+        # the last layer's output is read at the class token only: the other tokens need not get that far
+        query, key, value = block.project(x)  # (M·B, H, 1 + N (+ n), D/H)
+        feature = block.finish(x[:, :1], F.scaled_dot_product_attention(query[:, :, :1], key, value))  # (M·B, 1, D)
+        return (self.ln_post(feature[:, 0]) @ self.proj).view(templates, batch, -1)  # (M, B, E)
 
     @staticmethod
     def _per_image(prompts, batch, dtype):

@@ -1,9 +1,10 @@
 """CLIP's text encoder for M prompt templates over K classes, exact and without the waste.
 
-CLIP's text transformer is causal and its feature is read at the end-of-text token. Two things follow *exactly*:
+CLIP's text transformer is causal and its feature is read at the end-of-text token. Three things follow *exactly*:
 
 1. Positions behind end-of-text can't matter, so the 77 positions are cut to the longest text at hand.
-2. Whatever all classes of one template share in front (start token, context tokens, fixed words; deep prompts too) sees
+2. Of the last layer's output only that token is read, so only its query and its MLP are computed there.
+3. Whatever all classes of one template share in front (start token, context tokens, fixed words; deep prompts too) sees
    nothing of the class. It is run once a template, and each class's own tokens attend to its keys and values.
 """
 import torch
@@ -79,12 +80,16 @@ class TextEncoder(nn.Module):
             own_query, own_key, own_value = block.project(suffix)  # (M·K, H, S, D/H)
             seen_key = torch.cat([key.repeat_interleave(classes, 0), own_key], dim=2)  # (M·K, H, P + S, D/H)
             seen_value = torch.cat([value.repeat_interleave(classes, 0), own_value], dim=2)
-            suffix = block.finish(suffix, F.scaled_dot_product_attention(own_query, seen_key, seen_value, visible))
-            if layer + 1 < self.layers:  # nobody looks at the prefix behind the last layer
+            if layer + 1 < self.layers:
+                suffix = block.finish(suffix, F.scaled_dot_product_attention(own_query, seen_key, seen_value, visible))
                 prefix = block.finish(prefix, F.scaled_dot_product_attention(query, key, value, is_causal=True))
 
+        # the last layer's output is read at end-of-text only: the other tokens need not get that far
         end = end.expand(templates, -1).flatten()  # (M·K)
-        feature = suffix[torch.arange(len(suffix), device=suffix.device), end]  # (M·K, D)
+        every = torch.arange(len(suffix), device=suffix.device)
+        end_query, seen = own_query[every, :, end][:, :, None], visible[end][:, None, None]  # (M·K, H, 1, D/H), (M·K, 1, 1, P + S)
+        attended = F.scaled_dot_product_attention(end_query, seen_key, seen_value, seen)  # (M·K, H, 1, D/H)
+        feature = block.finish(suffix[every, end][:, None], attended)[:, 0]  # (M·K, D)
         return (self.ln_final(feature) @ self.text_projection).view(templates, classes, -1)  # (M, K, E)
 
     def encode_tokens(self, tokens):
