@@ -40,7 +40,7 @@ class Job:
         classes: ``all``, ``base`` or ``new``.
         shots: training images a class; None: the data set's own training images, which are not used.
         seed: of the run.
-        trains: folder of the run whose prompts are tested; None: this run trains.
+        model: folder of the run whose prompts are tested; None: this run trains.
     """
     folder: str
     trainer: str

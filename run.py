@@ -18,7 +18,7 @@ from dassl.engine import TRAINER_REGISTRY
 from protocols import PROTOCOLS, SHOTS, plan
 from results.curve import draw_curves
 from results.table import collect, render_all
-from trainers.checkpoint import flatten
+from trainers.checkpoint import config_of_run
 from trainers.errors import UserError, nearest
 from trainers.run_record import FILE_NAME, plain
 
@@ -77,10 +77,8 @@ def is_done(job, cfg):
     record = read_record(job.folder)
     if record is None:
         return False
-    now, then = flatten(json.loads(json.dumps(plain(cfg)))), flatten(record["config"])
-    own = f"TRAINER.{job.trainer.upper()}."
-    changed = [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key] and key not in NO_MATTER
-               and (key.startswith(own) or key == "TRAINER.NAME" or not key.startswith("TRAINER."))]
+    now, then = (config_of_run(config, NO_MATTER) for config in (json.loads(json.dumps(plain(cfg))), record["config"]))
+    changed = [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key]]
     if changed:
         raise UserError(f"{job.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder")
     if job.model:  # it may have tested prompts that have been trained anew since

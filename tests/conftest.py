@@ -1,5 +1,6 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 import json
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import clip.model
@@ -16,6 +17,14 @@ from trainers.prompting.text import TextEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VOCABULARY = 49408  # of CLIP's tokenizer
+
+
+def load_tool(name):
+    """The module ``tools/<name>.py``, which is no package's."""
+    spec = spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def random_clip(vision_layers=3, vision_width=128, patch_size=8, seed=0):

@@ -3,7 +3,6 @@ import json
 import os
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from PIL import Image
 
 from datasets import openmoji
 from datasets.emoji_font import draw_emoji, load_font
+from tests.conftest import load_tool
 from trainers.errors import UserError
 
 SPLIT = json.loads(Path(openmoji.SPLIT).read_text(encoding="utf-8"))
@@ -24,11 +24,7 @@ CODES = sorted(code for _, code, _, _ in ITEMS)
 
 @pytest.fixture(scope="module")
 def tool():
-    path = Path(__file__).parents[1] / "tools" / "make_openmoji_split.py"
-    spec = spec_from_file_location("make_openmoji_split", path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("make_openmoji_split")
 
 
 @pytest.fixture(scope="module")

@@ -84,11 +84,11 @@ def flatten(config, prefix=""):
     return flat
 
 
-def config_of_run(cfg):
-    """The part of a config that decides a run's numbers: without places, printing, and other trainers' nodes."""
-    own = f"TRAINER.{cfg.TRAINER.NAME.upper()}."
+def config_of_run(cfg, left_out=NOT_PART_OF_A_RUN):
+    """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
+    own = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}."
     return {key: value for key, value in flatten(cfg).items()
-            if not any(key == other or key.startswith(other + ".") for other in NOT_PART_OF_A_RUN)
+            if not any(key == other or key.startswith(other + ".") for other in left_out)
             and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")}
 
 

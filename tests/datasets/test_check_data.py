@@ -2,12 +2,11 @@
 import json
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, load_tool
 from trainers.run_record import split_hash
 
 from .miniatures import MINIATURES, SPLIT_FILES, files_below
@@ -18,10 +17,7 @@ LISTED = [name for name in ALL if name != "ImageFolder"]
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = spec_from_file_location("check_data", REPOSITORY / "tools" / "check_data.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("check_data")
 
 
 @pytest.fixture

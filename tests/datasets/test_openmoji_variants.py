@@ -1,7 +1,6 @@
 """The sets derived from OpenMoji and its people: same emojis, other pictures; deterministic, distinct, and hard in the way they say."""
 import json
 from collections import Counter, defaultdict
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from PIL import Image
 
 from datasets import emoji_styles, openmoji
 from datasets.emoji_font import draw_emoji
-from tests.conftest import REPOSITORY
+from tests.conftest import load_tool
 from trainers.errors import UserError
 
 from .test_every_dataset import build
@@ -29,10 +28,7 @@ def root(drawn_root):
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = spec_from_file_location("make_openmoji_split", REPOSITORY / "tools" / "make_openmoji_split.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("make_openmoji_split")
 
 
 def pixels(image):
