@@ -26,7 +26,7 @@ class ContextLearner(nn.Module):
         tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx)
         self.register_buffer("start", start_embedding(text_encoder), persistent=False)  # (1, D)
         self.register_buffer("names", embed(text_encoder, tokens.ids), persistent=False)  # (K, S, D)
-        self.register_buffer("end", tokens.end[None], persistent=False)  # (1, K)
+        self.end = tokens.end[None]  # (1, K); no buffer: it stays on the CPU
         order = [token_order(position, n_ctx, length, tokens.ids.shape[1]) for length in tokens.name_lengths]
         self.register_buffer("order", torch.tensor(order), persistent=False)  # (K, n + S)
         self.shares_context = position == "end" and not self.class_specific

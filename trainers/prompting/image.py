@@ -1,9 +1,11 @@
 """CLIP's image encoders: the ViT with deep prompts as an argument, and the ResNets, which take none."""
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from .transformer import LayerNorm, Transformer, check_depth
+from .transformer import LayerNorm, Transformer, attend, check_depth
+
+
+CPU_BATCH = 32  # images a CPU encodes at a time where no prompts are trained: more would not stay in its cache
 
 
 class ImageEncoder(nn.Module):
@@ -52,6 +54,9 @@ class ImageEncoder(nn.Module):
         check_depth(deep_prompts, self.layers)
         if prompts is None and len(deep_prompts) > 0:
             raise ValueError("deep prompts take the place of prompts at the input: give those as well")
+        if prompts is None and images.device.type == "cpu" and images.shape[:2].numel() > CPU_BATCH:
+            pieces = [self(piece[None]) for piece in images.flatten(0, 1).split(CPU_BATCH)]  # (1, ≤ CPU_BATCH, E) each
+            return torch.cat(pieces, dim=1).view(*images.shape[:2], -1)
         views, batch = images.shape[:2]
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)  # (V·B, N, D)
@@ -69,8 +74,9 @@ class ImageEncoder(nn.Module):
             if layer + 1 < self.layers:
                 x = block(x)
         # the last layer's output is read at the class token only: the other tokens need not get that far
-        query, key, value = block.project(x)  # (M·B, H, 1 + N (+ n), D/H)
-        feature = block.finish(x[:, :1], F.scaled_dot_product_attention(query[:, :, :1], key, value))  # (M·B, 1, D)
+        key, value = block.project(x, "kv")  # (M·B, 1 + N (+ n), H, D/H)
+        query, = block.project(x[:, :1], "q")  # (M·B, 1, H, D/H)
+        feature = block.finish(x[:, :1], attend(query, key, value))  # (M·B, 1, D)
         return (self.ln_post(feature[:, 0]) @ self.proj).view(templates, batch, -1)  # (M, B, E)
 
     @staticmethod

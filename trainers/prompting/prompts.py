@@ -18,7 +18,7 @@ class Prompts:
         prefix: (M, P, D) of start token, context, fixed words: what the classes of a template share. None, like all of the
             text's part, where only the image encoder is prompted.
         suffix: (M or 1, K, S, D), each class's own tokens.
-        end: (M or 1, K), position of end-of-text in the suffix.
+        end: (M or 1, K), position of end-of-text in the suffix; on the CPU.
         deep_text: one (M, n, D) for each prompted text layer behind the first.
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
         deep_visual: one (M, n, D_v) for each prompted image layer behind the first.
@@ -50,7 +50,7 @@ class FixedTokens(nn.Module):
         self.register_buffer("start", start_embedding(text_encoder)[None], persistent=False)  # (1, 1, D)
         self.register_buffer("words", torch.stack([fixed[:shared] for fixed in words]), persistent=False)  # (M, shared, D)
         self.register_buffer("suffix", suffix, persistent=False)  # (M, K, S, D)
-        self.register_buffer("end", end, persistent=False)  # (M, K)
+        self.end = end  # (M, K); no buffer: it stays on the CPU
 
     def forward(self, context, **further):
         """``Prompts`` of contexts (M, n, D), where M may be anything if one template's words were given; ``further`` goes to them."""

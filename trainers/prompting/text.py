@@ -2,16 +2,66 @@
 
 CLIP's text transformer is causal and its feature is read at the end-of-text token. Three things follow *exactly*:
 
-1. Positions behind end-of-text can't matter, so the 77 positions are cut to the longest text at hand.
+1. Positions behind end-of-text can't matter, so they are left out. The texts of all classes and templates are packed one behind the
+   other, short ones first; linear maps, norms and MLPs see the packed tokens, attention sees the texts of one length at a time.
 2. Of the last layer's output only that token is read, so only its query and its MLP are computed there.
 3. Whatever all classes of one template share in front (start token, context tokens, fixed words; deep prompts too) sees
    nothing of the class. It is run once a template, and each class's own tokens attend to its keys and values.
 """
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from .transformer import LayerNorm, Transformer, check_depth
+from .transformer import LayerNorm, Transformer, attend, check_depth
+
+
+class Packing:
+    """How N = M·K texts of different lengths lie one behind the other, short ones first; T tokens in all.
+
+    Args:
+        lengths: (M, K) of the texts, on the CPU: they shape the computation, which must not wait for the device.
+        device: where the indices below are needed.
+
+    Attributes:
+        order: (N,) the text that comes first, second, …
+        text, position: (T,) which text a token belongs to, and where in it the token stands.
+        end: (N,) place of each text's last token among the T.
+    """
+
+    def __init__(self, lengths, device):
+        classes = lengths.shape[1]
+        lengths, order = lengths.flatten().sort(stable=True)
+        ends = lengths.cumsum(0)
+        position = torch.arange(lengths.sum()) - (ends - lengths).repeat_interleave(lengths)
+        parts = order, order.repeat_interleave(lengths), position, ends - 1, order // classes
+        self.order, self.text, self.position, self.end, self.template = (part.to(device, non_blocking=True) for part in parts)
+        self.groups = torch.stack(lengths.unique_consecutive(return_counts=True), dim=1).tolist()  # [length, number of texts]
+
+    def attend(self, query, own_key, own_value, key, value):
+        """What the texts' tokens see: their template's prefix, and themselves up to their own place.
+
+        Args:
+            query: (T, H, D/H) of all tokens, or (N, H, D/H) of each text's last one.
+            own_key, own_value: (T, H, D/H) of the texts' tokens.
+            key, value: (M, P, H, D/H) of the templates' prefixes.
+
+        Returns:
+            (T, D) or (N, D).
+        """
+        only_end = len(query) == len(self.order)  # then every key is in front of it
+        found, text, token = [], 0, 0
+        for length, number in self.groups:
+            texts, tokens = slice(text, text + number), slice(token, token + number * length)
+            template = self.template[texts]  # (n,)
+            seen = [torch.cat([shared.index_select(0, template), own[tokens].unflatten(0, (number, length))], dim=1)
+                    for shared, own in ((key, own_key), (value, own_value))]  # (n, P + L, H, D/H)
+            if only_end:
+                attended = attend(query[texts][:, None], *seen)  # (n, 1, D)
+            else:
+                visible = torch.ones(length, seen[0].shape[1], dtype=torch.bool, device=key.device).tril(key.shape[1])  # (L, P + L)
+                attended = attend(query[tokens].unflatten(0, (number, length)), *seen, visible)  # (n, L, D)
+            found.append(attended.flatten(0, 1))
+            text, token = texts.stop, tokens.stop
+        return torch.cat(found)
 
 
 class TextEncoder(nn.Module):
@@ -51,7 +101,7 @@ class TextEncoder(nn.Module):
             prefix: (M, P, D) token embeddings that all classes of a template share; the first is the start token.
             suffix: (M, K, S, D), or (1, K, S, D) if the same for all templates: each class's own tokens up to end-of-text,
                 padded behind it with anything.
-            end: (M, K) or (1, K) position of end-of-text within the suffix.
+            end: (M, K) or (1, K) position of end-of-text within the suffix; on the CPU, or every call waits for the device.
             deep_prompts: one (M, n, D) for each layer behind the first that gets new prompts; they replace the n
                 positions behind the start token in front of that layer (Khattak et al., 2023, MaPLe, §3.2).
 
@@ -63,34 +113,32 @@ class TextEncoder(nn.Module):
         """
         check_depth(deep_prompts, self.layers)
         templates, shared, width = prefix.shape
-        classes, own = suffix.shape[1:3]
-        if shared + own > self.context_length:
-            raise ValueError(f"{shared} + {own} tokens for {self.context_length} positions")
+        classes, longest = suffix.shape[1:3]
+        if shared + longest > self.context_length:
+            raise ValueError(f"{shared} + {longest} tokens for {self.context_length} positions")
         dtype = self.positional_embedding.dtype
-        positions = self.positional_embedding[:shared + own]  # (P + S, D)
-        prefix = prefix.to(dtype) + positions[:shared]  # (M, P, D)
-        suffix = (suffix.to(dtype) + positions[shared:]).expand(templates, -1, -1, -1).flatten(0, 1)  # (M·K, S, D)
-        visible = torch.ones(own, shared + own, dtype=torch.bool, device=prefix.device).tril(shared)  # (S, P + S)
+        packing = Packing((end.cpu() + 1).expand(templates, -1), prefix.device)  # N = M·K texts, T tokens
+        text = packing.text % classes if len(suffix) == 1 else packing.text
+        own = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
+        own = own.to(dtype) + self.positional_embedding[shared + packing.position]
+        prefix = prefix.to(dtype) + self.positional_embedding[:shared]  # (M, P, D)
 
-        for layer, block in enumerate(self.transformer.resblocks):
-            if 0 < layer <= len(deep_prompts):
-                prompt = deep_prompts[layer - 1].to(dtype)  # (M, n, D)
-                prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1]:]], dim=1)
-            query, key, value = block.project(prefix)  # (M, H, P, D/H)
-            own_query, own_key, own_value = block.project(suffix)  # (M·K, H, S, D/H)
-            seen_key = torch.cat([key.repeat_interleave(classes, 0), own_key], dim=2)  # (M·K, H, P + S, D/H)
-            seen_value = torch.cat([value.repeat_interleave(classes, 0), own_value], dim=2)
-            if layer + 1 < self.layers:
-                suffix = block.finish(suffix, F.scaled_dot_product_attention(own_query, seen_key, seen_value, visible))
-                prefix = block.finish(prefix, F.scaled_dot_product_attention(query, key, value, is_causal=True))
+        *blocks, last = self.transformer.resblocks
+        for layer, block in enumerate(blocks):
+            prefix = replace_prompts(prefix, deep_prompts, layer)
+            query, key, value = block.project(prefix)  # (M, P, H, D/H)
+            attended = packing.attend(*block.project(own), key, value)  # (T, D)
+            own = block.finish(own, attended)
+            prefix = block.finish(prefix, attend(query, key, value, causal=True))  # (M, P, D)
 
         # the last layer's output is read at end-of-text only: the other tokens need not get that far
-        end = end.expand(templates, -1).flatten()  # (M·K)
-        every = torch.arange(len(suffix), device=suffix.device)
-        end_query, seen = own_query[every, :, end][:, :, None], visible[end][:, None, None]  # (M·K, H, 1, D/H), (M·K, 1, 1, P + S)
-        attended = F.scaled_dot_product_attention(end_query, seen_key, seen_value, seen)  # (M·K, H, 1, D/H)
-        feature = block.finish(suffix[every, end][:, None], attended)[:, 0]  # (M·K, D)
-        return (self.ln_final(feature) @ self.text_projection).view(templates, classes, -1)  # (M, K, E)
+        key, value = last.project(replace_prompts(prefix, deep_prompts, len(blocks)), "kv")
+        own_key, own_value = last.project(own, "kv")  # (T, H, D/H)
+        end = own[packing.end]  # (N, D)
+        query, = last.project(end, "q")  # (N, H, D/H)
+        feature = last.finish(end, packing.attend(query, own_key, own_value, key, value))  # (N, D)
+        feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
+        return feature.view(templates, classes, -1)  # (M, K, E)
 
     def encode_tokens(self, tokens):
         """Features of plain texts, (N, length) token ids as ``clip.tokenize`` makes them → (N, E), not normalised."""
@@ -99,3 +147,11 @@ class TextEncoder(nn.Module):
         shared = max(1, min(common, end.min().item()))  # end-of-text stays with the texts
         embedding = self.token_embedding(tokens[:, :end.max() + 1])  # (N, longest, D)
         return self(embedding[:1, :shared], embedding[None, :, shared:], (end - shared)[None])[0]
+
+
+def replace_prompts(prefix, deep_prompts, layer):
+    """The prefix (M, P, D) in front of a layer: with its own prompts behind the start token where it has any."""
+    if not 0 < layer <= len(deep_prompts):
+        return prefix
+    prompt = deep_prompts[layer - 1].to(prefix.dtype)  # (M, n, D)
+    return torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1]:]], dim=1)

@@ -1,6 +1,4 @@
 """The transformer block that both towers of CLIP are made of, with CLIP's parameter names."""
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,17 +11,8 @@ class LayerNorm(nn.LayerNorm):
         return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
 
 
-class QuickGELU(nn.Module):
-    """CLIP's activation, x · sigmoid(1.702 x)."""
-
-    def forward(self, x):
-        if x.requires_grad:
-            return x * torch.sigmoid(1.702 * x)
-        return (1.702 * x).sigmoid_().mul_(x)  # nothing is kept for a gradient: in place, a third of the memory traffic
-
-
 class Attention(nn.Module):
-    """Multi-head attention in two steps, so that the caller decides who attends to whom.
+    """Multi-head attention in steps, so that the caller decides who attends to whom.
 
     Named as ``nn.MultiheadAttention`` names its parameters, which is what CLIP's checkpoints hold.
     """
@@ -35,16 +24,42 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def project(self, x):
-        """(N, L, D) → queries, keys and values, each (N, heads, L, D / heads)."""
-        n, length, width = x.shape
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (N, L, 3D)
-        qkv = qkv.view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)  # (3, N, H, L, D/H)
-        return qkv.unbind(0)
+    def project(self, x, parts="qkv"):
+        """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv" alone."""
+        first, width = "qkv".index(parts), x.shape[-1]
+        rows = slice(first * width, (first + len(parts)) * width)
+        projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])  # (…, 3D)
+        return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
-    def merge(self, attended):
-        """(N, heads, L, D / heads) → (N, L, D)."""
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+def attend(query, key, value, visible=None, causal=False):
+    """Attention of N sequences, (N, L, H, D / H) each, L queries and another number of keys → (N, L, D).
+
+    visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all without either.
+    """
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # (N, H, L, D/H)
+    return F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal).transpose(1, 2).flatten(2)
+
+
+class MLP(nn.Module):
+    """Two linear maps with CLIP's activation between them, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) / 1.702.
+
+    Both factors go into the matrix products, which scale for nothing. What is left is one pass over the largest tensor of the
+    block instead of three, and one tensor kept for the gradient instead of three.
+    """
+    SLOPE = 1.702
+
+    def __init__(self, width):
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x):
+        """(…, D) → (…, D)."""
+        fc, proj = self.c_fc, self.c_proj
+        hidden = torch.addmm(self.SLOPE * fc.bias, x.flatten(0, -2), fc.weight.t(), alpha=self.SLOPE)  # (N, 4D)
+        hidden = F.silu(hidden, inplace=not hidden.requires_grad)
+        return torch.addmm(proj.bias, hidden, proj.weight.t(), alpha=1 / self.SLOPE).view(x.shape)
 
 
 class Block(nn.Module):
@@ -54,22 +69,20 @@ class Block(nn.Module):
         super().__init__()
         self.attn = Attention(width, heads)
         self.ln_1 = LayerNorm(width)
-        self.mlp = nn.Sequential(OrderedDict(
-            c_fc=nn.Linear(width, 4 * width), gelu=QuickGELU(), c_proj=nn.Linear(4 * width, width)))
+        self.mlp = MLP(width)
         self.ln_2 = LayerNorm(width)
 
-    def project(self, x):
-        return self.attn.project(self.ln_1(x))
+    def project(self, x, parts="qkv"):
+        return self.attn.project(self.ln_1(x), parts)
 
     def finish(self, x, attended):
-        """The residual around attention and around the MLP, given what the queries of ``x`` (N, L, D) attended to."""
-        x = x + self.attn.merge(attended)
+        """The residual around attention and around the MLP, given what the queries of x (…, D) attended to, in the same shape."""
+        x = x + self.attn.out_proj(attended)
         return x + self.mlp(self.ln_2(x))
 
-    def forward(self, x):
-        """Full self-attention, (N, L, D) → (N, L, D)."""
-        query, key, value = self.project(x)
-        return self.finish(x, F.scaled_dot_product_attention(query, key, value))
+    def forward(self, x, causal=False):
+        """Self-attention, (N, L, D) → (N, L, D)."""
+        return self.finish(x, attend(*self.project(x), causal=causal))
 
 
 class Transformer(nn.Module):
