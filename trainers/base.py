@@ -17,11 +17,12 @@ import torch.nn.functional as F
 from dassl.data import DataManager
 from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
+from torch.utils.checkpoint import checkpoint as recomputed
 from tqdm import tqdm
 
 from . import checkpoint
 from .checkpoint import BEST
-from .checks import check_data, check_run
+from .checks import check_at_least, check_data, check_run
 from .data import CheckedImages
 from .errors import UserError
 from .precision import Precision, check_precision
@@ -66,7 +67,7 @@ class PromptTrainer(TrainerX):
         return Prediction(logits[0].softmax(dim=-1))
 
     def training_views(self):
-        """One transform a template, or None for Dassl's own single one."""
+        """A list of transforms, one a template, or one for all (whose output ``parse_batch_train`` takes), or None for Dassl's own."""
         return None
 
     def hand_crafted_template(self):
@@ -100,8 +101,14 @@ class PromptTrainer(TrainerX):
             return self.backbone.encode_classes(self.hand_crafted_template(), self.classnames)
 
     def encode_texts(self, prompts):
-        """Features (M, K, E) of the classes under prompts."""
-        return F.normalize(self.backbone.text(prompts.prefix, prompts.suffix, prompts.end, prompts.deep_text).float(), dim=-1)
+        """Features (M, K, E) of the classes under prompts, ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again."""
+        suffix, end, chunk = prompts.suffix, prompts.end, self.settings.TEXT_CHUNK
+        if chunk == 0:
+            features = self.backbone.text(prompts.prefix, suffix, end, prompts.deep_text)
+        else:
+            features = torch.cat([recomputed(self.backbone.text, prompts.prefix, *part, prompts.deep_text, use_reentrant=False)
+                                  for part in zip(suffix.split(chunk, dim=1), end.split(chunk, dim=1))], dim=1)
+        return F.normalize(features.float(), dim=-1)
 
     def encode_images(self, images, prompts=None):
         """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted."""
@@ -138,6 +145,8 @@ class PromptTrainer(TrainerX):
 
     def check_cfg(self, cfg):
         check_precision(self.node(cfg).PREC)
+        if "TEXT_CHUNK" in self.node(cfg):
+            check_at_least(0, self.path, self.node(cfg), "TEXT_CHUNK")
         check_run(cfg)
 
     def build_data_loader(self):
@@ -197,6 +206,8 @@ class PromptTrainer(TrainerX):
         remove_record(self.output_dir)
         self.is_training = True
         self.train_started = time.monotonic()
+        if self.train_loader_x.num_workers > 0:
+            self.train_loader_x.dataset.decode_ahead()
         steps = len(self.train_loader_x)
         self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps, unit="step", mininterval=1,
                              desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True)

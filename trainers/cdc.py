@@ -26,7 +26,8 @@ from .evidence import EVIDENCE_FUNCTIONS, Opinion, dempster, kl_to_uniform, log_
 from .losses import consistency_loss
 from .prediction import Prediction
 from .prompting.prompts import FixedTokens, gaussian, initial_context
-from .views import AUGMENTATIONS, template_views
+from .settings import add_encoder_settings
+from .views import AUGMENTATIONS, TensorViews, template_views
 
 MODALITIES = ("dual", "text")
 FUSIONS = ("dempster", "mean_probability", "sum_logits")
@@ -44,6 +45,7 @@ def add_cdc_config(cfg):
     node.PROMPT_DEPTH = 9  # layers of each prompted encoder that get their own prompts, the first included
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
+    node.VIEWS_ON_TENSORS = False  # views made on the device, in batches: faster; the same random draws, not rounded to 8 bits
     node.EVIDENCE = "exp"  # exp | softplus | relu
     node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
     node.FUSION = "dempster"  # dempster | mean_probability | sum_logits; only Dempster's fused opinion has a loss of its own
@@ -52,7 +54,7 @@ def add_cdc_config(cfg):
     node.CONSISTENCY_WEIGHT = 8.0  # γ
     node.KL_WEIGHT = 0.0  # of the KL term towards no evidence for wrong classes, when fully annealed
     node.KL_ANNEAL_EPOCHS = 10  # epochs until the KL term has its full weight
-    node.PREC = "fp16"
+    add_encoder_settings(node)
 
 
 class DecoupledPrompts(nn.Module):
@@ -132,11 +134,20 @@ class CDC(PromptTrainer):
             raise UserError(f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} once, where the class name goes")
         if node.KL_WEIGHT and node.LOSS != "evidential":
             raise UserError("TRAINER.CDC.KL_WEIGHT belongs to LOSS evidential: set it to 0 or change the loss")
+        if node.VIEWS_ON_TENSORS and node.AUGMENTATION is None:
+            raise UserError("TRAINER.CDC.VIEWS_ON_TENSORS makes the views of AUGMENTATION 1 and 2, which is None: set it to False")
 
     def training_views(self):
         if self.settings.AUGMENTATION is None:
             return None
-        return template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
+        views = template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
+        return TensorViews(views) if self.settings.VIEWS_ON_TENSORS else views
+
+    def parse_batch_train(self, batch):
+        if not self.settings.VIEWS_ON_TENSORS:
+            return super().parse_batch_train(batch)
+        views = self.train_loader_x.dataset.transform.finish(batch["img"], self.device)
+        return views, batch["label"].to(self.device)
 
     def build_prompt_learner(self, backbone):
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME

@@ -15,6 +15,7 @@ from .base import PromptTrainer
 from .checks import check_at_least
 from .prediction import Scores
 from .prompting.prompts import FixedTokens, context_of_phrase
+from .settings import add_encoder_settings
 
 REDUCTION = 16  # of the width in the meta-net's hidden layer
 TEXTS_AT_ONCE = 8192  # images × classes in one pass of the text encoder, at most (but one image at least), to bound the memory
@@ -25,7 +26,7 @@ def add_cocoop_config(cfg):
     cfg.TRAINER.COCOOP = node = CfgNode()
     node.N_CTX = 16  # context tokens; a phrase brings its own number
     node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
-    node.PREC = "fp16"
+    add_encoder_settings(node)
 
 
 class ConditionalContext(nn.Module):

@@ -6,6 +6,7 @@ from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .families import ContextTrainer
+from .settings import add_encoder_settings
 
 
 def add_coop_config(cfg):
@@ -14,7 +15,7 @@ def add_coop_config(cfg):
     node.N_CTX = 16  # context tokens; a phrase brings its own number
     node.CSC = False  # a context for each class
     node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
-    node.PREC = "fp16"
+    add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
 
 

@@ -5,6 +5,7 @@ from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .families import IndependentTrainer
+from .settings import add_encoder_settings
 
 
 def add_ivlp_config(cfg):
@@ -13,7 +14,7 @@ def add_ivlp_config(cfg):
     node.N_CTX_VISION = 2  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
     node.N_CTX_TEXT = 2  # the same of the text encoder, at least 1
     node.CTX_INIT = "a photo of a"  # its first N_CTX_TEXT tokens start the context, the rest stays in the text; Gaussian without
-    node.PREC = "fp16"
+    add_encoder_settings(node)
     node.PROMPT_DEPTH_VISION = 9  # layers that get prompts of their own, the first included
     node.PROMPT_DEPTH_TEXT = 9
 

@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 from .checks import check_at_least
 from .families import ContextTrainer
 from .losses import consistency_loss
+from .settings import add_encoder_settings
 from .templates import hand_crafted_template
 
 EXCEPTIONS = {"DescribableTextures": "a photo of a {}, a type of texture."}  # where KgCoOp departs from CoOp's hand-crafted prompts
@@ -20,7 +21,7 @@ def add_kgcoop_config(cfg):
     node.CSC = False  # a context for each class
     node.CTX_INIT = "a photo of a"  # phrase the context starts from, Gaussian without
     node.W = 8.0  # weight of the knowledge-guided term
-    node.PREC = "fp16"
+    add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
 
 

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 from .base import PromptTrainer
 from .checks import check_at_least, check_depth, check_image_prompts
 from .prompting.prompts import FixedTokens, gaussian, initial_context
+from .settings import add_encoder_settings
 
 
 def add_maple_config(cfg):
@@ -17,7 +18,7 @@ def add_maple_config(cfg):
     cfg.TRAINER.MAPLE = node = CfgNode()
     node.N_CTX = 2  # prompt tokens a layer, in either encoder
     node.CTX_INIT = "a photo of a"  # its first N_CTX tokens start the context, the rest stays in the text; Gaussian without
-    node.PREC = "fp16"
+    add_encoder_settings(node)
     node.PROMPT_DEPTH = 9  # layers of each encoder that get prompts of their own, the first included
 
 

@@ -13,6 +13,7 @@ from .families import ContextTrainer
 from .prompting.context import ContextLearner
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
+from .settings import add_encoder_settings
 from .templates import hand_crafted_template
 
 # where ProGrad departs from CoOp's hand-crafted prompts: the class name is always last, so that what is before it can start the context
@@ -31,7 +32,7 @@ def add_prograd_config(cfg):
     node.N_CTX = 16  # context tokens
     node.CSC = False  # a context for each class
     node.CTX_INIT = True  # start from the data set's hand-crafted prompt, zeros in front of it; False: Gaussian
-    node.PREC = "fp16"
+    add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
     node.LAMBDA = 1.0  # how much of the part that works against CLIP is taken away; 0 is CoOp
     node.T = 1.0  # temperature of the distance to zero-shot CLIP

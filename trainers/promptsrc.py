@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from .checks import check_at_least
 from .families import IndependentTrainer
+from .settings import add_encoder_settings
 from .templates import DIVERSE_TEMPLATES
 
 
@@ -23,7 +24,7 @@ def add_promptsrc_config(cfg):
     node.N_CTX_VISION = 4  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
     node.N_CTX_TEXT = 4  # the same of the text encoder, at least 1
     node.CTX_INIT = "a photo of a"  # its first N_CTX_TEXT tokens start the context, the rest stays in the text; Gaussian without
-    node.PREC = "fp16"
+    add_encoder_settings(node)
     node.PROMPT_DEPTH_VISION = 9  # layers that get prompts of their own, the first included
     node.PROMPT_DEPTH_TEXT = 9
     node.TEXT_LOSS_WEIGHT = 25  # of the distance of text features

@@ -2,10 +2,16 @@
 
 The paper names its two augmentation sets; which operations they hold is our choice (see the README).
 """
+import numpy
+import torch
+import torch.nn.functional as F
 import torchvision.transforms as T
 from dassl.data.transforms import build_transform
 
+from .errors import UserError
+
 AUGMENTATIONS = (1, 2, None)
+CACHE_BYTES = 2 ** 20  # of images that a processor's cache holds beside an operation's intermediate results
 
 
 def template_views(cfg, templates, augmentation):
@@ -35,3 +41,243 @@ def color_jitter(settings):
 
 def blur(settings):
     return T.RandomApply([T.GaussianBlur(settings.GB_K)], settings.GB_P)
+
+
+class TensorViews:
+    """The same views from uint8 tensors: only the crop is made image by image, everything else on batches, on the device.
+
+    Every image has its own random numbers, drawn by torchvision's transforms in their order. So from the same state of torch's
+    generator these are the views that the transforms themselves give, but for rounding: on PIL images they round to 8 bits after
+    every operation.
+
+    Args:
+        views: M transforms, as ``template_views`` builds them.
+
+    Raises:
+        UserError: a step of theirs has no counterpart here; the message names it.
+    """
+
+    def __init__(self, views):
+        for crop, *steps in (view.transforms for view in views):
+            other = [step for step in steps if type(step) not in BATCHED]
+            if other or not isinstance(crop, (T.RandomResizedCrop, T.Resize)):
+                raise UserError(f"TRAINER.CDC.VIEWS_ON_TENSORS can't do {type((other or [crop])[0]).__name__}: take it out of "
+                                "INPUT.TRANSFORMS, or set VIEWS_ON_TENSORS to False")
+        self.crops = [view.transforms[0] for view in views]
+        self.steps = [[BATCHED[type(step)](step, view.transforms[0].size) for step in view.transforms[1:]] for view in views]
+
+    def __call__(self, image):
+        """What the loader hands out for a PIL image: ``crops``, uint8 (M, 3, H, W), and all numbers ``drawn`` for it, in one row."""
+        pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)  # interleaved channels are what torch resizes fastest
+        crops, drawn = [], []
+        for crop, steps in zip(self.crops, self.steps):
+            crops.append(resized(pixels, crop))
+            drawn += [number for step in steps for number in step.draw()]
+        return {"crops": torch.stack(crops), "drawn": torch.tensor(drawn)}
+
+    def finish(self, batch, device):
+        """Views (M, B, 3, H, W) from what the loader has collated for B images."""
+        crops = batch["crops"].to(device, non_blocking=True).transpose(0, 1)
+        views = torch.empty(crops.shape, device=device).copy_(crops)  # 0 … 255 until ``Scale``
+        drawn = batch["drawn"]  # on the CPU: which images a step changes is looked up there, without waiting for the device
+        for images, steps in zip(views, self.steps):
+            for step in steps:
+                step(images, drawn[:, :step.numbers])
+                drawn = drawn[:, step.numbers:]
+        return views
+
+
+def resized(pixels, crop):
+    """uint8 (3, H, W) out of an image under a ``RandomResizedCrop`` or a ``Resize``."""
+    if isinstance(crop, T.RandomResizedCrop):
+        top, left, height, width = crop.get_params(pixels, crop.scale, crop.ratio)
+        pixels = pixels[:, top:top + height, left:left + width]
+    mode = crop.interpolation.value
+    return F.interpolate(pixels[None], size=list(crop.size), mode=mode, antialias=mode != "nearest")[0]
+
+
+# ---- the transforms' counterparts ----
+
+class Step:
+    """One transform on batches.
+
+    Attributes:
+        numbers: how many random numbers it draws for an image.
+        transform: whose parameters and draws these are.
+        size: (H, W) of the images.
+    """
+    numbers = 0
+
+    def __init__(self, transform, size):
+        self.transform, self.size = transform, size
+
+    def draw(self):
+        """The random numbers of one image."""
+        return []
+
+    def __call__(self, images, drawn):
+        """Changes images (B, 3, H, W) in place, given their numbers (B, ``numbers``)."""
+        raise NotImplementedError
+
+
+class Scale(Step):
+    """Of ``ToTensor``: 0 … 255 → 0 … 1."""
+
+    def __call__(self, images, drawn):
+        images.div_(255)
+
+
+class Normalize(Step):
+    def __call__(self, images, drawn):
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.transform.mean, self.transform.std))
+        images.sub_(mean).div_(std)
+
+
+class Flip(Step):
+    numbers = 1
+
+    def draw(self):
+        return [float(torch.rand(1) < self.transform.p)]
+
+    def __call__(self, images, drawn):
+        change(images, drawn[:, 0], lambda chosen: chosen.flip(-1))
+
+
+class Grayscale(Step):
+    numbers = 1
+
+    def draw(self):
+        return [float(torch.rand(1) < self.transform.p)]
+
+    def __call__(self, images, drawn):
+        change(images, drawn[:, 0], lambda chosen: luma(chosen).expand_as(chosen))
+
+
+class Jitter(Step):
+    numbers = 8  # the order of the four adjustments, and the factor of each
+
+    def __init__(self, transform, size):
+        super().__init__(transform, size)
+        self.ranges = (transform.brightness, transform.contrast, transform.saturation, transform.hue)  # None: not adjusted
+
+    def draw(self):
+        order, *factors = self.transform.get_params(*self.ranges)
+        return [*order.tolist(), *(factor or 0.0 for factor in factors)]
+
+    def __call__(self, images, drawn):
+        for turn in range(4):
+            for kind, adjust in enumerate((brightness, contrast, saturation, hue)):
+                if self.ranges[kind] is not None:
+                    change(images, drawn[:, turn] == kind, adjust, drawn[:, 4 + kind, None, None, None])
+
+
+def brightness(images, factor):
+    return (images * factor).clamp_(0, 255)
+
+
+def contrast(images, factor):
+    mean = luma(images).mean(dim=(1, 2, 3), keepdim=True)
+    return torch.lerp(mean, images, factor).clamp_(0, 255)
+
+
+def saturation(images, factor):
+    return torch.lerp(luma(images), images, factor).clamp_(0, 255)
+
+
+def luma(images):
+    """Brightness (B, 1, H, W) of RGB images as Pillow weighs it."""
+    red, green, blue = images.split(1, dim=1)
+    return (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+
+
+def hue(images, shift):
+    """Images whose hues are turned by ``shift`` of the colour circle; their greatest and least channel (HSV's V, S) stay."""
+    red, green, blue = images.split(1, dim=1)
+    value, least = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
+    chroma = value - least
+    angle = torch.where(value == red, green - blue,
+                        torch.where(value == green, blue - red + 2 * chroma, red - green + 4 * chroma)) / chroma.clamp(min=1e-3)
+    start = images.new_tensor([11, 9, 7])[:, None, None] / 6  # one turn ahead: nothing below zero, where frac is no remainder
+    sector = (angle / 6 + shift + start).frac_().mul_(6)  # (B, 3, H, W)
+    return value - chroma * torch.minimum(sector, 4 - sector).clamp_(0, 1)
+
+
+class Blur(Step):
+    """Of ``RandomApply([GaussianBlur])``."""
+    numbers = 1  # the standard deviation, 0 where it is not applied
+
+    def __init__(self, transform, size):
+        super().__init__(transform, size)
+        self.blur, = transform.transforms
+
+    def draw(self):
+        return [0.0 if self.transform.p < torch.rand(1) else self.blur.get_params(*self.blur.sigma)]
+
+    def __call__(self, images, drawn):
+        change(images, drawn[:, 0], self.blurred, drawn)
+
+    def blurred(self, images, sigma):
+        """A Gaussian along the rows, then one along the columns: the same as one in both directions at once."""
+        width, height = self.blur.kernel_size
+        images = F.pad(images, [width // 2, width // 2, height // 2, height // 2], mode="reflect")
+        for length, shape in ((width, (1, width)), (height, (height, 1))):
+            position = torch.arange(length, device=images.device) - length // 2
+            kernel = torch.softmax(-0.5 * (position / sigma) ** 2, dim=1).repeat_interleave(3, dim=0)  # (3 B, length)
+            images = F.conv2d(images.flatten(0, 1)[None], kernel.view(-1, 1, *shape), groups=len(kernel))[0].unflatten(0, (-1, 3))
+        return images
+
+
+class Affine(Step):
+    """Of a ``RandomAffine`` without shear that fills with 0."""
+    numbers = 4  # degrees, pixels to the right and down, scale
+
+    def draw(self):
+        t, (height, width) = self.transform, self.size
+        angle, shift, scale, _ = t.get_params(t.degrees, t.translate, t.scale, t.shear, (width, height))
+        return [angle, *shift, scale]
+
+    def __call__(self, images, drawn):
+        angle, right, down, scale = drawn.unbind(dim=1)
+        cos, sin = torch.cos(angle.deg2rad()) / scale, torch.sin(angle.deg2rad()) / scale
+        height, width = self.size
+        # where an output pixel comes from, in units of half the image from its centre, as grid_sample counts
+        origin = torch.stack([cos, sin * height / width, -(cos * right + sin * down) * 2 / width,
+                              -sin * width / height, cos, (sin * right - cos * down) * 2 / height], dim=1).view(-1, 2, 3)
+        change(images, torch.ones(len(images)), self.moved, origin)
+
+    def moved(self, images, origin):
+        height, width = self.size
+        x, y = (torch.arange(1 - length, length, 2, device=images.device) / length for length in (width, height))
+        # affine_grid's own product with three columns takes longer than all the rest
+        grid = torch.stack([(row[:, :1] * x)[:, None] + (row[:, 1:2] * y)[:, :, None] + row[:, 2:, None]
+                            for row in origin.unbind(dim=1)], dim=-1)  # (B, H, W, 2)
+        return F.grid_sample(images, grid, mode=self.transform.interpolation.value, align_corners=False)
+
+
+class Crop(Step):
+    """Of a ``RandomCrop`` to the size that the images have, out of a frame of zeros around them."""
+    numbers = 2  # top and left
+
+    def draw(self):
+        height, width = (length + 2 * self.transform.padding for length in self.size)
+        return self.transform.get_params(torch.empty(3, height, width, device="meta"), self.transform.size)[:2]
+
+    def __call__(self, images, drawn):
+        height, width = self.size
+        framed = F.pad(images, [self.transform.padding] * 4)
+        for image, frame, (top, left) in zip(images, framed, drawn.int().tolist()):
+            image.copy_(frame[:, top:top + height, left:left + width])
+
+
+def change(images, chosen, operation, *per_image):
+    """Changes those of B images that are ``chosen``, (B,), by ``operation(images, *per_image)``."""
+    chosen = chosen.nonzero()[:, 0].to(images.device)
+    per_image = [values.to(images.device) for values in per_image]
+    at_once = max(1, CACHE_BYTES // images[0].nbytes) if images.device.type == "cpu" else len(images)
+    for part in chosen.split(at_once):
+        if len(part):  # of nothing, split makes one empty part
+            images.index_copy_(0, part, operation(images.index_select(0, part), *(values[part] for values in per_image)))
+
+
+BATCHED = {T.ToTensor: Scale, T.Normalize: Normalize, T.RandomHorizontalFlip: Flip, T.RandomGrayscale: Grayscale, T.ColorJitter: Jitter,
+           T.RandomApply: Blur, T.RandomAffine: Affine, T.RandomCrop: Crop}
