@@ -1,0 +1,189 @@
+"""Training images in four views a step: the usual way, one by one with Pillow, against decoded once and views made in batches.
+
+First how fast batches get ready, then how long the demo's training step waits for them. All in the main process (``NUM_WORKERS`` 0)
+and from images whose files are in the operating system's memory. A pipeline's first pass, in which it decodes, is not timed.
+"""
+import contextlib
+import io
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import numpy
+from dassl.data import DatasetWrapper
+from dassl.data.data_manager import build_data_loader
+from dassl.data.datasets import Datum
+from dassl.engine import TRAINER_REGISTRY
+from measure import DEVICE, REPOSITORY, Repetitions, alternate, log, main, synchronize
+from PIL import Image
+from tqdm import tqdm
+
+import train
+from trainers.data import CheckedImages
+
+ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
+# name → the data set that loads images, and options over the recipe; every ratio is against the last
+PIPELINES = {"usual": (DatasetWrapper, ()), "decoded once": (CheckedImages, ()), "decoded once, views on tensors": (CheckedImages, ON_TENSORS)}
+OURS = list(PIPELINES)[-1]
+TARGET = 4.0  # times ours that the usual pipeline should take
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images as they come, and the recipe that says what becomes of them.
+
+    Attributes:
+        size: (width, height) of the files.
+        suffix: their format.
+        recipe: in ``configs/trainers/CDC``.
+    """
+    size: tuple
+    suffix: str
+    recipe: str
+
+
+SOURCES = (Source((500, 375), "jpg", "vit_b16_text"), Source((64, 64), "png", "tiny"))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How many images a pass of a pipeline goes over, and how many epochs of the demo."""
+    images: int = 128
+    repetitions: Repetitions = Repetitions(least=5, most=15, seconds=60)
+    epochs: Repetitions = Repetitions(least=3, most=7, seconds=120)
+
+
+FULL = Setting()
+QUICK = Setting(32, Repetitions(least=1, most=2, seconds=5), Repetitions(least=1, most=1))
+
+
+def recipe(name, dataset, *options):
+    folder = REPOSITORY / "configs"
+    return train.build_config(train.parse_arguments([
+        "--trainer", "CDC", "--config-file", str(folder / "trainers" / "CDC" / f"{name}.yaml"), "--root", str(REPOSITORY / "data"),
+        "--dataset-config-file", str(folder / "datasets" / f"{dataset}.yaml"), "VERBOSE", "False", "DATALOADER.NUM_WORKERS", "0", *options]))
+
+
+def write_images(folder, source, count):
+    """Random pictures as Dassl's items: smooth shapes with a little noise, so that a JPEG takes about a photograph's time to decode."""
+    generator = numpy.random.default_rng(0)
+    items = []
+    for number in range(count):
+        shapes = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype="uint8")).resize(source.size, Image.Resampling.BICUBIC)
+        pixels = numpy.asarray(shapes) + generator.normal(0, 8, (*source.size[::-1], 3))
+        path = Path(folder) / f"{number}.{source.suffix}"
+        Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(path, quality=90)
+        items.append(Datum(impath=str(path), label=0, classname="picture"))
+    return items
+
+
+def loading_trainer(cfg, items, wrapper):
+    """A trainer without a model: all that makes batches ready."""
+    trainer = object.__new__(TRAINER_REGISTRY.get("CDC"))
+    trainer.cfg, trainer.device = cfg, DEVICE
+    with quiet():
+        trainer.train_loader_x = build_data_loader(
+            cfg, sampler_type="RandomSampler", data_source=items, batch_size=cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
+            tfm=trainer.training_views(), is_train=True, dataset_wrapper=wrapper)
+    return trainer
+
+
+def quiet():
+    """Dassl prints what it builds: not here."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
+def load_all(trainer):
+    for batch in trainer.train_loader_x:
+        trainer.parse_batch_train(batch)
+
+
+def throughput(source, setting):
+    """Rows of one source, one a pipeline: until views of all images lie on the device, ready for the encoder."""
+    with tempfile.TemporaryDirectory() as folder:
+        items = write_images(folder, source, setting.images)
+        trainers = {name: loading_trainer(recipe(source.recipe, "imagenet", *options), items, wrapper)
+                    for name, (wrapper, options) in PIPELINES.items()}
+        passes = {name: lambda trainer=trainer: load_all(trainer) for name, trainer in trainers.items()}
+        for run in passes.values():
+            run()  # decodes, and warms up
+        seconds = alternate(passes, setting.repetitions)
+    return [{"pipeline": name, "ms an image": 1000 * statistics.median(seconds[name]) / setting.images,
+             "images/s": setting.images / statistics.median(seconds[name]), "times ours": ratio(seconds[name], seconds[OURS]),
+             "MB kept": kept(trainers[name].train_loader_x.dataset), "rounds": len(seconds[name])} for name in PIPELINES]
+
+
+def ratio(seconds, ours):
+    return statistics.median(theirs / own for theirs, own in zip(seconds, ours))
+
+
+def kept(dataset):
+    """MB of decoded images in memory."""
+    return sum(4 * image.width * image.height for image in getattr(dataset, "decoded", {}).values()) / 1e6
+
+
+class Demo:
+    """The demo's training under one of the pipelines, which notes how long its steps waited for data.
+
+    Attributes:
+        waited: seconds of each epoch, until views lie on the device.
+    """
+
+    def __init__(self, wrapper, options):
+        cfg = recipe("tiny", "openmoji", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base", *options)
+        with mock.patch("trainers.base.CheckedImages", wrapper), quiet():
+            self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
+            trainer.prompt_learner.offset.copy_(trainer.initial_offset())
+        trainer.set_model_mode("train")
+        trainer.progress = tqdm(disable=True)
+        trainer.batch_idx, trainer.num_batches = 0, 2  # never the last of an epoch: the learning rate stays
+        self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda parsed: parsed
+        self.waited = []
+
+    def epoch(self):
+        waited, batches = 0.0, iter(self.trainer.train_loader_x)
+        for _ in range(len(self.trainer.train_loader_x)):
+            started = time.perf_counter()
+            parsed = self.parse(next(batches))
+            synchronize()
+            waited += time.perf_counter() - started
+            self.trainer.forward_backward(parsed)
+        self.waited.append(waited)
+
+
+def demo(setting):
+    """Rows of the demo's training, one a pipeline."""
+    runs = {name: Demo(wrapper, options) for name, (wrapper, options) in PIPELINES.items()}
+    for run in runs.values():
+        run.epoch()
+        run.waited.clear()
+    seconds = alternate({name: run.epoch for name, run in runs.items()}, setting.epochs)
+    rows = []
+    for name, run in runs.items():
+        steps = len(run.trainer.train_loader_x)
+        rows.append({"pipeline": name, "ms a step": 1000 * statistics.median(seconds[name]) / steps,
+                     "of it waiting for data": 1000 * statistics.median(run.waited) / steps,
+                     "%": 100 * statistics.median(waited / whole for waited, whole in zip(run.waited, seconds[name])),
+                     "epochs": len(seconds[name])})
+    return rows
+
+
+def tables(setting):
+    targets = []
+    for source in SOURCES:
+        cfg = recipe(source.recipe, "imagenet")
+        title = f"{source.size[0]}x{source.size[1]} {source.suffix.upper()} → {cfg.INPUT.SIZE[0]} px"
+        log.info(title)
+        rows = throughput(source, setting)
+        targets.append({"images": title, "at least": TARGET, "measured": rows[0]["times ours"]})
+        yield f"{title}, 4 views an image, {setting.images} images in batches of {cfg.DATALOADER.TRAIN_X.BATCH_SIZE}", rows
+    log.info("the demo")
+    yield "The demo's training, CDC on OpenMoji (tiny recipe, base classes, 16 shots)", demo(setting)
+    yield f"Targets: how many times \"{OURS}\" the usual pipeline takes", targets
+
+
+if __name__ == "__main__":
+    main(__doc__, tables, FULL, QUICK)

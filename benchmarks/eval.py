@@ -1,0 +1,69 @@
+"""Images per second at test time against bare passes of the image encoder, and against text encoded anew for every batch.
+
+Bare passes are what no method can do without: one of the image encoder over the batch, or, where prompts stand in it, one a template.
+The usual way is timed at the smallest K only: it would take minutes a batch at a thousand classes.
+"""
+import copy
+from dataclasses import dataclass
+
+import torch
+from measure import DEVICE, Repetitions, by_name, compare, log, main, matmul_peak
+from models import SMALL, VIT_B16, Shape, build_trainer, in_the_usual_way, random_images, usual_fusion
+from step import CDC_DUAL, CDC_TEXT, COOP, DTYPE, PRECISION
+from step import Setting as StepSetting
+
+METHODS = {"CDC, text": CDC_TEXT, "CDC, dual": CDC_DUAL, "CoOp": COOP}
+
+
+@dataclass(frozen=True)
+class Setting(StepSetting):
+    """As for a training step, with K and the number of test images B."""
+    classes: tuple = (50, 1000)
+    batch: int = 16
+
+
+FULL = Setting(VIT_B16, {}, repetitions=Repetitions(seconds=60))
+QUICK = Setting(SMALL, {}, depth=3, classes=(20, 50), repetitions=Repetitions(most=5, seconds=2))
+
+
+def passes_at_test_time(setting, method, classes, with_usual):
+    """Name → function without arguments that answers the same batch of test images; ``bare`` only encodes it."""
+    trainer = build_trainer(method.trainer, setting.shape, classes, setting.options(method, PRECISION), method.recipe)
+    images = random_images(setting.batch, setting.shape)[None].to(DEVICE)  # (1, B, 3, H, W)
+    usual = in_the_usual_way(copy.copy(trainer)) if with_usual else None
+    with torch.no_grad(), trainer.precision.autocast():
+        trainer.encoded = trainer.encode_prompts()  # as ``test`` does, once a class list
+        prompts = trainer.encoded[1]
+
+    @torch.no_grad()
+    def bare():
+        with trainer.precision.autocast():
+            return trainer.backbone.image(images, prompts.visual, prompts.deep_visual)
+
+    @torch.no_grad()
+    def ours():
+        return trainer.answer(images).probability
+
+    @torch.no_grad()
+    def usual_way():
+        with usual_fusion():
+            return usual.answer(images).probability
+    return {**({"usual": usual_way} if with_usual else {}), "bare": bare, "ours": ours}
+
+
+def tables(setting):
+    peak = matmul_peak(DTYPE)
+    for name, method in METHODS.items():
+        rows = []
+        for classes in setting.classes:
+            log.info("%s, K = %d", name, classes)
+            passes = passes_at_test_time(setting, method, classes, with_usual=classes == min(setting.classes))
+            measured = compare(passes, setting.repetitions, peak)
+            bare = by_name(measured)["bare"]["times ours"]
+            rows += [{"K": classes, **row, "images/s": setting.batch / row["median s"],
+                      "of bare": bare / row["times ours"]} for row in measured]
+        yield f"{name}, testing {setting.batch} images, {PRECISION}", rows
+
+
+if __name__ == "__main__":
+    main(__doc__, tables, FULL, QUICK)

@@ -1,0 +1,117 @@
+"""What is measured: CLIPs of the published shapes with random weights, real class names, and trainers on made-up images."""
+import contextlib
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from unittest import mock
+
+import clip.model
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from measure import DEVICE, REPOSITORY
+from torchvision.models import ResNet50_Weights
+from tqdm import tqdm
+
+import reference
+import train
+from trainers.prompting.backbone import build_backbone
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a CLIP, under the names of ``clip.model.CLIP``'s arguments."""
+    embed_dim: int
+    image_resolution: int
+    vision_layers: object  # a number, or four of them for a ResNet
+    vision_width: int
+    vision_patch_size: object  # None for a ResNet
+    transformer_width: int
+    transformer_heads: int
+    transformer_layers: int
+    context_length: int = 77
+    vocab_size: int = 49408
+
+
+VIT_B16 = Shape(512, 224, 12, 768, 16, 512, 8, 12)
+VIT_L14 = Shape(768, 224, 24, 1024, 14, 768, 12, 12)
+RN50 = Shape(1024, 224, (3, 4, 6, 3), 64, None, 512, 8, 12)
+SMALL = Shape(128, 64, 4, 192, 8, 192, 3, 4)  # for --quick
+
+
+def state_dict(shape):
+    """Random weights of a shape, in OpenAI's format, as CLIP initialises them; always the same."""
+    torch.manual_seed(0)
+    return clip.model.CLIP(**asdict(shape)).float().state_dict()
+
+
+def random_backbone(shape):
+    return build_backbone(state_dict(shape)).to(DEVICE)
+
+
+def class_names(classes):
+    """ImageNet's class names, at most 1000, as the installed torchvision holds them for its ResNet-50.
+
+    Fewer are taken at equal distances from the whole list, so that their lengths are spread like the whole list's: of the
+    thousand, 30 % have one CLIP token, 54 % two, 11 % three, 3 % four, 2 % five to seven.
+    """
+    names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
+    return [names[index * len(names) // classes] for index in range(classes)]
+
+
+class WithoutData:
+    """In front of a trainer's class: it trains on what is handed to it, without a data set on disk."""
+
+    def build_data_loader(self):
+        self.num_classes = len(self.classnames)
+        self.lab2cname = dict(enumerate(self.classnames))
+
+
+def build_trainer(name, shape, classes, options=(), recipe="vit_b16"):
+    """The real trainer with one of its recipes, ready for ``forward_backward`` and ``answer``.
+
+    Args:
+        name: as registered.
+        shape: of the backbone.
+        classes: K.
+        options: KEY, value pairs over the recipe.
+        recipe: in ``configs/trainers/<name>``.
+    """
+    # named like the method, because a trainer finds its config by its class's name
+    hosted = type(name, (WithoutData, TRAINER_REGISTRY.get(name)), {"classnames": class_names(classes)})
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = Path(folder) / "random.pt"
+        torch.save(state_dict(shape), backbone)
+        trainer = hosted(train.build_config(train.parse_arguments([
+            "--trainer", name, "--config-file", str(REPOSITORY / "configs" / "trainers" / name / f"{recipe}.yaml"),
+            "--dataset-config-file", str(REPOSITORY / "configs" / "datasets" / "imagenet.yaml"), "--backbone", str(backbone),
+            "VERBOSE", "False", "INPUT.SIZE", str((shape.image_resolution,) * 2), *map(str, options)])))
+    trainer.progress = tqdm(disable=True)
+    trainer.batch_idx, trainer.num_batches = 0, 2  # never the last of an epoch
+    trainer.set_model_mode("train")
+    return trainer
+
+
+def in_the_usual_way(trainer):
+    """The trainer with the usual encoders in place of ours; its hand-crafted texts are encoded once a run in either."""
+    if trainer.cfg.TRAINER.NAME == "CDC":
+        trainer.hand_crafted  # noqa: B018  (cached from here on)
+    trainer.backbone = reference.usual(trainer.backbone)
+    return trainer
+
+
+@contextlib.contextmanager
+def usual_fusion():
+    """Dempster's rule pairwise for as long as this lasts."""
+    with mock.patch("trainers.cdc.dempster", reference.dempster):
+        yield
+
+
+def random_images(batch, shape):
+    """(B, 3, H, W), distributed like normalised ones."""
+    return torch.randn(batch, 3, shape.image_resolution, shape.image_resolution)
+
+
+def training_batch(batch, views, shape, classes):
+    """What Dassl's loader hands to ``forward_backward``: B images in as many views, and labels."""
+    names = ["img", *(f"img{view}" for view in range(2, views + 1))]
+    return {**{name: random_images(batch, shape) for name in names}, "label": torch.arange(batch) % classes}
