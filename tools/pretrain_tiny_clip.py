@@ -22,8 +22,9 @@ import torch.nn.functional as F
 from make_openmoji_split import concept
 from tiny_clip.augment import make_batch
 from tiny_clip.captions import LONGEST, TEMPLATES, Captions, caption_ids, teach
-from tiny_clip.drawings import bare, load_drawings, read_concepts
+from tiny_clip.drawings import STROKES, bare, load_drawings, read_concepts
 from tiny_clip.evaluate import Benchmark, read_split
+from tiny_clip.image_teacher import DIMENSIONS, load_looks
 from tiny_clip.model import TinyCLIP, save_deflated
 
 START, END = 49406, 49407
@@ -51,6 +52,7 @@ def parse(argv=None):
     add("--image-class-words", type=float, default=0.0, help="share of images that the teacher compares with class names too")
     add("--teach-text", type=float, default=1.0, help="weight of the teacher on caption-phrase and phrase-phrase similarity")
     add("--teach-image", type=float, default=0.3, help="weight of the teacher on image-phrase similarity ")
+    add("--teach-look", type=float, default=0.0, help="weight of the image teacher: what a linear map of the image's features should tell")
     add("--every", type=int, default=250, help="steps between checkpoints and evaluations")
     add("--begin-from", type=Path, help="a checkpoint of an earlier stage: its weights, optimiser and step, under the settings given now; "
         "or a file of weights (tiny.pt): these alone, at step 0")
@@ -86,6 +88,9 @@ class Material:
                  100 * self.captions.share_naming_a_class())
         if args.teach_text or args.teach_image:
             self.taught, self.phrases = map(torch.from_numpy, teach(self.captions, args.output / "teacher.npz"))
+        if args.teach_look:
+            thin = STROKES.index(0.014)
+            self.looks = torch.from_numpy(load_looks(images[thin], args.output / "looks.npy")[chosen])
 
     def compact(self, ids, length):
         """List of token id tuples → (n, length) positions in `tokens`, with start and end marks, zero-padded."""
@@ -115,7 +120,8 @@ class Material:
         number = {t: i for i, t in enumerate(sorted(set(texts)))}
         same = concepts[:, None] == concepts
         spoken = torch.tensor([number[t] for t in texts])
-        return images, keep, self.compact(ids, LONGEST), same | (spoken[:, None] == spoken), concepts, phrases
+        looks = self.looks[chosen] if args.teach_look else None
+        return images, keep, self.compact(ids, LONGEST), same | (spoken[:, None] == spoken), concepts, phrases, looks
 
 
 def agree(student, teacher, mask=None):
@@ -125,11 +131,11 @@ def agree(student, teacher, mask=None):
     return F.kl_div(F.log_softmax(student, 1), F.softmax(teacher, 1), reduction="batchmean")
 
 
-def losses(image, text, logit_scale, positive, concepts, phrases, material, args):
-    """image (b, e), text (b + p, e): captions, then phrases → dictionary of terms, already weighted."""
+def losses(image, text, model, positive, concepts, phrases, looks, material, args):
+    """image (b, e), text (b + p, e): captions, then phrases; looks (b, d) → dictionary of terms, already weighted."""
     image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
     spoken, general = text[:len(image)], text[len(image):]
-    logits = logit_scale.exp() * image @ spoken.T
+    logits = model.logit_scale.exp() * image @ spoken.T
     target = positive.float() / positive.sum(1, keepdim=True)  # several captions of a batch may be right
     terms = {"clip": (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2}
     if args.teach_text or args.teach_image:
@@ -142,6 +148,8 @@ def losses(image, text, logit_scale, positive, concepts, phrases, material, args
     if args.teach_image:
         hidden = ~torch.from_numpy(material.captions.safe)[phrases] & (torch.rand(len(image), 1) >= args.image_class_words)
         terms["image"] = args.teach_image * agree(20 * image @ general.T, wanted, hidden)
+    if args.teach_look:
+        terms["look"] = args.teach_look * (1 - F.cosine_similarity(model.look(image), looks)).mean()
     return terms
 
 
@@ -173,7 +181,7 @@ def main(argv=None):
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     material = Material(args)
     torch.manual_seed(args.seed)
-    model = TinyCLIP(material.tokens, vision_width=args.width, vision_layers=args.layers)
+    model = TinyCLIP(material.tokens, vision_width=args.width, vision_layers=args.layers, look_dimensions=DIMENSIONS)
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1},
                                    {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}],
@@ -201,10 +209,10 @@ def main(argv=None):
         rate = args.lr * min(1, (step + 1) / 300, (args.steps - step) / args.decay_steps)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        images, keep, texts, positive, concepts, phrases = material.batch(step, args)
+        images, keep, texts, positive, concepts, phrases, looks = material.batch(step, args)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             image, text = model.visual(images, keep), model.encode_text(texts)
-        terms = losses(image, text, model.logit_scale, positive, concepts, phrases, material, args)
+        terms = losses(image, text, model, positive, concepts, phrases, looks, material, args)
         optimiser.zero_grad()
         sum(terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

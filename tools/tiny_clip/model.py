@@ -78,8 +78,11 @@ class Visual(nn.Module):
 
 class TinyCLIP(nn.Module):
     def __init__(self, tokens, size=64, patch=8, vision_width=128, vision_layers=4, text_width=128, text_layers=3,
-                 embed=128):
-        """tokens: sorted list of the token ids of CLIP's tokenizer that captions use (end-of-text is the highest)."""
+                 embed=128, look_dimensions=256):
+        """tokens: sorted list of the token ids of CLIP's tokenizer that captions use (end-of-text is the highest).
+
+        look_dimensions: of the image teacher's features, which `look` tells from the image's; not exported.
+        """
         super().__init__()
         self.visual = Visual(size, patch, vision_width, vision_layers, embed)
         self.transformer = Tower(text_width, text_layers)
@@ -89,6 +92,7 @@ class TinyCLIP(nn.Module):
         self.text_projection = nn.Parameter(text_width ** -0.5 * torch.randn(text_width, embed))
         self.logit_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         nn.init.normal_(self.token_embedding.weight, std=0.02)
+        self.look = nn.Linear(embed, look_dimensions)
         self.register_buffer("tokens", torch.tensor(tokens), persistent=False)
 
     def encode_text(self, compact):
@@ -106,8 +110,8 @@ class TinyCLIP(nn.Module):
         return torch.cat(found)[order.argsort()]
 
     def load_exported(self, state):
-        """Takes the weights that `export` gave; tokens that were not used then keep their random start."""
-        state = {k: v.float() for k, v in state.items()}
+        """Takes the weights that `export` gave; what it left out keeps its random start."""
+        state = {**self.state_dict(), **{k: v.float() for k, v in state.items()}}
         table = state["token_embedding.weight"][self.tokens]
         used = table.abs().sum(1, keepdim=True) > 0
         state["token_embedding.weight"] = torch.where(used, table, self.token_embedding.weight.detach())
@@ -115,7 +119,7 @@ class TinyCLIP(nn.Module):
 
     def export(self):
         """State dict in OpenAI's form, fp16: the full token table, rows of unused tokens zero."""
-        state = {k: v.detach().half().clone() for k, v in self.state_dict().items()}
+        state = {k: v.detach().half().clone() for k, v in self.state_dict().items() if not k.startswith("look.")}
         table = torch.zeros(VOCABULARY, self.token_embedding.embedding_dim, dtype=torch.half)
         table[self.tokens] = state["token_embedding.weight"]
         state["token_embedding.weight"] = table
