@@ -49,6 +49,15 @@ def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, nam
     assert all(torch.equal(value, frozen[key]) for key, value in trainer.backbone.state_dict().items())
 
 
+@pytest.mark.parametrize("name", [name for name in LEARNING if name != "VPT"])  # which prompts no text
+def test_encoding_a_few_classes_at_a_time_trains_the_same(run, name):
+    whole, record, _ = run(name, name="whole")
+    chunked, again, _ = run(name, f"TRAINER.{name.upper()}.TEXT_CHUNK", "2", name="chunked")
+    for key, value in weights(whole).items():
+        torch.testing.assert_close(weights(chunked)[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    assert again["metrics"]["test"]["nll"] == pytest.approx(record["metrics"]["test"]["nll"], rel=1e-4)
+
+
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(run, name):
     trainer, record, folder = run(name)

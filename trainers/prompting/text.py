@@ -19,22 +19,29 @@ class Packing:
 
     Args:
         lengths: (M, K) of the texts, on the CPU: they shape the computation, which must not wait for the device.
+        shared: number of tokens P of the prefix in front of each.
         device: where the indices below are needed.
 
     Attributes:
         order: (N,) the text that comes first, second, …
         text, position: (T,) which text a token belongs to, and where in it the token stands.
         end: (N,) place of each text's last token among the T.
+        groups: the texts of one length, for each length: where they lie among the N, where their tokens lie among the T, the length, and
+            which of the P + L tokens in front each of the L sees, (L, P + L).
     """
 
-    def __init__(self, lengths, device):
+    def __init__(self, lengths, shared, device):
         classes = lengths.shape[1]
         lengths, order = lengths.flatten().sort(stable=True)
         ends = lengths.cumsum(0)
         position = torch.arange(lengths.sum()) - (ends - lengths).repeat_interleave(lengths)
         parts = order, order.repeat_interleave(lengths), position, ends - 1, order // classes
         self.order, self.text, self.position, self.end, self.template = (part.to(device, non_blocking=True) for part in parts)
-        self.groups = torch.stack(lengths.unique_consecutive(return_counts=True), dim=1).tolist()  # [length, number of texts]
+        self.groups, text, token = [], 0, 0
+        for length, number in zip(*(found.tolist() for found in lengths.unique_consecutive(return_counts=True))):
+            visible = torch.ones(length, shared + length, dtype=torch.bool, device=device).tril(shared)
+            self.groups.append((slice(text, text + number), slice(token, token + number * length), length, visible))
+            text, token = text + number, token + number * length
 
     def attend(self, query, own_key, own_value, key, value):
         """What the texts' tokens see: their template's prefix, and themselves up to their own place.
@@ -48,19 +55,16 @@ class Packing:
             (T, D) or (N, D).
         """
         only_end = len(query) == len(self.order)  # then every key is in front of it
-        found, text, token = [], 0, 0
-        for length, number in self.groups:
-            texts, tokens = slice(text, text + number), slice(token, token + number * length)
+        found = []
+        for texts, tokens, length, visible in self.groups:
             template = self.template[texts]  # (n,)
-            seen = [torch.cat([shared.index_select(0, template), own[tokens].unflatten(0, (number, length))], dim=1)
+            seen = [torch.cat([shared.index_select(0, template), own[tokens].unflatten(0, (-1, length))], dim=1)
                     for shared, own in ((key, own_key), (value, own_value))]  # (n, P + L, H, D/H)
             if only_end:
                 attended = attend(query[texts][:, None], *seen)  # (n, 1, D)
             else:
-                visible = torch.ones(length, seen[0].shape[1], dtype=torch.bool, device=key.device).tril(key.shape[1])  # (L, P + L)
-                attended = attend(query[tokens].unflatten(0, (number, length)), *seen, visible)  # (n, L, D)
+                attended = attend(query[tokens].unflatten(0, (-1, length)), *seen, visible)  # (n, L, D)
             found.append(attended.flatten(0, 1))
-            text, token = texts.stop, tokens.stop
         return torch.cat(found)
 
 
@@ -112,12 +116,12 @@ class TextEncoder(nn.Module):
             ValueError: more positions than the encoder has, or more deep prompts than layers.
         """
         check_depth(deep_prompts, self.layers)
-        templates, shared, width = prefix.shape
+        templates, shared = prefix.shape[:2]
         classes, longest = suffix.shape[1:3]
         if shared + longest > self.context_length:
             raise ValueError(f"{shared} + {longest} tokens for {self.context_length} positions")
         dtype = self.positional_embedding.dtype
-        packing = Packing((end.cpu() + 1).expand(templates, -1), prefix.device)  # N = M·K texts, T tokens
+        packing = Packing((end.cpu() + 1).expand(templates, -1), shared, prefix.device)  # N = M·K texts, T tokens
         text = packing.text % classes if len(suffix) == 1 else packing.text
         own = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
         own = own.to(dtype) + self.positional_embedding[shared + packing.position]

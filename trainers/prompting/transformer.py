@@ -80,9 +80,9 @@ class Block(nn.Module):
         x = x + self.attn.out_proj(attended)
         return x + self.mlp(self.ln_2(x))
 
-    def forward(self, x, causal=False):
-        """Self-attention, (N, L, D) → (N, L, D)."""
-        return self.finish(x, attend(*self.project(x), causal=causal))
+    def forward(self, x):
+        """Full self-attention, (N, L, D) → (N, L, D)."""
+        return self.finish(x, attend(*self.project(x)))
 
 
 class Transformer(nn.Module):
