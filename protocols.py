@@ -63,6 +63,15 @@ class Job:
         return [*found, "DATASET.SUBSAMPLE_CLASSES", self.classes, *options]
 
 
+def recipe_path(trainer, config):
+    """The trainer's config file of that name.
+
+    Raises:
+        UserError: there is none; the message names the nearest one.
+    """
+    return existing(os.path.join(CONFIGS, "trainers", trainer, f"{config}.yaml"), f"{trainer} has no recipe {config!r}")
+
+
 def default_recipe(trainer, protocol, dataset):
     """Name of the config that a protocol takes: ``tiny`` for the embedded data, else the trainer's for that protocol, else ``vit_b16``."""
     if dataset.startswith("openmoji"):
@@ -82,7 +91,7 @@ def plan(protocol, trainer, dataset, shots, seeds, output, config=None):
         UserError: no such data set or recipe, no targets are known for that source, several numbers of shots make no sense.
     """
     config = config or default_recipe(trainer, protocol, dataset)
-    recipe = existing(os.path.join(CONFIGS, "trainers", trainer, f"{config}.yaml"), f"{trainer} has no recipe {config!r}")
+    recipe = recipe_path(trainer, config)
     existing(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"), f"no data set {dataset!r}")
     if protocol in TARGETS and dataset not in TARGETS[protocol]:
         raise UserError(f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}")

@@ -23,10 +23,11 @@ import torch  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.utils import read_image, set_random_seed  # noqa: E402
 from tabulate import tabulate  # noqa: E402
+from tqdm import tqdm  # noqa: E402
 
 import train  # noqa: E402
+from protocols import Job, recipe_path  # noqa: E402
 from results.table import harmonic_mean, summary  # noqa: E402
-from trainers.prediction import Scores  # noqa: E402
 
 SHOTS = 16
 IMAGES_AT_ONCE = 64
@@ -49,14 +50,20 @@ def parse(argv=None):
 
 def new_trainer(args, classes, setting, seed):
     """The trainer on all images of the base or the new classes."""
-    cfg = train.build_config(train.parse_arguments([
-        "--root", args.root, "--seed", str(seed), "--trainer", args.trainer, "--output-dir", str(REPOSITORY / "output" / "cross_validation"),
-        "--dataset-config-file", str(REPOSITORY / "configs" / "datasets" / f"{args.dataset}.yaml"),
-        "--config-file", str(REPOSITORY / "configs" / "trainers" / args.trainer / f"{args.recipe}.yaml"),
-        "DATASET.SUBSAMPLE_CLASSES", classes, *args.common.split(), *setting.split()]))
+    job = Job(str(REPOSITORY / "output" / "cross_validation"), args.trainer, recipe_path(args.trainer, args.recipe), args.dataset, classes,
+              None, seed)
+    cfg = train.build_config(train.parse_arguments(job.arguments(args.root, [*args.common.split(), *setting.split()])))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
-        return build_trainer(cfg)
+        trainer = build_trainer(cfg)
+    trainer.progress = tqdm(disable=True)
+    return trainer
+
+
+def take_features(trainer):
+    """From now on a batch is features of its images, (V, B, E), which the image encoder would give, and labels."""
+    trainer.parse_batch_train = lambda batch: batch
+    trainer.encode_images = lambda features, prompts=None: features
 
 
 @torch.no_grad()
@@ -68,30 +75,27 @@ def encode(trainer, items, transform):
 
 
 def train_on(trainer, stock, labels, chosen):
-    """Trains the prompts as ``PromptTrainer`` does, on views out of the stock (R, V, N, E) for the chosen of N images."""
+    """Trains the prompts on views out of the stock (R, V, N, E) for the chosen of N images."""
     if hasattr(trainer, "initial_offset"):
         with torch.no_grad():
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
+    take_features(trainer)
     batch = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    trainer.num_batches = len(chosen) // batch  # an incomplete last one is dropped, as Dassl does
     trainer.set_model_mode("train")
     for trainer.epoch in range(trainer.max_epoch):
         order = chosen[torch.randperm(len(chosen))]
-        for images in order.split(batch):
-            if len(images) < batch:
-                continue
+        for trainer.batch_idx in range(trainer.num_batches):
+            images = order[trainer.batch_idx * batch:(trainer.batch_idx + 1) * batch]
             views = stock[torch.randint(len(stock), images.shape), :, images].transpose(0, 1)  # (V, B, E)
-            text_features, _ = trainer.encode_prompts()
-            loss, _ = trainer.loss(Scores(trainer.logits(views, text_features), views, text_features, None), labels[images])
-            trainer.precision.step(loss, trainer.optim)
-        trainer.sched.step()
+            trainer.forward_backward((views, labels[images]))
     trainer.set_model_mode("eval")
 
 
 @torch.no_grad()
 def accuracy(trainer, features, labels):
     """Percent right of images (N, E)."""
-    text_features, _ = trainer.encode_prompts()
-    right = trainer.predict(trainer.logits(features[None], text_features)).probability.argmax(dim=1) == labels
+    right = trainer.model_inference(features[None]).argmax(dim=1) == labels
     return 100 * right.float().mean().item()
 
 
@@ -123,8 +127,8 @@ def main(argv=None):
         found = {"base": [], "new": []}
         for seed in args.seeds:
             fold, chosen = folds_of(labels, args.folds, seed)
-            new_trained, right = new_trainer(args, "new", setting, seed), 0.0
-            of_new = []
+            new_trained, right, of_new = new_trainer(args, "new", setting, seed), 0.0, []
+            take_features(new_trained)
             for held_out in range(args.folds):
                 trained = new_trainer(args, "base", setting, seed)
                 train_on(trained, stock, labels, chosen[held_out])

@@ -19,6 +19,7 @@ sys.path.insert(0, str(REPOSITORY))
 from tabulate import tabulate  # noqa: E402
 
 import train  # noqa: E402
+from protocols import Job, recipe_path  # noqa: E402
 from results.table import harmonic_mean, summary  # noqa: E402
 from trainers.run_record import FILE_NAME  # noqa: E402
 
@@ -30,12 +31,9 @@ def validation_accuracy(args, seed, setting):
     for classes in ("base", "new"):
         folder = Path(args.output) / args.dataset / args.trainer / args.recipe / name / classes / f"seed{seed}"
         if not (folder / FILE_NAME).exists():
-            flags = [] if classes == "base" else ["--eval-only", "--model-dir", str(base_folder)]
-            train.run(train.parse_arguments([
-                "--root", args.root, "--seed", str(seed), "--trainer", args.trainer, "--output-dir", str(folder),
-                "--dataset-config-file", str(REPOSITORY / "configs" / "datasets" / f"{args.dataset}.yaml"),
-                "--config-file", str(REPOSITORY / "configs" / "trainers" / args.trainer / f"{args.recipe}.yaml"), *flags,
-                "DATASET.NUM_SHOTS", str(args.shots), "DATASET.SUBSAMPLE_CLASSES", classes, "TEST.SPLIT", "val", *setting.split()]))
+            job = Job(str(folder), args.trainer, recipe_path(args.trainer, args.recipe), args.dataset, classes, args.shots, seed,
+                      None if base_folder is None else str(base_folder))
+            train.run(train.parse_arguments(job.arguments(args.root, ["TEST.SPLIT", "val", *setting.split()])))
         record = json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))
         accuracies.append(record["metrics"]["val"]["accuracy"])
         base_folder, seconds = base_folder or folder, seconds or record["seconds"]["train"]
