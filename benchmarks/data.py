@@ -17,11 +17,10 @@ from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.engine import TRAINER_REGISTRY
-from measure import DEVICE, REPOSITORY, Repetitions, alternate, log, main, synchronize
+from measure import DEVICE, REPOSITORY, Repetitions, alternate, log, main, synchronize, times_ours
+from models import make_ready, read_recipe
 from PIL import Image
-from tqdm import tqdm
 
-import train
 from trainers.data import CheckedImages
 
 ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
@@ -61,10 +60,7 @@ QUICK = Setting(32, Repetitions(least=1, most=2, seconds=5), Repetitions(least=1
 
 
 def recipe(name, dataset, *options):
-    folder = REPOSITORY / "configs"
-    return train.build_config(train.parse_arguments([
-        "--trainer", "CDC", "--config-file", str(folder / "trainers" / "CDC" / f"{name}.yaml"), "--root", str(REPOSITORY / "data"),
-        "--dataset-config-file", str(folder / "datasets" / f"{dataset}.yaml"), "VERBOSE", "False", "DATALOADER.NUM_WORKERS", "0", *options]))
+    return read_recipe("CDC", name, dataset, "DATASET.ROOT", str(REPOSITORY / "data"), "DATALOADER.NUM_WORKERS", "0", *options)
 
 
 def write_images(folder, source, count):
@@ -112,12 +108,8 @@ def throughput(source, setting):
             run()  # decodes, and warms up
         seconds = alternate(passes, setting.repetitions)
     return [{"pipeline": name, "ms an image": 1000 * statistics.median(seconds[name]) / setting.images,
-             "images/s": setting.images / statistics.median(seconds[name]), "times ours": ratio(seconds[name], seconds[OURS]),
+             "images/s": setting.images / statistics.median(seconds[name]), "times ours": times_ours(seconds[name], seconds[OURS]),
              "MB kept": kept(trainers[name].train_loader_x.dataset), "rounds": len(seconds[name])} for name in PIPELINES]
-
-
-def ratio(seconds, ours):
-    return statistics.median(theirs / own for theirs, own in zip(seconds, ours))
 
 
 def kept(dataset):
@@ -137,9 +129,7 @@ class Demo:
         with mock.patch("trainers.base.CheckedImages", wrapper), quiet():
             self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
-        trainer.set_model_mode("train")
-        trainer.progress = tqdm(disable=True)
-        trainer.batch_idx, trainer.num_batches = 0, 2  # never the last of an epoch: the learning rate stays
+        make_ready(trainer)
         self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda parsed: parsed
         self.waited = []
 

@@ -81,14 +81,25 @@ def build_trainer(name, shape, classes, options=(), recipe="vit_b16"):
     with tempfile.TemporaryDirectory() as folder:
         backbone = Path(folder) / "random.pt"
         torch.save(state_dict(shape), backbone)
-        trainer = hosted(train.build_config(train.parse_arguments([
-            "--trainer", name, "--config-file", str(REPOSITORY / "configs" / "trainers" / name / f"{recipe}.yaml"),
-            "--dataset-config-file", str(REPOSITORY / "configs" / "datasets" / "imagenet.yaml"), "--backbone", str(backbone),
-            "VERBOSE", "False", "INPUT.SIZE", str((shape.image_resolution,) * 2), *map(str, options)])))
-    trainer.progress = tqdm(disable=True)
-    trainer.batch_idx, trainer.num_batches = 0, 2  # never the last of an epoch
-    trainer.set_model_mode("train")
+        trainer = hosted(read_recipe(name, recipe, "imagenet", "MODEL.BACKBONE.NAME", str(backbone),
+                                     "INPUT.SIZE", str((shape.image_resolution,) * 2), *map(str, options)))
+    make_ready(trainer)
     return trainer
+
+
+def read_recipe(trainer, recipe, dataset, *options):
+    """The config of a trainer's recipe on a data set, with KEY, value pairs over it."""
+    folder = REPOSITORY / "configs"
+    return train.build_config(train.parse_arguments([
+        "--trainer", trainer, "--config-file", str(folder / "trainers" / trainer / f"{recipe}.yaml"),
+        "--dataset-config-file", str(folder / "datasets" / f"{dataset}.yaml"), "VERBOSE", "False", *options]))
+
+
+def make_ready(trainer):
+    """For steps outside of an epoch's loop."""
+    trainer.progress = tqdm(disable=True)
+    trainer.batch_idx, trainer.num_batches = 0, 2  # never the last of an epoch: the learning rate stays
+    trainer.set_model_mode("train")
 
 
 def in_the_usual_way(trainer):
