@@ -46,6 +46,15 @@ def no_inventory(monkeypatch):
     monkeypatch.setattr(train, "collect_env_info", lambda: "left out in tests")
 
 
+@pytest.fixture
+def one_thread():
+    """Where tensors are too small to share out: threads would only wait for each other, long where the machine is busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def stock_vit():
     return random_clip()

@@ -32,16 +32,8 @@ SHAPE = models.Shape(32, 32, 3, 64, 8, 64, 1, 3)  # E, pixels, layers, D_v, patc
 RESNET = replace(SHAPE, vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None)
 CLASSES, DEPTH = 7, 2
 SETTING = step.Setting(SHAPE, {}, depth=DEPTH)
+pytestmark = pytest.mark.usefixtures("one_thread")
 METHODS = {"CDC dual": step.CDC_DUAL, "CDC text": step.CDC_TEXT, "MaPLe": step.MAPLE, "CoOp": step.COOP}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Tensors here are too small to share out: threads would only wait for each other, long where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -189,15 +189,6 @@ def sources(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def one_thread():
-    """The steps are far too small to share, and waiting threads would slow each other down."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def small_run(sources, output, *options):
     return pretrain.main(["--sources", str(sources), "--output", str(output), "--steps", "6", "--decay-steps", "2",
                           "--batch", "16", "--phrases", "4", "--width", "64", "--layers", "1", "--teach-text", "0", "--teach-image", "0",
@@ -277,10 +268,13 @@ def test_the_last_stage_trains_the_text_tower_alone(sources, tmp_path, one_threa
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
         return drawn[:len(said.labels)], drawn[len(said.labels):]
 
-    class TwoClasses:
+    class TwoClasses(evaluate.Benchmark):
         names = ["bird", "heart"]
         images = {part: torch.randn(4, 3, 64, 64) for part in ("train", "val")}
         labels = {part: torch.tensor([0, 0, 1, 1]) for part in ("train", "val")}
+
+        def __init__(self):
+            """Draws nothing."""
 
     monkeypatch.setattr(pretrain, "teach", random_teacher)
     monkeypatch.setattr(finish, "Benchmark", TwoClasses)

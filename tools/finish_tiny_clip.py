@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from pretrain_tiny_clip import Material, losses
 from pretrain_tiny_clip import parse as parse_pretraining
 from tiny_clip.augment import make_batch
-from tiny_clip.captions import LONGEST, TEMPLATES, caption_ids
 from tiny_clip.evaluate import Benchmark, percent
 from tiny_clip.model import TinyCLIP, save_deflated
 
@@ -55,29 +54,23 @@ def mixture(states, image, text):
 
 
 @torch.no_grad()
-def features_of(images, model):
-    """Images (n, 3, 64, 64) → unit vectors (n, embed)."""
-    return F.normalize(torch.cat([model.visual(part) for part in images.split(IMAGES_AT_ONCE)]), dim=-1)
-
-
-@torch.no_grad()
 def features_of_drawings(material, model):
     """One augmented picture of every drawing in every stroke → unit vectors (strokes, n, embed)."""
     torch.manual_seed(5)
     found = []
     for images in material.images:
         parts = zip(images.split(IMAGES_AT_ONCE), material.may_flip.split(IMAGES_AT_ONCE))
-        found.append(torch.cat([features_of(make_batch(*part), model) for part in parts]))
+        found.append(torch.cat([F.normalize(model.visual(make_batch(*part)), dim=-1) for part in parts]))
     return torch.stack(found)
 
 
 @torch.no_grad()
 def weak_classes(benchmark, model, material):
     """Names of the classes that zero-shot is hardly ever right on, over train and val."""
-    texts = material.compact([caption_ids(f"a photo of a {name}.") for name in benchmark.names], LONGEST)
-    text = F.normalize(model.encode_text(texts), dim=-1)
-    right = torch.cat([(features_of(benchmark.images[part], model) @ text.T).argmax(1) == benchmark.labels[part] for part in ("train", "val")])
-    labels = torch.cat([benchmark.labels[part] for part in ("train", "val")])
+    text = F.normalize(material.encode(model, [f"a photo of a {name}." for name in benchmark.names]), dim=-1)
+    features = benchmark.features(model.visual)
+    labels = torch.cat([benchmark.labels[part] for part in features])
+    right = (torch.cat(list(features.values())) @ text.T).argmax(1) == labels
     log.info("zero-shot on train and val: %s %%", percent(right))
     return {name for label, name in enumerate(benchmark.names) if percent(right[labels == label]) < WEAK}
 
@@ -103,12 +96,8 @@ def main(argv=None):
         rng = random.Random(f"lit {step}")
         chosen, stroke = torch.randint(len(material.concepts), (args.batch,)), torch.randint(len(features), (args.batch,))
         concepts = material.concepts[chosen]
-        texts, ids = zip(*(material.captions.draw(concept, rng) for concept in concepts.tolist()))
-        phrases = torch.tensor(rng.sample(range(len(material.captions.general)), args.phrases))
-        ids += tuple(caption_ids(material.captions.general[phrase], rng.choice(TEMPLATES)) for phrase in phrases.tolist())
-        positive = (concepts[:, None] == concepts) | torch.tensor([[one == other for other in texts] for one in texts])
-        text = model.encode_text(material.compact(ids, LONGEST))
-        terms = losses(features[stroke, chosen], text, model, positive, concepts, phrases, None, material, settings)
+        texts, positive, phrases = material.texts(concepts, args.phrases, rng)
+        terms = losses(features[stroke, chosen], model.encode_text(texts), model, positive, concepts, phrases, None, material, settings)
         optimiser.zero_grad()
         sum(terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)

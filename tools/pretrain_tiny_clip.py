@@ -113,15 +113,27 @@ class Material:
         stroke = torch.randint(len(self.images), (args.batch,))
         images = make_batch(self.images[stroke, chosen], self.may_flip[chosen])
         concepts = self.concepts[chosen]
-        texts, ids = zip(*(self.captions.draw(c, rng) for c in concepts.tolist()))
-        phrases = torch.tensor(rng.sample(range(len(self.captions.general)), min(args.phrases, len(self.captions.general))))
-        ids += tuple(caption_ids(self.captions.general[p], rng.choice(TEMPLATES)) for p in phrases.tolist())
+        texts, positive, phrases = self.texts(concepts, args.phrases, rng)
         keep = torch.rand(args.batch, 64).topk(args.patches).indices
-        number = {t: i for i, t in enumerate(sorted(set(texts)))}
-        same = concepts[:, None] == concepts
-        spoken = torch.tensor([number[t] for t in texts])
         looks = self.looks[chosen] if args.teach_look else None
-        return images, keep, self.compact(ids, LONGEST), same | (spoken[:, None] == spoken), concepts, phrases, looks
+        return images, keep, texts, positive, concepts, phrases, looks
+
+    def texts(self, concepts, phrases, rng):
+        """A caption of each concept (b,), then `phrases` general phrases.
+
+        → ((b + p, LONGEST) compact, (b, b) which captions are right for which concept, (p,) the phrases)
+        """
+        texts, ids = zip(*(self.captions.draw(c, rng) for c in concepts.tolist()))
+        general = self.captions.general
+        chosen = rng.sample(range(len(general)), min(phrases, len(general)))
+        ids += tuple(caption_ids(general[p], rng.choice(TEMPLATES)) for p in chosen)
+        number = {t: i for i, t in enumerate(sorted(set(texts)))}
+        spoken = torch.tensor([number[t] for t in texts])
+        return self.compact(ids, LONGEST), (concepts[:, None] == concepts) | (spoken[:, None] == spoken), torch.tensor(chosen)
+
+    def encode(self, model, texts):
+        """List of strings → (n, embed)."""
+        return model.encode_text(self.compact([caption_ids(text) for text in texts], LONGEST))
 
 
 def agree(student, teacher, mask=None):
@@ -155,12 +167,9 @@ def losses(image, text, model, positive, concepts, phrases, looks, material, arg
 
 def judge(benchmark, model, material):
     """Zero-shot on train and val (nothing of OpenMoji is trained on) and the probe on val, for the curve."""
-    def encode_texts(texts):
-        return model.encode_text(material.compact([caption_ids(text) for text in texts], LONGEST))
-
     features, line = benchmark.features(model.visual), {}
     for part in features:
-        for template, result in benchmark.zero_shot(features, encode_texts, part).items():
+        for template, result in benchmark.zero_shot(features, lambda texts: material.encode(model, texts), part).items():
             line[f"{part} {template}"] = [result[name] for name in ("all", "base", "new")]
     line["probe_base_val"] = benchmark.probe(features, "val", seeds=(1,), strengths=(10,))[1]
     return line
