@@ -1,17 +1,25 @@
 """Runs a whole protocol: trains what is missing, tests what is trained, prints the table.
 
     python run.py --protocol base2new --trainer CDC --dataset openmoji --seeds 1 2 3
-    python run.py --protocol fewshot --trainer CoOp CDC --dataset openmoji --shots 1 4 16
+    python run.py --protocol fewshot --trainer CoOp CDC --dataset openmoji --shots 1 4 16 --jobs 2
 
-A run whose results.json exists is done and skipped; any other is begun, or resumed from its last checkpoint. Input that can't
-work ends with one line on standard error and exit code 2.
+A run whose results.json exists is done and skipped; any other is begun, or resumed from its last checkpoint. Each run has a process of
+its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
+code 2.
 """
 import argparse
+import contextlib
 import json
 import logging
+import multiprocessing
 import os
-import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
 
 import train
 from dassl.engine import TRAINER_REGISTRY
@@ -25,6 +33,9 @@ from trainers.run_record import FILE_NAME, plain
 log = logging.getLogger("run")
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# A run's process is forked off one that has imported everything: what takes seconds is done once, and no run sees another's state.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["train"])
 FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
 # What may differ between a done run and the one that is asked for: places and things that change no figure.
 NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
@@ -41,6 +52,7 @@ def parse_arguments(arguments):
     parser.add_argument("--config", help="name of a recipe of configs/trainers/<trainer> (default: the protocol's own)")
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument("--output", help="folder of the runs (default: output/<protocol>, for xd and dg output/transfer)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side (1, whose progress is shown; more share the CPU's cores)")
     parser.add_argument("--stage", choices=("train", "test"), help="only train, or only test what is trained; no table then")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="behind --: pairs over all config files, as in train.py")
     return parser.parse_args(arguments)
@@ -87,17 +99,74 @@ def is_done(job, cfg):
     return True
 
 
+def make_run(arguments, errors, threads):
+    """The process of a run: what Dassl prints is kept in log.txt, what goes to standard error in the file ``errors``, if there is one."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    if errors:
+        with open(errors, "w") as file:
+            os.dup2(file.fileno(), 2)
+    if threads:
+        torch.set_num_threads(threads)
+    sys.exit(train.main(arguments))
+
+
 def start(job, args):
-    """Makes one run in a process of its own, its progress bars on this one's standard error.
+    """Makes one run in a process of its own; its progress bars are on this one's standard error where no other run is beside it.
 
     Raises:
         UserError: it failed; what went wrong stands on standard error.
     """
-    command = [sys.executable, os.path.join(HERE, "train.py"), *job.arguments(args.root, args.opts)]
-    finished = subprocess.run(command, stdout=subprocess.DEVNULL)  # what Dassl prints is kept in log.txt
-    if finished.returncode or read_record(job.folder) is None:
-        raise UserError(f"the run {job.folder} failed (exit code {finished.returncode}); what it printed is in {job.folder}/log.txt, and the "
-                        "same command goes on from where it stopped")
+    alone = args.jobs == 1
+    with contextlib.nullcontext() if alone else tempfile.NamedTemporaryFile("r") as errors:
+        threads = None if alone else max(1, torch.get_num_threads() // args.jobs)
+        process = PROCESSES.Process(target=make_run, args=(job.arguments(args.root, args.opts), None if alone else errors.name, threads))
+        process.start()
+        process.join()
+        if process.exitcode or read_record(job.folder) is None:
+            if not alone:
+                sys.stderr.write(errors.read())
+            raise UserError(f"the run {job.folder} failed (exit code {process.exitcode}); what it printed is in {job.folder}/log.txt, and the "
+                            "same command goes on from where it stopped")
+
+
+def chains(jobs):
+    """The jobs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone."""
+    found = {}
+    for job in jobs:
+        found.setdefault(job.model or job.folder, []).append(job)
+    return list(found.values())
+
+
+def make_all(jobs, args):
+    """Makes those runs that are not done, ``args.jobs`` at a time.
+
+    Raises:
+        UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is begun.
+    """
+    os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find train.py
+    numbers = {job: number for number, job in enumerate(jobs, 1)}
+    bar = tqdm(total=len(jobs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
+
+    def make(chain):
+        for job in chain:
+            if is_done(job, wanted_config(job, args)):
+                log.info("[%d/%d] done already: %s", numbers[job], len(jobs), job.folder)
+            elif job.model and read_record(job.model) is None:
+                raise UserError(f"{job.model} is not trained to its end: run the protocol's training first")
+            else:
+                log.info("[%d/%d] %s", numbers[job], len(jobs), job.folder)
+                start(job, args)
+            bar.update()
+
+    with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:
+        futures = [pool.submit(make, chain) for chain in chains(jobs)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def run(args):
@@ -116,20 +185,14 @@ def run(args):
     shots = args.shots or SHOTS.get(args.protocol, (16,))
     if min(shots) < 1 or min(args.seeds) < 0:
         raise UserError("--shots must be at least 1 and --seeds at least 0")
+    if args.jobs < 1:
+        raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
     jobs = [job for dataset in args.dataset for trainer in args.trainer
             for job in plan(args.protocol, trainer, dataset, shots, args.seeds, output, args.config)]
     jobs = [job for job in jobs if args.stage in (None, "test" if job.model else "train")]
-    configs = [wanted_config(job, args) for job in jobs]
-    done = sum(is_done(job, cfg) for job, cfg in zip(jobs, configs))
+    done = sum(is_done(job, wanted_config(job, args)) for job in jobs)
     log.info("%s: %d runs, %d done already", args.protocol, len(jobs), done)
-    for number, (job, cfg) in enumerate(zip(jobs, configs), 1):
-        if is_done(job, cfg):
-            log.info("[%d/%d] done already: %s", number, len(jobs), job.folder)
-            continue
-        if job.model and read_record(job.model) is None:
-            raise UserError(f"{job.model} is not trained to its end: run the protocol's training first")
-        log.info("[%d/%d] %s", number, len(jobs), job.folder)
-        start(job, args)
+    make_all(jobs, args)
     if args.stage is None:
         found = collect(output)
         sys.stdout.write(render_all(found))

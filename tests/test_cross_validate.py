@@ -1,41 +1,50 @@
-"""The tool that cross-validates on cached features: it trains as the trainer does, and a fold is never trained on."""
+"""The tool that cross-validates settings: it trains as the trainer does, and a fold is never trained on."""
 import pytest
 import torch
-from tqdm import tqdm
 
 from tests.conftest import load_tool
 from trainers.prediction import Scores
 
 tool = load_tool("cross_validate")
-ON_TEXTS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": ()}
+OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "MaPLe": ()}
+SMALL = ("TEST.NO_TEST", "True")
 
 
 def trainer_of(run, name, folder):
-    trainer, _, _ = run(name, *ON_TEXTS[name], name=folder, flags=("--no-train",))
-    trainer.progress = tqdm(disable=True)
-    return trainer
+    return run(name, *OPTIONS[name], *SMALL, name=folder, flags=("--no-train",))[0]
 
 
-@pytest.mark.parametrize("name", ON_TEXTS)
-def test_training_on_features_is_a_plain_loop_over_drawn_views(run, name):
+@pytest.mark.parametrize("name", OPTIONS)
+def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     ours, plain = (trainer_of(run, name, folder) for folder in ("ours", "plain"))
-    labels = torch.arange(20) % len(ours.classnames)
-    stock = torch.nn.functional.normalize(torch.randn(3, 4 if name == "CDC" else 1, 20, ours.backbone.embed_dim), dim=-1)  # (R, V, N, E)
-    chosen, batch = torch.arange(19), ours.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    items = list(ours.dm.dataset.train_x)
+    labels = torch.tensor([item.label for item in items])
+    size = plain.backbone.image.image_size
+    on_features = not tool.prompts_images(plain)
+    assert on_features == (name != "MaPLe")
+    shape = (ours.backbone.embed_dim,) if on_features else (3, size, size)
+    stock = torch.randn(3, 4 if name == "CDC" else 1, len(items), *shape)  # (R, V, N, …)
+    if on_features:
+        stock = torch.nn.functional.normalize(stock, dim=-1)
+        ours.encode_images = tool.features_or_images(ours.encode_images)
+    chosen, batch = torch.arange(1, len(items)), ours.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
 
     torch.manual_seed(3)
-    tool.train_on(ours, stock, labels, chosen)
+    tool.train_on(ours, items, stock, labels, chosen)
 
     torch.manual_seed(3)
     if name == "CDC":
+        plain.dm.dataset.train_x[:] = items[1:]
         plain.prompt_learner.offset.copy_(plain.initial_offset())
+    plain.set_model_mode("train")
     for _ in range(plain.max_epoch):
         order = chosen[torch.randperm(len(chosen))]
         for images in order.split(batch):
             if len(images) == batch:
-                views = stock[torch.randint(3, (batch,)), :, images].transpose(0, 1)  # (V, B, E)
-                texts, _ = plain.encode_prompts()
-                loss, _ = plain.loss(Scores(plain.logits(views, texts), views, texts, None), labels[images])
+                views = stock[torch.randint(3, (batch,)), :, images].transpose(0, 1)  # (V, B, …)
+                texts, prompts = plain.encode_prompts()
+                features = views if on_features else plain.encode_images(views, prompts)
+                loss, _ = plain.loss(Scores(plain.logits(features, texts), features, texts, views), labels[images])
                 plain.precision.step(loss, plain.optim)
         plain.sched.step()
     start = trainer_of(run, name, "start").prompt_learner.ctx
@@ -44,8 +53,9 @@ def test_training_on_features_is_a_plain_loop_over_drawn_views(run, name):
         torch.testing.assert_close(found, expected)
 
     with torch.no_grad():
-        texts, _ = plain.encode_prompts()
-        right = plain.predict(plain.logits(stock[0, :1], texts)).probability.argmax(dim=1) == labels
+        texts, prompts = plain.encode_prompts()
+        features = stock[0, :1] if on_features else plain.encode_images(stock[0, :1], prompts)
+        right = plain.predict(plain.logits(features, texts)).probability.argmax(dim=1) == labels
     assert tool.accuracy(ours, stock[0, 0], labels) == pytest.approx(100 * right.float().mean().item())
 
 

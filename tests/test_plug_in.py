@@ -1,4 +1,5 @@
 """CDC as a guest: another Dassl toolbox, with packages ``trainers`` and ``clip`` of its own, takes it in with two lines."""
+import json
 import shutil
 import subprocess
 import sys
@@ -13,36 +14,56 @@ from tests.conftest import REPOSITORY
 
 HOST = """
 import argparse, sys
-import trainers.coop                                # the host's own package, whose name ours must not take
+import clip, datasets, trainers                     # the host's own packages, whose names ours must not take
+from trainers.coop import CoOp
+from datasets.textures import Textures
 from cdc_trainers.cdc import add_cdc_config         # the plug-in, line 1: registers CDC
 from dassl.config import get_cfg_default
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed, setup_logger
 
-
-@DATASET_REGISTRY.register()
-class HostData(DatasetBase):
-    def __init__(self, cfg):
-        items = [Datum(impath=f"{cfg.DATASET.ROOT}/dtd/images/{name}/{i:02d}.png", label=label, classname=name)
-                 for label, name in enumerate(("banded", "dotted")) for i in range(6)]
-        super().__init__(train_x=items[::2], test=items[1::2])
-
+parser = argparse.ArgumentParser()
+for flag in ("--root", "--output-dir", "--trainer", "--config-file", "--backbone", "--model-dir"):
+    parser.add_argument(flag)
+parser.add_argument("--seed", type=int)
+parser.add_argument("--load-epoch", type=int)
+parser.add_argument("--eval-only", action="store_true")
+parser.add_argument("opts", nargs=argparse.REMAINDER)
+args = parser.parse_args()
 
 cfg = get_cfg_default()
 cfg.DATASET.SUBSAMPLE_CLASSES = "all"
 add_cdc_config(cfg)                                 # the plug-in, line 2
-cfg.merge_from_file(sys.argv[1])
-cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS = "HostData", sys.argv[2], -1
-cfg.MODEL.BACKBONE.NAME, cfg.OUTPUT_DIR, cfg.TRAINER.NAME = sys.argv[3], sys.argv[4], "CDC"
-cfg.SEED = 1
+cfg.merge_from_file(args.config_file)
+cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS = "Textures", args.root, -1
+cfg.MODEL.BACKBONE.NAME, cfg.OUTPUT_DIR, cfg.TRAINER.NAME, cfg.SEED = args.backbone, args.output_dir, args.trainer, args.seed
+cfg.merge_from_list(args.opts)
 cfg.freeze()
-set_random_seed(1)
-assert "CoOp" in TRAINER_REGISTRY.registered_names() and TRAINER_REGISTRY.get("CoOp").__module__ == "trainers.coop"
-assert not any(name.startswith("cdc_trainers.coop") for name in sys.modules)
-import clip
-assert clip.__file__.startswith(sys.path[0])
-build_trainer(cfg).train()
+set_random_seed(cfg.SEED)
+setup_logger(cfg.OUTPUT_DIR)
+
+assert TRAINER_REGISTRY.get("CoOp") is CoOp and not any(name.startswith("cdc_trainers.coop") for name in sys.modules)
+assert all(package.__file__.startswith(sys.path[0]) for package in (clip, datasets, trainers))
+trainer = build_trainer(cfg)
+if args.eval_only:
+    trainer.load_model(args.model_dir, epoch=args.load_epoch)
+    trainer.test()
+else:
+    trainer.train()
+"""
+
+HOSTS_DATA = """
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+
+NAMES = ("banded", "dotted", "striped", "woven")
+
+@DATASET_REGISTRY.register()
+class Textures(DatasetBase):
+    def __init__(self, cfg):
+        names = {"all": NAMES, "base": NAMES[:2], "new": NAMES[2:]}[cfg.DATASET.SUBSAMPLE_CLASSES]
+        items = [Datum(impath=f"{cfg.DATASET.ROOT}/dtd/images/{name}/{i:02d}.png", label=label, classname=name)
+                 for label, name in enumerate(names) for i in range(8)]
+        super().__init__(train_x=items[::2], test=items[1::2])
 """
 
 HOSTS_COOP = """
@@ -63,21 +84,39 @@ def test_a_host_that_forgets_the_config_node_is_told_so():
         CDC(get_cfg_default())
 
 
-def test_two_lines_bring_cdc_into_another_toolbox(tmp_path, data_root, small_clip_file):
-    host = tmp_path / "host"
-    (host / "trainers").mkdir(parents=True)
-    (host / "trainers" / "__init__.py").write_text("")
-    (host / "trainers" / "coop.py").write_text(HOSTS_COOP)
-    (host / "train.py").write_text(textwrap.dedent(HOST))
-    shutil.copytree(Path(clip.__file__).parent, host / "clip", ignore=shutil.ignore_patterns("__pycache__"))
-    model = host / "clip" / "model.py"  # as in MaPLe's checkout: the host's towers want an argument that ours don't know
+@pytest.fixture(scope="module")
+def host(tmp_path_factory):
+    """A checkout in CoOp's manner: its own ``train.py`` and its own packages ``trainers``, ``datasets`` and ``clip``."""
+    folder = tmp_path_factory.mktemp("host")
+    for package, name, text in (("trainers", "coop", HOSTS_COOP), ("datasets", "textures", HOSTS_DATA)):
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").write_text("")
+        (folder / package / f"{name}.py").write_text(text)
+    (folder / "train.py").write_text(textwrap.dedent(HOST))
+    shutil.copytree(Path(clip.__file__).parent, folder / "clip", ignore=shutil.ignore_patterns("__pycache__"))
+    model = folder / "clip" / "model.py"  # as in MaPLe's checkout: the host's towers want an argument that ours don't know
     model.write_text(model.read_text().replace("def build_model(state_dict: dict):", "def build_model(state_dict: dict, design_details):"))
     recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
     recipe["TRAINER"] = {"CDC": recipe["TRAINER"]["CDC"]}  # the host declares no other node of ours
-    (host / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    done = subprocess.run([sys.executable, "train.py", "recipe.yaml", data_root, small_clip_file, str(tmp_path / "out")], cwd=host,
-                          capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "=> result" in done.stdout and "Finish training" in done.stdout
-    assert (tmp_path / "out" / "results.json").exists()
-    assert (tmp_path / "out" / "prompt_learner" / "model.pth.tar-3").exists()
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp"])
+def test_two_lines_bring_cdc_into_another_toolbox_base_to_new(host, tmp_path, data_root, small_clip_file, precision):
+    def in_host(folder, *arguments):
+        done = subprocess.run([sys.executable, "train.py", "--root", data_root, "--trainer", "CDC", "--config-file", "recipe.yaml", "--seed", "1",
+                               "--backbone", small_clip_file, "--output-dir", str(folder), *arguments], cwd=host,
+                              capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        assert "=> result" in done.stdout and "=> result" in (folder / "log.txt").read_text()  # what parse_test_res.py reads
+        return done.stdout, json.loads((folder / "results.json").read_text())
+
+    base, new = tmp_path / "base", tmp_path / "new"
+    printed, trained = in_host(base, "TRAINER.CDC.PREC", precision, "DATASET.SUBSAMPLE_CLASSES", "base")
+    assert "Finish training" in printed and (base / "prompt_learner" / "model.pth.tar-3").exists()
+    _, tested = in_host(new, "--eval-only", "--model-dir", str(base), "--load-epoch", "3", "TRAINER.CDC.PREC", precision,
+                        "DATASET.SUBSAMPLE_CLASSES", "new")
+    assert tested["prompts_hash"] == trained["prompts_hash"] and tested["config"]["TRAINER"]["CDC"]["PREC"] == precision
+    assert set(trained["metrics"]["test"]["per_class_accuracy"]) == {"banded", "dotted"}
+    assert set(tested["metrics"]["test"]["per_class_accuracy"]) == {"striped", "woven"}

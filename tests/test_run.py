@@ -1,10 +1,12 @@
 """run.py: CoOp's folders, done runs skipped, half-done ones redone, the two never mistaken for each other, contradictions refused."""
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import run as protocol_run
@@ -15,29 +17,40 @@ from trainers.errors import UserError
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Stands in for train.py: notes its arguments and finishes the run, unless its arguments are in ``calls.die``."""
-    noted = []
+    """Stands in for a run's process: notes its arguments and finishes the run, unless its trainer is in ``calls.die``."""
+    class Calls:
+        noted, die, threads = [], set(), set()
 
-    class Finished:
-        returncode = 0
+    class Process:
+        exitcode = None
 
-    def train(command, **_):
-        arguments = protocol_run.train.parse_arguments(command[2:])
-        noted.append(arguments)
-        os.makedirs(f"{arguments.output_dir}/prompt_learner", exist_ok=True)
-        if arguments.trainer in noted_to_die:
-            return type("Died", (), {"returncode": 1})
-        trained = Path(arguments.model_dir, "results.json") if arguments.model_dir else None
-        cfg = protocol_run.plain(protocol_run.train.build_config(arguments))
-        prompts = json.loads(trained.read_text())["prompts_hash"] if trained else f"prompts {len(noted)}"
-        Path(arguments.output_dir, "results.json").write_text(json.dumps({
-            "format": 1, "trainer": arguments.trainer, "classes": cfg["DATASET"]["SUBSAMPLE_CLASSES"], "seed": arguments.seed, "split_hash": "s",
-            "metrics": {"test": {"accuracy": 50.0 + arguments.seed}}, "prompts_hash": prompts, "backbone_hash": "b", "config": cfg}))
-        return Finished
-    noted_to_die = set()
-    monkeypatch.setattr(protocol_run.subprocess, "run", train)
-    train.noted, train.die = noted, noted_to_die
-    return train
+        def __init__(self, target, args):
+            self.arguments, self.errors, threads = args
+            Calls.threads.add(threads)
+
+        def start(self):
+            arguments = protocol_run.train.parse_arguments(self.arguments)
+            Calls.noted.append(arguments)
+            os.makedirs(f"{arguments.output_dir}/prompt_learner", exist_ok=True)
+            if arguments.trainer in Calls.die:
+                if self.errors:
+                    Path(self.errors).write_text("why it died")
+                self.exitcode = 1
+                return
+            trained = Path(arguments.model_dir, "results.json") if arguments.model_dir else None
+            cfg = protocol_run.plain(protocol_run.train.build_config(arguments))
+            prompts = json.loads(trained.read_text())["prompts_hash"] if trained else f"prompts {len(Calls.noted)}"
+            Path(arguments.output_dir, "results.json").write_text(json.dumps({
+                "format": 1, "trainer": arguments.trainer, "classes": cfg["DATASET"]["SUBSAMPLE_CLASSES"], "seed": arguments.seed,
+                "split_hash": "s", "metrics": {"test": {"accuracy": 50.0 + arguments.seed}}, "prompts_hash": prompts, "backbone_hash": "b",
+                "config": cfg}))
+            self.exitcode = 0
+
+        def join(self):
+            assert self.exitcode is not None
+
+    monkeypatch.setattr(protocol_run, "PROCESSES", type("Context", (), {"Process": Process}))
+    return Calls
 
 
 @pytest.fixture
@@ -98,6 +111,28 @@ def test_a_done_run_is_skipped_and_a_half_done_one_redone(start, calls):
     assert start("base2new", "--seeds", "1")[:2] == (0, [])
 
 
+def test_runs_side_by_side_are_the_same_runs_and_share_the_cores(start, calls):
+    one = start("base2new", "--seeds", "1", "2", trainer=("CoOp", "CDC"))
+    assert calls.threads == {None}
+    assert start("base2new", "--seeds", "1", "2", "--jobs", "3", trainer=("CoOp", "CDC"))[:2] == (0, [])
+    shutil.rmtree(start.output)
+    three = start("base2new", "--seeds", "1", "2", "--jobs", "3", trainer=("CoOp", "CDC"))
+    assert {run.output_dir for run in one[1]} == {run.output_dir for run in three[1]} and len(three[1]) == 8
+    assert one[2].out == three[2].out and "[8/8]" in three[2].err
+    assert calls.threads == {None, max(1, torch.get_num_threads() // 3)}
+    folders = [run.output_dir for run in three[1]]
+    assert all(folders.index(run.model_dir) < folders.index(run.output_dir) for run in three[1] if run.eval_only)
+
+
+def test_where_one_of_several_fails_its_message_is_shown_and_what_is_done_stays_done(start, calls):
+    calls.die.add("CDC")
+    code, noted, printed = start("base2new", "--seeds", "1", "--jobs", "2", trainer=("CoOp", "CDC"))
+    assert code == 2 and "why it died" in printed.err and "CDC/tiny/seed1 failed (exit code 1)" in printed.err.splitlines()[-1]
+    calls.die.clear()
+    code, again, _ = start("base2new", "--seeds", "1", "--jobs", "2", trainer=("CoOp", "CDC"))
+    assert code == 0 and len(noted) + len(again) == 5  # four runs, one of them twice
+
+
 def test_prompts_that_were_trained_anew_are_tested_anew(start):
     start("base2new", "--seeds", "1")
     trained = start.output / "train_base" / "openmoji" / "shots_16" / "CoOp" / "tiny" / "seed1" / "results.json"
@@ -121,6 +156,7 @@ def test_a_done_run_with_other_settings_is_never_taken_for_the_one_asked_for(sta
     (("base2new", "--dataset", "imagnet"), "did you mean imagenet?"),
     (("base2new", "--config", "tini"), "did you mean tiny?"),
     (("base2new", "--seeds", "-1"), "--seeds at least 0"),
+    (("base2new", "--jobs", "0"), "--jobs is 0, it must be at least 1"),
     (("base2new", "--", "OPTIM.LRR", "1"), "unknown config key OPTIM.LRR"),
 ])
 def test_contradictions_are_refused_before_anything_starts(start, arguments, message):

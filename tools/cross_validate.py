@@ -1,11 +1,12 @@
-"""Compares settings of a method that leaves the image encoder alone, by cross-validation on features that are computed once.
+"""Compares settings of a method by cross-validation on training and validation images, so that test images stay unseen.
 
     python tools/cross_validate.py --trainer CDC --setting "" --setting "TRAINER.CDC.CONSISTENCY_WEIGHT 30.0"
 
-The embedded data set has 92 validation images of base classes at 16 shots: too few to tell settings apart. Here train and val images of
+The embedded data set has about 100 validation images of base classes: too few to tell settings apart. Here train and val images of
 the base classes are split into folds; prompts are trained on up to 16 images a class outside a fold and judged on the fold, and on
-all train and val images of the new classes, which nothing is trained on. Test images are never opened. Views are drawn from a stock
-of some per image, encoded beforehand, so that a training takes seconds. Prints accuracy (percent) over folds and seeds.
+all train and val images of the new classes, which nothing is trained on. Training is the trainer's own; only its loader is replaced by
+one that draws views from a stock of some per image, made beforehand. Where the method leaves the image encoder alone, the stock
+holds their features, and a training takes seconds. Prints accuracy (percent) over folds and seeds.
 """
 import argparse
 import contextlib
@@ -14,6 +15,7 @@ import logging
 import random
 import statistics
 import sys
+import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -23,7 +25,6 @@ import torch  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.utils import read_image, set_random_seed  # noqa: E402
 from tabulate import tabulate  # noqa: E402
-from tqdm import tqdm  # noqa: E402
 
 import train  # noqa: E402
 from protocols import Job, recipe_path  # noqa: E402
@@ -40,63 +41,86 @@ def parse(argv=None):
     add("--recipe", default="tiny")
     add("--dataset", default="openmoji")
     add("--root", default="data")
-    add("--setting", action="append", required=True, help="KEY VALUE pairs on top of the recipe")
+    add("--setting", action="append", help='KEY VALUE pairs on top of the recipe; may be given many times; "" is the recipe itself')
     add("--common", default="", help="KEY VALUE pairs of all settings, those that change the views among them")
     add("--seeds", type=int, nargs="+", default=[1, 2])
     add("--folds", type=int, default=4)
-    add("--views", type=int, default=12, help="random views of each training image and template that are encoded")
-    return parser.parse_args(argv)
+    add("--views", type=int, default=12, help="random views of each training image and template that are made")
+    args = parser.parse_args(argv)
+    args.setting = args.setting or [""]
+    return args
 
 
-def new_trainer(args, classes, setting, seed):
-    """The trainer on all images of the base or the new classes."""
-    job = Job(str(REPOSITORY / "output" / "cross_validation"), args.trainer, recipe_path(args.trainer, args.recipe), args.dataset, classes,
-              None, seed)
-    cfg = train.build_config(train.parse_arguments(job.arguments(args.root, [*args.common.split(), *setting.split()])))
+class StockLoader:
+    """Takes the place of a trainer's training loader: batches of views drawn from a stock.
+
+    Args:
+        stock: (R, V, N, …), R random images or features for each of V views and N images.
+        labels: (N,); chosen: (n,) indices of the images to train on; batch_size: B, an incomplete last batch is dropped, as Dassl does.
+    """
+    num_workers = 0
+
+    def __init__(self, stock, labels, chosen, batch_size):
+        self.stock, self.labels, self.chosen, self.batch_size = stock, labels, chosen, batch_size
+
+    def __len__(self):
+        return len(self.chosen) // self.batch_size
+
+    def __iter__(self):
+        order = self.chosen[torch.randperm(len(self.chosen))]
+        for images in order[:len(self) * self.batch_size].split(self.batch_size):
+            yield self.stock[torch.randint(len(self.stock), images.shape), :, images].transpose(0, 1), self.labels[images]  # (V, B, …)
+
+
+def new_trainer(args, classes, setting, seed, folder):
+    """The trainer on all images of the base or the new classes; what it writes goes to the folder."""
+    job = Job(folder, args.trainer, recipe_path(args.trainer, args.recipe), args.dataset, classes, None, seed)
+    options = [*args.common.split(), *setting.split(), "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0"]
+    cfg = train.build_config(train.parse_arguments(job.arguments(args.root, options)))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         trainer = build_trainer(cfg)
-    trainer.progress = tqdm(disable=True)
+    trainer.encode_images = features_or_images(trainer.encode_images)
     return trainer
 
 
-def take_features(trainer):
-    """From now on a batch is features of its images, (V, B, E), which the image encoder would give, and labels."""
-    trainer.parse_batch_train = lambda batch: batch
-    trainer.encode_images = lambda features, prompts=None: features
+def features_or_images(encode_images):
+    """The encoding of images, (V, B, 3, H, W), which leaves as they are what are features already, (V, B, E)."""
+    return lambda images, prompts=None: images if images.dim() == 3 else encode_images(images, prompts)
 
 
 @torch.no_grad()
-def encode(trainer, items, transform):
-    """Features (N, E) of the images of N items."""
-    images = [transform(read_image(item.impath)) for item in items]
-    parts = [torch.stack(images[start:start + IMAGES_AT_ONCE]) for start in range(0, len(images), IMAGES_AT_ONCE)]
-    return torch.cat([trainer.encode_images(part.to(trainer.device)[None])[0] for part in parts])
+def prompts_images(trainer):
+    """Whether the method prompts the image encoder, so that an image's features change while it is trained."""
+    _, prompts = trainer.encode_prompts() or (None, None)
+    return prompts is not None and prompts.visual is not None
 
 
-def train_on(trainer, stock, labels, chosen):
-    """Trains the prompts on views out of the stock (R, V, N, E) for the chosen of N images."""
-    if hasattr(trainer, "initial_offset"):
-        with torch.no_grad():
-            trainer.prompt_learner.offset.copy_(trainer.initial_offset())
-    take_features(trainer)
-    batch = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-    trainer.num_batches = len(chosen) // batch  # an incomplete last one is dropped, as Dassl does
-    trainer.set_model_mode("train")
-    for trainer.epoch in range(trainer.max_epoch):
-        order = chosen[torch.randperm(len(chosen))]
-        for trainer.batch_idx in range(trainer.num_batches):
-            images = order[trainer.batch_idx * batch:(trainer.batch_idx + 1) * batch]
-            views = stock[torch.randint(len(stock), images.shape), :, images].transpose(0, 1)  # (V, B, E)
-            trainer.forward_backward((views, labels[images]))
+@torch.no_grad()
+def show(trainer, items, transform, as_features):
+    """The images of N items under a transform, (N, 3, H, W), or their features, (N, E)."""
+    images = torch.stack([transform(read_image(item.impath)) for item in items]).to(trainer.device)
+    if not as_features:
+        return images
+    return torch.cat([trainer.encode_images(part[None])[0] for part in images.split(IMAGES_AT_ONCE)])
+
+
+def train_on(trainer, items, stock, labels, chosen):
+    """Trains the prompts as the trainer does, on views of the chosen of N images out of a stock (R, V, N, …)."""
+    trainer.dm.dataset.train_x[:] = [items[i] for i in chosen]  # what some look at before the first step
+    trainer.train_loader_x = StockLoader(stock, labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
+    trainer.parse_batch_train = lambda batch: batch
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        trainer.train()
     trainer.set_model_mode("eval")
 
 
 @torch.no_grad()
-def accuracy(trainer, features, labels):
-    """Percent right of images (N, E)."""
-    right = trainer.model_inference(features[None]).argmax(dim=1) == labels
-    return 100 * right.float().mean().item()
+def accuracy(trainer, images, labels):
+    """Percent right of images (N, 3, H, W) or features (N, E)."""
+    trainer.encoded = trainer.encode_prompts()
+    answers = torch.cat([trainer.model_inference(part[None]).argmax(dim=1) for part in images.split(IMAGES_AT_ONCE)])
+    return 100 * (answers == labels).float().mean().item()
 
 
 def folds_of(labels, folds, seed):
@@ -115,32 +139,35 @@ def folds_of(labels, folds, seed):
 def main(argv=None):
     args = parse(argv)
     logging.disable(logging.INFO)
-    base, new = new_trainer(args, "base", "", args.seeds[0]), new_trainer(args, "new", "", args.seeds[0])
-    items = {trainer: trainer.dm.dataset.train_x + trainer.dm.dataset.val for trainer in (base, new)}
-    labels, new_labels = (torch.tensor([item.label for item in items[trainer]], device=trainer.device) for trainer in (base, new))
-    centre, new_centre = (encode(trainer, items[trainer], trainer.test_loader.dataset.transform) for trainer in (base, new))
-    views = base.train_loader_x.dataset.transform
-    views = views if isinstance(views, list) else [views]
-    stock = torch.stack([torch.stack([encode(base, items[base], view) for view in views]) for _ in range(args.views)])  # (R, V, N, E)
+    with tempfile.TemporaryDirectory() as folder:
+        base, new = (new_trainer(args, classes, "", args.seeds[0], folder) for classes in ("base", "new"))
+        as_features = not prompts_images(base)
+        items = {trainer: trainer.dm.dataset.train_x + trainer.dm.dataset.val for trainer in (base, new)}
+        labels, new_labels = (torch.tensor([item.label for item in items[trainer]], device=trainer.device) for trainer in (base, new))
+        centre, new_centre = (show(trainer, items[trainer], trainer.test_loader.dataset.transform, as_features) for trainer in (base, new))
+        views = base.train_loader_x.dataset.transform
+        views = views if isinstance(views, list) else [views]
+        stock = torch.stack([torch.stack([show(base, items[base], view, as_features) for view in views]) for _ in range(args.views)])
     rows = []
     for setting in args.setting:
         found = {"base": [], "new": []}
         for seed in args.seeds:
             fold, chosen = folds_of(labels, args.folds, seed)
-            new_trained, right, of_new = new_trainer(args, "new", setting, seed), 0.0, []
-            take_features(new_trained)
+            right, of_new = 0.0, []
             for held_out in range(args.folds):
-                trained = new_trainer(args, "base", setting, seed)
-                train_on(trained, stock, labels, chosen[held_out])
+                with tempfile.TemporaryDirectory() as folder:
+                    trained, tested = (new_trainer(args, classes, setting, seed, folder) for classes in ("base", "new"))
+                    train_on(trained, items[base], stock, labels, chosen[held_out])
                 inside = fold == held_out
                 right += accuracy(trained, centre[inside], labels[inside]) * inside.sum().item()
-                new_trained.prompt_learner.load_state_dict(trained.prompt_learner.state_dict())
-                new_trained.set_model_mode("eval")
-                of_new.append(accuracy(new_trained, new_centre, new_labels))
+                tested.prompt_learner.load_state_dict(trained.prompt_learner.state_dict())
+                tested.set_model_mode("eval")
+                of_new.append(accuracy(tested, new_centre, new_labels))
             found["base"].append(right / len(labels))
             found["new"].append(statistics.mean(of_new))
         both = [harmonic_mean(pair) for pair in zip(found["base"], found["new"])]
         rows.append([setting or "(recipe)", summary(found["base"]), summary(found["new"]), summary(both)])
+        sys.stderr.write(f"{rows[-1]}\n")
     print(tabulate(rows, headers=["setting", f"base ({len(labels)} images)", f"new ({len(new_labels)})", "H"]))
     return rows
 
