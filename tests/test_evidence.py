@@ -1,4 +1,5 @@
 """The laws of evidence, each against a textbook loop, a closed form or a sample."""
+import itertools
 import math
 
 import mpmath
@@ -95,14 +96,22 @@ def test_beliefs_and_vacuity_sum_to_one_and_so_do_probabilities(seed, templates,
         torch.testing.assert_close(opinion.log_probability.exp(), opinion.probability, rtol=1e-12, atol=0)
 
 
-def test_agreeing_opinions_gain_certainty_and_conflict_is_the_mass_on_different_classes():
+def test_agreeing_opinions_gain_certainty():
     agree = torch.tensor([[2.0, -9.0, -9.0], [2.0, -9.0, -9.0]], dtype=torch.float64)
-    clash = torch.tensor([[2.0, -9.0, -9.0], [-9.0, 2.0, -9.0]], dtype=torch.float64)
     assert dempster(agree).vacuity < Opinion(agree).vacuity.min()
-    first, second = Opinion(clash).belief
-    expected = sum(first[i] * second[j] for i in range(3) for j in range(3) if i != j)
-    torch.testing.assert_close(conflict(first, second), expected)
-    assert conflict(*Opinion(agree).belief) < conflict(first, second)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2 ** 31 - 1), templates=st.integers(1, 4), classes=st.integers(1, 5), spread=st.sampled_from([0.1, 2.0, 30.0]))
+def test_conflict_is_the_joint_mass_on_different_classes(seed, templates, classes, spread):
+    logs = random_log_evidence(seed, templates, classes, spread)  # (M, 2, K)
+    opinions = Opinion(logs)
+    mass = torch.cat([opinions.belief, opinions.vacuity[..., None]], dim=-1)  # (M, 2, K + 1): the last is "any class"
+    expected = torch.zeros(logs.shape[1], dtype=torch.float64)
+    for choice in itertools.product(range(classes + 1), repeat=templates):
+        if len(set(choice) - {classes}) > 1:
+            expected += math.prod(mass[m, :, c] for m, c in enumerate(choice))
+    torch.testing.assert_close(conflict(logs, dempster(logs)), expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("function, reference", [

@@ -26,9 +26,9 @@ from .checks import check_at_least, check_data, check_run
 from .data import CheckedImages
 from .errors import UserError
 from .precision import Precision, check_precision
-from .prediction import Prediction, Scores, measure
+from .prediction import Prediction, Scores, measure, per_image
 from .prompting.backbone import load_backbone
-from .run_record import remove_record, tensor_hash, write_record
+from .run_record import remove_record, tensor_hash, write_predictions, write_record
 from .schedule import build_schedule
 from .templates import hand_crafted_template
 
@@ -252,7 +252,10 @@ class PromptTrainer(TrainerX):
 
     def answer(self, images):
         with self.precision.autocast():
-            return self.predict(self.scores(images).logits)
+            logits = self.scores(images).logits  # (M, B, K)
+        answer = self.predict(logits)
+        answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
+        return answer
 
     @torch.no_grad()
     def test(self, split=None):
@@ -269,7 +272,7 @@ class PromptTrainer(TrainerX):
         self.set_model_mode("eval")
         self.evaluator.reset()
         log.info("Evaluate on the *%s* set", split)
-        answers, labels = [], []
+        answers, labels, paths = [], [], []
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
         with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
@@ -280,12 +283,15 @@ class PromptTrainer(TrainerX):
                 if not self.is_training:
                     answers.append(answer.cpu())
                     labels.append(label.cpu())
+                    paths += batch["impath"]
         self.encoded = None
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
         if not self.is_training:
-            self.metrics[split] = measure(Prediction.concatenate(answers), torch.cat(labels), self.classnames)
+            answers, labels = Prediction.concatenate(answers), torch.cat(labels)
+            self.metrics[split] = measure(answers, labels, self.classnames)
+            write_predictions(self.output_dir, split, per_image(answers, labels, paths))
             self.seconds["test"] += time.monotonic() - started
             self.write_run_record()
         return list(results.values())[0]

@@ -22,7 +22,7 @@ from .base import PromptTrainer
 from .checks import check_at_least, check_choice, check_depth, check_image_prompts
 from .data import CheckedImages
 from .errors import UserError
-from .evidence import EVIDENCE_FUNCTIONS, Opinion, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
+from .evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
 from .losses import consistency_loss
 from .prediction import Prediction
 from .prompting.prompts import FixedTokens, gaussian, initial_context
@@ -218,4 +218,6 @@ class CDC(PromptTrainer):
         votes = Opinion(evidence).probability if self.settings.LOSS == "evidential" else logits.softmax(dim=-1)
         probability = {"dempster": lambda: fused.probability, "mean_probability": lambda: votes.mean(dim=0),
                        "sum_logits": lambda: logits.sum(dim=0).softmax(dim=-1)}[self.settings.FUSION]()
-        return Prediction(probability, votes, fused.vacuity if self.settings.LOSS == "evidential" else None)
+        if self.settings.LOSS != "evidential":
+            return Prediction(probability, votes)
+        return Prediction(probability, votes, fused.vacuity, conflict(evidence, fused))

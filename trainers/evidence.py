@@ -117,9 +117,21 @@ def dempster(log_evidences):
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
 
-def conflict(belief_a, belief_b):
-    """Dempster's C of two opinions: the mass (…) in [0, 1) that their beliefs (…, K) put on different classes."""
-    return belief_a.sum(-1) * belief_b.sum(-1) - (belief_a * belief_b).sum(-1)
+def conflict(log_evidences, fused):
+    """Dempster's C of M opinions in [0, 1): the mass of the joint belief that lies on different classes, which the rule leaves out.
+
+    The rule's second half, u = Π_m u^m / (1 − C), holds for any number of opinions, so C = 1 − Π_m u^m / u.
+
+    Args:
+        log_evidences: (M, …, K).
+        fused: ``dempster`` of them.
+
+    Returns:
+        (…).
+    """
+    templates, classes = log_evidences.shape[0], log_evidences.shape[-1]
+    log_agreement = (templates - 1) * math.log(classes) - Opinion(log_evidences).log_strength.sum(dim=0) + fused.log_strength
+    return -torch.expm1(log_agreement.clamp(max=0))  # rounding alone would put it above 0
 
 
 def trusted_cross_entropy(opinion, labels):

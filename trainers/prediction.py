@@ -1,12 +1,16 @@
 """What a trainer finds and says about a batch of images, and how good that was."""
+import os
 from dataclasses import dataclass
 from typing import Optional
 
+import numpy
 import torch
 from sklearn.metrics import f1_score, recall_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-CALIBRATION_BINS = 15
+from .uncertainty import BINS, adaptive_calibration_error, brier_score, doubt
+
+TOP = 5  # classes of an image that are kept
 
 
 @dataclass
@@ -33,10 +37,20 @@ class Prediction:
         probability: (B, K), sums to one.
         template_probability: (M, B, K), what each template alone would answer; None where there is only one.
         vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence was learned.
+        conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None where no evidence was learned.
+        energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020, "Energy-based Out-of-distribution Detection").
     """
     probability: torch.Tensor
     template_probability: Optional[torch.Tensor] = None
     vacuity: Optional[torch.Tensor] = None
+    conflict: Optional[torch.Tensor] = None
+    energy: Optional[torch.Tensor] = None
+
+    def uncertainties(self):
+        """What it offers as a measure of doubt: name → (B,), larger is more doubtful."""
+        found = {"max_probability": 1 - self.probability.max(dim=1).values, "energy": self.energy, "vacuity": self.vacuity,
+                 "conflict": self.conflict}
+        return {name: value for name, value in found.items() if value is not None}
 
     def cpu(self):
         return Prediction(*(None if value is None else value.float().cpu() for value in vars(self).values()))
@@ -44,10 +58,10 @@ class Prediction:
     @staticmethod
     def concatenate(parts):
         """One prediction out of those of several batches."""
-        def joined(name, dim):
+        def joined(name):
             values = [getattr(part, name) for part in parts]
-            return None if values[0] is None else torch.cat(values, dim)
-        return Prediction(joined("probability", 0), joined("template_probability", 1), joined("vacuity", 0))
+            return None if values[0] is None else torch.cat(values, dim=1 if name == "template_probability" else 0)
+        return Prediction(**{name: joined(name) for name in vars(parts[0])})
 
 
 def measure(prediction, labels, classnames):
@@ -60,9 +74,10 @@ def measure(prediction, labels, classnames):
 
     Returns:
         dict of plain numbers: ``accuracy``, ``macro_f1`` in percent; ``per_class_accuracy``, class name → percent for the
-        classes that occur; ``ece`` (expected calibration error, 15 equal-width bins, percent) and ``nll`` (nats); where there
-        are templates ``template_accuracy`` (M numbers, percent) and ``mean_probability_ece``, ``mean_probability_nll`` of the
-        templates' mean; where there is evidence ``mean_vacuity`` in (0, 1].
+        classes that occur; ``ece`` (expected calibration error, 15 equal-width bins, percent), ``adaptive_ece`` (15 bins of equally many
+        images), ``nll`` (nats) and ``brier``; ``uncertainty``, name of a measure of doubt → ``aurc`` and ``error_auroc``, see
+        ``uncertainty.doubt``; where there are templates ``template_accuracy`` (M numbers, percent), and ``mean_probability_ece`` and so on
+        of the templates' mean; where there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
     """
     probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
     present = labels.unique().tolist()
@@ -73,6 +88,7 @@ def measure(prediction, labels, classnames):
         "macro_f1": 100 * float(f1_score(labels, answer, labels=present, average="macro", zero_division=0)),
         "per_class_accuracy": {unique_name(classnames, label): 100 * float(value) for label, value in zip(present, recall)},
         **calibration(probability, labels),
+        "uncertainty": {name: doubt(value, answer != labels) for name, value in prediction.uncertainties().items()},
     }
     if prediction.template_probability is not None:
         metrics["template_accuracy"] = [percent_right(template.argmax(dim=1), labels) for template in prediction.template_probability]
@@ -80,6 +96,7 @@ def measure(prediction, labels, classnames):
         metrics.update({f"mean_probability_{name}": value for name, value in mean.items()})
     if prediction.vacuity is not None:
         metrics["mean_vacuity"] = prediction.vacuity.mean().item()
+        metrics["mean_conflict"] = prediction.conflict.mean().item()
     return metrics
 
 
@@ -94,8 +111,27 @@ def percent_right(answer, labels):
 
 
 def calibration(probability, labels):
-    """Expected calibration error (percent) and negative log-likelihood (nats) of (B, K) probabilities."""
+    """Calibration errors (percent), negative log-likelihood (nats) and Brier score of (B, K) probabilities."""
     classes = probability.shape[1]
-    ece = multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=CALIBRATION_BINS) if classes > 1 else 0.0
+    ece = multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=BINS) if classes > 1 else 0.0
     likelihood = probability.gather(1, labels[:, None]).clamp(min=torch.finfo(probability.dtype).tiny)
-    return {"ece": 100 * float(ece), "nll": -likelihood.log().mean().item()}
+    return {"ece": 100 * float(ece), "adaptive_ece": 100 * adaptive_calibration_error(probability, labels),
+            "nll": -likelihood.log().mean().item(), "brier": brier_score(probability, labels)}
+
+
+def per_image(prediction, labels, paths):
+    """What is kept of every image, for reports: arrays by name.
+
+    Args:
+        prediction: of N images; labels: (N,); paths: N strings.
+
+    Returns:
+        ``image`` (N,) file and folder name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5 or K) the most probable classes, and the measures
+        of doubt (N,) by name; where there are templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
+    """
+    probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
+    found = {"label": labels, "top": top, "top_probability": probability, **prediction.uncertainties()}
+    if prediction.template_probability is not None:
+        found["vote_probability"], found["vote"] = prediction.template_probability.max(dim=2)
+    return {"image": numpy.array(["/".join(os.path.normpath(path).split(os.sep)[-2:]) for path in paths]),
+            **{name: value.numpy() for name, value in found.items()}}

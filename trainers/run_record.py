@@ -10,10 +10,11 @@ import platform
 import subprocess
 from datetime import datetime, timezone
 
+import numpy
 import torch
 import torchvision
 
-from .checkpoint import write_text
+from .checkpoint import write_atomically, write_text
 
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
@@ -102,6 +103,14 @@ def write_record(folder, cfg, dataset, metrics, **facts):
         "config": plain(cfg),
     }
     write_text(os.path.join(folder, FILE_NAME), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_predictions(folder, split, arrays):
+    """Writes ``predictions-<split>.npz``, beside the record: what was said of every image, see ``prediction.per_image``."""
+    def write(temporary):
+        with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
+            numpy.savez_compressed(file, **arrays)
+    write_atomically(os.path.join(folder, f"predictions-{split}.npz"), write)
 
 
 def remove_record(folder):

@@ -1,6 +1,8 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
 import json
+from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -260,6 +262,11 @@ def test_the_record_says_what_was_run(run):
     metrics = record["metrics"]["test"]
     assert len(metrics["template_accuracy"]) == 4 and 0 < metrics["mean_vacuity"] <= 1
     assert {"ece", "nll", "mean_probability_ece", "mean_probability_nll", "macro_f1"} <= set(metrics)
+    assert set(metrics["uncertainty"]) == {"max_probability", "energy", "vacuity", "conflict"}
+    kept = numpy.load(folder / "predictions-test.npz", allow_pickle=False)
+    assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(metrics["accuracy"])
+    assert kept["vacuity"].mean() == pytest.approx(metrics["mean_vacuity"], rel=1e-5)
+    assert [f"{item.classname}/{Path(item.impath).name}" for item in trainer.dm.dataset.test] == kept["image"].tolist()
     log = (folder / "log.txt").read_text()
     accuracy = log.split("=> result")[-1].split("* accuracy: ")[1].split("%")[0]
     assert float(accuracy) == pytest.approx(metrics["accuracy"], abs=0.051)
