@@ -2,6 +2,7 @@
 
     python train.py --trainer CDC --config-file configs/trainers/CDC/tiny.yaml \
         --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 --output-dir output/my_run
+    python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: expand_images
 
 Input that can't work ends with one line on standard error and exit code 2.
 """
@@ -19,6 +20,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 
 import datasets.every  # noqa: F401  (registers the data sets)
+from protocols import CONFIGS, recipe_path
 from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
@@ -35,13 +37,18 @@ from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
 log = logging.getLogger("train")
 
+SHOTS = 16  # training images a class of one's own folder
+
 
 def parse_arguments(arguments):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="", help="folder of the data sets")
     parser.add_argument("--output-dir", default="", help="folder of this run: log, checkpoints, results.json")
     parser.add_argument("--resume", default="", help="folder of a run to continue from (default: --output-dir)")
-    parser.add_argument("--seed", type=int, default=-1, help="0, 1, 2 …; negative: not seeded")
+    parser.add_argument("--images", default="", help="your own folder of class folders, in place of --root and --dataset-config-file; "
+                        "what else is not given is chosen: the trainer's recipe for the tiny CLIP or for --backbone, 16 shots, seed 1, "
+                        "--output-dir output/<folder>/<trainer>/seed1")
+    parser.add_argument("--seed", type=int, default=-1, help="0, 1, 2 …; negative: not seeded (with --images: 1)")
     parser.add_argument("--source-domains", nargs="+", help="Dassl's DATASET.SOURCE_DOMAINS")
     parser.add_argument("--target-domains", nargs="+", help="Dassl's DATASET.TARGET_DOMAINS")
     parser.add_argument("--transforms", nargs="+", help="Dassl's INPUT.TRANSFORMS")
@@ -56,6 +63,47 @@ def parse_arguments(arguments):
     parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over all config files")
     return parser.parse_args(arguments)
+
+
+def expand_images(args):
+    """``--images FOLDER`` written out in the other arguments, as far as they are not given; without it the arguments as they are.
+
+    Raises:
+        UserError: no such folder, another data set is given as well, the trainer is unknown or has no recipe, or the output would be where
+            it is taken for a class or takes a training's place.
+    """
+    if not args.images:
+        return args
+    folder = os.path.abspath(os.path.expanduser(args.images))
+    if args.root or args.dataset_config_file:
+        raise UserError("--images is a data set of its own: leave out --root and --dataset-config-file")
+    if not os.path.isdir(folder):
+        raise UserError(f"--images {args.images} is no folder: give the one that holds the class folders, or train and test")
+    if args.eval_only and not args.output_dir:
+        raise UserError("--images with --eval-only needs --output-dir: without it the test would take the place of the training")
+    check_registered("trainer", args.trainer, TRAINER_REGISTRY)
+    seed = args.seed if args.seed >= 0 else 1
+    output = args.output_dir or os.path.join("output", os.path.basename(folder), args.trainer, f"seed{seed}")
+    if os.path.abspath(output).startswith(os.path.join(folder, "")):
+        raise UserError(f"the results would go to {output}, which lies in {folder}, where they pass for a class: give another --output-dir")
+    return argparse.Namespace(**{
+        **vars(args), "root": folder, "seed": seed, "output_dir": output,
+        "dataset_config_file": os.path.join(CONFIGS, "datasets", "image_folder.yaml"),
+        "config_file": args.config_file or recipe_path(args.trainer, recipe_for(args.trainer, args.backbone)),
+        "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]})  # of pairs the later ones win
+
+
+def recipe_for(trainer, backbone):
+    """Name of the trainer's recipe for a CLIP: the one called like it (``RN50``: rn50 or rn50_text), else vit_b16; tiny without a CLIP."""
+    own = (backbone or "tiny").lower().replace("-", "_").replace("/", "")
+    names = (name for name in (own, f"{own}_text") if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{name}.yaml")))
+    return next(names, "vit_b16")
+
+
+def check_registered(kind, name, registry):
+    known = registry.registered_names()
+    if name not in known:
+        raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}")
 
 
 def extend_config(cfg):
@@ -118,10 +166,8 @@ def build_config(args):
             setattr(node, key, getattr(args, flag))
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options behind the flags")
-    for kind, name, registry in (("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY), ("data set", cfg.DATASET.NAME, DATASET_REGISTRY)):
-        known = registry.registered_names()
-        if name not in known:
-            raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}")
+    check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
+    check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)
     cfg.freeze()
     return cfg
 
@@ -141,6 +187,7 @@ def run(args):
     Raises:
         UserError: the input can't work; a folder that was made for the run is gone again if nothing but the log is in it.
     """
+    args = expand_images(args)
     cfg = build_config(args)
     if args.no_train and args.eval_only:
         raise UserError("--no-train and --eval-only exclude each other")
@@ -179,6 +226,12 @@ def start(cfg, args):
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
     log.info("** System **\n%s", collect_env_info())
+    if args.images:
+        log.info("Your images: %s, up to %d a class for training, recipe %s, results in %s", cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS,
+                 args.config_file, cfg.OUTPUT_DIR)
+        if cfg.MODEL.BACKBONE.NAME == "tiny":
+            log.warning("The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
+                        "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)")
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     try:
         trainer = build_trainer(cfg)
@@ -195,6 +248,8 @@ def start(cfg, args):
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
         trainer.train()
+        if args.images:
+            log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
     return trainer
 
 

@@ -119,6 +119,20 @@ def run(data_root, small_clip_file, tmp_path):
     return start
 
 
+@pytest.fixture(scope="session")
+def trained(data_root, small_clip_file, tmp_path_factory):
+    """Finished runs on the miniature, each made once: ``trained(trainer, *options)`` → (trainer object, folder), to be left as they are."""
+    made = {}
+
+    def start(trainer, *options):
+        if (trainer, options) not in made:
+            folder = tmp_path_factory.mktemp(trainer) / "run"
+            arguments = [*base_arguments(trainer, data_root, small_clip_file, folder), *options]
+            made[trainer, options] = train.run(train.parse_arguments(arguments)), folder
+        return made[trainer, options]
+    return start
+
+
 @pytest.fixture
 def refusal(data_root, small_clip_file, tmp_path, capsys):
     """Runs train.py and returns its one line of error; fails if it does not refuse."""

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .checkpoint import BEST
-from .checks import check_at_least, check_data, check_run
+from .checks import check_at_least, check_data, check_run, validates_on_test_images
 from .data import CheckedImages
 from .errors import UserError
 from .precision import Precision, check_precision
@@ -40,10 +40,19 @@ MODEL_NAME = "prompt_learner"
 class PromptTrainer(TrainerX):
     """Trains prompts for a frozen CLIP: build, precision, schedule, checkpoints, evaluation, run record.
 
+    Args:
+        cfg: the run's config.
+        classnames: K names to build the model for. It can then answer, but has no data to train or be tested on. Without: those of the
+            config's data set, which is loaded.
+
     Attributes:
         learns: whether there is anything to train.
     """
     learns = True
+
+    def __init__(self, cfg, classnames=None):
+        self.classnames = classnames
+        super().__init__(cfg)
 
     # ---- what a method overrides ----
 
@@ -150,6 +159,9 @@ class PromptTrainer(TrainerX):
         check_run(cfg)
 
     def build_data_loader(self):
+        if self.classnames is not None:
+            self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
+            return
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views(), dataset_wrapper=CheckedImages)
         self.train_loader_x = dm.train_loader_x
         self.train_loader_u = dm.train_loader_u
@@ -192,6 +204,7 @@ class PromptTrainer(TrainerX):
         if self.prompt_learner is None:
             log.info("%s learns nothing: only tested", type(self).__name__)
             remove_record(self.output_dir)
+            self.keep_validation_answers()
             self.test()
             return
         self.progress = None
@@ -240,6 +253,10 @@ class PromptTrainer(TrainerX):
         self.is_training = False
         self.progress.close()  # before the bar of the test starts
         self.seconds["train"] += time.monotonic() - self.train_started
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
+            self.keep_validation_answers()
         super().after_train()
         if self.cfg.TEST.NO_TEST:
             self.write_run_record()
@@ -272,35 +289,54 @@ class PromptTrainer(TrainerX):
         self.set_model_mode("eval")
         self.evaluator.reset()
         log.info("Evaluate on the *%s* set", split)
-        answers, labels, paths = [], [], []
+        kept = []
+        for answer, label, paths in self.answers(loader, split):
+            self.evaluator.process(answer.probability, label)
+            if not self.is_training:
+                kept.append((answer.cpu(), label.cpu(), paths))
+        results = self.evaluator.evaluate()
+        for key, value in results.items():
+            self.write_scalar(f"{split}/{key}", value, self.epoch)
+        if not self.is_training:
+            answers, labels = self.keep(split, kept)
+            self.metrics[split] = measure(answers, labels, self.classnames)
+            self.seconds["test"] += time.monotonic() - started
+            self.write_run_record()
+        return list(results.values())[0]
+
+    def answers(self, loader, split):
+        """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once."""
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
         with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
             for batch in batches:
                 images, label = self.parse_batch_test(batch)
-                answer = self.answer(images)
-                self.evaluator.process(answer.probability, label)
-                if not self.is_training:
-                    answers.append(answer.cpu())
-                    labels.append(label.cpu())
-                    paths += batch["impath"]
+                yield self.answer(images), label, batch["impath"]
         self.encoded = None
-        results = self.evaluator.evaluate()
-        for key, value in results.items():
-            self.write_scalar(f"{split}/{key}", value, self.epoch)
-        if not self.is_training:
-            answers, labels = Prediction.concatenate(answers), torch.cat(labels)
-            self.metrics[split] = measure(answers, labels, self.classnames)
-            write_predictions(self.output_dir, split, per_image(answers, labels, paths))
-            self.seconds["test"] += time.monotonic() - started
-            self.write_run_record()
-        return list(results.values())[0]
+
+    def keep(self, split, batches):
+        """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
+        answers, labels, paths = zip(*batches)
+        answers, labels = Prediction.concatenate(answers), torch.cat(labels)
+        write_predictions(self.output_dir, split, per_image(answers, labels, [path for batch in paths for path in batch]))
+        return answers, labels
+
+    @torch.no_grad()
+    def keep_validation_answers(self):
+        """Writes ``predictions-val.npz``, which ``predict.py`` takes thresholds from, where val images are not the test's.
+
+        It comes before the test and prints, measures and times nothing: no figure of the run depends on it.
+        """
+        if self.val_loader is None or self.cfg.TEST.SPLIT == "val" or validates_on_test_images(self.dm.dataset):
+            return
+        self.set_model_mode("eval")
+        self.keep("val", [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val")])
 
     def write_run_record(self):
         learnable, total = self.count_parameters()
         prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
-        write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, parameters={"learnable": learnable, "total": total},
-                     prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
+        write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
+                     parameters={"learnable": learnable, "total": total}, prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
                      seconds={name: round(value, 2) for name, value in self.seconds.items()}, device=str(self.device))
 
     # ---- checkpoints ----

@@ -51,5 +51,10 @@ def check_data(cfg, data_manager):
     if cfg.TEST.FINAL_MODEL == "best_val":
         if data_manager.val_loader is None:
             raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {name} has none")
-        if {item.impath for item in data.val} & {item.impath for item in data.test}:
+        if validates_on_test_images(data):
             raise UserError(f"TEST.FINAL_MODEL best_val would choose on test images: those of {name} serve as val too")
+
+
+def validates_on_test_images(data):
+    """Whether images of a data set's val are among its test's, as where a set has no val of its own."""
+    return bool({item.impath for item in data.val} & {item.impath for item in data.test})

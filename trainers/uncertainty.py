@@ -58,3 +58,24 @@ def doubt(uncertainty, wrong):
     rank = uncertainty.unique(return_inverse=True)[1].double() / len(wrong)
     return {"aurc": 100 * selective_risk(uncertainty, wrong).mean().item(),
             "error_auroc": 100 * binary_auroc(rank, wrong.long()).item() if both else None}
+
+
+def doubt_threshold(uncertainty, wrong, max_error):
+    """Up to which uncertainty answers may be given, as many as possible, so that at most the share ``max_error`` of them is wrong.
+
+    Args:
+        uncertainty: (N,), larger is more doubtful; wrong: (N,) bool; max_error: in [0, 1).
+
+    Returns:
+        the threshold, one of the uncertainties; the share of images at or below it; the share of wrong answers among those. None where
+        even the least uncertain answers are wrong more often.
+    """
+    uncertainty, order = uncertainty.sort(stable=True)
+    number = torch.arange(1, len(wrong) + 1)
+    error = wrong[order].double().cumsum(0) / number
+    last_of_equals = torch.cat([uncertainty[1:] != uncertainty[:-1], torch.tensor([True])])
+    allowed = ((error <= max_error) & last_of_equals).nonzero()
+    if len(allowed) == 0:
+        return None
+    best = allowed[-1].item()
+    return uncertainty[best].item(), (best + 1) / len(wrong), error[best].item()

@@ -1,0 +1,229 @@
+"""Labels images with a trained run; doubtful ones can be flagged instead of guessed.
+
+    python predict.py --run output/my_run photo.jpg folder "more/*.png"
+    find . -name "*.jpg" | python predict.py --run output/my_run - --max-error 0.05 --csv labels.csv
+
+The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv. Input that can't work, an image
+that can't be read included, ends with one line on standard error and exit code 2, and nothing is written.
+"""
+import argparse
+import csv
+import glob
+import io
+import json
+import logging
+import os
+import sys
+import zipfile
+
+import numpy
+import torch
+from tqdm import tqdm
+
+from datasets.image_folder import ENDINGS
+from trainers.checkpoint import write_text
+from trainers.classifier import PromptedClassifier
+from trainers.errors import UserError
+from trainers.uncertainty import doubt_threshold
+
+log = logging.getLogger("predict")
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("paths", nargs="+", metavar="PATH",
+                        help="image files, folders (with all below), patterns; - for a list on standard input")
+    parser.add_argument("--run", required=True, help="folder of a finished training, with results.json")
+    parser.add_argument("--backbone", help="name or file of the run's CLIP, where it is no longer where the run found it")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="other class names under the same prompts")
+    parser.add_argument("--topk", type=int, default=5, help="classes that are listed for each image (5)")
+    doubt = parser.add_mutually_exclusive_group()
+    doubt.add_argument("--max-error", type=float, metavar="SHARE",
+                       help="flag as many of the most doubtful as it takes for at most this share of the other answers to be wrong on the "
+                            "run's validation images; 0.05 for 5 %%")
+    doubt.add_argument("--min-certainty", type=float, metavar="C",
+                       help="flag what is less certain than this: 1 - vacuity where the method has one, else the largest probability")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--csv", metavar="FILE", help="write a table there")
+    output.add_argument("--json", action="store_true", help="print a JSON list")
+    return parser.parse_args(arguments)
+
+
+def check(args):
+    """
+    Raises:
+        UserError: an argument is out of its range, or two contradict each other.
+    """
+    if args.topk < 1:
+        raise UserError(f"--topk is {args.topk}, it must be at least 1")
+    if args.max_error is not None and not 0 <= args.max_error < 1:
+        raise UserError(f"--max-error is {args.max_error}, it is a share: at least 0 and below 1")
+    if args.min_certainty is not None and not 0 <= args.min_certainty <= 1:
+        raise UserError(f"--min-certainty is {args.min_certainty}, it must be between 0 and 1")
+    if args.max_error is not None and args.classes:
+        raise UserError("--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty")
+    if args.csv and os.path.isdir(args.csv):
+        raise UserError(f"--csv {args.csv} is a folder, it must be a file")
+
+
+# ---- images ----
+
+def find_images(given, stdin):
+    """Paths of all images that are meant, in the order given, those of a folder sorted.
+
+    Raises:
+        UserError: something is no file, no folder and no pattern that anything fits, a folder has no images, or a name is not UTF-8.
+    """
+    places = [place for word in given for place in ([line.strip("\r\n") for line in stdin if line.strip()] if word == "-" else [word])]
+    found = []
+    for place in places:
+        if os.path.exists(place):
+            matches = [place]
+        else:
+            matches = sorted(glob.glob(place, recursive=True))
+        if not matches:
+            raise UserError(f"{place!a} is no file, no folder, and no pattern that fits any")
+        for match in matches:
+            found += images_below(match) if os.path.isdir(match) else [match]
+    for path in found:
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8
+            raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
+    if not found:
+        raise UserError("there is no image to label: the list on standard input is empty")
+    return found
+
+
+def images_below(folder):
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [os.path.join(place, name) for name in sorted(names) if name.lower().endswith(ENDINGS) and not name.startswith(".")]
+    if not found:
+        raise UserError(f"{folder} holds no images (they end in {', '.join(ENDINGS)})")
+    return found
+
+
+# ---- doubt ----
+
+def threshold(args):
+    """The uncertainty above which an image is doubtful, infinity where none is to be flagged.
+
+    Raises:
+        UserError: see ``threshold_from_validation``.
+    """
+    if args.max_error is not None:
+        return threshold_from_validation(args.run, args.max_error)
+    return float("inf") if args.min_certainty is None else 1 - args.min_certainty
+
+
+def threshold_from_validation(folder, max_error):
+    """The threshold for a wanted error, from what the run said of its validation images.
+
+    Raises:
+        UserError: the run has no such file, it can't be read, or no threshold is strict enough.
+    """
+    path = os.path.join(folder, "predictions-val.npz")
+    if not os.path.isfile(path):
+        raise UserError(f"--max-error needs {path}, which a training writes where its data set has validation images of its own: give "
+                        "--min-certainty, or repeat the run's command if it is older than that, what is trained is only tested again")
+    try:
+        with numpy.load(path, allow_pickle=False) as kept:
+            uncertainty = torch.from_numpy(kept["vacuity" if "vacuity" in kept else "max_probability"])
+            wrong = torch.from_numpy(kept["top"][:, 0] != kept["label"])
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
+                        "again") from error
+    chosen = doubt_threshold(uncertainty, wrong, max_error)
+    if chosen is None:
+        raise UserError(f"no threshold brings the error on the run's {len(wrong)} validation images down to {100 * max_error:g} %: "
+                        "raise --max-error, or give --min-certainty")
+    value, answered, error = chosen
+    log.info("Doubtful: uncertainty above %.4f. Of the run's %d validation images that leaves %.1f %%, of which %.1f %% are wrong.",
+             value, len(wrong), 100 * answered, 100 * error)
+    return value
+
+
+# ---- results ----
+
+def rows(answers, doubtful, topk):
+    """One dict an image: image, label (None for a doubtful one), doubtful, uncertainty, conflict where there is one, and ``top``, the
+    most probable classes as pairs of name and probability."""
+    found = []
+    for number, image in enumerate(answers.images):
+        order = numpy.argsort(-answers.probabilities[number], kind="stable")[:topk]
+        row = {"image": image, "label": None if doubtful[number] else answers.labels[number], "doubtful": bool(doubtful[number]),
+               "uncertainty": float(answers.uncertainty[number])}
+        if answers.conflict is not None:
+            row["conflict"] = float(answers.conflict[number])
+        found.append({**row, "top": [(answers.classnames[label], float(answers.probabilities[number, label])) for label in order]})
+    return found
+
+
+def as_csv(found):
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    plain = [key for key in found[0] if key != "top"]
+    places = range(1, len(found[0]["top"]) + 1)
+    writer.writerow([*plain, *(column for place in places for column in (f"class_{place}", f"probability_{place}"))])
+    for row in found:
+        writer.writerow([*("" if row[key] is None else row[key] for key in plain), *(value for pair in row["top"] for value in pair)])
+    return text.getvalue()
+
+
+def as_json(found):
+    named = [{**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]} for row in found]
+    return json.dumps(named, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_text(found):
+    """A line an image, tabs in between: image, label or ``?``, the top classes, the uncertainty."""
+    lines = []
+    for row in found:
+        top = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["top"])
+        uncertainty = f"uncertainty {row['uncertainty']:.3f}" + (" (doubtful)" if row["doubtful"] else "")
+        lines.append("\t".join([row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty]))
+    return "\n".join(lines) + "\n"
+
+
+def run(args):
+    """Labels what is asked for and writes the result, all of it or nothing.
+
+    Raises:
+        UserError: the input can't work.
+    """
+    check(args)
+    paths = find_images(args.paths, sys.stdin)
+    classifier = PromptedClassifier.load(args.run, args.backbone)
+    if args.classes:
+        classifier = classifier.with_classes(args.classes)
+    limit = threshold(args)
+    with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
+        answers = classifier.predict(progress)
+    doubtful = answers.uncertainty > limit
+    found = rows(answers, doubtful, args.topk)
+    if args.csv:
+        try:
+            write_text(os.path.abspath(args.csv), as_csv(found))
+        except OSError as error:
+            raise UserError(f"--csv {args.csv} can't be written: {error.strerror}") from error
+    else:
+        sys.stdout.write(as_json(found) if args.json else as_text(found))
+    log.info("%d images, %d of them doubtful%s", len(found), doubtful.sum(), f": {args.csv}" if args.csv else "")
+
+
+def main(arguments=None):
+    """Exit code: 0, or 2 with one line on standard error."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    log.setLevel(logging.INFO)
+    try:
+        run(parse_arguments(arguments))
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,358 @@
+"""A trained run as a classifier of images: no data set, no training, a few lines in anybody's program.
+
+    from trainers import PromptedClassifier          # installed: from cdc_trainers import PromptedClassifier
+
+    classifier = PromptedClassifier.load("output/my_run/seed1")
+    answers = classifier.predict(["cat.jpg", "dog.png"])
+    print(answers.labels, answers.probabilities, answers.uncertainty)
+"""
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Optional
+
+import numpy
+import torch
+from dassl.config import get_cfg_default
+from dassl.data.transforms import build_transform
+from dassl.engine import TRAINER_REGISTRY
+from PIL import Image
+from yacs.config import CfgNode
+
+from . import checkpoint
+from .base import MODEL_NAME, PromptTrainer
+from .errors import UserError
+from .prediction import Prediction
+from .run_record import FILE_NAME
+
+MODULES = {"ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip"}  # where trainers are; the others: in the file of their name
+
+
+@dataclass
+class Answers:
+    """What a classifier says of N images over K classes; numpy arrays in fp32.
+
+    Attributes:
+        classnames: the K names.
+        images: N file names, as they were given; None for an image that came without one.
+        labels: N names, each image's most probable class.
+        probabilities: (N, K), rows sum to one.
+        uncertainty: (N,) in [0, 1]: the vacuity where the method has one, else 1 − the largest probability.
+        vacuity: (N,) in (0, 1], the uncertainty mass of the fused opinion; None where the method learns no evidence.
+        conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None likewise.
+        votes: (N, M, K), the probabilities of each of M templates alone; None where the method has no templates to fuse.
+    """
+    classnames: list
+    images: list
+    labels: list
+    probabilities: numpy.ndarray
+    uncertainty: numpy.ndarray
+    vacuity: Optional[numpy.ndarray] = None
+    conflict: Optional[numpy.ndarray] = None
+    votes: Optional[numpy.ndarray] = None
+
+    def to_pandas(self):
+        """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there are any vacuity and conflict, and
+        ``vote_1`` … ``vote_M``, the class that each template would answer.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UserError("to_pandas needs pandas, which is not installed: pip install pandas") from error
+        columns = {"image": self.images, "label": self.labels, "probability": self.probabilities.max(axis=1),
+                   "uncertainty": self.uncertainty}
+        if self.vacuity is not None:
+            columns.update(vacuity=self.vacuity, conflict=self.conflict)
+        if self.votes is not None:
+            for template, vote in enumerate(self.votes.argmax(axis=2).T, start=1):
+                columns[f"vote_{template}"] = [self.classnames[label] for label in vote]
+        return pandas.DataFrame(columns)
+
+
+class PromptedClassifier:
+    """A CLIP under trained prompts, ready to label images. ``load`` makes one of a run, ``with_classes`` one of another.
+
+    Images may be given as one or as many (a list, any iterable, or an array or tensor with one dimension more):
+
+    - a path, or a PIL image,
+    - a numpy array (H, W, 3) of uint8,
+    - a tensor (3, H, W), uint8 or floating point in [0, 1]; the latter is taken in steps of 1/255, as if it came from a file.
+
+    Size and shape don't matter: each is resized and cropped as the run's test images were.
+
+    Args:
+        trainer: a ``PromptTrainer`` whose prompts are loaded.
+        record: the run's ``results.json``.
+    """
+
+    def __init__(self, trainer, record):
+        self.trainer = trainer
+        self.record = record
+        with silence():
+            self.transform = build_transform(trainer.cfg, is_train=False)
+        trainer.set_model_mode("eval")
+        if trainer.prompt_learner is not None:
+            trainer.prompt_learner.requires_grad_(False)
+        with torch.no_grad(), trainer.precision.autocast():
+            trainer.encoded = trainer.encode_prompts()  # once for all images; None where the text depends on the image
+
+    @classmethod
+    def load(cls, folder, backbone=None):
+        """The classifier that a run has trained, on a GPU if there is one and the run's config allows it.
+
+        Args:
+            folder: the run's output folder, with ``results.json`` and, where anything was learned, ``prompt_learner``.
+            backbone: name or file of the CLIP, where it is no longer where the run found it; its weights have to be the same.
+
+        Raises:
+            UserError: no finished training of this toolbox's is there, its CLIP is not found, or has other weights.
+        """
+        folder = os.fspath(folder)
+        record = read_record(folder)
+        kind = find_trainer(record["trainer"])
+        cfg = config_of(record, kind)
+        if backbone is not None:
+            cfg.MODEL.BACKBONE.NAME = backbone
+        cfg.freeze()
+        with silence():
+            trainer = kind(cfg, class_names(folder, record, kind))
+        trainer.load_model(folder)
+        return cls(trainer, record)
+
+    @property
+    def classnames(self):
+        """The K names that it tells apart."""
+        return list(self.trainer.classnames)
+
+    def with_classes(self, classnames):
+        """The same prompts for other classes: CLIP's vocabulary is open.
+
+        Args:
+            classnames: at least two names.
+
+        Raises:
+            UserError: the context is class-specific, so it says nothing of other classes; a name is too long; or they are no names.
+        """
+        names = None if isinstance(classnames, str) else list(classnames)
+        if names is None or len(names) < 2 or not all(isinstance(name, str) and name.strip() for name in names):
+            raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
+        if getattr(self.trainer.prompt_learner, "class_specific", False):
+            raise UserError(f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
+                            "classes that they were not trained for; train without CSC to name others")
+        return type(self)(rebuilt(self.trainer, self.trainer.cfg, names), self.record)
+
+    @torch.no_grad()
+    def predict(self, images):
+        """``Answers`` for images, see above: what the run's own test says of them. They are read batch by batch.
+
+        Raises:
+            UserError: no image, one that can't be read (the message names it), or an array or tensor that is no image.
+        """
+        found, names = [], []
+        for batch, batch_names in self.batches(images):
+            found.append(self.trainer.answer(batch).cpu())
+            names += batch_names
+        answer = Prediction.concatenate(found)
+        doubts = answer.uncertainties()
+        return Answers(
+            classnames=self.classnames, images=names, labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
+            probabilities=answer.probability.numpy(), uncertainty=doubts.get("vacuity", doubts["max_probability"]).numpy(),
+            vacuity=None if answer.vacuity is None else answer.vacuity.numpy(),
+            conflict=None if answer.conflict is None else answer.conflict.numpy(),
+            votes=None if answer.template_probability is None else answer.template_probability.transpose(0, 1).numpy())
+
+    def embed_text(self):
+        """The classes' features under the prompts, (M, K, E) fp32 of length one.
+
+        Raises:
+            UserError: the text depends on the image.
+        """
+        if self.trainer.encoded is None:
+            raise UserError(f"{self.record['trainer']}'s texts depend on the image: without one they have no features")
+        return self.trainer.encoded[0].float().cpu().numpy()
+
+    @torch.no_grad()
+    def embed_image(self, images):
+        """The images' features, (N, M, E) fp32 of length one; (N, 1, E) where the image encoder is not prompted.
+
+        Raises:
+            UserError: see ``predict``.
+        """
+        prompts = None if self.trainer.encoded is None else self.trainer.encoded[1]
+        found = []
+        for batch, _ in self.batches(images):
+            with self.trainer.precision.autocast():
+                features = self.trainer.encode_images(batch, prompts)  # (M or 1, B, E)
+            found.append(features.transpose(0, 1).cpu())
+        return torch.cat(found).numpy()
+
+    def export(self, folder):
+        """Writes the classifier for programs without this toolbox; see ``export.py``."""
+        from .export import export
+        export(self, folder)
+
+    def batches(self, images):
+        """Yields (1, B, 3, H, W) on the device and B names, as many images at a time as the run's tests take.
+
+        Raises:
+            UserError: see ``predict``.
+        """
+        images, size = iter(one_by_one(images)), self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE
+        batch = list(islice(images, size))
+        if not batch:
+            raise UserError("there is no image to look at")
+        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
+            while batch:
+                pixels = torch.stack(list(pool.map(lambda image: self.transform(picture(image)), batch)))  # (B, 3, H, W)
+                yield pixels.to(self.trainer.device)[None], [os.fspath(image) if is_path(image) else None for image in batch]
+                batch = list(islice(images, size))
+
+
+def silence():
+    """Dassl prints what it builds; a program's standard output is its own."""
+    return contextlib.redirect_stdout(None)
+
+
+def rebuilt(trainer, cfg, classnames):
+    """A trainer with this one's prompts, for another config or other class names."""
+    with silence():
+        other = type(trainer)(cfg, classnames)
+    if trainer.prompt_learner is not None:
+        other.prompt_learner.load_state_dict(trainer.prompt_learner.state_dict())
+    return other
+
+
+# ---- a run's folder ----
+
+def read_record(folder):
+    """``results.json`` of a run.
+
+    Raises:
+        UserError: it is not there, or it is not one.
+    """
+    path = os.path.join(folder, FILE_NAME)
+    if not os.path.isfile(path):
+        raise UserError(f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended")
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        return {**record, "config": dict(record["config"]), "trainer": str(record["trainer"])}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} can't be read as a run's record ({type(error).__name__}: {error})") from error
+
+
+def find_trainer(name):
+    """The trainer of that name; imports this package's module of it where nobody has registered one.
+
+    Raises:
+        UserError: nobody knows it, or it is another toolbox's.
+    """
+    if name not in TRAINER_REGISTRY.registered_names():
+        module = MODULES.get(name, name.lower())
+        if importlib.util.find_spec(f".{module}", __package__) is not None:
+            importlib.import_module(f".{module}", __package__)
+    if name not in TRAINER_REGISTRY.registered_names():
+        raise UserError(f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first")
+    kind = TRAINER_REGISTRY.get(name)
+    if not issubclass(kind, PromptTrainer):
+        raise UserError(f"the trainer {name} that is registered here is {kind.__module__}'s, not {__package__}'s: load the run in a "
+                        "program of its own")
+    return kind
+
+
+def config_of(record, kind):
+    """The config that a run was made with; settings that came after it have their defaults."""
+    cfg, name = get_cfg_default(), record["trainer"]
+    declare = getattr(sys.modules[kind.__module__], f"add_{name.lower()}_config", None)
+    if declare is not None:
+        declare(cfg)
+    overlay(cfg, record["config"])
+    return cfg
+
+
+def overlay(node, values):
+    """Puts plain values into a config node as they are (yacs would evaluate strings); JSON has no tuples, the defaults have."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            overlay(node.setdefault(key, CfgNode()), value)
+        else:
+            node[key] = tuple(value) if isinstance(node.get(key), tuple) else value
+
+
+def class_names(folder, record, kind):
+    """The class names of a run: those of its checkpoint, or, where nothing is learned, of its record.
+
+    Raises:
+        UserError: the folder holds no prompts, or the record is older than its class names.
+    """
+    if kind.learns:
+        file_name = checkpoint.newest(f"{folder}/{MODEL_NAME}")
+        if file_name is None:
+            raise UserError(f"{folder} holds no prompts: it tested those of another run, give the folder of that training")
+        return checkpoint.load(f"{folder}/{MODEL_NAME}/{file_name}")["classnames"]
+    if "classnames" not in record:
+        raise UserError(f"{folder}/{FILE_NAME} does not say which classes there were: it was written by an earlier version, run it again")
+    return record["classnames"]
+
+
+# ---- images ----
+
+def is_path(image):
+    return isinstance(image, (str, os.PathLike))
+
+
+def one_by_one(images):
+    """An iterable of images, of one image or of many."""
+    single = is_path(images) or not isinstance(images, Iterable)  # a PIL image is none
+    if single or isinstance(images, (numpy.ndarray, torch.Tensor)) and images.ndim < 4:
+        return [images]
+    return images
+
+
+def picture(image):
+    """An image of any kind as an RGB PIL image.
+
+    Raises:
+        UserError: see ``PromptedClassifier.predict``.
+    """
+    if is_path(image):
+        return read_picture(os.fspath(image))
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    if isinstance(image, torch.Tensor):
+        return tensor_picture(image)
+    if not isinstance(image, numpy.ndarray):
+        raise UserError(f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}")
+    if image.dtype != numpy.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise UserError(f"the array {image.dtype} {image.shape} is no image: it must be uint8 (H, W, 3)")
+    return Image.fromarray(image)
+
+
+def read_picture(path):
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # a SyntaxError: some broken PNGs
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        raise UserError(f"image {path} can't be read ({reason}): replace it, or leave it out") from error
+
+
+def tensor_picture(image):
+    described = f"the tensor {str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
+    if image.dim() != 3 or len(image) != 3 or image.numel() == 0 or not (image.is_floating_point() or image.dtype == torch.uint8):
+        raise UserError(f"{described} is no image: it must be uint8 or floating point (3, H, W)")
+    if image.is_floating_point():
+        if not 0 <= image.min() <= image.max() <= 1:
+            raise UserError(f"{described} has values from {image.min():.3g} to {image.max():.3g}: give an image in [0, 1], not normalised")
+        image = (image.float() * 255).round().byte()
+    return Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
