@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,22 @@ def test_every_script_asks_for_the_protocol_it_is_named_after(path, tmp_path):
     expected = f"run.py --protocol {protocol} --trainer {trainer} --stage {stage} --dataset openmoji --seeds 3 --root data --shots 4"
     assert " ".join(words) == expected
     assert yaml.safe_load(Path(CONFIGS, "trainers", trainer, "tiny.yaml").read_text())
+
+
+def real(tmp_path, *arguments):
+    return subprocess.run([sys.executable, str(REPOSITORY / "run.py"), "--protocol", "base2new", "--seeds", "1", "2", "--jobs", "2", "--output",
+                           str(tmp_path / "o"), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+
+
+def test_real_runs_side_by_side_from_any_folder(tmp_path):
+    done = real(tmp_path, "--trainer", "ZeroshotCLIP", "--root", str(tmp_path / "data"))
+    assert done.returncode == 0, done.stderr
+    assert "ZeroshotCLIP" in done.stdout and "± 0.00" in done.stdout and "=> result" not in done.stdout + done.stderr
+    logs = sorted(tmp_path.glob("o/*/openmoji/shots_16/ZeroshotCLIP/tiny/seed*/log.txt"))
+    assert len(logs) == 4 and all("=> result" in log.read_text() for log in logs)
+
+
+def test_what_a_real_run_says_when_it_fails_is_shown(tmp_path):
+    done = real(tmp_path, "--trainer", "CoOp", "--dataset", "dtd", "--root", str(tmp_path))
+    assert done.returncode == 2 and "error: " in done.stderr
+    assert f"{tmp_path}/dtd" in done.stderr and "failed (exit code 2)" in done.stderr.splitlines()[-1]
