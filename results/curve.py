@@ -5,8 +5,31 @@ import statistics
 from trainers.checkpoint import write_atomically
 
 
+def mean_and_deviation(values):
+    """Mean and sample standard deviation, 0 of a single value."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0
+
+
+def plot_curve(axes, table, data, colours=None):
+    """The lines of one data set of the few-shot table (see ``results.table``): mean ± sample standard deviation over a logarithmic axis.
+
+    Args:
+        colours: trainer and config → Matplotlib's colour; without it Matplotlib's own order.
+    """
+    for row in table.rows:
+        if row.key[0] == data:
+            figures, name = table.figures(row), " ".join(row.key[2:])
+            means, deviations = zip(*(mean_and_deviation(figures[shots]) for shots in table.columns))
+            axes.errorbar(table.columns, means, deviations, marker="o", capsize=3, label=name, color=colours and colours[name])
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(table.columns, map(str, table.columns))
+    axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
 def draw_curves(table, folder):
-    """Draws the few-shot table (see ``results.table``), mean ± sample standard deviation, shots on a logarithmic axis.
+    """Draws the few-shot table.
 
     Returns:
         paths of the files ``curve_<data set>.png`` in ``folder``.
@@ -17,17 +40,8 @@ def draw_curves(table, folder):
     paths = []
     for data in dict.fromkeys(row.key[0] for row in table.rows):
         figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-        for row in table.rows:
-            if row.key[0] == data:
-                figures = table.figures(row)
-                means = [statistics.mean(figures[shots]) for shots in table.columns]
-                deviations = [statistics.stdev(figures[shots]) if len(figures[shots]) > 1 else 0 for shots in table.columns]
-                axes.errorbar(table.columns, means, deviations, marker="o", capsize=3, label=" ".join(row.key[2:]))
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(table.columns, map(str, table.columns))
-        axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes", title=data)
-        axes.grid(alpha=0.3)
-        axes.legend()
+        plot_curve(axes, table, data)
+        axes.set_title(data)
         path = os.path.join(folder, f"curve_{data.replace(' ', '_')}.png")
         write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
         pyplot.close(figure)

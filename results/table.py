@@ -1,6 +1,6 @@
 """Tables out of run records, one for each protocol whose runs lie below a folder.
 
-    python -m results.table output/base2new [--format text|markdown|csv|latex] [--output FILE]
+    python -m results.table output/base2new [--format text|markdown|csv|latex|html] [--output FILE]
 
 Reads every ``results.json`` and nothing else: a run without one is not done and not counted. Derived figures (H, averages)
 are computed seed by seed; ± is the sample standard deviation over seeds.
@@ -23,7 +23,8 @@ from trainers.run_record import FILE_NAME, FORMAT
 
 log = logging.getLogger(__name__)
 
-FORMATS = ("text", "markdown", "csv", "latex")
+FORMATS = ("text", "markdown", "csv", "latex", "html")
+HEADS = ("data set", "shots", "trainer", "config")
 
 
 @dataclass
@@ -51,11 +52,13 @@ class Table:
     Attributes:
         title: what the figures are.
         columns: those that are measured; derived: name → function of a seed's measured figures (list, in the order of ``columns``).
+        heads: what the parts of the rows' keys are.
     """
     title: str
     rows: list
     columns: list
     derived: dict = field(default_factory=dict)
+    heads: tuple = HEADS
 
     @property
     def names(self):
@@ -215,10 +218,9 @@ def summary(values):
 
 
 def render(table, style="text"):
-    """A table as text, Markdown, CSV (means and deviations in columns of their own) or LaTeX."""
-    shown = [index for index, name in enumerate(("data set", "shots", "trainer", "config"))
-             if name != "shots" or any(row.key[index] is not None for row in table.rows)]
-    heads = [("data set", "shots", "trainer", "config")[index] for index in shown]
+    """A table as text, Markdown, CSV (means and deviations in columns of their own), LaTeX or HTML (escaped)."""
+    shown = [index for index, name in enumerate(table.heads) if name != "shots" or any(row.key[index] is not None for row in table.rows)]
+    heads = [table.heads[index] for index in shown]
     lines = [([row.key[index] for index in shown], table.figures(row)) for row in table.rows]
     if style == "csv":
         buffer = io.StringIO()
@@ -231,7 +233,7 @@ def render(table, style="text"):
             writer.writerow([*key, len(figures[table.names[0]]), *cells])
         return buffer.getvalue()
     cells = [[*key, len(figures[table.names[0]]), *(summary(figures[name]) for name in table.names)] for key, figures in lines]
-    layout = {"text": "simple", "markdown": "github", "latex": "latex_booktabs"}[style]
+    layout = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}[style]
     return tabulate(cells, headers=[*heads, "seeds", *map(str, table.names)], tablefmt=layout, disable_numparse=True,
                     colalign=("left",) * len(heads) + ("right",) * (1 + len(table.names))) + "\n"
 

@@ -107,6 +107,12 @@ def test_csv_and_latex(folder, tmp_path):
     assert "\\toprule" in render(collect(folder)[0], "latex")
 
 
+def test_html_is_escaped(tmp_path):
+    write_pair(tmp_path, "<CDC>&", 1, 80.0, 60.0)
+    html = render(collect(tmp_path)[0], "html")
+    assert "&lt;CDC&gt;&amp;" in html and "<CDC>" not in html and html.startswith("<table>") and ">68.57<" in html.replace(" ", "")
+
+
 def test_a_seed_of_which_one_half_is_missing_is_left_out_and_said(folder, caplog):
     (folder / "test_new" / "openmoji" / "shots_16" / "CDC" / "tiny" / "seed3" / "results.json").unlink()
     assert figures(folder)["openmoji", "CDC"]["base"] == [80, 70]

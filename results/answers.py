@@ -1,0 +1,78 @@
+"""What a run's answers show: the numbers behind the report's figures. Pure functions on arrays."""
+import numpy
+import torch
+
+from trainers.uncertainty import BINS, selective_risk
+
+
+def reliability_points(confidence, right, bins=BINS):
+    """Mean confidence and share of right answers over bins that hold equally many images, as in the adaptive calibration error.
+
+    Args:
+        confidence: (N,) probability of the answer; right: (N,) bool; bins: at most that many, none of them empty.
+
+    Returns:
+        (B, 2) in [0, 1], by confidence.
+    """
+    order = numpy.argsort(confidence, kind="stable")
+    parts = [part for part in numpy.array_split(order, bins) if len(part)]
+    return numpy.array([[confidence[part].mean(dtype=float), right[part].mean()] for part in parts])
+
+
+def risk_coverage(doubts, wrongs):
+    """The risk–coverage curve, mean over seeds.
+
+    Args:
+        doubts: a (N,) array for each seed, larger is more doubtful; wrongs: a (N,) bool array for each seed.
+
+    Returns:
+        coverage n / N and mean error among the n least doubted, (N,) each, in [0, 1]; N is the largest of the seeds', between whose points
+        the others are interpolated.
+    """
+    curves = [selective_risk(torch.from_numpy(doubt), torch.from_numpy(wrong)).numpy() for doubt, wrong in zip(doubts, wrongs)]
+    coverage = numpy.arange(1, max(map(len, curves)) + 1) / max(map(len, curves))
+    return coverage, numpy.mean([numpy.interp(coverage, numpy.arange(1, len(curve) + 1) / len(curve), curve) for curve in curves], axis=0)
+
+
+def histogram(groups, bins=20):
+    """Shares of each group's values, over edges that all groups have in common, equally far apart on a logarithmic axis.
+
+    Args:
+        groups: name → (N,) values, at least 0; a group without any is left out.
+
+    Returns:
+        edges (bins + 1,), name → (bins,) shares in percent, each summing to 100.
+    """
+    tiny = numpy.finfo("float32").tiny  # what underflowed to 0 is below all others
+    groups = {name: numpy.log10(numpy.maximum(values, tiny, dtype=float)) for name, values in groups.items() if len(values)}
+    edges = numpy.histogram_bin_edges(numpy.concatenate(list(groups.values())), bins)
+    return 10 ** edges, {name: 100 * numpy.histogram(values, edges)[0] / len(values) for name, values in groups.items()}
+
+
+def agreement(votes, answer, label):
+    """How often two templates say the same.
+
+    Args:
+        votes: (M, N) classes; answer, label: (N,), what was answered, and what is right.
+
+    Returns:
+        (M + 2, M + 2) in percent: templates, answer, truth.
+    """
+    said = numpy.vstack([votes, answer, label])
+    return 100 * (said[:, None] == said[None]).mean(axis=2)
+
+
+def doubt_measure(answers):
+    """Name of the measure of doubt that images are ordered by: vacuity where evidence was learned, else 1 − the answer's probability."""
+    return "vacuity" if "vacuity" in answers else "max_probability"
+
+
+def certain_mistakes(doubt, right, number):
+    """Indices of the wrong answers with the least doubt, that first; at equal doubt in the order of the images."""
+    order = numpy.argsort(doubt, kind="stable")
+    return order[~right[order]][:number]
+
+
+def most_doubted(doubt, number):
+    """Indices of the images with the most doubt, that first; at equal doubt in the order of the images."""
+    return numpy.argsort(-doubt, kind="stable")[:number]

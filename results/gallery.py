@@ -1,0 +1,75 @@
+"""The gallery of a report: images a run is most surely wrong about, and those it doubts most, with each template's vote."""
+import base64
+import io
+import logging
+import os
+
+from PIL import Image
+
+from trainers.errors import UserError
+
+from .answers import certain_mistakes, doubt_measure, most_doubted
+from .runs import is_right
+
+log = logging.getLogger(__name__)
+
+SHOWN = 8  # images of each kind
+PIXELS = 112  # of an embedded picture's longer side
+
+
+def gallery(run, root):
+    """The gallery of one run.
+
+    Args:
+        root: folder of the data sets, below which the images are looked for; None: names only.
+
+    Returns:
+        dict: ``measure`` by which images are ordered, and ``kinds``, title → list of dicts with ``image``, ``picture`` (data URI or None),
+        ``truth``, ``answer``, ``probability`` (percent), ``right``, ``doubt`` and ``votes``, a list of (class name, percent).
+    """
+    answers, right = run.answers, is_right(run.answers)
+    measure = doubt_measure(answers)
+    paths = find_images(run, root) if root else {}
+
+    def card(index):
+        votes = zip(answers["vote"][:, index].tolist(), answers["vote_probability"][:, index].tolist()) if "vote" in answers else ()
+        name = str(answers["image"][index])
+        return {"image": name, "picture": thumbnail(paths.get(name)), "truth": run.class_name(int(answers["label"][index])),
+                "answer": run.class_name(int(answers["top"][index, 0])), "probability": 100 * float(answers["top_probability"][index, 0]),
+                "right": bool(right[index]), "doubt": float(answers[measure][index]),
+                "votes": [(run.class_name(label), 100 * probability) for label, probability in votes]}
+    return {"measure": {"vacuity": "vacuity", "max_probability": "1 − probability"}[measure],
+            "kinds": {"Most certain mistakes": [card(index) for index in certain_mistakes(answers[measure], right, SHOWN)],
+                      "Most doubted images": [card(index) for index in most_doubted(answers[measure], SHOWN)]}}
+
+
+def find_images(run, root):
+    """Name of each test image, as the answers have it → path; empty, with a warning, where the data set is not there."""
+    import datasets.every  # noqa: F401  (registers the data sets, which takes seconds)
+    from dassl.data.datasets import DATASET_REGISTRY
+    name = run.record["dataset"]
+    try:
+        if name not in DATASET_REGISTRY.registered_names():
+            raise UserError(f"{name} is no data set of this toolbox")
+        dataset = DATASET_REGISTRY.get(name)
+        images = dataset.list_images(dataset.find(root))[2]
+    except UserError as error:
+        log.warning("no pictures of %s: %s", name, error)
+        return {}
+    return {"/".join(os.path.normpath(image.impath).split(os.sep)[-2:]): image.impath for image in images}
+
+
+def thumbnail(path):
+    """A small JPEG as a data URI; None where there is no path, or, with a warning, no picture that can be read."""
+    if path is None:
+        return None
+    buffer = io.BytesIO()
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB")
+        small.thumbnail((PIXELS, PIXELS))
+        small.save(buffer, format="JPEG", quality=85)
+    except (OSError, SyntaxError) as error:  # Pillow reports some broken PNGs as a SyntaxError
+        log.warning("no picture of %s: %s", path, error)
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,171 @@
+"""A report on runs that people look at: one HTML file with everything in it, and its figures as PNG and SVG beside it.
+
+    python -m results.report output/base2new output/transfer [--root data] [--output report.html]
+
+Reads every results.json in or below the given folders and the predictions-test.npz beside it. Needs no network, neither to be made nor to
+be looked at, and no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names.
+"""
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import jinja2
+from tabulate import tabulate
+from tqdm import tqdm
+
+from trainers.checkpoint import write_text
+from trainers.errors import UserError
+
+from .figures import THEMES, answer_figures, table_figures, training_figures, vacuity_figures, vote_figures, write_figure
+from .gallery import gallery
+from .runs import find_runs, group, titles, with_answers
+from .table import Row, Table, collect, render
+
+log = logging.getLogger(__name__)
+
+TEMPLATE = Path(__file__).with_name("report_template.html")
+CALIBRATION = {"accuracy": "accuracy", "ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
+DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
+
+
+class Notes(logging.Handler):
+    """Keeps the warnings that come up while a report is made: whoever reads it has to know them."""
+
+    def __init__(self):
+        super().__init__(logging.WARNING)
+        self.texts = []
+
+    def emit(self, record):
+        if record.getMessage() not in self.texts:
+            self.texts.append(record.getMessage())
+
+
+def protocol_tables(runs, folders):
+    """The tables of the protocols whose folders lie in or below the given ones; with the folder in the title where there are several."""
+    given = [Path(folder).resolve() for folder in folders]
+    protocols = dict.fromkeys(run.protocol for run in runs
+                              if run.protocol and any(run.protocol == folder or folder in run.protocol.parents for folder in given))
+    found = []
+    for protocol in protocols:
+        try:
+            made = collect(protocol)
+        except UserError as error:  # its runs were tested on other images, or other classes, than a table is of
+            log.warning("no table: %s", error)
+            continue
+        for table in made:
+            table.title += f" ({protocol.name})" if len(protocols) > 1 else ""
+        found += made
+    return [table for table in found if table.rows]
+
+
+def measured_tables(series, named):
+    """Calibration, and what each measure of doubt is worth: a row for each series, and for each of its measures; named: see ``titles``."""
+    calibration, doubt = [], {}
+    for one in series:
+        row = Row((named[one.setting], one.name))
+        for run in one.runs:
+            seed = run.record["seed"]
+            for key, column in CALIBRATION.items():
+                if key in run.metrics:
+                    row.accuracy.setdefault(column, {})[seed] = run.metrics[key]
+            for measure, values in run.metrics.get("uncertainty", {}).items():
+                for key, column in DOUBT.items():
+                    if values[key] is not None:
+                        key_of_row = (named[one.setting], one.name, measure.replace("_", " "))
+                        doubt.setdefault(key_of_row, Row(key_of_row)).accuracy.setdefault(column, {})[seed] = values[key]
+        calibration.append(row)
+    made = [Table("Calibration", calibration, list(CALIBRATION.values()), heads=("tested on", "model")),
+            Table("Doubt", list(doubt.values()), list(DOUBT.values()), heads=("tested on", "model", "by"))]
+    for table in made:
+        table.rows = [row for row in table.rows if row.seeds(table.columns)]
+    return [table for table in made if table.rows]
+
+
+def list_runs(runs):
+    """An HTML table of the runs: where each number comes from."""
+    common = os.path.commonpath([run.folder.parent for run in runs])
+    lines = [[os.path.relpath(run.folder, common), run.record["dataset"], run.record["classes"], run.record["seed"],
+              *(f"{run.metrics[name]:.2f}" if name in run.metrics else "" for name in ("accuracy", "macro_f1")),
+              run.record.get("parameters", {}).get("learnable", ""), (run.record.get("git_commit") or "")[:10],
+              run.record.get("finished", "")]
+             for run in runs]
+    return tabulate(lines, tablefmt="html", disable_numparse=True, colalign=("left",) * 3 + ("right",) * 4 + ("left",) * 2, headers=(
+        "run", "data set", "classes", "seed", "accuracy", "macro F1", "learnable", "commit", "finished"))
+
+
+def make_sections(series, named, tables):
+    """Title → its figures, those sections that have any."""
+    answered = with_answers(series)
+    names = [*(one.name for one in series), *(" ".join(row.key[2:]) for table in tables for row in table.rows)]
+    colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}  # a model has the same one everywhere
+    sections = {"Accuracy": table_figures(tables, colours), "Can its probabilities be trusted?": answer_figures(answered, named, colours),
+                "Evidence": vacuity_figures(answered, named), "Do the templates differ?": vote_figures(answered, named),
+                "Training": training_figures(series, named, colours)}
+    return {title: found for title, figures in sections.items() if (found := list(figures))}
+
+
+def make_galleries(series, named, root):
+    """(title, gallery) for the first seed of each series that has answers, those with templates' votes first."""
+    return [(f"{one.name}, {named[one.setting]}, seed {one.runs[0].record['seed']}", gallery(one.runs[0], root))
+            for one in sorted(with_answers(series), key=lambda one: not one.has("vote"))]
+
+
+def make_report(folders, output, root=None):
+    """Writes the report to ``output`` and its figures to the folder ``<output without its ending>_figures``.
+
+    Args:
+        folders: of runs, or that have runs below them; root: folder of the data sets; None: the gallery has names only.
+
+    Raises:
+        UserError: no run in or below one of the folders, a file of a run can't be read, or there is no folder ``root``.
+    """
+    if root and not os.path.isdir(root):
+        raise UserError(f"--root {root} is no folder: give the one that holds the data sets, or leave it out for a gallery of names")
+    notes = Notes()
+    logging.getLogger("results").addHandler(notes)
+    try:
+        runs = find_runs(folders)
+        tables = protocol_tables(runs, folders)
+        without = sum(run.answers is None for run in runs)
+        if without:
+            log.warning("%d of %d runs have no predictions-test.npz: they are missing wherever single images count", without, len(runs))
+        series, named = group(runs), titles([run.setting for run in runs])
+        sections = make_sections(series, named, tables)
+        galleries = make_galleries(series, named, root)
+    finally:
+        logging.getLogger("results").removeHandler(notes)
+    figures_folder, taken = str(Path(output).absolute().with_suffix("")) + "_figures", set()
+    with tqdm(total=sum(map(len, sections.values())), unit="figure", disable=None) as bar:
+        drawn = {title: [] for title in sections}
+        for title, figures in sections.items():
+            for figure in figures:
+                drawn[title].append((figure, write_figure(figure, figures_folder, taken)))
+                bar.update()
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        folders=[str(folder) for folder in folders], runs=runs, notes=notes.texts, themes=THEMES, sections=drawn,
+        galleries=galleries, root=root, tables=[(table, render(table, "html")) for table in tables], list_runs=list_runs(runs),
+        measured={table.title: render(table, "html") for table in measured_tables(series, named)})
+    write_text(str(Path(output).absolute()), page)
+
+
+def main(arguments=None):
+    """Exit code: 0, or 2 with one line on standard error."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")
+    parser.add_argument("--output", default="report.html", help="the page (report.html); the figures go beside it")
+    parser.add_argument("--root", help="folder of the data sets, for the pictures in the gallery")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    try:
+        make_report(args.folders, args.output, args.root)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""The runs that a report is about: records, what was said of every test image, and how training went."""
+import csv
+import re
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import numpy
+
+from trainers.errors import UserError
+
+from .table import read_records
+
+PREDICTIONS = "predictions-test.npz"
+REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
+# <part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>, see protocols.py
+LAYOUT = re.compile(r"(?:train_base|test_new|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+)/([^/]+)/shots_(\d+)/([^/]+)/([^/]+)/"
+                    r"seed-?\d+")
+# a line that Dassl and dassl-lite print alike; in brackets the mean since the epoch's start
+LOG_LINE = re.compile(r"epoch \[(\d+)/\d+\] batch .*? loss \S+ \((\S+)\).*? acc \S+ \((\S+)\)")
+
+
+@dataclass
+class Run:
+    """A done run.
+
+    Attributes:
+        folder: where it lies, absolute.
+        record: its ``results.json``.
+        answers: arrays of its ``predictions-test.npz``, see ``trainers.prediction.per_image``; None where there is no such file.
+        setting: what was tested: data set, classes (``all``, ``base``, ``new``), training images a class.
+        model: trainer and config (by hand: trainer and folder), as one string.
+        place: folder of the runs it belongs to; runs of one place, setting and model differ in their seed only.
+        protocol: folder of its protocol, which ``results.table.collect`` takes; None where it lies elsewhere.
+    """
+    folder: Path
+    record: dict
+    answers: Optional[dict]
+    setting: tuple
+    model: str
+    place: Path
+    protocol: Optional[Path]
+
+    @property
+    def metrics(self):
+        """Of the test images; empty where it was tested on others."""
+        return self.record["metrics"].get("test", {})
+
+    def class_name(self, label):
+        """Name of a class; the record names those that the test images have, in the order of their labels."""
+        present = numpy.unique(self.answers["label"]).tolist()
+        names = list(self.metrics.get("per_class_accuracy", ()))
+        return names[present.index(label)] if label in present and len(names) == len(present) else f"class {label}"
+
+
+@dataclass
+class Series:
+    """Runs that differ in their seed only.
+
+    Attributes:
+        setting: see ``Run``.
+        name: the model's, different from that of every other series of the setting.
+        runs: by seed.
+    """
+    setting: tuple
+    name: str
+    runs: list
+
+    def has(self, array):
+        return all(array in run.answers for run in self.runs)
+
+    def pooled(self, array):
+        """The images of all seeds, one behind the other: (N,), or (M, N) for votes.
+
+        Raises:
+            UserError: the runs don't fit together.
+        """
+        try:
+            return numpy.concatenate([run.answers[array] for run in self.runs], axis=-1)
+        except ValueError as error:
+            raise UserError(f"the seeds in {self.runs[0].folder.parent} have different settings ({array}: {error}): report on them one by "
+                            "one, or make them again") from error
+
+    @property
+    def answer(self):
+        """(N,) most probable class of the images of all seeds."""
+        return numpy.concatenate([run.answers["top"][:, 0] for run in self.runs])
+
+    @property
+    def right(self):
+        """(N,) bool, whether that is the image's own."""
+        return numpy.concatenate([is_right(run.answers) for run in self.runs])
+
+
+def is_right(answers):
+    """(N,) bool: whether the most probable class is the image's own."""
+    return answers["top"][:, 0] == answers["label"]
+
+
+def find_runs(folders):
+    """All done runs in or below the folders, each once, in the order of the folders.
+
+    Raises:
+        UserError: one of the folders holds none, or a file can't be read.
+    """
+    found = {}
+    for folder in folders:
+        records = list(read_records(folder))
+        if not records:
+            raise UserError(f"no results.json in or below {folder}: give the folder of a finished run, or one that holds such folders")
+        for path, record in records:
+            place = (Path(folder) / path).parent.resolve()
+            found.setdefault(place, (record, read_answers(place / PREDICTIONS)))
+    return [make_run(folder, record, answers) for folder, (record, answers) in found.items()]
+
+
+def make_run(folder, record, answers):
+    """The ``Run`` in an absolute folder; where it lies as the protocols lay it, the folders' names say what it is."""
+    match = LAYOUT.fullmatch("/".join(folder.parts[-6:]))
+    if match:
+        data, shots, trainer, config = match.groups()
+        setting = (data, record["classes"], int(shots))
+        return Run(folder, record, answers, setting, f"{trainer} {config}", folder.parents[4], folder.parents[5])
+    own = folder.parent if re.fullmatch(r"seed-?\d+", folder.name) else folder
+    setting = (record["dataset"], record["classes"], record["shots"])
+    return Run(folder, record, answers, setting, f"{record['trainer']} {own.name}", own.parent, None)
+
+
+def read_answers(path):
+    """Arrays by name, or None where there is no such file.
+
+    Raises:
+        UserError: it can't be read, or is not what a run leaves.
+    """
+    if not path.is_file():
+        return None
+    try:
+        with numpy.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} can't be read ({error}): run it again") from error
+    missing = [name for name in REQUIRED if name not in arrays]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
+    return arrays
+
+
+def group(runs):
+    """The runs as a list of ``Series``, by setting, then in the order of the runs.
+
+    A name is the model's; where one setting has that model twice, the place is added as far as needed.
+    """
+    groups = {}
+    for run in runs:
+        groups.setdefault((run.setting, run.model, run.place), []).append(run)
+    made = []
+    for (setting, model, place), members in groups.items():
+        rivals = [other for at, name, other in groups if (at, name) == (setting, model) and other != place]
+        ends = ("/".join(place.parts[-length:]) for length in range(1, len(place.parts) + 1))
+        end = next(end for end in ends if not any(str(other).endswith(f"/{end}") for other in rivals))
+        made.append(Series(setting, f"{model} ({end})" if rivals else model, sorted(members, key=lambda run: run.record["seed"])))
+    return sorted(made, key=lambda series: series.setting)
+
+
+def with_answers(series):
+    """The same series of those runs only that have answers."""
+    kept = [Series(one.setting, one.name, [run for run in one.runs if run.answers is not None]) for one in series]
+    return [one for one in kept if one.runs]
+
+
+def titles(settings):
+    """setting → how it is called; the number of training images only where the settings differ in it."""
+    several = len({shots for _, _, shots in settings}) > 1
+
+    def title(data, classes, shots):
+        number = f", {shots} shot{'s' if shots > 1 else ''}" if shots > 0 else ", no few-shot sample"
+        return data + ("" if classes == "all" else f", {classes} classes") + (number if several else "")
+    return {setting: title(*setting) for setting in settings}
+
+
+def training_curve(run):
+    """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was trained.
+
+    Out of ``tensorboard/scalars.csv`` where dassl-lite wrote it. With TensorBoard installed there are binary event files instead, which
+    only TensorBoard reads; the log then has the same means, up to the last line of each epoch.
+    """
+    scalars = run.folder / "tensorboard" / "scalars.csv"
+    if scalars.is_file():
+        found = {"loss": {}, "acc": {}}
+        with open(scalars, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):  # a resumed run repeats steps: the last one counts
+                name = row["tag"].removeprefix("train/")
+                if row["tag"].startswith("train/") and name in found:
+                    found[name][int(row["step"])] = float(row["value"])
+        steps = max(found["loss"], default=-1) + 1
+        epochs = run.record["config"]["OPTIM"]["MAX_EPOCH"] if steps else 0
+        ends = {epoch: round(epoch * steps / epochs) - 1 for epoch in range(1, epochs + 1)}
+        return {name: {epoch: values[end] for epoch, end in ends.items() if end in values} for name, values in found.items() if values}
+    found = {}
+    for path in sorted(run.folder.glob("log.txt*")):  # a resumed run's further logs have their time behind the name
+        for epoch, loss, accuracy in LOG_LINE.findall(path.read_text(encoding="utf-8", errors="replace")):
+            found.setdefault("loss", {})[int(epoch)] = float(loss)
+            found.setdefault("acc", {})[int(epoch)] = float(accuracy)
+    return found

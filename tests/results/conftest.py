@@ -1,0 +1,86 @@
+"""Made-up runs, and a report on them."""
+from html.parser import HTMLParser
+
+import numpy
+import pytest
+
+from results.report import main
+from tests.results.test_table import write
+
+NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
+
+
+def make_answers(seed, images=40, classes=4, templates=0):
+    """What a run says of its images, at random."""
+    generator = numpy.random.default_rng(seed)
+    probability = numpy.sort(generator.dirichlet(numpy.ones(classes), images).astype("float32"))[:, ::-1]
+    found = {"image": numpy.array([f"folder <{index % 3}>/{index:03d}.png" for index in range(images)]),
+             "label": numpy.arange(images) % classes, "top": generator.permuted(numpy.tile(numpy.arange(classes), (images, 1)), axis=1),
+             "top_probability": probability, "max_probability": 1 - probability[:, 0], "energy": generator.normal(size=images)}
+    if templates:
+        found.update(vacuity=generator.uniform(0.001, 1, images).astype("float32"), conflict=generator.uniform(0, 1, images),
+                     vote=generator.integers(0, classes, (templates, images)),
+                     vote_probability=generator.uniform(0.2, 1, (templates, images)))
+    return found
+
+
+def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY, **changes):
+    """A run with the record's metrics that a report reads, and predictions where there are arrays."""
+    accuracy = 50.0 + 3 * seed + len(trainer)
+    metrics = {"accuracy": accuracy, "macro_f1": accuracy - 1, "per_class_accuracy": {name: 50.0 for name in names}, "ece": 10.0 + seed,
+               "adaptive_ece": 11.0 + seed, "nll": 1.0 + seed, "brier": 0.5,
+               "uncertainty": {"max_probability": {"aurc": 20.0 + seed, "error_auroc": 70.0 + seed},
+                               "energy": {"aurc": 30.0, "error_auroc": None}}}
+    config = {"MODEL": {"BACKBONE": {"NAME": "tiny"}}, "OPTIM": {"MAX_EPOCH": 2}}
+    folder = write(root, part, trainer, seed, accuracy, classes, split=f"{part} {seed}",
+                   **{"prompts_hash": f"{trainer} {seed}", "metrics": {"test": metrics}, "config": config, **changes})
+    if arrays is not None:
+        numpy.savez_compressed(folder / "predictions-test.npz", **arrays)
+    return folder
+
+
+def write_scalars(folder, rows):
+    (folder / "tensorboard").mkdir()
+    lines = ["wall_time,step,tag,value", *(f"1.0,{step},{tag},{value}" for step, tag, value in rows)]
+    (folder / "tensorboard" / "scalars.csv").write_text("\n".join(lines) + "\n")
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with their attributes, and the text outside style."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tags, self.text, self.source = [], "", path.read_text()
+        self.feed(self.source)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        if self.tags and self.tags[-1][0] != "style":
+            self.text += data
+
+    def all(self, tag):
+        return [attributes for found, attributes in self.tags if found == tag]
+
+
+@pytest.fixture(scope="package")
+def report(tmp_path_factory):
+    """A report with every kind of figure: base to new of two trainers and seeds, corrupted images, few shots; with its folder."""
+    root = tmp_path_factory.mktemp("report")
+    for seed in (1, 2):
+        for trainer, templates in (("CDC", 3), ("CoOp", 0)):
+            folder = write_run(root / "base2new", "train_base", trainer, seed, "base", make_answers(seed, templates=templates))
+            write_scalars(folder, [(step, tag, 9.0 - step) for step in range(4) for tag in ("train/loss", "train/acc")])
+            write_run(root / "base2new", "test_new", trainer, seed, "new", make_answers(9 + seed, templates=templates))
+        write_run(root / "transfer", "train_source", "CDC", seed)
+        write_run(root / "transfer", "dg_from_openmoji", "CDC", seed, "all", make_answers(seed, templates=3), data="openmoji_corrupted")
+        for shots in (1, 4):
+            write_run(root / "fewshot", "train_all", "CoOp", seed, shots=shots)
+    assert main([str(root), "--output", str(root / "out" / "page.html")]) == 0
+    return root
+
+
+@pytest.fixture
+def page(report):
+    return Page(report / "out" / "page.html")
