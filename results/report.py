@@ -69,12 +69,12 @@ def measured_tables(series, named):
             seed = run.record["seed"]
             for key, column in CALIBRATION.items():
                 if key in run.metrics:
-                    row.accuracy.setdefault(column, {})[seed] = run.metrics[key]
+                    row.values.setdefault(column, {})[seed] = run.metrics[key]
             for measure, values in run.metrics.get("uncertainty", {}).items():
                 for key, column in DOUBT.items():
                     if values[key] is not None:
                         key_of_row = (named[one.setting], one.name, measure.replace("_", " "))
-                        doubt.setdefault(key_of_row, Row(key_of_row)).accuracy.setdefault(column, {})[seed] = values[key]
+                        doubt.setdefault(key_of_row, Row(key_of_row)).values.setdefault(column, {})[seed] = values[key]
         calibration.append(row)
     made = [Table("Calibration", calibration, list(CALIBRATION.values()), heads=("tested on", "model")),
             Table("Doubt", list(doubt.values()), list(DOUBT.values()), heads=("tested on", "model", "by"))]

@@ -1,9 +1,10 @@
 """Tables out of run records, one for each protocol whose runs lie below a folder.
 
-    python -m results.table output/base2new [--format text|markdown|csv|latex|html] [--output FILE]
+    python -m results.table output/base2new [--metric accuracy] [--format text|markdown|csv|latex|html] [--output FILE]
 
-Reads every ``results.json`` and nothing else: a run without one is not done and not counted. Derived figures (H, averages)
-are computed seed by seed; ± is the sample standard deviation over seeds.
+A metric is a key of the records' metrics: accuracy, macro_f1, ece, nll, brier, uncertainty.max_probability.aurc … Reads every
+``results.json`` and nothing else: a run without one is not done and not counted. Derived figures (H, averages) are computed seed by seed;
+± is the sample standard deviation over seeds.
 """
 import argparse
 import csv
@@ -24,6 +25,7 @@ from trainers.run_record import FILE_NAME, FORMAT
 log = logging.getLogger(__name__)
 
 FORMATS = ("text", "markdown", "csv", "latex", "html")
+SHARES = ("accuracy", "macro_f1")  # the metrics of which papers print a harmonic mean of base and new
 HEADS = ("data set", "shots", "trainer", "config")
 
 
@@ -33,16 +35,16 @@ class Row:
 
     Attributes:
         key: data set, shots (None where they are the columns), trainer, config.
-        accuracy: column → seed → accuracy in percent.
+        values: column → seed → the metric.
         tested: seed → hashes of the prompts and backbones that were tested; one where all is well.
     """
     key: tuple
-    accuracy: dict = field(default_factory=dict)
+    values: dict = field(default_factory=dict)
     tested: dict = field(default_factory=dict)
 
     def seeds(self, columns):
         """Seeds for which all of the columns are done."""
-        return sorted(set.intersection(*(set(self.accuracy.get(column, ())) for column in columns)))
+        return sorted(set.intersection(*(set(self.values.get(column, ())) for column in columns)))
 
 
 @dataclass
@@ -65,11 +67,11 @@ class Table:
         return [*self.columns, *self.derived]
 
     def figures(self, row):
-        """name of a column → its values (percent) over the complete seeds."""
+        """name of a column → its values over the complete seeds."""
         seeds = row.seeds(self.columns)
-        found = {column: [row.accuracy[column][seed] for seed in seeds] for column in self.columns}
+        found = {column: [row.values[column][seed] for seed in seeds] for column in self.columns}
         for name, function in self.derived.items():
-            found[name] = [function([row.accuracy[column][seed] for column in self.columns]) for seed in seeds]
+            found[name] = [function([row.values[column][seed] for column in self.columns]) for seed in seeds]
         return found
 
 
@@ -115,33 +117,50 @@ def place(part, path, record):
     if part == "train_all":
         return "fewshot", (data, None, trainer, config), shots
     if part == "test_all":
-        return "zeroshot", (data, None, trainer, config), "accuracy"
+        return "zeroshot", (data, None, trainer, config), "all classes"
     if part == "train_source":
         return "source", (data, shots, trainer, config), "source"
     protocol, source = part.split("_from_")
     return f"{protocol} {source}", (source, shots, trainer, config), data
 
 
-def collect(folder):
-    """The tables of all protocols whose runs lie in a folder.
+def metric_of(record, metric):
+    """A metric of the test images, a number, by its dotted name; None where the run has none of that name."""
+    value = record["metrics"]["test"]
+    for key in metric.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if isinstance(value, (int, float)) else None
+
+
+def collect(folder, metric="accuracy"):
+    """The tables of all protocols whose runs lie in a folder, of one metric; runs that lack it are left out.
 
     Raises:
-        UserError: no record there.
+        UserError: no record there, or none has that metric.
     """
-    found, samples, backbones = {}, {}, {}
+    found, samples, backbones, lacking = {}, {}, {}, 0
     for part in sorted(path.name for path in Path(folder).iterdir() if path.is_dir()) if Path(folder).is_dir() else ():
         for path, record in read_records(Path(folder) / part):
             placed = place(part, path, record)
             if placed is None:
                 continue
             name, key, column = placed
+            value = metric_of(record, metric)
+            if value is None:
+                lacking += 1
+                continue
             row = found.setdefault(name, {}).setdefault(key, Row(key))
-            row.accuracy.setdefault(column, {})[record["seed"]] = record["metrics"]["test"]["accuracy"]
+            row.values.setdefault(column, {})[record["seed"]] = value
             tests_one_training = name not in ("fewshot", "zeroshot")
             row.tested.setdefault(record["seed"] if tests_one_training else (record["seed"], column), set()).add(
                 (record["prompts_hash"], record["backbone_hash"]))
             samples.setdefault((part, path.parts[0], path.parts[1], record["seed"]), set()).add(record["split_hash"])
             backbones.setdefault(record["config"]["MODEL"]["BACKBONE"]["NAME"], set()).add(record["backbone_hash"])
+    if lacking:
+        log.warning("left out: %d run(s) that have no %s", lacking, metric)
+    if not found and lacking:
+        raise UserError(f"none of the runs below {folder} has the metric {metric!r}; it is a key of their {FILE_NAME}, such as "
+                        "accuracy, macro_f1, ece, nll, uncertainty.max_probability.aurc")
     if not found:
         raise UserError(f"no run record in a protocol's folder below {folder}: run scripts/cdc/demo.sh or run.py first")
     for (part, data, shots, seed), hashes in samples.items():
@@ -150,41 +169,42 @@ def collect(folder):
     for name, hashes in backbones.items():
         if len(hashes) > 1:
             log.warning("not comparable: the backbone %s had %d different weights in these runs", name, len(hashes))
-    return tables(found)
+    return tables(found, metric)
 
 
-def tables(found):
+def tables(found, metric):
     """Puts columns and derived figures to the rows of each protocol; adds averages over data sets."""
     made = []
     sources = found.pop("source", {})
     for name, rows in sorted(found.items()):
         for key, row in rows.items():
             if name.startswith(("xd", "dg")) and key in sources:
-                row.accuracy["source"] = sources[key].accuracy["source"]
+                row.values["source"] = sources[key].values["source"]
                 for seed, hashes in sources[key].tested.items():
                     row.tested.setdefault(seed, set()).update(hashes)
             for seed, hashes in row.tested.items():
                 if len(hashes) > 1:
                     log.warning("not one run: %s, seed %s: its parts were tested with different prompts", label(key), seed)
         rows = list(rows.values())
-        columns = list(dict.fromkeys(column for row in rows for column in row.accuracy))
+        columns = list(dict.fromkeys(column for row in rows for column in row.values))
         if name == "base2new":
-            table = Table("base-to-new", rows, ["base", "new"], {"H": harmonic_mean})
+            table = Table("base-to-new", rows, ["base", "new"], {"H": harmonic_mean} if metric in SHARES else {})
         elif name == "fewshot":
             table = Table("few-shot, by shots", rows, sorted(columns))
         elif name == "zeroshot":
-            table = Table("zero-shot, all classes", rows, columns)
+            table = Table("zero-shot", rows, columns)
         else:
             protocol, source = name.split(" ", 1)
             title = {"xd": "cross-data-set", "dg": "domain generalisation"}[protocol]
             columns = ["source", *sorted(set(columns) - {"source"})]
             table = Table(f"{title} from {source}", rows, columns, {"average": lambda values: statistics.mean(values[1:])})
         for row in rows:
-            partly = sorted({seed for seeds in row.accuracy.values() for seed in seeds} - set(row.seeds(table.columns)))
+            partly = sorted({seed for seeds in row.values.values() for seed in seeds} - set(row.seeds(table.columns)))
             if partly:
                 log.warning("left out: %s seed(s) %s, of which only a part is done", label(row.key), ", ".join(map(str, partly)))
         table.rows = [row for row in rows if row.seeds(table.columns)]
         table.rows += averages(table)
+        table.title += "" if metric == "accuracy" else f", {metric}"
         first = table.columns[0]
         table.rows.sort(key=lambda row: (row.key[0].startswith("average"), row.key[0], row.key[1] or 0, statistics.mean(table.figures(row)[first])))
         made.append(table)
@@ -202,7 +222,7 @@ def averages(table):
     for key, rows in groups.items():
         seeds = set.intersection(*(set(row.seeds(table.columns)) for row in rows))
         if len(rows) > 1 and seeds:
-            mean = {column: {seed: statistics.mean(row.accuracy[column][seed] for row in rows) for seed in sorted(seeds)} for column in table.columns}
+            mean = {column: {seed: statistics.mean(row.values[column][seed] for row in rows) for seed in sorted(seeds)} for column in table.columns}
             added.append(Row((f"average of {len(rows)}", *key), mean))
     return added
 
@@ -246,12 +266,13 @@ def render_all(made, style="text"):
 def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="output/base2new, output/fewshot, output/transfer …")
+    parser.add_argument("--metric", default="accuracy", help="key of the records' metrics, with dots between levels (accuracy)")
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("--output", help="write to this file instead of standard output")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
     try:
-        text = render_all(collect(args.folder), args.format)
+        text = render_all(collect(args.folder, args.metric), args.format)
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -107,6 +107,24 @@ def test_csv_and_latex(folder, tmp_path):
     assert "\\toprule" in render(collect(folder)[0], "latex")
 
 
+def test_another_metric_has_no_harmonic_mean_unless_papers_print_one(tmp_path, caplog, capsys):
+    for trainer, doubt in (("CDC", {"vacuity": {"aurc": 12.5, "error_auroc": None}}), ("CoOp", {})):
+        write_pair(tmp_path, trainer, 1, 80.0, 60.0)
+        for path in tmp_path.glob(f"*/openmoji/shots_16/{trainer}/tiny/seed1/results.json"):
+            record = json.loads(path.read_text())
+            record["metrics"]["test"].update(ece=5.0, macro_f1=50.0, uncertainty=doubt)
+            path.write_text(json.dumps(record))
+    table, = collect(tmp_path, "ece")
+    assert table.title == "base-to-new, ece" and [table.figures(row) for row in table.rows] == [{"base": [5], "new": [5]}] * 2
+    assert collect(tmp_path, "macro_f1")[0].figures(collect(tmp_path, "macro_f1")[0].rows[0])["H"] == [50]
+    assert not caplog.records
+    table, = collect(tmp_path, "uncertainty.vacuity.aurc")
+    assert [(row.key[2], table.figures(row)) for row in table.rows] == [("CDC", {"base": [12.5], "new": [12.5]})]
+    assert "left out: 2 run(s) that have no uncertainty.vacuity.aurc" in caplog.text
+    assert main([str(tmp_path), "--metric", "uncertainty.vacuity.error_auroc"]) == 2
+    assert "has the metric 'uncertainty.vacuity.error_auroc'; it is a key of their results.json" in capsys.readouterr().err
+
+
 def test_html_is_escaped(tmp_path):
     write_pair(tmp_path, "<CDC>&", 1, 80.0, 60.0)
     html = render(collect(tmp_path)[0], "html")
