@@ -13,9 +13,11 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import torch
 from tqdm import tqdm
@@ -37,6 +39,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train"])
 FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
+# Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
+TWINS = {("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
 # What may differ between a done run and the one that is asked for: places and things that change no figure.
 NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
              "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ")
@@ -130,6 +134,30 @@ def start(job, args):
                             "same command goes on from where it stopped")
 
 
+def twin(job):
+    """The job in the folder where another protocol would have made the same run; None where none does."""
+    parts = os.path.abspath(job.folder).split(os.sep)
+    other = TWINS.get(tuple(parts[-7:-5]))  # <protocol's folder>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>
+    return other and replace(job, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
+
+
+def take_over(job, cfg):
+    """Copies the run from where another protocol has made it; returns whether there was one, with the same settings in all that matters."""
+    other = twin(job)
+    if other is None or os.path.exists(job.folder):
+        return False
+    try:
+        if not is_done(other, cfg):
+            return False
+    except UserError:  # it has other settings
+        return False
+    os.makedirs(os.path.dirname(job.folder), exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(job.folder)) as temporary:
+        copy = shutil.copytree(other.folder, os.path.join(temporary, "copy"))
+        os.rename(copy, job.folder)
+    return True
+
+
 def chains(jobs):
     """The jobs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone."""
     found = {}
@@ -150,10 +178,13 @@ def make_all(jobs, args):
 
     def make(chain):
         for job in chain:
-            if is_done(job, wanted_config(job, args)):
+            cfg = wanted_config(job, args)
+            if is_done(job, cfg):
                 log.info("[%d/%d] done already: %s", numbers[job], len(jobs), job.folder)
             elif job.model and read_record(job.model) is None:
                 raise UserError(f"{job.model} is not trained to its end: run the protocol's training first")
+            elif take_over(job, cfg):
+                log.info("[%d/%d] the same run is done in %s, copied to %s", numbers[job], len(jobs), twin(job).folder, job.folder)
             else:
                 log.info("[%d/%d] %s", numbers[job], len(jobs), job.folder)
                 start(job, args)
