@@ -23,7 +23,7 @@ from tqdm import tqdm
 from datasets.image_folder import ENDINGS
 from trainers.checkpoint import write_text
 from trainers.classifier import PromptedClassifier
-from trainers.errors import UserError
+from trainers.errors import UserError, exit_code
 from trainers.uncertainty import doubt_threshold
 
 log = logging.getLogger("predict")
@@ -217,12 +217,7 @@ def main(arguments=None):
     """Exit code: 0, or 2 with one line on standard error."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     log.setLevel(logging.INFO)
-    try:
-        run(parse_arguments(arguments))
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    return exit_code(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

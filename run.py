@@ -29,7 +29,7 @@ from protocols import PROTOCOLS, SHOTS, plan
 from results.curve import draw_curves
 from results.table import collect, render_all
 from trainers.checkpoint import config_of_run
-from trainers.errors import UserError, nearest
+from trainers.errors import UserError, exit_code, nearest
 from trainers.run_record import FILE_NAME, plain
 
 log = logging.getLogger("run")
@@ -166,24 +166,24 @@ def chains(jobs):
     return list(found.values())
 
 
-def make_all(jobs, args):
-    """Makes those runs that are not done, ``args.jobs`` at a time.
+def make_all(configs, args):
+    """Makes those runs that are not done, ``args.jobs`` at a time; configs: job → its config.
 
     Raises:
         UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is begun.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find train.py
+    jobs = list(configs)
     numbers = {job: number for number, job in enumerate(jobs, 1)}
     bar = tqdm(total=len(jobs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
 
     def make(chain):
         for job in chain:
-            cfg = wanted_config(job, args)
-            if is_done(job, cfg):
+            if is_done(job, configs[job]):
                 log.info("[%d/%d] done already: %s", numbers[job], len(jobs), job.folder)
             elif job.model and read_record(job.model) is None:
                 raise UserError(f"{job.model} is not trained to its end: run the protocol's training first")
-            elif take_over(job, cfg):
+            elif take_over(job, configs[job]):
                 log.info("[%d/%d] the same run is done in %s, copied to %s", numbers[job], len(jobs), twin(job).folder, job.folder)
             else:
                 log.info("[%d/%d] %s", numbers[job], len(jobs), job.folder)
@@ -221,9 +221,10 @@ def run(args):
     jobs = [job for dataset in args.dataset for trainer in args.trainer
             for job in plan(args.protocol, trainer, dataset, shots, args.seeds, output, args.config)]
     jobs = [job for job in jobs if args.stage in (None, "test" if job.model else "train")]
-    done = sum(is_done(job, wanted_config(job, args)) for job in jobs)
+    configs = {job: wanted_config(job, args) for job in jobs}
+    done = sum(is_done(job, cfg) for job, cfg in configs.items())
     log.info("%s: %d runs, %d done already", args.protocol, len(jobs), done)
-    make_all(jobs, args)
+    make_all(configs, args)
     if args.stage is None:
         found = collect(output)
         sys.stdout.write(render_all(found))
@@ -236,12 +237,7 @@ def main(arguments=None):
     """Exit code: 0, or 2 with one line on standard error."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     log.setLevel(logging.INFO)
-    try:
-        run(parse_arguments(arguments))
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    return exit_code(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

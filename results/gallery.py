@@ -2,11 +2,11 @@
 import base64
 import io
 import logging
-import os
 
 from PIL import Image
 
 from trainers.errors import UserError
+from trainers.run_record import image_name
 
 from .answers import certain_mistakes, doubt_measure, most_doubted
 from .runs import is_right
@@ -56,7 +56,7 @@ def find_images(run, root):
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
-    return {"/".join(os.path.normpath(image.impath).split(os.sep)[-2:]): image.impath for image in images}
+    return {image_name(image.impath): image.impath for image in images}
 
 
 def thumbnail(path):

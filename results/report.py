@@ -16,7 +16,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from trainers.checkpoint import write_text
-from trainers.errors import UserError
+from trainers.errors import UserError, exit_code
 
 from .figures import THEMES, answer_figures, table_figures, training_figures, vacuity_figures, vote_figures, write_figure
 from .gallery import gallery
@@ -159,12 +159,7 @@ def main(arguments=None):
     parser.add_argument("--root", help="folder of the data sets, for the pictures in the gallery")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    try:
-        make_report(args.folders, args.output, args.root)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    return 0
+    return exit_code(make_report, args.folders, args.output, args.root)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All trainers, all protocols on the embedded data: the tables of docs/benchmark.md. About three hours on 2 CPU cores; what is done is
+# All trainers, all protocols on the embedded data: the tables of docs/benchmark.md. Hours on 2 CPU cores (docs/benchmark.md); what is done is
 # skipped, so it can be stopped and started again.
 #   SEEDS="1 2 3"  TRAINERS="CoOp CDC"  DATA=data  OUTPUT=output    JOBS=2  (runs side by side; default: one a core)
 source "$(dirname "$0")/setup.sh"

@@ -1,5 +1,6 @@
 """The error that a user can mend."""
 import difflib
+import sys
 
 
 class UserError(ValueError):
@@ -14,3 +15,13 @@ def nearest(name, known):
     lower = {str(candidate).lower(): candidate for candidate in known}
     match = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.5)
     return f" (did you mean {lower[match[0]]}?)" if match else ""
+
+
+def exit_code(command, *arguments):
+    """Calls a command line tool's function; returns 0, or 2 after a ``UserError``, whose line goes to standard error."""
+    try:
+        command(*arguments)
+    except UserError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0

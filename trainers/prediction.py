@@ -1,5 +1,4 @@
 """What a trainer finds and says about a batch of images, and how good that was."""
-import os
 from dataclasses import dataclass
 from typing import Optional
 
@@ -8,6 +7,7 @@ import torch
 from sklearn.metrics import f1_score, recall_score
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from .run_record import image_name
 from .uncertainty import BINS, adaptive_calibration_error, brier_score, doubt
 
 TOP = 5  # classes of an image that are kept
@@ -126,12 +126,12 @@ def per_image(prediction, labels, paths):
         prediction: of N images; labels: (N,); paths: N strings.
 
     Returns:
-        ``image`` (N,) file and folder name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5 or K) the most probable classes, and the measures
-        of doubt (N,) by name; where there are templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
+        ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5 or K) the most probable classes, and the
+        measures of doubt (N,) by name; where there are templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
     found = {"label": labels, "top": top, "top_probability": probability, **prediction.uncertainties()}
     if prediction.template_probability is not None:
         found["vote_probability"], found["vote"] = prediction.template_probability.max(dim=2)
-    return {"image": numpy.array(["/".join(os.path.normpath(path).split(os.sep)[-2:]) for path in paths]),
+    return {"image": numpy.array([image_name(path) for path in paths]),
             **{name: value.numpy() for name, value in found.items()}}

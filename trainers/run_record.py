@@ -20,6 +20,11 @@ FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
 
 
+def image_name(path):
+    """An image's folder and file name: the same wherever the data lie."""
+    return "/".join(os.path.normpath(path).split(os.sep)[-2:])
+
+
 def split_hash(dataset):
     """Fingerprint (16 hex digits) of what a run trains and tests on.
 
@@ -29,8 +34,7 @@ def split_hash(dataset):
     digest = hashlib.sha256()
     for part in ("train_x", "val", "test"):
         for item in getattr(dataset, part) or ():
-            place = "/".join(os.path.normpath(item.impath).split(os.sep)[-2:])
-            digest.update(f"{part}|{place}|{item.label}|{item.classname}\n".encode())
+            digest.update(f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode())
     return digest.hexdigest()[:16]
 
 
