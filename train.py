@@ -7,6 +7,7 @@
 Input that can't work ends with one line on standard error and exit code 2.
 """
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -202,8 +203,9 @@ def run(args):
     except UserError:
         if made and os.listdir(made[0]) == ["log.txt"]:
             os.remove(os.path.join(made[0], "log.txt"))
-            for folder in made:
-                os.rmdir(folder)
+            with contextlib.suppress(OSError):  # up to the first that another run, beside this one, has put its own folder in
+                for folder in made:
+                    os.rmdir(folder)
         raise
     finally:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place

@@ -58,16 +58,8 @@ def class_names(classes):
     return [names[index * len(names) // classes] for index in range(classes)]
 
 
-class WithoutData:
-    """In front of a trainer's class: it trains on what is handed to it, without a data set on disk."""
-
-    def build_data_loader(self):
-        self.num_classes = len(self.classnames)
-        self.lab2cname = dict(enumerate(self.classnames))
-
-
 def build_trainer(name, shape, classes, options=(), recipe="vit_b16"):
-    """The real trainer with one of its recipes, ready for ``forward_backward`` and ``answer``.
+    """The real trainer with one of its recipes and no data set, ready for ``forward_backward`` and ``answer``.
 
     Args:
         name: as registered.
@@ -76,13 +68,12 @@ def build_trainer(name, shape, classes, options=(), recipe="vit_b16"):
         options: KEY, value pairs over the recipe.
         recipe: in ``configs/trainers/<name>``.
     """
-    # named like the method, because a trainer finds its config by its class's name
-    hosted = type(name, (WithoutData, TRAINER_REGISTRY.get(name)), {"classnames": class_names(classes)})
     with tempfile.TemporaryDirectory() as folder:
         backbone = Path(folder) / "random.pt"
         torch.save(state_dict(shape), backbone)
-        trainer = hosted(read_recipe(name, recipe, "imagenet", "MODEL.BACKBONE.NAME", str(backbone),
-                                     "INPUT.SIZE", str((shape.image_resolution,) * 2), *map(str, options)))
+        cfg = read_recipe(name, recipe, "imagenet", "MODEL.BACKBONE.NAME", str(backbone),
+                          "INPUT.SIZE", str((shape.image_resolution,) * 2), *map(str, options))
+        trainer = TRAINER_REGISTRY.get(name)(cfg, class_names(classes))
     make_ready(trainer)
     return trainer
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, base_arguments, make_textures
 from train import main
+from trainers.errors import UserError
 
 
 @pytest.mark.parametrize("more, message", [
@@ -190,3 +191,15 @@ def test_no_clip_weights(refusal, monkeypatch):
     message = refusal(replace={"--backbone": "ViT-B/16"})
     shutil.rmtree(str(refusal.__name__) + "-home", ignore_errors=True)
     assert "the weights of ViT-B/16 can't be downloaded" in message and "MODEL.BACKBONE.NAME tiny" in message
+
+
+def test_a_refused_run_leaves_the_folders_that_another_run_uses_by_now(tmp_path, small_clip_file, monkeypatch, capsys):
+    ours, others = tmp_path / "o" / "CoOp" / "seed1", tmp_path / "o" / "CoOp" / "seed2"
+
+    def refuse(cfg):
+        others.mkdir()
+        raise UserError("no such data")
+    monkeypatch.setattr("train.build_trainer", refuse)
+    assert main(base_arguments("CoOp", tmp_path, small_clip_file, ours)) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: no such data"
+    assert others.is_dir() and not ours.exists()
