@@ -200,6 +200,6 @@ def test_a_refused_run_leaves_the_folders_that_another_run_uses_by_now(tmp_path,
         others.mkdir()
         raise UserError("no such data")
     monkeypatch.setattr("train.build_trainer", refuse)
-    assert main(base_arguments("CoOp", tmp_path, small_clip_file, ours)) == 2
+    assert main(base_arguments("CoOp", str(tmp_path), small_clip_file, ours)) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "error: no such data"
     assert others.is_dir() and not ours.exists()
