@@ -4,6 +4,7 @@ import statistics
 
 from trainers.checkpoint import write_atomically
 
+MARKERS = "osD^vP*X"
 
 def mean_and_deviation(values):
     """Mean and sample standard deviation, 0 of a single value."""
@@ -16,16 +17,22 @@ def plot_curve(axes, table, data, colours=None):
     Args:
         colours: trainer and config → Matplotlib's colour; without it Matplotlib's own order.
     """
-    for row in table.rows:
-        if row.key[0] == data:
-            figures, name = table.figures(row), " ".join(row.key[2:])
-            means, deviations = zip(*(mean_and_deviation(figures[shots]) for shots in table.columns))
-            axes.errorbar(table.columns, means, deviations, marker="o", capsize=3, label=name, color=colours and colours[name])
+    for number, row in enumerate(row for row in table.rows if row.key[0] == data):
+        figures, name = table.figures(row), " ".join(row.key[2:])
+        means, deviations = zip(*(mean_and_deviation(figures[shots]) for shots in table.columns))
+        axes.errorbar(table.columns, means, deviations, marker=MARKERS[number % len(MARKERS)], linestyle="-" if number < len(MARKERS) else "--",
+                      capsize=3, label=name, color=colours and colours[name])  # colours alone come again after some lines
     axes.set_xscale("log", base=2)
     axes.set_xticks(table.columns, map(str, table.columns))
     axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
     axes.grid(alpha=0.3)
-    axes.legend()
+    legend(axes)
+
+
+def legend(axes):
+    """Below the axes, where it covers nothing."""
+    axes.figure.legend(loc="outside lower center", ncols=1 if any(len(label) > 28 for label in axes.get_legend_handles_labels()[1]) else 2,
+                       frameon=False, fontsize="small")
 
 
 def draw_curves(table, folder):
@@ -39,7 +46,7 @@ def draw_curves(table, folder):
     from matplotlib import pyplot
     paths = []
     for data in dict.fromkeys(row.key[0] for row in table.rows):
-        figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(6, 5), layout="constrained")
         plot_curve(axes, table, data)
         axes.set_title(data)
         path = os.path.join(folder, f"curve_{data.replace(' ', '_')}.png")

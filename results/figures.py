@@ -16,11 +16,10 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from trainers.checkpoint import write_atomically
 
 from .answers import agreement, histogram, reliability_points, risk_coverage
-from .curve import mean_and_deviation, plot_curve
+from .curve import MARKERS, legend, mean_and_deviation, plot_curve
 from .runs import is_right, training_curve
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
-MARKERS = "osD^vP*X"
 # Colours that people with any kind of colour vision tell apart; each theme's stand out from its own paper.
 THEMES = {
     "light": {"paper": "#ffffff", "ink": "#1d2430",
@@ -145,11 +144,6 @@ def draw_training(curves, ylabel, colours, axes):
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     legend(axes)
-
-
-def legend(axes):
-    axes.figure.legend(loc="outside lower center", ncols=1 if any(len(label) > 28 for label in axes.get_legend_handles_labels()[1]) else 2,
-                       frameon=False, fontsize="small")
 
 
 # ---- which figures there are; named: setting → how it is called, see runs.titles ----
