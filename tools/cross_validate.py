@@ -6,7 +6,7 @@ The embedded data set has about 100 validation images of base classes: too few t
 the base classes are split into folds; prompts are trained on up to 16 images a class outside a fold and judged on the fold, and on
 all train and val images of the new classes, which nothing is trained on. Training is the trainer's own; only its loader is replaced by
 one that draws views from a stock of some per image, made beforehand. Where the method leaves the image encoder alone, the stock
-holds their features, and a training takes seconds. Prints accuracy (percent) over folds and seeds.
+holds their features, and a training takes seconds. Prints accuracy and expected calibration error (percent) over folds and seeds.
 """
 import argparse
 import contextlib
@@ -29,6 +29,7 @@ from tabulate import tabulate  # noqa: E402
 import train  # noqa: E402
 from protocols import Job, recipe_path  # noqa: E402
 from results.table import harmonic_mean, summary  # noqa: E402
+from trainers.prediction import calibration, percent_right  # noqa: E402
 
 SHOTS = 16
 IMAGES_AT_ONCE = 64
@@ -116,11 +117,15 @@ def train_on(trainer, items, stock, labels, chosen):
 
 
 @torch.no_grad()
-def accuracy(trainer, images, labels):
-    """Percent right of images (N, 3, H, W) or features (N, E)."""
+def answers(trainer, images):
+    """Probabilities (N, K) of images (N, 3, H, W) or features (N, E)."""
     trainer.encoded = trainer.encode_prompts()
-    answers = torch.cat([trainer.model_inference(part[None]).argmax(dim=1) for part in images.split(IMAGES_AT_ONCE)])
-    return 100 * (answers == labels).float().mean().item()
+    return torch.cat([trainer.model_inference(part[None]) for part in images.split(IMAGES_AT_ONCE)])
+
+
+def judge(probability, labels):
+    """Accuracy and expected calibration error of (N, K) probabilities, in percent."""
+    return percent_right(probability.argmax(dim=1), labels), calibration(probability, labels)["ece"]
 
 
 def folds_of(labels, folds, seed):
@@ -150,25 +155,26 @@ def main(argv=None):
         stock = torch.stack([torch.stack([show(base, items[base], view, as_features) for view in views]) for _ in range(args.views)])
     rows = []
     for setting in args.setting:
-        found = {"base": [], "new": []}
+        found = {"base": [], "new": []}  # of each seed: accuracy, calibration error
         for seed in args.seeds:
             fold, chosen = folds_of(labels, args.folds, seed)
-            right, of_new = 0.0, []
+            held_out_answers, of_new = torch.empty(len(labels), base.num_classes, device=base.device), []
             for held_out in range(args.folds):
                 with tempfile.TemporaryDirectory() as folder:
                     trained, tested = (new_trainer(args, classes, setting, seed, folder) for classes in ("base", "new"))
                     train_on(trained, items[base], stock, labels, chosen[held_out])
                 inside = fold == held_out
-                right += accuracy(trained, centre[inside], labels[inside]) * inside.sum().item()
+                held_out_answers[inside] = answers(trained, centre[inside])
                 tested.prompt_learner.load_state_dict(trained.prompt_learner.state_dict())
                 tested.set_model_mode("eval")
-                of_new.append(accuracy(tested, new_centre, new_labels))
-            found["base"].append(right / len(labels))
-            found["new"].append(statistics.mean(of_new))
-        both = [harmonic_mean(pair) for pair in zip(found["base"], found["new"])]
-        rows.append([setting or "(recipe)", summary(found["base"]), summary(found["new"]), summary(both)])
+                of_new.append(judge(answers(tested, new_centre), new_labels))
+            found["base"].append(judge(held_out_answers, labels))
+            found["new"].append([statistics.mean(values) for values in zip(*of_new)])
+        (of_base, base_error), (of_new, new_error) = (zip(*found[half]) for half in found)
+        both = [harmonic_mean(pair) for pair in zip(of_base, of_new)]
+        rows.append([setting or "(recipe)", *map(summary, (of_base, of_new, both, base_error, new_error))])
         sys.stderr.write(f"{rows[-1]}\n")
-    print(tabulate(rows, headers=["setting", f"base ({len(labels)} images)", f"new ({len(new_labels)})", "H"]))
+    print(tabulate(rows, headers=["setting", f"base ({len(labels)} images)", f"new ({len(new_labels)})", "H", "ECE base", "ECE new"]))
     return rows
 
 
