@@ -168,7 +168,7 @@ class CDC(PromptTrainer):
 
     @torch.no_grad()
     def initial_offset(self):
-        """b = mean over training images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a useful range."""
+        """b = mean over training images of logsumexp_k (l_k − mean_j l_j) − log K − c, l being zero-shot logits: evidence in a useful range."""
         images = self.dm.dataset.train_x
         images = images[::-(-len(images) // OFFSET_IMAGES)]
         sums = []
@@ -179,7 +179,7 @@ class CDC(PromptTrainer):
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
                     logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)
-                sums.append(logits[0].logsumexp(dim=-1))  # (B,)
+                sums.append(logits[0].logsumexp(dim=-1) - logits[0].mean(dim=-1))  # (B,)
         return torch.cat(sums).mean() - math.log(self.num_classes) - self.settings.EVIDENCE_START
 
     def log_evidence(self, logits):

@@ -68,17 +68,21 @@ def log1p_exp(x):
 
 
 def log_evidence(logits, offset, function):
-    """Log-evidence of logits, in fp32 or better.
+    """Log-evidence of logits in fp32 or better, e_k = g(l_k − mean_j l_j − b).
+
+    Evidence for a class is by how much the image is more like it than like the average class. How like an image is to all classes
+    alike, which in CLIP varies from image to image and says little of what it shows, is no evidence for any.
 
     Args:
         logits: (…, K).
-        offset: broadcastable; b in e = g(l − b).
-        function: g, one of ``exp`` (e = exp(l − b)), ``softplus``, ``relu``.
+        offset: broadcastable; b.
+        function: g, one of ``exp``, ``softplus``, ``relu``.
 
     Raises:
         ValueError: another function.
     """
-    shifted = logits.to(torch.promote_types(logits.dtype, torch.float32)) - offset
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    shifted = logits - logits.mean(dim=-1, keepdim=True) - offset
     if function == "exp":
         return shifted
     if function == "softplus":
