@@ -24,6 +24,7 @@ CORRUPTIONS = {
     "low contrast": (0.5, 0.38, 0.27, 0.18, 0.11),  # share of the contrast that is left
     "jpeg": (40, 25, 15, 9, 5),  # quality
 }
+SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def draws_of(hexcode, purpose):
@@ -51,8 +52,17 @@ def corruption_of(hexcode):
 
 def corrupted(hexcode, size):
     """hexcode → RGB image, size × size, with the corruption that is this emoji's."""
-    kind, severity = corruption_of(hexcode)
-    return corrupt(draw_emoji(hexcode, size), kind, CORRUPTIONS[kind][severity - 1], draws_of(hexcode, "corruption"))
+    return corrupted_at(corruption_of(hexcode)[1], draw_emoji(hexcode, size), hexcode)
+
+
+def corrupted_at(severity, image, name):
+    """An RGB image with the kind of corruption that belongs to its name, at any of ``SEVERITIES``.
+
+    name: an emoji's hexcode, or what else the picture is called. The kind, and where noise falls, are the same at all severities, so that
+    what differs between them is the strength.
+    """
+    kind, _ = corruption_of(name)
+    return corrupt(image, kind, CORRUPTIONS[kind][severity - 1], draws_of(name, "corruption"))
 
 
 def corrupt(image, kind, strength, generator):

@@ -4,11 +4,17 @@ References:
     Brier (1950), "Verification of forecasts expressed in terms of probability".
     Nguyen & O'Connor (2015), "Posterior calibration and exploratory analysis": bins of equal mass.
     Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks": risk and coverage.
+    Guo et al. (2017), "On Calibration of Modern Neural Networks", §4.2: temperature scaling.
+    Hendrycks & Gimpel (2017), "A Baseline for Detecting Misclassified and Out-of-Distribution Examples": AUROC of a measure of doubt.
 """
+import math
+
 import torch
+from scipy.optimize import brentq
 from torchmetrics.functional.classification import binary_auroc
 
 BINS = 15
+TEMPERATURES = (0.01, 100.0)  # that are looked through; where all answers are right the likelihood has no maximum
 
 
 def brier_score(probability, labels):
@@ -53,11 +59,23 @@ def doubt(uncertainty, wrong):
         dict: ``aurc``, area under the risk–coverage curve (mean of ``selective_risk``) in percent, lower is better; ``error_auroc``, area
         under the ROC curve in percent, 50 for chance, or None where all answers are right or all are wrong.
     """
-    both = 0 < wrong.sum() < len(wrong)
+    return {"aurc": 100 * selective_risk(uncertainty, wrong).mean().item(), "error_auroc": auroc(uncertainty, wrong)}
+
+
+def auroc(uncertainty, doubtful):
+    """Area under the ROC curve: how often, of a doubtful and another image, the doubtful one has the larger uncertainty (equal ones: half).
+
+    Args:
+        uncertainty: (N,); doubtful: (N,) bool, those that should have the larger ones.
+
+    Returns:
+        percent, 50 for chance; None where all are doubtful or none is.
+    """
+    if not 0 < doubtful.sum() < len(doubtful):
+        return None
     # ranks: torchmetrics takes scores for logits, and squeezes them, unless they lie in [0, 1]
-    rank = uncertainty.unique(return_inverse=True)[1].double() / len(wrong)
-    return {"aurc": 100 * selective_risk(uncertainty, wrong).mean().item(),
-            "error_auroc": 100 * binary_auroc(rank, wrong.long()).item() if both else None}
+    rank = uncertainty.unique(return_inverse=True)[1].double() / len(doubtful)
+    return 100 * binary_auroc(rank, doubtful.long()).item()
 
 
 def doubt_threshold(uncertainty, wrong, max_error):
@@ -79,3 +97,43 @@ def doubt_threshold(uncertainty, wrong, max_error):
         return None
     best = allowed[-1].item()
     return uncertainty[best].item(), (best + 1) / len(wrong), error[best].item()
+
+
+def temperature_scaled(log_probability, temperature):
+    """Probabilities (N, K) ∝ p^(1/T) of log-probabilities log p (N, K) under a temperature T > 0, in float64.
+
+    It is softmax(logits / T) (Guo et al., 2017, eq. 9) wherever p is a softmax of logits, and asks for nothing but p where it is none, as
+    with the expected probabilities of a Dirichlet. T > 1 makes answers less certain; which class is the most probable stays.
+    """
+    return (log_probability.double() / temperature).softmax(dim=1)
+
+
+def fit_temperature(log_probability, labels):
+    """The temperature under which labels (N,) are most likely: it minimises the mean of −log of their ``temperature_scaled`` probability.
+
+    In the sharpness b = 1/T that mean is convex (log-sum-exp of linear functions), and its slope is the mean of E_{p^b}[log p] − log p_y;
+    T is where the slope is zero.
+
+    Args:
+        log_probability: (N, K), finite; labels: (N,) class indices.
+
+    Returns:
+        T within ``TEMPERATURES``, at their end where the optimum lies beyond it, as it does if all answers are right.
+
+    Raises:
+        ValueError: a log-probability is not finite.
+    """
+    log_probability = log_probability.double()
+    if not log_probability.isfinite().all():
+        raise ValueError("a log-probability is not finite: clamp probabilities of zero before taking the logarithm")
+    right = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
+
+    def slope(log_temperature):
+        scaled = temperature_scaled(log_probability, math.exp(log_temperature))  # (N, K)
+        return ((scaled * log_probability).sum(dim=1) - right).mean().item()
+    coldest, hottest = map(math.log, TEMPERATURES)
+    if slope(coldest) <= 0:
+        return TEMPERATURES[0]
+    if slope(hottest) >= 0:
+        return TEMPERATURES[1]
+    return math.exp(brentq(slope, coldest, hottest, xtol=1e-12))

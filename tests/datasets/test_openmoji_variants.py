@@ -88,6 +88,22 @@ def test_a_higher_severity_is_farther_from_the_picture(kind):
     assert distances[0] > 0 and all(harder > 1.05 * easier for easier, harder in zip(distances, distances[1:])), distances
 
 
+@pytest.mark.parametrize("code", SOME)
+def test_a_picture_at_its_own_severity_is_the_corrupted_sets(code):
+    severity, image = emoji_styles.corruption_of(code)[1], draw_emoji(code, 64)
+    assert severity in emoji_styles.SEVERITIES
+    found = {one: pixels(emoji_styles.corrupted_at(one, image, code)) for one in emoji_styles.SEVERITIES}
+    assert (found[severity] == pixels(emoji_styles.corrupted(code, 64))).all()
+    assert all((found[one] != found[severity]).any() for one in emoji_styles.SEVERITIES if one != severity)
+
+
+def test_a_higher_severity_of_a_pictures_own_corruption_is_farther_from_it():
+    images = {code: draw_emoji(code, 64) for code in SOME}
+    distances = [np.mean([np.abs(pixels(emoji_styles.corrupted_at(severity, image, code)) - pixels(image)).mean()
+                          for code, image in images.items()]) for severity in emoji_styles.SEVERITIES]
+    assert distances[0] > 0 and all(harder > easier for easier, harder in zip(distances, distances[1:])), distances
+
+
 def test_gaussian_noise_and_contrast_have_the_strength_they_say():
     grey = Image.new("RGB", (200, 200), (128, 128, 128))
     noise = pixels(emoji_styles.corrupt(grey, "gaussian noise", 0.1, np.random.default_rng(0)))

@@ -1,5 +1,6 @@
 """Measures of doubt against textbook loops, closed forms and properties."""
 import itertools
+import math
 
 import pytest
 import torch
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from trainers.uncertainty import adaptive_calibration_error, brier_score, doubt, doubt_threshold, selective_risk
+from trainers.uncertainty import (TEMPERATURES, adaptive_calibration_error, auroc, brier_score, doubt, doubt_threshold, fit_temperature,
+                                  selective_risk, temperature_scaled)
 
 
 @pytest.fixture
@@ -86,3 +88,81 @@ def test_the_threshold_answers_as_many_as_the_error_allows(images, max_error):
     found = doubt_threshold(uncertainty, wrong, max_error)
     assert found == (pytest.approx(max(possible)) if possible else None)
     assert not possible or (uncertainty <= found[0]).float().mean() == pytest.approx(found[1])  # comparing with it is exact
+
+
+# ---- temperature scaling ----
+
+def likelihood(log_probability, labels, temperature):
+    """Mean log-likelihood in float64, image by image."""
+    total = 0.0
+    for row, label in zip(log_probability.double().tolist(), labels.tolist()):
+        total += row[label] / temperature - math.log(sum(math.exp(value / temperature) for value in row))
+    return total / len(labels)
+
+
+@pytest.mark.parametrize("classes, margin, right", [(2, 3.0, 70), (5, 0.4, 90), (10, 8.0, 55), (100, 30.0, 2)])
+def test_the_temperature_of_equally_certain_answers_has_a_closed_form(classes, margin, right):
+    """Every answer leads by the same margin and the share q of them is right: exp(margin / T) = (K − 1) q / (1 − q)."""
+    log_probability = torch.zeros(100, classes, dtype=torch.float64)
+    log_probability[:, 0] = margin
+    labels = torch.tensor([0] * right + [1] * (100 - right))
+    expected = margin / math.log((classes - 1) * right / (100 - right))
+    assert fit_temperature(log_probability.log_softmax(dim=1), labels) == pytest.approx(expected, rel=1e-9)
+    scaled = temperature_scaled(log_probability, expected)
+    assert scaled[:, 0].tolist() == pytest.approx([right / 100] * 100)  # it says what it is worth
+
+
+def test_no_other_temperature_is_likelier(answers):
+    probability, _ = answers
+    labels = probability.sqrt().multinomial(1)[:, 0]  # true to a temperature of about 2
+    found = fit_temperature(probability.log(), labels)
+    best = likelihood(probability.log(), labels, found)
+    grid = [TEMPERATURES[0] * (TEMPERATURES[1] / TEMPERATURES[0]) ** (step / 60) for step in range(61)]
+    assert all(likelihood(probability.log(), labels, other) < best for other in [*grid[20:], 0.99 * found, 1.01 * found])
+    assert found == pytest.approx(2, rel=0.2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.2, 5))
+def test_sharper_answers_have_a_temperature_that_undoes_it(seed, sharpness):
+    generator = torch.Generator().manual_seed(seed)
+    log_probability = torch.randn(60, 4, generator=generator, dtype=torch.float64).log_softmax(dim=1)
+    labels = torch.distributions.Categorical(logits=log_probability).probs.multinomial(1, generator=generator)[:, 0]
+    temperature = fit_temperature(log_probability, labels)
+    sharper = fit_temperature((sharpness * log_probability).log_softmax(dim=1), labels)
+    if TEMPERATURES[0] < temperature < TEMPERATURES[1] and TEMPERATURES[0] < sharper < TEMPERATURES[1]:
+        assert sharper == pytest.approx(sharpness * temperature, rel=1e-6)
+        again = fit_temperature(temperature_scaled(log_probability, temperature).log(), labels)
+        assert again == pytest.approx(1, rel=1e-6)
+
+
+def test_at_the_ends_of_what_is_looked_through():
+    log_probability = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log()
+    assert fit_temperature(log_probability, torch.tensor([0, 1])) == TEMPERATURES[0]  # all right: the surer, the likelier
+    assert fit_temperature(log_probability, torch.tensor([1, 0])) == TEMPERATURES[1]  # all wrong
+
+
+def test_scaling_raises_to_a_power_and_keeps_the_answer(answers):
+    probability, _ = answers
+    for temperature in (0.3, 1.0, 4.0):
+        power = probability.double() ** (1 / temperature)
+        scaled = temperature_scaled(probability.log(), temperature)
+        torch.testing.assert_close(scaled, power / power.sum(dim=1, keepdim=True), rtol=1e-6, atol=1e-9)
+        assert torch.equal(scaled.argmax(dim=1), probability.argmax(dim=1))
+
+
+def test_a_probability_of_zero_has_to_be_clamped_first():
+    with pytest.raises(ValueError, match="clamp probabilities of zero"):
+        fit_temperature(torch.tensor([[1.0, 0.0]]).log(), torch.tensor([0]))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=12))
+def test_auroc_counts_pairs(images):
+    doubtful, others = ([value for value, is_doubtful in images if is_doubtful is wanted] for wanted in (True, False))
+    found = auroc(torch.tensor([float(value) for value, _ in images]), torch.tensor([mark for _, mark in images]))
+    if not doubtful or not others:
+        assert found is None
+    else:
+        pairs = [(one > other) + 0.5 * (one == other) for one in doubtful for other in others]
+        assert found == pytest.approx(100 * sum(pairs) / len(pairs), rel=1e-5)
