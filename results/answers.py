@@ -1,6 +1,7 @@
 """What a run's answers show: the numbers behind the report's figures. Pure functions on arrays."""
 import numpy
 import torch
+from sklearn.metrics import cohen_kappa_score
 
 from trainers.uncertainty import BINS, selective_risk
 
@@ -62,6 +63,26 @@ def agreement(votes, answer, label):
     return 100 * (said[:, None] == said[None]).mean(axis=2)
 
 
+def kappa(votes):
+    """How far two templates agree beyond what their frequencies of classes make likely (Cohen, 1960, "A Coefficient of Agreement for
+    Nominal Scales").
+
+    Args:
+        votes: (M, N) classes.
+
+    Returns:
+        (M, M): 1 where they always agree, 0 where as often as by chance, and down to -1.
+    """
+    def between(one, other):  # 0 / 0 where both have one and the same class throughout
+        return 1.0 if (one == other).all() else cohen_kappa_score(one, other)
+    return numpy.array([[between(one, other) for other in votes] for one in votes])
+
+
+def oracle(votes, label):
+    """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,) label."""
+    return 100 * (votes == label).any(axis=0).mean()
+
+
 def doubt_measure(answers):
     """Name of the measure of doubt that images are ordered by: vacuity where evidence was learned, else 1 − the answer's probability."""
     return "vacuity" if "vacuity" in answers else "max_probability"
@@ -76,3 +97,10 @@ def certain_mistakes(doubt, right, number):
 def most_doubted(doubt, number):
     """Indices of the images with the most doubt, that first; at equal doubt in the order of the images."""
     return numpy.argsort(-doubt, kind="stable")[:number]
+
+
+def certain_answers(doubt, right, label, number):
+    """Indices of the right answers with the least doubt, that first, at most one of each class."""
+    order = numpy.argsort(doubt, kind="stable")
+    order = order[right[order]]
+    return order[numpy.sort(numpy.unique(label[order], return_index=True)[1])][:number]

@@ -15,9 +15,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from trainers.checkpoint import write_atomically
 
-from .answers import agreement, histogram, reliability_points, risk_coverage
+from .answers import histogram, reliability_points, risk_coverage
 from .curve import MARKERS, legend, mean_and_deviation, plot_curve
-from .runs import is_right, training_curve
+from .runs import is_right, read_doubts, training_curve
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 # Colours that people with any kind of colour vision tell apart; each theme's stand out from its own paper.
@@ -38,9 +38,9 @@ READING = {  # how each kind of figure is read
             " the better the doubt; mean over seeds.",
     "vacuity": "How much evidence is lacking (1: all of it; logarithmic) where the answer is right and where it is wrong; the further "
                "apart, the more the vacuity tells.",
+    "more vacuity": "What is not known (new classes, called by names of base classes) or corrupted should lie further right, too.",
+    "less vacuity": "For new classes and corrupted images beside them: python -m results.uncertainty with the protocol's folder.",
     "vacuity by data": "The same prompts on different images: what was not trained on, or is corrupted, should lie further right.",
-    "agreement": "How often two templates vote for the same class: near 100 they are copies of each other; the last column is each "
-                 "one's own accuracy.",
     "training loss": "Mean loss of each epoch, each seed thin and their mean thick; compare a line's course, not its height, as methods"
                      " have different losses.",
     "training acc": "Share of training images answered rightly in each epoch, each seed thin and their mean thick; far above the "
@@ -118,20 +118,6 @@ def draw_histogram(edges, shares, xlabel, colours, axes):
     legend(axes)
 
 
-def draw_agreement(matrix, axes):
-    names = [*map(str, range(1, len(matrix) - 1)), "answer", "truth"]
-    mesh = axes.pcolormesh(matrix, cmap="viridis", vmin=matrix.min(), vmax=100)
-    for row, column in numpy.ndindex(*matrix.shape):
-        light = mesh.norm(matrix[row, column]) > 0.55
-        axes.text(column + 0.5, row + 0.5, f"{matrix[row, column]:.0f}", ha="center", va="center", color="black" if light else "white")
-    ticks = numpy.arange(len(matrix)) + 0.5
-    axes.set_xticks(ticks, names)
-    axes.set_yticks(ticks, names)
-    axes.invert_yaxis()
-    axes.set(xlabel="template", ylabel="template")
-    axes.figure.colorbar(mesh, ax=axes, label="same class in %")
-
-
 def draw_training(curves, ylabel, colours, axes):
     """curves: name → a dict epoch → value for each seed."""
     for number, (name, seeds) in enumerate(curves.items()):
@@ -149,6 +135,11 @@ def draw_training(curves, ylabel, colours, axes):
 # ---- which figures there are; named: setting → how it is called, see runs.titles ----
 
 MEASURES = {"max_probability": "probability", "vacuity": "vacuity"}  # those that risk and coverage are drawn for; the table has them all
+
+
+SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
+CORRUPTED = f"corrupted, severity {SEVERITY}"
+GROUPS = {"right": "C2", "wrong": "C1", "new classes": "C0", CORRUPTED: "C3"}  # colours of the vacuities' histogram
 
 
 def row_name(table, row):
@@ -201,11 +192,13 @@ def vacuity_figures(series, named):
     having = [one for one in series if one.has("vacuity")]
     for one in having:
         vacuity, right = one.pooled("vacuity"), one.right
-        edges, shares = histogram({f"right ({right.sum()})": vacuity[right], f"wrong ({(~right).sum()})": vacuity[~right]})
-        paints = {name: "C2" if name.startswith("right") else "C1" for name in shares}
+        groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(one)}
+        edges, shares = histogram({f"{name} ({len(values)})": values for name, values in groups.items()})
+        paints = {name: GROUPS[name.split(" (")[0]] for name in shares}
+        further = "more vacuity" if len(groups) > 2 else "less vacuity" if one.setting[1] == "base" and one.runs[0].protocol else None
         yield Figure(f"vacuity {named[one.setting]} {one.name}", f"Vacuity, {one.name}, {named[one.setting]}",
-                     READING["vacuity"],
-                     f"Histograms of the vacuity of {one.name} on {named[one.setting]} for {' and '.join(shares)} answers.",
+                     " ".join(filter(None, (READING["vacuity"], READING.get(further)))),
+                     f"Histograms of the vacuity of {one.name} on {named[one.setting]}: {medians(groups)}.",
                      partial(draw_histogram, edges, shares, "vacuity", paints))
     for members in same_prompts(having):
         if len(members) > 1:
@@ -215,6 +208,20 @@ def vacuity_figures(series, named):
                          READING["vacuity by data"],
                          f"Histograms of the vacuity of {members[0].name} on {'; '.join(shares)}.",
                          partial(draw_histogram, edges, shares, "vacuity", {name: f"C{number}" for number, name in enumerate(shares)}))
+
+
+def unknown(one):
+    """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless all seeds have them."""
+    doubts = [read_doubts(run) for run in one.runs]
+    if any(found is None or "new_vacuity" not in found for found in doubts):
+        return {}
+    return {"new classes": numpy.concatenate([found["new_vacuity"] for found in doubts]),
+            CORRUPTED: numpy.concatenate([found["corrupted_vacuity"][SEVERITY - 1] for found in doubts])}
+
+
+def medians(groups):
+    """What a histogram's alternative text says of its groups: name → values."""
+    return ", ".join(f"{len(values)} {name}, median {numpy.median(values):.2g}" for name, values in groups.items() if len(values))
 
 
 def same_prompts(series):
@@ -229,21 +236,6 @@ def same_prompts(series):
         else:
             groups.append((hashes, [one]))
     return [members for _, members in groups]
-
-
-def vote_figures(series, named):
-    """Agreement of the templates' votes, for each series that has some."""
-    for one in series:
-        if one.has("vote"):
-            votes = one.pooled("vote")
-            matrix = agreement(votes, one.answer, one.pooled("label"))
-            between = matrix[:-2, :-2][~numpy.eye(len(votes), dtype=bool)]
-            yield Figure(f"agreement {named[one.setting]} {one.name}", f"Agreement of the votes, {one.name}, {named[one.setting]}",
-                         READING["agreement"],
-                         f"Matrix of the agreement between {len(votes)} templates of {one.name} on {named[one.setting]}: "
-                         f"{between.min():.0f} to {between.max():.0f} % between templates, accuracies "
-                         f"{', '.join(f'{value:.0f}' for value in matrix[:-2, -1])} %, of the answer {matrix[-2, -1]:.0f} %.",
-                         partial(draw_agreement, matrix))
 
 
 def training_figures(series, named, colours):

@@ -2,6 +2,7 @@
 import base64
 import io
 import logging
+import os
 
 from PIL import Image
 
@@ -41,6 +42,15 @@ def gallery(run, root):
     return {"measure": {"vacuity": "vacuity", "max_probability": "1 − probability"}[measure],
             "kinds": {"Most certain mistakes": [card(index) for index in certain_mistakes(answers[measure], right, SHOWN)],
                       "Most doubted images": [card(index) for index in most_doubted(answers[measure], SHOWN)]}}
+
+
+def check_root(root):
+    """
+    Raises:
+        UserError: a root is given, and it is no folder.
+    """
+    if root and not os.path.isdir(root):
+        raise UserError(f"--root {root} is no folder: give the one that holds the data sets, or leave it out for what needs no images")
 
 
 def find_images(run, root):

@@ -3,7 +3,9 @@
     python -m results.report output/base2new output/transfer [--root data] [--output report.html]
 
 Reads every results.json in or below the given folders and the predictions-test.npz beside it. Needs no network, neither to be made nor to
-be looked at, and no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names.
+be looked at, and no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names, and there
+are the figures of templates that need images. Where ``python -m results.uncertainty`` has left its files, new classes and corrupted images
+are among the vacuities.
 """
 import argparse
 import logging
@@ -18,16 +20,26 @@ from tqdm import tqdm
 from trainers.checkpoint import write_text
 from trainers.errors import UserError, exit_code
 
-from .figures import THEMES, answer_figures, table_figures, training_figures, vacuity_figures, vote_figures, write_figure
-from .gallery import gallery
+from .figures import THEMES, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
+from .gallery import check_root, gallery
+from .inspection import inspect_all, with_templates
 from .runs import find_runs, group, titles, with_answers
 from .table import Row, Table, collect, render
+from .template_figures import template_figures
+from .templates import accuracy_tables, word_tables
 
 log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 CALIBRATION = {"accuracy": "accuracy", "ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
+TEMPLATES = "Do the templates differ?"
+READING = {  # of the tables that stand in a section
+    "accuracy": "S1, S2 …: a template's own vote counts alone; fused: the model's answer; oracle: an image counts where at least one "
+                "template is right, which no fusion can exceed if it takes one of the votes.",
+    "words": "Euclidean distances in CLIP's table of tokens. Between words: how far a word is from the nearest other one (median). A "
+             "context token farther than that from its nearest word is like no word, and the words beside it explain little.",
+}
 
 
 class Notes(logging.Handler):
@@ -95,15 +107,18 @@ def list_runs(runs):
         "run", "data set", "classes", "seed", "accuracy", "macro F1", "learnable", "commit", "finished"))
 
 
-def make_sections(series, named, tables):
-    """Title → its figures, those sections that have any."""
+def make_sections(series, named, tables, inspections):
+    """Title → its tables, each with a sentence on how to read it, and its figures; those sections that have any."""
     answered = with_answers(series)
+    voting = with_templates(answered)
     names = [*(one.name for one in series), *(" ".join(row.key[2:]) for table in tables for row in table.rows)]
     colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}  # a model has the same one everywhere
     sections = {"Accuracy": table_figures(tables, colours), "Can its probabilities be trusted?": answer_figures(answered, named, colours),
-                "Evidence": vacuity_figures(answered, named), "Do the templates differ?": vote_figures(answered, named),
+                "Evidence": vacuity_figures(answered, named), TEMPLATES: template_figures(voting, named, inspections),
                 "Training": training_figures(series, named, colours)}
-    return {title: found for title, figures in sections.items() if (found := list(figures))}
+    own = {TEMPLATES: [*((table, READING["accuracy"]) for table in accuracy_tables(voting, named)),
+                       *((table, READING["words"]) for table in word_tables(voting, named, inspections))]}
+    return {title: (own.get(title, []), found) for title, figures in sections.items() if (found := list(figures))}
 
 
 def make_galleries(series, named, root):
@@ -116,13 +131,12 @@ def make_report(folders, output, root=None):
     """Writes the report to ``output`` and its figures to the folder ``<output without its ending>_figures``.
 
     Args:
-        folders: of runs, or that have runs below them; root: folder of the data sets; None: the gallery has names only.
+        folders: of runs, or that have runs below them; root: folder of the data sets; None: what needs images is left out.
 
     Raises:
         UserError: no run in or below one of the folders, a file of a run can't be read, or there is no folder ``root``.
     """
-    if root and not os.path.isdir(root):
-        raise UserError(f"--root {root} is no folder: give the one that holds the data sets, or leave it out for a gallery of names")
+    check_root(root)
     notes = Notes()
     logging.getLogger("results").addHandler(notes)
     try:
@@ -132,20 +146,23 @@ def make_report(folders, output, root=None):
         if without:
             log.warning("%d of %d runs have no predictions-test.npz: they are missing wherever single images count", without, len(runs))
         series, named = group(runs), titles([run.setting for run in runs])
-        sections = make_sections(series, named, tables)
+        inspections = inspect_all(with_templates(with_answers(series)), root)
+        sections = make_sections(series, named, tables, inspections)
         galleries = make_galleries(series, named, root)
     finally:
         logging.getLogger("results").removeHandler(notes)
     figures_folder, taken = str(Path(output).absolute().with_suffix("")) + "_figures", set()
-    with tqdm(total=sum(map(len, sections.values())), unit="figure", disable=None) as bar:
+    with tqdm(total=sum(len(figures) for _, figures in sections.values()), unit="figure", disable=None) as bar:
         drawn = {title: [] for title in sections}
-        for title, figures in sections.items():
+        for title, (_, figures) in sections.items():
             for figure in figures:
                 drawn[title].append((figure, write_figure(figure, figures_folder, taken)))
                 bar.update()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         folders=[str(folder) for folder in folders], runs=runs, notes=notes.texts, themes=THEMES, sections=drawn,
+        own_tables={title: [(table.title, render(table, "html"), reading) for table, reading in own]
+                    for title, (own, _) in sections.items()},
         galleries=galleries, root=root, tables=[(table, render(table, "html")) for table in tables], list_runs=list_runs(runs),
         measured={table.title: render(table, "html") for table in measured_tables(series, named)})
     write_text(str(Path(output).absolute()), page)
@@ -156,7 +173,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")
     parser.add_argument("--output", default="report.html", help="the page (report.html); the figures go beside it")
-    parser.add_argument("--root", help="folder of the data sets, for the pictures in the gallery")
+    parser.add_argument("--root", help="folder of the data sets, for the gallery's pictures and the templates' figures")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     return exit_code(make_report, args.folders, args.output, args.root)

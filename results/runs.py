@@ -136,15 +136,37 @@ def read_answers(path):
     """
     if not path.is_file():
         return None
-    try:
-        with numpy.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} can't be read ({error}): run it again") from error
+    arrays = read_arrays(path)
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
     return arrays
+
+
+def read_arrays(path):
+    """Arrays by name of an ``.npz`` file.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    try:
+        with numpy.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{path} can't be read ({error}): run it again") from error
+
+
+def read_doubts(run):
+    """Arrays of the run's ``uncertainty.npz``, see ``results.uncertainty``; None where there is none, or it is older than the run.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    path = run.folder / "uncertainty.npz"
+    if not path.is_file():
+        return None
+    from .uncertainty import read_figures  # registers the data sets, which takes seconds
+    return read_arrays(path) if read_figures(run.folder, run.record) else None
 
 
 def group(runs):

@@ -32,7 +32,8 @@ def test_every_kind_of_figure_is_in_the_page_and_beside_it_for_light_and_dark(re
     assert stems == {path.stem for path in folder.glob("*.png")} and len(pictures) == len(stems) / 2 == len(page.all("figure"))
     for kind in ("bars-openmoji", "curve-openmoji", "reliability-openmoji-base-classes-16-shots", "risk-openmoji-new-classes-16-shots",
                  "vacuity-openmoji_corrupted-16-shots-cdc-tiny", "vacuity-by-data-openmoji-base-classes-16-shots-cdc-tiny",
-                 "agreement-openmoji-new-classes-16-shots-cdc-tiny", "training-loss-openmoji-base-classes-16-shots"):
+                 "agreement-openmoji-new-classes-16-shots-cdc-tiny", "kappa-openmoji-base-classes-16-shots-cdc-tiny",
+                 "training-loss-openmoji-base-classes-16-shots"):
         assert {kind, f"{kind}-dark"} <= stems
     embedded = {base64.b64decode(uri.split(",")[1]) for source, image in pictures for uri in (source["srcset"], image["src"])}
     assert embedded == {path.read_bytes() for path in folder.glob("*.svg")}

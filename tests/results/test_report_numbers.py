@@ -12,11 +12,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from results import answers as numbers
-from results.figures import answer_figures, same_prompts, table_figures, vacuity_figures, vote_figures
+from results.figures import CORRUPTED, GROUPS, answer_figures, same_prompts, table_figures, vacuity_figures
 from results.gallery import gallery
 from results.report import make_report, measured_tables, protocol_tables
 from results.runs import find_runs, group, titles, training_curve, with_answers
 from results.table import collect
+from results.template_figures import template_figures
+from results.uncertainty import write_figures
 from tests.results.conftest import make_answers, write_run, write_scalars
 
 
@@ -85,12 +87,35 @@ def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
     lines, _ = next(iter(answer_figures([one], named, {}))).draw.args
     confidence = numpy.concatenate([parts[seed]["top_probability"][:, 0] for seed in (1, 2)])
     assert numpy.allclose(lines["CDC tiny"], numbers.reliability_points(confidence, one.right))
-    matrix, = next(iter(vote_figures([one], named))).draw.args
+    matrix, labels, _ = next(iter(template_figures([one], named, {}))).draw.args
     votes = numpy.hstack([parts[1]["vote"], parts[2]["vote"]])
-    assert matrix[0, 1] == 100 * (votes[0] == votes[1]).mean() and matrix[-2, -1] == 100 * one.right.mean()
+    assert labels == ["1", "2", "3", "answer", "truth"]
+    assert matrix[0, 1] == pytest.approx(100 * (votes[0] == votes[1]).mean()) and matrix[-2, -1] == pytest.approx(100 * one.right.mean())
     edges, shares, _, _ = next(iter(vacuity_figures([one], named))).draw.args
     assert list(shares) == [f"right ({one.right.sum()})", f"wrong ({(~one.right).sum()})"]
     assert shares[f"right ({one.right.sum()})"].sum() == pytest.approx(100)
+
+
+def test_new_classes_and_corrupted_images_join_the_vacuities_once_they_are_measured(tmp_path):
+    folders = {seed: write_run(tmp_path, "train_base", "CDC", seed, "base", make_answers(seed, templates=2)) for seed in (1, 2)}
+
+    def figure():
+        return next(iter(vacuity_figures(*series_of(tmp_path))))
+    generator, strengths, measured = numpy.random.default_rng(5), [0.1, 0.2, 0.3, 0.4, 0.5], {}
+    for seed, folder in folders.items():
+        assert len(figure().draw.args[1]) == 2 and "python -m results.uncertainty" in figure().reading  # all seeds need to have them
+        measured[seed] = {"new_vacuity": generator.uniform(0.01, 1, 7), "corrupted_vacuity": numpy.full((40, 5), strengths).T}
+        write_figures(folder, json.loads((folder / "results.json").read_text()), {}, measured[seed])
+    edges, shares, _, paints = figure().draw.args
+    right = series_of(tmp_path)[0][0].right.sum()
+    assert list(shares) == [f"right ({right})", f"wrong ({80 - right})", "new classes (14)", f"{CORRUPTED} (80)"]
+    assert list(paints.values()) == list(GROUPS.values()) and "python" not in figure().reading
+    assert shares[f"{CORRUPTED} (80)"][numpy.searchsorted(edges, 0.3) - 1] == 100 and "severity 3" in CORRUPTED
+    median = numpy.median(numpy.concatenate([one["new_vacuity"] for one in measured.values()]))
+    assert f"14 new classes, median {median:.2g}" in figure().alt
+    record = json.loads((folders[2] / "results.json").read_text())
+    (folders[2] / "results.json").write_text(json.dumps({**record, "finished": "later"}))
+    assert len(figure().draw.args[1]) == 2  # they belong to the run as it was
 
 
 def test_vacuities_are_compared_where_the_same_prompts_were_tested(tmp_path):
