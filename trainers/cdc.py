@@ -51,7 +51,8 @@ def add_cdc_config(cfg):
     node.FUSION = "dempster"  # dempster | mean_probability | sum_logits; only Dempster's fused opinion has a loss of its own
     node.LOSS = "evidential"  # evidential | cross_entropy
     node.DECOUPLING_WEIGHT = 1.0  # β
-    node.CONSISTENCY_WEIGHT = 8.0  # γ
+    node.CONSISTENCY_WEIGHT = 8.0  # γ, of text features
+    node.IMAGE_CONSISTENCY_WEIGHT = 0.0  # γ_v, of image features; with PROMPT_MODALITY dual only
     node.KL_WEIGHT = 0.0  # of the KL term towards no evidence for wrong classes, when fully annealed
     node.KL_ANNEAL_EPOCHS = 10  # epochs until the KL term has its full weight
     add_encoder_settings(node)
@@ -129,11 +130,14 @@ class CDC(PromptTrainer):
                              ("FUSION", FUSIONS), ("LOSS", LOSSES)):
             check_choice(f"TRAINER.CDC.{key}", node[key], choices)
         check_at_least(1, "TRAINER.CDC", node, "N_TEMPLATES", "N_CTX", "PROMPT_DEPTH", "KL_ANNEAL_EPOCHS")
-        check_at_least(0, "TRAINER.CDC", node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT", "KL_WEIGHT")
+        check_at_least(0, "TRAINER.CDC", node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT", "IMAGE_CONSISTENCY_WEIGHT", "KL_WEIGHT")
         if node.HAND_CRAFTED and not (node.HAND_CRAFTED.count("{}") == node.HAND_CRAFTED.count("{") == node.HAND_CRAFTED.count("}") == 1):
             raise UserError(f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} once, where the class name goes")
         if node.KL_WEIGHT and node.LOSS != "evidential":
             raise UserError("TRAINER.CDC.KL_WEIGHT belongs to LOSS evidential: set it to 0 or change the loss")
+        if node.IMAGE_CONSISTENCY_WEIGHT and node.PROMPT_MODALITY == "text":
+            raise UserError("TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT keeps prompted image features near CLIP's own, and PROMPT_MODALITY text leaves "
+                            "them as they are: set it to 0")
         if node.VIEWS_ON_TENSORS and node.AUGMENTATION is None:
             raise UserError("TRAINER.CDC.VIEWS_ON_TENSORS makes the views of AUGMENTATION 1 and 2, which is None: set it to False")
 
@@ -186,10 +190,11 @@ class CDC(PromptTrainer):
         return log_evidence(logits, self.prompt_learner.evidence_offset(), self.settings.EVIDENCE)  # (M, B, K)
 
     def loss(self, scores, labels):
-        """L = L_t-ce + β L_de + γ L_con, and with KL_WEIGHT the annealed KL term.
+        """L = L_t-ce + β L_de + γ L_con + γ_v L_con-image, and with KL_WEIGHT the annealed KL term.
 
         L_t-ce sums over the templates' opinions and, where Dempster's rule fuses them, the fused one. With LOSS cross_entropy the
-        votes' term is the sum of the templates' cross-entropies.
+        votes' term is the sum of the templates' cross-entropies. L_con-image compares each template's features of its view with those
+        of the image encoder without prompts.
         """
         node, logits = self.settings, scores.logits
         every_label = labels.expand(len(logits), -1)  # (M, B)
@@ -202,7 +207,14 @@ class CDC(PromptTrainer):
                 votes = votes + self.evidential_loss(dempster(evidence), labels)
         apart, near = decoupling_loss(scores.text_features), consistency_loss(scores.text_features, self.hand_crafted)
         total = votes + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * near
-        return total, {"loss_votes": votes.item(), "loss_de": apart.item(), "loss_con": near.item()}
+        figures = {"loss_votes": votes.item(), "loss_de": apart.item(), "loss_con": near.item()}
+        if node.IMAGE_CONSISTENCY_WEIGHT:
+            with torch.no_grad(), self.precision.autocast():
+                unprompted = self.encode_images(scores.images)  # (V, B, E), V = M or 1
+            images_near = consistency_loss(scores.image_features, unprompted)
+            total = total + node.IMAGE_CONSISTENCY_WEIGHT * images_near
+            figures["loss_con_image"] = images_near.item()
+        return total, figures
 
     def evidential_loss(self, opinion, labels):
         """Mean over the batch, summed over templates where there are any."""

@@ -1,10 +1,10 @@
 """Loss terms that several methods have."""
 
 
-def consistency_loss(text_features, hand_crafted):
-    """Mean of 1 − cos between each template's features (M, K, E) and the hand-crafted prompt's (K, E), all normalised.
+def consistency_loss(features, reference):
+    """Mean of 1 − cos between features (M, N, E) and those they are kept near to, (N, E) or (M, N, E), all normalised.
 
-    The knowledge-guided term of KgCoOp (Yao et al., 2023), which for normalised features is half the squared
-    distance; CDC's L_con. Scalar in [0, 2].
+    Of a template's texts and the hand-crafted prompt's it is the knowledge-guided term of KgCoOp (Yao et al., 2023), which for
+    normalised features is half the squared distance; CDC's L_con. Scalar in [0, 2].
     """
-    return 1 - (text_features * hand_crafted).sum(dim=-1).mean()
+    return 1 - (features * reference).sum(dim=-1).mean()

@@ -106,6 +106,24 @@ def test_consistency_is_the_mean_distance_to_the_hand_crafted_prompt():
     assert consistency_loss(anchor.expand(4, -1, -1), anchor).abs() < 1e-12
 
 
+@pytest.mark.parametrize("augmentation, views", [("1", 4), ("None", 1)])
+def test_image_consistency_is_the_mean_distance_of_each_view_to_clip_without_prompts(run, augmentation, views):
+    trainer, _, _ = run("CDC", "TRAINER.CDC.PROMPT_DEPTH", "3", "TRAINER.CDC.AUGMENTATION", augmentation, "OPTIM.MAX_EPOCH", "1",
+                        "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT", "2.5", name="with")
+    images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+    with torch.no_grad():
+        scores = trainer.scores(images)
+        clip_features = [F.normalize(trainer.backbone.image(images[view, None])[0], dim=-1) for view in range(views)]
+    distances = [1 - float(scores.image_features[m, b] @ clip_features[m % views][b]) for m in range(4) for b in range(len(labels))]
+    loss, figures = trainer.loss(scores, labels)
+    assert len(images) == views and min(distances) > 1e-3
+    assert figures["loss_con_image"] == pytest.approx(sum(distances) / len(distances), rel=1e-4)
+    trainer.settings.defrost()
+    trainer.settings.IMAGE_CONSISTENCY_WEIGHT = 0.0
+    without, _ = trainer.loss(scores, labels)
+    assert (loss - without).item() == pytest.approx(2.5 * sum(distances) / len(distances), rel=1e-3)
+
+
 @pytest.fixture
 def trained(run):
     def start(*options):
