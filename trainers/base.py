@@ -9,6 +9,7 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 import logging
 import os
 import shutil
+import statistics
 import time
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .checkpoint import BEST
-from .checks import check_at_least, check_data, check_run, validates_on_test_images
+from .checks import check_at_least, check_data, check_pixels, check_run, validates_on_test_images
 from .data import CheckedImages
 from .errors import UserError
 from .precision import Precision, check_precision
@@ -177,13 +178,15 @@ class PromptTrainer(TrainerX):
         cfg = self.cfg
         self.precision = Precision(self.settings.PREC, self.device)
         backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
-        size = backbone.image.image_size
-        if tuple(cfg.INPUT.SIZE) != (size, size):
-            raise UserError(f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {cfg.MODEL.BACKBONE.NAME} takes ({size}, {size})")
-        self.backbone_hash = tensor_hash([backbone.text.positional_embedding, backbone.text.text_projection])
+        if cfg.MODEL.BACKBONE.get("INTERPOLATE_POSITIONS", False):  # another toolbox's config may not have it
+            backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
+        check_pixels(cfg, backbone)
+        self.backbone_hash = tensor_hash(backbone.signature())
         self.prompt_learner = self.build_prompt_learner(backbone)
         self.backbone = backbone.to(self.device, self.precision.weights_dtype)
         self.metrics, self.seconds = {}, {"train": 0.0, "test": 0.0}
+        self.step_seconds = []  # of each training step since this process began, without the waiting for its batch
+        self.answer_rates = []  # images per second of each batch of the last class list that was tested, without loading and texts
         self.is_training = False
         self.encoded = None  # what encode_prompts gave, while a class list is being tested
         if self.prompt_learner is not None:
@@ -236,6 +239,7 @@ class PromptTrainer(TrainerX):
         return batch["img"].to(self.device)[None], batch["label"].to(self.device)
 
     def forward_backward(self, batch):
+        started = time.perf_counter()
         images, labels = self.parse_batch_train(batch)
         with self.precision.autocast():
             scores = self.scores(images)
@@ -247,7 +251,9 @@ class PromptTrainer(TrainerX):
         self.progress.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **figures}
+        figures = {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **figures}  # waits for a GPU to be done
+        self.step_seconds.append(time.perf_counter() - started)
+        return figures
 
     def after_train(self):
         self.is_training = False
@@ -305,13 +311,19 @@ class PromptTrainer(TrainerX):
         return list(results.values())[0]
 
     def answers(self, loader, split):
-        """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once."""
+        """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates``."""
+        self.answer_rates = []
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
         with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
             for batch in batches:
                 images, label = self.parse_batch_test(batch)
-                yield self.answer(images), label, batch["impath"]
+                started = time.perf_counter()
+                answer = self.answer(images)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                self.answer_rates.append(len(label) / (time.perf_counter() - started))
+                yield answer, label, batch["impath"]
         self.encoded = None
 
     def keep(self, split, batches):
@@ -337,7 +349,10 @@ class PromptTrainer(TrainerX):
         prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
         write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
                      parameters={"learnable": learnable, "total": total}, prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
-                     seconds={name: round(value, 2) for name, value in self.seconds.items()}, device=str(self.device))
+                     seconds={name: round(value, 2) for name, value in self.seconds.items()},
+                     seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
+                     test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.metrics else None,
+                     device=str(self.device))
 
     # ---- checkpoints ----
 

@@ -28,11 +28,27 @@ def check_image_prompts(what, backbone, backbone_name, instead):
         raise UserError(f"{what} prompts the image encoder, and {backbone_name} is a ResNet: {instead}")
 
 
+def check_pixels(cfg, backbone):
+    """Images as the backbone takes them: of its size, and normalised as those that it was trained on, where that is known."""
+    name, size = cfg.MODEL.BACKBONE.NAME, backbone.image.image_size
+    if tuple(cfg.INPUT.SIZE) != (size, size):
+        raise UserError(f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {name} takes ({size}, {size}): give that, or have its positions "
+                        "interpolated with MODEL.BACKBONE.INTERPOLATE_POSITIONS True")
+    if backbone.normalization is None:
+        return
+    for key, known in zip(("PIXEL_MEAN", "PIXEL_STD"), backbone.normalization):
+        if any(abs(given - wanted) > 1e-3 for given, wanted in zip(cfg.INPUT[key], known)):
+            raise UserError(f"INPUT.{key} is {list(cfg.INPUT[key])}, {name} was trained with {list(known)}: give that")
+
+
 def check_run(cfg):
     """The settings that are none of a method's own."""
     check_at_least(1, "OPTIM", cfg.OPTIM, "MAX_EPOCH")
     check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
     check_at_least(1, "DATALOADER.TEST", cfg.DATALOADER.TEST, "BATCH_SIZE")
+    sides = tuple(cfg.INPUT.SIZE)
+    if len(sides) != 2 or sides[0] != sides[1]:
+        raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")
     if cfg.INPUT.NO_TRANSFORM:
         raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
     check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))

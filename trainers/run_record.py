@@ -89,7 +89,8 @@ def write_record(folder, cfg, dataset, metrics, **facts):
         cfg: the run's config.
         dataset: what it trained and was tested on.
         metrics: split name → dict, see ``prediction.measure``.
-        **facts: parameters, seconds and so on, as JSON takes them.
+        **facts: parameters, seconds and so on, as JSON takes them. ``seconds_per_step`` is the median over training steps (None where
+            nothing was trained), ``test_images_per_second`` the median over test batches (None where nothing was tested).
     """
     record = {
         "format": FORMAT,

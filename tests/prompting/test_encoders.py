@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
+from trainers.prompting import image
 from trainers.prompting.prompts import embed, start_embedding
 from trainers.prompting.tokens import class_tokens
 
@@ -61,7 +62,9 @@ def test_each_template_may_bring_its_own_suffix(vit, stock_vit):
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("templates", [1, 4])
 @pytest.mark.parametrize("own_views", [True, False])
-def test_prompted_images_match_the_loop_in_value_and_gradient(vit, stock_vit, templates, depth, own_views):
+@pytest.mark.parametrize("at_once", [1, 1000])  # one template after the other, and all together
+def test_prompted_images_match_the_loop_in_value_and_gradient(vit, stock_vit, monkeypatch, at_once, templates, depth, own_views):
+    monkeypatch.setattr(image, "CPU_BATCH", at_once)
     torch.manual_seed(depth)
     images = torch.randn(templates if own_views else 1, 3, 3, 32, 32)
     prompts = [torch.randn(templates, 2, 128, requires_grad=True) for _ in range(depth)]

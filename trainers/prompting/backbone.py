@@ -2,8 +2,6 @@
 import hashlib
 import logging
 import os
-import pickle
-import zipfile
 from pathlib import Path
 
 import torch
@@ -13,30 +11,40 @@ from clip.model import ModifiedResNet
 from torch import nn
 
 from ..errors import UserError, nearest
-from .image import ImageEncoder, ResNetImageEncoder
+from . import open_clip_models
+from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder
+from .positions import side
+from .state_dict import read_state_dict
 from .text import TextEncoder
 from .tokens import readable, tokenize
+from .transformer import QUICK_GELU
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # ours: 64 pixels, made for the embedded data set
-HEAD_WIDTH = 64  # the one size that CLIP's state dict does not show; all of CLIP's models share it
-SCALARS = ("input_resolution", "context_length", "vocab_size")  # kept in the state dict for the record, not parameters
+HEAD_WIDTH = 64  # the one size that CLIP's state dict does not show; all of OpenAI's models share it
 
 
 class Backbone(nn.Module):
     """A frozen CLIP: the two towers and the logit scale.
 
-    Attributes:
+    Args:
         text: ``TextEncoder``.
         image: ``ImageEncoder``, or ``ResNetImageEncoder``.
+        log_scale: scalar tensor, log τ.
+        activation: of the transformers' MLPs.
+        normalization: mean and standard deviation of the pixels (three numbers each) that the weights were trained with, if known.
+
+    Attributes:
         takes_visual_prompts: whether the image tower is a ViT.
     """
 
-    def __init__(self, text, image, log_scale):
+    def __init__(self, text, image, log_scale, activation=QUICK_GELU, normalization=None):
         super().__init__()
         self.text = text
         self.image = image
+        self.activation = activation
+        self.normalization = normalization
         self.register_buffer("log_scale", log_scale)
         self.requires_grad_(False)
         self.eval()
@@ -65,32 +73,48 @@ class Backbone(nn.Module):
     def takes_visual_prompts(self):
         return isinstance(self.image, ImageEncoder)
 
+    def signature(self):
+        """Tensors that tell this CLIP from another: some of its weights, and an activation other than OpenAI's, which they don't show."""
+        name = torch.tensor([] if self.activation == QUICK_GELU else list(self.activation.encode()))
+        return [self.text.positional_embedding, self.text.text_projection, name]
+
 
 def load_backbone(name, cache_dir=None):
     """Loads a CLIP in fp32 on the CPU.
 
     Args:
-        name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …), ``tiny`` (ours), or the path of a file: a TorchScript archive
-            as OpenAI publishes them, or a state dict saved with ``torch.save``.
-        cache_dir: where OpenAI's files are kept, ``~/.cache/clip`` by default.
+        name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …), ``tiny`` (ours), ``open_clip:<model>/<weights>`` (see
+            ``open_clip_models``), or the path of a file in OpenAI's format, see ``read_state_dict``.
+        cache_dir: where downloaded files are kept; by default ``~/.cache/clip``, or where ``open_clip`` keeps them.
 
     Raises:
         UserError: no such name or file, the weights can't be downloaded, or the file holds no CLIP.
     """
-    if name in WEIGHTS:
-        path = str(WEIGHTS[name])
-    elif name in clip._MODELS:
-        path = download(name, cache_dir or os.path.expanduser("~/.cache/clip"))
-    elif os.path.isfile(name):
-        path = name
+    if name.startswith(open_clip_models.PREFIX):
+        backbone = build_backbone(*open_clip_models.load(name, cache_dir))
     else:
-        known = [*WEIGHTS, *clip.available_models()]
-        raise UserError(f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP{nearest(name, known)}; known: "
-                        f"{', '.join(known)}")
-    backbone = build_backbone(read_state_dict(path), path)
+        path = find(name, cache_dir)
+        backbone = build_backbone(read_state_dict(path), path)
     log.info("Loaded CLIP %s: %s, %d pixels", name, "ViT" if backbone.takes_visual_prompts else "ResNet",
              backbone.image.image_size)
     return backbone
+
+
+def find(name, cache_dir):
+    """Path of the weights of a name or path that ``load_backbone`` takes.
+
+    Raises:
+        UserError: see there.
+    """
+    if name in WEIGHTS:
+        return str(WEIGHTS[name])
+    if name in clip._MODELS:
+        return download(name, cache_dir or os.path.expanduser("~/.cache/clip"))
+    if os.path.isfile(name):
+        return name
+    known = [*WEIGHTS, *clip.available_models()]
+    raise UserError(f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP{nearest(name, known)}; known: "
+                    f"{', '.join(known)}, and OpenCLIP's as {open_clip_models.PREFIX}<model>/<weights>")
 
 
 def download(name, cache_dir):
@@ -116,41 +140,15 @@ def remove_partial_download(target, url):
         os.remove(target)
 
 
-def read_state_dict(path):
-    """State dict of a TorchScript archive or of a ``torch.save`` file, all tensors fp32 on the CPU.
-
-    Raises:
-        UserError: the file is neither.
-    """
-    try:
-        if is_torchscript(path):
-            state = torch.jit.load(path, map_location="cpu").state_dict()
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} can't be read as CLIP weights: {first_line(error)}") from error
-    if not isinstance(state, dict):
-        raise UserError(f"{path} holds no state dict but a {type(state).__name__}")
-    return {key: value.float() for key, value in state.items() if torch.is_tensor(value) and key not in SCALARS}
-
-
-def first_line(error):
-    return str(error).split("\n")[0] or type(error).__name__
-
-
-def is_torchscript(path):
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
-
-
-def build_backbone(state, source="the state dict"):
+def build_backbone(state, source="the state dict", head_width=HEAD_WIDTH, text_head_width=HEAD_WIDTH, activation=QUICK_GELU,
+                   normalization=None):
     """Towers of the sizes that the weights have, with these weights.
 
     Args:
         state: CLIP's state dict, OpenAI's names.
         source: named in errors.
+        head_width, text_head_width: of the attention heads in the image and in the text encoder.
+        activation, normalization: see ``Backbone``.
 
     Raises:
         UserError: keys are missing or superfluous.
@@ -161,35 +159,40 @@ def build_backbone(state, source="the state dict"):
         raise UserError(f"{source} holds no CLIP in OpenAI's format: {', '.join(missing)} missing")
     visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
     textual = {key: value for key, value in state.items() if not key.startswith("visual.") and key != "logit_scale"}
-    width, embed_dim = state["text_projection"].shape
-    context_length = state["positional_embedding"].shape[0]
-    text = TextEncoder(width, count_layers(textual), width // HEAD_WIDTH, context_length,
-                       state["token_embedding.weight"].shape[0], embed_dim)
-    image = vision_transformer(visual) if "proj" in visual else resnet(visual, embed_dim)
-    network = image if isinstance(image, ImageEncoder) else image.network
     try:
+        width, embed_dim = state["text_projection"].shape
+        context_length = state["positional_embedding"].shape[0]
+        text = TextEncoder(width, count_layers(textual), width // text_head_width, context_length,
+                           state["token_embedding.weight"].shape[0], embed_dim, hidden=hidden_width(textual), activation=activation)
+        image = vision_transformer(visual, head_width, activation) if "proj" in visual else resnet(visual, embed_dim, head_width)
+        network = image if isinstance(image, ImageEncoder) else image.network
         text.load_state_dict(textual)
         network.load_state_dict(visual)
-    except RuntimeError as error:
+    except (RuntimeError, KeyError) as error:
         raise UserError(f"{source} holds no CLIP in OpenAI's format: {' '.join(str(error).split())}") from error
-    return Backbone(text, image, state["logit_scale"])
+    return Backbone(text, image, state["logit_scale"].reshape(()), activation, normalization)
 
 
 def count_layers(state):
     return len({key.split(".")[2] for key in state if key.startswith("transformer.resblocks.")})
 
 
-def vision_transformer(state):
+def hidden_width(state):
+    """Width between the two maps of a transformer's MLPs."""
+    return state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
+
+
+def vision_transformer(state, head_width, activation):
     width, _, patch_size, _ = state["conv1.weight"].shape
     embed_dim = state["proj"].shape[1]
-    grid = round((state["positional_embedding"].shape[0] - 1) ** 0.5)
-    return ImageEncoder(grid * patch_size, patch_size, width, count_layers(state), width // HEAD_WIDTH, embed_dim)
+    image_size = side(state["positional_embedding"]) * patch_size
+    return ImageEncoder(image_size, patch_size, width, count_layers(state), width // head_width, embed_dim, hidden=hidden_width(state),
+                        activation=activation)
 
 
-def resnet(state, embed_dim):
+def resnet(state, embed_dim, head_width):
     layers = [len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)]
     width = state["layer1.0.conv1.weight"].shape[0]
-    grid = round((state["attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
-    image_size = grid * 32  # a ResNet's stages halve five times
-    network = ModifiedResNet(layers, embed_dim, heads=width * 32 // HEAD_WIDTH, input_resolution=image_size, width=width)
+    image_size = side(state["attnpool.positional_embedding"]) * RESNET_STRIDE
+    network = ModifiedResNet(layers, embed_dim, heads=width * 32 // head_width, input_resolution=image_size, width=width)
     return ResNetImageEncoder(network, image_size)

@@ -2,10 +2,11 @@
 import torch
 from torch import nn
 
+from .positions import interpolate, patches_a_side
 from .transformer import LayerNorm, Transformer, attend, check_depth
 
-
-CPU_BATCH = 32  # images a CPU encodes at a time where no prompts are trained: more would not stay in its cache
+RESNET_STRIDE = 32  # pixels a side that become one of the places a ResNet's attention pool sees: it halves five times
+CPU_BATCH = 32  # images that stay in a CPU's cache: of more, pieces or templates are encoded one by one
 
 
 class ImageEncoder(nn.Module):
@@ -15,16 +16,17 @@ class ImageEncoder(nn.Module):
         image_size, patch_size: in pixels, both sides alike.
         width, layers, heads: of the transformer (D, L, H).
         embed_dim: width E of the space shared with texts.
+        **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
-    def __init__(self, image_size, patch_size, width, layers, heads, embed_dim):
+    def __init__(self, image_size, patch_size, width, layers, heads, embed_dim, **mlp):
         super().__init__()
         self.image_size = image_size
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty((image_size // patch_size) ** 2 + 1, width))
         self.ln_pre = LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads)
+        self.transformer = Transformer(width, layers, heads, **mlp)
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 
@@ -35,6 +37,16 @@ class ImageEncoder(nn.Module):
     @property
     def layers(self):
         return len(self.transformer.resblocks)
+
+    def interpolate_positions(self, image_size):
+        """Takes images of that many pixels from now on, see ``positions.interpolate``.
+
+        Raises:
+            UserError: it is no multiple of the patches' size.
+        """
+        grid = patches_a_side(image_size, self.conv1.kernel_size[0])
+        self.positional_embedding = nn.Parameter(interpolate(self.positional_embedding.detach(), grid), requires_grad=False)
+        self.image_size = image_size
 
     def forward(self, images, prompts=None, deep_prompts=()):
         """Features of B images under M templates.
@@ -54,10 +66,13 @@ class ImageEncoder(nn.Module):
         check_depth(deep_prompts, self.layers)
         if prompts is None and len(deep_prompts) > 0:
             raise ValueError("deep prompts take the place of prompts at the input: give those as well")
-        if prompts is None and images.device.type == "cpu" and images.shape[:2].numel() > CPU_BATCH:
-            pieces = [self(piece[None]) for piece in images.flatten(0, 1).split(CPU_BATCH)]  # (1, ≤ CPU_BATCH, E) each
-            return torch.cat(pieces, dim=1).view(*images.shape[:2], -1)
         views, batch = images.shape[:2]
+        if images.device.type == "cpu" and prompts is None and views * batch > CPU_BATCH:
+            pieces = [self(piece[None]) for piece in images.flatten(0, 1).split(CPU_BATCH)]  # (1, ≤ CPU_BATCH, E) each
+            return torch.cat(pieces, dim=1).view(views, batch, -1)
+        if images.device.type == "cpu" and prompts is not None and len(prompts) > 1 and len(prompts) * batch > CPU_BATCH:
+            shown = images.expand(len(prompts), *images.shape[1:])  # (M, B, 3, H, W)
+            return torch.cat([self(shown[m:m + 1], prompts[m:m + 1], [deep[m:m + 1] for deep in deep_prompts]) for m in range(len(prompts))])
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)  # (V·B, N, D)
         x = torch.cat([self.class_embedding.expand(len(patches), 1, -1), patches], dim=1) + self.positional_embedding
@@ -95,6 +110,16 @@ class ResNetImageEncoder(nn.Module):
     def __init__(self, network, image_size):
         super().__init__()
         self.network = network
+        self.image_size = image_size
+
+    def interpolate_positions(self, image_size):
+        """Takes images of that many pixels from now on: the positions of the attention pool, see ``positions.interpolate``.
+
+        Raises:
+            UserError: it is no multiple of 32.
+        """
+        pool, grid = self.network.attnpool, patches_a_side(image_size, RESNET_STRIDE)
+        pool.positional_embedding = nn.Parameter(interpolate(pool.positional_embedding.detach(), grid), requires_grad=False)
         self.image_size = image_size
 
     def forward(self, images, prompts=None, deep_prompts=()):

@@ -76,11 +76,12 @@ class TextEncoder(nn.Module):
         context_length: number of positions (77 in OpenAI's models).
         vocabulary: number of token embeddings.
         embed_dim: width E of the space shared with images.
+        **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
-    def __init__(self, width, layers, heads, context_length, vocabulary, embed_dim):
+    def __init__(self, width, layers, heads, context_length, vocabulary, embed_dim, **mlp):
         super().__init__()
-        self.transformer = Transformer(width, layers, heads)
+        self.transformer = Transformer(width, layers, heads, **mlp)
         self.token_embedding = nn.Embedding(vocabulary, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.ln_final = LayerNorm(width)

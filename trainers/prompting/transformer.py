@@ -42,34 +42,54 @@ def attend(query, key, value, visible=None, causal=False):
 
 
 class MLP(nn.Module):
-    """Two linear maps with CLIP's activation between them, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) / 1.702.
+    """Two linear maps, which the activation of a subclass goes between.
+
+    Args:
+        width, hidden: of the block (D) and between the maps (W).
+    """
+
+    def __init__(self, width, hidden):
+        super().__init__()
+        self.c_fc = nn.Linear(width, hidden)
+        self.c_proj = nn.Linear(hidden, width)
+
+
+class QuickGELUMLP(MLP):
+    """With the activation of OpenAI's models, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) / 1.702.
 
     Both factors go into the matrix products, which scale for nothing. What is left is one pass over the largest tensor of the
     block instead of three, and one tensor kept for the gradient instead of three.
     """
     SLOPE = 1.702
 
-    def __init__(self, width):
-        super().__init__()
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
-
     def forward(self, x):
         """(…, D) → (…, D)."""
         fc, proj = self.c_fc, self.c_proj
-        hidden = torch.addmm(self.SLOPE * fc.bias, x.flatten(0, -2), fc.weight.t(), alpha=self.SLOPE)  # (N, 4D)
+        hidden = torch.addmm(self.SLOPE * fc.bias, x.flatten(0, -2), fc.weight.t(), alpha=self.SLOPE)  # (N, W)
         hidden = F.silu(hidden, inplace=not hidden.requires_grad)
         return torch.addmm(proj.bias, hidden, proj.weight.t(), alpha=1 / self.SLOPE).view(x.shape)
+
+
+class GELUMLP(MLP):
+    """With GELU, x · Φ(x) (Hendrycks & Gimpel, 2016), as most of OpenCLIP's models have it."""
+
+    def forward(self, x):
+        """(…, D) → (…, D)."""
+        return self.c_proj(F.gelu(self.c_fc(x)))
+
+
+QUICK_GELU, GELU = "quick_gelu", "gelu"
+MLPS = {QUICK_GELU: QuickGELUMLP, GELU: GELUMLP}
 
 
 class Block(nn.Module):
     """Pre-norm residual block."""
 
-    def __init__(self, width, heads):
+    def __init__(self, width, heads, hidden, activation):
         super().__init__()
         self.attn = Attention(width, heads)
         self.ln_1 = LayerNorm(width)
-        self.mlp = MLP(width)
+        self.mlp = MLPS[activation](width, hidden)
         self.ln_2 = LayerNorm(width)
 
     def project(self, x, parts="qkv"):
@@ -86,11 +106,17 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of blocks; the towers run them one by one because deep prompts come in between."""
+    """A stack of blocks; the towers run them one by one because deep prompts come in between.
 
-    def __init__(self, width, layers, heads):
+    Args:
+        width, layers, heads: D, L, H.
+        hidden: width between the two maps of the MLPs, 4 D if None.
+        activation: of the MLPs, ``quick_gelu`` or ``gelu``.
+    """
+
+    def __init__(self, width, layers, heads, hidden=None, activation=QUICK_GELU):
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.resblocks = nn.ModuleList(Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
 
 
 def check_depth(deep_prompts, layers):

@@ -1,0 +1,55 @@
+"""Files of weights → state dicts with the names of OpenAI's."""
+import pickle
+import zipfile
+
+import torch
+
+from ..errors import UserError
+
+SCALARS = ("input_resolution", "context_length", "vocab_size")  # kept in the state dict for the record, not parameters
+
+
+def read_state_dict(path):
+    """State dict of a file, all tensors fp32 on the CPU.
+
+    Args:
+        path: a TorchScript archive, a state dict saved with ``torch.save``, also as ``state_dict`` of a training's checkpoint and from
+            parallel training, or a ``.safetensors`` file.
+
+    Raises:
+        UserError: the file is none of them.
+    """
+    try:
+        state = read(path)
+    except ImportError as error:
+        raise UserError(f"{path} needs the package {error.name} to be read: pip install {error.name}") from error
+    except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} can't be read as CLIP weights: {first_line(error)}") from error
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds no state dict but a {type(state).__name__}")
+    state = state.get("state_dict", state)
+    return {key.removeprefix("module."): value.float() for key, value in state.items() if torch.is_tensor(value) and key not in SCALARS}
+
+
+def read(path):
+    if path.endswith(".safetensors"):
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(str(error)) from error
+    if is_torchscript(path):
+        return torch.jit.load(path, map_location="cpu").state_dict()
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def first_line(error):
+    return str(error).split("\n")[0] or type(error).__name__
+
+
+def is_torchscript(path):
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.split("/")[1:2] == ["code"] for name in archive.namelist())
