@@ -47,6 +47,7 @@ def add_cdc_config(cfg):
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
     node.VIEWS_ON_TENSORS = False  # views made on the device, in batches: faster; the same random draws, not rounded to 8 bits
     node.EVIDENCE = "exp"  # exp | softplus | relu
+    node.EVIDENCE_CENTRED = False  # evidence from logits less their mean over classes: better doubt, but new classes suffer
     node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
     node.FUSION = "dempster"  # dempster | mean_probability | sum_logits; only Dempster's fused opinion has a loss of its own
     node.LOSS = "evidential"  # evidential | cross_entropy
@@ -172,7 +173,10 @@ class CDC(PromptTrainer):
 
     @torch.no_grad()
     def initial_offset(self):
-        """b = mean over training images of logsumexp_k (l_k − mean_j l_j) − log K − c, l being zero-shot logits: evidence in a useful range."""
+        """b = mean over training images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a useful range.
+
+        With EVIDENCE_CENTRED l_k − mean_j l_j takes the place of l_k.
+        """
         images = self.dm.dataset.train_x
         images = images[::-(-len(images) // OFFSET_IMAGES)]
         sums = []
@@ -183,11 +187,13 @@ class CDC(PromptTrainer):
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
                     logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)
-                sums.append(logits[0].logsumexp(dim=-1) - logits[0].mean(dim=-1))  # (B,)
+                level = logits[0].mean(dim=-1) if self.settings.EVIDENCE_CENTRED else 0
+                sums.append(logits[0].logsumexp(dim=-1) - level)  # (B,)
         return torch.cat(sums).mean() - math.log(self.num_classes) - self.settings.EVIDENCE_START
 
     def log_evidence(self, logits):
-        return log_evidence(logits, self.prompt_learner.evidence_offset(), self.settings.EVIDENCE)  # (M, B, K)
+        node = self.settings
+        return log_evidence(logits, self.prompt_learner.evidence_offset(), node.EVIDENCE, node.EVIDENCE_CENTRED)  # (M, B, K)
 
     def loss(self, scores, labels):
         """L = L_t-ce + β L_de + γ L_con + γ_v L_con-image, and with KL_WEIGHT the annealed KL term.

@@ -67,22 +67,23 @@ def log1p_exp(x):
     return F.softplus(x, threshold=40)
 
 
-def log_evidence(logits, offset, function):
-    """Log-evidence of logits in fp32 or better, e_k = g(l_k − mean_j l_j − b).
+def log_evidence(logits, offset, function, centred=False):
+    """Log-evidence of logits in fp32 or better, e_k = g(l_k − b), or if centred g(l_k − mean_j l_j − b).
 
-    Evidence for a class is by how much the image is more like it than like the average class. How like an image is to all classes
-    alike, which in CLIP varies from image to image and says little of what it shows, is no evidence for any.
+    Centred, evidence for a class is by how much more like it an image is than like the average class. How like it is to all classes alike,
+    which in CLIP varies from image to image and says little of what is shown, is then no evidence for any.
 
     Args:
         logits: (…, K).
         offset: broadcastable; b.
         function: g, one of ``exp``, ``softplus``, ``relu``.
+        centred: whether evidence is measured from the mean over classes.
 
     Raises:
         ValueError: another function.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    shifted = logits - logits.mean(dim=-1, keepdim=True) - offset
+    shifted = (logits - logits.mean(dim=-1, keepdim=True) if centred else logits) - offset
     if function == "exp":
         return shifted
     if function == "softplus":

@@ -138,14 +138,14 @@ def trained(run):
 
 @pytest.mark.parametrize("fusion", ["dempster", "mean_probability"])
 @pytest.mark.parametrize("evidence", ["exp", "softplus", "relu"])
-@pytest.mark.parametrize("epoch, kl", [(0, 0.0), (0, 0.5), (3, 0.5), (40, 0.5)])
-def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evidence, epoch, kl):
+@pytest.mark.parametrize("epoch, kl, centred", [(0, 0.0, False), (0, 0.5, True), (3, 0.5, False), (40, 0.5, True)])
+def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evidence, epoch, kl, centred):
     trainer, logits, labels, text = trained(
-        "TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.EVIDENCE", evidence, "TRAINER.CDC.KL_WEIGHT", str(kl),
+        "TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.EVIDENCE_CENTRED", str(centred), "TRAINER.CDC.EVIDENCE", evidence, "TRAINER.CDC.KL_WEIGHT", str(kl),
         "TRAINER.CDC.DECOUPLING_WEIGHT", "0.7", "TRAINER.CDC.CONSISTENCY_WEIGHT", "1.3")
     trainer.epoch = epoch
     offset = trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift
-    opinions = [Opinion(log_evidence(logits[m], offset[m], evidence)) for m in range(4)]
+    opinions = [Opinion(log_evidence(logits[m], offset[m], evidence, centred)) for m in range(4)]
     if fusion == "dempster":
         opinions.append(dempster(torch.stack([opinion.log_evidence for opinion in opinions])))
     expected = sum(trusted_cross_entropy(opinion, labels).mean() + kl * min(1, epoch / 10) * kl_to_uniform(opinion, labels).mean()
@@ -161,7 +161,7 @@ def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evid
 def test_fusion_rules(trained, fusion, loss):
     trainer, logits, _, _ = trained("TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.LOSS", loss)
     offset = (trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift).double()
-    evidence = (logits.double() - logits.double().mean(-1, keepdim=True) - offset[:, None, None]).exp()  # (M, B, K)
+    evidence = (logits.double() - offset[:, None, None]).exp()  # (M, B, K)
     alpha = evidence + 1
     votes = alpha / alpha.sum(-1, keepdim=True) if loss == "evidential" else logits.double().softmax(-1)
     fused = 6 * ((1 + evidence / 6).prod(0) - 1) + 1
@@ -176,8 +176,9 @@ def test_fusion_rules(trained, fusion, loss):
         assert prediction.vacuity is None  # no evidence was learned
 
 
-def test_the_offset_starts_where_zero_shot_evidence_is_c_nats_above_one_per_class(run):
-    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.EVIDENCE_START", "2.5", "OPTIM.MAX_EPOCH", "1")
+@pytest.mark.parametrize("centred", [False, True])
+def test_the_offset_starts_where_zero_shot_evidence_is_c_nats_above_one_per_class(run, centred):
+    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.EVIDENCE_START", "2.5", "TRAINER.CDC.EVIDENCE_CENTRED", str(centred), "OPTIM.MAX_EPOCH", "1")
     texts = F.normalize(trainer.backbone.text.encode_tokens(clip.tokenize([f"{name} texture." for name in trainer.classnames])), dim=-1)
     transform = T.Compose([T.Resize(32, T.InterpolationMode.BICUBIC), T.CenterCrop(32), T.ToTensor(),
                            T.Normalize(trainer.cfg.INPUT.PIXEL_MEAN, trainer.cfg.INPUT.PIXEL_STD)])
@@ -186,7 +187,7 @@ def test_the_offset_starts_where_zero_shot_evidence_is_c_nats_above_one_per_clas
     for item in trainer.dm.dataset.train_x:
         image = F.normalize(trainer.backbone.image(transform(Image.open(item.impath).convert("RGB"))[None, None])[0, 0], dim=-1)
         logits = trainer.backbone.logit_scale * texts @ image
-        sums.append((logits - logits.mean()).exp().sum().log().item())
+        sums.append((logits - centred * logits.mean()).exp().sum().log().item())
     expected = sum(sums) / len(sums) - math.log(6) - 2.5
     assert trainer.prompt_learner.offset.item() == pytest.approx(expected, rel=1e-4)
     assert (trainer.prompt_learner.offset_shift != 0).all()  # and is learned from there
