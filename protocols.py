@@ -3,19 +3,26 @@
 A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>``; the parts are
 
 - base2new: ``train_base`` trains on the base classes and tests on them, ``test_new`` tests the same prompts on the new ones,
+- ablation: base2new for each row of configs/ablations/<trainer>.yaml, whose name stands in place of the config's,
+- factors: ``train_biased`` trains on the base classes of a set in which one factor goes with the class, and tests where it always does;
+  ``test_independent`` and ``test_reversed`` test the same prompts where it doesn't, see datasets/factors.py,
 - fewshot: ``train_all`` trains on N shots of all classes and tests on them,
 - xd and dg: ``train_source`` trains on all classes of the source, ``xd_from_<source>`` and ``dg_from_<source>`` test the same
   prompts on each target,
 - zeroshot: ``test_all`` tests a trainer that learns nothing on all classes.
 """
 import os
+import re
 from dataclasses import dataclass
+from itertools import product
 from typing import Optional
+
+import yaml
 
 from trainers.errors import UserError, nearest
 
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
-PROTOCOLS = ("base2new", "fewshot", "xd", "dg", "zeroshot")
+PROTOCOLS = ("base2new", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
 SHOTS = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
 
 # Zhou et al., 2022, "Conditional Prompt Learning", tables 2 and 3; for the embedded data what stands in for them.
@@ -41,6 +48,7 @@ class Job:
         shots: training images a class; None: the data set's own training images, which are not used.
         seed: of the run.
         model: folder of the run whose prompts are tested; None: this run trains.
+        settings: KEY, VALUE, KEY … of an ablation's row or a factor's test, over the recipe and all other options.
     """
     folder: str
     trainer: str
@@ -50,6 +58,7 @@ class Job:
     shots: Optional[int]
     seed: int
     model: Optional[str] = None
+    settings: tuple = ()
 
     def arguments(self, root, options=()):
         """Arguments of ``train.py``."""
@@ -60,7 +69,53 @@ class Job:
             found += ["--eval-only", "--model-dir", self.model]
         if self.shots:
             found += ["DATASET.NUM_SHOTS", str(self.shots)]
-        return [*found, "DATASET.SUBSAMPLE_CLASSES", self.classes, *options]
+        return [*found, "DATASET.SUBSAMPLE_CLASSES", self.classes, *options, *self.settings]
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """A variant of a trainer.
+
+    Attributes:
+        name: of letters, digits and underscores; also that of its runs' folders.
+        description: what it is, in a few words.
+        recipe: name of the recipe it builds on; ``{}`` in it stands for the one that the other rows build on.
+        settings: KEY, VALUE, KEY … on top of it.
+    """
+    name: str
+    description: str
+    recipe: str = "{}"
+    settings: tuple = ()
+
+
+def ablation_rows(trainer, names=None):
+    """The rows of configs/ablations/<trainer>.yaml in their order; with names only those.
+
+    Raises:
+        UserError: there is no such file, it isn't a list of rows, or it has no row of one of the names.
+    """
+    path = existing(os.path.join(CONFIGS, "ablations", f"{trainer}.yaml"), f"{trainer} has no ablation")
+    with open(path, encoding="utf-8") as file:
+        try:
+            found = yaml.safe_load(file)
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    rows = {}
+    for entry in found if isinstance(found, list) else [found]:
+        try:
+            pairs = tuple(str(word) for pair in entry.get("settings", {}).items() for word in pair)
+            row = AblationRow(**{**entry, "settings": pairs})
+            sound = re.fullmatch(r"\w+", row.name) and row.name not in rows
+        except (AttributeError, TypeError) as error:
+            raise UserError(f"{path}: it must be a list of rows with a name, a description, and as needed a recipe and settings "
+                            f"(KEY: VALUE), {entry!r} is none") from error
+        if not sound:
+            raise UserError(f"{path}: the row name {row.name!r} must be of letters, digits and underscores, and used once")
+        rows[row.name] = row
+    for name in names or ():
+        if name not in rows:
+            raise UserError(f"{trainer}'s ablation has no row {name!r}{nearest(name, rows)}; it has {', '.join(rows)} ({path})")
+    return [row for row in rows.values() if names is None or row.name in names]
 
 
 def recipe_path(trainer, config):
@@ -74,38 +129,51 @@ def recipe_path(trainer, config):
 
 def default_recipe(trainer, protocol, dataset):
     """Name of the config that a protocol takes: ``tiny`` for the embedded data, else the trainer's for that protocol, else ``vit_b16``."""
-    if dataset.startswith("openmoji"):
+    if dataset.startswith(("openmoji", "factors_")):
         return "tiny"
     own = f"vit_b16_{'xd' if protocol == 'dg' else protocol}"
     return own if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{own}.yaml")) else "vit_b16"
 
 
-def plan(protocol, trainer, dataset, shots, seeds, output, config=None):
+def plan(protocol, trainer, dataset, shots, seeds, output, config=None, rows=None):
     """The runs of a protocol in an order in which each comes behind the one whose prompts it tests.
 
     Args:
         protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of configs/datasets, the source of xd and dg.
         shots, seeds: lists of numbers; output: folder; config: name of a recipe, the protocol's own without it.
+        rows: names of an ablation's rows; without it all of them.
 
     Raises:
-        UserError: no such data set or recipe, no targets are known for that source, several numbers of shots make no sense.
+        UserError: no such data set, recipe or row, no targets are known for that source, it has no known factors, or several numbers of
+            shots make no sense.
     """
     config = config or default_recipe(trainer, protocol, dataset)
     recipe = recipe_path(trainer, config)
     existing(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"), f"no data set {dataset!r}")
     if protocol in TARGETS and dataset not in TARGETS[protocol]:
         raise UserError(f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}")
+    if protocol == "factors" and not dataset.startswith("factors_"):
+        known = sorted(name.removesuffix(".yaml") for name in os.listdir(os.path.join(CONFIGS, "datasets")) if name.startswith("factors_"))
+        raise UserError(f"factors takes a data set in which they are known, not {dataset!r}: --dataset {' '.join(known)}")
     if protocol != "fewshot" and len(shots) > 1:
         raise UserError(f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot")
+    variants = [(config, recipe, ())]
+    if protocol == "ablation":
+        variants = [(row.name, recipe_path(trainer, row.recipe.replace("{}", config)), row.settings)
+                    for row in ablation_rows(trainer, rows)]
     jobs = []
     for number in shots:
-        for seed in seeds:
-            def job(part, data, classes, model=None, drawn=number):
-                folder = os.path.join(output, part, data, f"shots_{number}", trainer, config, f"seed{seed}")
-                jobs.append(Job(folder, trainer, recipe, data, classes, drawn, seed, model))
+        for seed, (name, recipe, settings) in product(seeds, variants):
+            def job(part, data, classes, model=None, drawn=number, more=()):
+                folder = os.path.join(output, part, data, f"shots_{number}", trainer, name, f"seed{seed}")
+                jobs.append(Job(folder, trainer, recipe, data, classes, drawn, seed, model, (*settings, *more)))
                 return folder
-            if protocol == "base2new":
+            if protocol in ("base2new", "ablation"):
                 job("test_new", dataset, "new", job("train_base", dataset, "base"))
+            elif protocol == "factors":
+                trained = job("train_biased", dataset, "base", more=("DATASET.FACTORS.TEST", "aligned"))
+                for version in ("independent", "reversed"):
+                    job(f"test_{version}", dataset, "base", trained, more=("DATASET.FACTORS.TEST", version))
             elif protocol == "fewshot":
                 job("train_all", dataset, "all")
             elif protocol == "zeroshot":

@@ -2,6 +2,7 @@
 
     python run.py --protocol base2new --trainer CDC --dataset openmoji --seeds 1 2 3
     python run.py --protocol fewshot --trainer CoOp CDC --dataset openmoji --shots 1 4 16 --jobs 2
+    python run.py --protocol ablation --trainer CDC --dataset openmoji --seeds 1 2 3 4 5 --rows full views
 
 A run whose results.json exists is done and skipped; any other is begun, or resumed from its last checkpoint. Each run has a process of
 its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
@@ -26,6 +27,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import train
 from dassl.engine import TRAINER_REGISTRY
 from protocols import PROTOCOLS, SHOTS, plan
+from results.ablation import collect_ablations, render_ablations
 from results.curve import draw_curves
 from results.table import collect, render_all
 from trainers.checkpoint import config_of_run
@@ -54,11 +56,13 @@ def parse_arguments(arguments):
     parser.add_argument("--shots", nargs="+", type=int, help="training images a class (16; fewshot: 1 2 4 8 16)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--config", help="name of a recipe of configs/trainers/<trainer> (default: the protocol's own)")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="rows of configs/ablations/<trainer>.yaml (ablation: all of them)")
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument("--output", help="folder of the runs (default: output/<protocol>, for xd and dg output/transfer)")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (1, whose progress is shown; more share the CPU's cores)")
     parser.add_argument("--stage", choices=("train", "test"), help="only train, or only test what is trained; no table then")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="behind --: pairs over all config files, as in train.py")
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="behind --: pairs over all config files, as in train.py; the settings of "
+                        "an ablation's rows come on top")
     return parser.parse_args(arguments)
 
 
@@ -216,16 +220,20 @@ def run(args):
     shots = args.shots or SHOTS.get(args.protocol, (16,))
     if min(shots) < 1 or min(args.seeds) < 0:
         raise UserError("--shots must be at least 1 and --seeds at least 0")
+    if args.rows and args.protocol != "ablation":
+        raise UserError(f"--rows are those of --protocol ablation, {args.protocol} has none: leave it out")
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
     jobs = [job for dataset in args.dataset for trainer in args.trainer
-            for job in plan(args.protocol, trainer, dataset, shots, args.seeds, output, args.config)]
+            for job in plan(args.protocol, trainer, dataset, shots, args.seeds, output, args.config, args.rows)]
     jobs = [job for job in jobs if args.stage in (None, "test" if job.model else "train")]
     configs = {job: wanted_config(job, args) for job in jobs}
     done = sum(is_done(job, cfg) for job, cfg in configs.items())
     log.info("%s: %d runs, %d done already", args.protocol, len(jobs), done)
     make_all(configs, args)
-    if args.stage is None:
+    if args.stage is None and args.protocol == "ablation":
+        sys.stdout.write(render_ablations(collect_ablations(output)))
+    elif args.stage is None:
         found = collect(output)
         sys.stdout.write(render_all(found))
         if args.protocol == "fewshot":

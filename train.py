@@ -21,6 +21,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 
 import datasets.every  # noqa: F401  (registers the data sets)
+from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
 from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten
@@ -56,7 +57,7 @@ def parse_arguments(arguments):
     parser.add_argument("--config-file", default="", help="configs/trainers/<trainer>/<recipe>.yaml")
     parser.add_argument("--dataset-config-file", default="", help="configs/datasets/<name>.yaml")
     parser.add_argument("--trainer", default="", help="a registered name: CDC, CoOp, MaPLe …")
-    parser.add_argument("--backbone", default="", help="a CLIP: ViT-B/16, RN50, tiny, a file …")
+    parser.add_argument("--backbone", default="", help="a CLIP: ViT-B/16, RN50, tiny, a file, open_clip:<model>/<weights> …")
     parser.add_argument("--head", default="", help="Dassl's MODEL.HEAD.NAME")
     parser.add_argument("--eval-only", action="store_true", help="test only")
     parser.add_argument("--model-dir", default="", help="with --eval-only: folder of the training run")
@@ -108,8 +109,10 @@ def check_registered(kind, name, registry):
 
 
 def extend_config(cfg):
-    """Adds what Dassl's defaults lack: base/new classes and each trainer's own node."""
+    """Adds what Dassl's defaults lack: base/new classes, image sizes, the factors of a composed set, and each trainer's own node."""
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
+    cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS = False  # whether INPUT.SIZE may be another than the backbone's
+    add_factors_config(cfg)
     for add_config in (add_zeroshotclip_config, add_zeroshotclip2_config, add_coop_config, add_cocoop_config, add_kgcoop_config,
                        add_prograd_config, add_vpt_config, add_ivlp_config, add_maple_config, add_promptsrc_config, add_cdc_config):
         add_config(cfg)

@@ -1,2 +1,2 @@
 """Importing this registers every data set."""
-from . import fgvc_aircraft, image_folder, imagenet, imagenet_variants, openmoji, split_files  # noqa: F401
+from . import factors, fgvc_aircraft, image_folder, imagenet, imagenet_variants, openmoji, split_files  # noqa: F401

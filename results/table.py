@@ -24,9 +24,11 @@ from trainers.run_record import FILE_NAME, FORMAT
 
 log = logging.getLogger(__name__)
 
+LAYOUTS = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}  # tabulate's names
 FORMATS = ("text", "markdown", "csv", "latex", "html")
 SHARES = ("accuracy", "macro_f1")  # the metrics of which papers print a harmonic mean of base and new
 HEADS = ("data set", "shots", "trainer", "config")
+FACTOR_PARTS = {"train_biased": "aligned", "test_independent": "independent", "test_reversed": "reversed"}  # folder → column
 
 
 @dataclass
@@ -105,7 +107,7 @@ def place(part, path, record):
         part: folder below the protocol's own; path: data set/shots_N/trainer/config/seedN/results.json.
     """
     trained = "all" if part.startswith(("train_source", "xd_from_", "dg_from_")) else \
-        {"train_base": "base", "test_new": "new", "train_all": "all", "test_all": "all"}.get(part)
+        {"train_base": "base", "test_new": "new", "train_all": "all", "test_all": "all", **dict.fromkeys(FACTOR_PARTS, "base")}.get(part)
     if trained is None or len(path.parts) != 6:
         return None
     if record["classes"] != trained or "test" not in record["metrics"]:
@@ -114,6 +116,8 @@ def place(part, path, record):
     data, shots, trainer, config = path.parts[0], int(path.parts[1].removeprefix("shots_")), *path.parts[2:4]
     if part in ("train_base", "test_new"):
         return "base2new", (data, shots, trainer, config), trained
+    if part in FACTOR_PARTS:
+        return "factors", (data, shots, trainer, config), FACTOR_PARTS[part]
     if part == "train_all":
         return "fewshot", (data, None, trainer, config), shots
     if part == "test_all":
@@ -189,6 +193,9 @@ def tables(found, metric):
         columns = list(dict.fromkeys(column for row in rows for column in row.values))
         if name == "base2new":
             table = Table("base-to-new", rows, ["base", "new"], {"H": harmonic_mean} if metric in SHARES else {})
+        elif name == "factors":
+            columns = list(FACTOR_PARTS.values())
+            table = Table("a factor that goes with the class", rows, columns, {"drop": lambda values: values[0] - values[2]})
         elif name == "fewshot":
             table = Table("few-shot, by shots", rows, sorted(columns))
         elif name == "zeroshot":
@@ -253,8 +260,7 @@ def render(table, style="text"):
             writer.writerow([*key, len(figures[table.names[0]]), *cells])
         return buffer.getvalue()
     cells = [[*key, len(figures[table.names[0]]), *(summary(figures[name]) for name in table.names)] for key, figures in lines]
-    layout = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}[style]
-    return tabulate(cells, headers=[*heads, "seeds", *map(str, table.names)], tablefmt=layout, disable_numparse=True,
+    return tabulate(cells, headers=[*heads, "seeds", *map(str, table.names)], tablefmt=LAYOUTS[style], disable_numparse=True,
                     colalign=("left",) * len(heads) + ("right",) * (1 + len(table.names))) + "\n"
 
 

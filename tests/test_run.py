@@ -11,7 +11,7 @@ import torch
 import yaml
 
 import run as protocol_run
-from protocols import CONFIGS, SHOTS, TARGETS, default_recipe, plan
+from protocols import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
 from tests.conftest import REPOSITORY
 from trainers.errors import UserError
 
@@ -117,6 +117,40 @@ def test_a_training_that_another_protocol_has_made_is_copied(calls, tmp_path, ca
     assert go("fewshot", "mine", "--shots", "16")[1] == [(f"mine/{own}", False)]
 
 
+def test_an_ablation_is_base_to_new_for_each_row_whose_settings_come_last(start):
+    arguments = ("--stage", "train", "--seeds", "1", "2", "--rows", "text", "views")
+    code, noted, _ = start("ablation", *arguments, "--", "TRAINER.CDC.CONSISTENCY_WEIGHT", "3.0", trainer=("CDC",))
+    own = f"{start.output}/train_base/openmoji/shots_16/CDC"
+    assert code == 0 and [run.output_dir for run in noted] == [f"{own}/{row}/seed{seed}" for seed in (1, 2) for row in ("views", "text")]
+    views, text = (protocol_run.train.build_config(run).TRAINER.CDC for run in noted[:2])
+    assert (views.CONSISTENCY_WEIGHT, views.LOSS, views.PROMPT_MODALITY) == (0, "cross_entropy", "dual")
+    assert (text.CONSISTENCY_WEIGHT, text.LOSS, text.PROMPT_MODALITY) == (3, "evidential", "text")
+    code, noted, _ = start("ablation", "--stage", "test", *arguments[2:], "--", "TRAINER.CDC.CONSISTENCY_WEIGHT", "3.0", trainer=("CDC",))
+    assert code == 0 and [run.model_dir for run in noted] == [f"{own}/{row}/seed{seed}" for seed in (1, 2) for row in ("views", "text")]
+    code, noted, printed = start("ablation", *arguments, trainer=("CDC",))
+    assert code == 2 and not noted and "holds a run with other settings (TRAINER.CDC.CONSISTENCY_WEIGHT 3.0" in printed.err
+
+
+@pytest.mark.parametrize("text, message", [
+    ("[{name: full}", "while parsing"),
+    ("name: full", "it must be a list of rows"),
+    ("- {name: full}", "missing 1 required"),
+    ("- {name: full, description: d, setings: {}}", "setings"),
+    ("- {name: full, description: d, settings: [1]}", "it must be a list of rows"),
+    ("- {name: 1, description: d}", "it must be a list of rows"),
+    ("- {name: ../full, description: d}", "must be of letters, digits and underscores, and used once"),
+    ("- {name: full, description: d}\n- {name: full, description: d}", "used once"),
+])
+def test_a_broken_ablation_is_refused(text, message, tmp_path, monkeypatch):
+    (tmp_path / "ablations").mkdir()
+    (tmp_path / "ablations" / "CDC.yaml").write_text(text)
+    monkeypatch.setattr("protocols.CONFIGS", str(tmp_path))
+    with pytest.raises(UserError) as refused:
+        ablation_rows("CDC")
+    assert message in f"{refused.value} {refused.value.__cause__}" and "CDC.yaml" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 def test_zero_shot_needs_no_shots(start):
     code, (test,), _ = start("zeroshot", "--seeds", "1", trainer=("ZeroshotCLIP",))
     assert code == 0 and test.opts == ["DATASET.SUBSAMPLE_CLASSES", "all"] and "/test_all/openmoji/" in test.output_dir
@@ -178,6 +212,9 @@ def test_a_done_run_with_other_settings_is_never_taken_for_the_one_asked_for(sta
     (("xd", "--dataset", "dtd"), "xd knows no targets for the source 'dtd', only for imagenet, openmoji"),
     (("base2new", "--dataset", "imagnet"), "did you mean imagenet?"),
     (("base2new", "--config", "tini"), "did you mean tiny?"),
+    (("ablation",), "CoOp has no ablation; there is CDC in "),
+    (("ablation", "--rows", "veiws", "--trainer", "CDC"), "CDC's ablation has no row 'veiws' (did you mean views?); it has single_"),
+    (("base2new", "--rows", "full"), "--rows are those of --protocol ablation, base2new has none"),
     (("base2new", "--seeds", "-1"), "--seeds at least 0"),
     (("base2new", "--jobs", "0"), "--jobs is 0, it must be at least 1"),
     (("base2new", "--", "OPTIM.LRR", "1"), "unknown config key OPTIM.LRR"),

@@ -49,6 +49,7 @@ EXPECTED = {
     "OpenMojiSketch": (45, None, None, 502, "dg", DRAWN),
     "OpenMojiCorrupted": (45, None, None, 502, "dg", DRAWN),
     "OpenMojiRecoloured": (45, None, None, 502, "dg", DRAWN),
+    "OpenMojiFactors": (45, 676, 203, 502, "factors", DRAWN),
 }
 HEADERS = ("data set", "state", "classes", "train", "val", "test", "split", "needed by", "where to get it, or what is wrong")
 
