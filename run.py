@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -107,8 +108,15 @@ def is_done(job, cfg):
     return True
 
 
+def end_with_parent():
+    """Ends this process when the one that started it has ended, however: left behind, it would write where the next command does."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
 def make_run(arguments, errors, threads):
     """The process of a run: what Dassl prints is kept in log.txt, what goes to standard error in the file ``errors``, if there is one."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     if errors:

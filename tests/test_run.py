@@ -1,9 +1,11 @@
 """run.py: CoOp's folders, done runs skipped, half-done ones redone, the two never mistaken for each other, contradictions refused."""
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -284,3 +286,35 @@ def test_what_a_real_run_says_when_it_fails_is_shown(tmp_path):
     done = real(tmp_path, "--trainer", "CoOp", "--dataset", "dtd", "--root", str(tmp_path))
     assert done.returncode == 2 and "error: " in done.stderr
     assert f"{tmp_path}/dtd" in done.stderr and "failed (exit code 2)" in done.stderr.splitlines()[-1]
+
+
+def writers_of(path):
+    """Numbers of the processes that have a file open."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # others come and go, or are not ours to look at
+            if os.readlink(link) == str(path):
+                found.add(int(link.parts[2]))
+    return found
+
+
+def wait_until(condition):
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < 60
+        time.sleep(0.1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="sees by /proc which processes are there")
+def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_one(data_root, tmp_path):
+    log = tmp_path / "train_base" / "dtd" / "shots_4" / "CoOp" / "tiny" / "seed1" / "log.txt"
+    command = subprocess.Popen([sys.executable, str(REPOSITORY / "run.py"), "--protocol", "base2new", "--trainer", "CoOp", "--dataset", "dtd",
+                                "--config", "tiny", "--shots", "4", "--seeds", "1", "--root", data_root, "--output", str(tmp_path), "--",
+                                "OPTIM.MAX_EPOCH", "100000", "DATALOADER.TRAIN_X.BATCH_SIZE", "8"], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: writers_of(log))
+        assert command.pid not in writers_of(log)
+    finally:
+        command.kill()
+        command.wait()
+    wait_until(lambda: not writers_of(log))
