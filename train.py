@@ -254,8 +254,18 @@ def start(cfg, args):
                             "--eval-only --model-dir")
         trainer.train()
         if args.images:
-            log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
+            report_own_images(cfg)
     return trainer
+
+
+def report_own_images(cfg):
+    """Writes ``report.html`` into the folder of a run on one's own images, and says how to go on."""
+    from results.report import make_report  # here, since every other run can do without what draws
+
+    page = os.path.join(cfg.OUTPUT_DIR, "report.html")
+    make_report([cfg.OUTPUT_DIR], page, cfg.DATASET.ROOT)
+    log.info("Look at the run: %s", page)
+    log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
 
 
 def raised_in_dassl(error):

@@ -45,6 +45,9 @@ def test_one_command_trains_and_its_run_labels_images(shapes, tmp_path, monkeypa
     assert f"Your images: {shapes}, up to 16 a class for training, recipe " in log
     assert "CDC/tiny.yaml, results in output/my shapes/CDC/seed1" in log
     assert "it is for trying. For real use add --backbone ViT-B/16" in log
+    assert "Look at the run: output/my shapes/CDC/seed1/report.html" in log
+    page = (output / "report.html").read_text()
+    assert f"{record['metrics']['test']['accuracy']:.2f}" in page and "data:image/" in page
     assert "Label images with: python predict.py --run output/my shapes/CDC/seed1 PATH" in log
     capsys.readouterr()
     assert predict.main(["--run", "output/my shapes/CDC/seed1", str(shapes), "--json"]) == 0
