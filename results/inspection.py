@@ -9,9 +9,9 @@ from clip.simple_tokenizer import SimpleTokenizer
 from tqdm import tqdm
 
 from trainers import PromptedClassifier
-from trainers.base import MODEL_NAME
 from trainers.checkpoint import newest
 from trainers.errors import UserError
+from trainers.saved_prompts import MODEL_NAME
 
 from .answers import agreement, certain_answers, doubt_measure, kappa
 from .gallery import find_images

@@ -5,11 +5,10 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 - ``build_prompt_learner``: the module with the learnable parts; called without arguments it returns ``Prompts``,
 - ``loss`` (default: cross-entropy) and ``predict`` (default: softmax), for methods that have their own,
 - ``scores``, where texts depend on the image, and ``training_state``, where training has a memory beyond the prompts.
+
+How it is evaluated stands in ``evaluation.py``, what is saved of it and how it resumes in ``saved_prompts.py``.
 """
 import logging
-import os
-import shutil
-import statistics
 import time
 from functools import cached_property
 
@@ -21,24 +20,22 @@ from dassl.optim import build_optimizer
 from torch.utils.checkpoint import checkpoint as recomputed
 from tqdm import tqdm
 
-from . import checkpoint
-from .checkpoint import BEST
-from .checks import check_at_least, check_data, check_pixels, check_run, validates_on_test_images
+from .checks import check_at_least, check_data, check_pixels, check_run
 from .data import CheckedImages
 from .errors import UserError
+from .evaluation import Evaluation
 from .precision import Precision, check_precision
-from .prediction import Prediction, Scores, measure, per_image
+from .prediction import Prediction, Scores
 from .prompting.backbone import load_backbone
-from .run_record import remove_record, tensor_hash, write_predictions, write_record
+from .run_record import remove_record, tensor_hash
+from .saved_prompts import MODEL_NAME, SavedPrompts
 from .schedule import build_schedule
 from .templates import hand_crafted_template
 
 log = logging.getLogger(__name__)
 
-MODEL_NAME = "prompt_learner"
 
-
-class PromptTrainer(TrainerX):
+class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
     """Trains prompts for a frozen CLIP: build, precision, schedule, checkpoints, evaluation, run record.
 
     Args:
@@ -266,179 +263,3 @@ class PromptTrainer(TrainerX):
         super().after_train()
         if self.cfg.TEST.NO_TEST:
             self.write_run_record()
-
-    # ---- evaluation ----
-
-    def model_inference(self, images):
-        """Probabilities (B, K) of test images (1, B, 3, H, W)."""
-        return self.answer(images).probability
-
-    def answer(self, images):
-        with self.precision.autocast():
-            logits = self.scores(images).logits  # (M, B, K)
-        answer = self.predict(logits)
-        answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
-        return answer
-
-    @torch.no_grad()
-    def test(self, split=None):
-        """Evaluates on ``val`` or ``test``, text encoded once; outside training this ends the run with its record.
-
-        Returns:
-            accuracy in percent.
-        """
-        split = split or self.cfg.TEST.SPLIT
-        loader = {"val": self.val_loader, "test": self.test_loader}.get(split)
-        if loader is None:
-            raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
-        started = time.monotonic()
-        self.set_model_mode("eval")
-        self.evaluator.reset()
-        log.info("Evaluate on the *%s* set", split)
-        kept = []
-        for answer, label, paths in self.answers(loader, split):
-            self.evaluator.process(answer.probability, label)
-            if not self.is_training:
-                kept.append((answer.cpu(), label.cpu(), paths))
-        results = self.evaluator.evaluate()
-        for key, value in results.items():
-            self.write_scalar(f"{split}/{key}", value, self.epoch)
-        if not self.is_training:
-            answers, labels = self.keep(split, kept)
-            self.metrics[split] = measure(answers, labels, self.classnames)
-            self.seconds["test"] += time.monotonic() - started
-            self.write_run_record()
-        return list(results.values())[0]
-
-    def answers(self, loader, split):
-        """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates``."""
-        self.answer_rates = []
-        with self.precision.autocast():
-            self.encoded = self.encode_prompts()
-        with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
-            for batch in batches:
-                images, label = self.parse_batch_test(batch)
-                started = time.perf_counter()
-                answer = self.answer(images)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
-                self.answer_rates.append(len(label) / (time.perf_counter() - started))
-                yield answer, label, batch["impath"]
-        self.encoded = None
-
-    def keep(self, split, batches):
-        """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
-        answers, labels, paths = zip(*batches)
-        answers, labels = Prediction.concatenate(answers), torch.cat(labels)
-        write_predictions(self.output_dir, split, per_image(answers, labels, [path for batch in paths for path in batch]))
-        return answers, labels
-
-    @torch.no_grad()
-    def keep_validation_answers(self):
-        """Writes ``predictions-val.npz``, which ``predict.py`` takes thresholds from, where val images are not the test's.
-
-        It comes before the test and prints, measures and times nothing: no figure of the run depends on it.
-        """
-        if self.val_loader is None or self.cfg.TEST.SPLIT == "val" or validates_on_test_images(self.dm.dataset):
-            return
-        self.set_model_mode("eval")
-        self.keep("val", [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val")])
-
-    def write_run_record(self):
-        learnable, total = self.count_parameters()
-        prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
-        write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
-                     parameters={"learnable": learnable, "total": total}, prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
-                     seconds={name: round(value, 2) for name, value in self.seconds.items()},
-                     seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
-                     test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.metrics else None,
-                     device=str(self.device))
-
-    # ---- checkpoints ----
-
-    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
-        """Writes prompts and all that an exact resume needs; never CLIP's weights, never anything of the class names' shape."""
-        state = {
-            "state_dict": self.prompt_learner.state_dict(),
-            "epoch": epoch + 1,
-            "optimizer": self.optim.state_dict(),
-            "scheduler": self.sched.state_dict(),
-            "scaler": self.precision.scaler.state_dict(),
-            "val_result": None if val_result is None else float(val_result),
-            "best_result": self.best_result,
-            "training_state": self.training_state(),
-            "rng": checkpoint.rng_state(),
-            "train_seconds": self.seconds["train"] + time.monotonic() - self.train_started,
-            "trainer": type(self).__name__,
-            "classnames": self.classnames,
-            "backbone_hash": self.backbone_hash,
-            "config": checkpoint.config_of_run(self.cfg),
-        }
-        file_name = model_name or f"model.pth.tar-{epoch + 1}"
-        checkpoint.save(state, f"{directory}/{MODEL_NAME}", file_name)
-        log.info("Checkpoint saved to %s/%s/%s", directory, MODEL_NAME, file_name)
-
-    def resume_model_if_exist(self, directory):
-        """Continues from the newest checkpoint below ``directory``; returns the number of epochs done."""
-        folder = f"{directory}/{MODEL_NAME}"
-        file_name = checkpoint.newest(folder)
-        if file_name is None:
-            if self.cfg.RESUME:
-                raise UserError(f"--resume {directory}: no checkpoint there (looked for {folder}/{checkpoint.POINTER})")
-            return 0
-        state = checkpoint.load(f"{folder}/{file_name}")
-        self.check_origin(state, folder)
-        checkpoint.check_same_run(state, self.cfg, self.classnames, folder)
-        self.load_prompts(state, folder)
-        self.optim.load_state_dict(state["optimizer"])
-        self.sched.load_state_dict(state["scheduler"])
-        if state["scaler"]:  # empty where the run's device needed no scaler
-            self.precision.scaler.load_state_dict(state["scaler"])
-        self.best_result = state["best_result"]
-        self.restore_training_state(state["training_state"])
-        self.seconds["train"] = state["train_seconds"]
-        checkpoint.restore_rng_state(state["rng"])
-        if os.path.realpath(directory) != os.path.realpath(self.output_dir) and os.path.isfile(f"{folder}/{BEST}"):
-            # the best epoch so far may stay the best: it has to be found in this run's folder at the end
-            checkpoint.write_atomically(f"{self.output_dir}/{MODEL_NAME}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path))
-        log.info("Resuming from %s/%s: %d epochs done", folder, file_name, state["epoch"])
-        return state["epoch"]
-
-    def load_model(self, directory, epoch=None):
-        """Loads prompts for evaluation: those of ``epoch`` (from 1); without it the best ones under ``best_val``, else the newest.
-
-        Raises:
-            UserError: no folder given, no such checkpoint, or it is of another trainer, backbone, prompt shape or class list.
-        """
-        if self.prompt_learner is None:
-            log.info("%s learns nothing, so nothing is loaded", type(self).__name__)
-            return
-        if not directory:
-            raise UserError(f"--eval-only of {type(self).__name__} needs --model-dir, the folder of a finished training")
-        folder = f"{directory}/{MODEL_NAME}"
-        if epoch is not None:
-            file_name = f"model.pth.tar-{epoch}"
-        else:
-            file_name = BEST if self.cfg.TEST.FINAL_MODEL == "best_val" else checkpoint.newest(folder) or BEST
-        state = checkpoint.load(f"{folder}/{file_name}")
-        self.check_origin(state, folder)
-        self.load_prompts(state, folder)
-        log.info("Loading weights to %s from %s/%s (epoch = %d)", MODEL_NAME, folder, file_name, state["epoch"])
-
-    def check_origin(self, state, folder):
-        """Refuses prompts that were trained by another method, for another CLIP or, if they are per class, other classes."""
-        if state["trainer"] != type(self).__name__:
-            raise UserError(f"{folder} was trained by {state['trainer']}, this is {type(self).__name__}")
-        if state["backbone_hash"] != self.backbone_hash:
-            raise UserError(f"{folder} was trained for the backbone {state['config']['MODEL.BACKBONE.NAME']}, this run has "
-                            f"{self.cfg.MODEL.BACKBONE.NAME!r}, which has other weights")
-        if getattr(self.prompt_learner, "class_specific", False) and state["classnames"] != self.classnames:
-            raise UserError(f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: they can only be "
-                            "tested on the classes they were trained for")
-
-    def load_prompts(self, state, folder):
-        try:
-            self.prompt_learner.load_state_dict(state["state_dict"])
-        except RuntimeError as error:
-            raise UserError(f"{folder} holds prompts of another shape, use the config they were trained with: "
-                            f"{' '.join(str(error).split())}") from error

@@ -27,10 +27,11 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from . import checkpoint
-from .base import MODEL_NAME, PromptTrainer
+from .base import PromptTrainer
 from .errors import UserError
 from .prediction import Prediction
 from .run_record import FILE_NAME
+from .saved_prompts import MODEL_NAME
 
 MODULES = {"ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip"}  # where trainers are; the others: in the file of their name
 

@@ -9,8 +9,9 @@ from dassl.engine import TRAINER_REGISTRY
 
 from tests.conftest import base_arguments
 from train import main
-from trainers.base import MODEL_NAME, PromptTrainer
+from trainers.base import PromptTrainer
 from trainers.precision import PRECISIONS
+from trainers.saved_prompts import MODEL_NAME
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
 LEARNING = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).learns]

@@ -1,0 +1,103 @@
+"""How a ``PromptTrainer`` answers, is tested, and leaves the record of its run."""
+import logging
+import statistics
+import time
+
+import torch
+from tqdm import tqdm
+
+from .checks import validates_on_test_images
+from .errors import UserError
+from .prediction import Prediction, measure, per_image
+from .run_record import tensor_hash, write_predictions, write_record
+
+log = logging.getLogger(__name__)
+
+
+class Evaluation:
+    """The part of ``PromptTrainer`` that evaluates; ``scores`` and ``predict`` are the method's."""
+
+    def model_inference(self, images):
+        """Probabilities (B, K) of test images (1, B, 3, H, W)."""
+        return self.answer(images).probability
+
+    def answer(self, images):
+        with self.precision.autocast():
+            logits = self.scores(images).logits  # (M, B, K)
+        answer = self.predict(logits)
+        answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
+        return answer
+
+    @torch.no_grad()
+    def test(self, split=None):
+        """Evaluates on ``val`` or ``test``, text encoded once; outside training this ends the run with its record.
+
+        Returns:
+            accuracy in percent.
+        """
+        split = split or self.cfg.TEST.SPLIT
+        loader = {"val": self.val_loader, "test": self.test_loader}.get(split)
+        if loader is None:
+            raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
+        started = time.monotonic()
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        log.info("Evaluate on the *%s* set", split)
+        kept = []
+        for answer, label, paths in self.answers(loader, split):
+            self.evaluator.process(answer.probability, label)
+            if not self.is_training:
+                kept.append((answer.cpu(), label.cpu(), paths))
+        results = self.evaluator.evaluate()
+        for key, value in results.items():
+            self.write_scalar(f"{split}/{key}", value, self.epoch)
+        if not self.is_training:
+            answers, labels = self.keep(split, kept)
+            self.metrics[split] = measure(answers, labels, self.classnames)
+            self.seconds["test"] += time.monotonic() - started
+            self.write_run_record()
+        return list(results.values())[0]
+
+    def answers(self, loader, split):
+        """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates``."""
+        self.answer_rates = []
+        with self.precision.autocast():
+            self.encoded = self.encode_prompts()
+        with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
+            for batch in batches:
+                images, label = self.parse_batch_test(batch)
+                started = time.perf_counter()
+                answer = self.answer(images)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                self.answer_rates.append(len(label) / (time.perf_counter() - started))
+                yield answer, label, batch["impath"]
+        self.encoded = None
+
+    def keep(self, split, batches):
+        """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
+        answers, labels, paths = zip(*batches)
+        answers, labels = Prediction.concatenate(answers), torch.cat(labels)
+        write_predictions(self.output_dir, split, per_image(answers, labels, [path for batch in paths for path in batch]))
+        return answers, labels
+
+    @torch.no_grad()
+    def keep_validation_answers(self):
+        """Writes ``predictions-val.npz``, which ``predict.py`` takes thresholds from, where val images are not the test's.
+
+        It comes before the test and prints, measures and times nothing: no figure of the run depends on it.
+        """
+        if self.val_loader is None or self.cfg.TEST.SPLIT == "val" or validates_on_test_images(self.dm.dataset):
+            return
+        self.set_model_mode("eval")
+        self.keep("val", [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val")])
+
+    def write_run_record(self):
+        learnable, total = self.count_parameters()
+        prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
+        write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
+                     parameters={"learnable": learnable, "total": total}, prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
+                     seconds={name: round(value, 2) for name, value in self.seconds.items()},
+                     seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
+                     test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.metrics else None,
+                     device=str(self.device))
