@@ -15,7 +15,6 @@ import os
 import re
 from dataclasses import dataclass
 from itertools import product
-from typing import Optional
 
 import yaml
 
@@ -55,9 +54,9 @@ class Job:
     recipe: str
     dataset: str
     classes: str
-    shots: Optional[int]
+    shots: int | None
     seed: int
-    model: Optional[str] = None
+    model: str | None = None
     settings: tuple = ()
 
     def arguments(self, root, options=()):

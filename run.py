@@ -22,11 +22,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import torch
+from dassl.engine import TRAINER_REGISTRY
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import train
-from dassl.engine import TRAINER_REGISTRY
 from protocols import PROTOCOLS, SHOTS, plan
 from results.ablation import collect_ablations, render_ablations
 from results.curve import draw_curves

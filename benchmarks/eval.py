@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from measure import DEVICE, Repetitions, by_name, compare, log, main, matmul_peak
-from models import SMALL, VIT_B16, Shape, build_trainer, in_the_usual_way, random_images, usual_fusion
+from models import SMALL, VIT_B16, build_trainer, in_the_usual_way, random_images, usual_fusion
 from step import CDC_DUAL, CDC_TEXT, COOP, DTYPE, PRECISION
 from step import Setting as StepSetting
 

@@ -143,7 +143,8 @@ def compare(implementations, repetitions, peak, ours="ours"):
 def row(name, seconds, seconds_of_ours, flops, peak):
     median, bound = statistics.median(seconds), flops / peak
     return {"implementation": name, "median s": median, "spread %": 50 * (max(seconds) - min(seconds)) / median,
-            "times ours": times_ours(seconds, seconds_of_ours), "rounds": len(seconds), "GFLOP": flops / GIGA, "bound s": bound, "% of peak": 100 * bound / median}
+            "times ours": times_ours(seconds, seconds_of_ours), "rounds": len(seconds), "GFLOP": flops / GIGA, "bound s": bound,
+            "% of peak": 100 * bound / median}
 
 
 def times_ours(seconds, seconds_of_ours):

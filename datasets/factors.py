@@ -5,7 +5,7 @@ Robust Neural Networks for Group Shifts") and the colour in Coloured MNIST (Arjo
 others are independent of it and of each other. At test the same emojis come in three versions that differ in nothing but that factor.
 """
 import os
-from functools import lru_cache
+from functools import cache
 
 import numpy
 from dassl.data.datasets import DATASET_REGISTRY
@@ -70,14 +70,14 @@ def grid():
     return x, y
 
 
-@lru_cache(maxsize=None)
+@cache
 def paper(background):
     """RGB, CANVAS × CANVAS; shared: to be copied before anything is drawn on it."""
     light, ink, where = BACKGROUNDS[background]
     return Picture.fromarray(numpy.where(where(*grid())[..., None], ink, light).astype(numpy.uint8))  # (S, S, 3)
 
 
-@lru_cache(maxsize=None)
+@cache
 def cover(border, mark, size):
     """Border and mark on nothing, RGBA, size × size."""
     x, y = grid()
@@ -156,8 +156,9 @@ class OpenMojiFactors(DrawnDataset):
         ImageDataset.__init__(self, cfg)  # not DrawnDataset's, which draws one picture of each emoji
 
     @classmethod
-    def list_images(cls, folder, settings=CfgNode(SETTINGS)):
-        """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``."""
+    def list_images(cls, folder, settings=None):
+        """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``, their defaults if None."""
+        settings = settings or CfgNode(SETTINGS)
         return tuple([Image(image_path(os.path.join(folder, part_name(split, settings)), code_of(image)), *image[1:]) for image in images]
                      for split, images in zip(PARTS, super().list_images(folder)))
 

@@ -15,7 +15,6 @@ import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 import numpy
 from tabulate import tabulate
@@ -50,11 +49,11 @@ class Line:
     name: str
     description: str
     figures: dict
-    difference: Optional[float]
-    interval: Optional[tuple]
+    difference: float | None
+    interval: tuple | None
     parameters: int
-    step_seconds: Optional[float]
-    images_per_second: Optional[float]
+    step_seconds: float | None
+    images_per_second: float | None
 
 
 @dataclass

@@ -4,9 +4,9 @@ import io
 import os
 import re
 import textwrap
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable
 
 import numpy
 from matplotlib import cycler, rc_context, rcParams

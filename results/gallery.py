@@ -55,8 +55,9 @@ def check_root(root):
 
 def find_images(run, root):
     """Name of each test image, as the answers have it → path; empty, with a warning, where the data set is not there."""
-    import datasets.every  # noqa: F401  (registers the data sets, which takes seconds)
     from dassl.data.datasets import DATASET_REGISTRY
+
+    import datasets.every  # noqa: F401  (registers the data sets, which takes seconds)
     name = run.record["dataset"]
     try:
         if name not in DATASET_REGISTRY.registered_names():

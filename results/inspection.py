@@ -1,7 +1,6 @@
 """What is seen inside the models whose templates vote: features of texts and images, words near the context tokens, occlusion maps."""
 import logging
 from dataclasses import dataclass, field
-from typing import Optional
 
 import numpy
 import torch
@@ -42,7 +41,7 @@ class Inspection:
         occlusions: an ``Occlusion`` of some of the images at hand.
     """
     text: numpy.ndarray
-    image: Optional[numpy.ndarray]
+    image: numpy.ndarray | None
     words: list
     between_words: float
     occlusions: list = field(default_factory=list)

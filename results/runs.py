@@ -5,7 +5,6 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
 import numpy
 
@@ -37,11 +36,11 @@ class Run:
     """
     folder: Path
     record: dict
-    answers: Optional[dict]
+    answers: dict | None
     setting: tuple
     model: str
     place: Path
-    protocol: Optional[Path]
+    protocol: Path | None
 
     @property
     def metrics(self):

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.evidence import (EVIDENCE_FUNCTIONS, Opinion, conflict, dempster, digamma_of_exp, kl_to_uniform, log_evidence,
-                               trusted_cross_entropy)
+from trainers.evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, dempster, digamma_of_exp, kl_to_uniform, log_evidence, trusted_cross_entropy
 
 
 def random_log_evidence(seed, templates, classes, spread=3.0):

@@ -232,7 +232,7 @@ def test_an_unknown_trainer_is_named_with_the_nearest(start):
 
 
 def test_every_target_is_a_data_set_and_every_protocol_has_a_recipe():
-    for protocol, sources in TARGETS.items():
+    for sources in TARGETS.values():
         for source, targets in sources.items():
             assert all(Path(CONFIGS, "datasets", f"{name}.yaml").is_file() for name in (source, *targets))
     for folder in Path(CONFIGS, "trainers").iterdir():

@@ -17,7 +17,8 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 
 import finish_tiny_clip as finish  # noqa: E402
 import pretrain_tiny_clip as pretrain  # noqa: E402
-from tiny_clip import augment, captions, drawings, evaluate, image_teacher, model as tiny  # noqa: E402
+from tiny_clip import augment, captions, drawings, evaluate, image_teacher  # noqa: E402
+from tiny_clip import model as tiny  # noqa: E402
 
 SOME_TEXTS = ["a photo of a bird.", "a drawing of a boat or aircraft.", "heart", "a photo of a warning or public sign."]
 
@@ -58,7 +59,8 @@ def test_the_committed_weights_have_the_model_cards_accuracy():
     names = [name for _, name in sorted({(label, name) for _, label, name in split})]
     stock, preprocess = clip.load(str(WEIGHTS), device="cpu")
     with torch.no_grad():
-        logits, _ = stock(torch.stack([preprocess(draw_emoji(code)) for code, _, _ in split]), clip.tokenize([f"a photo of a {name}." for name in names]))
+        images = torch.stack([preprocess(draw_emoji(code)) for code, _, _ in split])
+        logits, _ = stock(images, clip.tokenize([f"a photo of a {name}." for name in names]))
     accuracy = 100 * (logits.argmax(1) == torch.tensor([label for _, label, _ in split])).float().mean().item()
     assert accuracy == pytest.approx(float(row.group(1)), abs=1.0)  # two pictures of 203
 

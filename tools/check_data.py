@@ -11,7 +11,7 @@ import argparse
 import logging
 import os
 import sys
-from functools import lru_cache
+from functools import cache
 from types import SimpleNamespace
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -54,7 +54,7 @@ EXPECTED = {
 HEADERS = ("data set", "state", "classes", "train", "val", "test", "split", "needed by", "where to get it, or what is wrong")
 
 
-@lru_cache(maxsize=None)
+@cache
 def files_in(folder):
     """Names in a folder; read once, since asking for a million files one by one takes minutes."""
     try:

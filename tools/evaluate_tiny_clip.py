@@ -10,7 +10,6 @@ import random
 
 import clip
 import torch
-
 from make_openmoji_split import concept
 from tiny_clip.drawings import bare
 from tiny_clip.evaluate import Benchmark, percent, read_split

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-
 from pretrain_tiny_clip import Material, losses
 from pretrain_tiny_clip import parse as parse_pretraining
 from tiny_clip.augment import make_batch

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-
 from make_openmoji_split import concept
 from tiny_clip.augment import make_batch
 from tiny_clip.captions import LONGEST, TEMPLATES, Captions, caption_ids, teach

@@ -16,7 +16,6 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Optional
 
 import numpy
 import torch
@@ -55,9 +54,9 @@ class Answers:
     labels: list
     probabilities: numpy.ndarray
     uncertainty: numpy.ndarray
-    vacuity: Optional[numpy.ndarray] = None
-    conflict: Optional[numpy.ndarray] = None
-    votes: Optional[numpy.ndarray] = None
+    vacuity: numpy.ndarray | None = None
+    conflict: numpy.ndarray | None = None
+    votes: numpy.ndarray | None = None
 
     def to_pandas(self):
         """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there are any vacuity and conflict, and

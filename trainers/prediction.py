@@ -1,6 +1,5 @@
 """What a trainer finds and says about a batch of images, and how good that was."""
 from dataclasses import dataclass
-from typing import Optional
 
 import numpy
 import torch
@@ -41,10 +40,10 @@ class Prediction:
         energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020, "Energy-based Out-of-distribution Detection").
     """
     probability: torch.Tensor
-    template_probability: Optional[torch.Tensor] = None
-    vacuity: Optional[torch.Tensor] = None
-    conflict: Optional[torch.Tensor] = None
-    energy: Optional[torch.Tensor] = None
+    template_probability: torch.Tensor | None = None
+    vacuity: torch.Tensor | None = None
+    conflict: torch.Tensor | None = None
+    energy: torch.Tensor | None = None
 
     def uncertainties(self):
         """What it offers as a measure of doubt: name → (B,), larger is more doubtful."""

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from PIL import Image
-from torch.nn import functional as F
-
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import set_random_seed
+from PIL import Image
+from torch.nn import functional as F
 
 CLASSES = ["red_dot", "green_dot", "blue_dot"]
 

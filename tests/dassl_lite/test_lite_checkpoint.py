@@ -1,13 +1,13 @@
 """Checkpoints: plain, whole, and found again."""
 
 import os
+import pickle
 import warnings
 
 import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-
 from dassl.utils import (
     load_checkpoint,
     load_pretrained_weights,
@@ -121,7 +121,7 @@ def test_load_checkpoint_says_what_is_wrong(tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match='File is not found at "nowhere"'):
         load_checkpoint("nowhere")
     (tmp_path / "broken").write_bytes(b"garbage")
-    with pytest.raises(Exception):
+    with pytest.raises(pickle.UnpicklingError):
         load_checkpoint(str(tmp_path / "broken"))
     assert capsys.readouterr().out == f'Unable to load checkpoint from "{tmp_path}/broken"\n'
 

@@ -1,9 +1,8 @@
 """The config: Dassl's keys and defaults, yacs' rules."""
 
 import pytest
-from yacs.config import CfgNode as CN
-
 from dassl.config import cfg_default, clean_cfg, get_cfg_default
+from yacs.config import CfgNode as CN
 
 
 def test_defaults_are_dassls():

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms as T
-from PIL import Image
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
-
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DatasetBase, Datum, build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform
 from dassl.utils import set_random_seed
+from PIL import Image
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 
 def item(label, domain=0, name="c"):

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification, EvaluatorBase, build_evaluator
 from dassl.metrics import compute_accuracy, compute_distance_matrix, cosine_distance, euclidean_squared_distance
 

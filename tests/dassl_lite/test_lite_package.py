@@ -3,9 +3,8 @@
 import importlib
 from pathlib import Path
 
-import pytest
-
 import dassl
+import pytest
 
 NAMES = {
     "dassl.config": "get_cfg_default clean_cfg cfg_default",

@@ -9,7 +9,6 @@ import sys
 import pytest
 import torch
 import torch.nn as nn
-
 from dassl.engine import TRAINER_REGISTRY, SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU, build_trainer
 from dassl.evaluation import EVALUATOR_REGISTRY
 from dassl.modeling import BACKBONE_REGISTRY, NETWORK_REGISTRY, Backbone, build_backbone, build_head, build_network

@@ -5,8 +5,6 @@ import random
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.transforms.transforms import (
     AVAI_CHOICES,
@@ -15,6 +13,7 @@ from dassl.data.transforms.transforms import (
     InstanceNormalization,
     Random2DTranslation,
 )
+from PIL import Image
 
 PIXELS = np.random.RandomState(0).randint(0, 255, (30, 40, 3)).astype(np.uint8)
 IMAGE = Image.fromarray(PIXELS)

@@ -5,7 +5,6 @@ import sys
 
 import pytest
 import torch
-
 from dassl.data.datasets import DatasetBase
 from dassl.engine import build_trainer
 from dassl.metrics import compute_accuracy

@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
-from PIL import Image
-
 from dassl.utils import (
     AverageMeter,
     Logger,
@@ -40,6 +38,7 @@ from dassl.utils import (
 )
 from dassl.utils.random_state import get_random_state, set_random_state
 from dassl.utils.writer import SummaryWriter
+from PIL import Image
 
 # Registry
 
@@ -356,7 +355,7 @@ def test_the_tee_answers_like_the_console(tmp_path, monkeypatch):
         assert tee.isatty() is True and tee.fileno() == 7 and tee.encoding == "utf-8"
         assert tee.write("ü") == 1
         with pytest.raises(AttributeError):
-            tee.no_such_thing
+            tee.no_such_thing  # noqa: B018
     tee.write("after closing")
     tee.flush()
     assert console.text == "üafter closing"

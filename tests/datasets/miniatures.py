@@ -87,8 +87,7 @@ MINIATURES = {
     **{name: lambda root, name=name: split_file(root, name) for name in SPLIT_FILES},
     **{name: lambda root, name=name: imagenet_variant(root, name) for name in VARIANTS},
     "FGVCAircraft": aircraft, "ImageNet": imagenet, "ImageNetV2": imagenet_v2, "ImageFolder": image_folder,
-    **{name: nothing for name in ("OpenMoji", "OpenMojiPeople", "OpenMojiSketch", "OpenMojiCorrupted", "OpenMojiRecoloured",
-                                  "OpenMojiFactors")},
+    **dict.fromkeys(("OpenMoji", "OpenMojiPeople", "OpenMojiSketch", "OpenMojiCorrupted", "OpenMojiRecoloured", "OpenMojiFactors"), nothing),
 }
 
 

@@ -52,7 +52,8 @@ def test_every_template_is_maple_on_its_own(vit, stock_vit, n_ctx, phrases):
 def test_one_template_with_cross_entropy_is_coop_to_floating_point(run, position):
     init = "a photo of a" if position == "with" else ""
     coop, coop_record, _ = run("CoOp", "TRAINER.COOP.CTX_INIT", init, name="coop")
-    cdc, cdc_record, _ = run("CDC", *TEXT, *PLAIN, "TRAINER.CDC.FUSION", "mean_probability", "TRAINER.CDC.N_TEMPLATES", "1", "TRAINER.CDC.CTX_INIT", str([init]), name="cdc")
+    cdc, cdc_record, _ = run("CDC", *TEXT, *PLAIN, "TRAINER.CDC.FUSION", "mean_probability", "TRAINER.CDC.N_TEMPLATES", "1",
+                             "TRAINER.CDC.CTX_INIT", str([init]), name="cdc")
     torch.testing.assert_close(cdc.prompt_learner.ctx[0], coop.prompt_learner.ctx, rtol=1e-4, atol=1e-6)
     assert not torch.equal(coop.prompt_learner.ctx, type(coop)(coop.cfg).prompt_learner.ctx), "training moved nothing"
     for figure in ("accuracy", "macro_f1", "nll", "ece"):
@@ -141,8 +142,8 @@ def trained(run):
 @pytest.mark.parametrize("epoch, kl, centred", [(0, 0.0, False), (0, 0.5, True), (3, 0.5, False), (40, 0.5, True)])
 def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evidence, epoch, kl, centred):
     trainer, logits, labels, text = trained(
-        "TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.EVIDENCE_CENTRED", str(centred), "TRAINER.CDC.EVIDENCE", evidence, "TRAINER.CDC.KL_WEIGHT", str(kl),
-        "TRAINER.CDC.DECOUPLING_WEIGHT", "0.7", "TRAINER.CDC.CONSISTENCY_WEIGHT", "1.3")
+        "TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.EVIDENCE_CENTRED", str(centred), "TRAINER.CDC.EVIDENCE", evidence,
+        "TRAINER.CDC.KL_WEIGHT", str(kl), "TRAINER.CDC.DECOUPLING_WEIGHT", "0.7", "TRAINER.CDC.CONSISTENCY_WEIGHT", "1.3")
     trainer.epoch = epoch
     offset = trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift
     opinions = [Opinion(log_evidence(logits[m], offset[m], evidence, centred)) for m in range(4)]

@@ -136,7 +136,8 @@ def test_without_randomness_they_equal_the_transforms_output(augmentation):
     assert torch.equal(on_tensors[0], on_tensors[1]) and torch.equal(on_tensors[0], on_tensors[2])
 
 
-@pytest.mark.parametrize("operation, factors", [("brightness", (0.6, 1.4)), ("contrast", (0.6, 1.4)), ("saturation", (0.0, 1.8)), ("hue", (-0.5, 0.5))])
+@pytest.mark.parametrize("operation, factors", [("brightness", (0.6, 1.4)), ("contrast", (0.6, 1.4)), ("saturation", (0.0, 1.8)),
+                                                ("hue", (-0.5, 0.5))])
 def test_each_image_is_adjusted_by_its_own_factor(operation, factors):
     images = torch.rand(12, 3, 9, 11) * 255
     images[0] = 128.0  # grey has no hue

@@ -47,7 +47,7 @@ def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, nam
     untrained = weights(run(name, name="untrained", flags=("--no-train",))[0])
     trainer, _, _ = run(name, name="trained")
     changed = weights(trainer)
-    for key, parameter in trainer.prompt_learner.named_parameters():
+    for key, _ in trainer.prompt_learner.named_parameters():
         assert not torch.equal(untrained[key], changed[key]), key
     assert all(torch.equal(value, frozen[key]) for key, value in trainer.backbone.state_dict().items())
 

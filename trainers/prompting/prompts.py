@@ -1,6 +1,5 @@
 """What a prompt learner hands to the encoders, and how contexts are initialised."""
 from dataclasses import dataclass, field
-from typing import Optional
 
 import torch
 from torch import nn
@@ -23,11 +22,11 @@ class Prompts:
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
         deep_visual: one (M, n, D_v) for each prompted image layer behind the first.
     """
-    prefix: Optional[torch.Tensor] = None
-    suffix: Optional[torch.Tensor] = None
-    end: Optional[torch.Tensor] = None
+    prefix: torch.Tensor | None = None
+    suffix: torch.Tensor | None = None
+    end: torch.Tensor | None = None
     deep_text: list = field(default_factory=list)
-    visual: Optional[torch.Tensor] = None
+    visual: torch.Tensor | None = None
     deep_visual: list = field(default_factory=list)
 
 

@@ -1,0 +1,11 @@
+"""The code as text: what ruff.toml asks for."""
+import subprocess
+import sys
+
+from tests.conftest import REPOSITORY
+
+
+def test_ruff_has_nothing_to_say():
+    found = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "."], cwd=REPOSITORY, text=True,
+                           capture_output=True)
+    assert found.returncode == 0, found.stdout + found.stderr
