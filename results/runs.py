@@ -10,13 +10,13 @@ import numpy
 
 from trainers.errors import UserError
 
-from .table import read_records
+from .table import FACTOR_PARTS, read_records
 
 PREDICTIONS = "predictions-test.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 # <part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>, see protocols.py
-LAYOUT = re.compile(r"(?:train_base|test_new|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+)/([^/]+)/shots_(\d+)/([^/]+)/([^/]+)/"
-                    r"seed-?\d+")
+LAYOUT = re.compile(rf"(train_base|test_new|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
+                    r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+")
 # a line that Dassl and dassl-lite print alike; in brackets the mean since the epoch's start
 LOG_LINE = re.compile(r"epoch \[(\d+)/\d+\] batch .*? loss \S+ \((\S+)\).*? acc \S+ \((\S+)\)")
 
@@ -119,7 +119,9 @@ def make_run(folder, record, answers):
     """The ``Run`` in an absolute folder; where it lies as the protocols lay it, the folders' names say what it is."""
     match = LAYOUT.fullmatch("/".join(folder.parts[-6:]))
     if match:
-        data, shots, trainer, config = match.groups()
+        part, data, shots, trainer, config = match.groups()
+        if part in FACTOR_PARTS:  # the same images but for one factor
+            data = f"{data} {FACTOR_PARTS[part]}"
         setting = (data, record["classes"], int(shots))
         return Run(folder, record, answers, setting, f"{trainer} {config}", folder.parents[4], folder.parents[5])
     own = folder.parent if re.fullmatch(r"seed-?\d+", folder.name) else folder

@@ -259,3 +259,9 @@ def test_without_scalars_the_log_gives_the_training_curve(tmp_path):
     (folder / "log.txt").write_text("Loaded\n" + line.format(1, 5, 3.5, 40.0) + line.format(1, 9, 3.25, 41.0) + line.format(2, 5, "nan", 1))
     (folder / "log.txt-2026-01-01-00-00-00").write_text(line.format(2, 9, 2.5, 50.0))
     assert training_curve(run) == {"loss": {1: 3.25, 2: 2.5}, "acc": {1: 41, 2: 50}}
+
+
+def test_the_three_tests_of_a_factor_are_settings_of_their_own(tmp_path):
+    for part in ("train_biased", "test_independent", "test_reversed"):
+        write_run(tmp_path, part, "CDC", 1, "base")
+    assert {run.setting[0] for run in find_runs([tmp_path])} == {"openmoji aligned", "openmoji independent", "openmoji reversed"}
