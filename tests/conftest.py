@@ -186,3 +186,21 @@ def make_textures(root, classes=("banded", "dotted", "striped", "woven", "zigzag
             part = "train" if index < sizes[0] else "val" if index < sizes[0] + sizes[1] else "test"
             split[part].append([f"{name}/{index:02d}.png", label, name])
     (root / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install -e '.[test]'")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs Chromium and chromedriver: bash scripts/install_browser.sh")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-quic", "no-first-run",
+                     "disable-background-networking", "disable-component-update", "disable-sync",
+                     f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(f"--{argument}")
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield started
+    started.quit()

@@ -1,6 +1,5 @@
 """The report's page: what is on it, that names stay text, what it does without predictions, refusals, and how it looks in a browser."""
 import base64
-import re
 import shutil
 import statistics
 import subprocess
@@ -11,6 +10,7 @@ from PIL import Image
 
 from results.report import main, make_report
 from results.table import collect, render
+from tests.chromium import contrast
 from tests.conftest import REPOSITORY
 from tests.results.conftest import NASTY, Page, make_answers, write_run, write_scalars
 
@@ -157,34 +157,6 @@ def test_seeds_with_different_numbers_of_templates_are_refused(tmp_path, refused
 
 
 # ---- in a browser ----
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install -e '.[test]'")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs Chromium and chromedriver: bash scripts/install_browser.sh")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-quic", "no-first-run",
-                     "disable-background-networking", "disable-component-update", "disable-sync",
-                     f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(f"--{argument}")
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield started
-    started.quit()
-
-
-def contrast(first, second):
-    """WCAG's contrast of two CSS colours ``rgb(r, g, b)``."""
-    def luminance(colour):
-        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    dark, light = sorted((luminance(first), luminance(second)))
-    return (light + 0.05) / (dark + 0.05)
-
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [375, 1280])
