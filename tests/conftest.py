@@ -1,5 +1,6 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 import json
+import shutil
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
