@@ -1,10 +1,10 @@
 """Dempster's rule over M opinions: the closed form against the pairwise loop with its K × K table."""
 from dataclasses import dataclass
 
-import reference
 import torch
 from measure import DEVICE, GIGA, Repetitions, compare, main, matmul_peak, peak_memory
 
+import reference
 from trainers.evidence import dempster
 
 IMPLEMENTATIONS = {"usual": reference.dempster, "ours": dempster}

@@ -6,13 +6,13 @@ from pathlib import Path
 from unittest import mock
 
 import clip.model
-import reference
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from measure import DEVICE, REPOSITORY
 from torchvision.models import ResNet50_Weights
 from tqdm import tqdm
 
+import reference
 import train
 from trainers.prompting.backbone import build_backbone
 

@@ -6,11 +6,11 @@ what is worth waiting for, only ours is timed.
 """
 from dataclasses import dataclass, replace
 
-import reference
 import torch
 from measure import DEVICE, GIGA, Repetitions, compare, log, main, matmul_peak, peak_memory
 from models import RN50, SMALL, VIT_B16, VIT_L14, class_names, random_backbone
 
+import reference
 from trainers.prompting.prompts import FixedTokens, gaussian
 
 
