@@ -21,7 +21,7 @@ from app.answer import describe
 from datasets.image_folder import ENDINGS
 from predict import threshold_from_validation
 from trainers.classifier import PromptedClassifier, read_picture
-from trainers.errors import UserError, exit_code
+from trainers.errors import UserError, run_tool
 from trainers.prompting.tokens import readable
 
 HOST = "127.0.0.1"  # no other machine can reach it
@@ -299,9 +299,7 @@ def run(args):
 
 def main(arguments=None):
     """Exit code: 0, or 2 with one line on standard error."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    log.setLevel(logging.INFO)
-    return exit_code(run, parse_arguments(arguments))
+    return run_tool(run, parse_arguments(arguments), log)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from datasets.image_folder import ENDINGS
 from trainers.checkpoint import write_text
 from trainers.classifier import PromptedClassifier
-from trainers.errors import UserError, exit_code
+from trainers.errors import UserError, run_tool
 from trainers.uncertainty import doubt_threshold
 
 log = logging.getLogger("predict")
@@ -215,9 +215,7 @@ def run(args):
 
 def main(arguments=None):
     """Exit code: 0, or 2 with one line on standard error."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    log.setLevel(logging.INFO)
-    return exit_code(run, parse_arguments(arguments))
+    return run_tool(run, parse_arguments(arguments), log)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from results.ablation import collect_ablations, render_ablations
 from results.curve import draw_curves
 from results.table import collect, render_all
 from trainers.checkpoint import config_of_run
-from trainers.errors import UserError, exit_code, nearest
+from trainers.errors import UserError, nearest, run_tool
 from trainers.run_record import FILE_NAME, plain
 
 log = logging.getLogger("run")
@@ -251,9 +251,7 @@ def run(args):
 
 def main(arguments=None):
     """Exit code: 0, or 2 with one line on standard error."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    log.setLevel(logging.INFO)
-    return exit_code(run, parse_arguments(arguments))
+    return run_tool(run, parse_arguments(arguments), log)
 
 
 if __name__ == "__main__":

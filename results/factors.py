@@ -26,7 +26,6 @@ the features as zero-shot CLIP has them.
 The last two need the trained prompts: what they found is kept in the run's folder, in factors.json.
 """
 import argparse
-import json
 import logging
 import math
 import os
@@ -43,12 +42,12 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from datasets.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of, own_level
-from trainers.checkpoint import write_text
 from trainers.classifier import PromptedClassifier
 from trainers.errors import UserError, exit_code
 
+from .kept import read_kept, write_kept
 from .runs import PREDICTIONS, is_right, read_answers
-from .table import FACTOR_PARTS, FORMATS, HEADS, Row, Table, place, read_records, render_all
+from .table import FACTOR_PARTS, FORMATS, HEADS, Row, Table, place, read_records, render_all, write_out
 
 log = logging.getLogger(__name__)
 
@@ -176,15 +175,6 @@ def measure(classifier):
             "chance": {name: chance(values) for name, values in targets.items()}}
 
 
-def read_measures(folder, origin):
-    """What ``factors.json`` of a run holds; None where there is none, or it is of other prompts."""
-    try:
-        found = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
-        return found if (found["format"], found["made_from"]) == (FORMAT, origin) else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
 def measures_of(folder, record, made):
     """``measure`` of a run, read from its folder, or made and written there.
 
@@ -193,10 +183,11 @@ def measures_of(folder, record, made):
     """
     origin = {key: record[key] for key in ("trainer", "prompts_hash", "backbone_hash")}
     key = tuple(origin.values())
+    kept = read_kept(Path(folder) / FILE, FORMAT, origin)
     if key not in made:
-        made[key] = read_measures(folder, origin) or measure(PromptedClassifier.load(folder))
-    if read_measures(folder, origin) is None:
-        write_text(os.path.join(folder, FILE), json.dumps({**made[key], "format": FORMAT, "made_from": origin}, indent=1) + "\n")
+        made[key] = kept or measure(PromptedClassifier.load(folder))
+    if kept is None:
+        write_kept(Path(folder) / FILE, FORMAT, origin, made[key])
     return made[key]
 
 
@@ -272,11 +263,7 @@ def collect(folder):
 
 
 def run(args):
-    text = render_all(collect(args.folder), args.format)
-    if args.output:
-        write_text(os.path.abspath(args.output), text)
-    else:
-        sys.stdout.write(text)
+    write_out(render_all(collect(args.folder), args.format), args.output)
 
 
 def main(arguments=None):

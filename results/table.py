@@ -19,7 +19,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from trainers.checkpoint import write_text
-from trainers.errors import UserError
+from trainers.errors import UserError, exit_code
 from trainers.run_record import FILE_NAME, FORMAT
 
 log = logging.getLogger(__name__)
@@ -269,7 +269,24 @@ def render_all(made, style="text"):
     return "\n".join((f"{table.title}\n\n" if len(made) > 1 else "") + render(table, style) for table in made)
 
 
+def write_out(text, output=None):
+    """Writes a command's text to a file, or to standard output where none is given."""
+    if output:
+        write_text(str(Path(output).absolute()), text)
+    else:
+        sys.stdout.write(text)
+
+
+def print_tables(args):
+    """
+    Raises:
+        UserError: see ``collect``.
+    """
+    write_out(render_all(collect(args.folder, args.metric), args.format), args.output)
+
+
 def main(arguments=None):
+    """Exit code: 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="output/base2new, output/fewshot, output/transfer …")
     parser.add_argument("--metric", default="accuracy", help="key of the records' metrics, with dots between levels (accuracy)")
@@ -277,16 +294,7 @@ def main(arguments=None):
     parser.add_argument("--output", help="write to this file instead of standard output")
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s")
-    try:
-        text = render_all(collect(args.folder, args.metric), args.format)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    if args.output:
-        write_text(str(Path(args.output).absolute()), text)
-    else:
-        sys.stdout.write(text)
-    return 0
+    return exit_code(print_tables, args)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import logging
 import sys
 from pathlib import Path
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError, exit_code
 
 from .answers import oracle
@@ -20,7 +19,7 @@ from .figures import write_figure
 from .gallery import check_root
 from .inspection import AGREEMENT, IMAGE, KAPPA, TEXT, inspect_all, matrices, names, with_templates
 from .runs import find_runs, group, is_right, titles, with_answers
-from .table import FORMATS, Row, Table, render_all
+from .table import FORMATS, Row, Table, render_all, write_out
 from .template_figures import template_figures
 
 log = logging.getLogger(__name__)
@@ -102,10 +101,7 @@ def run_command(args):
         taken = set()
         for figure in template_figures(series, named, inspections):
             write_figure(figure, str(Path(args.figures).absolute()), taken)
-    if args.output:
-        write_text(str(Path(args.output).absolute()), text)
-    else:
-        sys.stdout.write(text)
+    write_out(text, args.output)
 
 
 def main(arguments=None):

@@ -28,7 +28,6 @@ Two files in the run's folder keep what was found; while they belong to the run'
 ``base_m[base_right]``, ``base_m[~base_right]``, ``new_m`` and ``corrupted_m[severity - 1]``.
 """
 import argparse
-import json
 import logging
 import os
 import sys
@@ -41,7 +40,7 @@ from tqdm import tqdm
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.emoji_styles import SEVERITIES, corrupted_at
-from trainers.checkpoint import write_atomically, write_text
+from trainers.checkpoint import write_atomically
 from trainers.checks import validates_on_test_images
 from trainers.classifier import PromptedClassifier, read_picture, silence
 from trainers.errors import UserError, exit_code
@@ -49,6 +48,7 @@ from trainers.prediction import Prediction, calibration
 from trainers.run_record import image_name, split_hash
 from trainers.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
 
+from .kept import read_kept, write_kept
 from .table import FORMATS, HEADS, Row, Table, averages, place, read_records, render_all
 
 log = logging.getLogger(__name__)
@@ -75,12 +75,7 @@ def read_figures(folder, record):
     Args:
         record: the run's ``results.json``.
     """
-    try:
-        found = json.loads((Path(folder) / FIGURES).read_text(encoding="utf-8"))
-        current = found["format"] == FORMAT and found["made_from"] == origin(record) and (Path(folder) / IMAGES).is_file()
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return found if current else None
+    return read_kept(Path(folder) / FIGURES, FORMAT, origin(record)) if (Path(folder) / IMAGES).is_file() else None
 
 
 def write_figures(folder, record, figures, arrays):
@@ -89,8 +84,7 @@ def write_figures(folder, record, figures, arrays):
         with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
             numpy.savez_compressed(file, **arrays)
     write_atomically(os.path.join(folder, IMAGES), write)
-    content = {"format": FORMAT, "made_from": origin(record), **figures}
-    write_text(os.path.join(folder, FIGURES), json.dumps(content, indent=2) + "\n")
+    write_kept(Path(folder) / FIGURES, FORMAT, origin(record), figures)
 
 
 def evaluate(folder, root=None):

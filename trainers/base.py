@@ -122,6 +122,12 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
         return F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
 
+    @torch.no_grad()
+    def unprompted_images(self, images):
+        """Features (V, B, E) that CLIP has of images (V, B, 3, H, W) without prompts, which methods keep their own near to; no gradient."""
+        with self.precision.autocast():
+            return self.encode_images(images)
+
     def logits(self, image_features, text_features):
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
         with torch.autocast(self.device.type, enabled=False):

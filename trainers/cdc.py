@@ -215,9 +215,7 @@ class CDC(PromptTrainer):
         total = votes + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * near
         figures = {"loss_votes": votes.item(), "loss_de": apart.item(), "loss_con": near.item()}
         if node.IMAGE_CONSISTENCY_WEIGHT:
-            with torch.no_grad(), self.precision.autocast():
-                unprompted = self.encode_images(scores.images)  # (V, B, E), V = M or 1
-            images_near = consistency_loss(scores.image_features, unprompted)
+            images_near = consistency_loss(scores.image_features, self.unprompted_images(scores.images))
             total = total + node.IMAGE_CONSISTENCY_WEIGHT * images_near
             figures["loss_con_image"] = images_near.item()
         return total, figures

@@ -1,5 +1,6 @@
 """The error that a user can mend."""
 import difflib
+import logging
 import sys
 
 
@@ -25,3 +26,15 @@ def exit_code(command, *arguments):
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
+
+
+def run_tool(command, arguments, log):
+    """Runs a command line tool that says how it gets on; returns its ``exit_code``.
+
+    Args:
+        command: the tool's function; arguments: its only argument.
+        log: its logger, whose messages from INFO on go to standard error as they are; of others only warnings do.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    log.setLevel(logging.INFO)
+    return exit_code(command, arguments)
