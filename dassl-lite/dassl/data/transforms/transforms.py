@@ -115,8 +115,11 @@ def _check_choices(choices: Collection[str]) -> None:
             raise AssertionError(f"INPUT.TRANSFORMS: {choice} is unknown (do you mean {nearest}?)")
 
 
-def build_transform(cfg: CfgNode, is_train: bool = True, choices: Collection[str] | None = None) -> T.Compose | None:
-    """The transform for training or testing with `choices` (by default INPUT.TRANSFORMS); prints its steps."""
+def build_transform(cfg: CfgNode, is_train: bool = True, choices: Collection[str] | None = None) -> Any:
+    """The transform (`Compose`) for training or testing with `choices` (by default INPUT.TRANSFORMS); prints its steps.
+
+    None with INPUT.NO_TRANSFORM.
+    """
     if cfg.INPUT.NO_TRANSFORM:
         print("Note: no transform is applied!")
         return None
