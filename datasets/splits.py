@@ -25,7 +25,10 @@ class Image(NamedTuple):
     classname: str
 
 
-def read_split(path, image_dir):
+Lists = tuple[list[Image], ...]  # of a data set: train, val, test
+
+
+def read_split(path: str, image_dir: str) -> Lists:
     """Reads a ``split_zhou_*.json`` file.
 
     Args:
@@ -51,7 +54,7 @@ def read_split(path, image_dir):
     return lists
 
 
-def make_datum(impath, label, classname):
+def make_datum(impath: str, label: int, classname: str) -> Datum:
     """One labelled image; a missing file is the user's problem to hear about, with its path.
 
     Raises:
@@ -62,7 +65,7 @@ def make_datum(impath, label, classname):
     return Datum(impath=impath, label=label, classname=classname)
 
 
-def subsample_classes(*sources, subsample="all"):
+def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[list[Image], ...]:
     """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
 
     Args:
@@ -89,7 +92,7 @@ def subsample_classes(*sources, subsample="all"):
                   for item in source if item.label in relabel] for source in sources)
 
 
-def find_folder(root, *parts):
+def find_folder(root: str, *parts: str) -> str:
     """Path of a data set's folder.
 
     Raises:
