@@ -4,7 +4,7 @@ from dassl.data.datasets import DatasetBase
 from trainers.errors import UserError
 
 from .fewshot import few_shot
-from .splits import find_folder, make_datum
+from .splits import find_folder, make_data
 
 
 class ImageDataset(DatasetBase):
@@ -67,5 +67,5 @@ class TargetDataset(ImageDataset):
         if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
             raise UserError(f"DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}, but {name} has test images only, "
                             f"base-to-new needs training images of the base classes: {advice}")
-        images = [make_datum(*image) for image in test]
+        images = make_data(test, cfg)
         return {"train_x": images, "test": images}

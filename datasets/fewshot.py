@@ -24,7 +24,7 @@ from trainers.errors import UserError
 from trainers.run_record import split_hash
 
 from .pickles import read_pickle
-from .splits import make_datum, subsample_classes
+from .splits import make_data, subsample_classes
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
@@ -59,8 +59,8 @@ def few_shot(dataset, cfg, train, val, test):
             parts = seeded_sample(dataset, parts, shots, cfg.SEED, split)
         train, val = parts["train"], parts.get("val")
     train, val, test = subsample_classes(train, test if val_is_test else val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
-    train, test = ([make_datum(*image) for image in part] for part in (train, test))
-    return {"train_x": train, "val": test if val_is_test else [make_datum(*image) for image in val], "test": test}
+    train, test = (make_data(part, cfg) for part in (train, test))
+    return {"train_x": train, "val": test if val_is_test else make_data(val, cfg), "test": test}
 
 
 def draw(dataset, parts, shots):

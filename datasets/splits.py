@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from dassl.data.datasets import Datum
 
+from trainers.data import skips_broken_images
 from trainers.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,11 @@ class Image(NamedTuple):
     impath: str
     label: int
     classname: str
+
+    @property
+    def domain(self):
+        """That of Dassl's ``Datum``, in whose place an image stands whose file is missing."""
+        return 0
 
 
 def read_split(path, image_dir):
@@ -51,15 +57,20 @@ def read_split(path, image_dir):
     return lists
 
 
-def make_datum(impath, label, classname):
-    """One labelled image; a missing file is the user's problem to hear about, with its path.
+def make_data(images, cfg):
+    """A list of ``Image`` as Dassl's ``Datum``. A missing file is the user's to hear about, unless the run skips broken images.
 
     Raises:
-        UserError: there is no file at ``impath``.
+        UserError: there is no file at an ``impath``.
     """
-    if not os.path.isfile(impath):
-        raise UserError(f"image {impath} is missing: the data set is incomplete, get its images again")
-    return Datum(impath=impath, label=label, classname=classname)
+    return [image if skips_broken_images(cfg) and not os.path.isfile(image.impath) else make_datum(image) for image in images]
+
+
+def make_datum(image):
+    if not os.path.isfile(image.impath):
+        raise UserError(f"image {image.impath} is missing: the data set is incomplete, get its images again, or go on without it with "
+                        "DATALOADER.BROKEN_IMAGES skip")
+    return Datum(impath=image.impath, label=image.label, classname=image.classname)
 
 
 def subsample_classes(*sources, subsample="all"):

@@ -183,7 +183,7 @@ class CDC(PromptTrainer):
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed; training must not depend on this pass
             loader = build_data_loader(self.cfg, data_source=images, batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                        tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
-            for batch in loader:
+            for batch in self.skipped.readable(loader, "train"):
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
                     logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)

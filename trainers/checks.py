@@ -1,4 +1,5 @@
 """Checks that trainers share. Each raises UserError with the key, its value and what it takes."""
+from .data import POLICIES
 from .errors import UserError, nearest
 
 
@@ -51,6 +52,7 @@ def check_run(cfg):
         raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")
     if cfg.INPUT.NO_TRANSFORM:
         raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
+    check_choice("DATALOADER.BROKEN_IMAGES", cfg.DATALOADER.get("BROKEN_IMAGES", "error"), POLICIES)
     check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
     if cfg.MODEL.INIT_WEIGHTS:
         raise UserError("MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume")
