@@ -1,11 +1,13 @@
 """What every data set here is: a folder, lists of images, and the rule by which a run takes its share of them."""
-from dassl.data.datasets import DatasetBase, Datum
+from typing import Any
+
+from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
 from trainers.errors import UserError
 
 from .fewshot import few_shot
-from .splits import Image, Lists, find_folder, make_datum
+from .splits import Image, Lists, find_folder, make_data
 
 
 class ImageDataset(DatasetBase):
@@ -40,7 +42,7 @@ class ImageDataset(DatasetBase):
         """
         raise NotImplementedError
 
-    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Datum]]:
+    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
         """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
         return few_shot(self, cfg, train, val, test)
 
@@ -56,7 +58,7 @@ class TargetDataset(ImageDataset):
     test_only = True
     source = ""
 
-    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Datum]]:
+    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
         """
         Raises:
             UserError: the config asks for a few-shot sample or for half of the classes.
@@ -68,5 +70,5 @@ class TargetDataset(ImageDataset):
         if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
             raise UserError(f"DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}, but {name} has test images only, "
                             f"base-to-new needs training images of the base classes: {advice}")
-        images = [make_datum(*image) for image in test]
+        images = make_data(test, cfg)
         return {"train_x": images, "test": images}

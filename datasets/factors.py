@@ -7,10 +7,10 @@ others are independent of it and of each other. At test the same emojis come in 
 import os
 from collections.abc import Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy
-from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.data.datasets import DATASET_REGISTRY
 from PIL import Image as Picture
 from PIL import ImageDraw
 from yacs.config import CfgNode
@@ -166,7 +166,7 @@ class OpenMojiFactors(DrawnDataset):
         return tuple([Image(image_path(os.path.join(folder, part_name(split, settings)), code_of(image)), *image[1:]) for image in images]
                      for split, images in zip(PARTS, super().list_images(folder)))
 
-    def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Datum]]:
+    def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Any]]:
         """
         Raises:
             UserError: no such factor or version, or a correlation outside [0, 1].

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
 from trainers.checkpoint import write_text
@@ -29,7 +29,7 @@ from trainers.errors import UserError
 from trainers.run_record import split_hash
 
 from .pickles import read_pickle
-from .splits import Image, make_datum, subsample_classes
+from .splits import Image, make_data, subsample_classes
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
-def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Datum]]:
+def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
     """What a run trains, validates and tests on.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
@@ -65,8 +65,8 @@ def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[I
             parts = seeded_sample(dataset, parts, shots, cfg.SEED, split)
         train, val = parts["train"], parts.get("val", val)
     train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
-    trained, tested = ([make_datum(*image) for image in part] for part in (train, test))
-    return {"train_x": trained, "val": tested if val_is_test else [make_datum(*image) for image in val], "test": tested}
+    trained, tested = (make_data(part, cfg) for part in (train, test))
+    return {"train_x": trained, "val": tested if val_is_test else make_data(val, cfg), "test": tested}
 
 
 def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:

@@ -158,6 +158,9 @@ def collect(folder: str | Path, metric: str = "accuracy") -> list[Table]:
             if placed is None:
                 continue
             name, key, column = placed
+            for skipped, names in record.get("skipped_images", {}).items():
+                log.warning("not on all images: %s/%s skipped %d %s image%s that could not be read", part, path.parent, len(names), skipped,
+                            "" if len(names) == 1 else "s")
             value = metric_of(record, metric)
             if value is None:
                 lacking += 1

@@ -25,7 +25,7 @@ from .base import PromptTrainer
 from .checks import check_at_least, check_choice, check_depth, check_image_prompts
 from .data import CheckedImages
 from .errors import UserError
-from .evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
+from .evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, cumulative, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
 from .losses import consistency_loss
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone
@@ -34,7 +34,8 @@ from .settings import add_encoder_settings
 from .views import AUGMENTATIONS, TensorViews, template_views
 
 MODALITIES = ("dual", "text")
-FUSIONS = ("dempster", "mean_probability", "sum_logits")
+OPINION_FUSIONS = ("dempster", "cumulative")
+FUSIONS = (*OPINION_FUSIONS, "mean_probability", "sum_logits")
 LOSSES = ("evidential", "cross_entropy")
 OFFSET_IMAGES = 1024  # training images that the evidence offset is initialised from, at most
 
@@ -53,7 +54,7 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.EVIDENCE = "exp"  # exp | softplus | relu
     node.EVIDENCE_CENTRED = False  # evidence from logits less their mean over classes: better doubt, but new classes suffer
     node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
-    node.FUSION = "dempster"  # dempster | mean_probability | sum_logits; only Dempster's fused opinion has a loss of its own
+    node.FUSION = "dempster"  # dempster | cumulative: answers by added evidence, trained alike | mean_probability | sum_logits: no fused loss
     node.LOSS = "evidential"  # evidential | cross_entropy
     node.DECOUPLING_WEIGHT = 1.0  # β
     node.CONSISTENCY_WEIGHT = 8.0  # γ, of text features
@@ -189,7 +190,7 @@ class CDC(PromptTrainer):
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed; training must not depend on this pass
             loader = build_data_loader(self.cfg, data_source=images, batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                        tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
-            for batch in loader:
+            for batch in self.skipped.readable(loader, "train"):
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
                     logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)
@@ -204,9 +205,9 @@ class CDC(PromptTrainer):
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """L = L_t-ce + β L_de + γ L_con + γ_v L_con-image, and with KL_WEIGHT the annealed KL term.
 
-        L_t-ce sums over the templates' opinions and, where Dempster's rule fuses them, the fused one. With LOSS cross_entropy the
-        votes' term is the sum of the templates' cross-entropies. L_con-image compares each template's features of its view with those
-        of the image encoder without prompts.
+        L_t-ce sums over the templates' opinions and, where FUSION fuses opinions, the one that Dempster's rule makes of them. With LOSS
+        cross_entropy the votes' term is the sum of the templates' cross-entropies. L_con-image compares each template's features of its
+        view with those of the image encoder without prompts.
         """
         node, logits = self.settings, scores.logits
         every_label = labels.expand(len(logits), -1)  # (M, B)
@@ -215,7 +216,7 @@ class CDC(PromptTrainer):
         else:
             evidence = self.log_evidence(logits)
             votes = self.evidential_loss(Opinion(evidence), every_label)
-            if node.FUSION == "dempster":
+            if node.FUSION in OPINION_FUSIONS:
                 votes = votes + self.evidential_loss(dempster(evidence), labels)
         apart, near = decoupling_loss(scores.text_features), consistency_loss(scores.text_features, self.hand_crafted)
         total = votes + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * near
@@ -235,11 +236,16 @@ class CDC(PromptTrainer):
         return losses.mean(dim=-1).sum()
 
     def predict(self, logits: Tensor) -> Prediction:
-        evidence = self.log_evidence(logits)  # (M, B, K)
-        fused = dempster(evidence)
-        votes = Opinion(evidence).probability if self.settings.LOSS == "evidential" else logits.softmax(dim=-1)
-        probability = {"dempster": lambda: fused.probability, "mean_probability": lambda: votes.mean(dim=0),
-                       "sum_logits": lambda: logits.sum(dim=0).softmax(dim=-1)}[self.settings.FUSION]()
-        if self.settings.LOSS != "evidential":
+        node, evidence = self.settings, self.log_evidence(logits)  # (M, B, K)
+        by_dempster = dempster(evidence)
+        opinion = cumulative(evidence) if node.FUSION == "cumulative" else by_dempster
+        votes = Opinion(evidence).probability if node.LOSS == "evidential" else logits.softmax(dim=-1)
+        if node.FUSION == "mean_probability":
+            probability = votes.mean(dim=0)
+        elif node.FUSION == "sum_logits":
+            probability = logits.sum(dim=0).softmax(dim=-1)
+        else:
+            probability = opinion.probability
+        if node.LOSS != "evidential":
             return Prediction(probability, votes)
-        return Prediction(probability, votes, fused.vacuity, conflict(evidence, fused))
+        return Prediction(probability, votes, opinion.vacuity, conflict(evidence, by_dempster))

@@ -5,6 +5,7 @@ from dassl.data import DataManager
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
+from .data import POLICIES
 from .errors import UserError, nearest
 from .prompting.backbone import Backbone
 
@@ -58,6 +59,7 @@ def check_run(cfg: CfgNode) -> None:
         raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")
     if cfg.INPUT.NO_TRANSFORM:
         raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
+    check_choice("DATALOADER.BROKEN_IMAGES", cfg.DATALOADER.get("BROKEN_IMAGES", "error"), POLICIES)
     check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
     if cfg.MODEL.INIT_WEIGHTS:
         raise UserError("MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume")

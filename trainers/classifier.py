@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import IO, TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy
 import torch
@@ -29,6 +29,7 @@ from yacs.config import CfgNode
 
 from . import checkpoint
 from .base import PromptTrainer
+from .data import read_picture
 from .errors import UserError
 from .prediction import Prediction
 from .run_record import FILE_NAME, Record
@@ -344,15 +345,6 @@ def picture(image: Picture) -> Image.Image:
     if image.dtype != numpy.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise UserError(f"the array {image.dtype} {image.shape} is no image: it must be uint8 (H, W, 3)")
     return Image.fromarray(image)
-
-
-def read_picture(path: str | IO[bytes]) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:  # a SyntaxError: some broken PNGs
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
-        raise UserError(f"image {path} can't be read ({reason}): replace it, or leave it out") from error
 
 
 def tensor_picture(image: Tensor) -> Image.Image:

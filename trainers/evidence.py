@@ -123,6 +123,21 @@ def dempster(log_evidences: Tensor) -> Opinion:
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
 
+def cumulative(log_evidences: Tensor) -> Opinion:
+    """Fuses M opinions by cumulative belief fusion: **e_k = Σ_m e_k^m** (Jøsang 2016, §12.3).
+
+    Dempster's rule gives this and more, e_k/K = Σ_m e_k^m/K + Σ_{m<n} e_k^m e_k^n/K² + …: it takes opinions for those of witnesses who judged
+    independently of each other, so that those who agree are worth more than their evidence taken together. Templates all see the same image.
+
+    Args:
+        log_evidences: (M, …, K).
+
+    Returns:
+        ``Opinion`` of (…, K).
+    """
+    return Opinion(log_evidences.logsumexp(dim=0))
+
+
 def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:
     """Dempster's C of M opinions in [0, 1): the mass of the joint belief that lies on different classes, which the rule leaves out.
 
