@@ -24,8 +24,8 @@ from typing import Any
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError
+from trainers.files import write_text
 from trainers.run_record import split_hash
 
 from .pickles import read_pickle
