@@ -19,6 +19,7 @@ setup(
         "tqdm>=4.60",
         "scikit-learn>=1.3",
         "scipy>=1.10",
+        "filelock>=4.3,<5",  # comes with torch; its locks are not inherited by forked processes and its file may be deleted
         "torchmetrics>=1.4",
         "clip-anytorch>=2.6,<3",
         "setuptools<81",  # clip-anytorch imports pkg_resources

@@ -29,9 +29,12 @@ from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
 from trainers.coop import add_coop_config
 from trainers.errors import UserError, nearest
+from trainers.files import remove_leftovers
 from trainers.interruption import REQUEUE, Interrupted, noticed
 from trainers.ivlp import add_ivlp_config
 from trainers.kgcoop import add_kgcoop_config
+from trainers.locks import FILE_NAME as LOCK
+from trainers.locks import only_writer
 from trainers.maple import add_maple_config
 from trainers.prograd import add_prograd_config
 from trainers.promptsrc import add_promptsrc_config
@@ -208,17 +211,23 @@ def run(args):
         raise UserError(f"--output-dir {cfg.OUTPUT_DIR} is a file, it must be a folder")
     made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
     console = sys.stdout
+    is_left_empty = False
     try:
-        return start(cfg, args)
-    except UserError:
-        if made and os.listdir(made[0]) == ["log.txt"]:
-            os.remove(os.path.join(made[0], "log.txt"))
+        with only_writer(cfg.OUTPUT_DIR):
+            remove_leftovers(cfg.OUTPUT_DIR)
+            try:
+                return start(cfg, args)
+            except UserError:
+                is_left_empty = made and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                if is_left_empty:
+                    os.remove(os.path.join(made[0], "log.txt"))
+                raise
+    finally:
+        sys.stdout = console  # Dassl's tee to log.txt has taken its place
+        if is_left_empty:
             with contextlib.suppress(OSError):  # up to the first that another run, beside this one, has put its own folder in
                 for folder in made:
                     os.rmdir(folder)
-        raise
-    finally:
-        sys.stdout = console  # Dassl's tee to log.txt has taken its place
 
 
 def folders_to_make(path):
