@@ -58,7 +58,7 @@ class FixedTokens(nn.Module):
 
 
 def gaussian(*shape):
-    """(*shape) fp32 tensor, Gaussian with standard deviation 0.02."""
+    """``(*shape)`` fp32 tensor, Gaussian with standard deviation 0.02."""
     return torch.empty(*shape).normal_(std=INIT_STD)
 
 
