@@ -21,9 +21,10 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from tqdm import tqdm
 
 from .checks import check_at_least, check_data, check_pixels, check_run
-from .data import CheckedImages
+from .data import CheckedImages, SkippedImages
 from .errors import UserError
 from .evaluation import Evaluation
+from .failed_batch import stopped_by_loss
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
 from .prompting.backbone import load_backbone
@@ -163,6 +164,7 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         check_run(cfg)
 
     def build_data_loader(self):
+        self.skipped = SkippedImages()
         if self.classnames is not None:
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
@@ -243,11 +245,13 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
 
     def forward_backward(self, batch):
         started = time.perf_counter()
+        self.skipped.note(batch, "train")
         images, labels = self.parse_batch_train(batch)
         with self.precision.autocast():
             scores = self.scores(images)
         loss, figures = self.loss(scores, labels)
-        self.detect_anomaly(loss)
+        if not torch.isfinite(loss):
+            raise stopped_by_loss(self, batch, images, labels, loss.item(), figures)
         self.precision.step(loss, self.optim)
         with torch.no_grad():
             right = self.predict(scores.logits).probability.argmax(dim=1) == labels

@@ -64,7 +64,7 @@ class Evaluation:
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
         with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
-            for batch in batches:
+            for batch in self.skipped.readable(batches, split):
                 images, label = self.parse_batch_test(batch)
                 started = time.perf_counter()
                 answer = self.answer(images)
@@ -100,4 +100,4 @@ class Evaluation:
                      seconds={name: round(value, 2) for name, value in self.seconds.items()},
                      seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
                      test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.metrics else None,
-                     device=str(self.device))
+                     device=str(self.device), skipped_images=self.skipped.names)
