@@ -119,12 +119,17 @@ def transforms_of(loader: DataLoader[Any]) -> Any:
     return dataset.transform
 
 
+def as_it_is(batch: Any) -> Any:
+    """What ``StockLoader`` gives, which needs no parsing."""
+    return batch
+
+
 def train_on(trainer: PromptTrainer, items: Sequence[Datum], stock: Tensor, labels: Tensor, chosen: Tensor) -> None:
     """Trains the prompts as the trainer does, on views of the chosen of N images out of a stock (R, V, N, …)."""
     trainer.dm.dataset.train_x[:] = [items[i] for i in chosen]  # what some look at before the first step
     loader: Any = StockLoader(stock, labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
     trainer.train_loader_x = loader
-    trainer.parse_batch_train = lambda batch: batch  # type: ignore[method-assign]
+    trainer.parse_batch_train = as_it_is  # type: ignore[method-assign]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train()
     trainer.set_model_mode("eval")
