@@ -73,10 +73,11 @@ class StockLoader:
     def __len__(self) -> int:
         return len(self.chosen) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
         order = self.chosen[torch.randperm(len(self.chosen))]
         for images in order[:len(self) * self.batch_size].split(self.batch_size):
-            yield self.stock[torch.randint(len(self.stock), images.shape), :, images].transpose(0, 1), self.labels[images]  # (V, B, …)
+            views = self.stock[torch.randint(len(self.stock), images.shape), :, images].transpose(0, 1)  # (V, B, …)
+            yield {"img": views, "label": self.labels[images]}
 
 
 def new_trainer(args: argparse.Namespace, classes: str, setting: str, seed: int, folder: str) -> PromptTrainer:
@@ -119,17 +120,12 @@ def transforms_of(loader: DataLoader[Any]) -> Any:
     return dataset.transform
 
 
-def as_it_is(batch: Any) -> Any:
-    """What ``StockLoader`` gives, which needs no parsing."""
-    return batch
-
-
 def train_on(trainer: PromptTrainer, items: Sequence[Datum], stock: Tensor, labels: Tensor, chosen: Tensor) -> None:
     """Trains the prompts as the trainer does, on views of the chosen of N images out of a stock (R, V, N, …)."""
     trainer.dm.dataset.train_x[:] = [items[i] for i in chosen]  # what some look at before the first step
     loader: Any = StockLoader(stock, labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
     trainer.train_loader_x = loader
-    trainer.parse_batch_train = as_it_is  # type: ignore[method-assign]
+    trainer.parse_batch_train = lambda batch: (batch["img"], batch["label"])  # type: ignore[method-assign]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train()
     trainer.set_model_mode("eval")
