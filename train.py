@@ -9,6 +9,7 @@ numbers; one that SIGTERM or SIGUSR1 (Slurm's warning) asks to stop writes a che
 """
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -44,6 +45,7 @@ from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
 log = logging.getLogger("train")
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up, file larger than allowed
 SHOTS = 16  # training images a class of one's own folder
 
 
@@ -300,6 +302,12 @@ def main(arguments=None):
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return REQUEUE
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        sys.stderr.write(f"error: there is no room for what this run writes ({error.strerror}{f': {error.filename}' if error.filename else ''}): "
+                         "make some, and the same command goes on from the last checkpoint\n")
+        return 2
     except UserError as error:
         # a data loader's worker wraps the message in its own traceback: the line itself is the last one
         message = str(error).strip().splitlines()[-1].split("UserError: ")[-1]

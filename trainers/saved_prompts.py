@@ -7,7 +7,7 @@ import time
 from . import checkpoint
 from .checkpoint import BEST
 from .errors import UserError
-from .files import write_atomically
+from .files import remove_leftovers, write_atomically
 from .interruption import REQUEUE, Interrupted, asked_by
 
 log = logging.getLogger(__name__)
@@ -106,6 +106,7 @@ class SavedPrompts:
     def resume_model_if_exist(self, directory):
         """Continues from the newest checkpoint below ``directory`` that can be read; returns the number of epochs done."""
         folder = f"{directory}/{MODEL_NAME}"
+        remove_leftovers(f"{self.output_dir}/{MODEL_NAME}")
         file_name, state = checkpoint.load_newest(folder)
         if file_name is None:
             if self.cfg.RESUME:
