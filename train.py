@@ -23,6 +23,7 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
+from trainers import distributed
 from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
@@ -204,7 +205,7 @@ def run(args):
     try:
         return start(cfg, args)
     except UserError:
-        if made and os.listdir(made[0]) == ["log.txt"]:
+        if made and distributed.is_first() and os.listdir(made[0]) == ["log.txt"]:
             os.remove(os.path.join(made[0], "log.txt"))
             with contextlib.suppress(OSError):  # up to the first that another run, beside this one, has put its own folder in
                 for folder in made:
@@ -226,9 +227,18 @@ def folders_to_make(path):
 def start(cfg, args):
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    elif distributed.count() > 1:
+        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # not a known one, but the same in all
+    if cfg.USE_CUDA and torch.cuda.is_available():
+        distributed.choose_gpu()
+    if distributed.is_first():
+        setup_logger(cfg.OUTPUT_DIR)
+    else:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     log_to_stdout()
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
+    if distributed.count() > 1:
+        log.info("%d processes", distributed.count())
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
     log.info("** System **\n%s", collect_env_info())
     if args.images:
@@ -253,7 +263,8 @@ def start(cfg, args):
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
         trainer.train()
-        if args.images:
+        if args.images and distributed.is_first():
+            distributed.leave()
             report_own_images(cfg)
     return trainer
 
@@ -279,7 +290,8 @@ def raised_in_dassl(error):
 def main(arguments=None):
     """Exit code of a run: 0, or 2 with one line on standard error for input that can't work."""
     try:
-        run(parse_arguments(arguments))
+        with distributed.joined():
+            run(parse_arguments(arguments))
     except UserError as error:
         # a data loader's worker wraps the message in its own traceback: the line itself is the last one
         message = str(error).strip().splitlines()[-1].split("UserError: ")[-1]

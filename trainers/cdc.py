@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .checks import check_at_least, check_choice, check_depth, check_image_prompts
-from .data import CheckedImages
+from .data import CheckedImages, divide_loading
 from .errors import UserError
 from .evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
 from .losses import consistency_loss
@@ -152,7 +152,7 @@ class CDC(PromptTrainer):
         if not self.settings.VIEWS_ON_TENSORS:
             return super().parse_batch_train(batch)
         views = self.train_loader_x.dataset.transform.finish(batch["img"], self.device)
-        return views, batch["label"].to(self.device)
+        return views, self.parse_labels(batch)
 
     def build_prompt_learner(self, backbone):
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
@@ -183,7 +183,7 @@ class CDC(PromptTrainer):
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed; training must not depend on this pass
             loader = build_data_loader(self.cfg, data_source=images, batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                        tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
-            for batch in loader:
+            for batch in divide_loading(loader):
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
                     logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)

@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 
-from . import checkpoint
+from . import checkpoint, distributed
 from .checkpoint import BEST
 from .errors import UserError
 
@@ -17,7 +17,15 @@ class SavedPrompts:
     """The part of ``PromptTrainer`` that saves and loads."""
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
-        """Writes prompts and all that an exact resume needs; never CLIP's weights, never anything of the class names' shape."""
+        """Writes prompts and all that an exact resume needs; never CLIP's weights, never anything of the class names' shape.
+
+        Of several processes the first writes, and all go on when it has. Nothing in the file depends on their number.
+        """
+        if distributed.is_first():
+            self.write_checkpoint(epoch, directory, val_result, model_name)
+        distributed.wait()
+
+    def write_checkpoint(self, epoch, directory, val_result, model_name):
         state = {
             "state_dict": self.prompt_learner.state_dict(),
             "epoch": epoch + 1,
@@ -58,7 +66,8 @@ class SavedPrompts:
         self.restore_training_state(state["training_state"])
         self.seconds["train"] = state["train_seconds"]
         checkpoint.restore_rng_state(state["rng"])
-        if os.path.realpath(directory) != os.path.realpath(self.output_dir) and os.path.isfile(f"{folder}/{BEST}"):
+        elsewhere = os.path.realpath(directory) != os.path.realpath(self.output_dir)
+        if elsewhere and distributed.is_first() and os.path.isfile(f"{folder}/{BEST}"):
             # the best epoch so far may stay the best: it has to be found in this run's folder at the end
             checkpoint.write_atomically(f"{self.output_dir}/{MODEL_NAME}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path))
         log.info("Resuming from %s/%s: %d epochs done", folder, file_name, state["epoch"])
