@@ -4,7 +4,10 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import socket
+import subprocess
+import sys
 import traceback
 from ast import literal_eval
 
@@ -15,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import train
-from tests.conftest import base_arguments
-from tests.trainers.test_every_trainer import LEARNING, TRAINERS
+from tests.conftest import REPOSITORY, base_arguments, make_textures
+from tests.trainers.test_every_trainer import TRAINERS
 from trainers import distributed
 from trainers.checkpoint import flatten
 from trainers.saved_prompts import MODEL_NAME
@@ -128,6 +131,69 @@ def test_a_process_may_have_no_image_of_a_batch(divided, trained):
     folder, known = divided("CoCoOp", *options), trained("CoCoOp", *options)[1]
     for name, value in prompts(known, epoch=1).items():
         torch.testing.assert_close(prompts(folder, epoch=1)[name], value, rtol=1e-6, atol=1e-6)
+
+
+# ---- beginning and end ----
+
+def cut(folder, copy):
+    """A copy of a run that was stopped behind its second epoch."""
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("model.pth.tar-3", "*.json", "*.npz", "log.txt"))
+    (copy / MODEL_NAME / "checkpoint").write_text("model.pth.tar-2\n")
+
+
+def test_a_run_goes_on_in_another_number_of_processes(divided, trained, run, tmp_path):
+    options = (*QUIET, "TRAIN.CHECKPOINT_FREQ", "1", "OPTIM.NAME", "adamw")
+    whole = trained("PromptSRC", *options)[1]
+    cut(whole, tmp_path / "more")
+    more = divided("PromptSRC", *options, name="more")
+    assert "2 epochs done" in (more / "log.txt").read_text()
+    assert_same_run(more, whole)
+    cut(more, tmp_path / "fewer")
+    assert_same_run(run("PromptSRC", *options, name="fewer")[2], whole)
+
+
+def test_what_is_wrong_in_all_processes_is_said_once(pair, data_root, small_clip_file, tmp_path):
+    codes = pair(train.main, [*base_arguments("CDC", data_root, small_clip_file, tmp_path / "out"), "TRAINER.CDC.FUSION", "vote"])
+    assert sorted(codes) == [1, 2]
+    said = "".join(pair.errors)
+    assert said.startswith("error: TRAINER.CDC.FUSION is 'vote'") and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_wrong_in_one_process_ends_both(pair, small_clip_file, tmp_path):
+    make_textures(tmp_path, sizes=(4, 1, 4))
+    broken, = (tmp_path / "dtd").rglob("striped/05.png")  # among the test images of the first batch the tenth: the second process's
+    broken.write_bytes(b"no image")
+    codes = pair(train.main, base_arguments("ZeroshotCLIP", str(tmp_path), small_clip_file, tmp_path / "out"))
+    assert codes == (1, 2)
+    assert "error" not in pair.errors[0].lower() and pair.errors[1].count("error: image") == 1
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def train_from_own_seed(arguments):
+    return train.main([*arguments, "--seed", os.environ["RANK"]])
+
+
+def test_processes_with_different_data_are_refused(pair, data_root, small_clip_file, tmp_path):
+    codes = pair(train_from_own_seed, base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"))
+    assert sorted(codes) == [1, 2]
+    assert "".join(pair.errors).startswith("error: processes 0 and 1 differ in their data")
+
+
+def test_an_unseeded_run_starts_alike_in_all_processes(pair, data_root, small_clip_file, tmp_path):
+    arguments = base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out", seed=-1)
+    assert pair(train.main, [*arguments, "OPTIM.MAX_EPOCH", "1", "OPTIM.WARMUP_EPOCH", "0"]) == (0, 0), pair.errors
+
+
+def test_torchrun_starts_it(data_root, small_clip_file, tmp_path, trained):
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    done = subprocess.run([*command, *base_arguments("CoOp", data_root, small_clip_file, folder), *QUIET], cwd=REPOSITORY, capture_output=True,
+                          text=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Finish training") == 1
+    assert_same_run(folder, trained("CoOp", *QUIET)[1])
+    assert json.loads((folder / "results.json").read_text())["processes"] == 2
 
 
 # ---- shares ----
