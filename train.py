@@ -110,8 +110,9 @@ def check_registered(kind, name, registry):
 
 
 def extend_config(cfg):
-    """Adds what Dassl's defaults lack: base/new classes, image sizes, the factors of a composed set, and each trainer's own node."""
+    """Adds what Dassl's defaults lack: base/new classes, broken images, image sizes, the factors of a composed set, each trainer's own node."""
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
+    cfg.DATALOADER.BROKEN_IMAGES = "error"  # error: an image that can't be read ends the run | skip: the run goes on, and counts them
     cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS = False  # whether INPUT.SIZE may be another than the backbone's
     add_factors_config(cfg)
     for add_config in (add_zeroshotclip_config, add_zeroshotclip2_config, add_coop_config, add_cocoop_config, add_kgcoop_config,

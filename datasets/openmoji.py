@@ -7,17 +7,21 @@ import json
 import logging
 import os
 import tempfile
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
+from PIL.Image import Image as Picture
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from trainers.errors import UserError
 
 from .base import ImageDataset, TargetDataset
 from .emoji_font import draw_emoji
 from .emoji_styles import corrupted, recoloured, sketch
-from .splits import Image
+from .splits import Image, Lists
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SPLIT = os.path.join(HERE, "openmoji_split.json")
@@ -25,6 +29,7 @@ PEOPLE_SPLIT = os.path.join(HERE, "openmoji_people_split.json")
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
 PARTS = ("train", "val", "test")
 log = logging.getLogger(__name__)
+Style = Callable[[str, int], Picture]  # (hexcode, size) → RGB image
 
 
 class DrawnDataset(ImageDataset):
@@ -35,20 +40,20 @@ class DrawnDataset(ImageDataset):
         style: function (hexcode, size) → RGB image; None: OpenMoji's own picture.
     """
     split = SPLIT
-    style = None
+    style: Style | None = None
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode) -> None:
         folder = self.find(cfg.DATASET.ROOT)
         codes = sorted(os.path.splitext(os.path.basename(image.impath))[0] for part in self.list_images(folder) for image in part)
         render(os.path.join(folder, "images"), codes, self.style)
         super().__init__(cfg)
 
     @classmethod
-    def find(cls, root):
+    def find(cls, root: str) -> str:
         return os.path.join(os.path.abspath(os.path.expanduser(root or "data")), cls.dataset_dir)
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         with open(cls.split, encoding="utf-8") as file:
             split = json.load(file)
         images = os.path.join(folder, "images")
@@ -77,7 +82,7 @@ class OpenMojiVariant(TargetDataset, DrawnDataset):
     source = "OpenMoji"
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         return [], [], super().list_images(folder)[2]
 
 
@@ -102,11 +107,11 @@ class OpenMojiRecoloured(OpenMojiVariant):
     style = staticmethod(recoloured)
 
 
-def image_path(folder, code):
+def image_path(folder: str, code: str) -> str:
     return os.path.join(folder, f"{code}.png")
 
 
-def render(folder, codes, style=None):
+def render(folder: str, codes: Collection[str], style: Style | None = None) -> None:
     """Makes ``folder`` hold one PNG a hexcode, SIZE × SIZE pixels, unless it does already.
 
     style: see ``DrawnDataset``.
@@ -150,7 +155,7 @@ def render(folder, codes, style=None):
                 raise
 
 
-def is_whole(folder, codes, made_from):
+def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, Any]) -> bool:
     """Does the folder hold all pictures, made from this package version in this size?"""
     try:
         with open(os.path.join(folder, "made_from.json"), encoding="utf-8") as file:

@@ -7,10 +7,13 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from dassl.data.datasets import Datum
+from yacs.config import CfgNode
 
+from trainers.data import skips_broken_images
 from trainers.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -24,8 +27,16 @@ class Image(NamedTuple):
     label: int
     classname: str
 
+    @property
+    def domain(self) -> int:
+        """That of Dassl's ``Datum``, in whose place an image stands whose file is missing."""
+        return 0
 
-def read_split(path, image_dir):
+
+Lists = tuple[list[Image], ...]  # of a data set: train, val, test
+
+
+def read_split(path: str, image_dir: str) -> Lists:
     """Reads a ``split_zhou_*.json`` file.
 
     Args:
@@ -51,18 +62,23 @@ def read_split(path, image_dir):
     return lists
 
 
-def make_datum(impath, label, classname):
-    """One labelled image; a missing file is the user's problem to hear about, with its path.
+def make_data(images: Iterable[Image], cfg: CfgNode) -> list[Datum | Image]:
+    """A list of ``Image`` as Dassl's ``Datum``. A missing file is the user's to hear about, unless the run skips broken images.
 
     Raises:
-        UserError: there is no file at ``impath``.
+        UserError: there is no file at an ``impath``.
     """
-    if not os.path.isfile(impath):
-        raise UserError(f"image {impath} is missing: the data set is incomplete, get its images again")
-    return Datum(impath=impath, label=label, classname=classname)
+    return [image if skips_broken_images(cfg) and not os.path.isfile(image.impath) else make_datum(image) for image in images]
 
 
-def subsample_classes(*sources, subsample="all"):
+def make_datum(image: Image) -> Datum:
+    if not os.path.isfile(image.impath):
+        raise UserError(f"image {image.impath} is missing: the data set is incomplete, get its images again, or go on without it with "
+                        "DATALOADER.BROKEN_IMAGES skip")
+    return Datum(impath=image.impath, label=image.label, classname=image.classname)
+
+
+def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[list[Image], ...]:
     """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
 
     Args:
@@ -89,7 +105,7 @@ def subsample_classes(*sources, subsample="all"):
                   for item in source if item.label in relabel] for source in sources)
 
 
-def find_folder(root, *parts):
+def find_folder(root: str, *parts: str) -> str:
     """Path of a data set's folder.
 
     Raises:

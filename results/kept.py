@@ -1,11 +1,13 @@
 """What took time to find out about a run and is kept in its folder, until the run is another."""
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trainers.checkpoint import write_text
 
 
-def read_kept(path, version, made_from):
+def read_kept(path: str | Path, version: int, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
     """Content of a file that ``write_kept`` wrote; None where it is missing or cut, or its version or what it was made from is another.
 
     Args:
@@ -18,6 +20,6 @@ def read_kept(path, version, made_from):
         return None
 
 
-def write_kept(path, version, made_from, content):
+def write_kept(path: str | Path, version: int, made_from: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     """Writes a dict as JSON, with ``format`` and ``made_from`` for ``read_kept``."""
     write_text(str(path), json.dumps({**content, "format": version, "made_from": made_from}, indent=2) + "\n")

@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from . import distributed
 from .checks import check_at_least, check_data, check_pixels, check_run
-from .data import CheckedImages, divide_loading
+from .data import CheckedImages, SkippedImages, divide_loading
 from .errors import UserError
 from .evaluation import Evaluation
+from .failed_batch import stopped_by_loss
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
 from .prompting.backbone import load_backbone
@@ -175,6 +176,7 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         check_run(cfg)
 
     def build_data_loader(self):
+        self.skipped = SkippedImages()
         if self.classnames is not None:
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
@@ -237,7 +239,8 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
 
     def before_train(self):
         super().before_train()  # resumes, or refuses to
-        distributed.check_same("the epochs they have done", self.start_epoch)
+        start = tensor_hash([*self.prompt_learner.state_dict().values(), torch.get_rng_state()])
+        distributed.check_same("where they start from", (self.start_epoch, start))
         remove_record(self.output_dir)
         self.is_training = True
         self.train_started = time.monotonic()
@@ -269,11 +272,13 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
 
     def forward_backward(self, batch):
         started = time.perf_counter()
+        self.skipped.note(batch, "train")
         images, labels = self.parse_batch_train(batch)
         with self.precision.autocast():
             scores = self.scores(images)
         loss, figures = self.loss(scores, labels)
-        self.detect_anomaly(loss)
+        if not torch.isfinite(loss):
+            raise stopped_by_loss(self, batch, images, labels, loss.item(), figures)
         self.precision.step(loss, self.optim)
         with torch.no_grad():
             right = self.predict(scores.logits).probability.argmax(dim=1) == labels

@@ -17,7 +17,7 @@ BEST = "model-best.pth.tar"
 POINTER = "checkpoint"
 
 # What may differ between the run that wrote a checkpoint and the run that resumes it.
-NOT_PART_OF_A_RUN = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS",
+NOT_PART_OF_A_RUN = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.BROKEN_IMAGES",
                      "DATALOADER.TEST", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TEST")
 
 

@@ -1,15 +1,43 @@
-"""What the trainers add to Dassl's data pipeline: training images are decoded once, and images that can't be read are named."""
+"""What the trainers add to Dassl's data pipeline: training images are decoded once, and images that can't be read are named or skipped.
+
+``DATALOADER.BROKEN_IMAGES`` says what becomes of an image that can't be read: ``error`` ends the run, ``skip`` goes on without it.
+"""
+import logging
 import multiprocessing
 
+import torch
 from dassl.data import DatasetWrapper
-from dassl.utils import read_image
+from PIL import Image
 from torch.utils.data import default_collate, get_worker_info
 
 from . import distributed
 from .errors import UserError
+from .run_record import image_name
+
+log = logging.getLogger(__name__)
 
 FACTS = ("label", "domain", "impath", "index")  # what is known of an item without its image
+POLICIES = ("error", "skip")  # of DATALOADER.BROKEN_IMAGES
 DECODED_BYTES = 2 ** 30  # of decoded training images that a data set keeps in memory, at most; the others are decoded each time
+
+
+def skips_broken_images(cfg):
+    """Whether a run goes on without images that can't be read; another toolbox's config may not have the key."""
+    return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
+
+
+def read_picture(file):
+    """The RGB image of a path or an open file.
+
+    Raises:
+        UserError: it can't be read. (Dassl's own ``read_image`` tries again, for ever.)
+    """
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"image {file} can't be read ({reason}): replace it, or leave it out") from error
 
 
 class CheckedImages(DatasetWrapper):
@@ -23,14 +51,28 @@ class CheckedImages(DatasetWrapper):
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
         self.decoded, self.room = {}, DECODED_BYTES if is_train else 0  # index → PIL image; bytes left
         self.process = None  # (rank, number of processes) where the batches' images are divided
+        self.skips = skips_broken_images(cfg)
 
     def __getitem__(self, index):
         """A dict like Dassl's: label, domain, impath, index, and the image under each transform (img, img2 …).
 
+        Where broken images are skipped there is ``skipped`` too, the path of one that can't be read, else an empty string. In training
+        the dict is that of the image in its place, see ``stand_in``; in a test its image is black, and left out by ``readable``.
+
         Raises:
-            UserError: the image can't be read.
+            UserError: the image can't be read, and is not skipped.
         """
-        output, image = self.facts(index), self.image(index)
+        skipped = ""
+        try:
+            image = self.image(index)
+        except UserError as error:
+            if not self.skips:
+                raise UserError(f"{error}; DATALOADER.BROKEN_IMAGES skip goes on without it") from error
+            skipped = self.data_source[index].impath
+            index, image = self.stand_in(index) if self.is_train else (index, Image.new("RGB", tuple(self.cfg.INPUT.SIZE)))
+        output = self.facts(index)
+        if self.skips:
+            output["skipped"] = skipped
         transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
         for number, transform in enumerate(transforms, start=1):
             output[f"img{number}" if number > 1 else "img"] = transform(image)
@@ -58,29 +100,53 @@ class CheckedImages(DatasetWrapper):
         """The decoded image, out of memory if it is there. It is shared: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
-        path = self.data_source[index].impath
-        try:
-            image = read_image(path)
-        except (OSError, SyntaxError) as error:  # Pillow reports some broken PNGs as a SyntaxError
-            raise UserError(f"image {path} can't be read ({error}): replace it or take it out of the split") from error
+        image = read_picture(self.data_source[index].impath)
         size = 4 * image.width * image.height  # Pillow keeps RGB in 32 bits a pixel
         if size <= self.room and get_worker_info() is None:  # what a worker keeps is gone with it at the end of the epoch
             self.decoded[index] = image
             self.room -= size
         return image
 
+    def stand_in(self, index):
+        """What is trained on in place of an image that can't be read: index and image of the next one of its class that can.
+
+        Next in the order of the images, behind whose last comes the first: the same in every process and every run.
+
+        Raises:
+            UserError: there is none.
+        """
+        label, count = self.data_source[index].label, len(self)
+        for other in ((index + step) % count for step in range(1, count)):
+            if self.data_source[other].label == label:
+                try:
+                    return other, self.image(other)
+                except UserError:
+                    continue
+        raise UserError(f"no training image of the class {self.data_source[index].classname!r} can be read, the first being "
+                        f"{self.data_source[index].impath}: get its images again")
+
     def decode_ahead(self):
         """Decodes what there is room for, so that workers, which are forked from this process for every epoch, find it done."""
         if multiprocessing.get_start_method() == "fork":  # started in another way they would get all of it through a pipe
             for index in range(len(self)):
-                self.image(index)
+                try:
+                    self.image(index)
+                except UserError:  # it is named, or skipped, when its turn comes
+                    continue
                 if index not in self.decoded:
                     break
 
 
 def divide_loading(loader):
-    """The loader (or None); of several processes each loads its share of every batch's images. Labels and paths are the whole batch's."""
+    """The loader (or None); of several processes each loads its share of every batch's images. Labels and paths are the whole batch's.
+
+    Raises:
+        UserError: broken images are to be skipped: only one process would know which.
+    """
     if loader is not None and distributed.count() > 1:
+        if loader.dataset.skips:
+            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of "
+                            "the split")
         loader.dataset.process = distributed.rank(), distributed.count()
         loader.collate_fn = collate_share
     return loader
@@ -90,3 +156,41 @@ def collate_share(items):
     """A batch whose images are those that there are, and whose labels, paths and so on are all items'."""
     return {**default_collate([item for item in items if len(item) > len(FACTS)]),
             **default_collate([{name: item[name] for name in FACTS} for item in items])}
+
+
+class SkippedImages:
+    """The images that a run went on without.
+
+    Attributes:
+        names: part (``train``, ``val``, ``test``) → sorted names, see ``run_record.image_name``.
+    """
+
+    def __init__(self):
+        self.names = {}
+
+    def note(self, batch, part):
+        """Takes up a batch's skipped images; each is logged once."""
+        for path in filter(None, batch.get("skipped", ())):
+            names = self.names.setdefault(part, [])
+            if image_name(path) not in names:
+                names.append(image_name(path))
+                names.sort()
+                log.warning("Skipped: image %s of %s can't be read", path, part)
+
+    def readable(self, batches, part):
+        """Yields the batches of a test without their skipped images, and no empty batch.
+
+        Raises:
+            UserError: not one image can be read.
+        """
+        found = False
+        for batch in batches:
+            self.note(batch, part)
+            kept = [index for index, path in enumerate(batch.get("skipped", ())) if not path]
+            if "skipped" in batch and len(kept) < len(batch["skipped"]):
+                batch = {key: value[kept] if torch.is_tensor(value) else [value[index] for index in kept] for key, value in batch.items()}
+            if len(batch["label"]):
+                found = True
+                yield batch
+        if not found:
+            raise UserError(f"not one of the {part} images can be read, such as {self.names[part][0]}: get them again")

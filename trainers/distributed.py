@@ -10,26 +10,31 @@ It is not ``DistributedDataParallel``: that one hooks into ``backward`` of a mod
 import contextlib
 import datetime
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed
+from torch import Tensor
 
 from .errors import UserError
+
+Found = TypeVar("Found")
 
 TIMEOUT = datetime.timedelta(minutes=10)  # of waiting for another process, after which it is taken for lost
 
 
-def count():
+def count() -> int:
     """Number of processes of this run."""
     return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
 
 
-def rank():
+def rank() -> int:
     """This process's number, from 0."""
     return torch.distributed.get_rank() if count() > 1 else 0
 
 
-def is_first():
+def is_first() -> bool:
     """Whether this is the process that writes and speaks."""
     return rank() == 0
 
@@ -37,7 +42,7 @@ def is_first():
 # ---- begin and end ----
 
 @contextlib.contextmanager
-def joined():
+def joined() -> Iterator[None]:
     """Makes the processes that ``torchrun`` started one run, as its environment variables say.
 
     An error in one of them ends all: the first to fail raises it, the others, whom it leaves waiting in vain, end silently.
@@ -57,7 +62,7 @@ def joined():
     leave()
 
 
-def another_failed(store):
+def another_failed(store: torch.distributed.Store) -> bool:
     """Whether a process has failed before this one; a store that does not answer has gone with the first of them."""
     try:
         return store.add("failed", 1) > 1
@@ -65,13 +70,13 @@ def another_failed(store):
         return True
 
 
-def leave():
+def leave() -> None:
     """From here on this process is alone."""
     if count() > 1:
         torch.distributed.destroy_process_group()
 
 
-def choose_gpu():
+def choose_gpu() -> None:
     """Gives each process of a machine a GPU of its own.
 
     Raises:
@@ -87,23 +92,23 @@ def choose_gpu():
 
 # ---- what is divided ----
 
-def bounds(total, rank, processes):
+def bounds(total: int, rank: int, processes: int) -> tuple[int, int]:
     """First and behind the last of the ``total`` things that are a process's share: the same number for all but for one."""
     return total * rank // processes, total * (rank + 1) // processes
 
 
-def share(total, rank, processes):
+def share(total: int, rank: int, processes: int) -> slice:
     """What a process is to load and encode of ``total`` things, a slice: its share, or one thing that it need not give where it has none."""
     first, behind = bounds(total, rank, processes)
     return slice(first, max(behind, first + 1))
 
 
-def own_share(total):
+def own_share(total: int) -> slice:
     """This process's ``share``."""
     return share(total, rank(), count())
 
 
-def gathered(own, dim, total):
+def gathered(own: Tensor, dim: int, total: int) -> Tensor:
     """Every process's share of a tensor in one, the same in all; with gradient.
 
     Args:
@@ -125,7 +130,7 @@ class Gather(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, own, dim, sizes):
+    def forward(ctx: Any, own: Tensor, dim: int, sizes: list[int]) -> Tensor:
         ctx.dim, ctx.first, ctx.size = dim, sum(sizes[:rank()]), len(own.movedim(dim, 0))
         own = own.movedim(dim, 0)
         padded = torch.cat([own, own.new_zeros(max(sizes) - ctx.size, *own.shape[1:])])  # gloo takes tensors of one shape only
@@ -134,13 +139,13 @@ class Gather(torch.autograd.Function):
         return torch.cat([part[:size] for part, size in zip(parts, sizes)]).movedim(0, dim)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return count() * gradient.narrow(ctx.dim, ctx.first, ctx.size), None, None
 
 
 # ---- what is made one ----
 
-def averaged(tensors):
+def averaged(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """Each tensor's mean over the processes; all of them travel at once."""
     if count() == 1:
         return tensors
@@ -150,31 +155,31 @@ def averaged(tensors):
     return [mean.view_as(tensor) for mean, tensor in zip(flat.split([tensor.numel() for tensor in tensors]), tensors)]
 
 
-def average_gradients(parameters):
+def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Puts the mean over the processes in the place of each parameter's gradient."""
     if count() > 1:
-        found = [parameter for parameter in parameters if parameter.grad is not None]
-        for parameter, mean in zip(found, averaged([parameter.grad for parameter in found])):
-            parameter.grad.copy_(mean)
+        found = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+        for (parameter, _), mean in zip(found, averaged([gradient for _, gradient in found])):
+            parameter.grad = mean
 
 
-def from_first(compute):
+def from_first(compute: Callable[[], Found]) -> Found:
     """What ``compute()`` gives in the first process, in all of them; the others don't call it."""
     if count() == 1:
         return compute()
-    found = [compute() if is_first() else None]
+    found: list[Any] = [compute() if is_first() else None]
     torch.distributed.broadcast_object_list(found, src=0, device=torch.device("cpu"))
     return found[0]
 
 
-def wait():
+def wait() -> None:
     """Waits until all processes have come this far."""
     if count() > 1:
         torch.distributed.all_reduce(torch.zeros(1))
 
 
 @contextlib.contextmanager
-def first_ahead():
+def first_ahead() -> Iterator[None]:
     """The first process goes through this block alone, and leaves files behind that the others then find."""
     if not is_first():
         wait()
@@ -183,19 +188,19 @@ def first_ahead():
         wait()
 
 
-def check_same(what, value):
+def check_same(what: str, value: object) -> None:
     """Refuses processes that are not parts of the same run.
 
     Args:
         what: ``value`` in words.
-        value: what must be equal in all of them.
+        value: what must be equal in all of them; anything that can be pickled.
 
     Raises:
         UserError: it is not.
     """
     if count() == 1:
         return
-    found = [None] * count()
+    found: list[object] = [None] * count()
     torch.distributed.all_gather_object(found, value)
     other = next((number for number, theirs in enumerate(found) if theirs != found[0]), None)
     if other is not None:

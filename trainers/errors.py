@@ -2,6 +2,8 @@
 import difflib
 import logging
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -11,14 +13,14 @@ class UserError(ValueError):
     """
 
 
-def nearest(name, known):
+def nearest(name: object, known: Iterable[object]) -> str:
     """`` (did you mean X?)`` for the known name most like ``name``, or nothing where none is like it."""
     lower = {str(candidate).lower(): candidate for candidate in known}
     match = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.5)
     return f" (did you mean {lower[match[0]]}?)" if match else ""
 
 
-def exit_code(command, *arguments):
+def exit_code(command: Callable[..., object], *arguments: object) -> int:
     """Calls a command line tool's function; returns 0, or 2 after a ``UserError``, whose line goes to standard error."""
     try:
         command(*arguments)
@@ -28,7 +30,7 @@ def exit_code(command, *arguments):
     return 0
 
 
-def run_tool(command, arguments, log):
+def run_tool(command: Callable[[Namespace], object], arguments: Namespace, log: logging.Logger) -> int:
     """Runs a command line tool that says how it gets on; returns its ``exit_code``.
 
     Args:

@@ -66,7 +66,7 @@ class Evaluation:
             self.encoded = self.encode_prompts()
         with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training,
                   disable=not distributed.is_first()) as batches:
-            for batch in batches:
+            for batch in self.skipped.readable(batches, split):
                 images, label = self.parse_batch_test(batch)
                 started = time.perf_counter()
                 answer = self.answer(images)
@@ -106,4 +106,4 @@ class Evaluation:
                      seconds={name: round(value, 2) for name, value in self.seconds.items()},
                      seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
                      test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.metrics else None,
-                     device=str(self.device), processes=distributed.count())
+                     device=str(self.device), processes=distributed.count(), skipped_images=self.skipped.names)

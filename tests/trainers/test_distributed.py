@@ -170,6 +170,20 @@ def test_what_is_wrong_in_one_process_ends_both(pair, small_clip_file, tmp_path)
     assert not (tmp_path / "out" / "results.json").exists()
 
 
+def test_a_loss_that_is_no_number_leaves_the_whole_batch(pair, data_root, small_clip_file, tmp_path):
+    arguments = base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out")
+    codes = pair(train.main, [*arguments, "OPTIM.LR", "1e38", "OPTIM.WARMUP_EPOCH", "0"])
+    assert sorted(codes) == [1, 2]
+    kept = torch.load(tmp_path / "out" / "failed_batch.pt", weights_only=True)
+    assert kept["images"].shape == (1, 8, 3, 32, 32) and len(kept["labels"]) == len(kept["paths"]) == 8
+
+
+def test_broken_images_are_not_skipped_by_several_processes(pair, data_root, small_clip_file, tmp_path):
+    arguments = base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out")
+    assert sorted(pair(train.main, [*arguments, "DATALOADER.BROKEN_IMAGES", "skip"])) == [1, 2]
+    assert "error: DATALOADER.BROKEN_IMAGES skip is for one process" in "".join(pair.errors)
+
+
 def train_from_own_seed(arguments):
     return train.main([*arguments, "--seed", os.environ["RANK"]])
 
