@@ -71,7 +71,7 @@ def pair():
         for end in ends:
             end.send((port, function, arguments))
         for end in ends:
-            assert end.poll(60), "a process of the pair hangs"
+            assert end.poll(300), "a process of the pair hangs"
         answers, call.errors = zip(*(end.recv() for end in ends))
         return answers
     yield call
