@@ -18,6 +18,7 @@ import torch.distributed
 from torch import Tensor
 
 from .errors import UserError
+from .interruption import REQUEUE, Interrupted
 
 Found = TypeVar("Found")
 
@@ -45,7 +46,7 @@ def is_first() -> bool:
 def joined() -> Iterator[None]:
     """Makes the processes that ``torchrun`` started one run, as its environment variables say.
 
-    An error in one of them ends all: the first to fail raises it, the others, whom it leaves waiting in vain, end silently.
+    What ends one of them ends all: the first to fail raises its error, the others, whom it leaves waiting in vain, end silently.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or not torch.distributed.is_available():
         yield
@@ -55,9 +56,9 @@ def joined() -> Iterator[None]:
     torch.distributed.init_process_group(backend, store=store, rank=own, world_size=processes, timeout=TIMEOUT)
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         if another_failed(store):
-            raise SystemExit(1) from error
+            raise SystemExit(REQUEUE if isinstance(error, Interrupted) else 1) from error
         raise
     leave()
 
@@ -163,6 +164,28 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
             parameter.grad = mean
 
 
+def any_of(*flags: bool) -> list[bool]:
+    """For each flag whether it is set in any of the processes."""
+    if count() == 1:
+        return list(flags)
+    found = torch.tensor(flags, dtype=torch.uint8)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return found.bool().tolist()
+
+
+def every(value: Found) -> list[Found]:
+    """What ``value`` is in each process."""
+    found: list[Any] = [value] * count()
+    if count() > 1:
+        torch.distributed.all_gather_object(found, value)
+    return found
+
+
+def first_known(value: Found | None) -> Found | None:
+    """The value of the first process that has one, in all of them."""
+    return next((found for found in every(value) if found is not None), None)
+
+
 def from_first(compute: Callable[[], Found]) -> Found:
     """What ``compute()`` gives in the first process, in all of them; the others don't call it."""
     if count() == 1:
@@ -178,16 +201,6 @@ def wait() -> None:
         torch.distributed.all_reduce(torch.zeros(1))
 
 
-@contextlib.contextmanager
-def first_ahead() -> Iterator[None]:
-    """The first process goes through this block alone, and leaves files behind that the others then find."""
-    if not is_first():
-        wait()
-    yield
-    if is_first():
-        wait()
-
-
 def check_same(what: str, value: object) -> None:
     """Refuses processes that are not parts of the same run.
 
@@ -198,10 +211,7 @@ def check_same(what: str, value: object) -> None:
     Raises:
         UserError: it is not.
     """
-    if count() == 1:
-        return
-    found: list[object] = [None] * count()
-    torch.distributed.all_gather_object(found, value)
+    found = every(value)
     other = next((number for number, theirs in enumerate(found) if theirs != found[0]), None)
     if other is not None:
         raise UserError(f"processes 0 and {other} differ in {what} ({found[0]} and {found[other]}): every machine needs the same code, data "

@@ -60,7 +60,7 @@ class PromptSRC(IndependentTrainer):
         return F.normalize(features, dim=-1)  # (K, E)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy + λ₁ mean |w − w⁰| + λ₂ mean |z − z⁰| + KL(p⁰ ‖ p) / K, averaged over images.
+        """Cross-entropy + λ₁ mean abs(w − w⁰) + λ₂ mean abs(z − z⁰) + KL(p⁰ ‖ p) / K, averaged over images.
 
         w and z are normalised text and image features, p the answers, ⁰ the frozen CLIP's; λ₁ and λ₂ are TEXT_LOSS_WEIGHT and
         IMAGE_LOSS_WEIGHT (Khattak et al., 2023, §3.2; the division by K is the official code's).
