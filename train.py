@@ -25,6 +25,7 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
+from trainers import distributed
 from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
@@ -215,12 +216,13 @@ def run(args):
     console = sys.stdout
     is_left_empty = False
     try:
-        with only_writer(cfg.OUTPUT_DIR):
-            remove_leftovers(cfg.OUTPUT_DIR)
+        with only_writer(cfg.OUTPUT_DIR) if distributed.is_first() else contextlib.nullcontext():
+            if distributed.is_first():
+                remove_leftovers(cfg.OUTPUT_DIR)
             try:
                 return start(cfg, args)
             except UserError:
-                is_left_empty = made and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                is_left_empty = distributed.is_first() and made and set(os.listdir(made[0])) <= {"log.txt", LOCK}
                 if is_left_empty:
                     os.remove(os.path.join(made[0], "log.txt"))
                 raise
@@ -244,9 +246,18 @@ def folders_to_make(path):
 def start(cfg, args):
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    elif distributed.count() > 1:
+        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # not a known one, but the same in all
+    if cfg.USE_CUDA and torch.cuda.is_available():
+        distributed.choose_gpu()
+    if distributed.is_first():
+        setup_logger(cfg.OUTPUT_DIR)
+    else:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     log_to_stdout()
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
+    if distributed.count() > 1:
+        log.info("%d processes", distributed.count())
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
     log.info("** System **\n%s", collect_env_info())
     if args.images:
@@ -271,7 +282,8 @@ def start(cfg, args):
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
         trainer.train()
-        if args.images:
+        if args.images and distributed.is_first():
+            distributed.leave()
             report_own_images(cfg)
     return trainer
 
@@ -297,7 +309,7 @@ def raised_in_dassl(error):
 def main(arguments=None):
     """Exit code of a run: 0, 2 with one line on standard error for input that can't work, or 75 if it was asked to stop."""
     try:
-        with noticed():
+        with noticed(), distributed.joined():
             run(parse_arguments(arguments))
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
