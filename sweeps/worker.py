@@ -15,6 +15,7 @@ from runs import make, read_record
 from trainers.errors import UserError
 
 from .store import Sweep
+from .tables import collect_complete
 
 log = logging.getLogger("sweep")
 
@@ -76,6 +77,7 @@ class Work:
             self.note(sweep, "failed", error=errors[0])
             raise Failed(errors[0])
         self.note(sweep, "done")
+        collect_complete(sweep, sweep.chains[self.name])
 
     def note(self, sweep, state, **facts):
         sweep.note_outcome(self.name, state, job=JobEnvironment().job_id, host=socket.gethostname(), pid=os.getpid(), **facts)
