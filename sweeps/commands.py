@@ -4,6 +4,7 @@ import os
 import sys
 
 from trainers.errors import UserError
+from trainers.run_record import remove_record
 
 from .display import show, show_plan
 from .drive import UNFINISHED, drive, missing_runs, statuses_of
@@ -40,7 +41,7 @@ def start(args):
         if "=" not in pair:
             raise UserError(f"--slurm {pair}: it must be KEY=VALUE, with the name of an option of sbatch")
     sweep = Sweep(output, settings["name"], chains, {key: getattr(args, key) for key in EXECUTION})
-    with sweep.lock():
+    with sweep.held():
         executor = EXECUTORS[sweep.options["executor"]](sweep)
         missing = {chain.name: missing_runs(chain) for chain in chains}
         show_plan(sweep, missing, executor)
@@ -50,9 +51,16 @@ def start(args):
         alive = executor.alive()
         for name, runs in missing.items():
             if runs and name not in alive:
-                sweep.forget(name)
+                prepare(sweep, name, runs)
         drive(sweep, executor, list(sweep.chains))
         sys.stdout.write(collect(sweep))
+
+
+def prepare(sweep, name, runs):
+    """Marks a chain as one that waits."""
+    sweep.forget(name)
+    for run in runs:
+        remove_record(run.job.folder)  # of a test of prompts that have been trained anew since; of the others there is none
 
 
 def status(args):
@@ -79,7 +87,10 @@ def retry(args):
         raise UserError(f"none of these {len(chosen)} jobs failed, was cancelled or stopped: there is nothing to make again")
     for name in names:
         sweep.forget(name)
-    with sweep.lock():
+    if sweep.is_held():
+        log.info("%s: %d jobs wait; the command that is running the sweep takes them up", sweep.name, len(names))
+        return
+    with sweep.held():
         drive(sweep, executor, names)
         sys.stdout.write(collect(sweep))
 

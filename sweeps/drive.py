@@ -6,7 +6,6 @@ import time
 
 from runs import is_done
 from trainers.errors import UserError
-from trainers.run_record import remove_record
 
 from .display import Display, counts
 
@@ -16,15 +15,12 @@ UNFINISHED = ("waiting", "queued", "running")
 
 
 def missing_runs(chain):
-    """The runs of a chain that are to be made; a test of prompts that have been trained anew since loses its record, which marks it as one.
+    """The runs of a chain that are to be made.
 
     Raises:
         UserError: a run's settings can't work, or its folder holds a run with others.
     """
-    missing = [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
-    for run in missing:
-        remove_record(run.job.folder)
-    return missing
+    return [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
 
 
 def statuses_of(sweep, executor, names=None):

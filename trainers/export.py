@@ -16,9 +16,9 @@ import torchvision.transforms as T
 from torch import Tensor, nn
 
 from .base import PromptTrainer
-from .checkpoint import write_atomically, write_text
 from .classifier import PromptedClassifier, rebuilt
 from .errors import UserError
+from .files import write_atomically, write_text
 from .prediction import Metrics
 from .run_record import Record
 

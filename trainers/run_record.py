@@ -20,7 +20,7 @@ from dassl.data.datasets import DatasetBase
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .checkpoint import write_atomically, write_text
+from .files import write_atomically, write_text
 
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning

@@ -12,6 +12,7 @@ from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..errors import UserError, nearest
+from ..locks import turn
 from . import open_clip_models
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder
 from .open_clip_models import Normalization
@@ -141,7 +142,8 @@ def download(name: str, cache_dir: str) -> str:
     """
     url = clip._MODELS[name]
     try:
-        return clip._download(url, cache_dir)
+        with turn(f"the weights of {name} are downloaded", cache_dir):
+            return clip._download(url, cache_dir)
     except (OSError, RuntimeError) as error:
         target = os.path.join(cache_dir, os.path.basename(url))
         remove_partial_download(target, url)

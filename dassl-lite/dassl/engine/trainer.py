@@ -158,8 +158,6 @@ class SimpleTrainer(TrainerBase):
                 raise ValueError("TEST.FINAL_MODEL is best_val, but the data set has no validation split")
         directory = cfg.RESUME or self.output_dir
         self.start_epoch = self.resume_model_if_exist(directory)
-        if cfg.RESUME and self.start_epoch == 0:
-            raise FileNotFoundError(f'RESUME is "{cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}')
         if self.start_epoch > self.max_epoch:
             raise ValueError(f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is only {self.max_epoch}")
         if self.start_epoch > 0 and self._picks_best():
@@ -169,6 +167,12 @@ class SimpleTrainer(TrainerBase):
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = time.time()
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        epoch = super().resume_model_if_exist(directory)
+        if self.cfg.RESUME and epoch == 0:
+            raise FileNotFoundError(f'RESUME is "{self.cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}')
+        return epoch
 
     def _recall_best(self, directory: str) -> None:
         """A resumed run must beat the best model saved before it was stopped, and deploys that one if it does not."""
