@@ -1,17 +1,13 @@
 """The loop of the command that runs a sweep: submits what waits, and watches until nothing is left."""
 import contextlib
 import logging
-import os
 import signal
 import time
 
-from runs import is_done, summary
-from trainers.checkpoint import write_text
+from runs import is_done
 from trainers.errors import UserError
-from trainers.run_record import remove_record
 
-from .store import is_there
-from .table import Display, counts
+from .display import Display, counts
 
 log = logging.getLogger("sweep")
 
@@ -19,15 +15,12 @@ UNFINISHED = ("waiting", "queued", "running")
 
 
 def missing_runs(chain):
-    """The runs of a chain that are to be made; a test of prompts that have been trained anew since loses its record, which marks it as one.
+    """The runs of a chain that are to be made.
 
     Raises:
         UserError: a run's settings can't work, or its folder holds a run with others.
     """
-    missing = [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
-    for run in missing:
-        remove_record(run.job.folder)
-    return missing
+    return [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
 
 
 def statuses_of(sweep, executor, names=None):
@@ -87,24 +80,3 @@ def terminated_as_interrupted():
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def collect(sweep, protocols=None):
-    """The tables of the sweep's protocols as one text; they are also kept in its folder, and few-shot curves beside the runs.
-
-    Raises:
-        UserError: no run is done.
-    """
-    places = {}
-    for chain in sweep.chains.values():
-        for run in chain.runs:
-            places.setdefault(run.request.output, (run.request.protocol, []))[1].append(run)
-    texts = []
-    for output, (protocol, runs) in places.items():
-        if any(map(is_there, runs)):
-            text, curves = summary(protocol, output)
-            write_text(os.path.join(sweep.folder, "tables", f"{os.path.basename(output)}.txt"), text)
-            texts.append("\n".join([f"{output}\n\n{text}", *(f"curve: {path}\n" for path in curves)]))
-    if not texts:
-        raise UserError(f"no run of the sweep {sweep.name} is done yet: sweep.py status {sweep.name} shows how far it is")
-    return "\n".join(texts)
