@@ -13,11 +13,16 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from protocols import PROTOCOLS
 from sweeps.grid import make_chains, read_file, requests
 from sweeps.store import Sweep
 from trainers.errors import UserError, run_tool
+
+if TYPE_CHECKING:
+    from sweeps.executors import Executor
 
 log = logging.getLogger("sweep")
 
@@ -25,7 +30,7 @@ GRID = {"protocol": "protocols", "trainer": "trainers", "dataset": "datasets", "
 EXECUTION = ("executor", "jobs", "partition", "gpus", "cpus", "memory", "time", "account", "qos", "slurm")
 
 
-def parse_arguments(arguments):
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     begin = commands.add_parser("start", help="make all runs that are missing, and show how far they are")
@@ -67,16 +72,16 @@ def parse_arguments(arguments):
     return argparse.Namespace(**vars(args), opts=options)
 
 
-def arguments_around_dashes(arguments):
+def arguments_around_dashes(arguments: Sequence[str] | None) -> tuple[list[str], bool, list[str]]:
     """Those before ``--``, whether there is one, and those behind it: KEY VALUE pairs over all config files, as in train.py."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     at = words.index("--") if "--" in words else len(words)
     return words[:at], at < len(words), words[at + 1:]
 
 
-def settings_of(args):
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """The sweep's settings: the file's, and over them the arguments."""
-    settings = read_file(args.file) if args.file else {"name": "-".join(args.protocol or ["sweep"]), "grids": [{}]}
+    settings: dict[str, Any] = read_file(args.file) if args.file else {"name": "-".join(args.protocol or ["sweep"]), "grids": [{}]}
     given = {key: getattr(args, flag) for flag, key in GRID.items() if getattr(args, flag) is not None}
     places = {key: getattr(args, key) for key in ("name", "root", "output") if getattr(args, key) is not None}
     if len(args.opts) % 2:
@@ -86,7 +91,7 @@ def settings_of(args):
     return {**settings, **places, "grids": grids}
 
 
-def start(args):
+def start(args: argparse.Namespace) -> None:
     from sweeps.drive import collect, drive, missing_runs
     from sweeps.table import show_plan
 
@@ -114,7 +119,7 @@ def start(args):
         sys.stdout.write(collect(sweep))
 
 
-def make_executor(sweep):
+def make_executor(sweep: Sweep) -> "Executor":
     """
     Raises:
         UserError: submitit is not installed, or there is no such executor here.
@@ -126,7 +131,7 @@ def make_executor(sweep):
     return EXECUTORS[sweep.options["executor"]](sweep)
 
 
-def status(args):
+def status(args: argparse.Namespace) -> None:
     from sweeps.drive import statuses_of
     from sweeps.table import show
 
@@ -134,7 +139,7 @@ def status(args):
     show(statuses_of(sweep, make_executor(sweep), sweep.chosen(args.words)), sweep.name)
 
 
-def cancel(args):
+def cancel(args: argparse.Namespace) -> None:
     from sweeps.drive import UNFINISHED, statuses_of
 
     sweep = Sweep.load(args.output, args.name)
@@ -146,7 +151,7 @@ def cancel(args):
     log.info("%s: %d jobs cancelled; what they have done stays, and sweep.py retry %s goes on with them", sweep.name, len(names), sweep.name)
 
 
-def retry(args):
+def retry(args: argparse.Namespace) -> None:
     from sweeps.drive import collect, drive, statuses_of
 
     sweep = Sweep.load(args.output, args.name)
@@ -162,7 +167,7 @@ def retry(args):
         sys.stdout.write(collect(sweep))
 
 
-def show_tables(args):
+def show_tables(args: argparse.Namespace) -> None:
     from sweeps.drive import collect
 
     sys.stdout.write(collect(Sweep.load(args.output, args.name)))
@@ -171,7 +176,7 @@ def show_tables(args):
 COMMANDS = {"start": start, "status": status, "cancel": cancel, "retry": retry, "collect": show_tables}
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     args = parse_arguments(arguments)
     return run_tool(COMMANDS[args.command], args, log)

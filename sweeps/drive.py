@@ -4,21 +4,27 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from runs import is_done, summary
 from trainers.checkpoint import write_text
 from trainers.errors import UserError
 from trainers.run_record import remove_record
 
-from .store import is_there
+from .grid import Chain, Run
+from .store import Status, Sweep, is_there
 from .table import Display, counts
+
+if TYPE_CHECKING:
+    from .executors import Executor
 
 log = logging.getLogger("sweep")
 
 UNFINISHED = ("waiting", "queued", "running")
 
 
-def missing_runs(chain):
+def missing_runs(chain: Chain) -> list[Run]:
     """The runs of a chain that are to be made; a test of prompts that have been trained anew since loses its record, which marks it as one.
 
     Raises:
@@ -30,13 +36,13 @@ def missing_runs(chain):
     return missing
 
 
-def statuses_of(sweep, executor, names=None):
+def statuses_of(sweep: Sweep, executor: "Executor", names: Sequence[str] | None = None) -> list[Status]:
     """``Status`` of the chains, in their order."""
     alive = executor.alive()
     return [sweep.status(name, alive.get(name)) for name in names or sweep.chains]
 
 
-def drive(sweep, executor, names):
+def drive(sweep: Sweep, executor: "Executor", names: Sequence[str]) -> None:
     """Has the chains made that are not done.
 
     Raises:
@@ -65,7 +71,7 @@ def drive(sweep, executor, names):
                         f"(log: {failed[0].log}); {again} makes them again")
 
 
-def watch(sweep, executor, names, display):
+def watch(sweep: Sweep, executor: "Executor", names: Sequence[str], display: Display) -> list[Status]:
     """The chains' statuses when none of them is to be made or under way any more."""
     while True:
         alive = executor.alive()
@@ -80,7 +86,7 @@ def watch(sweep, executor, names, display):
 
 
 @contextlib.contextmanager
-def terminated_as_interrupted():
+def terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM does what Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -89,13 +95,13 @@ def terminated_as_interrupted():
         signal.signal(signal.SIGTERM, before)
 
 
-def collect(sweep, protocols=None):
+def collect(sweep: Sweep) -> str:
     """The tables of the sweep's protocols as one text; they are also kept in its folder, and few-shot curves beside the runs.
 
     Raises:
         UserError: no run is done.
     """
-    places = {}
+    places: dict[str, tuple[str, list[Run]]] = {}
     for chain in sweep.chains.values():
         for run in chain.runs:
             places.setdefault(run.request.output, (run.request.protocol, []))[1].append(run)
