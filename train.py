@@ -9,6 +9,7 @@ numbers; one that SIGTERM or SIGUSR1 (Slurm's warning) asks to stop writes a che
 """
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -28,6 +29,7 @@ import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.base import TargetDataset
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
+from trainers import distributed
 from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
@@ -48,6 +50,7 @@ from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
 log = logging.getLogger("train")
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up, file larger than allowed
 SHOTS = 16  # training images a class of one's own folder
 
 
@@ -217,12 +220,13 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
     console = sys.stdout
     is_left_empty = False
     try:
-        with only_writer(cfg.OUTPUT_DIR):
-            remove_leftovers(cfg.OUTPUT_DIR)
+        with only_writer(cfg.OUTPUT_DIR) if distributed.is_first() else contextlib.nullcontext():
+            if distributed.is_first():
+                remove_leftovers(cfg.OUTPUT_DIR)
             try:
                 return start(cfg, args)
             except UserError:
-                is_left_empty = bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                is_left_empty = distributed.is_first() and bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
                 if is_left_empty:
                     os.remove(os.path.join(made[0], "log.txt"))
                 raise
@@ -246,9 +250,18 @@ def folders_to_make(path: str) -> list[str]:
 def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    elif distributed.count() > 1:
+        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # not a known one, but the same in all
+    if cfg.USE_CUDA and torch.cuda.is_available():
+        distributed.choose_gpu()
+    if distributed.is_first():
+        setup_logger(cfg.OUTPUT_DIR)
+    else:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     log_to_stdout()
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
+    if distributed.count() > 1:
+        log.info("%d processes", distributed.count())
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
     log.info("** System **\n%s", collect_env_info())
     if args.images:
@@ -273,7 +286,8 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
         trainer.train()
-        if args.images:
+        if args.images and distributed.is_first():
+            distributed.leave()
             report_own_images(cfg)
     return trainer
 
@@ -297,11 +311,17 @@ def raised_in_dassl(error: BaseException) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of a run: 0, 2 with one line on standard error for input that can't work, or 75 if it was asked to stop."""
     try:
-        with noticed():
+        with noticed(), distributed.joined():
             run(parse_arguments(arguments))
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return REQUEUE
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        sys.stderr.write(f"error: there is no room for what this run writes ({error.strerror}{f': {error.filename}' if error.filename else ''}): "
+                         "make some, and the same command goes on from the last checkpoint\n")
+        return 2
     except UserError as error:
         # a data loader's worker wraps the message in its own traceback: the line itself is the last one
         message = str(error).strip().splitlines()[-1].split("UserError: ")[-1]

@@ -9,10 +9,11 @@
 
 The runs' own folders say which are done. Nothing else is remembered, so every shell sees the same, also after a reboot.
 """
+import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -121,14 +122,31 @@ class Sweep:
             raise UserError(f"no sweep {name!r}{nearest(name, there)}; there is {', '.join(there) or 'none'} in {folder}")
         return cls(output, name, map(Chain.from_json, found["chains"]), found["options"])
 
-    def lock(self) -> "Held":
-        """What the one command that submits jobs holds.
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Held by the one command that submits jobs; the kernel lets it go when that ends, however.
 
         Raises:
-            UserError: when entered, where another one holds it.
+            UserError: another one holds it.
         """
-        return Held(os.path.join(self.folder, "lock"),
-                    f"another command is running the sweep {self.name}: sweep.py status {self.name} shows how far it is")
+        os.makedirs(self.folder, exist_ok=True)
+        lock = filelock.FileLock(os.path.join(self.folder, "lock"), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise UserError(f"another command is running the sweep {self.name}: sweep.py status {self.name} shows how far it is") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a command is there that submits what waits."""
+        try:
+            with self.held():
+                return False
+        except UserError:
+            return True
 
     # ---- of one chain ----
 
@@ -195,24 +213,6 @@ class Sweep:
             known = sorted({part for name in self.chains for part in name.split("/")})
             raise UserError(f"no job of the sweep {self.name} has {' '.join(words)} in its name; parts of names are {', '.join(known)}")
         return found
-
-
-class Held:
-    """A lock that is taken at once or not at all; the kernel lets it go when its holder ends, however."""
-
-    def __init__(self, path: str, complaint: str) -> None:
-        self.path, self.complaint = path, complaint
-
-    def __enter__(self) -> None:
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self.lock = filelock.FileLock(self.path, timeout=0)
-        try:
-            self.lock.acquire()
-        except filelock.Timeout as error:
-            raise UserError(self.complaint) from error
-
-    def __exit__(self, *error: object) -> None:
-        self.lock.release()
 
 
 def folder_of(output: str, name: str) -> str:

@@ -16,13 +16,14 @@ from submitit.core.utils import DelayedSubmission
 import train
 from runs import make, read_record
 from trainers.errors import UserError
+from trainers.interruption import REQUEUE, asked_by
 
 from .grid import Run
 from .store import Sweep
+from .tables import collect_complete
 
 log = logging.getLogger("sweep")
 
-REQUEUE = 75  # exit code of train.py: it was asked to stop, has saved everything, and goes on when started again
 LAST_LINES = 65536  # bytes of a log in which the line of its error is looked for
 
 
@@ -80,6 +81,7 @@ class Work:
             self.note(sweep, "failed", error=errors[0])
             raise Failed(errors[0])
         self.note(sweep, "done")
+        collect_complete(sweep, sweep.chains[self.name])
 
     def note(self, sweep: Sweep, state: str, **facts: Any) -> None:
         sweep.note_outcome(self.name, state, job=JobEnvironment().job_id, host=socket.gethostname(), pid=os.getpid(), **facts)
@@ -95,9 +97,12 @@ def start(run: Run) -> None:
     Raises:
         Failed: it ended with an error.
         Stopped: it was asked to end, and has saved what it needs to go on.
+        SystemExit: it was warned of a time limit, and is queued again.
     """
     code = train.main(run.arguments)
     if code == REQUEUE:
+        if asked_by() == "SIGUSR1":
+            signal.raise_signal(signal.SIGUSR1)  # now submitit does with it what it would have done at once: it has the job queued again
         raise Stopped
     if code or read_record(run.job.folder) is None:
         raise Failed(last_error() or f"{run.job.folder} ended with exit code {code} and without a record")

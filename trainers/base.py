@@ -23,8 +23,9 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from . import distributed
 from .checks import check_at_least, check_data, check_pixels, check_run
-from .data import CheckedImages, SkippedImages
+from .data import CheckedImages, SkippedImages, divide_loading
 from .errors import UserError
 from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
@@ -33,7 +34,7 @@ from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone, load_backbone
 from .prompting.prompts import Prompts
 from .resumable import TrainingLoader, begin_worker
-from .run_record import remove_record, tensor_hash
+from .run_record import remove_record, split_hash, tensor_hash
 from .saved_prompts import MODEL_NAME
 from .schedule import build_schedule
 from .templates import hand_crafted_template
@@ -109,29 +110,40 @@ class PromptTrainer(Evaluation):
     def restore_training_state(self, state: dict[str, Any]) -> None:
         """Takes back what ``training_state`` gave."""
 
-    # ---- the frozen CLIP; features are normalised and fp32 ----
+    # ---- the frozen CLIP; features are normalised and fp32; of several processes each encodes its share ----
 
     @cached_property
     def hand_crafted(self) -> Tensor:
         """Features (K, E) of the hand-crafted prompt of each class, encoded once a run."""
         with torch.no_grad(), self.precision.autocast():
-            return self.backbone.encode_classes(self.hand_crafted_template(), self.classnames)
+            return self.encode_classes(self.hand_crafted_template())
+
+    def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
+        """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
+        names = self.classnames[distributed.own_share(len(self.classnames))]
+        return distributed.gathered(self.backbone.encode_classes(template, names, normalize=normalize), dim=0, total=len(self.classnames))
 
     def encode_texts(self, prompts: Prompts) -> Tensor:
         """Features (M, K, E) of the classes under prompts, ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again."""
-        suffix, end, chunk = prompts.suffix, prompts.end, self.settings.TEXT_CHUNK
-        assert suffix is not None and end is not None  # they are for prompts of the image encoder alone
+        assert prompts.suffix is not None and prompts.end is not None  # as they are for prompts of the image encoder alone
+        classes, chunk = prompts.suffix.shape[1], self.settings.TEXT_CHUNK
+        own = distributed.own_share(classes)
+        suffix, end = prompts.suffix[:, own], prompts.end[:, own]
         if chunk == 0:
             features = self.backbone.text(prompts.prefix, suffix, end, prompts.deep_text)
         else:
             features = torch.cat([recomputed(self.backbone.text, prompts.prefix, *part, prompts.deep_text, use_reentrant=False)
                                   for part in zip(suffix.split(chunk, dim=1), end.split(chunk, dim=1))], dim=1)
-        return F.normalize(features.float(), dim=-1)
+        return distributed.gathered(F.normalize(features.float(), dim=-1), dim=1, total=classes)
 
     def encode_images(self, images: Tensor, prompts: Prompts | None = None) -> Tensor:
-        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted."""
+        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted.
+
+        Of several processes each has its share of the batch's images, as its loaders hand them out.
+        """
         visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
-        return F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
+        features = F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
+        return distributed.gathered(features, dim=1, total=self.batch_images or features.shape[1])
 
     @torch.no_grad()
     def unprompted_images(self, images: Tensor) -> Tensor:
@@ -180,10 +192,10 @@ class PromptTrainer(Evaluation):
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views(), dataset_wrapper=CheckedImages)
-        self.train_loader_x = TrainingLoader(dm.train_loader_x)
+        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
         self.train_loader_u = dm.train_loader_u
-        self.val_loader = dm.val_loader
-        self.test_loader = dm.test_loader
+        self.val_loader = divide_loading(dm.val_loader)
+        self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
             loader.worker_init_fn = partial(begin_worker, {})
         self.num_classes = dm.num_classes
@@ -191,6 +203,7 @@ class PromptTrainer(Evaluation):
         self.lab2cname = dm.lab2cname
         self.classnames = list(dm.dataset.classnames)
         check_data(self.cfg, dm)
+        distributed.check_same("their data", split_hash(dm.dataset))
 
     def build_model(self) -> None:
         cfg = self.cfg
@@ -207,6 +220,7 @@ class PromptTrainer(Evaluation):
         self.answer_rates = []  # images per second of each batch of the last class list that was tested, without loading and texts
         self.is_training = False
         self.encoded = None  # what encode_prompts gave, while a class list is being tested
+        self.batch_images: int | None = None  # B of the batch at hand, of whose images this process has its share
         if self.prompt_learner is not None:
             self.prompt_learner.to(self.device)
             self.optim = build_optimizer(self.prompt_learner, cfg.OPTIM)
@@ -246,6 +260,8 @@ class PromptTrainer(Evaluation):
 
     def before_train(self) -> None:
         super().before_train()  # resumes, or refuses to
+        start = tensor_hash([*self.prompt_learner.state_dict().values(), torch.get_rng_state()])
+        distributed.check_same("where they start from", (self.start_epoch, self.first_batch, start))
         remove_record(self.output_dir)
         self.stop_if_asked()
         self.is_training = True
@@ -255,7 +271,17 @@ class PromptTrainer(Evaluation):
             self.train_loader_x.dataset.decode_ahead()
         steps = len(self.train_loader_x)
         self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
-                             desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True)
+                             desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True,
+                             disable=not distributed.is_first())
+
+    def init_writer(self, log_dir: str) -> None:
+        if distributed.is_first():
+            super().init_writer(log_dir)
+
+    def parse_labels(self, batch: dict[str, Any]) -> Tensor:
+        """Labels (B,) of a batch; from here on it is the one at hand."""
+        self.batch_images = len(batch["label"])
+        return batch["label"].to(self.device)
 
     def run_epoch(self) -> None:
         super().run_epoch()
@@ -266,10 +292,10 @@ class PromptTrainer(Evaluation):
         views = [batch["img"]]
         while f"img{len(views) + 1}" in batch:  # Dassl's names for the further views
             views.append(batch[f"img{len(views) + 1}"])
-        return torch.stack([view.to(self.device, non_blocking=True) for view in views]), batch["label"].to(self.device)
+        return torch.stack([view.to(self.device, non_blocking=True) for view in views]), self.parse_labels(batch)
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        return batch["img"].to(self.device)[None], batch["label"].to(self.device)
+        return batch["img"].to(self.device)[None], self.parse_labels(batch)
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         started = time.perf_counter()

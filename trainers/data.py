@@ -11,14 +11,16 @@ import torch
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from PIL import Image
-from torch.utils.data import get_worker_info
+from torch.utils.data import default_collate, get_worker_info
 from yacs.config import CfgNode
 
+from . import distributed
 from .errors import UserError
 from .run_record import image_name
 
 log = logging.getLogger(__name__)
 
+FACTS = ("label", "domain", "impath", "index")  # what is known of an item without its image
 POLICIES = ("error", "skip")  # of DATALOADER.BROKEN_IMAGES
 DECODED_BYTES = 2 ** 30  # of decoded training images that a data set keeps in memory, at most; the others are decoded each time
 
@@ -55,6 +57,7 @@ class CheckedImages(DatasetWrapper):
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
         self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
+        self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
         self.skips = skips_broken_images(cfg)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -74,8 +77,7 @@ class CheckedImages(DatasetWrapper):
                 raise UserError(f"{error}; DATALOADER.BROKEN_IMAGES skip goes on without it") from error
             skipped = self.data_source[index].impath
             index, image = self.stand_in(index) if self.is_train else (index, Image.new("RGB", tuple(self.cfg.INPUT.SIZE)))
-        item = self.data_source[index]
-        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
+        output = self.facts(index)
         if self.skips:
             output["skipped"] = skipped
         transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
@@ -84,6 +86,22 @@ class CheckedImages(DatasetWrapper):
         if self.cfg.DATALOADER.RETURN_IMG0:
             output["img0"] = self.to_tensor(image)
         return output
+
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The items of a batch; of several processes each has the images of its own share only, and of the others what is known of them."""
+        own = slice(None) if self.process is None else distributed.share(len(indices), *self.process)
+        mine = range(len(indices))[own]
+        return [self[index] if place in mine else self.foreign(index) for place, index in enumerate(indices)]
+
+    def facts(self, index: int) -> dict[str, Any]:
+        item = self.data_source[index]
+        return dict(zip(FACTS, (item.label, item.domain, item.impath, index)))
+
+    def foreign(self, index: int) -> dict[str, Any]:
+        """An item without the image, which another process loads; the random numbers of its transforms are drawn all the same."""
+        if self.is_train:
+            self[index]
+        return self.facts(index)
 
     def image(self, index: int) -> Image.Image:
         """The decoded image, out of memory if it is there. It is shared: whoever changes it must copy it first."""
@@ -124,6 +142,27 @@ class CheckedImages(DatasetWrapper):
                     continue
                 if index not in self.decoded:
                     break
+
+
+def divide_loading(loader: Any) -> Any:
+    """The loader (or None); of several processes each loads its share of every batch's images. Labels and paths are the whole batch's.
+
+    Raises:
+        UserError: broken images are to be skipped: only one process would know which.
+    """
+    if loader is not None and distributed.count() > 1:
+        if loader.dataset.skips:
+            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of "
+                            "the split")
+        loader.dataset.process = distributed.rank(), distributed.count()
+        loader.collate_fn = collate_share
+    return loader
+
+
+def collate_share(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch whose images are those that there are, and whose labels, paths and so on are all items'."""
+    return {**default_collate([item for item in items if len(item) > len(FACTS)]),
+            **default_collate([{name: item[name] for name in FACTS} for item in items])}
 
 
 class SkippedImages:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from . import distributed
 from .checks import validates_on_test_images
 from .data import SkippedImages
 from .errors import UserError
@@ -65,12 +66,12 @@ class Evaluation(SavedPrompts):
         kept = []
         for answer, label, paths in self.answers(loader, split):
             self.evaluator.process(answer.probability, label)
-            if not self.is_training:
+            if not self.is_training and distributed.is_first():
                 kept.append((answer.cpu(), label.cpu(), paths))
-        results = self.evaluator.evaluate()
+        results = distributed.from_first(self.evaluator.evaluate)
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
-        if not self.is_training:
+        if kept:
             answers, labels = self.keep(split, kept)
             self.metrics[split] = measure(answers, labels, self.classnames)
             self.seconds["test"] += time.monotonic() - started
@@ -82,7 +83,8 @@ class Evaluation(SavedPrompts):
         self.answer_rates = []
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
-        with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
+        with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training,
+                  disable=not distributed.is_first()) as batches:
             for batch in self.skipped.readable(batches, split):
                 images, label = self.parse_batch_test(batch)
                 started = time.perf_counter()
@@ -110,9 +112,13 @@ class Evaluation(SavedPrompts):
         if self.val_loader is None or self.cfg.TEST.SPLIT == "val" or validates_on_test_images(self.dm.dataset):
             return
         self.set_model_mode("eval")
-        self.keep("val", [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val")])
+        kept = [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val") if distributed.is_first()]
+        if kept:
+            self.keep("val", kept)
 
     def write_run_record(self) -> None:
+        if not distributed.is_first():
+            return
         learnable, total = self.count_parameters()
         prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
         write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
@@ -120,4 +126,4 @@ class Evaluation(SavedPrompts):
                      seconds={name: round(value, 2) for name, value in self.seconds.items()},
                      seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
                      test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.metrics else None,
-                     device=str(self.device), skipped_images=self.skipped.names)
+                     device=str(self.device), processes=distributed.count(), skipped_images=self.skipped.names)

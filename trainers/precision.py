@@ -4,6 +4,7 @@ import contextlib
 import torch
 from torch import Tensor
 
+from .distributed import average_gradients
 from .errors import UserError, nearest
 
 PRECISIONS = ("fp32", "amp", "fp16")
@@ -47,5 +48,6 @@ class Precision:
         """One gradient step on ``loss`` (a scalar)."""
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
+        average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
         self.scaler.step(optimizer)
         self.scaler.update()

@@ -8,10 +8,10 @@ from typing import Any
 
 from dassl.engine import TrainerX
 
-from . import checkpoint
+from . import checkpoint, distributed
 from .checkpoint import BEST, State
 from .errors import UserError
-from .files import write_atomically
+from .files import remove_leftovers, write_atomically
 from .interruption import REQUEUE, Interrupted, asked_by
 from .precision import Precision
 from .resumable import TrainingLoader
@@ -51,7 +51,7 @@ class SavedPrompts(TrainerX):
         self.save_state(directory, file_name, {"epoch": epoch + 1, "position": None, "rng": checkpoint.rng_state()}, val_result)
 
     def save_state(self, directory: str, file_name: str, progress: State, val_result: float | None = None) -> None:
-        """Writes a checkpoint.
+        """Writes a checkpoint; of several processes the first does, and all go on when it has. Nothing in it depends on their number.
 
         Args:
             progress: dict of epoch (epochs done), position (of the next one, see ``TrainingLoader``; None: at its start) and rng.
@@ -71,7 +71,9 @@ class SavedPrompts(TrainerX):
             "backbone_hash": self.backbone_hash,
             "config": checkpoint.config_of_run(self.cfg),
         }
-        checkpoint.save(state, f"{directory}/{MODEL_NAME}", file_name)
+        if distributed.is_first():
+            checkpoint.save(state, f"{directory}/{MODEL_NAME}", file_name)
+        distributed.wait()
         self.saved_at = time.monotonic()
         log.info("Checkpoint saved to %s/%s/%s", directory, MODEL_NAME, file_name)
 
@@ -81,9 +83,10 @@ class SavedPrompts(TrainerX):
         """Writes a checkpoint where one is due or the run is asked to stop."""
         if self.train_loader_x.batches_done == self.num_batches:
             self.end_of_epoch = self.progress_in_epoch()
-        if asked_by():
+        is_asked, is_due = distributed.any_of(asked_by() is not None, distributed.is_first() and self.is_due())
+        if is_asked:
             self.stop_if_asked(self.progress_in_epoch())
-        if self.is_due():
+        if is_due:
             self.save_step(self.progress_in_epoch())
 
     def progress_in_epoch(self) -> State:
@@ -111,9 +114,9 @@ class SavedPrompts(TrainerX):
         Raises:
             Interrupted: a signal has come.
         """
-        signal = asked_by()
-        if signal is None:
+        if not any(distributed.any_of(asked_by() is not None)):
             return
+        signal = distributed.first_known(asked_by())
         saved = f"checkpoint {self.save_step(progress)} written to {self.output_dir}/{MODEL_NAME}" if progress else "nothing to save"
         message = f"{signal}: {saved}; the same command goes on from here (exit code {REQUEUE})"
         log.info(message)
@@ -124,11 +127,13 @@ class SavedPrompts(TrainerX):
     def resume_model_if_exist(self, directory: str) -> int:
         """Continues from the newest checkpoint below ``directory`` that can be read; returns the number of epochs done."""
         folder = f"{directory}/{MODEL_NAME}"
+        remove_leftovers(f"{self.output_dir}/{MODEL_NAME}")
         file_name, state = checkpoint.load_newest(folder)
         if state is None:
             if self.cfg.RESUME:
                 raise UserError(f"--resume {directory}: no checkpoint there (looked for {folder}/{checkpoint.POINTER})")
-            checkpoint.remove_steps(folder)  # of a run that is started over
+            if distributed.is_first():
+                checkpoint.remove_steps(folder)  # of a run that is started over
             return 0
         self.check_origin(state, folder)
         checkpoint.check_same_run(state, self.cfg, self.classnames, folder)
@@ -146,7 +151,8 @@ class SavedPrompts(TrainerX):
             self.train_loader_x.begin_at(position, state["rng"])
         else:
             checkpoint.restore_rng_state(state["rng"])
-        if os.path.realpath(directory) != os.path.realpath(self.output_dir) and os.path.isfile(f"{folder}/{BEST}"):
+        elsewhere = os.path.realpath(directory) != os.path.realpath(self.output_dir)
+        if elsewhere and distributed.is_first() and os.path.isfile(f"{folder}/{BEST}"):
             # the best epoch so far may stay the best: it has to be found in this run's folder at the end
             write_atomically(f"{self.output_dir}/{MODEL_NAME}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path))
         log.info("Resuming from %s/%s: %d epochs and %d steps done", folder, file_name, state["epoch"], self.first_batch)
