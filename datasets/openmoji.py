@@ -142,7 +142,7 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
         draw(folder, codes, style, made_from)
 
 
-def draw(folder, codes, style, made_from):
+def draw(folder: str, codes: Collection[str], style: Style | None, made_from: Mapping[str, Any]) -> None:
     """Draws the pictures anew, whatever is in ``folder``; see ``render``."""
     parent = os.path.dirname(folder)
     try:

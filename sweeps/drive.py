@@ -3,18 +3,25 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from runs import is_done
 from trainers.errors import UserError
 
 from .display import Display, counts
+from .grid import Chain, Run
+from .store import Status, Sweep
+
+if TYPE_CHECKING:
+    from .executors import Executor
 
 log = logging.getLogger("sweep")
 
 UNFINISHED = ("waiting", "queued", "running")
 
 
-def missing_runs(chain):
+def missing_runs(chain: Chain) -> list[Run]:
     """The runs of a chain that are to be made.
 
     Raises:
@@ -23,13 +30,13 @@ def missing_runs(chain):
     return [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
 
 
-def statuses_of(sweep, executor, names=None):
+def statuses_of(sweep: Sweep, executor: "Executor", names: Sequence[str] | None = None) -> list[Status]:
     """``Status`` of the chains, in their order."""
     alive = executor.alive()
     return [sweep.status(name, alive.get(name)) for name in names or sweep.chains]
 
 
-def drive(sweep, executor, names):
+def drive(sweep: Sweep, executor: "Executor", names: Sequence[str]) -> None:
     """Has the chains made that are not done.
 
     Raises:
@@ -58,7 +65,7 @@ def drive(sweep, executor, names):
                         f"(log: {failed[0].log}); {again} makes them again")
 
 
-def watch(sweep, executor, names, display):
+def watch(sweep: Sweep, executor: "Executor", names: Sequence[str], display: Display) -> list[Status]:
     """The chains' statuses when none of them is to be made or under way any more."""
     while True:
         alive = executor.alive()
@@ -73,7 +80,7 @@ def watch(sweep, executor, names, display):
 
 
 @contextlib.contextmanager
-def terminated_as_interrupted():
+def terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM does what Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
