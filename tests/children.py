@@ -20,7 +20,7 @@ PIECES = 4  # in which a child that is to be killed writes a file
 
 
 def start(arguments, output, prepare=None, *more):
-    """The process of ``train.main(arguments)``, after ``prepare(*more)``; what it prints goes to the file ``output``."""
+    """The process of ``train.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
     os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
     process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
     process.start()
@@ -28,9 +28,9 @@ def start(arguments, output, prepare=None, *more):
 
 
 def make(arguments, output, prepare, more):
-    with open(output, "a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for path, number in ((os.devnull, 1), (output, 2)):
+        with open(path, "a") as file:
+            os.dup2(file.fileno(), number)
     torch.set_num_threads(1)
     train.collect_env_info = lambda: "left out in tests"
     if prepare:
@@ -87,10 +87,15 @@ def allow_bytes(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def step_slowly(seconds):
-    step = PromptTrainer.forward_backward
+def signal_group_in_step(number):
+    """Sends SIGTERM to this process and its workers in a training step, counted from 0."""
+    os.setpgrp()
+    step, done = PromptTrainer.forward_backward, []
 
-    def slow_step(self, batch):
-        time.sleep(seconds)
+    def signalled(self, batch):
+        if len(done) == number:
+            os.killpg(0, signal.SIGTERM)
+            time.sleep(0.3)  # in which a worker could end
+        done.append(batch)
         return step(self, batch)
-    PromptTrainer.forward_backward = slow_step
+    PromptTrainer.forward_backward = signalled
