@@ -2,6 +2,7 @@
 
 ``DATALOADER.BROKEN_IMAGES`` says what becomes of an image that can't be read: ``error`` ends the run, ``skip`` goes on without it.
 """
+import contextlib
 import logging
 import multiprocessing
 
@@ -13,6 +14,7 @@ from torch.utils.data import default_collate, get_worker_info
 from . import distributed
 from .errors import UserError
 from .run_record import image_name
+from .views import TensorViews
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class CheckedImages(DatasetWrapper):
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
         self.decoded, self.room = {}, DECODED_BYTES if is_train else 0  # index → PIL image; bytes left
         self.process = None  # (rank, number of processes) where the batches' images are divided
+        self.views = None  # ``TensorViews`` that draw what the transforms draw, where they can
         self.skips = skips_broken_images(cfg)
 
     def __getitem__(self, index):
@@ -92,9 +95,20 @@ class CheckedImages(DatasetWrapper):
 
     def foreign(self, index):
         """An item without the image, which another process loads; the random numbers of its transforms are drawn all the same."""
-        if self.is_train:
-            self[index]
+        size = self.size(index) if self.is_train and self.views is not None else None
+        if size is not None:
+            self.views.draw(*size)
+        elif self.is_train:
+            self[index]  # made, and thrown away
         return self.facts(index)
+
+    def size(self, index):
+        """Height and width of an image, which is not decoded for it; None where it can't be read."""
+        try:
+            with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else Image.open(self.data_source[index].impath) as image:
+                return image.height, image.width
+        except (OSError, SyntaxError):
+            return None
 
     def image(self, index):
         """The decoded image, out of memory if it is there. It is shared: whoever changes it must copy it first."""
@@ -148,8 +162,19 @@ def divide_loading(loader):
             raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of "
                             "the split")
         loader.dataset.process = distributed.rank(), distributed.count()
+        loader.dataset.views = views_that_draw(loader.dataset.transform)
         loader.collate_fn = collate_share
     return loader
+
+
+def views_that_draw(transforms):
+    """``TensorViews`` of the same transforms, or None where one of them has no counterpart there."""
+    if isinstance(transforms, TensorViews):
+        return transforms
+    try:
+        return TensorViews(transforms if isinstance(transforms, (list, tuple)) else [transforms])
+    except UserError:
+        return None
 
 
 def collate_share(items):
