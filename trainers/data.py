@@ -2,6 +2,7 @@
 
 ``DATALOADER.BROKEN_IMAGES`` says what becomes of an image that can't be read: ``error`` ends the run, ``skip`` goes on without it.
 """
+import contextlib
 import logging
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from yacs.config import CfgNode
 from . import distributed
 from .errors import UserError
 from .run_record import image_name
+from .views import TensorViews
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class CheckedImages(DatasetWrapper):
         self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
         self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
+        self.views: TensorViews | None = None  # that draw what the transforms draw, where they can
         self.skips = skips_broken_images(cfg)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -100,8 +103,20 @@ class CheckedImages(DatasetWrapper):
     def foreign(self, index: int) -> dict[str, Any]:
         """An item without the image, which another process loads; the random numbers of its transforms are drawn all the same."""
         if self.is_train:
-            self[index]
+            size = self.size(index)
+            if self.views is not None and size is not None:
+                self.views.draw(*size)
+            else:
+                self[index]  # made, and thrown away
         return self.facts(index)
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Height and width of an image, which is not decoded for it; None where it can't be read."""
+        try:
+            with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else Image.open(self.data_source[index].impath) as image:
+                return image.height, image.width
+        except (OSError, SyntaxError):
+            return None
 
     def image(self, index: int) -> Image.Image:
         """The decoded image, out of memory if it is there. It is shared: whoever changes it must copy it first."""
@@ -155,8 +170,19 @@ def divide_loading(loader: Any) -> Any:
             raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of "
                             "the split")
         loader.dataset.process = distributed.rank(), distributed.count()
+        loader.dataset.views = views_that_draw(loader.dataset.transform)
         loader.collate_fn = collate_share
     return loader
+
+
+def views_that_draw(transforms: Any) -> TensorViews | None:
+    """``TensorViews`` of the same transforms, or None where one of them has no counterpart there."""
+    if isinstance(transforms, TensorViews):
+        return transforms
+    try:
+        return TensorViews(transforms if isinstance(transforms, (list, tuple)) else [transforms])
+    except UserError:
+        return None
 
 
 def collate_share(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,15 +15,21 @@ from ast import literal_eval
 import numpy
 import pytest
 import torch
+from dassl.utils import set_random_seed
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import train
 from tests.conftest import REPOSITORY, base_arguments, make_textures
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import distributed
+from trainers.base import PromptTrainer
 from trainers.checkpoint import flatten
+from trainers.data import FACTS, views_that_draw
+from trainers.interruption import REQUEUE
 from trainers.saved_prompts import MODEL_NAME
+from trainers.views import template_views
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train"])
@@ -146,10 +153,34 @@ def test_a_run_goes_on_in_another_number_of_processes(divided, trained, run, tmp
     whole = trained("PromptSRC", *options)[1]
     cut(whole, tmp_path / "more")
     more = divided("PromptSRC", *options, name="more")
-    assert "2 epochs done" in (more / "log.txt").read_text()
+    assert "2 epochs and 0 steps done" in (more / "log.txt").read_text()
     assert_same_run(more, whole)
     cut(more, tmp_path / "fewer")
     assert_same_run(run("PromptSRC", *options, name="fewer")[2], whole)
+
+
+def train_until_one_is_asked_to_stop(arguments):
+    step = PromptTrainer.forward_backward
+
+    def signalled(self, batch):
+        if (self.epoch, self.batch_idx, distributed.rank()) == (1, 1, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch)
+    PromptTrainer.forward_backward = signalled
+    try:
+        return train.main(arguments)
+    finally:
+        PromptTrainer.forward_backward = step
+
+
+def test_a_signal_to_one_process_stops_both_behind_the_same_step(pair, divided, trained, data_root, small_clip_file, tmp_path):
+    codes = pair(train_until_one_is_asked_to_stop, [*base_arguments("CDC", data_root, small_clip_file, tmp_path / "divided"), *QUIET])
+    assert codes == (REQUEUE, REQUEUE)
+    assert "".join(pair.errors).count("SIGTERM: checkpoint") == 1
+    folder = divided("CDC", *QUIET)
+    assert "1 epochs and 2 steps done" in (folder / "log.txt").read_text()
+    (folder / MODEL_NAME / "model-step.pth.tar-1-2").unlink()
+    assert_same_run(folder, trained("CDC", *QUIET)[1])
 
 
 def test_what_is_wrong_in_all_processes_is_said_once(pair, data_root, small_clip_file, tmp_path):
@@ -211,6 +242,43 @@ def test_torchrun_starts_it(data_root, small_clip_file, tmp_path, trained):
 
 
 # ---- shares ----
+
+@pytest.mark.parametrize("augmentation", [1, 2])
+@pytest.mark.parametrize("size", [(40, 30), (25, 90)])
+def test_drawing_for_a_view_leaves_the_generator_as_making_it_does(run, augmentation, size):
+    cfg = run("CoOp", "INPUT.COLORJITTER_H", "0.1", flags=("--no-train",))[0].cfg
+    views = template_views(cfg, 4, augmentation)
+    drawing = views_that_draw(views)
+    image = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (*size, 3), dtype=numpy.uint8))
+    for seed in range(20):
+        torch.manual_seed(seed)
+        for view in views:
+            view(image)
+        made = torch.rand(1)
+        torch.manual_seed(seed)
+        drawing.draw(*size)
+        assert torch.equal(torch.rand(1), made)
+
+
+def test_a_share_of_a_batch_is_what_the_whole_has_in_its_place(run):
+    """Also where transforms can't be drawn for: their images are made and thrown away."""
+    for number, options in enumerate([(), ("INPUT.TRANSFORMS", "['random_resized_crop', 'random_flip', 'cutout', 'normalize']")]):
+        dataset = run("CoOp", *options, name=f"run{number}", flags=("--no-train",))[0].train_loader_x.dataset
+        indices = [3, 1, 8, 0, 5]
+        set_random_seed(1)
+        whole = dataset.__getitems__(indices)
+        dataset.views = views_that_draw(dataset.transform)
+        assert (dataset.views is None) == (number == 1)
+        for process in range(2):
+            dataset.process = process, 2
+            set_random_seed(1)
+            share = dataset.__getitems__(indices)
+            own = range(5)[distributed.share(5, process, 2)]
+            for place, (item, known) in enumerate(zip(share, whole)):
+                assert all(item[name] == known[name] for name in FACTS)
+                assert ("img" in item) == (place in own)
+                assert "img" not in item or torch.equal(item["img"], known["img"])
+
 
 @given(st.integers(1, 40), st.integers(1, 12))
 def test_shares_follow_each_other_without_gap_or_duplicate_and_differ_by_one_at_most(total, processes):
