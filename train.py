@@ -27,7 +27,7 @@ from trainers.cdc import add_cdc_config
 from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
 from trainers.coop import add_coop_config
-from trainers.errors import UserError, nearest
+from trainers.errors import UserError, exit_code, nearest
 from trainers.ivlp import add_ivlp_config
 from trainers.kgcoop import add_kgcoop_config
 from trainers.maple import add_maple_config
@@ -177,9 +177,16 @@ def build_config(args):
     return cfg
 
 
+class LogHandler(logging.StreamHandler):
+    """A message that can't be written, as on a full disk, ends the run like a line that Dassl prints; by default it would be forgotten."""
+
+    def handleError(self, record):
+        raise  # what ``emit`` has caught
+
+
 def log_to_stdout():
     """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LogHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -278,15 +285,8 @@ def raised_in_dassl(error):
 
 
 def main(arguments=None):
-    """Exit code of a run: 0, or 2 with one line on standard error for input that can't work."""
-    try:
-        run(parse_arguments(arguments))
-    except UserError as error:
-        # a data loader's worker wraps the message in its own traceback: the line itself is the last one
-        message = str(error).strip().splitlines()[-1].split("UserError: ")[-1]
-        sys.stderr.write(f"error: {message}\n")
-        return 2
-    return 0
+    """Exit code of a run: 0, or 2 with one line on standard error for what the user can mend."""
+    return exit_code(run, parse_arguments(arguments))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ def write_atomically(path, write):
     try:
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = path  # a full disk names no file
+        raise
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)

@@ -28,7 +28,11 @@ class Logger:
     def write(self, message):
         written = self.console.write(message)
         if self.file is not None:
-            self.file.write(message)
+            try:
+                self.file.write(message)
+            except OSError as err:  # a full disk names no file
+                err.filename = self.file.name
+                raise
         return written
 
     def flush(self):
