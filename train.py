@@ -181,7 +181,9 @@ class LogHandler(logging.StreamHandler):
     """A message that can't be written, as on a full disk, ends the run like a line that Dassl prints; by default it would be forgotten."""
 
     def handleError(self, record):
-        raise  # what ``emit`` has caught
+        if isinstance(sys.exc_info()[1], OSError):
+            raise  # what ``emit`` has caught
+        super().handleError(record)
 
 
 def log_to_stdout():
