@@ -8,6 +8,7 @@ import argparse
 import json
 import random
 
+import clip
 import torch
 from clip.model import build_model
 from make_openmoji_split import concept
