@@ -14,7 +14,6 @@ import sys
 
 import dassl
 import torch
-import yaml
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, build_trainer
@@ -24,8 +23,8 @@ import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
 from trainers.cdc import add_cdc_config
-from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
+from trainers.config_files import check_types, merge
 from trainers.coop import add_coop_config
 from trainers.errors import UserError, exit_code, nearest
 from trainers.ivlp import add_ivlp_config
@@ -119,37 +118,6 @@ def extend_config(cfg):
         add_config(cfg)
 
 
-def merge(cfg, source, what):
-    """Merges a file or a list of pairs; every way to get that wrong is the user's to hear about.
-
-    Raises:
-        UserError: file missing or not YAML, unknown key (the nearest known one is named), value of another type.
-    """
-    is_file = isinstance(source, str)
-    if is_file and not os.path.isfile(source):
-        folder, name = os.path.split(source)
-        beside = os.listdir(folder) if os.path.isdir(folder) else []
-        raise UserError(f"{what} {source} is missing{nearest(name, beside)}")
-    if not is_file and len(source) % 2:
-        raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(source)}")
-    try:
-        if is_file:
-            with open(source, encoding="utf-8") as file:
-                if not isinstance(yaml.safe_load(file), dict):
-                    raise UserError(f"{what} {source}: it must hold lines KEY: value")
-            cfg.merge_from_file(source)
-        else:
-            cfg.merge_from_list(source)
-    except UserError:
-        raise
-    except (KeyError, AssertionError, AttributeError) as error:
-        key = str(error.args[0] if error.args else error).rsplit(": ", 1)[-1].strip("'\"")
-        full = next((name for name in (source[::2] if not is_file else []) if name.endswith(key)), key)
-        raise UserError(f"{what}{' ' + source if is_file else ''}: unknown config key {full}{nearest(full, flatten(cfg))}") from error
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{what}{' ' + source if is_file else ''}: {' '.join(str(error).split())}") from error
-
-
 def build_config(args):
     """Defaults, data set file, trainer file, flags, pairs: later ones win.
 
@@ -158,6 +126,7 @@ def build_config(args):
     """
     cfg = get_cfg_default()
     extend_config(cfg)
+    defaults = cfg.clone()
     if args.dataset_config_file:
         merge(cfg, args.dataset_config_file, "data set config file")
     if args.config_file:
@@ -171,6 +140,7 @@ def build_config(args):
             setattr(node, key, getattr(args, flag))
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options behind the flags")
+    check_types(cfg, defaults)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)
     cfg.freeze()
