@@ -11,8 +11,10 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from PIL import Image
@@ -23,6 +25,11 @@ from predict import threshold_from_validation
 from trainers.classifier import PromptedClassifier, read_picture
 from trainers.errors import UserError, run_tool
 from trainers.prompting.tokens import readable
+from trainers.run_record import Record
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+    from werkzeug.datastructures import FileStorage
 
 HOST = "127.0.0.1"  # no other machine can reach it
 PORT = 8000
@@ -39,9 +46,10 @@ HEADERS = {  # whatever got into the page, the browser would load nothing from e
     "Cache-Control": "no-store",  # the next run on this port has other examples under the same addresses
 }
 log = logging.getLogger("demo_app")
+Example = tuple[str, str]  # path of a picture, its class name
 
 
-def parse_arguments(arguments):
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", required=True, help="folder of a finished training, with results.json")
     parser.add_argument("--root", help="folder of the data sets, for examples out of the run's test images")
@@ -55,7 +63,7 @@ def parse_arguments(arguments):
 
 # ---- what the page is given ----
 
-def class_names(text, own):
+def class_names(text: str, own: Sequence[str]) -> list[str]:
     """The names of a text, one a line; blank lines don't count.
 
     Args:
@@ -69,7 +77,7 @@ def class_names(text, own):
         return names
     if len(names) < 2:
         raise UserError(f"there is {f'only the class name {names[0]!r}' if names else 'no class name'}: give at least two, one a line")
-    seen = {}
+    seen: dict[str, str] = {}
     for name in names:
         key = " ".join(readable(name).split()).casefold()  # CLIP's tokenizer looks at neither case nor width of spaces
         if key in seen:
@@ -86,11 +94,11 @@ class Pictures:
         examples: list of (path, class name).
     """
 
-    def __init__(self, examples):
+    def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = {f"example-{number}": example for number, example in enumerate(examples, start=1)}
-        self.sent = {}
+        self.sent: dict[str, bytes] = {}
 
-    def keep(self, file):
+    def keep(self, file: "FileStorage") -> str:
         """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is found.
 
         Raises:
@@ -110,7 +118,7 @@ class Pictures:
             del self.sent[oldest]
         return key
 
-    def open(self, key):
+    def open(self, key: str) -> Image.Image:
         """The RGB image of a key.
 
         Raises:
@@ -122,7 +130,7 @@ class Pictures:
             raise UserError("this picture is not kept any more: choose it again")
         return read_picture(io.BytesIO(self.sent[key]))
 
-    def shown(self, key):
+    def shown(self, key: str) -> bytes:
         """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""
         small, buffer = self.open(key), io.BytesIO()
         small.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
@@ -130,7 +138,7 @@ class Pictures:
         return buffer.getvalue()
 
 
-def find_examples(folder, record, root):
+def find_examples(folder: str | Path, record: Record, root: str) -> list[Example]:
     """Test images of a run, from the least to the most doubted in equal steps: at most ``EXAMPLES`` pairs (path, class name).
 
     There are none, with a warning, where the run was not tested or its data set is not below ``root``.
@@ -145,13 +153,14 @@ def find_examples(folder, record, root):
     folder = Path(folder).resolve()
     run = make_run(folder, record, read_answers(folder / PREDICTIONS))
     paths = find_images(run, root) if run.answers else {}
-    there = [index for index, name in enumerate(run.answers["image"].tolist()) if os.path.isfile(paths.get(name, ""))] if paths else []
+    there = [index for index, name in enumerate(run.known_answers["image"].tolist()) if os.path.isfile(paths.get(name, ""))] if paths else []
     if not there:
         log.warning("No examples: the run was not tested, or its test images are not in %s", root)
         return []
-    order = sorted(there, key=run.answers[doubt_measure(run.answers)].__getitem__)
+    order = sorted(there, key=run.known_answers[doubt_measure(run.known_answers)].__getitem__)
     steps = numpy.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int)
-    return [(paths[run.answers["image"][order[step]]], run.class_name(int(run.answers["label"][order[step]]))) for step in steps]
+    images, labels = run.known_answers["image"], run.known_answers["label"]
+    return [(paths[images[order[step]]], run.class_name(int(labels[order[step]]))) for step in steps]
 
 
 # ---- a run to ask ----
@@ -166,19 +175,19 @@ class Demo:
         examples: see ``Pictures``.
     """
 
-    def __init__(self, classifier, limit, max_error, examples=()):
+    def __init__(self, classifier: PromptedClassifier, limit: float | None, max_error: float, examples: Sequence[Example] = ()) -> None:
         self.classifier, self.limit, self.max_error = classifier, limit, max_error
         self.pictures = Pictures(examples)
         self.classnames = classifier.classnames
         self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)  # each holds a CLIP of its own
 
     @property
-    def title(self):
+    def title(self) -> str:
         record = self.classifier.record
         shots = f", {record['shots']} images a class" if record["shots"] > 0 else ""
         return f"{record['trainer']} on {record['dataset']}, {record['classes']} classes{shots}, seed {record['seed']}"
 
-    def ask(self, key, names):
+    def ask(self, key: str, names: list[str]) -> dict[str, Any]:
         """The answer to a picture among class names, see ``app.answer.describe``, with ``note``, why no measured limit holds, or None.
 
         Raises:
@@ -199,7 +208,7 @@ class Demo:
 
 # ---- the web application ----
 
-def make_app(demo):
+def make_app(demo: Demo) -> "Flask":
     """The page as a ``Flask`` application.
 
     Raises:
@@ -213,14 +222,15 @@ def make_app(demo):
     app = Flask("demo_app", root_path=here, template_folder="app/templates", static_folder="app/static")
     app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # a foreign name that is made to lead here gets nothing
 
-    def page(names, key=None, answer=None, error=None, field=None):
+    def page(names: Sequence[str], key: str | None = None, answer: dict[str, Any] | None = None, error: UserError | str | None = None,
+             field: str | None = None) -> str:
         if error is not None:
             text = str(error)
             error = text[0].upper() + text[1:] + "."
         return render_template("page.html", demo=demo, names=names, key=key, answer=answer, error=error, field=field, endings=ENDINGS)
 
     @app.route("/", methods=["GET", "POST"])
-    def index():
+    def index() -> str:
         text = request.form.get("classes", "\n".join(demo.classnames))
         lines = text.splitlines()
         key, upload = request.values.get("picture"), request.files.get("upload")
@@ -241,25 +251,25 @@ def make_app(demo):
             return page(lines, key, error=error, field="classes")
 
     @app.get("/pictures/<key>")
-    def picture(key):
+    def picture(key: str) -> "Response":
         try:
             return app.response_class(demo.pictures.shown(key), mimetype="image/png")
         except UserError:
             abort(404)
 
     @app.errorhandler(413)
-    def too_large(_):
+    def too_large(_: Exception) -> tuple[str, int]:
         return page(demo.classnames, error="that is more text than the page takes: give fewer class names", field="classes"), 413
 
     @app.after_request
-    def with_headers(response):
+    def with_headers(response: "Response") -> "Response":
         response.headers.update(HEADERS)
         return response
 
     return app
 
 
-def make_server(app, port):
+def make_server(app: "Flask", port: int) -> Any:
     """A ``waitress`` server for this machine only.
 
     Raises:
@@ -278,7 +288,7 @@ def make_server(app, port):
         raise UserError(f"--port {port} can't be had ({error.strerror}): give another, or 0 for any that is free") from error
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     """Serves the page until Ctrl-C.
 
     Raises:
@@ -297,7 +307,7 @@ def run(args):
     server.run()
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     return run_tool(run, parse_arguments(arguments), log)
 

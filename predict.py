@@ -15,21 +15,23 @@ import logging
 import os
 import sys
 import zipfile
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy
 import torch
 from tqdm import tqdm
 
 from datasets.image_folder import ENDINGS
-from trainers.checkpoint import write_text
-from trainers.classifier import PromptedClassifier
+from trainers.classifier import Answers, PromptedClassifier
 from trainers.errors import UserError, run_tool
+from trainers.files import write_text
 from trainers.uncertainty import doubt_threshold
 
 log = logging.getLogger("predict")
 
 
-def parse_arguments(arguments):
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("paths", nargs="+", metavar="PATH",
                         help="image files, folders (with all below), patterns; - for a list on standard input")
@@ -49,7 +51,7 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def check(args):
+def check(args: argparse.Namespace) -> None:
     """
     Raises:
         UserError: an argument is out of its range, or two contradict each other.
@@ -68,7 +70,7 @@ def check(args):
 
 # ---- images ----
 
-def find_images(given, stdin):
+def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
     """Paths of all images that are meant, in the order given, those of a folder sorted.
 
     Raises:
@@ -95,7 +97,7 @@ def find_images(given, stdin):
     return found
 
 
-def images_below(folder):
+def images_below(folder: str) -> list[str]:
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -107,7 +109,7 @@ def images_below(folder):
 
 # ---- doubt ----
 
-def threshold(args):
+def threshold(args: argparse.Namespace) -> float:
     """The uncertainty above which an image is doubtful, infinity where none is to be flagged.
 
     Raises:
@@ -118,7 +120,7 @@ def threshold(args):
     return float("inf") if args.min_certainty is None else 1 - args.min_certainty
 
 
-def threshold_from_validation(folder, max_error):
+def threshold_from_validation(folder: str, max_error: float) -> float:
     """The threshold for a wanted error, from what the run said of its validation images.
 
     Raises:
@@ -139,15 +141,15 @@ def threshold_from_validation(folder, max_error):
     if chosen is None:
         raise UserError(f"no threshold brings the error on the run's {len(wrong)} validation images down to {100 * max_error:g} %: "
                         "raise --max-error, or give --min-certainty")
-    value, answered, error = chosen
+    value, answered, mistaken = chosen
     log.info("Doubtful: uncertainty above %.4f. Of the run's %d validation images that leaves %.1f %%, of which %.1f %% are wrong.",
-             value, len(wrong), 100 * answered, 100 * error)
+             value, len(wrong), 100 * answered, 100 * mistaken)
     return value
 
 
 # ---- results ----
 
-def rows(answers, doubtful, topk):
+def rows(answers: Answers, doubtful: numpy.ndarray, topk: int) -> list[dict[str, Any]]:
     """One dict an image: image, label (None for a doubtful one), doubtful, uncertainty, conflict where there is one, and ``top``, the
     most probable classes as pairs of name and probability."""
     found = []
@@ -161,7 +163,7 @@ def rows(answers, doubtful, topk):
     return found
 
 
-def as_csv(found):
+def as_csv(found: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     plain = [key for key in found[0] if key != "top"]
@@ -172,12 +174,12 @@ def as_csv(found):
     return text.getvalue()
 
 
-def as_json(found):
+def as_json(found: Sequence[dict[str, Any]]) -> str:
     named = [{**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]} for row in found]
     return json.dumps(named, indent=2, ensure_ascii=False) + "\n"
 
 
-def as_text(found):
+def as_text(found: Sequence[dict[str, Any]]) -> str:
     """A line an image, tabs in between: image, label or ``?``, the top classes, the uncertainty."""
     lines = []
     for row in found:
@@ -187,7 +189,7 @@ def as_text(found):
     return "\n".join(lines) + "\n"
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     """Labels what is asked for and writes the result, all of it or nothing.
 
     Raises:
@@ -213,7 +215,7 @@ def run(args):
     log.info("%d images, %d of them doubtful%s", len(found), doubtful.sum(), f": {args.csv}" if args.csv else "")
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     return run_tool(run, parse_arguments(arguments), log)
 

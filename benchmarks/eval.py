@@ -4,13 +4,15 @@ Bare passes are what no method can do without: one of the image encoder over the
 The usual way is timed at the smallest K only: it would take minutes a batch at a thousand classes.
 """
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from measure import DEVICE, Repetitions, by_name, compare, log, main, matmul_peak
+from measure import DEVICE, Entry, Repetitions, Work, by_name, compare, log, main, matmul_peak
 from models import SMALL, VIT_B16, build_trainer, in_the_usual_way, random_images, usual_fusion
-from step import CDC_DUAL, CDC_TEXT, COOP, DTYPE, PRECISION
+from step import CDC_DUAL, CDC_TEXT, COOP, DTYPE, PRECISION, Method
 from step import Setting as StepSetting
+from torch import Tensor
 
 METHODS = {"CDC, text": CDC_TEXT, "CDC, dual": CDC_DUAL, "CoOp": COOP}
 
@@ -18,7 +20,7 @@ METHODS = {"CDC, text": CDC_TEXT, "CDC, dual": CDC_DUAL, "CoOp": COOP}
 @dataclass(frozen=True)
 class Setting(StepSetting):
     """As for a training step, with K and the number of test images B."""
-    classes: tuple = (50, 1000)
+    classes: tuple[int, ...] = (50, 1000)
     batch: int = 16
 
 
@@ -26,7 +28,7 @@ FULL = Setting(VIT_B16, {}, repetitions=Repetitions(seconds=60))
 QUICK = Setting(SMALL, {}, depth=3, classes=(20, 50), repetitions=Repetitions(most=5, seconds=2))
 
 
-def passes_at_test_time(setting, method, classes, with_usual):
+def passes_at_test_time(setting: Setting, method: Method, classes: int, with_usual: bool) -> dict[str, Work]:
     """Name → function without arguments that answers the same batch of test images; ``bare`` only encodes it."""
     trainer = build_trainer(method.trainer, setting.shape, classes, setting.options(method, PRECISION), method.recipe)
     images = random_images(setting.batch, setting.shape)[None].to(DEVICE)  # (1, B, 3, H, W)
@@ -36,22 +38,23 @@ def passes_at_test_time(setting, method, classes, with_usual):
         prompts = trainer.encoded[1]
 
     @torch.no_grad()
-    def bare():
+    def bare() -> Tensor:
         with trainer.precision.autocast():
             return trainer.backbone.image(images, prompts.visual, prompts.deep_visual)
 
     @torch.no_grad()
-    def ours():
+    def ours() -> Tensor:
         return trainer.answer(images).probability
 
     @torch.no_grad()
-    def usual_way():
+    def usual_way() -> Tensor:
+        assert usual is not None
         with usual_fusion():
             return usual.answer(images).probability
     return {**({"usual": usual_way} if with_usual else {}), "bare": bare, "ours": ours}
 
 
-def tables(setting):
+def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     peak = matmul_peak(DTYPE)
     for name, method in METHODS.items():
         rows = []

@@ -20,8 +20,11 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # "python benchmarks/NAME.py" puts only benchmarks/ on the path
@@ -30,12 +33,14 @@ import torch  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count  # noqa: E402
 
-from trainers.checkpoint import write_text  # noqa: E402
+from trainers.files import write_text  # noqa: E402
 
 log = logging.getLogger(__name__)
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 GIGA = 1e9
+Work = Callable[[], object]  # what is measured
+Entry = dict[str, Any]  # a row of a table: column → figure
 RESERVE = 1.5e9  # bytes of the free memory that a child leaves to the machine
 
 
@@ -47,13 +52,13 @@ class Repetitions:
     seconds: float = 20.0
 
 
-def synchronize():
+def synchronize() -> None:
     """Waits until the device has done what it was asked for."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
 
-def seconds_of(function):
+def seconds_of(function: Work) -> float:
     synchronize()
     started = time.perf_counter()
     function()
@@ -61,7 +66,7 @@ def seconds_of(function):
     return time.perf_counter() - started
 
 
-def alternate(implementations, repetitions):
+def alternate(implementations: Mapping[str, Work], repetitions: Repetitions) -> dict[str, list[float]]:
     """Times implementations in turn, one call each a round, forwards and backwards by turns.
 
     They are taken to be warm: call each once before (``count_flops`` does).
@@ -73,7 +78,7 @@ def alternate(implementations, repetitions):
     Returns:
         name → seconds of each round.
     """
-    seconds = {name: [] for name in implementations}
+    seconds: dict[str, list[float]] = {name: [] for name in implementations}
     started, order, rounds = time.perf_counter(), list(implementations), 0
     while rounds < repetitions.least or (rounds < repetitions.most and time.perf_counter() - started < repetitions.seconds):
         for name in order:
@@ -83,11 +88,11 @@ def alternate(implementations, repetitions):
     return seconds
 
 
-def _cpu_sdpa_flops(query, key, value, *args, out_val=None, **kwargs):
+def _cpu_sdpa_flops(query: Any, key: Any, value: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
     return sdpa_flop_count(query, key, value)
 
 
-def _cpu_sdpa_backward_flops(grad, query, key, value, *args, out_val=None, **kwargs):
+def _cpu_sdpa_backward_flops(grad: Any, query: Any, key: Any, value: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
     return sdpa_backward_flop_count(grad, query, key, value)
 
 
@@ -96,7 +101,7 @@ FUSED_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _
                    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_sdpa_backward_flops}
 
 
-def flops_by_operator(function):
+def flops_by_operator(function: Work) -> dict[str, int]:
     """Runs ``function`` and counts: operator's name (``addmm``, ``bmm`` …) → FLOPs, a multiplication and an addition being two."""
     counter = FlopCounterMode(display=False, custom_mapping=FUSED_ATTENTION)
     with counter:
@@ -105,24 +110,25 @@ def flops_by_operator(function):
     return {str(operator).removeprefix("aten."): flops for operator, flops in counts.items()}
 
 
-def count_flops(function):
+def count_flops(function: Work) -> int:
     """FLOPs of one call: matrix products, convolutions and attention; what is elementwise is not counted."""
     return sum(flops_by_operator(function).values())
 
 
-def matmul_peak(dtype=torch.float32, size=2048, seconds=1.0):
+def matmul_peak(dtype: torch.dtype = torch.float32, size: int = 2048, seconds: float = 1.0) -> float:
     """FLOP/s of a square matrix product in this process, the best of the calls that fit into ``seconds``.
 
     The best and not the median: it stands for what the machine can do, and it is what lower bounds are taken from.
     """
     first, second = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
-    times, started = [], time.perf_counter()
+    times: list[float] = []
+    started = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - started < seconds:
         times.append(seconds_of(lambda: first @ second))
     return 2 * size ** 3 / min(times)
 
 
-def compare(implementations, repetitions, peak, ours="ours"):
+def compare(implementations: Mapping[str, Work], repetitions: Repetitions, peak: float, ours: str = "ours") -> list[Entry]:
     """Rows of a table, one an implementation.
 
     Args:
@@ -140,19 +146,19 @@ def compare(implementations, repetitions, peak, ours="ours"):
     return [row(name, seconds[name], seconds[ours], flops[name], peak) for name in implementations]
 
 
-def row(name, seconds, seconds_of_ours, flops, peak):
+def row(name: str, seconds: Sequence[float], seconds_of_ours: Sequence[float], flops: int, peak: float) -> Entry:
     median, bound = statistics.median(seconds), flops / peak
     return {"implementation": name, "median s": median, "spread %": 50 * (max(seconds) - min(seconds)) / median,
             "times ours": times_ours(seconds, seconds_of_ours), "rounds": len(seconds), "GFLOP": flops / GIGA, "bound s": bound,
             "% of peak": 100 * bound / median}
 
 
-def times_ours(seconds, seconds_of_ours):
+def times_ours(seconds: Sequence[float], seconds_of_ours: Sequence[float]) -> float:
     """How many times ours it takes: the median of the rounds' ratios."""
     return statistics.median(theirs / own for theirs, own in zip(seconds, seconds_of_ours))
 
 
-def by_name(rows):
+def by_name(rows: Iterable[Entry]) -> dict[str, Entry]:
     """Implementation's name → its row."""
     return {entry["implementation"]: entry for entry in rows}
 
@@ -171,7 +177,7 @@ class Memory:
     added: int
 
 
-def peak_memory(build, *args):
+def peak_memory(build: Callable[..., Work], *args: Any) -> Memory | None:
     """Peak memory of ``build(*args)()`` in a fresh process, ``build`` itself not counted; None where it does not fit.
 
     Peak memory belongs to a process and never falls again, hence one for each figure. The child may use what is free now less
@@ -198,7 +204,7 @@ def peak_memory(build, *args):
     return answer
 
 
-def _measure_memory(connection, build, args, path):
+def _measure_memory(connection: Connection, build: Callable[..., Work], args: tuple[Any, ...], path: list[str]) -> None:
     sys.path[:] = path
     limit = int(free_memory() - RESERVE)
     if DEVICE.type == "cpu":
@@ -215,12 +221,12 @@ def _measure_memory(connection, build, args, path):
         connection.send(None if out_of_memory else repr(error))
 
 
-def free_memory():
+def free_memory() -> int:
     """Bytes that processes could still take (``MemAvailable``)."""
     return _kilobytes("/proc/meminfo", "MemAvailable")
 
 
-def memory_in_use(key):
+def memory_in_use(key: str) -> int:
     """Bytes in use, now (``VmRSS``) or at most (``VmHWM``); on a GPU the same of what torch has allocated there.
 
     ``VmHWM`` and not ``ru_maxrss``, which a child inherits from the process that started it: a small child of a large parent would
@@ -231,7 +237,7 @@ def memory_in_use(key):
     return _kilobytes("/proc/self/status", key)
 
 
-def reset_peak():
+def reset_peak() -> None:
     """Forgets how much memory building took: only the pass counts."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -239,14 +245,14 @@ def reset_peak():
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _kilobytes(path, key):
+def _kilobytes(path: str, key: str) -> int:
     line = next(line for line in Path(path).read_text(encoding="ascii").splitlines() if line.startswith(f"{key}:"))
     return 1024 * int(line.split()[1])
 
 
 # ---- the command ----
 
-def machine():
+def machine() -> dict[str, Any]:
     """What figures depend on."""
     if DEVICE.type == "cuda":
         processor = torch.cuda.get_device_name()
@@ -256,7 +262,8 @@ def machine():
     return {"processor": processor, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def main(description, tables, full, quick, arguments=None):
+def main(description: str, tables: Callable[[Any], Iterable[tuple[str, list[Entry]]]], full: Any, quick: Any,
+         arguments: Sequence[str] | None = None) -> None:
     """The command of a benchmark: prints its tables, each as soon as it is there, and keeps them as JSON if asked to.
 
     Args:
@@ -279,7 +286,7 @@ def main(description, tables, full, quick, arguments=None):
             write_text(str(Path(args.json).resolve()), json.dumps(record, indent=1) + "\n")
 
 
-def say(text):
+def say(text: str) -> None:
     """To standard output at once, also where that is a file."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -1,20 +1,25 @@
 """What is measured: CLIPs of the published shapes with random weights, real class names, and trainers on made-up images."""
 import contextlib
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import clip.model
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from measure import DEVICE, REPOSITORY
+from torch import Tensor
 from torchvision.models import ResNet50_Weights
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 import reference
 import train
-from trainers.prompting.backbone import build_backbone
+from trainers.base import PromptTrainer
+from trainers.prompting.backbone import Backbone, build_backbone
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,17 @@ RN50 = Shape(1024, 224, (3, 4, 6, 3), 64, None, 512, 8, 12)
 SMALL = Shape(128, 64, 4, 192, 8, 192, 3, 4)  # for --quick
 
 
-def state_dict(shape):
+def state_dict(shape: Shape) -> dict[str, Tensor]:
     """Random weights of a shape, in OpenAI's format, as CLIP initialises them; always the same."""
     torch.manual_seed(0)
     return clip.model.CLIP(**asdict(shape)).float().state_dict()
 
 
-def random_backbone(shape):
+def random_backbone(shape: Shape) -> Backbone:
     return build_backbone(state_dict(shape)).to(DEVICE)
 
 
-def class_names(classes):
+def class_names(classes: int) -> list[str]:
     """ImageNet's class names, at most 1000, as the installed torchvision holds them for its ResNet-50.
 
     Fewer are taken at equal distances from the whole list, so that their lengths are spread like the whole list's: of the
@@ -58,7 +63,7 @@ def class_names(classes):
     return [names[index * len(names) // classes] for index in range(classes)]
 
 
-def build_trainer(name, shape, classes, options=(), recipe="vit_b16"):
+def build_trainer(name: str, shape: Shape, classes: int, options: Sequence[Any] = (), recipe: str = "vit_b16") -> PromptTrainer:
     """The real trainer with one of its recipes and no data set, ready for ``forward_backward`` and ``answer``.
 
     Args:
@@ -78,7 +83,7 @@ def build_trainer(name, shape, classes, options=(), recipe="vit_b16"):
     return trainer
 
 
-def read_recipe(trainer, recipe, dataset, *options):
+def read_recipe(trainer: str, recipe: str, dataset: str, *options: str) -> CfgNode:
     """The config of a trainer's recipe on a data set, with KEY, value pairs over it."""
     folder = REPOSITORY / "configs"
     return train.build_config(train.parse_arguments([
@@ -86,14 +91,14 @@ def read_recipe(trainer, recipe, dataset, *options):
         "--dataset-config-file", str(folder / "datasets" / f"{dataset}.yaml"), "VERBOSE", "False", *options]))
 
 
-def make_ready(trainer):
+def make_ready(trainer: PromptTrainer) -> None:
     """For steps outside of an epoch's loop."""
     trainer.progress = tqdm(disable=True)
     trainer.batch_idx, trainer.num_batches = 0, 2  # never the last of an epoch: the learning rate stays
     trainer.set_model_mode("train")
 
 
-def in_the_usual_way(trainer):
+def in_the_usual_way(trainer: PromptTrainer) -> PromptTrainer:
     """The trainer with the usual encoders in place of ours; its hand-crafted texts are encoded once a run in either."""
     if trainer.cfg.TRAINER.NAME == "CDC":
         trainer.hand_crafted  # noqa: B018  (cached from here on)
@@ -102,18 +107,18 @@ def in_the_usual_way(trainer):
 
 
 @contextlib.contextmanager
-def usual_fusion():
+def usual_fusion() -> Iterator[None]:
     """Dempster's rule pairwise for as long as this lasts."""
     with mock.patch("trainers.cdc.dempster", reference.dempster):
         yield
 
 
-def random_images(batch, shape):
+def random_images(batch: int, shape: Shape) -> Tensor:
     """(B, 3, H, W), distributed like normalised ones."""
     return torch.randn(batch, 3, shape.image_resolution, shape.image_resolution)
 
 
-def training_batch(batch, views, shape, classes):
+def training_batch(batch: int, views: int, shape: Shape, classes: int) -> dict[str, Tensor]:
     """What Dassl's loader hands to ``forward_backward``: B images in as many views, and labels."""
     names = ["img", *(f"img{view}" for view in range(2, views + 1))]
     return {**{name: random_images(batch, shape) for name in names}, "label": torch.arange(batch) % classes}

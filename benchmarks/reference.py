@@ -9,11 +9,15 @@ Modules have the parameter names of ours and take their weights, so that outputs
 of ours, so that a trainer works with either (``usual``).
 """
 from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainers.evidence import Opinion
+from trainers.prompting import image as our_image
+from trainers.prompting import text as our_text
 from trainers.prompting.backbone import HEAD_WIDTH, Backbone
 from trainers.prompting.transformer import LayerNorm
 
@@ -21,14 +25,14 @@ from trainers.prompting.transformer import LayerNorm
 class QuickGELU(nn.Module):
     """CLIP's activation."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x * torch.sigmoid(1.702 * x)
 
 
 class Block(nn.Module):
     """Pre-norm residual block on (L, N, D)."""
 
-    def __init__(self, width):
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.attn = nn.MultiheadAttention(width, width // HEAD_WIDTH)
         self.ln_1 = LayerNorm(width)
@@ -36,7 +40,7 @@ class Block(nn.Module):
             c_fc=nn.Linear(width, 4 * width), gelu=QuickGELU(), c_proj=nn.Linear(4 * width, width)))
         self.ln_2 = LayerNorm(width)
 
-    def forward(self, x, mask):
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         normed = self.ln_1(x)
         x = x + self.attn(normed, normed, normed, need_weights=False, attn_mask=mask)[0]  # (L, N, D)
         return x + self.mlp(self.ln_2(x))  # (L, N, D)
@@ -45,7 +49,7 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A stack of blocks."""
 
-    def __init__(self, width, layers):
+    def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
 
@@ -57,7 +61,7 @@ class TextEncoder(nn.Module):
         ours: the ``TextEncoder`` whose sizes it has.
     """
 
-    def __init__(self, ours):
+    def __init__(self, ours: our_text.TextEncoder) -> None:
         super().__init__()
         self.transformer = Transformer(ours.width, ours.layers)
         self.token_embedding = nn.Embedding(*ours.token_embedding.weight.shape)
@@ -67,7 +71,7 @@ class TextEncoder(nn.Module):
         mask = torch.full((ours.context_length, ours.context_length), float("-inf")).triu(1)
         self.register_buffer("mask", mask, persistent=False)  # (77, 77), added to the attention's logits
 
-    def forward(self, prefix, suffix, end, deep_prompts=()):
+    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
         """As ours: (M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E), not normalised."""
         features = []
         for template, own_prefix in enumerate(prefix):
@@ -76,7 +80,7 @@ class TextEncoder(nn.Module):
             features.append(self.encode_template(own_prefix, suffix[which], end[which].to(prefix.device), deep))
         return torch.stack(features)
 
-    def encode_template(self, prefix, suffix, end, deep_prompts):
+    def encode_template(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor]) -> Tensor:
         """(P, D), (K, S, D), (K,), [(n, D)] → (K, E)."""
         classes, own, width = suffix.shape
         empty = suffix.new_zeros(classes, len(self.positional_embedding) - len(prefix) - own, width)
@@ -99,10 +103,10 @@ class ImageEncoder(nn.Module):
         ours: the ``ImageEncoder`` whose sizes it has.
     """
 
-    def __init__(self, ours):
+    def __init__(self, ours: our_image.ImageEncoder) -> None:
         super().__init__()
         self.image_size = ours.image_size
-        self.conv1 = nn.Conv2d(3, ours.width, ours.conv1.kernel_size, ours.conv1.stride, bias=False)
+        self.conv1 = nn.Conv2d(3, ours.width, ours.conv1.kernel_size[0], ours.conv1.stride[0], bias=False)
         self.class_embedding = nn.Parameter(torch.empty_like(ours.class_embedding))  # (D)
         self.positional_embedding = nn.Parameter(torch.empty_like(ours.positional_embedding))  # (1 + N, D)
         self.ln_pre = LayerNorm(ours.width)
@@ -110,7 +114,7 @@ class ImageEncoder(nn.Module):
         self.ln_post = LayerNorm(ours.width)
         self.proj = nn.Parameter(torch.empty_like(ours.proj))  # (D, E)
 
-    def forward(self, images, prompts=None, deep_prompts=()):
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
         """As ours: (V, B, 3, H, W), (M, n, D), [(M, n, D)] → (M, B, E), not normalised; (V, B, E) without prompts."""
         if prompts is None:
             return torch.stack([self.encode_view(view, None, ()) for view in images])
@@ -120,7 +124,7 @@ class ImageEncoder(nn.Module):
             features.append(self.encode_view(view, prompt, [layer[template] for layer in deep_prompts]))
         return torch.stack(features)
 
-    def encode_view(self, images, prompts, deep_prompts):
+    def encode_view(self, images: Tensor, prompts: Tensor | None, deep_prompts: Sequence[Tensor]) -> Tensor:
         """(B, 3, H, W), (n, D) or None, [(n, D)] → (B, E)."""
         x = self.conv1(images.to(self.conv1.weight.dtype)).flatten(2).transpose(1, 2)  # (B, N, D)
         x = torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1) + self.positional_embedding  # (B, 1 + N, D)
@@ -142,25 +146,27 @@ class ResNetImageEncoder(nn.Module):
         ours: the ``ResNetImageEncoder`` whose network it runs.
     """
 
-    def __init__(self, ours):
+    def __init__(self, ours: our_image.ResNetImageEncoder) -> None:
         super().__init__()
         self.network = ours.network
         self.image_size = ours.image_size
 
-    def forward(self, images, prompts=None, deep_prompts=()):
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
         """(V, B, 3, H, W) → (V, B, E); it takes no prompts."""
         return torch.stack([self.network(view.to(self.network.conv1.weight.dtype)) for view in images])
 
 
-def usual(backbone):
+def usual(backbone: Backbone) -> Backbone:
     """The ``Backbone`` with the usual encoders in it; weights are shared, not copied."""
-    image = ImageEncoder(backbone.image) if backbone.takes_visual_prompts else ResNetImageEncoder(backbone.image)
-    towers = Backbone(TextEncoder(backbone.text), image, backbone.log_scale)
+    ours = backbone.image
+    image: Any = ImageEncoder(ours) if isinstance(ours, our_image.ImageEncoder) else ResNetImageEncoder(ours)
+    text: Any = TextEncoder(backbone.text)  # Any: they have the calls of ours, but are none of them
+    towers = Backbone(text, image, backbone.log_scale)
     towers.load_state_dict(backbone.state_dict(), assign=True)
     return towers.requires_grad_(False).to(backbone.log_scale.device)  # the mask, which is in no state dict, has to move
 
 
-def dempster(log_evidences):
+def dempster(log_evidences: Tensor) -> Opinion:
     """Fuses M opinions by Dempster's rule two at a time, (M, …, K) log-evidence → ``Opinion`` of (…, K)."""
     fused = log_evidences[0].exp()  # (…, K)
     for log_evidence in log_evidences[1:]:
@@ -168,7 +174,7 @@ def dempster(log_evidences):
     return Opinion(fused.log())
 
 
-def combine(first, second):
+def combine(first: Tensor, second: Tensor) -> Tensor:
     """Evidence (…, K) of two opinions fused, as in Han et al. (2021, def. 4), with all K × K products of their beliefs."""
     classes = first.shape[-1]
     strengths = [(evidence + 1).sum(dim=-1, keepdim=True) for evidence in (first, second)]  # (…, 1), S

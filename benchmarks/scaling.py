@@ -3,15 +3,16 @@
 Slopes are those of straight lines through the logarithms of all points: 0 is a cost that does not depend on the size, 1 one that
 grows with it. The usual way is timed while its texts, K·M, are few enough to wait for.
 """
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy
-from measure import REPOSITORY, Repetitions, by_name, compare, log, main, matmul_peak
+from measure import REPOSITORY, Entry, Repetitions, Work, by_name, compare, log, main, matmul_peak
 from models import SMALL, VIT_B16, build_trainer, in_the_usual_way, training_batch
 from step import CDC_DUAL, DTYPE, PRECISION, step_of
 from step import Setting as StepSetting
 
-from trainers.checkpoint import write_atomically
+from trainers.files import write_atomically
 
 NAMES = {"classes": "classes K", "templates": "templates M", "batch": "images a step B", "side": "image side in pixels"}
 
@@ -36,8 +37,8 @@ class Setting(StepSetting):
         folder: of the plots.
     """
     middle: Sizes = Sizes(classes=50, templates=4, batch=4, side=224)
-    values: tuple = (("classes", (10, 20, 50, 100, 200, 500, 1000)), ("templates", (1, 2, 4, 8)), ("batch", (1, 2, 4, 8, 16)),
-                     ("side", (112, 160, 224, 320)))
+    values: tuple[tuple[str, tuple[int, ...]], ...] = (
+        ("classes", (10, 20, 50, 100, 200, 500, 1000)), ("templates", (1, 2, 4, 8)), ("batch", (1, 2, 4, 8, 16)), ("side", (112, 160, 224, 320)))
     usual_texts: int = 200
     folder: str = str(REPOSITORY / "output" / "benchmarks")
 
@@ -47,7 +48,7 @@ QUICK = Setting(SMALL, {}, depth=3, repetitions=Repetitions(most=3, seconds=1), 
                 values=(("classes", (10, 20, 50)), ("templates", (1, 2)), ("batch", (1, 2, 4)), ("side", (32, 64))))
 
 
-def build_steps(setting, sizes):
+def build_steps(setting: Setting, sizes: Sizes) -> dict[str, Work]:
     """Our step and, unless it takes too long, the usual one, as functions without arguments."""
     shape = replace(setting.shape, image_resolution=sizes.side)
     steps = {}
@@ -59,10 +60,11 @@ def build_steps(setting, sizes):
     return steps
 
 
-def tables(setting):
+def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     peak, slopes = matmul_peak(DTYPE), []
     for variable, values in setting.values:
-        rows, medians = [], {"usual": {}, "ours": {}}
+        rows: list[Entry] = []
+        medians: dict[str, dict[int, float]] = {"usual": {}, "ours": {}}
         for value in values:
             sizes = replace(setting.middle, **{variable: value})
             log.info("%s", sizes)
@@ -77,13 +79,13 @@ def tables(setting):
     yield "Slopes", slopes
 
 
-def fit_slope(points):
+def fit_slope(points: Mapping[int, float]) -> float:
     """Exponent p of the power law seconds = c · size^p that fits size → seconds best, least squares in the logarithms."""
     sizes, seconds = (numpy.log(list(values)) for values in (points.keys(), points.values()))
     return float(numpy.polyfit(sizes, seconds, 1)[0])
 
 
-def draw(medians, slopes, label, path):
+def draw(medians: Mapping[str, Mapping[int, float]], slopes: Mapping[str, float], label: str, path: str) -> None:
     """Seconds a step against one size, both axes logarithmic, a line an implementation."""
     import matplotlib
     matplotlib.use("Agg")

@@ -3,11 +3,16 @@
 Forward, loss, backward and the optimiser's step; images are there already. Then the peak memory of training at ImageNet's size.
 """
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from measure import DEVICE, GIGA, Repetitions, by_name, compare, log, main, matmul_peak, peak_memory
+from measure import DEVICE, GIGA, Entry, Memory, Repetitions, Work, by_name, compare, log, main, matmul_peak, peak_memory
 from models import SMALL, VIT_B16, Shape, build_trainer, in_the_usual_way, training_batch, usual_fusion
+from torch import Tensor
+
+from trainers.base import PromptTrainer
 
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
 
@@ -38,9 +43,9 @@ class Comparison:
         targets: (name, K) → how many times ours the usual step should take at least.
     """
     ours: Method
-    usual: dict
-    classes: tuple
-    targets: dict = field(default_factory=dict)
+    usual: dict[str, Method]
+    classes: tuple[int, ...]
+    targets: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
 COMPARISONS = {
@@ -66,14 +71,14 @@ class Setting:
         depth: layers that get prompts of their own, where that is not the recipe's.
     """
     shape: Shape
-    comparisons: dict
-    memory: tuple = ("fp32", "amp")
+    comparisons: dict[str, Comparison]
+    memory: tuple[str, ...] = ("fp32", "amp")
     memory_classes: int = 1000
     text_chunk: int = 100
     depth: int = 0
     repetitions: Repetitions = Repetitions(seconds=60)
 
-    def options(self, method, precision, chunk=0):
+    def options(self, method: Method, precision: str, chunk: int = 0) -> tuple[Any, ...]:
         """KEY, value pairs over the method's recipe; ``chunk`` classes in one pass of the text encoder, 0 for all."""
         node = f"TRAINER.{method.trainer.upper()}"
         shallow = [f"{node}.PROMPT_DEPTH", self.depth] if self.depth and method in (CDC_DUAL, MAPLE) else []
@@ -85,24 +90,24 @@ QUICK = Setting(SMALL, {title: Comparison(case.ours, case.usual, (20,)) for titl
                 memory=("fp32",), memory_classes=50, text_chunk=10, depth=3, repetitions=Repetitions(most=3, seconds=1))
 
 
-def build_step(setting, method, is_ours, classes, precision, chunk=0):
+def build_step(setting: Setting, method: Method, is_ours: bool, classes: int, precision: str, chunk: int = 0) -> Work:
     """One training step as a function without arguments; for ``peak_memory`` too."""
     trainer = build_trainer(method.trainer, setting.shape, classes, setting.options(method, precision, chunk), method.recipe)
     batch = training_batch(method.batch, method.views, setting.shape, classes)
     return step_of(trainer if is_ours else in_the_usual_way(trainer), batch, is_ours)
 
 
-def step_of(trainer, batch, is_ours):
+def step_of(trainer: PromptTrainer, batch: dict[str, Tensor], is_ours: bool) -> Work:
     if is_ours:
         return lambda: trainer.forward_backward(batch)
 
-    def step():
+    def step() -> object:
         with usual_fusion():
             return trainer.forward_backward(batch)
     return step
 
 
-def tables(setting):
+def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     peak, targets = matmul_peak(DTYPE), []
     for title, case in setting.comparisons.items():
         rows = []
@@ -118,7 +123,7 @@ def tables(setting):
     yield f"Peak memory of a training step, K = {setting.memory_classes}", list(memory_rows(setting))
 
 
-def compare_steps(setting, case, classes, peak):
+def compare_steps(setting: Setting, case: Comparison, classes: int, peak: float) -> list[Entry]:
     """Rows of one K; a usual step that does not fit in memory says so."""
     memory = {name: peak_memory(build_step, setting, method, name == "ours", classes, PRECISION)
               for name, method in {**case.usual, "ours": case.ours}.items()}
@@ -138,14 +143,14 @@ def compare_steps(setting, case, classes, peak):
     return [{"K": classes, **measured.get(name, {"implementation": name}), **figures(memory[name])} for name in memory]
 
 
-def figures(memory):
+def figures(memory: Memory | None) -> Entry:
     """Columns of a memory measurement."""
     if memory is None:
         return {"memory GB": "does not fit", "of it added": None}
     return {"memory GB": memory.peak / GIGA, "of it added": memory.added / GIGA}
 
 
-def memory_rows(setting):
+def memory_rows(setting: Setting) -> Iterator[Entry]:
     """Ours, ours in chunks of classes with recomputation, and the usual way; each step in a process of its own."""
     for name, method in (("CDC, text", CDC_TEXT), ("CDC, dual", CDC_DUAL)):
         for precision in setting.memory:

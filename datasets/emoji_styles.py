@@ -5,6 +5,7 @@ Each function is deterministic: the same emoji gives the same picture on every m
 import hashlib
 import io
 import math
+from typing import Any
 
 import numpy
 from PIL import Image, ImageFilter
@@ -27,12 +28,12 @@ CORRUPTIONS = {
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
-def draws_of(hexcode, purpose):
+def draws_of(hexcode: str, purpose: str) -> numpy.random.Generator:
     """A numpy generator that belongs to one emoji."""
     return numpy.random.default_rng(int.from_bytes(hashlib.sha256(f"{purpose} {hexcode}".encode()).digest()[:8], "big"))
 
 
-def sketch(hexcode, size):
+def sketch(hexcode: str, size: int) -> Image.Image:
     """hexcode → RGB image, size × size: black lines on white, where the outline is or one colour meets another."""
     pixels = numpy.asarray(draw_emoji(hexcode, FONT_SIZE)).astype(numpy.int16)  # (S, S, 3)
     lines = pixels.max(2) < INK
@@ -44,18 +45,18 @@ def sketch(hexcode, size):
     return paper.resize((size, size), Image.Resampling.LANCZOS).convert("RGB")
 
 
-def corruption_of(hexcode):
+def corruption_of(hexcode: str) -> tuple[str, int]:
     """(kind, severity from 1 to 5) of an emoji's corrupted picture: all are about equally frequent."""
     generator = draws_of(hexcode, "which corruption")
     return list(CORRUPTIONS)[generator.integers(len(CORRUPTIONS))], int(generator.integers(1, 6))
 
 
-def corrupted(hexcode, size):
+def corrupted(hexcode: str, size: int) -> Image.Image:
     """hexcode → RGB image, size × size, with the corruption that is this emoji's."""
     return corrupted_at(corruption_of(hexcode)[1], draw_emoji(hexcode, size), hexcode)
 
 
-def corrupted_at(severity, image, name):
+def corrupted_at(severity: int, image: Image.Image, name: str) -> Image.Image:
     """An RGB image with the kind of corruption that belongs to its name, at any of ``SEVERITIES``.
 
     name: an emoji's hexcode, or what else the picture is called. The kind, and where noise falls, are the same at all severities, so that
@@ -65,7 +66,7 @@ def corrupted_at(severity, image, name):
     return corrupt(image, kind, CORRUPTIONS[kind][severity - 1], draws_of(name, "corruption"))
 
 
-def corrupt(image, kind, strength, generator):
+def corrupt(image: Image.Image, kind: str, strength: Any, generator: numpy.random.Generator) -> Image.Image:
     """One corruption (Hendrycks and Dietterich, 2019, "Benchmarking Neural Network Robustness to Common Corruptions") of an RGB image.
 
     kind and strength: see ``CORRUPTIONS``. generator: numpy's, for the two kinds of noise.
@@ -89,7 +90,7 @@ def corrupt(image, kind, strength, generator):
     return Image.fromarray((pixels.clip(0, 1) * 255).round().astype(numpy.uint8))
 
 
-def recoloured(hexcode, size):
+def recoloured(hexcode: str, size: int) -> Image.Image:
     """hexcode → RGB image, size × size: every hue turned by 60° to 300°, white made a light tint; outlines stay dark."""
     generator = draws_of(hexcode, "colours")
     pixels = numpy.asarray(draw_emoji(hexcode, size)) @ hue_rotation(generator.uniform(60, 300)).T
@@ -97,7 +98,7 @@ def recoloured(hexcode, size):
     return Image.fromarray((pixels.clip(0, 255) * (paper / 255)).round().astype(numpy.uint8))
 
 
-def hue_rotation(degrees):
+def hue_rotation(degrees: float) -> numpy.ndarray:
     """(3, 3) matrix that turns RGB colours about the axis of greys, which it leaves as they are."""
     angle = math.radians(degrees)
     grey = numpy.full(3, 1 / math.sqrt(3))

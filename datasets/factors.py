@@ -5,7 +5,9 @@ Robust Neural Networks for Group Shifts") and the colour in Coloured MNIST (Arjo
 others are independent of it and of each other. At test the same emojis come in three versions that differ in nothing but that factor.
 """
 import os
+from collections.abc import Sequence
 from functools import cache
+from typing import Any, TypeVar
 
 import numpy
 from dassl.data.datasets import DATASET_REGISTRY
@@ -19,8 +21,9 @@ from .base import ImageDataset
 from .emoji_font import load_font, without_variation
 from .emoji_styles import draws_of
 from .openmoji import PARTS, SIZE, DrawnDataset, image_path, render
-from .splits import Image
+from .splits import Image, Lists
 
+Label = TypeVar("Label", int, numpy.ndarray)  # of a class, or of many
 FACTORS = ("background", "cast", "border", "position", "mark")
 LEVELS = 5  # of each factor
 VERSIONS = ("aligned", "independent", "reversed")  # of the test images
@@ -57,28 +60,28 @@ MARKS = (
 )
 
 
-def add_factors_config(cfg):
+def add_factors_config(cfg: CfgNode) -> None:
     """Declares ``cfg.DATASET.FACTORS``, which only ``OpenMojiFactors`` looks at."""
     cfg.DATASET.FACTORS = CfgNode(SETTINGS)
 
 
 # ---- pictures ----
 
-def grid():
+def grid() -> tuple[numpy.ndarray, numpy.ndarray]:
     """x and y of the canvas's pixels, (CANVAS, CANVAS) each, in units."""
     y, x = (numpy.indices((CANVAS, CANVAS)) + 0.5) / UNIT
     return x, y
 
 
 @cache
-def paper(background):
+def paper(background: int) -> Picture.Image:
     """RGB, CANVAS × CANVAS; shared: to be copied before anything is drawn on it."""
     light, ink, where = BACKGROUNDS[background]
     return Picture.fromarray(numpy.where(where(*grid())[..., None], ink, light).astype(numpy.uint8))  # (S, S, 3)
 
 
 @cache
-def cover(border, mark, size):
+def cover(border: int, mark: int, size: int) -> Picture.Image:
     """Border and mark on nothing, RGBA, size × size."""
     x, y = grid()
     (colour, where), radius = MARKS[mark], MARK / 2
@@ -89,7 +92,7 @@ def cover(border, mark, size):
     return Picture.fromarray(pixels).resize((size, size), Picture.Resampling.BOX)
 
 
-def compose(hexcode, levels, size=SIZE):
+def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.Image:
     """A picture of an emoji of OpenMoji under given factors; the same on every machine.
 
     The object lies on the background; the cast is a light of that colour on both; border and mark are put on top.
@@ -103,8 +106,8 @@ def compose(hexcode, levels, size=SIZE):
     font, characters = load_font()
     character = characters[without_variation(int(point, 16) for point in hexcode.split("-"))]
     canvas = paper(levels["background"]).copy()
-    middle = [CANVAS / 2 + UNIT * shift for shift in POSITIONS[levels["position"]]]
-    ImageDraw.Draw(canvas).text(middle, character, font=font, embedded_color=True, anchor="mm")
+    right, down = (CANVAS / 2 + UNIT * shift for shift in POSITIONS[levels["position"]])
+    ImageDraw.Draw(canvas).text((right, down), character, font=font, embedded_color=True, anchor="mm")
     lit = numpy.asarray(canvas.resize((size, size), Picture.Resampling.LANCZOS)) * numpy.array(CASTS[levels["cast"]])  # (S, S, 3)
     picture, top = Picture.fromarray(lit.round().astype(numpy.uint8)), cover(levels["border"], levels["mark"], size)
     picture.paste(top, mask=top)
@@ -113,7 +116,8 @@ def compose(hexcode, levels, size=SIZE):
 
 # ---- which levels ----
 
-def levels_of(hexcode, label, split, version="independent", correlated=None, correlation=None):
+def levels_of(hexcode: str, label: int, split: str, version: str = "independent", correlated: str = "",
+              correlation: float = 0.0) -> dict[str, int]:
     """The factors of an emoji's picture, drawn from a generator that belongs to the emoji and the split.
 
     A class's own level of any factor is its label modulo LEVELS. Of one emoji all factors but the correlated one have the same level in
@@ -137,7 +141,7 @@ def levels_of(hexcode, label, split, version="independent", correlated=None, cor
     return found
 
 
-def own_level(label):
+def own_level(label: Label) -> Label:
     """The level of the correlated factor that goes with a class."""
     return label % LEVELS
 
@@ -152,17 +156,17 @@ class OpenMojiFactors(DrawnDataset):
     """
     dataset_dir = "openmoji_factors"
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode) -> None:
         ImageDataset.__init__(self, cfg)  # not DrawnDataset's, which draws one picture of each emoji
 
     @classmethod
-    def list_images(cls, folder, settings=None):
+    def list_images(cls, folder: str, settings: CfgNode | None = None) -> Lists:
         """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``, their defaults if None."""
         settings = settings or CfgNode(SETTINGS)
         return tuple([Image(image_path(os.path.join(folder, part_name(split, settings)), code_of(image)), *image[1:]) for image in images]
                      for split, images in zip(PARTS, super().list_images(folder)))
 
-    def choose(self, cfg, *_):
+    def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Any]]:
         """
         Raises:
             UserError: no such factor or version, or a correlation outside [0, 1].
@@ -174,7 +178,7 @@ class OpenMojiFactors(DrawnDataset):
         return super().choose(cfg, *parts)
 
 
-def checked(settings):
+def checked(settings: CfgNode) -> CfgNode:
     """The settings as they are.
 
     Raises:
@@ -189,23 +193,23 @@ def checked(settings):
     return settings
 
 
-def part_name(split, settings):
+def part_name(split: str, settings: CfgNode) -> str:
     """Folder of a split's pictures: its name says all that they depend on, and so tells runs' split hashes apart."""
     if split != "test":
         return f"{split}_{settings.CORRELATED}_{settings.CORRELATION:g}"
     return settings.TEST if settings.TEST == "independent" else f"{settings.TEST}_{settings.CORRELATED}"
 
 
-def code_of(image):
+def code_of(image: Image) -> str:
     """hexcode of an ``Image``'s emoji."""
     return os.path.splitext(os.path.basename(image.impath))[0]
 
 
-def draw_part(folder, images, split, settings):
+def draw_part(folder: str, images: Sequence[Image], split: str, settings: CfgNode) -> None:
     """Makes ``folder`` hold the pictures of a split; see ``render``."""
     labels = {code_of(image): image.label for image in images}
     version = settings.TEST if split == "test" else "biased"
 
-    def composed(code, size):
+    def composed(code: str, size: int) -> Picture.Image:
         return compose(code, levels_of(code, labels[code], split, version, settings.CORRELATED, settings.CORRELATION), size)
     render(folder, sorted(labels), composed)

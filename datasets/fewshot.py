@@ -17,21 +17,28 @@ import logging
 import os
 import random
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
-from trainers.checkpoint import write_text
+from dassl.data.datasets import DatasetBase
+from yacs.config import CfgNode
+
 from trainers.errors import UserError
+from trainers.files import remove_leftovers, write_text
+from trainers.locks import turn
 from trainers.run_record import split_hash
 
 from .pickles import read_pickle
-from .splits import make_data, subsample_classes
+from .splits import Image, make_data, subsample_classes
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
 log = logging.getLogger(__name__)
+Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
-def few_shot(dataset, cfg, train, val, test):
+def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
     """What a run trains, validates and tests on.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
@@ -50,33 +57,40 @@ def few_shot(dataset, cfg, train, val, test):
     """
     val_is_test = val is test
     if cfg.DATASET.NUM_SHOTS >= 1:
-        parts = {"train": train} if val_is_test else {"train": train, "val": val}
+        parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
         shots = {"train": cfg.DATASET.NUM_SHOTS, "val": min(cfg.DATASET.NUM_SHOTS, VALIDATION_SHOTS)}
         if cfg.SEED < 0:
             parts = draw(dataset, parts, shots)
         else:
             split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
             parts = seeded_sample(dataset, parts, shots, cfg.SEED, split)
-        train, val = parts["train"], parts.get("val")
-    train, val, test = subsample_classes(train, test if val_is_test else val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
-    train, test = (make_data(part, cfg) for part in (train, test))
-    return {"train_x": train, "val": test if val_is_test else make_data(val, cfg), "test": test}
+        train, val = parts["train"], parts.get("val", val)
+    train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
+    trained, tested = (make_data(part, cfg) for part in (train, test))
+    return {"train_x": trained, "val": tested if val_is_test else make_data(val, cfg), "test": tested}
 
 
-def draw(dataset, parts, shots):
+def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:
     return {part: dataset.generate_fewshot_dataset(images, num_shots=shots[part]) for part, images in parts.items()}
 
 
-def seeded_sample(dataset, parts, shots, seed, split):
+def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str) -> Parts:
     """The sample of a seed: read where a file holds it, else drawn and written. The generator is left as it was."""
     official = os.path.join(dataset.dataset_dir, FOLDER, f"shot_{shots['train']}-seed_{seed}.pkl")
     if os.path.isfile(official):
         return resolve(official, read_pickle(official, parts), parts, shots, dataset.dataset_dir)
     name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
     places = [os.path.join(folder, FOLDER, name) for folder in (dataset.dataset_dir, cache_folder())]
-    for path in places:
-        if os.path.isfile(path):
-            return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir)
+    if not any(map(os.path.isfile, places)):
+        with turn("the few-shot sample is drawn", *map(os.path.dirname, places)):
+            if not any(map(os.path.isfile, places)):  # another process may just have drawn it
+                return new_sample(dataset, parts, shots, seed, split, places)
+    path = next(filter(os.path.isfile, places))
+    return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir)
+
+
+def new_sample(dataset, parts, shots, seed, split, places):
+    """Draws the sample of a seed and writes it to the first place that takes it."""
     state = random.getstate()
     try:
         random.seed(seed)
@@ -89,22 +103,23 @@ def seeded_sample(dataset, parts, shots, seed, split):
     return sample
 
 
-def cache_folder():
+def cache_folder() -> str:
     """Where samples of read-only data folders are kept."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return os.environ.get("CDC_CACHE") or os.path.join(base, "cdc-prompt-learning")
 
 
-def relative(path, folder):
+def relative(path: str, folder: str) -> str:
     """The path below the folder, which it begins with, in the form that all systems read."""
     return path.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
 
 
-def store(places, sample):
+def store(places: Iterable[str], sample: Mapping[str, Any]) -> None:
     """Writes a sample to the first place that takes it; a run needs none of them."""
     text = json.dumps(sample, ensure_ascii=False, indent=0) + "\n"
     for path in places:
         try:
+            remove_leftovers(os.path.dirname(path))
             write_text(path, text)
         except OSError as error:
             log.info("The few-shot sample can't be written to %s (%s)", path, error.strerror)
@@ -114,7 +129,7 @@ def store(places, sample):
     log.warning("The few-shot sample is not stored; the same seed draws it again")
 
 
-def read_sample(path, parts):
+def read_sample(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, int]]]:
     """A JSON sample as part → list of (path, label).
 
     Raises:
@@ -129,7 +144,7 @@ def read_sample(path, parts):
                         "delete it, the seed draws it again") from error
 
 
-def resolve(path, sample, parts, shots, folder):
+def resolve(path: str, sample: Mapping[str, Sequence[tuple[str, int]]], parts: Parts, shots: Mapping[str, int], folder: str) -> Parts:
     """The images that a stored sample names, wherever the data folder lay when it was written.
 
     Args:
@@ -140,14 +155,15 @@ def resolve(path, sample, parts, shots, folder):
     Raises:
         UserError: a path or label that the split doesn't have, or a class without its number of images.
     """
-    found = {}
+    found: dict[str, list[Image]] = {}
     for part, images in parts.items():
         known = {(relative(image.impath, folder), image.label): image for image in images}
-        found[part] = [match(name, label, known) for name, label in sample[part]]
-        if None in found[part]:
-            name, label = sample[part][found[part].index(None)]
+        matches = [match(name, label, known) for name, label in sample[part]]
+        if None in matches:
+            name, label = sample[part][matches.index(None)]
             raise UserError(f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
                             "it belongs to another split or data set, delete it")
+        found[part] = [image for image in matches if image is not None]
         wanted = {label: min(shots[part], count) for label, count in Counter(image.label for image in images).items()}
         counts = Counter(image.label for image in found[part])
         wrong = sorted(label for label in wanted if counts[label] != wanted[label])
@@ -158,7 +174,7 @@ def resolve(path, sample, parts, shots, folder):
     return found
 
 
-def match(name, label, known):
+def match(name: str, label: int, known: Mapping[tuple[str, int], Image]) -> Image | None:
     """The image whose path below the data folder is the longest end of ``name``, or None."""
     steps = name.replace("\\", "/").split("/")
     return next((known[end, label] for end in ("/".join(steps[i:]) for i in range(len(steps))) if (end, label) in known), None)

@@ -1,12 +1,13 @@
 """FGVC-Aircraft in its own layout: ``fgvc_aircraft/images``, ``variants.txt`` and ``images_variant_{train,val,test}.txt``."""
 import os
+from collections.abc import Mapping
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from trainers.errors import UserError
 
 from .base import ImageDataset
-from .splits import Image, check_places
+from .splits import Image, Lists, check_places
 
 
 @DATASET_REGISTRY.register()
@@ -15,7 +16,7 @@ class FGVCAircraft(ImageDataset):
     dataset_dir = "fgvc_aircraft"
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         variants = {name: label for label, name in enumerate(read_lines(folder, "variants.txt"))}
         lists = tuple([read_image(folder, line, variants) for line in read_lines(folder, f"images_variant_{part}.txt")]
                       for part in ("train", "val", "test"))
@@ -24,7 +25,7 @@ class FGVCAircraft(ImageDataset):
         return lists
 
 
-def read_lines(folder, name):
+def read_lines(folder: str, name: str) -> list[str]:
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing: it comes with the data set's images")
@@ -32,7 +33,7 @@ def read_lines(folder, name):
         return [line.strip() for line in file if line.strip()]
 
 
-def read_image(folder, line, variants):
+def read_image(folder: str, line: str, variants: Mapping[str, int]) -> Image:
     """A line is ``image number variant``; variants have spaces."""
     number, _, variant = line.partition(" ")
     if variant not in variants:

@@ -7,6 +7,7 @@ test images. Class names are the folders' names, or those of a file ``classnames
 """
 import os
 import random
+from collections.abc import Iterable, Mapping
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
@@ -16,8 +17,9 @@ from trainers.errors import UserError
 from .base import ImageDataset
 from .fewshot import FOLDER
 from .imagenet import read_classnames
-from .splits import Image
+from .splits import Image, Lists
 
+Files = dict[str, list[str]]  # class folder → paths of images
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # other files are not images
 SHARES = {"train": 0.5, "val": 0.2}  # as CoOp divides data sets that come undivided; the rest is for testing
 
@@ -27,7 +29,7 @@ class ImageFolder(ImageDataset):
     """Labels follow the sorted names of the class folders. See the head of this file."""
 
     @classmethod
-    def find(cls, root):
+    def find(cls, root: str) -> str:
         if not root:
             raise UserError("ImageFolder needs --root: the folder that holds the class folders, or train and test")
         folder = os.path.abspath(os.path.expanduser(root))
@@ -37,7 +39,7 @@ class ImageFolder(ImageDataset):
         return folder
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         if any(class_folders(os.path.join(folder, part)) for part in ("train", "test")):
             parts = {part: class_files(os.path.join(folder, part)) for part in ("train", "val", "test")
                      if part != "val" or os.path.isdir(os.path.join(folder, part))}
@@ -49,13 +51,13 @@ class ImageFolder(ImageDataset):
                       for path in parts.get(part, {}).get(name, ())] for part in ("train", "val", "test"))
 
 
-def class_folders(folder):
+def class_folders(folder: str) -> list[str]:
     if not os.path.isdir(folder):
         return []
     return sorted(name for name in listdir_nohidden(folder) if os.path.isdir(os.path.join(folder, name)) and name != FOLDER)
 
 
-def class_files(folder):
+def class_files(folder: str) -> dict[str, list[str]]:
     """Class folder → paths of its images, both sorted.
 
     Raises:
@@ -80,7 +82,7 @@ def class_files(folder):
     return files
 
 
-def check_same_classes(folder, parts):
+def check_same_classes(folder: str, parts: Mapping[str, Files]) -> None:
     for part, files in parts.items():
         differing = sorted(set(files) ^ set(parts["train"]))
         if differing:
@@ -88,13 +90,13 @@ def check_same_classes(folder, parts):
             raise UserError(f"{folder}: the class {differing[0]} is in {has} and not in {lacks}; all parts need the same class folders")
 
 
-def divide(folder, files):
+def divide(folder: str, files: Files) -> dict[str, Files]:
     """Class folder → images, divided class by class into train, val and test.
 
     Raises:
         UserError: a class has so few images that a part of it would be empty.
     """
-    parts = {"train": {}, "val": {}, "test": {}}
+    parts: dict[str, Files] = {"train": {}, "val": {}, "test": {}}
     for name, paths in files.items():
         shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))  # of its own: other classes don't matter
         first, second = (round(SHARES[part] * len(paths)) for part in ("train", "val"))
@@ -107,7 +109,7 @@ def divide(folder, files):
     return parts
 
 
-def class_names(folder, classes):
+def class_names(folder: str, classes: Iterable[str]) -> dict[str, str]:
     """Class folder → class name.
 
     Raises:

@@ -1,6 +1,7 @@
 """ImageNet in CoOp's layout: ``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``."""
 import os
 import re
+from collections.abc import Mapping, Sequence
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
@@ -10,7 +11,7 @@ from trainers.errors import UserError
 from .base import ImageDataset
 from .fewshot import match, relative
 from .pickles import read_pickle
-from .splits import Image, find_folder
+from .splits import Image, Lists, find_folder
 
 
 @DATASET_REGISTRY.register()
@@ -19,7 +20,7 @@ class ImageNet(ImageDataset):
     dataset_dir = "imagenet"
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         classnames = read_classnames(os.path.join(folder, "classnames.txt"))
         folders = [find_folder(folder, "images", part) for part in ("train", "val")]
         wnids, tested = (class_folders(place) for place in folders)
@@ -32,7 +33,7 @@ class ImageNet(ImageDataset):
         return train, test, test
 
 
-def in_coops_order(train, folder):
+def in_coops_order(train: list[Image], folder: str) -> list[Image]:
     """The training images in the order of CoOp's ``preprocessed.pkl`` where there is one, else as they are.
 
     CoOp takes the order of the file system, notes it in that file, and draws its samples from it.
@@ -48,10 +49,10 @@ def in_coops_order(train, folder):
     if None in ordered or len(set(ordered)) != len(train):
         raise UserError(f"{path} lists other training images than {os.path.join(folder, 'images', 'train')} holds: "
                         "delete it or complete the images")
-    return ordered
+    return [image for image in ordered if image is not None]
 
 
-def read_classnames(path):
+def read_classnames(path: str) -> dict[str, str]:
     """Folder name → class name, from lines ``folder name`` (the folder's name ends at a tab, or else at the first space), in their order.
 
     Raises:
@@ -68,12 +69,12 @@ def read_classnames(path):
     return {folder: name.strip() for folder, name in pairs}
 
 
-def class_folders(folder):
+def class_folders(folder: str) -> list[str]:
     """The folders named by a WordNet id, sorted; whatever else lies there is no class."""
     return sorted(name for name in listdir_nohidden(folder) if re.fullmatch(r"n\d+", name) and os.path.isdir(os.path.join(folder, name)))
 
 
-def read_images(folder, wnids, classnames):
+def read_images(folder: str, wnids: Sequence[str], classnames: Mapping[str, str]) -> list[Image]:
     """All images of a folder of class folders, sorted; labels are positions in ``wnids``.
 
     Raises:

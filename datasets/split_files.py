@@ -4,7 +4,7 @@ import os
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import ImageDataset
-from .splits import read_split
+from .splits import Lists, read_split
 
 
 class SplitFileDataset(ImageDataset):
@@ -16,7 +16,7 @@ class SplitFileDataset(ImageDataset):
     image_dir = ""
 
     @classmethod
-    def list_images(cls, folder):
+    def list_images(cls, folder: str) -> Lists:
         return read_split(os.path.join(folder, f"split_zhou_{cls.__name__}.json"), os.path.join(folder, cls.image_dir))
 
 

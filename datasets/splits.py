@@ -7,10 +7,12 @@ import json
 import logging
 import math
 import os
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
 from dassl.data.datasets import Datum
+from yacs.config import CfgNode
 
 from trainers.data import skips_broken_images
 from trainers.errors import UserError
@@ -27,12 +29,15 @@ class Image(NamedTuple):
     classname: str
 
     @property
-    def domain(self):
+    def domain(self) -> int:
         """That of Dassl's ``Datum``, in whose place an image stands whose file is missing."""
         return 0
 
 
-def read_split(path, image_dir):
+Lists = tuple[list[Image], ...]  # of a data set: train, val, test
+
+
+def read_split(path: str, image_dir: str) -> Lists:
     """Reads a ``split_zhou_*.json`` file.
 
     Args:
@@ -50,7 +55,7 @@ def read_split(path, image_dir):
     try:
         with open(path, encoding="utf-8") as file:
             parts = json.load(file)
-        lists = tuple([read_entry(*entry, image_dir) for entry in parts[part]] for part in ("train", "val", "test"))
+        lists = tuple([read_entry(image_dir, *entry) for entry in parts[part]] for part in ("train", "val", "test"))
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again") from error
     check_labels(path, *lists)
@@ -59,7 +64,7 @@ def read_split(path, image_dir):
     return lists
 
 
-def read_entry(name, label, classname, image_dir):
+def read_entry(image_dir: str, name: object, label: object, classname: object) -> Image:
     """
     Raises:
         TypeError, ValueError: it is none.
@@ -69,7 +74,7 @@ def read_entry(name, label, classname, image_dir):
     return Image(os.path.join(image_dir, name), int(label), classname)
 
 
-def check_labels(path, train, *others):
+def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
     """
     Raises:
         UserError: the labels of the training images are not 0 … K−1, or another part has one that they don't have.
@@ -83,7 +88,7 @@ def check_labels(path, train, *others):
         raise UserError(f"split file {path} has the label {strange.label} ({strange.impath}), of which there is no training image")
 
 
-def check_places(source, paths, folder):
+def check_places(source: str, paths: Iterable[str], folder: str) -> None:
     """Refuses images outside their folder: a list of images comes from somewhere else than the person who runs it.
 
     Links are followed below the folder; the folder itself may be one.
@@ -102,7 +107,7 @@ def check_places(source, paths, folder):
             raise UserError(f"{source} lists {path}, which lies outside {folder}: it is refused; put the image itself into the folder")
 
 
-def make_data(images, cfg):
+def make_data(images: Iterable[Image], cfg: CfgNode) -> list[Datum | Image]:
     """A list of ``Image`` as Dassl's ``Datum``. A missing file is the user's to hear about, unless the run skips broken images.
 
     Raises:
@@ -111,14 +116,14 @@ def make_data(images, cfg):
     return [image if skips_broken_images(cfg) and not os.path.isfile(image.impath) else make_datum(image) for image in images]
 
 
-def make_datum(image):
+def make_datum(image: Image) -> Datum:
     if not os.path.isfile(image.impath):
         raise UserError(f"image {image.impath} is missing: the data set is incomplete, get its images again, or go on without it with "
                         "DATALOADER.BROKEN_IMAGES skip")
     return Datum(impath=image.impath, label=image.label, classname=image.classname)
 
 
-def subsample_classes(*sources, subsample="all"):
+def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[list[Image], ...]:
     """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
 
     Args:
@@ -147,7 +152,7 @@ def subsample_classes(*sources, subsample="all"):
                   for item in source if item.label in relabel] for source in sources)
 
 
-def find_folder(root, *parts):
+def find_folder(root: str, *parts: str) -> str:
     """Path of a data set's folder.
 
     Raises:

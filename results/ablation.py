@@ -13,6 +13,7 @@ import io
 import logging
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from tabulate import tabulate
 from protocols import ablation_rows
 from trainers.errors import UserError, exit_code
 
-from .runs import PREDICTIONS, is_right, read_answers
-from .table import FORMATS, LAYOUTS, collect, read_records, summary
+from .runs import PREDICTIONS, Arrays, is_right, read_answers
+from .table import FORMATS, LAYOUTS, Column, Key, Row, Table, collect, read_records, summary
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ LEVEL = 0.95
 HEADS = ("row", "description", "seeds", "base", "new", "H", f"H − {FULL}", f"{100 * LEVEL:g} % interval", "parameters", "ms/step",
          "images/s")
 PARTS = {"base": "train_base", "new": "test_new"}
+
+
+Right = Sequence[numpy.ndarray]  # bool (S, N_base) and (S, N_new): whether each seed's answer to each image is right
 
 
 @dataclass
@@ -48,9 +52,9 @@ class Line:
     """
     name: str
     description: str
-    figures: dict
+    figures: dict[Column, list[float]]
     difference: float | None
-    interval: tuple | None
+    interval: tuple[float, float] | None
     parameters: int
     step_seconds: float | None
     images_per_second: float | None
@@ -60,10 +64,10 @@ class Line:
 class Ablation:
     """The lines of one trainer on one data set; ``title`` says which."""
     title: str
-    lines: list
+    lines: list[Line]
 
 
-def interval(row, full, resamples=RESAMPLES, level=LEVEL, seed=0):
+def interval(row: Right, full: Right, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
     """Bootstrap interval of the difference of mean H between two rows of runs, in points of percent.
 
     A resample draws, with replacement, as many seeds, base images and new images as there are, the same for both rows: they share few-shot
@@ -87,7 +91,7 @@ def interval(row, full, resamples=RESAMPLES, level=LEVEL, seed=0):
     return tuple(numpy.quantile(difference, [(1 - level) / 2, (1 + level) / 2]).tolist())
 
 
-def resampled_h(right, seeds, base, new):
+def resampled_h(right: Right, seeds: numpy.ndarray, base: numpy.ndarray, new: numpy.ndarray) -> numpy.ndarray:
     """Mean H over seeds of each resample, (R,) in percent.
 
     Args:
@@ -102,19 +106,19 @@ def resampled_h(right, seeds, base, new):
 class RowRuns:
     """The runs of one row on disk: ``<folder>/<part>/<data set>/shots_<N>/<trainer>/<row>/seed<S>``."""
 
-    def __init__(self, folder, row):
+    def __init__(self, folder: str | Path, row: Row) -> None:
         data, shots, trainer, name = row.key
         self.name, self.seeds = name, row.seeds(PARTS)
         self.folders = {(column, seed): Path(folder, part, data, f"shots_{shots}", trainer, name, f"seed{seed}")
                         for column, part in PARTS.items() for seed in self.seeds}
         self.records = [record for place in self.folders.values() for _, record in read_records(place)]
 
-    def median(self, key):
+    def median(self, key: str) -> float | None:
         """Over the runs whose records have that number; None where none has."""
         found = [record[key] for record in self.records if record.get(key) is not None]
         return statistics.median(found) if found else None
 
-    def answers(self, column, seed):
+    def answers(self, column: str, seed: int) -> Arrays:
         """What was said of every test image.
 
         Raises:
@@ -126,7 +130,7 @@ class RowRuns:
             raise UserError(f"{path} is missing, which the intervals are computed from: delete {path.parent} and run it again")
         return found
 
-    def right(self, seeds):
+    def right(self, seeds: Sequence[int]) -> tuple[list[numpy.ndarray], list[list[str]]]:
         """Bool arrays (S, N_base) and (S, N_new), and the names of those images, which are the same for all seeds.
 
         Raises:
@@ -143,7 +147,7 @@ class RowRuns:
         return rights, images
 
 
-def compare(row, full):
+def compare(row: RowRuns, full: RowRuns | None) -> tuple[float | None, tuple[float, float] | None]:
     """Difference of H to the full method over the seeds that both have, and its interval; None and None where there is none.
 
     Args:
@@ -152,8 +156,10 @@ def compare(row, full):
     Raises:
         UserError: the two were tested on different images.
     """
-    seeds = sorted(set(row.seeds) & set(full.seeds)) if full else []
-    if not seeds or row is full:
+    if full is None or row is full:
+        return None, None
+    seeds = sorted(set(row.seeds) & set(full.seeds))
+    if not seeds:
         return None, None
     (rights, images), (full_rights, full_images) = row.right(seeds), full.right(seeds)
     if images != full_images:
@@ -163,7 +169,7 @@ def compare(row, full):
     return difference.item(), interval(rights, full_rights)
 
 
-def collect_ablations(folder):
+def collect_ablations(folder: str | Path) -> list[Ablation]:
     """The ``Ablation`` of each trainer, data set and number of shots below a folder.
 
     Raises:
@@ -172,14 +178,14 @@ def collect_ablations(folder):
     table = next((table for table in collect(folder) if table.title == "base-to-new"), None)
     if table is None:
         raise UserError(f"no row of an ablation is done below {folder}: run.py --protocol ablation makes them")
-    groups = {}
+    groups: dict[Key, dict[str, Row]] = {}
     for row in table.rows:
         if not row.key[0].startswith("average"):
             groups.setdefault(row.key[:3], {})[row.key[3]] = row
-    return [ablation(folder, table, *key, rows) for key, rows in groups.items()]
+    return [ablation(folder, table, data, shots, trainer, rows) for (data, shots, trainer), rows in groups.items()]
 
 
-def ablation(folder, table, data, shots, trainer, done):
+def ablation(folder: str | Path, table: Table, data: str, shots: int, trainer: str, done: dict[str, Row]) -> Ablation:
     """One ``Ablation``; done: name of a row → its ``results.table.Row`` of the table."""
     rows = {row.name: row for row in ablation_rows(trainer)}
     for name in done.keys() - rows.keys():
@@ -192,7 +198,7 @@ def ablation(folder, table, data, shots, trainer, done):
     return Ablation(f"{trainer} on {data}, {shots} shots", lines)
 
 
-def render_ablation(found, style="text"):
+def render_ablation(found: Ablation, style: str = "text") -> str:
     """The table as text, Markdown, CSV (a column for each figure), LaTeX or HTML (escaped)."""
     if style == "csv":
         buffer = io.StringIO()
@@ -207,29 +213,29 @@ def render_ablation(found, style="text"):
             writer.writerow([line.name, line.description, len(line.figures["H"]), *(format_number(value, ".4f") for value in cells),
                              line.parameters, format_number(line.step_seconds, ".6f"), format_number(line.images_per_second, ".2f")])
         return buffer.getvalue()
-    cells = [[line.name, line.description, len(line.figures["H"]), *(summary(line.figures[name]) for name in ("base", "new", "H")),
+    lines = [[line.name, line.description, len(line.figures["H"]), *(summary(line.figures[name]) for name in ("base", "new", "H")),
               format_number(line.difference, "+.2f"), " … ".join(format_number(end, "+.2f") for end in line.interval or ()),
               f"{line.parameters:,}", format_number(line.step_seconds and 1000 * line.step_seconds, ".1f"),
               format_number(line.images_per_second, ".0f")] for line in found.lines]
-    return tabulate(cells, headers=HEADS, tablefmt=LAYOUTS[style], disable_numparse=True,
+    return tabulate(lines, headers=HEADS, tablefmt=LAYOUTS[style], disable_numparse=True,
                     colalign=("left", "left", *("right",) * (len(HEADS) - 2))) + "\n"
 
 
-def format_number(value, specification):
+def format_number(value: float | None, specification: str) -> str:
     """The number, or nothing where there is none."""
     return "" if value is None else format(value, specification)
 
 
-def render_ablations(found, style="text"):
+def render_ablations(found: list[Ablation], style: str = "text") -> str:
     """All tables, each below its title where there are several."""
     return "\n".join((f"{one.title}\n\n" if len(found) > 1 else "") + render_ablation(one, style) for one in found)
 
 
-def print_tables(args):
+def print_tables(args: argparse.Namespace) -> None:
     sys.stdout.write(render_ablations(collect_ablations(args.folder), args.format))
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="output/ablation")

@@ -1,4 +1,6 @@
 """What a run's answers show: the numbers behind the report's figures. Pure functions on arrays."""
+from collections.abc import Sequence
+
 import numpy
 import torch
 from sklearn.metrics import cohen_kappa_score
@@ -6,7 +8,7 @@ from sklearn.metrics import cohen_kappa_score
 from trainers.uncertainty import BINS, selective_risk
 
 
-def reliability_points(confidence, right, bins=BINS):
+def reliability_points(confidence: numpy.ndarray, right: numpy.ndarray, bins: int = BINS) -> numpy.ndarray:
     """Mean confidence and share of right answers over bins that hold equally many images, as in the adaptive calibration error.
 
     Args:
@@ -20,7 +22,7 @@ def reliability_points(confidence, right, bins=BINS):
     return numpy.array([[confidence[part].mean(dtype=float), right[part].mean()] for part in parts])
 
 
-def risk_coverage(doubts, wrongs):
+def risk_coverage(doubts: Sequence[numpy.ndarray], wrongs: Sequence[numpy.ndarray]) -> tuple[numpy.ndarray, numpy.ndarray]:
     """The risk–coverage curve, mean over seeds.
 
     Args:
@@ -35,7 +37,7 @@ def risk_coverage(doubts, wrongs):
     return coverage, numpy.mean([numpy.interp(coverage, numpy.arange(1, len(curve) + 1) / len(curve), curve) for curve in curves], axis=0)
 
 
-def histogram(groups, bins=20):
+def histogram(groups: dict[str, numpy.ndarray], bins: int = 20) -> tuple[numpy.ndarray, dict[str, numpy.ndarray]]:
     """Shares of each group's values, over edges that all groups have in common, equally far apart on a logarithmic axis.
 
     Args:
@@ -50,7 +52,7 @@ def histogram(groups, bins=20):
     return 10 ** edges, {name: 100 * numpy.histogram(values, edges)[0] / len(values) for name, values in groups.items()}
 
 
-def agreement(votes, answer, label):
+def agreement(votes: numpy.ndarray, answer: numpy.ndarray, label: numpy.ndarray) -> numpy.ndarray:
     """How often two templates say the same.
 
     Args:
@@ -63,7 +65,7 @@ def agreement(votes, answer, label):
     return 100 * (said[:, None] == said[None]).mean(axis=2)
 
 
-def kappa(votes):
+def kappa(votes: numpy.ndarray) -> numpy.ndarray:
     """How far two templates agree beyond what their frequencies of classes make likely (Cohen, 1960, "A Coefficient of Agreement for
     Nominal Scales").
 
@@ -73,33 +75,33 @@ def kappa(votes):
     Returns:
         (M, M): 1 where they always agree, 0 where as often as by chance, and down to -1.
     """
-    def between(one, other):  # 0 / 0 where both have one and the same class throughout
+    def between(one: numpy.ndarray, other: numpy.ndarray) -> float:  # 0 / 0 where both have one and the same class throughout
         return 1.0 if (one == other).all() else cohen_kappa_score(one, other)
     return numpy.array([[between(one, other) for other in votes] for one in votes])
 
 
-def oracle(votes, label):
+def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
     """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,) label."""
     return 100 * (votes == label).any(axis=0).mean()
 
 
-def doubt_measure(answers):
+def doubt_measure(answers: dict[str, numpy.ndarray]) -> str:
     """Name of the measure of doubt that images are ordered by: vacuity where evidence was learned, else 1 − the answer's probability."""
     return "vacuity" if "vacuity" in answers else "max_probability"
 
 
-def certain_mistakes(doubt, right, number):
+def certain_mistakes(doubt: numpy.ndarray, right: numpy.ndarray, number: int) -> numpy.ndarray:
     """Indices of the wrong answers with the least doubt, that first; at equal doubt in the order of the images."""
     order = numpy.argsort(doubt, kind="stable")
     return order[~right[order]][:number]
 
 
-def most_doubted(doubt, number):
+def most_doubted(doubt: numpy.ndarray, number: int) -> numpy.ndarray:
     """Indices of the images with the most doubt, that first; at equal doubt in the order of the images."""
     return numpy.argsort(-doubt, kind="stable")[:number]
 
 
-def certain_answers(doubt, right, label, number):
+def certain_answers(doubt: numpy.ndarray, right: numpy.ndarray, label: numpy.ndarray, number: int) -> numpy.ndarray:
     """Indices of the right answers with the least doubt, that first, at most one of each class."""
     order = numpy.argsort(doubt, kind="stable")
     order = order[right[order]]

@@ -1,17 +1,22 @@
 """The few-shot curve: accuracy against shots, one line a trainer and config, one PNG a data set."""
 import os
 import statistics
+from collections.abc import Sequence
 
-from trainers.checkpoint import write_atomically
+from matplotlib.axes import Axes
+
+from trainers.files import write_atomically
+
+from .table import Table
 
 MARKERS = "osD^vP*X"
 
-def mean_and_deviation(values):
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation, 0 of a single value."""
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0
 
 
-def plot_curve(axes, table, data, colours=None):
+def plot_curve(axes: Axes, table: Table, data: str, colours: dict[str, str] | None = None) -> None:
     """The lines of one data set of the few-shot table (see ``results.table``): mean ± sample standard deviation over a logarithmic axis.
 
     Args:
@@ -29,13 +34,13 @@ def plot_curve(axes, table, data, colours=None):
     legend(axes)
 
 
-def legend(axes):
+def legend(axes: Axes) -> None:
     """Below the axes, where it covers nothing."""
     axes.figure.legend(loc="outside lower center", ncols=1 if any(len(label) > 28 for label in axes.get_legend_handles_labels()[1]) else 2,
                        frameon=False, fontsize="small")
 
 
-def draw_curves(table, folder):
+def draw_curves(table: Table, folder: str) -> list[str]:
     """Draws the few-shot table.
 
     Returns:

@@ -31,10 +31,13 @@ import math
 import os
 import sys
 from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy
+from PIL.Image import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -44,10 +47,11 @@ from tqdm import tqdm
 from datasets.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of, own_level
 from trainers.classifier import PromptedClassifier
 from trainers.errors import UserError, exit_code
+from trainers.run_record import Record
 
 from .kept import read_kept, write_kept
-from .runs import PREDICTIONS, is_right, read_answers
-from .table import FACTOR_PARTS, FORMATS, HEADS, Row, Table, place, read_records, render_all, write_out
+from .runs import PREDICTIONS, Arrays, is_right, read_answers
+from .table import FACTOR_PARTS, FORMATS, HEADS, Key, Row, Table, place, read_records, render_all, write_out
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +64,12 @@ STRENGTH = 0.1  # C of the probes: features are many, images few
 ANSWER_COLUMNS = ("worst group", "flipped")
 
 
+Measures = dict[str, Any]  # what ``measure`` finds
+
+
 # ---- measures on answers ----
 
-def worst_group_accuracy(right, level, own):
+def worst_group_accuracy(right: numpy.ndarray, level: numpy.ndarray, own: numpy.ndarray) -> float:
     """The lowest accuracy, in percent, of the groups described above.
 
     Args:
@@ -76,7 +83,7 @@ def worst_group_accuracy(right, level, own):
     return 100 * min(group.mean() for group in groups)
 
 
-def information_flow(answers):
+def information_flow(answers: numpy.ndarray) -> float:
     """Information flow, in nats, from a factor to the answer: the mean entropy of an emoji's answers over the factor's levels.
 
     Args:
@@ -89,7 +96,7 @@ def information_flow(answers):
     return float(-numpy.log(share).mean())
 
 
-def probe_accuracy(features, targets):
+def probe_accuracy(features: numpy.ndarray, targets: Sequence[int]) -> float:
     """Accuracy of a cross-validated linear probe, in percent.
 
     Args:
@@ -100,12 +107,12 @@ def probe_accuracy(features, targets):
     return float(100 * cross_val_score(probe, features, targets, cv=folds).mean())
 
 
-def chance(targets):
+def chance(targets: Sequence[Hashable]) -> float:
     """Accuracy, in percent, of the one answer that is right most often."""
     return 100 * max(Counter(targets).values()) / len(targets)
 
 
-def measured_on_answers(aligned, reversed_, factor):
+def measured_on_answers(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float]:
     """``worst group`` and ``flipped`` of a run, in percent.
 
     Args:
@@ -118,9 +125,9 @@ def measured_on_answers(aligned, reversed_, factor):
     codes = [[os.path.splitext(os.path.basename(name))[0] for name in answers["image"]] for answers in (aligned, reversed_)]
     if codes[0] != codes[1]:
         raise UserError("the aligned and the reversed test have other emojis, or in another order: run them again")
-    level = [[levels_of(code, label, "test", version, factor)[factor] for code, label in zip(codes[0], answers["label"].tolist())]
-             for version, answers in (("aligned", aligned), ("reversed", reversed_))]
-    level = numpy.concatenate(level)  # (2N,)
+    levels = [[levels_of(code, label, "test", version, factor)[factor] for code, label in zip(codes[0], answers["label"].tolist())]
+              for version, answers in (("aligned", aligned), ("reversed", reversed_))]
+    level = numpy.concatenate(levels)  # (2N,)
     right = numpy.concatenate([is_right(aligned), is_right(reversed_)])
     own = level == own_level(numpy.concatenate([aligned["label"], reversed_["label"]]))
     return {"worst group": worst_group_accuracy(right, level, own),
@@ -130,20 +137,21 @@ def measured_on_answers(aligned, reversed_, factor):
 # ---- measures on the trained prompts ----
 
 @lru_cache(maxsize=1)
-def test_emojis(classes):
+def test_emojis(classes: int) -> list[tuple[str, int, dict[str, int]]]:
     """(hexcode, label, levels of the independent version) of the test emojis of the first ``classes`` classes."""
     return [(code_of(image), image.label, levels_of(code_of(image), image.label, "test"))
             for image in OpenMojiFactors.list_images("")[2] if image.label < classes]
 
 
 @lru_cache(maxsize=1)
-def interventions(classes):
+def interventions(classes: int) -> tuple[list[Image], numpy.ndarray]:
     """Pictures of every second test emoji under every level of each factor.
 
     Returns:
         list of pictures, each once, and (F, N, L) indices into it, in the order of ``FACTORS``.
     """
-    found, pictures = {}, []
+    found: dict[tuple[Any, ...], int] = {}
+    pictures: list[Image] = []
     indices = numpy.empty((len(FACTORS), len(test_emojis(classes)[::2]), LEVELS), int)
     for number, (code, _, levels) in enumerate(test_emojis(classes)[::2]):
         for factor, level in numpy.ndindex(len(FACTORS), LEVELS):
@@ -156,7 +164,7 @@ def interventions(classes):
     return pictures, indices
 
 
-def measure(classifier):
+def measure(classifier: PromptedClassifier) -> Measures:
     """What a trained run's prompts make of the factors.
 
     Returns:
@@ -175,7 +183,7 @@ def measure(classifier):
             "chance": {name: chance(values) for name, values in targets.items()}}
 
 
-def measures_of(folder, record, made):
+def measures_of(folder: str, record: Record, made: dict[tuple[str | None, ...], Measures]) -> Measures:
     """``measure`` of a run, read from its folder, or made and written there.
 
     Args:
@@ -193,20 +201,19 @@ def measures_of(folder, record, made):
 
 # ---- tables ----
 
-def find(folder):
+def find(folder: str | Path) -> dict[Key, dict[int, dict[str, tuple[str, Record]]]]:
     """key of a row → seed → column (``aligned`` …) → (folder of the run, its record).
 
     Raises:
         UserError: there is no run of the protocol, or a record can't be read.
     """
-    found = {}
+    found: dict[Key, dict[int, dict[str, tuple[str, Record]]]] = {}
     for part in FACTOR_PARTS:
         root = Path(folder) / part
         for path, record in read_records(root):
             placed = place(part, path, record)
             if placed is not None:
-                _, key, column = placed
-                found.setdefault(key, {}).setdefault(record["seed"], {})[column] = (str((root / path).parent), record)
+                found.setdefault(placed[1], {}).setdefault(record["seed"], {})[FACTOR_PARTS[part]] = (str((root / path).parent), record)
     if not found:
         raise UserError(f"no run of the protocol factors below {folder}: run.py --protocol factors makes them")
     whole = {key: {seed: runs for seed, runs in seeds.items() if len(runs) == len(FACTOR_PARTS)} for key, seeds in found.items()}
@@ -217,7 +224,7 @@ def find(folder):
     return {key: seeds for key, seeds in whole.items() if seeds}
 
 
-def answers_of(folder):
+def answers_of(folder: str | Path) -> Arrays:
     """
     Raises:
         UserError: the run has none, or they can't be read.
@@ -228,27 +235,30 @@ def answers_of(folder):
     return found
 
 
-def add(rows, key, values, seed):
+def add(rows: dict[Key, Row], key: Key, values: Mapping[str, float], seed: int) -> None:
     """Puts a seed's values, by column, into the row of that key, which is made where there is none."""
     row = rows.setdefault(key, Row(key))
     for column, value in values.items():
         row.values.setdefault(column, {})[seed] = value
 
 
-def collect(folder):
+def collect(folder: str | Path) -> list[Table]:
     """The three tables described above.
 
     Raises:
         UserError: no run of the protocol lies there, or one can't be read or loaded.
     """
     found = find(folder)
-    answered, flows, probes, made = {}, {}, {}, {}
+    answered: dict[Key, Row] = {}
+    flows: dict[Key, Row] = {}
+    probes: dict[Key, Row] = {}
+    made: dict[tuple[str | None, ...], Measures] = {}
     with tqdm(total=sum(map(len, found.values())), unit="run", dynamic_ncols=True, disable=None) as bar:
         for key, seeds in sorted(found.items()):
             for seed, runs in sorted(seeds.items()):
                 factor = runs["aligned"][1]["config"]["DATASET"]["FACTORS"]["CORRELATED"]
                 accuracy = {column: record["metrics"]["test"]["accuracy"] for column, (_, record) in runs.items()}
-                answers = measured_on_answers(*(answers_of(runs[column][0]) for column in ("aligned", "reversed")), factor)
+                answers = measured_on_answers(answers_of(runs["aligned"][0]), answers_of(runs["reversed"][0]), factor)
                 add(answered, key, {**accuracy, **answers}, seed)
                 measures = measures_of(*runs["aligned"], made)
                 add(flows, key, {name: 100 * value / math.log(LEVELS) for name, value in measures["flow"].items()}, seed)
@@ -262,11 +272,11 @@ def collect(folder):
             Table("What the image features hold: linear probes", list(probes.values()), [*FACTORS, OBJECT], heads=(*HEADS, "template"))]
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     write_out(render_all(collect(args.folder), args.format), args.output)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="output/factors, or where else the protocol's runs lie")

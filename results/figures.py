@@ -4,20 +4,24 @@ import io
 import os
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy
-from matplotlib import cycler, rc_context, rcParams
+from cycler import cycler
+from matplotlib import rc_context, rcParams
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from trainers.checkpoint import write_atomically
+from trainers.files import write_atomically
 
 from .answers import histogram, reliability_points, risk_coverage
 from .curve import MARKERS, legend, mean_and_deviation, plot_curve
-from .runs import is_right, read_doubts, training_curve
+from .runs import Curve, Series, Setting, is_right, read_doubts, training_curve
+from .table import Row, Table
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 # Colours that people with any kind of colour vision tell apart; each theme's stand out from its own paper.
@@ -60,12 +64,12 @@ class Figure:
     title: str
     reading: str
     alt: str
-    draw: Callable
+    draw: Callable[[Axes], None]
 
 
 # ---- what is drawn ----
 
-def draw_bars(table, data, colours, axes):
+def draw_bars(table: Table, data: str, colours: dict[str, str], axes: Axes) -> None:
     rows = [row for row in table.rows if row.key[0] == data]
     models = [" ".join(row.key[2:]) for row in rows]
     paints = [colours[model] for model in models] if len(set(models)) == len(rows) else [f"C{number}" for number in range(len(rows))]
@@ -75,13 +79,13 @@ def draw_bars(table, data, colours, axes):
         means, deviations = zip(*(mean_and_deviation(figures[name]) for name in table.names))
         axes.bar(places + (number - (len(rows) - 1) / 2) * width, means, width * 0.9, yerr=deviations, capsize=3,
                  ecolor=rcParams["text.color"], color=paints[number], label=row_name(table, row))
-    axes.set_xticks(places, table.names)
+    axes.set_xticks(places, map(str, table.names))
     axes.set(ylabel="accuracy in %")
     axes.grid(axis="y", alpha=0.3)
     legend(axes)
 
 
-def draw_reliability(lines, colours, axes):
+def draw_reliability(lines: dict[str, numpy.ndarray], colours: dict[str, str], axes: Axes) -> None:
     """lines: name → points (B, 2)."""
     axes.plot([0, 100], [0, 100], color=rcParams["text.color"], alpha=0.5, linewidth=1, linestyle=":", label="calibrated")
     for number, (name, points) in enumerate(lines.items()):
@@ -91,7 +95,7 @@ def draw_reliability(lines, colours, axes):
     legend(axes)
 
 
-def draw_risk(lines, colours, axes):
+def draw_risk(lines: dict[tuple[str, str], tuple[numpy.ndarray, numpy.ndarray]], colours: dict[str, str], axes: Axes) -> None:
     """lines: (name, measure) → coverage and risk, (N,) each."""
     for (name, measure), (coverage, risk) in lines.items():
         axes.plot(100 * coverage, 100 * risk, color=colours[name], linestyle="-" if measure == "max_probability" else "--",
@@ -103,7 +107,7 @@ def draw_risk(lines, colours, axes):
     legend(axes)
 
 
-def draw_histogram(edges, shares, xlabel, colours, axes):
+def draw_histogram(edges: numpy.ndarray, shares: dict[str, numpy.ndarray], xlabel: str, colours: dict[str, str], axes: Axes) -> None:
     """shares: name → (bins,) in percent; colours: name → colour."""
     for number, (name, share) in enumerate(shares.items()):
         if len(shares) <= 2:  # more than two on top of each other make mud
@@ -118,7 +122,7 @@ def draw_histogram(edges, shares, xlabel, colours, axes):
     legend(axes)
 
 
-def draw_training(curves, ylabel, colours, axes):
+def draw_training(curves: dict[str, list[Curve]], ylabel: str, colours: dict[str, str], axes: Axes) -> None:
     """curves: name → a dict epoch → value for each seed."""
     for number, (name, seeds) in enumerate(curves.items()):
         for seed in seeds:
@@ -127,7 +131,7 @@ def draw_training(curves, ylabel, colours, axes):
         axes.plot(common, [numpy.mean([seed[epoch] for seed in seeds]) for epoch in common], color=colours[name], linewidth=1.8,
                   marker=MARKERS[number % len(MARKERS)] if len(common) <= 20 else None, markersize=4, label=name)
     axes.set(xlabel="epoch", ylabel=ylabel)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     legend(axes)
 
@@ -142,19 +146,19 @@ CORRUPTED = f"corrupted, severity {SEVERITY}"
 GROUPS = {"right": "C2", "wrong": "C1", "new classes": "C0", CORRUPTED: "C3"}  # colours of the vacuities' histogram
 
 
-def row_name(table, row):
+def row_name(table: Table, row: Row) -> str:
     """What a row of ``results.table`` is called beside others; the number of shots only where the rows differ in it."""
     shots = f", {row.key[1]} shots" if len({other.key[1] for other in table.rows}) > 1 else ""
     return " ".join(row.key[2:]) + shots
 
 
-def in_words(table, data):
+def in_words(table: Table, data: str) -> str:
     rows = [row for row in table.rows if row.key[0] == data]
     return "; ".join(f"{row_name(table, row)}: " + ", ".join(f"{name} {mean_and_deviation(values)[0]:.1f}" for name, values in
                                                              table.figures(row).items()) for row in rows)
 
 
-def table_figures(tables, colours):
+def table_figures(tables: Iterable[Table], colours: dict[str, str]) -> Iterator[Figure]:
     """Bars of the base-to-new tables and curves of the few-shot tables, one for each data set."""
     for table in tables:
         for data in dict.fromkeys(row.key[0] for row in table.rows):
@@ -170,7 +174,7 @@ def table_figures(tables, colours):
                              partial(plot_curve, table=table, data=data, colours=colours))
 
 
-def answer_figures(series, named, colours):
+def answer_figures(series: list[Series], named: dict[Setting, str], colours: dict[str, str]) -> Iterator[Figure]:
     """Reliability and risk–coverage: one figure for each setting, one line for each of its series."""
     for setting in dict.fromkeys(one.setting for one in series):
         here, title = [one for one in series if one.setting == setting], named[setting]
@@ -179,15 +183,15 @@ def answer_figures(series, named, colours):
         yield Figure(f"reliability {title}", f"Reliability, {title}",
                      READING["reliability"],
                      f"Reliability diagram on {title} with a line for each of {names}.", partial(draw_reliability, points, colours))
-        wrongs = {one.name: [~is_right(run.answers) for run in one.runs] for one in here}
-        lines = {(one.name, measure): risk_coverage([run.answers[measure] for run in one.runs], wrongs[one.name])
+        wrongs = {one.name: [~is_right(run.known_answers) for run in one.runs] for one in here}
+        lines = {(one.name, measure): risk_coverage([run.known_answers[measure] for run in one.runs], wrongs[one.name])
                  for one in here for measure in MEASURES if one.has(measure)}
         yield Figure(f"risk {title}", f"Risk and coverage, {title}",
                      READING["risk"],
                      f"Risk–coverage curves on {title} for {names}.", partial(draw_risk, lines, colours))
 
 
-def vacuity_figures(series, named):
+def vacuity_figures(series: list[Series], named: dict[Setting, str]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of all settings in which the same prompts were tested."""
     having = [one for one in series if one.has("vacuity")]
     for one in having:
@@ -195,7 +199,7 @@ def vacuity_figures(series, named):
         groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(one)}
         edges, shares = histogram({f"{name} ({len(values)})": values for name, values in groups.items()})
         paints = {name: GROUPS[name.split(" (")[0]] for name in shares}
-        further = "more vacuity" if len(groups) > 2 else "less vacuity" if one.setting[1] == "base" and one.runs[0].protocol else None
+        further = "more vacuity" if len(groups) > 2 else "less vacuity" if one.setting[1] == "base" and one.runs[0].protocol else ""
         yield Figure(f"vacuity {named[one.setting]} {one.name}", f"Vacuity, {one.name}, {named[one.setting]}",
                      " ".join(filter(None, (READING["vacuity"], READING.get(further)))),
                      f"Histograms of the vacuity of {one.name} on {named[one.setting]}: {medians(groups)}.",
@@ -210,23 +214,23 @@ def vacuity_figures(series, named):
                          partial(draw_histogram, edges, shares, "vacuity", {name: f"C{number}" for number, name in enumerate(shares)}))
 
 
-def unknown(one):
+def unknown(one: Series) -> dict[str, numpy.ndarray]:
     """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless all seeds have them."""
-    doubts = [read_doubts(run) for run in one.runs]
-    if any(found is None or "new_vacuity" not in found for found in doubts):
+    doubts = [read_doubts(run) or {} for run in one.runs]
+    if any("new_vacuity" not in found for found in doubts):
         return {}
     return {"new classes": numpy.concatenate([found["new_vacuity"] for found in doubts]),
             CORRUPTED: numpy.concatenate([found["corrupted_vacuity"][SEVERITY - 1] for found in doubts])}
 
 
-def medians(groups):
+def medians(groups: dict[str, numpy.ndarray]) -> str:
     """What a histogram's alternative text says of its groups: name → values."""
     return ", ".join(f"{len(values)} {name}, median {numpy.median(values):.2g}" for name, values in groups.items() if len(values))
 
 
-def same_prompts(series):
+def same_prompts(series: list[Series]) -> list[list[Series]]:
     """The series as lists in each of which some prompts were tested in every setting."""
-    groups = []
+    groups: list[tuple[set[str], list[Series]]] = []
     for one in series:
         hashes = {run.record["prompts_hash"] for run in one.runs}
         fitting = next((group for group in groups if group[0] & hashes), None)
@@ -238,9 +242,9 @@ def same_prompts(series):
     return [members for _, members in groups]
 
 
-def training_figures(series, named, colours):
+def training_figures(series: list[Series], named: dict[Setting, str], colours: dict[str, str]) -> Iterator[Figure]:
     """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
-    curves = {}
+    curves: dict[tuple[Setting, str], dict[str, list[Curve]]] = {}
     for one in series:
         for run in one.runs:
             for tag, values in training_curve(run).items():
@@ -253,7 +257,7 @@ def training_figures(series, named, colours):
 
 # ---- how they are written ----
 
-def theme(name):
+def theme(name: str) -> dict[Any, Any]:
     """Matplotlib's settings; nothing in a label is taken for a formula."""
     paper, ink, colours = THEMES[name]["paper"], THEMES[name]["ink"], THEMES[name]["cycle"]
     return {"figure.facecolor": paper, "axes.facecolor": paper, "savefig.facecolor": paper, "text.color": ink, "axes.labelcolor": ink,
@@ -263,7 +267,7 @@ def theme(name):
             "svg.hashsalt": "report", "svg.fonttype": "path"}
 
 
-def write_figure(figure, folder, taken):
+def write_figure(figure: Figure, folder: str, taken: set[str]) -> dict[str, str]:
     """Writes ``<name>.png`` and ``.svg``, and ``<name>-dark.png`` and ``.svg``, into a folder.
 
     Args:
@@ -292,6 +296,6 @@ def write_figure(figure, folder, taken):
     return uris
 
 
-def write_bytes(content, path):
+def write_bytes(content: bytes, path: str) -> None:
     with open(path, "wb") as file:
         file.write(content)

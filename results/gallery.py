@@ -3,6 +3,7 @@ import base64
 import io
 import logging
 import os
+from typing import Any
 
 from PIL import Image
 
@@ -10,7 +11,7 @@ from trainers.errors import UserError
 from trainers.run_record import image_name
 
 from .answers import certain_mistakes, doubt_measure, most_doubted
-from .runs import is_right
+from .runs import Run, is_right
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ SHOWN = 8  # images of each kind
 PIXELS = 112  # of an embedded picture's longer side
 
 
-def gallery(run, root):
+def gallery(run: Run, root: str | None) -> dict[str, Any]:
     """The gallery of one run.
 
     Args:
@@ -28,11 +29,11 @@ def gallery(run, root):
         dict: ``measure`` by which images are ordered, and ``kinds``, title → list of dicts with ``image``, ``picture`` (data URI or None),
         ``truth``, ``answer``, ``probability`` (percent), ``right``, ``doubt`` and ``votes``, a list of (class name, percent).
     """
-    answers, right = run.answers, is_right(run.answers)
+    answers, right = run.known_answers, is_right(run.known_answers)
     measure = doubt_measure(answers)
     paths = find_images(run, root) if root else {}
 
-    def card(index):
+    def card(index: int) -> dict[str, Any]:
         votes = zip(answers["vote"][:, index].tolist(), answers["vote_probability"][:, index].tolist()) if "vote" in answers else ()
         name = str(answers["image"][index])
         return {"image": name, "picture": thumbnail(paths.get(name)), "truth": run.class_name(int(answers["label"][index])),
@@ -44,7 +45,7 @@ def gallery(run, root):
                       "Most doubted images": [card(index) for index in most_doubted(answers[measure], SHOWN)]}}
 
 
-def check_root(root):
+def check_root(root: str | None) -> None:
     """
     Raises:
         UserError: a root is given, and it is no folder.
@@ -53,7 +54,7 @@ def check_root(root):
         raise UserError(f"--root {root} is no folder: give the one that holds the data sets, or leave it out for what needs no images")
 
 
-def find_images(run, root):
+def find_images(run: Run, root: str) -> dict[str, str]:
     """Name of each test image, as the answers have it → path; empty, with a warning, where the data set is not there."""
     from dassl.data.datasets import DATASET_REGISTRY
 
@@ -70,7 +71,7 @@ def find_images(run, root):
     return {image_name(image.impath): image.impath for image in images}
 
 
-def thumbnail(path):
+def thumbnail(path: str | None) -> str | None:
     """A small JPEG as a data URI; None where there is no path, or, with a warning, no picture that can be read."""
     if path is None:
         return None

@@ -1,10 +1,13 @@
 """What is seen inside the models whose templates vote: features of texts and images, words near the context tokens, occlusion maps."""
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy
 import torch
 from clip.simple_tokenizer import SimpleTokenizer
+from torch import Tensor
 from tqdm import tqdm
 
 from trainers import PromptedClassifier
@@ -14,8 +17,8 @@ from trainers.saved_prompts import MODEL_NAME
 
 from .answers import agreement, certain_answers, doubt_measure, kappa
 from .gallery import find_images
-from .occlusion import occlusions
-from .runs import is_right
+from .occlusion import Occlusion, occlusions
+from .runs import Run, Series, is_right
 from .table import read_records
 
 log = logging.getLogger(__name__)
@@ -26,6 +29,9 @@ WORDS = 5  # nearest ones that are listed
 SAMPLE = 500  # words, evenly spaced, out of which the usual distance between words is taken
 AGREEMENT, KAPPA = "Agreement of the votes in %", "Cohen's kappa of the votes"
 TEXT, IMAGE = "Text features, 100 × cosine", "Image features, 100 × cosine"
+
+
+Near = tuple[str, float]  # a word and its distance
 
 
 @dataclass
@@ -42,19 +48,22 @@ class Inspection:
     """
     text: numpy.ndarray
     image: numpy.ndarray | None
-    words: list
+    words: list[list[list[Near]]]
     between_words: float
-    occlusions: list = field(default_factory=list)
+    occlusions: list[Occlusion] = field(default_factory=list)
+
+
+Inspections = dict[Path, Inspection]  # by the run's folder
 
 
 # ---- one run ----
 
-def similarity(features):
+def similarity(features: numpy.ndarray) -> numpy.ndarray:
     """Cosine between two templates' features of the same class or image, mean over all: (M, N, E) of length one → (M, M)."""
     return numpy.einsum("mne,lne->ml", features, features, dtype=float) / features.shape[1]
 
 
-def nearest_words(context, embedding):
+def nearest_words(context: Tensor, embedding: Tensor) -> tuple[list[list[list[Near]]], float]:
     """The words that context tokens are nearest to, by Euclidean distance (Zhou et al., 2022, "Learning to Prompt for Vision-Language
     Models", §4.3).
 
@@ -78,7 +87,7 @@ def nearest_words(context, embedding):
 
 
 @torch.no_grad()
-def image_features(classifier, paths):
+def image_features(classifier: PromptedClassifier, paths: Sequence[str]) -> numpy.ndarray:
     """(M + 1, N, E) features of image files under each template's prompts and, last, without prompts."""
     trainer, found = classifier.trainer, []
     for images, _ in classifier.batches(paths):
@@ -88,7 +97,7 @@ def image_features(classifier, paths):
     return torch.cat(found, dim=1).numpy()
 
 
-def inspect(run, training, paths, occlude):
+def inspect(run: Run, training: Path, paths: Mapping[str, str], occlude: bool) -> Inspection:
     """``Inspection`` of a run.
 
     Args:
@@ -106,21 +115,21 @@ def inspect(run, training, paths, occlude):
     texts = numpy.concatenate([classifier.embed_text(), trainer.hand_crafted[None].cpu().numpy()])  # (M + 1, K, E)
     words, between = nearest_words(trainer.prompt_learner.ctx.float().cpu(), trainer.backbone.text.token_embedding.weight.float().cpu())
     found = Inspection(similarity(texts), None, words, between)
-    files = [paths.get(name) for name in run.answers["image"].tolist()]
+    files = [paths.get(name) for name in run.known_answers["image"].tolist()]
     there = numpy.array([index for index, file in enumerate(files) if file is not None], dtype=int)
     if len(there) and trainer.encoded[1].visual is not None:
         some = there[::-(-len(there) // IMAGES)]
         found.image = similarity(image_features(classifier, [files[index] for index in some]))
     if len(there) and occlude:
-        label, doubt = run.answers["label"][there], run.answers[doubt_measure(run.answers)][there]
-        chosen = there[certain_answers(doubt, is_right(run.answers)[there], label, OCCLUDED)]
-        found.occlusions = occlusions(classifier, [files[index] for index in chosen], run.answers["label"][chosen].tolist())
+        label, doubt = run.known_answers["label"][there], run.known_answers[doubt_measure(run.known_answers)][there]
+        chosen = there[certain_answers(doubt, is_right(run.known_answers)[there], label, OCCLUDED)]
+        found.occlusions = occlusions(classifier, [files[index] for index in chosen], run.known_answers["label"][chosen].tolist())
     return found
 
 
 # ---- all runs ----
 
-def with_templates(series):
+def with_templates(series: list[Series]) -> list[Series]:
     """Those of the series with answers whose runs have at least two templates.
 
     Raises:
@@ -129,9 +138,9 @@ def with_templates(series):
     return [one for one in series if one.has("vote") and len(one.pooled("vote")) > 1]
 
 
-def trainings(runs):
+def trainings(runs: Sequence[Run]) -> dict[str, Path]:
     """Fingerprint of prompts → folder of the run that trained them, among the given runs and the trainings of their protocols."""
-    def trains(folder):
+    def trains(folder: Path) -> bool:
         return newest(str(folder / MODEL_NAME)) is not None
     found = {run.record["prompts_hash"]: run.folder for run in runs if trains(run.folder)}
     for protocol in {run.protocol for run in runs if run.protocol and run.record["prompts_hash"] not in found}:
@@ -142,7 +151,7 @@ def trainings(runs):
     return found
 
 
-def inspect_all(series, root):
+def inspect_all(series: list[Series], root: str | None) -> Inspections:
     """Folder of a run → its ``Inspection``, for all whose prompts are at hand; a warning counts the others.
 
     Args:
@@ -150,8 +159,9 @@ def inspect_all(series, root):
     """
     runs = [run for one in series for run in one.runs]
     first, folders = {one.runs[0].folder for one in series}, trainings(runs)
-    images = {}
-    found, without = {}, 0
+    images: dict[str, dict[str, str]] = {}
+    found: Inspections = {}
+    without = 0
     for run in tqdm(runs, desc="templates", unit="run", disable=None if runs else True):
         training = folders.get(run.record["prompts_hash"])
         if training is None:
@@ -172,11 +182,11 @@ def inspect_all(series, root):
 
 # ---- matrices between templates ----
 
-def matrices(one, inspections):
+def matrices(one: Series, inspections: Inspections) -> dict[str, dict[int, numpy.ndarray]]:
     """title → seed → square matrix between the templates of a series, and what else ``names`` says."""
-    found = {}
+    found: dict[str, dict[int, numpy.ndarray]] = {}
     for run in one.runs:
-        answers, inspection = run.answers, inspections.get(run.folder)
+        answers, inspection = run.known_answers, inspections.get(run.folder)
         here = {AGREEMENT: agreement(answers["vote"], answers["top"][:, 0], answers["label"]), KAPPA: kappa(answers["vote"])}
         if inspection is not None:
             here[TEXT] = 100 * inspection.text
@@ -187,7 +197,7 @@ def matrices(one, inspections):
     return found
 
 
-def names(title, size):
+def names(title: str, size: int) -> list[str]:
     """What the rows and columns of a matrix are called: templates from 1 on, and what is compared with them."""
     further = {AGREEMENT: ["answer", "truth"], KAPPA: []}.get(title, ["t⁰"])  # the hand-crafted prompt, and images without prompts
     return [*map(str, range(1, size + 1 - len(further))), *further]

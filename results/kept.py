@@ -1,12 +1,14 @@
 """What took time to find out about a run and is kept in its folder, until the run is another."""
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from trainers.checkpoint import write_text
+from trainers.files import write_text
 
 
-def read_kept(path, version, made_from):
+def read_kept(path: str | Path, version: int, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
     """Content of a file that ``write_kept`` wrote; None where it is missing or damaged, or its version or what it was made from is another.
 
     Args:
@@ -20,17 +22,17 @@ def read_kept(path, version, made_from):
         return None
 
 
-def write_kept(path, version, made_from, content):
+def write_kept(path: str | Path, version: int, made_from: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     """Writes a dict as JSON, with ``format`` and ``made_from`` for ``read_kept``, and ``sha256`` of the rest, which tells damage."""
     content = {**content, "format": version, "made_from": made_from}
     write_text(str(path), json.dumps({**content, "sha256": fingerprint(content)}, indent=2) + "\n")
 
 
-def fingerprint(content):
+def fingerprint(content: Mapping[str, Any]) -> str:
     """SHA-256 of what JSON holds of a dict."""
     return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
 
 
-def file_fingerprint(path):
+def file_fingerprint(path: str | Path) -> str | None:
     """SHA-256 of a file; None where there is none."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None

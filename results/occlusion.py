@@ -1,8 +1,14 @@
 """Occlusion maps: which places of an image each template's answer depends on."""
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import torch
+from torch import Tensor
+
+from trainers.classifier import PromptedClassifier
+from trainers.prompting.backbone import Backbone
 
 GREY = 0.5  # of the patch, in all three colours
 RESNET_PATCH = 32  # pixels of an image that one place of a ResNet's last stage stands for: its stages halve five times
@@ -25,7 +31,7 @@ class Occlusion:
     stride: int
 
 
-def occlusion_map(predict, image, label, size, stride):
+def occlusion_map(predict: Callable[[Tensor], Any], image: Tensor, label: int, size: int, stride: int) -> numpy.ndarray:
     """How far each template's probability of a class falls when a grey patch covers a place of the image (Zeiler, Fergus, 2014,
     "Visualizing and Understanding Convolutional Networks", §4.2).
 
@@ -53,12 +59,12 @@ def occlusion_map(predict, image, label, size, stride):
     return (probability[0] - probability[1:]).T.reshape(-1, rows, columns)
 
 
-def patch_size(backbone):
+def patch_size(backbone: Backbone) -> int:
     """Side in pixels of what becomes one token, or one place of a ResNet's last stage."""
-    return backbone.image.conv1.kernel_size[0] if backbone.takes_visual_prompts else RESNET_PATCH
+    return backbone.vision_transformer.conv1.kernel_size[0] if backbone.takes_visual_prompts else RESNET_PATCH
 
 
-def pictures(classifier, paths):
+def pictures(classifier: PromptedClassifier, paths: Sequence[str]) -> Tensor:
     """(N, 3, H, W) in [0, 1]: what the classifier's model is shown of image files, before colours are normalised."""
     shown = torch.cat([batch[0].cpu() for batch, _ in classifier.batches(paths)])  # (N, 3, H, W)
     settings = classifier.trainer.cfg.INPUT
@@ -68,7 +74,7 @@ def pictures(classifier, paths):
     return (255 * shown).round().clamp(0, 255) / 255
 
 
-def occlusions(classifier, paths, labels):
+def occlusions(classifier: PromptedClassifier, paths: Sequence[str], labels: Sequence[int]) -> list[Occlusion]:
     """``Occlusion`` of each image file: the patch is two tokens wide and moves by one.
 
     Args:

@@ -11,20 +11,22 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from tabulate import tabulate
 from tqdm import tqdm
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError, exit_code
+from trainers.files import write_text
 
-from .figures import THEMES, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
+from .figures import THEMES, Figure, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
 from .gallery import check_root, gallery
-from .inspection import inspect_all, with_templates
-from .runs import find_runs, group, titles, with_answers
-from .table import Row, Table, collect, render
+from .inspection import Inspections, inspect_all, with_templates
+from .runs import Run, Series, Setting, find_runs, group, titles, with_answers
+from .table import Key, Row, Table, collect, render
 from .template_figures import template_figures
 from .templates import accuracy_tables, word_tables
 
@@ -45,16 +47,16 @@ READING = {  # of the tables that stand in a section
 class Notes(logging.Handler):
     """Keeps the warnings that come up while a report is made: whoever reads it has to know them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.texts = []
+        self.texts: list[str] = []
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         if record.getMessage() not in self.texts:
             self.texts.append(record.getMessage())
 
 
-def protocol_tables(runs, folders):
+def protocol_tables(runs: Sequence[Run], folders: Sequence[str | Path]) -> list[Table]:
     """The tables of the protocols whose folders lie in or below the given ones; with the folder in the title where there are several."""
     given = [Path(folder).resolve() for folder in folders]
     protocols = dict.fromkeys(run.protocol for run in runs
@@ -72,9 +74,10 @@ def protocol_tables(runs, folders):
     return [table for table in found if table.rows]
 
 
-def measured_tables(series, named):
+def measured_tables(series: list[Series], named: dict[Setting, str]) -> list[Table]:
     """Calibration, and what each measure of doubt is worth: a row for each series, and for each of its measures; named: see ``titles``."""
-    calibration, doubt = [], {}
+    calibration: list[Row] = []
+    doubt: dict[Key, Row] = {}
     for one in series:
         row = Row((named[one.setting], one.name))
         for run in one.runs:
@@ -95,7 +98,7 @@ def measured_tables(series, named):
     return [table for table in made if table.rows]
 
 
-def list_runs(runs):
+def list_runs(runs: Sequence[Run]) -> str:
     """An HTML table of the runs: where each number comes from."""
     common = os.path.commonpath([run.folder.parent for run in runs])
     lines = [[os.path.relpath(run.folder, common), run.record["dataset"], run.record["classes"], run.record["seed"],
@@ -107,7 +110,8 @@ def list_runs(runs):
         "run", "data set", "classes", "seed", "accuracy", "macro F1", "learnable", "commit", "finished"))
 
 
-def make_sections(series, named, tables, inspections):
+def make_sections(series: list[Series], named: dict[Setting, str], tables: Sequence[Table],
+                  inspections: Inspections) -> dict[str, tuple[list[tuple[Table, str]], list[Figure]]]:
     """Title → its tables, each with a sentence on how to read it, and its figures; those sections that have any."""
     answered = with_answers(series)
     voting = with_templates(answered)
@@ -121,13 +125,13 @@ def make_sections(series, named, tables, inspections):
     return {title: (own.get(title, []), found) for title, figures in sections.items() if (found := list(figures))}
 
 
-def make_galleries(series, named, root):
+def make_galleries(series: list[Series], named: dict[Setting, str], root: str | None) -> list[tuple[str, dict[str, Any]]]:
     """(title, gallery) for the first seed of each series that has answers, those with templates' votes first."""
     return [(f"{one.name}, {named[one.setting]}, seed {one.runs[0].record['seed']}", gallery(one.runs[0], root))
             for one in sorted(with_answers(series), key=lambda one: not one.has("vote"))]
 
 
-def make_report(folders, output, root=None):
+def make_report(folders: Sequence[str | Path], output: str | Path, root: str | None = None) -> None:
     """Writes the report to ``output`` and its figures to the folder ``<output without its ending>_figures``.
 
     Args:
@@ -151,9 +155,10 @@ def make_report(folders, output, root=None):
         galleries = make_galleries(series, named, root)
     finally:
         logging.getLogger("results").removeHandler(notes)
-    figures_folder, taken = str(Path(output).absolute().with_suffix("")) + "_figures", set()
+    figures_folder = str(Path(output).absolute().with_suffix("")) + "_figures"
+    taken: set[str] = set()
     with tqdm(total=sum(len(figures) for _, figures in sections.values()), unit="figure", disable=None) as bar:
-        drawn = {title: [] for title in sections}
+        drawn: dict[str, list[tuple[Figure, dict[str, str]]]] = {title: [] for title in sections}
         for title, (_, figures) in sections.items():
             for figure in figures:
                 drawn[title].append((figure, write_figure(figure, figures_folder, taken)))
@@ -168,7 +173,7 @@ def make_report(folders, output, root=None):
     write_text(str(Path(output).absolute()), page)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")

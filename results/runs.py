@@ -3,12 +3,15 @@ import csv
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 
 from trainers.errors import UserError
+from trainers.run_record import Record
 
 from .table import FACTOR_PARTS, read_records
 
@@ -19,6 +22,11 @@ LAYOUT = re.compile(rf"(train_base|test_new|train_all|test_all|train_source|(?:x
                     r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+")
 # a line that Dassl and dassl-lite print alike; in brackets the mean since the epoch's start
 LOG_LINE = re.compile(r"epoch \[(\d+)/\d+\] batch .*? loss \S+ \((\S+)\).*? acc \S+ \((\S+)\)")
+
+
+Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.prediction.per_image``
+Setting = tuple[str, str, int]  # see ``Run``
+Curve = dict[int, float]  # epoch → value
 
 
 @dataclass
@@ -35,21 +43,27 @@ class Run:
         protocol: folder of its protocol, which ``results.table.collect`` takes; None where it lies elsewhere.
     """
     folder: Path
-    record: dict
-    answers: dict | None
-    setting: tuple
+    record: Record
+    answers: Arrays | None
+    setting: Setting
     model: str
     place: Path
     protocol: Path | None
 
     @property
-    def metrics(self):
+    def metrics(self) -> dict[str, Any]:
         """Of the test images; empty where it was tested on others."""
         return self.record["metrics"].get("test", {})
 
-    def class_name(self, label):
+    @property
+    def known_answers(self) -> Arrays:
+        """Its ``answers``, for what is only asked of runs that have them."""
+        assert self.answers is not None
+        return self.answers
+
+    def class_name(self, label: int) -> str:
         """Name of a class; the record names those that the test images have, in the order of their labels."""
-        present = numpy.unique(self.answers["label"]).tolist()
+        present = numpy.unique(self.known_answers["label"]).tolist()
         names = list(self.metrics.get("per_class_accuracy", ()))
         return names[present.index(label)] if label in present and len(names) == len(present) else f"class {label}"
 
@@ -63,48 +77,48 @@ class Series:
         name: the model's, different from that of every other series of the setting.
         runs: by seed.
     """
-    setting: tuple
+    setting: Setting
     name: str
-    runs: list
+    runs: list[Run]
 
-    def has(self, array):
-        return all(array in run.answers for run in self.runs)
+    def has(self, array: str) -> bool:
+        return all(array in run.known_answers for run in self.runs)
 
-    def pooled(self, array):
+    def pooled(self, array: str) -> numpy.ndarray:
         """The images of all seeds, one behind the other: (N,), or (M, N) for votes.
 
         Raises:
             UserError: the runs don't fit together.
         """
         try:
-            return numpy.concatenate([run.answers[array] for run in self.runs], axis=-1)
+            return numpy.concatenate([run.known_answers[array] for run in self.runs], axis=-1)
         except ValueError as error:
             raise UserError(f"the seeds in {self.runs[0].folder.parent} have different settings ({array}: {error}): report on them one by "
                             "one, or make them again") from error
 
     @property
-    def answer(self):
+    def answer(self) -> numpy.ndarray:
         """(N,) most probable class of the images of all seeds."""
-        return numpy.concatenate([run.answers["top"][:, 0] for run in self.runs])
+        return numpy.concatenate([run.known_answers["top"][:, 0] for run in self.runs])
 
     @property
-    def right(self):
+    def right(self) -> numpy.ndarray:
         """(N,) bool, whether that is the image's own."""
-        return numpy.concatenate([is_right(run.answers) for run in self.runs])
+        return numpy.concatenate([is_right(run.known_answers) for run in self.runs])
 
 
-def is_right(answers):
+def is_right(answers: Arrays) -> numpy.ndarray:
     """(N,) bool: whether the most probable class is the image's own."""
     return answers["top"][:, 0] == answers["label"]
 
 
-def find_runs(folders):
+def find_runs(folders: Iterable[str | Path]) -> list[Run]:
     """All done runs in or below the folders, each once, in the order of the folders.
 
     Raises:
         UserError: one of the folders holds none, or a file can't be read.
     """
-    found = {}
+    found: dict[Path, tuple[Record, Arrays | None]] = {}
     for folder in folders:
         records = list(read_records(folder))
         if not records:
@@ -115,7 +129,7 @@ def find_runs(folders):
     return [make_run(folder, record, answers) for folder, (record, answers) in found.items()]
 
 
-def make_run(folder, record, answers):
+def make_run(folder: Path, record: Record, answers: Arrays | None) -> Run:
     """The ``Run`` in an absolute folder; where it lies as the protocols lay it, the folders' names say what it is."""
     match = LAYOUT.fullmatch("/".join(folder.parts[-6:]))
     if match:
@@ -129,7 +143,7 @@ def make_run(folder, record, answers):
     return Run(folder, record, answers, setting, f"{record['trainer']} {own.name}", own.parent, None)
 
 
-def read_answers(path):
+def read_answers(path: Path) -> Arrays | None:
     """Arrays by name, or None where there is no such file.
 
     Raises:
@@ -144,7 +158,7 @@ def read_answers(path):
     return arrays
 
 
-def read_arrays(path):
+def read_arrays(path: Path) -> Arrays:
     """Arrays by name of an ``.npz`` file.
 
     Raises:
@@ -157,7 +171,7 @@ def read_arrays(path):
         raise UserError(f"{path} can't be read ({error}): run it again") from error
 
 
-def read_doubts(run):
+def read_doubts(run: Run) -> Arrays | None:
     """Arrays of the run's ``uncertainty.npz``, see ``results.uncertainty``; None where there is none, or it is older than the run.
 
     Raises:
@@ -170,12 +184,12 @@ def read_doubts(run):
     return read_arrays(path) if read_figures(run.folder, run.record) else None
 
 
-def group(runs):
+def group(runs: Iterable[Run]) -> list[Series]:
     """The runs as a list of ``Series``, by setting, then in the order of the runs.
 
     A name is the model's; where one setting has that model twice, the place is added as far as needed.
     """
-    groups = {}
+    groups: dict[tuple[Setting, str, Path], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.setting, run.model, run.place), []).append(run)
     made = []
@@ -187,28 +201,29 @@ def group(runs):
     return sorted(made, key=lambda series: series.setting)
 
 
-def with_answers(series):
+def with_answers(series: list[Series]) -> list[Series]:
     """The same series of those runs only that have answers."""
     kept = [Series(one.setting, one.name, [run for run in one.runs if run.answers is not None]) for one in series]
     return [one for one in kept if one.runs]
 
 
-def titles(settings):
+def titles(settings: Iterable[Setting]) -> dict[Setting, str]:
     """setting → how it is called; the number of training images only where the settings differ in it."""
     several = len({shots for _, _, shots in settings}) > 1
 
-    def title(data, classes, shots):
+    def title(data: str, classes: str, shots: int) -> str:
         number = f", {shots} shot{'s' if shots > 1 else ''}" if shots > 0 else ", no few-shot sample"
         return data + ("" if classes == "all" else f", {classes} classes") + (number if several else "")
     return {setting: title(*setting) for setting in settings}
 
 
-def training_curve(run):
+def training_curve(run: Run) -> dict[str, Curve]:
     """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was trained.
 
     Out of ``tensorboard/scalars.csv`` where dassl-lite wrote it. With TensorBoard installed there are binary event files instead, which
     only TensorBoard reads; the log then has the same means, up to the last line of each epoch.
     """
+    found: dict[str, Curve]
     scalars = run.folder / "tensorboard" / "scalars.csv"
     if scalars.is_file():
         found = {"loss": {}, "acc": {}}

@@ -13,14 +13,16 @@ import json
 import logging
 import statistics
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError, exit_code
-from trainers.run_record import FILE_NAME, FORMAT
+from trainers.files import write_text
+from trainers.run_record import FILE_NAME, FORMAT, Record
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,10 @@ FORMATS = ("text", "markdown", "csv", "latex", "html")
 SHARES = ("accuracy", "macro_f1")  # the metrics of which papers print a harmonic mean of base and new
 HEADS = ("data set", "shots", "trainer", "config")
 FACTOR_PARTS = {"train_biased": "aligned", "test_independent": "independent", "test_reversed": "reversed"}  # folder → column
+
+
+Column = str | int  # a number of shots in the few-shot table
+Key = tuple[Any, ...]  # of a row; the parts of a protocol's: data set, shots (None where they are the columns), trainer, config
 
 
 @dataclass
@@ -40,11 +46,11 @@ class Row:
         values: column → seed → the metric.
         tested: seed → hashes of the prompts and backbones that were tested; one where all is well.
     """
-    key: tuple
-    values: dict = field(default_factory=dict)
-    tested: dict = field(default_factory=dict)
+    key: Key
+    values: dict[Column, dict[int, float]] = field(default_factory=dict)
+    tested: dict[Any, set[tuple[str | None, str]]] = field(default_factory=dict)
 
-    def seeds(self, columns):
+    def seeds(self, columns: Iterable[Column]) -> list[int]:
         """Seeds for which all of the columns are done."""
         return sorted(set.intersection(*(set(self.values.get(column, ())) for column in columns)))
 
@@ -59,16 +65,16 @@ class Table:
         heads: what the parts of the rows' keys are.
     """
     title: str
-    rows: list
-    columns: list
-    derived: dict = field(default_factory=dict)
-    heads: tuple = HEADS
+    rows: list[Row]
+    columns: Sequence[Column]
+    derived: dict[str, Callable[[list[float]], float]] = field(default_factory=dict)
+    heads: tuple[str, ...] = HEADS
 
     @property
-    def names(self):
+    def names(self) -> list[Column]:
         return [*self.columns, *self.derived]
 
-    def figures(self, row):
+    def figures(self, row: Row) -> dict[Column, list[float]]:
         """name of a column → its values over the complete seeds."""
         seeds = row.seeds(self.columns)
         found = {column: [row.values[column][seed] for seed in seeds] for column in self.columns}
@@ -77,13 +83,13 @@ class Table:
         return found
 
 
-def harmonic_mean(pair):
+def harmonic_mean(pair: Sequence[float]) -> float:
     """2ab / (a + b), 0 where both are 0 (Xian et al., 2017, "Zero-Shot Learning — the Good, the Bad and the Ugly")."""
     base, new = pair
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
-def read_records(folder):
+def read_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
     """Run records below a folder, with their paths relative to it.
 
     Raises:
@@ -100,7 +106,7 @@ def read_records(folder):
         yield path.relative_to(folder), record
 
 
-def place(part, path, record):
+def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | None:
     """Which table, row and column a record belongs to, or None: ``protocols.py`` says how the folders are called.
 
     Args:
@@ -128,7 +134,7 @@ def place(part, path, record):
     return f"{protocol} {source}", (source, shots, trainer, config), data
 
 
-def metric_of(record, metric):
+def metric_of(record: Record, metric: str) -> float | None:
     """A metric of the test images, a number, by its dotted name; None where the run has none of that name."""
     value = record["metrics"]["test"]
     for key in metric.split("."):
@@ -136,13 +142,16 @@ def metric_of(record, metric):
     return value if isinstance(value, (int, float)) else None
 
 
-def collect(folder, metric="accuracy"):
+def collect(folder: str | Path, metric: str = "accuracy") -> list[Table]:
     """The tables of all protocols whose runs lie in a folder, of one metric; runs that lack it are left out.
 
     Raises:
         UserError: no record there, or none has that metric.
     """
-    found, samples, backbones, lacking = {}, {}, {}, 0
+    found: dict[str, dict[Key, Row]] = {}
+    samples: dict[tuple[str, str, str, int], set[str]] = {}
+    backbones: dict[str, set[str]] = {}
+    lacking = 0
     for part in sorted(path.name for path in Path(folder).iterdir() if path.is_dir()) if Path(folder).is_dir() else ():
         for path, record in read_records(Path(folder) / part):
             placed = place(part, path, record)
@@ -179,12 +188,12 @@ def collect(folder, metric="accuracy"):
     return tables(found, metric)
 
 
-def tables(found, metric):
+def tables(found: dict[str, dict[Key, Row]], metric: str) -> list[Table]:
     """Puts columns and derived figures to the rows of each protocol; adds averages over data sets."""
     made = []
     sources = found.pop("source", {})
-    for name, rows in sorted(found.items()):
-        for key, row in rows.items():
+    for name, by_key in sorted(found.items()):
+        for key, row in by_key.items():
             if name.startswith(("xd", "dg")) and key in sources:
                 row.values["source"] = sources[key].values["source"]
                 for seed, hashes in sources[key].tested.items():
@@ -192,7 +201,7 @@ def tables(found, metric):
             for seed, hashes in row.tested.items():
                 if len(hashes) > 1:
                     log.warning("not one run: %s, seed %s: its parts were tested with different prompts", label(key), seed)
-        rows = list(rows.values())
+        rows = list(by_key.values())
         columns = list(dict.fromkeys(column for row in rows for column in row.values))
         if name == "base2new":
             table = Table("base-to-new", rows, ["base", "new"], {"H": harmonic_mean} if metric in SHARES else {})
@@ -200,7 +209,7 @@ def tables(found, metric):
             columns = list(FACTOR_PARTS.values())
             table = Table("a factor that goes with the class", rows, columns, {"drop": lambda values: values[0] - values[2]})
         elif name == "fewshot":
-            table = Table("few-shot, by shots", rows, sorted(columns))
+            table = Table("few-shot, by shots", rows, sorted(columns, key=int))
         elif name == "zeroshot":
             table = Table("zero-shot", rows, columns)
         else:
@@ -221,12 +230,13 @@ def tables(found, metric):
     return made
 
 
-def averages(table):
+def averages(table: Table) -> list[Row]:
     """For each trainer and config with several data sets the row of their mean, over the seeds that all of them have.
 
     Derived figures follow from the means, as papers print them: the average H is that of the mean base and new accuracy.
     """
-    groups, added = {}, []
+    groups: dict[Key, list[Row]] = {}
+    added = []
     for row in table.rows:
         groups.setdefault(row.key[1:], []).append(row)
     for key, rows in groups.items():
@@ -237,17 +247,17 @@ def averages(table):
     return added
 
 
-def label(key):
+def label(key: Key) -> str:
     return " ".join(str(part) for part in key if part is not None)
 
 
-def summary(values):
+def summary(values: Sequence[float]) -> str:
     """``mean ± sample standard deviation`` in percent with two decimals; one value stands alone."""
     mean = f"{statistics.mean(values):.2f}"
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def render(table, style="text"):
+def render(table: Table, style: str = "text") -> str:
     """A table as text, Markdown, CSV (means and deviations in columns of their own), LaTeX or HTML (escaped)."""
     shown = [index for index, name in enumerate(table.heads) if name != "shots" or any(row.key[index] is not None for row in table.rows)]
     heads = [table.heads[index] for index in shown]
@@ -257,22 +267,22 @@ def render(table, style="text"):
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow([*heads, "seeds", *(f"{name}_{figure}" for name in table.names for figure in ("mean", "std"))])
         for key, figures in lines:
-            cells = []
+            cells: list[str] = []
             for name in table.names:
                 cells += [f"{statistics.mean(figures[name]):.4f}", f"{statistics.stdev(figures[name]):.4f}" if len(figures[name]) > 1 else ""]
             writer.writerow([*key, len(figures[table.names[0]]), *cells])
         return buffer.getvalue()
-    cells = [[*key, len(figures[table.names[0]]), *(summary(figures[name]) for name in table.names)] for key, figures in lines]
-    return tabulate(cells, headers=[*heads, "seeds", *map(str, table.names)], tablefmt=LAYOUTS[style], disable_numparse=True,
+    lines_of_text = [[*key, len(figures[table.names[0]]), *(summary(figures[name]) for name in table.names)] for key, figures in lines]
+    return tabulate(lines_of_text, headers=[*heads, "seeds", *map(str, table.names)], tablefmt=LAYOUTS[style], disable_numparse=True,
                     colalign=("left",) * len(heads) + ("right",) * (1 + len(table.names))) + "\n"
 
 
-def render_all(made, style="text"):
+def render_all(made: Sequence[Table], style: str = "text") -> str:
     """All tables, each below its title where there are several."""
     return "\n".join((f"{table.title}\n\n" if len(made) > 1 else "") + render(table, style) for table in made)
 
 
-def write_out(text, output=None):
+def write_out(text: str, output: str | None = None) -> None:
     """Writes a command's text to a file, or to standard output where none is given."""
     if output:
         write_text(str(Path(output).absolute()), text)
@@ -280,7 +290,7 @@ def write_out(text, output=None):
         sys.stdout.write(text)
 
 
-def print_tables(args):
+def print_tables(args: argparse.Namespace) -> None:
     """
     Raises:
         UserError: see ``collect``.
@@ -288,7 +298,7 @@ def print_tables(args):
     write_out(render_all(collect(args.folder, args.metric), args.format), args.output)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="output/base2new, output/fewshot, output/transfer …")

@@ -1,12 +1,16 @@
 """The figures that show whether templates differ: matrices between them, and occlusion maps."""
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import numpy
 from matplotlib import rcParams
+from matplotlib.axes import Axes
 from PIL import Image
 
 from .figures import Figure
-from .inspection import AGREEMENT, IMAGE, KAPPA, TEXT, matrices, names
+from .inspection import AGREEMENT, IMAGE, KAPPA, TEXT, Inspections, matrices, names
+from .occlusion import Occlusion
+from .runs import Series, Setting
 
 PIXELS = 96  # of a picture's side in an occlusion figure
 GAP = 0.06  # between two pictures, as a share of a picture's side
@@ -25,11 +29,12 @@ FILES = {AGREEMENT: "agreement", KAPPA: "kappa", TEXT: "text similarity", IMAGE:
 DECIMALS = {AGREEMENT: 0, KAPPA: 2, TEXT: 1, IMAGE: 1}
 
 
-def draw_matrix(matrix, labels, decimals, axes):
+def draw_matrix(matrix: numpy.ndarray, labels: Sequence[str], decimals: int, axes: Axes) -> None:
     """A square matrix as a heat map with its numbers in the cells."""
     mesh = axes.pcolormesh(matrix, cmap="viridis", vmin=matrix.min(), vmax=matrix.max())
+    shades = numpy.asarray(mesh.norm(matrix))
     for row, column in numpy.ndindex(*matrix.shape):
-        light = mesh.norm(matrix[row, column]) > 0.55
+        light = shades[row, column] > 0.55
         axes.text(column + 0.5, row + 0.5, f"{matrix[row, column]:.{decimals}f}", ha="center", va="center",
                   color="black" if light else "white")
     ticks = numpy.arange(len(matrix)) + 0.5
@@ -40,7 +45,7 @@ def draw_matrix(matrix, labels, decimals, axes):
     axes.figure.colorbar(mesh, ax=axes)
 
 
-def draw_occlusions(shown, axes):
+def draw_occlusions(shown: Sequence[Occlusion], axes: Axes) -> None:
     """A row for each ``Occlusion``: the picture, and the drops of each template over a grey copy of it; all on one scale."""
     step = 1 + GAP
     limit = max(numpy.abs(one.drops).max() for one in shown)
@@ -65,11 +70,12 @@ def draw_occlusions(shown, axes):
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = axes.figure.colorbar(colours, ax=axes, label="fall of the class's probability in points", shrink=0.6)
+    assert bar.solids is not None  # only contours have none
     bar.solids.set(alpha=1)
     bar.outline.set_edgecolor(rcParams["text.color"])
 
 
-def template_figures(series, named, inspections):
+def template_figures(series: list[Series], named: dict[Setting, str], inspections: Inspections) -> Iterator[Figure]:
     """The matrices of each series, mean over seeds, and the occlusion maps of the runs that have some.
 
     Args:
@@ -93,12 +99,12 @@ def template_figures(series, named, inspections):
                              partial(draw_occlusions, shown))
 
 
-def in_words(matrix, labels, decimals):
+def in_words(matrix: numpy.ndarray, labels: Sequence[str], decimals: int) -> str:
     """The rows of a matrix as a sentence."""
     return "; ".join(f"{label}: {', '.join(f'{value:.{decimals}f}' for value in row)}" for label, row in zip(labels, matrix))
 
 
-def largest_drops(shown):
+def largest_drops(shown: Sequence[Occlusion]) -> str:
     """For each image the largest drop of every template, in percentage points."""
     return "Largest fall of the class's probability in points: " + "; ".join(
         f"{one.name} {', '.join(f'{100 * drop:.0f}' for drop in one.drops.max(axis=(1, 2)))}" for one in shown)

@@ -10,6 +10,7 @@ draws them, and with --root occlusion maps of a few images, as PNG and SVG for l
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainers.errors import UserError, exit_code
@@ -17,23 +18,23 @@ from trainers.errors import UserError, exit_code
 from .answers import oracle
 from .figures import write_figure
 from .gallery import check_root
-from .inspection import AGREEMENT, IMAGE, KAPPA, TEXT, inspect_all, matrices, names, with_templates
-from .runs import find_runs, group, is_right, titles, with_answers
-from .table import FORMATS, Row, Table, render_all, write_out
+from .inspection import AGREEMENT, IMAGE, KAPPA, TEXT, Inspections, inspect_all, matrices, names, with_templates
+from .runs import Series, Setting, find_runs, group, is_right, titles, with_answers
+from .table import FORMATS, Column, Row, Table, render_all, write_out
 from .template_figures import template_figures
 
 log = logging.getLogger(__name__)
 
 
-def accuracy_tables(series, named):
+def accuracy_tables(series: list[Series], named: dict[Setting, str]) -> list[Table]:
     """For each number of templates the table of their accuracies: alone, fused, and of an oracle that takes a right one if there is any."""
-    made = {}
+    made: dict[str, Table] = {}
     for one in series:
         row = Row((named[one.setting], one.name))
         for run in one.runs:
-            votes, label = run.answers["vote"], run.answers["label"]
+            votes, label = run.known_answers["vote"], run.known_answers["label"]
             columns = [*(f"S{number}" for number in range(1, len(votes) + 1)), "fused", "oracle"]
-            accuracies = [*100 * (votes == label).mean(axis=1), 100 * is_right(run.answers).mean(), oracle(votes, label)]
+            accuracies = [*100 * (votes == label).mean(axis=1), 100 * is_right(run.known_answers).mean(), oracle(votes, label)]
             for column, accuracy in zip(columns, accuracies):
                 row.values.setdefault(column, {})[run.record["seed"]] = float(accuracy)
         title = f"Accuracy of {len(votes)} templates"
@@ -41,9 +42,10 @@ def accuracy_tables(series, named):
     return list(made.values())
 
 
-def matrix_tables(series, named, inspections):
+def matrix_tables(series: list[Series], named: dict[Setting, str], inspections: Inspections) -> list[Table]:
     """Agreement and kappa of the votes, cosines of text and of image features; a table each for each number of templates."""
-    found, made = [(one, matrices(one, inspections)) for one in series], {}
+    found = [(one, matrices(one, inspections)) for one in series]
+    made: dict[tuple[str, int], Table] = {}
     for title in (AGREEMENT, KAPPA, TEXT, IMAGE):
         for one, of_series in found:
             by_seed = of_series.get(title, {})
@@ -52,13 +54,13 @@ def matrix_tables(series, named, inspections):
             columns = names(title, len(next(iter(by_seed.values()))))
             table = made.setdefault((title, len(columns)), Table(title, [], columns, heads=("tested on", "model", "template")))
             for place, name in enumerate(columns):
-                values = {column: {seed: float(matrix[place, other]) for seed, matrix in by_seed.items()}
-                          for other, column in enumerate(columns)}
+                values: dict[Column, dict[int, float]] = {
+                    column: {seed: float(matrix[place, other]) for seed, matrix in by_seed.items()} for other, column in enumerate(columns)}
                 table.rows.append(Row((named[one.setting], one.name, name), values))
     return list(made.values())
 
 
-def word_tables(series, named, inspections):
+def word_tables(series: list[Series], named: dict[Setting, str], inspections: Inspections) -> list[Table]:
     """The table of the words nearest to each context token, once for each training, and of how far a word is from the nearest other one;
     none where no prompts are at hand."""
     rows, seen = [], set()
@@ -79,7 +81,7 @@ def word_tables(series, named, inspections):
 
 # ---- the command ----
 
-def run_command(args):
+def run_command(args: argparse.Namespace) -> None:
     """
     Raises:
         UserError: no run with several templates is in or below one of the folders, or a file can't be read.
@@ -98,13 +100,13 @@ def run_command(args):
     made = [*accuracy_tables(series, named), *matrix_tables(series, named, inspections), *word_tables(series, named, inspections)]
     text = render_all(made, args.format)
     if args.figures:
-        taken = set()
+        taken: set[str] = set()
         for figure in template_figures(series, named, inspections):
             write_figure(figure, str(Path(args.figures).absolute()), taken)
     write_out(text, args.output)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")

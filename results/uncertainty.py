@@ -32,25 +32,29 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
-from dassl.data.datasets import build_dataset
+from dassl.data.datasets import DatasetBase, Datum, build_dataset
+from torch import Tensor
 from tqdm import tqdm
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.emoji_styles import SEVERITIES, corrupted_at
-from trainers.checkpoint import write_atomically
 from trainers.checks import validates_on_test_images
-from trainers.classifier import PromptedClassifier, read_picture, silence
+from trainers.classifier import Pictures, PromptedClassifier, read_picture, silence
 from trainers.errors import UserError, exit_code
+from trainers.files import write_atomically
 from trainers.prediction import Prediction, calibration
-from trainers.run_record import image_name, split_hash
+from trainers.run_record import Record, image_name, split_hash
 from trainers.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
 
 from .kept import file_fingerprint, read_kept, write_kept
-from .table import FORMATS, HEADS, Row, Table, averages, place, read_records, render_all
+from .runs import Arrays
+from .table import FORMATS, HEADS, Key, Row, Table, averages, place, read_records, render_all
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +67,17 @@ UNITS = {"energy": 1}  # of the means in the tables: nats; the other measures li
 CALIBRATION = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
 
 
+Figures = dict[str, Any]  # uncertainty.json
+
+
 # ---- one run ----
 
-def origin(record):
+def origin(record: Record) -> dict[str, Any]:
     """What a run's figures follow from; others mean that they have to be computed again."""
     return {name: record.get(name) for name in ("prompts_hash", "backbone_hash", "split_hash", "finished")}
 
 
-def read_figures(folder, record):
+def read_figures(folder: str | Path, record: Record) -> Figures | None:
     """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing, damaged, or another run's or version's.
 
     Args:
@@ -80,16 +87,16 @@ def read_figures(folder, record):
     return found if found and found["images_sha256"] == file_fingerprint(Path(folder) / IMAGES) else None
 
 
-def write_figures(folder, record, figures, arrays):
+def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: Arrays) -> None:
     """Writes both files; the JSON, which says that they are there, last."""
-    def write(temporary):
+    def write(temporary: str) -> None:
         with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
-            numpy.savez_compressed(file, **arrays)
+            numpy.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
     write_atomically(os.path.join(folder, IMAGES), write)
     write_kept(Path(folder) / FIGURES, FORMAT, origin(record), {**figures, "images_sha256": file_fingerprint(Path(folder) / IMAGES)})
 
 
-def evaluate(folder, root=None):
+def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figures, Arrays]:
     """Shows a trained base run the three groups of images.
 
     Args:
@@ -134,7 +141,7 @@ def evaluate(folder, root=None):
     return figures, arrays
 
 
-def find_data(classifier, classes, root):
+def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | None) -> DatasetBase:
     """The run's data set with ``base`` or ``new`` classes, and its few-shot sample.
 
     Raises:
@@ -149,26 +156,26 @@ def find_data(classifier, classes, root):
         return build_dataset(cfg)
 
 
-def paths_of(items):
+def paths_of(items: Iterable[Datum]) -> list[str]:
     return [item.impath for item in items]
 
 
-def labels_of(items):
+def labels_of(items: Iterable[Datum]) -> Tensor:
     return torch.tensor([item.label for item in items])
 
 
 @torch.no_grad()
-def answer(classifier, images):
+def answer(classifier: PromptedClassifier, images: Pictures) -> Prediction:
     """One ``Prediction`` for images of any kind that the classifier takes."""
     return Prediction.concatenate([classifier.trainer.answer(batch).cpu() for batch, _ in classifier.batches(images)])
 
 
-def log_of(probability):
+def log_of(probability: Tensor) -> Tensor:
     """Logarithm in float64; what has underflowed to zero counts as the smallest number that has not, as in the record's NLL."""
     return probability.clamp(min=torch.finfo(probability.dtype).tiny).double().log()
 
 
-def doubts_of(predictions, temperature):
+def doubts_of(predictions: Sequence[Prediction], temperature: float | None) -> dict[str, Tensor]:
     """Name of a measure → (P, N) float32 for P predictions of N images, in the order of ``MEASURES``."""
     found = [prediction.uncertainties() for prediction in predictions]
     if temperature is not None:
@@ -177,13 +184,13 @@ def doubts_of(predictions, temperature):
     return {name: torch.stack([measures[name] for measures in found]).float() for name in MEASURES if name in found[0]}
 
 
-def compare(values, wrong):
+def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
     """What a measure is worth.
 
     Args:
         values: of ``base`` (1, N), ``new`` (1, L) and ``corrupted`` (S, N); wrong: (N,) bool, of base.
     """
-    def against_base(others):
+    def against_base(others: Tensor) -> float | None:
         return auroc(torch.cat([base, others]), torch.arange(len(base) + len(others)) >= len(base))
     base = values["base"][0]
     return {**doubt(base, wrong), "new_auroc": against_base(values["new"][0]),
@@ -191,18 +198,18 @@ def compare(values, wrong):
             "mean": by_severity({group: part.double().mean(dim=1) for group, part in values.items()})}
 
 
-def by_severity(values):
+def by_severity(values: Mapping[str, Tensor]) -> dict[str, Any]:
     """Group → (P,) as plain numbers: a list for ``corrupted``, one number for the others."""
     return {group: found.tolist() if group == "corrupted" else found.item() for group, found in values.items()}
 
 
-def before_and_after(prediction, labels, temperature):
+def before_and_after(prediction: Prediction, labels: Tensor, temperature: float | None) -> dict[str, dict[str, float] | None]:
     """Calibration ``before`` and ``after`` temperature scaling, the latter None without a temperature."""
     after = None if temperature is None else calibration(temperature_scaled(log_of(prediction.probability), temperature).float(), labels)
     return {"before": calibration(prediction.probability, labels), "after": after}
 
 
-def calibration_on_new(classifier, new, temperature):
+def calibration_on_new(classifier: PromptedClassifier, new: DatasetBase, temperature: float | None) -> dict[str, dict[str, float] | None] | None:
     """``before_and_after`` on the new classes with their own names; None where the contexts belong to the base classes."""
     if getattr(classifier.trainer.prompt_learner, "class_specific", False):
         return None
@@ -211,7 +218,7 @@ def calibration_on_new(classifier, new, temperature):
 
 # ---- tables ----
 
-def collect(folder, root=None):
+def collect(folder: str | Path, root: str | Path | None = None) -> dict[Key, dict[int, Figures]]:
     """Figures of all base runs below a protocol's folder; computes those that are missing.
 
     Returns:
@@ -227,7 +234,7 @@ def collect(folder, root=None):
             runs.append((part / path.parent, record, placed[1]))
     if not runs:
         raise UserError(f"no trained base run below {part}: python run.py --protocol base2new makes them")
-    found = {}
+    found: dict[Key, dict[int, Figures]] = {}
     for run, record, key in tqdm(runs, unit="run", disable=None):
         figures = read_figures(run, record)
         if figures is None:
@@ -237,7 +244,7 @@ def collect(folder, root=None):
     return found
 
 
-def tables(found):
+def tables(found: Mapping[Key, dict[int, Figures]]) -> list[Table]:
     """Three tables of what ``collect`` found: what each measure tells apart, its means, and calibration."""
     apart, means, calibrated = [], [], []
     for key, seeds in found.items():
@@ -263,27 +270,27 @@ def tables(found):
     return made
 
 
-def severity_name(severity):
+def severity_name(severity: int) -> str:
     return f"corrupted {severity}"
 
 
-def in_words(measure):
+def in_words(measure: str) -> str:
     return {SCALED: "max probability, scaled"}.get(measure, measure.replace("_", " "))
 
 
-def told_apart(figures):
+def told_apart(figures: Figures) -> dict[str, float | None]:
     """A measure's figures of one run by column."""
     severities = {severity_name(severity): value for severity, value in zip(SEVERITIES, figures["corrupted_auroc"])}
     return {"errors": figures["error_auroc"], "AURC": figures["aurc"], "new": figures["new_auroc"], **severities}
 
 
-def by_group(values, unit=1):
+def by_group(values: Mapping[str, Any], unit: float = 1) -> dict[str, float]:
     """``base``, ``new`` and the list ``corrupted`` by column, times ``unit``."""
     severities = {severity_name(severity): unit * value for severity, value in zip(SEVERITIES, values["corrupted"])}
     return {"base": unit * values["base"], "new": unit * values["new"], **severities}
 
 
-def calibration_columns(figures, classes, when):
+def calibration_columns(figures: Figures, classes: str, when: str) -> dict[str, float]:
     """Temperature and calibration of one run by column; empty where it has none."""
     found = (figures["calibration"][classes] or {}).get(when)
     if found is None:
@@ -291,7 +298,7 @@ def calibration_columns(figures, classes, when):
     return {"T": figures["temperature"] if when == "after" else 1, **{name: found[metric] for metric, name in CALIBRATION.items()}}
 
 
-def make_row(key, figures):
+def make_row(key: Key, figures: Mapping[int, Mapping[str, float | None]]) -> Row:
     """figures: seed → column → value, None where it is not defined."""
     row = Row(key)
     for seed, columns in figures.items():
@@ -301,7 +308,7 @@ def make_row(key, figures):
     return row
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     """Prints the tables.
 
     Raises:
@@ -310,7 +317,7 @@ def run(args):
     sys.stdout.write(render_all(tables(collect(args.folder, args.root)), args.format))
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="output/base2new, or where else the base-to-new protocol's runs lie")

@@ -8,7 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, dempster, digamma_of_exp, kl_to_uniform, log_evidence, trusted_cross_entropy
+from trainers.evidence import (
+    EVIDENCE_FUNCTIONS,
+    Opinion,
+    conflict,
+    cumulative,
+    dempster,
+    digamma_of_exp,
+    kl_to_uniform,
+    log_evidence,
+    trusted_cross_entropy,
+)
 
 
 def random_log_evidence(seed, templates, classes, spread=3.0):
@@ -79,9 +89,30 @@ def test_fusing_a_vacuous_opinion_changes_nothing(seed, templates, classes, spre
                                rtol=1e-12, atol=1e-12)
 
 
-def test_one_opinion_fused_with_nothing_is_itself():
+@pytest.mark.parametrize("rule", [dempster, cumulative])
+def test_one_opinion_fused_with_nothing_is_itself(rule):
     logs = random_log_evidence(0, 1, 7)
-    torch.testing.assert_close(dempster(logs).log_evidence, logs[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(rule(logs).log_evidence, logs[0], rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**shapes)
+def test_cumulative_fusion_is_the_rule_for_belief_and_vacuity(seed, templates, classes, spread):
+    logs = random_log_evidence(seed, templates, classes, spread)
+    opinions = Opinion(logs)
+    belief, vacuity = opinions.belief[0], opinions.vacuity[0]
+    for other, doubt in zip(opinions.belief[1:], opinions.vacuity[1:]):  # Jøsang 2016, §12.3
+        whole = vacuity + doubt - vacuity * doubt
+        belief, vacuity = (belief * doubt[:, None] + other * vacuity[:, None]) / whole[:, None], vacuity * doubt / whole
+    torch.testing.assert_close(cumulative(logs).belief, belief, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(cumulative(logs).vacuity, vacuity, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(**shapes)
+def test_dempsters_rule_finds_no_less_evidence_than_there_is_taken_together(seed, templates, classes, spread):
+    logs = random_log_evidence(seed, templates, classes, spread)
+    assert (dempster(logs).log_evidence >= cumulative(logs).log_evidence - 1e-12).all()
 
 
 @settings(max_examples=40, deadline=None)

@@ -16,6 +16,7 @@ import run as protocol_run
 from protocols import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
 from tests.conftest import REPOSITORY
 from trainers.errors import UserError
+from trainers.run_record import plain
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def calls(monkeypatch):
                 self.exitcode = 1
                 return
             trained = Path(arguments.model_dir, "results.json") if arguments.model_dir else None
-            cfg = protocol_run.plain(protocol_run.train.build_config(arguments))
+            cfg = plain(protocol_run.train.build_config(arguments))
             prompts = json.loads(trained.read_text())["prompts_hash"] if trained else f"prompts {len(Calls.noted)}"
             Path(arguments.output_dir, "results.json").write_text(json.dumps({
                 "format": 1, "trainer": arguments.trainer, "classes": cfg["DATASET"]["SUBSAMPLE_CLASSES"], "seed": arguments.seed,

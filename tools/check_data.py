@@ -11,6 +11,7 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Iterable, Sequence
 from functools import cache
 from types import SimpleNamespace
 
@@ -20,6 +21,8 @@ from tabulate import tabulate
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
 import datasets.every  # noqa: E402, F401  (registers the data sets)
+from datasets.base import ImageDataset  # noqa: E402
+from datasets.splits import Image  # noqa: E402
 from trainers.run_record import split_hash  # noqa: E402
 
 COOP = "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub)"
@@ -55,7 +58,7 @@ HEADERS = ("data set", "state", "classes", "train", "val", "test", "split", "nee
 
 
 @cache
-def files_in(folder):
+def files_in(folder: str) -> frozenset[str]:
     """Names in a folder; read once, since asking for a million files one by one takes minutes."""
     try:
         return frozenset(os.listdir(folder))
@@ -63,12 +66,12 @@ def files_in(folder):
         return frozenset()
 
 
-def is_there(path):
+def is_there(path: str) -> bool:
     folder, name = os.path.split(path)
     return name in files_in(folder)
 
 
-def check(cls, root):
+def check(cls: type[ImageDataset], root: str) -> list[str]:
     """One row of the table, see HEADERS.
 
     Args:
@@ -95,18 +98,18 @@ def check(cls, root):
         return [cls.__name__, "incomplete", *unknown, protocols, " ".join(str(error).split()) or type(error).__name__]
 
 
-def first_missing(parts):
+def first_missing(parts: Iterable[Sequence[Image] | None]) -> list[str]:
     return next(([image.impath] for part in parts for image in part or () if not is_there(image.impath)), [])
 
 
-def compare(found, expected):
+def compare(found: int | None, expected: int | None) -> str:
     """What a cell says: the number, and the expected one where it is another."""
     if not found and not expected:
         return "–"
     return f"{found or 0:,}" if found == expected else f"{found or 0:,} of {expected or 0:,}"
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="folder of the data sets (data)")
     args = parser.parse_args(arguments)

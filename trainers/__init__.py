@@ -2,9 +2,13 @@
 
 ``PromptedClassifier``, a trained run as a classifier, is loaded when it is asked for: importing the package registers nothing.
 """
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .classifier import PromptedClassifier as PromptedClassifier
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> object:
     if name == "PromptedClassifier":
         from .classifier import PromptedClassifier
         return PromptedClassifier

@@ -10,7 +10,7 @@ How it is evaluated stands in ``evaluation.py``, what is saved of it and how it 
 """
 import logging
 import time
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from .failed_batch import stopped_by_loss
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
 from .prompting.backbone import load_backbone
+from .resumable import TrainingLoader, begin_worker
 from .run_record import remove_record, tensor_hash
 from .saved_prompts import MODEL_NAME, SavedPrompts
 from .schedule import build_schedule
@@ -48,6 +49,7 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         learns: whether there is anything to train.
     """
     learns = True
+    first_batch = 0  # of the epoch that is being trained: more where it goes on from a checkpoint in its middle
 
     def __init__(self, cfg, classnames=None):
         self.classnames = classnames
@@ -169,10 +171,12 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views(), dataset_wrapper=CheckedImages)
-        self.train_loader_x = dm.train_loader_x
+        self.train_loader_x = TrainingLoader(dm.train_loader_x)
         self.train_loader_u = dm.train_loader_u
         self.val_loader = dm.val_loader
         self.test_loader = dm.test_loader
+        for loader in filter(None, (self.val_loader, self.test_loader)):
+            loader.worker_init_fn = partial(begin_worker, {})
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
@@ -208,6 +212,16 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
 
     # ---- training ----
 
+    @property
+    def batch_idx(self):
+        """Number of the batch in its epoch, from 0."""
+        return self.first_batch + self.batch_of_loop
+
+    @batch_idx.setter
+    def batch_idx(self, number):
+        """Dassl's loop counts the batches that it gets."""
+        self.batch_of_loop = number
+
     def train(self):
         if self.prompt_learner is None:
             log.info("%s learns nothing: only tested", type(self).__name__)
@@ -225,13 +239,19 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
     def before_train(self):
         super().before_train()  # resumes, or refuses to
         remove_record(self.output_dir)
+        self.stop_if_asked()
         self.is_training = True
-        self.train_started = time.monotonic()
+        self.train_started = self.saved_at = time.monotonic()
+        self.train_loader_x.after_step = self.after_step
         if self.train_loader_x.num_workers > 0:
             self.train_loader_x.dataset.decode_ahead()
         steps = len(self.train_loader_x)
-        self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps, unit="step", mininterval=1,
+        self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
                              desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True)
+
+    def run_epoch(self):
+        super().run_epoch()
+        self.first_batch = 0
 
     def parse_batch_train(self, batch):
         """Images (V, B, 3, H, W), one entry a view, and labels (B,)."""

@@ -8,34 +8,39 @@ What the paper states and what is our choice is listed in the README.
 """
 import copy
 import math
+from collections.abc import Sequence
 from itertools import combinations
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torchvision.transforms as T
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .checks import check_at_least, check_choice, check_depth, check_image_prompts
 from .data import CheckedImages
 from .errors import UserError
-from .evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
+from .evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, cumulative, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
 from .losses import consistency_loss
-from .prediction import Prediction
-from .prompting.prompts import FixedTokens, gaussian, initial_context
+from .prediction import Prediction, Scores
+from .prompting.backbone import Backbone
+from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .settings import add_encoder_settings
 from .views import AUGMENTATIONS, TensorViews, template_views
 
 MODALITIES = ("dual", "text")
-FUSIONS = ("dempster", "mean_probability", "sum_logits")
+OPINION_FUSIONS = ("dempster", "cumulative")
+FUSIONS = (*OPINION_FUSIONS, "mean_probability", "sum_logits")
 LOSSES = ("evidential", "cross_entropy")
 OFFSET_IMAGES = 1024  # training images that the evidence offset is initialised from, at most
 
 
-def add_cdc_config(cfg):
+def add_cdc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDC``; a toolbox that hosts CDC calls this in its ``extend_cfg``."""
     cfg.TRAINER.CDC = node = CfgNode()
     node.N_TEMPLATES = 4  # M
@@ -49,7 +54,7 @@ def add_cdc_config(cfg):
     node.EVIDENCE = "exp"  # exp | softplus | relu
     node.EVIDENCE_CENTRED = False  # evidence from logits less their mean over classes: better doubt, but new classes suffer
     node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
-    node.FUSION = "dempster"  # dempster | mean_probability | sum_logits; only Dempster's fused opinion has a loss of its own
+    node.FUSION = "dempster"  # dempster | cumulative: answers by added evidence, trained alike | mean_probability | sum_logits: no fused loss
     node.LOSS = "evidential"  # evidential | cross_entropy
     node.DECOUPLING_WEIGHT = 1.0  # β
     node.CONSISTENCY_WEIGHT = 8.0  # γ, of text features
@@ -68,7 +73,9 @@ class DecoupledPrompts(nn.Module):
         backbone: whose widths D (text) and D_v (image) are used.
     """
 
-    def __init__(self, settings, classnames, backbone):
+    offset: Tensor
+
+    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
         templates, n_ctx, text = settings.N_TEMPLATES, settings.N_CTX, backbone.text
         phrases = list(settings.CTX_INIT)[:templates]
@@ -76,10 +83,10 @@ class DecoupledPrompts(nn.Module):
         self.ctx = nn.Parameter(torch.stack([context for context, _ in starts]))  # (M, n, D)
         # drawn in MaPLe's order, and like there all deep maps start alike: one template is MaPLe from the same seed on
         dual, depth = settings.PROMPT_MODALITY == "dual", settings.PROMPT_DEPTH
-        maps = [TemplateLinear(templates, text.width, backbone.image.width)] if dual else []
+        maps = [TemplateLinear(templates, text.width, backbone.vision_transformer.width)] if dual else []
         self.deep_ctx = nn.ParameterList(gaussian(templates, n_ctx, text.width) for _ in range(depth - 1))
         if dual:
-            deep_map = TemplateLinear(templates, text.width, backbone.image.width)
+            deep_map = TemplateLinear(templates, text.width, backbone.vision_transformer.width)
             maps += [copy.deepcopy(deep_map) for _ in range(depth - 1)]
         self.visual_maps = nn.ModuleList(maps)
         # b^m = offset + shift^m, so that weight decay draws the learned part to the start and not to zero
@@ -89,11 +96,11 @@ class DecoupledPrompts(nn.Module):
         # the fixed words behind the contexts may differ in number
         self.tokens = FixedTokens(text, classnames, n_ctx, [words for _, words in starts])
 
-    def forward(self):
+    def forward(self) -> Prompts:
         visual = [project(layer) for project, layer in zip(self.visual_maps, [self.ctx, *self.deep_ctx])]  # (M, n, D_v) each
         return self.tokens(self.ctx, deep_text=list(self.deep_ctx), visual=visual[0] if visual else None, deep_visual=visual[1:])
 
-    def evidence_offset(self):
+    def evidence_offset(self) -> Tensor:
         """b^m, shaped (M, 1, 1) to go with logits."""
         return (self.offset + self.offset_shift)[:, None, None]
 
@@ -101,17 +108,17 @@ class DecoupledPrompts(nn.Module):
 class TemplateLinear(nn.Module):
     """A linear map of its own for each template, (M, n, D) → (M, n, D_v); initialised as ``nn.Linear``."""
 
-    def __init__(self, templates, width, out_width):
+    def __init__(self, templates: int, width: int, out_width: int) -> None:
         super().__init__()
         maps = [nn.Linear(width, out_width) for _ in range(templates)]
         self.weight = nn.Parameter(torch.stack([linear.weight.detach() for linear in maps]))  # (M, D_v, D)
         self.bias = nn.Parameter(torch.stack([linear.bias.detach() for linear in maps]))  # (M, D_v)
 
-    def forward(self, prompts):
+    def forward(self, prompts: Tensor) -> Tensor:
         return torch.baddbmm(self.bias[:, None], prompts, self.weight.transpose(1, 2))
 
 
-def decoupling_loss(text_features):
+def decoupling_loss(text_features: Tensor) -> Tensor:
     """L_de: mean cosine between templates m < n over all classes, from normalised features (M, K, E); 0 for M = 1."""
     pairs = list(combinations(range(len(text_features)), 2))
     if not pairs:
@@ -124,7 +131,7 @@ def decoupling_loss(text_features):
 class CDC(PromptTrainer):
     """Semantic-decoupled prompts with evidential fusion."""
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         node = self.node(cfg)
         for key, choices in (("PROMPT_MODALITY", MODALITIES), ("AUGMENTATION", AUGMENTATIONS), ("EVIDENCE", EVIDENCE_FUNCTIONS),
@@ -142,37 +149,37 @@ class CDC(PromptTrainer):
         if node.VIEWS_ON_TENSORS and node.AUGMENTATION is None:
             raise UserError("TRAINER.CDC.VIEWS_ON_TENSORS makes the views of AUGMENTATION 1 and 2, which is None: set it to False")
 
-    def training_views(self):
+    def training_views(self) -> list[T.Compose] | TensorViews | None:
         if self.settings.AUGMENTATION is None:
             return None
         views = template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
         return TensorViews(views) if self.settings.VIEWS_ON_TENSORS else views
 
-    def parse_batch_train(self, batch):
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         if not self.settings.VIEWS_ON_TENSORS:
             return super().parse_batch_train(batch)
-        views = self.train_loader_x.dataset.transform.finish(batch["img"], self.device)
-        return views, batch["label"].to(self.device)
+        dataset: Any = self.train_loader_x.dataset  # of images, whose transform is a TensorViews
+        return dataset.transform.finish(batch["img"], self.device), batch["label"].to(self.device)
 
-    def build_prompt_learner(self, backbone):
+    def build_prompt_learner(self, backbone: Backbone) -> DecoupledPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
         layers = backbone.text.layers
         if node.PROMPT_MODALITY == "dual":
             check_image_prompts("TRAINER.CDC.PROMPT_MODALITY dual", backbone, name, "use text")
-            layers = min(layers, backbone.image.layers)
+            layers = min(layers, backbone.vision_transformer.layers)
         check_depth("TRAINER.CDC.PROMPT_DEPTH", node.PROMPT_DEPTH, layers, name)
         return DecoupledPrompts(node, self.classnames, backbone)
 
-    def hand_crafted_template(self):
+    def hand_crafted_template(self) -> str:
         return self.settings.HAND_CRAFTED or super().hand_crafted_template()
 
-    def before_train(self):
+    def before_train(self) -> None:
         super().before_train()
         if self.start_epoch == 0:
             self.prompt_learner.offset.copy_(self.initial_offset())
 
     @torch.no_grad()
-    def initial_offset(self):
+    def initial_offset(self) -> Tensor:
         """b = mean over training images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a useful range.
 
         With EVIDENCE_CENTRED l_k − mean_j l_j takes the place of l_k.
@@ -191,16 +198,16 @@ class CDC(PromptTrainer):
                 sums.append(logits[0].logsumexp(dim=-1) - level)  # (B,)
         return torch.cat(sums).mean() - math.log(self.num_classes) - self.settings.EVIDENCE_START
 
-    def log_evidence(self, logits):
+    def log_evidence(self, logits: Tensor) -> Tensor:
         node = self.settings
         return log_evidence(logits, self.prompt_learner.evidence_offset(), node.EVIDENCE, node.EVIDENCE_CENTRED)  # (M, B, K)
 
-    def loss(self, scores, labels):
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """L = L_t-ce + β L_de + γ L_con + γ_v L_con-image, and with KL_WEIGHT the annealed KL term.
 
-        L_t-ce sums over the templates' opinions and, where Dempster's rule fuses them, the fused one. With LOSS cross_entropy the
-        votes' term is the sum of the templates' cross-entropies. L_con-image compares each template's features of its view with those
-        of the image encoder without prompts.
+        L_t-ce sums over the templates' opinions and, where FUSION fuses opinions, the one that Dempster's rule makes of them. With LOSS
+        cross_entropy the votes' term is the sum of the templates' cross-entropies. L_con-image compares each template's features of its
+        view with those of the image encoder without prompts.
         """
         node, logits = self.settings, scores.logits
         every_label = labels.expand(len(logits), -1)  # (M, B)
@@ -209,7 +216,7 @@ class CDC(PromptTrainer):
         else:
             evidence = self.log_evidence(logits)
             votes = self.evidential_loss(Opinion(evidence), every_label)
-            if node.FUSION == "dempster":
+            if node.FUSION in OPINION_FUSIONS:
                 votes = votes + self.evidential_loss(dempster(evidence), labels)
         apart, near = decoupling_loss(scores.text_features), consistency_loss(scores.text_features, self.hand_crafted)
         total = votes + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * near
@@ -220,7 +227,7 @@ class CDC(PromptTrainer):
             figures["loss_con_image"] = images_near.item()
         return total, figures
 
-    def evidential_loss(self, opinion, labels):
+    def evidential_loss(self, opinion: Opinion, labels: Tensor) -> Tensor:
         """Mean over the batch, summed over templates where there are any."""
         losses = trusted_cross_entropy(opinion, labels)  # (B,) or (M, B)
         if self.settings.KL_WEIGHT:
@@ -228,12 +235,17 @@ class CDC(PromptTrainer):
             losses = losses + annealed * kl_to_uniform(opinion, labels)
         return losses.mean(dim=-1).sum()
 
-    def predict(self, logits):
-        evidence = self.log_evidence(logits)  # (M, B, K)
-        fused = dempster(evidence)
-        votes = Opinion(evidence).probability if self.settings.LOSS == "evidential" else logits.softmax(dim=-1)
-        probability = {"dempster": lambda: fused.probability, "mean_probability": lambda: votes.mean(dim=0),
-                       "sum_logits": lambda: logits.sum(dim=0).softmax(dim=-1)}[self.settings.FUSION]()
-        if self.settings.LOSS != "evidential":
+    def predict(self, logits: Tensor) -> Prediction:
+        node, evidence = self.settings, self.log_evidence(logits)  # (M, B, K)
+        by_dempster = dempster(evidence)
+        opinion = cumulative(evidence) if node.FUSION == "cumulative" else by_dempster
+        votes = Opinion(evidence).probability if node.LOSS == "evidential" else logits.softmax(dim=-1)
+        if node.FUSION == "mean_probability":
+            probability = votes.mean(dim=0)
+        elif node.FUSION == "sum_logits":
+            probability = logits.sum(dim=0).softmax(dim=-1)
+        else:
+            probability = opinion.probability
+        if node.LOSS != "evidential":
             return Prediction(probability, votes)
-        return Prediction(probability, votes, fused.vacuity, conflict(evidence, fused))
+        return Prediction(probability, votes, opinion.vacuity, conflict(evidence, by_dempster))

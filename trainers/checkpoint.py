@@ -1,62 +1,120 @@
 """Checkpoints that hold prompts only, load without executing anything, and resume to the same numbers.
 
 Files lie where Dassl puts them: ``<output>/<model name>/model.pth.tar-<epoch>``, ``model-best.pth.tar``, and ``checkpoint``,
-which names the file to resume from.
+which names the file to resume from. In the middle of an epoch it is ``model-step.pth.tar-<epochs done>-<steps of the next>``; of
+these no more than the last two are kept.
 """
+import io
+import logging
 import os
-import pickle
 import random
+import re
 import zipfile
 
 import numpy
 import torch
 
 from .errors import UserError
+from .files import write_atomically, write_text
+
+log = logging.getLogger(__name__)
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"
+NAME = re.compile(r"model(?:-step)?\.pth\.tar-(\d+)(?:-(\d+))?")  # of a file that a run can go on from
 
 # What may differ between the run that wrote a checkpoint and the run that resumes it.
 NOT_PART_OF_A_RUN = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.BROKEN_IMAGES",
-                     "DATALOADER.TEST", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TEST")
+                     "DATALOADER.TEST", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CHECKPOINT_MINUTES", "TEST")
 
 
-def write_atomically(path, write):
-    """Calls ``write(temporary path)`` and renames: the file at ``path`` is always whole, old or new."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    except OSError as error:
-        error.filename = path  # a full disk names no file
-        raise
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)
+def epoch_name(epochs):
+    return f"model.pth.tar-{epochs}"
 
 
-def write_text(path, text):
-    def write(temporary):
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-    write_atomically(path, write)
+def step_name(epochs, steps):
+    return f"model-step.pth.tar-{epochs}-{steps}"
+
+
+def progress(file_name):
+    """(epochs, steps of the next one) that are done in a file of this name; None for any other name."""
+    match = NAME.fullmatch(file_name)
+    return match and (int(match[1]), int(match[2] or 0))
 
 
 def save(state, folder, file_name):
-    """Writes a checkpoint and, unless it is the best one, points the next resume to it."""
-    write_atomically(os.path.join(folder, file_name), lambda path: torch.save(state, path))
+    """Writes a checkpoint and, unless it is the best one, points the next resume to it.
+
+    Of the files from the middle of epochs those are deleted that are neither this one nor the one before.
+
+    Raises:
+        UserError: it can't be written, because the disk is full or for another reason. What was there before still is.
+    """
+    content = io.BytesIO()  # torch's own writing to a file has no error that says what is wrong
+    torch.save(state, content)
+    before = newest(folder)
+    path = os.path.join(folder, file_name)
+
+    def write(temporary):
+        with open(temporary, "wb") as file:
+            file.write(content.getbuffer())
+    try:
+        write_atomically(path, write)
+        if file_name != BEST:
+            write_text(os.path.join(folder, POINTER), file_name + "\n")
+    except OSError as error:
+        raise UserError(f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same command goes on from "
+                        f"{before or 'the beginning'}") from error
     if file_name != BEST:
-        write_text(os.path.join(folder, POINTER), file_name + "\n")
+        remove_steps(folder, kept=(file_name, before))
+
+
+def remove_steps(folder, kept=()):
+    """Deletes the checkpoints from the middle of epochs, except those of the given names."""
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name.startswith("model-step.") and progress(name) and name not in kept:
+            os.remove(os.path.join(folder, name))
+
+
+def resumable(folder):
+    """Names of the files to resume from, the first being the one to take, the others those to fall back on, newest first.
+
+    There are none where no file ``checkpoint`` is: deleting that is how to start over. Where it names none of the files, the newest of
+    them takes its place.
+    """
+    path = os.path.join(folder, POINTER)
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        named = file.readline().strip()
+    found = sorted(filter(progress, os.listdir(folder)), key=progress, reverse=True)
+    if named and os.path.basename(named) == named and os.path.isfile(os.path.join(folder, named)):
+        return [named, *(name for name in found if name != named and (not progress(named) or progress(name) < progress(named)))]
+    if found:
+        log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, found[0])
+    return found
 
 
 def newest(folder):
     """Name of the file to resume from, or None."""
-    path = os.path.join(folder, POINTER)
-    if not os.path.isfile(path):
-        return None
-    with open(path, encoding="utf-8") as file:
-        return file.readline().strip()
+    return next(iter(resumable(folder)), None)
+
+
+def load_newest(folder):
+    """Name and content of the newest checkpoint that can be read; None and None where there is none.
+
+    Raises:
+        UserError: there are some, and none can be read.
+    """
+    names = resumable(folder)
+    for name in names:
+        try:
+            return name, load(os.path.join(folder, name))
+        except UserError as error:
+            log.warning("%s; going back to the checkpoint before", error)
+    if names:
+        raise UserError(f"none of the checkpoints in {folder} can be read ({', '.join(names)}): delete that folder to start over")
+    return None, None
 
 
 def load(path):
@@ -71,12 +129,22 @@ def load(path):
         raise UserError(f"no checkpoint at {path}; there is {', '.join(found) or 'none in that folder'}: check --model-dir and "
                         "--load-epoch")
     try:
+        check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except Exception as error:  # a broken file makes a reader fail in any way
         raise UserError(f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it") from error
     if not isinstance(state, dict) or not {"state_dict", "epoch", "trainer", "classnames", "config", "backbone_hash"} <= set(state):
         raise UserError(f"checkpoint {path} is none of this toolbox's")
     return state
+
+
+def check_sums(path):
+    """Raises BadZipFile for a file of torch's in which a bit has changed, which torch itself doesn't look for."""
+    if zipfile.is_zipfile(path):  # else torch will say what it is
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken:
+            raise zipfile.BadZipFile(f"{broken} is not what was written")
 
 
 def flatten(config, prefix=""):
@@ -112,21 +180,22 @@ def check_same_run(state, cfg, classnames, path):
                         "that folder to start over")
 
 
-def rng_state():
-    """States of all random generators, in types that load without executing anything."""
+def cpu_rng_state():
+    """States of Python's, numpy's and torch's generators of this process, in types that load without executing anything."""
     kind, keys, position, has_gauss, gauss = numpy.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, keys.tolist(), position, has_gauss, gauss),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
+    return {"python": random.getstate(), "numpy": (kind, keys.tolist(), position, has_gauss, gauss), "torch": torch.get_rng_state()}
+
+
+def rng_state():
+    """``cpu_rng_state``, and that of the GPU's generator, if there is one."""
+    return {**cpu_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
 
 
 def restore_rng_state(state):
+    """Takes back what ``rng_state`` or ``cpu_rng_state`` gave."""
     random.setstate(state["python"])
     kind, keys, position, has_gauss, gauss = state["numpy"]
     numpy.random.set_state((kind, numpy.array(keys, dtype=numpy.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and state["cuda"] is not None:
+    if state.get("cuda") is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

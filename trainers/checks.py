@@ -1,15 +1,22 @@
 """Checks that trainers share. Each raises UserError with the key, its value and what it takes."""
+from collections.abc import Collection
+
+from dassl.data import DataManager
+from dassl.data.datasets import DatasetBase
+from yacs.config import CfgNode
+
 from .data import POLICIES
 from .errors import UserError, nearest
+from .prompting.backbone import Backbone
 
 
-def check_choice(key, value, choices):
+def check_choice(key: str, value: object, choices: Collection[object]) -> None:
     """``value`` must be one of ``choices``; the nearest one is named."""
     if value not in choices:
         raise UserError(f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}")
 
 
-def check_at_least(least, path, node, *keys):
+def check_at_least(least: float, path: str, node: CfgNode, *keys: str) -> None:
     """``node[key]`` must be ``least`` or more for each of ``keys``; ``path`` is the node's full name."""
     for key in keys:
         if node[key] < least:
@@ -17,19 +24,19 @@ def check_at_least(least, path, node, *keys):
             raise UserError(f"{path}.{key} is {node[key]}, it {wanted}")
 
 
-def check_depth(key, depth, layers, backbone_name):
+def check_depth(key: str, depth: int, layers: int, backbone_name: str) -> None:
     """No more layers can get prompts of their own than there are."""
     if depth > layers:
         raise UserError(f"{key} is {depth}, {backbone_name} has {layers} layers to prompt")
 
 
-def check_image_prompts(what, backbone, backbone_name, instead):
+def check_image_prompts(what: str, backbone: Backbone, backbone_name: str, instead: str) -> None:
     """Only a vision transformer has tokens to put prompts beside; ``instead`` says what to do where it is none."""
     if not backbone.takes_visual_prompts:
         raise UserError(f"{what} prompts the image encoder, and {backbone_name} is a ResNet: {instead}")
 
 
-def check_pixels(cfg, backbone):
+def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
     """Images as the backbone takes them: of its size, and normalised as those that it was trained on, where that is known."""
     name, size = cfg.MODEL.BACKBONE.NAME, backbone.image.image_size
     if tuple(cfg.INPUT.SIZE) != (size, size):
@@ -42,7 +49,7 @@ def check_pixels(cfg, backbone):
             raise UserError(f"INPUT.{key} is {list(cfg.INPUT[key])}, {name} was trained with {list(known)}: give that")
 
 
-def check_run(cfg):
+def check_run(cfg: CfgNode) -> None:
     """The settings that are none of a method's own."""
     check_at_least(1, "OPTIM", cfg.OPTIM, "MAX_EPOCH")
     check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
@@ -60,7 +67,7 @@ def check_run(cfg):
         raise UserError(f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, these trainers take 1")
 
 
-def check_data(cfg, data_manager):
+def check_data(cfg: CfgNode, data_manager: DataManager) -> None:
     """Labels without gaps, and validation images that are none of the test's where the best epoch is chosen on them."""
     data, name = data_manager.dataset, cfg.DATASET.NAME
     if len(data.classnames) != data_manager.num_classes:
@@ -73,6 +80,6 @@ def check_data(cfg, data_manager):
             raise UserError(f"TEST.FINAL_MODEL best_val would choose on test images: those of {name} serve as val too")
 
 
-def validates_on_test_images(data):
+def validates_on_test_images(data: DatasetBase) -> bool:
     """Whether images of a data set's val are among its test's, as where a set has no val of its own."""
-    return bool({item.impath for item in data.val} & {item.impath for item in data.test})
+    return bool({item.impath for item in data.val or ()} & {item.impath for item in data.test})

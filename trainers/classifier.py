@@ -12,10 +12,11 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy
 import torch
@@ -23,6 +24,7 @@ from dassl.config import get_cfg_default
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
+from torch import Tensor
 from yacs.config import CfgNode
 
 from . import checkpoint
@@ -30,10 +32,15 @@ from .base import PromptTrainer
 from .data import read_picture
 from .errors import UserError
 from .prediction import Prediction
-from .run_record import FILE_NAME
+from .run_record import FILE_NAME, Record
 from .saved_prompts import MODEL_NAME
 
+if TYPE_CHECKING:
+    import pandas
+
 MODULES = {"ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip"}  # where trainers are; the others: in the file of their name
+Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
+Pictures = Picture | Iterable[Picture]
 
 
 @dataclass
@@ -50,16 +57,16 @@ class Answers:
         conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None likewise.
         votes: (N, M, K), the probabilities of each of M templates alone; None where the method has no templates to fuse.
     """
-    classnames: list
-    images: list
-    labels: list
+    classnames: list[str]
+    images: list[str | None]
+    labels: list[str]
     probabilities: numpy.ndarray
     uncertainty: numpy.ndarray
     vacuity: numpy.ndarray | None = None
     conflict: numpy.ndarray | None = None
     votes: numpy.ndarray | None = None
 
-    def to_pandas(self):
+    def to_pandas(self) -> "pandas.DataFrame":
         """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there are any vacuity and conflict, and
         ``vote_1`` … ``vote_M``, the class that each template would answer.
 
@@ -96,7 +103,7 @@ class PromptedClassifier:
         record: the run's ``results.json``.
     """
 
-    def __init__(self, trainer, record):
+    def __init__(self, trainer: PromptTrainer, record: Record) -> None:
         self.trainer = trainer
         self.record = record
         with silence():
@@ -108,7 +115,7 @@ class PromptedClassifier:
             trainer.encoded = trainer.encode_prompts()  # once for all images; None where the text depends on the image
 
     @classmethod
-    def load(cls, folder, backbone=None):
+    def load(cls, folder: str | os.PathLike[str], backbone: str | None = None) -> "PromptedClassifier":
         """The classifier that a run has trained, on a GPU if there is one and the run's config allows it.
 
         Args:
@@ -131,11 +138,11 @@ class PromptedClassifier:
         return cls(trainer, record)
 
     @property
-    def classnames(self):
+    def classnames(self) -> list[str]:
         """The K names that it tells apart."""
         return list(self.trainer.classnames)
 
-    def with_classes(self, classnames):
+    def with_classes(self, classnames: Iterable[str]) -> "PromptedClassifier":
         """The same prompts for other classes: CLIP's vocabulary is open.
 
         Args:
@@ -153,7 +160,7 @@ class PromptedClassifier:
         return type(self)(rebuilt(self.trainer, self.trainer.cfg, names), self.record)
 
     @torch.no_grad()
-    def predict(self, images):
+    def predict(self, images: Pictures) -> Answers:
         """``Answers`` for images, see above: what the run's own test says of them. They are read batch by batch.
 
         Raises:
@@ -172,7 +179,7 @@ class PromptedClassifier:
             conflict=None if answer.conflict is None else answer.conflict.numpy(),
             votes=None if answer.template_probability is None else answer.template_probability.transpose(0, 1).numpy())
 
-    def embed_text(self):
+    def embed_text(self) -> numpy.ndarray:
         """The classes' features under the prompts, (M, K, E) fp32 of length one.
 
         Raises:
@@ -183,7 +190,7 @@ class PromptedClassifier:
         return self.trainer.encoded[0].float().cpu().numpy()
 
     @torch.no_grad()
-    def embed_image(self, images):
+    def embed_image(self, images: Pictures) -> numpy.ndarray:
         """The images' features, (N, M, E) fp32 of length one; (N, 1, E) where the image encoder is not prompted.
 
         Raises:
@@ -197,12 +204,12 @@ class PromptedClassifier:
             found.append(features.transpose(0, 1).cpu())
         return torch.cat(found).numpy()
 
-    def export(self, folder):
+    def export(self, folder: str | os.PathLike[str]) -> None:
         """Writes the classifier for programs without this toolbox; see ``export.py``."""
         from .export import export
         export(self, folder)
 
-    def batches(self, images):
+    def batches(self, images: Pictures) -> Iterator[tuple[Tensor, list[str | None]]]:
         """Yields (1, B, 3, H, W) on the device and B names, as many images at a time as the run's tests take.
 
         Raises:
@@ -219,12 +226,12 @@ class PromptedClassifier:
                 batch = list(islice(images, size))
 
 
-def silence():
+def silence() -> contextlib.AbstractContextManager[None]:
     """Dassl prints what it builds; a program's standard output is its own."""
     return contextlib.redirect_stdout(None)
 
 
-def rebuilt(trainer, cfg, classnames):
+def rebuilt(trainer: PromptTrainer, cfg: CfgNode, classnames: Sequence[str]) -> PromptTrainer:
     """A trainer with this one's prompts, for another config or other class names."""
     with silence():
         other = type(trainer)(cfg, classnames)
@@ -235,7 +242,7 @@ def rebuilt(trainer, cfg, classnames):
 
 # ---- a run's folder ----
 
-def read_record(folder):
+def read_record(folder: str) -> Record:
     """``results.json`` of a run.
 
     Raises:
@@ -252,7 +259,7 @@ def read_record(folder):
         raise UserError(f"{path} can't be read as a run's record ({type(error).__name__}: {error})") from error
 
 
-def find_trainer(name):
+def find_trainer(name: str) -> type[PromptTrainer]:
     """The trainer of that name; imports this package's module of it where nobody has registered one.
 
     Raises:
@@ -271,7 +278,7 @@ def find_trainer(name):
     return kind
 
 
-def config_of(record, kind):
+def config_of(record: Record, kind: type[PromptTrainer]) -> CfgNode:
     """The config that a run was made with; settings that came after it have their defaults."""
     cfg, name = get_cfg_default(), record["trainer"]
     declare = getattr(sys.modules[kind.__module__], f"add_{name.lower()}_config", None)
@@ -281,7 +288,7 @@ def config_of(record, kind):
     return cfg
 
 
-def overlay(node, values):
+def overlay(node: CfgNode, values: dict[str, Any]) -> None:
     """Puts plain values into a config node as they are (yacs would evaluate strings); JSON has no tuples, the defaults have."""
     for key, value in values.items():
         if isinstance(value, dict):
@@ -290,7 +297,7 @@ def overlay(node, values):
             node[key] = tuple(value) if isinstance(node.get(key), tuple) else value
 
 
-def class_names(folder, record, kind):
+def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[str]:
     """The class names of a run: those of its checkpoint, or, where nothing is learned, of its record.
 
     Raises:
@@ -308,19 +315,20 @@ def class_names(folder, record, kind):
 
 # ---- images ----
 
-def is_path(image):
+def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
     return isinstance(image, (str, os.PathLike))
 
 
-def one_by_one(images):
+def one_by_one(images: Pictures) -> Iterable[Picture]:
     """An iterable of images, of one image or of many."""
-    single = is_path(images) or not isinstance(images, Iterable)  # a PIL image is none
-    if single or isinstance(images, (numpy.ndarray, torch.Tensor)) and images.ndim < 4:
+    if is_path(images) or not isinstance(images, Iterable):  # a PIL image is none
+        return [images]
+    if isinstance(images, (numpy.ndarray, Tensor)) and images.ndim < 4:
         return [images]
     return images
 
 
-def picture(image):
+def picture(image: Picture) -> Image.Image:
     """An image of any kind as an RGB PIL image.
 
     Raises:
@@ -330,7 +338,7 @@ def picture(image):
         return read_picture(os.fspath(image))
     if isinstance(image, Image.Image):
         return image.convert("RGB")
-    if isinstance(image, torch.Tensor):
+    if isinstance(image, Tensor):
         return tensor_picture(image)
     if not isinstance(image, numpy.ndarray):
         raise UserError(f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}")
@@ -339,7 +347,7 @@ def picture(image):
     return Image.fromarray(image)
 
 
-def tensor_picture(image):
+def tensor_picture(image: Tensor) -> Image.Image:
     described = f"the tensor {str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
     if image.dim() != 3 or len(image) != 3 or image.numel() == 0 or not (image.is_floating_point() or image.dtype == torch.uint8):
         raise UserError(f"{described} is no image: it must be uint8 or floating point (3, H, W)")

@@ -5,23 +5,25 @@ Nothing of the texts can be kept for the next image, but within an image all cla
 encoded once an image, and only the classes' own tokens K times.
 """
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from torch import nn
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .checks import check_at_least
 from .prediction import Scores
-from .prompting.prompts import FixedTokens, context_of_phrase
+from .prompting.backbone import Backbone
+from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .settings import add_encoder_settings
 
 REDUCTION = 16  # of the width in the meta-net's hidden layer
 TEXTS_AT_ONCE = 8192  # images × classes in one pass of the text encoder, at most (but one image at least), to bound the memory
 
 
-def add_cocoop_config(cfg):
+def add_cocoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COCOOP``, the official keys."""
     cfg.TRAINER.COCOOP = node = CfgNode()
     node.N_CTX = 16  # context tokens; a phrase brings its own number
@@ -38,7 +40,7 @@ class ConditionalContext(nn.Module):
         backbone: whose widths D (text) and E (the shared space) are used.
     """
 
-    def __init__(self, settings, classnames, backbone):
+    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
         text, embed_dim = backbone.text, backbone.embed_dim
         self.ctx = nn.Parameter(context_of_phrase(text, settings.N_CTX, settings.CTX_INIT))  # (n, D)
@@ -47,7 +49,7 @@ class ConditionalContext(nn.Module):
             linear1=nn.Linear(embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, text.width)))
         self.tokens = FixedTokens(text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)])
 
-    def forward(self, image_features):
+    def forward(self, image_features: Tensor) -> Prompts:
         """Normalised image features (B, E) → ``Prompts`` of B templates, one an image."""
         shift = self.meta_net(image_features)[:, None]  # (B, 1, D): the same for all n tokens
         return self.tokens(self.ctx + shift)  # contexts (B, n, D)
@@ -57,17 +59,17 @@ class ConditionalContext(nn.Module):
 class CoCoOp(PromptTrainer):
     """Conditional context optimisation."""
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         check_at_least(1, self.path, self.node(cfg), "N_CTX")
 
-    def build_prompt_learner(self, backbone):
+    def build_prompt_learner(self, backbone: Backbone) -> ConditionalContext:
         return ConditionalContext(self.settings, self.classnames, backbone)
 
-    def encode_prompts(self):
+    def encode_prompts(self) -> None:
         """None: nothing is the same for two images."""
 
-    def scores(self, images):
+    def scores(self, images: Tensor) -> Scores:
         image_features = self.encode_images(images)  # (1, B, E)
         chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // self.num_classes))
         text_features = torch.cat([self.encode_texts(self.prompt_learner(chunk)) for chunk in chunks])  # (B, K, E)

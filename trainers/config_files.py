@@ -4,8 +4,11 @@ Beyond what yacs checks of types: nothing in place of a value, elements of lists
 """
 import math
 import os
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import yaml
+from yacs.config import CfgNode
 
 from .checkpoint import flatten
 from .errors import UserError, nearest
@@ -15,22 +18,21 @@ NAMES = {bool: "True and False", int: "whole numbers", float: "finite numbers", 
 ELEMENTS = {"MODEL.HEAD.HIDDEN_LAYERS": int}  # of lists that are empty by default; those of the others are strings
 
 
-def merge(cfg, source, what):
+def merge(cfg: CfgNode, source: str | list[str], what: str) -> None:
     """Merges a file or a list of pairs; every way to get that wrong is the user's to hear about.
 
     Raises:
         UserError: file missing or not YAML, unknown key (the nearest known one is named), value of another type.
     """
-    is_file = isinstance(source, str)
-    where = f"{what} {source}" if is_file else what
-    if is_file and not os.path.isfile(source):
+    where = f"{what} {source}" if isinstance(source, str) else what
+    if isinstance(source, str) and not os.path.isfile(source):
         folder, name = os.path.split(source)
         beside = os.listdir(folder) if os.path.isdir(folder) else []
         raise UserError(f"{where} is missing{nearest(name, beside)}")
-    if not is_file and len(source) % 2:
+    if isinstance(source, list) and len(source) % 2:
         raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(source)}")
     try:
-        if is_file:
+        if isinstance(source, str):
             with open(source, encoding="utf-8") as file:
                 content = yaml.safe_load(file)
             if not isinstance(content, dict):
@@ -53,7 +55,7 @@ def merge(cfg, source, what):
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def check_keys(content, where):
+def check_keys(content: Mapping[object, object], where: str) -> None:
     """
     Raises:
         UserError: a key of a YAML file is no text.
@@ -65,14 +67,14 @@ def check_keys(content, where):
             check_keys(value, where)
 
 
-def unknown_key(cfg, source, where, message):
+def unknown_key(cfg: CfgNode, source: str | list[str], where: str, message: str) -> UserError:
     """The ``UserError`` for a key that yacs doesn't know; message: yacs', which ends with it."""
     key = message.rsplit(": ", 1)[-1].strip("'\"")
     full = key if isinstance(source, str) else next((name for name in source[::2] if name.endswith(key)), key)
     return UserError(f"{where}: unknown config key {full}{nearest(full, flatten(cfg))}")
 
 
-def check_types(cfg, defaults, path=""):
+def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
     """Each value must be of its default's kind.
 
     Args:
@@ -93,7 +95,7 @@ def check_types(cfg, defaults, path=""):
             check_value(name, value, default)
 
 
-def check_elements(name, value, default):
+def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:
     """A list: all elements of one kind, and as many numbers as by default where those are several."""
     kind = type(default[0]) if default else ELEMENTS.get(name, str)
     several = len(default) > 1 and kind is not str
@@ -102,15 +104,17 @@ def check_elements(name, value, default):
         raise UserError(f"{name} is {value!r}, it takes a list of {count}{NAMES[kind]}, such as {list(default)!r}")
 
 
-def check_value(name, value, default):
+def check_value(name: str, value: object, default: object) -> None:
     if default is not None and not is_of(type(default), value):
         raise UserError(f"{name} is {value!r}, it takes {ONE[type(default)]}, such as {default!r}")
 
 
-def is_of(kind, value):
+def is_of(kind: type, value: Any) -> bool:
     """Whether a value is of a kind: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not isinstance(value, kind) or kind is int and isinstance(value, bool):
+    if isinstance(value, bool) and kind is not bool:
         return False
-    return kind is not str or not any("\ud800" <= character <= "\udfff" for character in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    if isinstance(value, str) and kind is str:
+        return not any("\ud800" <= character <= "\udfff" for character in value)
+    return isinstance(value, kind)

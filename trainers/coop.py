@@ -9,7 +9,7 @@ from .families import ContextTrainer
 from .settings import add_encoder_settings
 
 
-def add_coop_config(cfg):
+def add_coop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COOP``, CoOp's own keys."""
     cfg.TRAINER.COOP = node = CfgNode()
     node.N_CTX = 16  # context tokens; a phrase brings its own number

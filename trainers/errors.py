@@ -3,6 +3,8 @@ import difflib
 import errno
 import logging
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable
 
 ROOM, RIGHTS = "make room on that disk", "have that place writable, or give another one"
 DISK = {errno.ENOSPC: ROOM, errno.EDQUOT: ROOM, errno.EFBIG: ROOM, errno.EROFS: RIGHTS, errno.EACCES: RIGHTS, errno.EPERM: RIGHTS,
@@ -16,14 +18,14 @@ class UserError(ValueError):
     """
 
 
-def nearest(name, known):
+def nearest(name: object, known: Iterable[object]) -> str:
     """`` (did you mean X?)`` for the known name most like ``name``, or nothing where none is like it."""
     lower = {str(candidate).lower(): candidate for candidate in known}
     match = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.5)
     return f" (did you mean {lower[match[0]]}?)" if match else ""
 
 
-def line_for_user(error):
+def line_for_user(error: Exception) -> str | None:
     """The one line for an error that the user can mend; None for any other, which is a fault of the code."""
     if isinstance(error, UserError):
         # a data loader's worker wraps the message in its own traceback: the line itself is the last one
@@ -36,7 +38,7 @@ def line_for_user(error):
     return None
 
 
-def exit_code(command, *arguments):
+def exit_code(command: Callable[..., object], *arguments: object) -> int:
     """Calls a command line tool's function; returns 0, or 2 after an error that the user can mend, whose line goes to standard error."""
     try:
         command(*arguments)
@@ -49,7 +51,7 @@ def exit_code(command, *arguments):
     return 0
 
 
-def run_tool(command, arguments, log):
+def run_tool(command: Callable[[Namespace], object], arguments: Namespace, log: logging.Logger) -> int:
     """Runs a command line tool that says how it gets on; returns its ``exit_code``.
 
     Args:

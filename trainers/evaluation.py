@@ -72,6 +72,7 @@ class Evaluation:
                     torch.cuda.synchronize(self.device)
                 self.answer_rates.append(len(label) / (time.perf_counter() - started))
                 yield answer, label, batch["impath"]
+                self.stop_if_asked(self.end_of_epoch)
         self.encoded = None
 
     def keep(self, split, batches):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 EVIDENCE_FUNCTIONS = ("exp", "softplus", "relu")
 NO_EVIDENCE = 1e-30  # stands for zero where its logarithm is taken
@@ -25,49 +26,49 @@ class Opinion:
     Attributes:
         log_evidence: (…, K), log e_k.
     """
-    log_evidence: torch.Tensor
+    log_evidence: Tensor
 
     @property
-    def classes(self):
+    def classes(self) -> int:
         return self.log_evidence.shape[-1]
 
     @property
-    def log_alpha(self):
+    def log_alpha(self) -> Tensor:
         """(…, K), log of the Dirichlet's parameters α_k = e_k + 1."""
         return log1p_exp(self.log_evidence)
 
     @property
-    def log_strength(self):
+    def log_strength(self) -> Tensor:
         """(…), log S with S = Σ_k α_k."""
         return self.log_alpha.logsumexp(dim=-1)
 
     @property
-    def belief(self):
+    def belief(self) -> Tensor:
         """(…, K) belief masses e_k / S in [0, 1); with the vacuity they sum to one."""
         return (self.log_evidence - self.log_strength[..., None]).exp()
 
     @property
-    def vacuity(self):
+    def vacuity(self) -> Tensor:
         """(…) uncertainty mass K / S in (0, 1]: 1 without any evidence."""
         return (math.log(self.classes) - self.log_strength).exp()
 
     @property
-    def probability(self):
+    def probability(self) -> Tensor:
         """(…, K) expected probabilities α_k / S."""
         return (self.log_alpha - self.log_strength[..., None]).exp()
 
     @property
-    def log_probability(self):
+    def log_probability(self) -> Tensor:
         """(…, K), log of the expected probabilities."""
         return self.log_alpha - self.log_strength[..., None]
 
 
-def log1p_exp(x):
+def log1p_exp(x: Tensor) -> Tensor:
     """log(1 + exp(x)) to double precision; torch's own softplus turns linear at 20, which is an error of 2e-9."""
     return F.softplus(x, threshold=40)
 
 
-def log_evidence(logits, offset, function, centred=False):
+def log_evidence(logits: Tensor, offset: Tensor | float, function: str, centred: bool = False) -> Tensor:
     """Log-evidence of logits in fp32 or better, e_k = g(l_k − b), or if centred g(l_k − mean_j l_j − b).
 
     Centred, evidence for a class is by how much more like it an image is than like the average class. How like it is to all classes alike,
@@ -95,15 +96,21 @@ def log_evidence(logits, offset, function, centred=False):
     raise ValueError(f"evidence function {function!r}, it takes one of {', '.join(EVIDENCE_FUNCTIONS)}")
 
 
-def dempster(log_evidences):
+def dempster(log_evidences: Tensor) -> Opinion:
     """Fuses M opinions by Dempster's rule, all at once.
 
-    For two opinions with beliefs b¹, b² and vacuities u¹, u² the rule (Han et al. 2021, def. 4) reads
+    For two opinions with beliefs b¹, b² and vacuities u¹, u² the rule (Han et al. 2021, def. 4) reads::
+
         C = Σ_{i≠j} b_i¹ b_j²,   b_k = (b_k¹ b_k² + b_k¹ u² + b_k² u¹) / (1 − C),   u = u¹ u² / (1 − C).
-    Proof of the closed form: put b = e / S and u = K / S and divide. The factor 1 / (1 − C) and the strengths cancel:
+
+    Proof of the closed form: put b = e / S and u = K / S and divide. The factor 1 / (1 − C) and the strengths cancel::
+
         b_k / u = (b_k¹/u¹)(b_k²/u²) + b_k¹/u¹ + b_k²/u²,   that is   e_k/K = (1 + e_k¹/K)(1 + e_k²/K) − 1.
-    So 1 + e_k / K is the product of its parts, for two opinions and by induction for M:
-        **1 + e_k / K = Π_m (1 + e_k^m / K)**,
+
+    So 1 + e_k / K is the product of its parts, for two opinions and by induction for M::
+
+        1 + e_k / K = Π_m (1 + e_k^m / K),
+
     whatever the order, in O(M·K) instead of O(M·K²), and without a division by 1 − C.
 
     Args:
@@ -122,7 +129,22 @@ def dempster(log_evidences):
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
 
-def conflict(log_evidences, fused):
+def cumulative(log_evidences: Tensor) -> Opinion:
+    """Fuses M opinions by cumulative belief fusion: **e_k = Σ_m e_k^m** (Jøsang 2016, §12.3).
+
+    Dempster's rule gives this and more, e_k/K = Σ_m e_k^m/K + Σ_{m<n} e_k^m e_k^n/K² + …: it takes opinions for those of witnesses who judged
+    independently of each other, so that those who agree are worth more than their evidence taken together. Templates all see the same image.
+
+    Args:
+        log_evidences: (M, …, K).
+
+    Returns:
+        ``Opinion`` of (…, K).
+    """
+    return Opinion(log_evidences.logsumexp(dim=0))
+
+
+def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:
     """Dempster's C of M opinions in [0, 1): the mass of the joint belief that lies on different classes, which the rule leaves out.
 
     The rule's second half, u = Π_m u^m / (1 − C), holds for any number of opinions, so C = 1 − Π_m u^m / u.
@@ -139,7 +161,7 @@ def conflict(log_evidences, fused):
     return -torch.expm1(log_agreement.clamp(max=0))  # rounding alone would put it above 0
 
 
-def trusted_cross_entropy(opinion, labels):
+def trusted_cross_entropy(opinion: Opinion, labels: Tensor) -> Tensor:
     """Cross-entropy expected under the opinion's Dirichlet, E_{p~Dir(α)}[−log p_y] = ψ(S) − ψ(α_y) (Han et al. 2021, eq. 8).
 
     Args:
@@ -153,10 +175,11 @@ def trusted_cross_entropy(opinion, labels):
     return digamma_of_exp(opinion.log_strength) - digamma_of_exp(log_alpha)
 
 
-def kl_to_uniform(opinion, labels):
+def kl_to_uniform(opinion: Opinion, labels: Tensor) -> Tensor:
     """KL[Dir(α̃) ‖ Dir(1, …, 1)] of the opinion without its evidence for the true class (Sensoy et al. 2018, eq. 5 ff.).
 
-    Written with g(x) = ln Γ(x) − (x − 1) ψ(x) + x, in which the terms linear in α cancel:
+    Written with g(x) = ln Γ(x) − (x − 1) ψ(x) + x, in which the terms linear in α cancel::
+
         KL = g(S) + (K − 1) ψ(S) − ln Γ(K) − Σ_k g(α̃_k).
 
     Args:
@@ -173,12 +196,12 @@ def kl_to_uniform(opinion, labels):
             - _g_of_exp(log_alpha).sum(dim=-1))
 
 
-def _series_from(dtype):
+def _series_from(dtype: torch.dtype) -> float:
     """log x from which the asymptotic series below is exact to the dtype's precision."""
     return math.log(30.0) if torch.finfo(dtype).bits <= 32 else math.log(1000.0)
 
 
-def digamma_of_exp(log_x):
+def digamma_of_exp(log_x: Tensor) -> Tensor:
     """ψ(x) for x = exp(log_x) ≥ 1, however large."""
     limit = _series_from(log_x.dtype)
     inverse = (-log_x.clamp(min=limit)).exp()
@@ -186,7 +209,7 @@ def digamma_of_exp(log_x):
     return torch.where(log_x > limit, series, torch.digamma(log_x.clamp(max=limit).exp()))
 
 
-def _g_of_exp(log_x):
+def _g_of_exp(log_x: Tensor) -> Tensor:
     """g(x) = ln Γ(x) − (x − 1) ψ(x) + x for x = exp(log_x) ≥ 1; it grows like ½ ln x."""
     limit = _series_from(log_x.dtype)
     x = log_x.clamp(max=limit).exp()

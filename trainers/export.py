@@ -8,14 +8,19 @@
 import json
 import os
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torchvision.transforms as T
-from torch import nn
+from torch import Tensor, nn
 
-from .checkpoint import write_atomically, write_text
-from .classifier import rebuilt
+from .base import PromptTrainer
+from .classifier import PromptedClassifier, rebuilt
 from .errors import UserError
+from .files import write_atomically, write_text
+from .prediction import Metrics
+from .run_record import Record
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
 OPSET = 18
@@ -30,7 +35,10 @@ class FusedClassifier(nn.Module):
         normalize: torchvision's ``Normalize``, the last step of the run's test transform, or None.
     """
 
-    def __init__(self, trainer, normalize):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, trainer: PromptTrainer, normalize: T.Normalize | None) -> None:
         super().__init__()
         self.trainer = trainer
         self.backbone, self.prompt_learner = trainer.backbone, trainer.prompt_learner
@@ -38,13 +46,13 @@ class FusedClassifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
 
-    def forward(self, pixels):
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels - self.mean) / self.std  # (B, 3, H, W)
         answer = self.trainer.answer(images[None])
         return tuple(value for value in (answer.probability, answer.vacuity) if value is not None)  # (B, K), (B,)
 
 
-def export(classifier, folder):
+def export(classifier: PromptedClassifier, folder: str | os.PathLike[str]) -> None:
     """Writes the files above into a folder, which is made; each is whole or not there.
 
     Everything is computed in fp32 on the CPU, whatever the run's precision.
@@ -70,7 +78,7 @@ def export(classifier, folder):
     write_text(os.path.join(folder, CARD), model_card(classifier, outputs))
 
 
-def normalization(classifier):
+def normalization(classifier: PromptedClassifier) -> T.Normalize | None:
     """The step of the test transform behind the pixels, which the model takes over: ``Normalize``, or None.
 
     Raises:
@@ -84,7 +92,7 @@ def normalization(classifier):
     return behind[0] if behind else None
 
 
-def in_fp32_on_the_cpu(classifier):
+def in_fp32_on_the_cpu(classifier: PromptedClassifier) -> PromptedClassifier:
     cfg = classifier.trainer.cfg.clone()
     cfg.defrost()
     cfg.USE_CUDA = False
@@ -93,33 +101,34 @@ def in_fp32_on_the_cpu(classifier):
     return type(classifier)(rebuilt(classifier.trainer, cfg, classifier.classnames), classifier.record)
 
 
-def example_pixels(model, images):
+def example_pixels(model: FusedClassifier, images: int) -> Tensor:
     size = model.backbone.image.image_size
     return torch.zeros(images, 3, size, size)
 
 
 @torch.no_grad()
-def output_names(model):
+def output_names(model: FusedClassifier) -> list[str]:
     return ["probability", "vacuity"][:len(model(example_pixels(model, 1)))]
 
 
 @torch.no_grad()
-def write_onnx(model, outputs, metadata, path):
+def write_onnx(model: FusedClassifier, outputs: list[str], metadata: dict[str, str], path: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about torch
         program = torch.onnx.export(model.eval(), (example_pixels(model, 2),), input_names=["pixels"], output_names=outputs,
                                     dynamic_shapes=({0: "images"},), opset_version=OPSET, dynamo=True, verbose=False)
+    assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(metadata)
     program.save(path, external_data=False)
 
 
-def tensors(trainer):
+def tensors(trainer: PromptTrainer) -> dict[str, Tensor]:
     """Name → tensor: the prompt learner's state, and the texts' features (M, K, E)."""
     learned = {} if trainer.prompt_learner is None else trainer.prompt_learner.state_dict()
     return {**{name: value.contiguous() for name, value in learned.items()}, "text_features": trainer.encoded[0].contiguous()}
 
 
-def facts(classifier):
+def facts(classifier: PromptedClassifier) -> dict[str, str]:
     """What both files carry along, as strings."""
     record = classifier.record
     return {"trainer": record["trainer"], "backbone": classifier.trainer.cfg.MODEL.BACKBONE.NAME,
@@ -127,7 +136,7 @@ def facts(classifier):
             "seed": str(record["seed"]), "classnames": json.dumps(classifier.classnames, ensure_ascii=False)}
 
 
-def model_card(classifier, outputs):
+def model_card(classifier: PromptedClassifier, outputs: list[str]) -> str:
     record, size = classifier.record, classifier.trainer.backbone.image.image_size
     backbone, interpolation = classifier.trainer.cfg.MODEL.BACKBONE.NAME, classifier.trainer.cfg.INPUT.INTERPOLATION
     precision = record["config"]["TRAINER"][record["trainer"].upper()]["PREC"]
@@ -149,7 +158,7 @@ def model_card(classifier, outputs):
         *(f"{number}. {name}" for number, name in enumerate(classifier.classnames))]) + "\n"
 
 
-def run_facts(record):
+def run_facts(record: Record) -> dict[str, Any]:
     shots = record["shots"] if record["shots"] > 0 else "all"
     data = f"{record['dataset']}, {record['classes']} classes, {shots} images a class"
     return {"trained on": data if record["prompts_hash"] else "nothing", "seed": record["seed"],
@@ -158,7 +167,7 @@ def run_facts(record):
             "code": record["git_commit"], "torch": record["versions"]["torch"]}
 
 
-def figures(metrics):
+def figures(metrics: Mapping[str, Metrics]) -> dict[str, Any]:
     """Name → value of the figures of the first split that was tested."""
     split, found = next(iter(metrics.items()))
     shown = {"images": found["images"], "accuracy": f"{found['accuracy']:.2f} %", "macro F1": f"{found['macro_f1']:.2f} %",
@@ -168,11 +177,11 @@ def figures(metrics):
     return {f"{name} ({split})": value for name, value in shown.items()}
 
 
-def table(rows):
+def table(rows: Mapping[str, object]) -> list[str]:
     return ["| what | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]
 
 
-def example(size, interpolation, outputs):
+def example(size: int, interpolation: str, outputs: list[str]) -> list[str]:
     return ["import json", "import numpy", "import onnxruntime", "from PIL import Image, ImageOps", "",
             f'session = onnxruntime.InferenceSession("{MODEL}")',
             'classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])',

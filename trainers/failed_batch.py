@@ -3,8 +3,8 @@ import os
 
 import torch
 
-from .checkpoint import write_atomically
 from .errors import UserError
+from .files import write_atomically
 
 FILE_NAME = "failed_batch.pt"
 

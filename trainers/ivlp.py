@@ -8,7 +8,7 @@ from .families import IndependentTrainer
 from .settings import add_encoder_settings
 
 
-def add_ivlp_config(cfg):
+def add_ivlp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.IVLP``, the official keys."""
     cfg.TRAINER.IVLP = node = CfgNode()
     node.N_CTX_VISION = 2  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none

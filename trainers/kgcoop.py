@@ -3,18 +3,20 @@ Knowledge-guided Context Optimization"): cross-entropy + W · mean over classes 
 """
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .checks import check_at_least
 from .families import ContextTrainer
 from .losses import consistency_loss
+from .prediction import Scores
 from .settings import add_encoder_settings
 from .templates import hand_crafted_template
 
 EXCEPTIONS = {"DescribableTextures": "a photo of a {}, a type of texture."}  # where KgCoOp departs from CoOp's hand-crafted prompts
 
 
-def add_kgcoop_config(cfg):
+def add_kgcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.KGCOOP``: CoOp's keys and W."""
     cfg.TRAINER.KGCOOP = node = CfgNode()
     node.N_CTX = 4  # context tokens; a phrase brings its own number
@@ -29,14 +31,14 @@ def add_kgcoop_config(cfg):
 class KgCoOp(ContextTrainer):
     """Knowledge-guided context optimisation."""
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         check_at_least(0, self.path, self.node(cfg), "W")
 
-    def hand_crafted_template(self):
+    def hand_crafted_template(self) -> str:
         return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
 
-    def loss(self, scores, labels):
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy + W · distance to the hand-crafted prompts."""
         task = F.cross_entropy(scores.logits[0], labels)
         distance = consistency_loss(scores.text_features, self.hand_crafted)

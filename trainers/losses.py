@@ -1,7 +1,8 @@
 """Loss terms that several methods have."""
+from torch import Tensor
 
 
-def consistency_loss(features, reference):
+def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
     """Mean of 1 − cos between features (M, N, E) and those they are kept near to, (N, E) or (M, N, E), all normalised.
 
     Of a template's texts and the hand-crafted prompt's it is the knowledge-guided term of KgCoOp (Yao et al., 2023), which for

@@ -2,6 +2,7 @@
 as one (Khattak et al., 2023, "MaPLe: Multi-modal Prompt Learning", §3.2). Cross-entropy; both encoders frozen.
 """
 import copy
+from collections.abc import Sequence
 
 from dassl.engine import TRAINER_REGISTRY
 from torch import nn
@@ -9,11 +10,12 @@ from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .checks import check_at_least, check_depth, check_image_prompts
-from .prompting.prompts import FixedTokens, gaussian, initial_context
+from .prompting.backbone import Backbone
+from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .settings import add_encoder_settings
 
 
-def add_maple_config(cfg):
+def add_maple_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.MAPLE``, the official keys."""
     cfg.TRAINER.MAPLE = node = CfgNode()
     node.N_CTX = 2  # prompt tokens a layer, in either encoder
@@ -33,18 +35,18 @@ class MultiModalPrompts(nn.Module):
         backbone: whose widths D (text) and D_v (image) are used.
     """
 
-    def __init__(self, settings, classnames, backbone):
+    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
         text, n_ctx, deep = backbone.text, settings.N_CTX, settings.PROMPT_DEPTH - 1
         context, words = initial_context(text, n_ctx, settings.CTX_INIT)
         self.ctx = nn.Parameter(context)  # (n, D)
-        self.proj = nn.Linear(text.width, backbone.image.width)
+        self.proj = nn.Linear(text.width, backbone.vision_transformer.width)
         self.compound_prompts_text = nn.ParameterList(gaussian(n_ctx, text.width) for _ in range(deep))
-        projection = nn.Linear(text.width, backbone.image.width)
+        projection = nn.Linear(text.width, backbone.vision_transformer.width)
         self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(projection) for _ in range(deep))  # all start alike
         self.tokens = FixedTokens(text, classnames, n_ctx, [words])
 
-    def forward(self):
+    def forward(self) -> Prompts:
         textual = [layer[None] for layer in (self.ctx, *self.compound_prompts_text)]  # (1, n, D) each
         projections = [self.proj, *self.compound_prompt_projections]
         visual = [project(layer) for project, layer in zip(projections, textual)]  # (1, n, D_v) each
@@ -55,12 +57,12 @@ class MultiModalPrompts(nn.Module):
 class MaPLe(PromptTrainer):
     """Multi-modal prompt learning."""
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         check_at_least(1, self.path, self.node(cfg), "N_CTX", "PROMPT_DEPTH")
 
-    def build_prompt_learner(self, backbone):
+    def build_prompt_learner(self, backbone: Backbone) -> MultiModalPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
         check_image_prompts("MaPLe", backbone, name, "choose a ViT, or CoOp, which prompts texts only")
-        check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, min(backbone.text.layers, backbone.image.layers), name)
+        check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, min(backbone.text.layers, backbone.vision_transformer.layers), name)
         return MultiModalPrompts(node, self.classnames, backbone)

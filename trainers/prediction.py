@@ -1,15 +1,19 @@
 """What a trainer finds and says about a batch of images, and how good that was."""
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy
 import torch
 from sklearn.metrics import f1_score, recall_score
+from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from .run_record import image_name
 from .uncertainty import BINS, adaptive_calibration_error, brier_score, doubt
 
 TOP = 5  # classes of an image that are kept
+Metrics = dict[str, Any]  # of a split, see ``measure``
 
 
 @dataclass
@@ -22,10 +26,10 @@ class Scores:
         text_features: (M, K, E); (B, K, E) where the text depends on the image.
         images: (V, B, 3, H, W), what was shown, one entry a view.
     """
-    logits: torch.Tensor
-    image_features: torch.Tensor
-    text_features: torch.Tensor
-    images: torch.Tensor
+    logits: Tensor
+    image_features: Tensor
+    text_features: Tensor
+    images: Tensor
 
 
 @dataclass
@@ -39,31 +43,32 @@ class Prediction:
         conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None where no evidence was learned.
         energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020, "Energy-based Out-of-distribution Detection").
     """
-    probability: torch.Tensor
-    template_probability: torch.Tensor | None = None
-    vacuity: torch.Tensor | None = None
-    conflict: torch.Tensor | None = None
-    energy: torch.Tensor | None = None
+    probability: Tensor
+    template_probability: Tensor | None = None
+    vacuity: Tensor | None = None
+    conflict: Tensor | None = None
+    energy: Tensor | None = None
 
-    def uncertainties(self):
+    def uncertainties(self) -> dict[str, Tensor]:
         """What it offers as a measure of doubt: name → (B,), larger is more doubtful."""
         found = {"max_probability": 1 - self.probability.max(dim=1).values, "energy": self.energy, "vacuity": self.vacuity,
                  "conflict": self.conflict}
         return {name: value for name, value in found.items() if value is not None}
 
-    def cpu(self):
-        return Prediction(*(None if value is None else value.float().cpu() for value in vars(self).values()))
+    def cpu(self) -> "Prediction":
+        moved: dict[str, Any] = {name: None if value is None else value.float().cpu() for name, value in vars(self).items()}
+        return Prediction(**moved)
 
     @staticmethod
-    def concatenate(parts):
+    def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
         """One prediction out of those of several batches."""
-        def joined(name):
+        def joined(name: str) -> Any:
             values = [getattr(part, name) for part in parts]
             return None if values[0] is None else torch.cat(values, dim=1 if name == "template_probability" else 0)
         return Prediction(**{name: joined(name) for name in vars(parts[0])})
 
 
-def measure(prediction, labels, classnames):
+def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -> Metrics:
     """Metrics of a split.
 
     Args:
@@ -93,23 +98,23 @@ def measure(prediction, labels, classnames):
         metrics["template_accuracy"] = [percent_right(template.argmax(dim=1), labels) for template in prediction.template_probability]
         mean = calibration(prediction.template_probability.mean(dim=0), labels)
         metrics.update({f"mean_probability_{name}": value for name, value in mean.items()})
-    if prediction.vacuity is not None:
+    if prediction.vacuity is not None and prediction.conflict is not None:
         metrics["mean_vacuity"] = prediction.vacuity.mean().item()
         metrics["mean_conflict"] = prediction.conflict.mean().item()
     return metrics
 
 
-def unique_name(classnames, label):
+def unique_name(classnames: Sequence[str], label: int) -> str:
     """The class's name; with its label where another class has the same name (two of ImageNet's are "sunglasses")."""
     name = classnames[label]
     return name if list(classnames).count(name) == 1 else f"{name} ({label})"
 
 
-def percent_right(answer, labels):
+def percent_right(answer: Tensor, labels: Tensor) -> float:
     return 100 * (answer == labels).double().mean().item()
 
 
-def calibration(probability, labels):
+def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
     """Calibration errors (percent), negative log-likelihood (nats) and Brier score of (B, K) probabilities."""
     classes = probability.shape[1]
     ece = multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=BINS) if classes > 1 else 0.0
@@ -118,7 +123,7 @@ def calibration(probability, labels):
             "nll": -likelihood.log().mean().item(), "brier": brier_score(probability, labels)}
 
 
-def per_image(prediction, labels, paths):
+def per_image(prediction: Prediction, labels: Tensor, paths: Iterable[str]) -> dict[str, numpy.ndarray]:
     """What is kept of every image, for reports: arrays by name.
 
     Args:

@@ -5,11 +5,14 @@ part that does is taken away.
 import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .checks import check_at_least
 from .errors import UserError
 from .families import ContextTrainer
+from .prediction import Scores
+from .prompting.backbone import Backbone
 from .prompting.context import ContextLearner
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
@@ -26,7 +29,7 @@ EXCEPTIONS = {
 }
 
 
-def add_prograd_config(cfg):
+def add_prograd_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.PROGRAD``: CoOp's keys, and LAMBDA and T (``cfg.LOSS`` in the official code)."""
     cfg.TRAINER.PROGRAD = node = CfgNode()
     node.N_CTX = 16  # context tokens
@@ -38,7 +41,7 @@ def add_prograd_config(cfg):
     node.T = 1.0  # temperature of the distance to zero-shot CLIP
 
 
-def project(task, general, strength):
+def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
     """The task's gradient g_d without its part against the general one g_g (Zhu et al., 2023, §3.2).
 
     g_d − λ (g_d · ĝ_g) ĝ_g with ĝ_g = g_g / ‖g_g‖ where g_d · g_g < 0, else g_d. All of one tensor's shape; ``strength`` is λ.
@@ -52,17 +55,17 @@ def project(task, general, strength):
 class ProGrad(ContextTrainer):
     """Prompt-aligned gradient."""
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         node = self.node(cfg)
         check_at_least(0, self.path, node, "LAMBDA")
         if node.T <= 0:
             raise UserError(f"{self.path}.T is {node.T}, it must be above 0")
 
-    def hand_crafted_template(self):
+    def hand_crafted_template(self) -> str:
         return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
 
-    def build_prompt_learner(self, backbone):
+    def build_prompt_learner(self, backbone: Backbone) -> ContextLearner:
         node, text, classes = self.settings, backbone.text, len(self.classnames)
         if node.CTX_INIT:
             phrase = self.hand_crafted_template().split(" {}")[0]
@@ -76,7 +79,7 @@ class ProGrad(ContextTrainer):
             context = gaussian(classes, node.N_CTX, text.width) if node.CSC else gaussian(node.N_CTX, text.width)
         return ContextLearner(context, self.classnames, text, node.CLASS_TOKEN_POSITION)
 
-    def loss(self, scores, labels):
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The cross-entropy, whose gradient is the projected one.
 
         The general knowledge is −Σ_k p_k log q_k · T² with p zero-shot CLIP's and q the prompts' probabilities at temperature T,

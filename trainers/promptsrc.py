@@ -5,20 +5,23 @@ Prompts: Foundational Model Adaptation without Forgetting", §3.2). Three regula
 - textual diversity: the frozen texts are the mean over 60 hand-crafted prompts,
 - Gaussian-weighted aggregation: the final prompts are the mean of those after each epoch, weighted by a Gaussian of the epoch.
 """
-from functools import cached_property
+from functools import cached_property, reduce
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .checks import check_at_least
 from .families import IndependentTrainer
+from .prediction import Scores
 from .settings import add_encoder_settings
 from .templates import DIVERSE_TEMPLATES
 
 
-def add_promptsrc_config(cfg):
+def add_promptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.PROMPTSRC``, the official keys; weights and Gaussian are whole numbers there."""
     cfg.TRAINER.PROMPTSRC = node = CfgNode()
     node.N_CTX_VISION = 4  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
@@ -33,7 +36,7 @@ def add_promptsrc_config(cfg):
     node.GPA_STD = 1  # epochs
 
 
-def gaussian_weights(epochs, mean, std):
+def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
     """Weights (epochs,) of the prompts after epoch 1, 2, …: a Gaussian's values, scaled to sum to one (float64)."""
     epoch = torch.arange(1, epochs + 1, dtype=torch.float64)
     return (-0.5 * ((epoch - mean) / std) ** 2).softmax(dim=0)  # a softmax: far from the mean all values underflow
@@ -43,21 +46,22 @@ def gaussian_weights(epochs, mean, std):
 class PromptSRC(IndependentTrainer):
     """Prompting with self-regulating constraints."""
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         node = self.node(cfg)
         check_at_least(0, self.path, node, "TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT")
         check_at_least(1, self.path, node, "GPA_STD")
 
     @cached_property
-    def hand_crafted(self):
+    def hand_crafted(self) -> Tensor:
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts
-            features = sum(self.backbone.encode_classes(template, self.classnames, normalize=False) for template in DIVERSE_TEMPLATES)
+            features = reduce(torch.add, (self.backbone.encode_classes(template, self.classnames, normalize=False)
+                                          for template in DIVERSE_TEMPLATES))
         return F.normalize(features, dim=-1)  # (K, E)
 
-    def loss(self, scores, labels):
-        """Cross-entropy + λ₁ mean |w − w⁰| + λ₂ mean |z − z⁰| + KL(p⁰ ‖ p) / K, averaged over images.
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy + λ₁ mean abs(w − w⁰) + λ₂ mean abs(z − z⁰) + KL(p⁰ ‖ p) / K, averaged over images.
 
         w and z are normalised text and image features, p the answers, ⁰ the frozen CLIP's; λ₁ and λ₂ are TEXT_LOSS_WEIGHT and
         IMAGE_LOSS_WEIGHT (Khattak et al., 2023, §3.2; the division by K is the official code's).
@@ -74,11 +78,11 @@ class PromptSRC(IndependentTrainer):
 
     # ---- the Gaussian-weighted mean ----
 
-    def before_train(self):
+    def before_train(self) -> None:
         self.aggregate = {name: torch.zeros_like(value) for name, value in self.prompt_learner.state_dict().items()}
         super().before_train()  # resumes, and then has the aggregate of the epochs done
 
-    def after_epoch(self):
+    def after_epoch(self) -> None:
         """Adds this epoch's prompts to the mean; the last epoch's are replaced by it before they are saved and tested."""
         weight = gaussian_weights(self.max_epoch, self.settings.GPA_MEAN, self.settings.GPA_STD)[self.epoch].item()
         for name, value in self.prompt_learner.state_dict().items():
@@ -87,9 +91,9 @@ class PromptSRC(IndependentTrainer):
             self.prompt_learner.load_state_dict(self.aggregate)
         super().after_epoch()
 
-    def training_state(self):
+    def training_state(self) -> dict[str, Any]:
         return {"aggregate": self.aggregate}
 
-    def restore_training_state(self, state):
+    def restore_training_state(self, state: dict[str, Any]) -> None:
         for name, value in state["aggregate"].items():
             self.aggregate[name].copy_(value)

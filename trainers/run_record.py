@@ -8,24 +8,31 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from types import SimpleNamespace
+from typing import Any
 
 import numpy
 import torch
 import torchvision
+from dassl.data.datasets import DatasetBase
+from torch import Tensor
+from yacs.config import CfgNode
 
-from .checkpoint import write_atomically, write_text
+from .files import write_atomically, write_text
 
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
+Record = dict[str, Any]  # results.json, see ``write_record``
 
 
-def image_name(path):
+def image_name(path: str) -> str:
     """An image's folder and file name: the same wherever the data lie."""
     return "/".join(os.path.normpath(path).split(os.sep)[-2:])
 
 
-def split_hash(dataset):
+def split_hash(dataset: DatasetBase | SimpleNamespace) -> str:
     """Fingerprint (16 hex digits) of what a run trains and tests on.
 
     It covers, for train, val and test in their order: file name, folder name, label and class name of every image; not
@@ -38,7 +45,7 @@ def split_hash(dataset):
     return digest.hexdigest()[:16]
 
 
-def tensor_hash(tensors):
+def tensor_hash(tensors: Iterable[Tensor]) -> str:
     """Fingerprint (16 hex digits) of tensors: the same for the same values, wherever they lie."""
     digest = hashlib.sha256()
     for tensor in tensors:
@@ -46,12 +53,12 @@ def tensor_hash(tensors):
     return digest.hexdigest()[:16]
 
 
-def git_commit():
+def git_commit() -> str | None:
     """Commit of the checkout that this code belongs to, with ``-dirty`` where files differ from it; None outside a checkout.
 
     Installed inside another project's folder, this code is not part of that project's checkout.
     """
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True,
                               text=True, timeout=30, check=True).stdout.strip()
     try:
@@ -61,7 +68,7 @@ def git_commit():
         return None
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     import dassl
     distributions = ("cdc-prompt-learning", "dassl-lite", "clip-anytorch", "numpy")
     found = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
@@ -74,14 +81,14 @@ def versions():
     return found
 
 
-def plain(config):
+def plain(config: Any) -> Any:
     """A config node as plain dicts and lists, for JSON."""
     if hasattr(config, "items"):
         return {key: plain(value) for key, value in config.items()}
     return [plain(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def write_record(folder, cfg, dataset, metrics, **facts):
+def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mapping[str, dict[str, Any]], **facts: Any) -> None:
     """Writes ``results.json``.
 
     Args:
@@ -110,15 +117,15 @@ def write_record(folder, cfg, dataset, metrics, **facts):
     write_text(os.path.join(folder, FILE_NAME), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
-def write_predictions(folder, split, arrays):
+def write_predictions(folder: str, split: str, arrays: Mapping[str, numpy.ndarray]) -> None:
     """Writes ``predictions-<split>.npz``, beside the record: what was said of every image, see ``prediction.per_image``."""
-    def write(temporary):
+    def write(temporary: str) -> None:
         with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
-            numpy.savez_compressed(file, **arrays)
+            numpy.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
     write_atomically(os.path.join(folder, f"predictions-{split}.npz"), write)
 
 
-def remove_record(folder):
+def remove_record(folder: str) -> None:
     """Marks a run as not done, which it is not from its start to its end."""
     path = os.path.join(folder, FILE_NAME)
     if os.path.exists(path):

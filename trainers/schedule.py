@@ -5,7 +5,9 @@ epoch number.
 """
 import math
 
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from yacs.config import CfgNode
 
 from .checks import check_choice
 from .errors import UserError
@@ -14,7 +16,7 @@ SCHEDULES = ("single_step", "multi_step", "cosine")
 WARMUPS = ("constant", "linear")
 
 
-def build_schedule(optimizer, optim_cfg):
+def build_schedule(optimizer: Optimizer, optim_cfg: CfgNode) -> LambdaLR:
     """Scheduler to be stepped once after each epoch.
 
     Args:
@@ -35,7 +37,7 @@ def build_schedule(optimizer, optim_cfg):
     return LambdaLR(optimizer, lambda epoch: learning_rate(epoch, optim_cfg) / optim_cfg.LR)
 
 
-def learning_rate(epoch, optim_cfg):
+def learning_rate(epoch: int, optim_cfg: CfgNode) -> float:
     """Learning rate used in an epoch (from 0)."""
     warmup = max(optim_cfg.WARMUP_EPOCH, 0)
     if epoch < warmup:
@@ -48,7 +50,7 @@ def learning_rate(epoch, optim_cfg):
     return optim_cfg.LR * decay(epoch, optim_cfg) / decay(warmup, optim_cfg)
 
 
-def decay(epoch, optim_cfg):
+def decay(epoch: int, optim_cfg: CfgNode) -> float:
     """Factor of the base rate after ``epoch`` epochs of the schedule behind the warm-up."""
     if optim_cfg.LR_SCHEDULER == "cosine":
         return (1 + math.cos(math.pi * epoch / optim_cfg.MAX_EPOCH)) / 2

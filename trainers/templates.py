@@ -1,4 +1,5 @@
 """Hand-crafted prompts: facts of the field (CLIP's prompts as CoOp's baselines use them)."""
+from collections.abc import Mapping
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 TEMPLATES = {
@@ -32,7 +33,7 @@ DIVERSE_TEMPLATES = [
     "art of a {}.", "a sketch of the {}.", "a embroidered {}.", "a pixelated photo of a {}.", "itap of the {}."]
 
 
-def hand_crafted_template(dataset_name, exceptions=None):
+def hand_crafted_template(dataset_name: str, exceptions: Mapping[str, str] | None = None) -> str:
     """The prompt, with ``{}`` where the class name goes.
 
     Args:

@@ -11,19 +11,20 @@ import math
 
 import torch
 from scipy.optimize import brentq
+from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 BINS = 15
 TEMPERATURES = (0.01, 100.0)  # that are looked through; where all answers are right the likelihood has no maximum
 
 
-def brier_score(probability, labels):
+def brier_score(probability: Tensor, labels: Tensor) -> float:
     """Mean squared distance in [0, 2] of probabilities (N, K) from the true class's indicator, labels (N,)."""
     target = torch.nn.functional.one_hot(labels, probability.shape[1])
     return (probability - target).square().sum(dim=1).mean().item()
 
 
-def adaptive_calibration_error(probability, labels, bins=BINS):
+def adaptive_calibration_error(probability: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Expected calibration error in [0, 1] of the answers over bins that hold equally many images.
 
     Args:
@@ -33,10 +34,10 @@ def adaptive_calibration_error(probability, labels, bins=BINS):
     confidence, order = confidence.double().sort(stable=True)
     right = (answer == labels)[order].double()
     gaps = [abs(r.mean() - c.mean()) * len(c) for c, r in zip(confidence.tensor_split(bins), right.tensor_split(bins)) if len(c)]
-    return (sum(gaps) / len(confidence)).item()
+    return float(sum(gaps)) / len(confidence)
 
 
-def selective_risk(uncertainty, wrong):
+def selective_risk(uncertainty: Tensor, wrong: Tensor) -> Tensor:
     """Share of wrong answers among the n least uncertain, for n = 1 … N.
 
     Args:
@@ -52,7 +53,7 @@ def selective_risk(uncertainty, wrong):
     return mean[group].cumsum(0) / torch.arange(1, len(wrong) + 1)
 
 
-def doubt(uncertainty, wrong):
+def doubt(uncertainty: Tensor, wrong: Tensor) -> dict[str, float | None]:
     """How well an uncertainty (N,) tells wrong answers (N,) from right ones.
 
     Returns:
@@ -62,7 +63,7 @@ def doubt(uncertainty, wrong):
     return {"aurc": 100 * selective_risk(uncertainty, wrong).mean().item(), "error_auroc": auroc(uncertainty, wrong)}
 
 
-def auroc(uncertainty, doubtful):
+def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     """Area under the ROC curve: how often, of a doubtful and another image, the doubtful one has the larger uncertainty (equal ones: half).
 
     Args:
@@ -78,7 +79,7 @@ def auroc(uncertainty, doubtful):
     return 100 * binary_auroc(rank, doubtful.long()).item()
 
 
-def doubt_threshold(uncertainty, wrong, max_error):
+def doubt_threshold(uncertainty: Tensor, wrong: Tensor, max_error: float) -> tuple[float, float, float] | None:
     """Up to which uncertainty answers may be given, as many as possible, so that at most the share ``max_error`` of them is wrong.
 
     Args:
@@ -95,11 +96,11 @@ def doubt_threshold(uncertainty, wrong, max_error):
     allowed = ((error <= max_error) & last_of_equals).nonzero()
     if len(allowed) == 0:
         return None
-    best = allowed[-1].item()
+    best = int(allowed[-1])
     return uncertainty[best].item(), (best + 1) / len(wrong), error[best].item()
 
 
-def temperature_scaled(log_probability, temperature):
+def temperature_scaled(log_probability: Tensor, temperature: float) -> Tensor:
     """Probabilities (N, K) ∝ p^(1/T) of log-probabilities log p (N, K) under a temperature T > 0, in float64.
 
     It is softmax(logits / T) (Guo et al., 2017, eq. 9) wherever p is a softmax of logits, and asks for nothing but p where it is none, as
@@ -108,7 +109,7 @@ def temperature_scaled(log_probability, temperature):
     return (log_probability.double() / temperature).softmax(dim=1)
 
 
-def fit_temperature(log_probability, labels):
+def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
     """The temperature under which labels (N,) are most likely: it minimises the mean of −log of their ``temperature_scaled`` probability.
 
     In the sharpness b = 1/T that mean is convex (log-sum-exp of linear functions), and its slope is the mean of E_{p^b}[log p] − log p_y;
@@ -128,7 +129,7 @@ def fit_temperature(log_probability, labels):
         raise ValueError("a log-probability is not finite: clamp probabilities of zero before taking the logarithm")
     right = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
 
-    def slope(log_temperature):
+    def slope(log_temperature: float) -> float:
         scaled = temperature_scaled(log_probability, math.exp(log_temperature))  # (N, K)
         return ((scaled * log_probability).sum(dim=1) - right).mean().item()
     coldest, hottest = map(math.log, TEMPERATURES)

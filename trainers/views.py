@@ -2,11 +2,17 @@
 
 The paper names its two augmentation sets; which operations they hold is our choice (see the README).
 """
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy
 import torch
 import torch.nn.functional as F
 import torchvision.transforms as T
 from dassl.data.transforms import build_transform
+from PIL import Image
+from torch import Tensor
+from yacs.config import CfgNode
 
 from .errors import UserError
 
@@ -14,7 +20,7 @@ AUGMENTATIONS = (1, 2, None)
 CACHE_BYTES = 2 ** 20  # of images that a processor's cache holds beside an operation's intermediate results
 
 
-def template_views(cfg, templates, augmentation):
+def template_views(cfg: CfgNode, templates: int, augmentation: int) -> list[T.Compose]:
     """One transform a template.
 
     Args:
@@ -35,11 +41,11 @@ def template_views(cfg, templates, augmentation):
     return [T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:]) for template in range(templates)]
 
 
-def color_jitter(settings):
+def color_jitter(settings: CfgNode) -> T.ColorJitter:
     return T.ColorJitter(settings.COLORJITTER_B, settings.COLORJITTER_C, settings.COLORJITTER_S, settings.COLORJITTER_H)
 
 
-def blur(settings):
+def blur(settings: CfgNode) -> T.RandomApply:
     return T.RandomApply([T.GaussianBlur(settings.GB_K)], settings.GB_P)
 
 
@@ -57,7 +63,7 @@ class TensorViews:
         UserError: a step of theirs has no counterpart here; the message names it.
     """
 
-    def __init__(self, views):
+    def __init__(self, views: Sequence[T.Compose]) -> None:
         for crop, *steps in (view.transforms for view in views):
             other = [step for step in steps if type(step) not in BATCHED]
             if other or not isinstance(crop, (T.RandomResizedCrop, T.Resize)):
@@ -66,7 +72,7 @@ class TensorViews:
         self.crops = [view.transforms[0] for view in views]
         self.steps = [[BATCHED[type(step)](step, view.transforms[0].size) for step in view.transforms[1:]] for view in views]
 
-    def __call__(self, image):
+    def __call__(self, image: Image.Image) -> dict[str, Tensor]:
         """What the loader hands out for a PIL image: ``crops``, uint8 (M, 3, H, W), and all numbers ``drawn`` for it, in one row."""
         pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)  # interleaved channels are what torch resizes fastest
         crops, drawn = [], []
@@ -75,7 +81,7 @@ class TensorViews:
             drawn += [number for step in steps for number in step.draw()]
         return {"crops": torch.stack(crops), "drawn": torch.tensor(drawn)}
 
-    def finish(self, batch, device):
+    def finish(self, batch: dict[str, Tensor], device: torch.device) -> Tensor:
         """Views (M, B, 3, H, W) from what the loader has collated for B images."""
         crops = batch["crops"].to(device, non_blocking=True).transpose(0, 1)
         views = torch.empty(crops.shape, device=device).copy_(crops)  # 0 … 255 until ``Scale``
@@ -87,7 +93,7 @@ class TensorViews:
         return views
 
 
-def resized(pixels, crop):
+def resized(pixels: Tensor, crop: T.RandomResizedCrop | T.Resize) -> Tensor:
     """uint8 (3, H, W) out of an image under a ``RandomResizedCrop`` or a ``Resize``."""
     if isinstance(crop, T.RandomResizedCrop):
         top, left, height, width = crop.get_params(pixels, crop.scale, crop.ratio)
@@ -108,14 +114,14 @@ class Step:
     """
     numbers = 0
 
-    def __init__(self, transform, size):
+    def __init__(self, transform: Any, size: Sequence[int]) -> None:
         self.transform, self.size = transform, size
 
-    def draw(self):
+    def draw(self) -> Sequence[float]:
         """The random numbers of one image."""
         return []
 
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         """Changes images (B, 3, H, W) in place, given their numbers (B, ``numbers``)."""
         raise NotImplementedError
 
@@ -123,12 +129,12 @@ class Step:
 class Scale(Step):
     """Of ``ToTensor``: 0 … 255 → 0 … 1."""
 
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         images.div_(255)
 
 
 class Normalize(Step):
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.transform.mean, self.transform.std))
         images.sub_(mean).div_(std)
 
@@ -136,61 +142,61 @@ class Normalize(Step):
 class Flip(Step):
     numbers = 1
 
-    def draw(self):
+    def draw(self) -> Sequence[float]:
         return [float(torch.rand(1) < self.transform.p)]
 
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         change(images, drawn[:, 0], lambda chosen: chosen.flip(-1))
 
 
 class Grayscale(Step):
     numbers = 1
 
-    def draw(self):
+    def draw(self) -> Sequence[float]:
         return [float(torch.rand(1) < self.transform.p)]
 
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         change(images, drawn[:, 0], lambda chosen: luma(chosen).expand_as(chosen))
 
 
 class Jitter(Step):
     numbers = 8  # the order of the four adjustments, and the factor of each
 
-    def __init__(self, transform, size):
+    def __init__(self, transform: T.ColorJitter, size: Sequence[int]) -> None:
         super().__init__(transform, size)
         self.ranges = (transform.brightness, transform.contrast, transform.saturation, transform.hue)  # None: not adjusted
 
-    def draw(self):
+    def draw(self) -> Sequence[float]:
         order, *factors = self.transform.get_params(*self.ranges)
         return [*order.tolist(), *(factor or 0.0 for factor in factors)]
 
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         for turn in range(4):
             for kind, adjust in enumerate((brightness, contrast, saturation, hue)):
                 if self.ranges[kind] is not None:
                     change(images, drawn[:, turn] == kind, adjust, drawn[:, 4 + kind, None, None, None])
 
 
-def brightness(images, factor):
+def brightness(images: Tensor, factor: Tensor) -> Tensor:
     return (images * factor).clamp_(0, 255)
 
 
-def contrast(images, factor):
+def contrast(images: Tensor, factor: Tensor) -> Tensor:
     mean = luma(images).mean(dim=(1, 2, 3), keepdim=True)
     return torch.lerp(mean, images, factor).clamp_(0, 255)
 
 
-def saturation(images, factor):
+def saturation(images: Tensor, factor: Tensor) -> Tensor:
     return torch.lerp(luma(images), images, factor).clamp_(0, 255)
 
 
-def luma(images):
+def luma(images: Tensor) -> Tensor:
     """Brightness (B, 1, H, W) of RGB images as Pillow weighs it."""
     red, green, blue = images.split(1, dim=1)
     return (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
 
 
-def hue(images, shift):
+def hue(images: Tensor, shift: Tensor) -> Tensor:
     """Images whose hues are turned by ``shift`` of the colour circle; their greatest and least channel (HSV's V, S) stay."""
     red, green, blue = images.split(1, dim=1)
     value, least = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
@@ -206,17 +212,17 @@ class Blur(Step):
     """Of ``RandomApply([GaussianBlur])``."""
     numbers = 1  # the standard deviation, 0 where it is not applied
 
-    def __init__(self, transform, size):
+    def __init__(self, transform: T.RandomApply, size: Sequence[int]) -> None:
         super().__init__(transform, size)
         self.blur, = transform.transforms
 
-    def draw(self):
+    def draw(self) -> Sequence[float]:
         return [0.0 if self.transform.p < torch.rand(1) else self.blur.get_params(*self.blur.sigma)]
 
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         change(images, drawn[:, 0], self.blurred, drawn)
 
-    def blurred(self, images, sigma):
+    def blurred(self, images: Tensor, sigma: Tensor) -> Tensor:
         """A Gaussian along the rows, then one along the columns: the same as one in both directions at once."""
         width, height = self.blur.kernel_size
         images = F.pad(images, [width // 2, width // 2, height // 2, height // 2], mode="reflect")
@@ -231,12 +237,12 @@ class Affine(Step):
     """Of a ``RandomAffine`` without shear that fills with 0."""
     numbers = 4  # degrees, pixels to the right and down, scale
 
-    def draw(self):
+    def draw(self) -> Sequence[float]:
         t, (height, width) = self.transform, self.size
         angle, shift, scale, _ = t.get_params(t.degrees, t.translate, t.scale, t.shear, (width, height))
         return [angle, *shift, scale]
 
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         angle, right, down, scale = drawn.unbind(dim=1)
         cos, sin = torch.cos(angle.deg2rad()) / scale, torch.sin(angle.deg2rad()) / scale
         height, width = self.size
@@ -245,7 +251,7 @@ class Affine(Step):
                               -sin * width / height, cos, (sin * right - cos * down) * 2 / height], dim=1).view(-1, 2, 3)
         change(images, torch.ones(len(images)), self.moved, origin)
 
-    def moved(self, images, origin):
+    def moved(self, images: Tensor, origin: Tensor) -> Tensor:
         height, width = self.size
         x, y = (torch.arange(1 - length, length, 2, device=images.device) / length for length in (width, height))
         # affine_grid's own product with three columns takes longer than all the rest
@@ -258,21 +264,21 @@ class Crop(Step):
     """Of a ``RandomCrop`` to the size that the images have, out of a frame of zeros around them."""
     numbers = 2  # top and left
 
-    def draw(self):
+    def draw(self) -> Sequence[float]:
         height, width = (length + 2 * self.transform.padding for length in self.size)
         return self.transform.get_params(torch.empty(3, height, width, device="meta"), self.transform.size)[:2]
 
-    def __call__(self, images, drawn):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
         height, width = self.size
         framed = F.pad(images, [self.transform.padding] * 4)
         for image, frame, (top, left) in zip(images, framed, drawn.int().tolist()):
             image.copy_(frame[:, top:top + height, left:left + width])
 
 
-def change(images, chosen, operation, *per_image):
+def change(images: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *per_image: Tensor) -> None:
     """Changes those of B images that are ``chosen``, (B,), by ``operation(images, *per_image)``."""
     chosen = chosen.nonzero()[:, 0].to(images.device)
-    per_image = [values.to(images.device) for values in per_image]
+    per_image = tuple(values.to(images.device) for values in per_image)
     at_once = max(1, CACHE_BYTES // images[0].nbytes) if images.device.type == "cpu" else len(images)
     for part in chosen.split(at_once):
         if len(part):  # of nothing, split makes one empty part

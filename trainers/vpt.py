@@ -2,16 +2,19 @@
 CLIP as in MaPLe's public repository). Cross-entropy; both encoders frozen, and the texts are encoded once a run.
 """
 from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .checks import check_at_least, check_depth, check_image_prompts
 from .errors import UserError
+from .prompting.backbone import Backbone
 from .prompting.independent import VisualPrompts
+from .prompting.prompts import Prompts
 from .prompting.tokens import readable
 
 
-def add_vpt_config(cfg):
+def add_vpt_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.VPT``, the official keys."""
     cfg.TRAINER.VPT = node = CfgNode()
     node.N_CTX_VISION = 2  # prompt tokens a layer
@@ -24,21 +27,21 @@ def add_vpt_config(cfg):
 class VPT(PromptTrainer):
     """Visual prompt tuning."""
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         node = self.node(cfg)
         check_at_least(1, self.path, node, "N_CTX_VISION", "PROMPT_DEPTH_VISION")
         if {"{", "}"} & set(node.CTX_INIT):
             raise UserError(f"{self.path}.CTX_INIT is {node.CTX_INIT!r}: give what stands before the class name, without braces")
 
-    def build_prompt_learner(self, backbone):
+    def build_prompt_learner(self, backbone: Backbone) -> VisualPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
         check_image_prompts("VPT", backbone, name, "choose a ViT")
-        check_depth(f"{self.path}.PROMPT_DEPTH_VISION", node.PROMPT_DEPTH_VISION, backbone.image.layers, name)
-        return VisualPrompts(backbone.image.width, node.N_CTX_VISION, node.PROMPT_DEPTH_VISION)
+        check_depth(f"{self.path}.PROMPT_DEPTH_VISION", node.PROMPT_DEPTH_VISION, backbone.vision_transformer.layers, name)
+        return VisualPrompts(backbone.vision_transformer.width, node.N_CTX_VISION, node.PROMPT_DEPTH_VISION)
 
-    def hand_crafted_template(self):
+    def hand_crafted_template(self) -> str:
         return f"{readable(self.settings.CTX_INIT)} {{}}.".lstrip()
 
-    def encode_prompts(self):
+    def encode_prompts(self) -> tuple[Tensor, Prompts]:
         return self.hand_crafted[None], self.prompt_learner()  # (1, K, E)

@@ -7,19 +7,21 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
+from .prompting.backbone import Backbone
 from .templates import SELECTED_TEMPLATES
 
 
-def add_zeroshotclip_config(cfg):
+def add_zeroshotclip_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP``."""
     cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
     cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"
 
 
-def add_zeroshotclip2_config(cfg):
+def add_zeroshotclip2_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP2``."""
     cfg.TRAINER.ZEROSHOTCLIP2 = CfgNode()
     cfg.TRAINER.ZEROSHOTCLIP2.PREC = "fp32"
@@ -30,10 +32,10 @@ class ZeroshotCLIP(PromptTrainer):
     """One template a data set, no training; ``train()`` only tests."""
     learns = False
 
-    def build_prompt_learner(self, backbone):
+    def build_prompt_learner(self, backbone: Backbone) -> None:
         return None
 
-    def encode_prompts(self):
+    def encode_prompts(self) -> tuple[Tensor, None]:
         return self.hand_crafted[None], None  # (1, K, E)
 
 
@@ -42,7 +44,7 @@ class ZeroshotCLIP2(ZeroshotCLIP):
     """The normalised mean over seven selected templates and, but for ImageNet, the data set's own; no training."""
 
     @cached_property
-    def hand_crafted(self):
+    def hand_crafted(self) -> Tensor:
         own = [] if self.cfg.DATASET.NAME == "ImageNet" else [self.hand_crafted_template()]
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts

@@ -137,7 +137,7 @@ def trained(run):
     return start
 
 
-@pytest.mark.parametrize("fusion", ["dempster", "mean_probability"])
+@pytest.mark.parametrize("fusion", ["dempster", "cumulative", "mean_probability"])
 @pytest.mark.parametrize("evidence", ["exp", "softplus", "relu"])
 @pytest.mark.parametrize("epoch, kl, centred", [(0, 0.0, False), (0, 0.5, True), (3, 0.5, False), (40, 0.5, True)])
 def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evidence, epoch, kl, centred):
@@ -147,7 +147,7 @@ def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evid
     trainer.epoch = epoch
     offset = trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift
     opinions = [Opinion(log_evidence(logits[m], offset[m], evidence, centred)) for m in range(4)]
-    if fusion == "dempster":
+    if fusion != "mean_probability":
         opinions.append(dempster(torch.stack([opinion.log_evidence for opinion in opinions])))
     expected = sum(trusted_cross_entropy(opinion, labels).mean() + kl * min(1, epoch / 10) * kl_to_uniform(opinion, labels).mean()
                    for opinion in opinions)
@@ -158,15 +158,16 @@ def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion, evid
 
 
 @pytest.mark.parametrize("loss", ["evidential", "cross_entropy"])
-@pytest.mark.parametrize("fusion", ["dempster", "mean_probability", "sum_logits"])
+@pytest.mark.parametrize("fusion", ["dempster", "cumulative", "mean_probability", "sum_logits"])
 def test_fusion_rules(trained, fusion, loss):
     trainer, logits, _, _ = trained("TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.LOSS", loss)
     offset = (trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift).double()
     evidence = (logits.double() - offset[:, None, None]).exp()  # (M, B, K)
     alpha = evidence + 1
     votes = alpha / alpha.sum(-1, keepdim=True) if loss == "evidential" else logits.double().softmax(-1)
-    fused = 6 * ((1 + evidence / 6).prod(0) - 1) + 1
-    expected = {"dempster": fused / fused.sum(-1, keepdim=True), "mean_probability": votes.mean(0),
+    fused = evidence.sum(0) + 1 if fusion == "cumulative" else 6 * ((1 + evidence / 6).prod(0) - 1) + 1
+    of_opinion = fused / fused.sum(-1, keepdim=True)
+    expected = {"dempster": of_opinion, "cumulative": of_opinion, "mean_probability": votes.mean(0),
                 "sum_logits": logits.double().sum(0).softmax(-1)}[fusion]
     prediction = trainer.predict(logits)
     torch.testing.assert_close(prediction.probability.double(), expected, rtol=1e-4, atol=1e-6)

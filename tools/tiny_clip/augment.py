@@ -3,17 +3,18 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 MEAN = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)  # CLIP's
 STD = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
 
 
-def normalise(images):
+def normalise(images: Tensor) -> Tensor:
     """RGB in [0, 1] → the model's input."""
     return (images - MEAN) / STD
 
 
-def make_batch(images, may_flip):
+def make_batch(images: Tensor, may_flip: Tensor) -> Tensor:
     """RGBA uint8 (b, 4, s, s) and which may be mirrored (b,) → (b, 3, s, s), normalised. Draws from torch's generator."""
     b = len(images)
     images = images.float().div_(255)
@@ -27,7 +28,7 @@ def make_batch(images, may_flip):
     shift = (torch.rand(b, 2) - 0.5) * 2 * room[:, None]
     cos, sin = angle.cos() * scale, angle.sin() * scale
     theta = torch.stack([cos * mirror * stretch, -sin, shift[:, 0], sin * mirror * stretch, cos, shift[:, 1]], 1)
-    grid = F.affine_grid(theta.view(b, 2, 3), (b, 4, *images.shape[2:]), align_corners=False)
+    grid = F.affine_grid(theta.view(b, 2, 3), [b, 4, *images.shape[2:]], align_corners=False)
     images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     rgb, alpha = images[:, :3], images[:, 3:]
     backs = torch.rand(b, 3, 1, 1)

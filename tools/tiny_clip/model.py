@@ -6,29 +6,31 @@ captions use, and the text is cut to the longest caption. `export` puts it all i
 import io
 import os
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 VOCABULARY, CONTEXT = 49408, 77  # of CLIP's tokenizer
 HEAD_WIDTH = 64  # clip.load derives the number of heads as width // 64
 
 
 class Block(nn.Module):
-    def __init__(self, width, layers):
+    def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.attn = nn.MultiheadAttention(width, width // HEAD_WIDTH)  # holds the parameters, forward is below
         self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, 4 * width), "c_proj": nn.Linear(4 * width, width)})
+        fc, proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.mlp = nn.ModuleDict({"c_fc": fc, "c_proj": proj})
         std = width ** -0.5
         nn.init.normal_(self.attn.in_proj_weight, std=std)
         nn.init.normal_(self.attn.out_proj.weight, std=std * (2 * layers) ** -0.5)
-        nn.init.normal_(self.mlp["c_fc"].weight, std=(2 * width) ** -0.5)
-        nn.init.normal_(self.mlp["c_proj"].weight, std=std * (2 * layers) ** -0.5)
+        nn.init.normal_(fc.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(proj.weight, std=std * (2 * layers) ** -0.5)
 
-    def forward(self, x, causal):
+    def forward(self, x: Tensor, causal: bool) -> Tensor:
         b, n, w = x.shape
         qkv = F.linear(self.ln_1(x), self.attn.in_proj_weight, self.attn.in_proj_bias)
         q, k, v = qkv.view(b, n, 3, w // HEAD_WIDTH, HEAD_WIDTH).permute(2, 0, 3, 1, 4)  # (b, heads, n, 64) each
@@ -39,18 +41,18 @@ class Block(nn.Module):
 
 
 class Tower(nn.Module):
-    def __init__(self, width, layers):
+    def __init__(self, width: int, layers: int) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, layers) for _ in range(layers))
 
-    def forward(self, x, causal=False):
+    def forward(self, x: Tensor, causal: bool = False) -> Tensor:
         for block in self.resblocks:
             x = block(x, causal)
         return x
 
 
 class Visual(nn.Module):
-    def __init__(self, size, patch, width, layers, embed):
+    def __init__(self, size: int, patch: int, width: int, layers: int, embed: int) -> None:
         super().__init__()
         std = width ** -0.5
         self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
@@ -60,7 +62,7 @@ class Visual(nn.Module):
         self.transformer = Tower(width, layers)
         self.proj = nn.Parameter(std * torch.randn(width, embed))
 
-    def forward(self, images, chosen=None):
+    def forward(self, images: Tensor, chosen: Tensor | None = None) -> Tensor:
         """images (b, 3, size, size), normalised; chosen (b, keep): the patches to look at, all by default. → (b, embed)"""
         patch, width = self.conv1.kernel_size[0], self.conv1.out_channels
         b, _, height, _ = images.shape
@@ -77,8 +79,11 @@ class Visual(nn.Module):
 
 
 class TinyCLIP(nn.Module):
-    def __init__(self, tokens, size=64, patch=8, vision_width=128, vision_layers=4, text_width=128, text_layers=3,
-                 embed=128, look_dimensions=256):
+    tokens: Tensor
+
+    def __init__(self, tokens: Sequence[int], size: int = 64, patch: int = 8, vision_width: int = 128, vision_layers: int = 4, text_width: int = 128,
+                 text_layers: int = 3,
+                 embed: int = 128, look_dimensions: int = 256) -> None:
         """tokens: sorted list of the token ids of CLIP's tokenizer that captions use (end-of-text is the highest).
 
         look_dimensions: of the image teacher's features, which `look` tells from the image's; not exported.
@@ -95,7 +100,7 @@ class TinyCLIP(nn.Module):
         self.look = nn.Linear(embed, look_dimensions)
         self.register_buffer("tokens", torch.tensor(tokens), persistent=False)
 
-    def encode_text(self, compact):
+    def encode_text(self, compact: Tensor) -> Tensor:
         """compact (n, length): positions in `tokens`, zero-padded; the end-of-text token is the largest. → (n, embed)
 
         The shorter half and the longer half of the texts are run apart, each cut behind its longest text.
@@ -109,7 +114,7 @@ class TinyCLIP(nn.Module):
             found.append(x[torch.arange(len(rows)), end[rows]] @ self.text_projection)
         return torch.cat(found)[order.argsort()]
 
-    def load_exported(self, state):
+    def load_exported(self, state: Mapping[str, Tensor]) -> None:
         """Takes the weights that `export` gave; what it left out keeps its random start."""
         state = {**self.state_dict(), **{k: v.float() for k, v in state.items()}}
         table = state["token_embedding.weight"][self.tokens]
@@ -117,7 +122,7 @@ class TinyCLIP(nn.Module):
         state["token_embedding.weight"] = torch.where(used, table, self.token_embedding.weight.detach())
         self.load_state_dict(state)
 
-    def export(self):
+    def export(self) -> dict[str, Tensor]:
         """State dict in OpenAI's form, fp16: the full token table, rows of unused tokens zero."""
         state = {k: v.detach().half().clone() for k, v in self.state_dict().items() if not k.startswith("look.")}
         table = torch.zeros(VOCABULARY, self.token_embedding.embedding_dim, dtype=torch.half)
@@ -126,7 +131,7 @@ class TinyCLIP(nn.Module):
         return state
 
 
-def save_deflated(state, path):
+def save_deflated(state: Mapping[str, Tensor], path: str | Path) -> None:
     """torch.save, its zip deflated (zero rows cost nothing then); torch.load and clip.load read it all the same."""
     path = Path(path)
     plain = io.BytesIO()

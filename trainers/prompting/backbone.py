@@ -2,17 +2,20 @@
 import hashlib
 import logging
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from clip import clip
 from clip.model import ModifiedResNet
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import UserError, nearest
+from ..locks import turn
 from . import open_clip_models
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder
+from .open_clip_models import Normalization
 from .positions import side
 from .state_dict import read_state_dict
 from .text import TextEncoder
@@ -40,7 +43,10 @@ class Backbone(nn.Module):
         takes_visual_prompts: whether the image tower is a ViT.
     """
 
-    def __init__(self, text, image, log_scale, activation=QUICK_GELU, normalization=None):
+    log_scale: Tensor
+
+    def __init__(self, text: TextEncoder, image: ImageEncoder | ResNetImageEncoder, log_scale: Tensor, activation: str = QUICK_GELU,
+                 normalization: Normalization | None = None) -> None:
         super().__init__()
         self.text = text
         self.image = image
@@ -50,16 +56,16 @@ class Backbone(nn.Module):
         self.requires_grad_(False)
         self.eval()
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> "Backbone":
         """Stays in evaluation mode: a frozen CLIP's batch norms must not follow the data."""
         return super().train(False)
 
     @property
-    def logit_scale(self):
+    def logit_scale(self) -> Tensor:
         """τ, by which cosines are multiplied (about 100)."""
         return self.log_scale.float().exp()
 
-    def encode_classes(self, template, classnames, normalize=True):
+    def encode_classes(self, template: str, classnames: Iterable[str], normalize: bool = True) -> Tensor:
         """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes, for K names."""
         texts = [template.format(readable(name)) for name in classnames]
         tokens = tokenize_classes(classnames, texts, self.text.context_length)
@@ -67,21 +73,32 @@ class Backbone(nn.Module):
         return F.normalize(features, dim=-1) if normalize else features
 
     @property
-    def embed_dim(self):
+    def embed_dim(self) -> int:
         """Width E of the space that texts and images share."""
         return self.text.text_projection.shape[1]
 
     @property
-    def takes_visual_prompts(self):
+    def takes_visual_prompts(self) -> bool:
         return isinstance(self.image, ImageEncoder)
 
-    def signature(self):
+    @property
+    def vision_transformer(self) -> ImageEncoder:
+        """The image tower where it is a ViT.
+
+        Raises:
+            TypeError: it is a ResNet.
+        """
+        if not isinstance(self.image, ImageEncoder):
+            raise TypeError("the image tower is a ResNet, which takes no prompts")
+        return self.image
+
+    def signature(self) -> list[Tensor]:
         """Tensors that tell this CLIP from another: some of its weights, and an activation other than OpenAI's, which they don't show."""
         name = torch.tensor([] if self.activation == QUICK_GELU else list(self.activation.encode()))
         return [self.text.positional_embedding, self.text.text_projection, name]
 
 
-def load_backbone(name, cache_dir=None):
+def load_backbone(name: str, cache_dir: str | None = None) -> Backbone:
     """Loads a CLIP in fp32 on the CPU.
 
     Args:
@@ -102,7 +119,7 @@ def load_backbone(name, cache_dir=None):
     return backbone
 
 
-def find(name, cache_dir):
+def find(name: str, cache_dir: str | None) -> str:
     """Path of the weights of a name or path that ``load_backbone`` takes.
 
     Raises:
@@ -119,7 +136,7 @@ def find(name, cache_dir):
                     f"{', '.join(known)}, and OpenCLIP's as {open_clip_models.PREFIX}<model>/<weights>")
 
 
-def download(name, cache_dir):
+def download(name: str, cache_dir: str) -> str:
     """Path of OpenAI's weights, fetched at first use.
 
     Raises:
@@ -127,7 +144,8 @@ def download(name, cache_dir):
     """
     url = clip._MODELS[name]
     try:
-        return clip._download(url, cache_dir)
+        with turn(f"the weights of {name} are downloaded", cache_dir):
+            return clip._download(url, cache_dir)
     except (OSError, RuntimeError) as error:
         target = os.path.join(cache_dir, os.path.basename(url))
         remove_partial_download(target, url)
@@ -136,14 +154,14 @@ def download(name, cache_dir):
                         "with this package") from error
 
 
-def remove_partial_download(target, url):
+def remove_partial_download(target: str, url: str) -> None:
     """``clip`` opens its target before the first byte has come, so a failed download leaves an empty or cut file."""
     if os.path.isfile(target) and hashlib.sha256(Path(target).read_bytes()).hexdigest() != url.split("/")[-2]:
         os.remove(target)
 
 
-def build_backbone(state, source="the state dict", head_width=HEAD_WIDTH, text_head_width=HEAD_WIDTH, activation=QUICK_GELU,
-                   normalization=None):
+def build_backbone(state: Mapping[str, Tensor], source: str = "the state dict", head_width: int = HEAD_WIDTH, text_head_width: int = HEAD_WIDTH,
+                   activation: str = QUICK_GELU, normalization: Normalization | None = None) -> Backbone:
     """Towers of the sizes that the weights have, with these weights.
 
     Args:
@@ -175,16 +193,16 @@ def build_backbone(state, source="the state dict", head_width=HEAD_WIDTH, text_h
     return Backbone(text, image, state["logit_scale"].reshape(()), activation, normalization)
 
 
-def count_layers(state):
+def count_layers(state: Mapping[str, Tensor]) -> int:
     return len({key.split(".")[2] for key in state if key.startswith("transformer.resblocks.")})
 
 
-def hidden_width(state):
+def hidden_width(state: Mapping[str, Tensor]) -> int:
     """Width between the two maps of a transformer's MLPs."""
     return state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
 
 
-def vision_transformer(state, head_width, activation):
+def vision_transformer(state: Mapping[str, Tensor], head_width: int, activation: str) -> ImageEncoder:
     width, _, patch_size, _ = state["conv1.weight"].shape
     embed_dim = state["proj"].shape[1]
     image_size = side(state["positional_embedding"]) * patch_size
@@ -192,7 +210,7 @@ def vision_transformer(state, head_width, activation):
                         activation=activation)
 
 
-def resnet(state, embed_dim, head_width):
+def resnet(state: Mapping[str, Tensor], embed_dim: int, head_width: int) -> ResNetImageEncoder:
     layers = [len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)]
     width = state["layer1.0.conv1.weight"].shape[0]
     image_size = side(state["attnpool.positional_embedding"]) * RESNET_STRIDE

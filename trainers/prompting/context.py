@@ -1,8 +1,12 @@
 """CoOp's prompt learner, which the methods that keep its prompts and change its loss share."""
+from collections.abc import Sequence
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from .prompts import Prompts, context_of_phrase, embed, gaussian, start_embedding
+from .text import TextEncoder
 from .tokens import class_tokens
 
 POSITIONS = ("end", "middle", "front")
@@ -18,7 +22,11 @@ class ContextLearner(nn.Module):
         position: of the class name: ``end``, ``middle`` or ``front``.
     """
 
-    def __init__(self, context, classnames, text_encoder, position="end"):
+    start: Tensor
+    names: Tensor
+    order: Tensor
+
+    def __init__(self, context: Tensor, classnames: Sequence[str], text_encoder: TextEncoder, position: str = "end") -> None:
         super().__init__()
         n_ctx = context.shape[-2]
         self.class_specific = context.dim() == 3
@@ -32,7 +40,7 @@ class ContextLearner(nn.Module):
         self.shares_context = position == "end" and not self.class_specific
 
     @classmethod
-    def from_settings(cls, settings, classnames, text_encoder):
+    def from_settings(cls, settings: CfgNode, classnames: Sequence[str], text_encoder: TextEncoder) -> "ContextLearner":
         """With CoOp's keys N_CTX, CSC, CTX_INIT (a phrase, which brings its own length) and CLASS_TOKEN_POSITION."""
         context = context_of_phrase(text_encoder, settings.N_CTX, settings.CTX_INIT)
         if settings.CSC:
@@ -40,7 +48,7 @@ class ContextLearner(nn.Module):
             context = context.repeat(len(classnames), 1, 1) if has_phrase else gaussian(len(classnames), *context.shape)
         return cls(context, classnames, text_encoder, settings.CLASS_TOKEN_POSITION)
 
-    def forward(self):
+    def forward(self) -> Prompts:
         if self.shares_context:
             prefix = torch.cat([self.start, self.ctx])[None]  # (1, 1 + n, D)
             return Prompts(prefix, self.names[None], self.end)
@@ -50,7 +58,7 @@ class ContextLearner(nn.Module):
         return Prompts(self.start[None], tokens[None], self.end + context.shape[1])
 
 
-def token_order(position, n_ctx, name_length, own):
+def token_order(position: str, n_ctx: int, name_length: int, own: int) -> list[int]:
     """Where the n context tokens (0 … n−1) go among a class's own tokens (n …): a list of n + S indices."""
     context, tokens = list(range(n_ctx)), list(range(n_ctx, n_ctx + own))
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]

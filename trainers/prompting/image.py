@@ -1,6 +1,10 @@
 """CLIP's image encoders: the ViT with deep prompts as an argument, and the ResNets, which take none."""
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from clip.model import ModifiedResNet
+from torch import Tensor, nn
 
 from .positions import interpolate, patches_a_side
 from .transformer import LayerNorm, Transformer, attend, check_depth
@@ -19,7 +23,7 @@ class ImageEncoder(nn.Module):
         **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
-    def __init__(self, image_size, patch_size, width, layers, heads, embed_dim, **mlp):
+    def __init__(self, image_size: int, patch_size: int, width: int, layers: int, heads: int, embed_dim: int, **mlp: Any) -> None:
         super().__init__()
         self.image_size = image_size
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
@@ -31,14 +35,14 @@ class ImageEncoder(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self.class_embedding.shape[0]
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         return len(self.transformer.resblocks)
 
-    def interpolate_positions(self, image_size):
+    def interpolate_positions(self, image_size: int) -> None:
         """Takes images of that many pixels from now on, see ``positions.interpolate``.
 
         Raises:
@@ -48,7 +52,7 @@ class ImageEncoder(nn.Module):
         self.positional_embedding = nn.Parameter(interpolate(self.positional_embedding.detach(), grid), requires_grad=False)
         self.image_size = image_size
 
-    def forward(self, images, prompts=None, deep_prompts=()):
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
         """Features of B images under M templates.
 
         Args:
@@ -95,7 +99,7 @@ class ImageEncoder(nn.Module):
         return (self.ln_post(feature[:, 0]) @ self.proj).view(templates, batch, -1)  # (M, B, E)
 
     @staticmethod
-    def _per_image(prompts, batch, dtype):
+    def _per_image(prompts: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
         return prompts.to(dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
 
 
@@ -107,12 +111,12 @@ class ResNetImageEncoder(nn.Module):
         image_size: in pixels.
     """
 
-    def __init__(self, network, image_size):
+    def __init__(self, network: ModifiedResNet, image_size: int) -> None:
         super().__init__()
         self.network = network
         self.image_size = image_size
 
-    def interpolate_positions(self, image_size):
+    def interpolate_positions(self, image_size: int) -> None:
         """Takes images of that many pixels from now on: the positions of the attention pool, see ``positions.interpolate``.
 
         Raises:
@@ -122,7 +126,7 @@ class ResNetImageEncoder(nn.Module):
         pool.positional_embedding = nn.Parameter(interpolate(pool.positional_embedding.detach(), grid), requires_grad=False)
         self.image_size = image_size
 
-    def forward(self, images, prompts=None, deep_prompts=()):
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
         """(V, B, 3, H, W) → (V, B, E).
 
         Raises:

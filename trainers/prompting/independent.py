@@ -1,6 +1,10 @@
 """Deep prompts that the two encoders learn independently of each other (Khattak et al., 2023, MaPLe, §4.2: IVLP and VPT)."""
-from torch import nn
+from collections.abc import Sequence
 
+from torch import nn
+from yacs.config import CfgNode
+
+from .backbone import Backbone
 from .prompts import FixedTokens, Prompts, gaussian, initial_context
 
 
@@ -13,12 +17,12 @@ class VisualPrompts(nn.Module):
         depth: layers that get their own, the first included, at least 1.
     """
 
-    def __init__(self, width, n_ctx, depth):
+    def __init__(self, width: int, n_ctx: int, depth: int) -> None:
         super().__init__()
         self.ctx = nn.Parameter(gaussian(n_ctx, width))
         self.deep_ctx = nn.ParameterList(gaussian(n_ctx, width) for _ in range(depth - 1))
 
-    def forward(self):
+    def forward(self) -> Prompts:
         return Prompts(visual=self.ctx[None], deep_visual=[layer[None] for layer in self.deep_ctx])  # (1, n, D_v) each
 
 
@@ -31,17 +35,17 @@ class IndependentPrompts(nn.Module):
         backbone: whose widths D (text) and D_v (image) are used.
     """
 
-    def __init__(self, settings, classnames, backbone):
+    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
         text, n_ctx = backbone.text, settings.N_CTX_TEXT
         context, words = initial_context(text, n_ctx, settings.CTX_INIT)
         self.ctx = nn.Parameter(context)  # (n, D)
         self.deep_ctx = nn.ParameterList(gaussian(n_ctx, text.width) for _ in range(settings.PROMPT_DEPTH_TEXT - 1))
         depth = settings.PROMPT_DEPTH_VISION
-        self.visual = VisualPrompts(backbone.image.width, settings.N_CTX_VISION, depth) if depth else None
+        self.visual = VisualPrompts(backbone.vision_transformer.width, settings.N_CTX_VISION, depth) if depth else None
         self.tokens = FixedTokens(text, classnames, n_ctx, [words])
 
-    def forward(self):
+    def forward(self) -> Prompts:
         image = Prompts() if self.visual is None else self.visual()
         return self.tokens(self.ctx[None], deep_text=[layer[None] for layer in self.deep_ctx],  # (1, n, D) each
                            visual=image.visual, deep_visual=image.deep_visual)

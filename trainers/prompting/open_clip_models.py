@@ -5,13 +5,20 @@ weights of the same names. What the weights don't show is taken from the package
 is left out: the same number on all logits changes no softmax.
 """
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
 
 from ..errors import UserError, nearest
 from .state_dict import read_state_dict
 from .transformer import GELU, QUICK_GELU
 
 PREFIX = "open_clip:"
+Config = dict[str, Any]  # of a model, as open_clip's files have it
+Normalization = tuple[Sequence[float], Sequence[float]]  # mean and standard deviation of red, green, blue
 
 # Settings of a model that are in its weights, are used below, or matter in training only; all others must have their defaults.
 READ = {
@@ -31,7 +38,7 @@ MEANING = {
 }
 
 
-def load(name, cache_dir=None):
+def load(name: str, cache_dir: str | None = None) -> tuple[dict[str, Tensor], str, int, int, str, Normalization | None]:
     """What ``build_backbone`` takes for a model of OpenCLIP's.
 
     Args:
@@ -67,9 +74,9 @@ def load(name, cache_dir=None):
     return state, path, vision["head_width"], text["width"] // text["heads"], activation, normalization
 
 
-def check_expressible(name, config, defaults):
+def check_expressible(name: str, config: Config, defaults: Mapping[str, Config]) -> None:
     """All settings of a model have to be those of CLIP's own models, as far as they are not ``READ``."""
-    def differing(part, settings):
+    def differing(part: str, settings: Config) -> Iterator[tuple[str, Any]]:
         for key, value in settings.items():
             free = key in READ[part] and not (key in ("image_size", "patch_size") and isinstance(value, (list, tuple)))
             if not free and value != defaults[part].get(key):
@@ -81,7 +88,7 @@ def check_expressible(name, config, defaults):
                         "ViT-B-16, ViT-L-14, ViT-H-14")
 
 
-def find(open_clip, model, weights, activation, cache_dir):
+def find(open_clip: ModuleType, model: str, weights: str, activation: str, cache_dir: str | None) -> tuple[str, Normalization | None]:
     """Path of a model's weights, fetched at first use, and the pixels' mean and standard deviation, None for a file.
 
     Raises:
@@ -103,7 +110,7 @@ def find(open_clip, model, weights, activation, cache_dir):
                     f"{', '.join(tags) or 'none'}")
 
 
-def download(open_clip, model, weights, facts, cache_dir):
+def download(open_clip: ModuleType, model: str, weights: str, facts: Config, cache_dir: str | None) -> str:
     try:
         return open_clip.download_pretrained(facts, cache_dir=cache_dir)
     except (OSError, RuntimeError) as error:
@@ -114,9 +121,9 @@ def download(open_clip, model, weights, facts, cache_dir):
                         f"{source}, put it anywhere, and give MODEL.BACKBONE.NAME {PREFIX}{model}/path/to/the/file") from error
 
 
-def check_widths(state, path, model, vision, text, embed_dim):
+def check_widths(state: Mapping[str, Tensor], path: str, model: str, vision: Config, text: Config, embed_dim: int) -> None:
     """The widths in the weights have to be the model's: its heads would be wrong for others."""
-    expected = {"text_projection": (text["width"], embed_dim)}
+    expected: dict[str, tuple[int, ...]] = {"text_projection": (text["width"], embed_dim)}
     if isinstance(vision["layers"], int):
         expected["visual.conv1.weight"] = (vision["width"], 3, vision["patch_size"], vision["patch_size"])
     for key, shape in expected.items():

@@ -1,11 +1,12 @@
 """Positional embeddings of an image encoder for images of another size than it was trained on."""
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from ..errors import UserError
 
 
-def interpolate(positions, grid):
+def interpolate(positions: Tensor, grid: int) -> Tensor:
     """Positional embeddings for a grid of another size: bicubic, antialiased where it gets smaller.
 
     (Dosovitskiy et al., 2021, ViT, §3.2; the antialiasing as in open_clip and timm.)
@@ -26,12 +27,12 @@ def interpolate(positions, grid):
     return torch.cat([first, places[0].flatten(1).t()])
 
 
-def side(positions):
+def side(positions: Tensor) -> int:
     """Patches a side g of positional embeddings (1 + g², D)."""
     return round((len(positions) - 1) ** 0.5)
 
 
-def patches_a_side(image_size, patch_size):
+def patches_a_side(image_size: int, patch_size: int) -> int:
     """Number of patches along one side of an image; both sizes in pixels.
 
     Raises:

@@ -1,9 +1,12 @@
 """What a prompt learner hands to the encoders, and how contexts are initialised."""
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from .text import TextEncoder
 from .tokens import class_tokens, phrase_tokens, readable, tokenize
 
 INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
@@ -22,12 +25,12 @@ class Prompts:
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
         deep_visual: one (M, n, D_v) for each prompted image layer behind the first.
     """
-    prefix: torch.Tensor | None = None
-    suffix: torch.Tensor | None = None
-    end: torch.Tensor | None = None
-    deep_text: list = field(default_factory=list)
-    visual: torch.Tensor | None = None
-    deep_visual: list = field(default_factory=list)
+    prefix: Tensor | None = None
+    suffix: Tensor | None = None
+    end: Tensor | None = None
+    deep_text: list[Tensor] = field(default_factory=list)
+    visual: Tensor | None = None
+    deep_visual: list[Tensor] = field(default_factory=list)
 
 
 class FixedTokens(nn.Module):
@@ -40,7 +43,11 @@ class FixedTokens(nn.Module):
         words: M tensors (r_m, D) of fixed words behind each context, as ``initial_context`` gives them.
     """
 
-    def __init__(self, text_encoder, classnames, n_ctx, words):
+    start: Tensor
+    words: Tensor
+    suffix: Tensor
+
+    def __init__(self, text_encoder: TextEncoder, classnames: Sequence[str], n_ctx: int, words: Sequence[Tensor]) -> None:
         super().__init__()
         lengths = [len(fixed) for fixed in words]
         shared = min(lengths)  # words that every template has go to the prefix, which is encoded once for all classes
@@ -51,19 +58,19 @@ class FixedTokens(nn.Module):
         self.register_buffer("suffix", suffix, persistent=False)  # (M, K, S, D)
         self.end = end  # (M, K); no buffer: it stays on the CPU
 
-    def forward(self, context, **further):
+    def forward(self, context: Tensor, **further: Any) -> Prompts:
         """``Prompts`` of contexts (M, n, D), where M may be anything if one template's words were given; ``further`` goes to them."""
         start, words = (tokens.expand(len(context), -1, -1) for tokens in (self.start, self.words))
         return Prompts(torch.cat([start, context, words], dim=1), self.suffix, self.end, **further)
 
 
-def gaussian(*shape):
-    """(*shape) fp32 tensor, Gaussian with standard deviation 0.02."""
+def gaussian(*shape: int) -> Tensor:
+    """``(*shape)`` fp32 tensor, Gaussian with standard deviation 0.02."""
     return torch.empty(*shape).normal_(std=INIT_STD)
 
 
 @torch.no_grad()
-def initial_context(text_encoder, n_ctx, phrase=""):
+def initial_context(text_encoder: TextEncoder, n_ctx: int, phrase: str = "") -> tuple[Tensor, Tensor]:
     """A context's first value and the fixed words behind it.
 
     Args:
@@ -82,7 +89,7 @@ def initial_context(text_encoder, n_ctx, phrase=""):
     return torch.cat([embedding[:n_ctx], gaussian(missing, text_encoder.width)]), embedding[n_ctx:].clone()
 
 
-def context_of_phrase(text_encoder, n_ctx, phrase):
+def context_of_phrase(text_encoder: TextEncoder, n_ctx: int, phrase: str) -> Tensor:
     """A context's first value (n, D) where a phrase brings its own number of tokens; ``n_ctx`` Gaussian ones without a phrase."""
     words = readable(phrase).strip()
     length = len(phrase_tokens(words, text_encoder.context_length)) if words else n_ctx
@@ -90,18 +97,18 @@ def context_of_phrase(text_encoder, n_ctx, phrase):
 
 
 @torch.no_grad()
-def start_embedding(text_encoder):
+def start_embedding(text_encoder: TextEncoder) -> Tensor:
     """(1, D) fp32 embedding of the start-of-text token, the one in front of every text."""
     return embed(text_encoder, tokenize([""], text_encoder.context_length)[0, :1])
 
 
 @torch.no_grad()
-def embed(text_encoder, ids):
+def embed(text_encoder: TextEncoder, ids: Tensor) -> Tensor:
     """Token ids of any shape → (…, D) fp32 embeddings on the CPU."""
     return text_encoder.token_embedding(ids.to(text_encoder.token_embedding.weight.device)).float().cpu()
 
 
-def put_words_before(suffix, end, words):
+def put_words_before(suffix: Tensor, end: Tensor, words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Puts each template's own fixed words between the shared prefix and the classes' tokens.
 
     Args:

@@ -1,7 +1,9 @@
 """Files of weights → state dicts with the names of OpenAI's. Nothing in a file is run."""
 import zipfile
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..errors import UserError
 from .torchscript import read_torchscript
@@ -9,7 +11,7 @@ from .torchscript import read_torchscript
 SCALARS = ("input_resolution", "context_length", "vocab_size")  # kept in the state dict for the record, not parameters
 
 
-def read_state_dict(path):
+def read_state_dict(path: str) -> dict[str, Tensor]:
     """State dict of a file, all tensors fp32 on the CPU.
 
     Args:
@@ -31,7 +33,7 @@ def read_state_dict(path):
     return {key.removeprefix("module."): value.float() for key, value in state.items() if torch.is_tensor(value) and key not in SCALARS}
 
 
-def read(path):
+def read(path: str) -> Any:
     if path.endswith(".safetensors"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -44,11 +46,11 @@ def read(path):
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def first_line(error):
+def first_line(error: Exception) -> str:
     return str(error).split("\n")[0] or type(error).__name__
 
 
-def is_torchscript(path):
+def is_torchscript(path: str) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -8,8 +8,11 @@ CLIP's text transformer is causal and its feature is read at the end-of-text tok
 3. Whatever all classes of one template share in front (start token, context tokens, fixed words; deep prompts too) sees
    nothing of the class. It is run once a template, and each class's own tokens attend to its keys and values.
 """
+from collections.abc import Sequence
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .transformer import LayerNorm, Transformer, attend, check_depth
 
@@ -30,11 +33,11 @@ class Packing:
             which of the P + L tokens in front each of the L sees, (L, P + L).
     """
 
-    def __init__(self, lengths, shared, device):
+    def __init__(self, lengths: Tensor, shared: int, device: torch.device) -> None:
         classes = lengths.shape[1]
         lengths, order = lengths.flatten().sort(stable=True)
         ends = lengths.cumsum(0)
-        position = torch.arange(lengths.sum()) - (ends - lengths).repeat_interleave(lengths)
+        position = torch.arange(lengths.sum().item()) - (ends - lengths).repeat_interleave(lengths)
         parts = order, order.repeat_interleave(lengths), position, ends - 1, order // classes
         self.order, self.text, self.position, self.end, self.template = (part.to(device, non_blocking=True) for part in parts)
         self.groups, text, token = [], 0, 0
@@ -43,13 +46,13 @@ class Packing:
             self.groups.append((slice(text, text + number), slice(token, token + number * length), length, visible))
             text, token = text + number, token + number * length
 
-    def attend(self, query, own_key, own_value, key, value):
+    def attend(self, key: Tensor, value: Tensor, query: Tensor, own_key: Tensor, own_value: Tensor) -> Tensor:
         """What the texts' tokens see: their template's prefix, and themselves up to their own place.
 
         Args:
+            key, value: (M, P, H, D/H) of the templates' prefixes.
             query: (T, H, D/H) of all tokens, or (N, H, D/H) of each text's last one.
             own_key, own_value: (T, H, D/H) of the texts' tokens.
-            key, value: (M, P, H, D/H) of the templates' prefixes.
 
         Returns:
             (T, D) or (N, D).
@@ -58,12 +61,12 @@ class Packing:
         found = []
         for texts, tokens, length, visible in self.groups:
             template = self.template[texts]  # (n,)
-            seen = [torch.cat([shared.index_select(0, template), own[tokens].unflatten(0, (-1, length))], dim=1)
-                    for shared, own in ((key, own_key), (value, own_value))]  # (n, P + L, H, D/H)
+            keys, values = (torch.cat([shared.index_select(0, template), own[tokens].unflatten(0, (-1, length))], dim=1)
+                            for shared, own in ((key, own_key), (value, own_value)))  # (n, P + L, H, D/H)
             if only_end:
-                attended = attend(query[texts][:, None], *seen)  # (n, 1, D)
+                attended = attend(query[texts][:, None], keys, values)  # (n, 1, D)
             else:
-                attended = attend(query[tokens].unflatten(0, (-1, length)), *seen, visible)  # (n, L, D)
+                attended = attend(query[tokens].unflatten(0, (-1, length)), keys, values, visible)  # (n, L, D)
             found.append(attended.flatten(0, 1))
         return torch.cat(found)
 
@@ -79,7 +82,7 @@ class TextEncoder(nn.Module):
         **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
-    def __init__(self, width, layers, heads, context_length, vocabulary, embed_dim, **mlp):
+    def __init__(self, width: int, layers: int, heads: int, context_length: int, vocabulary: int, embed_dim: int, **mlp: Any) -> None:
         super().__init__()
         self.transformer = Transformer(width, layers, heads, **mlp)
         self.token_embedding = nn.Embedding(vocabulary, width)
@@ -88,18 +91,18 @@ class TextEncoder(nn.Module):
         self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self.positional_embedding.shape[1]
 
     @property
-    def layers(self):
+    def layers(self) -> int:
         return len(self.transformer.resblocks)
 
     @property
-    def context_length(self):
+    def context_length(self) -> int:
         return self.positional_embedding.shape[0]
 
-    def forward(self, prefix, suffix, end, deep_prompts=()):
+    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
         """Features of every class under every template.
 
         Args:
@@ -132,7 +135,7 @@ class TextEncoder(nn.Module):
         for layer, block in enumerate(blocks):
             prefix = replace_prompts(prefix, deep_prompts, layer)
             query, key, value = block.project(prefix)  # (M, P, H, D/H)
-            attended = packing.attend(*block.project(own), key, value)  # (T, D)
+            attended = packing.attend(key, value, *block.project(own))  # (T, D)
             own = block.finish(own, attended)
             prefix = block.finish(prefix, attend(query, key, value, causal=True))  # (M, P, D)
 
@@ -141,11 +144,11 @@ class TextEncoder(nn.Module):
         own_key, own_value = last.project(own, "kv")  # (T, H, D/H)
         end = own[packing.end]  # (N, D)
         query, = last.project(end, "q")  # (N, H, D/H)
-        feature = last.finish(end, packing.attend(query, own_key, own_value, key, value))  # (N, D)
+        feature = last.finish(end, packing.attend(key, value, query, own_key, own_value))  # (N, D)
         feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
         return feature.view(templates, classes, -1)  # (M, K, E)
 
-    def encode_tokens(self, tokens):
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features of plain texts, (N, length) token ids as ``clip.tokenize`` makes them → (N, E), not normalised."""
         end = tokens.argmax(dim=1)  # (N,): end-of-text has the highest id
         common = (tokens == tokens[:1]).all(dim=0).int().cumprod(dim=0).sum().item()
@@ -154,7 +157,7 @@ class TextEncoder(nn.Module):
         return self(embedding[:1, :shared], embedding[None, :, shared:], (end - shared)[None])[0]
 
 
-def replace_prompts(prefix, deep_prompts, layer):
+def replace_prompts(prefix: Tensor, deep_prompts: Sequence[Tensor], layer: int) -> Tensor:
     """The prefix (M, P, D) in front of a layer: with its own prompts behind the start token where it has any."""
     if not 0 < layer <= len(deep_prompts):
         return prefix

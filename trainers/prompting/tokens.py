@@ -1,8 +1,9 @@
 """Class names and phrases → token ids, through the tokenizer of the ``clip`` package."""
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from clip import clip
+from torch import Tensor
 
 from ..errors import UserError
 
@@ -20,17 +21,17 @@ class ClassTokens:
         end: (K,) position of end-of-text.
         name_lengths: number of tokens of each name alone, without the full stop.
     """
-    ids: torch.Tensor
-    end: torch.Tensor
-    name_lengths: list
+    ids: Tensor
+    end: Tensor
+    name_lengths: list[int]
 
 
-def readable(classname):
+def readable(classname: str) -> str:
     """A class name as it goes into a prompt: underscores are spaces."""
     return classname.replace("_", " ")
 
 
-def tokenize_classes(classnames, texts, context_length):
+def tokenize_classes(classnames: Iterable[str], texts: Sequence[str], context_length: int) -> Tensor:
     """Token ids (K, context_length) of a text for each of K classes, zero behind end-of-text.
 
     Raises:
@@ -46,7 +47,7 @@ def tokenize_classes(classnames, texts, context_length):
     return tokenize(texts, context_length)
 
 
-def check_name(name):
+def check_name(name: str) -> None:
     """
     Raises:
         UserError: see ``tokenize_classes``.
@@ -62,7 +63,7 @@ def check_name(name):
         raise UserError(f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: take it out")
 
 
-def tokenize(texts, context_length):
+def tokenize(texts: Iterable[str], context_length: int) -> Tensor:
     """Token ids (N, context_length), zero behind end-of-text.
 
     Raises:
@@ -74,13 +75,13 @@ def tokenize(texts, context_length):
         raise UserError(f"a prompt is too long for the text encoder's {context_length} positions: {error}") from error
 
 
-def phrase_tokens(phrase, context_length):
+def phrase_tokens(phrase: str, context_length: int) -> Tensor:
     """Token ids (n,) of a phrase, without start and end tokens."""
     ids = tokenize([phrase], context_length)[0]
     return ids[1:ids.argmax()]
 
 
-def class_tokens(classnames, positions):
+def class_tokens(classnames: Sequence[str], positions: int) -> ClassTokens:
     """Tokens of all class names.
 
     Args:

@@ -6,8 +6,11 @@ of the weights is read with stand-ins for all that it names, and the code only a
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 
 DTYPES = {"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
           "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8,
@@ -19,7 +22,7 @@ class StoredModule:
     """Stands for a module of the archive: what it holds by name, and the name of its class."""
     class_name = ""
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         if not isinstance(state, dict):
             raise pickle.UnpicklingError(f"{self.class_name} unpacks itself by code of its own")
         self.held = state
@@ -32,11 +35,11 @@ class WeightsUnpickler(pickle.Unpickler):
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
 
-    def __init__(self, archive, root):
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))
         self.archive, self.root = archive, root
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
             return type("StoredModule", (StoredModule,), {"class_name": f"{module}.{name}"})
         if module == "torch" and name in DTYPES:
@@ -49,14 +52,14 @@ class WeightsUnpickler(pickle.Unpickler):
             return lambda content, *_: content
         raise pickle.UnpicklingError(f"it names {module}.{name}, which weights don't need")
 
-    def persistent_load(self, identity):
+    def persistent_load(self, identity: Any) -> Tensor:
         """A storage, as a tensor of one dimension."""
         _, dtype, key, _, count = identity
         content = self.archive.read(f"{self.root}/data/{key}")
         return torch.frombuffer(bytearray(content), dtype=dtype) if count else torch.empty(0, dtype=dtype)
 
 
-def read_torchscript(path):
+def read_torchscript(path: str) -> dict[str, Tensor]:
     """State dict of a TorchScript archive, the same as of the module that ``torch.jit.load`` gives.
 
     Raises:
@@ -67,7 +70,7 @@ def read_torchscript(path):
         return dict(tensors(WeightsUnpickler(archive, root).load(), archive, root))
 
 
-def tensors(module, archive, root, prefix=""):
+def tensors(module: StoredModule, archive: zipfile.ZipFile, root: str, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
     """Yields name and tensor of the parameters and buffers of a stored module and those in it."""
     registered = registered_names(archive, root, module.class_name)
     for name, value in module.held.items():
@@ -77,7 +80,7 @@ def tensors(module, archive, root, prefix=""):
             yield prefix + name, value
 
 
-def registered_names(archive, root, class_name):
+def registered_names(archive: zipfile.ZipFile, root: str, class_name: str) -> set[str] | None:
     """Names of a class's parameters and buffers; None where the archive, as old ones, does not tell them from other tensors."""
     place, _, name = class_name.rpartition(".")
     code = archive.read(f"{root}/code/{place.replace('.', '/')}.py").decode()

@@ -1,13 +1,16 @@
 """The transformer block that both towers of CLIP are made of, with CLIP's parameter names."""
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 
 class LayerNorm(nn.LayerNorm):
     """Layer norm that computes in fp32 whatever the dtype of its input, as CLIP's does."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
 
 
@@ -17,14 +20,14 @@ class Attention(nn.Module):
     Named as ``nn.MultiheadAttention`` names its parameters, which is what CLIP's checkpoints hold.
     """
 
-    def __init__(self, width, heads):
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def project(self, x, parts="qkv"):
+    def project(self, x: Tensor, parts: str = "qkv") -> tuple[Tensor, ...]:
         """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv" alone."""
         first, width = "qkv".index(parts), x.shape[-1]
         rows = slice(first * width, (first + len(parts)) * width)
@@ -32,7 +35,7 @@ class Attention(nn.Module):
         return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
 
-def attend(query, key, value, visible=None, causal=False):
+def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None, *, causal: bool = False) -> Tensor:
     """Attention of N sequences, (N, L, H, D / H) each, L queries and another number of keys → (N, L, D).
 
     visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all without either.
@@ -48,7 +51,7 @@ class MLP(nn.Module):
         width, hidden: of the block (D) and between the maps (W).
     """
 
-    def __init__(self, width, hidden):
+    def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.c_fc = nn.Linear(width, hidden)
         self.c_proj = nn.Linear(hidden, width)
@@ -62,7 +65,7 @@ class QuickGELUMLP(MLP):
     """
     SLOPE = 1.702
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
         fc, proj = self.c_fc, self.c_proj
         hidden = torch.addmm(self.SLOPE * fc.bias, x.flatten(0, -2), fc.weight.t(), alpha=self.SLOPE)  # (N, W)
@@ -73,7 +76,7 @@ class QuickGELUMLP(MLP):
 class GELUMLP(MLP):
     """With GELU, x · Φ(x) (Hendrycks & Gimpel, 2016), as most of OpenCLIP's models have it."""
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
         return self.c_proj(F.gelu(self.c_fc(x)))
 
@@ -85,22 +88,22 @@ MLPS = {QUICK_GELU: QuickGELUMLP, GELU: GELUMLP}
 class Block(nn.Module):
     """Pre-norm residual block."""
 
-    def __init__(self, width, heads, hidden, activation):
+    def __init__(self, width: int, heads: int, hidden: int, activation: str) -> None:
         super().__init__()
         self.attn = Attention(width, heads)
         self.ln_1 = LayerNorm(width)
         self.mlp = MLPS[activation](width, hidden)
         self.ln_2 = LayerNorm(width)
 
-    def project(self, x, parts="qkv"):
+    def project(self, x: Tensor, parts: str = "qkv") -> tuple[Tensor, ...]:
         return self.attn.project(self.ln_1(x), parts)
 
-    def finish(self, x, attended):
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The residual around attention and around the MLP, given what the queries of x (…, D) attended to, in the same shape."""
         x = x + self.attn.out_proj(attended)
         return x + self.mlp(self.ln_2(x))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """Full self-attention, (N, L, D) → (N, L, D)."""
         return self.finish(x, attend(*self.project(x)))
 
@@ -114,12 +117,13 @@ class Transformer(nn.Module):
         activation: of the MLPs, ``quick_gelu`` or ``gelu``.
     """
 
-    def __init__(self, width, layers, heads, hidden=None, activation=QUICK_GELU):
+    def __init__(self, width: int, layers: int, heads: int, hidden: int | None = None, activation: str = QUICK_GELU) -> None:
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
+        blocks = (Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
+        self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 
 
-def check_depth(deep_prompts, layers):
+def check_depth(deep_prompts: Sequence[Tensor], layers: int) -> None:
     """Deep prompts enter in front of layers 1 … len(deep_prompts); there have to be that many.
 
     Raises:

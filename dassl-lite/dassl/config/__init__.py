@@ -1,16 +1,18 @@
 """One global default config, handed out as copies."""
 
+from yacs.config import CfgNode
+
 from dassl.config.defaults import _C as cfg_default
 
 __all__ = ["cfg_default", "get_cfg_default", "clean_cfg"]
 
 
-def get_cfg_default():
+def get_cfg_default() -> CfgNode:
     """A fresh, unfrozen copy of the defaults."""
     return cfg_default.clone()
 
 
-def clean_cfg(cfg, trainer):
+def clean_cfg(cfg: CfgNode, trainer: str) -> None:
     """Drop the config nodes of every trainer but `trainer` (a node is called like its trainer, in capitals)."""
     for key in list(cfg.TRAINER.keys()):
         if key not in ("NAME", trainer.upper()):

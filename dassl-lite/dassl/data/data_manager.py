@@ -1,28 +1,36 @@
 """Data set, transforms and loaders of one run."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import torch
 import torchvision.transforms as T
+from PIL.Image import Image
 from tabulate import tabulate
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
+from yacs.config import CfgNode
 
-from dassl.data.datasets import build_dataset
+from dassl.data.datasets import Datum, build_dataset
 from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils import read_image
 
+Transform = Callable[[Any], Any]  # a PIL image → what the next step takes
+Transforms = Transform | list[Transform] | tuple[Transform, ...]
+
 
 def build_data_loader(
-    cfg,
-    sampler_type="SequentialSampler",
-    data_source=None,
-    batch_size=64,
-    n_domain=0,
-    n_ins=2,
-    tfm=None,
-    is_train=True,
-    dataset_wrapper=None,
-):
+    cfg: CfgNode,
+    sampler_type: str = "SequentialSampler",
+    data_source: Sequence[Datum] | None = None,
+    batch_size: int = 64,
+    n_domain: int = 0,
+    n_ins: int = 2,
+    tfm: Transforms | None = None,
+    is_train: bool = True,
+    dataset_wrapper: type["DatasetWrapper"] | None = None,
+) -> DataLoader[Any]:
     """A loader of `data_source`; training drops an incomplete last batch if there is a whole one."""
     if data_source is None or len(data_source) == 0:
         raise AssertionError(f"There are no images to {'train' if is_train else 'test'} on")
@@ -46,7 +54,13 @@ def build_data_loader(
 class DataManager:
     """Builds everything from the config, in an order that user code's random draws depend on."""
 
-    def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
+    def __init__(
+        self,
+        cfg: CfgNode,
+        custom_tfm_train: Transforms | None = None,
+        custom_tfm_test: Transforms | None = None,
+        dataset_wrapper: type["DatasetWrapper"] | None = None,
+    ) -> None:
         dataset = build_dataset(cfg)
 
         if custom_tfm_train is None:
@@ -60,7 +74,7 @@ class DataManager:
             print("* Using custom transform for testing")
             tfm_test = custom_tfm_test
 
-        def train_loader(source, settings):
+        def train_loader(source: list[Datum], settings: CfgNode) -> DataLoader[Any]:
             return build_data_loader(
                 cfg,
                 sampler_type=settings.SAMPLER,
@@ -73,7 +87,7 @@ class DataManager:
                 dataset_wrapper=dataset_wrapper,
             )
 
-        def test_loader(source):
+        def test_loader(source: list[Datum]) -> DataLoader[Any]:
             return build_data_loader(
                 cfg,
                 sampler_type=cfg.DATALOADER.TEST.SAMPLER,
@@ -102,18 +116,18 @@ class DataManager:
             self.show_dataset_summary(cfg)
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return self._num_classes
 
     @property
-    def num_source_domains(self):
+    def num_source_domains(self) -> int:
         return self._num_source_domains
 
     @property
-    def lab2cname(self):
+    def lab2cname(self) -> dict[int, str]:
         return self._lab2cname
 
-    def show_dataset_summary(self, cfg):
+    def show_dataset_summary(self, cfg: CfgNode) -> None:
         table = [["Dataset", cfg.DATASET.NAME]]
         if cfg.DATASET.SOURCE_DOMAINS:
             table.append(["Source", cfg.DATASET.SOURCE_DOMAINS])
@@ -129,10 +143,12 @@ class DataManager:
         print(tabulate(table))
 
 
-class DatasetWrapper(TorchDataset):
+class DatasetWrapper(TorchDataset[dict[str, Any]]):
     """Items as dicts: label, domain, impath, index, and the image under each transform (img, img2, ...)."""
 
-    def __init__(self, cfg, data_source, transform=None, is_train=False):
+    def __init__(
+        self, cfg: CfgNode, data_source: Sequence[Datum], transform: Transforms | None = None, is_train: bool = False
+    ) -> None:
         self.cfg = cfg
         self.data_source = data_source
         self.transform = transform  # a transform, or a list or tuple of them
@@ -150,10 +166,10 @@ class DatasetWrapper(TorchDataset):
             steps.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
         self.to_tensor = T.Compose(steps)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data_source)
 
-    def __getitem__(self, idx):
+    def __getitem__(self, idx: int) -> dict[str, Any]:
         item = self.data_source[idx]
         img0 = read_image(item.impath)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
@@ -168,6 +184,6 @@ class DatasetWrapper(TorchDataset):
             output["img0"] = self.to_tensor(img0)
         return output
 
-    def _views(self, tfm, img0):
+    def _views(self, tfm: Transform, img0: Image) -> Any:
         views = [tfm(img0) for _ in range(self.k_tfm)]
         return views[0] if len(views) == 1 else views

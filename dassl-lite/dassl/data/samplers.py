@@ -3,17 +3,21 @@
 import copy
 import random
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
+from yacs.config import CfgNode
+
+from dassl.data.datasets import Datum
 
 AVAI_SAMPLERS = ["RandomDomainSampler", "SeqDomainSampler", "RandomSampler", "SequentialSampler", "RandomClassSampler"]
 
 
-class _DomainSampler(Sampler):
+class _DomainSampler(Sampler[int]):
     """Batches of equally many images from each of `n_domain` domains; ends when a domain runs short."""
 
-    def __init__(self, data_source, batch_size, n_domain):
+    def __init__(self, data_source: Sequence[Datum], batch_size: int, n_domain: int | None) -> None:
         self.data_source = data_source
         self.indices = defaultdict(list)  # domain -> positions
         for i, item in enumerate(data_source):
@@ -31,11 +35,11 @@ class _DomainSampler(Sampler):
             raise ValueError(f"A batch takes {self.n_img_per_domain} images of each domain, domain {short[0]} has fewer")
         self.length = len(list(iter(self)))
 
-    def choose(self):
+    def choose(self) -> list[int]:
         """The domains of the next batch."""
         raise NotImplementedError
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         left = copy.deepcopy(self.indices)
         n = self.n_img_per_domain
         order = []
@@ -48,31 +52,31 @@ class _DomainSampler(Sampler):
             if any(len(positions) < n for positions in left.values()):
                 return iter(order)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.length
 
 
 class RandomDomainSampler(_DomainSampler):
     """`n_domain` domains at random for each batch (all in random order if not positive)."""
 
-    def choose(self):
+    def choose(self) -> list[int]:
         return random.sample(self.domains, self.n_domain)
 
 
 class SeqDomainSampler(_DomainSampler):
     """All domains in sorted order in each batch."""
 
-    def __init__(self, data_source, batch_size):
+    def __init__(self, data_source: Sequence[Datum], batch_size: int) -> None:
         super().__init__(data_source, batch_size, None)
 
-    def choose(self):
+    def choose(self) -> list[int]:
         return sorted(self.domains)
 
 
-class RandomClassSampler(Sampler):
+class RandomClassSampler(Sampler[int]):
     """Batches of `batch_size // n_ins` classes with `n_ins` images each; small classes are filled by repetition."""
 
-    def __init__(self, data_source, batch_size, n_ins):
+    def __init__(self, data_source: Sequence[Datum], batch_size: int, n_ins: int) -> None:
         if batch_size < n_ins:
             raise ValueError(f"The batch size ({batch_size}) must not be less than the images of each class ({n_ins})")
         self.data_source = data_source
@@ -87,7 +91,7 @@ class RandomClassSampler(Sampler):
             raise AssertionError(f"{self.ncls_per_batch} classes are needed for a batch, there are {len(self.labels)}")
         self.length = len(list(iter(self)))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         chunks = defaultdict(list)  # label -> lists of n_ins positions
         for label in self.labels:
             positions = copy.deepcopy(self.index_dic[label])
@@ -105,11 +109,18 @@ class RandomClassSampler(Sampler):
                     left.remove(label)
         return iter(order)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.length
 
 
-def build_sampler(sampler_type, cfg=None, data_source=None, batch_size=32, n_domain=0, n_ins=16):
+def build_sampler(
+    sampler_type: str,
+    cfg: CfgNode | None = None,
+    data_source: Sequence[Datum] = (),
+    batch_size: int = 32,
+    n_domain: int = 0,
+    n_ins: int = 16,
+) -> Sampler[int]:
     if sampler_type == "RandomSampler":
         return RandomSampler(data_source)
     if sampler_type == "SequentialSampler":

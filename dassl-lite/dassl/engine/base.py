@@ -2,27 +2,41 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils import load_checkpoint, mkdir_if_missing, resume_from_checkpoint, save_checkpoint, tolist_if_not
 from dassl.utils.checkpoint import BEST, STEP, describe, last_checkpoint, step_files, unwrapped
 from dassl.utils.random_state import get_random_state
 from dassl.utils.writer import SummaryWriter
 
+Batch = Any  # what a data loader hands out: with `DatasetWrapper` a dict of tensors and lists by name
+Names = str | list[str] | None
+
 
 class TrainerBase:
     """Models under names, each perhaps with an optimiser and a scheduler; subclasses say what an epoch is."""
 
-    def __init__(self):
-        self._models = OrderedDict()
-        self._optims = OrderedDict()
-        self._scheds = OrderedDict()
-        self._writer = None
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, nn.Module] = OrderedDict()
+        self._optims: OrderedDict[str, Optimizer | None] = OrderedDict()
+        self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
+        self._writer: SummaryWriter | None = None
 
     # Models
 
-    def register_model(self, name="model", model=None, optim=None, sched=None):
+    def register_model(
+        self,
+        name: str = "model",
+        model: Any = None,
+        optim: Optimizer | None = None,
+        sched: LRScheduler | None = None,
+    ) -> None:
         """Make a model known: it is switched between training and testing, saved, loaded and resumed under `name`."""
         if "_models" not in self.__dict__:
             raise AttributeError("Cannot assign model before super().__init__() call")
@@ -32,7 +46,7 @@ class TrainerBase:
         self._optims[name] = optim
         self._scheds[name] = sched
 
-    def get_model_names(self, names=None):
+    def get_model_names(self, names: Names = None) -> list[str]:
         """`names` as a list, after a check that they are registered; all names by default."""
         known = list(self._models)
         if names is None:
@@ -43,54 +57,65 @@ class TrainerBase:
                 raise AssertionError(f"No model is registered as {name} (registered: {known})")
         return names
 
-    def set_model_mode(self, mode="train", names=None):
+    def set_model_mode(self, mode: str = "train", names: Names = None) -> None:
         if mode not in ("train", "test", "eval"):
             raise KeyError(f"A model's mode is train, test or eval, got {mode}")
         for name in self.get_model_names(names):
             self._models[name].train(mode == "train")
 
-    def update_lr(self, names=None):
+    def update_lr(self, names: Names = None) -> None:
         """One step of every schedule: trainers call it at the end of an epoch."""
         for name in self.get_model_names(names):
-            if self._scheds[name] is not None:
-                self._scheds[name].step()
+            sched = self._scheds[name]
+            if sched is not None:
+                sched.step()
 
-    def get_current_lr(self, names=None):
+    def get_current_lr(self, names: Names = None) -> float:
         """The rate of the first parameter group of the first model that has an optimiser."""
         names = self.get_model_names(names)
         for name in names:
-            if self._optims[name] is not None:
-                return self._optims[name].param_groups[0]["lr"]
+            optim = self._optims[name]
+            if optim is not None:
+                return optim.param_groups[0]["lr"]
         raise RuntimeError(f"No learning rate: none of the models {names} has an optimiser")
 
     # Updates
 
-    def model_zero_grad(self, names=None):
+    def model_zero_grad(self, names: Names = None) -> None:
         for name in self.get_model_names(names):
-            if self._optims[name] is not None:
-                self._optims[name].zero_grad()
+            optim = self._optims[name]
+            if optim is not None:
+                optim.zero_grad()
 
-    def model_backward(self, loss):
+    def model_backward(self, loss: Tensor) -> None:
         self.detect_anomaly(loss)
         loss.backward()
 
-    def model_update(self, names=None):
+    def model_update(self, names: Names = None) -> None:
         for name in self.get_model_names(names):
-            if self._optims[name] is not None:
-                self._optims[name].step()
+            optim = self._optims[name]
+            if optim is not None:
+                optim.step()
 
-    def model_backward_and_update(self, loss, names=None):
+    def model_backward_and_update(self, loss: Tensor, names: Names = None) -> None:
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
 
-    def detect_anomaly(self, loss):
+    def detect_anomaly(self, loss: Tensor) -> None:
         if not torch.isfinite(loss).all():
             raise FloatingPointError("Loss is infinite or NaN!")
 
     # Checkpoints
 
-    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
         """Write every model after `epoch` (from 0) to `directory/<its name>`."""
         # the last two entries are not in Dassl's files: with them a resumed run goes on as this one would have
         scaler = getattr(self, "scaler", None)  # so called in all CoOp-style trainers; None without mixed precision
@@ -108,7 +133,7 @@ class TrainerBase:
             }
             save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
 
-    def resume_model_if_exist(self, directory):
+    def resume_model_if_exist(self, directory: str) -> int:
         """Go on from the last step that every model has in `directory`; returns the epochs done, 0 if there is none."""
         names = self.get_model_names()
         file_name = self._file_to_resume(directory, names)
@@ -128,7 +153,7 @@ class TrainerBase:
         return epoch
 
     @staticmethod
-    def _file_to_resume(directory, names):
+    def _file_to_resume(directory: str, names: list[str]) -> str | None:
         """One file name for all models: a run stopped between two files of an epoch goes on from the epoch before."""
         folders = [os.path.join(directory, name) for name in names]
         latest = {last_checkpoint(folder) for folder in folders}
@@ -137,7 +162,7 @@ class TrainerBase:
         common = set.intersection(*(set(step_files(folder)) for folder in folders)) if folders else set()
         return f"{STEP}{max(common)}" if common else None
 
-    def load_model(self, directory, epoch=None):
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load every model's weights: of `epoch` (from 1), else the best, else the last step."""
         if not directory:
             print(
@@ -164,24 +189,24 @@ class TrainerBase:
 
     # Scalars
 
-    def init_writer(self, log_dir):
+    def init_writer(self, log_dir: str) -> None:
         if self._writer is None:
             print(f"Initialize tensorboard (log_dir={log_dir})")
             mkdir_if_missing(log_dir)
             self._writer = SummaryWriter(log_dir=log_dir)
 
-    def close_writer(self):
+    def close_writer(self) -> None:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
 
-    def write_scalar(self, tag, scalar_value, global_step=None):
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
     # The loop
 
-    def train(self, start_epoch, max_epoch):
+    def train(self, start_epoch: int, max_epoch: int) -> None:
         """All epochs; `before_train` may change `self.start_epoch` to resume."""
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
@@ -192,32 +217,32 @@ class TrainerBase:
             self.after_epoch()
         self.after_train()
 
-    def before_train(self):
+    def before_train(self) -> None:
         pass
 
-    def after_train(self):
+    def after_train(self) -> None:
         pass
 
-    def before_epoch(self):
+    def before_epoch(self) -> None:
         pass
 
-    def after_epoch(self):
+    def after_epoch(self) -> None:
         pass
 
-    def run_epoch(self):
+    def run_epoch(self) -> None:
         raise NotImplementedError
 
-    def test(self):
+    def test(self) -> float:
         raise NotImplementedError
 
-    def parse_batch_train(self, batch):
+    def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
-    def parse_batch_test(self, batch):
+    def parse_batch_test(self, batch: Batch) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
-    def forward_backward(self, batch):
+    def forward_backward(self, batch: Batch) -> Mapping[str, Any]:
         raise NotImplementedError
 
-    def model_inference(self, input):
+    def model_inference(self, input: Tensor) -> Tensor:
         raise NotImplementedError

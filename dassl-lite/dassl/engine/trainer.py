@@ -4,13 +4,18 @@ import datetime
 import os
 import time
 import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import torch.nn as nn
+from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from dassl.data import DataManager
-from dassl.engine.base import TrainerBase
+from dassl.engine.base import Batch, TrainerBase
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -51,7 +56,7 @@ __all__ = [
 class SimpleNet(nn.Module):
     """Backbone, perhaps a head, and a linear classifier (none with `num_classes` 0)."""
 
-    def __init__(self, cfg, model_cfg, num_classes, **kwargs):
+    def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int, **kwargs: Any) -> None:
         super().__init__()
         self.backbone = build_backbone(
             model_cfg.BACKBONE.NAME, verbose=cfg.VERBOSE, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs
@@ -74,10 +79,10 @@ class SimpleNet(nn.Module):
         self._fdim = features
 
     @property
-    def fdim(self):
+    def fdim(self) -> int:
         return self._fdim
 
-    def forward(self, x, return_feature=False):
+    def forward(self, x: Tensor, return_feature: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         f = self.backbone(x)
         if self.head is not None:
             f = self.head(f)
@@ -90,7 +95,10 @@ class SimpleNet(nn.Module):
 class SimpleTrainer(TrainerBase):
     """Builds data, model and evaluator from the config; tests; saves; resumes."""
 
-    def __init__(self, cfg):
+    num_batches: int  # of an epoch; `run_epoch` says how many
+    model: nn.Module
+
+    def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
@@ -103,10 +111,10 @@ class SimpleTrainer(TrainerBase):
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.best_result = -float("inf")
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         """Hook: refuse a config that the trainer cannot follow (nothing is built yet)."""
 
-    def build_data_loader(self):
+    def build_data_loader(self) -> None:
         dm = DataManager(self.cfg)
         self.train_loader_x = dm.train_loader_x
         self.train_loader_u = dm.train_loader_u  # may be None
@@ -117,7 +125,7 @@ class SimpleTrainer(TrainerBase):
         self.lab2cname = dm.lab2cname
         self.dm = dm
 
-    def build_model(self):
+    def build_model(self) -> None:
         cfg = self.cfg
         print("Building model")
         self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
@@ -132,13 +140,13 @@ class SimpleTrainer(TrainerBase):
             print(f"Detected {torch.cuda.device_count()} GPUs (use nn.DataParallel)")
             self.model = nn.DataParallel(self.model)
 
-    def train(self):
+    def train(self) -> None:  # type: ignore[override]  # Dassl's two signatures
         super().train(self.start_epoch, self.max_epoch)
 
-    def _picks_best(self):
+    def _picks_best(self) -> bool:
         return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
 
-    def before_train(self):
+    def before_train(self) -> None:
         cfg = self.cfg
         if cfg.TRAIN.PRINT_FREQ < 1:
             raise ValueError(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
@@ -150,8 +158,6 @@ class SimpleTrainer(TrainerBase):
                 raise ValueError("TEST.FINAL_MODEL is best_val, but the data set has no validation split")
         directory = cfg.RESUME or self.output_dir
         self.start_epoch = self.resume_model_if_exist(directory)
-        if cfg.RESUME and self.start_epoch == 0:
-            raise FileNotFoundError(f'RESUME is "{cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}')
         if self.start_epoch > self.max_epoch:
             raise ValueError(f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is only {self.max_epoch}")
         if self.start_epoch > 0 and self._picks_best():
@@ -162,7 +168,13 @@ class SimpleTrainer(TrainerBase):
         self.init_writer(writer_dir)
         self.time_start = time.monotonic()
 
-    def _recall_best(self, directory):
+    def resume_model_if_exist(self, directory: str) -> int:
+        epoch = super().resume_model_if_exist(directory)
+        if self.cfg.RESUME and epoch == 0:
+            raise FileNotFoundError(f'RESUME is "{self.cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}')
+        return epoch
+
+    def _recall_best(self, directory: str) -> None:
         """A resumed run must beat the best model saved before it was stopped, and deploys that one if it does not."""
         names = self.get_model_names()
         paths = [os.path.join(directory, name, BEST) for name in names]
@@ -175,7 +187,7 @@ class SimpleTrainer(TrainerBase):
         for name, path in zip(names, paths):
             copy_checkpoint(path, os.path.join(self.output_dir, name, BEST))
 
-    def after_epoch(self):
+    def after_epoch(self) -> None:
         if self._picks_best():
             result = self.test(split="val")
             if result > self.best_result:
@@ -186,7 +198,7 @@ class SimpleTrainer(TrainerBase):
         if is_last or (freq > 0 and (self.epoch + 1) % freq == 0):
             self.save_model(self.epoch, self.output_dir)
 
-    def after_train(self):
+    def after_train(self) -> None:
         print("Finish training")
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val":
@@ -200,7 +212,7 @@ class SimpleTrainer(TrainerBase):
         self.close_writer()
 
     @torch.no_grad()
-    def test(self, split=None):
+    def test(self, split: str | None = None) -> float:
         """Evaluate on "val" or "test" (by default TEST.SPLIT); returns the evaluator's first figure."""
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -220,15 +232,15 @@ class SimpleTrainer(TrainerBase):
             self.write_scalar(f"{split}/{key}", value, self.epoch)
         return list(results.values())[0]
 
-    def model_inference(self, input):
+    def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)
 
-    def parse_batch_test(self, batch):
+    def parse_batch_test(self, batch: Batch) -> tuple[Tensor, ...]:
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     # One epoch, shared by the two trainers below
 
-    def _run_batches(self, batches):
+    def _run_batches(self, batches: Iterable[tuple[Batch, ...]]) -> None:
         """`forward_backward(*batch)` for each of `self.num_batches`; prints and records what it reports."""
         if not self._models:
             raise RuntimeError(
@@ -252,7 +264,7 @@ class SimpleTrainer(TrainerBase):
             self.write_scalar("train/lr", self.get_current_lr(), step)
             end = time.monotonic()
 
-    def _print_batch(self, losses, batch_time, data_time):
+    def _print_batch(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
         left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
         eta = datetime.timedelta(seconds=int(batch_time.avg * left))
         parts = [
@@ -270,25 +282,25 @@ class SimpleTrainer(TrainerBase):
 class TrainerX(SimpleTrainer):
     """Trains on labelled batches: subclasses write `forward_backward(batch)`, which returns a dict of figures."""
 
-    def run_epoch(self):
+    def run_epoch(self) -> None:
         self.num_batches = len(self.train_loader_x)
         self._run_batches((batch,) for batch in self.train_loader_x)
 
-    def parse_batch_train(self, batch):
+    def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
         return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
 
 
 class _Restarting:
     """Batches without end: the loader's iterator is made at once, and again whenever it is exhausted."""
 
-    def __init__(self, loader):
+    def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
         self.batches = iter(loader)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def __next__(self):
+    def __next__(self) -> Batch:
         try:
             return next(self.batches)
         except StopIteration:
@@ -299,7 +311,7 @@ class _Restarting:
 class TrainerXU(SimpleTrainer):
     """Trains on labelled and unlabelled batches: `forward_backward(batch_x, batch_u)`."""
 
-    def run_epoch(self):
+    def run_epoch(self) -> None:
         if self.train_loader_u is None:
             raise ValueError(f"{type(self).__name__} trains on unlabelled images too, but the data set has none (train_u)")
         len_x, len_u = len(self.train_loader_x), len(self.train_loader_u)
@@ -309,7 +321,7 @@ class TrainerXU(SimpleTrainer):
         pairs = zip(range(self.num_batches), _Restarting(self.train_loader_x), _Restarting(self.train_loader_u))
         self._run_batches((batch_x, batch_u) for _, batch_x, batch_u in pairs)
 
-    def parse_batch_train(self, batch_x, batch_u):
+    def parse_batch_train(self, batch_x: Batch, batch_u: Batch) -> tuple[Tensor, ...]:  # type: ignore[override]
         input_x = batch_x["img"].to(self.device)
         label_x = batch_x["label"].to(self.device)
         input_u = batch_u["img"].to(self.device)

@@ -2,10 +2,13 @@
 
 import os
 from collections import OrderedDict, defaultdict
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.metrics import confusion_matrix, f1_score
+from torch import Tensor
+from yacs.config import CfgNode
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY
 from dassl.utils import mkdir_if_missing
@@ -14,16 +17,16 @@ from dassl.utils import mkdir_if_missing
 class EvaluatorBase:
     """What a trainer needs of an evaluator: reset, process batches, evaluate to a dict whose first value is the score."""
 
-    def __init__(self, cfg):
+    def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg
 
-    def reset(self):
+    def reset(self) -> None:
         raise NotImplementedError
 
-    def process(self, mo, gt):
+    def process(self, mo: Tensor, gt: Tensor) -> None:
         raise NotImplementedError
 
-    def evaluate(self):
+    def evaluate(self) -> OrderedDict[str, float]:
         raise NotImplementedError
 
 
@@ -31,20 +34,20 @@ class EvaluatorBase:
 class Classification(EvaluatorBase):
     """Top-1 figures in percent, on request per class and with a confusion matrix."""
 
-    def __init__(self, cfg, lab2cname=None, **kwargs):
+    def __init__(self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any) -> None:
         super().__init__(cfg)
-        self._lab2cname = lab2cname
+        self._lab2cname = lab2cname or {}
         if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
             raise ValueError("TEST.PER_CLASS_RESULT needs the class names: pass lab2cname")
         self.reset()
 
-    def reset(self):
+    def reset(self) -> None:
         self._correct = 0
         self._total = 0
-        self._y_true = []
-        self._y_pred = []
+        self._y_true: list[int] = []
+        self._y_pred: list[int] = []
 
-    def process(self, mo, gt):
+    def process(self, mo: Tensor, gt: Tensor) -> None:
         """Add a batch: model output (b, classes), ground truth (b,)."""
         pred = mo.max(1)[1]
         self._correct += int(pred.eq(gt).sum().item())
@@ -52,7 +55,7 @@ class Classification(EvaluatorBase):
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(pred.tolist())
 
-    def evaluate(self):
+    def evaluate(self) -> OrderedDict[str, float]:
         if self._total == 0:
             raise ValueError("Nothing to evaluate: no batch was processed")
         acc = 100.0 * self._correct / self._total
@@ -73,7 +76,7 @@ class Classification(EvaluatorBase):
             self._confusion_matrix()
         return results
 
-    def _per_class(self):
+    def _per_class(self) -> float:
         """Print each class's figures; returns the mean of the classes' accuracies."""
         hits = defaultdict(list)
         for label, pred in zip(self._y_true, self._y_pred):
@@ -91,7 +94,7 @@ class Classification(EvaluatorBase):
         print(f"* average: {mean:.1f}%")
         return mean
 
-    def _confusion_matrix(self):
+    def _confusion_matrix(self) -> None:
         matrix = confusion_matrix(self._y_true, self._y_pred, normalize="true")
         mkdir_if_missing(self.cfg.OUTPUT_DIR)
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")

@@ -1,6 +1,10 @@
 """Backbones, heads and networks by name."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch.nn as nn
+from torch import Tensor
 
 from dassl.utils import Registry, check_availability
 
@@ -12,16 +16,16 @@ NETWORK_REGISTRY = Registry("NETWORK")
 class Backbone(nn.Module):
     """A feature extractor; subclasses set `self._out_features`."""
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         raise NotImplementedError
 
     @property
-    def out_features(self):
+    def out_features(self) -> int | None:
         """The size of the features; None if the subclass does not say."""
         return getattr(self, "_out_features", None)
 
 
-def _build(registry, kind, name, verbose, kwargs):
+def _build(registry: Registry, kind: str, name: str, verbose: bool, kwargs: dict[str, Any]) -> Any:
     names = registry.registered_names()
     if not names:
         raise ValueError(
@@ -34,15 +38,15 @@ def _build(registry, kind, name, verbose, kwargs):
     return registry.get(name)(**kwargs)
 
 
-def build_backbone(name, verbose=True, **kwargs):
+def build_backbone(name: str, verbose: bool = True, **kwargs: Any) -> Any:
     return _build(BACKBONE_REGISTRY, "Backbone", name, verbose, kwargs)
 
 
-def build_head(name, verbose=True, **kwargs):
+def build_head(name: str, verbose: bool = True, **kwargs: Any) -> Any:
     return _build(HEAD_REGISTRY, "Head", name, verbose, kwargs)
 
 
-def build_network(name, verbose=True, **kwargs):
+def build_network(name: str, verbose: bool = True, **kwargs: Any) -> Any:
     return _build(NETWORK_REGISTRY, "Network", name, verbose, kwargs)
 
 
@@ -52,13 +56,15 @@ ACTIVATIONS = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "elu": nn.ELU, "gelu
 class MLP(nn.Module):
     """Hidden layers of linear, batch norm, activation, dropout."""
 
-    def __init__(self, in_features, hidden_layers, activation, bn, dropout):
+    def __init__(
+        self, in_features: int, hidden_layers: int | Sequence[int], activation: str, bn: bool, dropout: float
+    ) -> None:
         super().__init__()
         check_availability(activation, list(ACTIVATIONS), key="MODEL.HEAD.ACTIVATION")
         hidden_layers = [hidden_layers] if isinstance(hidden_layers, int) else list(hidden_layers)
         if not hidden_layers:
             raise ValueError("An mlp head needs MODEL.HEAD.HIDDEN_LAYERS")
-        layers = []
+        layers: list[nn.Module] = []
         for size in hidden_layers:
             layers.append(nn.Linear(in_features, size))
             if bn:
@@ -70,10 +76,16 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.out_features = in_features
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.layers(x)
 
 
 @HEAD_REGISTRY.register()
-def mlp(in_features=2048, hidden_layers=(), activation="relu", bn=True, dropout=0.0):
+def mlp(
+    in_features: int = 2048,
+    hidden_layers: int | Sequence[int] = (),
+    activation: str = "relu",
+    bn: bool = True,
+    dropout: float = 0.0,
+) -> MLP:
     return MLP(in_features, hidden_layers, activation, bn, dropout)

@@ -1,6 +1,11 @@
 """Learning-rate schedules by name, stepped once an epoch, with an optional warm-up before them."""
 
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
+from yacs.config import CfgNode
 
 from dassl.utils import check_availability
 
@@ -14,21 +19,21 @@ class _WarmupScheduler(LRScheduler):
     The state holds the successor's state, not the successor: its optimiser is always the live one.
     """
 
-    def __init__(self, optimizer, successor, warmup_epoch, last_epoch=-1):
+    def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, last_epoch: int = -1) -> None:
         self.successor = successor
         self.warmup_epoch = warmup_epoch
         super().__init__(optimizer, last_epoch)
 
-    def warmup_lr(self):
+    def warmup_lr(self) -> list[float | Tensor]:
         """The rate of each group in epoch `self.last_epoch` < `warmup_epoch`."""
         raise NotImplementedError
 
-    def get_lr(self):
+    def get_lr(self) -> list[float | Tensor]:
         if self.last_epoch < self.warmup_epoch:
             return self.warmup_lr()
         return self.successor.get_last_lr()
 
-    def step(self):
+    def step(self) -> None:  # type: ignore[override]  # no jump to an epoch, which torch has deprecated
         if self.last_epoch >= self.warmup_epoch:
             self.successor.step()
             self.last_epoch += 1
@@ -36,12 +41,12 @@ class _WarmupScheduler(LRScheduler):
         else:
             super().step()
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k not in ("optimizer", "successor")}
         state["successor"] = self.successor.state_dict()
         return state
 
-    def load_state_dict(self, state_dict):
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         state = dict(state_dict)
         self.successor.load_state_dict(state.pop("successor"))
         self.__dict__.update(state)
@@ -50,32 +55,37 @@ class _WarmupScheduler(LRScheduler):
 class ConstantWarmupScheduler(_WarmupScheduler):
     """`cons_lr` during the warm-up."""
 
-    def __init__(self, optimizer, successor, warmup_epoch, cons_lr, last_epoch=-1):
+    def __init__(
+        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float, last_epoch: int = -1
+    ) -> None:
         self.cons_lr = cons_lr
         super().__init__(optimizer, successor, warmup_epoch, last_epoch)
 
-    def warmup_lr(self):
+    def warmup_lr(self) -> list[float | Tensor]:
         return [self.cons_lr for _ in self.base_lrs]
 
 
 class LinearWarmupScheduler(_WarmupScheduler):
     """`min_lr` in the first epoch, then e / `warmup_epoch` of the full rate."""
 
-    def __init__(self, optimizer, successor, warmup_epoch, min_lr, last_epoch=-1):
+    def __init__(
+        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float, last_epoch: int = -1
+    ) -> None:
         self.min_lr = min_lr
         super().__init__(optimizer, successor, warmup_epoch, last_epoch)
 
-    def warmup_lr(self):
+    def warmup_lr(self) -> list[float | Tensor]:
         if self.last_epoch == 0:
             return [self.min_lr for _ in self.base_lrs]
         return [lr * self.last_epoch / self.warmup_epoch for lr in self.base_lrs]
 
 
-def build_lr_scheduler(optimizer, optim_cfg):
+def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     """The schedule that `optim_cfg` (cfg.OPTIM) names."""
     name = optim_cfg.LR_SCHEDULER
     check_availability(name, AVAI_SCHEDS, key="OPTIM.LR_SCHEDULER")
     stepsize = optim_cfg.STEPSIZE
+    scheduler: LRScheduler
     if name == "single_step":
         if isinstance(stepsize, (list, tuple)):
             stepsize = stepsize[-1]
@@ -87,7 +97,7 @@ def build_lr_scheduler(optimizer, optim_cfg):
             raise TypeError(f"OPTIM.STEPSIZE must be a list for multi_step, got {type(stepsize).__name__}")
         scheduler = MultiStepLR(optimizer, milestones=list(stepsize), gamma=optim_cfg.GAMMA)
     else:
-        scheduler = CosineAnnealingLR(optimizer, float(optim_cfg.MAX_EPOCH))
+        scheduler = CosineAnnealingLR(optimizer, float(optim_cfg.MAX_EPOCH))  # type: ignore[arg-type]  # as Dassl saves it
 
     warmup = optim_cfg.WARMUP_EPOCH
     if warmup <= 0:

@@ -1,16 +1,21 @@
 """Optimisers by name: torch's own classes."""
 
 import warnings
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn as nn
+from yacs.config import CfgNode
 
 from dassl.utils import check_availability
 
 AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 
 
-def build_optimizer(model, optim_cfg, param_groups=None):
+def build_optimizer(
+    model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Iterable[Any] | None = None
+) -> torch.optim.Optimizer:
     """The optimiser that `optim_cfg` (cfg.OPTIM) names, over `param_groups` if given, else over all of `model`.
 
     `model` is a module (its frozen parameters are included) or an iterable of parameters or parameter groups.
@@ -47,20 +52,20 @@ def build_optimizer(model, optim_cfg, param_groups=None):
     )
 
 
-def _staged(model, optim_cfg):
+def _staged(model: nn.Module | Iterable[Any], optim_cfg: CfgNode) -> list[dict[str, Any]]:
     """Two groups: the children named in NEW_LAYERS at the full rate, everything else at BASE_LR_MULT of it."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"OPTIM.STAGED_LR needs an nn.Module, got {type(model).__name__}")
-    if isinstance(model, nn.DataParallel):
-        model = model.module
+    network: nn.Module = model.module if isinstance(model, nn.DataParallel) else model
     new_layers = optim_cfg.NEW_LAYERS
     new_layers = [new_layers] if isinstance(new_layers, str) else list(new_layers)
     if not new_layers:
         warnings.warn("OPTIM.NEW_LAYERS is empty: OPTIM.STAGED_LR only lowers the learning rate", stacklevel=3)
-    children = [name for name, _ in model.named_children()]
+    children = [name for name, _ in network.named_children()]
     for layer in new_layers:
         check_availability(layer, children, key="OPTIM.NEW_LAYERS")
-    base, new = [], []
-    for name, parameter in model.named_parameters():
+    base: list[nn.Parameter] = []
+    new: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
         (new if name.split(".")[0] in new_layers else base).append(parameter)
     return [{"params": base, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new}]

@@ -10,7 +10,9 @@ import re
 import shutil
 import warnings
 from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ POINTER = "checkpoint"
 _PLAIN = (torch.Tensor, str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device)
 
 
-def _plain(value, where):
+def _plain(value: Any, where: str) -> Any:
     """`value` with numpy's scalars and arrays turned into Python's and torch's; a warning for what stays an object."""
     if isinstance(value, np.generic):  # first: numpy.float64 is a float
         return value.item()
@@ -47,7 +49,7 @@ def _plain(value, where):
     return value
 
 
-def _write_whole(fpath, write):
+def _write_whole(fpath: str, write: Callable[[BinaryIO], object]) -> None:
     """Let `write(file)` fill a temporary file, then give it its name."""
     temporary = f"{fpath}.tmp-{os.getpid()}"
     try:
@@ -61,16 +63,22 @@ def _write_whole(fpath, write):
             os.remove(temporary)
 
 
-def _without_module(state_dict):
+def _without_module(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """Names as they are without nn.DataParallel around the model."""
     return OrderedDict((k.removeprefix("module."), v) for k, v in state_dict.items())
 
 
-def unwrapped(model):
+def unwrapped(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, nn.DataParallel) else model
 
 
-def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True, model_name=""):
+def save_checkpoint(
+    state: Mapping[str, Any],
+    save_dir: str,
+    is_best: bool = False,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> None:
     """Write `state` as `model_name`, by default `model.pth.tar-<epoch>`; `is_best` also writes model-best.pth.tar."""
     mkdir_if_missing(save_dir)
     state = dict(state)
@@ -91,7 +99,7 @@ def save_checkpoint(state, save_dir, is_best=False, remove_module_from_keys=True
         print(f'Best checkpoint saved to "{best}"')
 
 
-def copy_checkpoint(source, target):
+def copy_checkpoint(source: str, target: str) -> None:
     """Copy a checkpoint file, making the folder; nothing if both are the same file."""
     if os.path.abspath(source) == os.path.abspath(target):
         return
@@ -100,7 +108,7 @@ def copy_checkpoint(source, target):
         _write_whole(target, lambda out: shutil.copyfileobj(f, out))
 
 
-def _plain_dict(default_factory):
+def _plain_dict(default_factory: object) -> dict[Any, Any]:
     return {}
 
 
@@ -109,11 +117,11 @@ _plain_dict.__name__ = _plain_dict.__qualname__ = "defaultdict"
 
 
 @contextmanager
-def _schedulers_allowed():
+def _schedulers_allowed() -> Iterator[None]:
     """Let `weights_only` loading build torch's optimisers and schedulers: Dassl pickles those behind a warm-up."""
     schedulers = [torch.optim.lr_scheduler.StepLR, torch.optim.lr_scheduler.MultiStepLR, torch.optim.lr_scheduler.CosineAnnealingLR]
     optimizers = [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.RAdam]
-    allowed = [*schedulers, *optimizers, _plain_dict, dict, Counter]
+    allowed: list[Any] = [*schedulers, *optimizers, _plain_dict, dict, Counter]
     if hasattr(torch.serialization, "safe_globals"):
         with torch.serialization.safe_globals(allowed):
             yield
@@ -122,7 +130,7 @@ def _schedulers_allowed():
         yield
 
 
-def _load(fpath, map_location):
+def _load(fpath: str, map_location: str | None) -> Any:
     try:
         return torch.load(fpath, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError:
@@ -131,7 +139,7 @@ def _load(fpath, map_location):
             return torch.load(fpath, map_location=map_location, weights_only=True)
 
 
-def load_checkpoint(fpath):
+def load_checkpoint(fpath: str) -> Any:
     """The checkpoint in `fpath`, by `weights_only` loading; schedulers that Dassl pickled become plain states."""
     if fpath is None:
         raise ValueError("File path is None")
@@ -148,7 +156,7 @@ def load_checkpoint(fpath):
     return checkpoint
 
 
-def step_files(fdir):
+def step_files(fdir: str) -> dict[int, str]:
     """The files `model.pth.tar-<epoch>` of a folder as {epoch: name}, in order of epochs."""
     if not os.path.isdir(fdir):
         return {}
@@ -156,7 +164,7 @@ def step_files(fdir):
     return dict(sorted((int(m[1]), m[0]) for m in found if m))
 
 
-def last_checkpoint(fdir):
+def last_checkpoint(fdir: str) -> str | None:
     """The name of the file to resume from: what `checkpoint` names, else the newest step; None if there is none."""
     pointer = os.path.join(fdir, POINTER)
     if os.path.isfile(pointer):
@@ -168,7 +176,14 @@ def last_checkpoint(fdir):
     return steps[max(steps)] if steps else None
 
 
-def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None, name=None, scaler=None):
+def resume_from_checkpoint(
+    fdir: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None = None,
+    name: str | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+) -> int:
     """Load model, optimiser, scheduler and random state from `fdir` (from file `name` if given); returns the epochs done.
 
     A gradient scaler, if given, goes on from its saved scale.
@@ -196,7 +211,7 @@ def resume_from_checkpoint(fdir, model, optimizer=None, scheduler=None, name=Non
     return checkpoint["epoch"]
 
 
-def describe(fdir):
+def describe(fdir: str) -> str:
     """In words, which checkpoints a folder holds."""
     if not os.path.isdir(fdir):
         return "there is no such folder"
@@ -206,7 +221,7 @@ def describe(fdir):
     return f"it holds {', '.join(names)}" if names else "it holds no checkpoint"
 
 
-def load_pretrained_weights(model, weight_path):
+def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     """Load what fits by name and size from a checkpoint or a bare state dict."""
     checkpoint = load_checkpoint(weight_path)
     state_dict = checkpoint.get("state_dict", checkpoint)

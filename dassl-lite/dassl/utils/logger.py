@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any, TextIO
 
 __all__ = ["Logger", "setup_logger"]
 
@@ -10,13 +11,13 @@ __all__ = ["Logger", "setup_logger"]
 class Logger:
     """A text stream that writes to the console and to a file; everything but writing is the console's own business."""
 
-    def __init__(self, fpath=None):
-        console = sys.stdout
+    def __init__(self, fpath: str | os.PathLike[str] | None = None) -> None:
+        console: TextIO | Logger = sys.stdout
         if isinstance(console, Logger):  # a second log in one process: end the first, do not write through it
             console.close()
             console = console.console
-        self.console = console
-        self.file = None
+        self.console: TextIO = console
+        self.file: TextIO | None = None
         if fpath:
             path = Path(fpath).absolute()
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -25,7 +26,7 @@ class Logger:
             if is_cut:  # a run that was stopped in the middle of a line
                 self.file.write("\n")
 
-    def write(self, message):
+    def write(self, message: str) -> int:
         written = self.console.write(message)
         if self.file is not None:
             try:
@@ -35,31 +36,31 @@ class Logger:
                 raise
         return written
 
-    def flush(self):
+    def flush(self) -> None:
         self.console.flush()
         if self.file is not None:
             self.file.flush()
             os.fsync(self.file.fileno())
 
-    def close(self):
+    def close(self) -> None:
         """Close the file; the console stays open, and writing goes on there."""
         if self.file is not None:
             self.file.close()
             self.file = None
 
-    def __enter__(self):
+    def __enter__(self) -> "Logger":
         return self
 
-    def __exit__(self, *args):
+    def __exit__(self, *args: object) -> None:
         self.close()
 
-    def __getattr__(self, name):  # isatty, fileno, encoding, ...
+    def __getattr__(self, name: str) -> Any:  # isatty, fileno, encoding, ...
         if name == "console":  # not there yet
             raise AttributeError(name)
         return getattr(self.console, name)
 
 
-def setup_logger(output=None):
+def setup_logger(output: str | os.PathLike[str] | None = None) -> None:
     """Copy standard output to `output` (a .txt or .log file) or `output/log.txt`, after what is there; nothing if empty."""
     if not output:
         return

@@ -1,5 +1,8 @@
 """Counting, freezing and initialising parameters."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 import torch.nn as nn
 from torch.nn import init
@@ -7,7 +10,7 @@ from torch.nn import init
 from dassl.utils.tools import check_availability
 
 
-def count_num_param(model=None, params=None):
+def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None = None) -> int:
     """How many numbers the parameters of `model`, or the given parameters or groups, hold."""
     if model is not None:
         return sum(p.numel() for p in model.parameters())
@@ -20,14 +23,14 @@ def count_num_param(model=None, params=None):
     raise ValueError("count_num_param needs a model or params")
 
 
-def open_all_layers(model):
+def open_all_layers(model: nn.Module) -> None:
     """Train every layer: training mode, gradients on."""
     model.train()
     for p in model.parameters():
         p.requires_grad = True
 
 
-def open_specified_layers(model, open_layers):
+def open_specified_layers(model: nn.Module, open_layers: str | Iterable[str]) -> None:
     """Train the named children only; the others go to evaluation mode without gradients."""
     if isinstance(model, nn.DataParallel):
         model = model.module
@@ -42,11 +45,11 @@ def open_specified_layers(model, open_layers):
             p.requires_grad = is_open
 
 
-def init_network_weights(model, init_type="normal", gain=0.02):
+def init_network_weights(model: nn.Module, init_type: str = "normal", gain: float = 0.02) -> None:
     """Fresh weights for linear, convolution, batch-norm and instance-norm layers; biases become zero."""
     check_availability(init_type, ["normal", "xavier", "kaiming", "orthogonal"])
 
-    def init_layer(m):
+    def init_layer(m: Any) -> None:  # any module: what is done depends on the attributes it has
         name = type(m).__name__
         if hasattr(m, "weight") and ("Conv" in name or "Linear" in name):
             if init_type == "normal":

@@ -1,14 +1,16 @@
 """The state of every random generator, as plain values."""
 
 import random
+from typing import Any
 
 import numpy as np
 import torch
 
 
-def get_random_state():
+def get_random_state() -> dict[str, Any]:
     """The generators of Python, numpy, torch and all CUDA devices."""
-    name, keys, pos, has_gauss, cached = np.random.get_state()
+    state: Any = np.random.get_state()  # a tuple; numpy's hints allow for the dict of legacy=False too
+    name, keys, pos, has_gauss, cached = state
     return {
         "python": random.getstate(),  # nested tuples of numbers
         "numpy": (name, torch.from_numpy(keys.astype(np.int64)), int(pos), int(has_gauss), float(cached)),
@@ -17,7 +19,7 @@ def get_random_state():
     }
 
 
-def set_random_state(state):
+def set_random_state(state: dict[str, Any]) -> None:
     """Go on from `state`; the devices' generators only where their number is the same."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -7,6 +7,8 @@ import random
 import shutil
 import urllib.request
 import warnings
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import numpy as np
 import PIL
@@ -14,9 +16,9 @@ import torch
 from PIL import Image
 
 
-def get_most_similar_str_to_a_from_b(a, b):
+def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
     """The string of `b` most similar to `a` (the later one of equals), None if `b` is empty."""
-    best, best_ratio = None, 0
+    best, best_ratio = None, 0.0
     for candidate in b:
         ratio = difflib.SequenceMatcher(None, a, candidate).ratio()
         if ratio >= best_ratio:
@@ -24,7 +26,7 @@ def get_most_similar_str_to_a_from_b(a, b):
     return best
 
 
-def check_availability(requested, available, key=""):
+def check_availability(requested: str, available: Collection[str], key: str = "") -> None:
     """ValueError with the nearest name if `requested` is not in `available`; `key` says where in the config it stands."""
     if requested not in available:
         nearest = get_most_similar_str_to_a_from_b(requested, available)
@@ -33,7 +35,7 @@ def check_availability(requested, available, key=""):
         )
 
 
-def set_random_seed(seed):
+def set_random_seed(seed: int) -> None:
     """Seed Python's, numpy's and torch's generators (every device's); any seed from 0 to 2**32 - 1."""
     if not 0 <= seed < 2**32:  # numpy's range; checked first, so that none is seeded alone
         raise ValueError(f"A seed must be between 0 and 2**32 - 1, got {seed}")
@@ -43,12 +45,12 @@ def set_random_seed(seed):
     torch.cuda.manual_seed_all(seed)
 
 
-def mkdir_if_missing(dirname):
+def mkdir_if_missing(dirname: str) -> None:
     if dirname:
         os.makedirs(dirname, exist_ok=True)
 
 
-def check_isfile(fpath):
+def check_isfile(fpath: str) -> bool:
     """Whether `fpath` is a file; a warning if not."""
     is_file = os.path.isfile(fpath)
     if not is_file:
@@ -56,12 +58,12 @@ def check_isfile(fpath):
     return is_file
 
 
-def read_json(fpath):
+def read_json(fpath: str) -> Any:
     with open(fpath, encoding="utf-8") as f:
         return json.load(f)
 
 
-def write_json(obj, fpath):
+def write_json(obj: Any, fpath: str) -> None:
     """Write `obj` with indent 4, making the folder; the file is there complete or not at all."""
     mkdir_if_missing(os.path.dirname(fpath))
     temporary = f"{fpath}.tmp-{os.getpid()}"
@@ -74,13 +76,13 @@ def write_json(obj, fpath):
             os.remove(temporary)
 
 
-def listdir_nohidden(path, sort=False):
+def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
     """The names in a folder that do not start with a dot, in the file system's order unless `sort`."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
 
 
-def read_image(path):
+def read_image(path: str) -> Image.Image:
     """The image as PIL RGB; an error names the file."""
     if not os.path.exists(path):
         raise FileNotFoundError(f"No file exists at {path}")
@@ -91,18 +93,18 @@ def read_image(path):
         raise OSError(f'Cannot read image "{path}": {err}') from err
 
 
-def tolist_if_not(x):
+def tolist_if_not(x: Any) -> list[Any]:
     return x if isinstance(x, list) else [x]
 
 
-def collect_env_info():
+def collect_env_info() -> str:
     """Versions of torch, system and Pillow, as text for the log."""
     from torch.utils.collect_env import get_pretty_env_info
 
     return f"{get_pretty_env_info()}\n        Pillow ({PIL.__version__})"
 
 
-def download_url(url, dst):
+def download_url(url: str, dst: str) -> None:
     """Download `url` to the file `dst`, which is there complete or not at all."""
     from tqdm import tqdm
 

@@ -5,6 +5,8 @@ import random
 import tarfile
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from dassl.utils import check_isfile, download_url, mkdir_if_missing
 
@@ -15,7 +17,7 @@ class Datum:
     Few-shot caches are pickles of these: module, class name and attribute names are Dassl's, so the files are exchangeable.
     """
 
-    def __init__(self, impath="", label=0, domain=0, classname=""):
+    def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = "") -> None:
         if not isinstance(impath, str):
             raise AssertionError(f"impath must be a str, got {type(impath).__name__}")
         if not check_isfile(impath):
@@ -26,19 +28,19 @@ class Datum:
         self._classname = classname
 
     @property
-    def impath(self):
+    def impath(self) -> str:
         return self._impath
 
     @property
-    def label(self):
+    def label(self) -> int:
         return self._label
 
     @property
-    def domain(self):
+    def domain(self) -> int:
         return self._domain
 
     @property
-    def classname(self):
+    def classname(self) -> str:
         return self._classname
 
 
@@ -46,9 +48,15 @@ class DatasetBase:
     """The lists of a data set; subclasses find their files and call `super().__init__` last."""
 
     dataset_dir = ""  # the folder's name under DATASET.ROOT
-    domains = []  # the names of all domains, if there are several
+    domains: list[str] = []  # the names of all domains, if there are several
 
-    def __init__(self, train_x=None, train_u=None, val=None, test=None):
+    def __init__(
+        self,
+        train_x: list[Datum] = None,  # type: ignore[assignment]  # Dassl's default, which is refused below
+        train_u: list[Datum] | None = None,
+        val: list[Datum] | None = None,
+        test: list[Datum] = None,  # type: ignore[assignment]  # Dassl's default; `DataManager` refuses it
+    ) -> None:
         self._train_x = train_x
         self._train_u = train_u
         self._val = val
@@ -60,35 +68,35 @@ class DatasetBase:
             raise ValueError(f"Labels must be 0, 1, 2, ... without gaps: no image of train_x has label {missing[0]}")
 
     @property
-    def train_x(self):
+    def train_x(self) -> list[Datum]:
         return self._train_x
 
     @property
-    def train_u(self):
+    def train_u(self) -> list[Datum] | None:
         return self._train_u
 
     @property
-    def val(self):
+    def val(self) -> list[Datum] | None:
         return self._val
 
     @property
-    def test(self):
+    def test(self) -> list[Datum]:
         return self._test
 
     @property
-    def lab2cname(self):
+    def lab2cname(self) -> dict[int, str]:
         return self._lab2cname
 
     @property
-    def classnames(self):
+    def classnames(self) -> list[str]:
         return self._classnames
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         return self._num_classes
 
     @staticmethod
-    def get_num_classes(data_source):
+    def get_num_classes(data_source: Iterable[Datum]) -> int:
         """The highest label plus one."""
         labels = {item.label for item in data_source}
         if not labels:
@@ -96,9 +104,9 @@ class DatasetBase:
         return max(labels) + 1
 
     @staticmethod
-    def get_lab2cname(data_source):
+    def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:
         """({label: class name}, class names in order of labels)."""
-        lab2cname = {}
+        lab2cname: dict[int, str] = {}
         for item in data_source:
             known = lab2cname.setdefault(item.label, item.classname)
             if known != item.classname:
@@ -106,18 +114,18 @@ class DatasetBase:
         labels = sorted(lab2cname)
         return {label: lab2cname[label] for label in labels}, [lab2cname[label] for label in labels]
 
-    def check_input_domains(self, source_domains, target_domains):
+    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
         self.is_input_domain_valid(source_domains)
         self.is_input_domain_valid(target_domains)
 
-    def is_input_domain_valid(self, input_domains):
+    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
         if not input_domains:
             raise AssertionError(f"No domain is given; this data set has {self.domains}")
         for domain in input_domains:
             if domain not in self.domains:
                 raise ValueError(f"Input domain must belong to {self.domains}, but got [{domain}]")
 
-    def generate_fewshot_dataset(self, *data_sources, num_shots=-1, repeat=False):
+    def generate_fewshot_dataset(self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False) -> Any:
         """`num_shots` random items of each class: a list for one source, a list of lists for several.
 
         With less than 1 shot the sources are returned as they are. A class that has too few items gives all it has,
@@ -129,7 +137,7 @@ class DatasetBase:
         output = [self._few_of_each(source, num_shots, repeat) for source in data_sources]
         return output[0] if len(output) == 1 else output
 
-    def _few_of_each(self, data_source, num_shots, repeat):
+    def _few_of_each(self, data_source: list[Any], num_shots: int, repeat: bool) -> list[Any]:
         chosen = []
         for items in self.split_dataset_by_label(data_source).values():
             if len(items) >= num_shots:
@@ -140,21 +148,21 @@ class DatasetBase:
                 chosen += items
         return chosen
 
-    def split_dataset_by_label(self, data_source):
+    def split_dataset_by_label(self, data_source: list[Any]) -> dict[int, list[Any]]:
         """{label: its items}, in order of first appearance."""
         output = defaultdict(list)
         for item in data_source:
             output[item.label].append(item)
         return output
 
-    def split_dataset_by_domain(self, data_source):
+    def split_dataset_by_domain(self, data_source: list[Any]) -> dict[int, list[Any]]:
         """{domain: its items}, in order of first appearance."""
         output = defaultdict(list)
         for item in data_source:
             output[item.domain].append(item)
         return output
 
-    def download_data(self, url, dst, from_gdrive=True):
+    def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
         """Download an archive to the file `dst` and unpack it beside it."""
         folder = os.path.dirname(dst) or "."
         mkdir_if_missing(folder)

@@ -1,14 +1,21 @@
 """Image transforms by name, always applied in one order whatever the order of the choices."""
 
 import random
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 import torchvision.transforms as T
+from PIL.Image import Image
+from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
+from yacs.config import CfgNode
 
 from dassl.utils import check_availability, get_most_similar_str_to_a_from_b
+
+Step = tuple[str, Callable[[Any], Any]]  # what to print, transform
 
 AVAI_CHOICES = [
     "random_flip",
@@ -37,13 +44,15 @@ INTERPOLATION_MODES = {
 class Random2DTranslation:
     """With probability `p`, enlarge to 9/8 of the size and crop at random; else only resize."""
 
-    def __init__(self, height, width, p=0.5, interpolation=InterpolationMode.BILINEAR):
+    def __init__(
+        self, height: int, width: int, p: float = 0.5, interpolation: InterpolationMode = InterpolationMode.BILINEAR
+    ) -> None:
         self.height = height
         self.width = width
         self.p = p
         self.interpolation = interpolation
 
-    def __call__(self, img):
+    def __call__(self, img: Image) -> Image:
         if random.uniform(0, 1) > self.p:
             return F.resize(img, [self.height, self.width], interpolation=self.interpolation)
         width, height = round(self.width * 1.125), round(self.height * 1.125)
@@ -56,10 +65,10 @@ class Random2DTranslation:
 class InstanceNormalization:
     """Each channel of each image to mean 0 and standard deviation 1."""
 
-    def __init__(self, eps=1e-8):
+    def __init__(self, eps: float = 1e-8) -> None:
         self.eps = eps
 
-    def __call__(self, img):  # (c, h, w)
+    def __call__(self, img: Tensor) -> Tensor:  # (c, h, w)
         flat = img.flatten(1)  # (c, h w)
         mean, std = flat.mean(1)[:, None, None], flat.std(1)[:, None, None]
         return (img - mean) / (std + self.eps)
@@ -68,11 +77,11 @@ class InstanceNormalization:
 class Cutout:
     """Zero `n_holes` squares of side `length`, whose centres are uniform over the image."""
 
-    def __init__(self, n_holes=1, length=16):
+    def __init__(self, n_holes: int = 1, length: int = 16) -> None:
         self.n_holes = n_holes
         self.length = length
 
-    def __call__(self, img):  # (c, h, w)
+    def __call__(self, img: Tensor) -> Tensor:  # (c, h, w)
         h, w = img.shape[1:]
         img = img.clone()
         for _ in range(self.n_holes):
@@ -86,18 +95,18 @@ class Cutout:
 class GaussianNoise:
     """With probability `p`, add normal noise."""
 
-    def __init__(self, mean=0, std=0.15, p=0.5):
+    def __init__(self, mean: float = 0, std: float = 0.15, p: float = 0.5) -> None:
         self.mean = mean
         self.std = std
         self.p = p
 
-    def __call__(self, img):
+    def __call__(self, img: Tensor) -> Tensor:
         if random.uniform(0, 1) > self.p:
             return img
         return img + (torch.randn(img.size()) * self.std + self.mean)
 
 
-def _check_choices(choices):
+def _check_choices(choices: Collection[str]) -> None:
     for choice in choices:
         if choice in NOT_HERE:
             raise AssertionError(f"INPUT.TRANSFORMS: {choice} is not part of dassl-lite (here: {', '.join(AVAI_CHOICES)})")
@@ -106,8 +115,11 @@ def _check_choices(choices):
             raise AssertionError(f"INPUT.TRANSFORMS: {choice} is unknown (do you mean {nearest}?)")
 
 
-def build_transform(cfg, is_train=True, choices=None):
-    """The transform for training or testing with `choices` (by default INPUT.TRANSFORMS); prints its steps."""
+def build_transform(cfg: CfgNode, is_train: bool = True, choices: Collection[str] | None = None) -> Any:
+    """The transform (`Compose`) for training or testing with `choices` (by default INPUT.TRANSFORMS); prints its steps.
+
+    None with INPUT.NO_TRANSFORM.
+    """
     if cfg.INPUT.NO_TRANSFORM:
         print("Note: no transform is applied!")
         return None
@@ -124,12 +136,12 @@ def build_transform(cfg, is_train=True, choices=None):
     return T.Compose(tfms)
 
 
-def _normalize(inp):
+def _normalize(inp: CfgNode) -> Step:
     mean, std = inp.PIXEL_MEAN, inp.PIXEL_STD
     return f"normalization (mean={mean}, std={std})", T.Normalize(mean=mean, std=std)
 
 
-def _train_steps(inp, choices):
+def _train_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
     """(what to print, transform) in order."""
     size, interp = inp.SIZE, INTERPOLATION_MODES[inp.INTERPOLATION]
     if "random_crop" not in choices and "random_resized_crop" not in choices:
@@ -165,7 +177,7 @@ def _train_steps(inp, choices):
         yield "instance normalization", InstanceNormalization()
 
 
-def _test_steps(inp, choices):
+def _test_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
     size, interp = inp.SIZE, INTERPOLATION_MODES[inp.INTERPOLATION]
     yield f"resize the smaller edge to {max(size)}", T.Resize(max(size), interpolation=interp)
     yield f"{size[0]}x{size[1]} center crop", T.CenterCrop(size)

@@ -1,0 +1,191 @@
+"""The runs that protocols consist of: which are asked for, which are done, which another protocol has made, and what comes of them."""
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+
+from dassl.engine import TRAINER_REGISTRY
+
+import train
+from protocols import PROTOCOLS, SHOTS, plan
+from results.ablation import collect_ablations, render_ablations
+from results.curve import draw_curves
+from results.table import collect, render_all
+from trainers.checkpoint import config_of_run
+from trainers.errors import UserError, nearest
+from trainers.run_record import FILE_NAME, plain
+
+FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
+# Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
+TWINS = {("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
+# What may differ between a done run and the one that is asked for: places and things that change no figure.
+NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
+             "DATALOADER.BROKEN_IMAGES", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CHECKPOINT_MINUTES")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The runs of one protocol for all of these trainers, data sets, numbers of shots and seeds.
+
+    Attributes:
+        protocol: one of ``PROTOCOLS``.
+        trainers: registered names; datasets: names of files of configs/datasets; seeds: numbers from 0 on.
+        output: folder of the runs.
+        shots: training images a class; None: the protocol's own.
+        config: name of a recipe, rows: names of an ablation's rows, see ``protocols.plan``.
+        root: folder of the data sets.
+        options: KEY, VALUE, KEY … over all config files.
+    """
+    protocol: str
+    trainers: tuple
+    datasets: tuple
+    seeds: tuple
+    output: str
+    shots: tuple | None = None
+    config: str | None = None
+    rows: tuple | None = None
+    root: str = "data"
+    options: tuple = ()
+
+    def jobs(self):
+        """The runs, each behind the one whose prompts it tests.
+
+        Raises:
+            UserError: unknown trainer, what doesn't fit the protocol, or see ``protocols.plan``.
+        """
+        known = TRAINER_REGISTRY.registered_names()
+        for trainer in self.trainers:
+            if trainer not in known:
+                raise UserError(f"unknown trainer {trainer!r}{nearest(trainer, known)}; known: {', '.join(sorted(known))}")
+            if self.protocol == "zeroshot" and getattr(TRAINER_REGISTRY.get(trainer), "learns", True):
+                raise UserError(f"zeroshot is for trainers that learn nothing, {trainer} does: its own protocols are {', '.join(PROTOCOLS[:-1])}")
+        shots = self.shots or SHOTS.get(self.protocol, (16,))
+        if min(shots) < 1 or min(self.seeds) < 0:
+            raise UserError("--shots must be at least 1 and --seeds at least 0")
+        if self.rows and self.protocol != "ablation":
+            raise UserError(f"--rows are those of --protocol ablation, {self.protocol} has none: leave it out")
+        return [job for dataset in self.datasets for trainer in self.trainers
+                for job in plan(self.protocol, trainer, dataset, shots, self.seeds, self.output, self.config, self.rows)]
+
+    def arguments(self, job):
+        """Arguments of ``train.py`` for one of the runs."""
+        return job.arguments(self.root, self.options)
+
+    def wanted_config(self, job):
+        """The config that one of the runs would have.
+
+        Raises:
+            UserError: see ``train.build_config``; also for a setting that contradicts the protocol.
+        """
+        cfg = train.build_config(train.parse_arguments(self.arguments(job)))
+        if job.model and cfg.TRAINER[job.trainer.upper()].get("CSC"):
+            raise UserError(f"TRAINER.{job.trainer.upper()}.CSC gives each class a context of its own: those of the classes it was trained on "
+                            f"say nothing of others, so {self.protocol} can't be run with it")
+        return cfg
+
+
+def default_output(protocol, output="output"):
+    """Folder of a protocol's runs below that of all."""
+    return os.path.join(output, FOLDERS.get(protocol, protocol))
+
+
+def read_record(folder):
+    """The run record, or None where the run is not done."""
+    path = os.path.join(folder, FILE_NAME)
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def is_done(job, cfg):
+    """Whether the run need not be made again.
+
+    Raises:
+        UserError: its folder holds a run with other settings.
+    """
+    record = read_record(job.folder)
+    if record is None:
+        return False
+    now, then = (config_of_run(config, NO_MATTER) for config in (json.loads(json.dumps(plain(cfg))), record["config"]))
+    changed = [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key]]
+    if changed:
+        raise UserError(f"{job.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder")
+    if job.model:  # it may have tested prompts that have been trained anew since
+        trained = read_record(job.model)
+        return trained is not None and all(trained[key] == record[key] for key in ("prompts_hash", "backbone_hash"))
+    return True
+
+
+def twin(job):
+    """The job in the folder where another protocol would have made the same run; None where none does."""
+    parts = os.path.abspath(job.folder).split(os.sep)
+    other = TWINS.get(tuple(parts[-7:-5]))  # <protocol's folder>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>
+    return other and replace(job, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
+
+
+def take_over(job, cfg):
+    """Copies the run from where another protocol has made it; returns whether there was one, with the same settings in all that matters."""
+    other = twin(job)
+    if other is None or os.path.exists(job.folder):
+        return False
+    try:
+        if not is_done(other, cfg):
+            return False
+    except UserError:  # it has other settings
+        return False
+    os.makedirs(os.path.dirname(job.folder), exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(job.folder)) as temporary:
+        copy = shutil.copytree(other.folder, os.path.join(temporary, "copy"))
+        os.rename(copy, job.folder)
+    return True
+
+
+def chains(jobs):
+    """The jobs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone.
+
+    A training that another protocol asks for as well stands in the same list as that one, which can then be copied.
+    """
+    found = {}
+    for job in jobs:
+        trained = job if job.model is None else replace(job, folder=job.model)
+        other = twin(trained)
+        found.setdefault(min(os.path.abspath(trained.folder), other.folder if other else "~"), []).append(job)
+    return list(found.values())
+
+
+def make(job, cfg, start, say):
+    """Makes a run, unless it is done or can be copied.
+
+    Args:
+        cfg: its config; start: called without arguments to make it; say: called with a line on what is done.
+
+    Raises:
+        UserError: its folder holds a run with other settings, the prompts that it tests are not trained yet, or ``start`` failed.
+    """
+    if is_done(job, cfg):
+        say(f"done already: {job.folder}")
+    elif job.model and read_record(job.model) is None:
+        raise UserError(f"{job.model} is not trained to its end: run the protocol's training first")
+    elif take_over(job, cfg):
+        say(f"the same run is done in {twin(job).folder}, copied to {job.folder}")
+    else:
+        say(job.folder)
+        start()
+
+
+def summary(protocol, output):
+    """A protocol's tables as text; draws the few-shot curve.
+
+    Returns:
+        the text, and the paths of what was drawn.
+
+    Raises:
+        UserError: no run there is done.
+    """
+    if protocol == "ablation":
+        return render_ablations(collect_ablations(output)), []
+    found = collect(output)
+    curves = draw_curves(next(table for table in found if table.title.startswith("few-shot")), output) if protocol == "fewshot" else []
+    return render_all(found), curves

@@ -1,0 +1,187 @@
+"""Where the jobs of a sweep run: this machine, or a cluster with Slurm. Both through submitit, with the same jobs and logs."""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+
+import psutil
+import submitit
+import torch
+
+from trainers.errors import UserError
+
+from .worker import Work
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ENVIRONMENT = {
+    "PYTHONPATH": os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])]),  # where a job finds this package
+    "SUBMITIT_PREEMPT_SIGNAL": "USR1",  # by which Slurm warns of a time limit; train.py waits for it
+    "TQDM_DISABLE": "1",  # bars have no place in a log
+}
+UNLIMITED = 365 * 24 * 60  # minutes
+REQUEUES = 100  # time limits that a job may meet before it counts as one that gets nowhere
+WARNING = 120  # seconds from Slurm's warning to the end: for the step under way and a checkpoint
+ARRAY = 1000  # jobs of an array; Slurm's own default limit is 1001
+
+
+def visible_gpus():
+    """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return [name.strip() for name in chosen.split(",")][:count] if chosen else [str(number) for number in range(count)]
+
+
+def cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+class Local:
+    """Jobs as processes of this machine: one a GPU; without GPUs one a core. They share the cores.
+
+    Args:
+        sweep: a ``Sweep``, whose options may give another number of jobs at once.
+    """
+    interval = 0.5  # seconds between two looks
+
+    def __init__(self, sweep):
+        self.sweep, gpus = sweep, visible_gpus()
+        self.at_once = sweep.options["jobs"] or len(gpus) or cores()
+        self.devices = [gpus[slot % len(gpus)] if gpus else None for slot in range(self.at_once)]
+        self.processes = []  # kept, so that those that have ended don't stay as zombies
+
+    def alive(self):
+        """name of a chain → ``running``, of those that have a process."""
+        return {name: "running" for name in self.sweep.chains if self.process(name)}
+
+    def process(self, name):
+        """The process of a chain's job (submitit's, which watches over that of the runs), or None."""
+        submission = self.sweep.submission(name)
+        if submission is None or submission["host"] != socket.gethostname():
+            return None
+        try:
+            process = psutil.Process(submission["job"])
+            return process if self.sweep.place(name, "log") in process.cmdline() else None  # its number may be another's by now
+        except psutil.Error:
+            return None
+
+    def submit(self, waiting, alive):
+        """Starts as many of the waiting chains as there is room for."""
+        self.processes = [job for job in self.processes if not job.done()]
+        taken = {self.sweep.submission(name)["slot"] for name in alive}
+        free = [slot for slot in range(self.at_once) if slot not in taken]
+        for name, slot in zip(waiting, free):
+            executor = submitit.LocalExecutor(self.sweep.place(name, "log"))
+            executor.update_parameters(timeout_min=UNLIMITED)
+            work = Work(*self.sweep.key, name, max(1, cores() // self.at_once), self.devices[slot])
+            job = self.shielded(executor.submit, work)
+            self.processes.append(job)
+            self.sweep.note_submission(name, job=int(job.job_id), host=socket.gethostname(), slot=slot, log=str(job.paths.stderr))
+
+    def shielded(self, function, *arguments):
+        """Calls a function whose processes Ctrl-C on this terminal doesn't reach: it is this one that ends them, and softly."""
+        os.environ.update(ENVIRONMENT)
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            return function(*arguments)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def cancel(self, names):
+        """Tells jobs to end; each writes a checkpoint first."""
+        for name in names:
+            process = self.process(name)
+            if process:
+                process.send_signal(signal.SIGTERM)
+
+    def interrupt(self, alive):
+        """What Ctrl-C does to the jobs that are under way: ends them."""
+        self.cancel(alive)
+        return alive
+
+
+class Slurm:
+    """Jobs as arrays of a cluster's Slurm.
+
+    Args:
+        sweep: a ``Sweep`` with the options partition, gpus, cpus, memory, time, account, qos, and ``jobs``, the number that run at once.
+
+    Raises:
+        UserError: there is no Slurm here.
+    """
+    interval = 5.0
+
+    def __init__(self, sweep):
+        if not shutil.which("sbatch") or not shutil.which("squeue"):
+            raise UserError("--executor slurm: there is no sbatch or squeue here; start the sweep on a machine from which jobs are submitted")
+        self.sweep = sweep
+        self.at_once = sweep.options["jobs"] or len(sweep.chains)
+
+    def alive(self):
+        """name of a chain → ``queued`` or ``running``, of those that Slurm has a job of.
+
+        ``squeue`` knows that on every cluster; ``sacct``, which submitit asks, only where accounting is kept.
+
+        Raises:
+            UserError: Slurm doesn't answer.
+        """
+        states = dict(line.split() for line in slurm("squeue", "--me", "--noheader", "--array", "--format=%i %t").splitlines())
+        found = {}
+        for name in self.sweep.chains:
+            submission = self.sweep.submission(name)
+            state = submission and states.get(submission["job"])
+            if state:
+                found[name] = "queued" if state in ("PD", "CF", "RQ", "RH", "SE") else "running"
+        return found
+
+    def submit(self, waiting, alive):
+        """Submits all waiting chains; Slurm sees to how many run at once.
+
+        Raises:
+            UserError: Slurm takes none of them; the message is its own.
+        """
+        for first in range(0, len(waiting), ARRAY):
+            names = waiting[first:first + ARRAY]
+            try:
+                executor = submitit.SlurmExecutor(os.path.join(self.sweep.folder, "slurm"), max_num_timeout=REQUEUES)
+                executor.update_parameters(**self.parameters())
+                jobs = executor.submit_array([Work(*self.sweep.key, name) for name in names])
+            except submitit.core.utils.FailedJobError as error:
+                raise UserError(f"sbatch refuses: {' '.join(str(error).split())}") from error
+            for name, job in zip(names, jobs):
+                self.sweep.note_submission(name, job=job.job_id, log=str(job.paths.stderr))
+
+    def parameters(self):
+        """What stands at the head of the sbatch file, in submitit's names."""
+        options = self.sweep.options
+        given = {"partition": options["partition"], "gpus_per_node": options["gpus"], "cpus_per_task": options["cpus"], "mem": options["memory"],
+                 "time": options["time"], "account": options["account"], "qos": options["qos"]}
+        more = dict(pair.split("=", 1) for pair in options["slurm"])
+        return {**{key: value for key, value in given.items() if value is not None},
+                "job_name": f"sweep-{self.sweep.name}", "array_parallelism": self.at_once, "signal_delay_s": WARNING,
+                "setup": [f"export {key}={value}" for key, value in ENVIRONMENT.items()],
+                "additional_parameters": {"requeue": True, **more}}
+
+    def cancel(self, names):
+        jobs = [self.sweep.submission(name)["job"] for name in names if self.sweep.submission(name)]
+        if jobs:
+            slurm("scancel", *jobs)
+
+    def interrupt(self, alive):
+        """What Ctrl-C does to the jobs that are under way: nothing, they are the cluster's."""
+        return ()
+
+
+def slurm(*command):
+    """Output of one of Slurm's commands.
+
+    Raises:
+        UserError: it fails.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise UserError(f"{command[0]} fails: {' '.join(done.stderr.split())}")
+    return done.stdout
+
+
+EXECUTORS = {"local": Local, "slurm": Slurm}

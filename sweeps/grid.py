@@ -1,0 +1,137 @@
+"""What a sweep consists of: a grid out of a YAML file or arguments, as requests for runs and as chains of runs that depend on each other."""
+import os
+from dataclasses import asdict, dataclass
+
+import yaml
+
+from protocols import PROTOCOLS, Job
+from runs import Request, chains, default_output
+from trainers.errors import UserError, nearest
+
+KEYS = {"protocols": str, "trainers": str, "datasets": str, "seeds": int, "shots": int, "config": str, "rows": str, "options": dict}
+PLACES = {"name": str, "root": str, "output": str}  # of the sweep as a whole
+SINGLE = ("config", "options", *PLACES)
+KINDS = {str: "a name", int: "a whole number", dict: "lines KEY: value"}  # for messages
+DEFAULTS = {"datasets": ["openmoji"], "seeds": [1, 2, 3], "shots": None, "config": None, "rows": None, "options": {}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of ``train.py`` and the request that it belongs to."""
+    job: Job
+    request: Request
+
+    @property
+    def arguments(self):
+        return self.request.arguments(self.job)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What one job of the sweep makes: a training and the tests of its prompts, in their order, or tests alone.
+
+    Attributes:
+        name: path of the training's folder below that of all runs.
+        runs: list of ``Run``.
+    """
+    name: str
+    runs: tuple
+
+    def to_json(self):
+        return {"name": self.name, "runs": [{"job": asdict(run.job), "request": asdict(run.request)} for run in self.runs]}
+
+    @classmethod
+    def from_json(cls, entry):
+        def tuples(fields):
+            return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+        return cls(entry["name"], tuple(Run(Job(**tuples(run["job"])), Request(**tuples(run["request"]))) for run in entry["runs"]))
+
+
+def read_file(path):
+    """A sweep's file as a dict of its keys.
+
+    Raises:
+        UserError: there is none, it isn't YAML, has a key that is not known, or a value of another type; the message names file and key.
+    """
+    if not os.path.isfile(path):
+        folder, name = os.path.split(path)
+        beside = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
+        raise UserError(f"sweep file {path} is missing{nearest(name, beside)}")
+    with open(path, encoding="utf-8") as file:
+        try:
+            found = yaml.safe_load(file)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    found = check(path, found, {**KEYS, **PLACES, "grids": dict})
+    grids = found.pop("grids", [{}])
+    return {"name": os.path.splitext(os.path.basename(path))[0], **found, "grids": [check(f"{path}, grids", grid, KEYS) for grid in grids]}
+
+
+def check(place, found, kinds):
+    """The keys of a grid with every list a list.
+
+    Raises:
+        UserError: see ``read_file``.
+    """
+    if not isinstance(found, dict):
+        raise UserError(f"{place}: it must hold lines KEY: value, with the keys {', '.join(kinds)}")
+    checked = {}
+    for key, value in found.items():
+        if key not in kinds:
+            raise UserError(f"{place}: unknown key {key!r}{nearest(key, kinds)}; known: {', '.join(kinds)}")
+        is_single = key in SINGLE
+        values = value if isinstance(value, list) and not is_single else [value]
+        if not values or not all(isinstance(item, kinds[key]) and not isinstance(item, bool) for item in values):
+            raise UserError(f"{place}: {key} must be {KINDS[kinds[key]]}{'' if is_single else ' or a list of such'}, not {value!r}")
+        checked[key] = value if is_single else values
+    return checked
+
+
+def requests(settings):
+    """The requests of a sweep: one for each protocol of each of its grids, and outside few-shot for each number of shots.
+
+    Args:
+        settings: as ``read_file`` gives them.
+
+    Raises:
+        UserError: protocols or trainers are missing, or a protocol is not known.
+    """
+    shared = {key: settings[key] for key in KEYS if key in settings}
+    root, output = (os.path.abspath(settings.get(key, key_default)) for key, key_default in (("root", "data"), ("output", "output")))
+    found = []
+    for grid in settings["grids"]:
+        grid = {**DEFAULTS, **shared, **grid}
+        for key in ("protocols", "trainers"):
+            if key not in grid:
+                raise UserError(f"the sweep {settings['name']} lacks {key}: which shall run?")
+        options = tuple(str(word) for pair in grid["options"].items() for word in pair)
+        for protocol in grid["protocols"]:
+            if protocol not in PROTOCOLS:
+                raise UserError(f"unknown protocol {protocol!r}{nearest(protocol, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
+            several = [grid["shots"]] if protocol == "fewshot" or not grid["shots"] else [[number] for number in grid["shots"]]
+            found += [Request(protocol, tuple(grid["trainers"]), tuple(grid["datasets"]), tuple(grid["seeds"]), default_output(protocol, output),
+                              shots and tuple(shots), grid["config"], grid["rows"] and tuple(grid["rows"]), root, options) for shots in several]
+    return found
+
+
+def make_chains(found, output):
+    """The chains of the runs that requests ask for; what two of them ask for is made once.
+
+    Args:
+        found: list of ``Request``; output: folder of all runs.
+
+    Raises:
+        UserError: two requests want the same folder for runs with other settings, or see ``Request.jobs``.
+    """
+    runs = {}
+    for request in found:
+        for job in request.jobs():
+            run = Run(job, request)
+            before = runs.setdefault(job.folder, run)
+            if before.arguments != run.arguments:
+                raise UserError(f"two grids ask for {job.folder} with other settings: give one of them another config")
+    made = []
+    for jobs in chains([run.job for run in runs.values()]):
+        trained = jobs[0].model or jobs[0].folder
+        made.append(Chain(os.path.relpath(trained, output), tuple(runs[job.folder] for job in jobs)))
+    return made

@@ -1,0 +1,67 @@
+"""Files that are whole or not there: written under another name, brought to the disk, renamed."""
+import os
+import re
+import socket
+
+
+def temporary_name(path, pid):
+    """Two writers, on whatever machines, never share one; and it says whose it is."""
+    return f"{path}.{socket.gethostname()}-{pid}.tmp"
+
+
+def write_atomically(path, write):
+    """Calls ``write(temporary path)`` and renames: the file at ``path`` is always whole, old or new, even if the power fails."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    temporary = temporary_name(path, os.getpid())
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        bring_to_disk(folder)
+    except OSError as error:
+        error.filename = path  # a full disk names no file
+        raise
+    finally:
+        if os.path.exists(temporary):
+            os.remove(temporary)
+
+
+def bring_to_disk(folder):
+    """Makes a folder's new names last; a system that can't open folders does so by itself."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_text(path, text):
+    def write(temporary):
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+    write_atomically(path, write)
+
+
+def remove_leftovers(folder):
+    """Deletes the temporary files in a folder that processes of this machine have left which are no more: killed while writing."""
+    own = re.compile(re.escape(temporary_name("", "PID")).replace("PID", r"(\d+)") + "$")
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        written_by = own.search(name)
+        if written_by and not is_running(int(written_by[1])):
+            os.remove(os.path.join(folder, name))
+
+
+def is_running(pid):
+    """Whether this machine has a process of that number; where that can't be asked without harm, it is taken to have one."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True

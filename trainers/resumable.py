@@ -1,0 +1,106 @@
+"""A loader of training batches that can begin in the middle of an epoch, with the batches and the augmentation that were to come.
+
+Everything random in an epoch follows from the states of the generators at its start: the order, and the seeds of the workers. So to go
+on behind n batches, the epoch is begun from those states again and its first n batches are drawn but not made: nothing is
+decoded or augmented. What the augmentation had drawn by then is in the state of the generator that it draws from: this process's own
+without workers, else each worker's, which comes along with every batch.
+"""
+import logging
+from functools import partial
+from types import SimpleNamespace
+
+import torch
+from torch.utils.data import DataLoader, get_worker_info
+
+from .checkpoint import cpu_rng_state, restore_rng_state, rng_state
+from .interruption import leave_to_parent
+
+log = logging.getLogger(__name__)
+
+
+class TrainingLoader(DataLoader):
+    """The batches of Dassl's loader, with the same random draws.
+
+    Args:
+        loader: Dassl's, which this one takes the place of.
+
+    Attributes:
+        after_step: called whenever the training is through with a batch, before the next one is made.
+    """
+
+    def __init__(self, loader):
+        super().__init__(loader.dataset, batch_sampler=Remaining(loader.batch_sampler), num_workers=loader.num_workers,
+                         collate_fn=partial(collate, loader.collate_fn), pin_memory=loader.pin_memory)
+        self.after_step = lambda: None
+        self.beginning = None
+        self.start, self.batches_done, self.worker_states = None, 0, {}
+
+    def position(self):
+        """Where the epoch is, for ``begin_at``: in types that load without executing anything."""
+        return {"batches": self.batches_done, "start": self.start, "workers": self.num_workers,
+                "worker_states": {worker: {**state, "torch": torch.from_numpy(state["torch"])}
+                                  for worker, state in self.worker_states.items()}}
+
+    def begin_at(self, position, rng):
+        """The next epoch goes on where the one was that ``position`` and, at the same time, ``rng`` are of.
+
+        With another number of workers it has the same order, but other augmentation, and the epochs behind it differ.
+        """
+        if position["workers"] != self.num_workers:
+            log.warning("The epoch was begun with %d workers and goes on with %d: its images are augmented otherwise",
+                        position["workers"], self.num_workers)
+            position = {**position, "worker_states": {}}
+        self.beginning = {**position, "rng": rng}
+
+    def __iter__(self):
+        beginning, self.beginning = self.beginning or {"batches": 0, "worker_states": {}}, None
+        skipped = beginning["batches"]
+        if skipped:
+            restore_rng_state(beginning["start"])
+        self.start, self.batches_done = rng_state(), skipped
+        self.worker_states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in beginning["worker_states"].items()}
+        self.batch_sampler.skipped = skipped
+        self.worker_init_fn = partial(begin_worker, self.worker_states)
+        for number, (batch, worker) in enumerate(super().__iter__(), start=1):
+            if number < skipped:
+                continue
+            if number == skipped:
+                restore_rng_state(beginning["rng"])
+                continue
+            if worker is not None:
+                self.worker_states[worker.id] = worker.state
+            yield batch
+            self.batches_done = number
+            self.after_step()
+
+
+class Remaining:
+    """Batches of indices, of which the first ``skipped`` ones are empty; they still go to their workers, so the others go to theirs."""
+
+    def __init__(self, batches):
+        self.batches, self.skipped = batches, 0
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        for number, batch in enumerate(self.batches):
+            yield batch if number >= self.skipped else []
+
+
+def collate(inner, items):
+    """A batch, None for an empty one, and the worker that made it with the states of its generators (None without workers)."""
+    if not items:
+        return None, None
+    batch, worker = inner(items), get_worker_info()
+    if worker is None:
+        return batch, None
+    state = cpu_rng_state()  # in a namespace, which the pinning of memory leaves as it is; a tensor would take a file descriptor
+    return batch, SimpleNamespace(id=worker.id, state={**state, "torch": state["torch"].numpy()})
+
+
+def begin_worker(states, worker):
+    """Gives a worker the states of its generators, where there are any."""
+    leave_to_parent()
+    if worker in states:
+        restore_rng_state({**states[worker], "torch": torch.from_numpy(states[worker]["torch"])})
