@@ -9,7 +9,6 @@ numbers; one that SIGTERM or SIGUSR1 (Slurm's warning) asks to stop writes a che
 """
 import argparse
 import contextlib
-import errno
 import logging
 import os
 import sys
@@ -18,7 +17,6 @@ from collections.abc import Sequence
 
 import dassl
 import torch
-import yaml
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, build_trainer
@@ -31,10 +29,10 @@ from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
 from trainers import distributed
 from trainers.cdc import add_cdc_config
-from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
+from trainers.config_files import check_types, merge
 from trainers.coop import add_coop_config
-from trainers.errors import UserError, nearest
+from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
 from trainers.interruption import REQUEUE, Interrupted, noticed
 from trainers.ivlp import add_ivlp_config
@@ -50,7 +48,6 @@ from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
 log = logging.getLogger("train")
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up, file larger than allowed
 SHOTS = 16  # training images a class of one's own folder
 
 
@@ -135,37 +132,6 @@ def extend_config(cfg: CfgNode) -> None:
         add_config(cfg)
 
 
-def merge(cfg: CfgNode, source: str | list[str], what: str) -> None:
-    """Merges a file or a list of pairs; every way to get that wrong is the user's to hear about.
-
-    Raises:
-        UserError: file missing or not YAML, unknown key (the nearest known one is named), value of another type.
-    """
-    path, pairs = (source, []) if isinstance(source, str) else (None, source)
-    if path is not None and not os.path.isfile(path):
-        folder, name = os.path.split(path)
-        beside = os.listdir(folder) if os.path.isdir(folder) else []
-        raise UserError(f"{what} {path} is missing{nearest(name, beside)}")
-    if len(pairs) % 2:
-        raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(pairs)}")
-    try:
-        if path is not None:
-            with open(path, encoding="utf-8") as file:
-                if not isinstance(yaml.safe_load(file), dict):
-                    raise UserError(f"{what} {path}: it must hold lines KEY: value")
-            cfg.merge_from_file(path)
-        else:
-            cfg.merge_from_list(pairs)
-    except UserError:
-        raise
-    except (KeyError, AssertionError, AttributeError) as error:
-        key = str(error.args[0] if error.args else error).rsplit(": ", 1)[-1].strip("'\"")
-        full = next((name for name in pairs[::2] if name.endswith(key)), key)
-        raise UserError(f"{what}{' ' + path if path else ''}: unknown config key {full}{nearest(full, flatten(cfg))}") from error
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{what}{' ' + path if path else ''}: {' '.join(str(error).split())}") from error
-
-
 def build_config(args: argparse.Namespace) -> CfgNode:
     """Defaults, data set file, trainer file, flags, pairs: later ones win.
 
@@ -174,6 +140,7 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     """
     cfg = get_cfg_default()
     extend_config(cfg)
+    defaults = cfg.clone()
     if args.dataset_config_file:
         merge(cfg, args.dataset_config_file, "data set config file")
     if args.config_file:
@@ -187,15 +154,25 @@ def build_config(args: argparse.Namespace) -> CfgNode:
             setattr(node, key, getattr(args, flag))
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options behind the flags")
+    check_types(cfg, defaults)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)
     cfg.freeze()
     return cfg
 
 
+class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """A message that can't be written, as on a full disk, ends the run like a line that Dassl prints; by default it would be forgotten."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):
+            raise  # what ``emit`` has caught
+        super().handleError(record)
+
+
 def log_to_stdout() -> None:
     """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LogHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -308,26 +285,19 @@ def raised_in_dassl(error: BaseException) -> bool:
     return os.path.realpath(file_name).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
 
 
+def join_and_run(arguments: Sequence[str] | None) -> None:
+    with distributed.joined():
+        run(parse_arguments(arguments))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of a run: 0, 2 with one line on standard error for input that can't work, or 75 if it was asked to stop."""
+    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if it was asked to stop."""
     try:
-        with noticed(), distributed.joined():
-            run(parse_arguments(arguments))
+        with noticed():
+            return exit_code(join_and_run, arguments)
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return REQUEUE
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        sys.stderr.write(f"error: there is no room for what this run writes ({error.strerror}{f': {error.filename}' if error.filename else ''}): "
-                         "make some, and the same command goes on from the last checkpoint\n")
-        return 2
-    except UserError as error:
-        # a data loader's worker wraps the message in its own traceback: the line itself is the last one
-        message = str(error).strip().splitlines()[-1].split("UserError: ")[-1]
-        sys.stderr.write(f"error: {message}\n")
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         bring_to_disk(folder)
+    except OSError as error:
+        error.filename = path  # a full disk names no file
+        raise
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)

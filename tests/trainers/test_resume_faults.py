@@ -111,7 +111,7 @@ def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_g
 
 
 @pytest.mark.parametrize("less, line", [(1, "error: checkpoint {}/model.pth.tar-1 can't be written (File too large): make room there"),
-                                        (None, "error: there is no room for what this run writes (File too large")])
+                                        (None, "File too large: make room on that disk, and give the same command again")])
 def test_where_the_kernel_takes_no_more_a_line_says_so_and_the_same_command_works_later(output, trained, data_root, small_clip_file, tmp_path,
                                                                                         less, line):
     """Of a real file of a real process; the second time of its log, which is the first that it writes."""
