@@ -187,9 +187,16 @@ def build_config(args):
     return cfg
 
 
+class Console(logging.StreamHandler):
+    """Where a message can't be written, because the disk with log.txt is full, that is an error of the run, as for what Dassl prints."""
+
+    def handleError(self, record):
+        raise
+
+
 def log_to_stdout():
     """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = Console(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
