@@ -21,9 +21,9 @@ import torch
 from tqdm import tqdm
 
 from datasets.image_folder import ENDINGS
-from trainers.checkpoint import write_text
 from trainers.classifier import PromptedClassifier
 from trainers.errors import UserError, run_tool
+from trainers.files import write_text
 from trainers.uncertainty import doubt_threshold
 
 log = logging.getLogger("predict")

@@ -6,7 +6,7 @@
 
 A run whose results.json exists is done and skipped; any other is begun, or resumed from its last checkpoint. Each run has a process of
 its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
-code 2.
+code 2. SIGTERM and SIGUSR1 are passed on to the runs, which write their checkpoints; then the exit code is 75: start the same command again.
 """
 import argparse
 import contextlib
@@ -15,11 +15,13 @@ import logging
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing import forkserver
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -33,6 +35,7 @@ from results.curve import draw_curves
 from results.table import collect, render_all
 from trainers.checkpoint import config_of_run
 from trainers.errors import UserError, nearest, run_tool
+from trainers.interruption import REQUEUE, Interrupted, asked_by, ignored, noticed
 from trainers.run_record import FILE_NAME, plain
 
 log = logging.getLogger("run")
@@ -127,18 +130,37 @@ def make_run(arguments, errors, threads):
     sys.exit(train.main(arguments))
 
 
+def start_server():
+    """Starts the process that runs are forked off. Signals to a whole job must not end it: it knows the runs' exit codes."""
+    with ignored():
+        forkserver.ensure_running()
+
+
+def wait_for(process):
+    """Waits until a run's process has ended, and passes on to it what asks this one to stop."""
+    is_told = False
+    while process.exitcode is None:
+        process.join(0.5)
+        if asked_by() and not is_told and process.exitcode is None:
+            os.kill(process.pid, signal.SIGTERM)
+            is_told = True
+
+
 def start(job, args):
     """Makes one run in a process of its own; its progress bars are on this one's standard error where no other run is beside it.
 
     Raises:
         UserError: it failed; what went wrong stands on standard error.
+        Interrupted: it was asked to stop, and did.
     """
     alone = args.jobs == 1
     with contextlib.nullcontext() if alone else tempfile.NamedTemporaryFile("r") as errors:
         threads = None if alone else max(1, torch.get_num_threads() // args.jobs)
         process = PROCESSES.Process(target=make_run, args=(job.arguments(args.root, args.opts), None if alone else errors.name, threads))
         process.start()
-        process.join()
+        wait_for(process)
+        if process.exitcode == REQUEUE:
+            raise Interrupted(f"the run {job.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is")
         if process.exitcode or read_record(job.folder) is None:
             if not alone:
                 sys.stderr.write(errors.read())
@@ -185,12 +207,15 @@ def make_all(configs, args):
         UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is begun.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find train.py
+    start_server()
     jobs = list(configs)
     numbers = {job: number for number, job in enumerate(jobs, 1)}
     bar = tqdm(total=len(jobs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
 
     def make(chain):
         for job in chain:
+            if asked_by():
+                raise Interrupted(f"{asked_by()}: {job.folder} is not begun; the same command goes on from here (exit code {REQUEUE})")
             if is_done(job, configs[job]):
                 log.info("[%d/%d] done already: %s", numbers[job], len(jobs), job.folder)
             elif job.model and read_record(job.model) is None:
@@ -250,8 +275,13 @@ def run(args):
 
 
 def main(arguments=None):
-    """Exit code: 0, or 2 with one line on standard error."""
-    return run_tool(run, parse_arguments(arguments), log)
+    """Exit code: 0, 2 with one line on standard error, or 75 if it was asked to stop."""
+    try:
+        with noticed():
+            return run_tool(run, parse_arguments(arguments), log)
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return REQUEUE
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 import os
 import statistics
 
-from trainers.checkpoint import write_atomically
+from trainers.files import write_atomically
 
 MARKERS = "osD^vP*X"
 

@@ -13,7 +13,7 @@ from matplotlib import cycler, rc_context, rcParams
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from trainers.checkpoint import write_atomically
+from trainers.files import write_atomically
 
 from .answers import histogram, reliability_points, risk_coverage
 from .curve import MARKERS, legend, mean_and_deviation, plot_curve

@@ -2,7 +2,7 @@
 import json
 from pathlib import Path
 
-from trainers.checkpoint import write_text
+from trainers.files import write_text
 
 
 def read_kept(path, version, made_from):

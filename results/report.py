@@ -17,8 +17,8 @@ import jinja2
 from tabulate import tabulate
 from tqdm import tqdm
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError, exit_code
+from trainers.files import write_text
 
 from .figures import THEMES, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
 from .gallery import check_root, gallery

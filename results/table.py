@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError, exit_code
+from trainers.files import write_text
 from trainers.run_record import FILE_NAME, FORMAT
 
 log = logging.getLogger(__name__)

@@ -40,10 +40,10 @@ from tqdm import tqdm
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.emoji_styles import SEVERITIES, corrupted_at
-from trainers.checkpoint import write_atomically
 from trainers.checks import validates_on_test_images
 from trainers.classifier import PromptedClassifier, read_picture, silence
 from trainers.errors import UserError, exit_code
+from trainers.files import write_atomically
 from trainers.prediction import Prediction, calibration
 from trainers.run_record import image_name, split_hash
 from trainers.uncertainty import auroc, doubt, fit_temperature, temperature_scaled

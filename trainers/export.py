@@ -13,9 +13,9 @@ import torch
 import torchvision.transforms as T
 from torch import nn
 
-from .checkpoint import write_atomically, write_text
 from .classifier import rebuilt
 from .errors import UserError
+from .files import write_atomically, write_text
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
 OPSET = 18

@@ -14,7 +14,7 @@ import numpy
 import torch
 import torchvision
 
-from .checkpoint import write_atomically, write_text
+from .files import write_atomically, write_text
 
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
