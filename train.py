@@ -205,7 +205,8 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
             except UserError:
                 is_left_empty = distributed.is_first() and bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
                 if is_left_empty:
-                    os.remove(os.path.join(made[0], "log.txt"))
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(os.path.join(made[0], "log.txt"))
                 raise
     finally:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
