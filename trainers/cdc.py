@@ -130,6 +130,7 @@ def decoupling_loss(text_features: Tensor) -> Tensor:
 @TRAINER_REGISTRY.register()
 class CDC(PromptTrainer):
     """Semantic-decoupled prompts with evidential fusion."""
+    prompt_learner: DecoupledPrompts
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

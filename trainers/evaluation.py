@@ -2,27 +2,46 @@
 import logging
 import statistics
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from . import distributed
 from .checks import validates_on_test_images
+from .data import SkippedImages
 from .errors import UserError
-from .prediction import Prediction, measure, per_image
+from .prediction import Metrics, Prediction, Scores, measure, per_image
+from .prompting.prompts import Prompts
 from .run_record import tensor_hash, write_predictions, write_record
+from .saved_prompts import SavedPrompts
 
+Answered = tuple[Prediction, Tensor, list[str]]  # of a batch: what is said of it, labels (B,), paths
+Encoded = tuple[Tensor, Prompts | None]  # see ``PromptTrainer.encode_prompts``
 log = logging.getLogger(__name__)
 
 
-class Evaluation:
+class Evaluation(SavedPrompts):
     """The part of ``PromptTrainer`` that evaluates; ``scores`` and ``predict`` are the method's."""
+    # of the other parts of ``PromptTrainer``:
+    metrics: dict[str, Metrics]
+    step_seconds: list[float]
+    is_training: bool
+    encoded: Encoded | None
+    skipped: SkippedImages
+    scores: Callable[[Tensor], Scores]
+    predict: Callable[[Tensor], Prediction]
+    encode_prompts: Callable[[], Encoded | None]
+    count_parameters: Callable[[], tuple[int, int]]
 
-    def model_inference(self, images):
+    def model_inference(self, images: Tensor) -> Tensor:
         """Probabilities (B, K) of test images (1, B, 3, H, W)."""
         return self.answer(images).probability
 
-    def answer(self, images):
+    def answer(self, images: Tensor) -> Prediction:
         with self.precision.autocast():
             logits = self.scores(images).logits  # (M, B, K)
         answer = self.predict(logits)
@@ -30,7 +49,7 @@ class Evaluation:
         return answer
 
     @torch.no_grad()
-    def test(self, split=None):
+    def test(self, split: str | None = None) -> float:
         """Evaluates on ``val`` or ``test``, text encoded once; outside training this ends the run with its record.
 
         Returns:
@@ -59,7 +78,7 @@ class Evaluation:
             self.write_run_record()
         return list(results.values())[0]
 
-    def answers(self, loader, split):
+    def answers(self, loader: DataLoader[Any], split: str) -> Iterator[Answered]:
         """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates``."""
         self.answer_rates = []
         with self.precision.autocast():
@@ -77,15 +96,15 @@ class Evaluation:
                 self.stop_if_asked(self.end_of_epoch)
         self.encoded = None
 
-    def keep(self, split, batches):
+    def keep(self, split: str, batches: Iterable[Answered]) -> tuple[Prediction, Tensor]:
         """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
-        answers, labels, paths = zip(*batches)
-        answers, labels = Prediction.concatenate(answers), torch.cat(labels)
-        write_predictions(self.output_dir, split, per_image(answers, labels, [path for batch in paths for path in batch]))
+        kept = list(batches)
+        answers, labels = Prediction.concatenate([answer for answer, _, _ in kept]), torch.cat([label for _, label, _ in kept])
+        write_predictions(self.output_dir, split, per_image(answers, labels, [path for _, _, paths in kept for path in paths]))
         return answers, labels
 
     @torch.no_grad()
-    def keep_validation_answers(self):
+    def keep_validation_answers(self) -> None:
         """Writes ``predictions-val.npz``, which ``predict.py`` takes thresholds from, where val images are not the test's.
 
         It comes before the test and prints, measures and times nothing: no figure of the run depends on it.
@@ -97,7 +116,7 @@ class Evaluation:
         if kept:
             self.keep("val", kept)
 
-    def write_run_record(self):
+    def write_run_record(self) -> None:
         if not distributed.is_first():
             return
         learnable, total = self.count_parameters()

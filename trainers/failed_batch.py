@@ -1,16 +1,22 @@
 """The batch that made a training's loss infinite or no number, kept for inspection."""
 import os
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from . import distributed
 from .errors import UserError
 from .files import write_atomically
 
+if TYPE_CHECKING:
+    from .base import PromptTrainer
+
 FILE_NAME = "failed_batch.pt"
 
 
-def stopped_by_loss(trainer, batch, images, labels, loss, figures):
+def stopped_by_loss(trainer: "PromptTrainer", batch: dict[str, Any], images: Tensor, labels: Tensor, loss: float,
+                    figures: dict[str, float]) -> UserError:
     """The error that ends a training, after ``failed_batch.pt`` was written into the run's folder; checkpoints are left as they are.
 
     The file loads with ``torch.load(…, weights_only=True)`` into a dict: ``epoch``, ``batch`` (of the epoch) and ``step`` (of the run), all
