@@ -43,7 +43,7 @@ def start(args):
     sweep = Sweep(output, settings["name"], chains, {key: getattr(args, key) for key in EXECUTION})
     with sweep.held():
         executor = EXECUTORS[sweep.options["executor"]](sweep)
-        missing = {chain.name: missing_runs(chain) for chain in chains}
+        missing = missing_runs(chains)
         show_plan(sweep, missing, executor)
         if args.dry_run:
             return

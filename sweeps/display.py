@@ -14,6 +14,7 @@ from .store import ORDER
 log = logging.getLogger("sweep")
 
 COLOURS = {"failed": "red", "running": "cyan", "done": "green", "cancelled": "yellow", "stopped": "yellow"}
+NAMED = 2  # data sets of a row that are called by their names
 FRAME = 6  # lines of a table that are not rows, and the prompt's
 
 
@@ -64,7 +65,8 @@ def show_plan(sweep, missing, executor):
     for key, runs in groups.items():
         done = sum(run.job.folder not in to_do for run in runs)
         shots = sorted({run.job.shots for run in runs if run.job.shots})
-        table.add_row(*key, " ".join(dict.fromkeys(run.job.dataset for run in runs)), " ".join(map(str, shots)),
+        datasets = list(dict.fromkeys(run.job.dataset for run in runs))
+        table.add_row(*key, " ".join(datasets) if len(datasets) <= NAMED else f"{datasets[0]} and {len(datasets) - 1} more", " ".join(map(str, shots)),
                       " ".join(map(str, sorted({run.job.seed for run in runs}))), str(len(runs)), str(done))
     Console(stderr=True).print(table)
     seconds, unknown = estimate(filter(None, missing.values()), executor.at_once)

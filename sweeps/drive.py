@@ -3,24 +3,34 @@ import contextlib
 import logging
 import signal
 import time
+from dataclasses import replace
 
 from runs import is_done
 from trainers.errors import UserError
 
 from .display import Display, counts
+from .store import is_there
 
 log = logging.getLogger("sweep")
 
 UNFINISHED = ("waiting", "queued", "running")
 
 
-def missing_runs(chain):
-    """The runs of a chain that are to be made.
+def missing_runs(chains):
+    """name of a chain → its runs that are to be made.
 
     Raises:
         UserError: a run's settings can't work, or its folder holds a run with others.
     """
-    return [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
+    tried = set()  # settings that differ in the seed only can work or can't alike: to look at one of them is enough where no run is there
+
+    def is_missing(run):
+        settings = (replace(run.job, folder="", seed=0, model=run.job.model and ""), run.request)
+        if settings in tried and not is_there(run):
+            return True
+        tried.add(settings)
+        return not is_done(run.job, run.request.wanted_config(run.job))
+    return {chain.name: [run for run in chain.runs if is_missing(run)] for chain in chains}
 
 
 def statuses_of(sweep, executor, names=None):

@@ -15,8 +15,8 @@ def small_options(clip_file, **more):
 
 def write_grid(path, root, output, options, **settings):
     """Writes a sweep's file; its name is the sweep's."""
-    path.write_text(yaml.safe_dump({"protocols": ["base2new"], "trainers": ["CoOp"], "datasets": ["dtd"], "config": "tiny", "seeds": [1], "shots": [4],
-                                    "root": str(root), "output": str(output), "options": options, **settings}))
+    path.write_text(yaml.safe_dump({"protocols": ["base2new"], "trainers": ["CoOp"], "datasets": ["dtd"], "config": "tiny", "seeds": [1],
+                                    "shots": [4], "root": str(root), "output": str(output), "options": options, **settings}))
     return str(path)
 
 
