@@ -66,14 +66,20 @@ def show_plan(sweep, missing, executor):
         done = sum(run.job.folder not in to_do for run in runs)
         shots = sorted({run.job.shots for run in runs if run.job.shots})
         datasets = list(dict.fromkeys(run.job.dataset for run in runs))
-        table.add_row(*key, " ".join(datasets) if len(datasets) <= NAMED else f"{datasets[0]} and {len(datasets) - 1} more", " ".join(map(str, shots)),
+        named = " ".join(datasets) if len(datasets) <= NAMED else f"{datasets[0]} and {len(datasets) - 1} more"
+        table.add_row(*key, named, " ".join(map(str, shots)),
                       " ".join(map(str, sorted({run.job.seed for run in runs}))), str(len(runs)), str(done))
     Console(stderr=True).print(table)
     seconds, unknown = estimate(filter(None, missing.values()), executor.at_once)
-    known = len(to_do) - unknown
-    log.info("%d runs to make; estimate: %s%s", len(to_do), f"at least {duration(seconds)} for {known} of them, by what the same took with other "
-             "seeds" if known else "unknown, since" if unknown else "nothing", f"; of {unknown} none like them is done" if unknown and known else
-             " none like them is done" if unknown else "")
+    log.info("%d runs to make; estimate: %s", len(to_do), estimate_line(seconds, len(to_do) - unknown, unknown))
+
+
+def estimate_line(seconds, known, unknown):
+    """How long it will take, by numbers of runs of which that is known and unknown."""
+    if not known:
+        return "unknown, none like them is done" if unknown else "nothing"
+    more = f", and {unknown} of which none like them is done" if unknown else ""
+    return f"at least {duration(seconds)} for {known} runs, by what they took with other seeds{more}"
 
 
 def show(statuses, title):
