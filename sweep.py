@@ -12,14 +12,19 @@ and jobs that failed, end with one line on standard error and exit code 2.
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from protocols import PROTOCOLS
 from trainers.errors import UserError, run_tool
 
+if TYPE_CHECKING:
+    pass
+
 log = logging.getLogger("sweep")
 
 
-def parse_arguments(arguments):
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     begin = commands.add_parser("start", help="make all runs that are missing, and show how far they are")
@@ -61,14 +66,14 @@ def parse_arguments(arguments):
     return argparse.Namespace(**vars(args), opts=options)
 
 
-def arguments_around_dashes(arguments):
+def arguments_around_dashes(arguments: Sequence[str] | None) -> tuple[list[str], bool, list[str]]:
     """Those before ``--``, whether there is one, and those behind it: KEY VALUE pairs over all config files, as in train.py."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     at = words.index("--") if "--" in words else len(words)
     return words[:at], at < len(words), words[at + 1:]
 
 
-def run(args):
+def run(args: argparse.Namespace) -> None:
     """
     Raises:
         UserError: what sweeps need is not installed; or see the commands.
@@ -80,7 +85,7 @@ def run(args):
     COMMANDS[args.command](args)
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     return run_tool(run, parse_arguments(arguments), log)
 

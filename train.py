@@ -12,23 +12,27 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
+from collections.abc import Sequence
 
 import dassl
 import torch
-import yaml
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.engine import TRAINER_REGISTRY, build_trainer
-from dassl.utils import collect_env_info, set_random_seed, setup_logger
+from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, build_trainer
+from dassl.utils import Registry, collect_env_info, set_random_seed, setup_logger
+from yacs.config import CfgNode
 
 import datasets.every  # noqa: F401  (registers the data sets)
+from datasets.base import TargetDataset
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
+from trainers import distributed
 from trainers.cdc import add_cdc_config
-from trainers.checkpoint import flatten
 from trainers.cocoop import add_cocoop_config
+from trainers.config_files import check_types, merge
 from trainers.coop import add_coop_config
-from trainers.errors import UserError, nearest
+from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
 from trainers.interruption import REQUEUE, Interrupted, noticed
 from trainers.ivlp import add_ivlp_config
@@ -47,7 +51,7 @@ log = logging.getLogger("train")
 SHOTS = 16  # training images a class of one's own folder
 
 
-def parse_arguments(arguments):
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="", help="folder of the data sets")
     parser.add_argument("--output-dir", default="", help="folder of this run: log, checkpoints, results.json")
@@ -72,7 +76,7 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def expand_images(args):
+def expand_images(args: argparse.Namespace) -> argparse.Namespace:
     """``--images FOLDER`` written out in the other arguments, as far as they are not given; without it the arguments as they are.
 
     Raises:
@@ -100,20 +104,20 @@ def expand_images(args):
         "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]})  # of pairs the later ones win
 
 
-def recipe_for(trainer, backbone):
+def recipe_for(trainer: str, backbone: str) -> str:
     """Name of the trainer's recipe for a CLIP: the one called like it (``RN50``: rn50 or rn50_text), else vit_b16; tiny without a CLIP."""
     own = (backbone or "tiny").lower().replace("-", "_").replace("/", "")
     names = (name for name in (own, f"{own}_text") if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{name}.yaml")))
     return next(names, "vit_b16")
 
 
-def check_registered(kind, name, registry):
+def check_registered(kind: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
     if name not in known:
         raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}")
 
 
-def extend_config(cfg):
+def extend_config(cfg: CfgNode) -> None:
     """Adds what Dassl's defaults lack: base/new classes, broken images, checkpoints in the middle of epochs, image sizes, the factors of a
     composed set, and each trainer's own node.
     """
@@ -128,38 +132,7 @@ def extend_config(cfg):
         add_config(cfg)
 
 
-def merge(cfg, source, what):
-    """Merges a file or a list of pairs; every way to get that wrong is the user's to hear about.
-
-    Raises:
-        UserError: file missing or not YAML, unknown key (the nearest known one is named), value of another type.
-    """
-    is_file = isinstance(source, str)
-    if is_file and not os.path.isfile(source):
-        folder, name = os.path.split(source)
-        beside = os.listdir(folder) if os.path.isdir(folder) else []
-        raise UserError(f"{what} {source} is missing{nearest(name, beside)}")
-    if not is_file and len(source) % 2:
-        raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(source)}")
-    try:
-        if is_file:
-            with open(source, encoding="utf-8") as file:
-                if not isinstance(yaml.safe_load(file), dict):
-                    raise UserError(f"{what} {source}: it must hold lines KEY: value")
-            cfg.merge_from_file(source)
-        else:
-            cfg.merge_from_list(source)
-    except UserError:
-        raise
-    except (KeyError, AssertionError, AttributeError) as error:
-        key = str(error.args[0] if error.args else error).rsplit(": ", 1)[-1].strip("'\"")
-        full = next((name for name in (source[::2] if not is_file else []) if name.endswith(key)), key)
-        raise UserError(f"{what}{' ' + source if is_file else ''}: unknown config key {full}{nearest(full, flatten(cfg))}") from error
-    except (ValueError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{what}{' ' + source if is_file else ''}: {' '.join(str(error).split())}") from error
-
-
-def build_config(args):
+def build_config(args: argparse.Namespace) -> CfgNode:
     """Defaults, data set file, trainer file, flags, pairs: later ones win.
 
     Raises:
@@ -167,6 +140,7 @@ def build_config(args):
     """
     cfg = get_cfg_default()
     extend_config(cfg)
+    defaults = cfg.clone()
     if args.dataset_config_file:
         merge(cfg, args.dataset_config_file, "data set config file")
     if args.config_file:
@@ -180,22 +154,32 @@ def build_config(args):
             setattr(node, key, getattr(args, flag))
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options behind the flags")
+    check_types(cfg, defaults)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)
     cfg.freeze()
     return cfg
 
 
-def log_to_stdout():
+class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """A message that can't be written, as on a full disk, ends the run like a line that Dassl prints; by default it would be forgotten."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):
+            raise  # what ``emit`` has caught
+        super().handleError(record)
+
+
+def log_to_stdout() -> None:
     """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LogHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> SimpleTrainer:
     """One run; returns the trainer.
 
     Raises:
@@ -213,12 +197,13 @@ def run(args):
     console = sys.stdout
     is_left_empty = False
     try:
-        with only_writer(cfg.OUTPUT_DIR):
-            remove_leftovers(cfg.OUTPUT_DIR)
+        with only_writer(cfg.OUTPUT_DIR) if distributed.is_first() else contextlib.nullcontext():
+            if distributed.is_first():
+                remove_leftovers(cfg.OUTPUT_DIR)
             try:
                 return start(cfg, args)
             except UserError:
-                is_left_empty = made and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                is_left_empty = distributed.is_first() and bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
                 if is_left_empty:
                     os.remove(os.path.join(made[0], "log.txt"))
                 raise
@@ -230,7 +215,7 @@ def run(args):
                     os.rmdir(folder)
 
 
-def folders_to_make(path):
+def folders_to_make(path: str) -> list[str]:
     """``path`` and those of its parents that don't exist yet, innermost first."""
     made = []
     while not os.path.exists(path):
@@ -239,12 +224,21 @@ def folders_to_make(path):
     return made
 
 
-def start(cfg, args):
+def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    elif distributed.count() > 1:
+        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # not a known one, but the same in all
+    if cfg.USE_CUDA and torch.cuda.is_available():
+        distributed.choose_gpu()
+    if distributed.is_first():
+        setup_logger(cfg.OUTPUT_DIR)
+    else:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     log_to_stdout()
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
+    if distributed.count() > 1:
+        log.info("%d processes", distributed.count())
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
     log.info("** System **\n%s", collect_env_info())
     if args.images:
@@ -265,16 +259,17 @@ def start(cfg, args):
         remove_record(cfg.OUTPUT_DIR)
         trainer.test()
     elif not args.no_train:
-        if trainer.get_model_names() and getattr(trainer.dm.dataset, "test_only", False):
+        if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
         trainer.train()
-        if args.images:
+        if args.images and distributed.is_first():
+            distributed.leave()
             report_own_images(cfg)
     return trainer
 
 
-def report_own_images(cfg):
+def report_own_images(cfg: CfgNode) -> None:
     """Writes ``report.html`` into the folder of a run on one's own images, and says how to go on."""
     from results.report import make_report  # here, since every other run can do without what draws
 
@@ -284,28 +279,25 @@ def report_own_images(cfg):
     log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
 
 
-def raised_in_dassl(error):
+def raised_in_dassl(error: BaseException) -> bool:
     """Whether Dassl itself refused (an unknown optimiser, sampler, transform …); anything else may be a fault of ours."""
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return os.path.realpath(trace.tb_frame.f_code.co_filename).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
+    file_name = traceback.extract_tb(error.__traceback__)[-1].filename
+    return os.path.realpath(file_name).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
 
 
-def main(arguments=None):
-    """Exit code of a run: 0, 2 with one line on standard error for input that can't work, or 75 if it was asked to stop."""
+def join_and_run(arguments: Sequence[str] | None) -> None:
+    with distributed.joined():
+        run(parse_arguments(arguments))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if it was asked to stop."""
     try:
         with noticed():
-            run(parse_arguments(arguments))
+            return exit_code(join_and_run, arguments)
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return REQUEUE
-    except UserError as error:
-        # a data loader's worker wraps the message in its own traceback: the line itself is the last one
-        message = str(error).strip().splitlines()[-1].split("UserError: ")[-1]
-        sys.stderr.write(f"error: {message}\n")
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

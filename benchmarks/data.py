@@ -134,7 +134,7 @@ class Demo:
             self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
         make_ready(trainer)
-        self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda parsed: parsed
+        self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda batch: batch["parsed"]
         self.waited: list[float] = []
 
     def epoch(self) -> None:
@@ -144,7 +144,7 @@ class Demo:
             parsed = self.parse(next(batches))
             synchronize()
             waited += time.perf_counter() - started
-            self.trainer.forward_backward(parsed)
+            self.trainer.forward_backward({"parsed": parsed})
         self.waited.append(waited)
 
 

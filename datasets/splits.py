@@ -8,6 +8,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 from dassl.data.datasets import Datum
@@ -47,19 +48,63 @@ def read_split(path: str, image_dir: str) -> Lists:
         three lists of ``Image`` (train, val, test) in the order of the file.
 
     Raises:
-        UserError: the file is missing or malformed.
+        UserError: the file is missing or malformed, its labels have gaps, or it lists an image outside ``image_dir``.
     """
     if not os.path.isfile(path):
         raise UserError(f"split file {path} is missing; CoOp's instructions for this data set say where to get it")
     try:
         with open(path, encoding="utf-8") as file:
             parts = json.load(file)
-        lists = tuple([Image(os.path.join(image_dir, name), int(label), classname) for name, label, classname in parts[part]]
-                      for part in ("train", "val", "test"))
-    except (ValueError, TypeError, KeyError) as error:
+        lists = tuple([read_entry(image_dir, *entry) for entry in parts[part]] for part in ("train", "val", "test"))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again") from error
+    check_labels(path, *lists)
+    check_places(path, [image.impath for images in lists for image in images], image_dir)
     log.info("Reading split from %s", path)
     return lists
+
+
+def read_entry(image_dir: str, name: object, label: object, classname: object) -> Image:
+    """
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if not isinstance(name, str) or not isinstance(classname, str) or not isinstance(label, (int, str)) or isinstance(label, bool):
+        raise TypeError(f"the entry {[name, label, classname]!r:.80} is no path, label and class name")
+    return Image(os.path.join(image_dir, name), int(label), classname)
+
+
+def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
+    """
+    Raises:
+        UserError: the labels of the training images are not 0 … K−1, or another part has one that they don't have.
+    """
+    labels = {image.label for image in train}
+    odd = next((label for number, label in enumerate(sorted(labels)) if label != number), None)
+    if odd is not None:
+        raise UserError(f"split file {path} has the label {odd} among {len(labels)} classes: labels must be 0 … K−1 without gaps")
+    strange = next((image for images in others for image in images if image.label not in labels), None)
+    if strange is not None:
+        raise UserError(f"split file {path} has the label {strange.label} ({strange.impath}), of which there is no training image")
+
+
+def check_places(source: str, paths: Iterable[str], folder: str) -> None:
+    """Refuses images outside their folder: a list of images comes from somewhere else than the person who runs it.
+
+    Links are followed below the folder; the folder itself may be one.
+
+    Args:
+        source: file that lists the images; paths: each begins with ``folder``, unless it leads out.
+
+    Raises:
+        UserError: a path leads out of the folder.
+    """
+    inside = os.path.join(os.path.realpath(folder), "")
+    real_folder = cache(os.path.realpath)
+    for path in paths:
+        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(os.path.dirname(path)), os.path.basename(path))
+        if not os.path.normpath(real).startswith(inside):
+            raise UserError(f"{source} lists {path}, which lies outside {folder}: it is refused; put the image itself into the folder")
 
 
 def make_data(images: Iterable[Image], cfg: CfgNode) -> list[Datum | Image]:
@@ -90,7 +135,7 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
         the lists (a tuple), each item in its old order; ``all`` returns them unchanged.
 
     Raises:
-        UserError: another value of ``subsample``.
+        UserError: another value of ``subsample``, or no class is left.
     """
     if subsample not in SUBSAMPLES:
         raise UserError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, it takes one of {', '.join(SUBSAMPLES)}")
@@ -99,6 +144,8 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
     labels = sorted({item.label for item in sources[0]})
     middle = math.ceil(len(labels) / 2)
     kept = labels[:middle] if subsample == "base" else labels[middle:]
+    if not kept:
+        raise UserError(f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class of {len(labels)}: give all")
     relabel = {label: position for position, label in enumerate(kept)}
     log.info("Subsampling the %s classes: %d of %d", subsample, len(kept), len(labels))
     return tuple([Image(item.impath, relabel[item.label], item.classname)

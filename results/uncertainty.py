@@ -12,7 +12,8 @@ Two files in the run's folder keep what was found; while they belong to the run'
 
 ``uncertainty.json``, with S = 5 severities; AUROC and AURC in percent:
 
-- ``format``; ``made_from``: hashes of the run's prompts, backbone and split, and when it was finished;
+- ``format``; ``made_from``: hashes of the run's prompts, backbone and split, and when it was finished; ``sha256`` of the other content and
+  ``images_sha256`` of the second file, which tell damage;
 - ``temperature``: T, fitted on the run's val images; None where it has none of its own;
 - ``images``: number of ``base`` and of ``new`` ones; ``accuracy``: ``base`` in percent, ``corrupted`` a list of S;
 - ``doubt``: by measure, those of ``trainers.prediction.Prediction.uncertainties`` that the trainer has (``max_probability``, ``energy``,
@@ -51,13 +52,13 @@ from trainers.prediction import Prediction, calibration
 from trainers.run_record import Record, image_name, split_hash
 from trainers.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
 
-from .kept import read_kept, write_kept
+from .kept import file_fingerprint, read_kept, write_kept
 from .runs import Arrays
 from .table import FORMATS, HEADS, Key, Row, Table, averages, place, read_records, render_all
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # to be raised when a field changes its meaning
+FORMAT = 2  # to be raised when a field changes its meaning
 FIGURES, IMAGES = "uncertainty.json", "uncertainty.npz"
 PART = "train_base"  # of the protocol's folder
 SCALED = "scaled_max_probability"
@@ -77,12 +78,13 @@ def origin(record: Record) -> dict[str, Any]:
 
 
 def read_figures(folder: str | Path, record: Record) -> Figures | None:
-    """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing, cut, or another run's or version's.
+    """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing, damaged, or another run's or version's.
 
     Args:
         record: the run's ``results.json``.
     """
-    return read_kept(Path(folder) / FIGURES, FORMAT, origin(record)) if (Path(folder) / IMAGES).is_file() else None
+    found = read_kept(Path(folder) / FIGURES, FORMAT, origin(record))
+    return found if found and found["images_sha256"] == file_fingerprint(Path(folder) / IMAGES) else None
 
 
 def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: Arrays) -> None:
@@ -91,7 +93,7 @@ def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: 
         with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
             numpy.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
     write_atomically(os.path.join(folder, IMAGES), write)
-    write_kept(Path(folder) / FIGURES, FORMAT, origin(record), figures)
+    write_kept(Path(folder) / FIGURES, FORMAT, origin(record), {**figures, "images_sha256": file_fingerprint(Path(folder) / IMAGES)})
 
 
 def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figures, Arrays]:
@@ -101,7 +103,7 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
         folder: the run's; root: folder of the data sets, where it is no longer the one that the run found them in.
 
     Returns:
-        what ``uncertainty.json`` (without ``format`` and ``made_from``) and ``uncertainty.npz`` hold.
+        what ``uncertainty.json`` (without ``format``, ``made_from`` and the fingerprints) and ``uncertainty.npz`` hold.
 
     Raises:
         UserError: the run can't be loaded, its images are not found, or they are others than those it was trained and tested on.

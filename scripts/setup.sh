@@ -18,7 +18,7 @@ set_up() {
     stamp="$(python -c 'import sys; print(sys.prefix)')/cdc-installed"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
         echo "Installing (torch is large: this takes a few minutes the first time)" >&2
-        python -m pip install --quiet --disable-pip-version-check --editable ".[demo,test,export]"
+        python -m pip install --quiet --disable-pip-version-check --editable ".[demo,test,export,docs]"
         # the real Dassl, where it is installed, is left alone
         python -c 'import dassl' 2>/dev/null || python -m pip install --quiet --disable-pip-version-check --editable ./dassl-lite
         echo "$wanted" > "$stamp"

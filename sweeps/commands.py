@@ -1,7 +1,10 @@
 """The commands of ``sweep.py``; each takes its parsed arguments."""
+import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 from trainers.errors import UserError
 from trainers.run_record import remove_record
@@ -9,7 +12,7 @@ from trainers.run_record import remove_record
 from .display import show, show_plan
 from .drive import UNFINISHED, drive, missing_runs, statuses_of
 from .executors import EXECUTORS
-from .grid import make_chains, read_file, requests
+from .grid import Run, make_chains, read_file, requests
 from .store import Sweep
 from .tables import collect
 
@@ -19,9 +22,9 @@ GRID = {"protocol": "protocols", "trainer": "trainers", "dataset": "datasets", "
 EXECUTION = ("executor", "jobs", "partition", "gpus", "cpus", "memory", "time", "account", "qos", "slurm")
 
 
-def settings_of(args):
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     """The sweep's settings: the file's, and over them the arguments."""
-    settings = read_file(args.file) if args.file else {"name": "-".join(args.protocol or ["sweep"]), "grids": [{}]}
+    settings: dict[str, Any] = read_file(args.file) if args.file else {"name": "-".join(args.protocol or ["sweep"]), "grids": [{}]}
     given = {key: getattr(args, flag) for flag, key in GRID.items() if getattr(args, flag) is not None}
     places = {key: getattr(args, key) for key in ("name", "root", "output") if getattr(args, key) is not None}
     if len(args.opts) % 2:
@@ -31,7 +34,7 @@ def settings_of(args):
     return {**settings, **places, "grids": grids}
 
 
-def start(args):
+def start(args: argparse.Namespace) -> None:
     settings = settings_of(args)
     output = os.path.abspath(settings.get("output", "output"))
     chains = make_chains(requests(settings), output)
@@ -56,19 +59,19 @@ def start(args):
         sys.stdout.write(collect(sweep))
 
 
-def prepare(sweep, name, runs):
+def prepare(sweep: Sweep, name: str, runs: Sequence[Run]) -> None:
     """Marks a chain as one that waits."""
     sweep.forget(name)
     for run in runs:
         remove_record(run.job.folder)  # of a test of prompts that have been trained anew since; of the others there is none
 
 
-def status(args):
+def status(args: argparse.Namespace) -> None:
     sweep = Sweep.load(args.output, args.name)
     show(statuses_of(sweep, EXECUTORS[sweep.options["executor"]](sweep), sweep.chosen(args.words)), sweep.name)
 
 
-def cancel(args):
+def cancel(args: argparse.Namespace) -> None:
     sweep = Sweep.load(args.output, args.name)
     executor = EXECUTORS[sweep.options["executor"]](sweep)
     names = [status.chain.name for status in statuses_of(sweep, executor, sweep.chosen(args.words)) if status.state in UNFINISHED]
@@ -78,7 +81,7 @@ def cancel(args):
     log.info("%s: %d jobs cancelled; what they have done stays, and sweep.py retry %s goes on with them", sweep.name, len(names), sweep.name)
 
 
-def retry(args):
+def retry(args: argparse.Namespace) -> None:
     sweep = Sweep.load(args.output, args.name)
     executor = EXECUTORS[sweep.options["executor"]](sweep)
     chosen = sweep.chosen(args.words)
@@ -95,7 +98,7 @@ def retry(args):
         sys.stdout.write(collect(sweep))
 
 
-def show_tables(args):
+def show_tables(args: argparse.Namespace) -> None:
     sys.stdout.write(collect(Sweep.load(args.output, args.name)))
 
 

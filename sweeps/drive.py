@@ -3,28 +3,34 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from runs import is_done
 from trainers.errors import UserError
 
 from .display import Display, counts
-from .store import is_there
+from .grid import Chain, Run
+from .store import Status, Sweep, is_there
+
+if TYPE_CHECKING:
+    from .executors import Executor
 
 log = logging.getLogger("sweep")
 
 UNFINISHED = ("waiting", "queued", "running")
 
 
-def missing_runs(chains):
+def missing_runs(chains: Sequence[Chain]) -> dict[str, list[Run]]:
     """name of a chain → its runs that are to be made.
 
     Raises:
         UserError: a run's settings can't work, or its folder holds a run with others.
     """
-    tried = set()  # settings that differ in the seed only can work or can't alike: to look at one of them is enough where no run is there
+    tried: set[object] = set()  # of settings that differ in the seed only all work or none: one is enough where no run is there
 
-    def is_missing(run):
+    def is_missing(run: Run) -> bool:
         settings = (replace(run.job, folder="", seed=0, model=run.job.model and ""), run.request)
         if settings in tried and not is_there(run):
             return True
@@ -33,13 +39,13 @@ def missing_runs(chains):
     return {chain.name: [run for run in chain.runs if is_missing(run)] for chain in chains}
 
 
-def statuses_of(sweep, executor, names=None):
+def statuses_of(sweep: Sweep, executor: "Executor", names: Sequence[str] | None = None) -> list[Status]:
     """``Status`` of the chains, in their order."""
     alive = executor.alive()
     return [sweep.status(name, alive.get(name)) for name in names or sweep.chains]
 
 
-def drive(sweep, executor, names):
+def drive(sweep: Sweep, executor: "Executor", names: Sequence[str]) -> None:
     """Has the chains made that are not done.
 
     Raises:
@@ -68,7 +74,7 @@ def drive(sweep, executor, names):
                         f"(log: {failed[0].log}); {again} makes them again")
 
 
-def watch(sweep, executor, names, display):
+def watch(sweep: Sweep, executor: "Executor", names: Sequence[str], display: Display) -> list[Status]:
     """The chains' statuses when none of them is to be made or under way any more."""
     while True:
         alive = executor.alive()
@@ -83,7 +89,7 @@ def watch(sweep, executor, names, display):
 
 
 @contextlib.contextmanager
-def terminated_as_interrupted():
+def terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM does what Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

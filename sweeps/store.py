@@ -13,8 +13,10 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 import filelock
 
@@ -22,7 +24,7 @@ from trainers.checkpoint import write_text
 from trainers.errors import UserError, nearest
 from trainers.run_record import FILE_NAME
 
-from .grid import Chain
+from .grid import Chain, Run
 
 LOG_END = 4096  # bytes, some ten lines
 # A line that Dassl and dassl-lite print alike.
@@ -51,11 +53,11 @@ class Status:
     log: str = ""
 
 
-def now():
+def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def read_json(path):
+def read_json(path: str) -> Any:
     """What is in a JSON file; None where there is none.
 
     Raises:
@@ -70,11 +72,11 @@ def read_json(path):
         raise UserError(f"{path} can't be read ({error}): delete it, and start the sweep again") from error
 
 
-def write_json(path, content):
+def write_json(path: str, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def last_progress(folder):
+def last_progress(folder: str) -> tuple[str, str]:
     """Epoch and remaining time of the training whose log is in a run's folder; two empty strings where it says nothing."""
     try:
         with open(os.path.join(folder, "log.txt"), "rb") as file:
@@ -85,7 +87,7 @@ def last_progress(folder):
     return found[-1] if found else ("", "")
 
 
-def is_there(run):
+def is_there(run: Run) -> bool:
     """Whether a run is done, whatever its settings."""
     return os.path.isfile(os.path.join(run.job.folder, FILE_NAME))
 
@@ -99,16 +101,16 @@ class Sweep:
         options: of the executor, see ``executors.Options``.
     """
 
-    def __init__(self, output, name, chains, options):
+    def __init__(self, output: str, name: str, chains: Iterable[Chain], options: Mapping[str, Any]) -> None:
         self.name, self.folder, self.options, self.key = name, folder_of(output, name), options, (os.path.abspath(output), name)
         self.chains = {chain.name: chain for chain in chains}
 
-    def save(self):
+    def save(self) -> None:
         write_json(os.path.join(self.folder, "sweep.json"), {
             "name": self.name, "started": now(), "options": self.options, "chains": [chain.to_json() for chain in self.chains.values()]})
 
     @classmethod
-    def load(cls, output, name):
+    def load(cls, output: str, name: str) -> "Sweep":
         """
         Raises:
             UserError: no sweep of that name was started.
@@ -121,7 +123,7 @@ class Sweep:
         return cls(output, name, map(Chain.from_json, found["chains"]), found["options"])
 
     @contextlib.contextmanager
-    def held(self):
+    def held(self) -> Iterator[None]:
         """Held by the one command that submits jobs; the kernel lets it go when that ends, however.
 
         Raises:
@@ -138,7 +140,7 @@ class Sweep:
         finally:
             lock.release()
 
-    def is_held(self):
+    def is_held(self) -> bool:
         """Whether a command is there that submits what waits."""
         try:
             with self.held():
@@ -148,36 +150,36 @@ class Sweep:
 
     # ---- of one chain ----
 
-    def place(self, name, file=""):
+    def place(self, name: str, file: str = "") -> str:
         """A file in the folder of a chain; without one the folder."""
         return os.path.join(self.folder, "jobs", name, file)
 
-    def submission(self, name):
+    def submission(self, name: str) -> dict[str, Any] | None:
         return read_json(self.place(name, "submission.json"))
 
-    def outcome(self, name):
+    def outcome(self, name: str) -> dict[str, Any]:
         return read_json(self.place(name, "outcome.json")) or {}
 
-    def note_submission(self, name, **facts):
+    def note_submission(self, name: str, **facts: Any) -> None:
         write_json(self.place(name, "submission.json"), {"submitted": now(), **facts})
 
-    def note_outcome(self, name, state, **facts):
+    def note_outcome(self, name: str, state: str, **facts: Any) -> None:
         write_json(self.place(name, "outcome.json"), {"state": state, "at": now(), **facts})
 
-    def forget(self, name):
+    def forget(self, name: str) -> None:
         """As if the chain had never been submitted; its logs and runs stay."""
         for file in ("submission.json", "outcome.json", "cancelled"):
             path = self.place(name, file)
             if os.path.exists(path):
                 os.remove(path)
 
-    def cancel(self, name):
+    def cancel(self, name: str) -> None:
         write_text(self.place(name, "cancelled"), now() + "\n")
 
-    def is_cancelled(self, name):
+    def is_cancelled(self, name: str) -> bool:
         return os.path.exists(self.place(name, "cancelled"))
 
-    def status(self, name, alive):
+    def status(self, name: str, alive: str | None) -> Status:
         """``Status`` of a chain.
 
         Args:
@@ -200,7 +202,7 @@ class Sweep:
             return Status(chain, "waiting", runs_done)
         return Status(chain, "failed", runs_done, error="its job ended without a word: it was killed, or the machine went down", log=log)
 
-    def chosen(self, words):
+    def chosen(self, words: Sequence[str]) -> list[str]:
         """Names of the chains in whose names all of the words stand, between slashes.
 
         Raises:
@@ -213,7 +215,7 @@ class Sweep:
         return found
 
 
-def folder_of(output, name):
+def folder_of(output: str, name: str) -> str:
     """Folder of a sweep.
 
     Raises:

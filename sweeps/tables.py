@@ -6,21 +6,22 @@ from runs import summary
 from trainers.checkpoint import write_text
 from trainers.errors import UserError
 
-from .store import is_there
+from .grid import Chain, Run
+from .store import Sweep, is_there
 
 log = logging.getLogger("sweep")
 
 
-def outputs(sweep):
+def outputs(sweep: Sweep) -> dict[str, tuple[str, list[Run]]]:
     """Folder of a protocol's runs → the protocol, and those of its runs that the sweep asks for."""
-    found = {}
+    found: dict[str, tuple[str, list[Run]]] = {}
     for chain in sweep.chains.values():
         for run in chain.runs:
             found.setdefault(run.request.output, (run.request.protocol, []))[1].append(run)
     return found
 
 
-def make_table(sweep, protocol, output):
+def make_table(sweep: Sweep, protocol: str, output: str) -> str:
     """A protocol's tables, which are also kept in the sweep's folder, and for few-shot the paths of its curves, which lie beside the runs.
 
     Raises:
@@ -32,7 +33,7 @@ def make_table(sweep, protocol, output):
     return text
 
 
-def collect(sweep):
+def collect(sweep: Sweep) -> str:
     """The tables of all protocols of which a run is done, as one text.
 
     Raises:
@@ -45,7 +46,7 @@ def collect(sweep):
     return "\n".join(texts)
 
 
-def collect_complete(sweep, chain):
+def collect_complete(sweep: Sweep, chain: Chain) -> None:
     """What the job that makes the last run of a protocol does: its tables and curves, whether or not anybody watches the sweep."""
     for output, (protocol, runs) in outputs(sweep).items():
         if any(run.request.output == output for run in chain.runs) and all(map(is_there, runs)):

@@ -1,5 +1,6 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 import json
+import os
 import shutil
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -28,12 +29,13 @@ def load_tool(name):
     return module
 
 
-def random_clip(vision_layers=3, vision_width=128, patch_size=8, seed=0):
+def random_clip(vision_layers=3, vision_width=128, patch_size=8, seed=0, transformer_width=128, transformer_layers=4):
     """A small CLIP of the installed ``clip`` package with random weights large enough for every part to matter."""
     torch.manual_seed(seed)
     model = clip.model.CLIP(embed_dim=48, image_resolution=32, vision_layers=vision_layers, vision_width=vision_width,
                             vision_patch_size=patch_size, context_length=77, vocab_size=VOCABULARY,
-                            transformer_width=128, transformer_heads=2, transformer_layers=4)
+                            transformer_width=transformer_width, transformer_heads=transformer_width // 64,
+                            transformer_layers=transformer_layers)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name != "logit_scale" and parameter.dim() > 0:
@@ -45,6 +47,12 @@ def random_clip(vision_layers=3, vision_width=128, patch_size=8, seed=0):
 def no_inventory(monkeypatch):
     """Runs log what is installed, for which torch starts pip: longer than many a run here. The scripts' tests run the real thing."""
     monkeypatch.setattr(train, "collect_env_info", lambda: "left out in tests")
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """Every result is brought to the disk before it gets its name: 10 ms each, which only a power failure makes worth it."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture

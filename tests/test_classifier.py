@@ -185,7 +185,7 @@ def test_a_broken_file_is_named(classifier, pictures, tmp_path, content):
 def test_what_are_no_classes(classifier, names):
     with pytest.raises(UserError, match="give a list of at least two names"):
         classifier.with_classes(names)
-    with pytest.raises(UserError, match="a prompt is too long"):
+    with pytest.raises(UserError, match="the class name .* is too long: with it a prompt has"):
         classifier.with_classes(["cat", "very " * 90 + "long"])
 
 

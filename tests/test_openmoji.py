@@ -159,12 +159,14 @@ def test_a_run_killed_while_drawing_leaves_no_folder_behind_that_looks_whole(tmp
     assert len(some(folder)) == 9
 
 
-@pytest.mark.parametrize("damage", ["picture", "mark"])
-def test_a_damaged_folder_is_drawn_anew(tmp_path, damage):
-    folder = str(tmp_path / "images")
-    whole = some(folder)
-    os.remove(os.path.join(folder, f"{CODES[3]}.png" if damage == "picture" else "made_from.json"))
-    assert some(folder) == whole
+@pytest.mark.parametrize("damage", [os.remove, lambda path: Path(path).write_bytes(b""),
+                                    lambda path: Path(path).write_bytes(Path(path).read_bytes()[:-1] + b"?")])
+@pytest.mark.parametrize("name", [f"{CODES[3]}.png", "made_from.json"])
+def test_a_damaged_folder_is_drawn_anew(tmp_path, name, damage):
+    folder = tmp_path / "images"
+    whole = {name: (folder / name).read_bytes() for name in some(str(folder))}
+    damage(folder / name)
+    assert {name: (folder / name).read_bytes() for name in some(str(folder))} == whole
     assert os.listdir(tmp_path) == ["images"]
 
 

@@ -73,10 +73,11 @@ class StockLoader:
     def __len__(self) -> int:
         return len(self.chosen) // self.batch_size
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
         order = self.chosen[torch.randperm(len(self.chosen))]
         for images in order[:len(self) * self.batch_size].split(self.batch_size):
-            yield self.stock[torch.randint(len(self.stock), images.shape), :, images].transpose(0, 1), self.labels[images]  # (V, B, …)
+            views = self.stock[torch.randint(len(self.stock), images.shape), :, images].transpose(0, 1)  # (V, B, …)
+            yield {"img": views, "label": self.labels[images]}
 
 
 def new_trainer(args: argparse.Namespace, classes: str, setting: str, seed: int, folder: str) -> PromptTrainer:
@@ -124,7 +125,7 @@ def train_on(trainer: PromptTrainer, items: Sequence[Datum], stock: Tensor, labe
     trainer.dm.dataset.train_x[:] = [items[i] for i in chosen]  # what some look at before the first step
     loader: Any = StockLoader(stock, labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
     trainer.train_loader_x = loader
-    trainer.parse_batch_train = lambda batch: batch  # type: ignore[method-assign]
+    trainer.parse_batch_train = lambda batch: (batch["img"], batch["label"])  # type: ignore[method-assign]
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train()
     trainer.set_model_mode("eval")

@@ -267,7 +267,7 @@ def find_trainer(name: str) -> type[PromptTrainer]:
     """
     if name not in TRAINER_REGISTRY.registered_names():
         module = MODULES.get(name, name.lower())
-        if importlib.util.find_spec(f".{module}", __package__) is not None:
+        if module.isidentifier() and importlib.util.find_spec(f".{module}", __package__) is not None:
             importlib.import_module(f".{module}", __package__)
     if name not in TRAINER_REGISTRY.registered_names():
         raise UserError(f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first")

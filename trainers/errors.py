@@ -1,9 +1,14 @@
-"""The error that a user can mend."""
+"""The errors that a user can mend: in the input, and what a machine does to a run."""
 import difflib
+import errno
 import logging
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable
+
+ROOM, RIGHTS = "make room on that disk", "have that place writable, or give another one"
+DISK = {errno.ENOSPC: ROOM, errno.EDQUOT: ROOM, errno.EFBIG: ROOM, errno.EROFS: RIGHTS, errno.EACCES: RIGHTS, errno.EPERM: RIGHTS,
+        errno.EIO: "look after that disk"}  # number of an OSError → what to do
 
 
 class UserError(ValueError):
@@ -20,12 +25,28 @@ def nearest(name: object, known: Iterable[object]) -> str:
     return f" (did you mean {lower[match[0]]}?)" if match else ""
 
 
+def line_for_user(error: Exception) -> str | None:
+    """The one line for an error that the user can mend; None for any other, which is a fault of the code."""
+    if isinstance(error, UserError):
+        # a data loader's worker wraps the message in its own traceback: the line itself is the last one
+        return str(error).strip().splitlines()[-1].split("UserError: ")[-1]
+    if isinstance(error, OSError) and error.errno in DISK:
+        return f"{error.filename or 'a file'}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
+        return (f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
+                "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS")
+    return None
+
+
 def exit_code(command: Callable[..., object], *arguments: object) -> int:
-    """Calls a command line tool's function; returns 0, or 2 after a ``UserError``, whose line goes to standard error."""
+    """Calls a command line tool's function; returns 0, or 2 after an error that the user can mend, whose line goes to standard error."""
     try:
         command(*arguments)
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
+    except Exception as error:
+        line = line_for_user(error)
+        if line is None:
+            raise
+        sys.stderr.write(f"error: {line}\n")
         return 2
     return 0
 

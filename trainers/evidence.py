@@ -99,12 +99,18 @@ def log_evidence(logits: Tensor, offset: Tensor | float, function: str, centred:
 def dempster(log_evidences: Tensor) -> Opinion:
     """Fuses M opinions by Dempster's rule, all at once.
 
-    For two opinions with beliefs b¹, b² and vacuities u¹, u² the rule (Han et al. 2021, def. 4) reads
+    For two opinions with beliefs b¹, b² and vacuities u¹, u² the rule (Han et al. 2021, def. 4) reads::
+
         C = Σ_{i≠j} b_i¹ b_j²,   b_k = (b_k¹ b_k² + b_k¹ u² + b_k² u¹) / (1 − C),   u = u¹ u² / (1 − C).
-    Proof of the closed form: put b = e / S and u = K / S and divide. The factor 1 / (1 − C) and the strengths cancel:
+
+    Proof of the closed form: put b = e / S and u = K / S and divide. The factor 1 / (1 − C) and the strengths cancel::
+
         b_k / u = (b_k¹/u¹)(b_k²/u²) + b_k¹/u¹ + b_k²/u²,   that is   e_k/K = (1 + e_k¹/K)(1 + e_k²/K) − 1.
-    So 1 + e_k / K is the product of its parts, for two opinions and by induction for M:
-        **1 + e_k / K = Π_m (1 + e_k^m / K)**,
+
+    So 1 + e_k / K is the product of its parts, for two opinions and by induction for M::
+
+        1 + e_k / K = Π_m (1 + e_k^m / K),
+
     whatever the order, in O(M·K) instead of O(M·K²), and without a division by 1 − C.
 
     Args:
@@ -172,7 +178,8 @@ def trusted_cross_entropy(opinion: Opinion, labels: Tensor) -> Tensor:
 def kl_to_uniform(opinion: Opinion, labels: Tensor) -> Tensor:
     """KL[Dir(α̃) ‖ Dir(1, …, 1)] of the opinion without its evidence for the true class (Sensoy et al. 2018, eq. 5 ff.).
 
-    Written with g(x) = ln Γ(x) − (x − 1) ψ(x) + x, in which the terms linear in α cancel:
+    Written with g(x) = ln Γ(x) − (x − 1) ψ(x) + x, in which the terms linear in α cancel::
+
         KL = g(S) + (K − 1) ψ(S) − ln Γ(K) − Σ_k g(α̃_k).
 
     Args:

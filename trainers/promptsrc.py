@@ -56,12 +56,11 @@ class PromptSRC(IndependentTrainer):
     def hand_crafted(self) -> Tensor:
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts
-            features = reduce(torch.add, (self.backbone.encode_classes(template, self.classnames, normalize=False)
-                                          for template in DIVERSE_TEMPLATES))
+            features = reduce(torch.add, (self.encode_classes(template, normalize=False) for template in DIVERSE_TEMPLATES))
         return F.normalize(features, dim=-1)  # (K, E)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy + λ₁ mean |w − w⁰| + λ₂ mean |z − z⁰| + KL(p⁰ ‖ p) / K, averaged over images.
+        """Cross-entropy + λ₁ mean abs(w − w⁰) + λ₂ mean abs(z − z⁰) + KL(p⁰ ‖ p) / K, averaged over images.
 
         w and z are normalised text and image features, p the answers, ⁰ the frozen CLIP's; λ₁ and λ₂ are TEXT_LOSS_WEIGHT and
         IMAGE_LOSS_WEIGHT (Khattak et al., 2023, §3.2; the division by K is the official code's).

@@ -90,5 +90,5 @@ def test_parameters_on_vit_b16_shapes(vit_b16, pairs, expected):
 
 
 def test_a_class_name_that_does_not_fit_is_quoted(vit):
-    with pytest.raises(UserError, match="word word.*too long"):
+    with pytest.raises(UserError, match="the class name 'word word.*too long"):
         ContextLearner.from_settings(settings("N_CTX", 16), ["word " * 70], vit.text)

@@ -19,12 +19,13 @@ from .open_clip_models import Normalization
 from .positions import side
 from .state_dict import read_state_dict
 from .text import TextEncoder
-from .tokens import readable, tokenize
+from .tokens import readable, tokenize_classes
 from .transformer import QUICK_GELU
 
 log = logging.getLogger(__name__)
 
 WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # ours: 64 pixels, made for the embedded data set
+CLASSES = 2048  # whose hand-crafted prompts are encoded at a time
 HEAD_WIDTH = 64  # the one size that CLIP's state dict does not show; all of OpenAI's models share it
 
 
@@ -66,8 +67,9 @@ class Backbone(nn.Module):
 
     def encode_classes(self, template: str, classnames: Iterable[str], normalize: bool = True) -> Tensor:
         """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes, for K names."""
-        tokens = tokenize([template.format(readable(name)) for name in classnames], self.text.context_length)
-        features = self.text.encode_tokens(tokens.to(self.log_scale.device)).float()
+        texts = [template.format(readable(name)) for name in classnames]
+        tokens = tokenize_classes(classnames, texts, self.text.context_length)
+        features = torch.cat([self.text.encode_tokens(part) for part in tokens.to(self.log_scale.device).split(CLASSES)]).float()
         return F.normalize(features, dim=-1) if normalize else features
 
     @property

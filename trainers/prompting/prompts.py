@@ -65,7 +65,7 @@ class FixedTokens(nn.Module):
 
 
 def gaussian(*shape: int) -> Tensor:
-    """(*shape) fp32 tensor, Gaussian with standard deviation 0.02."""
+    """``(*shape)`` fp32 tensor, Gaussian with standard deviation 0.02."""
     return torch.empty(*shape).normal_(std=INIT_STD)
 
 

@@ -7,6 +7,10 @@ from torch import Tensor
 
 from ..errors import UserError
 
+TOKENIZER = clip._tokenizer
+MARKS = {TOKENIZER.encoder["<|startoftext|>"], TOKENIZER.encoder["<|endoftext|>"]}
+SHOWN = 60  # characters of a name in a message
+
 
 @dataclass
 class ClassTokens:
@@ -25,6 +29,38 @@ class ClassTokens:
 def readable(classname: str) -> str:
     """A class name as it goes into a prompt: underscores are spaces."""
     return classname.replace("_", " ")
+
+
+def tokenize_classes(classnames: Iterable[str], texts: Sequence[str], context_length: int) -> Tensor:
+    """Token ids (K, context_length) of a text for each of K classes, zero behind end-of-text.
+
+    Raises:
+        UserError: a name, which the message quotes, makes its text too long, is nothing to the tokenizer, is no UTF-8, or holds one of
+            the tokenizer's own marks, behind which it would not read on.
+    """
+    for name, text in zip(classnames, texts):
+        check_name(name)
+        count = 2 + len(TOKENIZER.encode(text))
+        if count > context_length:
+            raise UserError(f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: with it a prompt has {count} tokens, "
+                            f"and {context_length} fit; shorten it, or give fewer context tokens")
+    return tokenize(texts, context_length)
+
+
+def check_name(name: str) -> None:
+    """
+    Raises:
+        UserError: see ``tokenize_classes``.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the class name {name!a} is no UTF-8: rename it") from None
+    tokens = TOKENIZER.encode(readable(name))
+    if not tokens:
+        raise UserError(f"nothing of the class name {name!r} is left for the text encoder: give it a name of letters")
+    if set(tokens) & MARKS:
+        raise UserError(f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: take it out")
 
 
 def tokenize(texts: Iterable[str], context_length: int) -> Tensor:
@@ -53,10 +89,10 @@ def class_tokens(classnames: Sequence[str], positions: int) -> ClassTokens:
         positions: how many positions are left behind start token and context.
 
     Raises:
-        UserError: a name does not fit.
+        UserError: see ``tokenize_classes``.
     """
     names = [readable(name) for name in classnames]
-    with_start = tokenize([f"{name}." for name in names], positions + 1)  # (K, 1 + positions)
+    with_start = tokenize_classes(classnames, [f"{name}." for name in names], positions + 1)  # (K, 1 + positions)
     ids = with_start[:, 1:]
     end = ids.argmax(dim=1)  # (K,): end-of-text has the highest id
     # the full stop is one token, but it may merge with a name that ends in a sign, so names are measured alone

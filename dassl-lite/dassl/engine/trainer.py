@@ -166,7 +166,7 @@ class SimpleTrainer(TrainerBase):
         writer_dir = os.path.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
-        self.time_start = time.time()
+        self.time_start = time.monotonic()
 
     def resume_model_if_exist(self, directory: str) -> int:
         epoch = super().resume_model_if_exist(directory)
@@ -207,7 +207,7 @@ class SimpleTrainer(TrainerBase):
             else:
                 print("Deploy the last-epoch model")
             self.test()
-        elapsed = round(time.time() - self.time_start)
+        elapsed = round(time.monotonic() - self.time_start)
         print(f"Elapsed: {datetime.timedelta(seconds=elapsed)}")
         self.close_writer()
 
@@ -250,11 +250,11 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         print_freq = self.cfg.TRAIN.PRINT_FREQ
-        end = time.time()
+        end = time.monotonic()
         for self.batch_idx, batch in enumerate(batches):
-            data_time.update(time.time() - end)
+            data_time.update(time.monotonic() - end)
             loss_summary = self.forward_backward(*batch)
-            batch_time.update(time.time() - end)
+            batch_time.update(time.monotonic() - end)
             losses.update(loss_summary)
             if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
                 self._print_batch(losses, batch_time, data_time)
@@ -262,7 +262,7 @@ class SimpleTrainer(TrainerBase):
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", self.get_current_lr(), step)
-            end = time.time()
+            end = time.monotonic()
 
     def _print_batch(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
         left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches

@@ -29,7 +29,11 @@ class Logger:
     def write(self, message: str) -> int:
         written = self.console.write(message)
         if self.file is not None:
-            self.file.write(message)
+            try:
+                self.file.write(message)
+            except OSError as err:  # a full disk names no file
+                err.filename = self.file.name
+                raise
         return written
 
     def flush(self) -> None:

@@ -13,8 +13,11 @@ class CSVWriter:
     def __init__(self, log_dir: str) -> None:
         os.makedirs(log_dir, exist_ok=True)
         path = os.path.join(log_dir, "scalars.csv")
-        is_new = not os.path.exists(path)
+        written = open(path, "rb").read() if os.path.exists(path) else b""
+        is_new = not written
         self._file = open(path, "a", newline="", encoding="utf-8", buffering=1)
+        if written and not written.endswith(b"\n"):  # a run that was stopped in the middle of a line
+            self._file.write("\n")
         self._rows = csv.writer(self._file)
         if is_new:
             self._rows.writerow(["wall_time", "step", "tag", "value"])

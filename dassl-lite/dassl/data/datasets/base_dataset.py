@@ -180,8 +180,7 @@ class DatasetBase:
                 archive.extractall(folder)
         elif dst.endswith((".tar", ".tar.gz")):
             with tarfile.open(dst) as archive:
-                safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since 3.10.12
-                archive.extractall(folder, **safely)
+                archive.extractall(folder, filter="data")  # Python 3.10.12 or newer; an older one refuses the argument
         else:
             raise NotImplementedError(f'Only .zip, .tar and .tar.gz can be unpacked, got "{dst}"')
         print(f"File extracted to {folder}")

@@ -1,0 +1,120 @@
+"""The documents: every link leads somewhere, and the site is built from them without a warning and needs no network."""
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+from mdit_py_plugins.anchors import anchors_plugin
+
+from tests.conftest import REPOSITORY
+
+NOT_OURS = {"build", "data", "output"}
+DOCUMENTS = sorted(path for path in REPOSITORY.rglob("*.md")
+                   if not any(part in NOT_OURS or part.startswith(".") for part in path.relative_to(REPOSITORY).parts))
+LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "object": "data", "use": "href"}
+
+
+def tokens_of(document):
+    """All tokens of a Markdown file, those within its lines too; headings have the names that GitHub gives them."""
+    for token in MarkdownIt("gfm-like", {"linkify": False}).use(anchors_plugin, max_level=6).parse(document.read_text(encoding="utf-8")):
+        yield token
+        yield from token.children or ()
+
+
+def targets(document):
+    """Where its links and pictures lead, as they are written."""
+    for token in tokens_of(document):
+        if token.type in ("link_open", "image"):
+            yield token.attrs.get("href") or token.attrs["src"]
+        elif token.type.startswith("html"):
+            yield from re.findall(r'(?:src|href)="([^"]+)"', token.content)
+
+
+def anchors(document):
+    return {token.attrs["id"] for token in tokens_of(document) if token.type == "heading_open"}
+
+
+def dead_links(document):
+    """Relative links of a Markdown file to no file, or to no heading of a file."""
+    dead = []
+    for target in targets(document):
+        link = urlsplit(target)
+        if not link.scheme:
+            path = (document.parent / unquote(link.path)) if link.path else document
+            if not path.exists() or link.fragment and path.suffix == ".md" and unquote(link.fragment) not in anchors(path):
+                dead.append(target)
+    return dead
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_relative_link_and_anchor_resolves(document):
+    assert dead_links(document) == []
+
+
+def test_a_link_to_no_file_or_heading_is_found(tmp_path):
+    (tmp_path / "other.md").write_text("# One two\n\n## `three`, four\n")
+    (tmp_path / "page.md").write_text("# Here\n[a](other.md#one-two) [b](#here) [c](other.md#three-four) [d](https://example.org/x)\n\n"
+                                      "[e](other.md#one) [f](#there) ![g](g.png) <img src=\"h.png\">\n\n`[i](i.md)`\n")
+    assert dead_links(tmp_path / "page.md") == ["other.md#one", "#there", "g.png", "h.png"]
+
+
+def build(folder, where=REPOSITORY):
+    """What scripts/docs.sh does once there is an environment, for the documents below ``where``."""
+    command, = (line for line in (REPOSITORY / "scripts" / "docs.sh").read_text().splitlines() if line.startswith("python "))
+    return subprocess.run(["bash", "-c", command, "docs.sh", str(folder)], cwd=where, text=True, capture_output=True, timeout=300,
+                          env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+
+
+class Resources(HTMLParser):
+    """Collects in ``found`` what a browser loads to show a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        is_loaded = tag != "link" or {"stylesheet", "icon", "preload", "modulepreload"} & set(attributes["rel"].split())
+        if tag in LOADED and is_loaded and attributes.get(LOADED[tag]):
+            self.found.append(attributes[LOADED[tag]])
+
+
+def resources(page):
+    """What a page or style sheet loads, as it is written there."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".css":
+        return re.findall(r"""(?:url\(|@import )\s*["']?([^"')]+)""", text)
+    parser = Resources()
+    parser.feed(text)
+    return parser.found + [found for style in re.findall(r"<style.*?</style>", text, re.DOTALL) for found in re.findall(r"url\(([^)]+)\)", style)]
+
+
+def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_path):
+    built = build(tmp_path)
+    assert built.returncode == 0, built.stderr
+    site = tmp_path / "docs"
+    pages = [*site.rglob("*.html"), *site.rglob("*.css")]
+    loaded = {(page, name) for page in pages for name in resources(page) if not name.startswith(("data:", "#"))}
+    assert {page.relative_to(site).with_suffix(".md").as_posix() for page in pages} >= {
+        document.relative_to(REPOSITORY / "docs").as_posix() for document in DOCUMENTS if document.is_relative_to(REPOSITORY / "docs")}
+    assert len(loaded) > len(DOCUMENTS) and [(page.name, name) for page, name in loaded if not (page.parent / urlsplit(name).path).is_file()] == []
+    assert "masses e_k / S" in (site / "api" / "evidence.html").read_text(), "the reference has the docstrings"
+
+
+@pytest.mark.parametrize("page, complaint", [
+    ("[nowhere](nowhere.md)", "nowhere.md"),
+    ("[nowhere](#nowhere)", "nowhere"),
+    ("![picture](picture.png)", "picture.png"),
+    ("```{eval-rst}\n.. autofunction:: trainers.errors.no_such_function\n```", "no_such_function"),
+])
+def test_what_the_site_lacks_is_an_error(tmp_path, page, complaint):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "conf.py").write_text((REPOSITORY / "docs" / "conf.py").read_text())
+    (tmp_path / "docs" / "index.md").write_text(f"# Page\n\n{page}\n")
+    built = build(tmp_path / "built", where=tmp_path)
+    assert built.returncode != 0 and complaint in built.stderr

@@ -1,0 +1,244 @@
+"""What a machine does to a run: a full disk, a data folder without rights, a killed worker, a clock that goes back.
+
+Each ends with one line and exit code 2, or does no harm; the same command then gives what it would have given.
+"""
+import json
+import os
+import resource
+import signal
+import sys
+import time
+
+import pytest
+import torch
+from torch.utils.data import get_worker_info
+
+import predict
+from results import curve, figures, report, table, uncertainty
+from tests.conftest import base_arguments, make_textures
+from tests.results.conftest import make_answers, write_run
+from train import main, parse_arguments, run
+from trainers import checkpoint, data, run_record
+
+WRITERS = (checkpoint, run_record, curve, figures, uncertainty)  # modules that write by ``write_atomically``
+NOBODY = 65534
+
+
+def tell(capsys):
+    """The lines of error since the last call."""
+    return [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+
+
+def prompts(folder):
+    return torch.load(folder / "prompt_learner" / "model.pth.tar-3", weights_only=True)["state_dict"]["ctx"]
+
+
+def leftovers(folder):
+    return [path.name for path in folder.rglob("*") if "tmp" in path.name]
+
+
+# ---- a full disk ----
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Lets the kernel say "No space left on device" where a file of a certain ending is written; returns a function that frees the disk."""
+    def fill(ending):
+        original = checkpoint.write_atomically
+
+        def write_atomically(path, write):
+            def write_to_full(temporary):
+                os.symlink("/dev/full", temporary)
+                write(temporary)
+            original(path, write_to_full if str(path).endswith(ending) else write)
+        for module in WRITERS:
+            monkeypatch.setattr(module, "write_atomically", write_atomically)
+        return monkeypatch.undo
+    return fill
+
+
+@pytest.mark.parametrize("name", ["predictions-val.npz", "predictions-test.npz", "results.json"])
+def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(run, full_disk, data_root, small_clip_file, tmp_path, capsys, name):
+    """What was trained is there: the same command tests it and ends as if nothing had been."""
+    _, expected, _ = run("CoOp", name="undisturbed")
+    folder = tmp_path / "out"
+    arguments, free = base_arguments("CoOp", data_root, small_clip_file, folder), full_disk(name)
+    assert main(arguments) == 2
+    assert tell(capsys) == [f"error: {folder / name}: No space left on device: make room on that disk, and give the same command again"]
+    assert not (folder / "results.json").exists() and not (folder / name).exists() and not leftovers(folder)
+    trained = (folder / "prompt_learner" / "model.pth.tar-3").stat().st_mtime_ns
+    free()
+    assert main(arguments) == 0
+    assert (folder / "prompt_learner" / "model.pth.tar-3").stat().st_mtime_ns == trained
+    record = json.loads((folder / "results.json").read_text())
+    assert record["metrics"] == expected["metrics"] and record["prompts_hash"] == expected["prompts_hash"]
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "runs", "train_all", "CDC", seed, arrays=make_answers(seed, templates=2))
+    return tmp_path / "runs"
+
+
+@pytest.mark.parametrize("command, name, full", [(table, "table.md", ".md"), (report, "report.html", ".html"), (report, "report.html", ".png")])
+def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(runs, full_disk, tmp_path, capsys, command, name, full):
+    output = tmp_path / "output"
+    output.mkdir()
+    (output / name).write_text("of yesterday")
+    full_disk(full)
+    assert command.main([str(runs), "--output", str(output / name)]) == 2
+    message, = tell(capsys)
+    assert f"{full}: No space left on device: make room on that disk" in message
+    assert (output / name).read_text() == "of yesterday" and not leftovers(output) and not list(output.rglob("*.png"))[:full == ".png"]
+
+
+def test_a_disk_that_is_full_for_labels_is_one_line(trained, full_disk, data_root, tmp_path, capsys):
+    _, folder = trained("CoOp")
+    full_disk(".csv")
+    assert predict.main(["--run", str(folder), f"{data_root}/dtd/images/woven", "--csv", str(tmp_path / "labels.csv")]) == 2
+    assert "labels.csv can't be written: No space left on device" in tell(capsys)[0] and os.listdir(tmp_path) == []
+
+
+def in_child(tmp_path, command):
+    """Exit code and standard error of a function that is called in a process of its own, which may give up rights for good."""
+    log = tmp_path / "stderr.txt"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            torch.set_num_threads(1)  # threads don't survive a fork
+            with open(log, "w") as sys.stderr, open(os.devnull, "w") as sys.stdout:
+                code = command()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+
+
+def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(data_root, small_clip_file, tmp_path):
+    """The kernel's own refusal: no file may grow beyond 4000 bytes, and the log does first."""
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+        return main(base_arguments("ZeroshotCLIP", data_root, small_clip_file, tmp_path / "out"))
+    code, lines = in_child(tmp_path, limited)
+    assert (code, lines) == (2, [f"error: {tmp_path / 'out' / 'log.txt'}: File too large: make room on that disk, and give the same command again"])
+    assert os.listdir(tmp_path / "out") == ["log.txt"]
+    assert main(base_arguments("ZeroshotCLIP", data_root, small_clip_file, tmp_path / "out")) == 0
+
+
+def test_a_disk_that_is_full_while_pictures_are_drawn_leaves_none(tmp_path):
+    """The pictures are drawn beside their place and take it when all are there."""
+    from datasets import openmoji
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
+        try:
+            openmoji.render(str(tmp_path / "data" / "images"), ["1F426", "1F600"])
+        except openmoji.UserError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 2
+        return 0
+    code, lines = in_child(tmp_path, limited)
+    assert code == 2 and lines[0].startswith(f"error: OpenMoji's pictures can't be drawn into {tmp_path / 'data'} (File too large)")
+    assert os.listdir(tmp_path / "data") == []
+
+
+# ---- a data folder that is read-only ----
+
+@pytest.fixture
+def readable_by_all(tmp_path):
+    """A folder that one without rights gets to, with textures in it that only their owner may change."""
+    for place in (tmp_path, *tmp_path.parents[:2]):
+        place.chmod(place.stat().st_mode | 0o055)
+    make_textures(tmp_path / "data")
+    for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for name in ("out", "cache"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(0o777)
+    return tmp_path
+
+
+def without_rights(command):
+    if os.geteuid() == 0:  # root may write anywhere
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    return command()
+
+
+@pytest.mark.parametrize("cache", ["cache", "data"])
+def test_a_read_only_data_folder_is_trained_on(readable_by_all, small_clip_file, monkeypatch, cache):
+    """The few-shot sample goes to the cache folder; where that can't be written either it is drawn again."""
+    root = readable_by_all
+    os.chmod(small_clip_file, 0o444)
+    for place in (os.path.dirname(small_clip_file), os.path.dirname(os.path.dirname(small_clip_file))):
+        os.chmod(place, 0o755)
+    monkeypatch.setenv("CDC_CACHE", str(root / cache))
+    before = sorted(str(path) for path in (root / "data").rglob("*"))
+    arguments = [*base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "run")]
+    (root / "stderr.txt").touch()
+    (root / "stderr.txt").chmod(0o666)
+    assert in_child(root, lambda: without_rights(lambda: main(arguments))) == (0, [])
+    assert sorted(str(path) for path in (root / "data").rglob("*")) == before
+    assert len(list((root / "cache").rglob("*.json"))) == (cache == "cache")
+    assert main([*base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "mine")]) == 0
+    assert torch.equal(prompts(root / "out" / "run"), prompts(root / "out" / "mine"))
+
+
+@pytest.mark.parametrize("place, message", [("data", "OpenMoji's pictures can't be drawn into"),
+                                            ("out", "Permission denied: have that place writable")])
+def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, small_clip_file, place, message):
+    """Pictures that are drawn into the data folder, and a run's own folder."""
+    root = readable_by_all
+    (root / "out").chmod(0o555 if place == "out" else 0o777)
+    arguments = base_arguments("ZeroshotCLIP", str(root / "data"), small_clip_file, root / "out" / "run")
+    if place == "data":
+        arguments[arguments.index("--dataset-config-file") + 1] = "configs/datasets/openmoji.yaml"
+    (root / "stderr.txt").touch()
+    (root / "stderr.txt").chmod(0o666)
+    code, lines = in_child(root, lambda: without_rights(lambda: main(arguments)))
+    assert code == 2 and len(lines) == 1 and message in lines[0] and str(root) in lines[0]
+
+
+# ---- a killed worker ----
+
+@pytest.mark.parametrize("at", ["train", "test"])
+def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(run, data_root, small_clip_file, tmp_path, monkeypatch, capsys, at):
+    """``kill -9`` in the middle of the second epoch, or of the test."""
+    options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
+    expected, record, _ = run("CoOp", *options, name="undisturbed")
+    original, mark = data.CheckedImages.__getitem__, tmp_path / "killed"
+
+    def killed(self, index):
+        epochs = (tmp_path / "out" / "prompt_learner" / "checkpoint").exists()
+        if get_worker_info() is not None and epochs and not mark.exists() and self.is_train == (at == "train") and index == len(self) - 1:
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(self, index)
+    monkeypatch.setattr(data.CheckedImages, "__getitem__", killed)
+    arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), *options]
+    assert main(arguments) == 2 and mark.exists()
+    message, = tell(capsys)
+    assert message.startswith("error: DataLoader worker (pid") and "give the same command again" in message
+    assert not (tmp_path / "out" / "results.json").exists()
+    assert main(arguments) == 0
+    resumed = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert torch.equal(prompts(tmp_path / "out"), expected.prompt_learner.ctx) and resumed["metrics"] == record["metrics"]
+
+
+# ---- a clock that goes back ----
+
+def test_a_clock_that_goes_back_changes_no_duration(data_root, small_clip_file, tmp_path, monkeypatch):
+    """An hour back at each look."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * next(looks))
+    looks = iter(range(10 ** 9))
+    run(parse_arguments([*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), "OPTIM.MAX_EPOCH", "2"]))
+    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert all(0 <= value < 60 for value in (*record["seconds"].values(), record["seconds_per_step"]))
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "eta 0:00:0" in log and "Elapsed: 0:00:" in log and "day" not in log and "time -" not in log
+    assert next(looks) > 10, "the clock was looked at: the scalars have its time"
