@@ -80,7 +80,7 @@ def show_plan(sweep: Sweep, missing: Mapping[str, Sequence[Run]], executor: "Exe
     log.info("%d runs to make; estimate: %s", len(to_do), estimate_line(seconds, len(to_do) - unknown, unknown))
 
 
-def estimate_line(seconds, known, unknown):
+def estimate_line(seconds: float, known: int, unknown: int) -> str:
     """How long it will take, by numbers of runs of which that is known and unknown."""
     if not known:
         return "unknown, none like them is done" if unknown else "nothing"
