@@ -19,6 +19,7 @@ from .tables import collect
 log = logging.getLogger("sweep")
 
 GRID = {"protocol": "protocols", "trainer": "trainers", "dataset": "datasets", "seeds": "seeds", "shots": "shots", "config": "config", "rows": "rows"}
+SHORTEST = 5  # minutes: Slurm's warning, two minutes before the end, must not come while a job still begins
 EXECUTION = ("executor", "jobs", "partition", "gpus", "cpus", "memory", "time", "account", "qos", "slurm")
 
 
@@ -40,13 +41,15 @@ def start(args: argparse.Namespace) -> None:
     chains = make_chains(requests(settings), output)
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
+    if args.time < SHORTEST:
+        raise UserError(f"--time is {args.time} minutes, it must be at least {SHORTEST}: a job has to begin, and to write a checkpoint at its end")
     for pair in args.slurm:
         if "=" not in pair:
             raise UserError(f"--slurm {pair}: it must be KEY=VALUE, with the name of an option of sbatch")
     sweep = Sweep(output, settings["name"], chains, {key: getattr(args, key) for key in EXECUTION})
     with sweep.held():
         executor = EXECUTORS[sweep.options["executor"]](sweep)
-        missing = {chain.name: missing_runs(chain) for chain in chains}
+        missing = missing_runs(chains)
         show_plan(sweep, missing, executor)
         if args.dry_run:
             return

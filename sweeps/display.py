@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sweep")
 
 COLOURS = {"failed": "red", "running": "cyan", "done": "green", "cancelled": "yellow", "stopped": "yellow"}
+NAMED = 2  # data sets of a row that are called by their names
 FRAME = 6  # lines of a table that are not rows, and the prompt's
 
 
@@ -70,14 +71,21 @@ def show_plan(sweep: Sweep, missing: Mapping[str, Sequence[Run]], executor: "Exe
     for key, runs in groups.items():
         done = sum(run.job.folder not in to_do for run in runs)
         shots = sorted({run.job.shots for run in runs if run.job.shots})
-        table.add_row(*key, " ".join(dict.fromkeys(run.job.dataset for run in runs)), " ".join(map(str, shots)),
+        datasets = list(dict.fromkeys(run.job.dataset for run in runs))
+        named = " ".join(datasets) if len(datasets) <= NAMED else f"{datasets[0]} and {len(datasets) - 1} more"
+        table.add_row(*key, named, " ".join(map(str, shots)),
                       " ".join(map(str, sorted({run.job.seed for run in runs}))), str(len(runs)), str(done))
     Console(stderr=True).print(table)
     seconds, unknown = estimate(filter(None, missing.values()), executor.at_once)
-    known = len(to_do) - unknown
-    log.info("%d runs to make; estimate: %s%s", len(to_do), f"at least {duration(seconds)} for {known} of them, by what the same took with other "
-             "seeds" if known else "unknown, since" if unknown else "nothing", f"; of {unknown} none like them is done" if unknown and known else
-             " none like them is done" if unknown else "")
+    log.info("%d runs to make; estimate: %s", len(to_do), estimate_line(seconds, len(to_do) - unknown, unknown))
+
+
+def estimate_line(seconds: float, known: int, unknown: int) -> str:
+    """How long it will take, by numbers of runs of which that is known and unknown."""
+    if not known:
+        return "unknown, none like them is done" if unknown else "nothing"
+    more = f", and {unknown} of which none like them is done" if unknown else ""
+    return f"at least {duration(seconds)} for {known} runs, by what they took with other seeds{more}"
 
 
 def show(statuses: Sequence[Status], title: str) -> None:

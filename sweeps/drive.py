@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from runs import is_done
@@ -11,7 +12,7 @@ from trainers.errors import UserError
 
 from .display import Display, counts
 from .grid import Chain, Run
-from .store import Status, Sweep
+from .store import Status, Sweep, is_there
 
 if TYPE_CHECKING:
     from .executors import Executor
@@ -21,13 +22,21 @@ log = logging.getLogger("sweep")
 UNFINISHED = ("waiting", "queued", "running")
 
 
-def missing_runs(chain: Chain) -> list[Run]:
-    """The runs of a chain that are to be made.
+def missing_runs(chains: Sequence[Chain]) -> dict[str, list[Run]]:
+    """name of a chain → its runs that are to be made.
 
     Raises:
         UserError: a run's settings can't work, or its folder holds a run with others.
     """
-    return [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
+    tried: set[object] = set()  # of settings that differ in the seed only all work or none: one is enough where no run is there
+
+    def is_missing(run: Run) -> bool:
+        settings = (replace(run.job, folder="", seed=0, model=run.job.model and ""), run.request)
+        if settings in tried and not is_there(run):
+            return True
+        tried.add(settings)
+        return not is_done(run.job, run.request.wanted_config(run.job))
+    return {chain.name: [run for run in chain.runs if is_missing(run)] for chain in chains}
 
 
 def statuses_of(sweep: Sweep, executor: "Executor", names: Sequence[str] | None = None) -> list[Status]:

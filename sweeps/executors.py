@@ -1,5 +1,6 @@
 """Where the jobs of a sweep run: this machine, or a cluster with Slurm. Both through submitit, with the same jobs and logs."""
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -17,9 +18,10 @@ from .store import Sweep
 from .worker import Work
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+WARNING_SIGNAL = "USR1"  # by which Slurm tells a job of its time limit: train.py waits for it, and then submitit
 ENVIRONMENT = {
     "PYTHONPATH": os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])]),  # where a job finds this package
-    "SUBMITIT_PREEMPT_SIGNAL": "USR1",  # by which Slurm warns of a time limit; train.py waits for it
+    "SUBMITIT_PREEMPT_SIGNAL": WARNING_SIGNAL,
     "TQDM_DISABLE": "1",  # bars have no place in a log
 }
 UNLIMITED = 365 * 24 * 60  # minutes
@@ -161,9 +163,9 @@ class Slurm:
                  "time": options["time"], "account": options["account"], "qos": options["qos"]}
         more = dict(pair.split("=", 1) for pair in options["slurm"])
         return {**{key: value for key, value in given.items() if value is not None},
-                "job_name": f"sweep-{self.sweep.name}", "array_parallelism": self.at_once, "signal_delay_s": WARNING,
-                "setup": [f"export {key}={value}" for key, value in ENVIRONMENT.items()],
-                "additional_parameters": {"requeue": True, **more}}
+                "job_name": f"sweep-{self.sweep.name}", "array_parallelism": self.at_once,
+                "setup": [f"export {key}={shlex.quote(value)}" for key, value in ENVIRONMENT.items()],
+                "additional_parameters": {"requeue": True, "signal": f"{WARNING_SIGNAL}@{WARNING}", **more}}
 
     def cancel(self, names: Sequence[str]) -> None:
         jobs = [submission["job"] for submission in map(self.sweep.submission, names) if submission]
