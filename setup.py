@@ -1,11 +1,24 @@
 """Installs the trainers under the name ``cdc_trainers``, so that other toolboxes, which own a package ``trainers``, can use them."""
+from pathlib import Path
+
 from setuptools import setup
 
 setup(
     name="cdc-prompt-learning",
     version="0.1.0",
     description="CDC (NeurIPS 2024) and stock prompt-learning trainers for CLIP, for Dassl-style toolboxes",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="MIT",
+    keywords=["CLIP", "prompt learning", "few-shot learning", "uncertainty", "evidential deep learning", "Dassl", "CoOp"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     python_requires=">=3.10",
     packages=["cdc_trainers", "cdc_trainers.prompting"],
     package_dir={"cdc_trainers": "trainers"},
@@ -14,6 +27,7 @@ setup(
         "torch>=2.4",
         "torchvision>=0.19",
         "numpy>=1.26",
+        "pillow>=10.1",
         "yacs>=0.1.8",
         "pyyaml>=6",
         "tqdm>=4.60",
