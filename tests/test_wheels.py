@@ -22,13 +22,13 @@ DISTRIBUTIONS = {"cdc_prompt_learning": REPOSITORY, "dassl_lite": REPOSITORY / "
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder with the wheels and source distributions, made in a copy: building leaves files beside the sources."""
+    """A folder with the source distributions and the wheels that are built from them, in a copy: building leaves files beside the sources."""
     folder = tmp_path_factory.mktemp("built")
     copy = checkout(folder / "repository")
     for egg in copy.rglob("*.egg-info"):
         shutil.rmtree(egg)
     for source in (copy, copy / "dassl-lite"):
-        run([sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", str(folder), "bdist_wheel", "--dist-dir", str(folder)], source, sys.executable)
+        run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder)], source, sys.executable)
     return folder
 
 
@@ -67,7 +67,7 @@ def test_a_wheel_has_what_it_needs_and_nothing_else(built, name):
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_a_source_distribution_builds_alone_and_has_no_tests_or_data(built, name):
+def test_a_source_distribution_has_what_the_wheel_is_built_from_and_no_tests_or_data(built, name):
     path, = built.glob(f"{name}-*.tar.gz")
     with tarfile.open(path) as archive:
         inside = {Path(*Path(file).parts[1:]).as_posix() for file in archive.getnames()}

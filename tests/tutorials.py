@@ -79,7 +79,7 @@ def run(command, folder, python):
     """Standard output of a command in which ``python`` is the interpreter."""
     done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=600,
                           env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"})
-    assert done.returncode == 0, f"{command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"exit code {done.returncode}: {command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
 
 
