@@ -41,7 +41,7 @@ def wheel(built, name):
 def python(built, tmp_path_factory):
     """The interpreter of a new environment with the two wheels; their dependencies are those of this one, without what is installed editable here."""
     folder = tmp_path_factory.mktemp("environment")
-    venv.create(folder)
+    venv.create(folder, symlinks=True)
     interpreter = folder / "bin" / "python"
     own = Path(run([str(interpreter), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], folder, interpreter).strip())
     for name in DISTRIBUTIONS:
