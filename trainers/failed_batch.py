@@ -1,4 +1,5 @@
 """The batch that made a training's loss infinite or no number, kept for inspection."""
+import io
 import os
 
 import torch
@@ -29,6 +30,18 @@ def stopped_by_loss(trainer, batch, images, labels, loss, figures):
             "images": images.cpu(), "labels": labels.cpu(), "paths": batch["impath"],
             "prompts": {name: value.cpu() for name, value in trainer.prompt_learner.state_dict().items()},
             "learning_rate": trainer.get_current_lr()}
-    write_atomically(path, lambda temporary: torch.save(kept, temporary))
-    return UserError(f"the loss is {loss} at step {step} (epoch {trainer.epoch + 1}, batch {trainer.batch_idx + 1}): {path} holds the batch and "
-                     f"the prompts; lower OPTIM.LR, or compute with {trainer.path}.PREC fp32")
+    try:
+        write_atomically(path, lambda temporary: write(kept, temporary))
+        where = f"{path} holds the batch and the prompts"
+    except OSError as error:
+        where = f"the batch can't be kept in {path} ({error.strerror})"
+    return UserError(f"the loss is {loss} at step {step} (epoch {trainer.epoch + 1}, batch {trainer.batch_idx + 1}): {where}; lower OPTIM.LR, or "
+                     f"compute with {trainer.path}.PREC fp32")
+
+
+def write(content, path):
+    """``torch.save`` by way of memory: its own writing to a file has no error that says what is wrong."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with open(path, "wb") as file:
+        file.write(buffer.getbuffer())
