@@ -23,7 +23,7 @@ from trainers.errors import UserError, nearest
 
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 PROTOCOLS = ("base2new", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
-SHOTS = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
+SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
 
 # Zhou et al., 2022, "Conditional Prompt Learning", tables 2 and 3; for the embedded data what stands in for them.
 TARGETS = {

@@ -3,23 +3,26 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dassl.engine import TRAINER_REGISTRY
+from yacs.config import CfgNode
 
 import train
-from protocols import PROTOCOLS, SHOTS, plan
+from protocols import PROTOCOLS, SHOTS, Job, plan
 from results.ablation import collect_ablations, render_ablations
 from results.curve import draw_curves
 from results.table import collect, render_all
 from trainers.checkpoint import config_of_run
 from trainers.errors import UserError, nearest
 from trainers.record_file import read_record as read_record_file
-from trainers.run_record import FILE_NAME, plain
+from trainers.run_record import FILE_NAME, Record, plain
 
 FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
 # Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
-TWINS = {("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
+TWINS: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
 # What may differ between a done run and the one that is asked for: places and things that change no figure.
 NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
              "DATALOADER.BROKEN_IMAGES", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CHECKPOINT_MINUTES")
@@ -39,17 +42,17 @@ class Request:
         options: KEY, VALUE, KEY … over all config files.
     """
     protocol: str
-    trainers: tuple
-    datasets: tuple
-    seeds: tuple
+    trainers: Sequence[str]
+    datasets: Sequence[str]
+    seeds: Sequence[int]
     output: str
-    shots: tuple | None = None
+    shots: Sequence[int] | None = None
     config: str | None = None
-    rows: tuple | None = None
+    rows: Sequence[str] | None = None
     root: str = "data"
-    options: tuple = ()
+    options: Sequence[str] = ()
 
-    def jobs(self):
+    def jobs(self) -> list[Job]:
         """The runs, each behind the one whose prompts it tests.
 
         Raises:
@@ -69,11 +72,11 @@ class Request:
         return [job for dataset in self.datasets for trainer in self.trainers
                 for job in plan(self.protocol, trainer, dataset, shots, self.seeds, self.output, self.config, self.rows)]
 
-    def arguments(self, job):
+    def arguments(self, job: Job) -> list[str]:
         """Arguments of ``train.py`` for one of the runs."""
         return job.arguments(self.root, self.options)
 
-    def wanted_config(self, job):
+    def wanted_config(self, job: Job) -> CfgNode:
         """The config that one of the runs would have.
 
         Raises:
@@ -86,12 +89,12 @@ class Request:
         return cfg
 
 
-def default_output(protocol, output="output"):
+def default_output(protocol: str, output: str = "output") -> str:
     """Folder of a protocol's runs below that of all."""
     return os.path.join(output, FOLDERS.get(protocol, protocol))
 
 
-def read_record(folder):
+def read_record(folder: str) -> Record | None:
     """The run record, or None where the run is not done."""
     path = os.path.join(folder, FILE_NAME)
     if not os.path.isfile(path):
@@ -99,7 +102,7 @@ def read_record(folder):
     return read_record_file(path)
 
 
-def is_done(job, cfg):
+def is_done(job: Job, cfg: CfgNode) -> bool:
     """Whether the run need not be made again.
 
     Raises:
@@ -118,36 +121,36 @@ def is_done(job, cfg):
     return True
 
 
-def twin(job):
+def twin(job: Job) -> Job | None:
     """The job in the folder where another protocol would have made the same run; None where none does."""
     parts = os.path.abspath(job.folder).split(os.sep)
     other = TWINS.get(tuple(parts[-7:-5]))  # <protocol's folder>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>
-    return other and replace(job, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
+    return None if other is None else replace(job, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
 
 
-def take_over(job, cfg):
-    """Copies the run from where another protocol has made it; returns whether there was one, with the same settings in all that matters."""
+def take_over(job: Job, cfg: CfgNode) -> str | None:
+    """Copies the run from where another protocol has made it; returns that folder, None where none has the same settings."""
     other = twin(job)
     if other is None or os.path.exists(job.folder):
-        return False
+        return None
     try:
         if not is_done(other, cfg):
-            return False
+            return None
     except UserError:  # it has other settings
-        return False
+        return None
     os.makedirs(os.path.dirname(job.folder), exist_ok=True)
     with tempfile.TemporaryDirectory(dir=os.path.dirname(job.folder)) as temporary:
         copy = shutil.copytree(other.folder, os.path.join(temporary, "copy"))
         os.rename(copy, job.folder)
-    return True
+    return other.folder
 
 
-def chains(jobs):
+def chains(jobs: Iterable[Job]) -> list[list[Job]]:
     """The jobs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone.
 
     A training that another protocol asks for as well stands in the same list as that one, which can then be copied.
     """
-    found = {}
+    found: dict[str, list[Job]] = {}
     for job in jobs:
         trained = job if job.model is None else replace(job, folder=job.model)
         other = twin(trained)
@@ -155,7 +158,7 @@ def chains(jobs):
     return list(found.values())
 
 
-def make(job, cfg, start, say):
+def make(job: Job, cfg: CfgNode, start: Callable[[], object], say: Callable[[str], object]) -> None:
     """Makes a run, unless it is done or can be copied.
 
     Args:
@@ -168,14 +171,14 @@ def make(job, cfg, start, say):
         say(f"done already: {job.folder}")
     elif job.model and read_record(job.model) is None:
         raise UserError(f"{job.model} is not trained to its end: run the protocol's training first")
-    elif take_over(job, cfg):
-        say(f"the same run is done in {twin(job).folder}, copied to {job.folder}")
+    elif (source := take_over(job, cfg)) is not None:
+        say(f"the same run is done in {source}, copied to {job.folder}")
     else:
         say(job.folder)
         start()
 
 
-def summary(protocol, output):
+def summary(protocol: str, output: str) -> tuple[str, list[str]]:
     """A protocol's tables as text; draws the few-shot curve.
 
     Returns:

@@ -11,21 +11,20 @@ and jobs that failed, end with one line on standard error and exit code 2.
 """
 import argparse
 import logging
-import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from protocols import PROTOCOLS
-from sweeps.grid import make_chains, read_file, requests
-from sweeps.store import Sweep
 from trainers.errors import UserError, run_tool
+
+if TYPE_CHECKING:
+    pass
 
 log = logging.getLogger("sweep")
 
-GRID = {"protocol": "protocols", "trainer": "trainers", "dataset": "datasets", "seeds": "seeds", "shots": "shots", "config": "config", "rows": "rows"}
-EXECUTION = ("executor", "jobs", "partition", "gpus", "cpus", "memory", "time", "account", "qos", "slurm")
 
-
-def parse_arguments(arguments):
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     begin = commands.add_parser("start", help="make all runs that are missing, and show how far they are")
@@ -67,114 +66,28 @@ def parse_arguments(arguments):
     return argparse.Namespace(**vars(args), opts=options)
 
 
-def arguments_around_dashes(arguments):
+def arguments_around_dashes(arguments: Sequence[str] | None) -> tuple[list[str], bool, list[str]]:
     """Those before ``--``, whether there is one, and those behind it: KEY VALUE pairs over all config files, as in train.py."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     at = words.index("--") if "--" in words else len(words)
     return words[:at], at < len(words), words[at + 1:]
 
 
-def settings_of(args):
-    """The sweep's settings: the file's, and over them the arguments."""
-    settings = read_file(args.file) if args.file else {"name": "-".join(args.protocol or ["sweep"]), "grids": [{}]}
-    given = {key: getattr(args, flag) for flag, key in GRID.items() if getattr(args, flag) is not None}
-    places = {key: getattr(args, key) for key in ("name", "root", "output") if getattr(args, key) is not None}
-    if len(args.opts) % 2:
-        raise UserError(f"options behind -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
-    options = dict(zip(args.opts[::2], args.opts[1::2]))
-    grids = [{**grid, **given, "options": {**settings.get("options", {}), **grid.get("options", {}), **options}} for grid in settings["grids"]]
-    return {**settings, **places, "grids": grids}
-
-
-def start(args):
-    from sweeps.drive import collect, drive, missing_runs
-    from sweeps.table import show_plan
-
-    settings = settings_of(args)
-    output = os.path.abspath(settings.get("output", "output"))
-    chains = make_chains(requests(settings), output)
-    if args.jobs is not None and args.jobs < 1:
-        raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
-    for pair in args.slurm:
-        if "=" not in pair:
-            raise UserError(f"--slurm {pair}: it must be KEY=VALUE, with the name of an option of sbatch")
-    sweep = Sweep(output, settings["name"], chains, {key: getattr(args, key) for key in EXECUTION})
-    with sweep.lock():
-        executor = make_executor(sweep)
-        missing = {chain.name: missing_runs(chain) for chain in chains}
-        show_plan(sweep, missing, executor)
-        if args.dry_run:
-            return
-        sweep.save()
-        alive = executor.alive()
-        for name, runs in missing.items():
-            if runs and name not in alive:
-                sweep.forget(name)
-        drive(sweep, executor, list(sweep.chains))
-        sys.stdout.write(collect(sweep))
-
-
-def make_executor(sweep):
+def run(args: argparse.Namespace) -> None:
     """
     Raises:
-        UserError: submitit is not installed, or there is no such executor here.
+        UserError: what sweeps need is not installed; or see the commands.
     """
     try:
-        from sweeps.executors import EXECUTORS
+        from sweeps.commands import COMMANDS  # here, since train.py and run.py do without the libraries that this needs
     except ModuleNotFoundError as error:
-        raise UserError(f"sweeps need {error.name}: pip install \".[sweep]\"") from error
-    return EXECUTORS[sweep.options["executor"]](sweep)
+        raise UserError(f"sweeps need {error.name}, which is not installed: pip install \".[sweep]\"") from error
+    COMMANDS[args.command](args)
 
 
-def status(args):
-    from sweeps.drive import statuses_of
-    from sweeps.table import show
-
-    sweep = Sweep.load(args.output, args.name)
-    show(statuses_of(sweep, make_executor(sweep), sweep.chosen(args.words)), sweep.name)
-
-
-def cancel(args):
-    from sweeps.drive import UNFINISHED, statuses_of
-
-    sweep = Sweep.load(args.output, args.name)
-    executor = make_executor(sweep)
-    names = [status.chain.name for status in statuses_of(sweep, executor, sweep.chosen(args.words)) if status.state in UNFINISHED]
-    for name in names:
-        sweep.cancel(name)
-    executor.cancel(names)
-    log.info("%s: %d jobs cancelled; what they have done stays, and sweep.py retry %s goes on with them", sweep.name, len(names), sweep.name)
-
-
-def retry(args):
-    from sweeps.drive import collect, drive, statuses_of
-
-    sweep = Sweep.load(args.output, args.name)
-    executor = make_executor(sweep)
-    chosen = sweep.chosen(args.words)
-    names = [status.chain.name for status in statuses_of(sweep, executor, chosen) if status.state in ("failed", "cancelled", "stopped")]
-    if not names:
-        raise UserError(f"none of these {len(chosen)} jobs failed, was cancelled or stopped: there is nothing to make again")
-    for name in names:
-        sweep.forget(name)
-    with sweep.lock():
-        drive(sweep, executor, names)
-        sys.stdout.write(collect(sweep))
-
-
-def show_tables(args):
-    from sweeps.drive import collect
-
-    sys.stdout.write(collect(Sweep.load(args.output, args.name)))
-
-
-COMMANDS = {"start": start, "status": status, "cancel": cancel, "retry": retry, "collect": show_tables}
-
-
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    args = parse_arguments(arguments)
-    return run_tool(COMMANDS[args.command], args, log)
+    return run_tool(run, parse_arguments(arguments), log)
 
 
 if __name__ == "__main__":

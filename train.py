@@ -12,17 +12,22 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
+from collections.abc import Sequence
 
 import dassl
 import torch
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.engine import TRAINER_REGISTRY, build_trainer
-from dassl.utils import collect_env_info, set_random_seed, setup_logger
+from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, build_trainer
+from dassl.utils import Registry, collect_env_info, set_random_seed, setup_logger
+from yacs.config import CfgNode
 
 import datasets.every  # noqa: F401  (registers the data sets)
+from datasets.base import TargetDataset
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
+from trainers import distributed
 from trainers.cdc import add_cdc_config
 from trainers.cocoop import add_cocoop_config
 from trainers.config_files import check_types, merge
@@ -46,7 +51,7 @@ log = logging.getLogger("train")
 SHOTS = 16  # training images a class of one's own folder
 
 
-def parse_arguments(arguments):
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="", help="folder of the data sets")
     parser.add_argument("--output-dir", default="", help="folder of this run: log, checkpoints, results.json")
@@ -71,7 +76,7 @@ def parse_arguments(arguments):
     return parser.parse_args(arguments)
 
 
-def expand_images(args):
+def expand_images(args: argparse.Namespace) -> argparse.Namespace:
     """``--images FOLDER`` written out in the other arguments, as far as they are not given; without it the arguments as they are.
 
     Raises:
@@ -99,20 +104,20 @@ def expand_images(args):
         "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]})  # of pairs the later ones win
 
 
-def recipe_for(trainer, backbone):
+def recipe_for(trainer: str, backbone: str) -> str:
     """Name of the trainer's recipe for a CLIP: the one called like it (``RN50``: rn50 or rn50_text), else vit_b16; tiny without a CLIP."""
     own = (backbone or "tiny").lower().replace("-", "_").replace("/", "")
     names = (name for name in (own, f"{own}_text") if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{name}.yaml")))
     return next(names, "vit_b16")
 
 
-def check_registered(kind, name, registry):
+def check_registered(kind: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
     if name not in known:
         raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}")
 
 
-def extend_config(cfg):
+def extend_config(cfg: CfgNode) -> None:
     """Adds what Dassl's defaults lack: base/new classes, broken images, checkpoints in the middle of epochs, image sizes, the factors of a
     composed set, and each trainer's own node.
     """
@@ -127,7 +132,7 @@ def extend_config(cfg):
         add_config(cfg)
 
 
-def build_config(args):
+def build_config(args: argparse.Namespace) -> CfgNode:
     """Defaults, data set file, trainer file, flags, pairs: later ones win.
 
     Raises:
@@ -156,16 +161,16 @@ def build_config(args):
     return cfg
 
 
-class LogHandler(logging.StreamHandler):
+class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """A message that can't be written, as on a full disk, ends the run like a line that Dassl prints; by default it would be forgotten."""
 
-    def handleError(self, record):
+    def handleError(self, record: logging.LogRecord) -> None:
         if isinstance(sys.exc_info()[1], OSError):
             raise  # what ``emit`` has caught
         super().handleError(record)
 
 
-def log_to_stdout():
+def log_to_stdout() -> None:
     """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
     handler = LogHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
@@ -174,7 +179,7 @@ def log_to_stdout():
     root.setLevel(logging.INFO)
 
 
-def run(args):
+def run(args: argparse.Namespace) -> SimpleTrainer:
     """One run; returns the trainer.
 
     Raises:
@@ -192,14 +197,16 @@ def run(args):
     console = sys.stdout
     is_left_empty = False
     try:
-        with only_writer(cfg.OUTPUT_DIR):
-            remove_leftovers(cfg.OUTPUT_DIR)
+        with only_writer(cfg.OUTPUT_DIR) if distributed.is_first() else contextlib.nullcontext():
+            if distributed.is_first():
+                remove_leftovers(cfg.OUTPUT_DIR)
             try:
                 return start(cfg, args)
             except UserError:
-                is_left_empty = made and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                is_left_empty = distributed.is_first() and bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
                 if is_left_empty:
-                    os.remove(os.path.join(made[0], "log.txt"))
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(os.path.join(made[0], "log.txt"))
                 raise
     finally:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
@@ -209,7 +216,7 @@ def run(args):
                     os.rmdir(folder)
 
 
-def folders_to_make(path):
+def folders_to_make(path: str) -> list[str]:
     """``path`` and those of its parents that don't exist yet, innermost first."""
     made = []
     while not os.path.exists(path):
@@ -218,12 +225,21 @@ def folders_to_make(path):
     return made
 
 
-def start(cfg, args):
+def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    setup_logger(cfg.OUTPUT_DIR)
+    elif distributed.count() > 1:
+        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # not a known one, but the same in all
+    if cfg.USE_CUDA and torch.cuda.is_available():
+        distributed.choose_gpu()
+    if distributed.is_first():
+        setup_logger(cfg.OUTPUT_DIR)
+    else:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     log_to_stdout()
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
+    if distributed.count() > 1:
+        log.info("%d processes", distributed.count())
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
     log.info("** System **\n%s", collect_env_info())
     if args.images:
@@ -244,16 +260,17 @@ def start(cfg, args):
         remove_record(cfg.OUTPUT_DIR)
         trainer.test()
     elif not args.no_train:
-        if trainer.get_model_names() and getattr(trainer.dm.dataset, "test_only", False):
+        if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
         trainer.train()
-        if args.images:
+        if args.images and distributed.is_first():
+            distributed.leave()
             report_own_images(cfg)
     return trainer
 
 
-def report_own_images(cfg):
+def report_own_images(cfg: CfgNode) -> None:
     """Writes ``report.html`` into the folder of a run on one's own images, and says how to go on."""
     from results.report import make_report  # here, since every other run can do without what draws
 
@@ -263,19 +280,22 @@ def report_own_images(cfg):
     log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
 
 
-def raised_in_dassl(error):
+def raised_in_dassl(error: BaseException) -> bool:
     """Whether Dassl itself refused (an unknown optimiser, sampler, transform …); anything else may be a fault of ours."""
-    trace = error.__traceback__
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    return os.path.realpath(trace.tb_frame.f_code.co_filename).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
+    file_name = traceback.extract_tb(error.__traceback__)[-1].filename
+    return os.path.realpath(file_name).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
 
 
-def main(arguments=None):
+def join_and_run(arguments: Sequence[str] | None) -> None:
+    with distributed.joined():
+        run(parse_arguments(arguments))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if it was asked to stop."""
     try:
         with noticed():
-            return exit_code(run, parse_arguments(arguments))
+            return exit_code(join_and_run, arguments)
     except Interrupted as stop:
         sys.stderr.write(f"{stop}\n")
         return REQUEUE

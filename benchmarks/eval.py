@@ -35,7 +35,8 @@ def passes_at_test_time(setting: Setting, method: Method, classes: int, with_usu
     usual = in_the_usual_way(copy.copy(trainer)) if with_usual else None
     with torch.no_grad(), trainer.precision.autocast():
         trainer.encoded = trainer.encode_prompts()  # as ``test`` does, once a class list
-        prompts = trainer.encoded[1]
+    assert trainer.encoded is not None and trainer.encoded[1] is not None
+    prompts = trainer.encoded[1]
 
     @torch.no_grad()
     def bare() -> Tensor:

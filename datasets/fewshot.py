@@ -89,7 +89,7 @@ def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], 
     return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir)
 
 
-def new_sample(dataset, parts, shots, seed, split, places):
+def new_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str, places: Iterable[str]) -> Parts:
     """Draws the sample of a seed and writes it to the first place that takes it."""
     state = random.getstate()
     try:

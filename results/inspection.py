@@ -11,8 +11,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from trainers import PromptedClassifier
+from trainers.base import PromptTrainer
 from trainers.checkpoint import newest
 from trainers.errors import UserError
+from trainers.prompting.prompts import Prompts
 from trainers.saved_prompts import MODEL_NAME
 
 from .answers import agreement, certain_answers, doubt_measure, kappa
@@ -86,13 +88,19 @@ def nearest_words(context: Tensor, embedding: Tensor) -> tuple[list[list[list[Ne
     return [found[start:start + n_ctx] for start in range(0, len(found), n_ctx)], apart.median().item()
 
 
+def prompts_of(trainer: PromptTrainer) -> Prompts:
+    """The prompts of a method with templates, which don't depend on the image."""
+    assert trainer.encoded is not None and trainer.encoded[1] is not None
+    return trainer.encoded[1]
+
+
 @torch.no_grad()
 def image_features(classifier: PromptedClassifier, paths: Sequence[str]) -> numpy.ndarray:
     """(M + 1, N, E) features of image files under each template's prompts and, last, without prompts."""
     trainer, found = classifier.trainer, []
     for images, _ in classifier.batches(paths):
         with trainer.precision.autocast():
-            prompted = trainer.encode_images(images, trainer.encoded[1])  # (M, B, E)
+            prompted = trainer.encode_images(images, prompts_of(trainer))  # (M, B, E)
             found.append(torch.cat([prompted, trainer.encode_images(images)]).cpu())
     return torch.cat(found, dim=1).numpy()
 
@@ -117,7 +125,7 @@ def inspect(run: Run, training: Path, paths: Mapping[str, str], occlude: bool) -
     found = Inspection(similarity(texts), None, words, between)
     files = [paths.get(name) for name in run.known_answers["image"].tolist()]
     there = numpy.array([index for index, file in enumerate(files) if file is not None], dtype=int)
-    if len(there) and trainer.encoded[1].visual is not None:
+    if len(there) and prompts_of(trainer).visual is not None:
         some = there[::-(-len(there) // IMAGES)]
         found.image = similarity(image_features(classifier, [files[index] for index in some]))
     if len(there) and occlude:

@@ -1,42 +1,42 @@
 """The loop of the command that runs a sweep: submits what waits, and watches until nothing is left."""
 import contextlib
 import logging
-import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from runs import is_done, summary
-from trainers.checkpoint import write_text
+from runs import is_done
 from trainers.errors import UserError
-from trainers.run_record import remove_record
 
-from .store import is_there
-from .table import Display, counts
+from .display import Display, counts
+from .grid import Chain, Run
+from .store import Status, Sweep
+
+if TYPE_CHECKING:
+    from .executors import Executor
 
 log = logging.getLogger("sweep")
 
 UNFINISHED = ("waiting", "queued", "running")
 
 
-def missing_runs(chain):
-    """The runs of a chain that are to be made; a test of prompts that have been trained anew since loses its record, which marks it as one.
+def missing_runs(chain: Chain) -> list[Run]:
+    """The runs of a chain that are to be made.
 
     Raises:
         UserError: a run's settings can't work, or its folder holds a run with others.
     """
-    missing = [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
-    for run in missing:
-        remove_record(run.job.folder)
-    return missing
+    return [run for run in chain.runs if not is_done(run.job, run.request.wanted_config(run.job))]
 
 
-def statuses_of(sweep, executor, names=None):
+def statuses_of(sweep: Sweep, executor: "Executor", names: Sequence[str] | None = None) -> list[Status]:
     """``Status`` of the chains, in their order."""
     alive = executor.alive()
     return [sweep.status(name, alive.get(name)) for name in names or sweep.chains]
 
 
-def drive(sweep, executor, names):
+def drive(sweep: Sweep, executor: "Executor", names: Sequence[str]) -> None:
     """Has the chains made that are not done.
 
     Raises:
@@ -65,7 +65,7 @@ def drive(sweep, executor, names):
                         f"(log: {failed[0].log}); {again} makes them again")
 
 
-def watch(sweep, executor, names, display):
+def watch(sweep: Sweep, executor: "Executor", names: Sequence[str], display: Display) -> list[Status]:
     """The chains' statuses when none of them is to be made or under way any more."""
     while True:
         alive = executor.alive()
@@ -80,31 +80,10 @@ def watch(sweep, executor, names, display):
 
 
 @contextlib.contextmanager
-def terminated_as_interrupted():
+def terminated_as_interrupted() -> Iterator[None]:
     """SIGTERM does what Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def collect(sweep, protocols=None):
-    """The tables of the sweep's protocols as one text; they are also kept in its folder, and few-shot curves beside the runs.
-
-    Raises:
-        UserError: no run is done.
-    """
-    places = {}
-    for chain in sweep.chains.values():
-        for run in chain.runs:
-            places.setdefault(run.request.output, (run.request.protocol, []))[1].append(run)
-    texts = []
-    for output, (protocol, runs) in places.items():
-        if any(map(is_there, runs)):
-            text, curves = summary(protocol, output)
-            write_text(os.path.join(sweep.folder, "tables", f"{os.path.basename(output)}.txt"), text)
-            texts.append("\n".join([f"{output}\n\n{text}", *(f"curve: {path}\n" for path in curves)]))
-    if not texts:
-        raise UserError(f"no run of the sweep {sweep.name} is done yet: sweep.py status {sweep.name} shows how far it is")
-    return "\n".join(texts)

@@ -1,12 +1,15 @@
 """What a sweep will cost, from what done runs have cost."""
 import os
 import statistics
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
 from runs import read_record
 
+from .grid import Run
 
-def seconds_of(run, known):
+
+def seconds_of(run: Run, known: dict[str, float | None]) -> float | None:
     """Mean seconds of the done runs that differ from this one in their seed only, or None where none is done.
 
     Args:
@@ -21,7 +24,7 @@ def seconds_of(run, known):
     return known[place]
 
 
-def estimate(chains, at_once):
+def estimate(chains: Iterable[Sequence[Run]], at_once: int) -> tuple[float, int]:
     """Seconds until all of these runs are done, and how many of them nothing is known of.
 
     Args:
@@ -30,7 +33,9 @@ def estimate(chains, at_once):
     Returns:
         a lower bound: neither starting nor queueing is in it, nor are the runs of which nothing is known.
     """
-    known, spent, unknown = {}, [], 0
+    known: dict[str, float | None] = {}
+    spent: list[float] = []
+    unknown = 0
     for runs in chains:
         found = [seconds_of(run, known) for run in runs]
         spent.append(sum(filter(None, found)))
@@ -38,6 +43,6 @@ def estimate(chains, at_once):
     return max([sum(spent) / at_once, *spent]) if spent else 0.0, unknown
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """``1 day, 2:03:04`` to the second."""
     return str(timedelta(seconds=round(seconds)))

@@ -4,6 +4,8 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import psutil
 import submitit
@@ -11,6 +13,7 @@ import torch
 
 from trainers.errors import UserError
 
+from .store import Sweep
 from .worker import Work
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -25,15 +28,15 @@ WARNING = 120  # seconds from Slurm's warning to the end: for the step under way
 ARRAY = 1000  # jobs of an array; Slurm's own default limit is 1001
 
 
-def visible_gpus():
+def visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     return [name.strip() for name in chosen.split(",")][:count] if chosen else [str(number) for number in range(count)]
 
 
-def cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Local:
@@ -44,17 +47,17 @@ class Local:
     """
     interval = 0.5  # seconds between two looks
 
-    def __init__(self, sweep):
+    def __init__(self, sweep: Sweep) -> None:
         self.sweep, gpus = sweep, visible_gpus()
         self.at_once = sweep.options["jobs"] or len(gpus) or cores()
         self.devices = [gpus[slot % len(gpus)] if gpus else None for slot in range(self.at_once)]
-        self.processes = []  # kept, so that those that have ended don't stay as zombies
+        self.processes: list[Any] = []  # submitit's jobs, kept, so that those that have ended don't stay as zombies
 
-    def alive(self):
+    def alive(self) -> dict[str, str]:
         """name of a chain → ``running``, of those that have a process."""
         return {name: "running" for name in self.sweep.chains if self.process(name)}
 
-    def process(self, name):
+    def process(self, name: str) -> psutil.Process | None:
         """The process of a chain's job (submitit's, which watches over that of the runs), or None."""
         submission = self.sweep.submission(name)
         if submission is None or submission["host"] != socket.gethostname():
@@ -65,10 +68,10 @@ class Local:
         except psutil.Error:
             return None
 
-    def submit(self, waiting, alive):
+    def submit(self, waiting: Sequence[str], alive: Mapping[str, str]) -> None:
         """Starts as many of the waiting chains as there is room for."""
         self.processes = [job for job in self.processes if not job.done()]
-        taken = {self.sweep.submission(name)["slot"] for name in alive}
+        taken = {submission["slot"] for submission in map(self.sweep.submission, alive) if submission}
         free = [slot for slot in range(self.at_once) if slot not in taken]
         for name, slot in zip(waiting, free):
             executor = submitit.LocalExecutor(self.sweep.place(name, "log"))
@@ -78,7 +81,7 @@ class Local:
             self.processes.append(job)
             self.sweep.note_submission(name, job=int(job.job_id), host=socket.gethostname(), slot=slot, log=str(job.paths.stderr))
 
-    def shielded(self, function, *arguments):
+    def shielded(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls a function whose processes Ctrl-C on this terminal doesn't reach: it is this one that ends them, and softly."""
         os.environ.update(ENVIRONMENT)
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -87,14 +90,14 @@ class Local:
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def cancel(self, names):
+    def cancel(self, names: Sequence[str]) -> None:
         """Tells jobs to end; each writes a checkpoint first."""
         for name in names:
             process = self.process(name)
             if process:
                 process.send_signal(signal.SIGTERM)
 
-    def interrupt(self, alive):
+    def interrupt(self, alive: Sequence[str]) -> Sequence[str]:
         """What Ctrl-C does to the jobs that are under way: ends them."""
         self.cancel(alive)
         return alive
@@ -111,13 +114,13 @@ class Slurm:
     """
     interval = 5.0
 
-    def __init__(self, sweep):
+    def __init__(self, sweep: Sweep) -> None:
         if not shutil.which("sbatch") or not shutil.which("squeue"):
             raise UserError("--executor slurm: there is no sbatch or squeue here; start the sweep on a machine from which jobs are submitted")
         self.sweep = sweep
         self.at_once = sweep.options["jobs"] or len(sweep.chains)
 
-    def alive(self):
+    def alive(self) -> dict[str, str]:
         """name of a chain → ``queued`` or ``running``, of those that Slurm has a job of.
 
         ``squeue`` knows that on every cluster; ``sacct``, which submitit asks, only where accounting is kept.
@@ -134,7 +137,7 @@ class Slurm:
                 found[name] = "queued" if state in ("PD", "CF", "RQ", "RH", "SE") else "running"
         return found
 
-    def submit(self, waiting, alive):
+    def submit(self, waiting: Sequence[str], alive: Mapping[str, str]) -> None:
         """Submits all waiting chains; Slurm sees to how many run at once.
 
         Raises:
@@ -151,7 +154,7 @@ class Slurm:
             for name, job in zip(names, jobs):
                 self.sweep.note_submission(name, job=job.job_id, log=str(job.paths.stderr))
 
-    def parameters(self):
+    def parameters(self) -> dict[str, Any]:
         """What stands at the head of the sbatch file, in submitit's names."""
         options = self.sweep.options
         given = {"partition": options["partition"], "gpus_per_node": options["gpus"], "cpus_per_task": options["cpus"], "mem": options["memory"],
@@ -162,17 +165,17 @@ class Slurm:
                 "setup": [f"export {key}={value}" for key, value in ENVIRONMENT.items()],
                 "additional_parameters": {"requeue": True, **more}}
 
-    def cancel(self, names):
-        jobs = [self.sweep.submission(name)["job"] for name in names if self.sweep.submission(name)]
+    def cancel(self, names: Sequence[str]) -> None:
+        jobs = [submission["job"] for submission in map(self.sweep.submission, names) if submission]
         if jobs:
             slurm("scancel", *jobs)
 
-    def interrupt(self, alive):
+    def interrupt(self, alive: Sequence[str]) -> Sequence[str]:
         """What Ctrl-C does to the jobs that are under way: nothing, they are the cluster's."""
         return ()
 
 
-def slurm(*command):
+def slurm(*command: str) -> str:
     """Output of one of Slurm's commands.
 
     Raises:
@@ -184,4 +187,5 @@ def slurm(*command):
     return done.stdout
 
 
-EXECUTORS = {"local": Local, "slurm": Slurm}
+Executor = Local | Slurm
+EXECUTORS: dict[str, type[Executor]] = {"local": Local, "slurm": Slurm}

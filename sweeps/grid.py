@@ -1,6 +1,8 @@
 """What a sweep consists of: a grid out of a YAML file or arguments, as requests for runs and as chains of runs that depend on each other."""
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import yaml
 
@@ -22,7 +24,7 @@ class Run:
     request: Request
 
     @property
-    def arguments(self):
+    def arguments(self) -> list[str]:
         return self.request.arguments(self.job)
 
 
@@ -35,19 +37,19 @@ class Chain:
         runs: list of ``Run``.
     """
     name: str
-    runs: tuple
+    runs: tuple[Run, ...]
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "runs": [{"job": asdict(run.job), "request": asdict(run.request)} for run in self.runs]}
 
     @classmethod
-    def from_json(cls, entry):
-        def tuples(fields):
+    def from_json(cls, entry: Mapping[str, Any]) -> "Chain":
+        def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
             return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
         return cls(entry["name"], tuple(Run(Job(**tuples(run["job"])), Request(**tuples(run["request"]))) for run in entry["runs"]))
 
 
-def read_file(path):
+def read_file(path: str) -> dict[str, Any]:
     """A sweep's file as a dict of its keys.
 
     Raises:
@@ -67,7 +69,7 @@ def read_file(path):
     return {"name": os.path.splitext(os.path.basename(path))[0], **found, "grids": [check(f"{path}, grids", grid, KEYS) for grid in grids]}
 
 
-def check(place, found, kinds):
+def check(place: str, found: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     """The keys of a grid with every list a list.
 
     Raises:
@@ -87,7 +89,7 @@ def check(place, found, kinds):
     return checked
 
 
-def requests(settings):
+def requests(settings: Mapping[str, Any]) -> list[Request]:
     """The requests of a sweep: one for each protocol of each of its grids, and outside few-shot for each number of shots.
 
     Args:
@@ -98,7 +100,7 @@ def requests(settings):
     """
     shared = {key: settings[key] for key in KEYS if key in settings}
     root, output = (os.path.abspath(settings.get(key, key_default)) for key, key_default in (("root", "data"), ("output", "output")))
-    found = []
+    found: list[Request] = []
     for grid in settings["grids"]:
         grid = {**DEFAULTS, **shared, **grid}
         for key in ("protocols", "trainers"):
@@ -114,7 +116,7 @@ def requests(settings):
     return found
 
 
-def make_chains(found, output):
+def make_chains(found: Iterable[Request], output: str) -> list[Chain]:
     """The chains of the runs that requests ask for; what two of them ask for is made once.
 
     Args:
@@ -123,7 +125,7 @@ def make_chains(found, output):
     Raises:
         UserError: two requests want the same folder for runs with other settings, or see ``Request.jobs``.
     """
-    runs = {}
+    runs: dict[str, Run] = {}
     for request in found:
         for job in request.jobs():
             run = Run(job, request)

@@ -9,11 +9,14 @@
 
 The runs' own folders say which are done. Nothing else is remembered, so every shell sees the same, also after a reboot.
 """
+import contextlib
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 import filelock
 
@@ -21,7 +24,7 @@ from trainers.checkpoint import write_text
 from trainers.errors import UserError, nearest
 from trainers.run_record import FILE_NAME
 
-from .grid import Chain
+from .grid import Chain, Run
 
 LOG_END = 4096  # bytes, some ten lines
 # A line that Dassl and dassl-lite print alike.
@@ -50,11 +53,11 @@ class Status:
     log: str = ""
 
 
-def now():
+def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def read_json(path):
+def read_json(path: str) -> Any:
     """What is in a JSON file; None where there is none.
 
     Raises:
@@ -69,11 +72,11 @@ def read_json(path):
         raise UserError(f"{path} can't be read ({error}): delete it, and start the sweep again") from error
 
 
-def write_json(path, content):
+def write_json(path: str, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def last_progress(folder):
+def last_progress(folder: str) -> tuple[str, str]:
     """Epoch and remaining time of the training whose log is in a run's folder; two empty strings where it says nothing."""
     try:
         with open(os.path.join(folder, "log.txt"), "rb") as file:
@@ -84,7 +87,7 @@ def last_progress(folder):
     return found[-1] if found else ("", "")
 
 
-def is_there(run):
+def is_there(run: Run) -> bool:
     """Whether a run is done, whatever its settings."""
     return os.path.isfile(os.path.join(run.job.folder, FILE_NAME))
 
@@ -98,16 +101,16 @@ class Sweep:
         options: of the executor, see ``executors.Options``.
     """
 
-    def __init__(self, output, name, chains, options):
+    def __init__(self, output: str, name: str, chains: Iterable[Chain], options: Mapping[str, Any]) -> None:
         self.name, self.folder, self.options, self.key = name, folder_of(output, name), options, (os.path.abspath(output), name)
         self.chains = {chain.name: chain for chain in chains}
 
-    def save(self):
+    def save(self) -> None:
         write_json(os.path.join(self.folder, "sweep.json"), {
             "name": self.name, "started": now(), "options": self.options, "chains": [chain.to_json() for chain in self.chains.values()]})
 
     @classmethod
-    def load(cls, output, name):
+    def load(cls, output: str, name: str) -> "Sweep":
         """
         Raises:
             UserError: no sweep of that name was started.
@@ -119,47 +122,64 @@ class Sweep:
             raise UserError(f"no sweep {name!r}{nearest(name, there)}; there is {', '.join(there) or 'none'} in {folder}")
         return cls(output, name, map(Chain.from_json, found["chains"]), found["options"])
 
-    def lock(self):
-        """What the one command that submits jobs holds.
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Held by the one command that submits jobs; the kernel lets it go when that ends, however.
 
         Raises:
-            UserError: when entered, where another one holds it.
+            UserError: another one holds it.
         """
-        return Held(os.path.join(self.folder, "lock"),
-                    f"another command is running the sweep {self.name}: sweep.py status {self.name} shows how far it is")
+        os.makedirs(self.folder, exist_ok=True)
+        lock = filelock.FileLock(os.path.join(self.folder, "lock"), timeout=0)
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise UserError(f"another command is running the sweep {self.name}: sweep.py status {self.name} shows how far it is") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a command is there that submits what waits."""
+        try:
+            with self.held():
+                return False
+        except UserError:
+            return True
 
     # ---- of one chain ----
 
-    def place(self, name, file=""):
+    def place(self, name: str, file: str = "") -> str:
         """A file in the folder of a chain; without one the folder."""
         return os.path.join(self.folder, "jobs", name, file)
 
-    def submission(self, name):
+    def submission(self, name: str) -> dict[str, Any] | None:
         return read_json(self.place(name, "submission.json"))
 
-    def outcome(self, name):
+    def outcome(self, name: str) -> dict[str, Any]:
         return read_json(self.place(name, "outcome.json")) or {}
 
-    def note_submission(self, name, **facts):
+    def note_submission(self, name: str, **facts: Any) -> None:
         write_json(self.place(name, "submission.json"), {"submitted": now(), **facts})
 
-    def note_outcome(self, name, state, **facts):
+    def note_outcome(self, name: str, state: str, **facts: Any) -> None:
         write_json(self.place(name, "outcome.json"), {"state": state, "at": now(), **facts})
 
-    def forget(self, name):
+    def forget(self, name: str) -> None:
         """As if the chain had never been submitted; its logs and runs stay."""
         for file in ("submission.json", "outcome.json", "cancelled"):
             path = self.place(name, file)
             if os.path.exists(path):
                 os.remove(path)
 
-    def cancel(self, name):
+    def cancel(self, name: str) -> None:
         write_text(self.place(name, "cancelled"), now() + "\n")
 
-    def is_cancelled(self, name):
+    def is_cancelled(self, name: str) -> bool:
         return os.path.exists(self.place(name, "cancelled"))
 
-    def status(self, name, alive):
+    def status(self, name: str, alive: str | None) -> Status:
         """``Status`` of a chain.
 
         Args:
@@ -182,7 +202,7 @@ class Sweep:
             return Status(chain, "waiting", runs_done)
         return Status(chain, "failed", runs_done, error="its job ended without a word: it was killed, or the machine went down", log=log)
 
-    def chosen(self, words):
+    def chosen(self, words: Sequence[str]) -> list[str]:
         """Names of the chains in whose names all of the words stand, between slashes.
 
         Raises:
@@ -195,25 +215,7 @@ class Sweep:
         return found
 
 
-class Held:
-    """A lock that is taken at once or not at all; the kernel lets it go when its holder ends, however."""
-
-    def __init__(self, path, complaint):
-        self.path, self.complaint = path, complaint
-
-    def __enter__(self):
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self.lock = filelock.FileLock(self.path, timeout=0)
-        try:
-            self.lock.acquire()
-        except filelock.Timeout as error:
-            raise UserError(self.complaint) from error
-
-    def __exit__(self, *error):
-        self.lock.release()
-
-
-def folder_of(output, name):
+def folder_of(output: str, name: str) -> str:
     """Folder of a sweep.
 
     Raises:

@@ -5,6 +5,9 @@ import signal
 import socket
 import sys
 import traceback
+from functools import partial
+from types import FrameType
+from typing import Any
 
 import torch
 from submitit import JobEnvironment
@@ -13,12 +16,14 @@ from submitit.core.utils import DelayedSubmission
 import train
 from runs import make, read_record
 from trainers.errors import UserError
+from trainers.interruption import REQUEUE, asked_by
 
+from .grid import Run
 from .store import Sweep
+from .tables import collect_complete
 
 log = logging.getLogger("sweep")
 
-REQUEUE = 75  # exit code of train.py: it was asked to stop, has saved everything, and goes on when started again
 LAST_LINES = 65536  # bytes of a log in which the line of its error is looked for
 
 
@@ -39,14 +44,14 @@ class Work:
         device: what CUDA_VISIBLE_DEVICES shall be; None: as it is.
     """
 
-    def __init__(self, output, sweep, name, threads=None, device=None):
+    def __init__(self, output: str, sweep: str, name: str, threads: int | None = None, device: str | None = None) -> None:
         self.output, self.sweep, self.name, self.threads, self.device = output, sweep, name, threads, device
 
-    def checkpoint(self):
+    def checkpoint(self) -> DelayedSubmission:
         """How submitit goes on after a time limit: with the same again, since what is done is skipped and what was begun is resumed."""
         return DelayedSubmission(self)
 
-    def __call__(self):
+    def __call__(self) -> None:
         """
         Raises:
             Failed: a run failed, after the others were made.
@@ -63,7 +68,7 @@ class Work:
             for run in sweep.chains[self.name].runs:
                 self.note(sweep, "running", run=run.job.folder)
                 try:
-                    make(run.job, run.request.wanted_config(run.job), lambda run=run: start(run), log.info)
+                    make(run.job, run.request.wanted_config(run.job), partial(start, run), log.info)
                 except (UserError, Failed) as error:
                     errors.append(str(error))
                 except Exception as error:
@@ -76,34 +81,38 @@ class Work:
             self.note(sweep, "failed", error=errors[0])
             raise Failed(errors[0])
         self.note(sweep, "done")
+        collect_complete(sweep, sweep.chains[self.name])
 
-    def note(self, sweep, state, **facts):
+    def note(self, sweep: Sweep, state: str, **facts: Any) -> None:
         sweep.note_outcome(self.name, state, job=JobEnvironment().job_id, host=socket.gethostname(), pid=os.getpid(), **facts)
 
 
-def stop(number, frame):
+def stop(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def start(run):
+def start(run: Run) -> None:
     """Makes one run in this process.
 
     Raises:
         Failed: it ended with an error.
         Stopped: it was asked to end, and has saved what it needs to go on.
+        SystemExit: it was warned of a time limit, and is queued again.
     """
     code = train.main(run.arguments)
     if code == REQUEUE:
+        if asked_by() == "SIGUSR1":
+            signal.raise_signal(signal.SIGUSR1)  # now submitit does with it what it would have done at once: it has the job queued again
         raise Stopped
     if code or read_record(run.job.folder) is None:
         raise Failed(last_error() or f"{run.job.folder} ended with exit code {code} and without a record")
 
 
-def one_line(error):
+def one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def last_error():
+def last_error() -> str | None:
     """The last line of this job's standard error that ``train.py`` marks as one, or None."""
     sys.stderr.flush()
     path = JobEnvironment().paths.stderr

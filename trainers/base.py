@@ -10,34 +10,39 @@ How it is evaluated stands in ``evaluation.py``, what is saved of it and how it 
 """
 import logging
 import time
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from dassl.data import DataManager
-from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 from tqdm import tqdm
+from yacs.config import CfgNode
 
+from . import distributed
 from .checks import check_at_least, check_data, check_pixels, check_run
-from .data import CheckedImages, SkippedImages
+from .data import CheckedImages, SkippedImages, divide_loading
 from .errors import UserError
-from .evaluation import Evaluation
+from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
-from .prompting.backbone import load_backbone
+from .prompting.backbone import Backbone, load_backbone
+from .prompting.prompts import Prompts
 from .resumable import TrainingLoader, begin_worker
-from .run_record import remove_record, tensor_hash
-from .saved_prompts import MODEL_NAME, SavedPrompts
+from .run_record import remove_record, split_hash, tensor_hash
+from .saved_prompts import MODEL_NAME
 from .schedule import build_schedule
 from .templates import hand_crafted_template
 
 log = logging.getLogger(__name__)
 
 
-class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
+class PromptTrainer(Evaluation):
     """Trains prompts for a frozen CLIP: build, precision, schedule, checkpoints, evaluation, run record.
 
     Args:
@@ -49,19 +54,20 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         learns: whether there is anything to train.
     """
     learns = True
+    progress: "tqdm[Any]"
     first_batch = 0  # of the epoch that is being trained: more where it goes on from a checkpoint in its middle
 
-    def __init__(self, cfg, classnames=None):
-        self.classnames = classnames
+    def __init__(self, cfg: CfgNode, classnames: Sequence[str] | None = None) -> None:
+        self.given_classnames = classnames
         super().__init__(cfg)
 
     # ---- what a method overrides ----
 
-    def build_prompt_learner(self, backbone):
+    def build_prompt_learner(self, backbone: Backbone) -> nn.Module | None:
         """The learnable ``nn.Module``, or None where nothing is learned."""
         raise NotImplementedError
 
-    def loss(self, scores, labels):
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss of a training batch.
 
         Args:
@@ -72,66 +78,80 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         """
         return F.cross_entropy(scores.logits[0], labels), {}
 
-    def predict(self, logits):
+    def predict(self, logits: Tensor) -> Prediction:
         """``Prediction`` from (M, B, K) fp32 logits of test images."""
         return Prediction(logits[0].softmax(dim=-1))
 
-    def training_views(self):
+    def training_views(self) -> Callable[[Any], Any] | list[Any] | None:
         """A list of transforms, one a template, or one for all (whose output ``parse_batch_train`` takes), or None for Dassl's own."""
         return None
 
-    def hand_crafted_template(self):
+    def hand_crafted_template(self) -> str:
         """The prompt with ``{}`` for the class name that ``hand_crafted`` encodes."""
         return hand_crafted_template(self.cfg.DATASET.NAME)
 
-    def encode_prompts(self):
+    def encode_prompts(self) -> Encoded | None:
         """What is the same for all images: text features (M, K, E) and the prompts (None where nothing is learned)."""
         prompts = self.prompt_learner()
         return self.encode_texts(prompts), prompts
 
-    def scores(self, images):
+    def scores(self, images: Tensor) -> Scores:
         """``Scores`` of images (V, B, 3, H, W)."""
-        text_features, prompts = self.encoded or self.encode_prompts()
+        encoded = self.encoded or self.encode_prompts()
+        assert encoded is not None  # where it is None, a method has scores of its own
+        text_features, prompts = encoded
         image_features = self.encode_images(images, prompts)
         return Scores(self.logits(image_features, text_features), image_features, text_features, images)
 
-    def training_state(self):
+    def training_state(self) -> dict[str, Any]:
         """What a method's training remembers beyond the prompts, for the checkpoint: tensors, numbers, dicts and lists of them."""
         return {}
 
-    def restore_training_state(self, state):
+    def restore_training_state(self, state: dict[str, Any]) -> None:
         """Takes back what ``training_state`` gave."""
 
-    # ---- the frozen CLIP; features are normalised and fp32 ----
+    # ---- the frozen CLIP; features are normalised and fp32; of several processes each encodes its share ----
 
     @cached_property
-    def hand_crafted(self):
+    def hand_crafted(self) -> Tensor:
         """Features (K, E) of the hand-crafted prompt of each class, encoded once a run."""
         with torch.no_grad(), self.precision.autocast():
-            return self.backbone.encode_classes(self.hand_crafted_template(), self.classnames)
+            return self.encode_classes(self.hand_crafted_template())
 
-    def encode_texts(self, prompts):
+    def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
+        """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
+        names = self.classnames[distributed.own_share(len(self.classnames))]
+        return distributed.gathered(self.backbone.encode_classes(template, names, normalize=normalize), dim=0, total=len(self.classnames))
+
+    def encode_texts(self, prompts: Prompts) -> Tensor:
         """Features (M, K, E) of the classes under prompts, ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again."""
-        suffix, end, chunk = prompts.suffix, prompts.end, self.settings.TEXT_CHUNK
+        assert prompts.suffix is not None and prompts.end is not None  # as they are for prompts of the image encoder alone
+        classes, chunk = prompts.suffix.shape[1], self.settings.TEXT_CHUNK
+        own = distributed.own_share(classes)
+        suffix, end = prompts.suffix[:, own], prompts.end[:, own]
         if chunk == 0:
             features = self.backbone.text(prompts.prefix, suffix, end, prompts.deep_text)
         else:
             features = torch.cat([recomputed(self.backbone.text, prompts.prefix, *part, prompts.deep_text, use_reentrant=False)
                                   for part in zip(suffix.split(chunk, dim=1), end.split(chunk, dim=1))], dim=1)
-        return F.normalize(features.float(), dim=-1)
+        return distributed.gathered(F.normalize(features.float(), dim=-1), dim=1, total=classes)
 
-    def encode_images(self, images, prompts=None):
-        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted."""
+    def encode_images(self, images: Tensor, prompts: Prompts | None = None) -> Tensor:
+        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted.
+
+        Of several processes each has its share of the batch's images, as its loaders hand them out.
+        """
         visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
-        return F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
+        features = F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
+        return distributed.gathered(features, dim=1, total=self.batch_images or features.shape[1])
 
     @torch.no_grad()
-    def unprompted_images(self, images):
+    def unprompted_images(self, images: Tensor) -> Tensor:
         """Features (V, B, E) that CLIP has of images (V, B, 3, H, W) without prompts, which methods keep their own near to; no gradient."""
         with self.precision.autocast():
             return self.encode_images(images)
 
-    def logits(self, image_features, text_features):
+    def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
         with torch.autocast(self.device.type, enabled=False):
             return self.backbone.logit_scale * image_features @ text_features.transpose(1, 2)
@@ -139,7 +159,7 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
     # ---- build ----
 
     @classmethod
-    def node(cls, cfg):
+    def node(cls, cfg: CfgNode) -> CfgNode:
         """The method's own config node, ``cfg.TRAINER.<NAME>``.
 
         Raises:
@@ -151,30 +171,31 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         return cfg.TRAINER[name.upper()]
 
     @property
-    def settings(self):
+    def settings(self) -> CfgNode:
         return self.node(self.cfg)
 
     @property
-    def path(self):
+    def path(self) -> str:
         """The node's name for messages, ``TRAINER.<NAME>``."""
         return f"TRAINER.{type(self).__name__.upper()}"
 
-    def check_cfg(self, cfg):
+    def check_cfg(self, cfg: CfgNode) -> None:
         check_precision(self.node(cfg).PREC)
         if "TEXT_CHUNK" in self.node(cfg):
             check_at_least(0, self.path, self.node(cfg), "TEXT_CHUNK")
         check_run(cfg)
 
-    def build_data_loader(self):
+    def build_data_loader(self) -> None:
         self.skipped = SkippedImages()
-        if self.classnames is not None:
+        if self.given_classnames is not None:
+            self.classnames = list(self.given_classnames)
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views(), dataset_wrapper=CheckedImages)
-        self.train_loader_x = TrainingLoader(dm.train_loader_x)
+        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
         self.train_loader_u = dm.train_loader_u
-        self.val_loader = dm.val_loader
-        self.test_loader = dm.test_loader
+        self.val_loader = divide_loading(dm.val_loader)
+        self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
             loader.worker_init_fn = partial(begin_worker, {})
         self.num_classes = dm.num_classes
@@ -182,8 +203,9 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         self.lab2cname = dm.lab2cname
         self.classnames = list(dm.dataset.classnames)
         check_data(self.cfg, dm)
+        distributed.check_same("their data", split_hash(dm.dataset))
 
-    def build_model(self):
+    def build_model(self) -> None:
         cfg = self.cfg
         self.precision = Precision(self.settings.PREC, self.device)
         backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
@@ -198,6 +220,7 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         self.answer_rates = []  # images per second of each batch of the last class list that was tested, without loading and texts
         self.is_training = False
         self.encoded = None  # what encode_prompts gave, while a class list is being tested
+        self.batch_images: int | None = None  # B of the batch at hand, of whose images this process has its share
         if self.prompt_learner is not None:
             self.prompt_learner.to(self.device)
             self.optim = build_optimizer(self.prompt_learner, cfg.OPTIM)
@@ -205,7 +228,7 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
             self.register_model(MODEL_NAME, self.prompt_learner, self.optim, self.sched)
         log.info("%s: %s learnable parameters, %s in all", type(self).__name__, *map("{:,}".format, self.count_parameters()))
 
-    def count_parameters(self):
+    def count_parameters(self) -> tuple[int, int]:
         """Numbers of learnable parameters and of all, the backbone's included."""
         learnable = 0 if self.prompt_learner is None else sum(p.numel() for p in self.prompt_learner.parameters() if p.requires_grad)
         return learnable, learnable + sum(p.numel() for p in self.backbone.parameters())
@@ -213,57 +236,68 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
     # ---- training ----
 
     @property
-    def batch_idx(self):
+    def batch_idx(self) -> int:
         """Number of the batch in its epoch, from 0."""
         return self.first_batch + self.batch_of_loop
 
     @batch_idx.setter
-    def batch_idx(self, number):
+    def batch_idx(self, number: int) -> None:
         """Dassl's loop counts the batches that it gets."""
         self.batch_of_loop = number
 
-    def train(self):
+    def train(self) -> None:  # type: ignore[override]  # as SimpleTrainer's
         if self.prompt_learner is None:
             log.info("%s learns nothing: only tested", type(self).__name__)
             remove_record(self.output_dir)
             self.keep_validation_answers()
             self.test()
             return
-        self.progress = None
+        self.progress = tqdm(disable=True)  # until the number of steps is known
         try:
             super().train()
         finally:
-            if self.progress is not None:
-                self.progress.close()  # an error's message starts on a line of its own
+            self.progress.close()  # an error's message starts on a line of its own
 
-    def before_train(self):
+    def before_train(self) -> None:
         super().before_train()  # resumes, or refuses to
+        start = tensor_hash([*self.prompt_learner.state_dict().values(), torch.get_rng_state()])
+        distributed.check_same("where they start from", (self.start_epoch, self.first_batch, start))
         remove_record(self.output_dir)
         self.stop_if_asked()
         self.is_training = True
         self.train_started = self.saved_at = time.monotonic()
         self.train_loader_x.after_step = self.after_step
-        if self.train_loader_x.num_workers > 0:
+        if self.train_loader_x.num_workers > 0 and isinstance(self.train_loader_x.dataset, CheckedImages):
             self.train_loader_x.dataset.decode_ahead()
         steps = len(self.train_loader_x)
         self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
-                             desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True)
+                             desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True,
+                             disable=not distributed.is_first())
 
-    def run_epoch(self):
+    def init_writer(self, log_dir: str) -> None:
+        if distributed.is_first():
+            super().init_writer(log_dir)
+
+    def parse_labels(self, batch: dict[str, Any]) -> Tensor:
+        """Labels (B,) of a batch; from here on it is the one at hand."""
+        self.batch_images = len(batch["label"])
+        return batch["label"].to(self.device)
+
+    def run_epoch(self) -> None:
         super().run_epoch()
         self.first_batch = 0
 
-    def parse_batch_train(self, batch):
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Images (V, B, 3, H, W), one entry a view, and labels (B,)."""
         views = [batch["img"]]
         while f"img{len(views) + 1}" in batch:  # Dassl's names for the further views
             views.append(batch[f"img{len(views) + 1}"])
-        return torch.stack([view.to(self.device, non_blocking=True) for view in views]), batch["label"].to(self.device)
+        return torch.stack([view.to(self.device, non_blocking=True) for view in views]), self.parse_labels(batch)
 
-    def parse_batch_test(self, batch):
-        return batch["img"].to(self.device)[None], batch["label"].to(self.device)
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        return batch["img"].to(self.device)[None], self.parse_labels(batch)
 
-    def forward_backward(self, batch):
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         started = time.perf_counter()
         self.skipped.note(batch, "train")
         images, labels = self.parse_batch_train(batch)
@@ -282,7 +316,7 @@ class PromptTrainer(Evaluation, SavedPrompts, TrainerX):
         self.step_seconds.append(time.perf_counter() - started)
         return figures
 
-    def after_train(self):
+    def after_train(self) -> None:
         self.is_training = False
         self.progress.close()  # before the bar of the test starts
         self.seconds["train"] += time.monotonic() - self.train_started

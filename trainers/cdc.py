@@ -23,7 +23,7 @@ from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .checks import check_at_least, check_choice, check_depth, check_image_prompts
-from .data import CheckedImages
+from .data import CheckedImages, divide_loading
 from .errors import UserError
 from .evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, cumulative, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
 from .losses import consistency_loss
@@ -130,6 +130,7 @@ def decoupling_loss(text_features: Tensor) -> Tensor:
 @TRAINER_REGISTRY.register()
 class CDC(PromptTrainer):
     """Semantic-decoupled prompts with evidential fusion."""
+    prompt_learner: DecoupledPrompts
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -159,7 +160,7 @@ class CDC(PromptTrainer):
         if not self.settings.VIEWS_ON_TENSORS:
             return super().parse_batch_train(batch)
         dataset: Any = self.train_loader_x.dataset  # of images, whose transform is a TensorViews
-        return dataset.transform.finish(batch["img"], self.device), batch["label"].to(self.device)
+        return dataset.transform.finish(batch["img"], self.device), self.parse_labels(batch)
 
     def build_prompt_learner(self, backbone: Backbone) -> DecoupledPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
@@ -190,7 +191,7 @@ class CDC(PromptTrainer):
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed; training must not depend on this pass
             loader = build_data_loader(self.cfg, data_source=images, batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                        tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
-            for batch in self.skipped.readable(loader, "train"):
+            for batch in self.skipped.readable(divide_loading(loader), "train"):
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
                     logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)

@@ -10,14 +10,19 @@ import os
 import random
 import re
 import zipfile
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy
 import torch
+from yacs.config import CfgNode
 
 from .errors import UserError
 from .files import write_atomically, write_text
 
 log = logging.getLogger(__name__)
+
+State = dict[str, Any]  # of a training, see ``SavedPrompts.save_model``
 
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"
@@ -28,21 +33,21 @@ NOT_PART_OF_A_RUN = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROO
                      "DATALOADER.TEST", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CHECKPOINT_MINUTES", "TEST")
 
 
-def epoch_name(epochs):
+def epoch_name(epochs: int) -> str:
     return f"model.pth.tar-{epochs}"
 
 
-def step_name(epochs, steps):
+def step_name(epochs: int, steps: int) -> str:
     return f"model-step.pth.tar-{epochs}-{steps}"
 
 
-def progress(file_name):
+def progress(file_name: str) -> tuple[int, int] | None:
     """(epochs, steps of the next one) that are done in a file of this name; None for any other name."""
     match = NAME.fullmatch(file_name)
     return match and (int(match[1]), int(match[2] or 0))
 
 
-def save(state, folder, file_name):
+def save(state: State, folder: str, file_name: str) -> None:
     """Writes a checkpoint and, unless it is the best one, points the next resume to it.
 
     Of the files from the middle of epochs those are deleted that are neither this one nor the one before.
@@ -55,7 +60,7 @@ def save(state, folder, file_name):
     before = newest(folder)
     path = os.path.join(folder, file_name)
 
-    def write(temporary):
+    def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
             file.write(content.getbuffer())
     try:
@@ -69,14 +74,14 @@ def save(state, folder, file_name):
         remove_steps(folder, kept=(file_name, before))
 
 
-def remove_steps(folder, kept=()):
+def remove_steps(folder: str, kept: Iterable[str | None] = ()) -> None:
     """Deletes the checkpoints from the middle of epochs, except those of the given names."""
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         if name.startswith("model-step.") and progress(name) and name not in kept:
             os.remove(os.path.join(folder, name))
 
 
-def resumable(folder):
+def resumable(folder: str) -> list[str]:
     """Names of the files to resume from, the first being the one to take, the others those to fall back on, newest first.
 
     There are none where no file ``checkpoint`` is: deleting that is how to start over. Where it names none of the files, the newest of
@@ -87,20 +92,22 @@ def resumable(folder):
         return []
     with open(path, encoding="utf-8", errors="replace") as file:
         named = file.readline().strip()
-    found = sorted(filter(progress, os.listdir(folder)), key=progress, reverse=True)
+    done = {name: at for name in os.listdir(folder) if (at := progress(name)) is not None}
+    found = sorted(done, key=done.__getitem__, reverse=True)
     if named and os.path.basename(named) == named and os.path.isfile(os.path.join(folder, named)):
-        return [named, *(name for name in found if name != named and (not progress(named) or progress(name) < progress(named)))]
+        at = progress(named)
+        return [named, *(name for name in found if name != named and (at is None or done[name] < at))]
     if found:
         log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, found[0])
     return found
 
 
-def newest(folder):
+def newest(folder: str) -> str | None:
     """Name of the file to resume from, or None."""
     return next(iter(resumable(folder)), None)
 
 
-def load_newest(folder):
+def load_newest(folder: str) -> tuple[str, State] | tuple[None, None]:
     """Name and content of the newest checkpoint that can be read; None and None where there is none.
 
     Raises:
@@ -117,7 +124,7 @@ def load_newest(folder):
     return None, None
 
 
-def load(path):
+def load(path: str) -> State:
     """The dict that ``save`` wrote, on the CPU.
 
     Raises:
@@ -138,7 +145,7 @@ def load(path):
     return state
 
 
-def check_sums(path):
+def check_sums(path: str) -> None:
     """Raises BadZipFile for a file of torch's in which a bit has changed, which torch itself doesn't look for."""
     if zipfile.is_zipfile(path):  # else torch will say what it is
         with zipfile.ZipFile(path) as archive:
@@ -147,15 +154,15 @@ def check_sums(path):
             raise zipfile.BadZipFile(f"{broken} is not what was written")
 
 
-def flatten(config, prefix=""):
+def flatten(config: Any, prefix: str = "") -> dict[str, str]:
     """A config node as a flat dict, ``A.B`` → repr of its value."""
-    flat = {}
+    flat: dict[str, str] = {}
     for key, value in config.items():
         flat.update(flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: repr(value)})
     return flat
 
 
-def config_of_run(cfg, left_out=NOT_PART_OF_A_RUN):
+def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict[str, str]:
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
     own = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}."
     return {key: value for key, value in flatten(cfg).items()
@@ -163,7 +170,7 @@ def config_of_run(cfg, left_out=NOT_PART_OF_A_RUN):
             and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")}
 
 
-def check_same_run(state, cfg, classnames, path):
+def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], path: str) -> None:
     """A run may only be continued as it was begun.
 
     Raises:
@@ -180,18 +187,19 @@ def check_same_run(state, cfg, classnames, path):
                         "that folder to start over")
 
 
-def cpu_rng_state():
+def cpu_rng_state() -> State:
     """States of Python's, numpy's and torch's generators of this process, in types that load without executing anything."""
-    kind, keys, position, has_gauss, gauss = numpy.random.get_state()
+    state: Any = numpy.random.get_state()  # a tuple; numpy's hints allow for the dict of legacy=False too
+    kind, keys, position, has_gauss, gauss = state
     return {"python": random.getstate(), "numpy": (kind, keys.tolist(), position, has_gauss, gauss), "torch": torch.get_rng_state()}
 
 
-def rng_state():
+def rng_state() -> State:
     """``cpu_rng_state``, and that of the GPU's generator, if there is one."""
     return {**cpu_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
 
 
-def restore_rng_state(state):
+def restore_rng_state(state: State) -> None:
     """Takes back what ``rng_state`` or ``cpu_rng_state`` gave."""
     random.setstate(state["python"])
     kind, keys, position, has_gauss, gauss = state["numpy"]

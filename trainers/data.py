@@ -2,29 +2,37 @@
 
 ``DATALOADER.BROKEN_IMAGES`` says what becomes of an image that can't be read: ``error`` ends the run, ``skip`` goes on without it.
 """
+import contextlib
 import logging
 import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
 
 import torch
 from dassl.data import DatasetWrapper
+from dassl.data.datasets import Datum
 from PIL import Image
-from torch.utils.data import get_worker_info
+from torch.utils.data import default_collate, get_worker_info
+from yacs.config import CfgNode
 
+from . import distributed
 from .errors import UserError
 from .run_record import image_name
+from .views import TensorViews
 
 log = logging.getLogger(__name__)
 
+FACTS = ("label", "domain", "impath", "index")  # what is known of an item without its image
 POLICIES = ("error", "skip")  # of DATALOADER.BROKEN_IMAGES
 DECODED_BYTES = 2 ** 30  # of decoded training images that a data set keeps in memory, at most; the others are decoded each time
 
 
-def skips_broken_images(cfg):
+def skips_broken_images(cfg: CfgNode) -> bool:
     """Whether a run goes on without images that can't be read; another toolbox's config may not have the key."""
     return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
 
 
-def read_picture(file):
+def read_picture(file: str | IO[bytes]) -> Image.Image:
     """The RGB image of a path or an open file.
 
     Raises:
@@ -45,12 +53,17 @@ class CheckedImages(DatasetWrapper):
     only: ``INPUT.NO_TRANSFORM`` and ``DATALOADER.K_TRANSFORMS`` other than 1 are refused by ``check_run``.
     """
 
-    def __init__(self, cfg, data_source, transform=None, is_train=False):
+    transform: Any  # one, or a list of them; there is always one, see ``check_run``
+
+    def __init__(self, cfg: CfgNode, data_source: Sequence[Datum], transform: Any = None, is_train: bool = False) -> None:
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
-        self.decoded, self.room = {}, DECODED_BYTES if is_train else 0  # index → PIL image; bytes left
+        self.decoded: dict[int, Image.Image] = {}  # by index
+        self.room = DECODED_BYTES if is_train else 0  # bytes left
+        self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
+        self.views: TensorViews | None = None  # that draw what the transforms draw, where they can
         self.skips = skips_broken_images(cfg)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """A dict like Dassl's: label, domain, impath, index, and the image under each transform (img, img2 …).
 
         Where broken images are skipped there is ``skipped`` too, the path of one that can't be read, else an empty string. In training
@@ -67,8 +80,7 @@ class CheckedImages(DatasetWrapper):
                 raise UserError(f"{error}; DATALOADER.BROKEN_IMAGES skip goes on without it") from error
             skipped = self.data_source[index].impath
             index, image = self.stand_in(index) if self.is_train else (index, Image.new("RGB", tuple(self.cfg.INPUT.SIZE)))
-        item = self.data_source[index]
-        output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
+        output = self.facts(index)
         if self.skips:
             output["skipped"] = skipped
         transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
@@ -78,7 +90,35 @@ class CheckedImages(DatasetWrapper):
             output["img0"] = self.to_tensor(image)
         return output
 
-    def image(self, index):
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """The items of a batch; of several processes each has the images of its own share only, and of the others what is known of them."""
+        own = slice(None) if self.process is None else distributed.share(len(indices), *self.process)
+        mine = range(len(indices))[own]
+        return [self[index] if place in mine else self.foreign(index) for place, index in enumerate(indices)]
+
+    def facts(self, index: int) -> dict[str, Any]:
+        item = self.data_source[index]
+        return dict(zip(FACTS, (item.label, item.domain, item.impath, index)))
+
+    def foreign(self, index: int) -> dict[str, Any]:
+        """An item without the image, which another process loads; the random numbers of its transforms are drawn all the same."""
+        if self.is_train:
+            size = self.size(index)
+            if self.views is not None and size is not None:
+                self.views.draw(*size)
+            else:
+                self[index]  # made, and thrown away
+        return self.facts(index)
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Height and width of an image, which is not decoded for it; None where it can't be read."""
+        try:
+            with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else Image.open(self.data_source[index].impath) as image:
+                return image.height, image.width
+        except (OSError, SyntaxError):
+            return None
+
+    def image(self, index: int) -> Image.Image:
         """The decoded image, out of memory if it is there. It is shared: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
@@ -89,7 +129,7 @@ class CheckedImages(DatasetWrapper):
             self.room -= size
         return image
 
-    def stand_in(self, index):
+    def stand_in(self, index: int) -> tuple[int, Image.Image]:
         """What is trained on in place of an image that can't be read: index and image of the next one of its class that can.
 
         Next in the order of the images, behind whose last comes the first: the same in every process and every run.
@@ -107,7 +147,7 @@ class CheckedImages(DatasetWrapper):
         raise UserError(f"no training image of the class {self.data_source[index].classname!r} can be read, the first being "
                         f"{self.data_source[index].impath}: get its images again")
 
-    def decode_ahead(self):
+    def decode_ahead(self) -> None:
         """Decodes what there is room for, so that workers, which are forked from this process for every epoch, find it done."""
         if multiprocessing.get_start_method() == "fork":  # started in another way they would get all of it through a pipe
             for index in range(len(self)):
@@ -119,6 +159,38 @@ class CheckedImages(DatasetWrapper):
                     break
 
 
+def divide_loading(loader: Any) -> Any:
+    """The loader (or None); of several processes each loads its share of every batch's images. Labels and paths are the whole batch's.
+
+    Raises:
+        UserError: broken images are to be skipped: only one process would know which.
+    """
+    if loader is not None and distributed.count() > 1:
+        if loader.dataset.skips:
+            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of "
+                            "the split")
+        loader.dataset.process = distributed.rank(), distributed.count()
+        loader.dataset.views = views_that_draw(loader.dataset.transform)
+        loader.collate_fn = collate_share
+    return loader
+
+
+def views_that_draw(transforms: Any) -> TensorViews | None:
+    """``TensorViews`` of the same transforms, or None where one of them has no counterpart there."""
+    if isinstance(transforms, TensorViews):
+        return transforms
+    try:
+        return TensorViews(transforms if isinstance(transforms, (list, tuple)) else [transforms])
+    except UserError:
+        return None
+
+
+def collate_share(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A batch whose images are those that there are, and whose labels, paths and so on are all items'."""
+    return {**default_collate([item for item in items if len(item) > len(FACTS)]),
+            **default_collate([{name: item[name] for name in FACTS} for item in items])}
+
+
 class SkippedImages:
     """The images that a run went on without.
 
@@ -126,10 +198,10 @@ class SkippedImages:
         names: part (``train``, ``val``, ``test``) → sorted names, see ``run_record.image_name``.
     """
 
-    def __init__(self):
-        self.names = {}
+    def __init__(self) -> None:
+        self.names: dict[str, list[str]] = {}
 
-    def note(self, batch, part):
+    def note(self, batch: dict[str, Any], part: str) -> None:
         """Takes up a batch's skipped images; each is logged once."""
         for path in filter(None, batch.get("skipped", ())):
             names = self.names.setdefault(part, [])
@@ -138,7 +210,7 @@ class SkippedImages:
                 names.sort()
                 log.warning("Skipped: image %s of %s can't be read", path, part)
 
-    def readable(self, batches, part):
+    def readable(self, batches: Iterable[dict[str, Any]], part: str) -> Iterator[dict[str, Any]]:
         """Yields the batches of a test without their skipped images, and no empty batch.
 
         Raises:

@@ -2,26 +2,46 @@
 import logging
 import statistics
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from . import distributed
 from .checks import validates_on_test_images
+from .data import SkippedImages
 from .errors import UserError
-from .prediction import Prediction, measure, per_image
+from .prediction import Metrics, Prediction, Scores, measure, per_image
+from .prompting.prompts import Prompts
 from .run_record import tensor_hash, write_predictions, write_record
+from .saved_prompts import SavedPrompts
 
+Answered = tuple[Prediction, Tensor, list[str]]  # of a batch: what is said of it, labels (B,), paths
+Encoded = tuple[Tensor, Prompts | None]  # see ``PromptTrainer.encode_prompts``
 log = logging.getLogger(__name__)
 
 
-class Evaluation:
-    """The part of ``PromptTrainer`` that evaluates; ``scores`` and ``predict`` are the method's."""
+class Evaluation(SavedPrompts):
+    """The part of ``PromptTrainer`` that evaluates, and saves where it is asked to stop; ``scores`` and ``predict`` are the method's."""
+    # of the other parts of ``PromptTrainer``:
+    metrics: dict[str, Metrics]
+    step_seconds: list[float]
+    is_training: bool
+    encoded: Encoded | None
+    skipped: SkippedImages
+    scores: Callable[[Tensor], Scores]
+    predict: Callable[[Tensor], Prediction]
+    encode_prompts: Callable[[], Encoded | None]
+    count_parameters: Callable[[], tuple[int, int]]
 
-    def model_inference(self, images):
+    def model_inference(self, images: Tensor) -> Tensor:
         """Probabilities (B, K) of test images (1, B, 3, H, W)."""
         return self.answer(images).probability
 
-    def answer(self, images):
+    def answer(self, images: Tensor) -> Prediction:
         with self.precision.autocast():
             logits = self.scores(images).logits  # (M, B, K)
         answer = self.predict(logits)
@@ -29,7 +49,7 @@ class Evaluation:
         return answer
 
     @torch.no_grad()
-    def test(self, split=None):
+    def test(self, split: str | None = None) -> float:
         """Evaluates on ``val`` or ``test``, text encoded once; outside training this ends the run with its record.
 
         Returns:
@@ -46,24 +66,25 @@ class Evaluation:
         kept = []
         for answer, label, paths in self.answers(loader, split):
             self.evaluator.process(answer.probability, label)
-            if not self.is_training:
+            if not self.is_training and distributed.is_first():
                 kept.append((answer.cpu(), label.cpu(), paths))
-        results = self.evaluator.evaluate()
+        results = distributed.from_first(self.evaluator.evaluate)
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
-        if not self.is_training:
+        if kept:
             answers, labels = self.keep(split, kept)
             self.metrics[split] = measure(answers, labels, self.classnames)
             self.seconds["test"] += time.monotonic() - started
             self.write_run_record()
         return list(results.values())[0]
 
-    def answers(self, loader, split):
+    def answers(self, loader: DataLoader[Any], split: str) -> Iterator[Answered]:
         """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates``."""
         self.answer_rates = []
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
-        with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training) as batches:
+        with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training,
+                  disable=not distributed.is_first()) as batches:
             for batch in self.skipped.readable(batches, split):
                 images, label = self.parse_batch_test(batch)
                 started = time.perf_counter()
@@ -75,15 +96,15 @@ class Evaluation:
                 self.stop_if_asked(self.end_of_epoch)
         self.encoded = None
 
-    def keep(self, split, batches):
+    def keep(self, split: str, batches: Iterable[Answered]) -> tuple[Prediction, Tensor]:
         """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
-        answers, labels, paths = zip(*batches)
-        answers, labels = Prediction.concatenate(answers), torch.cat(labels)
-        write_predictions(self.output_dir, split, per_image(answers, labels, [path for batch in paths for path in batch]))
+        kept = list(batches)
+        answers, labels = Prediction.concatenate([answer for answer, _, _ in kept]), torch.cat([label for _, label, _ in kept])
+        write_predictions(self.output_dir, split, per_image(answers, labels, [path for _, _, paths in kept for path in paths]))
         return answers, labels
 
     @torch.no_grad()
-    def keep_validation_answers(self):
+    def keep_validation_answers(self) -> None:
         """Writes ``predictions-val.npz``, which ``predict.py`` takes thresholds from, where val images are not the test's.
 
         It comes before the test and prints, measures and times nothing: no figure of the run depends on it.
@@ -91,9 +112,13 @@ class Evaluation:
         if self.val_loader is None or self.cfg.TEST.SPLIT == "val" or validates_on_test_images(self.dm.dataset):
             return
         self.set_model_mode("eval")
-        self.keep("val", [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val")])
+        kept = [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val") if distributed.is_first()]
+        if kept:
+            self.keep("val", kept)
 
-    def write_run_record(self):
+    def write_run_record(self) -> None:
+        if not distributed.is_first():
+            return
         learnable, total = self.count_parameters()
         prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
         write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
@@ -101,4 +126,4 @@ class Evaluation:
                      seconds={name: round(value, 2) for name, value in self.seconds.items()},
                      seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
                      test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.metrics else None,
-                     device=str(self.device), skipped_images=self.skipped.names)
+                     device=str(self.device), processes=distributed.count(), skipped_images=self.skipped.names)

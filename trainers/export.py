@@ -124,6 +124,7 @@ def write_onnx(model: FusedClassifier, outputs: list[str], metadata: dict[str, s
 
 def tensors(trainer: PromptTrainer) -> dict[str, Tensor]:
     """Name → tensor: the prompt learner's state, and the texts' features (M, K, E)."""
+    assert trainer.encoded is not None
     learned = {} if trainer.prompt_learner is None else trainer.prompt_learner.state_dict()
     return {**{name: value.contiguous() for name, value in learned.items()}, "text_features": trainer.encoded[0].contiguous()}
 

@@ -1,16 +1,23 @@
 """The batch that made a training's loss infinite or no number, kept for inspection."""
 import io
 import os
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from . import distributed
 from .errors import UserError
 from .files import write_atomically
+
+if TYPE_CHECKING:
+    from .base import PromptTrainer
 
 FILE_NAME = "failed_batch.pt"
 
 
-def stopped_by_loss(trainer, batch, images, labels, loss, figures):
+def stopped_by_loss(trainer: "PromptTrainer", batch: dict[str, Any], images: Tensor, labels: Tensor, loss: float,
+                    figures: dict[str, float]) -> UserError:
     """The error that ends a training, after ``failed_batch.pt`` was written into the run's folder; checkpoints are left as they are.
 
     The file loads with ``torch.load(…, weights_only=True)`` into a dict: ``epoch``, ``batch`` (of the epoch) and ``step`` (of the run), all
@@ -27,19 +34,21 @@ def stopped_by_loss(trainer, batch, images, labels, loss, figures):
     step = trainer.epoch * trainer.num_batches + trainer.batch_idx + 1
     path = os.path.join(trainer.output_dir, FILE_NAME)
     kept = {"epoch": trainer.epoch + 1, "batch": trainer.batch_idx + 1, "step": step, "loss": loss, "figures": figures,
-            "images": images.cpu(), "labels": labels.cpu(), "paths": batch["impath"],
+            "images": distributed.gathered(images, dim=1, total=len(labels)).cpu(), "labels": labels.cpu(), "paths": batch["impath"],
             "prompts": {name: value.cpu() for name, value in trainer.prompt_learner.state_dict().items()},
             "learning_rate": trainer.get_current_lr()}
-    try:
-        write_atomically(path, lambda temporary: write(kept, temporary))
-        where = f"{path} holds the batch and the prompts"
-    except OSError as error:
-        where = f"the batch can't be kept in {path} ({error.strerror})"
+    where = f"{path} holds the batch and the prompts"
+    if distributed.is_first():
+        try:
+            write_atomically(path, lambda temporary: write(kept, temporary))
+        except OSError as error:
+            where = f"the batch can't be kept in {path} ({error.strerror})"
+    distributed.wait()  # an error that came before would cut it off
     return UserError(f"the loss is {loss} at step {step} (epoch {trainer.epoch + 1}, batch {trainer.batch_idx + 1}): {where}; lower OPTIM.LR, or "
                      f"compute with {trainer.path}.PREC fp32")
 
 
-def write(content, path):
+def write(content: dict[str, Any], path: str) -> None:
     """``torch.save`` by way of memory: its own writing to a file has no error that says what is wrong."""
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -2,14 +2,15 @@
 import os
 import re
 import socket
+from collections.abc import Callable
 
 
-def temporary_name(path, pid):
+def temporary_name(path: str, pid: int | str) -> str:
     """Two writers, on whatever machines, never share one; and it says whose it is."""
     return f"{path}.{socket.gethostname()}-{pid}.tmp"
 
 
-def write_atomically(path, write):
+def write_atomically(path: str, write: Callable[[str], object]) -> None:
     """Calls ``write(temporary path)`` and renames: the file at ``path`` is always whole, old or new, even if the power fails."""
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
@@ -28,7 +29,7 @@ def write_atomically(path, write):
             os.remove(temporary)
 
 
-def bring_to_disk(folder):
+def bring_to_disk(folder: str) -> None:
     """Makes a folder's new names last; a system that can't open folders does so by itself."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -38,14 +39,14 @@ def bring_to_disk(folder):
             os.close(descriptor)
 
 
-def write_text(path, text):
-    def write(temporary):
+def write_text(path: str, text: str) -> None:
+    def write(temporary: str) -> None:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
     write_atomically(path, write)
 
 
-def remove_leftovers(folder):
+def remove_leftovers(folder: str) -> None:
     """Deletes the temporary files in a folder that processes of this machine have left which are no more: killed while writing."""
     own = re.compile(re.escape(temporary_name("", "PID")).replace("PID", r"(\d+)") + "$")
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
@@ -54,7 +55,7 @@ def remove_leftovers(folder):
             os.remove(os.path.join(folder, name))
 
 
-def is_running(pid):
+def is_running(pid: int) -> bool:
     """Whether this machine has a process of that number; where that can't be asked without harm, it is taken to have one."""
     if os.name != "posix":
         return True

@@ -10,7 +10,9 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -25,7 +27,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
 @contextlib.contextmanager
-def only_writer(folder):
+def only_writer(folder: str) -> Iterator[None]:
     """Makes a folder, in which no other process may be a writer meanwhile.
 
     Raises:
@@ -45,7 +47,7 @@ def only_writer(folder):
 
 
 @contextlib.contextmanager
-def turn(work, *folders):
+def turn(work: str, *folders: str) -> Iterator[bool]:
     """Waits until no other process has its turn in the first of the folders that can be written to; without any there is no waiting.
 
     What it gives is whether there is a lock, so that no other process can be at work there.
@@ -65,7 +67,7 @@ def turn(work, *folders):
         yield lock is not None
 
 
-def waited_for(work, folder):
+def waited_for(work: str, folder: str) -> FileLock | None:
     """The lock of a folder, whenever it is free; None where there are no locks."""
     is_said = False
     while True:
@@ -79,7 +81,7 @@ def waited_for(work, folder):
             is_said = True
 
 
-def acquired(folder, patience):
+def acquired(folder: str, patience: float) -> FileLock | None:
     """The lock of a folder, which is made; None where there are no locks.
 
     Raises:
@@ -100,7 +102,7 @@ def acquired(folder, patience):
 
 
 @contextlib.contextmanager
-def released(lock):
+def released(lock: FileLock | None) -> Iterator[None]:
     """Deletes the lock's file and gives it back at the end; whoever waits for it by then takes a new file."""
     try:
         yield
@@ -111,7 +113,7 @@ def released(lock):
             lock.release()
 
 
-def sign(descriptor):
+def sign(descriptor: int) -> None:
     """Writes into a lock's file whose it is now."""
     left = os.read(descriptor, 4096)
     if left:
@@ -122,7 +124,7 @@ def sign(descriptor):
     os.write(descriptor, json.dumps(mine).encode())
 
 
-def holder_of(folder):
+def holder_of(folder: str) -> dict[str, Any]:
     """What a folder's lock says of its holder: a dict of pid, host and since, or of nothing."""
     try:
         with open(os.path.join(folder, FILE_NAME), "rb") as file:
@@ -131,7 +133,7 @@ def holder_of(folder):
         return {}
 
 
-def parse(content):
+def parse(content: bytes) -> dict[str, Any]:
     try:
         holder = json.loads(content)
     except ValueError:
@@ -139,5 +141,5 @@ def parse(content):
     return holder if isinstance(holder, dict) and {"pid", "host", "since"} <= set(holder) else {}
 
 
-def described(holder):
+def described(holder: dict[str, Any]) -> str:
     return "process {pid} on {host}, since {since}".format(**holder) if holder else "another process"

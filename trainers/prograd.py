@@ -9,6 +9,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .checks import check_at_least
+from .distributed import averaged
 from .errors import UserError
 from .families import ContextTrainer
 from .prediction import Scores
@@ -91,7 +92,7 @@ class ProGrad(ContextTrainer):
         general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T ** 2
         parameters = list(self.prompt_learner.parameters())
         gradients = [project(*pair, node.LAMBDA) for pair in zip(
-            torch.autograd.grad(task, parameters, retain_graph=True), torch.autograd.grad(general, parameters))]
+            averaged(torch.autograd.grad(task, parameters, retain_graph=True)), averaged(torch.autograd.grad(general, parameters)))]
         # a term that is zero and whose gradient is the projected one: what follows is an ordinary step
         carrier = sum((gradient * (parameter - parameter.detach())).sum() for gradient, parameter in zip(gradients, parameters))
         return task.detach() + carrier, {"loss_ce": task.item(), "loss_general": general.item()}

@@ -56,8 +56,7 @@ class PromptSRC(IndependentTrainer):
     def hand_crafted(self) -> Tensor:
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts
-            features = reduce(torch.add, (self.backbone.encode_classes(template, self.classnames, normalize=False)
-                                          for template in DIVERSE_TEMPLATES))
+            features = reduce(torch.add, (self.encode_classes(template, normalize=False) for template in DIVERSE_TEMPLATES))
         return F.normalize(features, dim=-1)  # (K, E)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:

@@ -1,18 +1,23 @@
 """Reads ``results.json``. Whoever gets a record from here can rely on the kinds of what stands in it."""
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 from .run_record import FORMAT, Record
 
+Kinds = type | tuple[type, ...]
 TEXT_OR_NOTHING = (str, type(None))
-REQUIRED = {"trainer": str, "dataset": str, "classes": str, "shots": int, "seed": int, "metrics": dict, "config": dict,
-            "prompts_hash": TEXT_OR_NOTHING, "backbone_hash": TEXT_OR_NOTHING, "split_hash": TEXT_OR_NOTHING}
-OPTIONAL = {"classnames": list, "parameters": dict, "seconds": dict, "skipped_images": dict, "git_commit": TEXT_OR_NOTHING,
-            "finished": TEXT_OR_NOTHING, "seconds_per_step": (int, float, type(None)), "test_images_per_second": (int, float, type(None))}
+REQUIRED: dict[str, Kinds] = {
+    "trainer": str, "dataset": str, "classes": str, "shots": int, "seed": int, "metrics": dict, "config": dict,
+    "prompts_hash": TEXT_OR_NOTHING, "backbone_hash": TEXT_OR_NOTHING, "split_hash": TEXT_OR_NOTHING,
+}
+OPTIONAL: dict[str, Kinds] = {
+    "classnames": list, "parameters": dict, "seconds": dict, "skipped_images": dict, "git_commit": TEXT_OR_NOTHING, "finished": TEXT_OR_NOTHING,
+    "seconds_per_step": (int, float, type(None)), "test_images_per_second": (int, float, type(None)),
+}
 NUMBERS = ("accuracy", "macro_f1", "ece", "adaptive_ece", "nll", "brier", "mean_vacuity", "mean_conflict")  # of a split's metrics
 
 
@@ -37,12 +42,13 @@ def read_record(path: str | Path) -> Record:
     return record
 
 
-def odd_fields(record: Mapping[str, Any]) -> Any:
+def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
     """Yields the names of fields that are missing or of another kind than a run leaves them."""
-    for name, kinds in {**REQUIRED, **{name: kinds for name, kinds in OPTIONAL.items() if name in record}}.items():
-        if name not in record or not isinstance(record[name], kinds) or isinstance(record[name], bool):
-            yield name
-            return
+    kinds = {**REQUIRED, **{name: kind for name, kind in OPTIONAL.items() if name in record}}
+    odd = [name for name, kind in kinds.items() if name not in record or not isinstance(record[name], kind) or isinstance(record[name], bool)]
+    if odd:
+        yield from odd
+        return
     if not isinstance(nested(record, "config", "MODEL", "BACKBONE", "NAME"), str):
         yield "config.MODEL.BACKBONE.NAME"
     if not all(isinstance(name, str) for name in record.get("classnames", ())):
@@ -53,7 +59,7 @@ def odd_fields(record: Mapping[str, Any]) -> Any:
         yield from (f"metrics.{split}{name}" for name in odd_metrics(metrics))
 
 
-def odd_metrics(metrics: Any) -> Any:
+def odd_metrics(metrics: Any) -> Iterator[str]:
     """The same for the metrics of a split."""
     if not isinstance(metrics, dict):
         yield ""
@@ -62,9 +68,14 @@ def odd_metrics(metrics: Any) -> Any:
     per_class, doubts = metrics.get("per_class_accuracy", {}), metrics.get("uncertainty", {})
     if not isinstance(per_class, dict) or not all(map(is_number, per_class.values())):
         yield ".per_class_accuracy"
-    if not isinstance(doubts, dict) or not all(isinstance(doubt, dict) and all(doubt.get(name, 0) is None or is_number(doubt.get(name))
-                                                                              for name in ("aurc", "error_auroc")) for doubt in doubts.values()):
+    if not isinstance(doubts, dict) or not all(map(is_doubt, doubts.values())):
         yield ".uncertainty"
+
+
+def is_doubt(value: object) -> bool:
+    """Whether a value is what ``uncertainty.doubt`` gives: two numbers or nothing in their place."""
+    names = ("aurc", "error_auroc")
+    return isinstance(value, dict) and all(name in value and (value[name] is None or is_number(value[name])) for name in names)
 
 
 def is_number(value: object) -> bool:

@@ -6,19 +6,21 @@ decoded or augmented. What the augmentation had drawn by then is in the state of
 without workers, else each worker's, which comes along with every batch.
 """
 import logging
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from .checkpoint import cpu_rng_state, restore_rng_state, rng_state
+from .checkpoint import State, cpu_rng_state, restore_rng_state, rng_state
 from .interruption import leave_to_parent
 
 log = logging.getLogger(__name__)
 
 
-class TrainingLoader(DataLoader):
+class TrainingLoader(DataLoader[Any]):
     """The batches of Dassl's loader, with the same random draws.
 
     Args:
@@ -28,20 +30,24 @@ class TrainingLoader(DataLoader):
         after_step: called whenever the training is through with a batch, before the next one is made.
     """
 
-    def __init__(self, loader):
-        super().__init__(loader.dataset, batch_sampler=Remaining(loader.batch_sampler), num_workers=loader.num_workers,
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        remaining = Remaining(loader.batch_sampler)
+        super().__init__(loader.dataset, batch_sampler=remaining, num_workers=loader.num_workers,
                          collate_fn=partial(collate, loader.collate_fn), pin_memory=loader.pin_memory)
-        self.after_step = lambda: None
-        self.beginning = None
-        self.start, self.batches_done, self.worker_states = None, 0, {}
+        self.remaining = remaining
+        self.after_step: Callable[[], None] = lambda: None
+        self.beginning: State | None = None
+        self.start: State | None = None
+        self.batches_done = 0
+        self.worker_states: dict[int, State] = {}
 
-    def position(self):
+    def position(self) -> State:
         """Where the epoch is, for ``begin_at``: in types that load without executing anything."""
         return {"batches": self.batches_done, "start": self.start, "workers": self.num_workers,
                 "worker_states": {worker: {**state, "torch": torch.from_numpy(state["torch"])}
                                   for worker, state in self.worker_states.items()}}
 
-    def begin_at(self, position, rng):
+    def begin_at(self, position: State, rng: State) -> None:
         """The next epoch goes on where the one was that ``position`` and, at the same time, ``rng`` are of.
 
         With another number of workers it has the same order, but other augmentation, and the epochs behind it differ.
@@ -52,14 +58,14 @@ class TrainingLoader(DataLoader):
             position = {**position, "worker_states": {}}
         self.beginning = {**position, "rng": rng}
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises a class that its documentation doesn't name
         beginning, self.beginning = self.beginning or {"batches": 0, "worker_states": {}}, None
         skipped = beginning["batches"]
         if skipped:
             restore_rng_state(beginning["start"])
         self.start, self.batches_done = rng_state(), skipped
         self.worker_states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in beginning["worker_states"].items()}
-        self.batch_sampler.skipped = skipped
+        self.remaining.skipped = skipped
         self.worker_init_fn = partial(begin_worker, self.worker_states)
         for number, (batch, worker) in enumerate(super().__iter__(), start=1):
             if number < skipped:
@@ -77,18 +83,18 @@ class TrainingLoader(DataLoader):
 class Remaining:
     """Batches of indices, of which the first ``skipped`` ones are empty; they still go to their workers, so the others go to theirs."""
 
-    def __init__(self, batches):
+    def __init__(self, batches: Any) -> None:
         self.batches, self.skipped = batches, 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.batches)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[int]]:
         for number, batch in enumerate(self.batches):
             yield batch if number >= self.skipped else []
 
 
-def collate(inner, items):
+def collate(inner: Callable[[list[Any]], Any], items: list[Any]) -> tuple[Any, SimpleNamespace | None]:
     """A batch, None for an empty one, and the worker that made it with the states of its generators (None without workers)."""
     if not items:
         return None, None
@@ -99,7 +105,7 @@ def collate(inner, items):
     return batch, SimpleNamespace(id=worker.id, state={**state, "torch": state["torch"].numpy()})
 
 
-def begin_worker(states, worker):
+def begin_worker(states: dict[int, State], worker: int) -> None:
     """Gives a worker the states of its generators, where there are any."""
     leave_to_parent()
     if worker in states:

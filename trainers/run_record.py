@@ -2,6 +2,7 @@
 
 A run is done when this file exists; it is written last and renamed into place.
 """
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -127,6 +128,5 @@ def write_predictions(folder: str, split: str, arrays: Mapping[str, numpy.ndarra
 
 def remove_record(folder: str) -> None:
     """Marks a run as not done, which it is not from its start to its end."""
-    path = os.path.join(folder, FILE_NAME)
-    if os.path.exists(path):
-        os.remove(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, FILE_NAME))

@@ -3,19 +3,25 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Callable
+from typing import Any
 
-from . import checkpoint
-from .checkpoint import BEST
+from dassl.engine import TrainerX
+
+from . import checkpoint, distributed
+from .checkpoint import BEST, State
 from .errors import UserError
-from .files import write_atomically
+from .files import remove_leftovers, write_atomically
 from .interruption import REQUEUE, Interrupted, asked_by
+from .precision import Precision
+from .resumable import TrainingLoader
 
 log = logging.getLogger(__name__)
 
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 
 
-class SavedPrompts:
+class SavedPrompts(TrainerX):
     """The part of ``PromptTrainer`` that saves and loads.
 
     A run that is stopped at any moment, by whatever means, and started again by the same command ends with the same prompts and
@@ -25,15 +31,27 @@ class SavedPrompts:
     Attributes:
         end_of_epoch: where training was behind the last step of the epoch, while it validates; else None.
     """
-    end_of_epoch = None
+    end_of_epoch: State | None = None
+    # of the other parts of ``PromptTrainer``:
+    prompt_learner: Any  # the method's own module; None where nothing is learned
+    precision: Precision
+    classnames: list[str]
+    backbone_hash: str
+    seconds: dict[str, float]
+    train_started: float
+    saved_at: float
+    first_batch: int
+    train_loader_x: TrainingLoader
+    training_state: Callable[[], dict[str, Any]]
+    restore_training_state: Callable[[dict[str, Any]], None]
 
-    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
+    def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = "") -> None:
         """Writes prompts and all that an exact resume needs; never CLIP's weights, never anything of the class names' shape."""
         file_name = model_name or checkpoint.epoch_name(epoch + 1)
         self.save_state(directory, file_name, {"epoch": epoch + 1, "position": None, "rng": checkpoint.rng_state()}, val_result)
 
-    def save_state(self, directory, file_name, progress, val_result=None):
-        """Writes a checkpoint.
+    def save_state(self, directory: str, file_name: str, progress: State, val_result: float | None = None) -> None:
+        """Writes a checkpoint; of several processes the first does, and all go on when it has. Nothing in it depends on their number.
 
         Args:
             progress: dict of epoch (epochs done), position (of the next one, see ``TrainingLoader``; None: at its start) and rng.
@@ -53,49 +71,52 @@ class SavedPrompts:
             "backbone_hash": self.backbone_hash,
             "config": checkpoint.config_of_run(self.cfg),
         }
-        checkpoint.save(state, f"{directory}/{MODEL_NAME}", file_name)
+        if distributed.is_first():
+            checkpoint.save(state, f"{directory}/{MODEL_NAME}", file_name)
+        distributed.wait()
         self.saved_at = time.monotonic()
         log.info("Checkpoint saved to %s/%s/%s", directory, MODEL_NAME, file_name)
 
     # ---- in the middle of an epoch ----
 
-    def after_step(self):
+    def after_step(self) -> None:
         """Writes a checkpoint where one is due or the run is asked to stop."""
         if self.train_loader_x.batches_done == self.num_batches:
             self.end_of_epoch = self.progress_in_epoch()
-        if asked_by():
+        is_asked, is_due = distributed.any_of(asked_by() is not None, distributed.is_first() and self.is_due())
+        if is_asked:
             self.stop_if_asked(self.progress_in_epoch())
-        if self.is_due():
+        if is_due:
             self.save_step(self.progress_in_epoch())
 
-    def progress_in_epoch(self):
+    def progress_in_epoch(self) -> State:
         return {"epoch": self.epoch, "position": self.train_loader_x.position(), "rng": checkpoint.rng_state()}
 
-    def is_due(self):
+    def is_due(self) -> bool:
         """Whether to write a checkpoint behind this step. Another toolbox's config may lack the keys."""
         every, minutes = self.cfg.TRAIN.get("CHECKPOINT_STEPS", 0), self.cfg.TRAIN.get("CHECKPOINT_MINUTES", 0)
         steps = self.epoch * self.num_batches + self.train_loader_x.batches_done
         return (every > 0 and steps % every == 0) or (minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes)
 
-    def after_epoch(self):
+    def after_epoch(self) -> None:
         super().after_epoch()  # validates and saves
         self.end_of_epoch = None
 
-    def save_step(self, progress):
+    def save_step(self, progress: State) -> str:
         """Writes the checkpoint of a place in an epoch; returns its name."""
         file_name = checkpoint.step_name(progress["epoch"], progress["position"]["batches"])
         self.save_state(self.output_dir, file_name, progress)
         return file_name
 
-    def stop_if_asked(self, progress=None):
+    def stop_if_asked(self, progress: State | None = None) -> None:
         """Ends the run where a signal asks for it, with a checkpoint of ``progress``, or with those that are there.
 
         Raises:
             Interrupted: a signal has come.
         """
-        signal = asked_by()
-        if signal is None:
+        if not any(distributed.any_of(asked_by() is not None)):
             return
+        signal = distributed.first_known(asked_by())
         saved = f"checkpoint {self.save_step(progress)} written to {self.output_dir}/{MODEL_NAME}" if progress else "nothing to save"
         message = f"{signal}: {saved}; the same command goes on from here (exit code {REQUEUE})"
         log.info(message)
@@ -103,14 +124,16 @@ class SavedPrompts:
 
     # ---- going on, and testing ----
 
-    def resume_model_if_exist(self, directory):
+    def resume_model_if_exist(self, directory: str) -> int:
         """Continues from the newest checkpoint below ``directory`` that can be read; returns the number of epochs done."""
         folder = f"{directory}/{MODEL_NAME}"
+        remove_leftovers(f"{self.output_dir}/{MODEL_NAME}")
         file_name, state = checkpoint.load_newest(folder)
-        if file_name is None:
+        if state is None:
             if self.cfg.RESUME:
                 raise UserError(f"--resume {directory}: no checkpoint there (looked for {folder}/{checkpoint.POINTER})")
-            checkpoint.remove_steps(folder)  # of a run that is started over
+            if distributed.is_first():
+                checkpoint.remove_steps(folder)  # of a run that is started over
             return 0
         self.check_origin(state, folder)
         checkpoint.check_same_run(state, self.cfg, self.classnames, folder)
@@ -128,13 +151,14 @@ class SavedPrompts:
             self.train_loader_x.begin_at(position, state["rng"])
         else:
             checkpoint.restore_rng_state(state["rng"])
-        if os.path.realpath(directory) != os.path.realpath(self.output_dir) and os.path.isfile(f"{folder}/{BEST}"):
+        elsewhere = os.path.realpath(directory) != os.path.realpath(self.output_dir)
+        if elsewhere and distributed.is_first() and os.path.isfile(f"{folder}/{BEST}"):
             # the best epoch so far may stay the best: it has to be found in this run's folder at the end
             write_atomically(f"{self.output_dir}/{MODEL_NAME}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path))
         log.info("Resuming from %s/%s: %d epochs and %d steps done", folder, file_name, state["epoch"], self.first_batch)
         return state["epoch"]
 
-    def load_model(self, directory, epoch=None):
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads prompts for evaluation: those of ``epoch`` (from 1); without it the best ones under ``best_val``, else the newest.
 
         Raises:
@@ -155,7 +179,7 @@ class SavedPrompts:
         self.load_prompts(state, folder)
         log.info("Loading weights to %s from %s/%s (epoch = %d)", MODEL_NAME, folder, file_name, state["epoch"])
 
-    def check_origin(self, state, folder):
+    def check_origin(self, state: State, folder: str) -> None:
         """Refuses prompts that were trained by another method, for another CLIP or, if they are per class, other classes."""
         if state["trainer"] != type(self).__name__:
             raise UserError(f"{folder} was trained by {state['trainer']}, this is {type(self).__name__}")
@@ -166,7 +190,7 @@ class SavedPrompts:
             raise UserError(f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: they can only be "
                             "tested on the classes they were trained for")
 
-    def load_prompts(self, state, folder):
+    def load_prompts(self, state: State, folder: str) -> None:
         try:
             self.prompt_learner.load_state_dict(state["state_dict"])
         except RuntimeError as error:

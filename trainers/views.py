@@ -81,6 +81,15 @@ class TensorViews:
             drawn += [number for step in steps for number in step.draw()]
         return {"crops": torch.stack(crops), "drawn": torch.tensor(drawn)}
 
+    def draw(self, height: int, width: int) -> None:
+        """Draws the numbers of an image of that size for nothing: whatever is drawn next is what it would be behind the image."""
+        image = torch.empty(3, height, width, device="meta")
+        for crop, steps in zip(self.crops, self.steps):
+            if isinstance(crop, T.RandomResizedCrop):
+                crop.get_params(image, crop.scale, crop.ratio)
+            for step in steps:
+                step.draw()
+
     def finish(self, batch: dict[str, Tensor], device: torch.device) -> Tensor:
         """Views (M, B, 3, H, W) from what the loader has collated for B images."""
         crops = batch["crops"].to(device, non_blocking=True).transpose(0, 1)

@@ -48,5 +48,5 @@ class ZeroshotCLIP2(ZeroshotCLIP):
         own = [] if self.cfg.DATASET.NAME == "ImageNet" else [self.hand_crafted_template()]
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts
-            features = [self.backbone.encode_classes(template, self.classnames) for template in SELECTED_TEMPLATES + own]
+            features = [self.encode_classes(template) for template in SELECTED_TEMPLATES + own]
         return F.normalize(torch.stack(features).mean(dim=0), dim=-1)  # (K, E)

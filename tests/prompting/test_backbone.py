@@ -38,6 +38,12 @@ def test_every_size_is_read_from_the_weights(vit, resnet):
     assert resnet.image.image_size == 32
 
 
+def test_only_a_vit_has_a_vision_transformer(vit, resnet):
+    assert vit.vision_transformer is vit.image
+    with pytest.raises(TypeError, match="ResNet"):
+        _ = resnet.vision_transformer
+
+
 def test_the_tiny_clip_of_the_package_is_what_the_unmodified_clip_package_loads():
     ours = load_backbone("tiny")
     stock, _ = clip.load(str(backbone_module.WEIGHTS["tiny"]), device="cpu")

@@ -178,6 +178,13 @@ def test_fusion_rules(trained, fusion, loss):
         assert prediction.vacuity is None  # no evidence was learned
 
 
+def test_added_evidence_answers_from_the_same_prompts_as_dempsters_rule_and_doubts_more(run):
+    (_, dempster_record, _), (_, added_record, _) = (
+        run("CDC", *TEXT, "TRAINER.CDC.FUSION", fusion, name=fusion) for fusion in ("dempster", "cumulative"))
+    assert added_record["prompts_hash"] == dempster_record["prompts_hash"]
+    assert added_record["metrics"]["test"]["mean_vacuity"] > dempster_record["metrics"]["test"]["mean_vacuity"]
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_the_offset_starts_where_zero_shot_evidence_is_c_nats_above_one_per_class(run, centred):
     trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.EVIDENCE_START", "2.5", "TRAINER.CDC.EVIDENCE_CENTRED", str(centred), "OPTIM.MAX_EPOCH", "1")

@@ -2,6 +2,8 @@
 import logging
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -9,7 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from .estimate import duration, estimate
-from .store import ORDER
+from .grid import Run
+from .store import ORDER, Status, Sweep
+
+if TYPE_CHECKING:
+    from .executors import Executor
 
 log = logging.getLogger("sweep")
 
@@ -17,13 +23,13 @@ COLOURS = {"failed": "red", "running": "cyan", "done": "green", "cancelled": "ye
 FRAME = 6  # lines of a table that are not rows, and the prompt's
 
 
-def counts(statuses):
+def counts(statuses: Sequence[Status]) -> str:
     """``3 done, 1 running`` in a fixed order."""
     found = Counter(status.state for status in statuses)
     return ", ".join(f"{found[state]} {state}" for state in reversed(ORDER) if found[state])
 
 
-def render(statuses, title, most=None):
+def render(statuses: Sequence[Status], title: str, most: int | None = None) -> Table:
     """The jobs, those that need a look first.
 
     Args:
@@ -45,13 +51,13 @@ def render(statuses, title, most=None):
     return table
 
 
-def show_plan(sweep, missing, executor):
+def show_plan(sweep: Sweep, missing: Mapping[str, Sequence[Run]], executor: "Executor") -> None:
     """Prints, on standard error, what a sweep consists of, what of it is done, and what the rest will cost.
 
     Args:
         missing: name of a chain → its runs that are to be made.
     """
-    groups = {}
+    groups: dict[tuple[str, str, str], list[Run]] = {}
     to_do = {run.job.folder for runs in missing.values() for run in runs}
     for chain in sweep.chains.values():
         for run in chain.runs:
@@ -74,7 +80,7 @@ def show_plan(sweep, missing, executor):
              " none like them is done" if unknown else "")
 
 
-def show(statuses, title):
+def show(statuses: Sequence[Status], title: str) -> None:
     """Prints all jobs once, on standard output."""
     console = Console()
     console.print(render(statuses, title))
@@ -86,20 +92,21 @@ def show(statuses, title):
 class Display:
     """Shows the jobs while they run: on a terminal one table that renews itself, elsewhere a line for each change."""
 
-    def __init__(self, title):
-        self.title, self.console, self.before = title, Console(stderr=True), {}
+    def __init__(self, title: str) -> None:
+        self.title, self.console = title, Console(stderr=True)
+        self.before: dict[str, str] = {}
         self.live = Live(console=self.console, auto_refresh=False, transient=True) if self.console.is_terminal else None
 
-    def __enter__(self):
+    def __enter__(self) -> "Display":
         if self.live:
             self.live.start()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         if self.live:
             self.live.stop()
 
-    def update(self, statuses):
+    def update(self, statuses: Sequence[Status]) -> None:
         if self.live:
             self.live.update(render(statuses, self.title, max(1, self.console.height - FRAME)), refresh=True)
         for status in statuses if not self.live else ():

@@ -1,0 +1,101 @@
+"""Runs in processes of their own, to be killed, signalled or left without room: forked off one that has imported torch."""
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+
+import torch
+
+import train
+from tests.conftest import REPOSITORY
+from trainers import files
+from trainers.base import PromptTrainer
+from trainers.data import CheckedImages
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["train", "tests.children"])
+PIECES = 4  # in which a child that is to be killed writes a file
+
+
+def start(arguments, output, prepare=None, *more):
+    """The process of ``train.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
+    os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
+    process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
+    process.start()
+    return process
+
+
+def make(arguments, output, prepare, more):
+    for path, number in ((os.devnull, 1), (output, 2)):
+        with open(path, "a") as file:
+            os.dup2(file.fileno(), number)
+    torch.set_num_threads(1)
+    train.collect_env_info = lambda: "left out in tests"
+    if prepare:
+        prepare(*more)
+    sys.exit(train.main(arguments))
+
+
+def finish(*arguments, within=120, **keywords):
+    """Exit code of such a process."""
+    process = start(*arguments, **keywords)
+    process.join(within)
+    if process.exitcode is None:
+        process.kill()
+    return process.exitcode
+
+
+# ---- what a child does before it runs ----
+
+def die_at(moment):
+    """Kills this process at a moment, counted in all that a run does: images, steps, answers, pieces of files, names, the disk."""
+    own, left = os.getpid(), [moment]
+
+    def counted(function):
+        def call(*arguments, **keywords):
+            if os.getpid() == own:  # and not a worker
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(own, signal.SIGKILL)
+            return function(*arguments, **keywords)
+        return call
+
+    def in_pieces(path, write):
+        def slowly(temporary):
+            write(temporary)
+            with open(temporary, "rb") as file:
+                content = file.read()
+            size = -(-len(content) // PIECES)
+            with open(temporary, "wb", buffering=0) as file:
+                for begin in range(0, len(content), size):
+                    counted(file.write)(content[begin:begin + size])
+        whole(path, slowly)
+    whole = files.write_atomically
+    for module in list(sys.modules.values()):
+        if getattr(module, "write_atomically", None) is whole:
+            module.write_atomically = in_pieces
+    for owner, name in ((os, "replace"), (os, "fsync"), (os, "remove"), (CheckedImages, "__getitem__"), (PromptTrainer, "forward_backward"),
+                        (PromptTrainer, "after_step"), (PromptTrainer, "answer"), (PromptTrainer, "test"), (torch.optim.SGD, "step"),
+                        (PromptTrainer, "resume_model_if_exist"), (PromptTrainer, "write_run_record")):
+        setattr(owner, name, counted(getattr(owner, name)))
+
+
+def allow_bytes(size):
+    """No file of this process may become longer: the kernel refuses what is behind that."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def signal_group_in_step(number):
+    """Sends SIGTERM to this process and its workers in a training step, counted from 0."""
+    os.setpgrp()
+    step, done = PromptTrainer.forward_backward, []
+
+    def signalled(self, batch):
+        if len(done) == number:
+            os.killpg(0, signal.SIGTERM)
+            time.sleep(0.3)  # in which a worker could end
+        done.append(batch)
+        return step(self, batch)
+    PromptTrainer.forward_backward = signalled

@@ -1,0 +1,37 @@
+"""Runs that are killed with SIGKILL at random moments end, after the same command, as if they had not been."""
+import random
+
+import pytest
+
+from tests import children
+from tests.conftest import base_arguments
+from tests.same_run import assert_same_run
+
+KILLS = 9
+LONGEST = 20  # moments that a process lives, so that the run is not done before it was killed so often
+SEED = 20261125
+OPTIONS = ("TRAIN.CHECKPOINT_STEPS", "1", "OPTIM.MAX_EPOCH", "2")
+
+
+RUNS = [("CDC", ("TEST.FINAL_MODEL", "best_val")),
+        ("CDC", ("DATALOADER.NUM_WORKERS", "2", "TRAINER.CDC.PROMPT_MODALITY", "text")),
+        ("PromptSRC", ("TRAINER.PROMPTSRC.PREC", "amp")),
+        ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1"))]
+
+
+@pytest.mark.parametrize("number", range(len(RUNS)), ids=["CDC", "CDC-workers", "PromptSRC-amp", "ProGrad"])
+def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(data_root, small_clip_file, tmp_path, number):
+    trainer, options = RUNS[number]
+    draw = random.Random(SEED + number)
+
+    def finish(name, *prepare):
+        arguments = [*base_arguments(trainer, data_root, small_clip_file, tmp_path / name), *OPTIONS, *options]
+        return children.finish(arguments, tmp_path / f"{name}.txt", *prepare)
+    assert finish("whole") == 0
+    moments = []
+    while len(moments) < KILLS:
+        moments.append(draw.randint(1, LONGEST))
+        assert finish("killed", children.die_at, moments[-1]) == -9, f"seed {SEED + number}, moments {moments}"
+    assert finish("killed") == 0, f"seed {SEED + number}, moments {moments}: {(tmp_path / 'killed.txt').read_text()[-2000:]}"
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert not list((tmp_path / "killed").rglob("*.tmp")) and not list((tmp_path / "killed").rglob(".lock"))

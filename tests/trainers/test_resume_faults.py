@@ -1,0 +1,229 @@
+"""What goes wrong with checkpoints, and what a run makes of it: files that are cut or changed, a disk that is full, a signal to stop."""
+import errno
+import os
+import signal
+
+import pytest
+import torch
+
+from tests import children
+from tests.conftest import base_arguments
+from tests.same_run import assert_same_run
+from train import main
+from trainers import files, interruption
+from trainers.base import PromptTrainer
+from trainers.checkpoint import BEST, POINTER, epoch_name, resumable, step_name
+from trainers.files import remove_leftovers, temporary_name, write_text
+from trainers.interruption import REQUEUE
+from trainers.saved_prompts import MODEL_NAME
+
+EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
+
+
+@pytest.fixture
+def output(data_root, small_clip_file, tmp_path):
+    """Runs train.py on CoOp: ``output(*options)`` → exit code; the folder is ``output.folder``."""
+    def start(*options):
+        return main([*base_arguments("CoOp", data_root, small_clip_file, start.folder), *options])
+    start.folder = tmp_path / "out"
+    start.checkpoints = start.folder / MODEL_NAME
+    return start
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def change_a_bit(path):
+    """Of a number in the middle of the file, where torch doesn't notice."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, empty, change_a_bit, os.remove])
+def test_from_a_damaged_checkpoint_a_run_goes_back_to_the_one_before_and_says_so(run, damage):
+    _, _, whole = run("CDC", *EACH_EPOCH, name="whole")
+    _, _, folder = run("CDC", *EACH_EPOCH, name="damaged")
+    damage(folder / MODEL_NAME / epoch_name(3))
+    trainer, _, _ = run("CDC", *EACH_EPOCH, name="damaged")
+    assert trainer.start_epoch == 2
+    said = (folder / "log.txt").read_text()
+    assert "model.pth.tar-3 can't be read" in said or "names no checkpoint ('model.pth.tar-3')" in said
+    assert_same_run(whole, folder)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "model.pth.tar-99\n", "../../elsewhere\n", "\x00\xff nonsense", "model-best.pth.tar-\n"])
+def test_a_pointer_that_names_no_checkpoint_is_survived(run, content):
+    _, record, folder = run("CoOp", *EACH_EPOCH)
+    (folder / MODEL_NAME / POINTER).write_text(content)
+    trainer, again, _ = run("CoOp", *EACH_EPOCH)
+    assert trainer.start_epoch == 3 and again["prompts_hash"] == record["prompts_hash"]
+    assert "names no checkpoint" in (folder / "log.txt").read_text()
+
+
+def test_without_any_checkpoint_that_can_be_read_the_line_says_what_to_do(output, capsys):
+    assert output() == 0
+    cut(output.checkpoints / epoch_name(3))
+    assert output() == 2
+    assert "error: none of the checkpoints in" in capsys.readouterr().err
+    (output.checkpoints / POINTER).unlink()
+    assert output() == 0, "without the pointer it is started over"
+
+
+def test_the_file_that_is_named_comes_first_then_the_older_ones(tmp_path):
+    for name in (epoch_name(2), epoch_name(10), step_name(2, 7), step_name(2, 30), step_name(11, 1), BEST, "other"):
+        (tmp_path / name).touch()
+    assert resumable(tmp_path) == [], "deleting the pointer is starting over"
+    write_text(str(tmp_path / POINTER), step_name(2, 30) + "\n")
+    assert resumable(tmp_path) == [step_name(2, 30), step_name(2, 7), epoch_name(2)]
+    write_text(str(tmp_path / POINTER), "nothing\n")
+    assert resumable(tmp_path) == [step_name(11, 1), epoch_name(10), step_name(2, 30), step_name(2, 7), epoch_name(2)]
+
+
+# ---- a full disk ----
+
+def full(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_goes_on(output, run, monkeypatch, capsys):
+    _, _, whole = run("CoOp", *EACH_EPOCH, name="whole")
+    after_epoch = PromptTrainer.after_epoch
+
+    def fill_up(self):
+        if self.epoch == 1:
+            monkeypatch.setattr(files.os, "fsync", full)
+        after_epoch(self)
+    with monkeypatch.context() as patch:
+        patch.setattr(PromptTrainer, "after_epoch", fill_up)
+        assert output(*EACH_EPOCH) == 2
+    assert (f"error: checkpoint {output.checkpoints}/model.pth.tar-2 can't be written (No space left on device): make room there, and the same "
+            "command goes on from model.pth.tar-1\n") in capsys.readouterr().err
+    assert sorted(path.name for path in output.checkpoints.iterdir()) == ["checkpoint", "model.pth.tar-1"]
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)
+    assert output(*EACH_EPOCH) == 0
+    assert_same_run(whole, output.folder)
+
+
+@pytest.mark.parametrize("less, line", [(1, "error: checkpoint {}/model.pth.tar-1 can't be written (File too large): make room there"),
+                                        (None, "File too large: make room on that disk, and give the same command again")])
+def test_where_the_kernel_takes_no_more_a_line_says_so_and_the_same_command_works_later(output, trained, data_root, small_clip_file, tmp_path,
+                                                                                        less, line):
+    """Of a real file of a real process; the second time of its log, which is the first that it writes."""
+    _, whole = trained("CoOp", *EACH_EPOCH)
+    size = (whole / MODEL_NAME / epoch_name(1)).stat().st_size
+    arguments = [*base_arguments("CoOp", data_root, small_clip_file, output.folder), *EACH_EPOCH]
+    assert children.finish(arguments, tmp_path / "said", children.allow_bytes, size - less if less else 2000) == 2
+    assert line.format(output.checkpoints) in (tmp_path / "said").read_text()
+    assert output(*EACH_EPOCH) == 0
+    assert_same_run(whole, output.folder)
+
+
+def test_a_file_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_after(tmp_path, monkeypatch):
+    done, replace = [], os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append("renamed") or replace(old, new))
+    write_text(str(tmp_path / "file"), "text")
+    assert done == [temporary_name(str(tmp_path / "file"), os.getpid()), "renamed", str(tmp_path)]
+
+
+def test_temporary_files_of_processes_that_are_no_more_are_deleted(tmp_path):
+    dead = children.PROCESSES.Process()
+    dead.start()
+    dead.join()
+    names = [temporary_name("model.pth.tar-1", pid) for pid in (dead.pid, os.getpid(), os.getppid())]
+    others = ["results.json", "model.pth.tar-1.elsewhere-1.tmp", "notes.tmp"]
+    for name in (*names, *others):
+        (tmp_path / name).touch()
+    remove_leftovers(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[1:], *others])
+
+
+# ---- signals ----
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_stops_a_run_behind_its_step_and_the_same_command_goes_on(output, run, monkeypatch, capsys, number):
+    _, _, whole = run("CoOp", name="whole")
+    step = PromptTrainer.forward_backward
+    before = [signal.getsignal(each) for each in interruption.SIGNALS]
+
+    def signalled(self, batch):
+        if (self.epoch, self.batch_idx) == (1, 1):
+            os.kill(os.getpid(), number)
+        return step(self, batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(PromptTrainer, "forward_backward", signalled)
+        assert output() == REQUEUE == 75
+    line = f"{number.name}: checkpoint model-step.pth.tar-1-2 written to {output.checkpoints}; the same command goes on from here"
+    assert line in capsys.readouterr().err and line in (output.folder / "log.txt").read_text()
+    assert not (output.folder / "results.json").exists()
+    assert [signal.getsignal(each) for each in interruption.SIGNALS] == before, "the handlers are the old ones again"
+    assert output() == 0
+    assert_same_run(whole, output.folder)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_a_signal_while_images_are_tested_stops_the_run_too(output, run, monkeypatch, capsys, is_training):
+    options = ("TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "2")
+    _, _, whole = run("CoOp", *options, name="whole")
+    answer = PromptTrainer.answer
+
+    def signalled(self, images):
+        if self.is_training == is_training:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return answer(self, images)
+    with monkeypatch.context() as patch:
+        patch.setattr(PromptTrainer, "answer", signalled)
+        assert output(*options) == REQUEUE
+    said = capsys.readouterr().err
+    assert ("checkpoint model-step.pth.tar-0-3 written" if is_training else "nothing to save") in said
+    assert output(*options) == 0
+    assert_same_run(whole, output.folder)
+
+
+def test_outside_the_command_nothing_is_done_with_signals():
+    assert interruption.asked_by() is None
+    with interruption.noticed():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert interruption.asked_by() == "SIGUSR1"
+    with interruption.noticed():
+        assert interruption.asked_by() is None, "each run has its own"
+
+
+def test_a_signal_to_a_whole_process_group_does_not_take_the_workers_from_the_run(data_root, small_clip_file, tmp_path):
+    """As Slurm and ``timeout`` send it: a worker that ends is an error of the loader's."""
+    arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), "DATALOADER.NUM_WORKERS", "2"]
+    assert children.finish(arguments, tmp_path / "said.txt", children.signal_group_in_step, 4) == REQUEUE, (tmp_path / "said.txt").read_text()
+    assert (tmp_path / "out" / MODEL_NAME / step_name(1, 2)).exists()
+
+
+def test_a_checkpoint_is_due_by_steps_and_by_minutes(run, monkeypatch):
+    trainer, _, _ = run("CoOp")
+    trainer.epoch, trainer.num_batches = 1, 3
+
+    def is_due(batch, steps, minutes, ago):
+        trainer.cfg = trainer.cfg.clone()
+        trainer.cfg.defrost()
+        trainer.cfg.TRAIN.CHECKPOINT_STEPS, trainer.cfg.TRAIN.CHECKPOINT_MINUTES = steps, minutes
+        trainer.train_loader_x.batches_done = batch
+        monkeypatch.setattr("trainers.saved_prompts.time.monotonic", lambda: trainer.saved_at + ago)
+        return trainer.is_due()
+    assert [is_due(batch, 2, 0, 1e9) for batch in (1, 2, 3)] == [True, False, True]
+    assert [is_due(1, 0, 10, seconds) for seconds in (0, 599, 600)] == [False, False, True]
+    assert not is_due(1, 0, 0, 1e9)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_taken(run):
+    _, record, folder = run("CoOp", *EACH_EPOCH)
+    path = folder / MODEL_NAME / epoch_name(2)
+    state = torch.load(path, weights_only=True)
+    del state["position"]
+    torch.save(state, path)
+    (folder / MODEL_NAME / POINTER).write_text(epoch_name(2) + "\n")
+    _, again, _ = run("CoOp", *EACH_EPOCH)
+    assert again["prompts_hash"] == record["prompts_hash"]
