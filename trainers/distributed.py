@@ -94,7 +94,7 @@ def choose_gpu() -> None:
 # ---- what is divided ----
 
 def bounds(total: int, rank: int, processes: int) -> tuple[int, int]:
-    """First and behind the last of the ``total`` things that are a process's share: the same number for all but for one."""
+    """First and behind the last of the ``total`` things that are a process's share; shares differ by one at most."""
     return total * rank // processes, total * (rank + 1) // processes
 
 
@@ -132,7 +132,7 @@ class Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, dim: int, sizes: list[int]) -> Tensor:
-        ctx.dim, ctx.first, ctx.size = dim, sum(sizes[:rank()]), len(own.movedim(dim, 0))
+        ctx.dim, ctx.first, ctx.size = dim, sum(sizes[:rank()]), sizes[rank()]
         own = own.movedim(dim, 0)
         padded = torch.cat([own, own.new_zeros(max(sizes) - ctx.size, *own.shape[1:])])  # gloo takes tensors of one shape only
         parts = [torch.empty_like(padded) for _ in sizes]
