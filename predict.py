@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import sys
-import zipfile
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -134,7 +133,9 @@ def threshold_from_validation(folder: str, max_error: float) -> float:
         with numpy.load(path, allow_pickle=False) as kept:
             uncertainty = torch.from_numpy(kept["vacuity" if "vacuity" in kept else "max_probability"])
             wrong = torch.from_numpy(kept["top"][:, 0] != kept["label"])
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
+        if uncertainty.shape != wrong.shape or wrong.ndim != 1 or not len(wrong) or not uncertainty.is_floating_point():
+            raise ValueError("shapes")
+    except Exception as error:  # damaged bytes can raise anything
         raise UserError(f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
                         "again") from error
     chosen = doubt_threshold(uncertainty, wrong, max_error)

@@ -6,7 +6,7 @@
 
 A run whose results.json exists is done and skipped; any other is begun, or resumed from its last checkpoint. Each run has a process of
 its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
-code 2.
+code 2. SIGTERM and SIGUSR1 are passed on to the runs, which write their checkpoints; then the exit code is 75: start the same command again.
 """
 import argparse
 import contextlib
@@ -18,6 +18,8 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 
 import torch
 from tqdm import tqdm
@@ -28,6 +30,7 @@ import train
 from protocols import PROTOCOLS, Job
 from runs import Request, chains, default_output, is_done, make, read_record, summary
 from trainers.errors import UserError, run_tool
+from trainers.interruption import REQUEUE, Interrupted, asked_by, ignored, noticed
 
 log = logging.getLogger("run")
 
@@ -76,18 +79,37 @@ def make_run(arguments: Sequence[str], errors: str | None, threads: int | None) 
     sys.exit(train.main(arguments))
 
 
+def start_server() -> None:
+    """Starts the process that runs are forked off. Signals to a whole job must not end it: it knows the runs' exit codes."""
+    with ignored():
+        forkserver.ensure_running()
+
+
+def wait_for(process: BaseProcess) -> None:
+    """Waits until a run's process has ended, and passes on to it what asks this one to stop."""
+    is_told = False
+    while process.exitcode is None:
+        process.join(0.5)
+        if asked_by() and not is_told and process.exitcode is None:
+            process.terminate()  # SIGTERM
+            is_told = True
+
+
 def start(job: Job, args: argparse.Namespace) -> None:
     """Makes one run in a process of its own; its progress bars are on this one's standard error where no other run is beside it.
 
     Raises:
         UserError: it failed; what went wrong stands on standard error.
+        Interrupted: it was asked to stop, and did.
     """
     alone = args.jobs == 1
     with contextlib.nullcontext() if alone else tempfile.NamedTemporaryFile("r") as errors:
         threads = None if alone else max(1, torch.get_num_threads() // args.jobs)
         process = PROCESSES.Process(target=make_run, args=(job.arguments(args.root, args.opts), None if errors is None else errors.name, threads))
         process.start()
-        process.join()
+        wait_for(process)
+        if process.exitcode == REQUEUE:
+            raise Interrupted(f"the run {job.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is")
         if process.exitcode or read_record(job.folder) is None:
             if errors is not None:
                 sys.stderr.write(errors.read())
@@ -102,12 +124,15 @@ def make_all(configs: Mapping[Job, CfgNode], args: argparse.Namespace) -> None:
         UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is begun.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find train.py
+    start_server()
     jobs = list(configs)
     numbers = {job: number for number, job in enumerate(jobs, 1)}
     bar = tqdm(total=len(jobs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
 
     def make_chain(chain: Sequence[Job]) -> None:
         for job in chain:
+            if asked_by():
+                raise Interrupted(f"{asked_by()}: {job.folder} is not begun; the same command goes on from here (exit code {REQUEUE})")
             make(job, configs[job], lambda: start(job, args), lambda line: log.info("[%d/%d] %s", numbers[job], len(jobs), line))
             bar.update()
 
@@ -144,8 +169,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 2 with one line on standard error."""
-    return run_tool(run, parse_arguments(arguments), log)
+    """Exit code: 0, 2 with one line on standard error, or 75 if it was asked to stop."""
+    try:
+        with noticed():
+            return run_tool(run, parse_arguments(arguments), log)
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return REQUEUE
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from results.curve import draw_curves
 from results.table import collect, render_all
 from trainers.checkpoint import config_of_run
 from trainers.errors import UserError, nearest
+from trainers.record_file import read_record as read_record_file
 from trainers.run_record import FILE_NAME, Record, plain
 
 FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
@@ -98,8 +99,7 @@ def read_record(folder: str) -> Record | None:
     path = os.path.join(folder, FILE_NAME)
     if not os.path.isfile(path):
         return None
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    return read_record_file(path)
 
 
 def is_done(job: Job, cfg: CfgNode) -> bool:

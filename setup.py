@@ -1,11 +1,23 @@
 """Installs the trainers under the name ``cdc_trainers``, so that other toolboxes, which own a package ``trainers``, can use them."""
+from pathlib import Path
+
 from setuptools import setup
 
 setup(
     name="cdc-prompt-learning",
     version="0.1.0",
     description="CDC (NeurIPS 2024) and stock prompt-learning trainers for CLIP, for Dassl-style toolboxes",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
     license="MIT",
+    keywords=["CLIP", "prompt learning", "few-shot learning", "uncertainty", "evidential deep learning", "Dassl", "CoOp"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
     python_requires=">=3.10",
     packages=["cdc_trainers", "cdc_trainers.prompting"],
     package_dir={"cdc_trainers": "trainers"},
@@ -14,6 +26,7 @@ setup(
         "torch>=2.4",
         "torchvision>=0.19",
         "numpy>=1.26",
+        "pillow>=10.1",
         "yacs>=0.1.8",
         "pyyaml>=6",
         "tqdm>=4.60",
@@ -32,7 +45,7 @@ setup(
         "app": ["flask>=3.1,<4", "waitress>=3,<4", "tabulate>=0.9"],  # tabulate: the examples come by way of results/
         "sweep": ["submitit>=1.5,<2", "rich>=13", "psutil>=5.9", "tabulate>=0.9", "matplotlib>=3.8"],  # the last two: results/
         "test": ["pytest>=8", "ruff>=0.17,<0.18", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5",
-                 "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4",
+                 "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4", "build>=1.2,<2",
                  "mypy>=2.4,<3", "types-PyYAML>=6", "types-psutil>=5.9", "types-tabulate>=0.9", "types-tqdm>=4.60",
                  "submitit>=1.5,<2", "rich>=13", "psutil>=5.9"],
         "docs": ["sphinx>=8.1,<10", "myst-parser>=4,<6", "furo>=2024.8.6"],

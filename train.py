@@ -205,7 +205,8 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
             except UserError:
                 is_left_empty = distributed.is_first() and bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
                 if is_left_empty:
-                    os.remove(os.path.join(made[0], "log.txt"))
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(os.path.join(made[0], "log.txt"))
                 raise
     finally:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
@@ -240,7 +241,8 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
     if distributed.count() > 1:
         log.info("%d processes", distributed.count())
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
-    log.info("** System **\n%s", collect_env_info())
+    if distributed.is_first():  # it takes seconds
+        log.info("** System **\n%s", collect_env_info())
     if args.images:
         log.info("Your images: %s, up to %d a class for training, recipe %s, results in %s", cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS,
                  args.config_file, cfg.OUTPUT_DIR)

@@ -13,10 +13,11 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 4  # names of headings to link to, as GitHub makes them
 
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # "Attributes:" describes what a dataclass declares, and doesn't declare it again
 
 html_theme = "furo"
 html_title = project
 html_copy_source = False
+html_show_copyright = False

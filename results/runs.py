@@ -1,9 +1,6 @@
 """The runs that a report is about: records, what was said of every test image, and how training went."""
-import csv
 import re
-import zipfile
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +8,7 @@ from typing import Any
 import numpy
 
 from trainers.errors import UserError
+from trainers.record_file import nested
 from trainers.run_record import Record
 
 from .table import FACTOR_PARTS, read_records
@@ -21,6 +19,7 @@ REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 LAYOUT = re.compile(rf"(train_base|test_new|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
                     r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+")
 # a line that Dassl and dassl-lite print alike; in brackets the mean since the epoch's start
+SCALAR = re.compile(r"[\d.]+,(\d{1,9}),train/(loss|acc),([-+.\de]+|nan|-?inf)", re.ASCII)  # a line of scalars.csv; a killed run's last may be cut
 LOG_LINE = re.compile(r"epoch \[(\d+)/\d+\] batch .*? loss \S+ \((\S+)\).*? acc \S+ \((\S+)\)")
 
 
@@ -155,7 +154,25 @@ def read_answers(path: Path) -> Arrays | None:
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
+    odd = next(odd_arrays(arrays), None)
+    if odd is not None:
+        raise UserError(f"{path} is not what a run leaves ({odd} has another shape or kind of values): run it again")
     return arrays
+
+
+def odd_arrays(arrays: Arrays) -> Iterator[str]:
+    """Yields the names of arrays that don't fit ``trainers.prediction.per_image``."""
+    top = arrays["top"]
+    count, answers = (len(top), top.shape) if top.ndim == 2 and top.size else (0, ())
+    for name, array in arrays.items():
+        kind, shape = {"image": "U", "label": "i", "top": "i", "vote": "i"}.get(name, "f"), (count,)
+        if name in ("top", "top_probability"):
+            shape = answers
+        elif name in ("vote", "vote_probability"):
+            shape = (*arrays["vote"].shape[:1], count) if "vote" in arrays else ()
+        is_label = kind == "i" and array.dtype.kind == "i" and array.size and not 0 <= array.min() <= array.max() < 2 ** 31
+        if array.dtype.kind != kind or array.shape != shape or not array.size or is_label:
+            yield name
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -167,8 +184,8 @@ def read_arrays(path: Path) -> Arrays:
     try:
         with numpy.load(path, allow_pickle=False) as file:
             return dict(file)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"{path} can't be read ({error}): run it again") from error
+    except Exception as error:  # damaged bytes can raise anything
+        raise UserError(f"{path} can't be read ({' '.join(str(error).split())}): run it again") from error
 
 
 def read_doubts(run: Run) -> Arrays | None:
@@ -227,13 +244,13 @@ def training_curve(run: Run) -> dict[str, Curve]:
     scalars = run.folder / "tensorboard" / "scalars.csv"
     if scalars.is_file():
         found = {"loss": {}, "acc": {}}
-        with open(scalars, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):  # a resumed run repeats steps: the last one counts
-                name = row["tag"].removeprefix("train/")
-                if row["tag"].startswith("train/") and name in found:
-                    found[name][int(row["step"])] = float(row["value"])
+        for line in scalars.read_text(encoding="utf-8", errors="replace").splitlines():  # a resumed run repeats steps: the last one counts
+            match = SCALAR.fullmatch(line)
+            if match:
+                found[match[2]][int(match[1])] = float(match[3])
         steps = max(found["loss"], default=-1) + 1
-        epochs = run.record["config"]["OPTIM"]["MAX_EPOCH"] if steps else 0
+        limit = nested(run.record, "config", "OPTIM", "MAX_EPOCH")
+        epochs = min(limit, steps) if isinstance(limit, int) else 0
         ends = {epoch: round(epoch * steps / epochs) - 1 for epoch in range(1, epochs + 1)}
         return {name: {epoch: values[end] for epoch, end in ends.items() if end in values} for name, values in found.items() if values}
     found = {}

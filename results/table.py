@@ -9,8 +9,8 @@ A metric is a key of the records' metrics: accuracy, macro_f1, ece, nll, brier, 
 import argparse
 import csv
 import io
-import json
 import logging
+import re
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +22,8 @@ from tabulate import tabulate
 
 from trainers.errors import UserError, exit_code
 from trainers.files import write_text
-from trainers.run_record import FILE_NAME, FORMAT, Record
+from trainers.record_file import finite, nested, read_record
+from trainers.run_record import FILE_NAME, Record
 
 log = logging.getLogger(__name__)
 
@@ -96,14 +97,7 @@ def read_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
         UserError: a record can't be read or has another format.
     """
     for path in sorted(Path(folder).rglob(FILE_NAME)):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path} is no run record ({error}): run it again") from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise UserError(f"{path} has the format {record.get('format') if isinstance(record, dict) else None}, this version "
-                            f"reads {FORMAT}: run it again")
-        yield path.relative_to(folder), record
+        yield path.relative_to(folder), read_record(path)
 
 
 def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | None:
@@ -114,7 +108,7 @@ def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | No
     """
     trained = "all" if part.startswith(("train_source", "xd_from_", "dg_from_")) else \
         {"train_base": "base", "test_new": "new", "train_all": "all", "test_all": "all", **dict.fromkeys(FACTOR_PARTS, "base")}.get(part)
-    if trained is None or len(path.parts) != 6:
+    if trained is None or len(path.parts) != 6 or not re.fullmatch(r"shots_-?\d+", path.parts[1]):
         return None
     if record["classes"] != trained or "test" not in record["metrics"]:
         log.warning("left out: %s/%s tests the %s classes' %s", part, path, record["classes"], ", ".join(record["metrics"]) or "nothing")
@@ -130,16 +124,13 @@ def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | No
         return "zeroshot", (data, None, trainer, config), "all classes"
     if part == "train_source":
         return "source", (data, shots, trainer, config), "source"
-    protocol, source = part.split("_from_")
+    protocol, source = part.split("_from_", 1)
     return f"{protocol} {source}", (source, shots, trainer, config), data
 
 
 def metric_of(record: Record, metric: str) -> float | None:
     """A metric of the test images, a number, by its dotted name; None where the run has none of that name."""
-    value = record["metrics"]["test"]
-    for key in metric.split("."):
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if isinstance(value, (int, float)) else None
+    return finite(nested(record["metrics"]["test"], *metric.split(".")))
 
 
 def collect(folder: str | Path, metric: str = "accuracy") -> list[Table]:

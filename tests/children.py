@@ -99,3 +99,12 @@ def signal_group_in_step(number):
         done.append(batch)
         return step(self, batch)
     PromptTrainer.forward_backward = signalled
+
+
+def die_with_workers(file):
+    """Kills this process in its first step, when it has written its workers' numbers to the file."""
+    def killed(self, batch):
+        with open(file, "w") as numbers:
+            numbers.write(" ".join(str(worker.pid) for worker in multiprocessing.active_children()))
+        os.kill(os.getpid(), signal.SIGKILL)
+    PromptTrainer.forward_backward = killed

@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,9 +19,9 @@ from results import curve, figures, report, table, uncertainty
 from tests.conftest import base_arguments, make_textures
 from tests.results.conftest import make_answers, write_run
 from train import main, parse_arguments, run
-from trainers import checkpoint, data, run_record
+from trainers import data, files, run_record
 
-WRITERS = (checkpoint, run_record, curve, figures, uncertainty)  # modules that write by ``write_atomically``
+WRITERS = (files, run_record, curve, figures, uncertainty)  # modules that write by ``write_atomically``
 NOBODY = 65534
 
 
@@ -43,7 +44,7 @@ def leftovers(folder):
 def full_disk(monkeypatch):
     """Lets the kernel say "No space left on device" where a file of a certain ending is written; returns a function that frees the disk."""
     def fill(ending):
-        original = checkpoint.write_atomically
+        original = files.write_atomically
 
         def write_atomically(path, write):
             def write_to_full(temporary):
@@ -147,11 +148,17 @@ def test_a_disk_that_is_full_while_pictures_are_drawn_leaves_none(tmp_path):
 
 # ---- a data folder that is read-only ----
 
+def open_to_all(folder):
+    """Lets everybody through to a temporary folder, which pytest makes for its user only."""
+    for place in (folder, *folder.parents):
+        if place.name.startswith(("pytest-", "popen-", folder.name)):
+            place.chmod(0o755)
+
+
 @pytest.fixture
 def readable_by_all(tmp_path):
     """A folder that one without rights gets to, with textures in it that only their owner may change."""
-    for place in (tmp_path, *tmp_path.parents[:2]):
-        place.chmod(place.stat().st_mode | 0o055)
+    open_to_all(tmp_path)
     make_textures(tmp_path / "data")
     for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -174,8 +181,7 @@ def test_a_read_only_data_folder_is_trained_on(readable_by_all, small_clip_file,
     """The few-shot sample goes to the cache folder; where that can't be written either it is drawn again."""
     root = readable_by_all
     os.chmod(small_clip_file, 0o444)
-    for place in (os.path.dirname(small_clip_file), os.path.dirname(os.path.dirname(small_clip_file))):
-        os.chmod(place, 0o755)
+    open_to_all(Path(small_clip_file).parent)
     monkeypatch.setenv("CDC_CACHE", str(root / cache))
     before = sorted(str(path) for path in (root / "data").rglob("*"))
     arguments = [*base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "run")]
@@ -189,7 +195,7 @@ def test_a_read_only_data_folder_is_trained_on(readable_by_all, small_clip_file,
 
 
 @pytest.mark.parametrize("place, message", [("data", "OpenMoji's pictures can't be drawn into"),
-                                            ("out", "Permission denied: have that place writable")])
+                                            ("out", "can't be written to (Permission denied): give another --output-dir")])
 def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, small_clip_file, place, message):
     """Pictures that are drawn into the data folder, and a run's own folder."""
     root = readable_by_all

@@ -1,6 +1,8 @@
 """Runs that are killed with SIGKILL at random moments end, after the same command, as if they had not been."""
 import random
+import time
 
+import psutil
 import pytest
 
 from tests import children
@@ -35,3 +37,14 @@ def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(data_root, small
     assert finish("killed") == 0, f"seed {SEED + number}, moments {moments}: {(tmp_path / 'killed.txt').read_text()[-2000:]}"
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert not list((tmp_path / "killed").rglob("*.tmp")) and not list((tmp_path / "killed").rglob(".lock"))
+
+
+def test_workers_of_a_run_that_is_killed_end_with_it(data_root, small_clip_file, tmp_path):
+    arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), "DATALOADER.NUM_WORKERS", "2"]
+    assert children.finish(arguments, tmp_path / "said", children.die_with_workers, tmp_path / "workers") == -9
+    workers = [int(number) for number in (tmp_path / "workers").read_text().split()]
+    assert len(workers) == 2
+    until = time.monotonic() + 60  # they look every five seconds
+    while any(map(psutil.pid_exists, workers)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not any(map(psutil.pid_exists, workers))

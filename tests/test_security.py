@@ -118,7 +118,8 @@ def test_a_hostile_checkpoint_is_refused(trained, refusal, tmp_path, mark, flags
     shutil.copytree(trained("CoOp")[1], folder)
     for path in (folder / "prompt_learner").glob("model*"):
         hostile_checkpoint(path, mark)
-    assert "prompt_learner/model.pth.tar-3" in refusal(*flags, str(folder), trainer="CoOp")
+    message = refusal(*flags, str(folder), trainer="CoOp")
+    assert "model.pth.tar-3" in message and "can" in message and "be read" in message
 
 
 @pytest.mark.parametrize("command", [predict.main, demo_app.main])

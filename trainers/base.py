@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 
 from . import distributed
 from .checks import check_at_least, check_data, check_pixels, check_run
-from .data import CheckedImages, SkippedImages, divide_loading
+from .data import WORKERS, CheckedImages, SkippedImages, divide_loading
 from .errors import UserError
 from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
@@ -198,6 +198,7 @@ class PromptTrainer(Evaluation):
         self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
             loader.worker_init_fn = partial(begin_worker, {})
+            loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname

@@ -9,7 +9,6 @@
 import contextlib
 import importlib
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,9 +28,11 @@ from yacs.config import CfgNode
 
 from . import checkpoint
 from .base import PromptTrainer
+from .config_files import check_types
 from .data import read_picture
 from .errors import UserError
 from .prediction import Prediction
+from .record_file import read_record as read_record_file
 from .run_record import FILE_NAME, Record
 from .saved_prompts import MODEL_NAME
 
@@ -246,17 +247,12 @@ def read_record(folder: str) -> Record:
     """``results.json`` of a run.
 
     Raises:
-        UserError: it is not there, or it is not one.
+        UserError: it is not there, or see ``record_file.read_record``.
     """
     path = os.path.join(folder, FILE_NAME)
     if not os.path.isfile(path):
         raise UserError(f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended")
-    try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-        return {**record, "config": dict(record["config"]), "trainer": str(record["trainer"])}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} can't be read as a run's record ({type(error).__name__}: {error})") from error
+    return read_record_file(path)
 
 
 def find_trainer(name: str) -> type[PromptTrainer]:
@@ -279,12 +275,18 @@ def find_trainer(name: str) -> type[PromptTrainer]:
 
 
 def config_of(record: Record, kind: type[PromptTrainer]) -> CfgNode:
-    """The config that a run was made with; settings that came after it have their defaults."""
+    """The config that a run was made with; settings that came after it have their defaults.
+
+    Raises:
+        UserError: a value is of another kind than its default.
+    """
     cfg, name = get_cfg_default(), record["trainer"]
     declare = getattr(sys.modules[kind.__module__], f"add_{name.lower()}_config", None)
     if declare is not None:
         declare(cfg)
+    defaults = cfg.clone()
     overlay(cfg, record["config"])
+    check_types(cfg, defaults)
     return cfg
 
 
@@ -292,7 +294,9 @@ def overlay(node: CfgNode, values: dict[str, Any]) -> None:
     """Puts plain values into a config node as they are (yacs would evaluate strings); JSON has no tuples, the defaults have."""
     for key, value in values.items():
         if isinstance(value, dict):
-            overlay(node.setdefault(key, CfgNode()), value)
+            if not isinstance(node.get(key), CfgNode):
+                node[key] = CfgNode()
+            overlay(node[key], value)
         else:
             node[key] = tuple(value) if isinstance(node.get(key), tuple) else value
 

@@ -15,6 +15,7 @@ from .errors import UserError, nearest
 
 ONE = {bool: "True or False", int: "a whole number", float: "a finite number", str: "text in UTF-8"}
 NAMES = {bool: "True and False", int: "whole numbers", float: "finite numbers", str: "texts in UTF-8"}
+OPTIONAL = ("TRAINER.CDC.AUGMENTATION",)  # may be None
 ELEMENTS = {"MODEL.HEAD.HIDDEN_LAYERS": int}  # of lists that are empty by default; those of the others are strings
 
 
@@ -105,7 +106,7 @@ def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:
 
 
 def check_value(name: str, value: object, default: object) -> None:
-    if default is not None and not is_of(type(default), value):
+    if default is not None and not (value is None and name in OPTIONAL) and not is_of(type(default), value):
         raise UserError(f"{name} is {value!r}, it takes {ONE[type(default)]}, such as {default!r}")
 
 

@@ -4,7 +4,7 @@
 """
 import contextlib
 import logging
-import multiprocessing
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 FACTS = ("label", "domain", "impath", "index")  # what is known of an item without its image
 POLICIES = ("error", "skip")  # of DATALOADER.BROKEN_IMAGES
 DECODED_BYTES = 2 ** 30  # of decoded training images that a data set keeps in memory, at most; the others are decoded each time
+# How a loader's workers are started, None being Python's own way. Forked, they have what is decoded, and they end with the process that they are
+# forked from: Python may start them from a server instead, with which they would outlive a run that is killed.
+WORKERS = "fork" if sys.platform == "linux" else None
 
 
 def skips_broken_images(cfg: CfgNode) -> bool:
@@ -149,7 +152,7 @@ class CheckedImages(DatasetWrapper):
 
     def decode_ahead(self) -> None:
         """Decodes what there is room for, so that workers, which are forked from this process for every epoch, find it done."""
-        if multiprocessing.get_start_method() == "fork":  # started in another way they would get all of it through a pipe
+        if WORKERS == "fork":  # started in another way they would get all of it through a pipe
             for index in range(len(self)):
                 try:
                     self.image(index)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Evaluation(SavedPrompts):
-    """The part of ``PromptTrainer`` that evaluates; ``scores`` and ``predict`` are the method's."""
+    """The part of ``PromptTrainer`` that evaluates, and saves where it is asked to stop; ``scores`` and ``predict`` are the method's."""
     # of the other parts of ``PromptTrainer``:
     metrics: dict[str, Metrics]
     step_seconds: list[float]

@@ -4,9 +4,9 @@ Pure functions on tensors; no CLIP, no Dassl. Everything starts from *log*-evide
 one of −200 over- or underflows, in value or gradient. The last dimension is always the K classes.
 
 References:
-    Jøsang (2016), "Subjective Logic": opinions and their Dirichlet form.
-    Sensoy et al. (2018), "Evidential Deep Learning to Quantify Classification Uncertainty": α = e + 1, eqs. 1–5.
-    Han et al. (2021), "Trusted Multi-View Classification": Dempster's rule for opinions (def. 4), loss (eqs. 8–10).
+    - Jøsang (2016), "Subjective Logic": opinions and their Dirichlet form.
+    - Sensoy et al. (2018), "Evidential Deep Learning to Quantify Classification Uncertainty": α = e + 1, eqs. 1–5.
+    - Han et al. (2021), "Trusted Multi-View Classification": Dempster's rule for opinions (def. 4), loss (eqs. 8–10).
 """
 import math
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Opinion:
 
     @property
     def vacuity(self) -> Tensor:
-        """(…) uncertainty mass K / S in (0, 1]: 1 without any evidence."""
+        """(…) uncertainty mass K / S in (0, 1], 1 without any evidence."""
         return (math.log(self.classes) - self.log_strength).exp()
 
     @property

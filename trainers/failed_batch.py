@@ -1,4 +1,5 @@
 """The batch that made a training's loss infinite or no number, kept for inspection."""
+import io
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,20 @@ def stopped_by_loss(trainer: "PromptTrainer", batch: dict[str, Any], images: Ten
             "images": distributed.gathered(images, dim=1, total=len(labels)).cpu(), "labels": labels.cpu(), "paths": batch["impath"],
             "prompts": {name: value.cpu() for name, value in trainer.prompt_learner.state_dict().items()},
             "learning_rate": trainer.get_current_lr()}
+    where = f"{path} holds the batch and the prompts"
     if distributed.is_first():
-        write_atomically(path, lambda temporary: torch.save(kept, temporary))
+        try:
+            write_atomically(path, lambda temporary: write(kept, temporary))
+        except OSError as error:
+            where = f"the batch can't be kept in {path} ({error.strerror})"
     distributed.wait()  # an error that came before would cut it off
-    return UserError(f"the loss is {loss} at step {step} (epoch {trainer.epoch + 1}, batch {trainer.batch_idx + 1}): {path} holds the batch and "
-                     f"the prompts; lower OPTIM.LR, or compute with {trainer.path}.PREC fp32")
+    return UserError(f"the loss is {loss} at step {step} (epoch {trainer.epoch + 1}, batch {trainer.batch_idx + 1}): {where}; lower OPTIM.LR, or "
+                     f"compute with {trainer.path}.PREC fp32")
+
+
+def write(content: dict[str, Any], path: str) -> None:
+    """``torch.save`` by way of memory: its own writing to a file has no error that says what is wrong."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    with open(path, "wb") as file:
+        file.write(buffer.getbuffer())

@@ -37,6 +37,17 @@ def noticed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def ignored() -> Iterator[None]:
+    """While it lasts the signals do nothing to this process, nor ever to a program that it starts, unless that asks for them."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def asked_by() -> str | None:
     """Name of the signal that asks this process to stop, or None."""
     return _came[0] if _came else None

@@ -1,11 +1,11 @@
 """How good a classifier's doubts are: calibration, and whether what it is unsure of is what it gets wrong. Pure functions on tensors.
 
 References:
-    Brier (1950), "Verification of forecasts expressed in terms of probability".
-    Nguyen & O'Connor (2015), "Posterior calibration and exploratory analysis": bins of equal mass.
-    Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks": risk and coverage.
-    Guo et al. (2017), "On Calibration of Modern Neural Networks", §4.2: temperature scaling.
-    Hendrycks & Gimpel (2017), "A Baseline for Detecting Misclassified and Out-of-Distribution Examples": AUROC of a measure of doubt.
+    - Brier (1950), "Verification of forecasts expressed in terms of probability".
+    - Nguyen & O'Connor (2015), "Posterior calibration and exploratory analysis": bins of equal mass.
+    - Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks": risk and coverage.
+    - Guo et al. (2017), "On Calibration of Modern Neural Networks", §4.2: temperature scaling.
+    - Hendrycks & Gimpel (2017), "A Baseline for Detecting Misclassified and Out-of-Distribution Examples": AUROC of a measure of doubt.
 """
 import math
 

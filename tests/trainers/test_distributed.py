@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 from ast import literal_eval
+from unittest import mock
 
 import numpy
 import pytest
@@ -27,7 +28,9 @@ from trainers import distributed
 from trainers.base import PromptTrainer
 from trainers.checkpoint import flatten
 from trainers.data import FACTS, views_that_draw
+from trainers.errors import UserError
 from trainers.interruption import REQUEUE
+from trainers.precision import Precision
 from trainers.saved_prompts import MODEL_NAME
 from trainers.views import template_views
 
@@ -41,6 +44,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def serve(rank, connection):
     """A process of the pair: calls what it is sent as ``torchrun``'s process ``rank`` of two, answers (result, standard error)."""
+    multiprocessing.set_start_method("fork", force=True)  # of loaders' workers, as in a process that torchrun starts
     torch.set_num_threads(1)
     train.collect_env_info = lambda: "left out in tests"
     while True:
@@ -288,6 +292,36 @@ def test_shares_follow_each_other_without_gap_or_duplicate_and_differ_by_one_at_
     assert max(sizes) - min(sizes) <= 1
     for rank, size in enumerate(sizes):
         assert len(range(total)[distributed.share(total, rank, processes)]) == max(1, size)
+
+
+def steps_of_which_one_overflows():
+    """Two steps along a loss whose gradient is 1 in the first process and 2 in the second, but infinite there in the first step."""
+    with distributed.joined():
+        precision = Precision("fp32", torch.device("cpu"))
+        precision.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        parameter = torch.nn.Parameter(torch.zeros(2))
+        optimizer = torch.optim.SGD([parameter], lr=1.0)
+        for second in (float("inf"), 2.0):
+            precision.step((parameter * (second if distributed.rank() else 1.0)).sum(), optimizer)
+        return parameter.tolist(), precision.scaler.get_scale()
+
+
+def test_an_overflow_in_one_process_is_skipped_by_both(pair):
+    assert pair(steps_of_which_one_overflows) == (([-1.5, -1.5], 2.0),) * 2
+
+
+def gpu_of_one_that_is_there():
+    with distributed.joined(), mock.patch("torch.cuda.device_count", return_value=1), mock.patch("torch.cuda.set_device") as chosen:
+        try:
+            distributed.choose_gpu()
+        except UserError as error:
+            return str(error)
+        return chosen.call_args.args
+
+
+def test_each_process_of_a_machine_needs_a_gpu(pair):
+    first, second = pair(gpu_of_one_that_is_there)
+    assert first == (0,) and second.startswith("process 1 of this machine has no GPU, there are 1")
 
 
 def loss_of_shares(weight, texts, images):

@@ -1,0 +1,104 @@
+"""Follows the tutorials of docs/tutorials as a reader would: runs their blocks one after the other and looks at what they print.
+
+What a block is follows from its language: ``bash`` and ``python`` are run, ``diff`` is applied to the file it names, and ``text`` is what the block
+before it printed, as far as it is shown: ``…`` stands for anything, and numbers with a point may differ a little, since they depend on the processor.
+A comment in front of a block, which no reader sees, says what else there is to know:
+
+    <!-- tests: leave out, REASON -->    the block is not run
+    <!-- shows: PATH -->                 the block is the content of that file of the repository
+
+Commands are run as they stand, none is made shorter.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from tests.conftest import REPOSITORY
+
+FOLDER = REPOSITORY / "docs" / "tutorials"
+NOT_COPIED = {"build", "data", "output", "report.html", "report_figures"}
+NUMBER = re.compile(r"\d+\.\d+")
+PARTS = re.compile(rf"(…|{NUMBER.pattern}|\s+)")
+
+
+@dataclass
+class Block:
+    """A fenced block: its language, its text, and the comment in front of it."""
+    language: str
+    text: str
+    comment: str
+
+
+def blocks(tutorial):
+    """The blocks of ``docs/tutorials/<tutorial>.md``, in order."""
+    comment = ""
+    for token in MarkdownIt().parse((FOLDER / f"{tutorial}.md").read_text(encoding="utf-8")):
+        if token.type == "html_block":
+            comment = token.content.strip().removeprefix("<!-- ").removesuffix(" -->")
+        elif token.type == "fence":
+            yield Block(token.info.strip(), token.content, comment)
+            comment = ""
+
+
+def checkout(folder):
+    """A copy of the repository as somebody finds it who has fetched it."""
+    def left_out(path, names):
+        return [name for name in names if name.startswith(".") or Path(path) == REPOSITORY and name in NOT_COPIED]
+    return shutil.copytree(REPOSITORY, folder, ignore=left_out)
+
+
+def follow(tutorial, folder, python=sys.executable):
+    """Runs a tutorial's blocks in a folder, with an interpreter; returns what the last of them printed."""
+    printed = ""
+    for block in blocks(tutorial):
+        if block.comment.startswith("tests: leave out, "):
+            continue
+        if block.comment.startswith("shows: "):
+            assert block.text == (REPOSITORY / block.comment.removeprefix("shows: ")).read_text(encoding="utf-8")
+        elif block.language == "bash":
+            printed = run(["bash", "-euo", "pipefail", "-c", block.text], folder, python)
+        elif block.language == "python":
+            printed = run([str(python), "-c", block.text], folder, python)
+        elif block.language == "diff":
+            apply(block.text, folder)
+        elif block.language == "text":
+            assert_shows(block.text, printed)
+        else:
+            raise AssertionError(f"{tutorial}: what is a block of {block.language!r}?")
+    return printed
+
+
+def run(command, folder, python):
+    """Standard output of a command in which ``python`` is the interpreter."""
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=600,
+                          env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"})
+    assert done.returncode == 0, f"exit code {done.returncode}: {command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def apply(diff, folder):
+    """Changes the file that a diff names; what it takes out or keeps has to be there, once."""
+    name, *lines = diff.splitlines()
+    path = folder / name.removeprefix("+++ ")
+    before, after = ("\n".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
+    text = path.read_text(encoding="utf-8")
+    assert text.count(before) == 1, f"{path.name} is no longer as the tutorial says"
+    path.write_text(text.replace(before, after), encoding="utf-8")
+
+
+def assert_shows(shown, printed):
+    """Whether a passage of what was printed reads as it is shown: the same words and integers, and numbers with a point within 10 %."""
+    parts = PARTS.split(shown.strip())
+    numbers = [float(part) for part in parts if NUMBER.fullmatch(part)]
+    pattern = "".join(".*?" if part == "…" else r"\s+" if part.isspace() else rf"({NUMBER.pattern})" if NUMBER.fullmatch(part) else re.escape(part)
+                      for part in parts)
+    found = re.search(pattern, printed, re.DOTALL)
+    assert found, f"shown:\n{shown}\nprinted:\n{printed[-4000:]}"
+    assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=0.1), f"shown:\n{shown}\nprinted:\n{found[0]}"
