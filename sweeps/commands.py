@@ -13,7 +13,7 @@ from .display import show, show_plan
 from .drive import UNFINISHED, drive, missing_runs, statuses_of
 from .executors import EXECUTORS
 from .grid import Run, make_chains, read_file, requests
-from .store import Sweep
+from .store import Sweep, is_there
 from .tables import collect
 
 log = logging.getLogger("sweep")
@@ -65,8 +65,8 @@ def start(args: argparse.Namespace) -> None:
 def prepare(sweep: Sweep, name: str, runs: Sequence[Run]) -> None:
     """Marks a chain as one that waits."""
     sweep.forget(name)
-    for run in runs:
-        remove_record(run.job.folder)  # of a test of prompts that have been trained anew since; of the others there is none
+    for run in filter(is_there, runs):  # a test of prompts that have been trained anew since
+        remove_record(run.job.folder)
 
 
 def status(args: argparse.Namespace) -> None:

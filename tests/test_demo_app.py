@@ -219,7 +219,7 @@ def test_names_are_text_whatever_they_hold(ask):
     ({"picture": "example-99"}, "This picture is not kept any more: choose it again.", "upload"),
     ({"picture": "example-1", "classes": " \r\n"}, "There is no class name: give at least two, one a line.", "classes"),
     ({"picture": "example-1", "classes": "cat\ndog\ncat"}, "The class name 'cat' is there twice: remove one.", "classes"),
-    ({"picture": "example-1", "classes": f"cat\n{'very ' * 90}long"}, "These class names can't be asked for: a prompt is too", "classes")])
+    ({"picture": "example-1", "classes": f"cat\n{'very ' * 90}long"}, "These class names can't be asked for: the class name 'very very", "classes")])
 def test_mistakes_are_named_and_the_page_keeps_working(ask, form, message, field):
     page = ask(**form)
     marked = [attributes for _, attributes in page.tags if "aria-invalid" in attributes]

@@ -24,7 +24,8 @@ class Item:
 
 
 @settings(max_examples=50, deadline=None)
-@given(labels=st.lists(st.integers(0, 12), min_size=1, max_size=60), others=st.lists(st.integers(0, 12), max_size=30))
+@given(labels=st.lists(st.integers(0, 12), min_size=2, max_size=60).filter(lambda labels: len(set(labels)) > 1),
+       others=st.lists(st.integers(0, 12), max_size=30))
 def test_base_is_the_first_half_of_the_labels_and_new_the_rest(labels, others):
     first, second = [Item(label) for label in labels], [Item(label) for label in others]
     classes = sorted(set(labels))

@@ -86,8 +86,7 @@ def test_another_size_is_taken_on_request_only_and_has_to_be_square(refusal):
     advice = "takes (32, 32): give that, or have its positions interpolated with MODEL.BACKBONE.INTERPOLATE_POSITIONS True"
     assert advice in refusal(*LARGER[:2])
     for more in ((), LARGER[2:]):
-        for size in ("(32, 48)", "(32,)"):
-            assert f"INPUT.SIZE is {size}, a CLIP takes squares" in refusal("INPUT.SIZE", size, *more)
+        assert "INPUT.SIZE is (32, 48), a CLIP takes squares" in refusal("INPUT.SIZE", "(32, 48)", *more)
     assert "images of 36 pixels can't be cut" in refusal("INPUT.SIZE", "(36, 36)", *LARGER[2:])
 
 
