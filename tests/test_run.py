@@ -46,7 +46,8 @@ def calls(monkeypatch):
             cfg = plain(protocol_run.train.build_config(arguments))
             prompts = json.loads(trained.read_text())["prompts_hash"] if trained else f"prompts {len(Calls.noted)}"
             Path(arguments.output_dir, "results.json").write_text(json.dumps({
-                "format": 1, "trainer": arguments.trainer, "classes": cfg["DATASET"]["SUBSAMPLE_CLASSES"], "seed": arguments.seed,
+                "format": 1, "trainer": arguments.trainer, "dataset": cfg["DATASET"]["NAME"], "shots": cfg["DATASET"]["NUM_SHOTS"],
+                "classes": cfg["DATASET"]["SUBSAMPLE_CLASSES"], "seed": arguments.seed,
                 "split_hash": "s", "metrics": {"test": {"accuracy": 50.0 + arguments.seed}}, "prompts_hash": prompts, "backbone_hash": "b",
                 "config": cfg}))
             self.exitcode = 0

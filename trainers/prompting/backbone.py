@@ -188,9 +188,10 @@ def build_backbone(state: Mapping[str, Tensor], source: str = "the state dict", 
         network = image if isinstance(image, ImageEncoder) else image.network
         text.load_state_dict(textual)
         network.load_state_dict(visual)
-    except (RuntimeError, KeyError) as error:
+        log_scale = state["logit_scale"].reshape(())
+    except Exception as error:  # shapes that no CLIP has can raise anything
         raise UserError(f"{source} holds no CLIP in OpenAI's format: {' '.join(str(error).split())}") from error
-    return Backbone(text, image, state["logit_scale"].reshape(()), activation, normalization)
+    return Backbone(text, image, log_scale, activation, normalization)
 
 
 def count_layers(state: Mapping[str, Tensor]) -> int:
