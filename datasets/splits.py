@@ -8,7 +8,6 @@ import logging
 import math
 import os
 from collections.abc import Iterable
-from functools import cache
 from typing import NamedTuple
 
 from dassl.data.datasets import Datum
@@ -91,7 +90,7 @@ def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
 def check_places(source: str, paths: Iterable[str], folder: str) -> None:
     """Refuses images outside their folder: a list of images comes from somewhere else than the person who runs it.
 
-    Links are followed below the folder; the folder itself may be one.
+    Links that lie in it may lead anywhere: whoever keeps the images, on several drives perhaps, has made them.
 
     Args:
         source: file that lists the images; paths: each begins with ``folder``, unless it leads out.
@@ -99,12 +98,10 @@ def check_places(source: str, paths: Iterable[str], folder: str) -> None:
     Raises:
         UserError: a path leads out of the folder.
     """
-    inside = os.path.join(os.path.realpath(folder), "")
-    real_folder = cache(os.path.realpath)
+    inside = os.path.join(folder, "")
     for path in paths:
-        real = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(os.path.dirname(path)), os.path.basename(path))
-        if not os.path.normpath(real).startswith(inside):
-            raise UserError(f"{source} lists {path}, which lies outside {folder}: it is refused; put the image itself into the folder")
+        if not path.startswith(inside) or os.pardir in path[len(inside):].split(os.sep) or os.path.normpath(path) == os.path.normpath(folder):
+            raise UserError(f"{source} lists {path}, which lies outside {folder}: it is refused; put the image into the folder, or a link to it")
 
 
 def make_data(images: Iterable[Image], cfg: CfgNode) -> list[Datum | Image]:
