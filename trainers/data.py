@@ -162,6 +162,17 @@ class CheckedImages(DatasetWrapper):
                     break
 
 
+def batches_of(batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches of a loader's iterator, whose workers end with the loop over them, however that ends.
+
+    torch ends them when the iterator is garbage. An error, which holds on to what it came through, can put that off, and then it waits long for each.
+    """
+    try:
+        yield from batches
+    finally:
+        getattr(batches, "_shutdown_workers", lambda: None)()
+
+
 def divide_loading(loader: Any) -> Any:
     """The loader (or None); of several processes each loads its share of every batch's images. Labels and paths are the whole batch's.
 

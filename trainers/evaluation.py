@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from . import distributed
 from .checks import validates_on_test_images
-from .data import SkippedImages
+from .data import SkippedImages, batches_of
 from .errors import UserError
 from .prediction import Metrics, Prediction, Scores, measure, per_image
 from .prompting.prompts import Prompts
@@ -83,8 +83,8 @@ class Evaluation(SavedPrompts):
         self.answer_rates = []
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
-        with tqdm(loader, desc=f"{type(self).__name__}, {split}", mininterval=1, dynamic_ncols=True, leave=not self.is_training,
-                  disable=not distributed.is_first()) as batches:
+        with tqdm(batches_of(iter(loader)), desc=f"{type(self).__name__}, {split}", total=len(loader), mininterval=1, dynamic_ncols=True,
+                  leave=not self.is_training, disable=not distributed.is_first()) as batches:
             for batch in self.skipped.readable(batches, split):
                 images, label = self.parse_batch_test(batch)
                 started = time.perf_counter()

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from .checkpoint import State, cpu_rng_state, restore_rng_state, rng_state
-from .data import WORKERS
+from .data import WORKERS, batches_of
 from .interruption import leave_to_parent
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class TrainingLoader(DataLoader[Any]):
         self.worker_states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in beginning["worker_states"].items()}
         self.remaining.skipped = skipped
         self.worker_init_fn = partial(begin_worker, self.worker_states)
-        for number, (batch, worker) in enumerate(super().__iter__(), start=1):
+        for number, (batch, worker) in enumerate(batches_of(super().__iter__()), start=1):
             if number < skipped:
                 continue
             if number == skipped:
