@@ -43,7 +43,9 @@ def finish(run, **facts):
     Path(run.job.folder).mkdir(parents=True)
     cfg = run.request.wanted_config(run.job)
     Path(run.job.folder, "results.json").write_text(json.dumps(
-        {"config": plain(cfg), "seconds": {"train": 6.0, "test": 4.0}, "prompts_hash": "p", "backbone_hash": "b", **facts}))
+        {"format": 1, "trainer": run.job.trainer, "dataset": run.job.dataset, "classes": run.job.classes, "shots": 16, "seed": run.job.seed,
+         "metrics": {}, "config": plain(cfg), "seconds": {"train": 6.0, "test": 4.0}, "prompts_hash": "p", "backbone_hash": "b",
+         "split_hash": "s", **facts}))
 
 
 # ---- grids ----

@@ -59,7 +59,8 @@ def test_a_wheel_has_what_it_needs_and_nothing_else(built, name):
         metadata, = (message_from_bytes(archive.read(file)) for file in archive.namelist() if file.endswith(".dist-info/METADATA"))
         licences = [file for file in archive.namelist() if file.endswith("/LICENSE")]
     package, folder = {"cdc_prompt_learning": ("cdc_trainers", "trainers"), "dassl_lite": ("dassl", "dassl-lite/dassl")}[name]
-    sources = {f"{package}/{path.relative_to(REPOSITORY / folder)}" for ending in ("*.py", "*.pt") for path in (REPOSITORY / folder).rglob(ending)}
+    sources = {f"{package}/{path.relative_to(REPOSITORY / folder)}" for ending in ("*.py", "*.pt", "py.typed")
+               for path in (REPOSITORY / folder).rglob(ending)}
     assert set(names) == sources
     assert len(licences) == 1 and metadata["License"] == "MIT"
     assert metadata["Description-Content-Type"] == "text/markdown" and metadata.get_payload().startswith("# ")

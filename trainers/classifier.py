@@ -298,7 +298,7 @@ def overlay(node: CfgNode, values: dict[str, Any]) -> None:
                 node[key] = CfgNode()
             overlay(node[key], value)
         else:
-            node[key] = tuple(value) if isinstance(node.get(key), tuple) else value
+            node[key] = tuple(value) if isinstance(node.get(key), tuple) and isinstance(value, list) else value
 
 
 def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[str]:

@@ -100,7 +100,8 @@ def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:
     """A list: all elements of one kind, and as many numbers as by default where those are several."""
     kind = type(default[0]) if default else ELEMENTS.get(name, str)
     several = len(default) > 1 and kind is not str
-    if value is None or several and len(value) != len(default) or not all(is_of(kind, element) for element in value):
+    if (not isinstance(value, (list, tuple)) or several and len(value) != len(default)
+            or not all(is_of(kind, element) for element in value)):
         count = f"{len(default)} " if several else ""
         raise UserError(f"{name} is {value!r}, it takes a list of {count}{NAMES[kind]}, such as {list(default)!r}")
 
