@@ -10,7 +10,7 @@ import pytest
 from sweeps import executors
 from tests.sweeping import command, figures, folder_of, small_options, wait_until, write_grid
 
-EPOCHS = 100
+EPOCHS = 50
 
 
 def answers():
