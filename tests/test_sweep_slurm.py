@@ -40,6 +40,7 @@ def trained_to(folder, epoch):
     return log.is_file() and f"epoch [{epoch}/{EPOCHS}]" in log.read_text()
 
 
+@pytest.mark.slow
 def test_jobs_of_an_array_that_are_killed_or_warned_end_with_the_figures_of_a_local_run(grid, monkeypatch, capfd):
     local, here = grid("local", seeds=[1, 2, 3])
     file, output = grid("cluster", seeds=[1, 2, 3])

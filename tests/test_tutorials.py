@@ -8,6 +8,7 @@ from tests.tutorials import Block, apply, assert_shows, blocks, checkout, follow
 COURSES = [("install",), ("first_run", "cluster"), ("own_images", "own_trainer", "report")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("course", COURSES, ids=" ".join)
 def test_the_tutorials_do_what_they_say(course, tmp_path):
     folder = checkout(tmp_path / "repository")

@@ -166,9 +166,14 @@ def batches_of(batches: Iterator[Any]) -> Iterator[Any]:
     """The batches of a loader's iterator, whose workers end with the loop over them, however that ends.
 
     torch ends them when the iterator is garbage. An error, which holds on to what it came through, can put that off, and then it waits long for each.
+
+    Raises:
+        RuntimeError: a worker was killed; in torch's words, also where it was just handing over a batch, which torch leaves to the socket to say.
     """
     try:
         yield from batches
+    except (ConnectionError, EOFError) as error:
+        raise RuntimeError("DataLoader worker (pid unknown) was killed while it handed over a batch") from error
     finally:
         getattr(batches, "_shutdown_workers", lambda: None)()
 
