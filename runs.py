@@ -25,7 +25,8 @@ TWINS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
 # What may differ between a done run and the one that is asked for: places and things that change no figure.
 NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
-             "DATALOADER.BROKEN_IMAGES", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CHECKPOINT_MINUTES")
+             "DATALOADER.BROKEN_IMAGES", "TEST.FEATURE_CACHE", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS",
+             "TRAIN.CHECKPOINT_MINUTES")
 
 
 @dataclass(frozen=True)

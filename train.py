@@ -118,11 +118,12 @@ def check_registered(kind: str, name: str, registry: Registry) -> None:
 
 
 def extend_config(cfg: CfgNode) -> None:
-    """Adds what Dassl's defaults lack: base/new classes, broken images, checkpoints in the middle of epochs, image sizes, the factors of a
-    composed set, and each trainer's own node.
+    """Adds what Dassl's defaults lack: base/new classes, broken images, kept features, checkpoints in the middle of epochs, image sizes, the factors
+    of a composed set, and each trainer's own node.
     """
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
     cfg.DATALOADER.BROKEN_IMAGES = "error"  # error: an image that can't be read ends the run | skip: the run goes on, and counts them
+    cfg.TEST.FEATURE_CACHE = ""  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
     cfg.TRAIN.CHECKPOINT_MINUTES = 10.0  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
     cfg.TRAIN.CHECKPOINT_STEPS = 0  # the same every so many steps; 0: not by steps
     cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS = False  # whether INPUT.SIZE may be another than the backbone's

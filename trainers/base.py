@@ -142,8 +142,11 @@ class PromptTrainer(Evaluation):
         Of several processes each has its share of the batch's images, as its loaders hand them out.
         """
         visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
-        features = F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
-        return distributed.gathered(features, dim=1, total=self.batch_images or features.shape[1])
+
+        def encode() -> Tensor:
+            features = F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
+            return distributed.gathered(features, dim=1, total=self.batch_images or features.shape[1])
+        return encode() if self.image_features is None else self.image_features.of_batch(encode, self.device)
 
     @torch.no_grad()
     def unprompted_images(self, images: Tensor) -> Tensor:
@@ -221,6 +224,7 @@ class PromptTrainer(Evaluation):
         self.answer_rates = []  # images per second of each batch of the last class list that was tested, without loading and texts
         self.is_training = False
         self.encoded = None  # what encode_prompts gave, while a class list is being tested
+        self.image_features, self.kept_features = None, {}  # of the list being tested, and of those that were, see TEST.FEATURE_CACHE
         self.batch_images: int | None = None  # B of the batch at hand, of whose images this process has its share
         if self.prompt_learner is not None:
             self.prompt_learner.to(self.device)

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from . import distributed
 from .checks import validates_on_test_images
-from .data import SkippedImages, batches_of
+from .data import CheckedImages, SkippedImages, batches_of
 from .errors import UserError
+from .feature_cache import ImageFeatures, file_of
 from .prediction import Metrics, Prediction, Scores, measure, per_image
+from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
 from .run_record import tensor_hash, write_predictions, write_record
 from .saved_prompts import SavedPrompts
@@ -31,9 +34,13 @@ class Evaluation(SavedPrompts):
     step_seconds: list[float]
     is_training: bool
     encoded: Encoded | None
+    image_features: ImageFeatures | None
+    kept_features: dict[str, ImageFeatures]
     skipped: SkippedImages
     scores: Callable[[Tensor], Scores]
     predict: Callable[[Tensor], Prediction]
+    backbone: Backbone
+    settings: CfgNode
     encode_prompts: Callable[[], Encoded | None]
     count_parameters: Callable[[], tuple[int, int]]
 
@@ -79,22 +86,49 @@ class Evaluation(SavedPrompts):
         return list(results.values())[0]
 
     def answers(self, loader: DataLoader[Any], split: str) -> Iterator[Answered]:
-        """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates``."""
+        """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates`` where images are encoded."""
         self.answer_rates = []
         with self.precision.autocast():
             self.encoded = self.encode_prompts()
+        self.image_features = features = self.cached_features(loader, split)
+        if features is not None:
+            loader = features.loader(loader)
         with tqdm(batches_of(iter(loader)), desc=f"{type(self).__name__}, {split}", total=len(loader), mininterval=1, dynamic_ncols=True,
                   leave=not self.is_training, disable=not distributed.is_first()) as batches:
             for batch in self.skipped.readable(batches, split):
                 images, label = self.parse_batch_test(batch)
+                if features is not None:
+                    features.indices = batch["index"]
                 started = time.perf_counter()
                 answer = self.answer(images)
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
-                self.answer_rates.append(len(label) / (time.perf_counter() - started))
+                if features is None or features.found is None:
+                    self.answer_rates.append(len(label) / (time.perf_counter() - started))
                 yield answer, label, batch["impath"]
                 self.stop_if_asked(self.end_of_epoch)
-        self.encoded = None
+        if features is not None:
+            features.keep()
+        self.encoded = self.image_features = None
+
+    def prompts_images(self) -> bool:
+        """Whether the image encoder is prompted while a class list is being tested."""
+        prompts = None if self.encoded is None else self.encoded[1]
+        return prompts is not None and (prompts.visual is not None or len(prompts.deep_visual) > 0)
+
+    def cached_features(self, loader: DataLoader[Any], split: str) -> ImageFeatures | None:
+        """The features of a split's images as ``TEST.FEATURE_CACHE`` has them or will; None without one, or where they depend on prompts."""
+        folder = self.cfg.TEST.get("FEATURE_CACHE", "")  # another toolbox's config may not have it
+        if not folder or self.prompts_images():
+            return None
+        if split not in self.kept_features:
+            path = distributed.from_first(lambda: file_of(
+                folder, loader, self.backbone.image, self.backbone.activation, self.settings.PREC, distributed.count()))
+            if path is None:
+                return None
+            assert isinstance(loader.dataset, CheckedImages)  # as all loaders' are, see ``build_data_loader``
+            self.kept_features[split] = ImageFeatures(path, loader.dataset)
+        return self.kept_features[split]
 
     def keep(self, split: str, batches: Iterable[Answered]) -> tuple[Prediction, Tensor]:
         """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
@@ -125,5 +159,5 @@ class Evaluation(SavedPrompts):
                      parameters={"learnable": learnable, "total": total}, prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
                      seconds={name: round(value, 2) for name, value in self.seconds.items()},
                      seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
-                     test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.metrics else None,
+                     test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.answer_rates else None,
                      device=str(self.device), processes=distributed.count(), skipped_images=self.skipped.names)

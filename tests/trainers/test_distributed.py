@@ -128,6 +128,17 @@ def test_two_processes_are_one_run(divided, trained, name):
     assert_same_run(divided(name, *QUIET), trained(name, *QUIET)[1])
 
 
+def test_features_that_two_processes_have_kept_are_taken_by_both(divided, tmp_path):
+    """CoCoOp's texts depend on the image: each process has the features of all images, and a share of the classes."""
+    kept = ("TEST.FEATURE_CACHE", str(tmp_path / "cache"))
+    expected = divided("CoCoOp", *QUIET, name="plain")
+    for name in ("first", "second"):
+        assert_same_run(divided("CoCoOp", *QUIET, *kept, name=name), expected)
+        assert len(list((tmp_path / "cache").iterdir())) == 2  # of val and test
+    rates = [json.loads((tmp_path / name / "results.json").read_text())["test_images_per_second"] for name in ("first", "second")]
+    assert rates[0] > 0 and rates[1] is None
+
+
 @pytest.mark.parametrize("options", [
     ("DATALOADER.TRAIN_X.BATCH_SIZE", "5", "DATALOADER.TEST.BATCH_SIZE", "11", *BASE),
     ("TRAINER.CDC.AUGMENTATION", "2", "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT", "3.0", "TRAINER.CDC.TEXT_CHUNK", "2"),
