@@ -6,26 +6,30 @@ The usual way is timed at the smallest K only: it would take minutes a batch at 
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from measure import DEVICE, Entry, Repetitions, Work, by_name, compare, log, main, matmul_peak
-from models import SMALL, VIT_B16, build_trainer, in_the_usual_way, random_images, usual_fusion
+from models import RN50, SMALL, VIT_B16, Shape, build_trainer, in_the_usual_way, random_backbone, random_images, usual_fusion
 from step import CDC_DUAL, CDC_TEXT, COOP, DTYPE, PRECISION, Method
 from step import Setting as StepSetting
 from torch import Tensor
+
+import reference
 
 METHODS = {"CDC, text": CDC_TEXT, "CDC, dual": CDC_DUAL, "CoOp": COOP}
 
 
 @dataclass(frozen=True)
 class Setting(StepSetting):
-    """As for a training step, with K and the number of test images B."""
+    """As for a training step, with K, the number of test images B, and the shapes of encoders that are timed alone."""
     classes: tuple[int, ...] = (50, 1000)
     batch: int = 16
+    encoders: tuple[tuple[str, Shape], ...] = (("ViT-B/16", VIT_B16), ("RN50", RN50))
 
 
 FULL = Setting(VIT_B16, {}, repetitions=Repetitions(seconds=60))
-QUICK = Setting(SMALL, {}, depth=3, classes=(20, 50), repetitions=Repetitions(most=5, seconds=2))
+QUICK = Setting(SMALL, {}, depth=3, classes=(20, 50), repetitions=Repetitions(most=5, seconds=2), encoders=(("small", SMALL),))
 
 
 def passes_at_test_time(setting: Setting, method: Method, classes: int, with_usual: bool) -> dict[str, Work]:
@@ -67,6 +71,20 @@ def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
             rows += [{"K": classes, **row, "images/s": setting.batch / row["median s"],
                       "of bare": bare / row["times ours"]} for row in measured]
         yield f"{name}, testing {setting.batch} images, {PRECISION}", rows
+    yield f"The image encoder alone, {setting.batch} images, fp32", list(encoder_rows(setting))
+
+
+@torch.no_grad()
+def encoder_rows(setting: Setting) -> Iterator[Entry]:
+    """The usual encoder and ours without prompts."""
+    peak = matmul_peak()
+    for name, shape in setting.encoders:
+        log.info("The image encoder of %s", name)
+        backbone, images = random_backbone(shape), random_images(setting.batch, shape)[None].to(DEVICE)  # (1, B, 3, H, W)
+        encoders = {"usual": reference.usual(backbone).image, "ours": backbone.image}
+        passes: dict[str, Work] = {key: partial(encoder, images) for key, encoder in encoders.items()}
+        for row in compare(passes, setting.repetitions, peak):
+            yield {"encoder": name, **row, "images/s": setting.batch / row["median s"]}
 
 
 if __name__ == "__main__":

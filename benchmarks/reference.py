@@ -8,6 +8,7 @@ the K × K table of TMC (Han et al., 2021).
 Modules have the parameter names of ours and take their weights, so that outputs can be held against each other; their calls are those
 of ours, so that a trainer works with either (``usual``).
 """
+import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -148,7 +149,7 @@ class ResNetImageEncoder(nn.Module):
 
     def __init__(self, ours: our_image.ResNetImageEncoder) -> None:
         super().__init__()
-        self.network = ours.network
+        self.network: Any = copy.deepcopy(ours.network)
         self.image_size = ours.image_size
 
     def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
@@ -163,6 +164,8 @@ def usual(backbone: Backbone) -> Backbone:
     text: Any = TextEncoder(backbone.text)  # Any: they have the calls of ours, but are none of them
     towers = Backbone(text, image, backbone.log_scale)
     towers.load_state_dict(backbone.state_dict(), assign=True)
+    if isinstance(image, ResNetImageEncoder):
+        image.network.to(memory_format=torch.contiguous_format)  # ours keeps its weights in another layout
     return towers.requires_grad_(False).to(backbone.log_scale.device)  # the mask, which is in no state dict, has to move
 
 

@@ -161,7 +161,7 @@ def in_this_process(monkeypatch):
               "depths": ((2, 2), (4, 1)), "usual_context": 4, "point": 5}),
     ("step", {"memory_classes": 3}),
     ("fusion", {"batch": 2, "classes": 5}),
-    ("eval", {"classes": (3, 5), "batch": 2}),
+    ("eval", {"classes": (3, 5), "batch": 2, "encoders": (("ViT", SHAPE), ("ResNet", RESNET))}),
     ("scaling", {"middle": {"classes": 3, "templates": 2, "batch": 2, "side": 32},
                  "values": (("classes", (3, 5)), ("side", (16, 32)))}),
 ])

@@ -113,7 +113,7 @@ class ResNetImageEncoder(nn.Module):
 
     def __init__(self, network: ModifiedResNet, image_size: int) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last)  # the layout that convolutions compute in: nothing is reordered between them
         self.image_size = image_size
 
     def interpolate_positions(self, image_size: int) -> None:
