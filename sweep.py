@@ -13,13 +13,9 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from protocols import PROTOCOLS
 from trainers.errors import UserError, run_tool
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger("sweep")
 

@@ -53,9 +53,9 @@ COMPARISONS = {
         CDC_DUAL, {"usual MaPLe, one template": MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 500),
         {("usual MaPLe, one template", 50): 1 / 1.3, ("usual MaPLe, one template", 100): 1.0, ("usual MaPLe, one template", 500): 2.0,
          ("usual CDC", 50): 2.7, ("usual CDC", 500): 8.0}),
-    "CDC, prompts in the text encoder": Comparison(CDC_TEXT, {"usual CDC": CDC_TEXT}, (50, 100, 500)),
     "MaPLe": Comparison(MAPLE, {"usual MaPLe": MAPLE}, (50, 100), {("usual MaPLe", 50): 2.5}),
     "CoOp": Comparison(COOP, {"usual CoOp": COOP}, (100, 500), {("usual CoOp", 100): 2.0, ("usual CoOp", 500): 4.0}),
+    "CDC, prompts in the text encoder": Comparison(CDC_TEXT, {"usual CDC": CDC_TEXT}, (50, 100)),
 }
 
 

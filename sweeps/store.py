@@ -20,8 +20,8 @@ from typing import Any
 
 import filelock
 
-from trainers.checkpoint import write_text
 from trainers.errors import UserError, nearest
+from trainers.files import write_text
 from trainers.run_record import FILE_NAME
 
 from .grid import Chain, Run
@@ -98,7 +98,7 @@ class Sweep:
     Attributes:
         name: of the sweep; folder: where it is; key: what ``load`` takes.
         chains: name → ``Chain``.
-        options: of the executor, see ``executors.Options``.
+        options: of the executor, see ``executors.Slurm``.
     """
 
     def __init__(self, output: str, name: str, chains: Iterable[Chain], options: Mapping[str, Any]) -> None:

@@ -3,8 +3,8 @@ import logging
 import os
 
 from runs import summary
-from trainers.checkpoint import write_text
 from trainers.errors import UserError
+from trainers.files import write_text
 
 from .grid import Chain, Run
 from .store import Sweep, is_there
