@@ -50,7 +50,7 @@ class Comparison:
 
 COMPARISONS = {
     "CDC, prompts in both encoders": Comparison(
-        CDC_DUAL, {"usual MaPLe, one template": MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 500),
+        CDC_DUAL, {"usual MaPLe, one template": MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 250, 500),
         {("usual MaPLe, one template", 50): 1 / 1.3, ("usual MaPLe, one template", 100): 1.0, ("usual MaPLe, one template", 500): 2.0,
          ("usual CDC", 50): 2.7, ("usual CDC", 500): 8.0}),
     "MaPLe": Comparison(MAPLE, {"usual MaPLe": MAPLE}, (50, 100), {("usual MaPLe", 50): 2.5}),
