@@ -109,21 +109,25 @@ def images_below(folder: str) -> list[str]:
 # ---- doubt ----
 
 def threshold(args: argparse.Namespace) -> float:
-    """The uncertainty above which an image is doubtful, infinity where none is to be flagged.
+    """The uncertainty above which an image is doubtful; infinity where none is to be flagged, minus infinity where every one is.
 
     Raises:
         UserError: see ``threshold_from_validation``.
     """
     if args.max_error is not None:
-        return threshold_from_validation(args.run, args.max_error)
+        found = threshold_from_validation(args.run, args.max_error)
+        if found is None:
+            log.warning("No threshold brings the error on the run's validation images down to %g %%: every image is doubtful; raise --max-error, "
+                        "or give --min-certainty", 100 * args.max_error)
+        return float("-inf") if found is None else found
     return float("inf") if args.min_certainty is None else 1 - args.min_certainty
 
 
-def threshold_from_validation(folder: str, max_error: float) -> float:
-    """The threshold for a wanted error, from what the run said of its validation images.
+def threshold_from_validation(folder: str, max_error: float) -> float | None:
+    """The threshold for a wanted error, from what the run said of its validation images; None where none is strict enough.
 
     Raises:
-        UserError: the run has no such file, it can't be read, or no threshold is strict enough.
+        UserError: the run has no such file, or it can't be read.
     """
     path = os.path.join(folder, "predictions-val.npz")
     if not os.path.isfile(path):
@@ -140,8 +144,7 @@ def threshold_from_validation(folder: str, max_error: float) -> float:
                         "again") from error
     chosen = doubt_threshold(uncertainty, wrong, max_error)
     if chosen is None:
-        raise UserError(f"no threshold brings the error on the run's {len(wrong)} validation images down to {100 * max_error:g} %: "
-                        "raise --max-error, or give --min-certainty")
+        return None
     value, answered, mistaken = chosen
     log.info("Doubtful: uncertainty above %.4f. Of the run's %d validation images that leaves %.1f %%, of which %.1f %% are wrong.",
              value, len(wrong), 100 * answered, 100 * mistaken)

@@ -29,7 +29,7 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(protocol_run, "start", lambda job, args: train.run(train.parse_arguments(job.arguments(args.root, args.opts))))
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", [name if name in ("ZeroshotCLIP", "CoOp") else pytest.param(name, marks=pytest.mark.slow) for name in TRAINERS])
 def test_every_trainer_runs_every_protocol(name, drawn, in_this_process, tmp_path, capsys):
     learns = TRAINER_REGISTRY.get(name).learns
     for protocol in PROTOCOLS:
