@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.files import write_text
+from trainers.files import file_hash, write_text
 
 
 def read_kept(path: str | Path, version: int, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -35,4 +35,4 @@ def fingerprint(content: Mapping[str, Any]) -> str:
 
 def file_fingerprint(path: str | Path) -> str | None:
     """SHA-256 of a file; None where there is none."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else None
+    return file_hash(path) if Path(path).is_file() else None

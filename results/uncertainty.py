@@ -47,7 +47,7 @@ from datasets.emoji_styles import SEVERITIES, corrupted_at
 from trainers.checks import validates_on_test_images
 from trainers.classifier import Pictures, PromptedClassifier, read_picture, silence
 from trainers.errors import UserError, exit_code
-from trainers.files import write_atomically
+from trainers.files import write_arrays
 from trainers.prediction import Prediction, calibration
 from trainers.run_record import Record, image_name, split_hash
 from trainers.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
@@ -89,10 +89,7 @@ def read_figures(folder: str | Path, record: Record) -> Figures | None:
 
 def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: Arrays) -> None:
     """Writes both files; the JSON, which says that they are there, last."""
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
-            numpy.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
-    write_atomically(os.path.join(folder, IMAGES), write)
+    write_arrays(os.path.join(folder, IMAGES), arrays)
     write_kept(Path(folder) / FIGURES, FORMAT, origin(record), {**figures, "images_sha256": file_fingerprint(Path(folder) / IMAGES)})
 
 

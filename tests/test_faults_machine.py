@@ -15,13 +15,13 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from results import curve, figures, report, table, uncertainty
+from results import curve, figures, report, table
 from tests.conftest import base_arguments, make_textures
 from tests.results.conftest import make_answers, write_run
 from train import main, parse_arguments, run
-from trainers import data, files, run_record
+from trainers import data, files
 
-WRITERS = (files, run_record, curve, figures, uncertainty)  # modules that write by ``write_atomically``
+WRITERS = (files, curve, figures)  # modules that write by ``write_atomically``
 NOBODY = 65534
 
 

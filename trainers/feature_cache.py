@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from . import distributed
 from .data import CheckedImages
-from .files import write_atomically
+from .files import file_hash, write_arrays
 from .run_record import plain, tensor_hash
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class ImageFeatures:
         self.found = features
         if distributed.is_first():
             try:
-                write_atomically(self.path, partial(save, features.numpy()))
+                write_arrays(self.path, {"features": features.numpy(), "sha256": numpy.array(content_hash(features.numpy()))})
             except OSError as error:
                 log.warning("The features of %d images are not kept: %s (%s)", len(features), self.path, error.strerror)
 
@@ -110,19 +110,10 @@ def file_of(folder: str, loader: DataLoader[Any], encoder: nn.Module, *circumsta
     return os.path.join(folder, f"{name}.npz")
 
 
-def file_hash(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
 def code_hash() -> str:
     """Of the code that makes a feature from an image."""
     files: Sequence[Path] = sorted(Path(__file__).parent.joinpath("prompting").glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def save(features: numpy.ndarray, temporary: str) -> None:
-    with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
-        numpy.savez(file, features=features, sha256=numpy.array(content_hash(features)))
 
 
 def read(path: str, count: int) -> Tensor | None:

@@ -1,8 +1,12 @@
 """Files that are whole or not there: written under another name, brought to the disk, renamed."""
+import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy
 
 
 def temporary_name(path: str, pid: int | str) -> str:
@@ -44,6 +48,19 @@ def write_text(path: str, text: str) -> None:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
     write_atomically(path, write)
+
+
+def write_arrays(path: str, arrays: Mapping[str, numpy.ndarray]) -> None:
+    """Writes arrays by name as a compressed ``.npz`` file."""
+    def write(temporary: str) -> None:
+        with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
+            numpy.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
+    write_atomically(path, write)
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's content, 64 hex digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def remove_leftovers(folder: str) -> None:

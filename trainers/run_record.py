@@ -21,7 +21,7 @@ from dassl.data.datasets import DatasetBase
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .files import write_atomically, write_text
+from .files import write_arrays, write_text
 
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
@@ -120,10 +120,7 @@ def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mappi
 
 def write_predictions(folder: str, split: str, arrays: Mapping[str, numpy.ndarray]) -> None:
     """Writes ``predictions-<split>.npz``, beside the record: what was said of every image, see ``prediction.per_image``."""
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
-            numpy.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
-    write_atomically(os.path.join(folder, f"predictions-{split}.npz"), write)
+    write_arrays(os.path.join(folder, f"predictions-{split}.npz"), arrays)
 
 
 def remove_record(folder: str) -> None:

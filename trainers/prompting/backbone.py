@@ -1,5 +1,4 @@
 """A CLIP by name or by file. Every size is read from the weights, so any checkpoint in OpenAI's format loads."""
-import hashlib
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..errors import UserError, nearest
+from ..files import file_hash
 from ..locks import turn
 from . import open_clip_models
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder
@@ -156,7 +156,7 @@ def download(name: str, cache_dir: str) -> str:
 
 def remove_partial_download(target: str, url: str) -> None:
     """``clip`` opens its target before the first byte has come, so a failed download leaves an empty or cut file."""
-    if os.path.isfile(target) and hashlib.sha256(Path(target).read_bytes()).hexdigest() != url.split("/")[-2]:
+    if os.path.isfile(target) and file_hash(target) != url.split("/")[-2]:
         os.remove(target)
 
 
