@@ -17,6 +17,7 @@ from yacs.config import CfgNode
 from .errors import UserError
 
 AUGMENTATIONS = (1, 2, None)
+BLOCK = 32  # pixels in a row that are blurred by one matrix product: wider ones multiply more zeros, narrower ones copy more
 CACHE_BYTES = 2 ** 20  # of images that a processor's cache holds beside an operation's intermediate results
 
 
@@ -232,14 +233,27 @@ class Blur(Step):
         change(images, drawn[:, 0], self.blurred, drawn)
 
     def blurred(self, images: Tensor, sigma: Tensor) -> Tensor:
-        """A Gaussian along the rows, then one along the columns: the same as one in both directions at once."""
+        """A Gaussian along the rows, then one along the columns: the same as one in both directions at once.
+
+        As matrix products over blocks of pixels, which are several times as fast on a CPU as a convolution of single channels.
+        """
         width, height = self.blur.kernel_size
+        rows, columns = images.shape[2:]
         images = F.pad(images, [width // 2, width // 2, height // 2, height // 2], mode="reflect")
-        for length, shape in ((width, (1, width)), (height, (height, 1))):
-            position = torch.arange(length, device=images.device) - length // 2
-            kernel = torch.softmax(-0.5 * (position / sigma) ** 2, dim=1).repeat_interleave(3, dim=0)  # (3 B, length)
-            images = F.conv2d(images.flatten(0, 1)[None], kernel.view(-1, 1, *shape), groups=len(kernel))[0].unflatten(0, (-1, 3))
-        return images
+        images = F.pad(images, [0, -columns % BLOCK, 0, -rows % BLOCK])  # up to whole blocks
+        windows = images.unfold(3, BLOCK + width - 1, BLOCK)  # (B, 3, rows, blocks, pixels that a block of a row is made of)
+        images = (windows.flatten(1, 3) @ self.bands(sigma, width)).view(*images.shape[:3], -1)  # (B, 3, rows, columns)
+        windows = images.unfold(2, BLOCK + height - 1, BLOCK).transpose(3, 4).flatten(1, 2)  # (B, 3 · blocks, …, columns)
+        images = (self.bands(sigma, height).transpose(1, 2)[:, None] @ windows).view(*images.shape[:2], -1, images.shape[3])
+        return images[:, :, :rows, :columns]
+
+    @staticmethod
+    def bands(sigma: Tensor, length: int) -> Tensor:
+        """A filter as a matrix, (B, BLOCK + length - 1, BLOCK): pixels of a row → ``BLOCK`` pixels of the filtered row."""
+        position = torch.arange(length, device=sigma.device) - length // 2
+        kernel = torch.softmax(-0.5 * (position / sigma) ** 2, dim=1)  # (B, length)
+        tap = torch.arange(BLOCK + length - 1, device=sigma.device)[:, None] - torch.arange(BLOCK, device=sigma.device)
+        return torch.where((tap >= 0) & (tap < length), kernel[:, tap.clamp(0, length - 1)], 0)
 
 
 class Affine(Step):
