@@ -74,11 +74,11 @@ class TensorViews:
         self.steps = [[BATCHED[type(step)](step, view.transforms[0].size) for step in view.transforms[1:]] for view in views]
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
-        """What the loader hands out for a PIL image: ``crops``, uint8 (M, 3, H, W), and all numbers ``drawn`` for it, in one row."""
+        """What the loader hands out for a PIL image: ``crops``, uint8 (M, H, W, 3), and all numbers ``drawn`` for it, in one row."""
         pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)  # interleaved channels are what torch resizes fastest
         crops, drawn = [], []
         for crop, steps in zip(self.crops, self.steps):
-            crops.append(resized(pixels, crop))
+            crops.append(resized(pixels, crop).permute(1, 2, 0))
             drawn += [number for step in steps for number in step.draw()]
         return {"crops": torch.stack(crops), "drawn": torch.tensor(drawn)}
 
@@ -93,7 +93,7 @@ class TensorViews:
 
     def finish(self, batch: dict[str, Tensor], device: torch.device) -> Tensor:
         """Views (M, B, 3, H, W) from what the loader has collated for B images."""
-        crops = batch["crops"].to(device, non_blocking=True).transpose(0, 1)
+        crops = batch["crops"].to(device, non_blocking=True).permute(1, 0, 4, 2, 3)  # (M, B, 3, H, W)
         views = torch.empty(crops.shape, device=device).copy_(crops)  # 0 … 255 until ``Scale``
         drawn = batch["drawn"]  # on the CPU: which images a step changes is looked up there, without waiting for the device
         for images, steps in zip(views, self.steps):
@@ -187,17 +187,19 @@ class Jitter(Step):
                     change(images, drawn[:, turn] == kind, adjust, drawn[:, 4 + kind, None, None, None])
 
 
+# Adjustments give back images as they should be, and may make them so in place.
+
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return (images * factor).clamp_(0, 255)
+    return images.mul_(factor).clamp_(0, 255)
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     mean = luma(images).mean(dim=(1, 2, 3), keepdim=True)
-    return torch.lerp(mean, images, factor).clamp_(0, 255)
+    return images.lerp_(mean, 1 - factor).clamp_(0, 255)
 
 
 def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(luma(images), images, factor).clamp_(0, 255)
+    return images.lerp_(luma(images), 1 - factor).clamp_(0, 255)
 
 
 def luma(images: Tensor) -> Tensor:
@@ -207,15 +209,19 @@ def luma(images: Tensor) -> Tensor:
 
 
 def hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Images whose hues are turned by ``shift`` of the colour circle; their greatest and least channel (HSV's V, S) stay."""
+    """Images whose hues are turned by ``shift`` of the colour circle; their greatest and least channel (HSV's V, S) stay.
+
+    On a circle of six sectors a channel is value - chroma · clamp(2 - |sector - 2|, 0, 1): high for two sectors, low for two, and in
+    between on its way. Counted in circles, so that nothing has to be scaled on the way there.
+    """
     red, green, blue = images.split(1, dim=1)
     value, least = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
     chroma = value - least
     angle = torch.where(value == red, green - blue,
                         torch.where(value == green, blue - red + 2 * chroma, red - green + 4 * chroma)) / chroma.clamp(min=1e-3)
     start = images.new_tensor([11, 9, 7])[:, None, None] / 6  # one turn ahead: nothing below zero, where frac is no remainder
-    sector = (angle / 6 + shift + start).frac_().mul_(6)  # (B, 3, H, W)
-    return value - chroma * torch.minimum(sector, 4 - sector).clamp_(0, 1)
+    distance = (angle / 6 + shift + start).frac_().sub_(1 / 3).abs_().clamp_(1 / 6, 1 / 3)  # (B, 3, H, W)
+    return torch.addcmul(value - 2 * chroma, chroma, distance, value=6)
 
 
 class Blur(Step):
@@ -299,13 +305,19 @@ class Crop(Step):
 
 
 def change(images: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *per_image: Tensor) -> None:
-    """Changes those of B images that are ``chosen``, (B,), by ``operation(images, *per_image)``."""
-    chosen = chosen.nonzero()[:, 0].to(images.device)
-    per_image = tuple(values.to(images.device) for values in per_image)
+    """Changes those of B images that are ``chosen``, (B,), by ``operation(images, *per_image)``, which may work in place."""
+    chosen = chosen.nonzero()[:, 0]
     at_once = max(1, CACHE_BYTES // images[0].nbytes) if images.device.type == "cpu" else len(images)
     for part in chosen.split(at_once):
-        if len(part):  # of nothing, split makes one empty part
-            images.index_copy_(0, part, operation(images.index_select(0, part), *(values[part] for values in per_image)))
+        if len(part) == 0:  # of nothing, split makes one empty part
+            continue
+        values = [value[part].to(images.device) for value in per_image]
+        if part[-1] - part[0] == len(part) - 1:  # one beside the other: no copies
+            neighbours = images[part[0]:part[-1] + 1]
+            neighbours.copy_(operation(neighbours, *values))
+        else:
+            part = part.to(images.device)
+            images.index_copy_(0, part, operation(images.index_select(0, part), *values))
 
 
 BATCHED = {T.ToTensor: Scale, T.Normalize: Normalize, T.RandomHorizontalFlip: Flip, T.RandomGrayscale: Grayscale, T.ColorJitter: Jitter,
