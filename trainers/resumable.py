@@ -4,6 +4,9 @@ Everything random in an epoch follows from the states of the generators at its s
 on behind n batches, the epoch is begun from those states again and its first n batches are drawn but not made: nothing is
 decoded or augmented. What the augmentation had drawn by then is in the state of the generator that it draws from: this process's own
 without workers, else each worker's, which comes along with every batch.
+
+A single worker draws what this process would draw without it, and hands its generators' states back at the end of an epoch. So it makes
+no difference to the numbers whether images are made in this process or, during its steps, in a worker (unless steps draw too).
 """
 import logging
 from collections.abc import Callable, Iterator
@@ -14,7 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from .checkpoint import State, cpu_rng_state, restore_rng_state, rng_state
+from .checkpoint import CPU_GENERATORS, State, cpu_rng_state, restore_rng_state, rng_state
 from .data import WORKERS, batches_of
 from .interruption import leave_to_parent
 
@@ -46,15 +49,18 @@ class TrainingLoader(DataLoader[Any]):
     def position(self) -> State:
         """Where the epoch is, for ``begin_at``: in types that load without executing anything."""
         return {"batches": self.batches_done, "start": self.start, "workers": self.num_workers,
-                "worker_states": {worker: {**state, "torch": torch.from_numpy(state["torch"])}
-                                  for worker, state in self.worker_states.items()}}
+                "worker_states": {worker: with_tensor(state) for worker, state in self.worker_states.items()}}
 
     def begin_at(self, position: State, rng: State) -> None:
         """The next epoch goes on where the one was that ``position`` and, at the same time, ``rng`` are of.
 
-        With another number of workers it has the same order, but other augmentation, and the epochs behind it differ.
+        With another number of workers, none and one apart, it has the same order, but other augmentation, and the epochs behind it differ.
         """
-        if position["workers"] != self.num_workers:
+        if position["workers"] == 0 and self.num_workers == 1:
+            position = {**position, "worker_states": {0: {name: rng[name] for name in CPU_GENERATORS}}}
+        elif position["workers"] == 1 and self.num_workers == 0:
+            rng = {**rng, **position["worker_states"][0]}
+        elif position["workers"] != self.num_workers:
             log.warning("The epoch was begun with %d workers and goes on with %d: its images are augmented otherwise",
                         position["workers"], self.num_workers)
             position = {**position, "worker_states": {}}
@@ -66,8 +72,11 @@ class TrainingLoader(DataLoader[Any]):
         if skipped:
             restore_rng_state(beginning["start"])
         self.start, self.batches_done = rng_state(), skipped
-        self.worker_states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in beginning["worker_states"].items()}
         self.remaining.skipped = skipped
+        states = beginning["worker_states"]
+        if self.num_workers == 1 and not states:
+            states = {0: self.state_behind_order()}
+        self.worker_states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in states.items()}
         self.worker_init_fn = partial(begin_worker, self.worker_states)
         for number, (batch, worker) in enumerate(batches_of(super().__iter__()), start=1):
             if number < skipped:
@@ -80,6 +89,17 @@ class TrainingLoader(DataLoader[Any]):
             yield batch
             self.batches_done = number
             self.after_step()
+        if self.num_workers == 1:
+            restore_rng_state(with_tensor(self.worker_states[0]))
+
+    def state_behind_order(self) -> State:
+        """What the generators' states will be when an epoch that begins now has drawn its order, and what its workers are seeded with."""
+        now = cpu_rng_state()
+        torch.empty((), dtype=torch.int64).random_()  # DataLoader's own draw, before the sampler's
+        next(iter(self.remaining), None)
+        behind = cpu_rng_state()
+        restore_rng_state(now)
+        return behind
 
 
 class Remaining:
@@ -111,4 +131,9 @@ def begin_worker(states: dict[int, State], worker: int) -> None:
     """Gives a worker the states of its generators, where there are any."""
     leave_to_parent()
     if worker in states:
-        restore_rng_state({**states[worker], "torch": torch.from_numpy(states[worker]["torch"])})
+        restore_rng_state(with_tensor(states[worker]))
+
+
+def with_tensor(state: State) -> State:
+    """A worker's state as it travels → as the generators take it."""
+    return {**state, "torch": torch.from_numpy(state["torch"])}

@@ -101,6 +101,19 @@ def test_checkpoints_in_the_middle_of_epochs_replace_each_other(run, monkeypatch
     assert kept[3] == ["checkpoint", "model-step.pth.tar-1-1", "model.pth.tar-1"]
 
 
+@pytest.mark.parametrize("trainer, options", [
+    ("CDC", BEST_VAL), ("CDC", ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")), ("CoOp", ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
+def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_other_begins(run, killed, trainer, options):
+    _, _, whole = run(trainer, *options, name="whole")
+    one = (*options, "DATALOADER.NUM_WORKERS", "1")
+    assert_same_run(whole, run(trainer, *one, name="one")[2])
+    for first, second in ((options, one), (one, options)):
+        name = f"begun with {first[-1]}"
+        assert killed("forward_backward", lambda self: (self.epoch, self.batch_idx) == (1, 2), trainer, *first, *EVERY_STEP, name=name)
+        torch.manual_seed(12345)
+        assert_same_run(whole, run(trainer, *second, name=name)[2])
+
+
 def test_with_another_number_of_workers_the_epochs_order_is_the_same_and_the_log_says_what_is_not(run, killed, monkeypatch):
     assert killed("forward_backward", lambda self: self.batch_idx == 1, "CoOp", *WORKERS, *EVERY_STEP)
     parse = PromptTrainer.parse_batch_train
