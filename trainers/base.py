@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 
 from . import distributed
 from .checks import check_at_least, check_data, check_pixels, check_run
-from .data import WORKERS, CheckedImages, SkippedImages, divide_loading
+from .data import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_starting
 from .errors import UserError
 from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
@@ -200,7 +200,7 @@ class PromptTrainer(Evaluation):
         self.val_loader = divide_loading(dm.val_loader)
         self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
-            loader.worker_init_fn = partial(begin_worker, {})
+            loader.worker_init_fn, loader.num_workers = partial(begin_worker, {}), worth_starting(loader.num_workers)
             loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains

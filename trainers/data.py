@@ -30,6 +30,12 @@ DECODED_BYTES = 2 ** 30  # of decoded training images that a data set keeps in m
 WORKERS = "fork" if sys.platform == "linux" else None
 
 
+def worth_starting(workers: int) -> int:
+    """How many of a loader's workers are started. A single one, which makes what this process would make, only where it is forked: started in
+    another way, anew for every epoch, it would cost more than it saves."""
+    return workers if workers > 1 or WORKERS == "fork" else 0
+
+
 def skips_broken_images(cfg: CfgNode) -> bool:
     """Whether a run goes on without images that can't be read; another toolbox's config may not have the key."""
     return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"

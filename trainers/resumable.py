@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from .checkpoint import CPU_GENERATORS, State, cpu_rng_state, restore_rng_state, rng_state
-from .data import WORKERS, batches_of
+from .data import WORKERS, batches_of, worth_starting
 from .interruption import leave_to_parent
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,10 @@ class TrainingLoader(DataLoader[Any]):
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         remaining = Remaining(loader.batch_sampler)
-        super().__init__(loader.dataset, batch_sampler=remaining, num_workers=loader.num_workers,
+        workers = worth_starting(loader.num_workers)
+        super().__init__(loader.dataset, batch_sampler=remaining, num_workers=workers,
                          collate_fn=partial(collate, loader.collate_fn), pin_memory=loader.pin_memory,
-                         multiprocessing_context=WORKERS if loader.num_workers > 0 else None)
+                         multiprocessing_context=WORKERS if workers > 0 else None)
         self.remaining = remaining
         self.after_step: Callable[[], None] = lambda: None
         self.beginning: State | None = None
