@@ -261,6 +261,7 @@ class PromptTrainer(Evaluation):
         try:
             super().train()
         finally:
+            self.train_loader_x.close()
             self.progress.close()  # an error's message starts on a line of its own
 
     def before_train(self) -> None:
@@ -272,12 +273,17 @@ class PromptTrainer(Evaluation):
         self.is_training = True
         self.train_started = self.saved_at = time.monotonic()
         self.train_loader_x.after_step = self.after_step
+        self.train_loader_x.goes_on = self.epoch_follows
         if self.train_loader_x.num_workers > 0 and isinstance(self.train_loader_x.dataset, CheckedImages):
             self.train_loader_x.dataset.decode_ahead()
         steps = len(self.train_loader_x)
         self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
                              desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True,
                              disable=not distributed.is_first())
+
+    def epoch_follows(self) -> bool:
+        """Whether the next epoch follows this one at once, without a validation, whose loader draws a random number."""
+        return self.epoch + 1 < self.max_epoch and self.cfg.TEST.FINAL_MODEL != "best_val"
 
     def init_writer(self, log_dir: str) -> None:
         if distributed.is_first():

@@ -181,7 +181,12 @@ def batches_of(batches: Iterator[Any]) -> Iterator[Any]:
     except (ConnectionError, EOFError) as error:
         raise RuntimeError("DataLoader worker (pid unknown) was killed while it handed over a batch") from error
     finally:
-        getattr(batches, "_shutdown_workers", lambda: None)()
+        end_workers(batches)
+
+
+def end_workers(batches: Iterator[Any]) -> None:
+    """Ends the workers, if there are any, of a loader's iterator."""
+    getattr(batches, "_shutdown_workers", lambda: None)()
 
 
 def divide_loading(loader: Any) -> Any:

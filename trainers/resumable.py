@@ -10,6 +10,7 @@ no difference to the numbers whether images are made in this process or, during 
 """
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +18,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from .checkpoint import CPU_GENERATORS, State, cpu_rng_state, restore_rng_state, rng_state
-from .data import WORKERS, batches_of, worth_starting
+from .checkpoint import CPU_GENERATORS, State, cpu_rng_state, restore_rng_state, rng_state, same_rng_state
+from .data import WORKERS, batches_of, end_workers, worth_starting
 from .interruption import leave_to_parent
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,8 @@ class TrainingLoader(DataLoader[Any]):
         loader: Dassl's, which this one takes the place of.
 
     Attributes:
-        after_step: called whenever the training is through with a batch, before the next one is made.
+        after_step: called whenever the training is through with a batch; without workers, before the next one is made.
+        goes_on: called in front of an epoch's last step: whether another epoch will follow, with nothing random in between.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -42,6 +44,8 @@ class TrainingLoader(DataLoader[Any]):
                          multiprocessing_context=WORKERS if workers > 0 else None)
         self.remaining = remaining
         self.after_step: Callable[[], None] = lambda: None
+        self.goes_on: Callable[[], bool] = lambda: False
+        self.ahead: Epoch | None = None
         self.beginning: State | None = None
         self.start: State | None = None
         self.batches_done = 0
@@ -68,30 +72,66 @@ class TrainingLoader(DataLoader[Any]):
         self.beginning = {**position, "rng": rng}
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises a class that its documentation doesn't name
-        beginning, self.beginning = self.beginning or {"batches": 0, "worker_states": {}}, None
-        skipped = beginning["batches"]
-        if skipped:
-            restore_rng_state(beginning["start"])
-        self.start, self.batches_done = rng_state(), skipped
-        self.remaining.skipped = skipped
-        states = beginning["worker_states"]
-        if self.num_workers == 1 and not states:
-            states = {0: self.state_behind_order()}
-        self.worker_states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in states.items()}
-        self.worker_init_fn = partial(begin_worker, self.worker_states)
-        for number, (batch, worker) in enumerate(batches_of(super().__iter__()), start=1):
+        epoch, skipped = self.begun()
+        self.start, self.batches_done, self.worker_states = epoch.start, skipped, epoch.worker_states
+        for number, (batch, worker) in enumerate(batches_of(epoch.batches), start=1):
             if number < skipped:
                 continue
             if number == skipped:
-                restore_rng_state(beginning["rng"])
+                restore_rng_state(epoch.rng)
                 continue
             if worker is not None:
                 self.worker_states[worker.id] = worker.state
+            if number == len(self) and self.num_workers > 0 and self.goes_on():
+                self.begin_ahead()
             yield batch
             self.batches_done = number
             self.after_step()
         if self.num_workers == 1:
             restore_rng_state(with_tensor(self.worker_states[0]))
+
+    def begun(self) -> tuple["Epoch", int]:
+        """The epoch that begins now, and how many batches of it are done: the one that was begun ahead, if its generators are where
+        they were taken to be."""
+        ahead, self.ahead = self.ahead, None
+        beginning, self.beginning = self.beginning, None
+        if ahead is not None:
+            if beginning is None and same_rng_state(ahead.start, rng_state()):
+                restore_rng_state(ahead.rng)
+                return ahead, 0
+            end_workers(ahead.batches)
+        if beginning is None:
+            return self.begin({}), 0
+        if beginning["batches"]:
+            restore_rng_state(beginning["start"])
+        return self.begin(beginning["worker_states"], beginning["batches"], beginning["rng"]), beginning["batches"]
+
+    def begin(self, worker_states: dict[int, State], skipped: int = 0, rng: State | None = None) -> "Epoch":
+        """An epoch whose workers, if there are any, are already busy; ``rng``: its generators' states behind the skipped batches."""
+        start = rng_state()
+        self.remaining.skipped = skipped
+        if self.num_workers == 1 and not worker_states:
+            worker_states = {0: self.state_behind_order()}
+        states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in worker_states.items()}
+        self.worker_init_fn = partial(begin_worker, states)
+        return Epoch(super().__iter__(), start, rng or rng_state(), states)
+
+    def begin_ahead(self) -> None:
+        """Begins the next epoch while the last step of this one is made, so that its first batch is waited for no longer than any other.
+
+        It begins with the generators as they will be if nothing else draws until then; if something does, it is begun anew.
+        """
+        now = rng_state()
+        if self.num_workers == 1:
+            restore_rng_state(with_tensor(self.worker_states[0]))
+        self.ahead = self.begin({})
+        restore_rng_state(now)
+
+    def close(self) -> None:
+        """Ends the workers of an epoch that was begun ahead and is not wanted any more."""
+        if self.ahead is not None:
+            end_workers(self.ahead.batches)
+            self.ahead = None
 
     def state_behind_order(self) -> State:
         """What the generators' states will be when an epoch that begins now has drawn its order, and what its workers are seeded with."""
@@ -101,6 +141,22 @@ class TrainingLoader(DataLoader[Any]):
         behind = cpu_rng_state()
         restore_rng_state(now)
         return behind
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the batches.
+
+    Attributes:
+        batches: the loader's own, of which those that were done before are empty.
+        start: states of this process's generators at its beginning.
+        rng: their states in front of its first batch that is not done.
+        worker_states: of the workers' generators there.
+    """
+    batches: Iterator[Any]
+    start: State
+    rng: State
+    worker_states: dict[int, State]
 
 
 class Remaining:
