@@ -2,7 +2,7 @@
 
 First how fast batches get ready, in the main process (``NUM_WORKERS`` 0) and from images whose files are in the operating system's memory; a
 pipeline's first pass, in which it decodes, is not timed. Then how long the demo's training step waits for its batches, also where a worker
-makes them, as in the recipe.
+makes them during steps.
 """
 import contextlib
 import io
@@ -32,8 +32,7 @@ ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
 # name → the data set that loads images, and options over the recipe; every ratio is against the last
 PIPELINES = {"usual": (DatasetWrapper, ()), "decoded once": (CheckedImages, ()), "decoded once, views on tensors": (CheckedImages, ON_TENSORS)}
 OURS = list(PIPELINES)[-1]
-RECIPE = "decoded once, by a worker"  # the demo's own way
-DEMO = {**PIPELINES, RECIPE: (CheckedImages, ("DATALOADER.NUM_WORKERS", "1"))}
+DEMO = {**PIPELINES, "decoded once, by a worker": (CheckedImages, ("DATALOADER.NUM_WORKERS", "1"))}
 TARGET = 4.0  # times ours that the usual pipeline should take
 
 
