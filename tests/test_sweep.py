@@ -74,12 +74,12 @@ def test_a_grid_with_a_job_that_fails_and_is_retried_alone(grid, data_root, smal
 
 
 def test_a_sweep_that_is_interrupted_goes_on_to_the_same_figures(data_root, small_clip_file, tmp_path, capfd):
-    options = small_options(small_clip_file, **{"OPTIM.MAX_EPOCH": 40})
+    options = small_options(small_clip_file, **{"OPTIM.MAX_EPOCH": 120})
     path = write_grid(tmp_path / "long.yaml", data_root, tmp_path, options)
     trained, log = folder_of(tmp_path), folder_of(tmp_path) / "log.txt"
 
     def interrupt():
-        wait_until(lambda: log.is_file() and "epoch [3/40]" in log.read_text())
+        wait_until(lambda: log.is_file() and "epoch [3/120]" in log.read_text())
         os.kill(os.getpid(), signal.SIGINT)
     other = threading.Thread(target=interrupt)
     other.start()
@@ -87,11 +87,11 @@ def test_a_sweep_that_is_interrupted_goes_on_to_the_same_figures(data_root, smal
     other.join()
     printed = capfd.readouterr().err
     assert "error: interrupted; the same command goes on with what is missing" in printed
-    assert not (trained / "results.json").exists() and "epoch [40/40]" not in log.read_text()
+    assert not (trained / "results.json").exists() and "epoch [120/120]" not in log.read_text()
     assert command("status", "long", "--output", tmp_path) == 0
     assert "long: 1 stopped" in capfd.readouterr().out
     assert command("start", path) == 0
-    assert log.read_text().count("epoch [1/40] batch [1/") == 1, "it began but once"
+    assert log.read_text().count("epoch [1/120] batch [1/") == 1, "it began but once"
     write_grid(tmp_path / "whole.yaml", data_root, tmp_path / "other", options)
     assert command("start", tmp_path / "whole.yaml") == 0
     for part in ("base2new/train_base", "base2new/test_new"):

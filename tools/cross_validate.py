@@ -79,6 +79,9 @@ class StockLoader:
             views = self.stock[torch.randint(len(self.stock), images.shape), :, images].transpose(0, 1)  # (V, B, …)
             yield {"img": views, "label": self.labels[images]}
 
+    def close(self) -> None:
+        """It has no workers to end."""
+
 
 def new_trainer(args: argparse.Namespace, classes: str, setting: str, seed: int, folder: str) -> PromptTrainer:
     """The trainer on all images of the base or the new classes; what it writes goes to the folder."""
