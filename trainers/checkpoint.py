@@ -187,9 +187,6 @@ def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], path: 
                         "that folder to start over")
 
 
-CPU_GENERATORS = ("python", "numpy", "torch")
-
-
 def cpu_rng_state() -> State:
     """States of Python's, numpy's and torch's generators of this process, in types that load without executing anything."""
     state: Any = numpy.random.get_state()  # a tuple; numpy's hints allow for the dict of legacy=False too

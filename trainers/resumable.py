@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from .checkpoint import CPU_GENERATORS, State, cpu_rng_state, restore_rng_state, rng_state, same_rng_state
+from .checkpoint import State, cpu_rng_state, restore_rng_state, rng_state, same_rng_state
 from .data import WORKERS, batches_of, end_workers, worth_starting
 from .interruption import leave_to_parent
 
@@ -62,7 +62,7 @@ class TrainingLoader(DataLoader[Any]):
         With another number of workers, none and one apart, it has the same order, but other augmentation, and the epochs behind it differ.
         """
         if position["workers"] == 0 and self.num_workers == 1:
-            position = {**position, "worker_states": {0: {name: rng[name] for name in CPU_GENERATORS}}}
+            position = {**position, "worker_states": {0: {name: state for name, state in rng.items() if name != "cuda"}}}
         elif position["workers"] == 1 and self.num_workers == 0:
             rng = {**rng, **position["worker_states"][0]}
         elif position["workers"] != self.num_workers:
