@@ -5,7 +5,8 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
 - base2new: ``train_base`` trains on the base classes and tests on them, ``test_new`` tests the same prompts on the new ones,
 - ablation: base2new for each row of configs/ablations/<trainer>.yaml, whose name stands in place of the config's,
 - factors: ``train_biased`` trains on the base classes of a set in which one factor goes with the class, and tests where it always does;
-  ``test_independent`` and ``test_reversed`` test the same prompts where it doesn't, see datasets/factors.py,
+  ``test_independent`` and ``test_reversed`` test the same prompts where it doesn't, see datasets/factors.py; of the recipe, or of rows
+  of the ablation that are named,
 - fewshot: ``train_all`` trains on N shots of all classes and tests on them,
 - xd and dg: ``train_source`` trains on all classes of the source, ``xd_from_<source>`` and ``dg_from_<source>`` test the same
   prompts on each target,
@@ -142,7 +143,7 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int], seeds:
     Args:
         protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of configs/datasets, the source of xd and dg.
         shots, seeds: lists of numbers; output: folder; config: name of a recipe, the protocol's own without it.
-        rows: names of an ablation's rows; without it all of them.
+        rows: names of the ablation's rows, for ablation (without it all of them) and factors (without it the recipe).
 
     Raises:
         UserError: no such data set, recipe or row, no targets are known for that source, it has no known factors, or several numbers of
@@ -159,7 +160,7 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int], seeds:
     if protocol != "fewshot" and len(shots) > 1:
         raise UserError(f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot")
     variants: list[tuple[str, str, tuple[str, ...]]] = [(config, recipe, ())]
-    if protocol == "ablation":
+    if protocol == "ablation" or rows:
         variants = [(row.name, recipe_path(trainer, row.recipe.replace("{}", config)), row.settings)
                     for row in ablation_rows(trainer, rows)]
     jobs = []

@@ -48,7 +48,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shots", nargs="+", type=int, help="training images a class (16; fewshot: 1 2 4 8 16)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--config", help="name of a recipe of configs/trainers/<trainer> (default: the protocol's own)")
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help="rows of configs/ablations/<trainer>.yaml (ablation: all of them)")
+    parser.add_argument("--rows", nargs="+", metavar="NAME",
+                        help="rows of configs/ablations/<trainer>.yaml (ablation: all of them; factors: the recipe)")
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument("--output", help="folder of the runs (default: output/<protocol>, for xd and dg output/transfer)")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (1, whose progress is shown; more share the CPU's cores)")

@@ -68,8 +68,8 @@ class Request:
         shots = self.shots or SHOTS.get(self.protocol, (16,))
         if min(shots) < 1 or min(self.seeds) < 0:
             raise UserError("--shots must be at least 1 and --seeds at least 0")
-        if self.rows and self.protocol != "ablation":
-            raise UserError(f"--rows are those of --protocol ablation, {self.protocol} has none: leave it out")
+        if self.rows and self.protocol not in ("ablation", "factors"):
+            raise UserError(f"--rows are for --protocol ablation and factors, {self.protocol} has none: leave it out")
         return [job for dataset in self.datasets for trainer in self.trainers
                 for job in plan(self.protocol, trainer, dataset, shots, self.seeds, self.output, self.config, self.rows)]
 

@@ -32,7 +32,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     begin.add_argument("--seeds", nargs="+", type=int, help="(1 2 3)")
     begin.add_argument("--shots", nargs="+", type=int, help="training images a class (16; fewshot: 1 2 4 8 16)")
     begin.add_argument("--config", help="name of a recipe of configs/trainers/<trainer> (default: the protocol's own)")
-    begin.add_argument("--rows", nargs="+", metavar="NAME", help="rows of an ablation (all of them)")
+    begin.add_argument("--rows", nargs="+", metavar="NAME", help="rows of an ablation, for ablation (all of them) and factors (the recipe)")
     begin.add_argument("--root", help="folder of the data sets (data)")
     begin.add_argument("--output", help="folder of all runs and sweeps (output)")
     begin.add_argument("--dry-run", action="store_true", help="only say what would run")

@@ -137,6 +137,18 @@ def test_an_ablation_is_base_to_new_for_each_row_whose_settings_come_last(start)
     assert code == 2 and not noted and "holds a run with other settings (TRAINER.CDC.CONSISTENCY_WEIGHT 3.0" in printed.err
 
 
+def test_factors_take_rows_of_the_ablation_and_without_them_the_recipe(start):
+    arguments = ("--dataset", "factors_mark", "--seeds", "1", "--stage", "train")
+    _, (alone,), _ = start("factors", *arguments, trainer=("CDC",))
+    code, noted, _ = start("factors", *arguments, "--rows", "text", "same_view", trainer=("CDC",))
+    own = f"{start.output}/train_biased/factors_mark/shots_16/CDC"
+    assert code == 0 and [run.output_dir for run in (alone, *noted)] == [f"{own}/{name}/seed1" for name in ("tiny", "same_view", "text")]
+    recipe, same_view, text = (protocol_run.train.build_config(run) for run in (alone, *noted))
+    assert [cfg.DATASET.FACTORS.TEST for cfg in (recipe, same_view, text)] == ["aligned"] * 3
+    assert (recipe.TRAINER.CDC.AUGMENTATION, same_view.TRAINER.CDC.AUGMENTATION) == (1, None)
+    assert text.TRAINER.CDC.PROMPT_MODALITY == "text"
+
+
 @pytest.mark.parametrize("text, message", [
     ("[{name: full}", "while parsing"),
     ("name: full", "it must be a list of rows"),
@@ -230,7 +242,7 @@ def test_a_done_run_with_other_settings_is_never_taken_for_the_one_asked_for(sta
     (("base2new", "--config", "tini"), "did you mean tiny?"),
     (("ablation",), "CoOp has no ablation; there is CDC in "),
     (("ablation", "--rows", "veiws", "--trainer", "CDC"), "CDC's ablation has no row 'veiws' (did you mean views?); it has single_"),
-    (("base2new", "--rows", "full"), "--rows are those of --protocol ablation, base2new has none"),
+    (("base2new", "--rows", "full"), "--rows are for --protocol ablation and factors, base2new has none"),
     (("base2new", "--seeds", "-1"), "--seeds at least 0"),
     (("base2new", "--jobs", "0"), "--jobs is 0, it must be at least 1"),
     (("base2new", "--", "OPTIM.LRR", "1"), "unknown config key OPTIM.LRR"),
