@@ -6,8 +6,8 @@ source "$(dirname "$0")/setup.sh"
 set_up
 learning="CoOp CoCoOp KgCoOp ProGrad VPT IVLP MaPLe PromptSRC CDC"
 for protocol in base2new xd dg fewshot; do
-    case $protocol in xd | dg) folder=transfer ;; *) folder=$protocol ;; esac
-    case $protocol in base2new) seeds="1 2 3 4 5" ;; *) seeds="1 2 3" ;; esac
+    folder=$protocol seeds="1 2 3"
+    case $protocol in base2new) seeds="1 2 3 4 5" ;; xd | dg) folder=transfer ;; esac
     # shellcheck disable=SC2086  (lists)
     python run.py --protocol "$protocol" --dataset openmoji --trainer ${TRAINERS:-ZeroshotCLIP ZeroshotCLIP2 $learning} --seeds ${SEEDS:-$seeds} \
         --root "${DATA:-data}" --output "${OUTPUT:-output}/$folder" --jobs "${JOBS:-$(nproc)}"
