@@ -116,6 +116,15 @@ def data_root(tmp_path_factory):
     return str(root)
 
 
+@pytest.fixture(scope="session")
+def drawn_root(tmp_path_factory):
+    """A data folder in which the embedded sets lie: whoever needs one first draws it, for all tests of all of pytest-xdist's processes."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "drawn"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture
 def run(data_root, small_clip_file, tmp_path):
     """Trains or tests on the miniature: ``run(trainer, *options, name="out")`` → (trainer object, record, output folder)."""

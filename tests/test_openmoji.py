@@ -28,11 +28,10 @@ def tool():
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A data root whose pictures are drawn once for all tests of this file."""
-    root = tmp_path_factory.mktemp("data")
-    openmoji.render(str(root / "openmoji" / "images"), CODES)
-    return root
+def root(drawn_root):
+    """A data root whose pictures are there."""
+    openmoji.render(str(drawn_root / "openmoji" / "images"), CODES)
+    return drawn_root
 
 
 def build(root, **keys):

@@ -300,8 +300,8 @@ def real(tmp_path, *arguments):
                            str(tmp_path / "o"), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
 
-def test_real_runs_side_by_side_from_any_folder(tmp_path):
-    done = real(tmp_path, "--trainer", "ZeroshotCLIP", "--root", str(tmp_path / "data"))
+def test_real_runs_side_by_side_from_any_folder(drawn_root, tmp_path):
+    done = real(tmp_path, "--trainer", "ZeroshotCLIP", "--root", str(drawn_root))
     assert done.returncode == 0, done.stderr
     assert "ZeroshotCLIP" in done.stdout and "± 0.00" in done.stdout and "=> result" not in done.stdout + done.stderr
     logs = sorted(tmp_path.glob("o/*/openmoji/shots_16/ZeroshotCLIP/tiny/seed*/log.txt"))

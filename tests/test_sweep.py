@@ -81,6 +81,7 @@ def test_a_grid_with_a_job_that_fails_and_is_retried_alone(grid, data_root, smal
     assert {file: file.stat().st_mtime_ns for file in times} == times
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_interrupted_goes_on_to_the_same_figures(data_root, small_clip_file, tmp_path, capfd, interruptible):
     options = small_options(small_clip_file, **{"OPTIM.MAX_EPOCH": 40})
     path = write_grid(tmp_path / "long.yaml", data_root, tmp_path, options)
