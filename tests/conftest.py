@@ -21,6 +21,11 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 VOCABULARY = 49408  # of CLIP's tokenizer
 
 
+def slow_but_for(quick, names):
+    """Names as parameters of a test, whose runs with others than the ``quick`` ones are left to ``-m slow``."""
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 def load_tool(name):
     """The module ``tools/<name>.py``, which is no package's."""
     spec = spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")

@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from tests.conftest import slow_but_for
 from tests.trainers.test_every_trainer import BASE, LEARNING, NEW, TRAINERS
 from trainers import PromptedClassifier, export
 from trainers.classifier import read_record
@@ -304,7 +305,7 @@ def exported(classifier, folder):
     return onnxruntime.InferenceSession(folder / "model.onnx")
 
 
-@pytest.mark.parametrize("name", EXPORTED)
+@pytest.mark.parametrize("name", slow_but_for(["CDC", "MaPLe", "ZeroshotCLIP"], EXPORTED))
 def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
     classifier = PromptedClassifier.load(trained(name)[1])
     session = exported(classifier, tmp_path / "exported")

@@ -12,6 +12,7 @@ import train
 from protocols import PROTOCOLS, TARGETS, ablation_rows, plan
 from results import ablation
 from results.table import collect
+from tests.conftest import slow_but_for
 from trainers.base import PromptTrainer
 from trainers.checkpoint import config_of_run
 
@@ -24,7 +25,7 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(protocol_run, "start", lambda job, args: train.run(train.parse_arguments(job.arguments(args.root, args.opts))))
 
 
-@pytest.mark.parametrize("name", [name if name == "ZeroshotCLIP" else pytest.param(name, marks=pytest.mark.slow) for name in TRAINERS])
+@pytest.mark.parametrize("name", slow_but_for(["ZeroshotCLIP"], TRAINERS))
 def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tmp_path, capsys):
     learns = TRAINER_REGISTRY.get(name).learns
     for protocol in PROTOCOLS:

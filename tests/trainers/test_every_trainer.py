@@ -7,7 +7,7 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from tests.conftest import base_arguments
+from tests.conftest import base_arguments, slow_but_for
 from train import main
 from trainers.base import PromptTrainer
 from trainers.precision import PRECISIONS
@@ -150,7 +150,7 @@ def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, monkeypatch
     assert all(torch.isfinite(value).all() for value in weights(whole).values())
 
 
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", slow_but_for(["CDC", "PromptSRC"], LEARNING))
 def test_the_same_seed_gives_the_same_run_with_workers(run, name):
     first, second = (run(name, "DATALOADER.NUM_WORKERS", "2", name=folder)[0] for folder in ("first", "second"))
     assert all(torch.equal(value, weights(second)[key]) for key, value in weights(first).items())
