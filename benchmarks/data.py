@@ -1,5 +1,6 @@
 """Training images in four views a step: the usual way, one by one with Pillow, against decoded once and views made in batches.
 
+The usual way has torchvision's own blur, ours one that leaves out numbers next to zero, see ``gaussian`` in ``trainers/views.py``.
 First how fast batches get ready, in the main process (``NUM_WORKERS`` 0) and from images whose files are in the operating system's memory; a
 pipeline's first pass, in which it decodes, is not timed. Then how long the demo's training step waits for its batches, also where a worker
 makes them during steps.
@@ -16,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import numpy
+import torchvision.transforms as T
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
@@ -86,11 +88,16 @@ def loading_trainer(cfg: CfgNode, items: Sequence[Datum], wrapper: type[DatasetW
     """A trainer without a model: all that makes batches ready."""
     trainer = object.__new__(TRAINER_REGISTRY.get("CDC"))
     trainer.cfg, trainer.device = cfg, DEVICE
-    with quiet():
+    with quiet(), blur_of(wrapper):
         trainer.train_loader_x = build_data_loader(
             cfg, sampler_type="RandomSampler", data_source=items, batch_size=cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
             tfm=trainer.training_views(), is_train=True, dataset_wrapper=wrapper)
     return trainer
+
+
+def blur_of(wrapper: type[DatasetWrapper]) -> contextlib.AbstractContextManager[Any]:
+    """In the usual way views are blurred by torchvision's own transform."""
+    return mock.patch("trainers.views.GaussianBlur", T.GaussianBlur) if wrapper is DatasetWrapper else contextlib.nullcontext()
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
@@ -132,7 +139,7 @@ class Demo:
 
     def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str]) -> None:
         cfg = recipe("tiny", "openmoji", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base", *options)
-        with mock.patch("trainers.base.CheckedImages", wrapper), quiet():
+        with mock.patch("trainers.base.CheckedImages", wrapper), blur_of(wrapper), quiet():
             self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
         make_ready(trainer)

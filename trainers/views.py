@@ -2,6 +2,7 @@
 
 The paper names its two augmentation sets; which operations they hold is our choice (see the README).
 """
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,12 +13,12 @@ import torchvision.transforms as T
 from dassl.data.transforms import build_transform
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from yacs.config import CfgNode
 
 from .errors import UserError
 
 AUGMENTATIONS = (1, 2, None)
-BLOCK = 32  # pixels in a row that are blurred by one matrix product: wider ones multiply more zeros, narrower ones copy more
 CACHE_BYTES = 2 ** 20  # of images that a processor's cache holds beside an operation's intermediate results
 
 
@@ -47,11 +48,35 @@ def color_jitter(settings: CfgNode) -> T.ColorJitter:
 
 
 def blur(settings: CfgNode) -> T.RandomApply:
-    return T.RandomApply([T.GaussianBlur(settings.GB_K)], settings.GB_P)
+    return T.RandomApply([GaussianBlur(settings.GB_K)], settings.GB_P)
+
+
+class GaussianBlur(T.GaussianBlur):
+    """torchvision's blur of a PIL image, pixel for pixel, without the time that it takes over numbers next to zero, see ``gaussian``."""
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        width, height = self.kernel_size
+        sigma = torch.tensor([self.get_params(*self.sigma)])
+        pixels = pil_to_tensor(image)[None].float()  # (1, 3, H, W)
+        kernel = torch.outer(gaussian(sigma, height), gaussian(sigma, width)).expand(pixels.shape[1], 1, height, width)
+        pixels = F.pad(pixels, [width // 2, width // 2, height // 2, height // 2], mode="reflect")
+        return to_pil_image(F.conv2d(pixels, kernel, groups=pixels.shape[1])[0].round().byte())
+
+
+def gaussian(sigma: Tensor, length: int) -> Tensor:
+    """Taps (…, ``length``) of Gaussians with deviations of ``sigma`` (…, 1) pixels; they sum to one.
+
+    Next to zero they are zero. A narrow Gaussian's outer taps, or products of them, are so small that a float can only hold them unnormalised, for
+    which processors take a hundred times as long; what they add to a pixel is far below a float's last digit.
+    """
+    tap = torch.arange(length, device=sigma.device) - length // 2
+    taps = torch.exp(-0.5 * (tap / sigma) ** 2)
+    taps = taps / taps.sum(dim=-1, keepdim=True)
+    return torch.where(taps < 1e-15, 0, taps)
 
 
 class TensorViews:
-    """The same views from uint8 tensors: only the crop is made image by image, everything else on batches, on the device.
+    """The same views from uint8 tensors: only crop and flip are made image by image, everything else on batches, on the device.
 
     Every image has its own random numbers, drawn by torchvision's transforms in their order. So from the same state of torch's
     generator these are the views that the transforms themselves give, but for rounding: on PIL images they round to 8 bits after
@@ -65,36 +90,44 @@ class TensorViews:
     """
 
     def __init__(self, views: Sequence[T.Compose]) -> None:
+        self.memory = ReusedMemory()
+        self.crops, self.flips, self.steps = [], [], []
         for crop, *steps in (view.transforms for view in views):
+            flip = steps.pop(0) if isinstance(steps[0], T.RandomHorizontalFlip) else None  # Dassl flips what it has just cropped
+            steps = normalised_at_once(steps)
             other = [step for step in steps if type(step) not in BATCHED]
             if other or not isinstance(crop, (T.RandomResizedCrop, T.Resize)):
                 raise UserError(f"TRAINER.CDC.VIEWS_ON_TENSORS can't do {type((other or [crop])[0]).__name__}: take it out of "
                                 "INPUT.TRANSFORMS, or set VIEWS_ON_TENSORS to False")
-        self.crops = [view.transforms[0] for view in views]
-        self.steps = [[BATCHED[type(step)](step, view.transforms[0].size) for step in view.transforms[1:]] for view in views]
+            self.crops.append(crop)
+            self.flips.append(flip)
+            self.steps.append([BATCHED[type(step)](step, crop.size) for step in steps])
 
     def __call__(self, image: Image.Image) -> dict[str, Tensor]:
-        """What the loader hands out for a PIL image: ``crops``, uint8 (M, H, W, 3), and all numbers ``drawn`` for it, in one row."""
+        """What the loader hands out for a PIL image: ``crops``, uint8 (M, 3, H, W), and the numbers ``drawn`` for all steps, in one row."""
         pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)  # interleaved channels are what torch resizes fastest
         crops, drawn = [], []
-        for crop, steps in zip(self.crops, self.steps):
-            crops.append(resized(pixels, crop).permute(1, 2, 0))
+        for crop, flip, steps in zip(self.crops, self.flips, self.steps):
+            cropped = resized(pixels, crop)
+            crops.append(cropped.flip(-1) if is_flipped(flip) else cropped)
             drawn += [number for step in steps for number in step.draw()]
         return {"crops": torch.stack(crops), "drawn": torch.tensor(drawn)}
 
     def draw(self, height: int, width: int) -> None:
         """Draws the numbers of an image of that size for nothing: whatever is drawn next is what it would be behind the image."""
         image = torch.empty(3, height, width, device="meta")
-        for crop, steps in zip(self.crops, self.steps):
+        for crop, flip, steps in zip(self.crops, self.flips, self.steps):
             if isinstance(crop, T.RandomResizedCrop):
                 crop.get_params(image, crop.scale, crop.ratio)
+            is_flipped(flip)
             for step in steps:
                 step.draw()
 
     def finish(self, batch: dict[str, Tensor], device: torch.device) -> Tensor:
         """Views (M, B, 3, H, W) from what the loader has collated for B images."""
-        crops = batch["crops"].to(device, non_blocking=True).permute(1, 0, 4, 2, 3)  # (M, B, 3, H, W)
-        views = torch.empty(crops.shape, device=device).copy_(crops)  # 0 … 255 until ``Scale``
+        crops = batch["crops"].to(device, non_blocking=True).transpose(0, 1)  # (M, B, 3, H, W)
+        views = self.memory.empty(crops.shape) if device.type == "cpu" else torch.empty(crops.shape, device=device)
+        views.copy_(crops)  # 0 … 255 until ``Normalize``
         drawn = batch["drawn"]  # on the CPU: which images a step changes is looked up there, without waiting for the device
         for images, steps in zip(views, self.steps):
             for step in steps:
@@ -110,6 +143,39 @@ def resized(pixels: Tensor, crop: T.RandomResizedCrop | T.Resize) -> Tensor:
         pixels = pixels[:, top:top + height, left:left + width]
     mode = crop.interpolation.value
     return F.interpolate(pixels[None], size=list(crop.size), mode=mode, antialias=mode != "nearest")[0]
+
+
+def is_flipped(flip: T.RandomHorizontalFlip | None) -> bool:
+    """Draws whether an image is flipped."""
+    return flip is not None and bool(torch.rand(1) < flip.p)
+
+
+def normalised_at_once(steps: Sequence[Any]) -> list[Any]:
+    """Steps at whose end one Normalize, from 0 … 255, stands for ``ToTensor``, whose values are 0 … 1, and a Normalize behind it."""
+    last = steps[-1] if isinstance(steps[-1], T.Normalize) else T.Normalize([0.0] * 3, [1.0] * 3)
+    at_once = T.Normalize(*([255 * value for value in values] for values in (last.mean, last.std)))
+    return [step for step in steps if not isinstance(step, (T.ToTensor, T.Normalize))] + [at_once]
+
+
+class ReusedMemory:
+    """Memory for float32 tensors of the CPU, lent again once the last tensor in it is gone.
+
+    New memory of a batch's size comes from the operating system, which clears every page of it: that takes longer than most steps.
+    """
+
+    def __init__(self) -> None:
+        self.free: dict[int, list[numpy.ndarray]] = {}  # number of values → blocks of that size that nobody has
+
+    def __reduce__(self) -> tuple[type["ReusedMemory"], tuple[()]]:
+        return ReusedMemory, ()  # another process begins with none
+
+    def empty(self, shape: torch.Size) -> Tensor:
+        """A tensor of any values."""
+        blocks = self.free.setdefault(shape.numel(), [])
+        block = blocks.pop() if blocks else numpy.empty(shape.numel(), dtype=numpy.float32)
+        lent = block.view()  # which the tensor and all its views hold on to
+        weakref.finalize(lent, blocks.append, block).atexit = False
+        return torch.from_numpy(lent).view(shape)
 
 
 # ---- the transforms' counterparts ----
@@ -136,27 +202,10 @@ class Step:
         raise NotImplementedError
 
 
-class Scale(Step):
-    """Of ``ToTensor``: 0 … 255 → 0 … 1."""
-
-    def __call__(self, images: Tensor, drawn: Tensor) -> None:
-        images.div_(255)
-
-
 class Normalize(Step):
     def __call__(self, images: Tensor, drawn: Tensor) -> None:
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.transform.mean, self.transform.std))
-        images.sub_(mean).div_(std)
-
-
-class Flip(Step):
-    numbers = 1
-
-    def draw(self) -> Sequence[float]:
-        return [float(torch.rand(1) < self.transform.p)]
-
-    def __call__(self, images: Tensor, drawn: Tensor) -> None:
-        change(images, drawn[:, 0], lambda chosen: chosen.flip(-1))
+        torch.addcmul(-mean / std, images, 1 / std, out=images)
 
 
 class Grayscale(Step):
@@ -194,7 +243,7 @@ def brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    mean = luma(images).mean(dim=(1, 2, 3), keepdim=True)
+    mean = luma(images.mean(dim=(2, 3), keepdim=True))
     return images.lerp_(mean, 1 - factor).clamp_(0, 255)
 
 
@@ -241,25 +290,22 @@ class Blur(Step):
     def blurred(self, images: Tensor, sigma: Tensor) -> Tensor:
         """A Gaussian along the rows, then one along the columns: the same as one in both directions at once.
 
-        As matrix products over blocks of pixels, which are several times as fast on a CPU as a convolution of single channels.
+        As matrix products, which are several times as fast on a CPU as a convolution of single channels.
         """
         width, height = self.blur.kernel_size
         rows, columns = images.shape[2:]
-        images = F.pad(images, [width // 2, width // 2, height // 2, height // 2], mode="reflect")
-        images = F.pad(images, [0, -columns % BLOCK, 0, -rows % BLOCK])  # up to whole blocks
-        windows = images.unfold(3, BLOCK + width - 1, BLOCK)  # (B, 3, rows, blocks, pixels that a block of a row is made of)
-        images = (windows.flatten(1, 3) @ self.bands(sigma, width)).view(*images.shape[:3], -1)  # (B, 3, rows, columns)
-        windows = images.unfold(2, BLOCK + height - 1, BLOCK).transpose(3, 4).flatten(1, 2)  # (B, 3 · blocks, …, columns)
-        images = (self.bands(sigma, height).transpose(1, 2)[:, None] @ windows).view(*images.shape[:2], -1, images.shape[3])
-        return images[:, :, :rows, :columns]
+        images = images.flatten(1, 2) @ self.filters(sigma, width, columns).mT  # (B, 3 · rows, columns)
+        down = self.filters(sigma, height, rows)
+        return torch.stack([down @ channel for channel in images.view(len(images), 3, rows, columns).unbind(dim=1)], dim=1)
 
     @staticmethod
-    def bands(sigma: Tensor, length: int) -> Tensor:
-        """A filter as a matrix, (B, BLOCK + length - 1, BLOCK): pixels of a row → ``BLOCK`` pixels of the filtered row."""
-        position = torch.arange(length, device=sigma.device) - length // 2
-        kernel = torch.softmax(-0.5 * (position / sigma) ** 2, dim=1)  # (B, length)
-        tap = torch.arange(BLOCK + length - 1, device=sigma.device)[:, None] - torch.arange(BLOCK, device=sigma.device)
-        return torch.where((tap >= 0) & (tap < length), kernel[:, tap.clamp(0, length - 1)], 0)
+    def filters(sigma: Tensor, length: int, pixels: int) -> Tensor:
+        """Matrices (B, ``pixels``, ``pixels``): a row of pixels, mirrored at its ends, → the same filtered by ``length`` taps."""
+        tap = torch.arange(length, device=sigma.device) - length // 2
+        source = (torch.arange(pixels, device=sigma.device)[:, None] + tap).abs()
+        source = pixels - 1 - (pixels - 1 - source).abs()  # (pixels, length)
+        shape = len(sigma), pixels, length
+        return sigma.new_zeros(len(sigma), pixels, pixels).scatter_add_(2, source.expand(shape), gaussian(sigma, length)[:, None].expand(shape))
 
 
 class Affine(Step):
@@ -320,5 +366,5 @@ def change(images: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *pe
             images.index_copy_(0, part, operation(images.index_select(0, part), *values))
 
 
-BATCHED = {T.ToTensor: Scale, T.Normalize: Normalize, T.RandomHorizontalFlip: Flip, T.RandomGrayscale: Grayscale, T.ColorJitter: Jitter,
-           T.RandomApply: Blur, T.RandomAffine: Affine, T.RandomCrop: Crop}
+BATCHED = {T.Normalize: Normalize, T.RandomGrayscale: Grayscale, T.ColorJitter: Jitter, T.RandomApply: Blur, T.RandomAffine: Affine,
+           T.RandomCrop: Crop}

@@ -1,4 +1,6 @@
 """The data pipeline against Dassl's own and torchvision's transforms: the same images, whatever is kept and wherever they are made."""
+import pickle
+
 import numpy
 import pytest
 import torch
@@ -155,6 +157,27 @@ def test_each_image_is_adjusted_by_its_own_factor(operation, factors):
         torch.testing.assert_close(result, expected, rtol=0, atol=0.1)  # torchvision weighs red by 0.2989, Pillow by 0.299
 
 
+@pytest.mark.parametrize("size, length", [((64, 48), 21), ((33, 40), 5)])
+def test_a_blurred_picture_is_torchvisions_pixel_for_pixel_and_needs_no_number_next_to_zero(size, length, monkeypatch):
+    generator = numpy.random.default_rng(0)
+    smooth = pictures(20, size)
+    noise = [Image.fromarray(generator.integers(0, 256, (*size[::-1], 3), dtype="uint8")) for _ in range(20)]
+    black_and_white = [image.point(lambda value: 255 * (value > 200)) for image in smooth]
+    kernels, convolve = [], views.F.conv2d
+
+    def watched(pixels, kernel, **settings):
+        kernels.append(kernel)
+        return convolve(pixels, kernel, **settings)
+    results = []
+    for blur in (T.GaussianBlur(length), views.GaussianBlur(length)):
+        torch.manual_seed(3)
+        results.append([numpy.asarray(blur(image)) for image in smooth + noise + black_and_white])
+        monkeypatch.setattr(views.F, "conv2d", watched)
+    assert all((ours == theirs).all() for theirs, ours in zip(*results))
+    assert len(kernels) == 60 and not any(((kernel > 0) & (kernel < torch.finfo(torch.float32).tiny)).any() for kernel in kernels)
+    assert any((kernel == 0).any() for kernel in kernels)
+
+
 def test_each_image_is_blurred_by_its_own_deviation():
     transform = T.RandomApply([T.GaussianBlur((7, 5))], 0.5)
     images, sigma = torch.rand(6, 3, 13, 17) * 255, torch.tensor([0.0, 0.1, 0.7, 2.0, 0.0, 1.3])
@@ -183,9 +206,9 @@ def test_draws_are_each_images_own_and_spread_as_asked_for():
     tensor_views, image = TensorViews(template_views(cfg, 4, 1)), pictures(1)[0]
     torch.manual_seed(2)
     drawn = torch.stack([tensor_views(image)["drawn"] for _ in range(2000)])
-    flip0, flip1, *jitter, flip2, grey, sigma, flip3, angle, right, down, scale = drawn.unbind(dim=1)
+    *jitter, grey, sigma, angle, right, down, scale = drawn.unbind(dim=1)
     order, factors = torch.stack(jitter[:4], dim=1), jitter[4:]
-    for chosen, share in ((flip0, 0.5), (flip1, 0.5), (flip2, 0.5), (flip3, 0.5), (grey, 0.3), (sigma > 0, 0.6)):
+    for chosen, share in ((grey, 0.3), (sigma > 0, 0.6)):
         assert chosen.float().mean().item() == pytest.approx(share, abs=0.04)
     for values, low, high in ((factors[0], 0.6, 1.4), (factors[3], -0.1, 0.1), (sigma[sigma > 0], 0.1, 2.0), (angle, -15, 15), (scale, 0.9, 1.1)):
         assert values.mean().item() == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
@@ -193,6 +216,37 @@ def test_draws_are_each_images_own_and_spread_as_asked_for():
         assert low <= values.min() and values.max() <= high
     assert len(order.unique(dim=0)) == 24
     assert {right.abs().max().item(), down.abs().max().item()} == {3.0}  # a tenth of 32, in whole pixels
+
+
+def test_half_of_the_images_are_flipped_in_each_view_on_its_own():
+    tensor_views, image = TensorViews(template_views(config("center_crop", "random_flip"), 4, 1)), pictures(1)[0]
+    torch.manual_seed(2)
+    crops = torch.stack([tensor_views(image)["crops"] for _ in range(400)])  # (400, 4, 3, 32, 32)
+    as_it_is, flipped = (crops == crops[0, 0]).all(dim=(2, 3, 4)), (crops == crops[0, 0].flip(-1)).all(dim=(2, 3, 4))
+    assert (as_it_is ^ flipped).all()
+    assert (flipped.float().mean(dim=0) - 0.5).abs().max() < 0.1
+    assert len(flipped.unique(dim=0)) == 16
+
+
+def test_memory_is_lent_again_once_nothing_is_left_of_a_tensor_and_never_before():
+    memory = views.ReusedMemory()
+    first = memory.empty(torch.Size((2, 3, 4)))
+    place, part = first.data_ptr(), first[1, 2]
+    del first
+    second = memory.empty(torch.Size((4, 3, 2)))
+    assert second.data_ptr() != place, "a part of the first is still there"
+    weight = torch.ones(4, 3, 2, requires_grad=True)
+    loss, other = (weight * second.fill_(5)).sum(), second.data_ptr()
+    del part, second
+    third = memory.empty(torch.Size((24,)))
+    assert third.data_ptr() == place and third.shape == (24,) and third.dtype == torch.float32
+    assert memory.empty(torch.Size((23,))).data_ptr() not in (place, other), "of another size"
+    third.fill_(7)
+    loss.backward()
+    assert (weight.grad == 5).all(), "what a gradient needs was not overwritten"
+    del loss
+    assert memory.empty(torch.Size((24,))).data_ptr() == other
+    assert not pickle.loads(pickle.dumps(memory)).free
 
 
 def test_a_run_on_tensors_is_the_usual_run_but_for_rounding(run):
