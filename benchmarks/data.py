@@ -28,6 +28,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from trainers.base import PromptTrainer
+from trainers.checkpoint import restore_rng_state, rng_state
 from trainers.data import CheckedImages
 
 ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
@@ -135,6 +136,7 @@ class Demo:
 
     Attributes:
         waited: seconds of each epoch, until views lie on the device.
+        rng: states of the random generators where the last epoch left them, which the others' epochs must not change.
     """
 
     def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str]) -> None:
@@ -146,8 +148,10 @@ class Demo:
         trainer.train_loader_x.goes_on = lambda: True
         self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda batch: batch["parsed"]
         self.waited: list[float] = []
+        self.rng = rng_state()
 
     def epoch(self) -> None:
+        restore_rng_state(self.rng)
         waited, asked = 0.0, time.perf_counter()
         for batch in self.trainer.train_loader_x:
             parsed = self.parse(batch)
@@ -156,6 +160,7 @@ class Demo:
             self.trainer.forward_backward({"parsed": parsed})
             asked = time.perf_counter()
         self.waited.append(waited + time.perf_counter() - asked)  # until there turned out to be no more
+        self.rng = rng_state()
 
 
 def demo(setting: Setting) -> list[Entry]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import IO, Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import default_collate, get_worker_info
 from yacs.config import CfgNode
 
 from . import distributed
+from .checkpoint import State, restore_rng_state
 from .errors import UserError
 from .run_record import image_name
 from .views import TensorViews
@@ -53,6 +55,19 @@ def read_picture(file: str | IO[bytes]) -> Image.Image:
     except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"image {file} can't be read ({reason}): replace it, or leave it out") from error
+
+
+def with_tensor(state: State) -> State:
+    """States of random generators as they travel between processes → as the generators take them."""
+    return {**state, "torch": torch.from_numpy(state["torch"])}
+
+
+class FirstBatch(list[int]):
+    """Indices of the images of a worker's first batch in an epoch, with the states of the random generators that it is made with."""
+
+    def __init__(self, indices: Iterable[int], state: State) -> None:
+        super().__init__(indices)
+        self.state = state
 
 
 class CheckedImages(DatasetWrapper):
@@ -101,6 +116,8 @@ class CheckedImages(DatasetWrapper):
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The items of a batch; of several processes each has the images of its own share only, and of the others what is known of them."""
+        if isinstance(indices, FirstBatch):
+            restore_rng_state(with_tensor(indices.state))
         own = slice(None) if self.process is None else distributed.share(len(indices), *self.process)
         mine = range(len(indices))[own]
         return [self[index] if place in mine else self.foreign(index) for place, index in enumerate(indices)]
@@ -168,20 +185,26 @@ class CheckedImages(DatasetWrapper):
                     break
 
 
-def batches_of(batches: Iterator[Any]) -> Iterator[Any]:
+def batches_of(batches: Iterator[Any], kept: int | None = None) -> Iterator[Any]:
     """The batches of a loader's iterator, whose workers end with the loop over them, however that ends.
 
     torch ends them when the iterator is garbage. An error, which holds on to what it came through, can put that off, and then it waits long for each.
 
+    Args:
+        kept: how many batches there are, behind the last of which the workers do not end, but wait for another epoch.
+
     Raises:
         RuntimeError: a worker was killed; in torch's words, also where it was just handing over a batch, which torch leaves to the socket to say.
     """
+    is_through = False
     try:
-        yield from batches
+        yield from islice(batches, kept)
+        is_through = True
     except (ConnectionError, EOFError) as error:
         raise RuntimeError("DataLoader worker (pid unknown) was killed while it handed over a batch") from error
     finally:
-        end_workers(batches)
+        if kept is None or not is_through:
+            end_workers(batches)
 
 
 def end_workers(batches: Iterator[Any]) -> None:

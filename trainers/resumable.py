@@ -5,8 +5,9 @@ on behind n batches, the epoch is begun from those states again and its first n 
 decoded or augmented. What the augmentation had drawn by then is in the state of the generator that it draws from: this process's own
 without workers, else each worker's, which comes along with every batch.
 
-A single worker draws what this process would draw without it, and hands its generators' states back at the end of an epoch. So it makes
-no difference to the numbers whether images are made in this process or, during its steps, in a worker (unless steps draw too).
+A single worker draws what this process would draw without it: it is given the generators' states in front of an epoch, and hands them back
+behind it. So it makes no difference to the numbers whether images are made in this process or, during its steps, in a worker (unless steps
+draw too). It lives until the end of the training: after a fork all memory that a step writes to has to be copied first, which takes long.
 """
 import logging
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from .checkpoint import State, cpu_rng_state, restore_rng_state, rng_state, same_rng_state
-from .data import WORKERS, batches_of, end_workers, worth_starting
+from .data import WORKERS, FirstBatch, batches_of, end_workers, with_tensor, worth_starting
 from .interruption import leave_to_parent
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class TrainingLoader(DataLoader[Any]):
     """The batches of Dassl's loader, with the same random draws.
 
     Args:
-        loader: Dassl's, which this one takes the place of.
+        loader: Dassl's, of ``CheckedImages``, which this one takes the place of.
 
     Attributes:
         after_step: called whenever the training is through with a batch; without workers, before the next one is made.
@@ -41,7 +42,7 @@ class TrainingLoader(DataLoader[Any]):
         workers = worth_starting(loader.num_workers)
         super().__init__(loader.dataset, batch_sampler=remaining, num_workers=workers,
                          collate_fn=partial(collate, loader.collate_fn), pin_memory=loader.pin_memory,
-                         multiprocessing_context=WORKERS if workers > 0 else None)
+                         multiprocessing_context=WORKERS if workers > 0 else None, persistent_workers=workers == 1)
         self.remaining = remaining
         self.after_step: Callable[[], None] = lambda: None
         self.goes_on: Callable[[], bool] = lambda: False
@@ -74,7 +75,17 @@ class TrainingLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises a class that its documentation doesn't name
         epoch, skipped = self.begun()
         self.start, self.batches_done, self.worker_states = epoch.start, skipped, epoch.worker_states
-        for number, (batch, worker) in enumerate(batches_of(epoch.batches), start=1):
+        try:
+            yield from self.made(epoch, skipped)
+        except BaseException:
+            self.close()
+            raise
+        if self.num_workers == 1:
+            restore_rng_state(with_tensor(self.worker_states[0]))
+
+    def made(self, epoch: "Epoch", skipped: int) -> Iterator[Any]:
+        """An epoch's batches, of which the first ``skipped`` ones were made before."""
+        for number, (batch, worker) in enumerate(batches_of(epoch.batches, len(self) if self.num_workers == 1 else None), start=1):
             if number < skipped:
                 continue
             if number == skipped:
@@ -87,19 +98,17 @@ class TrainingLoader(DataLoader[Any]):
             yield batch
             self.batches_done = number
             self.after_step()
-        if self.num_workers == 1:
-            restore_rng_state(with_tensor(self.worker_states[0]))
 
     def begun(self) -> tuple["Epoch", int]:
         """The epoch that begins now, and how many batches of it are done: the one that was begun ahead, if its generators are where
         they were taken to be."""
-        ahead, self.ahead = self.ahead, None
         beginning, self.beginning = self.beginning, None
-        if ahead is not None:
-            if beginning is None and same_rng_state(ahead.start, rng_state()):
+        if self.ahead is not None:
+            if beginning is None and same_rng_state(self.ahead.start, rng_state()):
+                ahead, self.ahead = self.ahead, None
                 restore_rng_state(ahead.rng)
                 return ahead, 0
-            end_workers(ahead.batches)
+            self.close()
         if beginning is None:
             return self.begin({}), 0
         if beginning["batches"]:
@@ -110,11 +119,16 @@ class TrainingLoader(DataLoader[Any]):
         """An epoch whose workers, if there are any, are already busy; ``rng``: its generators' states behind the skipped batches."""
         start = rng_state()
         self.remaining.skipped = skipped
-        if self.num_workers == 1 and not worker_states:
-            worker_states = {0: self.state_behind_order()}
+        if self.num_workers == 1:
+            self.remaining.order, behind = self.drawn_order()
+            worker_states = worker_states or {0: behind}
         states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in worker_states.items()}
+        self.remaining.state = states[0] if self.num_workers == 1 else None
         self.worker_init_fn = partial(begin_worker, states)
-        return Epoch(super().__iter__(), start, rng or rng_state(), states)
+        batches = super().__iter__()
+        if self.num_workers == 1:
+            restore_rng_state(behind)  # it has drawn something more, or not, as the worker is new or not
+        return Epoch(batches, start, rng or rng_state(), states)
 
     def begin_ahead(self) -> None:
         """Begins the next epoch while the last step of this one is made, so that its first batch is waited for no longer than any other.
@@ -128,19 +142,17 @@ class TrainingLoader(DataLoader[Any]):
         restore_rng_state(now)
 
     def close(self) -> None:
-        """Ends the workers of an epoch that was begun ahead and is not wanted any more."""
+        """Ends the workers that wait for another epoch, or have begun one that is not wanted any more."""
         if self.ahead is not None:
             end_workers(self.ahead.batches)
-            self.ahead = None
+        if self._iterator is not None:
+            end_workers(self._iterator)
+        self.ahead = self._iterator = None
 
-    def state_behind_order(self) -> State:
-        """What the generators' states will be when an epoch that begins now has drawn its order, and what its workers are seeded with."""
-        now = cpu_rng_state()
+    def drawn_order(self) -> tuple[list[list[int]], State]:
+        """The batches of an epoch that begins now, drawn as without workers, and the generators' states behind that."""
         torch.empty((), dtype=torch.int64).random_()  # DataLoader's own draw, before the sampler's
-        next(iter(self.remaining), None)
-        behind = cpu_rng_state()
-        restore_rng_state(now)
-        return behind
+        return list(self.remaining.batches), cpu_rng_state()
 
 
 @dataclass(frozen=True)
@@ -160,16 +172,25 @@ class Epoch:
 
 
 class Remaining:
-    """Batches of indices, of which the first ``skipped`` ones are empty; they still go to their workers, so the others go to theirs."""
+    """Batches of indices, of which the first ``skipped`` ones are empty; they still go to their workers, so the others go to theirs.
+
+    Attributes:
+        order: of the batches, where it has been drawn already.
+        state: of the generators in front of the first batch that is not empty, where a worker is to be given it.
+    """
 
     def __init__(self, batches: Any) -> None:
         self.batches, self.skipped = batches, 0
+        self.order: list[list[int]] | None = None
+        self.state: State | None = None
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for number, batch in enumerate(self.batches):
+        for number, batch in enumerate(self.batches if self.order is None else self.order):
+            if number == self.skipped and self.state is not None:
+                batch = FirstBatch(batch, self.state)
             yield batch if number >= self.skipped else []
 
 
@@ -189,8 +210,3 @@ def begin_worker(states: dict[int, State], worker: int) -> None:
     leave_to_parent()
     if worker in states:
         restore_rng_state(with_tensor(states[worker]))
-
-
-def with_tensor(state: State) -> State:
-    """A worker's state as it travels → as the generators take it."""
-    return {**state, "torch": torch.from_numpy(state["torch"])}

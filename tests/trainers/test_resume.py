@@ -140,6 +140,19 @@ def test_epochs_that_are_begun_ahead_are_what_they_would_be_and_leave_no_process
     assert_same_run(ahead, run("CoOp", *options, name="in turn")[2])
 
 
+@pytest.mark.parametrize("options", [(), BEST_VAL])
+def test_a_single_worker_lives_as_long_as_the_training(run, monkeypatch, options):
+    seen, after_step = [], PromptTrainer.after_step
+
+    def noted(self):
+        seen.append([process.pid for process in multiprocessing.active_children()])
+        after_step(self)
+    monkeypatch.setattr(PromptTrainer, "after_step", noted)
+    run("CoOp", "DATALOADER.NUM_WORKERS", "1", *options)
+    assert len(seen) == 9 and all(workers == seen[0] for workers in seen) and len(seen[0]) == 1
+    assert multiprocessing.active_children() == []
+
+
 def test_an_error_in_a_step_leaves_no_process_of_an_epoch_that_was_begun_ahead(run, killed):
     assert killed("update_lr", lambda self: self.train_loader_x.ahead is not None, "CoOp", "DATALOADER.NUM_WORKERS", "1")
     assert multiprocessing.active_children() == []
