@@ -2,8 +2,8 @@
 
 The usual way has torchvision's own blur, ours one that leaves out numbers next to zero, see ``gaussian`` in ``trainers/views.py``.
 First how fast batches get ready, in the main process (``NUM_WORKERS`` 0) and from images whose files are in the operating system's memory; a
-pipeline's first pass, in which it decodes, is not timed. Then how long the demo's training step waits for its batches, also where a worker
-makes them during steps.
+pipeline's first pass, in which it decodes, is not timed. Then how long the demo's training step takes, and waits for its batches: with the
+usual encoders too, with ours, and where a worker makes batches during steps.
 """
 import contextlib
 import io
@@ -23,7 +23,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.engine import TRAINER_REGISTRY
 from measure import DEVICE, REPOSITORY, Entry, Repetitions, alternate, log, main, synchronize, times_ours
-from models import make_ready, read_recipe
+from models import in_the_usual_way, make_ready, read_recipe, usual_fusion
 from PIL import Image
 from yacs.config import CfgNode
 
@@ -35,7 +35,9 @@ ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
 # name → the data set that loads images, and options over the recipe; every ratio is against the last
 PIPELINES = {"usual": (DatasetWrapper, ()), "decoded once": (CheckedImages, ()), "decoded once, views on tensors": (CheckedImages, ON_TENSORS)}
 OURS = list(PIPELINES)[-1]
-DEMO = {**PIPELINES, "decoded once, by a worker": (CheckedImages, ("DATALOADER.NUM_WORKERS", "1"))}
+# the same for whole training steps, and whether their encoders and fusion are the usual ones
+DEMO = {"usual, encoders too": (DatasetWrapper, (), True), **{name: (*pipeline, False) for name, pipeline in PIPELINES.items()},
+        "decoded once, by a worker": (CheckedImages, ("DATALOADER.NUM_WORKERS", "1"), False)}
 TARGET = 4.0  # times ours that the usual pipeline should take
 
 
@@ -139,12 +141,15 @@ class Demo:
         rng: states of the random generators where the last epoch left them, which the others' epochs must not change.
     """
 
-    def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str]) -> None:
+    def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str], usual_encoders: bool) -> None:
         cfg = recipe("tiny", "openmoji", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base", *options)
         with mock.patch("trainers.base.CheckedImages", wrapper), blur_of(wrapper), quiet():
             self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
         make_ready(trainer)
+        self.fusion = usual_fusion if usual_encoders else contextlib.nullcontext
+        if usual_encoders:
+            in_the_usual_way(trainer)
         trainer.train_loader_x.goes_on = lambda: True
         self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda batch: batch["parsed"]
         self.waited: list[float] = []
@@ -157,7 +162,8 @@ class Demo:
             parsed = self.parse(batch)
             synchronize()
             waited += time.perf_counter() - asked
-            self.trainer.forward_backward({"parsed": parsed})
+            with self.fusion():
+                self.trainer.forward_backward({"parsed": parsed})
             asked = time.perf_counter()
         self.waited.append(waited + time.perf_counter() - asked)  # until there turned out to be no more
         self.rng = rng_state()
@@ -165,7 +171,7 @@ class Demo:
 
 def demo(setting: Setting) -> list[Entry]:
     """Rows of the demo's training, one a pipeline."""
-    runs = {name: Demo(wrapper, options) for name, (wrapper, options) in DEMO.items()}
+    runs = {name: Demo(*settings) for name, settings in DEMO.items()}
     for run in runs.values():
         run.epoch()
         run.waited.clear()

@@ -94,6 +94,11 @@ def draw(medians: Mapping[str, Mapping[int, float]], slopes: Mapping[str, float]
     for name, slope in slopes.items():
         axes.loglog(list(medians[name].keys()), list(medians[name].values()), marker="o", label=f"{name}, slope {slope:.2f}")
     axes.set(xlabel=label, ylabel="seconds a training step", title="CDC, prompts in both encoders")
+    sizes = sorted({size for points in medians.values() for size in points})
+    axes.set_xticks(sizes, list(map(str, sizes)))
+    axes.set_xticks([], minor=True)
+    for labels in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        labels("{x:g}")  # powers of ten say little about a decade or two
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
