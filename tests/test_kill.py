@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from tests import children
-from tests.conftest import base_arguments
+from tests.conftest import base_arguments, slow_but_for
 from tests.same_run import assert_same_run
 
 KILLS = 9
@@ -15,16 +15,17 @@ SEED = 20261125
 OPTIONS = ("TRAIN.CHECKPOINT_STEPS", "1", "OPTIM.MAX_EPOCH", "2")
 
 
-RUNS = [("CDC", ("TEST.FINAL_MODEL", "best_val")),
-        ("CDC", ("DATALOADER.NUM_WORKERS", "2", "TRAINER.CDC.PROMPT_MODALITY", "text")),
-        ("PromptSRC", ("TRAINER.PROMPTSRC.PREC", "amp")),
-        ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1"))]
+RUNS = {"CDC": ("CDC", ("TEST.FINAL_MODEL", "best_val")),
+        "CDC-workers": ("CDC", ("DATALOADER.NUM_WORKERS", "2", "TRAINER.CDC.PROMPT_MODALITY", "text")),
+        "PromptSRC-amp": ("PromptSRC", ("TRAINER.PROMPTSRC.PREC", "amp")),
+        "ProGrad": ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1"))}
 
 
-@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow), 2, 3], ids=["CDC", "CDC-workers", "PromptSRC-amp", "ProGrad"])
-def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(data_root, small_clip_file, tmp_path, number):
-    trainer, options = RUNS[number]
-    draw = random.Random(SEED + number)
+@pytest.mark.parametrize("run", slow_but_for(["CDC", "PromptSRC-amp", "ProGrad"], RUNS))
+def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(data_root, small_clip_file, tmp_path, run):
+    trainer, options = RUNS[run]
+    seed = SEED + list(RUNS).index(run)
+    draw = random.Random(seed)
 
     def finish(name, *prepare):
         arguments = [*base_arguments(trainer, data_root, small_clip_file, tmp_path / name), *OPTIONS, *options]
@@ -33,8 +34,8 @@ def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(data_root, small
     moments = []
     while len(moments) < KILLS:
         moments.append(draw.randint(1, LONGEST))
-        assert finish("killed", children.die_at, moments[-1]) == -9, f"seed {SEED + number}, moments {moments}"
-    assert finish("killed") == 0, f"seed {SEED + number}, moments {moments}: {(tmp_path / 'killed.txt').read_text()[-2000:]}"
+        assert finish("killed", children.die_at, moments[-1]) == -9, f"seed {seed}, moments {moments}"
+    assert finish("killed") == 0, f"seed {seed}, moments {moments}: {(tmp_path / 'killed.txt').read_text()[-2000:]}"
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert not list((tmp_path / "killed").rglob("*.tmp")) and not list((tmp_path / "killed").rglob(".lock"))
 

@@ -11,7 +11,7 @@ How it is evaluated stands in ``evaluation.py``, what is saved of it and how it 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -200,7 +200,7 @@ class PromptTrainer(Evaluation):
         self.val_loader = divide_loading(dm.val_loader)
         self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
-            loader.worker_init_fn, loader.num_workers = partial(begin_worker, {}), worth_starting(loader.num_workers)
+            loader.worker_init_fn, loader.num_workers = begin_worker, worth_starting(loader.num_workers)
             loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains

@@ -38,11 +38,12 @@ class TrainingLoader(DataLoader[Any]):
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
-        remaining = Remaining(loader.batch_sampler)
         workers = worth_starting(loader.num_workers)
+        remaining = Remaining(loader.batch_sampler, workers)
         super().__init__(loader.dataset, batch_sampler=remaining, num_workers=workers,
                          collate_fn=partial(collate, loader.collate_fn), pin_memory=loader.pin_memory,
-                         multiprocessing_context=WORKERS if workers > 0 else None, persistent_workers=workers == 1)
+                         multiprocessing_context=WORKERS if workers > 0 else None, persistent_workers=workers == 1,
+                         worker_init_fn=begin_worker)
         self.remaining = remaining
         self.after_step: Callable[[], None] = lambda: None
         self.goes_on: Callable[[], bool] = lambda: False
@@ -123,8 +124,7 @@ class TrainingLoader(DataLoader[Any]):
             self.remaining.order, behind = self.drawn_order()
             worker_states = worker_states or {0: behind}
         states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in worker_states.items()}
-        self.remaining.state = states[0] if self.num_workers == 1 else None
-        self.worker_init_fn = partial(begin_worker, states)
+        self.remaining.states = states
         batches = super().__iter__()
         if self.num_workers == 1:
             restore_rng_state(behind)  # it has drawn something more, or not, as the worker is new or not
@@ -176,22 +176,26 @@ class Remaining:
 
     Attributes:
         order: of the batches, where it has been drawn already.
-        state: of the generators in front of the first batch that is not empty, where a worker is to be given it.
+        states: of workers' generators in front of the first of their batches that is not empty, where they are to be given them. With W
+            workers batch i goes to worker i modulo W.
     """
 
-    def __init__(self, batches: Any) -> None:
-        self.batches, self.skipped = batches, 0
+    def __init__(self, batches: Any, workers: int) -> None:
+        self.batches, self.workers, self.skipped = batches, workers, 0
         self.order: list[list[int]] | None = None
-        self.state: State | None = None
+        self.states: dict[int, State] = {}
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
         for number, batch in enumerate(self.batches if self.order is None else self.order):
-            if number == self.skipped and self.state is not None:
-                batch = FirstBatch(batch, self.state)
-            yield batch if number >= self.skipped else []
+            if number < self.skipped:
+                yield []
+            elif number < self.skipped + self.workers and number % self.workers in self.states:
+                yield FirstBatch(batch, self.states[number % self.workers])
+            else:
+                yield batch
 
 
 def collate(inner: Callable[[list[Any]], Any], items: list[Any]) -> tuple[Any, SimpleNamespace | None]:
@@ -205,8 +209,6 @@ def collate(inner: Callable[[list[Any]], Any], items: list[Any]) -> tuple[Any, S
     return batch, SimpleNamespace(id=worker.id, state={**state, "torch": state["torch"].numpy()})
 
 
-def begin_worker(states: dict[int, State], worker: int) -> None:
-    """Gives a worker the states of its generators, where there are any."""
+def begin_worker(worker: int) -> None:
+    """What a loader's worker begins with; its generators' states, where it is given them, come with its first batch."""
     leave_to_parent()
-    if worker in states:
-        restore_rng_state(with_tensor(states[worker]))
