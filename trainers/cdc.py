@@ -31,7 +31,8 @@ from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .settings import add_encoder_settings
-from .views import AUGMENTATIONS, TensorViews, template_views
+from .tensor_views import TensorViews
+from .views import AUGMENTATIONS, template_views
 
 MODALITIES = ("dual", "text")
 OPINION_FUSIONS = ("dempster", "cumulative")

@@ -20,7 +20,7 @@ from . import distributed
 from .checkpoint import State, restore_rng_state
 from .errors import UserError
 from .run_record import image_name
-from .views import TensorViews
+from .tensor_views import TensorViews
 
 log = logging.getLogger(__name__)
 
