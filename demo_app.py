@@ -22,7 +22,8 @@ from PIL import Image
 from app.answer import describe
 from datasets.image_folder import ENDINGS
 from predict import threshold_from_validation
-from trainers.classifier import PromptedClassifier, read_picture
+from trainers.classifier import PromptedClassifier
+from trainers.data import read_picture
 from trainers.errors import UserError, run_tool
 from trainers.prompting.tokens import readable
 from trainers.run_record import Record

@@ -32,12 +32,14 @@ from trainers.checkpoint import restore_rng_state, rng_state
 from trainers.data import CheckedImages
 
 ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
+BY_A_WORKER = ("DATALOADER.NUM_WORKERS", "1")
 # name → the data set that loads images, and options over the recipe; every ratio is against the last
 PIPELINES = {"usual": (DatasetWrapper, ()), "decoded once": (CheckedImages, ()), "decoded once, views on tensors": (CheckedImages, ON_TENSORS)}
 OURS = list(PIPELINES)[-1]
 # the same for whole training steps, and whether their encoders and fusion are the usual ones
 DEMO = {"usual, encoders too": (DatasetWrapper, (), True), **{name: (*pipeline, False) for name, pipeline in PIPELINES.items()},
-        "decoded once, by a worker": (CheckedImages, ("DATALOADER.NUM_WORKERS", "1"), False)}
+        "decoded once, by a worker": (CheckedImages, BY_A_WORKER, False),
+        "decoded once, views on tensors, crops by a worker": (CheckedImages, (*ON_TENSORS, *BY_A_WORKER), False)}
 TARGET = 4.0  # times ours that the usual pipeline should take
 
 

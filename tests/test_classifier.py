@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from tests.conftest import slow_but_for
 from tests.trainers.test_every_trainer import BASE, LEARNING, NEW, TRAINERS
 from trainers import PromptedClassifier, export
-from trainers.classifier import read_record
 from trainers.errors import UserError
+from trainers.saved_run import read_record
 
 CONDITIONAL = "CoCoOp"  # whose texts depend on the image
 EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]

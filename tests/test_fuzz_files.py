@@ -27,11 +27,11 @@ from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_run
 from train import build_config, parse_arguments
 from trainers import checkpoint, record_file
-from trainers.classifier import config_of, find_trainer
 from trainers.data import read_picture
 from trainers.errors import UserError
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.tokens import class_tokens
+from trainers.saved_run import config_of, find_trainer
 
 settings.register_profile("files", derandomize=True, deadline=None, database=None, max_examples=150,
                           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

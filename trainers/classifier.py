@@ -7,41 +7,28 @@
     print(answers.labels, answers.probabilities, answers.uncertainty)
 """
 import contextlib
-import importlib
-import importlib.util
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
-from dassl.config import get_cfg_default
 from dassl.data.transforms import build_transform
-from dassl.engine import TRAINER_REGISTRY
-from PIL import Image
 from torch import Tensor
 from yacs.config import CfgNode
 
-from . import checkpoint
 from .base import PromptTrainer
-from .config_files import check_types
-from .data import read_picture
 from .errors import UserError
+from .pictures import Pictures, is_path, one_by_one, picture
 from .prediction import Prediction
-from .record_file import read_record as read_record_file
-from .run_record import FILE_NAME, Record
-from .saved_prompts import MODEL_NAME
+from .run_record import Record
+from .saved_run import class_names, config_of, find_trainer, read_record
 
 if TYPE_CHECKING:
     import pandas
-
-MODULES = {"ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip"}  # where trainers are; the others: in the file of their name
-Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
-Pictures = Picture | Iterable[Picture]
 
 
 @dataclass
@@ -239,124 +226,3 @@ def rebuilt(trainer: PromptTrainer, cfg: CfgNode, classnames: Sequence[str]) -> 
     if trainer.prompt_learner is not None:
         other.prompt_learner.load_state_dict(trainer.prompt_learner.state_dict())
     return other
-
-
-# ---- a run's folder ----
-
-def read_record(folder: str) -> Record:
-    """``results.json`` of a run.
-
-    Raises:
-        UserError: it is not there, or see ``record_file.read_record``.
-    """
-    path = os.path.join(folder, FILE_NAME)
-    if not os.path.isfile(path):
-        raise UserError(f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended")
-    return read_record_file(path)
-
-
-def find_trainer(name: str) -> type[PromptTrainer]:
-    """The trainer of that name; imports this package's module of it where nobody has registered one.
-
-    Raises:
-        UserError: nobody knows it, or it is another toolbox's.
-    """
-    if name not in TRAINER_REGISTRY.registered_names():
-        module = MODULES.get(name, name.lower())
-        if module.isidentifier() and importlib.util.find_spec(f".{module}", __package__) is not None:
-            importlib.import_module(f".{module}", __package__)
-    if name not in TRAINER_REGISTRY.registered_names():
-        raise UserError(f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first")
-    kind = TRAINER_REGISTRY.get(name)
-    if not issubclass(kind, PromptTrainer):
-        raise UserError(f"the trainer {name} that is registered here is {kind.__module__}'s, not {__package__}'s: load the run in a "
-                        "program of its own")
-    return kind
-
-
-def config_of(record: Record, kind: type[PromptTrainer]) -> CfgNode:
-    """The config that a run was made with; settings that came after it have their defaults.
-
-    Raises:
-        UserError: a value is of another kind than its default.
-    """
-    cfg, name = get_cfg_default(), record["trainer"]
-    declare = getattr(sys.modules[kind.__module__], f"add_{name.lower()}_config", None)
-    if declare is not None:
-        declare(cfg)
-    defaults = cfg.clone()
-    overlay(cfg, record["config"])
-    check_types(cfg, defaults)
-    return cfg
-
-
-def overlay(node: CfgNode, values: dict[str, Any]) -> None:
-    """Puts plain values into a config node as they are (yacs would evaluate strings); JSON has no tuples, the defaults have."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            if not isinstance(node.get(key), CfgNode):
-                node[key] = CfgNode()
-            overlay(node[key], value)
-        else:
-            node[key] = tuple(value) if isinstance(node.get(key), tuple) and isinstance(value, list) else value
-
-
-def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[str]:
-    """The class names of a run: those of its checkpoint, or, where nothing is learned, of its record.
-
-    Raises:
-        UserError: the folder holds no prompts, or the record is older than its class names.
-    """
-    if kind.learns:
-        file_name = checkpoint.newest(f"{folder}/{MODEL_NAME}")
-        if file_name is None:
-            raise UserError(f"{folder} holds no prompts: it tested those of another run, give the folder of that training")
-        return checkpoint.load(f"{folder}/{MODEL_NAME}/{file_name}")["classnames"]
-    if "classnames" not in record:
-        raise UserError(f"{folder}/{FILE_NAME} does not say which classes there were: it was written by an earlier version, run it again")
-    return record["classnames"]
-
-
-# ---- images ----
-
-def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
-    return isinstance(image, (str, os.PathLike))
-
-
-def one_by_one(images: Pictures) -> Iterable[Picture]:
-    """An iterable of images, of one image or of many."""
-    if is_path(images) or not isinstance(images, Iterable):  # a PIL image is none
-        return [images]
-    if isinstance(images, (numpy.ndarray, Tensor)) and images.ndim < 4:
-        return [images]
-    return images
-
-
-def picture(image: Picture) -> Image.Image:
-    """An image of any kind as an RGB PIL image.
-
-    Raises:
-        UserError: see ``PromptedClassifier.predict``.
-    """
-    if is_path(image):
-        return read_picture(os.fspath(image))
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    if isinstance(image, Tensor):
-        return tensor_picture(image)
-    if not isinstance(image, numpy.ndarray):
-        raise UserError(f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}")
-    if image.dtype != numpy.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise UserError(f"the array {image.dtype} {image.shape} is no image: it must be uint8 (H, W, 3)")
-    return Image.fromarray(image)
-
-
-def tensor_picture(image: Tensor) -> Image.Image:
-    described = f"the tensor {str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
-    if image.dim() != 3 or len(image) != 3 or image.numel() == 0 or not (image.is_floating_point() or image.dtype == torch.uint8):
-        raise UserError(f"{described} is no image: it must be uint8 or floating point (3, H, W)")
-    if image.is_floating_point():
-        if not 0 <= image.min() <= image.max() <= 1:
-            raise UserError(f"{described} has values from {image.min():.3g} to {image.max():.3g}: give an image in [0, 1], not normalised")
-        image = (image.float() * 255).round().byte()
-    return Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
