@@ -32,10 +32,10 @@ FULL = Setting(VIT_B16, {}, repetitions=Repetitions(seconds=60))
 QUICK = Setting(SMALL, {}, depth=3, classes=(20, 50), repetitions=Repetitions(most=5, seconds=2), encoders=(("small", SMALL),))
 
 
-def passes_at_test_time(setting: Setting, method: Method, classes: int, with_usual: bool) -> dict[str, Work]:
-    """Name → function without arguments that answers the same batch of test images; ``bare`` only encodes it."""
+def passes_at_test_time(setting: StepSetting, method: Method, classes: int, batch: int, with_usual: bool) -> dict[str, Work]:
+    """Name → function without arguments that answers the same ``batch`` test images; ``bare`` only encodes them."""
     trainer = build_trainer(method.trainer, setting.shape, classes, setting.options(method, PRECISION), method.recipe)
-    images = random_images(setting.batch, setting.shape)[None].to(DEVICE)  # (1, B, 3, H, W)
+    images = random_images(batch, setting.shape)[None].to(DEVICE)  # (1, B, 3, H, W)
     usual = in_the_usual_way(copy.copy(trainer)) if with_usual else None
     with torch.no_grad(), trainer.precision.autocast():
         trainer.encoded = trainer.encode_prompts()  # as ``test`` does, once a class list
@@ -65,7 +65,7 @@ def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
         rows = []
         for classes in setting.classes:
             log.info("%s, K = %d", name, classes)
-            passes = passes_at_test_time(setting, method, classes, with_usual=classes == min(setting.classes))
+            passes = passes_at_test_time(setting, method, classes, setting.batch, with_usual=classes == min(setting.classes))
             measured = compare(passes, setting.repetitions, peak)
             bare = by_name(measured)["bare"]["times ours"]
             rows += [{"K": classes, **row, "images/s": setting.batch / row["median s"],

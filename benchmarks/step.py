@@ -1,15 +1,16 @@
 """Whole training steps through the real trainers, against the same trainers with the usual encoders and fusion in them.
 
-Forward, loss, backward and the optimiser's step; images are there already. Then the peak memory of training at ImageNet's size.
+Forward, loss, backward and the optimiser's step; images are there already: on ViT-B/16, and CDC's on ViT-L/14 too. Then the peak memory of
+training at ImageNet's size.
 """
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from measure import DEVICE, GIGA, Entry, Memory, Repetitions, Work, by_name, compare, log, main, matmul_peak, peak_memory
-from models import SMALL, VIT_B16, Shape, build_trainer, in_the_usual_way, training_batch, usual_fusion
+from models import SMALL, VIT_B16, VIT_L14, Shape, build_trainer, in_the_usual_way, training_batch, usual_fusion
 from torch import Tensor
 
 from trainers.base import PromptTrainer
@@ -48,9 +49,10 @@ class Comparison:
     targets: dict[tuple[str, int], float] = field(default_factory=dict)
 
 
+DUAL = "CDC, prompts in both encoders"
 COMPARISONS = {
-    "CDC, prompts in both encoders": Comparison(
-        CDC_DUAL, {"usual MaPLe, one template": MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 250, 500),
+    DUAL: Comparison(
+        CDC_DUAL, {"usual MaPLe, one template": MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 250, 500, 1000),
         {("usual MaPLe, one template", 50): 1 / 1.3, ("usual MaPLe, one template", 100): 1.0, ("usual MaPLe, one template", 500): 2.0,
          ("usual CDC", 50): 2.7, ("usual CDC", 500): 8.0}),
     "MaPLe": Comparison(MAPLE, {"usual MaPLe": MAPLE}, (50, 100), {("usual MaPLe", 50): 2.5}),
@@ -69,6 +71,7 @@ class Setting:
         memory: precisions of the memory table.
         memory_classes, text_chunk: its K, and classes in one pass of the text encoder where these are chunked.
         depth: layers that get prompts of their own, where that is not the recipe's.
+        larger: name of a larger backbone → its shape, and comparisons on it.
     """
     shape: Shape
     comparisons: dict[str, Comparison]
@@ -77,6 +80,7 @@ class Setting:
     text_chunk: int = 100
     depth: int = 0
     repetitions: Repetitions = Repetitions(seconds=60)
+    larger: dict[str, tuple[Shape, dict[str, Comparison]]] = field(default_factory=dict)
 
     def options(self, method: Method, precision: str, chunk: int = 0) -> tuple[Any, ...]:
         """KEY, value pairs over the method's recipe; ``chunk`` classes in one pass of the text encoder, 0 for all."""
@@ -85,7 +89,7 @@ class Setting:
         return (f"{node}.PREC", precision, f"{node}.TEXT_CHUNK", chunk, *shallow)
 
 
-FULL = Setting(VIT_B16, COMPARISONS)
+FULL = Setting(VIT_B16, COMPARISONS, larger={"ViT-L/14": (VIT_L14, {DUAL: replace(COMPARISONS[DUAL], classes=(100,), targets={})})})
 QUICK = Setting(SMALL, {title: Comparison(case.ours, case.usual, (20,)) for title, case in list(COMPARISONS.items())[:1]},
                 memory=("fp32",), memory_classes=50, text_chunk=10, depth=3, repetitions=Repetitions(most=3, seconds=1))
 
@@ -109,11 +113,13 @@ def step_of(trainer: PromptTrainer, batch: dict[str, Tensor], is_ours: bool) -> 
 
 def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     peak, targets = matmul_peak(DTYPE), []
-    for title, case in setting.comparisons.items():
+    on_larger = [(f"{title}, {name}", case, replace(setting, shape=shape)) for name, (shape, comparisons) in setting.larger.items()
+                 for title, case in comparisons.items()]
+    for title, case, of_shape in [*((title, case, setting) for title, case in setting.comparisons.items()), *on_larger]:
         rows = []
         for classes in case.classes:
             log.info("%s, K = %d", title, classes)
-            rows += compare_steps(setting, case, classes, peak)
+            rows += compare_steps(of_shape, case, classes, peak)
             times_ours = {row["implementation"]: row.get("times ours") for row in rows if row["K"] == classes}
             targets += [{"ours": title, "against": name, "K": classes, "at least": least,
                          "measured": times_ours[name] or "does not fit"} for (name, at), least in case.targets.items() if at == classes]

@@ -1,0 +1,99 @@
+"""How long CDC's base-to-new runs on the field's eleven data sets take: steps and test batches of each one's size, times how many it has.
+
+Steps and batches are timed with images that are there already, so reading them comes on top; what only happens once a run is left out. The usual
+way's training is that of MaPLe, which has one template.
+"""
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from eval import passes_at_test_time
+from measure import DEVICE, Entry, Repetitions, by_name, compare, log, main, matmul_peak
+from models import SMALL, VIT_B16, read_recipe
+from step import CDC_DUAL, DTYPE, MAPLE, PRECISION, Comparison, compare_steps
+from step import Setting as StepSetting
+
+USUAL = "usual MaPLe, one template"
+COMPARISON = Comparison(CDC_DUAL, {USUAL: MAPLE}, ())
+SHOTS = 16
+HOUR = 3600
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """All classes of a data set, and its test images, which are taken to be as many in every class."""
+    classes: int
+    test_images: int
+
+    @property
+    def base(self) -> int:
+        """Number of base classes: the first half."""
+        return (self.classes + 1) // 2
+
+
+# Zhou et al., 2022, "Learning to Prompt for Vision-Language Models", appendix: classes and test images as CoOp splits them
+ELEVEN = {
+    "ImageNet": DataSet(1000, 50_000), "Caltech101": DataSet(100, 2_465), "OxfordPets": DataSet(37, 3_669),
+    "StanfordCars": DataSet(196, 8_041), "Flowers102": DataSet(102, 2_463), "Food101": DataSet(101, 30_300),
+    "FGVCAircraft": DataSet(100, 3_333), "SUN397": DataSet(397, 19_850), "DTD": DataSet(47, 1_692), "EuroSAT": DataSet(10, 8_100),
+    "UCF101": DataSet(101, 3_783),
+}
+
+
+@dataclass(frozen=True)
+class Setting(StepSetting):
+    """As for a training step, with the data sets, and how many test images are answered at a time."""
+    datasets: tuple[str, ...] = tuple(ELEVEN)
+    batch: int = 100 if DEVICE.type == "cuda" else 16  # as eval.py's on a CPU, which takes as long an image
+
+
+FULL = Setting(VIT_B16, {}, repetitions=Repetitions(seconds=30))
+QUICK = Setting(SMALL, {}, depth=3, datasets=("EuroSAT", "DTD"), batch=4, repetitions=Repetitions(least=1, most=2, seconds=1))
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Of one step, None where it does not fit in memory, and of answering one test image; GFLOP of our step, and its share of the peak in %."""
+    usual_step: float | None
+    step: float
+    answer: float
+    gflop: float
+    of_peak: float
+
+
+def measure(setting: Setting, classes: int, peak: float) -> Seconds:
+    steps = by_name(compare_steps(setting, COMPARISON, classes, peak))
+    passes = passes_at_test_time(setting, CDC_DUAL, classes, setting.batch, with_usual=False)
+    answers = by_name(compare(passes, setting.repetitions, peak))
+    ours = steps["ours"]
+    return Seconds(steps[USUAL].get("median s"), ours["median s"], answers["ours"]["median s"] / setting.batch, ours["GFLOP"], ours["% of peak"])
+
+
+def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
+    peak, measured = matmul_peak(DTYPE), {}
+    for name in setting.datasets:
+        classes = ELEVEN[name].base
+        if classes not in measured:
+            log.info("%s, K = %d", name, classes)
+            measured[classes] = measure(setting, classes, peak)
+    epochs = read_recipe(CDC_DUAL.trainer, CDC_DUAL.recipe, "imagenet").OPTIM.MAX_EPOCH
+    rows = [row(name, ELEVEN[name], epochs, measured[ELEVEN[name].base]) for name in setting.datasets]
+    trained, usual = [entry["training h"] for entry in rows], [entry["usual training h"] for entry in rows]
+    rows.append({"data set": "all", "steps": sum(entry["steps"] for entry in rows), "training h": sum(trained),
+                 "usual training h": None if None in usual else sum(usual),
+                 "test images": sum(entry["test images"] for entry in rows), "tests h": sum(entry["tests h"] for entry in rows),
+                 "training and tests h": sum(entry["training and tests h"] for entry in rows)})
+    yield f"CDC, base-to-new, {SHOTS} shots, {epochs} epochs, one seed, {PRECISION}; matmul peak {peak / 1e12:.3g} TFLOP/s", rows
+
+
+def row(name: str, data: DataSet, epochs: int, seconds: Seconds) -> Entry:
+    """Both halves' tests are counted with the base classes' time: the new ones are as many, or one less."""
+    steps = epochs * (SHOTS * data.base // CDC_DUAL.batch)
+    training, tests = steps * seconds.step / HOUR, data.test_images * seconds.answer / HOUR
+    return {"data set": name, "base classes": data.base, "steps": steps,
+            "usual step s": seconds.usual_step, "step s": seconds.step, "TFLOP/s": seconds.gflop / 1000 / seconds.step, "% of peak": seconds.of_peak,
+            "usual training h": None if seconds.usual_step is None else steps * seconds.usual_step / HOUR, "training h": training,
+            "test images": data.test_images, "tests h": tests, "training and tests h": training + tests}
+
+
+if __name__ == "__main__":
+    main(__doc__, tables, FULL, QUICK)
