@@ -12,6 +12,8 @@ Timings of two implementations are only worth comparing if they come from the sa
 implementations take turns, round by round, and ratios are taken within a round, so that a machine that slows down does so for all.
 """
 import argparse
+import ctypes
+import gc
 import json
 import logging
 import multiprocessing
@@ -189,6 +191,7 @@ def peak_memory(build: Callable[..., Work], *args: Any) -> Memory | None:
     Raises:
         RuntimeError: the pass failed, but not for want of memory.
     """
+    give_back_memory()
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     child = context.Process(target=_measure_memory, args=(there, build, args, sys.path))
@@ -219,6 +222,14 @@ def _measure_memory(connection: Connection, build: Callable[..., Work], args: tu
     except (RuntimeError, MemoryError) as error:
         out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in str(error)
         connection.send(None if out_of_memory else repr(error))
+
+
+def give_back_memory() -> None:
+    """Gives memory that was freed here back to the system: after a large pass the C library may keep gigabytes that a child then lacks."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def free_memory() -> int:

@@ -145,6 +145,14 @@ def test_peak_memory_is_what_the_pass_adds_and_none_where_it_does_not_fit():
     assert measure.peak_memory(allocate, int(measure.free_memory())) is None
 
 
+def test_memory_that_was_freed_is_given_back_before_a_child_is_limited_to_what_is_free():
+    blocks = [bytearray(100_000) for _ in range(2000)]  # too small to be given back one by one
+    before = measure.memory_in_use("VmRSS")
+    del blocks[:-1]  # the last one lies above all others
+    measure.give_back_memory()
+    assert before - measure.memory_in_use("VmRSS") > 1.5e8
+
+
 # ---- the commands ----
 
 @pytest.fixture
