@@ -52,7 +52,7 @@ class Comparison:
 DUAL = "CDC, prompts in both encoders"
 COMPARISONS = {
     DUAL: Comparison(
-        CDC_DUAL, {"usual MaPLe, one template": MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 150, 500, 1000),
+        CDC_DUAL, {"usual MaPLe, one template": MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 125, 500, 1000),
         {("usual MaPLe, one template", 50): 1 / 1.3, ("usual MaPLe, one template", 100): 1.0, ("usual MaPLe, one template", 500): 2.0,
          ("usual CDC", 50): 2.7, ("usual CDC", 500): 8.0}),
     "MaPLe": Comparison(MAPLE, {"usual MaPLe": MAPLE}, (50, 100), {("usual MaPLe", 50): 2.5}),
