@@ -89,7 +89,7 @@ class Setting:
         return (f"{node}.PREC", precision, f"{node}.TEXT_CHUNK", chunk, *shallow)
 
 
-FULL = Setting(VIT_B16, COMPARISONS, larger={"ViT-L/14": (VIT_L14, {DUAL: replace(COMPARISONS[DUAL], classes=(100,), targets={})})})
+FULL = Setting(VIT_B16, COMPARISONS, larger={"ViT-L/14": (VIT_L14, {DUAL: Comparison(CDC_DUAL, {"usual MaPLe, one template": MAPLE}, (100,))})})
 QUICK = Setting(SMALL, {title: Comparison(case.ours, case.usual, (20,)) for title, case in list(COMPARISONS.items())[:1]},
                 memory=("fp32",), memory_classes=50, text_chunk=10, depth=3, repetitions=Repetitions(most=3, seconds=1))
 
