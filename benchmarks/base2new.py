@@ -60,7 +60,7 @@ class Seconds:
     of_peak: float
 
 
-def measure(setting: Setting, classes: int, peak: float) -> Seconds:
+def seconds_at(setting: Setting, classes: int, peak: float) -> Seconds:
     steps = by_name(compare_steps(setting, COMPARISON, classes, peak))
     passes = passes_at_test_time(setting, CDC_DUAL, classes, setting.batch, with_usual=False)
     answers = by_name(compare(passes, setting.repetitions, peak))
@@ -74,7 +74,7 @@ def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
         classes = ELEVEN[name].base
         if classes not in measured:
             log.info("%s, K = %d", name, classes)
-            measured[classes] = measure(setting, classes, peak)
+            measured[classes] = seconds_at(setting, classes, peak)
     epochs = read_recipe(CDC_DUAL.trainer, CDC_DUAL.recipe, "imagenet").OPTIM.MAX_EPOCH
     rows = [row(name, ELEVEN[name], epochs, measured[ELEVEN[name].base]) for name in setting.datasets]
     trained, usual = [entry["training h"] for entry in rows], [entry["usual training h"] for entry in rows]
