@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from eval import passes_at_test_time
 from measure import DEVICE, Entry, Repetitions, by_name, compare, log, main, matmul_peak
 from models import SMALL, VIT_B16, read_recipe
-from step import CDC_DUAL, DTYPE, MAPLE, PRECISION, Comparison, compare_steps
+from step import CDC_DUAL, DTYPE, MAPLE, ONE_TEMPLATE, PRECISION, Comparison, compare_steps
 from step import Setting as StepSetting
 
-USUAL = "usual MaPLe, one template"
-COMPARISON = Comparison(CDC_DUAL, {USUAL: MAPLE}, ())
+COMPARISON = Comparison(CDC_DUAL, {ONE_TEMPLATE: MAPLE}, ())
 SHOTS = 16
 HOUR = 3600
 
@@ -51,8 +50,14 @@ QUICK = Setting(SMALL, {}, depth=3, datasets=("EuroSAT", "DTD"), batch=4, repeti
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """Of one step, None where it does not fit in memory, and of answering one test image; GFLOP of our step, and its share of the peak in %."""
+class Measured:
+    """What was measured at one K.
+
+    Attributes:
+        usual_step, step: seconds of a usual training step, None where it does not fit in memory, and of ours.
+        answer: seconds a test image.
+        gflop: of our step. of_peak: its share of the matmul peak in %.
+    """
     usual_step: float | None
     step: float
     answer: float
@@ -60,12 +65,12 @@ class Seconds:
     of_peak: float
 
 
-def seconds_at(setting: Setting, classes: int, peak: float) -> Seconds:
+def measured_at(classes: int, setting: Setting, peak: float) -> Measured:
     steps = by_name(compare_steps(setting, COMPARISON, classes, peak))
     passes = passes_at_test_time(setting, CDC_DUAL, classes, setting.batch, with_usual=False)
-    answers = by_name(compare(passes, setting.repetitions, peak))
+    answer, = compare({"ours": passes["ours"]}, setting.repetitions, peak)
     ours = steps["ours"]
-    return Seconds(steps[USUAL].get("median s"), ours["median s"], answers["ours"]["median s"] / setting.batch, ours["GFLOP"], ours["% of peak"])
+    return Measured(steps[ONE_TEMPLATE].get("median s"), ours["median s"], answer["median s"] / setting.batch, ours["GFLOP"], ours["% of peak"])
 
 
 def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
@@ -74,24 +79,24 @@ def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
         classes = ELEVEN[name].base
         if classes not in measured:
             log.info("%s, K = %d", name, classes)
-            measured[classes] = seconds_at(setting, classes, peak)
+            measured[classes] = measured_at(classes, setting, peak)
     epochs = read_recipe(CDC_DUAL.trainer, CDC_DUAL.recipe, "imagenet").OPTIM.MAX_EPOCH
     rows = [row(name, ELEVEN[name], epochs, measured[ELEVEN[name].base]) for name in setting.datasets]
-    trained, usual = [entry["training h"] for entry in rows], [entry["usual training h"] for entry in rows]
-    rows.append({"data set": "all", "steps": sum(entry["steps"] for entry in rows), "training h": sum(trained),
-                 "usual training h": None if None in usual else sum(usual),
-                 "test images": sum(entry["test images"] for entry in rows), "tests h": sum(entry["tests h"] for entry in rows),
-                 "training and tests h": sum(entry["training and tests h"] for entry in rows)})
+    usual = [entry["usual training h"] for entry in rows]
+    added = ("steps", "training h", "test images", "tests h", "training and tests h")
+    rows.append({"data set": "all", **{key: sum(entry[key] for entry in rows) for key in added},
+                 "usual training h": None if None in usual else sum(usual)})
     yield f"CDC, base-to-new, {SHOTS} shots, {epochs} epochs, one seed, {PRECISION}; matmul peak {peak / 1e12:.3g} TFLOP/s", rows
 
 
-def row(name: str, data: DataSet, epochs: int, seconds: Seconds) -> Entry:
+def row(name: str, data: DataSet, epochs: int, measured: Measured) -> Entry:
     """Both halves' tests are counted with the base classes' time: the new ones are as many, or one less."""
     steps = epochs * (SHOTS * data.base // CDC_DUAL.batch)
-    training, tests = steps * seconds.step / HOUR, data.test_images * seconds.answer / HOUR
+    training, tests = steps * measured.step / HOUR, data.test_images * measured.answer / HOUR
     return {"data set": name, "base classes": data.base, "steps": steps,
-            "usual step s": seconds.usual_step, "step s": seconds.step, "TFLOP/s": seconds.gflop / 1000 / seconds.step, "% of peak": seconds.of_peak,
-            "usual training h": None if seconds.usual_step is None else steps * seconds.usual_step / HOUR, "training h": training,
+            "usual step s": measured.usual_step, "step s": measured.step,
+            "TFLOP/s": measured.gflop / 1000 / measured.step, "% of peak": measured.of_peak,
+            "usual training h": None if measured.usual_step is None else steps * measured.usual_step / HOUR, "training h": training,
             "test images": data.test_images, "tests h": tests, "training and tests h": training + tests}
 
 

@@ -42,22 +42,24 @@ class Comparison:
         usual: name → method in the usual way.
         classes: values of K.
         targets: (name, K) → how many times ours the usual step should take at least.
+        shape: of the backbone, where that is not the setting's.
     """
     ours: Method
     usual: dict[str, Method]
     classes: tuple[int, ...]
     targets: dict[tuple[str, int], float] = field(default_factory=dict)
+    shape: Shape | None = None
 
 
-DUAL = "CDC, prompts in both encoders"
+ONE_TEMPLATE = "usual MaPLe, one template"
 COMPARISONS = {
-    DUAL: Comparison(
-        CDC_DUAL, {"usual MaPLe, one template": MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 125, 500, 1000),
-        {("usual MaPLe, one template", 50): 1 / 1.3, ("usual MaPLe, one template", 100): 1.0, ("usual MaPLe, one template", 500): 2.0,
-         ("usual CDC", 50): 2.7, ("usual CDC", 500): 8.0}),
+    "CDC, prompts in both encoders": Comparison(
+        CDC_DUAL, {ONE_TEMPLATE: MAPLE, "usual CDC": CDC_DUAL}, (50, 100, 125, 500, 1000),
+        {(ONE_TEMPLATE, 50): 1 / 1.3, (ONE_TEMPLATE, 100): 1.0, (ONE_TEMPLATE, 500): 2.0, ("usual CDC", 50): 2.7, ("usual CDC", 500): 8.0}),
     "MaPLe": Comparison(MAPLE, {"usual MaPLe": MAPLE}, (50, 100), {("usual MaPLe", 50): 2.5}),
     "CoOp": Comparison(COOP, {"usual CoOp": COOP}, (100, 500), {("usual CoOp", 100): 2.0, ("usual CoOp", 500): 4.0}),
     "CDC, prompts in the text encoder": Comparison(CDC_TEXT, {"usual CDC": CDC_TEXT}, (50, 100)),
+    "CDC, prompts in both encoders, ViT-L/14": Comparison(CDC_DUAL, {ONE_TEMPLATE: MAPLE}, (100,), shape=VIT_L14),
 }
 
 
@@ -71,7 +73,6 @@ class Setting:
         memory: precisions of the memory table.
         memory_classes, text_chunk: its K, and classes in one pass of the text encoder where these are chunked.
         depth: layers that get prompts of their own, where that is not the recipe's.
-        larger: name of a larger backbone → its shape, and comparisons on it.
     """
     shape: Shape
     comparisons: dict[str, Comparison]
@@ -80,7 +81,6 @@ class Setting:
     text_chunk: int = 100
     depth: int = 0
     repetitions: Repetitions = Repetitions(seconds=60)
-    larger: dict[str, tuple[Shape, dict[str, Comparison]]] = field(default_factory=dict)
 
     def options(self, method: Method, precision: str, chunk: int = 0) -> tuple[Any, ...]:
         """KEY, value pairs over the method's recipe; ``chunk`` classes in one pass of the text encoder, 0 for all."""
@@ -89,7 +89,7 @@ class Setting:
         return (f"{node}.PREC", precision, f"{node}.TEXT_CHUNK", chunk, *shallow)
 
 
-FULL = Setting(VIT_B16, COMPARISONS, larger={"ViT-L/14": (VIT_L14, {DUAL: Comparison(CDC_DUAL, {"usual MaPLe, one template": MAPLE}, (100,))})})
+FULL = Setting(VIT_B16, COMPARISONS)
 QUICK = Setting(SMALL, {title: Comparison(case.ours, case.usual, (20,)) for title, case in list(COMPARISONS.items())[:1]},
                 memory=("fp32",), memory_classes=50, text_chunk=10, depth=3, repetitions=Repetitions(most=3, seconds=1))
 
@@ -113,13 +113,11 @@ def step_of(trainer: PromptTrainer, batch: dict[str, Tensor], is_ours: bool) -> 
 
 def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     peak, targets = matmul_peak(DTYPE), []
-    on_larger = [(f"{title}, {name}", case, replace(setting, shape=shape)) for name, (shape, comparisons) in setting.larger.items()
-                 for title, case in comparisons.items()]
-    for title, case, of_shape in [*((title, case, setting) for title, case in setting.comparisons.items()), *on_larger]:
+    for title, case in setting.comparisons.items():
         rows = []
         for classes in case.classes:
             log.info("%s, K = %d", title, classes)
-            rows += compare_steps(of_shape, case, classes, peak)
+            rows += compare_steps(setting, case, classes, peak)
             times_ours = {row["implementation"]: row.get("times ours") for row in rows if row["K"] == classes}
             targets += [{"ours": title, "against": name, "K": classes, "at least": least,
                          "measured": times_ours[name] or "does not fit"} for (name, at), least in case.targets.items() if at == classes]
@@ -131,6 +129,7 @@ def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
 
 def compare_steps(setting: Setting, case: Comparison, classes: int, peak: float) -> list[Entry]:
     """Rows of one K; a usual step that does not fit in memory says so."""
+    setting = replace(setting, shape=case.shape or setting.shape)
     memory = {name: peak_memory(build_step, setting, method, name == "ours", classes, PRECISION)
               for name, method in {**case.usual, "ours": case.ours}.items()}
     # a trainer that shares the prompts and weights of ours, with the usual encoders in it, stands for the usual way of the same method

@@ -168,7 +168,7 @@ def in_this_process(monkeypatch):
 @pytest.mark.parametrize("name, changes", [
     ("text", {"shapes": {"first": SHAPE, "second": RESNET}, "classes": (3, 5), "templates": (2,), "contexts": (2, 4),
               "depths": ((2, 2), (4, 1)), "usual_context": 4, "point": 5}),
-    ("step", {"memory_classes": 3, "larger": "a larger one"}),
+    ("step", {"memory_classes": 3}),
     ("base2new", {"datasets": ("EuroSAT",), "batch": 2}),
     ("fusion", {"batch": 2, "classes": 5}),
     ("eval", {"classes": (3, 5), "batch": 2, "encoders": (("ViT", SHAPE), ("ResNet", RESNET))}),
@@ -182,7 +182,7 @@ def test_quick_command_prints_and_keeps_its_tables(name, changes, tmp_path, caps
     if name == "step":
         changes["comparisons"] = {title: replace(case, classes=(3,), targets={(other, 3): 1.0 for other in case.usual})
                                   for title, case in module.QUICK.comparisons.items()}
-        changes["larger"] = {changes["larger"]: (replace(SHAPE, vision_layers=4), changes["comparisons"])}
+        changes["comparisons"]["CDC, a larger one"] = replace(next(iter(changes["comparisons"].values())), shape=replace(SHAPE, vision_layers=4))
     if name == "scaling":
         changes.update(middle=module.Sizes(**changes["middle"]), folder=str(tmp_path))
     tiny = replace(module.QUICK, **changes, repetitions=measure.Repetitions(least=1, most=1))
@@ -200,7 +200,7 @@ def test_quick_command_prints_and_keeps_its_tables(name, changes, tmp_path, caps
 
 def test_hours_are_seconds_times_the_steps_and_images_of_a_data_set():
     """Five classes, three of them base: 48 training images, twelve steps of four an epoch."""
-    row = base2new.row("five", base2new.DataSet(5, 90), 5, base2new.Seconds(usual_step=None, step=0.5, answer=0.1, gflop=100.0, of_peak=50.0))
+    row = base2new.row("five", base2new.DataSet(5, 90), 5, base2new.Measured(usual_step=None, step=0.5, answer=0.1, gflop=100.0, of_peak=50.0))
     assert (row["base classes"], row["steps"], row["usual training h"]) == (3, 60, None)
     assert [row[key] for key in ("training h", "tests h", "training and tests h")] == pytest.approx([30 / 3600, 9 / 3600, 39 / 3600])
     assert row["TFLOP/s"] == pytest.approx(0.2)
