@@ -7,11 +7,8 @@ from dassl.data.data_manager import build_data_loader
 from PIL import Image
 from torch.utils.data import get_worker_info
 
+from tests.trainers.test_every_trainer import weights
 from trainers import data
-
-
-def weights(trainer):
-    return dict(trainer.prompt_learner.state_dict())
 
 
 def batches(trainer, wrapper, epochs=2):

@@ -11,6 +11,7 @@ from dassl.data.transforms import build_transform
 from PIL import Image
 from torch.utils.data import default_collate
 
+from tests.trainers.test_every_trainer import weights
 from trainers import tensor_views, views
 from trainers.errors import UserError
 from trainers.tensor_views import TensorViews
@@ -18,10 +19,6 @@ from trainers.views import template_views
 
 ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
 CPU = torch.device("cpu")
-
-
-def weights(trainer):
-    return dict(trainer.prompt_learner.state_dict())
 
 
 def config(*transforms, size=32, **settings):
