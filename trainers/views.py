@@ -59,7 +59,7 @@ def gaussian(sigma: Tensor, length: int) -> Tensor:
     """Taps (…, ``length``) of Gaussians with deviations of ``sigma`` (…, 1) pixels; they sum to one.
 
     Next to zero they are zero. A narrow Gaussian's outer taps, or products of them, are so small that a float can only hold them unnormalised, for
-    which processors take a hundred times as long; what they add to a pixel is far below a float's last digit.
+    which some processors take a hundred times as long; what they add to a pixel is far below a float's last digit.
     """
     tap = torch.arange(length, device=sigma.device) - length // 2
     taps = torch.exp(-0.5 * (tap / sigma) ** 2)
