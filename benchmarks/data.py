@@ -29,7 +29,7 @@ from yacs.config import CfgNode
 
 from trainers.base import PromptTrainer
 from trainers.checkpoint import restore_rng_state, rng_state
-from trainers.data import CheckedImages
+from trainers.data import CheckedImages, bytes_of
 
 ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
 BY_A_WORKER = ("DATALOADER.NUM_WORKERS", "1")
@@ -132,7 +132,7 @@ def throughput(source: Source, setting: Setting) -> list[Entry]:
 
 def kept(dataset: Any) -> float:
     """MB of decoded images in memory."""
-    return sum(4 * image.width * image.height for image in getattr(dataset, "decoded", {}).values()) / 1e6
+    return sum(bytes_of(image) for image in getattr(dataset, "decoded", {}).values()) / 1e6
 
 
 class Demo:

@@ -13,14 +13,16 @@ import torch
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
+from torchvision.transforms.functional import to_pil_image
 from yacs.config import CfgNode
 
 from . import distributed
 from .checkpoint import State, restore_rng_state
 from .errors import UserError
 from .run_record import image_name
-from .tensor_views import TensorViews
+from .tensor_views import TensorViews, pixels
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +59,11 @@ def read_picture(file: str | IO[bytes]) -> Image.Image:
         raise UserError(f"image {file} can't be read ({reason}): replace it, or leave it out") from error
 
 
+def bytes_of(image: Image.Image | Tensor) -> int:
+    """How much memory a decoded RGB image takes; Pillow keeps it in 32 bits a pixel."""
+    return image.nbytes if isinstance(image, Tensor) else 4 * image.width * image.height
+
+
 def with_tensor(state: State) -> State:
     """States of random generators as they travel between processes → as the generators take them."""
     return {**state, "torch": torch.from_numpy(state["torch"])}
@@ -81,7 +88,7 @@ class CheckedImages(DatasetWrapper):
 
     def __init__(self, cfg: CfgNode, data_source: Sequence[Datum], transform: Any = None, is_train: bool = False) -> None:
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
-        self.decoded: dict[int, Image.Image] = {}  # by index
+        self.decoded: dict[int, Image.Image | Tensor] = {}  # by index, as the transform takes them
         self.room = DECODED_BYTES if is_train else 0  # bytes left
         self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
         self.views: TensorViews | None = None  # that draw what the transforms draw, where they can
@@ -96,6 +103,12 @@ class CheckedImages(DatasetWrapper):
         Raises:
             UserError: the image can't be read, and is not skipped.
         """
+        item = self.item(index)
+        self.cut([item])
+        return item
+
+    def item(self, index: int) -> dict[str, Any]:
+        """An item of which ``TensorViews`` have only drawn yet: in place of its views it has the image and what was drawn."""
         skipped = ""
         try:
             image = self.image(index)
@@ -107,12 +120,22 @@ class CheckedImages(DatasetWrapper):
         output = self.facts(index)
         if self.skips:
             output["skipped"] = skipped
-        transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
-        for number, transform in enumerate(transforms, start=1):
-            output[f"img{number}" if number > 1 else "img"] = transform(image)
+        if isinstance(image, Tensor):
+            output["img"] = image, self.transform.draw(*image.shape[1:])
+        else:
+            transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
+            for number, transform in enumerate(transforms, start=1):
+                output[f"img{number}" if number > 1 else "img"] = transform(image)
         if self.cfg.DATALOADER.RETURN_IMG0:
-            output["img0"] = self.to_tensor(image)
+            output["img0"] = self.to_tensor(to_pil_image(image) if isinstance(image, Tensor) else image)
         return output
+
+    def cut(self, items: Sequence[dict[str, Any]]) -> None:
+        """Makes what ``TensorViews`` hand out of what they have drawn."""
+        if isinstance(self.transform, TensorViews):
+            drawn = [item for item in items if "img" in item]
+            for item, views in zip(drawn, self.transform.cut([item["img"] for item in drawn])):
+                item["img"] = views
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The items of a batch; of several processes each has the images of its own share only, and of the others what is known of them."""
@@ -120,7 +143,9 @@ class CheckedImages(DatasetWrapper):
             restore_rng_state(with_tensor(indices.state))
         own = slice(None) if self.process is None else distributed.share(len(indices), *self.process)
         mine = range(len(indices))[own]
-        return [self[index] if place in mine else self.foreign(index) for place, index in enumerate(indices)]
+        items = [self.item(index) if place in mine else self.foreign(index) for place, index in enumerate(indices)]
+        self.cut(items)
+        return items
 
     def facts(self, index: int) -> dict[str, Any]:
         item = self.data_source[index]
@@ -133,29 +158,30 @@ class CheckedImages(DatasetWrapper):
             if self.views is not None and size is not None:
                 self.views.draw(*size)
             else:
-                self[index]  # made, and thrown away
+                self.item(index)  # made, and thrown away
         return self.facts(index)
 
     def size(self, index: int) -> tuple[int, int] | None:
         """Height and width of an image, which is not decoded for it; None where it can't be read."""
         try:
             with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else Image.open(self.data_source[index].impath) as image:
-                return image.height, image.width
+                return tuple(image.shape[1:]) if isinstance(image, Tensor) else (image.height, image.width)
         except (OSError, SyntaxError):
             return None
 
-    def image(self, index: int) -> Image.Image:
-        """The decoded image, out of memory if it is there. It is shared: whoever changes it must copy it first."""
+    def image(self, index: int) -> Image.Image | Tensor:
+        """The decoded image as the transform takes it, out of memory if it is there. It is shared: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
-        image = read_picture(self.data_source[index].impath)
-        size = 4 * image.width * image.height  # Pillow keeps RGB in 32 bits a pixel
+        picture = read_picture(self.data_source[index].impath)
+        image = pixels(picture) if isinstance(self.transform, TensorViews) else picture
+        size = bytes_of(image)
         if size <= self.room and get_worker_info() is None:  # what a worker keeps is gone with it at the end of the epoch
             self.decoded[index] = image
             self.room -= size
         return image
 
-    def stand_in(self, index: int) -> tuple[int, Image.Image]:
+    def stand_in(self, index: int) -> tuple[int, Image.Image | Tensor]:
         """What is trained on in place of an image that can't be read: index and image of the next one of its class that can.
 
         Next in the order of the images, behind whose last comes the first: the same in every process and every run.

@@ -1,6 +1,8 @@
 """The views of ``views.py`` made on batches of tensors, each transform by a counterpart of its own."""
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy
@@ -13,11 +15,24 @@ from torch import Tensor
 from .errors import UserError
 from .views import gaussian
 
-CACHE_BYTES = 2 ** 20  # of images that a processor's cache holds beside an operation's intermediate results
+CACHE_BYTES = 5 * 2 ** 19  # of images that a processor's cache holds beside an operation's intermediate results
+BLOCK = 64  # pixels of a row that are blurred at once
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is random about an image's views, before anything is made of it.
+
+    Attributes:
+        boxes: (top, left, height, width) of what each view cuts out, None for the whole image.
+        numbers: all steps' of all views, in one row.
+    """
+    boxes: list[tuple[int, int, int, int] | None]
+    numbers: list[float]
 
 
 class TensorViews:
-    """The views of ``views.template_views`` from uint8 tensors: crop and flip are made image by image, everything else on batches, on the device.
+    """The views of ``views.template_views`` from uint8 tensors: cut out and resized image by image, everything else on batches, on the device.
 
     Every image has its own random numbers, drawn by torchvision's transforms in their order. So from the same state of torch's
     generator these are the views that the transforms themselves give, but for rounding: on PIL images they round to 8 bits after
@@ -32,63 +47,72 @@ class TensorViews:
 
     def __init__(self, views: Sequence[T.Compose]) -> None:
         self.memory = ReusedMemory()
-        self.crops, self.flips, self.steps = [], [], []
+        self.crops, self.steps = [], []
         for crop, *steps in (view.transforms for view in views):
-            flip = steps.pop(0) if isinstance(steps[0], T.RandomHorizontalFlip) else None  # Dassl flips what it has just cropped
             steps = normalised_at_once(steps)
             other = [step for step in steps if type(step) not in BATCHED]
             if other or not isinstance(crop, (T.RandomResizedCrop, T.Resize)):
                 raise UserError(f"TRAINER.CDC.VIEWS_ON_TENSORS can't do {type((other or [crop])[0]).__name__}: take it out of "
                                 "INPUT.TRANSFORMS, or set VIEWS_ON_TENSORS to False")
             self.crops.append(crop)
-            self.flips.append(flip)
             self.steps.append([BATCHED[type(step)](step, crop.size) for step in steps])
 
-    def __call__(self, image: Image.Image) -> dict[str, Tensor]:
-        """What the loader hands out for a PIL image: ``crops``, uint8 (M, 3, H, W), and the numbers ``drawn`` for all steps, in one row."""
-        pixels = torch.from_numpy(numpy.array(image)).permute(2, 0, 1)  # interleaved channels are what torch resizes fastest
-        crops, drawn = [], []
-        for crop, flip, steps in zip(self.crops, self.flips, self.steps):
-            cropped = resized(pixels, crop)
-            crops.append(cropped.flip(-1) if is_flipped(flip) else cropped)
-            drawn += [number for step in steps for number in step.draw()]
-        return {"crops": torch.stack(crops), "drawn": torch.tensor(drawn)}
-
-    def draw(self, height: int, width: int) -> None:
-        """Draws the numbers of an image of that size for nothing: whatever is drawn next is what it would be behind the image."""
+    def draw(self, height: int, width: int) -> Drawn:
+        """Draws for an image of that size."""
         image = torch.empty(3, height, width, device="meta")
-        for crop, flip, steps in zip(self.crops, self.flips, self.steps):
-            if isinstance(crop, T.RandomResizedCrop):
-                crop.get_params(image, crop.scale, crop.ratio)
-            is_flipped(flip)
-            for step in steps:
-                step.draw()
+        boxes, numbers = [], []
+        for crop, steps in zip(self.crops, self.steps):
+            boxes.append(crop.get_params(image, crop.scale, crop.ratio) if isinstance(crop, T.RandomResizedCrop) else None)
+            numbers += [number for step in steps for number in step.draw()]
+        return Drawn(boxes, numbers)
 
-    def finish(self, batch: dict[str, Tensor], device: torch.device) -> Tensor:
+    def cut(self, images: Sequence[tuple[Tensor, Drawn]]) -> list[dict[str, Any]]:
+        """What the loader hands out for images, uint8 (3, height, width), with what was drawn for each; by as many threads as torch has.
+
+        Returns:
+            list of dicts: ``crops``, M tensors, uint8 (3, H, W); ``numbers``, in one row.
+        """
+        threads = max(1, min(torch.get_num_threads(), len(images)))  # one in a loader's worker
+        shares = [images[first::threads] for first in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            parts = list(pool.map(self.cut_share, shares)) if threads > 1 else [self.cut_share(images)]
+        return [parts[place % threads][place // threads] for place in range(len(images))]
+
+    def cut_share(self, images: Sequence[tuple[Tensor, Drawn]]) -> list[dict[str, Any]]:
+        return [{"crops": [resized(image, crop, box) for crop, box in zip(self.crops, drawn.boxes)], "numbers": torch.tensor(drawn.numbers)}
+                for image, drawn in images]
+
+    def finish(self, batch: dict[str, Any], device: torch.device) -> Tensor:
         """Views (M, B, 3, H, W) from what the loader has collated for B images."""
-        crops = batch["crops"].to(device, non_blocking=True).transpose(0, 1)  # (M, B, 3, H, W)
-        views = self.memory.empty(crops.shape) if device.type == "cpu" else torch.empty(crops.shape, device=device)
-        views.copy_(crops)  # 0 … 255 until ``Normalize``
-        drawn = batch["drawn"]  # on the CPU: which images a step changes is looked up there, without waiting for the device
-        for images, steps in zip(views, self.steps):
-            for step in steps:
-                step(images, drawn[:, :step.numbers])
-                drawn = drawn[:, step.numbers:]
+        crops, numbers = batch["crops"], batch["numbers"]  # numbers stay: which images a step changes is known without waiting for the device
+        shape = torch.Size((len(crops), *crops[0].shape))
+        views = self.memory.empty(shape) if device.type == "cpu" else torch.empty(shape, device=device)
+        at_once = max(1, CACHE_BYTES // views[0, 0].nbytes) if device.type == "cpu" else len(numbers)
+        for view, crop, steps in zip(views, crops, self.steps):
+            crop = crop.to(device, non_blocking=True)
+            row = numbers.split([step.numbers for step in steps] + [numbers.shape[1] - sum(step.numbers for step in steps)], dim=1)
+            for first in range(0, len(view), at_once):
+                part = slice(first, first + at_once)
+                images = view[part]
+                images.copy_(crop[part])  # 0 … 255 until ``Normalize``
+                for step, own in zip(steps, row):
+                    step(images, own[part])
+            numbers = row[-1]
         return views
 
 
-def resized(pixels: Tensor, crop: T.RandomResizedCrop | T.Resize) -> Tensor:
-    """uint8 (3, H, W) out of an image under a ``RandomResizedCrop`` or a ``Resize``."""
-    if isinstance(crop, T.RandomResizedCrop):
-        top, left, height, width = crop.get_params(pixels, crop.scale, crop.ratio)
-        pixels = pixels[:, top:top + height, left:left + width]
+def pixels(image: Image.Image) -> Tensor:
+    """uint8 (3, H, W) of an RGB image, with a pixel's channels beside each other: that is what torch resizes fastest."""
+    return torch.from_numpy(numpy.array(image)).permute(2, 0, 1)
+
+
+def resized(image: Tensor, crop: T.RandomResizedCrop | T.Resize, box: tuple[int, int, int, int] | None) -> Tensor:
+    """uint8 (3, H, W), of an image the part in the box, in the size that the transform gives it."""
+    if box is not None:
+        top, left, height, width = box
+        image = image[:, top:top + height, left:left + width]
     mode = crop.interpolation.value
-    return F.interpolate(pixels[None], size=list(crop.size), mode=mode, antialias=mode != "nearest")[0]
-
-
-def is_flipped(flip: T.RandomHorizontalFlip | None) -> bool:
-    """Draws whether an image is flipped."""
-    return flip is not None and bool(torch.rand(1) < flip.p)
+    return F.interpolate(image[None], size=list(crop.size), mode=mode, antialias=mode != "nearest")[0]
 
 
 def normalised_at_once(steps: Sequence[Any]) -> list[Any]:
@@ -146,15 +170,23 @@ class Step:
 class Normalize(Step):
     def __call__(self, images: Tensor, drawn: Tensor) -> None:
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.transform.mean, self.transform.std))
-        torch.addcmul(-mean / std, images, 1 / std, out=images)
+        images.mul_(1 / std).sub_(mean / std)
 
 
-class Grayscale(Step):
+class Sometimes(Step):
+    """One that changes an image, with a probability, or leaves it."""
     numbers = 1
 
     def draw(self) -> Sequence[float]:
         return [float(torch.rand(1) < self.transform.p)]
 
+
+class Flip(Sometimes):
+    def __call__(self, images: Tensor, drawn: Tensor) -> None:
+        change(images, drawn[:, 0], lambda chosen: chosen.flip(-1))
+
+
+class Grayscale(Sometimes):
     def __call__(self, images: Tensor, drawn: Tensor) -> None:
         change(images, drawn[:, 0], lambda chosen: luma(chosen).expand_as(chosen))
 
@@ -167,29 +199,27 @@ class Jitter(Step):
         self.ranges = (transform.brightness, transform.contrast, transform.saturation, transform.hue)  # None: not adjusted
 
     def draw(self) -> Sequence[float]:
-        order, *factors = self.transform.get_params(*self.ranges)
-        return [*order.tolist(), *(factor or 0.0 for factor in factors)]
+        order, *factors, shift = self.transform.get_params(*self.ranges)
+        return [*order.tolist(), *(1.0 if factor is None else factor for factor in factors), shift or 0.0]
 
     def __call__(self, images: Tensor, drawn: Tensor) -> None:
-        for turn in range(4):
-            for kind, adjust in enumerate((brightness, contrast, saturation, hue)):
-                if self.ranges[kind] is not None:
-                    change(images, drawn[:, turn] == kind, adjust, drawn[:, 4 + kind, None, None, None])
+        factors = drawn[:, 4:].index_fill(1, torch.tensor(HUE), 1.0)
+        for kinds in drawn[:, :4].long().unbind(dim=1):  # of the adjustment whose turn it is, (B,)
+            scale(images, kinds, factors.gather(1, kinds[:, None]))
+            if self.ranges[HUE] is not None:
+                change(images, kinds == HUE, hue, drawn[:, 4 + HUE, None, None, None])
 
 
-# Adjustments give back images as they should be, and may make them so in place.
-
-def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    return images.mul_(factor).clamp_(0, 255)
+CONTRAST, SATURATION, HUE = 1, 2, 3  # kinds of adjustments as ``ColorJitter`` counts them; 0 is brightness
 
 
-def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    mean = luma(images.mean(dim=(2, 3), keepdim=True))
-    return images.lerp_(mean, 1 - factor).clamp_(0, 255)
-
-
-def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    return images.lerp_(luma(images), 1 - factor).clamp_(0, 255)
+def scale(images: Tensor, kinds: Tensor, factors: Tensor) -> None:
+    """Scales each image's distance from what it would be without brightness, contrast or saturation, whichever its kind (B,) is, by its factor (B, 1)."""
+    rest = (1 - factors) * torch.stack([kinds == SATURATION, kinds == CONTRAST], dim=1)
+    factor, of_grey, of_mean = torch.cat([factors, rest], dim=1).to(images.device)[:, :, None, None, None].unbind(dim=1)  # each (B, 1, 1, 1)
+    without = luma(images)  # (B, 1, H, W)
+    mean = without.mean(dim=(2, 3), keepdim=True)
+    images.mul_(factor).add_(without.mul_(of_grey).add_(of_mean * mean)).clamp_(0, 255)
 
 
 def luma(images: Tensor) -> Tensor:
@@ -199,19 +229,22 @@ def luma(images: Tensor) -> Tensor:
 
 
 def hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Images whose hues are turned by ``shift`` of the colour circle; their greatest and least channel (HSV's V, S) stay.
+    """Images, in place, whose hues are turned by ``shift`` of the colour circle; their greatest and least channel (HSV's V, S) stay.
 
     On a circle of six sectors a channel is value - chroma · clamp(2 - |sector - 2|, 0, 1): high for two sectors, low for two, and in
     between on its way. Counted in circles, so that nothing has to be scaled on the way there.
     """
     red, green, blue = images.split(1, dim=1)
-    value, least = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
-    chroma = value - least
-    angle = torch.where(value == red, green - blue,
-                        torch.where(value == green, blue - red + 2 * chroma, red - green + 4 * chroma)) / chroma.clamp(min=1e-3)
+    value, chroma = images.amax(dim=1, keepdim=True), images.amin(dim=1, keepdim=True)
+    chroma = torch.sub(value, chroma, out=chroma)
+    # between red and yellow the angle is (green - blue) / chroma, and so on; which channel is greatest is a weight of 0 or 1 (its sign), for
+    # comparisons take a CPU several times as long
+    angle = torch.add(blue - red, chroma, alpha=2)
+    angle.lerp_((red - green).add_(chroma, alpha=4), (value - green).sign_())
+    angle = (green - blue).lerp_(angle, (value - red).sign_()).div_(chroma.clamp(min=1e-3))
     start = images.new_tensor([11, 9, 7])[:, None, None] / 6  # one turn ahead: nothing below zero, where frac is no remainder
-    distance = (angle / 6 + shift + start).frac_().sub_(1 / 3).abs_().clamp_(1 / 6, 1 / 3)  # (B, 3, H, W)
-    return torch.addcmul(value - 2 * chroma, chroma, distance, value=6)
+    distance = torch.add(start + shift, angle, alpha=1 / 6).frac_().sub_(1 / 3).abs_().clamp_(1 / 6, 1 / 3)  # (B, 3, H, W)
+    return torch.addcmul(value.sub_(chroma, alpha=2), chroma, distance, value=6, out=images)
 
 
 class Blur(Step):
@@ -231,13 +264,19 @@ class Blur(Step):
     def blurred(self, images: Tensor, sigma: Tensor) -> Tensor:
         """A Gaussian along the rows, then one along the columns: the same as one in both directions at once.
 
-        As matrix products, which are several times as fast on a CPU as a convolution of single channels.
+        As matrix products, which are several times as fast on a CPU as a convolution of single channels, and block by block, because a
+        pixel depends on few others.
         """
         width, height = self.blur.kernel_size
         rows, columns = images.shape[2:]
-        images = images.flatten(1, 2) @ self.filters(sigma, width, columns).mT  # (B, 3 · rows, columns)
-        down = self.filters(sigma, height, rows)
-        return torch.stack([down @ channel for channel in images.view(len(images), 3, rows, columns).unbind(dim=1)], dim=1)
+        across = self.filters(sigma, width, columns)
+        down = across if (height, rows) == (width, columns) else self.filters(sigma, height, rows)
+        filtered = torch.empty_like(images)
+        for block, around in blocks(columns, width):
+            torch.bmm(images.flatten(1, 2)[..., around], across[:, block, around].mT, out=filtered.flatten(1, 2)[..., block])
+        for block, around in blocks(rows, height):
+            images[:, :, block] = down[:, None, block, around] @ filtered[:, :, around]
+        return images
 
     @staticmethod
     def filters(sigma: Tensor, length: int, pixels: int) -> Tensor:
@@ -247,6 +286,12 @@ class Blur(Step):
         source = pixels - 1 - (pixels - 1 - source).abs()  # (pixels, length)
         shape = len(sigma), pixels, length
         return sigma.new_zeros(len(sigma), pixels, pixels).scatter_add_(2, source.expand(shape), gaussian(sigma, length)[:, None].expand(shape))
+
+
+def blocks(pixels: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """A row of pixels in parts, each with all that a filter of ``length`` taps, mirrored at the row's ends, sees from it."""
+    for first in range(0, pixels, BLOCK):
+        yield slice(first, first + BLOCK), slice(max(0, first - length // 2), first + BLOCK + length // 2)
 
 
 class Affine(Step):
@@ -271,8 +316,9 @@ class Affine(Step):
         height, width = self.size
         x, y = (torch.arange(1 - length, length, 2, device=images.device) / length for length in (width, height))
         # affine_grid's own product with three columns takes longer than all the rest
-        grid = torch.stack([(row[:, :1] * x)[:, None] + (row[:, 1:2] * y)[:, :, None] + row[:, 2:, None]
-                            for row in origin.unbind(dim=1)], dim=-1)  # (B, H, W, 2)
+        grid = images.new_empty(len(images), height, width, 2)
+        for axis, row in enumerate(origin.unbind(dim=1)):
+            torch.add((row[:, :1] * x + row[:, 2:])[:, None], (row[:, 1:2] * y)[:, :, None], out=grid[..., axis])
         return F.grid_sample(images, grid, mode=self.transform.interpolation.value, align_corners=False)
 
 
@@ -293,19 +339,33 @@ class Crop(Step):
 
 def change(images: Tensor, chosen: Tensor, operation: Callable[..., Tensor], *per_image: Tensor) -> None:
     """Changes those of B images that are ``chosen``, (B,), by ``operation(images, *per_image)``, which may work in place."""
-    chosen = chosen.nonzero()[:, 0]
-    at_once = max(1, CACHE_BYTES // images[0].nbytes) if images.device.type == "cpu" else len(images)
-    for part in chosen.split(at_once):
-        if len(part) == 0:  # of nothing, split makes one empty part
-            continue
+    for part in parts(chosen.nonzero()[:, 0].tolist(), images):
         values = [value[part].to(images.device) for value in per_image]
-        if part[-1] - part[0] == len(part) - 1:  # one beside the other: no copies
-            neighbours = images[part[0]:part[-1] + 1]
+        if isinstance(part, slice):
+            neighbours = images[part]
             neighbours.copy_(operation(neighbours, *values))
         else:
-            part = part.to(images.device)
-            images.index_copy_(0, part, operation(images.index_select(0, part), *values))
+            index = torch.tensor(part, device=images.device)
+            images.index_copy_(0, index, operation(images.index_select(0, index), *values))
 
 
-BATCHED = {T.Normalize: Normalize, T.RandomGrayscale: Grayscale, T.ColorJitter: Jitter, T.RandomApply: Blur, T.RandomAffine: Affine,
+def parts(chosen: Sequence[int], images: Tensor) -> Iterator[slice | list[int]]:
+    """What to change of ``images`` at once, given the places of all that are to be changed.
+
+    Neighbours are a slice, changed where they are. Others are copied together first, but for images so large that this takes longer than
+    it saves.
+    """
+    runs: list[list[int]] = []
+    for place in chosen:
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    if len(runs) > 1 and (images.device.type != "cpu" or images[0].nbytes < CACHE_BYTES / 8):
+        yield list(chosen)
+    else:
+        yield from (slice(run[0], run[-1] + 1) for run in runs)
+
+
+BATCHED = {T.Normalize: Normalize, T.RandomHorizontalFlip: Flip, T.RandomGrayscale: Grayscale, T.ColorJitter: Jitter, T.RandomApply: Blur, T.RandomAffine: Affine,
            T.RandomCrop: Crop}

@@ -14,7 +14,7 @@ from torch.utils.data import default_collate
 from tests.trainers.test_every_trainer import weights
 from trainers import tensor_views, views
 from trainers.errors import UserError
-from trainers.tensor_views import TensorViews
+from trainers.tensor_views import TensorViews, pixels
 from trainers.views import template_views
 
 ON_TENSORS = ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")
@@ -34,16 +34,22 @@ def pictures(count, size=(50, 40)):
             for _ in range(count)]
 
 
+def on_tensors(transforms, images, seed):
+    """Views (M, B, 3, H, W) on tensors from a state of torch's generator, and its state behind them."""
+    torch.manual_seed(seed)
+    made = TensorViews(transforms)
+    drawn = [made.draw(image.height, image.width) for image in images]
+    return made.finish(default_collate(made.cut(list(zip(map(pixels, images), drawn)))), CPU), torch.get_rng_state()
+
+
 def both_ways(transforms, images, seed=1):
     """Views (M, B, 3, H, W) by the transforms themselves and on tensors, each from the same state of torch's generator."""
     torch.manual_seed(seed)
     by_pil = torch.stack([torch.stack([transform(image) for transform in transforms]) for image in images], dim=1)
     state = torch.get_rng_state()
-    torch.manual_seed(seed)
-    made = TensorViews(transforms)
-    on_tensors = made.finish(default_collate([made(image) for image in images]), CPU)
-    assert torch.equal(torch.get_rng_state(), state), "as many draws, too"
-    return by_pil, on_tensors
+    ours, ours_state = on_tensors(transforms, images, seed)
+    assert torch.equal(ours_state, state), "as many draws, too"
+    return by_pil, ours
 
 
 @pytest.mark.parametrize("transforms, size", [(("random_resized_crop", "random_flip"), 32), (("random_flip", "center_crop"), 48)])
@@ -51,9 +57,9 @@ def both_ways(transforms, images, seed=1):
 def test_views_on_tensors_are_the_transforms_own_but_for_rounding(augmentation, transforms, size):
     """In steps of 1/255. Pillow keeps hue and saturation in 8 bits, hence jitter's wider tolerance; a rotated image's pixel that
     lies between two of the original's may be taken from either."""
-    by_pil, on_tensors = both_ways(template_views(config(*transforms, size=size), 5, augmentation), pictures(24))
-    assert on_tensors.dtype == torch.float32 and on_tensors.shape == (5, 24, 3, size, size)
-    plain, jittered, blurred, rotated, fifth = (by_pil - on_tensors).abs() * 255
+    by_pil, ours = both_ways(template_views(config(*transforms, size=size), 5, augmentation), pictures(24))
+    assert ours.dtype == torch.float32 and ours.shape == (5, 24, 3, size, size)
+    plain, jittered, blurred, rotated, fifth = (by_pil - ours).abs() * 255
     assert max(plain.max(), blurred.max(), fifth.max()) < 2.01
     assert jittered.mean() < 2 and jittered.max() < 25
     assert (rotated > 2.01).float().mean() < 1e-3
@@ -63,10 +69,10 @@ def test_views_on_tensors_are_the_transforms_own_but_for_rounding(augmentation, 
 def test_without_randomness_they_equal_the_transforms_output(augmentation):
     cfg = config("normalize", CROP_PADDING=0, RGS_P=0.0, GB_P=0.0, COLORJITTER_B=0.0, COLORJITTER_C=0.0, COLORJITTER_S=0.0,
                  COLORJITTER_H=0.0)
-    by_pil, on_tensors = both_ways(template_views(cfg, 3, augmentation), pictures(8))
+    by_pil, ours = both_ways(template_views(cfg, 3, augmentation), pictures(8))
     step = 1 / 255 / min(cfg.INPUT.PIXEL_STD)
-    assert (by_pil - on_tensors).abs().max() < 1.01 * step, "resizing rounds a value up here and down there"
-    assert torch.equal(on_tensors[0], on_tensors[1]) and torch.equal(on_tensors[0], on_tensors[2])
+    assert (by_pil - ours).abs().max() < 1.01 * step, "resizing rounds a value up here and down there"
+    assert torch.equal(ours[0], ours[1]) and torch.equal(ours[0], ours[2])
 
 
 @pytest.mark.parametrize("operation, factors", [("brightness", (0.6, 1.4)), ("contrast", (0.6, 1.4)), ("saturation", (0.0, 1.8)),
@@ -75,7 +81,12 @@ def test_each_image_is_adjusted_by_its_own_factor(operation, factors):
     images = torch.rand(12, 3, 9, 11) * 255
     images[0] = 128.0  # grey has no hue
     factors = torch.empty(12).uniform_(*factors)
-    ours = getattr(tensor_views, operation)(images.clone(), factors[:, None, None, None])  # in place
+    ours = images.clone()
+    if operation == "hue":
+        tensor_views.hue(ours, factors[:, None, None, None])
+    else:
+        kind = ("brightness", "contrast", "saturation").index(operation)
+        tensor_views.scale(ours, torch.full((12,), kind), factors[:, None])
     for image, factor, result in zip(images, factors, ours):
         expected = getattr(reference, f"adjust_{operation}")(image / 255, factor.item()) * 255
         torch.testing.assert_close(result, expected, rtol=0, atol=0.1)  # torchvision weighs red by 0.2989, Pillow by 0.299
@@ -102,13 +113,15 @@ def test_a_blurred_picture_is_torchvisions_pixel_for_pixel_and_needs_no_number_n
     assert any((kernel == 0).any() for kernel in kernels)
 
 
-def test_each_image_is_blurred_by_its_own_deviation():
-    transform = T.RandomApply([T.GaussianBlur((7, 5))], 0.5)
-    images, sigma = torch.rand(6, 3, 13, 17) * 255, torch.tensor([0.0, 0.1, 0.7, 2.0, 0.0, 1.3])
+@pytest.mark.parametrize("size, taps", [((13, 17), (7, 5)), ((65, 140), (21, 21)), ((70, 70), (21, 21)), ((128, 70), (9, 63))])
+def test_each_image_is_blurred_by_its_own_deviation(size, taps):
+    """Also where a row is blurred in several blocks, the last of which is shorter than the taps reach."""
+    transform = T.RandomApply([T.GaussianBlur(taps)], 0.5)
+    images, sigma = torch.rand(6, 3, *size) * 255, torch.tensor([0.0, 0.1, 0.7, 2.0, 0.0, 1.3])
     blurred = images.clone()
-    tensor_views.Blur(transform, (13, 17))(blurred, sigma[:, None])
+    tensor_views.Blur(transform, size)(blurred, sigma[:, None])
     for image, deviation, result in zip(images, sigma.tolist(), blurred):
-        expected = reference.gaussian_blur(image, [7, 5], [deviation] * 2) if deviation else image
+        expected = reference.gaussian_blur(image, list(taps), [deviation] * 2) if deviation else image
         torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-3)
 
 
@@ -124,15 +137,38 @@ def test_each_image_is_moved_by_its_own_map():
         torch.testing.assert_close(result, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("images_in_cache", [0.5, 2, 16])
+def test_views_do_not_depend_on_how_many_images_are_changed_at_once(images_in_cache, monkeypatch):
+    transforms, images = template_views(config("random_resized_crop", "random_flip", "normalize"), 4, 2), pictures(21)
+    whole, _ = on_tensors(transforms, images, seed=5)
+    monkeypatch.setattr(tensor_views, "CACHE_BYTES", int(images_in_cache * whole[0, 0].nbytes))
+    parted, _ = on_tensors(transforms, images, seed=5)
+    torch.testing.assert_close(parted, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 40])
+def test_images_are_cut_by_any_number_of_threads_alike(threads, monkeypatch):
+    made, images = TensorViews(template_views(config("random_resized_crop"), 3, 1)), [pixels(image) for image in pictures(7)]
+    drawn = [(image, made.draw(*image.shape[1:])) for image in images]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    one = made.cut(drawn)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    several = made.cut(drawn)
+    assert len(several) == len(one) == 7 and made.cut([]) == []
+    for ours, theirs in zip(several, one):
+        assert torch.equal(ours["numbers"], theirs["numbers"])
+        assert len(ours["crops"]) == 3 and all(map(torch.equal, ours["crops"], theirs["crops"]))
+
+
 def test_draws_are_each_images_own_and_spread_as_asked_for():
     """Over 2000 images: how many are flipped, grey and blurred; mean and variance of uniform factors; every order of adjustments."""
     cfg = config("random_resized_crop", "random_flip", RGS_P=0.3, GB_P=0.6, COLORJITTER_B=0.4)
-    made, image = TensorViews(template_views(cfg, 4, 1)), pictures(1)[0]
+    made = TensorViews(template_views(cfg, 4, 1))
     torch.manual_seed(2)
-    drawn = torch.stack([made(image)["drawn"] for _ in range(2000)])
-    *jitter, grey, sigma, angle, right, down, scale = drawn.unbind(dim=1)
+    drawn = torch.tensor([made.draw(40, 50).numbers for _ in range(2000)])
+    _, _, *jitter, _, grey, sigma, _, angle, right, down, scale = drawn.unbind(dim=1)  # each view's first number is its flip's
     order, factors = torch.stack(jitter[:4], dim=1), jitter[4:]
-    for chosen, share in ((grey, 0.3), (sigma > 0, 0.6)):
+    for chosen, share in ((drawn[:, 0], 0.5), (grey, 0.3), (sigma > 0, 0.6)):
         assert chosen.float().mean().item() == pytest.approx(share, abs=0.04)
     for values, low, high in ((factors[0], 0.6, 1.4), (factors[3], -0.1, 0.1), (sigma[sigma > 0], 0.1, 2.0), (angle, -15, 15), (scale, 0.9, 1.1)):
         assert values.mean().item() == pytest.approx((low + high) / 2, abs=0.03 * (high - low))
@@ -143,13 +179,12 @@ def test_draws_are_each_images_own_and_spread_as_asked_for():
 
 
 def test_half_of_the_images_are_flipped_in_each_view_on_its_own():
-    made, image = TensorViews(template_views(config("center_crop", "random_flip"), 4, 1)), pictures(1)[0]
-    torch.manual_seed(2)
-    crops = torch.stack([made(image)["crops"] for _ in range(400)])  # (400, 4, 3, 32, 32)
-    as_it_is, flipped = (crops == crops[0, 0]).all(dim=(2, 3, 4)), (crops == crops[0, 0].flip(-1)).all(dim=(2, 3, 4))
+    cfg = config("center_crop", "random_flip", RGS_P=0.0, GB_P=0.0, COLORJITTER_B=0.0, COLORJITTER_C=0.0, COLORJITTER_S=0.0, COLORJITTER_H=0.0)
+    views, _ = on_tensors(template_views(cfg, 3, 1), pictures(1) * 400, seed=2)  # (3, 400, 3, 32, 32)
+    as_it_is, flipped = (views == views[0, 0]).all(dim=(2, 3, 4)), (views == views[0, 0].flip(-1)).all(dim=(2, 3, 4))
     assert (as_it_is ^ flipped).all()
-    assert (flipped.float().mean(dim=0) - 0.5).abs().max() < 0.1
-    assert len(flipped.unique(dim=0)) == 16
+    assert (flipped.float().mean(dim=1) - 0.5).abs().max() < 0.1
+    assert len(flipped.unique(dim=1).T) == 8
 
 
 def test_memory_is_lent_again_once_nothing_is_left_of_a_tensor_and_never_before():
