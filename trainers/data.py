@@ -103,12 +103,6 @@ class CheckedImages(DatasetWrapper):
         Raises:
             UserError: the image can't be read, and is not skipped.
         """
-        item = self.item(index)
-        self.cut([item])
-        return item
-
-    def item(self, index: int) -> dict[str, Any]:
-        """An item of which ``TensorViews`` have only drawn yet: in place of its views it has the image and what was drawn."""
         skipped = ""
         try:
             image = self.image(index)
@@ -120,22 +114,12 @@ class CheckedImages(DatasetWrapper):
         output = self.facts(index)
         if self.skips:
             output["skipped"] = skipped
-        if isinstance(image, Tensor):
-            output["img"] = image, self.transform.draw(*image.shape[1:])
-        else:
-            transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
-            for number, transform in enumerate(transforms, start=1):
-                output[f"img{number}" if number > 1 else "img"] = transform(image)
+        transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
+        for number, transform in enumerate(transforms, start=1):
+            output[f"img{number}" if number > 1 else "img"] = transform(image)
         if self.cfg.DATALOADER.RETURN_IMG0:
             output["img0"] = self.to_tensor(to_pil_image(image) if isinstance(image, Tensor) else image)
         return output
-
-    def cut(self, items: Sequence[dict[str, Any]]) -> None:
-        """Makes what ``TensorViews`` hand out of what they have drawn."""
-        if isinstance(self.transform, TensorViews):
-            drawn = [item for item in items if "img" in item]
-            for item, views in zip(drawn, self.transform.cut([item["img"] for item in drawn])):
-                item["img"] = views
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
         """The items of a batch; of several processes each has the images of its own share only, and of the others what is known of them."""
@@ -143,9 +127,7 @@ class CheckedImages(DatasetWrapper):
             restore_rng_state(with_tensor(indices.state))
         own = slice(None) if self.process is None else distributed.share(len(indices), *self.process)
         mine = range(len(indices))[own]
-        items = [self.item(index) if place in mine else self.foreign(index) for place, index in enumerate(indices)]
-        self.cut(items)
-        return items
+        return [self[index] if place in mine else self.foreign(index) for place, index in enumerate(indices)]
 
     def facts(self, index: int) -> dict[str, Any]:
         item = self.data_source[index]
@@ -158,7 +140,7 @@ class CheckedImages(DatasetWrapper):
             if self.views is not None and size is not None:
                 self.views.draw(*size)
             else:
-                self.item(index)  # made, and thrown away
+                self[index]  # made, and thrown away
         return self.facts(index)
 
     def size(self, index: int) -> tuple[int, int] | None:

@@ -8,6 +8,8 @@ import torchvision.transforms as T
 import torchvision.transforms.functional as reference
 from dassl.config import get_cfg_default
 from dassl.data.transforms import build_transform
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import default_collate
 
@@ -38,8 +40,7 @@ def on_tensors(transforms, images, seed):
     """Views (M, B, 3, H, W) on tensors from a state of torch's generator, and its state behind them."""
     torch.manual_seed(seed)
     made = TensorViews(transforms)
-    drawn = [made.draw(image.height, image.width) for image in images]
-    return made.finish(default_collate(made.cut(list(zip(map(pixels, images), drawn)))), CPU), torch.get_rng_state()
+    return made.finish(default_collate([made(pixels(image)) for image in images]), CPU), torch.get_rng_state()
 
 
 def both_ways(transforms, images, seed=1):
@@ -146,18 +147,20 @@ def test_views_do_not_depend_on_how_many_images_are_changed_at_once(images_in_ca
     torch.testing.assert_close(parted, whole, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("threads", [2, 3, 40])
-def test_images_are_cut_by_any_number_of_threads_alike(threads, monkeypatch):
-    made, images = TensorViews(template_views(config("random_resized_crop"), 3, 1)), [pixels(image) for image in pictures(7)]
-    drawn = [(image, made.draw(*image.shape[1:])) for image in images]
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    one = made.cut(drawn)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    several = made.cut(drawn)
-    assert len(several) == len(one) == 7 and made.cut([]) == []
-    for ours, theirs in zip(several, one):
-        assert torch.equal(ours["numbers"], theirs["numbers"])
-        assert len(ours["crops"]) == 3 and all(map(torch.equal, ours["crops"], theirs["crops"]))
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+       st.tuples(st.floats(0.2, 5), st.floats(0.2, 5)).map(sorted), st.integers(0, 2 ** 32))
+@example(20, 400, [0.9, 1.0], [0.75, 1.33], 0)  # no box fits: the middle
+@example(400, 20, [0.9, 1.0], [0.75, 1.33], 0)
+def test_boxes_are_torchvisions(height, width, scale, ratio, seed):
+    transform = T.RandomResizedCrop(32, scale, ratio)
+    image, ours = torch.empty(3, height, width), tensor_views.ResizedCrop(transform)
+    torch.manual_seed(seed)
+    expected = [transform.get_params(image, scale, ratio) for _ in range(5)]
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    assert [ours.draw(height, width) for _ in range(5)] == expected
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_draws_are_each_images_own_and_spread_as_asked_for():
