@@ -12,11 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy
+import torch
 import torchvision.transforms as T
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
@@ -25,6 +27,7 @@ from dassl.engine import TRAINER_REGISTRY
 from measure import DEVICE, REPOSITORY, Entry, Repetitions, alternate, log, main, synchronize, times_ours
 from models import in_the_usual_way, make_ready, read_recipe, usual_fusion
 from PIL import Image
+from torch import Tensor
 from yacs.config import CfgNode
 
 from trainers.base import PromptTrainer
@@ -93,16 +96,29 @@ def loading_trainer(cfg: CfgNode, items: Sequence[Datum], wrapper: type[DatasetW
     """A trainer without a model: all that makes batches ready."""
     trainer = object.__new__(TRAINER_REGISTRY.get("CDC"))
     trainer.cfg, trainer.device = cfg, DEVICE
-    with quiet(), blur_of(wrapper):
+    with quiet(), views_for(wrapper):
         trainer.train_loader_x = build_data_loader(
             cfg, sampler_type="RandomSampler", data_source=items, batch_size=cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
-            tfm=trainer.training_views(), is_train=True, dataset_wrapper=wrapper)
+            tfm=trainer.training_views, is_train=True, dataset_wrapper=wrapper)
+    if wrapper is DatasetWrapper:
+        trainer.parse_batch_train = partial(usual_batch, trainer)
     return trainer
 
 
-def blur_of(wrapper: type[DatasetWrapper]) -> contextlib.AbstractContextManager[Any]:
-    """In the usual way views are blurred by torchvision's own transform."""
-    return mock.patch("trainers.views.GaussianBlur", T.GaussianBlur) if wrapper is DatasetWrapper else contextlib.nullcontext()
+@contextlib.contextmanager
+def views_for(wrapper: type[DatasetWrapper]) -> Iterator[None]:
+    """In the usual way they are torchvision's transforms, blur included, whose images come normalised."""
+    if wrapper is not DatasetWrapper:
+        yield
+        return
+    with mock.patch("trainers.cdc.PictureViews", list), mock.patch("trainers.views.GaussianBlur", T.GaussianBlur):
+        yield
+
+
+def usual_batch(trainer: PromptTrainer, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Images (V, B, 3, H, W) and labels of what Dassl's data set gives."""
+    names = ["img", *filter(batch.__contains__, (f"img{view}" for view in range(2, len(batch))))]
+    return torch.stack([batch[name].to(trainer.device) for name in names]), trainer.parse_labels(batch)
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
@@ -145,7 +161,7 @@ class Demo:
 
     def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str], usual_encoders: bool) -> None:
         cfg = recipe("tiny", "openmoji", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base", *options)
-        with mock.patch("trainers.base.CheckedImages", wrapper), blur_of(wrapper), quiet():
+        with mock.patch("trainers.base.CheckedImages", wrapper), views_for(wrapper), quiet():
             self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
         make_ready(trainer)
@@ -153,7 +169,8 @@ class Demo:
         if usual_encoders:
             in_the_usual_way(trainer)
         trainer.train_loader_x.goes_on = lambda: True
-        self.parse, trainer.parse_batch_train = trainer.parse_batch_train, lambda batch: batch["parsed"]
+        self.parse = partial(usual_batch, trainer) if wrapper is DatasetWrapper else trainer.parse_batch_train
+        trainer.parse_batch_train = lambda batch: batch["parsed"]
         self.waited: list[float] = []
         self.rng = rng_state()
 

@@ -118,7 +118,7 @@ def random_images(batch: int, shape: Shape) -> Tensor:
     return torch.randn(batch, 3, shape.image_resolution, shape.image_resolution)
 
 
-def training_batch(batch: int, views: int, shape: Shape, classes: int) -> dict[str, Tensor]:
-    """What Dassl's loader hands to ``forward_backward``: B images in as many views, and labels."""
-    names = ["img", *(f"img{view}" for view in range(2, views + 1))]
-    return {**{name: random_images(batch, shape) for name in names}, "label": torch.arange(batch) % classes}
+def training_batch(batch: int, views: int, shape: Shape, classes: int) -> dict[str, Any]:
+    """What the loader hands to ``forward_backward``: B images in as many views, and labels."""
+    size = batch, 3, shape.image_resolution, shape.image_resolution
+    return {"img": [torch.randint(0, 256, size, dtype=torch.uint8) for _ in range(views)], "label": torch.arange(batch) % classes}

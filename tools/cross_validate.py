@@ -117,8 +117,8 @@ def show(trainer: PromptTrainer, items: Sequence[Datum], transform: Callable[[An
     return torch.cat([trainer.encode_images(part[None])[0] for part in images.split(IMAGES_AT_ONCE)])
 
 
-def transforms_of(loader: DataLoader[Any]) -> Any:
-    """What the images of a loader go through: a transform, or a list of them, one a view."""
+def transform_of(loader: DataLoader[Any]) -> Any:
+    """What the images of a loader go through: in training several transforms, one a view."""
     dataset: Any = loader.dataset
     return dataset.transform
 
@@ -168,9 +168,8 @@ def main(argv: Sequence[str] | None = None) -> list[list[str]]:
         as_features = not prompts_images(base)
         items = {trainer: trainer.dm.dataset.train_x + (trainer.dm.dataset.val or []) for trainer in (base, new)}
         labels, new_labels = (torch.tensor([item.label for item in items[trainer]], device=trainer.device) for trainer in (base, new))
-        centre, new_centre = (show(trainer, items[trainer], transforms_of(trainer.test_loader), as_features) for trainer in (base, new))
-        views = transforms_of(base.train_loader_x)
-        views = views if isinstance(views, list) else [views]
+        centre, new_centre = (show(trainer, items[trainer], transform_of(trainer.test_loader), as_features) for trainer in (base, new))
+        views = transform_of(base.train_loader_x).transforms
         stock = torch.stack([torch.stack([show(base, items[base], view, as_features) for view in views]) for _ in range(args.views)])
     rows = []
     for setting in args.setting:

@@ -10,13 +10,14 @@ How it is evaluated stands in ``evaluation.py``, what is saved of it and how it 
 """
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from dassl.data import DataManager
+from dassl.data.transforms import build_transform
 from dassl.optim import build_optimizer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
@@ -38,6 +39,8 @@ from .run_record import remove_record, split_hash, tensor_hash
 from .saved_prompts import MODEL_NAME
 from .schedule import build_schedule
 from .templates import hand_crafted_template
+from .tensor_views import TensorViews
+from .views import PictureViews
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +85,10 @@ class PromptTrainer(Evaluation):
         """``Prediction`` from (M, B, K) fp32 logits of test images."""
         return Prediction(logits[0].softmax(dim=-1))
 
-    def training_views(self) -> Callable[[Any], Any] | list[Any] | None:
-        """A list of transforms, one a template, or one for all (whose output ``parse_batch_train`` takes), or None for Dassl's own."""
-        return None
+    @cached_property
+    def training_views(self) -> PictureViews | TensorViews:
+        """The V views that a training image is shown in: one a template, or one for all."""
+        return PictureViews([build_transform(self.cfg, is_train=True)])
 
     def hand_crafted_template(self) -> str:
         """The prompt with ``{}`` for the class name that ``hand_crafted`` encodes."""
@@ -194,7 +198,7 @@ class PromptTrainer(Evaluation):
             self.classnames = list(self.given_classnames)
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
-        self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views(), dataset_wrapper=CheckedImages)
+        self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages)
         self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
         self.train_loader_u = dm.train_loader_u
         self.val_loader = divide_loading(dm.val_loader)
@@ -299,11 +303,8 @@ class PromptTrainer(Evaluation):
         self.first_batch = 0
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Images (V, B, 3, H, W), one entry a view, and labels (B,)."""
-        views = [batch["img"]]
-        while f"img{len(views) + 1}" in batch:  # Dassl's names for the further views
-            views.append(batch[f"img{len(views) + 1}"])
-        return torch.stack([view.to(self.device, non_blocking=True) for view in views]), self.parse_labels(batch)
+        """Images (V, B, 3, H, W) in their views, and labels (B,)."""
+        return self.training_views.finish(batch["img"], self.device), self.parse_labels(batch)
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         return batch["img"].to(self.device)[None], self.parse_labels(batch)

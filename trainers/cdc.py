@@ -9,12 +9,11 @@ What the paper states and what is our choice is listed in the README.
 import copy
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import combinations
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchvision.transforms as T
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
@@ -32,7 +31,7 @@ from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .settings import add_encoder_settings
 from .tensor_views import TensorViews
-from .views import AUGMENTATIONS, template_views
+from .views import AUGMENTATIONS, PictureViews, template_views
 
 MODALITIES = ("dual", "text")
 OPINION_FUSIONS = ("dempster", "cumulative")
@@ -151,17 +150,12 @@ class CDC(PromptTrainer):
         if node.VIEWS_ON_TENSORS and node.AUGMENTATION is None:
             raise UserError("TRAINER.CDC.VIEWS_ON_TENSORS makes the views of AUGMENTATION 1 and 2, which is None: set it to False")
 
-    def training_views(self) -> list[T.Compose] | TensorViews | None:
+    @cached_property
+    def training_views(self) -> PictureViews | TensorViews:
         if self.settings.AUGMENTATION is None:
-            return None
-        views = template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
-        return TensorViews(views) if self.settings.VIEWS_ON_TENSORS else views
-
-    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        if not self.settings.VIEWS_ON_TENSORS:
-            return super().parse_batch_train(batch)
-        dataset: Any = self.train_loader_x.dataset  # of images, whose transform is a TensorViews
-        return dataset.transform.finish(batch["img"], self.device), self.parse_labels(batch)
+            return super().training_views
+        transforms = template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
+        return TensorViews(transforms) if self.settings.VIEWS_ON_TENSORS else PictureViews(transforms)
 
     def build_prompt_learner(self, backbone: Backbone) -> DecoupledPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME

@@ -23,6 +23,7 @@ from .checkpoint import State, restore_rng_state
 from .errors import UserError
 from .run_record import image_name
 from .tensor_views import TensorViews, pixels
+from .views import PictureViews
 
 log = logging.getLogger(__name__)
 
@@ -80,11 +81,11 @@ class FirstBatch(list[int]):
 class CheckedImages(DatasetWrapper):
     """Dassl's data set of images, which keeps those it trains on decoded, and whose errors say which file is broken.
 
-    What it hands out is what Dassl's hands out, pixel for pixel, and the transforms draw the same random numbers. For transforms
-    only: ``INPUT.NO_TRANSFORM`` and ``DATALOADER.K_TRANSFORMS`` other than 1 are refused by ``check_run``.
+    What it hands out is what Dassl's hands out, and the transforms draw the same random numbers. For transforms only: ``INPUT.NO_TRANSFORM``
+    and ``DATALOADER.K_TRANSFORMS`` other than 1 are refused by ``check_run``.
     """
 
-    transform: Any  # one, or a list of them; there is always one, see ``check_run``
+    transform: Any  # there is always one, see ``check_run``; in training PictureViews or TensorViews, which ``finish`` what comes from here
 
     def __init__(self, cfg: CfgNode, data_source: Sequence[Datum], transform: Any = None, is_train: bool = False) -> None:
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
@@ -95,7 +96,7 @@ class CheckedImages(DatasetWrapper):
         self.skips = skips_broken_images(cfg)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A dict like Dassl's: label, domain, impath, index, and the image under each transform (img, img2 …).
+        """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of the image.
 
         Where broken images are skipped there is ``skipped`` too, the path of one that can't be read, else an empty string. In training
         the dict is that of the image in its place, see ``stand_in``; in a test its image is black, and left out by ``readable``.
@@ -114,9 +115,7 @@ class CheckedImages(DatasetWrapper):
         output = self.facts(index)
         if self.skips:
             output["skipped"] = skipped
-        transforms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
-        for number, transform in enumerate(transforms, start=1):
-            output[f"img{number}" if number > 1 else "img"] = transform(image)
+        output["img"] = self.transform(image)
         if self.cfg.DATALOADER.RETURN_IMG0:
             output["img0"] = self.to_tensor(to_pil_image(image) if isinstance(image, Tensor) else image)
         return output
@@ -147,7 +146,7 @@ class CheckedImages(DatasetWrapper):
         """Height and width of an image, which is not decoded for it; None where it can't be read."""
         try:
             with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else Image.open(self.data_source[index].impath) as image:
-                return tuple(image.shape[1:]) if isinstance(image, Tensor) else (image.height, image.width)
+                return (image.shape[1], image.shape[2]) if isinstance(image, Tensor) else (image.height, image.width)
         except (OSError, SyntaxError):
             return None
 
@@ -241,7 +240,7 @@ def views_that_draw(transforms: Any) -> TensorViews | None:
     if isinstance(transforms, TensorViews):
         return transforms
     try:
-        return TensorViews(transforms if isinstance(transforms, (list, tuple)) else [transforms])
+        return TensorViews(transforms.transforms if isinstance(transforms, PictureViews) else [transforms])
     except UserError:
         return None
 

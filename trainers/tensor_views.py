@@ -1,6 +1,5 @@
 """The views of ``views.py`` made on batches of tensors, each transform by a counterpart of its own."""
 import math
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +11,10 @@ import torchvision.transforms as T
 from PIL import Image
 from torch import Tensor
 
+from .batch_memory import CACHE_BYTES, ReusedMemory, parts_in_cache
 from .errors import UserError
 from .views import gaussian
 
-CACHE_BYTES = 5 * 2 ** 19  # of images that a processor's cache holds beside an operation's intermediate results
 BLOCK = 64  # pixels of a row that are blurred at once
 
 Box = tuple[int, int, int, int]  # top, left, height, width
@@ -41,16 +40,16 @@ class TensorViews:
     every operation.
 
     Args:
-        views: M transforms, as ``template_views`` builds them.
+        transforms: M of them, as ``template_views`` builds them.
 
     Raises:
         UserError: a step of theirs has no counterpart here; the message names it.
     """
 
-    def __init__(self, views: Sequence[T.Compose]) -> None:
-        self.memory = ReusedMemory()
+    def __init__(self, transforms: Sequence[T.Compose]) -> None:
+        self.transforms, self.memory = list(transforms), ReusedMemory()
         self.crops, self.steps = [], []
-        for crop, *steps in (view.transforms for view in views):
+        for crop, *steps in (transform.transforms for transform in transforms):
             steps = normalised_at_once(steps)
             other = [step for step in steps if type(step) not in BATCHED]
             if other or not isinstance(crop, (T.RandomResizedCrop, T.Resize)):
@@ -76,13 +75,11 @@ class TensorViews:
         """Views (M, B, 3, H, W) from what the loader has collated for B images."""
         crops, numbers = batch["crops"], batch["numbers"]  # numbers stay: which images a step changes is known without waiting for the device
         shape = torch.Size((len(crops), *crops[0].shape))
-        views = self.memory.empty(shape) if device.type == "cpu" else torch.empty(shape, device=device)
-        at_once = max(1, CACHE_BYTES // views[0, 0].nbytes) if device.type == "cpu" else len(numbers)
+        views = self.memory.empty(shape, device)
         columns = iter(numbers.split([step.numbers for steps in self.steps for step in steps], dim=1))
         for view, crop, steps in zip(views, crops, self.steps):
             crop, drawn = crop.to(device, non_blocking=True), [next(columns) for _ in steps]
-            for first in range(0, len(view), at_once):
-                part = slice(first, first + at_once)
+            for part in parts_in_cache(view):
                 images = view[part]
                 images.copy_(crop[part])  # 0 … 255 until ``Normalize``
                 for step, own in zip(steps, drawn):
@@ -144,27 +141,6 @@ def normalised_at_once(steps: Sequence[Any]) -> list[Any]:
     last = steps[-1] if isinstance(steps[-1], T.Normalize) else T.Normalize([0.0] * 3, [1.0] * 3)
     at_once = T.Normalize(*([255 * value for value in values] for values in (last.mean, last.std)))
     return [step for step in steps if not isinstance(step, (T.ToTensor, T.Normalize))] + [at_once]
-
-
-class ReusedMemory:
-    """Memory for float32 tensors of the CPU, lent again once the last tensor in it is gone.
-
-    New memory of a batch's size comes from the operating system, which clears every page of it: that takes longer than most steps.
-    """
-
-    def __init__(self) -> None:
-        self.free: dict[int, list[numpy.ndarray]] = {}  # number of values → blocks of that size that nobody has
-
-    def __reduce__(self) -> tuple[type["ReusedMemory"], tuple[()]]:
-        return ReusedMemory, ()  # another process begins with none
-
-    def empty(self, shape: torch.Size) -> Tensor:
-        """A tensor of any values."""
-        blocks = self.free.setdefault(shape.numel(), [])
-        block = blocks.pop() if blocks else numpy.empty(shape.numel(), dtype=numpy.float32)
-        lent = block.view()  # which the tensor and all its views hold on to
-        weakref.finalize(lent, blocks.append, block).atexit = False
-        return torch.from_numpy(lent).view(shape)
 
 
 # ---- the transforms' counterparts ----
@@ -238,7 +214,7 @@ CONTRAST, SATURATION, HUE = 1, 2, 3  # kinds of adjustments as ``ColorJitter`` c
 
 
 def scale(images: Tensor, kinds: Tensor, factors: Tensor) -> None:
-    """Scales each image's distance from what it would be without brightness, contrast or saturation, whichever its kind (B,) is, by its factor (B, 1)."""
+    """Scales each image's distance from what it would be without brightness, contrast or saturation, as its kind (B,) is, by its factor (B, 1)."""
     rest = (1 - factors) * torch.stack([kinds == SATURATION, kinds == CONTRAST], dim=1)
     factor, of_grey, of_mean = torch.cat([factors, rest], dim=1).to(images.device)[:, :, None, None, None].unbind(dim=1)  # each (B, 1, 1, 1)
     without = luma(images)  # (B, 1, H, W)
@@ -391,5 +367,5 @@ def parts(chosen: Sequence[int], images: Tensor) -> Iterator[slice | list[int]]:
         yield from (slice(run[0], run[-1] + 1) for run in runs)
 
 
-BATCHED = {T.Normalize: Normalize, T.RandomHorizontalFlip: Flip, T.RandomGrayscale: Grayscale, T.ColorJitter: Jitter, T.RandomApply: Blur, T.RandomAffine: Affine,
-           T.RandomCrop: Crop}
+BATCHED = {T.Normalize: Normalize, T.RandomHorizontalFlip: Flip, T.RandomGrayscale: Grayscale, T.ColorJitter: Jitter, T.RandomApply: Blur,
+           T.RandomAffine: Affine, T.RandomCrop: Crop}

@@ -2,6 +2,8 @@
 
 The paper names its two augmentation sets; which operations they hold is our choice (see the README).
 """
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 import torchvision.transforms as T
@@ -10,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from yacs.config import CfgNode
+
+from .batch_memory import ReusedMemory, parts_in_cache
 
 AUGMENTATIONS = (1, 2, None)
 
@@ -33,6 +37,51 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int) -> list[T.Co
              [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))]]
     crop = [T.RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)] if augmentation == 2 else []
     return [T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:]) for template in range(templates)]
+
+
+class PictureViews:
+    """Views by torchvision's transforms, which travel to the device as uint8, a quarter of the memory, and become normalised floats there.
+
+    To the bit what the transforms themselves give. Where something other than ``Normalize`` comes behind their ``ToTensor`` they travel as
+    they are.
+
+    Args:
+        transforms: M of them, PIL image → (3, H, W).
+    """
+
+    def __init__(self, transforms: Sequence[T.Compose]) -> None:
+        self.transforms, self.memory = list(transforms), ReusedMemory()
+        self.to_bytes, self.rest = zip(*map(until_tensor, transforms))
+
+    def __call__(self, image: Image.Image) -> list[Tensor]:
+        """What the loader hands out for an image: M tensors (3, H, W)."""
+        return [transform(image) for transform in self.to_bytes]
+
+    def finish(self, batch: Sequence[Tensor], device: torch.device) -> Tensor:
+        """Views (M, B, 3, H, W) from what the loader has collated for B images: M tensors (B, 3, H, W)."""
+        views = self.memory.empty(torch.Size((len(batch), *batch[0].shape)), device)
+        for view, crops, rest in zip(views, batch, self.rest):
+            crops = crops.to(device, non_blocking=True)
+            if rest is None:
+                view.copy_(crops)
+                continue
+            largest = view.new_tensor(255)  # a tensor: a GPU would multiply by a number's inverse
+            scales = [[view.new_tensor(values)[:, None, None] for values in (step.mean, step.std)] for step in rest]
+            for part in parts_in_cache(view):
+                images = view[part].copy_(crops[part]).div_(largest)
+                for mean, std in scales:
+                    images.sub_(mean).div_(std)
+        return views
+
+
+def until_tensor(transform: T.Compose) -> tuple[T.Compose, list[T.Normalize] | None]:
+    """A transform up to uint8 (3, H, W) and the Normalize steps (none or one) behind that; the whole and None where other steps are there."""
+    steps = transform.transforms
+    tensor = next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
+    rest = steps[tensor + 1:]
+    if all(isinstance(step, T.Normalize) for step in rest):
+        return T.Compose([*steps[:tensor], T.PILToTensor()]), rest
+    return transform, None
 
 
 def color_jitter(settings: CfgNode) -> T.ColorJitter:

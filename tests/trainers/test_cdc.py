@@ -207,7 +207,7 @@ def test_the_offset_starts_where_zero_shot_evidence_is_c_nats_above_one_per_clas
 @pytest.mark.parametrize("augmentation, crops", [("1", 0), ("2", 1)])
 def test_views_differ_by_one_operation(run, augmentation, crops):
     trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.N_TEMPLATES", "5", "TRAINER.CDC.AUGMENTATION", augmentation, "OPTIM.MAX_EPOCH", "1")
-    views = trainer.training_views()
+    views = trainer.training_views.transforms
     kinds = [[type(step) for step in view.transforms] for view in views]
     for view in kinds:
         assert view.count(T.RandomCrop) == crops

@@ -4,6 +4,7 @@ import torch
 import torchvision.transforms as T
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
+from dassl.utils import set_random_seed
 from PIL import Image
 from torch.utils.data import get_worker_info
 
@@ -13,22 +14,29 @@ from trainers import data
 
 def batches(trainer, wrapper, epochs=2):
     """All training batches of some epochs, out of a loader of its own."""
-    torch.manual_seed(5)
+    set_random_seed(5)
+    views = trainer.training_views
     loader = build_data_loader(trainer.cfg, sampler_type="RandomSampler", data_source=trainer.dm.dataset.train_x, batch_size=8,
-                               tfm=trainer.training_views(), is_train=True, dataset_wrapper=wrapper)
+                               tfm=views if wrapper is data.CheckedImages else views.transforms, is_train=True, dataset_wrapper=wrapper)
     if wrapper is data.CheckedImages and loader.num_workers:
         loader.dataset.decode_ahead()
     return [batch for _ in range(epochs) for batch in loader]
 
 
+@pytest.mark.parametrize("more", [(), ("cutout",)])
 @pytest.mark.parametrize("room", [2 ** 30, 10 * 4 * 40 * 40, 0])
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers, room):
-    trainer, _, _ = run("CDC", "DATALOADER.NUM_WORKERS", workers, "DATALOADER.RETURN_IMG0", "True", flags=("--no-train",))
+def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers, room, more):
+    """Also behind a transform of tensors, with which they travel as floats."""
+    trainer, _, _ = run("CDC", "DATALOADER.NUM_WORKERS", workers, "DATALOADER.RETURN_IMG0", "True", "INPUT.TRANSFORMS",
+                        str(["random_resized_crop", "random_flip", *more, "normalize"]), flags=("--no-train",))
     monkeypatch.setattr(data, "DECODED_BYTES", room)
     ours, theirs = batches(trainer, data.CheckedImages), batches(trainer, DatasetWrapper)
     assert len(ours) == len(theirs) == 6
     for mine, other in zip(ours, theirs):
+        assert all(view.dtype == (torch.float32 if more else torch.uint8) for view in mine["img"])
+        images, _ = trainer.parse_batch_train(mine)
+        mine.update(zip(("img", "img2", "img3", "img4"), images))
         assert mine.keys() == other.keys() >= {"img", "img2", "img3", "img4", "img0", "label"}
         for key, value in mine.items():
             assert torch.equal(value, other[key]) if torch.is_tensor(value) else value == other[key], key

@@ -14,7 +14,8 @@ from PIL import Image
 from torch.utils.data import default_collate
 
 from tests.trainers.test_every_trainer import weights
-from trainers import tensor_views, views
+from trainers import batch_memory, tensor_views, views
+from trainers.batch_memory import ReusedMemory
 from trainers.errors import UserError
 from trainers.tensor_views import TensorViews, pixels
 from trainers.views import template_views
@@ -142,7 +143,7 @@ def test_each_image_is_moved_by_its_own_map():
 def test_views_do_not_depend_on_how_many_images_are_changed_at_once(images_in_cache, monkeypatch):
     transforms, images = template_views(config("random_resized_crop", "random_flip", "normalize"), 4, 2), pictures(21)
     whole, _ = on_tensors(transforms, images, seed=5)
-    monkeypatch.setattr(tensor_views, "CACHE_BYTES", int(images_in_cache * whole[0, 0].nbytes))
+    monkeypatch.setattr(batch_memory, "CACHE_BYTES", int(images_in_cache * whole[0, 0].nbytes))
     parted, _ = on_tensors(transforms, images, seed=5)
     torch.testing.assert_close(parted, whole, rtol=1e-5, atol=1e-5)
 
@@ -191,23 +192,23 @@ def test_half_of_the_images_are_flipped_in_each_view_on_its_own():
 
 
 def test_memory_is_lent_again_once_nothing_is_left_of_a_tensor_and_never_before():
-    memory = tensor_views.ReusedMemory()
-    first = memory.empty(torch.Size((2, 3, 4)))
+    memory = ReusedMemory()
+    first = memory.empty(torch.Size((2, 3, 4)), CPU)
     place, part = first.data_ptr(), first[1, 2]
     del first
-    second = memory.empty(torch.Size((4, 3, 2)))
+    second = memory.empty(torch.Size((4, 3, 2)), CPU)
     assert second.data_ptr() != place, "a part of the first is still there"
     weight = torch.ones(4, 3, 2, requires_grad=True)
     loss, other = (weight * second.fill_(5)).sum(), second.data_ptr()
     del part, second
-    third = memory.empty(torch.Size((24,)))
+    third = memory.empty(torch.Size((24,)), CPU)
     assert third.data_ptr() == place and third.shape == (24,) and third.dtype == torch.float32
-    assert memory.empty(torch.Size((23,))).data_ptr() not in (place, other), "of another size"
+    assert memory.empty(torch.Size((23,)), CPU).data_ptr() not in (place, other), "of another size"
     third.fill_(7)
     loss.backward()
     assert (weight.grad == 5).all(), "what a gradient needs was not overwritten"
     del loss
-    assert memory.empty(torch.Size((24,))).data_ptr() == other
+    assert memory.empty(torch.Size((24,)), CPU).data_ptr() == other
     assert not pickle.loads(pickle.dumps(memory)).free
 
 
