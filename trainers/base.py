@@ -11,7 +11,7 @@ How it is evaluated stands in ``evaluation.py``, what is saved of it and how it 
 import logging
 import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -199,12 +199,13 @@ class PromptTrainer(Evaluation):
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages)
-        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
+        gives_way = self.device.type == "cpu"  # where steps, too, are the processor's work
+        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x), gives_way)
         self.train_loader_u = dm.train_loader_u
         self.val_loader = divide_loading(dm.val_loader)
         self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
-            loader.worker_init_fn, loader.num_workers = begin_worker, worth_starting(loader.num_workers)
+            loader.worker_init_fn, loader.num_workers = partial(begin_worker, gives_way), worth_starting(loader.num_workers)
             loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains

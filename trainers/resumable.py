@@ -10,6 +10,7 @@ behind it. So it makes no difference to the numbers whether images are made in t
 draw too). It lives until the end of the training: after a fork all memory that a step writes to has to be copied first, which takes long.
 """
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -31,19 +32,20 @@ class TrainingLoader(DataLoader[Any]):
 
     Args:
         loader: Dassl's, of ``CheckedImages``, which this one takes the place of.
+        gives_way: whether its workers only take what the training step leaves of the processor.
 
     Attributes:
         after_step: called whenever the training is through with a batch; without workers, before the next one is made.
         goes_on: called in front of an epoch's last step: whether another epoch will follow, with nothing random in between.
     """
 
-    def __init__(self, loader: DataLoader[Any]) -> None:
+    def __init__(self, loader: DataLoader[Any], gives_way: bool) -> None:
         workers = worth_starting(loader.num_workers)
         remaining = Remaining(loader.batch_sampler, workers)
         super().__init__(loader.dataset, batch_sampler=remaining, num_workers=workers,
                          collate_fn=partial(collate, loader.collate_fn), pin_memory=loader.pin_memory,
                          multiprocessing_context=WORKERS if workers > 0 else None, persistent_workers=workers == 1,
-                         worker_init_fn=begin_worker)
+                         worker_init_fn=partial(begin_worker, gives_way))
         self.remaining = remaining
         self.after_step: Callable[[], None] = lambda: None
         self.goes_on: Callable[[], bool] = lambda: False
@@ -209,6 +211,8 @@ def collate(inner: Callable[[list[Any]], Any], items: list[Any]) -> tuple[Any, S
     return batch, SimpleNamespace(id=worker.id, state={**state, "torch": state["torch"].numpy()})
 
 
-def begin_worker(worker: int) -> None:
+def begin_worker(gives_way: bool, worker: int) -> None:
     """What a loader's worker begins with; its generators' states, where it is given them, come with its first batch."""
     leave_to_parent()
+    if gives_way and hasattr(os, "nice"):  # not on Windows
+        os.nice(19)

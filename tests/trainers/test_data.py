@@ -1,4 +1,7 @@
 """The data pipeline against Dassl's own: the same images, whatever is kept and wherever they are decoded."""
+import contextlib
+import os
+
 import pytest
 import torch
 import torchvision.transforms as T
@@ -10,6 +13,7 @@ from torch.utils.data import get_worker_info
 
 from tests.trainers.test_every_trainer import weights
 from trainers import data
+from trainers.resumable import TrainingLoader
 
 
 def batches(trainer, wrapper, epochs=2):
@@ -85,3 +89,16 @@ def test_no_more_is_kept_than_there_is_room_for(run, monkeypatch):
     ahead = data.CheckedImages(trainer.cfg, trainer.dm.dataset.train_x, transform=T.ToTensor(), is_train=True)
     ahead.decode_ahead()
     assert len(ahead.decoded) == 10 and len(read) == 11, "and what won't fit is not decoded ahead"
+
+
+@pytest.mark.parametrize("gives_way, niceness", [(True, 19), (False, os.nice(0))])
+def test_workers_take_what_a_step_on_the_same_processor_leaves(run, monkeypatch, gives_way, niceness):
+    trainer, _, _ = run("CoOp", flags=("--no-train",))
+    loader = build_data_loader(trainer.cfg, sampler_type="RandomSampler", data_source=trainer.dm.dataset.train_x, batch_size=8,
+                               tfm=trainer.training_views, is_train=True, dataset_wrapper=data.CheckedImages)
+    loader.num_workers = 1
+    training, before = TrainingLoader(loader, gives_way), os.nice(0)
+    monkeypatch.setattr(data.CheckedImages, "facts", lambda self, index: {"niceness": os.nice(0)})
+    with contextlib.closing(training):
+        assert {value for batch in training for value in batch["niceness"].tolist()} == {niceness}
+    assert os.nice(0) == before and trainer.train_loader_x.worker_init_fn.args == (True,), "the step computes on the processor here"
