@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from measure import DEVICE, REPOSITORY, Entry, Repetitions, alternate, log, main, synchronize, times_ours
 import numpy
 import torch
 import torchvision.transforms as T
@@ -24,7 +25,6 @@ from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.engine import TRAINER_REGISTRY
-from measure import DEVICE, REPOSITORY, Entry, Repetitions, alternate, log, main, synchronize, times_ours
 from models import in_the_usual_way, make_ready, read_recipe, usual_fusion
 from PIL import Image
 from torch import Tensor

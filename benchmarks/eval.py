@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from measure import DEVICE, Entry, Repetitions, Work, by_name, compare, log, main, matmul_peak
+import torch
 from models import RN50, SMALL, VIT_B16, Shape, build_trainer, in_the_usual_way, random_backbone, random_images, usual_fusion
 from step import CDC_DUAL, CDC_TEXT, COOP, DTYPE, PRECISION, Method
 from step import Setting as StepSetting

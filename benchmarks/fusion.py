@@ -2,8 +2,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
 from measure import DEVICE, GIGA, Entry, Repetitions, Work, compare, main, matmul_peak, peak_memory
+import torch
 from torch import Tensor
 
 import reference

@@ -8,9 +8,9 @@ from typing import Any
 from unittest import mock
 
 import clip.model
+from measure import DEVICE, REPOSITORY
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from measure import DEVICE, REPOSITORY
 from torch import Tensor
 from torchvision.models import ResNet50_Weights
 from tqdm import tqdm

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from measure import DEVICE, GIGA, Entry, Memory, Repetitions, Work, by_name, compare, log, main, matmul_peak, peak_memory
+import torch
 from models import SMALL, VIT_B16, VIT_L14, Shape, build_trainer, in_the_usual_way, training_batch, usual_fusion
 from torch import Tensor
 

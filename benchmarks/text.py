@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from measure import DEVICE, GIGA, Entry, Repetitions, Work, compare, log, main, matmul_peak, peak_memory
+import torch
 from models import RN50, SMALL, VIT_B16, VIT_L14, Shape, class_names, random_backbone
 from torch import Tensor
 
