@@ -32,7 +32,7 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int) -> list[T.Co
         list of M transforms, PIL image → (3, H, W).
     """
     steps = build_transform(cfg, is_train=True).transforms
-    tensor = next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
+    tensor = place_of_tensor(steps)
     extra = [[], [color_jitter(cfg.INPUT)], [T.RandomGrayscale(cfg.INPUT.RGS_P), blur(cfg.INPUT)],
              [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))]]
     crop = [T.RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)] if augmentation == 2 else []
@@ -74,10 +74,15 @@ class PictureViews:
         return views
 
 
+def place_of_tensor(steps: Sequence[object]) -> int:
+    """Which of Dassl's steps makes a tensor of a PIL image; there is always one."""
+    return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
+
+
 def until_tensor(transform: T.Compose) -> tuple[T.Compose, list[T.Normalize] | None]:
     """A transform up to uint8 (3, H, W) and the Normalize steps (none or one) behind that; the whole and None where other steps are there."""
     steps = transform.transforms
-    tensor = next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
+    tensor = place_of_tensor(steps)
     rest = steps[tensor + 1:]
     if all(isinstance(step, T.Normalize) for step in rest):
         return T.Compose([*steps[:tensor], T.PILToTensor()]), rest

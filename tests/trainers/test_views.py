@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import default_collate
 
 from tests.trainers.test_every_trainer import weights
-from trainers import batch_memory, tensor_views, views
+from trainers import batch_memory, tensor_steps, tensor_views, views
 from trainers.batch_memory import ReusedMemory
 from trainers.errors import UserError
 from trainers.tensor_views import TensorViews, pixels
@@ -85,10 +85,10 @@ def test_each_image_is_adjusted_by_its_own_factor(operation, factors):
     factors = torch.empty(12).uniform_(*factors)
     ours = images.clone()
     if operation == "hue":
-        tensor_views.hue(ours, factors[:, None, None, None])
+        tensor_steps.hue(ours, factors[:, None, None, None])
     else:
         kind = ("brightness", "contrast", "saturation").index(operation)
-        tensor_views.scale(ours, torch.full((12,), kind), factors[:, None])
+        tensor_steps.scale(ours, torch.full((12,), kind), factors[:, None])
     for image, factor, result in zip(images, factors, ours):
         expected = getattr(reference, f"adjust_{operation}")(image / 255, factor.item()) * 255
         torch.testing.assert_close(result, expected, rtol=0, atol=0.1)  # torchvision weighs red by 0.2989, Pillow by 0.299
@@ -121,7 +121,7 @@ def test_each_image_is_blurred_by_its_own_deviation(size, taps):
     transform = T.RandomApply([T.GaussianBlur(taps)], 0.5)
     images, sigma = torch.rand(6, 3, *size) * 255, torch.tensor([0.0, 0.1, 0.7, 2.0, 0.0, 1.3])
     blurred = images.clone()
-    tensor_views.Blur(transform, size)(blurred, sigma[:, None])
+    tensor_steps.Blur(transform, size)(blurred, sigma[:, None])
     for image, deviation, result in zip(images, sigma.tolist(), blurred):
         expected = reference.gaussian_blur(image, list(taps), [deviation] * 2) if deviation else image
         torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-3)
@@ -130,7 +130,7 @@ def test_each_image_is_blurred_by_its_own_deviation(size, taps):
 def test_each_image_is_moved_by_its_own_map():
     """Also where height and width differ."""
     transform = T.RandomAffine(15, (0.1, 0.1), (0.9, 1.1), interpolation=T.InterpolationMode.BILINEAR)
-    images, step = torch.rand(6, 3, 20, 30), tensor_views.Affine(transform, (20, 30))
+    images, step = torch.rand(6, 3, 20, 30), tensor_steps.Affine(transform, (20, 30))
     drawn = torch.tensor([step.draw() for _ in images])
     moved = images.clone()
     step(moved, drawn)
@@ -143,7 +143,7 @@ def test_each_image_is_moved_by_its_own_map():
 def test_views_do_not_depend_on_how_many_images_are_changed_at_once(images_in_cache, monkeypatch):
     transforms, images = template_views(config("random_resized_crop", "random_flip", "normalize"), 4, 2), pictures(21)
     whole, _ = on_tensors(transforms, images, seed=5)
-    for module in (batch_memory, tensor_views):
+    for module in (batch_memory, tensor_steps):
         monkeypatch.setattr(module, "CACHE_BYTES", int(images_in_cache * whole[0, 0].nbytes))
     parted, _ = on_tensors(transforms, images, seed=5)
     torch.testing.assert_close(parted, whole, rtol=1e-5, atol=1e-5)
