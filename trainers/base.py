@@ -107,6 +107,14 @@ class PromptTrainer(Evaluation):
         image_features = self.encode_images(images, prompts)
         return Scores(self.logits(image_features, text_features), image_features, text_features, images)
 
+    def complete_prompts(self) -> bool:
+        """Sets what a method learns from validation images after training; returns whether it did, and the prompts are to be saved again."""
+        return False
+
+    def learned_figures(self) -> dict[str, float]:
+        """What of the prompts can be said in numbers, by name, for the run record."""
+        return {}
+
     def training_state(self) -> dict[str, Any]:
         """What a method's training remembers beyond the prompts, for the checkpoint: tensors, numbers, dicts and lists of them."""
         return {}
@@ -333,9 +341,11 @@ class PromptTrainer(Evaluation):
         self.is_training = False
         self.progress.close()  # before the bar of the test starts
         self.seconds["train"] += time.monotonic() - self.train_started
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
+        if self.complete_prompts():
+            self.save_prompts_again()
         if not self.cfg.TEST.NO_TEST:
-            if self.cfg.TEST.FINAL_MODEL == "best_val":
-                self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
             self.keep_validation_answers()
         super().after_train()
         if self.cfg.TEST.NO_TEST:
