@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -55,8 +55,14 @@ class PromptTrainer(Evaluation):
 
     Attributes:
         learns: whether there is anything to train.
+        small: settings of the node, over its defaults, for the tests that are generated for every trainer: their CLIP has three image layers.
+        text_only: settings under which the image encoder is not prompted, so that any backbone serves; None: it always is.
+        shape_setting: a whole number of the node that the prompts' shape follows from.
     """
     learns = True
+    small: ClassVar[dict[str, Any]] = {}
+    text_only: ClassVar[dict[str, Any] | None] = {}
+    shape_setting = "N_CTX"
     progress: "tqdm[Any]"
     first_batch = 0  # of the epoch that is being trained: more where it goes on from a checkpoint in its middle
 

@@ -145,6 +145,8 @@ def decoupling_loss(text_features: Tensor) -> Tensor:
 @TRAINER_REGISTRY.register()
 class CDC(PromptTrainer):
     """Semantic-decoupled prompts with evidential fusion."""
+    small = {"PROMPT_DEPTH": 2}
+    text_only = {"PROMPT_MODALITY": "text"}
     prompt_learner: DecoupledPrompts
 
     def check_cfg(self, cfg: CfgNode) -> None:
