@@ -39,7 +39,6 @@ from .run_record import remove_record, split_hash, tensor_hash
 from .saved_prompts import MODEL_NAME
 from .schedule import build_schedule
 from .templates import hand_crafted_template
-from .tensor_views import TensorViews
 from .views import PictureViews
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class PromptTrainer(Evaluation):
         return Prediction(logits[0].softmax(dim=-1))
 
     @cached_property
-    def training_views(self) -> PictureViews | TensorViews:
+    def training_views(self) -> PictureViews:
         """The V views that a training image is shown in: one a template, or one for all."""
         return PictureViews([build_transform(self.cfg, is_train=True)])
 
