@@ -45,6 +45,7 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
 @TRAINER_REGISTRY.register()
 class PromptSRC(IndependentTrainer):
     """Prompting with self-regulating constraints."""
+    fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -26,6 +26,7 @@ def add_vpt_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
     """Visual prompt tuning."""
+    stays_fp32 = True  # the official code loads CLIP with .float()
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
