@@ -15,7 +15,8 @@ from protocols import PROTOCOLS, Job, plan
 from recipes import Rule
 from results.ablation import collect_ablations, render_ablations
 from results.curve import draw_curves
-from results.table import collect, render_all
+from results.render import render_all
+from results.table import collect
 from trainers.checkpoint import config_of_run
 from trainers.errors import UserError, nearest
 from trainers.record_file import read_record as read_record_file
