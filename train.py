@@ -46,6 +46,7 @@ from trainers.maple import add_maple_config
 from trainers.prograd import add_prograd_config
 from trainers.promptsrc import add_promptsrc_config
 from trainers.run_record import remove_record
+from trainers.settings import add_run_settings
 from trainers.vpt import add_vpt_config
 from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
@@ -126,12 +127,7 @@ def extend_config(cfg: CfgNode) -> None:
     """Adds what Dassl's defaults lack: base/new classes, broken images, kept features, checkpoints in the middle of epochs, image sizes, the factors
     of a composed set, and each trainer's own node.
     """
-    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
-    cfg.DATALOADER.BROKEN_IMAGES = "error"  # error: an image that can't be read ends the run | skip: the run goes on, and counts them
-    cfg.TEST.FEATURE_CACHE = ""  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
-    cfg.TRAIN.CHECKPOINT_MINUTES = 10.0  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
-    cfg.TRAIN.CHECKPOINT_STEPS = 0  # the same every so many steps; 0: not by steps
-    cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS = False  # whether INPUT.SIZE may be another than the backbone's
+    add_run_settings(cfg)
     add_factors_config(cfg)
     for add_config in (add_zeroshotclip_config, add_zeroshotclip2_config, add_coop_config, add_cocoop_config, add_kgcoop_config,
                        add_prograd_config, add_vpt_config, add_ivlp_config, add_maple_config, add_promptsrc_config, add_cdc_config):

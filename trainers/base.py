@@ -31,6 +31,7 @@ from .data import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_s
 from .errors import UserError
 from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
+from .messages import show_messages
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone, load_backbone
@@ -67,6 +68,8 @@ class PromptTrainer(Evaluation):
 
     def __init__(self, cfg: CfgNode, classnames: Sequence[str] | None = None) -> None:
         self.given_classnames = classnames
+        if classnames is None:
+            show_messages()
         super().__init__(cfg)
 
     # ---- what a method overrides ----

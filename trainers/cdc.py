@@ -29,7 +29,7 @@ from .losses import consistency_loss
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
-from .settings import add_encoder_settings
+from .settings import add_encoder_settings, add_run_settings
 from .tensor_views import TensorViews
 from .views import AUGMENTATIONS, PictureViews, template_views
 
@@ -42,6 +42,7 @@ OFFSET_IMAGES = 1024  # training images that the evidence offset is initialised 
 
 def add_cdc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDC``; a toolbox that hosts CDC calls this in its ``extend_cfg``."""
+    add_run_settings(cfg)
     cfg.TRAINER.CDC = node = CfgNode()
     node.N_TEMPLATES = 4  # M
     node.N_CTX = 2  # context tokens a template (4 is usual with PROMPT_MODALITY text)
@@ -187,6 +188,7 @@ class CDC(PromptTrainer):
             loader = build_data_loader(self.cfg, data_source=images, batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                        tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
             for batch in self.skipped.readable(divide_loading(loader), "train"):
+                self.stop_if_asked()
                 image, _ = self.parse_batch_test(batch)
                 with self.precision.autocast():
                     logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)

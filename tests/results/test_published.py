@@ -34,7 +34,8 @@ def checked(folder, capsys):
 
 def test_the_figures_agree_with_each_other():
     known = read_published()
-    for figures in [*(pair for method in known["base2new"].values() for pair in method.values()), *(value for name, value in known["base2new_average"].items() if name != "HPT")]:
+    averages = {name: figures for name, figures in known["base2new_average"].items() if name != "HPT"}  # see the file
+    for figures in [*(pair for method in known["base2new"].values() for pair in method.values()), *averages.values()]:
         assert harmonic_mean(figures[:2]) == pytest.approx(figures[2], abs=0.011)
     for method, sets in known["base2new"].items():
         means = [sum(pair[index] for pair in sets.values()) / 11 for index in (0, 1)]

@@ -1,7 +1,9 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
 import json
 from pathlib import Path
+from unittest import mock
 
+import dassl
 import numpy
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tests.conftest import base_arguments, slow_but_for
 from train import main
 from trainers.base import PromptTrainer
 from trainers.precision import PRECISIONS
+from trainers.run_record import versions
 from trainers.saved_prompts import MODEL_NAME
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
@@ -262,6 +265,9 @@ def test_the_record_says_what_was_run(run):
     assert record["parameters"]["total"] > record["parameters"]["learnable"] + 49408 * 128
     assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4
     assert record["seconds"]["train"] > 0 and record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["which dassl"] == "lite"
+    with mock.patch.object(dassl, "is_lite", False):  # which the real one has not
+        assert versions()["which dassl"] == "real"
     metrics = record["metrics"]["test"]
     assert len(metrics["template_accuracy"]) == 4 and 0 < metrics["mean_vacuity"] <= 1
     assert {"ece", "nll", "mean_probability_ece", "mean_probability_nll", "macro_f1"} <= set(metrics)
