@@ -47,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, required=True)
     parser.add_argument("--trainer", nargs="+", required=True, help="registered names: CDC, CoOp, MaPLe …")
     parser.add_argument("--dataset", nargs="+", default=["openmoji"], help="files of configs/datasets; for xd and dg the source")
-    parser.add_argument("--shots", nargs="+", type=int, help="training images a class (16; fewshot: 1 2 4 8 16)")
+    parser.add_argument("--shots", nargs="+", type=int, help="training images a class (the recipe's, else 16; fewshot: 1 2 4 8 16)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--config", help="name of a recipe of configs/trainers/<trainer> (default: the protocol's own)")
     parser.add_argument("--rows", nargs="+", metavar="NAME",

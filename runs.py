@@ -95,7 +95,6 @@ class Request:
                             f"say nothing of others, so {self.protocol} can't be run with it")
         return cfg, rules
 
-
     def plan(self) -> str:
         """A table of the runs, those that differ in their seed only in one line, with what the recipe's rules make of each."""
         rows: dict[tuple[object, ...], list[int]] = {}

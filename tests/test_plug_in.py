@@ -87,6 +87,16 @@ def test_a_host_that_forgets_the_config_node_is_told_so():
         CDC(get_cfg_default())
 
 
+def test_a_key_that_the_host_has_declared_keeps_its_value():
+    from dassl.config import get_cfg_default
+
+    from trainers.cdc import add_cdc_config
+    cfg = get_cfg_default()
+    cfg.DATASET.SUBSAMPLE_CLASSES = "base"
+    add_cdc_config(cfg)
+    assert cfg.DATASET.SUBSAMPLE_CLASSES == "base" and cfg.TRAIN.CHECKPOINT_MINUTES == 10 and cfg.DATALOADER.BROKEN_IMAGES == "error"
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
     """A checkout in CoOp's manner: its own ``train.py`` and its own packages ``trainers``, ``datasets`` and ``clip``."""

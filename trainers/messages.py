@@ -4,14 +4,14 @@ import sys
 from typing import TextIO
 
 
-class Stdout(logging.StreamHandler[TextIO]):
+class Stdout(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to what is standard output at that moment, into which Dassl's ``setup_logger`` puts its tee."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)  # StreamHandler would keep the stream of now
 
     @property
-    def stream(self) -> TextIO:  # type: ignore[override]
+    def stream(self) -> TextIO:
         return sys.stdout
 
 
