@@ -9,8 +9,8 @@ import clip.model
 import numpy
 import pytest
 import torch
+from dassl.config import get_cfg_default
 from PIL import Image
-from yacs.config import CfgNode
 
 import train
 from trainers.prompting.backbone import Backbone, build_backbone
@@ -175,9 +175,11 @@ def refusal(data_root, small_clip_file, tmp_path, capsys):
 
 def trainer_node(add_config, *pairs):
     """A trainer's own config node, ``KEY, value`` pairs over its defaults."""
-    cfg = CfgNode({"TRAINER": CfgNode()})
+    cfg = get_cfg_default()
+    before = set(cfg.TRAINER)
     add_config(cfg)
-    node, = cfg.TRAINER.values()
+    name, = set(cfg.TRAINER) - before
+    node = cfg.TRAINER[name]
     node.merge_from_list(list(pairs))
     return node
 
