@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from itertools import product
 
 import yaml
+from yacs.config import CfgNode
 
+from recipes import EXPERIMENTS, Recipe, Rule
 from trainers.errors import UserError, nearest
 
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
@@ -50,6 +52,7 @@ class Job:
         seed: of the run.
         model: folder of the run whose prompts are tested; None: this run trains.
         settings: KEY, VALUE, KEY … of an ablation's row or a factor's test, over the recipe and all other options.
+        experiment: which of the recipe's rules hold, see ``recipes.py``; "": as ``train.py`` decides.
     """
     folder: str
     trainer: str
@@ -60,12 +63,15 @@ class Job:
     seed: int
     model: str | None = None
     settings: tuple[str, ...] = ()
+    experiment: str = ""
 
     def arguments(self, root: str, options: Sequence[str] = ()) -> list[str]:
         """Arguments of ``train.py``."""
         found = ["--root", root, "--seed", str(self.seed), "--trainer", self.trainer,
                  "--dataset-config-file", os.path.join(CONFIGS, "datasets", f"{self.dataset}.yaml"), "--config-file", self.recipe,
                  "--output-dir", self.folder]
+        if self.experiment:
+            found += ["--protocol", self.experiment]
         if self.model:
             found += ["--eval-only", "--model-dir", self.model]
         if self.shots:
@@ -128,6 +134,33 @@ def recipe_path(trainer: str, config: str) -> str:
     return existing(os.path.join(CONFIGS, "trainers", trainer, f"{config}.yaml"), f"{trainer} has no recipe {config!r}")
 
 
+def source_of(protocol: str, dataset: str) -> str:
+    """The data set that was trained on where this one is tested: for xd and dg the source, else itself."""
+    found = (source for group in TARGETS.values() for source, targets in group.items() if dataset in targets)
+    return next(found, dataset) if EXPERIMENTS.get(protocol) == "xd" else dataset
+
+
+def read_rules(recipe: str) -> Recipe:
+    """The rules of a recipe's file; they may name any data set of configs/datasets."""
+    names = os.listdir(os.path.join(CONFIGS, "datasets"))
+    return Recipe.read(recipe, sorted(os.path.splitext(name)[0] for name in names))
+
+
+def merge_rules(cfg: CfgNode, recipe: str, dataset_file: str, protocol: str | None) -> list[Rule]:
+    """Merges those of a recipe's rules that hold for a run into its config; returns them.
+
+    Args:
+        dataset_file: config file of the run's data set.
+        protocol: one of ``PROTOCOLS``; None: base2new on base or new classes, else few-shot.
+
+    Raises:
+        UserError: see ``Recipe.read`` and ``Recipe.merge``.
+    """
+    experiment = EXPERIMENTS[protocol or ("fewshot" if cfg.DATASET.SUBSAMPLE_CLASSES == "all" else "base2new")]
+    dataset = source_of(experiment, os.path.splitext(os.path.basename(dataset_file))[0])
+    return read_rules(recipe).merge(cfg, protocol=experiment, dataset=dataset, shots=cfg.DATASET.NUM_SHOTS)
+
+
 def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
     """Name of the config that a protocol takes: ``tiny`` for the embedded data, else the trainer's for that protocol, else ``vit_b16``."""
     if dataset.startswith(("openmoji", "factors_")):
@@ -136,13 +169,14 @@ def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
     return own if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{own}.yaml")) else "vit_b16"
 
 
-def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int], seeds: Iterable[int], output: str, config: str | None = None,
-         rows: Sequence[str] | None = None) -> list[Job]:
+def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int] | None, seeds: Iterable[int], output: str,
+         config: str | None = None, rows: Sequence[str] | None = None) -> list[Job]:
     """The runs of a protocol in an order in which each comes behind the one whose prompts it tests.
 
     Args:
         protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of configs/datasets, the source of xd and dg.
-        shots, seeds: lists of numbers; output: folder; config: name of a recipe, the protocol's own without it.
+        shots, seeds: lists of numbers; without shots the recipe's own or the protocol's; output: folder.
+        config: name of a recipe, the protocol's own without it.
         rows: names of the ablation's rows, for ablation (without it all of them) and factors (without it the recipe).
 
     Raises:
@@ -152,6 +186,8 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int], seeds:
     config = config or default_recipe(trainer, protocol, dataset)
     recipe = recipe_path(trainer, config)
     existing(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"), f"no data set {dataset!r}")
+    own_shots = read_rules(recipe).default_shots(EXPERIMENTS[protocol])
+    shots = shots or ([own_shots] if own_shots else SHOTS.get(protocol, (16,)))
     if protocol in TARGETS and dataset not in TARGETS[protocol]:
         raise UserError(f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}")
     if protocol == "factors" and not dataset.startswith("factors_"):
@@ -168,7 +204,7 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int], seeds:
         for seed, (name, recipe, settings) in product(seeds, variants):
             def job(part: str, data: str, classes: str, model: str | None = None, drawn: int | None = number, more: tuple[str, ...] = ()) -> str:
                 folder = os.path.join(output, part, data, f"shots_{number}", trainer, name, f"seed{seed}")
-                jobs.append(Job(folder, trainer, recipe, data, classes, drawn, seed, model, (*settings, *more)))
+                jobs.append(Job(folder, trainer, recipe, data, classes, drawn, seed, model, (*settings, *more), EXPERIMENTS[protocol]))
                 return folder
             if protocol in ("base2new", "ablation"):
                 job("test_new", dataset, "new", job("train_base", dataset, "base"))

@@ -45,7 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, required=True)
     parser.add_argument("--trainer", nargs="+", required=True, help="registered names: CDC, CoOp, MaPLe …")
     parser.add_argument("--dataset", nargs="+", default=["openmoji"], help="files of configs/datasets; for xd and dg the source")
-    parser.add_argument("--shots", nargs="+", type=int, help="training images a class (16; fewshot: 1 2 4 8 16)")
+    parser.add_argument("--shots", nargs="+", type=int, help="training images a class (the recipe's, else 16; fewshot: 1 2 4 8 16)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--config", help="name of a recipe of configs/trainers/<trainer> (default: the protocol's own)")
     parser.add_argument("--rows", nargs="+", metavar="NAME",
@@ -54,6 +54,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", help="folder of the runs (default: output/<protocol>, for xd and dg output/transfer)")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side (1, whose progress is shown; more share the CPU's cores)")
     parser.add_argument("--stage", choices=("train", "test"), help="only train, or only test what is trained; no table then")
+    parser.add_argument("--plan", action="store_true", help="print every run with its recipe, shots, epochs, learning rate and the recipe's rules "
+                        "that set them; nothing is started")
     parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="behind --: pairs over all config files, as in train.py; the settings of "
                         "an ablation's rows come on top")
     return parser.parse_args(arguments)
@@ -157,6 +159,9 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
     output = args.output or default_output(args.protocol)
     request = Request(args.protocol, args.trainer, args.dataset, args.seeds, output, args.shots, args.config, args.rows, args.root, args.opts)
+    if args.plan:
+        sys.stdout.write(request.plan())
+        return
     jobs = [job for job in request.jobs() if args.stage in (None, "test" if job.model else "train")]
     configs = {job: request.wanted_config(job) for job in jobs}
     done = sum(is_done(job, cfg) for job, cfg in configs.items())

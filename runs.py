@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dassl.engine import TRAINER_REGISTRY
+from tabulate import tabulate
 from yacs.config import CfgNode
 
 import train
-from protocols import PROTOCOLS, SHOTS, Job, plan
+from protocols import PROTOCOLS, Job, plan
+from recipes import Rule
 from results.ablation import collect_ablations, render_ablations
 from results.curve import draw_curves
-from results.table import collect, render_all
+from results.render import render_all
+from results.table import collect
 from trainers.checkpoint import config_of_run
 from trainers.errors import UserError, nearest
 from trainers.record_file import read_record as read_record_file
@@ -37,7 +40,7 @@ class Request:
         protocol: one of ``PROTOCOLS``.
         trainers: registered names; datasets: names of files of configs/datasets; seeds: numbers from 0 on.
         output: folder of the runs.
-        shots: training images a class; None: the protocol's own.
+        shots: training images a class; None: the recipe's or the protocol's own.
         config: name of a recipe, rows: names of an ablation's rows, see ``protocols.plan``.
         root: folder of the data sets.
         options: KEY, VALUE, KEY … over all config files.
@@ -65,13 +68,12 @@ class Request:
                 raise UserError(f"unknown trainer {trainer!r}{nearest(trainer, known)}; known: {', '.join(sorted(known))}")
             if self.protocol == "zeroshot" and getattr(TRAINER_REGISTRY.get(trainer), "learns", True):
                 raise UserError(f"zeroshot is for trainers that learn nothing, {trainer} does: its own protocols are {', '.join(PROTOCOLS[:-1])}")
-        shots = self.shots or SHOTS.get(self.protocol, (16,))
-        if min(shots) < 1 or min(self.seeds) < 0:
+        if self.shots and min(self.shots) < 1 or min(self.seeds) < 0:
             raise UserError("--shots must be at least 1 and --seeds at least 0")
         if self.rows and self.protocol not in ("ablation", "factors"):
             raise UserError(f"--rows are for --protocol ablation and factors, {self.protocol} has none: leave it out")
         return [job for dataset in self.datasets for trainer in self.trainers
-                for job in plan(self.protocol, trainer, dataset, shots, self.seeds, self.output, self.config, self.rows)]
+                for job in plan(self.protocol, trainer, dataset, self.shots, self.seeds, self.output, self.config, self.rows)]
 
     def arguments(self, job: Job) -> list[str]:
         """Arguments of ``train.py`` for one of the runs."""
@@ -83,11 +85,30 @@ class Request:
         Raises:
             UserError: see ``train.build_config``; also for a setting that contradicts the protocol.
         """
-        cfg = train.build_config(train.parse_arguments(self.arguments(job)))
+        return self.config_and_rules(job)[0]
+
+    def config_and_rules(self, job: Job) -> tuple[CfgNode, list[Rule]]:
+        """``wanted_config``, and those of the recipe's rules that hold for the run."""
+        cfg, rules = train.config_and_rules(train.parse_arguments(self.arguments(job)))
         if job.model and cfg.TRAINER[job.trainer.upper()].get("CSC"):
             raise UserError(f"TRAINER.{job.trainer.upper()}.CSC gives each class a context of its own: those of the classes it was trained on "
                             f"say nothing of others, so {self.protocol} can't be run with it")
-        return cfg
+        return cfg, rules
+
+    def plan(self) -> str:
+        """A table of the runs, those that differ in their seed only in one line, with what the recipe's rules make of each."""
+        rows: dict[tuple[object, ...], list[int]] = {}
+        for job in self.jobs():
+            part, data, _, trainer, name = job.folder.split(os.sep)[-6:-1]
+            training: tuple[object, ...] = ("", "", "", "")
+            if job.model:
+                training = ("", "", "", f"tests {job.model.split(os.sep)[-6]}")
+            elif getattr(TRAINER_REGISTRY.get(trainer), "learns", True):
+                cfg, rules = self.config_and_rules(job)
+                training = (cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.LR, "; ".join(map(str, rules)))
+            rows.setdefault((part, data, trainer, name, job.shots or "", *training), []).append(job.seed)
+        heads = ("part", "data set", "trainer", "recipe", "shots", "epochs", "batch", "learning rate", "rules, a later one wins", "seeds")
+        return tabulate([(*row, " ".join(map(str, seeds))) for row, seeds in rows.items()], heads, "simple", disable_numparse=True) + "\n"
 
 
 def default_output(protocol: str, output: str = "output") -> str:

@@ -30,7 +30,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     begin.add_argument("--trainer", nargs="+")
     begin.add_argument("--dataset", nargs="+", help="files of configs/datasets (openmoji)")
     begin.add_argument("--seeds", nargs="+", type=int, help="(1 2 3)")
-    begin.add_argument("--shots", nargs="+", type=int, help="training images a class (16; fewshot: 1 2 4 8 16)")
+    begin.add_argument("--shots", nargs="+", type=int, help="training images a class (the recipe's, else 16; fewshot: 1 2 4 8 16)")
     begin.add_argument("--config", help="name of a recipe of configs/trainers/<trainer> (default: the protocol's own)")
     begin.add_argument("--rows", nargs="+", metavar="NAME", help="rows of an ablation, for ablation (all of them) and factors (the recipe)")
     begin.add_argument("--root", help="folder of the data sets (data)")

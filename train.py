@@ -26,7 +26,8 @@ from yacs.config import CfgNode
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.base import TargetDataset
 from datasets.factors import add_factors_config
-from protocols import CONFIGS, recipe_path
+from protocols import CONFIGS, merge_rules, recipe_path
+from recipes import EXPERIMENTS, KEY, Rule
 from trainers import METHODS, config_function, distributed
 from trainers.config_files import check_types, merge
 from trainers.errors import UserError, exit_code, nearest
@@ -35,6 +36,7 @@ from trainers.interruption import REQUEUE, Interrupted, noticed
 from trainers.locks import FILE_NAME as LOCK
 from trainers.locks import only_writer
 from trainers.run_record import remove_record
+from trainers.settings import add_run_settings
 
 log = logging.getLogger("train")
 
@@ -56,6 +58,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--transforms", nargs="+", help="Dassl's INPUT.TRANSFORMS")
     parser.add_argument("--config-file", default="", help="configs/trainers/<trainer>/<recipe>.yaml")
     parser.add_argument("--dataset-config-file", default="", help="configs/datasets/<name>.yaml")
+    parser.add_argument("--protocol", choices=EXPERIMENTS, help="which of the recipe's rules hold (base2new where "
+                        "DATASET.SUBSAMPLE_CLASSES is base or new, else fewshot)")
     parser.add_argument("--trainer", default="", help="a registered name: CDC, CoOp, MaPLe …")
     parser.add_argument("--backbone", default="", help="a CLIP: ViT-B/16, RN50, tiny, a file, open_clip:<model>/<weights> …")
     parser.add_argument("--head", default="", help="Dassl's MODEL.HEAD.NAME")
@@ -112,30 +116,33 @@ def extend_config(cfg: CfgNode) -> None:
     """Adds what Dassl's defaults lack: base/new classes, broken images, kept features, checkpoints in the middle of epochs, image sizes, the factors
     of a composed set, and each trainer's own node.
     """
-    cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
-    cfg.DATALOADER.BROKEN_IMAGES = "error"  # error: an image that can't be read ends the run | skip: the run goes on, and counts them
-    cfg.TEST.FEATURE_CACHE = ""  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
-    cfg.TRAIN.CHECKPOINT_MINUTES = 10.0  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
-    cfg.TRAIN.CHECKPOINT_STEPS = 0  # the same every so many steps; 0: not by steps
-    cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS = False  # whether INPUT.SIZE may be another than the backbone's
+    add_run_settings(cfg)
     add_factors_config(cfg)
     for add_config in CONFIG_FUNCTIONS:
         add_config(cfg)
 
 
 def build_config(args: argparse.Namespace) -> CfgNode:
-    """Defaults, data set file, trainer file, flags, pairs: later ones win.
+    """Defaults, data set file, trainer file, its rules, flags, pairs: later ones win.
 
     Raises:
         UserError: see ``merge``; also for an unknown trainer or data set.
     """
+    return config_and_rules(args)[0]
+
+
+def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
+    """The config, see ``build_config``, and those of the recipe's rules that hold."""
     cfg = get_cfg_default()
     extend_config(cfg)
     defaults = cfg.clone()
     if args.dataset_config_file:
         merge(cfg, args.dataset_config_file, "data set config file")
+    rules = []
     if args.config_file:
-        merge(cfg, args.config_file, "config file")
+        merge(cfg, args.config_file, "config file", leave_out=KEY)
+        merge(cfg, args.opts, "options after the flags")  # rules ask for the shots and the classes; below once more, over the rules
+        rules = merge_rules(cfg, args.config_file, args.dataset_config_file, args.protocol)
     flags = {"root": (cfg.DATASET, "ROOT"), "output_dir": (cfg, "OUTPUT_DIR"), "resume": (cfg, "RESUME"),
              "source_domains": (cfg.DATASET, "SOURCE_DOMAINS"), "target_domains": (cfg.DATASET, "TARGET_DOMAINS"),
              "transforms": (cfg.INPUT, "TRANSFORMS"), "trainer": (cfg.TRAINER, "NAME"), "backbone": (cfg.MODEL.BACKBONE, "NAME"),
@@ -144,12 +151,12 @@ def build_config(args: argparse.Namespace) -> CfgNode:
         if getattr(args, flag):
             setattr(node, key, getattr(args, flag))
     cfg.SEED = args.seed
-    merge(cfg, args.opts, "options behind the flags")
+    merge(cfg, args.opts, "options after the flags")
     check_types(cfg, defaults)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)
     cfg.freeze()
-    return cfg
+    return cfg, rules
 
 
 class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -177,7 +184,7 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
         UserError: the input can't work; a folder that was made for the run is gone again if nothing but the log is in it.
     """
     args = expand_images(args)
-    cfg = build_config(args)
+    cfg, rules = config_and_rules(args)
     if args.no_train and args.eval_only:
         raise UserError("--no-train and --eval-only exclude each other")
     if not cfg.OUTPUT_DIR:
@@ -192,7 +199,7 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
             if distributed.is_first():
                 remove_leftovers(cfg.OUTPUT_DIR)
             try:
-                return start(cfg, args)
+                return start(cfg, args, rules)
             except UserError:
                 is_left_empty = distributed.is_first() and bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
                 if is_left_empty:
@@ -216,7 +223,7 @@ def folders_to_make(path: str) -> list[str]:
     return made
 
 
-def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
+def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> SimpleTrainer:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
     elif distributed.count() > 1:
@@ -234,6 +241,8 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
     log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
     if distributed.is_first():  # it takes seconds
         log.info("** System **\n%s", collect_env_info())
+    for rule in rules:
+        log.info("Rule of the recipe: %s", rule)
     if args.images:
         log.info("Your images: %s, up to %d a class for training, recipe %s, results in %s", cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS,
                  args.config_file, cfg.OUTPUT_DIR)

@@ -16,7 +16,9 @@ class ImageDataset(DatasetBase):
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         test_only: whether it has no images to train on.
+        fewshot_sample: ``hash`` and ``origin`` of its few-shot sample, None where all images are taken.
     """
+    fewshot_sample: dict[str, str] | None = None
     dataset_dir = ""
     test_only = False
 

@@ -2,7 +2,7 @@
 
 A sample is looked for in this order:
 
-1. ``<data set>/split_fewshot/shot_S-seed_N.pkl``: CoOp's own file, read without trusting it (``pickles.py``);
+1. ``<data set>/split_fewshot/shot_S-seed_N.…``: one of another toolbox, CoOp's pickle for one, see ``foreign_samples.py``;
 2. ``<data set>/split_fewshot/<Name>-shot_S-seed_N-<split hash>.json``: ours;
 3. the same file in ``split_fewshot`` of the cache folder: ``$CDC_CACHE``, else ``cdc-prompt-learning`` in the user's cache folder;
 4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to.
@@ -19,7 +19,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
@@ -29,8 +29,11 @@ from trainers.files import remove_leftovers, write_text
 from trainers.locks import turn
 from trainers.run_record import split_hash
 
-from .pickles import read_pickle
+from .foreign_samples import find_foreign, read_foreign
 from .splits import Image, make_data, subsample_classes
+
+if TYPE_CHECKING:
+    from .base import ImageDataset
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
@@ -38,14 +41,14 @@ log = logging.getLogger(__name__)
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
-def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
+def few_shot(dataset: "ImageDataset", cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
     """What a run trains, validates and tests on.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
     ``SUBSAMPLE_CLASSES`` keeps the base or the new classes.
 
     Args:
-        dataset: the ``DatasetBase`` being built: it has the sampling rule and ``dataset_dir``.
+        dataset: being built: it has the sampling rule and ``dataset_dir``; gets ``fewshot_sample``.
         cfg: the run's config.
         train, val, test: lists of ``Image``; ``val`` may be the test list itself (ImageNet), which is not sampled.
 
@@ -60,11 +63,13 @@ def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[I
         parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
         shots = {"train": cfg.DATASET.NUM_SHOTS, "val": min(cfg.DATASET.NUM_SHOTS, VALIDATION_SHOTS)}
         if cfg.SEED < 0:
-            parts = draw(dataset, parts, shots)
+            parts, origin = draw(dataset, parts, shots), "drawn without a seed"
         else:
             split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
-            parts = seeded_sample(dataset, parts, shots, cfg.SEED, split)
+            parts, origin = seeded_sample(dataset, parts, shots, cfg.SEED, split)
         train, val = parts["train"], parts.get("val", val)
+        dataset.fewshot_sample = {  # for the run record
+            "hash": split_hash(SimpleNamespace(train_x=train, val=parts.get("val"), test=None)), "origin": origin}
     train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
     trained, tested = (make_data(part, cfg) for part in (train, test))
     return {"train_x": trained, "val": tested if val_is_test else make_data(val, cfg), "test": tested}
@@ -74,19 +79,21 @@ def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:
     return {part: dataset.generate_fewshot_dataset(images, num_shots=shots[part]) for part, images in parts.items()}
 
 
-def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str) -> Parts:
-    """The sample of a seed: read where a file holds it, else drawn and written. The generator is left as it was."""
-    official = os.path.join(dataset.dataset_dir, FOLDER, f"shot_{shots['train']}-seed_{seed}.pkl")
-    if os.path.isfile(official):
-        return resolve(official, read_pickle(official, parts), parts, shots, dataset.dataset_dir)
+def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str) -> tuple[Parts, str]:
+    """The sample of a seed, read where a file holds it, else drawn and written, and where it is from. The generator is left as it was."""
+    foreign = find_foreign(os.path.join(dataset.dataset_dir, FOLDER), shots["train"], seed)
+    if foreign:
+        path, whose = foreign
+        return resolve(path, read_foreign(path, parts), parts, shots, dataset.dataset_dir), f"{whose}: {os.path.basename(path)}"
+    origin = f"drawn with seed {seed}"
     name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
     places = [os.path.join(folder, FOLDER, name) for folder in (dataset.dataset_dir, cache_folder())]
     if not any(map(os.path.isfile, places)):
         with turn("the few-shot sample is drawn", *map(os.path.dirname, places)):
             if not any(map(os.path.isfile, places)):  # another process may just have drawn it
-                return new_sample(dataset, parts, shots, seed, split, places)
+                return new_sample(dataset, parts, shots, seed, split, places), origin
     path = next(filter(os.path.isfile, places))
-    return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir)
+    return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir), origin
 
 
 def new_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str, places: Iterable[str]) -> Parts:

@@ -50,7 +50,7 @@ def read_split(path: str, image_dir: str) -> Lists:
         UserError: the file is missing or malformed, its labels have gaps, or it lists an image outside ``image_dir``.
     """
     if not os.path.isfile(path):
-        raise UserError(f"split file {path} is missing; CoOp's instructions for this data set say where to get it")
+        raise UserError(f"split file {path} is missing: docs/reproduce.md says where to get it")
     try:
         with open(path, encoding="utf-8") as file:
             parts = json.load(file)

@@ -23,8 +23,9 @@ from tabulate import tabulate
 from protocols import ablation_rows
 from trainers.errors import UserError, exit_code
 
+from .render import FORMATS, LAYOUTS, summary
 from .runs import PREDICTIONS, Arrays, is_right, read_answers
-from .table import FORMATS, LAYOUTS, Column, Key, Row, Table, collect, read_records, summary
+from .table import Column, Key, Row, Table, collect, read_records
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ def ablation(folder: str | Path, table: Table, data: str, shots: int, trainer: s
     runs = {name: RowRuns(folder, done[name]) for name in rows if name in done}
     lines = []
     for name, row in runs.items():
-        lines.append(Line(name, rows[name].description, table.figures(done[name]), *compare(row, runs.get(FULL)),
+        lines.append(Line(name, rows[name].description, table.figures(done[name], by_seed=True), *compare(row, runs.get(FULL)),
                           row.records[0]["parameters"]["learnable"], row.median("seconds_per_step"), row.median("test_images_per_second")))
     return Ablation(f"{trainer} on {data}, {shots} shots", lines)
 

@@ -50,8 +50,9 @@ from trainers.errors import UserError, exit_code
 from trainers.run_record import Record
 
 from .kept import read_kept, write_kept
+from .render import FORMATS, render_all, write_out
 from .runs import PREDICTIONS, Arrays, is_right, read_answers
-from .table import FACTOR_PARTS, FORMATS, HEADS, Key, Row, Table, place, read_records, render_all, write_out
+from .table import FACTOR_PARTS, HEADS, Key, Row, Table, place, read_records
 
 log = logging.getLogger(__name__)
 

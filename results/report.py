@@ -25,8 +25,9 @@ from trainers.files import write_text
 from .figures import THEMES, Figure, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
 from .gallery import check_root, gallery
 from .inspection import Inspections, inspect_all, with_templates
+from .render import render
 from .runs import Run, Series, Setting, find_runs, group, titles, with_answers
-from .table import Key, Row, Table, collect, render
+from .table import Key, Row, Table, collect
 from .template_figures import template_figures
 from .templates import accuracy_tables, word_tables
 

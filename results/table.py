@@ -1,14 +1,12 @@
 """Tables out of run records, one for each protocol whose runs lie below a folder.
 
-    python -m results.table output/base2new [--metric accuracy] [--format text|markdown|csv|latex|html] [--output FILE]
+    python -m results.table output/base2new [--metric accuracy] [--published] [--seed-h] [--format text|markdown|csv|latex|html] [--output FILE]
 
 A metric is a key of the records' metrics: accuracy, macro_f1, ece, nll, brier, uncertainty.max_probability.aurc … Reads every
-``results.json`` and nothing else: a run without one is not done and not counted. Derived figures (H, averages) are computed seed by seed;
-± is the sample standard deviation over seeds.
+``results.json`` and nothing else: a run without one is not done and not counted. H is that of the mean base and the mean new accuracy, as papers
+print it; with ``--seed-h`` the mean of the seeds' own H. ± is the sample standard deviation over seeds.
 """
 import argparse
-import csv
-import io
 import logging
 import re
 import statistics
@@ -18,17 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from trainers.errors import UserError, exit_code
-from trainers.files import write_text
 from trainers.record_file import finite, nested, read_record
 from trainers.run_record import FILE_NAME, Record
 
+from .published import comparisons
+from .render import FORMATS, render_all, summary, write_out  # noqa: F401  (summary: for tools)
+
 log = logging.getLogger(__name__)
 
-LAYOUTS = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}  # tabulate's names
-FORMATS = ("text", "markdown", "csv", "latex", "html")
 SHARES = ("accuracy", "macro_f1")  # the metrics of which papers print a harmonic mean of base and new
 HEADS = ("data set", "shots", "trainer", "config")
 FACTOR_PARTS = {"train_biased": "aligned", "test_independent": "independent", "test_reversed": "reversed"}  # folder → column
@@ -46,10 +42,12 @@ class Row:
         key: data set, shots (None where they are the columns), trainer, config.
         values: column → seed → the metric.
         tested: seed → hashes of the prompts and backbones that were tested; one where all is well.
+        backbones: names of the CLIPs of its runs.
     """
     key: Key
     values: dict[Column, dict[int, float]] = field(default_factory=dict)
     tested: dict[Any, set[tuple[str | None, str]]] = field(default_factory=dict)
+    backbones: set[str] = field(default_factory=set)
 
     def seeds(self, columns: Iterable[Column]) -> list[int]:
         """Seeds for which all of the columns are done."""
@@ -64,23 +62,28 @@ class Table:
         title: what the figures are.
         columns: those that are measured; derived: name → function of a seed's measured figures (list, in the order of ``columns``).
         heads: what the parts of the rows' keys are.
+        of_means: those of the derived figures that follow from the columns' means, as papers print them.
     """
     title: str
     rows: list[Row]
     columns: Sequence[Column]
     derived: dict[str, Callable[[list[float]], float]] = field(default_factory=dict)
     heads: tuple[str, ...] = HEADS
+    of_means: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[Column]:
         return [*self.columns, *self.derived]
 
-    def figures(self, row: Row) -> dict[Column, list[float]]:
-        """name of a column → its values over the complete seeds."""
+    def figures(self, row: Row, by_seed: bool = False) -> dict[Column, list[float]]:
+        """name of a column → its values over the complete seeds; of those in ``of_means`` one value, unless ``by_seed``."""
         seeds = row.seeds(self.columns)
         found = {column: [row.values[column][seed] for seed in seeds] for column in self.columns}
         for name, function in self.derived.items():
-            found[name] = [function([row.values[column][seed] for column in self.columns]) for seed in seeds]
+            if name in self.of_means and not by_seed:
+                found[name] = [function([statistics.mean(found[column]) for column in self.columns])]
+            else:
+                found[name] = [function([row.values[column][seed] for column in self.columns]) for seed in seeds]
         return found
 
 
@@ -162,6 +165,7 @@ def collect(folder: str | Path, metric: str = "accuracy") -> list[Table]:
             row.tested.setdefault(record["seed"] if tests_one_training else (record["seed"], column), set()).add(
                 (record["prompts_hash"], record["backbone_hash"]))
             samples.setdefault((part, path.parts[0], path.parts[1], record["seed"]), set()).add(record["split_hash"])
+            row.backbones.add(record["config"]["MODEL"]["BACKBONE"]["NAME"])
             backbones.setdefault(record["config"]["MODEL"]["BACKBONE"]["NAME"], set()).add(record["backbone_hash"])
     if lacking:
         log.warning("left out: %d run(s) that have no %s", lacking, metric)
@@ -195,7 +199,7 @@ def tables(found: dict[str, dict[Key, Row]], metric: str) -> list[Table]:
         rows = list(by_key.values())
         columns = list(dict.fromkeys(column for row in rows for column in row.values))
         if name == "base2new":
-            table = Table("base-to-new", rows, ["base", "new"], {"H": harmonic_mean} if metric in SHARES else {})
+            table = Table("base-to-new", rows, ["base", "new"], {"H": harmonic_mean} if metric in SHARES else {}, of_means=("H",))
         elif name == "factors":
             columns = list(FACTOR_PARTS.values())
             table = Table("a factor that goes with the class", rows, columns, {"drop": lambda values: values[0] - values[2]})
@@ -234,7 +238,7 @@ def averages(table: Table) -> list[Row]:
         seeds = set.intersection(*(set(row.seeds(table.columns)) for row in rows))
         if len(rows) > 1 and seeds:
             mean = {column: {seed: statistics.mean(row.values[column][seed] for row in rows) for seed in sorted(seeds)} for column in table.columns}
-            added.append(Row((f"average of {len(rows)}", *key), mean))
+            added.append(Row((f"average of {len(rows)}", *key), mean, backbones=set().union(*(row.backbones for row in rows))))
     return added
 
 
@@ -242,51 +246,17 @@ def label(key: Key) -> str:
     return " ".join(str(part) for part in key if part is not None)
 
 
-def summary(values: Sequence[float]) -> str:
-    """``mean ± sample standard deviation`` in percent with two decimals; one value stands alone."""
-    mean = f"{statistics.mean(values):.2f}"
-    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
-
-
-def render(table: Table, style: str = "text") -> str:
-    """A table as text, Markdown, CSV (means and deviations in columns of their own), LaTeX or HTML (escaped)."""
-    shown = [index for index, name in enumerate(table.heads) if name != "shots" or any(row.key[index] is not None for row in table.rows)]
-    heads = [table.heads[index] for index in shown]
-    lines = [([row.key[index] for index in shown], table.figures(row)) for row in table.rows]
-    if style == "csv":
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([*heads, "seeds", *(f"{name}_{figure}" for name in table.names for figure in ("mean", "std"))])
-        for key, figures in lines:
-            cells: list[str] = []
-            for name in table.names:
-                cells += [f"{statistics.mean(figures[name]):.4f}", f"{statistics.stdev(figures[name]):.4f}" if len(figures[name]) > 1 else ""]
-            writer.writerow([*key, len(figures[table.names[0]]), *cells])
-        return buffer.getvalue()
-    lines_of_text = [[*key, len(figures[table.names[0]]), *(summary(figures[name]) for name in table.names)] for key, figures in lines]
-    return tabulate(lines_of_text, headers=[*heads, "seeds", *map(str, table.names)], tablefmt=LAYOUTS[style], disable_numparse=True,
-                    colalign=("left",) * len(heads) + ("right",) * (1 + len(table.names))) + "\n"
-
-
-def render_all(made: Sequence[Table], style: str = "text") -> str:
-    """All tables, each below its title where there are several."""
-    return "\n".join((f"{table.title}\n\n" if len(made) > 1 else "") + render(table, style) for table in made)
-
-
-def write_out(text: str, output: str | None = None) -> None:
-    """Writes a command's text to a file, or to standard output where none is given."""
-    if output:
-        write_text(str(Path(output).absolute()), text)
-    else:
-        sys.stdout.write(text)
-
-
 def print_tables(args: argparse.Namespace) -> None:
     """
     Raises:
-        UserError: see ``collect``.
+        UserError: see ``collect``; also for published figures of another metric.
     """
-    write_out(render_all(collect(args.folder, args.metric), args.format), args.output)
+    made = collect(args.folder, args.metric)
+    if args.published and args.metric != "accuracy":
+        raise UserError(f"--published: only accuracies are published, leave out --metric {args.metric}")
+    for table in made if args.seed_h else ():
+        table.of_means = ()
+    write_out(render_all(made, args.format, comparisons if args.published else None), args.output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -294,6 +264,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="output/base2new, output/fewshot, output/transfer …")
     parser.add_argument("--metric", default="accuracy", help="key of the records' metrics, with dots between levels (accuracy)")
+    parser.add_argument("--published", action="store_true", help="beside each figure that papers have: theirs, and the difference in points and in "
+                        "standard deviations")
+    parser.add_argument("--seed-h", action="store_true", help="H of each seed, mean and deviation, in place of the H of the means")
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("--output", help="write to this file instead of standard output")
     args = parser.parse_args(arguments)

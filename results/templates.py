@@ -19,8 +19,9 @@ from .answers import oracle
 from .figures import write_figure
 from .gallery import check_root
 from .inspection import AGREEMENT, IMAGE, KAPPA, TEXT, Inspections, inspect_all, matrices, names, with_templates
+from .render import FORMATS, render_all, write_out
 from .runs import Series, Setting, find_runs, group, is_right, titles, with_answers
-from .table import FORMATS, Column, Row, Table, render_all, write_out
+from .table import Column, Row, Table
 from .template_figures import template_figures
 
 log = logging.getLogger(__name__)

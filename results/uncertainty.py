@@ -55,8 +55,9 @@ from trainers.run_record import Record, image_name, split_hash
 from trainers.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
 
 from .kept import file_fingerprint, read_kept, write_kept
+from .render import FORMATS, render_all
 from .runs import Arrays
-from .table import FORMATS, HEADS, Key, Row, Table, averages, place, read_records, render_all
+from .table import HEADS, Key, Row, Table, averages, place, read_records
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import numpy
 import pytest
 import torch
 import yaml
+from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
-from yacs.config import CfgNode
 
 import train
 from trainers import METHODS
@@ -181,9 +181,11 @@ def refusal(data_root, small_clip_file, tmp_path, capsys):
 
 def trainer_node(add_config, *pairs):
     """A trainer's own config node, ``KEY, value`` pairs over its defaults."""
-    cfg = CfgNode({"TRAINER": CfgNode()})
+    cfg = get_cfg_default()
+    before = set(cfg.TRAINER)
     add_config(cfg)
-    node, = cfg.TRAINER.values()
+    name, = set(cfg.TRAINER) - before
+    node = cfg.TRAINER[name]
     node.merge_from_list(list(pairs))
     return node
 

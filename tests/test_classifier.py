@@ -69,6 +69,7 @@ def pictures(data_root):
 @pytest.mark.parametrize("name, precision", [*((name, "fp32") for name in TRAINERS), ("CDC", "amp"), ("CDC", "fp16"), ("MaPLe", "fp16")])
 def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, name, precision):
     options = () if precision == "fp32" else (f"TRAINER.{name.upper()}.PREC", precision)
+    monkeypatch.setattr("trainers.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
     monkeypatch.setattr("trainers.base.DataManager", None)  # it must do without
     classifier = PromptedClassifier.load(str(folder))
@@ -352,7 +353,8 @@ def test_the_cards_example_runs(trained, pictures, tmp_path):
     assert label == answers.labels[0] and float(probability) == pytest.approx(answers.probabilities.max(), abs=0.02), done.stderr
 
 
-def test_a_run_in_fp16_on_a_resnet_without_a_test_is_exported_in_fp32(trained, small_resnet_file, tmp_path):
+def test_a_run_in_fp16_on_a_resnet_without_a_test_is_exported_in_fp32(trained, small_resnet_file, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.precision.SLOW_IN_FP16", ())
     options = ("TRAINER.COOP.PREC", "fp16", "MODEL.BACKBONE.NAME", small_resnet_file, "TEST.NO_TEST", "True")
     classifier = PromptedClassifier.load(trained("CoOp", *options)[1])
     session = exported(classifier, tmp_path / "exported")

@@ -1,5 +1,6 @@
 """CDC as a guest: another Dassl toolbox, with packages ``trainers`` and ``clip`` of its own, takes it in with two lines."""
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -38,6 +39,8 @@ cfg.merge_from_file(args.config_file)
 cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS = "Textures", args.root, -1
 cfg.MODEL.BACKBONE.NAME, cfg.OUTPUT_DIR, cfg.TRAINER.NAME, cfg.SEED = args.backbone, args.output_dir, args.trainer, args.seed
 cfg.merge_from_list(args.opts)
+cfg.merge_from_list(["MODEL.BACKBONE.INTERPOLATE_POSITIONS", False, "DATALOADER.BROKEN_IMAGES", "skip", "TEST.FEATURE_CACHE", "",
+                     "TRAIN.CHECKPOINT_MINUTES", 10.0, "TRAIN.CHECKPOINT_STEPS", 0])  # what CDC's messages advise
 cfg.freeze()
 set_random_seed(cfg.SEED)
 setup_logger(cfg.OUTPUT_DIR)
@@ -84,6 +87,16 @@ def test_a_host_that_forgets_the_config_node_is_told_so():
         CDC(get_cfg_default())
 
 
+def test_a_key_that_the_host_has_declared_keeps_its_value():
+    from dassl.config import get_cfg_default
+
+    from trainers.cdc import add_cdc_config
+    cfg = get_cfg_default()
+    cfg.DATASET.SUBSAMPLE_CLASSES = "base"
+    add_cdc_config(cfg)
+    assert cfg.DATASET.SUBSAMPLE_CLASSES == "base" and cfg.TRAIN.CHECKPOINT_MINUTES == 10 and cfg.DATALOADER.BROKEN_IMAGES == "error"
+
+
 @pytest.fixture(scope="module")
 def host(tmp_path_factory):
     """A checkout in CoOp's manner: its own ``train.py`` and its own packages ``trainers``, ``datasets`` and ``clip``."""
@@ -115,6 +128,9 @@ def test_two_lines_bring_cdc_into_another_toolbox_base_to_new(host, tmp_path, da
     base, new = tmp_path / "base", tmp_path / "new"
     printed, trained = in_host(base, "TRAINER.CDC.PREC", precision, "DATASET.SUBSAMPLE_CLASSES", "base")
     assert "Finish training" in printed and (base / "prompt_learner" / "model.pth.tar-3").exists()
+    assert re.search(r"^CDC: [\d,]+ learnable parameters", printed, re.MULTILINE) and "Resuming" not in printed
+    again, _ = in_host(base, "TRAINER.CDC.PREC", precision, "DATASET.SUBSAMPLE_CLASSES", "base")
+    assert "Resuming from" in again
     _, tested = in_host(new, "--eval-only", "--model-dir", str(base), "--load-epoch", "3", "TRAINER.CDC.PREC", precision,
                         "DATASET.SUBSAMPLE_CLASSES", "new")
     assert tested["prompts_hash"] == trained["prompts_hash"] and tested["config"]["TRAINER"]["CDC"]["PREC"] == precision

@@ -285,12 +285,13 @@ def test_every_script_asks_for_the_protocol_it_is_named_after(path, tmp_path):
     python = tmp_path / "python"  # shows what run.py would be asked for; stands in for pip as well
     python.write_text(f'#!/usr/bin/env bash\ncase "$1" in run.py) echo "$@" ;; -c) echo {tmp_path} ;; esac\n')
     python.chmod(0o755)
-    shown = subprocess.run(["bash", str(path), "openmoji", "3"], text=True, capture_output=True, env={
+    shown = subprocess.run(["bash", str(path), "openmoji", "3", "OPTIM.MAX_EPOCH", "2"], text=True, capture_output=True, env={
         "PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path), "SHOTS": "4"})
     words = shown.stdout[shown.stdout.index("run.py"):].split()
     trainer = words[words.index("--trainer") + 1]
     assert trainer.lower() == {"zsclip": "zeroshotclip", "zsclip2": "zeroshotclip2"}.get(path.parent.name, path.parent.name), shown.stderr
-    expected = f"run.py --protocol {protocol} --trainer {trainer} --stage {stage} --dataset openmoji --seeds 3 --root data --shots 4"
+    expected = (f"run.py --protocol {protocol} --trainer {trainer} --stage {stage} --dataset openmoji --seeds 3 --root data --shots 4 "
+                "-- OPTIM.MAX_EPOCH 2")
     assert " ".join(words) == expected
     assert yaml.safe_load(Path(CONFIGS, "trainers", trainer, "tiny.yaml").read_text())
 

@@ -8,6 +8,7 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 
 How it is evaluated stands in ``evaluation.py``, what is saved of it and how it resumes in ``saved_prompts.py``.
 """
+import copy
 import logging
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from .data import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_s
 from .errors import UserError
 from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
+from .messages import show_messages
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone, load_backbone
@@ -54,11 +56,15 @@ class PromptTrainer(Evaluation):
 
     Attributes:
         learns: whether there is anything to train.
+        stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
+        fp32_teacher: whether the frozen CLIP that the prompts are compared with is in fp32 under PREC fp16 too, as there.
         small: settings of the node, over its defaults, for the tests that are generated for every trainer: their CLIP has three image layers.
         text_only: settings under which the image encoder is not prompted, so that any backbone serves; None: it always is.
         shape_setting: a whole number of the node that the prompts' shape follows from.
     """
     learns = True
+    stays_fp32 = False
+    fp32_teacher = False
     small: ClassVar[dict[str, Any]] = {}
     text_only: ClassVar[dict[str, Any] | None] = {}
     shape_setting = "N_CTX"
@@ -67,6 +73,8 @@ class PromptTrainer(Evaluation):
 
     def __init__(self, cfg: CfgNode, classnames: Sequence[str] | None = None) -> None:
         self.given_classnames = classnames
+        if classnames is None:
+            show_messages()
         super().__init__(cfg)
 
     # ---- what a method overrides ----
@@ -138,7 +146,7 @@ class PromptTrainer(Evaluation):
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
         names = self.classnames[distributed.own_share(len(self.classnames))]
-        return distributed.gathered(self.backbone.encode_classes(template, names, normalize=normalize), dim=0, total=len(self.classnames))
+        return distributed.gathered(self.teacher.encode_classes(template, names, normalize=normalize), dim=0, total=len(self.classnames))
 
     def encode_texts(self, prompts: Prompts) -> Tensor:
         """Features (M, K, E) of the classes under prompts, ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again."""
@@ -153,23 +161,28 @@ class PromptTrainer(Evaluation):
                                   for part in zip(suffix.split(chunk, dim=1), end.split(chunk, dim=1))], dim=1)
         return distributed.gathered(F.normalize(features.float(), dim=-1), dim=1, total=classes)
 
-    def encode_images(self, images: Tensor, prompts: Prompts | None = None) -> Tensor:
-        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted.
+    @property
+    def teacher(self) -> Backbone:
+        """The frozen CLIP of the hand-crafted prompts: the run's, or one in fp32, see ``fp32_teacher``."""
+        return self.fp32_backbone or self.backbone
+
+    def encode_images(self, images: Tensor, prompts: Prompts | None = None, backbone: Backbone | None = None) -> Tensor:
+        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted. ``backbone``: another than the run's.
 
         Of several processes each has its share of the batch's images, as its loaders hand them out.
         """
         visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
 
         def encode() -> Tensor:
-            features = F.normalize(self.backbone.image(images, visual, deep_visual).float(), dim=-1)
+            features = F.normalize((backbone or self.backbone).image(images, visual, deep_visual).float(), dim=-1)
             return distributed.gathered(features, dim=1, total=self.batch_images or features.shape[1])
         return encode() if self.image_features is None else self.image_features.of_batch(encode, self.device)
 
     @torch.no_grad()
-    def unprompted_images(self, images: Tensor) -> Tensor:
+    def unprompted_images(self, images: Tensor, backbone: Backbone | None = None) -> Tensor:
         """Features (V, B, E) that CLIP has of images (V, B, 3, H, W) without prompts, which methods keep their own near to; no gradient."""
         with self.precision.autocast():
-            return self.encode_images(images)
+            return self.encode_images(images, backbone=backbone)
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
@@ -229,13 +242,19 @@ class PromptTrainer(Evaluation):
     def build_model(self) -> None:
         cfg = self.cfg
         self.precision = Precision(self.settings.PREC, self.device)
+        if self.stays_fp32 and self.precision.name == "fp16":
+            log.info("PREC fp16: %s computes in fp32, as its official code does", type(self).__name__)
+            self.precision = Precision("fp32", self.device)
         backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
         if cfg.MODEL.BACKBONE.get("INTERPOLATE_POSITIONS", False):  # another toolbox's config may not have it
             backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
         check_pixels(cfg, backbone)
         self.backbone_hash = tensor_hash(backbone.signature())
         self.prompt_learner = self.build_prompt_learner(backbone)
-        self.backbone = backbone.to(self.device, self.precision.weights_dtype)
+        backbone.to(self.device)
+        self.fp32_backbone = copy.deepcopy(backbone) if self.fp32_teacher and self.precision.name == "fp16" else None
+        self.precision.convert(backbone)
+        self.backbone = backbone
         self.metrics, self.seconds = {}, {"train": 0.0, "test": 0.0}
         self.step_seconds = []  # of each training step since this process began, without the waiting for its batch
         self.answer_rates = []  # images per second of each batch of the last class list that was tested, without loading and texts

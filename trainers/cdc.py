@@ -34,7 +34,7 @@ from .losses import consistency_loss
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
-from .settings import add_encoder_settings
+from .settings import add_encoder_settings, add_run_settings
 from .views import AUGMENTATIONS, PictureViews, template_views
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ OFFSET_IMAGES = 1024  # training images that the evidence offset is initialised 
 
 def add_cdc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDC``; a toolbox that hosts CDC calls this in its ``extend_cfg``."""
+    add_run_settings(cfg)
     cfg.TRAINER.CDC = node = CfgNode()
     node.N_TEMPLATES = 4  # M
     node.N_CTX = 2  # context tokens a template (4 is usual with PROMPT_MODALITY text)
@@ -199,6 +200,7 @@ class CDC(PromptTrainer):
         """Logits (M, N, K) and labels (N,) of a split's N images as they are tested, under text features (M, K, E) and the prompts."""
         found = []
         for batch in self.skipped.readable(iter(loader), split):
+            self.stop_if_asked()
             images, labels = self.parse_batch_test(batch)
             with self.precision.autocast():
                 found.append((self.logits(self.encode_images(images, prompts), text_features), labels))

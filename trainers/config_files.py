@@ -2,6 +2,7 @@
 
 Beyond what yacs checks of types: nothing in place of a value, elements of lists, numbers that are none, text that is none.
 """
+import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -19,8 +20,8 @@ OPTIONAL = ("TRAINER.CDC.AUGMENTATION",)  # may be None
 ELEMENTS = {"MODEL.HEAD.HIDDEN_LAYERS": int}  # of lists that are empty by default; those of the others are strings
 
 
-def merge(cfg: CfgNode, source: str | list[str], what: str) -> None:
-    """Merges a file or a list of pairs; every way to get that wrong is the user's to hear about.
+def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "") -> None:
+    """Merges a file, but for its key ``leave_out``, or a list of pairs; every way to get that wrong is the user's to hear about.
 
     Raises:
         UserError: file missing or not YAML, unknown key (the nearest known one is named), value of another type.
@@ -31,15 +32,15 @@ def merge(cfg: CfgNode, source: str | list[str], what: str) -> None:
         beside = os.listdir(folder) if os.path.isdir(folder) else []
         raise UserError(f"{where} is missing{nearest(name, beside)}")
     if isinstance(source, list) and len(source) % 2:
-        raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(source)}")
+        raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
     try:
         if isinstance(source, str):
             with open(source, encoding="utf-8") as file:
-                content = yaml.safe_load(file)
+                content = parse_yaml(file.read())
             if not isinstance(content, dict):
                 raise UserError(f"{where}: it must hold lines KEY: value")
             check_keys(content, where)
-            cfg.merge_from_file(source)
+            cfg.merge_from_other_cfg(CfgNode({key: value for key, value in content.items() if key != leave_out}))
         else:
             cfg.merge_from_list(source)
     except UserError:
@@ -56,6 +57,12 @@ def merge(cfg: CfgNode, source: str | list[str], what: str) -> None:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
 
 
+@functools.lru_cache(64)
+def parse_yaml(text: str) -> Any:
+    """What a YAML file holds, parsed once: the plan of a protocol reads the same few files hundreds of times. Not to be changed by the caller."""
+    return yaml.safe_load(text)
+
+
 def check_keys(content: Mapping[object, object], where: str) -> None:
     """
     Raises:
@@ -68,7 +75,7 @@ def check_keys(content: Mapping[object, object], where: str) -> None:
             check_keys(value, where)
 
 
-def unknown_key(cfg: CfgNode, source: str | list[str], where: str, message: str) -> UserError:
+def unknown_key(cfg: CfgNode, source: str | list[Any], where: str, message: str) -> UserError:
     """The ``UserError`` for a key that yacs doesn't know; message: yacs', which ends with it."""
     key = message.rsplit(": ", 1)[-1].strip("'\"")
     full = key if isinstance(source, str) else next((name for name in source[::2] if name.endswith(key)), key)

@@ -124,7 +124,7 @@ class Evaluation(SavedPrompts):
             return None
         if split not in self.kept_features:
             path = distributed.from_first(lambda: file_of(
-                folder, loader, self.backbone.image, self.backbone.activation, self.settings.PREC, distributed.count()))
+                folder, loader, self.backbone.image, self.backbone.activation, self.precision.name, distributed.count()))
             if path is None:
                 return None
             assert isinstance(loader.dataset, CheckedImages)  # as all loaders' are, see ``build_data_loader``
@@ -161,5 +161,5 @@ class Evaluation(SavedPrompts):
                      seconds={name: round(value, 2) for name, value in self.seconds.items()},
                      seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
                      test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.answer_rates else None,
-                     device=str(self.device), processes=distributed.count(), skipped_images=self.skipped.names,
+                     device=str(self.device), precision=self.precision.name, processes=distributed.count(), skipped_images=self.skipped.names,
                      learned=self.learned_figures())

@@ -140,7 +140,7 @@ def facts(classifier: PromptedClassifier) -> dict[str, str]:
 def model_card(classifier: PromptedClassifier, outputs: list[str]) -> str:
     record, size = classifier.record, classifier.trainer.backbone.image.image_size
     backbone, interpolation = classifier.trainer.cfg.MODEL.BACKBONE.NAME, classifier.trainer.cfg.INPUT.INTERPOLATION
-    precision = record["config"]["TRAINER"][record["trainer"].upper()]["PREC"]
+    precision = record.get("precision", record["config"]["TRAINER"][record["trainer"].upper()]["PREC"])  # older records have none
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence" if "vacuity" in outputs else ""
     return "\n".join([
         f"# {record['trainer']} on {record['dataset']}", "",

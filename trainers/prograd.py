@@ -56,6 +56,7 @@ def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
 class ProGrad(ContextTrainer):
     """Prompt-aligned gradient."""
     small = {"N_CTX": 6}
+    fp32_teacher = True
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -88,7 +89,9 @@ class ProGrad(ContextTrainer):
         averaged over images: its gradient is that of KL(p ‖ q).
         """
         node, logits = self.settings, scores.logits[0]  # (B, K)
-        zero_shot = self.logits(scores.image_features, self.hand_crafted[None])[0]  # (B, K): the image encoder is not prompted
+        # (1, B, E): the image encoder is not prompted, so zero-shot CLIP's features are the step's, unless those are fp16's
+        images = scores.image_features if self.teacher is self.backbone else self.unprompted_images(scores.images, self.teacher)
+        zero_shot = self.logits(images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
         general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T ** 2
         parameters = list(self.prompt_learner.parameters())

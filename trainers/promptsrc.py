@@ -46,6 +46,7 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
 class PromptSRC(IndependentTrainer):
     """Prompting with self-regulating constraints."""
     small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
+    fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

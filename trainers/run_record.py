@@ -73,7 +73,7 @@ def versions() -> dict[str, str | None]:
     import dassl
     distributions = ("cdc-prompt-learning", "dassl-lite", "clip-anytorch", "numpy")
     found = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
-             "dassl": getattr(dassl, "__version__", None)}
+             "dassl": getattr(dassl, "__version__", None), "which dassl": "lite" if getattr(dassl, "is_lite", False) else "real"}
     for name in distributions:
         try:
             found[name] = importlib.metadata.version(name)
@@ -111,6 +111,7 @@ def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mappi
         "metrics": metrics,
         **facts,
         "split_hash": split_hash(dataset),
+        "fewshot_sample": getattr(dataset, "fewshot_sample", None),  # hash and origin; None: all images, or another toolbox's data set
         "git_commit": git_commit(),
         "versions": versions(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),

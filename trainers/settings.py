@@ -1,5 +1,18 @@
-"""The settings that every method with prompts has in its own node."""
+"""The settings that methods share: in their own nodes, and those of a run that Dassl's defaults lack."""
 from yacs.config import CfgNode
+
+
+def add_run_settings(cfg: CfgNode) -> None:
+    """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared itself keeps its value."""
+    for node, key, default in (
+            (cfg.DATASET, "SUBSAMPLE_CLASSES", "all"),  # all | base | new
+            (cfg.DATALOADER, "BROKEN_IMAGES", "error"),  # error: an image that can't be read ends the run | skip: it goes on, and counts them
+            (cfg.TEST, "FEATURE_CACHE", ""),  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
+            (cfg.TRAIN, "CHECKPOINT_MINUTES", 10.0),  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
+            (cfg.TRAIN, "CHECKPOINT_STEPS", 0),  # the same every so many steps; 0: not by steps
+            (cfg.MODEL.BACKBONE, "INTERPOLATE_POSITIONS", False)):  # whether INPUT.SIZE may be another than the backbone's
+        if key not in node:
+            node[key] = default
 
 
 def add_encoder_settings(node: CfgNode) -> None:

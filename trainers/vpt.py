@@ -29,6 +29,7 @@ class VPT(PromptTrainer):
     small = {"PROMPT_DEPTH_VISION": 2}
     text_only = None
     shape_setting = "N_CTX_VISION"
+    stays_fp32 = True  # the official code loads CLIP with .float()
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -1,4 +1,4 @@
 #!/usr/bin/env bash
-# CDC, cross-data-set and domain generalisation: trains on all classes of the source. Usage: bash scripts/cdc/xd_train.sh SOURCE SEED
+# CDC, cross-data-set and domain generalisation: trains on all classes of the source. Usage: bash scripts/cdc/xd_train.sh SOURCE SEED [KEY VALUE …]
 source "$(dirname "$0")/../protocol.sh"
 protocol xd CDC train "$@"

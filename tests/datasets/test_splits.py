@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from datasets.split_files import SplitFileDataset
 from datasets.splits import read_split, subsample_classes
+from tests.conftest import REPOSITORY
 from train import extend_config
 from trainers.errors import UserError
 from trainers.run_record import split_hash
@@ -153,3 +155,15 @@ def test_imagenet_trouble_is_named(imagenet):
         build_dataset(config("ImageNet", imagenet))
     with pytest.raises(UserError, match="imagenet is missing: lay the data out"):
         build_dataset(config("ImageNet", imagenet / "nowhere"))
+
+
+def test_the_docs_name_every_split_file_its_folder_and_where_to_get_it(tmp_path):
+    page = (REPOSITORY / "docs" / "reproduce.md").read_text(encoding="utf-8")
+    found = SplitFileDataset.__subclasses__()
+    assert len(found) == 9
+    for dataset in found:
+        assert f"| {dataset.__name__} | `split_zhou_{dataset.__name__}.json` | `{dataset.dataset_dir}` |" in page
+    assert "huggingface.co/zhengli97/prompt_learning_dataset" in page and "14 of the 15 data sets" in page
+    assert "preprocessed.pkl" in page, "ImageNet's sample without it is another one"
+    with pytest.raises(UserError, match=r"split_zhou_DTD.json is missing: docs/reproduce.md says where to get it"):
+        read_split(str(tmp_path / "split_zhou_DTD.json"), str(tmp_path))

@@ -1,5 +1,8 @@
 """Loading a CLIP: by name, from TorchScript, from a state dict; sizes from the weights; errors a user can act on."""
+import hashlib
+import io
 import urllib.error
+from pathlib import Path
 
 import clip
 import pytest
@@ -64,6 +67,36 @@ def test_weights_that_cannot_be_downloaded_say_which_file_goes_where(tmp_path, m
     with pytest.raises(UserError, match=r"no route to host.*put the file ViT-B-16\.pt.*cache.ViT-B-16\.pt.*tiny"):
         load_backbone("ViT-B/16", cache_dir=str(tmp_path / "cache"))
     assert not (tmp_path / "cache" / "ViT-B-16.pt").exists()
+
+
+@pytest.mark.parametrize("network", [True, False])
+def test_a_file_of_the_users_in_the_place_of_the_weights_is_never_touched(tmp_path, monkeypatch, network):
+    """clip itself would download over it; a failed download deleted it."""
+    def urlopen(url):
+        assert network, "no route to host"
+        raise AssertionError("nothing is to be downloaded")
+    monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    (tmp_path / "ViT-B-16.pt").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"ViT-B-16\.pt is not OpenAI's ViT-B/16: its SHA-256 is [0-9a-f]{16}…, 4 bytes, not [0-9a-f]{16}…"):
+        load_backbone("ViT-B/16", cache_dir=str(tmp_path))
+    assert (tmp_path / "ViT-B-16.pt").read_bytes() == b"mine"
+
+
+def test_what_is_downloaded_gets_its_name_when_it_is_whole(tmp_path, monkeypatch, stock_vit):
+    content = io.BytesIO()
+    torch.save(stock_vit.state_dict(), content)
+    seen = []
+
+    def download(url, folder):
+        seen.append((tmp_path / "cache" / "ViT-B-16.pt").exists())
+        Path(folder, "ViT-B-16.pt").write_bytes(content.getvalue())
+        return str(Path(folder, "ViT-B-16.pt"))
+    monkeypatch.setattr("clip.clip._download", download)
+    for _ in range(2):
+        found = hashlib.sha256(content.getvalue()).hexdigest()
+        monkeypatch.setitem(clip.clip._MODELS, "ViT-B/16", f"https://example.org/{found}/ViT-B-16.pt")
+        assert load_backbone("ViT-B/16", cache_dir=str(tmp_path / "cache")).takes_visual_prompts
+    assert seen == [False] and (tmp_path / "cache" / "ViT-B-16.pt").read_bytes() == content.getvalue()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"PK\x03\x04 cut"])

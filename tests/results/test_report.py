@@ -8,8 +8,9 @@ import numpy
 import pytest
 from PIL import Image
 
+from results.render import render
 from results.report import main, make_report
-from results.table import collect, render
+from results.table import collect
 from tests.chromium import contrast
 from tests.conftest import REPOSITORY
 from tests.results.conftest import NASTY, Page, make_answers, write_run, write_scalars

@@ -6,7 +6,8 @@ import statistics
 
 import pytest
 
-from results.table import collect, harmonic_mean, main, render
+from results.render import render
+from results.table import collect, harmonic_mean, main
 
 ACCURACY = {("CDC", 1): (80.0, 60.0), ("CDC", 2): (70.0, 70.0), ("CDC", 3): (75.0, 50.0), ("CoOp", 1): (90.0, 30.0)}
 
@@ -33,16 +34,17 @@ def folder(tmp_path):
     return tmp_path
 
 
-def figures(folder, number=0):
+def figures(folder, number=0, by_seed=False):
     """(data set, trainer) → column → values."""
     table = collect(folder)[number]
-    return {(row.key[0], row.key[2]): table.figures(row) for row in table.rows}
+    return {(row.key[0], row.key[2]): table.figures(row, by_seed) for row in table.rows}
 
 
 def test_figures_by_hand(folder, caplog):
     found = figures(folder)
     assert found["openmoji", "CDC"]["base"] == [80, 70, 75] and found["openmoji", "CDC"]["new"] == [60, 70, 50]
-    assert found["openmoji", "CDC"]["H"] == pytest.approx([2 * 80 * 60 / 140, 70, 60])
+    assert found["openmoji", "CDC"]["H"] == pytest.approx([2 * 75 * 60 / 135]), "of the means over seeds, as papers print it"
+    assert figures(folder, by_seed=True)["openmoji", "CDC"]["H"] == pytest.approx([2 * 80 * 60 / 140, 70, 60])
     assert found["openmoji", "CoOp"]["H"] == [45]
     assert not caplog.records
 
@@ -57,7 +59,7 @@ def test_the_average_over_data_sets_is_made_as_papers_make_it(folder):
     found = figures(folder)
     average = found["average of 2", "CDC"]
     assert average["base"] == [70, 60] and average["new"] == [50, 60]  # of seeds 1 and 2, which both have
-    assert average["H"] == pytest.approx([2 * 70 * 50 / 120, 60])  # of the averages, not the average of H
+    assert average["H"] == pytest.approx([2 * 65 * 55 / 120])  # of the averages' means, not the average of H
     assert ("average of 2", "CoOp") not in found and ("average of 1", "CoOp") not in found
     assert collect(folder)[0].rows[-1].key[0] == "average of 2"
 
@@ -92,7 +94,10 @@ def test_text_and_markdown_show_mean_and_sample_deviation(folder, capsys):
     text = capsys.readouterr().out
     h = [2 * 80 * 60 / 140, 70.0, 60.0]
     assert "75.00 ± 5.00" in text and "60.00 ± 10.00" in text
-    assert f"{statistics.mean(h):.2f} ± {statistics.stdev(h):.2f}" in text
+    by_seed = f"{statistics.mean(h):.2f} ± {statistics.stdev(h):.2f}"
+    assert " 66.67\n" in text and by_seed not in text
+    assert main([str(folder), "--seed-h"]) == 0
+    assert by_seed in capsys.readouterr().out
     assert "90.00" in text and "90.00 ±" not in text  # one seed has no deviation
     assert main([str(folder), "--format", "markdown"]) == 0
     assert "| data set" in capsys.readouterr().out

@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from datasets.emoji_styles import SEVERITIES, corrupted_at
 from results import uncertainty
-from results.table import FORMATS, read_records, render
+from results.render import FORMATS, render
+from results.table import read_records
 from results.uncertainty import SCALED, main, read_figures, tables
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier

@@ -1,7 +1,9 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
 import json
 from pathlib import Path
+from unittest import mock
 
+import dassl
 import numpy
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tests.conftest import base_arguments, slow_but_for
 from train import main
 from trainers.base import PromptTrainer
 from trainers.precision import PRECISIONS
+from trainers.run_record import versions
 from trainers.saved_prompts import MODEL_NAME
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
@@ -108,12 +111,14 @@ def spread(logits):
 
 @pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-6), ("amp", 0.2), ("fp16", 0.03)])
 @pytest.mark.parametrize("name", TRAINERS)
-def test_every_precision_trains_and_stays_near_fp32(run, name, precision, tolerance):
+def test_every_precision_trains_and_stays_near_fp32(run, name, precision, tolerance, monkeypatch):
     assert precision in PRECISIONS
+    monkeypatch.setattr("trainers.precision.SLOW_IN_FP16", ())
     node = f"TRAINER.{name.upper()}.PREC"
     reference, _, _ = run(name, node, "fp32", name="fp32")
     trainer, record, _ = run(name, node, precision, name=precision)
-    assert trainer.backbone.text.positional_embedding.dtype == (torch.float16 if precision == "fp16" else torch.float32)
+    assert trainer.backbone.text.text_projection.dtype == (torch.float16 if precision == "fp16" and not trainer.stays_fp32 else torch.float32)
+    assert record["precision"] == trainer.precision.name
     assert record["metrics"]["test"]["images"] == 24
     if name in LEARNING:
         trainer.prompt_learner.load_state_dict(reference.prompt_learner.state_dict())
@@ -258,6 +263,9 @@ def test_the_record_says_what_was_run(run):
     assert record["parameters"]["total"] > record["parameters"]["learnable"] + 49408 * 128
     assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4
     assert record["seconds"]["train"] > 0 and record["versions"]["torch"] == torch.__version__
+    assert record["versions"]["which dassl"] == "lite"
+    with mock.patch.object(dassl, "is_lite", False):  # which the real one has not
+        assert versions()["which dassl"] == "real"
     metrics = record["metrics"]["test"]
     assert len(metrics["template_accuracy"]) == 4 and 0 < metrics["mean_vacuity"] <= 1
     assert {"ece", "nll", "mean_probability_ece", "mean_probability_nll", "macro_f1"} <= set(metrics)

@@ -12,6 +12,7 @@ from tests.same_run import assert_same_run
 from train import main
 from trainers import files, interruption
 from trainers.base import PromptTrainer
+from trainers.cdc import CDC
 from trainers.checkpoint import BEST, POINTER, epoch_name, resumable, step_name
 from trainers.files import remove_leftovers, temporary_name, write_text
 from trainers.interruption import REQUEUE
@@ -227,3 +228,18 @@ def test_a_checkpoint_of_an_earlier_version_is_taken(run):
     (folder / MODEL_NAME / POINTER).write_text(epoch_name(2) + "\n")
     _, again, _ = run("CoOp", *EACH_EPOCH)
     assert again["prompts_hash"] == record["prompts_hash"]
+
+
+def test_a_signal_during_the_pass_that_sets_the_offset_is_answered_at_the_next_batch(run, monkeypatch):
+    """1024 images through CLIP's encoder take minutes on a CPU."""
+    seen = []
+    encode = CDC.encode_images
+
+    def encode_and_signal(self, images, *more):
+        seen.append(len(images))
+        monkeypatch.setattr(interruption, "_came", ["SIGTERM"])
+        return encode(self, images, *more)
+    monkeypatch.setattr(CDC, "encode_images", encode_and_signal)
+    with pytest.raises(interruption.Interrupted, match="SIGTERM: nothing to save"):
+        run("CDC", "DATALOADER.TEST.BATCH_SIZE", "2")
+    assert len(seen) == 1

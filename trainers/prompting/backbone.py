@@ -1,6 +1,7 @@
 """A CLIP by name or by file. Every size is read from the weights, so any checkpoint in OpenAI's format loads."""
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -137,27 +138,30 @@ def find(name: str, cache_dir: str | None) -> str:
 
 
 def download(name: str, cache_dir: str) -> str:
-    """Path of OpenAI's weights, fetched at first use.
+    """Path of OpenAI's weights, fetched at first use. A file that is there is never touched.
 
     Raises:
-        UserError: they can't be fetched; the message names the file, where to put it, and the way around.
+        UserError: they can't be fetched; the message names the file, where to put it, and the way around. Or the file that is there is
+            another one.
     """
     url = clip._MODELS[name]
+    target, expected = os.path.join(cache_dir, os.path.basename(url)), url.split("/")[-2]
     try:
         with turn(f"the weights of {name} are downloaded", cache_dir):
-            return clip._download(url, cache_dir)
+            if not os.path.isfile(target):
+                with tempfile.TemporaryDirectory(dir=cache_dir) as folder:  # clip opens its target before the first byte has come
+                    os.replace(clip._download(url, folder), target)
+                return target
     except (OSError, RuntimeError) as error:
-        target = os.path.join(cache_dir, os.path.basename(url))
-        remove_partial_download(target, url)
         raise UserError(f"the weights of {name} can't be downloaded ({error}); put the file {os.path.basename(url)} from {url} "
                         f"at {target}, give its path as MODEL.BACKBONE.NAME, or use MODEL.BACKBONE.NAME tiny, which comes "
                         "with this package") from error
-
-
-def remove_partial_download(target: str, url: str) -> None:
-    """``clip`` opens its target before the first byte has come, so a failed download leaves an empty or cut file."""
-    if os.path.isfile(target) and file_hash(target) != url.split("/")[-2]:
-        os.remove(target)
+    found = file_hash(target)
+    if found != expected:
+        raise UserError(f"{target} is not OpenAI's {name}: its SHA-256 is {found[:16]}…, {os.path.getsize(target)} bytes, not {expected[:16]}…. To "
+                        "use it all the same give its path as MODEL.BACKBONE.NAME; to have OpenAI's downloaded move it elsewhere (a download that "
+                        "was broken off leaves such a file)")
+    return target
 
 
 def build_backbone(state: Mapping[str, Tensor], source: str = "the state dict", head_width: int = HEAD_WIDTH, text_head_width: int = HEAD_WIDTH,

@@ -79,7 +79,8 @@ class ImageEncoder(nn.Module):
             return torch.cat([self(shown[m:m + 1], prompts[m:m + 1], [deep[m:m + 1] for deep in deep_prompts]) for m in range(len(prompts))])
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)  # (V·B, N, D)
-        x = torch.cat([self.class_embedding.expand(len(patches), 1, -1), patches], dim=1) + self.positional_embedding
+        first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
+        x = torch.cat([first, patches], dim=1) + self.positional_embedding.to(dtype)  # (V·B, 1 + N, D)
         templates = views
         if prompts is not None:
             templates = len(prompts)

@@ -124,12 +124,13 @@ class TextEncoder(nn.Module):
         classes, longest = suffix.shape[1:3]
         if shared + longest > self.context_length:
             raise ValueError(f"{shared} + {longest} tokens for {self.context_length} positions")
-        dtype = self.positional_embedding.dtype
+        dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
+        positions = self.positional_embedding.to(dtype)
         packing = Packing((end.cpu() + 1).expand(templates, -1), shared, prefix.device)  # N = M·K texts, T tokens
         text = packing.text % classes if len(suffix) == 1 else packing.text
         own = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
-        own = own.to(dtype) + self.positional_embedding[shared + packing.position]
-        prefix = prefix.to(dtype) + self.positional_embedding[:shared]  # (M, P, D)
+        own = own.to(dtype) + positions[shared + packing.position]
+        prefix = prefix.to(dtype) + positions[:shared]  # (M, P, D)
 
         *blocks, last = self.transformer.resblocks
         for layer, block in enumerate(blocks):

@@ -1,0 +1,74 @@
+"""fp16 is CLIP's own: the same weights in float16, the same teachers in fp32; on a CPU it is replaced."""
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from clip.model import convert_weights
+
+from trainers.precision import to_half
+from trainers.prompting.backbone import build_backbone
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_fp16_keeps_in_fp32_what_clip_keeps(kind, request):
+    stock = copy.deepcopy(request.getfixturevalue(f"stock_{kind}"))
+    ours = build_backbone(stock.state_dict())
+    convert_weights(stock)
+    to_half(ours)
+    towers = {**ours.text.state_dict(), **{f"visual.{key.removeprefix('network.')}": value for key, value in ours.image.state_dict().items()},
+              "logit_scale": ours.log_scale}
+    expected = {key: value.dtype for key, value in stock.state_dict().items()}
+    assert {key: value.dtype for key, value in towers.items()} == expected
+    assert {torch.float16, torch.float32} <= set(expected.values())
+
+
+def test_features_in_fp16_are_clips_own(stock_vit):
+    """Text and image features of both in fp16 differ by no more than roundings do, a tenth of what separates either from fp32."""
+    stock, exact = copy.deepcopy(stock_vit), build_backbone(stock_vit.state_dict())
+    ours = build_backbone(stock_vit.state_dict())
+    convert_weights(stock)
+    to_half(ours)
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 32, 32)
+    theirs, mine = stock.encode_image(images.half()).float(), ours.image(images[None])[0].float()
+    truth = exact.image(images[None])[0]
+    assert ours.logit_scale == exact.logit_scale
+    assert (mine - truth).norm() < 1.2 * (theirs - truth).norm()
+    assert (mine - theirs).norm() / theirs.norm() < 2e-3
+
+
+@pytest.mark.parametrize("name, text, image", [("VPT", torch.float32, torch.float32), ("ProGrad", torch.float32, torch.float32),
+                                               ("PromptSRC", torch.float32, torch.float16), ("KgCoOp", torch.float16, torch.float16)])
+def test_teachers_are_in_the_precision_of_the_official_code(run, monkeypatch, name, text, image):
+    """VPT's encoders, ProGrad's whole teacher and PromptSRC's texts are .float() there; PromptSRC's frozen images and KgCoOp's texts are not."""
+    monkeypatch.setattr("trainers.precision.SLOW_IN_FP16", ())
+    trainer, _, _ = run(name, f"TRAINER.{name.upper()}.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
+    assert trainer.teacher.text.text_projection.dtype == text
+    seen = []
+    encode = type(trainer).encode_images
+
+    def noted(self, images, prompts=None, backbone=None):
+        if prompts is None or prompts.visual is None:
+            seen.append((backbone or self.backbone).image.conv1.weight.dtype)
+        return encode(self, images, prompts, backbone)
+    monkeypatch.setattr(type(trainer), "encode_images", noted)
+    images = torch.randn(1, 2, 3, 32, 32)
+    trainer.loss(trainer.scores(images), torch.tensor([0, 1]))
+    if name == "VPT":
+        assert trainer.backbone.image.conv1.weight.dtype == image
+    else:
+        assert seen[-1] == image, "the teacher's images come last"
+    expected = build_backbone(torch.load(trainer.cfg.MODEL.BACKBONE.NAME, weights_only=True))
+    trainer.fp32_backbone, trainer.backbone = None, expected
+    given = trainer.hand_crafted
+    del trainer.hand_crafted
+    error = (F.normalize(given, dim=-1) - F.normalize(trainer.hand_crafted, dim=-1)).abs().max()
+    assert error < 1e-6 if text == torch.float32 else error > 1e-6
+
+
+def test_fp16_on_a_cpu_is_replaced_with_one_warning(run):
+    trainer, record, folder = run("CoOp", "TRAINER.COOP.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
+    assert trainer.backbone.text.text_projection.dtype == torch.float32 and record["precision"] == "fp32"
+    assert record["config"]["TRAINER"]["COOP"]["PREC"] == "fp16", "what was asked for stays on record"
+    assert (folder / "log.txt").read_text().count("fp16 is up to 19 times slower") == 1
