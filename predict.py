@@ -25,6 +25,7 @@ from datasets.image_folder import ENDINGS
 from trainers.classifier import Answers, PromptedClassifier
 from trainers.errors import UserError, run_tool
 from trainers.files import write_text
+from trainers.readers import read_arrays
 from trainers.uncertainty import doubt_threshold
 
 log = logging.getLogger("predict")
@@ -134,9 +135,9 @@ def threshold_from_validation(folder: str, max_error: float) -> float | None:
         raise UserError(f"--max-error needs {path}, which a training writes where its data set has validation images of its own: give "
                         "--min-certainty, or repeat the run's command if it is older than that, what is trained is only tested again")
     try:
-        with numpy.load(path, allow_pickle=False) as kept:
-            uncertainty = torch.from_numpy(kept["vacuity" if "vacuity" in kept else "max_probability"])
-            wrong = torch.from_numpy(kept["top"][:, 0] != kept["label"])
+        kept = read_arrays(path)
+        uncertainty = torch.from_numpy(kept["vacuity" if "vacuity" in kept else "max_probability"])
+        wrong = torch.from_numpy(kept["top"][:, 0] != kept["label"])
         if uncertainty.shape != wrong.shape or wrong.ndim != 1 or not len(wrong) or not uncertainty.is_floating_point():
             raise ValueError("shapes")
     except Exception as error:  # damaged bytes can raise anything
@@ -180,7 +181,7 @@ def as_csv(found: Sequence[dict[str, Any]]) -> str:
 
 def as_json(found: Sequence[dict[str, Any]]) -> str:
     named = [{**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]} for row in found]
-    return json.dumps(named, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(named, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_text(found: Sequence[dict[str, Any]]) -> str:

@@ -18,9 +18,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import yaml
-
 from trainers.errors import UserError, nearest
+from trainers.readers import read_yaml
 
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 PROTOCOLS = ("base2new", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
@@ -96,11 +95,10 @@ def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[Abla
         UserError: there is no such file, it isn't a list of rows, or it has no row of one of the names.
     """
     path = existing(os.path.join(CONFIGS, "ablations", f"{trainer}.yaml"), f"{trainer} has no ablation")
-    with open(path, encoding="utf-8") as file:
-        try:
-            found = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    try:
+        found = read_yaml(path)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     rows = {}
     for entry in found if isinstance(found, list) else [found]:
         try:

@@ -27,6 +27,7 @@ from yacs.config import CfgNode
 from trainers.errors import UserError
 from trainers.files import remove_leftovers, write_text
 from trainers.locks import turn
+from trainers.readers import read_json
 from trainers.run_record import split_hash
 
 from .pickles import read_pickle
@@ -136,8 +137,7 @@ def read_sample(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
         UserError: it is cut or malformed.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = read_json(path)
         return {part: [(str(name), int(label)) for name, label in content[part]] for part in parts}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"few-shot sample {path} can't be read ({type(error).__name__}: {error}): "

@@ -5,9 +5,8 @@ import logging
 import os
 from typing import Any
 
-from PIL import Image
-
 from trainers.errors import UserError
+from trainers.image_files import read_picture
 from trainers.run_record import image_name
 
 from .answers import certain_mistakes, doubt_measure, most_doubted
@@ -77,11 +76,10 @@ def thumbnail(path: str | None) -> str | None:
         return None
     buffer = io.BytesIO()
     try:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
+        small = read_picture(path)
         small.thumbnail((PIXELS, PIXELS))
         small.save(buffer, format="JPEG", quality=85)
-    except (OSError, SyntaxError) as error:  # Pillow reports some broken PNGs as a SyntaxError
-        log.warning("no picture of %s: %s", path, error)
+    except UserError as error:
+        log.warning("no picture: %s", error)
         return None
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

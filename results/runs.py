@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 
 from trainers.errors import UserError
+from trainers.readers import read_arrays as read_packed
 from trainers.record_file import nested
 from trainers.run_record import Record
 
@@ -182,8 +183,7 @@ def read_arrays(path: Path) -> Arrays:
         UserError: it can't be read.
     """
     try:
-        with numpy.load(path, allow_pickle=False) as file:
-            return dict(file)
+        return read_packed(path)
     except Exception as error:  # damaged bytes can raise anything
         raise UserError(f"{path} can't be read ({' '.join(str(error).split())}): run it again") from error
 

@@ -46,9 +46,9 @@ import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.emoji_styles import SEVERITIES, corrupted_at
 from trainers.checks import validates_on_test_images
 from trainers.classifier import PromptedClassifier, silence
-from trainers.data import read_picture
 from trainers.errors import UserError, exit_code
 from trainers.files import write_arrays
+from trainers.image_files import read_picture
 from trainers.pictures import Pictures
 from trainers.prediction import Prediction, calibration
 from trainers.run_record import Record, image_name, split_hash

@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 
 from .errors import UserError
 from .files import write_atomically, write_text
+from .readers import check_archive
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +137,7 @@ def load(path: str) -> State:
         raise UserError(f"no checkpoint at {path}; there is {', '.join(found) or 'none in that folder'}: check --model-dir and "
                         "--load-epoch")
     try:
+        check_archive(path)
         check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way

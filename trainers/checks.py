@@ -9,6 +9,8 @@ from .data import POLICIES
 from .errors import UserError, nearest
 from .prompting.backbone import Backbone
 
+MOST_WORKERS = 128
+
 
 def check_choice(key: str, value: object, choices: Collection[object]) -> None:
     """``value`` must be one of ``choices``; the nearest one is named."""
@@ -54,6 +56,9 @@ def check_run(cfg: CfgNode) -> None:
     check_at_least(1, "OPTIM", cfg.OPTIM, "MAX_EPOCH")
     check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
     check_at_least(1, "DATALOADER.TEST", cfg.DATALOADER.TEST, "BATCH_SIZE")
+    check_at_least(0, "DATALOADER", cfg.DATALOADER, "NUM_WORKERS")
+    if cfg.DATALOADER.NUM_WORKERS > MOST_WORKERS:
+        raise UserError(f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}, it must be at most {MOST_WORKERS}: each is a process")
     sides = tuple(cfg.INPUT.SIZE)
     if len(sides) != 2 or sides[0] != sides[1]:
         raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")

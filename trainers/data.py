@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 import torch
 from dassl.data import DatasetWrapper
@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 from . import distributed
 from .checkpoint import State, restore_rng_state
 from .errors import UserError
+from .image_files import open_image, read_picture
 from .run_record import image_name
 from .tensor_views import TensorViews, pixels
 from .views import PictureViews
@@ -44,20 +45,6 @@ def worth_starting(workers: int) -> int:
 def skips_broken_images(cfg: CfgNode) -> bool:
     """Whether a run goes on without images that can't be read; another toolbox's config may not have the key."""
     return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
-
-
-def read_picture(file: str | IO[bytes]) -> Image.Image:
-    """The RGB image of a path or an open file.
-
-    Raises:
-        UserError: it can't be read. (Dassl's own ``read_image`` tries again, for ever.)
-    """
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"image {file} can't be read ({reason}): replace it, or leave it out") from error
 
 
 def bytes_of(image: Image.Image | Tensor) -> int:
@@ -145,9 +132,9 @@ class CheckedImages(DatasetWrapper):
     def size(self, index: int) -> tuple[int, int] | None:
         """Height and width of an image, which is not decoded for it; None where it can't be read."""
         try:
-            with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else Image.open(self.data_source[index].impath) as image:
+            with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else open_image(self.data_source[index].impath) as image:
                 return (image.shape[1], image.shape[2]) if isinstance(image, Tensor) else (image.height, image.width)
-        except (OSError, SyntaxError):
+        except Exception:  # as in ``read_picture``
             return None
 
     def image(self, index: int) -> Image.Image | Tensor:

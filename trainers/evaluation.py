@@ -49,10 +49,18 @@ class Evaluation(SavedPrompts):
         return self.answer(images).probability
 
     def answer(self, images: Tensor) -> Prediction:
+        """What is said of test images (1, B, 3, H, W).
+
+        Raises:
+            UserError: it is not finite.
+        """
         with self.precision.autocast():
             logits = self.scores(images).logits  # (M, B, K)
         answer = self.predict(logits)
         answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
+        if not all(bool(value.isfinite().all()) for value in vars(answer).values() if value is not None):
+            raise UserError(f"{type(self).__name__}'s answers with {self.cfg.MODEL.BACKBONE.NAME!r} are no numbers (NaN or infinite): the weights of "
+                            "the CLIP or the prompts are broken, get or train them again")
         return answer
 
     @torch.no_grad()

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .data import read_picture
 from .errors import UserError
+from .image_files import read_picture
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]

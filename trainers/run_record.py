@@ -115,7 +115,7 @@ def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mappi
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": plain(cfg),
     }
-    write_text(os.path.join(folder, FILE_NAME), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(os.path.join(folder, FILE_NAME), json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_predictions(folder: str, split: str, arrays: Mapping[str, numpy.ndarray]) -> None:
