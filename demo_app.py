@@ -18,14 +18,13 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from app.answer import describe
-from datasets.image_folder import ENDINGS
 from predict import threshold_from_validation
 from trainers.classifier import PromptedClassifier
 from trainers.errors import UserError, run_tool
-from trainers.image_files import read_picture
+from trainers.image_files import ENDINGS, read_picture, reason
 from trainers.prompting.tokens import readable
 from trainers.run_record import Record
 
@@ -98,9 +97,11 @@ class Pictures:
 
     Args:
         examples: list of (path, class name).
+        background: see ``read_picture``.
     """
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[Example], background: str = "white") -> None:
+        self.background = background
         self.examples = {f"example-{number}": example for number, example in enumerate(examples, start=1)}
         self.sent: dict[str, bytes] = {}
         self.lock = Lock()
@@ -117,8 +118,8 @@ class Pictures:
         try:
             read_picture(io.BytesIO(content))
         except UserError as error:
-            reason = "" if isinstance(error.__cause__, UnidentifiedImageError) else f" ({error.__cause__})"
-            raise UserError(f"{file.filename!r} is no picture that can be read{reason}: choose a file that ends in {', '.join(ENDINGS)}") from error
+            why = reason(error.__cause__) if isinstance(error.__cause__, Exception) else error
+            raise UserError(f"{file.filename!r} is no picture that can be read ({why}): choose a file that ends in {', '.join(ENDINGS)}") from error
         key = hashlib.sha256(content).hexdigest()[:16]
         with self.lock:
             self.sent.pop(key, None)
@@ -134,11 +135,11 @@ class Pictures:
             UserError: it is not there any more, or can't be read any more.
         """
         if key in self.examples:
-            return read_picture(self.examples[key][0])
+            return read_picture(self.examples[key][0], self.background)
         content = self.sent.get(key)
         if content is None:
             raise UserError("this picture is not kept any more: choose it again")
-        return read_picture(io.BytesIO(content))
+        return read_picture(io.BytesIO(content), self.background)
 
     def shown(self, key: str) -> bytes:
         """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""
@@ -187,7 +188,7 @@ class Demo:
 
     def __init__(self, classifier: PromptedClassifier, limit: float | None, max_error: float, examples: Sequence[Example] = ()) -> None:
         self.classifier, self.limit, self.max_error = classifier, limit, max_error
-        self.pictures = Pictures(examples)
+        self.pictures = Pictures(examples, classifier.background)
         self.classnames = classifier.classnames
         self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)  # each holds a CLIP of its own
         self.lock = Lock()  # one question after another: the model is not shared; all else is answered meanwhile

@@ -124,6 +124,7 @@ def extend_config(cfg: CfgNode) -> None:
     of a composed set, and each trainer's own node.
     """
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
+    cfg.INPUT.BACKGROUND = ""  # a colour: transparent pictures are put on it, and all are turned as their EXIF data say | "": taken as stored
     cfg.DATALOADER.BROKEN_IMAGES = "error"  # error: an image that can't be read ends the run | skip: the run goes on, and counts them
     cfg.TEST.FEATURE_CACHE = ""  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
     cfg.TRAIN.CHECKPOINT_MINUTES = 10.0  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock

@@ -1,4 +1,5 @@
 """What every data set here is: a folder, lists of images, and the rule by which a run takes its share of them."""
+from collections.abc import Mapping
 from typing import Any
 
 from dassl.data.datasets import DatasetBase
@@ -16,8 +17,10 @@ class ImageDataset(DatasetBase):
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         test_only: whether it has no images to train on.
+        broken: part → names of images that it has left out, since they can't be read.
     """
     dataset_dir = ""
+    broken: Mapping[str, list[str]] = {}
     test_only = False
 
     def __init__(self, cfg: CfgNode) -> None:

@@ -3,6 +3,7 @@ import base64
 import io
 import logging
 import os
+from collections import Counter
 from typing import Any
 
 from trainers.errors import UserError
@@ -67,7 +68,8 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
-    return {image_name(image.impath): image.impath for image in images}
+    found = Counter(image_name(image.impath) for image in images)
+    return {name: image.impath for image in images if found[name := image_name(image.impath)] == 1}  # of several it is not known which
 
 
 def thumbnail(path: str | None) -> str | None:
@@ -76,7 +78,7 @@ def thumbnail(path: str | None) -> str | None:
         return None
     buffer = io.BytesIO()
     try:
-        small = read_picture(path)
+        small = read_picture(path, "white")
         small.thumbnail((PIXELS, PIXELS))
         small.save(buffer, format="JPEG", quality=85)
     except UserError as error:

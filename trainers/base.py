@@ -211,6 +211,7 @@ class PromptTrainer(Evaluation):
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
         self.classnames = list(dm.dataset.classnames)
+        self.skipped.names.update(getattr(dm.dataset, "broken", {}))
         check_data(self.cfg, dm)
         distributed.check_same("their data", split_hash(dm.dataset))
 

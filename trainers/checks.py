@@ -3,9 +3,10 @@ from collections.abc import Collection
 
 from dassl.data import DataManager
 from dassl.data.datasets import DatasetBase
+from PIL import ImageColor
 from yacs.config import CfgNode
 
-from .data import POLICIES
+from .data import POLICIES, background_of
 from .errors import UserError, nearest
 from .prompting.backbone import Backbone
 
@@ -24,6 +25,15 @@ def check_at_least(least: float, path: str, node: CfgNode, *keys: str) -> None:
         if node[key] < least:
             wanted = "must not be negative" if least == 0 else f"must be at least {least}"
             raise UserError(f"{path}.{key} is {node[key]}, it {wanted}")
+
+
+def check_colour(key: str, value: object) -> None:
+    """``value`` must be a colour's name or number, or an empty text."""
+    try:
+        if value != "":
+            ImageColor.getrgb(str(value))
+    except ValueError:
+        raise UserError(f"{key} is {value!r}, it takes a colour such as white or '#f0f0f0', or '' for pictures as they are stored") from None
 
 
 def check_depth(key: str, depth: int, layers: int, backbone_name: str) -> None:
@@ -64,6 +74,7 @@ def check_run(cfg: CfgNode) -> None:
         raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")
     if cfg.INPUT.NO_TRANSFORM:
         raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
+    check_colour("INPUT.BACKGROUND", background_of(cfg))
     check_choice("DATALOADER.BROKEN_IMAGES", cfg.DATALOADER.get("BROKEN_IMAGES", "error"), POLICIES)
     check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
     if cfg.MODEL.INIT_WEIGHTS:

@@ -21,7 +21,7 @@ from yacs.config import CfgNode
 from . import distributed
 from .checkpoint import State, restore_rng_state
 from .errors import UserError
-from .image_files import open_image, read_picture
+from .image_files import open_image, read_picture, size_as_seen
 from .run_record import image_name
 from .tensor_views import TensorViews, pixels
 from .views import PictureViews
@@ -45,6 +45,11 @@ def worth_starting(workers: int) -> int:
 def skips_broken_images(cfg: CfgNode) -> bool:
     """Whether a run goes on without images that can't be read; another toolbox's config may not have the key."""
     return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
+
+
+def background_of(cfg: CfgNode) -> str:
+    """``INPUT.BACKGROUND``, see ``read_picture``; another toolbox's config may not have the key."""
+    return cfg.INPUT.get("BACKGROUND", "")
 
 
 def bytes_of(image: Image.Image | Tensor) -> int:
@@ -81,6 +86,7 @@ class CheckedImages(DatasetWrapper):
         self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
         self.views: TensorViews | None = None  # that draw what the transforms draw, where they can
         self.skips = skips_broken_images(cfg)
+        self.background = background_of(cfg)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of the image.
@@ -133,7 +139,7 @@ class CheckedImages(DatasetWrapper):
         """Height and width of an image, which is not decoded for it; None where it can't be read."""
         try:
             with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else open_image(self.data_source[index].impath) as image:
-                return (image.shape[1], image.shape[2]) if isinstance(image, Tensor) else (image.height, image.width)
+                return (image.shape[1], image.shape[2]) if isinstance(image, Tensor) else size_as_seen(image, self.background)
         except Exception:  # as in ``read_picture``
             return None
 
@@ -141,7 +147,7 @@ class CheckedImages(DatasetWrapper):
         """The decoded image as the transform takes it, out of memory if it is there. It is shared: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
-        picture = read_picture(self.data_source[index].impath)
+        picture = read_picture(self.data_source[index].impath, self.background)
         image = pixels(picture) if isinstance(self.transform, TensorViews) else picture
         size = bytes_of(image)
         if size <= self.room and get_worker_info() is None:  # what a worker keeps is gone with it at the end of the epoch
@@ -214,8 +220,8 @@ def divide_loading(loader: Any) -> Any:
     """
     if loader is not None and distributed.count() > 1:
         if loader.dataset.skips:
-            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of "
-                            "the split")
+            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of the data, and give "
+                            "DATALOADER.BROKEN_IMAGES error")
         loader.dataset.process = distributed.rank(), distributed.count()
         loader.dataset.views = views_that_draw(loader.dataset.transform)
         loader.collate_fn = collate_share

@@ -61,10 +61,10 @@ def test_a_run_is_the_same_with_and_without_memory(run, monkeypatch, name, worke
 def test_a_training_image_is_decoded_once_a_run_and_never_in_a_worker(run, monkeypatch, workers):
     paths, read = [], data.read_picture
 
-    def watched(path):
+    def watched(path, background):
         assert get_worker_info() is None or path not in training
         paths.append(path)
-        return read(path)
+        return read(path, background)
     trainer, _, _ = run("CoOp", "DATALOADER.NUM_WORKERS", workers, flags=("--no-train",))
     training = {item.impath for item in trainer.dm.dataset.train_x}
     monkeypatch.setattr(data, "read_picture", watched)
@@ -85,7 +85,7 @@ def test_no_more_is_kept_than_there_is_room_for(run, monkeypatch):
     trainer, _, _ = run("CoOp")
     assert len(trainer.train_loader_x.dataset.decoded) == 10 and trainer.train_loader_x.dataset.room == 1
     read = []
-    monkeypatch.setattr(data, "read_picture", lambda path: read.append(path) or Image.new("RGB", (40, 40)))
+    monkeypatch.setattr(data, "read_picture", lambda path, background: read.append(path) or Image.new("RGB", (40, 40)))
     ahead = data.CheckedImages(trainer.cfg, trainer.dm.dataset.train_x, transform=T.ToTensor(), is_train=True)
     ahead.decode_ahead()
     assert len(ahead.decoded) == 10 and len(read) == 11, "and what won't fit is not decoded ahead"
