@@ -5,7 +5,8 @@
     python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: expand_images
 
 Input that can't work ends with one line on standard error and exit code 2. A run that is killed goes on by the same command, to the same
-numbers; one that SIGTERM or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start it again.
+numbers; one that Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start
+it again. A second Ctrl-C ends it at once. A finished run is done already.
 """
 import argparse
 import contextlib
@@ -14,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import openmp  # noqa: F401  # isort: skip  (before torch)
 
@@ -36,7 +38,7 @@ from trainers.config_files import check_types, merge
 from trainers.coop import add_coop_config
 from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
-from trainers.interruption import REQUEUE, Interrupted, noticed
+from trainers.interruption import REQUEUE, Interrupted, at_once, noticed
 from trainers.ivlp import add_ivlp_config
 from trainers.kgcoop import add_kgcoop_config
 from trainers.locks import FILE_NAME as LOCK
@@ -50,6 +52,7 @@ from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
 log = logging.getLogger("train")
 
+REPORT = "report.html"  # in the folder of a run on one's own images
 SHOTS = 16  # training images a class of one's own folder
 
 
@@ -254,32 +257,47 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
             log.warning("The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
                         "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)")
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
-    try:
-        trainer = build_trainer(cfg)
-    except (ValueError, AssertionError) as error:
-        if isinstance(error, UserError) or not raised_in_dassl(error):
-            raise
-        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
+    with at_once(distributed.count() == 1):
+        trainer: Any = build(cfg)
     if args.eval_only:
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        remove_record(cfg.OUTPUT_DIR)
-        trainer.test()
+        with at_once(distributed.count() == 1):
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            remove_record(cfg.OUTPUT_DIR)
+            trainer.test()
     elif not args.no_train:
         if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
-        trainer.train()
-        if args.images and distributed.is_first():
+        if is_done := distributed.from_first(trainer.is_done):
+            log.info("Done already: %s; to train anew delete that folder, or give another --output-dir", cfg.OUTPUT_DIR)
+        else:
+            trainer.train()
+        if args.images and distributed.is_first() and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, REPORT))):
             distributed.leave()
-            report_own_images(cfg)
+            with at_once():
+                report_own_images(cfg)
     return trainer
+
+
+def build(cfg: CfgNode) -> SimpleTrainer:
+    """The trainer with its data and model.
+
+    Raises:
+        UserError: the config or the data can't work.
+    """
+    try:
+        return build_trainer(cfg)
+    except (ValueError, AssertionError) as error:
+        if isinstance(error, UserError) or not raised_in_dassl(error):
+            raise
+        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
 
 
 def report_own_images(cfg: CfgNode) -> None:
     """Writes ``report.html`` into the folder of a run on one's own images, and says how to go on."""
     from results.report import make_report  # here, since every other run can do without what draws
 
-    page = os.path.join(cfg.OUTPUT_DIR, "report.html")
+    page = os.path.join(cfg.OUTPUT_DIR, REPORT)
     make_report([cfg.OUTPUT_DIR], page, cfg.DATASET.ROOT)
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)

@@ -17,9 +17,11 @@ class ImageDataset(DatasetBase):
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         test_only: whether it has no images to train on.
+        content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
         broken: part → names of images that it has left out, since they can't be read.
     """
     dataset_dir = ""
+    content = ""
     broken: Mapping[str, list[str]] = {}
     test_only = False
 

@@ -68,7 +68,7 @@ class ImageFolder(ImageDataset):
             log.warning(line)
         chosen = super().choose(cfg, train, val, test)
         paths = [item.impath for part in chosen.values() for item in part]
-        reasons, transparent = look_through(paths)
+        reasons, transparent, self.content = look_through(paths)
         if reasons:
             chosen = self.without(reasons, chosen, skips_broken_images(cfg))
         if transparent:

@@ -8,6 +8,7 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 
 How it is evaluated stands in ``evaluation.py``, what is saved of it and how it resumes in ``saved_prompts.py``.
 """
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ from .data import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_s
 from .errors import UserError
 from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
+from .interruption import at_once
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone, load_backbone
@@ -58,6 +60,7 @@ class PromptTrainer(Evaluation):
     """
     learns = True
     progress: "tqdm[Any]"
+    starting: contextlib.ExitStack
     first_batch = 0  # of the epoch that is being trained: more where it goes on from a checkpoint in its middle
 
     def __init__(self, cfg: CfgNode, classnames: Sequence[str] | None = None) -> None:
@@ -264,9 +267,12 @@ class PromptTrainer(Evaluation):
             self.test()
             return
         self.progress = tqdm(disable=True)  # until the number of steps is known
+        self.starting = contextlib.ExitStack()  # until the first step there is nothing to save
+        self.starting.enter_context(at_once(distributed.count() == 1))
         try:
             super().train()
         finally:
+            self.starting.close()
             self.train_loader_x.close()
             self.progress.close()  # an error's message starts on a line of its own
 
@@ -301,6 +307,7 @@ class PromptTrainer(Evaluation):
         return batch["label"].to(self.device)
 
     def run_epoch(self) -> None:
+        self.starting.close()
         super().run_epoch()
         self.first_batch = 0
 

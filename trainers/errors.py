@@ -43,6 +43,9 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
     standard error."""
     try:
         code = command(*arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted by Ctrl-C\n")
+        return 130
     except Exception as error:
         line = line_for_user(error)
         if line is None:

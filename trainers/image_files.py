@@ -1,4 +1,5 @@
 """Opens image files: the one place that does, since what is in them is often somebody else's."""
+import hashlib
 import os
 import stat
 from collections import defaultdict
@@ -11,6 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from .errors import UserError
+from .files import file_hash
 
 # Pillow would open many more formats, and start a PostScript interpreter for some.
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]
@@ -136,23 +138,27 @@ def frames(path: str) -> int:
         return 0
 
 
-def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int]:
+def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, str]:
     """Decodes pictures, large ones as coarsely as their format allows.
 
     Returns:
-        path → what is wrong, of those that can't be read; and how many have transparent parts.
+        path → what is wrong, of those that can't be read; how many have transparent parts; and a hash of the others' bytes in their order.
     """
-    def look(path: str) -> bool | str:
+    def look(path: str) -> tuple[bool | str, bytes]:
         try:
             with open_image(path) as image:
                 image.draft("RGB", (image.width // 8, image.height // 8))
-                if not image.has_transparency_data:
-                    image.load()
-                    return False
-                return image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+                image.load()
+                is_transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+            return is_transparent, bytes.fromhex(file_hash(path))
         except Exception as error:  # as in ``read_picture``
-            return reason(error)
+            return reason(error), b""
     paths = list(paths)
     with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
-        found = list(tqdm(pool.map(look, paths), total=len(paths), desc="looking through the images", unit="image", delay=2, dynamic_ncols=True))
-    return {path: said for path, said in zip(paths, found) if isinstance(said, str)}, found.count(True)
+        try:
+            found = list(tqdm(pool.map(look, paths), total=len(paths), desc="looking through the images", unit="image", delay=2, dynamic_ncols=True))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return ({path: said for path, (said, _) in zip(paths, found) if isinstance(said, str)}, sum(said is True for said, _ in found),
+            hashlib.sha256(b"".join(own for _, own in found)).hexdigest())

@@ -36,10 +36,10 @@ def image_name(path: str) -> str:
 def split_hash(dataset: DatasetBase | SimpleNamespace) -> str:
     """Fingerprint (16 hex digits) of what a run trains and tests on.
 
-    It covers, for train, val and test in their order: file name, folder name, label and class name of every image; not
-    where the data folder lies, so that the same sample on two machines has the same hash.
+    It covers, for train, val and test in their order: file name, folder name, label and class name of every image, and the bytes of
+    one's own images; not where the data folder lies, so that the same sample on two machines has the same hash.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(getattr(dataset, "content", "").encode())
     for part in ("train_x", "val", "test"):
         for item in getattr(dataset, part) or ():
             digest.update(f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode())
