@@ -26,7 +26,7 @@ from trainers.classifier import PromptedClassifier
 from trainers.errors import UserError, run_tool
 from trainers.image_files import ENDINGS, read_picture, reason
 from trainers.prompting.tokens import readable
-from trainers.run_record import Record
+from trainers.run_record import Record, shown_name
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -197,7 +197,7 @@ class Demo:
     def title(self) -> str:
         record = self.classifier.record
         shots = f", {record['shots']} images a class" if record["shots"] > 0 else ""
-        return f"{record['trainer']} on {record['dataset']}, {record['classes']} classes{shots}, seed {record['seed']}"
+        return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes{shots}, seed {record['seed']}"
 
     def ask(self, key: str, names: list[str]) -> dict[str, Any]:
         """The answer to a picture among class names, see ``app.answer.describe``, with ``note``, why no measured limit holds, or None.

@@ -14,6 +14,7 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
 """
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -127,8 +128,8 @@ def recipe_path(trainer: str, config: str) -> str:
 
 
 def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
-    """Name of the config that a protocol takes: ``tiny`` for the embedded data, else the trainer's for that protocol, else ``vit_b16``."""
-    if dataset.startswith(("openmoji", "factors_")):
+    """Name of the config that a protocol takes: ``tiny`` for the embedded data and one's own, else that for the protocol, else ``vit_b16``."""
+    if dataset.startswith(("openmoji", "factors_", "image_folder")):
         return "tiny"
     own = f"vit_b16_{'xd' if protocol == 'dg' else protocol}"
     return own if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{own}.yaml")) else "vit_b16"
@@ -149,6 +150,8 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int], seeds:
     """
     config = config or default_recipe(trainer, protocol, dataset)
     recipe = recipe_path(trainer, config)
+    if os.path.isdir(dataset) and not os.path.isfile(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml")):
+        raise UserError(f"--dataset {dataset} is a folder; for a folder of your own images give --dataset image_folder --root {shlex.quote(dataset)}")
     existing(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"), f"no data set {dataset!r}")
     if protocol in TARGETS and dataset not in TARGETS[protocol]:
         raise UserError(f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}")

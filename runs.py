@@ -18,7 +18,7 @@ from results.table import collect, render_all
 from trainers.checkpoint import OTHER_IMAGES, changes
 from trainers.errors import UserError, nearest
 from trainers.record_file import read_record as read_record_file
-from trainers.run_record import FILE_NAME, Record, split_hash
+from trainers.run_record import FILE_NAME, Record, data_name, split_hash
 
 FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
 # Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
@@ -67,8 +67,16 @@ class Request:
             raise UserError("--shots must be at least 1 and --seeds at least 0")
         if self.rows and self.protocol not in ("ablation", "factors"):
             raise UserError(f"--rows are for --protocol ablation and factors, {self.protocol} has none: leave it out")
-        return [job for dataset in self.datasets for trainer in self.trainers
+        return [self.named(job) for dataset in self.datasets for trainer in self.trainers
                 for job in plan(self.protocol, trainer, dataset, shots, self.seeds, self.output, self.config, self.rows)]
+
+    def named(self, job: Job) -> Job:
+        """The job; of one's own images in a folder that is called by theirs."""
+        if job.dataset != "image_folder":
+            return job
+        own = os.path.join(os.sep, data_name("ImageFolder", self.root), "shots_")
+        folder, model = (path and path.replace(os.path.join(os.sep, "image_folder", "shots_"), own) for path in (job.folder, job.model))
+        return replace(job, folder=folder or "", model=model)
 
     def arguments(self, job: Job) -> list[str]:
         """Arguments of ``train.py`` for one of the runs."""

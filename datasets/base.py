@@ -17,10 +17,12 @@ class ImageDataset(DatasetBase):
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         test_only: whether it has no images to train on.
+        keeps_samples: whether few-shot samples are written into its folder; else into the cache folder.
         content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
         broken: part → names of images that it has left out, since they can't be read.
     """
     dataset_dir = ""
+    keeps_samples = True
     content = ""
     broken: Mapping[str, list[str]] = {}
     test_only = False

@@ -34,6 +34,7 @@ SHARES = {"train": 0.5, "val": 0.2}  # as CoOp divides data sets that come undiv
 @DATASET_REGISTRY.register()
 class ImageFolder(ImageDataset):
     """Labels follow the sorted names of the class folders. See the head of this file."""
+    keeps_samples = False
 
     @classmethod
     def find(cls, root: str) -> str:

@@ -10,7 +10,7 @@ import numpy
 from trainers.errors import UserError
 from trainers.readers import read_arrays as read_packed
 from trainers.record_file import nested
-from trainers.run_record import Record
+from trainers.run_record import Record, shown_name
 
 from .table import FACTOR_PARTS, read_records
 
@@ -139,7 +139,7 @@ def make_run(folder: Path, record: Record, answers: Arrays | None) -> Run:
         setting = (data, record["classes"], int(shots))
         return Run(folder, record, answers, setting, f"{trainer} {config}", folder.parents[4], folder.parents[5])
     own = folder.parent if re.fullmatch(r"seed-?\d+", folder.name) else folder
-    setting = (record["dataset"], record["classes"], record["shots"])
+    setting = (shown_name(record), record["classes"], record["shots"])
     return Run(folder, record, answers, setting, f"{record['trainer']} {own.name}", own.parent, None)
 
 

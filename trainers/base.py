@@ -37,7 +37,7 @@ from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone, load_backbone
 from .prompting.prompts import Prompts
 from .resumable import TrainingLoader, begin_worker
-from .run_record import remove_record, split_hash, tensor_hash
+from .run_record import data_name, remove_record, split_hash, tensor_hash
 from .saved_prompts import MODEL_NAME
 from .schedule import build_schedule
 from .templates import hand_crafted_template
@@ -289,8 +289,9 @@ class PromptTrainer(Evaluation):
         if self.train_loader_x.num_workers > 0 and isinstance(self.train_loader_x.dataset, CheckedImages):
             self.train_loader_x.dataset.decode_ahead()
         steps = len(self.train_loader_x)
+        name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
-                             desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True,
+                             desc=f"{type(self).__name__} on {name}, seed {self.cfg.SEED}", dynamic_ncols=True,
                              disable=not distributed.is_first())
 
     def epoch_follows(self) -> bool:

@@ -33,6 +33,16 @@ def image_name(path: str) -> str:
     return "/".join(os.path.normpath(path).split(os.sep)[-2:])
 
 
+def data_name(name: str, root: str) -> str:
+    """What a data set is called: one's own images by their folder, ``root``."""
+    return os.path.basename(os.path.abspath(os.path.expanduser(root))) if name == "ImageFolder" else name
+
+
+def shown_name(record: Record) -> str:
+    """What a run's data set is called."""
+    return data_name(record["dataset"], str(record["config"].get("DATASET", {}).get("ROOT", "")))
+
+
 def split_hash(dataset: DatasetBase | SimpleNamespace) -> str:
     """Fingerprint (16 hex digits) of what a run trains and tests on.
 
