@@ -21,6 +21,7 @@ import openmp  # noqa: F401  # isort: skip  (before torch)
 
 import dassl
 import torch
+import torchvision.transforms
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, build_trainer
@@ -118,6 +119,9 @@ def recipe_for(trainer: str, backbone: str) -> str:
 
 def check_registered(kind: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
+    if not name:
+        flag = "--trainer" if kind == "trainer" else "--dataset-config-file (or --images, a folder of your own)"
+        raise UserError(f"no {kind} is given: give {flag}; known: {', '.join(sorted(known))}")
     if name not in known:
         raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}")
 
@@ -159,6 +163,8 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     for flag, (node, key) in flags.items():
         if getattr(args, flag):
             setattr(node, key, getattr(args, flag))
+    if args.seed >= 2 ** 32:
+        raise UserError(f"--seed is {args.seed}, it must be below {2 ** 32}")
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options behind the flags")
     check_types(cfg, defaults)
@@ -304,9 +310,11 @@ def report_own_images(cfg: CfgNode) -> None:
 
 
 def raised_in_dassl(error: BaseException) -> bool:
-    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …); anything else may be a fault of ours."""
-    file_name = traceback.extract_tb(error.__traceback__)[-1].filename
-    return os.path.realpath(file_name).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
+    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …), or what it builds of the config's numbers; anything else may be a
+    fault of ours."""
+    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return any(file_name.startswith(os.path.realpath(place) + os.sep)
+               for module in (dassl, torch.optim, torchvision.transforms) for place in module.__path__)
 
 
 def join_and_run(arguments: Sequence[str] | None) -> None:

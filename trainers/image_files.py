@@ -1,5 +1,4 @@
 """Opens image files: the one place that does, since what is in them is often somebody else's."""
-import hashlib
 import os
 import stat
 from collections import defaultdict
@@ -138,11 +137,12 @@ def frames(path: str) -> int:
         return 0
 
 
-def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, str]:
+def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, list[bytes]]:
     """Decodes pictures, large ones as coarsely as their format allows.
 
     Returns:
-        path → what is wrong, of those that can't be read; how many have transparent parts; and a hash of the others' bytes in their order.
+        path → what is wrong, of those that can't be read; how many have transparent parts; and a hash of each one's bytes,
+        empty where it can't be read.
     """
     def look(path: str) -> tuple[bool | str, bytes]:
         try:
@@ -161,4 +161,4 @@ def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, str]:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return ({path: said for path, (said, _) in zip(paths, found) if isinstance(said, str)}, sum(said is True for said, _ in found),
-            hashlib.sha256(b"".join(own for _, own in found)).hexdigest())
+            [own for _, own in found])

@@ -143,25 +143,32 @@ class SavedPrompts(TrainerX):
         self.check_origin(state, folder)
         checkpoint.check_same_run(state, self.cfg, self.classnames, split_hash(self.dm.dataset), folder)
         self.load_prompts(state, folder)
-        self.optim.load_state_dict(state["optimizer"])
-        self.sched.load_state_dict(state["scheduler"])
-        if state["scaler"]:  # empty where the run's device needed no scaler
-            self.precision.scaler.load_state_dict(state["scaler"])
-        self.best_result = state["best_result"]
-        self.restore_training_state(state["training_state"])
-        self.seconds["train"] = state["train_seconds"]
-        position = state.get("position")  # files of earlier versions have none
-        if position:
-            self.first_batch = position["batches"]
-            self.train_loader_x.begin_at(position, state["rng"])
-        else:
-            checkpoint.restore_rng_state(state["rng"])
+        try:
+            self.restore(state)
+        except Exception as error:  # what is whole may still be of another kind
+            raise UserError(f"{folder}/{file_name} can't be gone on from ({type(error).__name__}): delete {folder} to start over") from error
         elsewhere = os.path.realpath(directory) != os.path.realpath(self.output_dir)
         if elsewhere and distributed.is_first() and os.path.isfile(f"{folder}/{BEST}"):
             # the best epoch so far may stay the best: it has to be found in this run's folder at the end
             write_atomically(f"{self.output_dir}/{MODEL_NAME}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path))
         log.info("Resuming from %s/%s: %d epochs and %d steps done", folder, file_name, state["epoch"], self.first_batch)
         return state["epoch"]
+
+    def restore(self, state: State) -> None:
+        """Takes back what ``save_state`` wrote beside the prompts."""
+        self.optim.load_state_dict(state["optimizer"])
+        self.sched.load_state_dict(state["scheduler"])
+        if state["scaler"]:  # empty where the run's device needed no scaler
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.best_result = state["best_result"]
+        self.restore_training_state(state["training_state"])
+        self.seconds["train"] = float(state["train_seconds"])
+        position = state.get("position")  # files of earlier versions have none
+        if position:
+            self.first_batch = position["batches"]
+            self.train_loader_x.begin_at(position, state["rng"])
+        else:
+            checkpoint.restore_rng_state(state["rng"])
 
     def is_done(self) -> bool:
         """Whether the run's folder holds all that it would leave, made with the same settings from the same images.
@@ -218,7 +225,7 @@ class SavedPrompts(TrainerX):
         if state["trainer"] != type(self).__name__:
             raise UserError(f"{folder} was trained by {state['trainer']}, this is {type(self).__name__}")
         if state["backbone_hash"] != self.backbone_hash:
-            raise UserError(f"{folder} was trained for the backbone {state['config']['MODEL.BACKBONE.NAME']}, this run has "
+            raise UserError(f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, this run has "
                             f"{self.cfg.MODEL.BACKBONE.NAME!r}, which has other weights")
         if getattr(self.prompt_learner, "class_specific", False) and state["classnames"] != self.classnames:
             raise UserError(f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: they can only be "
