@@ -188,11 +188,11 @@ def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
     return [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key]]
 
 
-def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], data: str, path: str) -> None:
+def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], has_other_images: bool, path: str) -> None:
     """A run may only be continued as it was begun.
 
     Args:
-        data: ``split_hash`` of what is to be trained on; files of earlier versions don't have it.
+        has_other_images: whether it is to go on with other images than it was begun with.
 
     Raises:
         UserError: settings, class list or images differ; the message names them.
@@ -202,7 +202,7 @@ def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], data: 
                if now.get(key) != then.get(key)]
     if not changed and state["classnames"] != classnames:
         changed = ["the class list"]
-    if not changed and state.get("split_hash", data) != data:
+    if not changed and has_other_images:
         changed = [OTHER_IMAGES]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

@@ -25,7 +25,7 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
     folder = os.path.dirname(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(f"{path} is {'a folder' if os.path.isdir(path) else 'no regular file'}, it must be a file: give another")
-    os.makedirs(folder or ".", exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     temporary = temporary_name(path, os.getpid())
     try:
         write(temporary)

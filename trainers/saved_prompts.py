@@ -141,7 +141,7 @@ class SavedPrompts(TrainerX):
                 checkpoint.remove_steps(folder)  # of a run that is started over
             return 0
         self.check_origin(state, folder)
-        checkpoint.check_same_run(state, self.cfg, self.classnames, split_hash(self.dm.dataset), folder)
+        checkpoint.check_same_run(state, self.cfg, self.classnames, self.has_other_images(state.get("split_hash")), folder)
         self.load_prompts(state, folder)
         try:
             self.restore(state)
@@ -170,6 +170,11 @@ class SavedPrompts(TrainerX):
         else:
             checkpoint.restore_rng_state(state["rng"])
 
+    def has_other_images(self, known: str | None) -> bool:
+        """Whether a run's ``split_hash``, None in files of earlier versions, is another than this one's. Without a seed each has its own sample."""
+        is_drawn_anew = self.cfg.SEED < 0 and self.cfg.DATASET.NUM_SHOTS >= 1
+        return known is not None and not is_drawn_anew and known != split_hash(self.dm.dataset)
+
     def is_done(self) -> bool:
         """Whether the run's folder holds all that it would leave, made with the same settings from the same images.
 
@@ -185,7 +190,7 @@ class SavedPrompts(TrainerX):
             return False
         if checkpoint.changes(self.cfg, record):
             return False
-        if record["split_hash"] != split_hash(self.dm.dataset):
+        if self.has_other_images(record["split_hash"]):
             if self.prompt_learner is None:
                 return False
             raise UserError(f"{self.output_dir} belongs to another run ({OTHER_IMAGES}): give another --output-dir, or delete that folder")
