@@ -17,8 +17,6 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-import openmp  # noqa: F401  # isort: skip  (before torch)
-
 import dassl
 import torch
 import torchvision.transforms
@@ -32,27 +30,18 @@ import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.base import TargetDataset
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
-from trainers import distributed
-from trainers.cdc import add_cdc_config
-from trainers.cocoop import add_cocoop_config
+from trainers import METHODS, config_function, distributed
 from trainers.config_files import check_types, merge
-from trainers.coop import add_coop_config
 from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
 from trainers.interruption import REQUEUE, Interrupted, at_once, noticed
-from trainers.ivlp import add_ivlp_config
-from trainers.kgcoop import add_kgcoop_config
 from trainers.locks import FILE_NAME as LOCK
 from trainers.locks import only_writer
-from trainers.maple import add_maple_config
-from trainers.prograd import add_prograd_config
-from trainers.promptsrc import add_promptsrc_config
 from trainers.run_record import remove_record
-from trainers.vpt import add_vpt_config
-from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
 log = logging.getLogger("train")
 
+CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
 REPORT = "report.html"  # in the folder of a run on one's own images
 SHOTS = 16  # training images a class of one's own folder
 
@@ -138,8 +127,7 @@ def extend_config(cfg: CfgNode) -> None:
     cfg.TRAIN.CHECKPOINT_STEPS = 0  # the same every so many steps; 0: not by steps
     cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS = False  # whether INPUT.SIZE may be another than the backbone's
     add_factors_config(cfg)
-    for add_config in (add_zeroshotclip_config, add_zeroshotclip2_config, add_coop_config, add_cocoop_config, add_kgcoop_config,
-                       add_prograd_config, add_vpt_config, add_ivlp_config, add_maple_config, add_promptsrc_config, add_cdc_config):
+    for add_config in CONFIG_FUNCTIONS:
         add_config(cfg)
 
 

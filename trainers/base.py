@@ -12,8 +12,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,6 @@ from .run_record import data_name, remove_record, split_hash, tensor_hash
 from .saved_prompts import MODEL_NAME
 from .schedule import build_schedule
 from .templates import hand_crafted_template
-from .tensor_views import TensorViews
 from .views import PictureViews
 
 log = logging.getLogger(__name__)
@@ -57,8 +56,14 @@ class PromptTrainer(Evaluation):
 
     Attributes:
         learns: whether there is anything to train.
+        small: settings of the node, over its defaults, for the tests that are generated for every trainer: their CLIP has three image layers.
+        text_only: settings under which the image encoder is not prompted, so that any backbone serves; None: it always is.
+        shape_setting: a whole number of the node that the prompts' shape follows from.
     """
     learns = True
+    small: ClassVar[dict[str, Any]] = {}
+    text_only: ClassVar[dict[str, Any] | None] = {}
+    shape_setting = "N_CTX"
     progress: "tqdm[Any]"
     starting: contextlib.ExitStack
     first_batch = 0  # of the epoch that is being trained: more where it goes on from a checkpoint in its middle
@@ -89,7 +94,7 @@ class PromptTrainer(Evaluation):
         return Prediction(logits[0].softmax(dim=-1))
 
     @cached_property
-    def training_views(self) -> PictureViews | TensorViews:
+    def training_views(self) -> PictureViews:
         """The V views that a training image is shown in: one a template, or one for all."""
         return PictureViews([build_transform(self.cfg, is_train=True)])
 
@@ -109,6 +114,14 @@ class PromptTrainer(Evaluation):
         text_features, prompts = encoded
         image_features = self.encode_images(images, prompts)
         return Scores(self.logits(image_features, text_features), image_features, text_features, images)
+
+    def complete_prompts(self) -> bool:
+        """Sets what a method learns from validation images after training; returns whether it did, and the prompts are to be saved again."""
+        return False
+
+    def learned_figures(self) -> dict[str, float]:
+        """What of the prompts can be said in numbers, by name, for the run record."""
+        return {}
 
     def training_state(self) -> dict[str, Any]:
         """What a method's training remembers beyond the prompts, for the checkpoint: tensors, numbers, dicts and lists of them."""
@@ -202,13 +215,12 @@ class PromptTrainer(Evaluation):
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages)
-        gives_way = self.device.type == "cpu"  # where steps, too, are the processor's work
-        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x), gives_way)
+        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
         self.train_loader_u = dm.train_loader_u
         self.val_loader = divide_loading(dm.val_loader)
         self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
-            loader.worker_init_fn, loader.num_workers = partial(begin_worker, gives_way), worth_starting(loader.num_workers)
+            loader.worker_init_fn, loader.num_workers = begin_worker, worth_starting(loader.num_workers)
             loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains
@@ -285,18 +297,11 @@ class PromptTrainer(Evaluation):
         self.is_training = True
         self.train_started = self.saved_at = time.monotonic()
         self.train_loader_x.after_step = self.after_step
-        self.train_loader_x.goes_on = self.epoch_follows
-        if self.train_loader_x.num_workers > 0 and isinstance(self.train_loader_x.dataset, CheckedImages):
-            self.train_loader_x.dataset.decode_ahead()
         steps = len(self.train_loader_x)
         name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
                              desc=f"{type(self).__name__} on {name}, seed {self.cfg.SEED}", dynamic_ncols=True,
                              disable=not distributed.is_first())
-
-    def epoch_follows(self) -> bool:
-        """Whether the next epoch follows this one at once, without a validation, whose loader draws a random number."""
-        return self.epoch + 1 < self.max_epoch and self.cfg.TEST.FINAL_MODEL != "best_val"
 
     def init_writer(self, log_dir: str) -> None:
         if distributed.is_first():
@@ -342,9 +347,11 @@ class PromptTrainer(Evaluation):
         self.is_training = False
         self.progress.close()  # before the bar of the test starts
         self.seconds["train"] += time.monotonic() - self.train_started
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
+        if self.complete_prompts():
+            self.save_prompts_again()
         if not self.cfg.TEST.NO_TEST:
-            if self.cfg.TEST.FINAL_MODEL == "best_val":
-                self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
             self.keep_validation_answers()
         super().after_train()
         if self.cfg.TEST.NO_TEST:

@@ -91,12 +91,6 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def size_as_seen(image: Image.Image, background: str) -> tuple[int, int]:
-    """Height and width of what ``read_picture`` makes of an image, which is not decoded for it."""
-    is_turned = bool(background) and orientation(image) in (5, 6, 7, 8)
-    return (image.width, image.height) if is_turned else (image.height, image.width)
-
-
 # ---- a folder of pictures ----
 
 def files_below(folder: str) -> Iterator[str]:

@@ -198,15 +198,15 @@ class SavedPrompts(TrainerX):
         try:
             for split in {self.cfg.TEST.SPLIT, *val}:
                 read_arrays(f"{self.output_dir}/predictions-{split}.npz")
-            prompts_hash = None if self.prompt_learner is None else tensor_hash(self.final_state(self.output_dir)["state_dict"].values())
+            prompts_hash = None if self.prompt_learner is None else self.final_prompts_hash()
         except Exception:  # damaged bytes can raise anything
             return False
         return (record["backbone_hash"], record["prompts_hash"]) == (self.backbone_hash, prompts_hash)
 
-    def final_state(self, directory: str) -> State:
-        """The checkpoint that a run ends with: the best one under ``best_val``, else the newest."""
-        folder = f"{directory}/{MODEL_NAME}"
-        return checkpoint.load(f"{folder}/{BEST if self.cfg.TEST.FINAL_MODEL == 'best_val' else checkpoint.newest(folder) or BEST}")
+    def final_prompts_hash(self) -> str:
+        """Of the prompts in the checkpoint that the run ends with."""
+        folder = f"{self.output_dir}/{MODEL_NAME}"
+        return tensor_hash(checkpoint.load(f"{folder}/{self.final_checkpoint(folder)}")["state_dict"].values())
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads prompts for evaluation: those of ``epoch`` (from 1); without it the best ones under ``best_val``, else the newest.
@@ -220,10 +220,23 @@ class SavedPrompts(TrainerX):
         if not directory:
             raise UserError(f"--eval-only of {type(self).__name__} needs --model-dir, the folder of a finished training")
         folder = f"{directory}/{MODEL_NAME}"
-        state = self.final_state(directory) if epoch is None else checkpoint.load(f"{folder}/{checkpoint.epoch_name(epoch)}")
+        file_name = self.final_checkpoint(folder) if epoch is None else checkpoint.epoch_name(epoch)
+        state = checkpoint.load(f"{folder}/{file_name}")
         self.check_origin(state, folder)
         self.load_prompts(state, folder)
-        log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, folder, state["epoch"])
+        log.info("Loading weights to %s from %s/%s (epoch = %d)", MODEL_NAME, folder, file_name, state["epoch"])
+
+    def final_checkpoint(self, folder: str) -> str:
+        """Name of the file with a training's final prompts: the best ones under ``best_val``, else the newest."""
+        return BEST if self.cfg.TEST.FINAL_MODEL == "best_val" else checkpoint.newest(folder) or BEST
+
+    def save_prompts_again(self) -> None:
+        """Puts the prompts as they are now into the checkpoint of the final ones."""
+        folder = f"{self.output_dir}/{MODEL_NAME}"
+        if distributed.is_first():
+            file_name = self.final_checkpoint(folder)
+            checkpoint.save({**checkpoint.load(f"{folder}/{file_name}"), "state_dict": self.prompt_learner.state_dict()}, folder, file_name)
+        distributed.wait()
 
     def check_origin(self, state: State, folder: str) -> None:
         """Refuses prompts that were trained by another method, for another CLIP or, if they are per class, other classes."""

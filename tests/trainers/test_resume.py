@@ -7,7 +7,6 @@ from dassl.engine import TRAINER_REGISTRY
 
 from tests.same_run import assert_same_run
 from trainers.base import PromptTrainer
-from trainers.resumable import TrainingLoader
 from trainers.saved_prompts import MODEL_NAME
 
 EVERY_STEP = ("TRAIN.CHECKPOINT_STEPS", "1")
@@ -41,7 +40,7 @@ def killed(run, monkeypatch):
 
 
 @pytest.mark.parametrize("trainer, options", [
-    ("CDC", BEST_VAL), ("CDC", (*BEST_VAL, *WORKERS)), ("CDC", ("TRAINER.CDC.PREC", "amp", "TRAINER.CDC.VIEWS_ON_TENSORS", "True", *WORKERS)),
+    ("CDC", BEST_VAL), ("CDC", (*BEST_VAL, *WORKERS)), ("CDC", ("TRAINER.CDC.PREC", "amp", *WORKERS)),
     ("PromptSRC", ()), ("ProGrad", ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
 def test_a_run_that_is_killed_in_each_of_its_steps_ends_as_if_it_were_not(run, killed, trainer, options):
     options = (*options, "OPTIM.MAX_EPOCH", "2")
@@ -105,7 +104,7 @@ def test_checkpoints_in_the_middle_of_epochs_replace_each_other(run, monkeypatch
 
 
 @pytest.mark.parametrize("trainer, options", [
-    ("CDC", BEST_VAL), ("CDC", ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")), ("CoOp", ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
+    ("CDC", BEST_VAL), ("CoOp", ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
 def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_other_begins(run, killed, trainer, options):
     _, _, whole = run(trainer, *options, name="whole")
     one = (*options, "DATALOADER.NUM_WORKERS", "1")
@@ -115,29 +114,6 @@ def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_othe
         assert killed("forward_backward", lambda self: (self.epoch, self.batch_idx) == (1, 2), trainer, *first, *EVERY_STEP, name=name)
         torch.manual_seed(12345)
         assert_same_run(whole, run(trainer, *second, name=name)[2])
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("steps_draw", [False, True])
-def test_epochs_that_are_begun_ahead_are_what_they_would_be_and_leave_no_process(run, monkeypatch, workers, steps_draw):
-    begun, begin, make_step = [], TrainingLoader.begin, PromptTrainer.forward_backward
-
-    def noted(self, *arguments):
-        begun.append(len(multiprocessing.active_children()))
-        return begin(self, *arguments)
-
-    def drawing(self, batch):
-        torch.rand(int(steps_draw))
-        return make_step(self, batch)
-    monkeypatch.setattr(TrainingLoader, "begin", noted)
-    monkeypatch.setattr(PromptTrainer, "forward_backward", drawing)
-    options = ("DATALOADER.NUM_WORKERS", workers, "OPTIM.MAX_EPOCH", "3")
-    ahead = run("CoOp", *options, name="ahead")[2]
-    # with one worker, the generators go on from the worker's states, whatever steps have drawn
-    assert len(begun) == (5 if steps_draw and workers == "2" else 3), "where steps draw, both epochs ahead of which one was begun are begun anew"
-    assert max(begun) > 0 and multiprocessing.active_children() == []
-    monkeypatch.setattr(TrainingLoader, "begin_ahead", lambda self: None)
-    assert_same_run(ahead, run("CoOp", *options, name="in turn")[2])
 
 
 @pytest.mark.parametrize("options", [(), BEST_VAL])
@@ -153,8 +129,8 @@ def test_a_single_worker_lives_as_long_as_the_training(run, monkeypatch, options
     assert multiprocessing.active_children() == []
 
 
-def test_an_error_in_a_step_leaves_no_process_of_an_epoch_that_was_begun_ahead(run, killed):
-    assert killed("update_lr", lambda self: self.train_loader_x.ahead is not None, "CoOp", "DATALOADER.NUM_WORKERS", "1")
+def test_an_error_in_a_step_leaves_no_process(run, killed):
+    assert killed("update_lr", lambda self: True, "CoOp", "DATALOADER.NUM_WORKERS", "1")
     assert multiprocessing.active_children() == []
 
 
