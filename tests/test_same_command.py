@@ -30,7 +30,8 @@ def start(small_clip_file, tmp_path, capsys):
     def start(images, *options, trainer="CoOp"):
         capsys.readouterr()
         code = train.main(["--trainer", trainer, "--images", str(images), "--backbone", small_clip_file, "--output-dir", str(tmp_path / "out"),
-                           "--config-file", str(REPOSITORY / "tests" / "small.yaml"), "OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1", *options])
+                           "--config-file", str(REPOSITORY / "tests" / "small.yaml"), "OPTIM.MAX_EPOCH", "2",
+                           "TRAIN.CHECKPOINT_FREQ", "1", "TRAINER.CDC.PROMPT_DEPTH", "2", *options])
         said = capsys.readouterr()
         return code, said.out + said.err
     return start
@@ -62,7 +63,8 @@ def test_what_was_trained_on_other_images_is_refused(folder, start, tmp_path, ch
 
 @pytest.mark.parametrize("trainer", ["CoOp", "CDC", "ZeroshotCLIP"])
 def test_a_finished_run_is_done_already(folder, start, tmp_path, trainer):
-    start(folder, trainer=trainer)
+    code, said = start(folder, trainer=trainer)
+    assert code == 0, said
     before = files(tmp_path / "out")
     moved = folder.rename(tmp_path / "moved")
     code, said = start(moved, trainer=trainer)
