@@ -31,7 +31,7 @@ def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
     if len(content) > most:
         raise ValueError(f"it has more than {most // 2 ** 20} MB")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(f"it is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
 
