@@ -3,8 +3,8 @@
     python predict.py --run output/my_run photo.jpg folder "more/*.png"
     find . -name "*.jpg" | python predict.py --run output/my_run - --max-error 0.05 --csv labels.csv
 
-The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv. Input that can't work, an image
-that can't be read included, ends with one line on standard error and exit code 2, and nothing is written.
+The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv. Images that can't be read are named on
+standard error and left out of it; then the exit code is 1. Input that can't work ends with one line there and exit code 2, and nothing is written.
 """
 import argparse
 import csv
@@ -21,10 +21,11 @@ import numpy
 import torch
 from tqdm import tqdm
 
-from datasets.image_folder import ENDINGS
 from trainers.classifier import Answers, PromptedClassifier
 from trainers.errors import UserError, run_tool
 from trainers.files import write_text
+from trainers.image_files import ENDINGS, files_below, is_image, left_out
+from trainers.readers import read_arrays
 from trainers.uncertainty import doubt_threshold
 
 log = logging.getLogger("predict")
@@ -32,7 +33,7 @@ log = logging.getLogger("predict")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="+", metavar="PATH",
+    parser.add_argument("paths", nargs="*", metavar="PATH",
                         help="image files, folders (with all below), patterns; - for a list on standard input")
     parser.add_argument("--run", required=True, help="folder of a finished training, with results.json")
     parser.add_argument("--backbone", help="name or file of the run's CLIP, where it is no longer where the run found it")
@@ -55,6 +56,11 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         UserError: an argument is out of its range, or two contradict each other.
     """
+    swallowed = [name for name in args.classes or () if os.path.exists(name) and (is_image(name) or not args.paths)]
+    if swallowed:
+        raise UserError(f"--classes takes all words behind it as names, {swallowed[-1]} too: give the images before it, or behind --")
+    if not args.paths:
+        raise UserError("there is no image to label: give files, folders, patterns, or - for a list on standard input")
     if args.topk < 1:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
     if args.max_error is not None and not 0 <= args.max_error < 1:
@@ -85,7 +91,15 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
         if not matches:
             raise UserError(f"{place!a} is no file, no folder, and no pattern that fits any")
         for match in matches:
-            found += images_below(match) if os.path.isdir(match) else [match]
+            if not os.path.isdir(match):
+                found.append(match)
+                continue
+            below = list(files_below(match))
+            if not any(map(is_image, below)):
+                raise UserError(f"{match} holds no images (they end in {', '.join(ENDINGS)})")
+            found += filter(is_image, below)
+            if line := left_out(below):
+                log.info(line)
     for path in found:
         try:
             path.encode()
@@ -93,16 +107,6 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
             raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
     if not found:
         raise UserError("there is no image to label: the list on standard input is empty")
-    return found
-
-
-def images_below(folder: str) -> list[str]:
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [os.path.join(place, name) for name in sorted(names) if name.lower().endswith(ENDINGS) and not name.startswith(".")]
-    if not found:
-        raise UserError(f"{folder} holds no images (they end in {', '.join(ENDINGS)})")
     return found
 
 
@@ -134,9 +138,9 @@ def threshold_from_validation(folder: str, max_error: float) -> float | None:
         raise UserError(f"--max-error needs {path}, which a training writes where its data set has validation images of its own: give "
                         "--min-certainty, or repeat the run's command if it is older than that, what is trained is only tested again")
     try:
-        with numpy.load(path, allow_pickle=False) as kept:
-            uncertainty = torch.from_numpy(kept["vacuity" if "vacuity" in kept else "max_probability"])
-            wrong = torch.from_numpy(kept["top"][:, 0] != kept["label"])
+        kept = read_arrays(path)
+        uncertainty = torch.from_numpy(kept["vacuity" if "vacuity" in kept else "max_probability"])
+        wrong = torch.from_numpy(kept["top"][:, 0] != kept["label"])
         if uncertainty.shape != wrong.shape or wrong.ndim != 1 or not len(wrong) or not uncertainty.is_floating_point():
             raise ValueError("shapes")
     except Exception as error:  # damaged bytes can raise anything
@@ -180,7 +184,7 @@ def as_csv(found: Sequence[dict[str, Any]]) -> str:
 
 def as_json(found: Sequence[dict[str, Any]]) -> str:
     named = [{**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]} for row in found]
-    return json.dumps(named, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(named, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_text(found: Sequence[dict[str, Any]]) -> str:
@@ -193,8 +197,11 @@ def as_text(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Labels what is asked for and writes the result, all of it or nothing.
+
+    Returns:
+        the exit code: 0, or 1 where images can't be read, which are named and left out.
 
     Raises:
         UserError: the input can't work.
@@ -205,8 +212,9 @@ def run(args: argparse.Namespace) -> None:
     if args.classes:
         classifier = classifier.with_classes(args.classes)
     limit = threshold(args)
+    broken: list[UserError] = []
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
-        answers = classifier.predict(progress)
+        answers = classifier.predict(progress, broken)
     doubtful = answers.uncertainty > limit
     found = rows(answers, doubtful, args.topk)
     if args.csv:
@@ -217,10 +225,13 @@ def run(args: argparse.Namespace) -> None:
     else:
         sys.stdout.write(as_json(found) if args.json else as_text(found))
     log.info("%d images, %d of them doubtful%s", len(found), doubtful.sum(), f": {args.csv}" if args.csv else "")
+    if broken:
+        log.warning("%d images have no answer: %s", len(broken), "; ".join(map(str, broken)))
+    return 1 if broken else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 2 with one line on standard error."""
+    """Exit code: 0, 1 where images can't be read, or 2 with one line on standard error."""
     return run_tool(run, parse_arguments(arguments), log)
 
 

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
-from trainers.config_files import merge, parse_yaml
+from trainers.config_files import merge
 from trainers.errors import UserError, nearest
+from trainers.readers import read_yaml
 
 KEY = "RULES"  # in the file
 # A recipe knows three experiments: all that train on base classes, all that train on all classes of the set they test on, and transfer.
@@ -66,9 +66,8 @@ class Recipe:
             UserError: a rule is malformed, or names a protocol or data set that is not known: it would never hold.
         """
         try:
-            with open(path, encoding="utf-8") as file:
-                found = parse_yaml(file.read())
-        except (OSError, ValueError, RecursionError, yaml.YAMLError):
+            found = read_yaml(path)
+        except (OSError, ValueError):
             return cls(path)  # ``merge`` says what is wrong
         rules = found.get(KEY, []) if isinstance(found, dict) else []
         if not isinstance(rules, list):

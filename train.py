@@ -5,7 +5,8 @@
     python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: expand_images
 
 Input that can't work ends with one line on standard error and exit code 2. A run that is killed goes on by the same command, to the same
-numbers; one that SIGTERM or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start it again.
+numbers; one that Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start
+it again. A second Ctrl-C ends it at once. A finished run is done already.
 """
 import argparse
 import contextlib
@@ -14,9 +15,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import dassl
 import torch
+import torchvision.transforms
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, build_trainer
@@ -32,7 +35,7 @@ from trainers import METHODS, config_function, distributed
 from trainers.config_files import check_types, merge
 from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
-from trainers.interruption import REQUEUE, Interrupted, noticed
+from trainers.interruption import REQUEUE, Interrupted, at_once, noticed
 from trainers.locks import FILE_NAME as LOCK
 from trainers.locks import only_writer
 from trainers.run_record import remove_record
@@ -41,6 +44,7 @@ from trainers.settings import add_run_settings
 log = logging.getLogger("train")
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
+REPORT = "report.html"  # in the folder of a run on one's own images
 SHOTS = 16  # training images a class of one's own folder
 
 
@@ -108,6 +112,9 @@ def recipe_for(trainer: str, backbone: str) -> str:
 
 def check_registered(kind: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
+    if not name:
+        flag = "--trainer" if kind == "trainer" else "--dataset-config-file (or --images, a folder of your own)"
+        raise UserError(f"no {kind} is given: give {flag}; known: {', '.join(sorted(known))}")
     if name not in known:
         raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}")
 
@@ -150,6 +157,8 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
     for flag, (node, key) in flags.items():
         if getattr(args, flag):
             setattr(node, key, getattr(args, flag))
+    if args.seed >= 2 ** 32:
+        raise UserError(f"--seed is {args.seed}, it must be below {2 ** 32}")
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options after the flags")
     check_types(cfg, defaults)
@@ -250,41 +259,58 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             log.warning("The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
                         "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)")
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
-    try:
-        trainer = build_trainer(cfg)
-    except (ValueError, AssertionError) as error:
-        if isinstance(error, UserError) or not raised_in_dassl(error):
-            raise
-        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
+    with at_once(distributed.count() == 1):
+        trainer: Any = build(cfg)
     if args.eval_only:
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        remove_record(cfg.OUTPUT_DIR)
-        trainer.test()
+        with at_once(distributed.count() == 1):
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            remove_record(cfg.OUTPUT_DIR)
+            trainer.test()
     elif not args.no_train:
         if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
-        trainer.train()
-        if args.images and distributed.is_first():
+        if is_done := distributed.from_first(trainer.is_done):
+            log.info("Done already: %s; to train anew delete that folder, or give another --output-dir", cfg.OUTPUT_DIR)
+        else:
+            trainer.train()
+        if args.images and distributed.is_first() and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, REPORT))):
             distributed.leave()
-            report_own_images(cfg)
+            with at_once():
+                report_own_images(cfg)
     return trainer
+
+
+def build(cfg: CfgNode) -> SimpleTrainer:
+    """The trainer with its data and model.
+
+    Raises:
+        UserError: the config or the data can't work.
+    """
+    try:
+        return build_trainer(cfg)
+    except (ValueError, AssertionError) as error:
+        if isinstance(error, UserError) or not raised_in_dassl(error):
+            raise
+        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
 
 
 def report_own_images(cfg: CfgNode) -> None:
     """Writes ``report.html`` into the folder of a run on one's own images, and says how to go on."""
     from results.report import make_report  # here, since every other run can do without what draws
 
-    page = os.path.join(cfg.OUTPUT_DIR, "report.html")
+    page = os.path.join(cfg.OUTPUT_DIR, REPORT)
     make_report([cfg.OUTPUT_DIR], page, cfg.DATASET.ROOT)
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
 
 
 def raised_in_dassl(error: BaseException) -> bool:
-    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …); anything else may be a fault of ours."""
-    file_name = traceback.extract_tb(error.__traceback__)[-1].filename
-    return os.path.realpath(file_name).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
+    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …), or what it builds of the config's numbers; anything else may be a
+    fault of ours."""
+    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return any(file_name.startswith(os.path.realpath(place) + os.sep)
+               for module in (dassl, torch.optim, torchvision.transforms) for place in module.__path__)
 
 
 def join_and_run(arguments: Sequence[str] | None) -> None:

@@ -1,4 +1,5 @@
 """What every data set here is: a folder, lists of images, and the rule by which a run takes its share of them."""
+from collections.abc import Mapping
 from typing import Any
 
 from dassl.data.datasets import DatasetBase
@@ -17,9 +18,15 @@ class ImageDataset(DatasetBase):
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         test_only: whether it has no images to train on.
         fewshot_sample: ``hash`` and ``origin`` of its few-shot sample, None where all images are taken.
+        keeps_samples: whether few-shot samples are written into its folder; else into the cache folder.
+        content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
+        broken: part → names of images that it has left out, since they can't be read.
     """
     fewshot_sample: dict[str, str] | None = None
     dataset_dir = ""
+    keeps_samples = True
+    content = ""
+    broken: Mapping[str, list[str]] = {}
     test_only = False
 
     def __init__(self, cfg: CfgNode) -> None:

@@ -5,7 +5,7 @@ A sample is looked for in this order:
 1. ``<data set>/split_fewshot/shot_S-seed_N.…``: one of another toolbox, CoOp's pickle for one, see ``foreign_samples.py``;
 2. ``<data set>/split_fewshot/<Name>-shot_S-seed_N-<split hash>.json``: ours;
 3. the same file in ``split_fewshot`` of the cache folder: ``$CDC_CACHE``, else ``cdc-prompt-learning`` in the user's cache folder;
-4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to.
+4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to; of one's own folder of pictures always as 3.
 
 It is drawn with Python's generator freshly set to the seed, and the generator is put back: the sample is CoOp's for that
 seed, and what follows in the run does not depend on whether a file was there. (CoOp's runs do: its first run of a seed
@@ -27,6 +27,7 @@ from yacs.config import CfgNode
 from trainers.errors import UserError
 from trainers.files import remove_leftovers, write_text
 from trainers.locks import turn
+from trainers.readers import read_json
 from trainers.run_record import split_hash
 
 from .foreign_samples import find_foreign, read_foreign
@@ -87,7 +88,8 @@ def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], 
         return resolve(path, read_foreign(path, parts), parts, shots, dataset.dataset_dir), f"{whose}: {os.path.basename(path)}"
     origin = f"drawn with seed {seed}"
     name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
-    places = [os.path.join(folder, FOLDER, name) for folder in (dataset.dataset_dir, cache_folder())]
+    folders = (dataset.dataset_dir, cache_folder()) if getattr(dataset, "keeps_samples", True) else (cache_folder(),)
+    places = [os.path.join(folder, FOLDER, name) for folder in folders]
     if not any(map(os.path.isfile, places)):
         with turn("the few-shot sample is drawn", *map(os.path.dirname, places)):
             if not any(map(os.path.isfile, places)):  # another process may just have drawn it
@@ -143,8 +145,7 @@ def read_sample(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
         UserError: it is cut or malformed.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = read_json(path)
         return {part: [(str(name), int(label)) for name, label in content[part]] for part in parts}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"few-shot sample {path} can't be read ({type(error).__name__}: {error}): "
@@ -171,6 +172,9 @@ def resolve(path: str, sample: Mapping[str, Sequence[tuple[str, int]]], parts: P
             raise UserError(f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
                             "it belongs to another split or data set, delete it")
         found[part] = [image for image in matches if image is not None]
+        twice = next((image for image, count in Counter(found[part]).items() if count > 1), None)
+        if twice is not None:
+            raise UserError(f"few-shot sample {path} has {relative(twice.impath, folder)} twice in {part}: delete it")
         wanted = {label: min(shots[part], count) for label, count in Counter(image.label for image in images).items()}
         counts = Counter(image.label for image in found[part])
         wrong = sorted(label for label in wanted if counts[label] != wanted[label])

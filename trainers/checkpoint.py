@@ -5,12 +5,13 @@ which names the file to resume from. In the middle of an epoch it is ``model-ste
 these no more than the last two are kept.
 """
 import io
+import json
 import logging
 import os
 import random
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -19,18 +20,26 @@ from yacs.config import CfgNode
 
 from .errors import UserError
 from .files import write_atomically, write_text
+from .readers import check_archive
+from .run_record import plain
 
 log = logging.getLogger(__name__)
 
 State = dict[str, Any]  # of a training, see ``SavedPrompts.save_model``
 
 BEST = "model-best.pth.tar"
+OTHER_IMAGES = "its images are others: some were added, removed or changed, or the folder is another"
 POINTER = "checkpoint"
+KINDS = {"state_dict": dict, "epoch": int, "trainer": str, "classnames": list, "config": dict, "backbone_hash": str}  # of what each file has
 NAME = re.compile(r"model(?:-step)?\.pth\.tar-(\d+)(?:-(\d+))?")  # of a file that a run can go on from
 
 # What may differ between the run that wrote a checkpoint and the run that resumes it.
 NOT_PART_OF_A_RUN = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.BROKEN_IMAGES",
                      "DATALOADER.TEST", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CHECKPOINT_MINUTES", "TEST")
+# What may differ between a finished run and the one that is asked for: places and things that change no figure.
+NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
+             "DATALOADER.BROKEN_IMAGES", "TEST.FEATURE_CACHE", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS",
+             "TRAIN.CHECKPOINT_MINUTES")
 
 
 def epoch_name(epochs: int) -> str:
@@ -136,12 +145,15 @@ def load(path: str) -> State:
         raise UserError(f"no checkpoint at {path}; there is {', '.join(found) or 'none in that folder'}: check --model-dir and "
                         "--load-epoch")
     try:
+        check_archive(path)
         check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way
         raise UserError(f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it") from error
-    if not isinstance(state, dict) or not {"state_dict", "epoch", "trainer", "classnames", "config", "backbone_hash"} <= set(state):
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in KINDS.items()):
         raise UserError(f"checkpoint {path} is none of this toolbox's")
+    if not (all(map(torch.is_tensor, state["state_dict"].values())) and all(isinstance(name, str) for name in state["classnames"])):
+        raise UserError(f"checkpoint {path} is none of this toolbox's: its prompts are no tensors, or its class names no texts")
     return state
 
 
@@ -170,17 +182,28 @@ def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict
             and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")}
 
 
-def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], path: str) -> None:
+def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
+    """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
+    now, then = (config_of_run(config, NO_MATTER) for config in (json.loads(json.dumps(plain(cfg))), record["config"]))
+    return [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key]]
+
+
+def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], has_other_images: bool, path: str) -> None:
     """A run may only be continued as it was begun.
 
+    Args:
+        has_other_images: whether it is to go on with other images than it was begun with.
+
     Raises:
-        UserError: settings or class list differ; the message names them.
+        UserError: settings, class list or images differ; the message names them.
     """
     now, then = config_of_run(cfg), state["config"]
     changed = [f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}" for key in sorted({*now, *then})
                if now.get(key) != then.get(key)]
     if not changed and state["classnames"] != classnames:
         changed = ["the class list"]
+    if not changed and has_other_images:
+        changed = [OTHER_IMAGES]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(f"{path} belongs to another run ({'; '.join(changed[:3])}{more}): give another --output-dir, or delete "

@@ -2,19 +2,18 @@
 
 Beyond what yacs checks of types: nothing in place of a value, elements of lists, numbers that are none, text that is none.
 """
-import functools
 import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from .checkpoint import flatten
 from .errors import UserError, nearest
+from .readers import read_yaml
 
-ONE = {bool: "True or False", int: "a whole number", float: "a finite number", str: "text in UTF-8"}
+ONE = {bool: "True or False", int: "a whole number of at most 64 bits", float: "a finite number", str: "text in UTF-8"}
 NAMES = {bool: "True and False", int: "whole numbers", float: "finite numbers", str: "texts in UTF-8"}
 OPTIONAL = ("TRAINER.CDC.AUGMENTATION",)  # may be None
 ELEMENTS = {"MODEL.HEAD.HIDDEN_LAYERS": int}  # of lists that are empty by default; those of the others are strings
@@ -35,8 +34,7 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
         raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
     try:
         if isinstance(source, str):
-            with open(source, encoding="utf-8") as file:
-                content = parse_yaml(file.read())
+            content = read_yaml(source)
             if not isinstance(content, dict):
                 raise UserError(f"{where}: it must hold lines KEY: value")
             check_keys(content, where)
@@ -51,16 +49,10 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
         if str(error).startswith("Non-existent key"):
             raise unknown_key(cfg, source, where, str(error)) from error
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
+    except (RecursionError, MemoryError) as error:  # of Python's parser, which reads the values
         raise UserError(f"{where}: it is nested too deeply") from error
-    except (ValueError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
-
-
-@functools.lru_cache(64)
-def parse_yaml(text: str) -> Any:
-    """What a YAML file holds, parsed once: the plan of a protocol reads the same few files hundreds of times. Not to be changed by the caller."""
-    return yaml.safe_load(text)
 
 
 def check_keys(content: Mapping[object, object], where: str) -> None:
@@ -121,6 +113,8 @@ def check_value(name: str, value: object, default: object) -> None:
 def is_of(kind: type, value: Any) -> bool:
     """Whether a value is of a kind: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
     if isinstance(value, bool) and kind is not bool:
+        return False
+    if isinstance(value, int) and abs(value) >= 2 ** 63:  # torch has no larger ones
         return False
     if kind is float:
         return isinstance(value, (int, float)) and math.isfinite(value)

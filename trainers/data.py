@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 import torch
 from dassl.data import DatasetWrapper
@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 from . import distributed
 from .checkpoint import State, restore_rng_state
 from .errors import UserError
+from .image_files import read_picture
 from .run_record import image_name
 
 log = logging.getLogger(__name__)
@@ -41,18 +42,9 @@ def skips_broken_images(cfg: CfgNode) -> bool:
     return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
 
 
-def read_picture(file: str | IO[bytes]) -> Image.Image:
-    """The RGB image of a path or an open file.
-
-    Raises:
-        UserError: it can't be read. (Dassl's own ``read_image`` tries again, for ever.)
-    """
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"image {file} can't be read ({reason}): replace it, or leave it out") from error
+def background_of(cfg: CfgNode) -> str:
+    """``INPUT.BACKGROUND``, see ``read_picture``; another toolbox's config may not have the key."""
+    return cfg.INPUT.get("BACKGROUND", "")
 
 
 def bytes_of(image: Image.Image) -> int:
@@ -88,6 +80,7 @@ class CheckedImages(DatasetWrapper):
         self.room = DECODED_BYTES if is_train else 0  # bytes left
         self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
         self.skips = skips_broken_images(cfg)
+        self.background = background_of(cfg)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of the image.
@@ -136,7 +129,7 @@ class CheckedImages(DatasetWrapper):
         """The decoded image, out of memory if it is there. It is shared: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
-        image = read_picture(self.data_source[index].impath)
+        image = read_picture(self.data_source[index].impath, self.background)
         size = bytes_of(image)
         worker = get_worker_info()
         if size <= self.room and (worker is None or worker.num_workers == 1):  # several are started anew for every epoch
@@ -198,8 +191,8 @@ def divide_loading(loader: Any) -> Any:
     """
     if loader is not None and distributed.count() > 1:
         if loader.dataset.skips:
-            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of "
-                            "the split")
+            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of the data, and give "
+                            "DATALOADER.BROKEN_IMAGES error")
         loader.dataset.process = distributed.rank(), distributed.count()
         loader.collate_fn = collate_share
     return loader

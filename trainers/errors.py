@@ -2,6 +2,7 @@
 import difflib
 import errno
 import logging
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable
@@ -39,16 +40,25 @@ def line_for_user(error: Exception) -> str | None:
 
 
 def exit_code(command: Callable[..., object], *arguments: object) -> int:
-    """Calls a command line tool's function; returns 0, or 2 after an error that the user can mend, whose line goes to standard error."""
+    """Calls a command line tool's function; returns the number that it gives, else 0, or 2 after an error that the user can mend, whose line goes to
+    standard error."""
     try:
-        command(*arguments)
+        code = command(*arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads this tool's output, such as ``head``, has enough
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 141  # 128 and SIGPIPE's number, which Windows hasn't
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted by Ctrl-C\n")
+        return 130
     except Exception as error:
         line = line_for_user(error)
         if line is None:
             raise
         sys.stderr.write(f"error: {line}\n")
         return 2
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def run_tool(command: Callable[[Namespace], object], arguments: Namespace, log: logging.Logger) -> int:

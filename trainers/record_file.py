@@ -1,12 +1,12 @@
 """Reads ``results.json``. Whoever gets a record from here can rely on the kinds of what stands in it."""
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .run_record import FORMAT, Record
+from .readers import read_json
+from .run_record import FORMAT, Record, data_name
 
 Kinds = type | tuple[type, ...]
 TEXT_OR_NOTHING = (str, type(None))
@@ -29,10 +29,8 @@ def read_record(path: str | Path) -> Record:
         UserError: it can't be read, is of another format, or a field is missing or of another kind.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        record = json.loads(text)
-        json.dumps(record, ensure_ascii=False).encode()  # JSON's escapes can stand for what is no text
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is no run record ({error}): run it again") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{path} has the format {record.get('format') if isinstance(record, dict) else None}, this version "
@@ -94,3 +92,9 @@ def nested(record: Any, *keys: str) -> Any:
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
     return record
+
+
+def shown_name(record: Record) -> str:
+    """What a run's data set is called, see ``data_name``."""
+    root = nested(record, "config", "DATASET", "ROOT")
+    return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]
