@@ -33,6 +33,7 @@ from trainers import distributed
 from trainers.cdc import add_cdc_config
 from trainers.cocoop import add_cocoop_config
 from trainers.config_files import check_types, merge
+from trainers.console import FileOnly, log_to_stdout
 from trainers.coop import add_coop_config
 from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
@@ -164,24 +165,6 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """A message that can't be written, as on a full disk, ends the run like a line that Dassl prints; by default it would be forgotten."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], OSError):
-            raise  # what ``emit`` has caught
-        super().handleError(record)
-
-
-def log_to_stdout() -> None:
-    """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
-    handler = LogHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-
-
 def run(args: argparse.Namespace) -> SimpleTrainer:
     """One run; returns the trainer.
 
@@ -240,12 +223,14 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
     else:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     log_to_stdout()
+    details = FileOnly(sys.stdout)
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
     if distributed.count() > 1:
         log.info("%d processes", distributed.count())
-    log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
+    details.write("** Arguments **\n" + "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())) + f"\n** Config **\n{cfg}\n")
     if distributed.is_first():  # it takes seconds
-        log.info("** System **\n%s", collect_env_info())
+        details.write(f"** System **\n{collect_env_info()}\n")
+        log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
     if args.images:
         log.info("Your images: %s, up to %d a class for training, recipe %s, results in %s", cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS,
                  args.config_file, cfg.OUTPUT_DIR)
@@ -254,11 +239,14 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
                         "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)")
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     try:
-        trainer = build_trainer(cfg)
+        with contextlib.redirect_stdout(details):
+            trainer = build_trainer(cfg)
     except (ValueError, AssertionError) as error:
         if isinstance(error, UserError) or not raised_in_dassl(error):
             raise
         raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
+    log.info("%s: %d classes; %d images for training, %d for validation, %d for testing", cfg.DATASET.NAME, trainer.dm.num_classes,
+             *(len(part or ()) for part in (trainer.dm.dataset.train_x, trainer.dm.dataset.val, trainer.dm.dataset.test)))
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         remove_record(cfg.OUTPUT_DIR)
@@ -270,18 +258,9 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
         trainer.train()
         if args.images and distributed.is_first():
             distributed.leave()
-            report_own_images(cfg)
+            import own_images  # here, since every other run can do without what draws
+            own_images.report(cfg, args, run)
     return trainer
-
-
-def report_own_images(cfg: CfgNode) -> None:
-    """Writes ``report.html`` into the folder of a run on one's own images, and says how to go on."""
-    from results.report import make_report  # here, since every other run can do without what draws
-
-    page = os.path.join(cfg.OUTPUT_DIR, "report.html")
-    make_report([cfg.OUTPUT_DIR], page, cfg.DATASET.ROOT)
-    log.info("Look at the run: %s", page)
-    log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
 
 
 def raised_in_dassl(error: BaseException) -> bool:
