@@ -21,8 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 
-import openmp  # noqa: F401  # isort: skip  (before torch)
-
 import torch
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm

@@ -15,8 +15,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-import openmp  # noqa: F401  # isort: skip  (before torch)
-
 import dassl
 import torch
 from dassl.config import get_cfg_default

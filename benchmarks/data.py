@@ -168,7 +168,6 @@ class Demo:
         self.fusion = usual_fusion if usual_encoders else contextlib.nullcontext
         if usual_encoders:
             in_the_usual_way(trainer)
-        trainer.train_loader_x.goes_on = lambda: True
         self.parse = partial(usual_batch, trainer) if wrapper is DatasetWrapper else trainer.parse_batch_train
         trainer.parse_batch_train = lambda batch: batch["parsed"]
         self.waited: list[float] = []

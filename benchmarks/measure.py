@@ -33,7 +33,6 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))  # "python benchmarks/NAME.py" puts only benchmarks/ on the path
 
-import openmp  # noqa: E402, F401
 import torch  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count  # noqa: E402

@@ -9,8 +9,6 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-import openmp  # noqa: F401  # isort: skip  (before torch)
-
 import torch
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission

@@ -11,7 +11,7 @@ How it is evaluated stands in ``evaluation.py``, what is saved of it and how it 
 import logging
 import time
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -107,6 +107,14 @@ class PromptTrainer(Evaluation):
         image_features = self.encode_images(images, prompts)
         return Scores(self.logits(image_features, text_features), image_features, text_features, images)
 
+    def complete_prompts(self) -> bool:
+        """Sets what a method learns from validation images after training; returns whether it did, and the prompts are to be saved again."""
+        return False
+
+    def learned_figures(self) -> dict[str, float]:
+        """What of the prompts can be said in numbers, by name, for the run record."""
+        return {}
+
     def training_state(self) -> dict[str, Any]:
         """What a method's training remembers beyond the prompts, for the checkpoint: tensors, numbers, dicts and lists of them."""
         return {}
@@ -199,13 +207,12 @@ class PromptTrainer(Evaluation):
             self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
             return
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages)
-        gives_way = self.device.type == "cpu"  # where steps, too, are the processor's work
-        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x), gives_way)
+        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
         self.train_loader_u = dm.train_loader_u
         self.val_loader = divide_loading(dm.val_loader)
         self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
-            loader.worker_init_fn, loader.num_workers = partial(begin_worker, gives_way), worth_starting(loader.num_workers)
+            loader.worker_init_fn, loader.num_workers = begin_worker, worth_starting(loader.num_workers)
             loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains
@@ -278,17 +285,10 @@ class PromptTrainer(Evaluation):
         self.is_training = True
         self.train_started = self.saved_at = time.monotonic()
         self.train_loader_x.after_step = self.after_step
-        self.train_loader_x.goes_on = self.epoch_follows
-        if self.train_loader_x.num_workers > 0 and isinstance(self.train_loader_x.dataset, CheckedImages):
-            self.train_loader_x.dataset.decode_ahead()
         steps = len(self.train_loader_x)
         self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
                              desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True,
                              disable=not distributed.is_first())
-
-    def epoch_follows(self) -> bool:
-        """Whether the next epoch follows this one at once, without a validation, whose loader draws a random number."""
-        return self.epoch + 1 < self.max_epoch and self.cfg.TEST.FINAL_MODEL != "best_val"
 
     def init_writer(self, log_dir: str) -> None:
         if distributed.is_first():
@@ -333,9 +333,11 @@ class PromptTrainer(Evaluation):
         self.is_training = False
         self.progress.close()  # before the bar of the test starts
         self.seconds["train"] += time.monotonic() - self.train_started
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
+        if self.complete_prompts():
+            self.save_prompts_again()
         if not self.cfg.TEST.NO_TEST:
-            if self.cfg.TEST.FINAL_MODEL == "best_val":
-                self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
             self.keep_validation_answers()
         super().after_train()
         if self.cfg.TEST.NO_TEST:

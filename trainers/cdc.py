@@ -3,14 +3,17 @@ Vision-Language Model Adaptation from a Causal Perspective", NeurIPS 2024).
 
 VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept near a hand-crafted
 prompt (L_con), so that each takes hold of another task-relevant semantic. DSTC: each template votes with evidence, and
-Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion.
+Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion. After training
+the templates' reliability is fitted on validation images: they look at the same picture, so they are not independent witnesses.
 What the paper states and what is our choice is listed in the README.
 """
 import copy
+import logging
 import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +21,15 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .checks import check_at_least, check_choice, check_depth, check_image_prompts
+from .checkpoint import State
+from .checks import check_at_least, check_choice, check_depth, check_image_prompts, validates_on_test_images
 from .data import CheckedImages, divide_loading
 from .errors import UserError
-from .evidence import EVIDENCE_FUNCTIONS, Opinion, conflict, cumulative, dempster, kl_to_uniform, log_evidence, trusted_cross_entropy
+from .evidence import Opinion, conflict, dempster, fitted_reliability, trusted_cross_entropy, usual_reliability
 from .losses import consistency_loss
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone
@@ -33,9 +38,11 @@ from .settings import add_encoder_settings
 from .tensor_views import TensorViews
 from .views import AUGMENTATIONS, PictureViews, template_views
 
+log = logging.getLogger(__name__)
+
 MODALITIES = ("dual", "text")
-OPINION_FUSIONS = ("dempster", "cumulative")
-FUSIONS = (*OPINION_FUSIONS, "mean_probability", "sum_logits")
+FUSIONS = ("dempster", "mean_probability", "sum_logits")
+RELIABILITIES = ("fitted", "independent")
 LOSSES = ("evidential", "cross_entropy")
 OFFSET_IMAGES = 1024  # training images that the evidence offset is initialised from, at most
 
@@ -51,21 +58,18 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
     node.VIEWS_ON_TENSORS = False  # views made on the device, in batches: faster; the same random draws, not rounded to 8 bits
-    node.EVIDENCE = "exp"  # exp | softplus | relu
-    node.EVIDENCE_CENTRED = False  # evidence from logits less their mean over classes: better doubt, but new classes suffer
     node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
-    node.FUSION = "dempster"  # dempster | cumulative: answers by added evidence, trained alike | mean_probability | sum_logits: no fused loss
+    node.FUSION = "dempster"  # dempster | mean_probability | sum_logits: these two have no fused loss
+    node.RELIABILITY = "fitted"  # of the fused templates: fitted on validation images | independent: Dempster's rule as it is
     node.LOSS = "evidential"  # evidential | cross_entropy
     node.DECOUPLING_WEIGHT = 1.0  # β
     node.CONSISTENCY_WEIGHT = 8.0  # γ, of text features
     node.IMAGE_CONSISTENCY_WEIGHT = 0.0  # γ_v, of image features; with PROMPT_MODALITY dual only
-    node.KL_WEIGHT = 0.0  # of the KL term towards no evidence for wrong classes, when fully annealed
-    node.KL_ANNEAL_EPOCHS = 10  # epochs until the KL term has its full weight
     add_encoder_settings(node)
 
 
 class DecoupledPrompts(nn.Module):
-    """M templates' prompts for both encoders and their evidence offsets.
+    """M templates' prompts for both encoders, their evidence offsets and their reliability.
 
     Args:
         settings: ``cfg.TRAINER.CDC``; M, n and the depth J are its N_TEMPLATES, N_CTX and PROMPT_DEPTH.
@@ -74,6 +78,8 @@ class DecoupledPrompts(nn.Module):
     """
 
     offset: Tensor
+    trained_classes: Tensor
+    reliability: Tensor
 
     def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
@@ -92,6 +98,9 @@ class DecoupledPrompts(nn.Module):
         # b^m = offset + shift^m, so that weight decay draws the learned part to the start and not to zero
         self.register_buffer("offset", torch.zeros(()))
         self.offset_shift = nn.Parameter(torch.zeros(templates))
+        self.classes = len(classnames)
+        self.register_buffer("trained_classes", torch.tensor(self.classes))  # K of the list that the offset is for
+        self.register_buffer("reliability", torch.tensor(usual_reliability(templates)))  # ω, until it is fitted
 
         # the fixed words behind the contexts may differ in number
         self.tokens = FixedTokens(text, classnames, n_ctx, [words for _, words in starts])
@@ -101,8 +110,14 @@ class DecoupledPrompts(nn.Module):
         return self.tokens(self.ctx, deep_text=list(self.deep_ctx), visual=visual[0] if visual else None, deep_visual=visual[1:])
 
     def evidence_offset(self) -> Tensor:
-        """b^m, shaped (M, 1, 1) to go with logits."""
-        return (self.offset + self.offset_shift)[:, None, None]
+        """b^m, shaped (M, 1, 1) to go with logits of the classes that are asked for.
+
+        The offset holds −log K of the training list; another list has that of its own K. Then e_k / K = exp(l_k − b − log K), of which
+        belief and vacuity are made, depends on the image and the class alone, and the vacuity 1 / (1 + Σ_k e_k / K) changes with the
+        list only by what its further classes get as evidence.
+        """
+        of_list = (self.trained_classes / self.classes).log()  # 0 for the training list
+        return (self.offset + self.offset_shift + of_list)[:, None, None]
 
 
 class TemplateLinear(nn.Module):
@@ -135,15 +150,13 @@ class CDC(PromptTrainer):
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
         node = self.node(cfg)
-        for key, choices in (("PROMPT_MODALITY", MODALITIES), ("AUGMENTATION", AUGMENTATIONS), ("EVIDENCE", EVIDENCE_FUNCTIONS),
-                             ("FUSION", FUSIONS), ("LOSS", LOSSES)):
+        for key, choices in (("PROMPT_MODALITY", MODALITIES), ("AUGMENTATION", AUGMENTATIONS), ("FUSION", FUSIONS),
+                             ("RELIABILITY", RELIABILITIES), ("LOSS", LOSSES)):
             check_choice(f"TRAINER.CDC.{key}", node[key], choices)
-        check_at_least(1, "TRAINER.CDC", node, "N_TEMPLATES", "N_CTX", "PROMPT_DEPTH", "KL_ANNEAL_EPOCHS")
-        check_at_least(0, "TRAINER.CDC", node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT", "IMAGE_CONSISTENCY_WEIGHT", "KL_WEIGHT")
+        check_at_least(1, "TRAINER.CDC", node, "N_TEMPLATES", "N_CTX", "PROMPT_DEPTH")
+        check_at_least(0, "TRAINER.CDC", node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT", "IMAGE_CONSISTENCY_WEIGHT")
         if node.HAND_CRAFTED and not (node.HAND_CRAFTED.count("{}") == node.HAND_CRAFTED.count("{") == node.HAND_CRAFTED.count("}") == 1):
             raise UserError(f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} once, where the class name goes")
-        if node.KL_WEIGHT and node.LOSS != "evidential":
-            raise UserError("TRAINER.CDC.KL_WEIGHT belongs to LOSS evidential: set it to 0 or change the loss")
         if node.IMAGE_CONSISTENCY_WEIGHT and node.PROMPT_MODALITY == "text":
             raise UserError("TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT keeps prompted image features near CLIP's own, and PROMPT_MODALITY text leaves "
                             "them as they are: set it to 0")
@@ -176,34 +189,65 @@ class CDC(PromptTrainer):
 
     @torch.no_grad()
     def initial_offset(self) -> Tensor:
-        """b = mean over training images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a useful range.
-
-        With EVIDENCE_CENTRED l_k − mean_j l_j takes the place of l_k.
-        """
+        """b = mean over training images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a useful range."""
         images = self.dm.dataset.train_x
         images = images[::-(-len(images) // OFFSET_IMAGES)]
-        sums = []
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed; training must not depend on this pass
             loader = build_data_loader(self.cfg, data_source=images, batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
                                        tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
-            for batch in self.skipped.readable(divide_loading(loader), "train"):
-                image, _ = self.parse_batch_test(batch)
-                with self.precision.autocast():
-                    logits = self.logits(self.encode_images(image), self.hand_crafted[None])  # (1, B, K)
-                level = logits[0].mean(dim=-1) if self.settings.EVIDENCE_CENTRED else 0
-                sums.append(logits[0].logsumexp(dim=-1) - level)  # (B,)
-        return torch.cat(sums).mean() - math.log(self.num_classes) - self.settings.EVIDENCE_START
+            logits, _ = self.logits_of(divide_loading(loader), "train", self.hand_crafted[None], None)  # (1, N, K)
+        return logits.logsumexp(dim=-1).mean() - math.log(self.num_classes) - self.settings.EVIDENCE_START
+
+    def logits_of(self, loader: DataLoader[Any], split: str, text_features: Tensor, prompts: Prompts | None) -> tuple[Tensor, Tensor]:
+        """Logits (M, N, K) and labels (N,) of a split's N images as they are tested, under text features (M, K, E) and the prompts."""
+        found = []
+        for batch in self.skipped.readable(iter(loader), split):
+            images, labels = self.parse_batch_test(batch)
+            with self.precision.autocast():
+                found.append((self.logits(self.encode_images(images, prompts), text_features), labels))
+        logits, every_label = zip(*found)
+        return torch.cat(logits, dim=1), torch.cat(every_label)
+
+    @torch.no_grad()
+    def complete_prompts(self) -> bool:
+        """Fits the templates' reliability on validation images; without any of its own the run keeps ``usual_reliability``."""
+        node = self.settings
+        if self.val_loader is None or validates_on_test_images(self.dm.dataset) or (node.FUSION, node.RELIABILITY) != ("dempster", "fitted"):
+            return False
+        self.set_model_mode("eval")
+        with torch.random.fork_rng(devices=[]):
+            with self.precision.autocast():
+                prompts = self.prompt_learner()
+                text_features = self.encode_texts(prompts)  # (M, K, E)
+            logits, labels = self.logits_of(self.val_loader, "val", text_features, prompts)  # (M, N, K), (N,)
+        self.prompt_learner.reliability.fill_(fitted_reliability(self.log_evidence(logits), labels))
+        log.info("Reliability of each template, fitted on %d validation images: %.3f", len(labels), self.reliability)
+        return True
+
+    def learned_figures(self) -> dict[str, float]:
+        return {"reliability": float(self.reliability)}
+
+    @property
+    def reliability(self) -> Tensor | float:
+        """ω of ``dempster`` for test images."""
+        return 1.0 if self.settings.RELIABILITY == "independent" else self.prompt_learner.reliability
+
+    def load_prompts(self, state: State, folder: str) -> None:
+        """Prompts saved before offsets were told from the training list's K, and reliabilities fitted, are of independent templates."""
+        state["state_dict"].setdefault("trained_classes", torch.tensor(len(state["classnames"])))
+        state["state_dict"].setdefault("reliability", torch.tensor(1.0))
+        super().load_prompts(state, folder)
 
     def log_evidence(self, logits: Tensor) -> Tensor:
-        node = self.settings
-        return log_evidence(logits, self.prompt_learner.evidence_offset(), node.EVIDENCE, node.EVIDENCE_CENTRED)  # (M, B, K)
+        """log e^m = l^m − b^m in fp32, (M, B, K)."""
+        return logits.float() - self.prompt_learner.evidence_offset()
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """L = L_t-ce + β L_de + γ L_con + γ_v L_con-image, and with KL_WEIGHT the annealed KL term.
+        """L = L_t-ce + β L_de + γ L_con + γ_v L_con-image.
 
-        L_t-ce sums over the templates' opinions and, where FUSION fuses opinions, the one that Dempster's rule makes of them. With LOSS
-        cross_entropy the votes' term is the sum of the templates' cross-entropies. L_con-image compares each template's features of its
-        view with those of the image encoder without prompts.
+        L_t-ce sums over the templates' opinions and, where FUSION is of opinions, the one that Dempster's rule makes of them (ω = 1: in
+        training each template sees a view of its own). With LOSS cross_entropy the votes' term is the sum of the templates'
+        cross-entropies. L_con-image compares each template's features of its view with those of the image encoder without prompts.
         """
         node, logits = self.settings, scores.logits
         every_label = labels.expand(len(logits), -1)  # (M, B)
@@ -211,9 +255,9 @@ class CDC(PromptTrainer):
             votes = F.cross_entropy(logits.transpose(1, 2), every_label, reduction="none").mean(dim=1).sum()
         else:
             evidence = self.log_evidence(logits)
-            votes = self.evidential_loss(Opinion(evidence), every_label)
-            if node.FUSION in OPINION_FUSIONS:
-                votes = votes + self.evidential_loss(dempster(evidence), labels)
+            votes = trusted_cross_entropy(Opinion(evidence), every_label).mean(dim=-1).sum()
+            if node.FUSION == "dempster":
+                votes = votes + trusted_cross_entropy(dempster(evidence), labels).mean()
         apart, near = decoupling_loss(scores.text_features), consistency_loss(scores.text_features, self.hand_crafted)
         total = votes + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * near
         figures = {"loss_votes": votes.item(), "loss_de": apart.item(), "loss_con": near.item()}
@@ -223,18 +267,9 @@ class CDC(PromptTrainer):
             figures["loss_con_image"] = images_near.item()
         return total, figures
 
-    def evidential_loss(self, opinion: Opinion, labels: Tensor) -> Tensor:
-        """Mean over the batch, summed over templates where there are any."""
-        losses = trusted_cross_entropy(opinion, labels)  # (B,) or (M, B)
-        if self.settings.KL_WEIGHT:
-            annealed = self.settings.KL_WEIGHT * min(1.0, self.epoch / self.settings.KL_ANNEAL_EPOCHS)
-            losses = losses + annealed * kl_to_uniform(opinion, labels)
-        return losses.mean(dim=-1).sum()
-
     def predict(self, logits: Tensor) -> Prediction:
         node, evidence = self.settings, self.log_evidence(logits)  # (M, B, K)
-        by_dempster = dempster(evidence)
-        opinion = cumulative(evidence) if node.FUSION == "cumulative" else by_dempster
+        opinion = dempster(evidence, self.reliability)
         votes = Opinion(evidence).probability if node.LOSS == "evidential" else logits.softmax(dim=-1)
         if node.FUSION == "mean_probability":
             probability = votes.mean(dim=0)
@@ -244,4 +279,4 @@ class CDC(PromptTrainer):
             probability = opinion.probability
         if node.LOSS != "evidential":
             return Prediction(probability, votes)
-        return Prediction(probability, votes, opinion.vacuity, conflict(evidence, by_dempster))
+        return Prediction(probability, votes, opinion.vacuity, conflict(evidence, dempster(evidence)))

@@ -199,11 +199,6 @@ def rng_state() -> State:
     return {**cpu_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
 
 
-def same_rng_state(first: State, second: State) -> bool:
-    """Whether two ``rng_state`` are the same."""
-    return all(torch.equal(value, second[name]) if torch.is_tensor(value) else value == second[name] for name, value in first.items())
-
-
 def restore_rng_state(state: State) -> None:
     """Takes back what ``rng_state`` or ``cpu_rng_state`` gave."""
     random.setstate(state["python"])

@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 FACTS = ("label", "domain", "impath", "index")  # what is known of an item without its image
 POLICIES = ("error", "skip")  # of DATALOADER.BROKEN_IMAGES
 DECODED_BYTES = 2 ** 30  # of decoded training images that a data set keeps in memory, at most; the others are decoded each time
-# How a loader's workers are started, None being Python's own way. Forked, they have what is decoded, and they end with the process that they are
-# forked from: Python may start them from a server instead, with which they would outlive a run that is killed.
+# How a loader's workers are started, None being Python's own way. Forked, they end with the process that they are forked from: Python may
+# start them from a server instead, with which they would outlive a run that is killed.
 WORKERS = "fork" if sys.platform == "linux" else None
 
 
@@ -157,7 +157,8 @@ class CheckedImages(DatasetWrapper):
         picture = read_picture(self.data_source[index].impath)
         image = pixels(picture) if isinstance(self.transform, TensorViews) else picture
         size = bytes_of(image)
-        if size <= self.room and get_worker_info() is None:  # what a worker keeps is gone with it at the end of the epoch
+        worker = get_worker_info()
+        if size <= self.room and (worker is None or worker.num_workers == 1):  # several are started anew for every epoch
             self.decoded[index] = image
             self.room -= size
         return image
@@ -179,17 +180,6 @@ class CheckedImages(DatasetWrapper):
                     continue
         raise UserError(f"no training image of the class {self.data_source[index].classname!r} can be read, the first being "
                         f"{self.data_source[index].impath}: get its images again")
-
-    def decode_ahead(self) -> None:
-        """Decodes what there is room for, so that workers, which are forked from this process for every epoch, find it done."""
-        if WORKERS == "fork":  # started in another way they would get all of it through a pipe
-            for index in range(len(self)):
-                try:
-                    self.image(index)
-                except UserError:  # it is named, or skipped, when its turn comes
-                    continue
-                if index not in self.decoded:
-                    break
 
 
 def batches_of(batches: Iterator[Any], kept: int | None = None) -> Iterator[Any]:

@@ -43,6 +43,7 @@ class Evaluation(SavedPrompts):
     settings: CfgNode
     encode_prompts: Callable[[], Encoded | None]
     count_parameters: Callable[[], tuple[int, int]]
+    learned_figures: Callable[[], dict[str, float]]
 
     def model_inference(self, images: Tensor) -> Tensor:
         """Probabilities (B, K) of test images (1, B, 3, H, W)."""
@@ -160,4 +161,5 @@ class Evaluation(SavedPrompts):
                      seconds={name: round(value, 2) for name, value in self.seconds.items()},
                      seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
                      test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.answer_rates else None,
-                     device=str(self.device), processes=distributed.count(), skipped_images=self.skipped.names)
+                     device=str(self.device), processes=distributed.count(), skipped_images=self.skipped.names,
+                     learned=self.learned_figures())

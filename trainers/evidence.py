@@ -1,4 +1,4 @@
-"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, trusted cross-entropy, KL to the uniform Dirichlet.
+"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, trusted cross-entropy, reliability of dependent witnesses.
 
 Pure functions on tensors; no CLIP, no Dassl. Everything starts from *log*-evidence, so that neither a logit of +200 nor
 one of −200 over- or underflows, in value or gradient. The last dimension is always the K classes.
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-EVIDENCE_FUNCTIONS = ("exp", "softplus", "relu")
-NO_EVIDENCE = 1e-30  # stands for zero where its logarithm is taken
+RELIABILITIES = [step / 20 for step in range(1, 21)]  # where the search for the best one starts
 
 
 @dataclass
@@ -68,35 +68,7 @@ def log1p_exp(x: Tensor) -> Tensor:
     return F.softplus(x, threshold=40)
 
 
-def log_evidence(logits: Tensor, offset: Tensor | float, function: str, centred: bool = False) -> Tensor:
-    """Log-evidence of logits in fp32 or better, e_k = g(l_k − b), or if centred g(l_k − mean_j l_j − b).
-
-    Centred, evidence for a class is by how much more like it an image is than like the average class. How like it is to all classes alike,
-    which in CLIP varies from image to image and says little of what is shown, is then no evidence for any.
-
-    Args:
-        logits: (…, K).
-        offset: broadcastable; b.
-        function: g, one of ``exp``, ``softplus``, ``relu``.
-        centred: whether evidence is measured from the mean over classes.
-
-    Raises:
-        ValueError: another function.
-    """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    shifted = (logits - logits.mean(dim=-1, keepdim=True) if centred else logits) - offset
-    if function == "exp":
-        return shifted
-    if function == "softplus":
-        # log softplus(x) → x for x ≪ 0, where softplus itself underflows
-        small = shifted < -15
-        return torch.where(small, shifted, log1p_exp(shifted.clamp(min=-15)).log())
-    if function == "relu":
-        return F.relu(shifted).clamp(min=NO_EVIDENCE).log()
-    raise ValueError(f"evidence function {function!r}, it takes one of {', '.join(EVIDENCE_FUNCTIONS)}")
-
-
-def dempster(log_evidences: Tensor) -> Opinion:
+def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
     """Fuses M opinions by Dempster's rule, all at once.
 
     For two opinions with beliefs b¹, b² and vacuities u¹, u² the rule (Han et al. 2021, def. 4) reads::
@@ -113,35 +85,54 @@ def dempster(log_evidences: Tensor) -> Opinion:
 
     whatever the order, in O(M·K) instead of O(M·K²), and without a division by 1 − C.
 
+    The rule takes the opinions for those of independent witnesses. Witnesses who look at the same picture are not; a reliability ω ≤ 1
+    counts each as ω of an independent one::
+
+        1 + e_k / K = Π_m (1 + e_k^m / K)^ω.
+
+    ω = 1 is Dempster's rule and ω = 1/M the (geometric) mean of the opinions; the order of the classes is the same under any ω > 0.
+
     Args:
         log_evidences: (M, …, K).
+        reliability: ω, a number above 0.
 
     Returns:
         ``Opinion`` of (…, K).
     """
     parts = log_evidences - math.log(log_evidences.shape[-1])  # (M, …, K), log(e_k^m / K)
-    total = log1p_exp(parts).sum(dim=0)  # (…, K), Σ_m log1p(e_k^m / K)
+    total = reliability * log1p_exp(parts).sum(dim=0)  # (…, K), ω Σ_m log1p(e_k^m / K)
     # log expm1(total); where all evidence is below the precision of 1 + e/K, expm1(total) is the plain sum
-    plain = parts.logsumexp(dim=0)
+    plain = parts.logsumexp(dim=0) + torch.as_tensor(reliability, dtype=parts.dtype).log()
     tiny = plain < math.log(torch.finfo(parts.dtype).eps)
     total = torch.where(tiny, torch.ones_like(total), total)  # keeps the other branch's gradient finite
     fused = torch.where(tiny, plain, total + (-torch.expm1(-total)).log())
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
 
-def cumulative(log_evidences: Tensor) -> Opinion:
-    """Fuses M opinions by cumulative belief fusion: **e_k = Σ_m e_k^m** (Jøsang 2016, §12.3).
+def usual_reliability(templates: int) -> float:
+    """The reliability 2 / (M + 1) of M witnesses where no validation image says more: 1 for a single one, 0.4 for four.
 
-    Dempster's rule gives this and more, e_k/K = Σ_m e_k^m/K + Σ_{m<n} e_k^m e_k^n/K² + …: it takes opinions for those of witnesses who judged
-    independently of each other, so that those who agree are worth more than their evidence taken together. Templates all see the same image.
+    The mean of M numbers with pairwise correlation ρ varies like that of M / (1 + (M − 1) ρ) independent ones, so each counts as
+    1 / (1 + (M − 1) ρ) of one; here ρ = 1/2.
+    """
+    return 2 / (templates + 1)
+
+
+def fitted_reliability(log_evidences: Tensor, labels: Tensor) -> float:
+    """The reliability in [0.05, 1] under which ``dempster``'s expected probabilities have the least negative log-likelihood.
 
     Args:
-        log_evidences: (M, …, K).
-
-    Returns:
-        ``Opinion`` of (…, K).
+        log_evidences: (M, N, K) of N images that nothing was trained on.
+        labels: (N,) class indices.
     """
-    return Opinion(log_evidences.logsumexp(dim=0))
+    log_evidences = log_evidences.double()
+
+    def loss(reliability: float) -> float:
+        log_probability = dempster(log_evidences, reliability).log_probability  # (N, K)
+        return -log_probability.gather(-1, labels[:, None]).mean().item()
+    best, step = min(RELIABILITIES, key=loss), RELIABILITIES[0]  # a grid first: the loss need not have one minimum only
+    refined = float(minimize_scalar(loss, bounds=(max(step, best - step), min(1.0, best + step)), method="bounded").x)
+    return min(best, refined, key=loss)
 
 
 def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:
@@ -175,27 +166,6 @@ def trusted_cross_entropy(opinion: Opinion, labels: Tensor) -> Tensor:
     return digamma_of_exp(opinion.log_strength) - digamma_of_exp(log_alpha)
 
 
-def kl_to_uniform(opinion: Opinion, labels: Tensor) -> Tensor:
-    """KL[Dir(α̃) ‖ Dir(1, …, 1)] of the opinion without its evidence for the true class (Sensoy et al. 2018, eq. 5 ff.).
-
-    Written with g(x) = ln Γ(x) − (x − 1) ψ(x) + x, in which the terms linear in α cancel::
-
-        KL = g(S) + (K − 1) ψ(S) − ln Γ(K) − Σ_k g(α̃_k).
-
-    Args:
-        opinion: of (…, K).
-        labels: (…) class indices.
-
-    Returns:
-        (…) non-negative divergences.
-    """
-    true_class = F.one_hot(labels, opinion.classes).bool()
-    log_alpha = opinion.log_alpha.masked_fill(true_class, 0.0)  # (…, K), α̃_y = 1
-    log_strength = log_alpha.logsumexp(dim=-1)  # (…)
-    return (_g_of_exp(log_strength) + (opinion.classes - 1) * digamma_of_exp(log_strength) - math.lgamma(opinion.classes)
-            - _g_of_exp(log_alpha).sum(dim=-1))
-
-
 def _series_from(dtype: torch.dtype) -> float:
     """log x from which the asymptotic series below is exact to the dtype's precision."""
     return math.log(30.0) if torch.finfo(dtype).bits <= 32 else math.log(1000.0)
@@ -207,13 +177,3 @@ def digamma_of_exp(log_x: Tensor) -> Tensor:
     inverse = (-log_x.clamp(min=limit)).exp()
     series = log_x - inverse / 2 - inverse ** 2 / 12 + inverse ** 4 / 120
     return torch.where(log_x > limit, series, torch.digamma(log_x.clamp(max=limit).exp()))
-
-
-def _g_of_exp(log_x: Tensor) -> Tensor:
-    """g(x) = ln Γ(x) − (x − 1) ψ(x) + x for x = exp(log_x) ≥ 1; it grows like ½ ln x."""
-    limit = _series_from(log_x.dtype)
-    x = log_x.clamp(max=limit).exp()
-    direct = torch.lgamma(x) - (x - 1) * torch.digamma(x) + x
-    inverse = (-log_x.clamp(min=limit)).exp()
-    series = (log_x + math.log(2 * math.pi) + 1) / 2 - inverse / 3 - inverse ** 2 / 12 - inverse ** 3 / 90
-    return torch.where(log_x > limit, series, direct)

@@ -15,7 +15,8 @@ REQUIRED: dict[str, Kinds] = {
     "prompts_hash": TEXT_OR_NOTHING, "backbone_hash": TEXT_OR_NOTHING, "split_hash": TEXT_OR_NOTHING,
 }
 OPTIONAL: dict[str, Kinds] = {
-    "classnames": list, "parameters": dict, "seconds": dict, "skipped_images": dict, "git_commit": TEXT_OR_NOTHING, "finished": TEXT_OR_NOTHING,
+    "classnames": list, "parameters": dict, "learned": dict, "seconds": dict, "skipped_images": dict,
+    "git_commit": TEXT_OR_NOTHING, "finished": TEXT_OR_NOTHING,
     "seconds_per_step": (int, float, type(None)), "test_images_per_second": (int, float, type(None)),
 }
 NUMBERS = ("accuracy", "macro_f1", "ece", "adaptive_ece", "nll", "brier", "mean_vacuity", "mean_conflict")  # of a split's metrics

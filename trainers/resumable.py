@@ -10,7 +10,6 @@ behind it. So it makes no difference to the numbers whether images are made in t
 draw too). It lives until the end of the training: after a fork all memory that a step writes to has to be copied first, which takes long.
 """
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from .checkpoint import State, cpu_rng_state, restore_rng_state, rng_state, same_rng_state
+from .checkpoint import State, cpu_rng_state, restore_rng_state, rng_state
 from .data import WORKERS, FirstBatch, batches_of, end_workers, with_tensor, worth_starting
 from .interruption import leave_to_parent
 
@@ -32,24 +31,20 @@ class TrainingLoader(DataLoader[Any]):
 
     Args:
         loader: Dassl's, of ``CheckedImages``, which this one takes the place of.
-        gives_way: whether its workers only take what the training step leaves of the processor.
 
     Attributes:
         after_step: called whenever the training is through with a batch; without workers, before the next one is made.
-        goes_on: called in front of an epoch's last step: whether another epoch will follow, with nothing random in between.
     """
 
-    def __init__(self, loader: DataLoader[Any], gives_way: bool) -> None:
+    def __init__(self, loader: DataLoader[Any]) -> None:
         workers = worth_starting(loader.num_workers)
         remaining = Remaining(loader.batch_sampler, workers)
         super().__init__(loader.dataset, batch_sampler=remaining, num_workers=workers,
                          collate_fn=partial(collate, loader.collate_fn), pin_memory=loader.pin_memory,
                          multiprocessing_context=WORKERS if workers > 0 else None, persistent_workers=workers == 1,
-                         worker_init_fn=partial(begin_worker, gives_way))
+                         worker_init_fn=begin_worker)
         self.remaining = remaining
         self.after_step: Callable[[], None] = lambda: None
-        self.goes_on: Callable[[], bool] = lambda: False
-        self.ahead: Epoch | None = None
         self.beginning: State | None = None
         self.start: State | None = None
         self.batches_done = 0
@@ -96,22 +91,13 @@ class TrainingLoader(DataLoader[Any]):
                 continue
             if worker is not None:
                 self.worker_states[worker.id] = worker.state
-            if number == len(self) and self.num_workers > 0 and self.goes_on():
-                self.begin_ahead()
             yield batch
             self.batches_done = number
             self.after_step()
 
     def begun(self) -> tuple["Epoch", int]:
-        """The epoch that begins now, and how many batches of it are done: the one that was begun ahead, if its generators are where
-        they were taken to be."""
+        """The epoch that starts now, and how many batches of it are done already."""
         beginning, self.beginning = self.beginning, None
-        if self.ahead is not None:
-            if beginning is None and same_rng_state(self.ahead.start, rng_state()):
-                ahead, self.ahead = self.ahead, None
-                restore_rng_state(ahead.rng)
-                return ahead, 0
-            self.close()
         if beginning is None:
             return self.begin({}), 0
         if beginning["batches"]:
@@ -132,24 +118,11 @@ class TrainingLoader(DataLoader[Any]):
             restore_rng_state(behind)  # it has drawn something more, or not, as the worker is new or not
         return Epoch(batches, start, rng or rng_state(), states)
 
-    def begin_ahead(self) -> None:
-        """Begins the next epoch while the last step of this one is made, so that its first batch is waited for no longer than any other.
-
-        It begins with the generators as they will be if nothing else draws until then; if something does, it is begun anew.
-        """
-        now = rng_state()
-        if self.num_workers == 1:
-            restore_rng_state(with_tensor(self.worker_states[0]))
-        self.ahead = self.begin({})
-        restore_rng_state(now)
-
     def close(self) -> None:
-        """Ends the workers that wait for another epoch, or have begun one that is not wanted any more."""
-        if self.ahead is not None:
-            end_workers(self.ahead.batches)
+        """Ends the worker that waits for another epoch."""
         if self._iterator is not None:
             end_workers(self._iterator)
-        self.ahead = self._iterator = None
+        self._iterator = None
 
     def drawn_order(self) -> tuple[list[list[int]], State]:
         """The batches of an epoch that begins now, drawn as without workers, and the generators' states behind that."""
@@ -211,8 +184,6 @@ def collate(inner: Callable[[list[Any]], Any], items: list[Any]) -> tuple[Any, S
     return batch, SimpleNamespace(id=worker.id, state={**state, "torch": state["torch"].numpy()})
 
 
-def begin_worker(gives_way: bool, worker: int) -> None:
+def begin_worker(worker: int) -> None:
     """What a loader's worker begins with; its generators' states, where it is given them, come with its first batch."""
     leave_to_parent()
-    if gives_way and hasattr(os, "nice"):  # not on Windows
-        os.nice(19)

@@ -98,7 +98,8 @@ def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mappi
         dataset: what it trained and was tested on.
         metrics: split name → dict, see ``prediction.measure``.
         **facts: parameters, seconds and so on, as JSON takes them. ``seconds_per_step`` is the median over training steps (None where
-            nothing was trained), ``test_images_per_second`` the median over test batches (None where nothing was tested).
+            nothing was trained), ``test_images_per_second`` the median over test batches (None where nothing was tested); ``learned``
+            holds figures of the prompts, for CDC the ``reliability`` of its templates.
     """
     record = {
         "format": FORMAT,

@@ -170,14 +170,23 @@ class SavedPrompts(TrainerX):
         if not directory:
             raise UserError(f"--eval-only of {type(self).__name__} needs --model-dir, the folder of a finished training")
         folder = f"{directory}/{MODEL_NAME}"
-        if epoch is not None:
-            file_name = checkpoint.epoch_name(epoch)
-        else:
-            file_name = BEST if self.cfg.TEST.FINAL_MODEL == "best_val" else checkpoint.newest(folder) or BEST
+        file_name = self.final_checkpoint(folder) if epoch is None else checkpoint.epoch_name(epoch)
         state = checkpoint.load(f"{folder}/{file_name}")
         self.check_origin(state, folder)
         self.load_prompts(state, folder)
         log.info("Loading weights to %s from %s/%s (epoch = %d)", MODEL_NAME, folder, file_name, state["epoch"])
+
+    def final_checkpoint(self, folder: str) -> str:
+        """Name of the file with a training's final prompts: the best ones under ``best_val``, else the newest."""
+        return BEST if self.cfg.TEST.FINAL_MODEL == "best_val" else checkpoint.newest(folder) or BEST
+
+    def save_prompts_again(self) -> None:
+        """Puts the prompts as they are now into the checkpoint of the final ones."""
+        folder = f"{self.output_dir}/{MODEL_NAME}"
+        if distributed.is_first():
+            file_name = self.final_checkpoint(folder)
+            checkpoint.save({**checkpoint.load(f"{folder}/{file_name}"), "state_dict": self.prompt_learner.state_dict()}, folder, file_name)
+        distributed.wait()
 
     def check_origin(self, state: State, folder: str) -> None:
         """Refuses prompts that were trained by another method, for another CLIP or, if they are per class, other classes."""

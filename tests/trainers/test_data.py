@@ -1,19 +1,12 @@
 """The data pipeline against Dassl's own: the same images, whatever is kept and wherever they are decoded."""
-import contextlib
-import os
-
 import pytest
 import torch
-import torchvision.transforms as T
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.utils import set_random_seed
-from PIL import Image
-from torch.utils.data import get_worker_info
 
 from tests.trainers.test_every_trainer import weights
 from trainers import data
-from trainers.resumable import TrainingLoader
 
 
 def batches(trainer, wrapper, epochs=2):
@@ -22,8 +15,6 @@ def batches(trainer, wrapper, epochs=2):
     views = trainer.training_views
     loader = build_data_loader(trainer.cfg, sampler_type="RandomSampler", data_source=trainer.dm.dataset.train_x, batch_size=8,
                                tfm=views if wrapper is data.CheckedImages else views.transforms, is_train=True, dataset_wrapper=wrapper)
-    if wrapper is data.CheckedImages and loader.num_workers:
-        loader.dataset.decode_ahead()
     return [batch for _ in range(epochs) for batch in loader]
 
 
@@ -46,26 +37,23 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers, room, more):
             assert torch.equal(value, other[key]) if torch.is_tensor(value) else value == other[key], key
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize("name", ["CDC", "PromptSRC"])
-def test_a_run_is_the_same_with_and_without_memory(run, monkeypatch, name, workers):
-    kept, record, _ = run(name, "DATALOADER.NUM_WORKERS", workers, name="kept")
+def test_a_run_is_the_same_with_and_without_memory(run, monkeypatch, name):
+    kept, record, _ = run(name, name="kept")
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
-    decoded, expected, _ = run(name, "DATALOADER.NUM_WORKERS", workers, name="decoded")
+    decoded, expected, _ = run(name, name="decoded")
     assert len(kept.train_loader_x.dataset.decoded) == 24 and not decoded.train_loader_x.dataset.decoded
     assert all(torch.equal(value, weights(decoded)[key]) for key, value in weights(kept).items())
     assert record["metrics"] == expected["metrics"]
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_training_image_is_decoded_once_a_run_and_never_in_a_worker(run, monkeypatch, workers):
+def test_a_training_image_is_decoded_once_a_run(run, monkeypatch):
     paths, read = [], data.read_picture
 
     def watched(path):
-        assert get_worker_info() is None or path not in training
         paths.append(path)
         return read(path)
-    trainer, _, _ = run("CoOp", "DATALOADER.NUM_WORKERS", workers, flags=("--no-train",))
+    trainer, _, _ = run("CoOp", flags=("--no-train",))
     training = {item.impath for item in trainer.dm.dataset.train_x}
     monkeypatch.setattr(data, "read_picture", watched)
     trainer.train()
@@ -84,21 +72,3 @@ def test_no_more_is_kept_than_there_is_room_for(run, monkeypatch):
     monkeypatch.setattr(data, "DECODED_BYTES", 10 * 4 * 40 * 40 + 1)  # ten of the 24 images
     trainer, _, _ = run("CoOp")
     assert len(trainer.train_loader_x.dataset.decoded) == 10 and trainer.train_loader_x.dataset.room == 1
-    read = []
-    monkeypatch.setattr(data, "read_picture", lambda path: read.append(path) or Image.new("RGB", (40, 40)))
-    ahead = data.CheckedImages(trainer.cfg, trainer.dm.dataset.train_x, transform=T.ToTensor(), is_train=True)
-    ahead.decode_ahead()
-    assert len(ahead.decoded) == 10 and len(read) == 11, "and what won't fit is not decoded ahead"
-
-
-@pytest.mark.parametrize("gives_way, niceness", [(True, 19), (False, os.nice(0))])
-def test_workers_take_what_a_step_on_the_same_processor_leaves(run, monkeypatch, gives_way, niceness):
-    trainer, _, _ = run("CoOp", flags=("--no-train",))
-    loader = build_data_loader(trainer.cfg, sampler_type="RandomSampler", data_source=trainer.dm.dataset.train_x, batch_size=8,
-                               tfm=trainer.training_views, is_train=True, dataset_wrapper=data.CheckedImages)
-    loader.num_workers = 1
-    training, before = TrainingLoader(loader, gives_way), os.nice(0)
-    monkeypatch.setattr(data.CheckedImages, "facts", lambda self, index: {"niceness": os.nice(0)})
-    with contextlib.closing(training):
-        assert {value for batch in training for value in batch["niceness"].tolist()} == {niceness}
-    assert os.nice(0) == before and trainer.train_loader_x.worker_init_fn.args == (True,), "the step computes on the processor here"

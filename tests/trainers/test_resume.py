@@ -7,7 +7,6 @@ from dassl.engine import TRAINER_REGISTRY
 
 from tests.same_run import assert_same_run
 from trainers.base import PromptTrainer
-from trainers.resumable import TrainingLoader
 from trainers.saved_prompts import MODEL_NAME
 
 EVERY_STEP = ("TRAIN.CHECKPOINT_STEPS", "1")
@@ -117,29 +116,6 @@ def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_othe
         assert_same_run(whole, run(trainer, *second, name=name)[2])
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-@pytest.mark.parametrize("steps_draw", [False, True])
-def test_epochs_that_are_begun_ahead_are_what_they_would_be_and_leave_no_process(run, monkeypatch, workers, steps_draw):
-    begun, begin, make_step = [], TrainingLoader.begin, PromptTrainer.forward_backward
-
-    def noted(self, *arguments):
-        begun.append(len(multiprocessing.active_children()))
-        return begin(self, *arguments)
-
-    def drawing(self, batch):
-        torch.rand(int(steps_draw))
-        return make_step(self, batch)
-    monkeypatch.setattr(TrainingLoader, "begin", noted)
-    monkeypatch.setattr(PromptTrainer, "forward_backward", drawing)
-    options = ("DATALOADER.NUM_WORKERS", workers, "OPTIM.MAX_EPOCH", "3")
-    ahead = run("CoOp", *options, name="ahead")[2]
-    # with one worker, the generators go on from the worker's states, whatever steps have drawn
-    assert len(begun) == (5 if steps_draw and workers == "2" else 3), "where steps draw, both epochs ahead of which one was begun are begun anew"
-    assert max(begun) > 0 and multiprocessing.active_children() == []
-    monkeypatch.setattr(TrainingLoader, "begin_ahead", lambda self: None)
-    assert_same_run(ahead, run("CoOp", *options, name="in turn")[2])
-
-
 @pytest.mark.parametrize("options", [(), BEST_VAL])
 def test_a_single_worker_lives_as_long_as_the_training(run, monkeypatch, options):
     seen, after_step = [], PromptTrainer.after_step
@@ -153,8 +129,8 @@ def test_a_single_worker_lives_as_long_as_the_training(run, monkeypatch, options
     assert multiprocessing.active_children() == []
 
 
-def test_an_error_in_a_step_leaves_no_process_of_an_epoch_that_was_begun_ahead(run, killed):
-    assert killed("update_lr", lambda self: self.train_loader_x.ahead is not None, "CoOp", "DATALOADER.NUM_WORKERS", "1")
+def test_an_error_in_a_step_leaves_no_process(run, killed):
+    assert killed("update_lr", lambda self: True, "CoOp", "DATALOADER.NUM_WORKERS", "1")
     assert multiprocessing.active_children() == []
 
 
