@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from datasets.image_folder import ENDINGS
 from trainers.classifier import Answers, PromptedClassifier
-from trainers.doubts import Judge, check_share
+from trainers.doubts import Judge, check_share, decimal
 from trainers.errors import UserError, run_tool
 from trainers.files import write_text
 
@@ -150,7 +150,7 @@ def as_text(found: Sequence[dict[str, Any]]) -> str:
     lines = []
     for row in found:
         top = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["top"])
-        uncertainty = f"uncertainty {row['uncertainty']:.3f}" + {True: ", not sure", False: ", sure enough", None: ""}[row["doubtful"]]
+        uncertainty = f"uncertainty {decimal(row['uncertainty'])}" + {True: ", not sure", False: ", sure enough", None: ""}[row["doubtful"]]
         lines.append("\t".join([row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty]))
     return "\n".join(lines) + "\n"
 
