@@ -14,19 +14,19 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy
 from PIL import Image
 
 from app.answer import describe
-from datasets.image_folder import ENDINGS
 from trainers.classifier import PromptedClassifier
-from trainers.data import read_picture
 from trainers.doubts import Judge
 from trainers.errors import UserError, run_tool
+from trainers.image_files import ENDINGS, read_picture, reason
 from trainers.prompting.tokens import readable
-from trainers.run_record import Record
+from trainers.run_record import Record, shown_name
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"  # no other machine can reach it
 PORT = 8000
 MAX_BYTES = 16 * 2 ** 20  # of a picture
+MAX_REQUEST = 4 * MAX_BYTES  # of all that a browser sends at once
+MAX_NAMES = 1000  # classes that are no run's own
 KEPT = 8  # pictures of the browser that can be asked about again
 EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
@@ -42,7 +44,7 @@ HEADERS = {  # whatever got into the page, the browser would load nothing from e
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; form-action 'self'; base-uri 'none'; "
                                "frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with none the browser would not say that a form is the page's own
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",  # the next run on this port has other examples under the same addresses
 }
@@ -76,6 +78,8 @@ def class_names(text: str, own: Sequence[str]) -> list[str]:
     names = [line.strip() for line in text.splitlines() if line.strip()]
     if names == own:
         return names
+    if len(names) > MAX_NAMES:
+        raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
     if len(names) < 2:
         raise UserError(f"there is {f'only the class name {names[0]!r}' if names else 'no class name'}: give at least two, one a line")
     seen: dict[str, str] = {}
@@ -93,11 +97,14 @@ class Pictures:
 
     Args:
         examples: list of (path, class name).
+        background: see ``read_picture``.
     """
 
-    def __init__(self, examples: Sequence[Example]) -> None:
+    def __init__(self, examples: Sequence[Example], background: str = "white") -> None:
+        self.background = background
         self.examples = {f"example-{number}": example for number, example in enumerate(examples, start=1)}
         self.sent: dict[str, bytes] = {}
+        self.lock = Lock()
 
     def keep(self, file: "FileStorage") -> str:
         """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is found.
@@ -111,12 +118,14 @@ class Pictures:
         try:
             read_picture(io.BytesIO(content))
         except UserError as error:
-            raise UserError(f"{file.filename!r} is no picture that can be read: choose a file that ends in {', '.join(ENDINGS)}") from error
+            why = reason(error.__cause__) if isinstance(error.__cause__, Exception) else error
+            raise UserError(f"{file.filename!r} is no picture that can be read ({why}): choose a file that ends in {', '.join(ENDINGS)}") from error
         key = hashlib.sha256(content).hexdigest()[:16]
-        self.sent.pop(key, None)
-        self.sent[key] = content
-        for oldest in list(self.sent)[:-KEPT]:
-            del self.sent[oldest]
+        with self.lock:
+            self.sent.pop(key, None)
+            self.sent[key] = content
+            for oldest in list(self.sent)[:-KEPT]:
+                del self.sent[oldest]
         return key
 
     def open(self, key: str) -> Image.Image:
@@ -126,10 +135,11 @@ class Pictures:
             UserError: it is not there any more, or can't be read any more.
         """
         if key in self.examples:
-            return read_picture(self.examples[key][0])
-        if key not in self.sent:
+            return read_picture(self.examples[key][0], self.background)
+        content = self.sent.get(key)
+        if content is None:
             raise UserError("this picture is not kept any more: choose it again")
-        return read_picture(io.BytesIO(self.sent[key]))
+        return read_picture(io.BytesIO(content), self.background)
 
     def shown(self, key: str) -> bytes:
         """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""
@@ -177,15 +187,16 @@ class Demo:
 
     def __init__(self, classifier: PromptedClassifier, judge: Judge, examples: Sequence[Example] = ()) -> None:
         self.classifier, self.judge = classifier, judge
-        self.pictures = Pictures(examples)
+        self.pictures = Pictures(examples, classifier.background)
         self.classnames = classifier.classnames
         self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)  # each holds a CLIP of its own
+        self.lock = Lock()  # one question after another: the model is not shared; all else is answered meanwhile
 
     @property
     def title(self) -> str:
         record = self.classifier.record
         shots = f", {record['shots']} images a class" if record["shots"] > 0 else ""
-        return f"{record['trainer']} on {record['dataset']}, {record['classes']} classes{shots}, seed {record['seed']}"
+        return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes{shots}, seed {record['seed']}"
 
     def ask(self, key: str, names: list[str]) -> dict[str, Any]:
         """The answer to a picture among class names, see ``app.answer.describe``.
@@ -194,11 +205,13 @@ class Demo:
             UserError: the picture is not there, or the names don't work.
         """
         image, own = self.pictures.open(key), names == self.classnames
-        try:
-            classifier = self.classifier if own else self.with_classes(tuple(names))
-        except UserError as error:
-            raise UserError(f"these class names can't be asked for: {error}") from error
-        return describe(classifier.predict(image), self.judge if own else None)
+        with self.lock:
+            try:
+                classifier = self.classifier if own else self.with_classes(tuple(names))
+            except UserError as error:
+                raise UserError(f"these class names can't be asked for: {error}") from error
+            answers = classifier.predict(image)
+        return describe(answers, self.judge if own else None)
 
 
 # ---- the web application ----
@@ -216,6 +229,12 @@ def make_app(demo: Demo) -> "Flask":
     here = os.path.dirname(os.path.abspath(__file__))
     app = Flask("demo_app", root_path=here, template_folder="app/templates", static_folder="app/static")
     app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # a foreign name that is made to lead here gets nothing
+
+    @app.before_request
+    def only_own_forms() -> None:
+        """Refuses a form that another site's page sends: a browser says whose it is."""
+        if request.method == "POST" and request.headers.get("Origin", request.host_url[:-1]) != request.host_url[:-1]:
+            abort(403)
 
     def page(names: Sequence[str], key: str | None = None, answer: dict[str, Any] | None = None, error: UserError | str | None = None,
              field: str | None = None) -> str:
@@ -278,7 +297,7 @@ def make_server(app: "Flask", port: int) -> Any:
     if not 0 <= port < 2 ** 16:  # waitress takes what is left of it modulo 65536
         raise UserError(f"--port is {port}, it must be between 0, for any that is free, and 65535")
     try:
-        return create_server(app, host=HOST, port=port, threads=1)  # one question after another: the model is not shared
+        return create_server(app, host=HOST, port=port, threads=4, max_request_body_size=MAX_REQUEST)
     except OSError as error:
         raise UserError(f"--port {port} can't be had ({error.strerror}): give another, or 0 for any that is free") from error
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from results.report import make_report
 from trainers.console import log_to_stdout
 from trainers.errors import UserError
 
 log = logging.getLogger("train")
 ZERO_SHOT = "ZeroshotCLIP"
+REPORT = "report.html"
 
 
 def report(cfg: CfgNode, args: argparse.Namespace, run: Callable[[argparse.Namespace], object]) -> None:
@@ -24,7 +24,8 @@ def report(cfg: CfgNode, args: argparse.Namespace, run: Callable[[argparse.Names
     """
     if cfg.TRAINER.NAME != ZERO_SHOT and not cfg.TEST.NO_TEST:
         test_zero_shot(cfg, args, run)
-    page = os.path.join(cfg.OUTPUT_DIR, "report.html")
+    from results.report import make_report  # here, since every other run can do without what draws
+    page = os.path.join(cfg.OUTPUT_DIR, REPORT)
     make_report([cfg.OUTPUT_DIR], page, cfg.DATASET.ROOT)
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)

@@ -3,8 +3,8 @@
     python predict.py --run output/my_run photo.jpg folder "more/*.png"
     find . -name "*.jpg" | python predict.py --run output/my_run - --max-error 0.05 --csv labels.csv
 
-The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv. Input that can't work, an image
-that can't be read included, ends with one line on standard error and exit code 2, and nothing is written.
+The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv. Images that can't be read are named on
+standard error and left out of it; then the exit code is 1. Input that can't work ends with one line there and exit code 2, and nothing is written.
 """
 import argparse
 import csv
@@ -20,11 +20,11 @@ from typing import Any
 import numpy
 from tqdm import tqdm
 
-from datasets.image_folder import ENDINGS
 from trainers.classifier import Answers, PromptedClassifier
 from trainers.doubts import Judge, check_share, decimal
 from trainers.errors import UserError, run_tool
 from trainers.files import write_text
+from trainers.image_files import ENDINGS, files_below, is_image, left_out
 
 log = logging.getLogger("predict")
 
@@ -83,7 +83,15 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
         if not matches:
             raise UserError(f"{place!a} is no file, no folder, and no pattern that fits any")
         for match in matches:
-            found += images_below(match) if os.path.isdir(match) else [match]
+            if not os.path.isdir(match):
+                found.append(match)
+                continue
+            below = list(files_below(match))
+            if not any(map(is_image, below)):
+                raise UserError(f"{match} holds no images (they end in {', '.join(ENDINGS)})")
+            found += filter(is_image, below)
+            if line := left_out(below):
+                log.info(line)
     for path in found:
         try:
             path.encode()
@@ -91,16 +99,6 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
             raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
     if not found:
         raise UserError("there is no image to label: the list on standard input is empty")
-    return found
-
-
-def images_below(folder: str) -> list[str]:
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [os.path.join(place, name) for name in sorted(names) if name.lower().endswith(ENDINGS) and not name.startswith(".")]
-    if not found:
-        raise UserError(f"{folder} holds no images (they end in {', '.join(ENDINGS)})")
     return found
 
 
@@ -142,7 +140,7 @@ def as_csv(found: Sequence[dict[str, Any]]) -> str:
 
 def as_json(found: Sequence[dict[str, Any]]) -> str:
     named = [{**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]} for row in found]
-    return json.dumps(named, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(named, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_text(found: Sequence[dict[str, Any]]) -> str:
@@ -155,8 +153,11 @@ def as_text(found: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> int:
     """Labels what is asked for and writes the result, all of it or nothing.
+
+    Returns:
+        the exit code: 0, or 1 where images can't be read, which are named and left out.
 
     Raises:
         UserError: the input can't work.
@@ -167,8 +168,9 @@ def run(args: argparse.Namespace) -> None:
     if args.classes:
         classifier = classifier.with_classes(args.classes)
     judge = None if args.classes or args.min_certainty is not None else Judge(args.run, args.max_error)
+    broken: list[UserError] = []
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
-        answers = classifier.predict(progress)
+        answers = classifier.predict(progress, broken)
     doubtful = doubts(args, answers, judge)
     found = rows(answers, doubtful, args.topk)
     if args.csv:
@@ -182,10 +184,13 @@ def run(args: argparse.Namespace) -> None:
     if judge is not None:
         log.info("%s", judge.rule())
     log.info("%d images%s%s", len(found), count, f": {args.csv}" if args.csv else "")
+    if broken:
+        log.warning("%d images have no answer: %s", len(broken), "; ".join(map(str, broken)))
+    return 1 if broken else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 2 with one line on standard error."""
+    """Exit code: 0, 1 where images can't be read, or 2 with one line on standard error."""
     return run_tool(run, parse_arguments(arguments), log)
 
 

@@ -14,13 +14,13 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
 """
 import os
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import yaml
-
 from trainers.errors import UserError, nearest
+from trainers.readers import read_yaml
 
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 PROTOCOLS = ("base2new", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
@@ -96,11 +96,10 @@ def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[Abla
         UserError: there is no such file, it isn't a list of rows, or it has no row of one of the names.
     """
     path = existing(os.path.join(CONFIGS, "ablations", f"{trainer}.yaml"), f"{trainer} has no ablation")
-    with open(path, encoding="utf-8") as file:
-        try:
-            found = yaml.safe_load(file)
-        except yaml.YAMLError as error:
-            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    try:
+        found = read_yaml(path)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     rows = {}
     for entry in found if isinstance(found, list) else [found]:
         try:
@@ -129,8 +128,8 @@ def recipe_path(trainer: str, config: str) -> str:
 
 
 def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
-    """Name of the config that a protocol takes: ``tiny`` for the embedded data, else the trainer's for that protocol, else ``vit_b16``."""
-    if dataset.startswith(("openmoji", "factors_")):
+    """Name of the config that a protocol takes: ``tiny`` for the embedded data and one's own, else that for the protocol, else ``vit_b16``."""
+    if dataset.startswith(("openmoji", "factors_", "image_folder")):
         return "tiny"
     own = f"vit_b16_{'xd' if protocol == 'dg' else protocol}"
     return own if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{own}.yaml")) else "vit_b16"
@@ -151,6 +150,8 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int], seeds:
     """
     config = config or default_recipe(trainer, protocol, dataset)
     recipe = recipe_path(trainer, config)
+    if os.path.isdir(dataset) and not os.path.isfile(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml")):
+        raise UserError(f"--dataset {dataset} is a folder; for a folder of your own images give --dataset image_folder --root {shlex.quote(dataset)}")
     existing(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"), f"no data set {dataset!r}")
     if protocol in TARGETS and dataset not in TARGETS[protocol]:
         raise UserError(f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}")

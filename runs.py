@@ -1,32 +1,29 @@
 """The runs that protocols consist of: which are asked for, which are done, which another protocol has made, and what comes of them."""
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
+from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 import train
-from protocols import PROTOCOLS, SHOTS, Job, plan
+from protocols import CONFIGS, PROTOCOLS, SHOTS, Job, plan
 from results.ablation import collect_ablations, render_ablations
 from results.curve import draw_curves
 from results.table import collect, render_all
-from trainers.checkpoint import config_of_run
+from trainers.checkpoint import OTHER_IMAGES, changes
 from trainers.errors import UserError, nearest
 from trainers.record_file import read_record as read_record_file
-from trainers.run_record import FILE_NAME, Record, plain
+from trainers.run_record import FILE_NAME, Record, data_name, split_hash
 
 FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
 # Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
 TWINS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
-# What may differ between a done run and the one that is asked for: places and things that change no figure.
-NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
-             "DATALOADER.BROKEN_IMAGES", "TEST.FEATURE_CACHE", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS",
-             "TRAIN.CHECKPOINT_MINUTES")
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,16 @@ class Request:
             raise UserError("--shots must be at least 1 and --seeds at least 0")
         if self.rows and self.protocol not in ("ablation", "factors"):
             raise UserError(f"--rows are for --protocol ablation and factors, {self.protocol} has none: leave it out")
-        return [job for dataset in self.datasets for trainer in self.trainers
+        return [self.named(job) for dataset in self.datasets for trainer in self.trainers
                 for job in plan(self.protocol, trainer, dataset, shots, self.seeds, self.output, self.config, self.rows)]
+
+    def named(self, job: Job) -> Job:
+        """The job; of one's own images in a folder that is called by theirs."""
+        if job.dataset != "image_folder":
+            return job
+        own = os.path.join(os.sep, data_name("ImageFolder", self.root), "shots_")
+        folder, model = (path and path.replace(os.path.join(os.sep, "image_folder", "shots_"), own) for path in (job.folder, job.model))
+        return replace(job, folder=folder or "", model=model)
 
     def arguments(self, job: Job) -> list[str]:
         """Arguments of ``train.py`` for one of the runs."""
@@ -112,14 +117,25 @@ def is_done(job: Job, cfg: CfgNode) -> bool:
     record = read_record(job.folder)
     if record is None:
         return False
-    now, then = (config_of_run(config, NO_MATTER) for config in (json.loads(json.dumps(plain(cfg))), record["config"]))
-    changed = [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key]]
+    changed = changes(cfg, record)
+    if not changed and cfg.DATASET.NAME == "ImageFolder" and record["split_hash"] != own_images(
+            cfg.DATASET.ROOT, cfg.SEED, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES, cfg.DATALOADER.BROKEN_IMAGES):
+        changed = [OTHER_IMAGES]
     if changed:
         raise UserError(f"{job.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder")
     if job.model:  # it may have tested prompts that have been trained anew since
         trained = read_record(job.model)
         return trained is not None and all(trained[key] == record[key] for key in ("prompts_hash", "backbone_hash"))
     return True
+
+
+@cache
+def own_images(root: str, seed: int, shots: int, classes: str, broken: str) -> str:
+    """``split_hash`` of one's own images, which can change from one run to the next; published data sets don't."""
+    cfg = train.build_config(train.parse_arguments([
+        "--trainer", "ZeroshotCLIP", "--dataset-config-file", os.path.join(CONFIGS, "datasets", "image_folder.yaml"), "--root", root, "--seed",
+        str(seed), "DATASET.NUM_SHOTS", str(shots), "DATASET.SUBSAMPLE_CLASSES", classes, "DATALOADER.BROKEN_IMAGES", broken]))
+    return split_hash(build_dataset(cfg))
 
 
 def twin(job: Job) -> Job | None:

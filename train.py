@@ -5,7 +5,8 @@
     python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: expand_images
 
 Input that can't work ends with one line on standard error and exit code 2. A run that is killed goes on by the same command, to the same
-numbers; one that SIGTERM or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start it again.
+numbers; one that Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start
+it again. A second Ctrl-C ends it at once. A finished run is done already.
 """
 import argparse
 import contextlib
@@ -14,6 +15,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import dassl
 import torch
@@ -24,6 +26,7 @@ from dassl.utils import Registry, collect_env_info, set_random_seed, setup_logge
 from yacs.config import CfgNode
 
 import datasets.every  # noqa: F401  (registers the data sets)
+import own_images
 from datasets.base import TargetDataset
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
@@ -35,7 +38,7 @@ from trainers.console import FileOnly, log_to_stdout
 from trainers.coop import add_coop_config
 from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
-from trainers.interruption import REQUEUE, Interrupted, noticed
+from trainers.interruption import REQUEUE, Interrupted, at_once, noticed
 from trainers.ivlp import add_ivlp_config
 from trainers.kgcoop import add_kgcoop_config
 from trainers.locks import FILE_NAME as LOCK
@@ -43,7 +46,7 @@ from trainers.locks import only_writer
 from trainers.maple import add_maple_config
 from trainers.prograd import add_prograd_config
 from trainers.promptsrc import add_promptsrc_config
-from trainers.run_record import remove_record
+from trainers.run_record import data_name, remove_record
 from trainers.vpt import add_vpt_config
 from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
@@ -123,6 +126,7 @@ def extend_config(cfg: CfgNode) -> None:
     of a composed set, and each trainer's own node.
     """
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all | base | new
+    cfg.INPUT.BACKGROUND = ""  # a colour: transparent pictures are put on it, and all are turned as their EXIF data say | "": taken as stored
     cfg.DATALOADER.BROKEN_IMAGES = "error"  # error: an image that can't be read ends the run | skip: the run goes on, and counts them
     cfg.TEST.FEATURE_CACHE = ""  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
     cfg.TRAIN.CHECKPOINT_MINUTES = 10.0  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
@@ -236,29 +240,43 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> SimpleTrainer:
             log.warning("The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
                         "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)")
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
-    try:
-        with contextlib.redirect_stdout(details):
-            trainer = build_trainer(cfg)
-    except (ValueError, AssertionError) as error:
-        if isinstance(error, UserError) or not raised_in_dassl(error):
-            raise
-        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
-    log.info("%s: %d classes; %d images for training, %d for validation, %d for testing", cfg.DATASET.NAME, trainer.dm.num_classes,
-             *(len(part or ()) for part in (trainer.dm.dataset.train_x, trainer.dm.dataset.val, trainer.dm.dataset.test)))
+    with at_once(distributed.count() == 1), contextlib.redirect_stdout(details):
+        trainer: Any = build(cfg)
+    data = trainer.dm.dataset
+    log.info("%s: %d classes; %d images for training, %d for validation, %d for testing", data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
+             trainer.dm.num_classes, *(len(part or ()) for part in (data.train_x, data.val, data.test)))
     if args.eval_only:
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        remove_record(cfg.OUTPUT_DIR)
-        trainer.test()
+        with at_once(distributed.count() == 1):
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            remove_record(cfg.OUTPUT_DIR)
+            trainer.test()
     elif not args.no_train:
         if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
             raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                             "--eval-only --model-dir")
-        trainer.train()
-        if args.images and distributed.is_first():
+        if is_done := distributed.from_first(trainer.is_done):
+            log.info("Done already: %s; to train anew delete that folder, or give another --output-dir", cfg.OUTPUT_DIR)
+        else:
+            trainer.train()
+        if args.images and distributed.is_first() and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT))):
             distributed.leave()
-            import own_images  # here, since every other run can do without what draws
-            own_images.report(cfg, args, run)
+            with at_once():
+                own_images.report(cfg, args, run)
     return trainer
+
+
+def build(cfg: CfgNode) -> SimpleTrainer:
+    """The trainer with its data and model.
+
+    Raises:
+        UserError: the config or the data can't work.
+    """
+    try:
+        return build_trainer(cfg)
+    except (ValueError, AssertionError) as error:
+        if isinstance(error, UserError) or not raised_in_dassl(error):
+            raise
+        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
 
 
 def raised_in_dassl(error: BaseException) -> bool:

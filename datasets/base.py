@@ -1,4 +1,5 @@
 """What every data set here is: a folder, lists of images, and the rule by which a run takes its share of them."""
+from collections.abc import Mapping
 from typing import Any
 
 from dassl.data.datasets import DatasetBase
@@ -16,8 +17,14 @@ class ImageDataset(DatasetBase):
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         test_only: whether it has no images to train on.
+        keeps_samples: whether few-shot samples are written into its folder; else into the cache folder.
+        content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
+        broken: part → names of images that it has left out, since they can't be read.
     """
     dataset_dir = ""
+    keeps_samples = True
+    content = ""
+    broken: Mapping[str, list[str]] = {}
     test_only = False
 
     def __init__(self, cfg: CfgNode) -> None:

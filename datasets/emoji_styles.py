@@ -78,7 +78,7 @@ def corrupt(image: Image.Image, kind: str, strength: Any, generator: numpy.rando
     if kind == "jpeg":
         compressed = io.BytesIO()
         image.save(compressed, "JPEG", quality=strength)
-        return Image.open(compressed).convert("RGB")
+        return Image.open(compressed, formats=["JPEG"]).convert("RGB")
     pixels = numpy.asarray(image) / 255.0  # (S, S, 3)
     if kind == "gaussian noise":
         pixels = pixels + generator.normal(0, strength, pixels.shape)

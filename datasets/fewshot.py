@@ -5,7 +5,7 @@ A sample is looked for in this order:
 1. ``<data set>/split_fewshot/shot_S-seed_N.pkl``: CoOp's own file, read without trusting it (``pickles.py``);
 2. ``<data set>/split_fewshot/<Name>-shot_S-seed_N-<split hash>.json``: ours;
 3. the same file in ``split_fewshot`` of the cache folder: ``$CDC_CACHE``, else ``cdc-prompt-learning`` in the user's cache folder;
-4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to.
+4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to; of one's own folder of pictures always as 3.
 
 It is drawn with Python's generator freshly set to the seed, and the generator is put back: the sample is CoOp's for that
 seed, and what follows in the run does not depend on whether a file was there. (CoOp's runs do: its first run of a seed
@@ -27,6 +27,7 @@ from yacs.config import CfgNode
 from trainers.errors import UserError
 from trainers.files import remove_leftovers, write_text
 from trainers.locks import turn
+from trainers.readers import read_json
 from trainers.run_record import split_hash
 
 from .pickles import read_pickle
@@ -80,7 +81,8 @@ def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], 
     if os.path.isfile(official):
         return resolve(official, read_pickle(official, parts), parts, shots, dataset.dataset_dir)
     name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
-    places = [os.path.join(folder, FOLDER, name) for folder in (dataset.dataset_dir, cache_folder())]
+    folders = (dataset.dataset_dir, cache_folder()) if getattr(dataset, "keeps_samples", True) else (cache_folder(),)
+    places = [os.path.join(folder, FOLDER, name) for folder in folders]
     if not any(map(os.path.isfile, places)):
         with turn("the few-shot sample is drawn", *map(os.path.dirname, places)):
             if not any(map(os.path.isfile, places)):  # another process may just have drawn it
@@ -136,8 +138,7 @@ def read_sample(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
         UserError: it is cut or malformed.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
+        content = read_json(path)
         return {part: [(str(name), int(label)) for name, label in content[part]] for part in parts}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"few-shot sample {path} can't be read ({type(error).__name__}: {error}): "

@@ -3,30 +3,38 @@
 ``--root`` is the folder itself. It holds either ``train``, ``test`` and, if there is one, ``val``, each with the same class
 folders, or the class folders; those are divided, class by class, into 50 % train, 20 % val and 30 % test. The division
 follows from the file names alone and not from the run's seed, so that all seeds, and tests of their prompts, have the same
-test images. Class names are the folders' names, or those of a file ``classnames.txt`` beside them: ``folder name``, a line a class.
+test images. Images may lie in folders below a class folder. Class names are the folders' names, or those of a file
+``classnames.txt`` beside them: ``folder name``, a line a class.
 """
+import logging
 import os
 import random
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
+from yacs.config import CfgNode
 
+from trainers.data import background_of, skips_broken_images
 from trainers.errors import UserError
+from trainers.image_files import ENDINGS, NAMED, files_below, is_image, left_out, look_through
+from trainers.run_record import image_name
 
 from .base import ImageDataset
 from .fewshot import FOLDER
 from .imagenet import read_classnames
 from .splits import Image, Lists
 
+log = logging.getLogger(__name__)
 Files = dict[str, list[str]]  # class folder → paths of images
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # other files are not images
 SHARES = {"train": 0.5, "val": 0.2}  # as CoOp divides data sets that come undivided; the rest is for testing
 
 
 @DATASET_REGISTRY.register()
 class ImageFolder(ImageDataset):
     """Labels follow the sorted names of the class folders. See the head of this file."""
+    keeps_samples = False
 
     @classmethod
     def find(cls, root: str) -> str:
@@ -51,6 +59,51 @@ class ImageFolder(ImageDataset):
                       for path in parts.get(part, {}).get(name, ())] for part in ("train", "val", "test"))
 
 
+    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
+        """As every data set, without the images that can't be read. What is left out is said before anything is trained.
+
+        Raises:
+            UserError: there are such images and they are not to be skipped, or nothing is left of a class or of the test.
+        """
+        for line in filter(None, left_out_of(self.dataset_dir)):
+            log.warning(line)
+        chosen = super().choose(cfg, train, val, test)
+        paths = [item.impath for part in chosen.values() for item in part]
+        reasons, transparent, self.content = look_through(paths)
+        if reasons:
+            chosen = self.without(reasons, chosen, skips_broken_images(cfg))
+        if transparent:
+            where = f"put on {background_of(cfg)}" if background_of(cfg) else "taken as stored, whatever colour lies there"
+            log.info("%d of %d images have transparent parts, %s (INPUT.BACKGROUND)", transparent, len(paths), where)
+        return chosen
+
+    def without(self, reasons: Mapping[str, str], chosen: dict[str, list[Any]], skips: bool) -> dict[str, list[Any]]:
+        """The images without those of which there is a reason, path → text, that they can't be read."""
+        broken = ", ".join(f"{os.path.relpath(path, self.dataset_dir)} ({reason})" for path, reason in reasons.items())
+        if not skips:
+            raise UserError(f"{len(reasons)} of the images in {self.dataset_dir} can't be read: {broken}: replace them, take them out, or go on "
+                            "without them with DATALOADER.BROKEN_IMAGES skip")
+        log.warning("Left out, since they can't be read: %d images (%s)", len(reasons), broken)
+        left = {part: [item for item in items if item.impath not in reasons] for part, items in chosen.items()}
+        lost = {item.classname for item in chosen["train_x"]} - {item.classname for item in left["train_x"]}
+        if lost or not left["test"]:
+            what = f"training image of the class {min(lost)!r}" if lost else "test image"
+            raise UserError(f"no {what} in {self.dataset_dir} can be read: {broken}: replace them")
+        self.broken = {part.removesuffix("_x"): sorted(names) for part, items in chosen.items()
+                       if (names := [image_name(item.impath) for item in items if item.impath in reasons])}
+        return left
+
+
+def left_out_of(folder: str) -> tuple[str, str]:
+    """What is left out of class folders, and which images lie outside of them, in a line each; "" for nothing."""
+    places = [folder, *(os.path.join(folder, part) for part in ("train", "val", "test"))]
+    files = [path for path in files_below(folder) if not path.startswith(os.path.join(folder, FOLDER, ""))]
+    stray = [os.path.basename(path) for path in files if os.path.dirname(path) in places and is_image(path)]
+    return (left_out(path for path in files if os.path.dirname(path) not in places),
+            f"Left out, since they lie in no class folder: {len(stray)} images ({', '.join(stray[:NAMED])}{', …' if stray[NAMED:] else ''})"
+            if stray else "")
+
+
 def class_folders(folder: str) -> list[str]:
     if not os.path.isdir(folder):
         return []
@@ -58,7 +111,7 @@ def class_folders(folder: str) -> list[str]:
 
 
 def class_files(folder: str) -> dict[str, list[str]]:
-    """Class folder → paths of its images, both sorted.
+    """Class folder → paths of the images in it and below, both sorted.
 
     Raises:
         UserError: the folder is missing or has no class folders or only one, a class has no image, or a name is not UTF-8.
@@ -71,7 +124,7 @@ def class_files(folder: str) -> dict[str, list[str]]:
     files = {}
     for name in classes:
         place = os.path.join(folder, name)
-        files[name] = [os.path.join(place, file) for file in sorted(listdir_nohidden(place)) if file.lower().endswith(ENDINGS)]
+        files[name] = list(filter(is_image, files_below(place)))
         for path in (place, *files[name]):
             try:
                 path.encode()

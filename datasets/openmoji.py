@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 
 from trainers.errors import UserError
 from trainers.locks import turn
+from trainers.readers import read_json
 
 from .base import ImageDataset, TargetDataset
 from .emoji_font import draw_emoji
@@ -189,8 +190,7 @@ def fingerprint(folder: str, codes: Collection[str]) -> str:
 def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, Any]) -> bool:
     """Does the folder hold all pictures as they were drawn, from this package version in this size?"""
     try:
-        with open(os.path.join(folder, MADE_FROM), encoding="utf-8") as file:
-            found = json.load(file)
+        found = read_json(os.path.join(folder, MADE_FROM))
         return found == {**made_from, "sha256": fingerprint(folder, codes)}
     except (OSError, ValueError):
         return False

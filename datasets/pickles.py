@@ -13,12 +13,14 @@ from trainers.errors import UserError
 ADMITTED = ("dassl.data.datasets.base_dataset", "Datum")
 
 
-class DatumUnpickler(pickle.Unpickler):
-    """Admits lists, dicts, strings, numbers and ``Datum``.
+class DatumUnpickler(pickle._Unpickler):
+    """Admits lists, dicts, strings, numbers and ``Datum``. In Python: the one in C makes room for whatever number an entry claims to have.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
+
+    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # room for any number of bytes
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
@@ -56,6 +58,6 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
 def entry(item: object) -> tuple[str, int]:
     state = vars(item)
     path, label = state["_impath"], state["_label"]
-    if not isinstance(path, str) or not isinstance(label, int):
-        raise TypeError(f"a Datum with path {path!r:.50} and label {label!r:.50}")
+    if not isinstance(path, str) or not isinstance(label, int) or not 0 <= label < 2 ** 31:
+        raise TypeError(f"a Datum whose path is a {type(path).__name__} and whose label is a {type(label).__name__}")  # whose text may have no end
     return path, label

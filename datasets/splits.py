@@ -3,7 +3,6 @@
 The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and "Conditional Prompt
 Learning for Vision-Language Models"), so that a split file on a user's disk means here what it means there.
 """
-import json
 import logging
 import math
 import os
@@ -15,6 +14,7 @@ from yacs.config import CfgNode
 
 from trainers.data import skips_broken_images
 from trainers.errors import UserError
+from trainers.readers import read_json
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +52,9 @@ def read_split(path: str, image_dir: str) -> Lists:
     if not os.path.isfile(path):
         raise UserError(f"split file {path} is missing; CoOp's instructions for this data set say where to get it")
     try:
-        with open(path, encoding="utf-8") as file:
-            parts = json.load(file)
+        parts = read_json(path)
         lists = tuple([read_entry(image_dir, *entry) for entry in parts[part]] for part in ("train", "val", "test"))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again") from error
     check_labels(path, *lists)
     check_places(path, [image.impath for images in lists for image in images], image_dir)

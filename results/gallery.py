@@ -3,12 +3,12 @@ import base64
 import io
 import logging
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from PIL import Image
-
 from trainers.errors import UserError
+from trainers.image_files import read_picture
 from trainers.run_record import image_name
 
 from .answers import certain_mistakes, doubt_measure, most_doubted
@@ -68,7 +68,8 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
-    return {image_name(image.impath): image.impath for image in images}
+    found = Counter(image_name(image.impath) for image in images)
+    return {name: image.impath for image in images if found[name := image_name(image.impath)] == 1}  # of several it is not known which
 
 
 def thumbnail(path: str | None) -> str | None:
@@ -77,11 +78,10 @@ def thumbnail(path: str | None) -> str | None:
         return None
     buffer = io.BytesIO()
     try:
-        with Image.open(path) as image:
-            small = image.convert("RGB")
+        small = read_picture(path, "white")
         small.thumbnail((PIXELS, PIXELS))
         small.save(buffer, format="JPEG", quality=85)
-    except (OSError, SyntaxError) as error:  # Pillow reports some broken PNGs as a SyntaxError
-        log.warning("no picture of %s: %s", path, error)
+    except UserError as error:
+        log.warning("no picture: %s", error)
         return None
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

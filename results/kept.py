@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.files import file_hash, write_text
+from trainers.readers import read_json
 
 
 def read_kept(path: str | Path, version: int, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -15,10 +16,10 @@ def read_kept(path: str | Path, version: int, made_from: Mapping[str, Any]) -> d
         version: number of the content's format; made_from: dict of what the content follows from, such as hashes.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = read_json(path)
         sound = found.pop("sha256") == fingerprint(found) and (found["format"], found["made_from"]) == (version, made_from)
         return found if sound else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from trainers.errors import UserError, exit_code
 from trainers.files import write_text
+from trainers.run_record import shown_name
 
 from .classes import class_page, headlines, is_zero_shot
 from .figures import THEMES, Figure, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
@@ -102,7 +103,7 @@ def measured_tables(series: list[Series], named: dict[Setting, str]) -> list[Tab
 def list_runs(runs: Sequence[Run]) -> str:
     """An HTML table of the runs: where each number comes from."""
     common = os.path.commonpath([run.folder.parent for run in runs])
-    lines = [[os.path.relpath(run.folder, common), run.record["dataset"], run.record["classes"], run.record["seed"],
+    lines = [[os.path.relpath(run.folder, common), shown_name(run.record), run.record["classes"], run.record["seed"],
               *(f"{run.metrics[name]:.2f}" if name in run.metrics else "" for name in ("accuracy", "macro_f1")),
               run.record.get("parameters", {}).get("learnable", ""), (run.record.get("git_commit") or "")[:10],
               run.record.get("finished", "")]

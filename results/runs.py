@@ -8,8 +8,9 @@ from typing import Any
 import numpy
 
 from trainers.errors import UserError
+from trainers.readers import read_arrays as read_packed
 from trainers.record_file import nested
-from trainers.run_record import Record
+from trainers.run_record import Record, shown_name
 
 from .table import FACTOR_PARTS, read_records
 
@@ -141,7 +142,7 @@ def make_run(folder: Path, record: Record, answers: Arrays | None) -> Run:
         setting = (data, record["classes"], int(shots))
         return Run(folder, record, answers, setting, f"{trainer} {config}", folder.parents[4], folder.parents[5])
     own = folder.parent if re.fullmatch(r"seed-?\d+", folder.name) else folder
-    setting = (record["dataset"], record["classes"], record["shots"])
+    setting = (shown_name(record), record["classes"], record["shots"])
     model = record["trainer"] if own.name == record["trainer"] else f"{record['trainer']} {own.name}"
     return Run(folder, record, answers, setting, model, own.parent, None)
 
@@ -186,8 +187,7 @@ def read_arrays(path: Path) -> Arrays:
         UserError: it can't be read.
     """
     try:
-        with numpy.load(path, allow_pickle=False) as file:
-            return dict(file)
+        return read_packed(path)
     except Exception as error:  # damaged bytes can raise anything
         raise UserError(f"{path} can't be read ({' '.join(str(error).split())}): run it again") from error
 

@@ -46,9 +46,9 @@ import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.emoji_styles import SEVERITIES, corrupted_at
 from trainers.checks import validates_on_test_images
 from trainers.classifier import PromptedClassifier, silence
-from trainers.data import read_picture
 from trainers.errors import UserError, exit_code
 from trainers.files import write_arrays
+from trainers.image_files import read_picture
 from trainers.pictures import Pictures
 from trainers.prediction import Prediction, calibration
 from trainers.run_record import Record, image_name, split_hash
@@ -119,7 +119,7 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
         log.warning("no temperature scaling: %s has no validation images of its own", folder)
     paths, labels = paths_of(base.test), labels_of(base.test)
     shown = {"base": [answer(classifier, paths)], "new": [answer(classifier, paths_of(new.test))],
-             "corrupted": [answer(classifier, (corrupted_at(severity, read_picture(path), Path(path).stem) for path in paths))
+             "corrupted": [answer(classifier, (corrupted_at(severity, read_picture(path, classifier.background), Path(path).stem) for path in paths))
                            for severity in SEVERITIES]}
     doubts = {group: doubts_of(predictions, temperature) for group, predictions in shown.items()}
     right = {group: torch.stack([prediction.probability.argmax(dim=1) == labels for prediction in shown[group]])

@@ -1,4 +1,5 @@
 """Where the jobs of a sweep run: this machine, or a cluster with Slurm. Both through submitit, with the same jobs and logs."""
+import contextlib
 import os
 import shlex
 import shutil
@@ -60,15 +61,16 @@ class Local:
         return {name: "running" for name in self.sweep.chains if self.process(name)}
 
     def process(self, name: str) -> psutil.Process | None:
-        """The process of a chain's job (submitit's, which watches over that of the runs), or None."""
+        """The process of a chain's job (submitit's, which watches over that of the runs; that of the runs where it has been killed), or None."""
         submission = self.sweep.submission(name)
         if submission is None or submission["host"] != socket.gethostname():
             return None
-        try:
-            process = psutil.Process(submission["job"])
-            return process if self.sweep.place(name, "log") in process.cmdline() else None  # its number may be another's by now
-        except psutil.Error:
-            return None
+        for number in (submission["job"], self.sweep.outcome(name).get("pid")):
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(number) if number else None
+                if process and self.sweep.place(name, "log") in process.cmdline():  # its number may be another's by now
+                    return process
+        return None
 
     def submit(self, waiting: Sequence[str], alive: Mapping[str, str]) -> None:
         """Starts as many of the waiting chains as there is room for."""

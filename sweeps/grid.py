@@ -4,11 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
-
 from protocols import PROTOCOLS, Job
 from runs import Request, chains, default_output
 from trainers.errors import UserError, nearest
+from trainers.readers import read_yaml
 
 KEYS = {"protocols": str, "trainers": str, "datasets": str, "seeds": int, "shots": int, "config": str, "rows": str, "options": dict}
 PLACES = {"name": str, "root": str, "output": str}  # of the sweep as a whole
@@ -59,11 +58,10 @@ def read_file(path: str) -> dict[str, Any]:
         folder, name = os.path.split(path)
         beside = os.listdir(folder or ".") if os.path.isdir(folder or ".") else []
         raise UserError(f"sweep file {path} is missing{nearest(name, beside)}")
-    with open(path, encoding="utf-8") as file:
-        try:
-            found = yaml.safe_load(file)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    try:
+        found = read_yaml(path)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
     found = check(path, found, {**KEYS, **PLACES, "grids": dict})
     grids = found.pop("grids", [{}])
     return {"name": os.path.splitext(os.path.basename(path))[0], **found, "grids": [check(f"{path}, grids", grid, KEYS) for grid in grids]}

@@ -22,6 +22,7 @@ import filelock
 
 from trainers.errors import UserError, nearest
 from trainers.files import write_text
+from trainers.readers import read_json
 from trainers.run_record import FILE_NAME
 
 from .grid import Chain, Run
@@ -57,15 +58,14 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def read_json(path: str) -> Any:
+def read_if_there(path: str) -> Any:
     """What is in a JSON file; None where there is none.
 
     Raises:
         UserError: it can't be read.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return read_json(path)
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -115,7 +115,7 @@ class Sweep:
         Raises:
             UserError: no sweep of that name was started.
         """
-        found = read_json(os.path.join(folder_of(output, name), "sweep.json"))
+        found = read_if_there(os.path.join(folder_of(output, name), "sweep.json"))
         if found is None:
             folder = os.path.join(output, "sweeps")
             there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
@@ -155,10 +155,10 @@ class Sweep:
         return os.path.join(self.folder, "jobs", name, file)
 
     def submission(self, name: str) -> dict[str, Any] | None:
-        return read_json(self.place(name, "submission.json"))
+        return read_if_there(self.place(name, "submission.json"))
 
     def outcome(self, name: str) -> dict[str, Any]:
-        return read_json(self.place(name, "outcome.json")) or {}
+        return read_if_there(self.place(name, "outcome.json")) or {}
 
     def note_submission(self, name: str, **facts: Any) -> None:
         write_json(self.place(name, "submission.json"), {"submitted": now(), **facts})

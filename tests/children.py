@@ -101,6 +101,15 @@ def signal_group_in_step(number):
     PromptTrainer.forward_backward = signalled
 
 
+def interrupt_twice_in_a_step():
+    """Sends this process two Ctrl-C in a step that never ends."""
+    def endless(self, batch):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(300)
+    PromptTrainer.forward_backward = endless
+
+
 def die_with_workers(file):
     """Kills this process in its first step, when it has written its workers' numbers to the file."""
     def killed(self, batch):

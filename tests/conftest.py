@@ -60,6 +60,12 @@ def no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    """Few-shot samples that go to the cache folder are the tests' own."""
+    monkeypatch.setenv("CDC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture
 def one_thread():
     """Where tensors are too small to share out: threads would only wait for each other, long where the machine is busy."""

@@ -4,8 +4,11 @@ import json
 import re
 import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from threading import Event, Thread
 from types import SimpleNamespace
+from urllib.request import urlopen
 
 import numpy
 import pytest
@@ -304,6 +307,36 @@ def test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody(dem
         assert response.status_code == 200 and response.headers["Content-Security-Policy"].startswith("default-src 'none'; img-src 'self'")
         assert "http" not in response.headers["Content-Security-Policy"]
     assert client.get("/pictures/nothing").status_code == 404
+
+
+def test_forms_of_other_sites_are_refused(demo):
+    client = demo_app.make_app(demo).test_client()
+    for origin, status in (("http://elsewhere.example", 403), ("null", 403), ("http://localhost", 200), (None, 200)):
+        headers = {} if origin is None else {"Origin": origin}
+        assert client.post("/", data={"picture": "example-1"}, headers={"Host": "localhost", **headers}).status_code == status
+
+
+def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
+    server, begun, goes_on = demo_app.make_server(demo_app.make_app(demo), 0), Event(), Event()
+    compute, address = demo.classifier.predict, f"http://127.0.0.1:{server.effective_port}/"
+
+    def slowly(image):
+        begun.set()
+        assert goes_on.wait(30)
+        return compute(image)
+    monkeypatch.setattr(demo.classifier, "predict", slowly)
+    Thread(target=server.run, daemon=True).start()
+    with ThreadPoolExecutor() as pool:
+        question = pool.submit(urlopen, address, b"picture=example-1", 30)
+        assert begun.wait(30)
+        try:
+            for path in ("", "pictures/example-1", "static/style.css"):
+                assert urlopen(address + path, timeout=30).status == 200
+            assert not question.done()
+        finally:
+            goes_on.set()
+        assert question.result().status == 200
+    server.close()
 
 
 def test_what_cannot_be_served_is_one_line_and_exit_code_2(folder, run, trained, demo, tmp_path, capsys, monkeypatch):

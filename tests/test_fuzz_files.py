@@ -27,8 +27,8 @@ from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_run
 from train import build_config, parse_arguments
 from trainers import checkpoint, record_file
-from trainers.data import read_picture
 from trainers.errors import UserError
+from trainers.image_files import read_picture
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.tokens import class_tokens
 from trainers.saved_run import config_of, find_trainer

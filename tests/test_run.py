@@ -327,8 +327,10 @@ def wait_until(condition):
         time.sleep(0.1)
 
 
-def test_a_command_that_is_asked_to_stop_leaves_a_checkpoint_of_each_run(data_root, tmp_path):
-    """Whoever sends the signal to all processes, as Slurm does, must not take the runs' exit codes away."""
+@pytest.mark.parametrize("tell, told", [(lambda command: os.killpg(command, signal.SIGUSR1), "SIGUSR1"),
+                                        (lambda command: os.kill(command, signal.SIGINT), "SIGTERM")])
+def test_a_command_that_is_asked_to_stop_leaves_a_checkpoint_of_each_run(data_root, tmp_path, tell, told):
+    """Whoever sends the signal to all processes, as Slurm does, must not take the runs' exit codes away; Ctrl-C may reach this one alone."""
     runs = [tmp_path / "train_base" / "dtd" / "shots_4" / "CoOp" / "tiny" / f"seed{seed}" for seed in (1, 2)]
     command = subprocess.Popen([sys.executable, str(REPOSITORY / "run.py"), "--protocol", "base2new", "--trainer", "CoOp", "--dataset", "dtd",
                                 "--config", "tiny", "--shots", "4", "--seeds", "1", "2", "--jobs", "2", "--root", data_root, "--output",
@@ -336,7 +338,7 @@ def test_a_command_that_is_asked_to_stop_leaves_a_checkpoint_of_each_run(data_ro
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         wait_until(lambda: all((folder / "prompt_learner" / "checkpoint").exists() for folder in runs))
-        os.killpg(command.pid, signal.SIGUSR1)
+        tell(command.pid)
         _, errors = command.communicate(timeout=60)
     finally:
         command.kill()
@@ -344,7 +346,7 @@ def test_a_command_that_is_asked_to_stop_leaves_a_checkpoint_of_each_run(data_ro
     assert command.returncode == 75 and "was asked to stop (exit code 75)" in errors
     for folder in runs:
         assert (folder / "prompt_learner" / "checkpoint").read_text().startswith("model-step.pth.tar-")
-        assert "SIGUSR1: checkpoint model-step" in (folder / "log.txt").read_text()
+        assert f"{told}: checkpoint model-step" in (folder / "log.txt").read_text()
 
 
 def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_one(data_root, tmp_path):

@@ -32,6 +32,7 @@ from trainers.prompting.backbone import load_backbone
 ADMITTED = {
     ("datasets/pickles.py", "Unpickler"): "find_class admits one empty class, nothing is imported or called",
     ("trainers/prompting/torchscript.py", "Unpickler"): "find_class gives stand-ins, nothing is imported or called",
+    ("trainers/readers.py", "yaml.load"): "its loader is yaml's SafeLoader without aliases",
     ("dassl-lite/dassl/data/datasets/base_dataset.py", "extractall"): "zipfile keeps members in the folder, tarfile does by filter='data'",
     ("dassl-lite/dassl/utils/checkpoint.py", "safe_globals"): "torch's own optimisers and schedulers, for Dassl's checkpoints, under weights_only",
     ("dassl-lite/dassl/utils/checkpoint.py", "add_safe_globals"): "the same on torch 2.4",

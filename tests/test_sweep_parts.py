@@ -1,6 +1,8 @@
 """The parts of sweep.py, without starting a job: grids, states, estimates, what Slurm is asked for, and what is refused."""
 import json
 import os
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from sweeps.estimate import estimate
 from sweeps.grid import Chain, make_chains, read_file, requests
 from sweeps.store import Sweep, last_progress
 from tests.conftest import REPOSITORY
-from tests.sweeping import command
+from tests.sweeping import command, wait_until
 from trainers.errors import UserError
 from trainers.run_record import plain
 
@@ -291,6 +293,24 @@ def test_a_number_that_another_process_has_now_is_not_taken_for_the_job(sweep):
     made.note_submission(name, job=os.getpid(), host=executors.socket.gethostname(), slot=0, log="there")
     assert psutil.pid_exists(os.getpid()) and executor.alive() == {}
     executor.cancel([name])  # or this test would end here
+
+
+def test_runs_whose_watcher_was_killed_are_running_not_failed(sweep):
+    made, name = sweep
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    runs = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", made.place(name, "log")])
+    try:
+        made.note_submission(name, job=gone.pid, host=executors.socket.gethostname(), slot=0, log="there")
+        made.note_outcome(name, "running", run=made.chains[name].runs[0].job.folder, pid=runs.pid)
+        executor = executors.Local(made)
+        wait_until(lambda: executor.alive() == {name: "running"})
+        assert made.status(name, executor.alive().get(name)).state == "running"
+        executor.cancel([name])
+        assert runs.wait(10) == -signal.SIGTERM
+        assert made.status(name, executor.alive().get(name)).state == "failed"
+    finally:
+        runs.kill()
 
 
 @pytest.fixture

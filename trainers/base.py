@@ -8,6 +8,7 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 
 How it is evaluated stands in ``evaluation.py``, what is saved of it and how it resumes in ``saved_prompts.py``.
 """
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -30,12 +31,13 @@ from .data import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_s
 from .errors import UserError
 from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
+from .interruption import at_once
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone, load_backbone
 from .prompting.prompts import Prompts
 from .resumable import TrainingLoader, begin_worker
-from .run_record import remove_record, split_hash, tensor_hash
+from .run_record import data_name, remove_record, split_hash, tensor_hash
 from .saved_prompts import MODEL_NAME
 from .schedule import build_schedule
 from .templates import hand_crafted_template
@@ -58,6 +60,7 @@ class PromptTrainer(Evaluation):
     """
     learns = True
     progress: "tqdm[Any]"
+    starting: contextlib.ExitStack
     first_batch = 0  # of the epoch that is being trained: more where it goes on from a checkpoint in its middle
 
     def __init__(self, cfg: CfgNode, classnames: Sequence[str] | None = None) -> None:
@@ -218,6 +221,7 @@ class PromptTrainer(Evaluation):
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
         self.classnames = list(dm.dataset.classnames)
+        self.skipped.names.update(getattr(dm.dataset, "broken", {}))
         check_data(self.cfg, dm)
         distributed.check_same("their data", split_hash(dm.dataset))
 
@@ -270,9 +274,12 @@ class PromptTrainer(Evaluation):
             self.test()
             return
         self.progress = tqdm(disable=True)  # until the number of steps is known
+        self.starting = contextlib.ExitStack()  # until the first step there is nothing to save
+        self.starting.enter_context(at_once(distributed.count() == 1))
         try:
             super().train()
         finally:
+            self.starting.close()
             self.train_loader_x.close()
             self.progress.close()  # an error's message starts on a line of its own
 
@@ -286,8 +293,9 @@ class PromptTrainer(Evaluation):
         self.train_started = self.saved_at = time.monotonic()
         self.train_loader_x.after_step = self.after_step
         steps = len(self.train_loader_x)
+        name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
-                             desc=f"{type(self).__name__} on {self.cfg.DATASET.NAME}, seed {self.cfg.SEED}", dynamic_ncols=True,
+                             desc=f"{type(self).__name__} on {name}, seed {self.cfg.SEED}", dynamic_ncols=True,
                              disable=not distributed.is_first())
 
     def init_writer(self, log_dir: str) -> None:
@@ -300,6 +308,7 @@ class PromptTrainer(Evaluation):
         return batch["label"].to(self.device)
 
     def run_epoch(self) -> None:
+        self.starting.close()
         super().run_epoch()
         self.first_batch = 0
 

@@ -5,12 +5,13 @@ which names the file to resume from. In the middle of an epoch it is ``model-ste
 these no more than the last two are kept.
 """
 import io
+import json
 import logging
 import os
 import random
 import re
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -19,18 +20,25 @@ from yacs.config import CfgNode
 
 from .errors import UserError
 from .files import write_atomically, write_text
+from .readers import check_archive
+from .run_record import plain
 
 log = logging.getLogger(__name__)
 
 State = dict[str, Any]  # of a training, see ``SavedPrompts.save_model``
 
 BEST = "model-best.pth.tar"
+OTHER_IMAGES = "its images are others: some were added, removed or changed, or the folder is another"
 POINTER = "checkpoint"
 NAME = re.compile(r"model(?:-step)?\.pth\.tar-(\d+)(?:-(\d+))?")  # of a file that a run can go on from
 
 # What may differ between the run that wrote a checkpoint and the run that resumes it.
 NOT_PART_OF_A_RUN = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.BROKEN_IMAGES",
                      "DATALOADER.TEST", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CHECKPOINT_MINUTES", "TEST")
+# What may differ between a finished run and the one that is asked for: places and things that change no figure.
+NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
+             "DATALOADER.BROKEN_IMAGES", "TEST.FEATURE_CACHE", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS",
+             "TRAIN.CHECKPOINT_MINUTES")
 
 
 def epoch_name(epochs: int) -> str:
@@ -136,6 +144,7 @@ def load(path: str) -> State:
         raise UserError(f"no checkpoint at {path}; there is {', '.join(found) or 'none in that folder'}: check --model-dir and "
                         "--load-epoch")
     try:
+        check_archive(path)
         check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way
@@ -170,17 +179,28 @@ def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict
             and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")}
 
 
-def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], path: str) -> None:
+def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
+    """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
+    now, then = (config_of_run(config, NO_MATTER) for config in (json.loads(json.dumps(plain(cfg))), record["config"]))
+    return [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key]]
+
+
+def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], data: str, path: str) -> None:
     """A run may only be continued as it was begun.
 
+    Args:
+        data: ``split_hash`` of what is to be trained on; files of earlier versions don't have it.
+
     Raises:
-        UserError: settings or class list differ; the message names them.
+        UserError: settings, class list or images differ; the message names them.
     """
     now, then = config_of_run(cfg), state["config"]
     changed = [f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}" for key in sorted({*now, *then})
                if now.get(key) != then.get(key)]
     if not changed and state["classnames"] != classnames:
         changed = ["the class list"]
+    if not changed and state.get("split_hash", data) != data:
+        changed = [OTHER_IMAGES]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise UserError(f"{path} belongs to another run ({'; '.join(changed[:3])}{more}): give another --output-dir, or delete "

@@ -3,11 +3,14 @@ from collections.abc import Collection
 
 from dassl.data import DataManager
 from dassl.data.datasets import DatasetBase
+from PIL import ImageColor
 from yacs.config import CfgNode
 
-from .data import POLICIES
+from .data import POLICIES, background_of
 from .errors import UserError, nearest
 from .prompting.backbone import Backbone
+
+MOST_WORKERS = 128
 
 
 def check_choice(key: str, value: object, choices: Collection[object]) -> None:
@@ -22,6 +25,15 @@ def check_at_least(least: float, path: str, node: CfgNode, *keys: str) -> None:
         if node[key] < least:
             wanted = "must not be negative" if least == 0 else f"must be at least {least}"
             raise UserError(f"{path}.{key} is {node[key]}, it {wanted}")
+
+
+def check_colour(key: str, value: object) -> None:
+    """``value`` must be a colour's name or number, or an empty text."""
+    try:
+        if value != "":
+            ImageColor.getrgb(str(value))
+    except ValueError:
+        raise UserError(f"{key} is {value!r}, it takes a colour such as white or '#f0f0f0', or '' for pictures as they are stored") from None
 
 
 def check_depth(key: str, depth: int, layers: int, backbone_name: str) -> None:
@@ -54,11 +66,15 @@ def check_run(cfg: CfgNode) -> None:
     check_at_least(1, "OPTIM", cfg.OPTIM, "MAX_EPOCH")
     check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
     check_at_least(1, "DATALOADER.TEST", cfg.DATALOADER.TEST, "BATCH_SIZE")
+    check_at_least(0, "DATALOADER", cfg.DATALOADER, "NUM_WORKERS")
+    if cfg.DATALOADER.NUM_WORKERS > MOST_WORKERS:
+        raise UserError(f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}, it must be at most {MOST_WORKERS}: each is a process")
     sides = tuple(cfg.INPUT.SIZE)
     if len(sides) != 2 or sides[0] != sides[1]:
         raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")
     if cfg.INPUT.NO_TRANSFORM:
         raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
+    check_colour("INPUT.BACKGROUND", background_of(cfg))
     check_choice("DATALOADER.BROKEN_IMAGES", cfg.DATALOADER.get("BROKEN_IMAGES", "error"), POLICIES)
     check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
     if cfg.MODEL.INIT_WEIGHTS:

@@ -21,8 +21,9 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
+from .data import background_of
 from .errors import UserError
-from .pictures import Pictures, is_path, one_by_one, picture
+from .pictures import Picture, Pictures, is_path, one_by_one, picture
 from .prediction import Prediction
 from .run_record import Record
 from .saved_run import class_names, config_of, find_trainer, read_record
@@ -126,6 +127,11 @@ class PromptedClassifier:
         return cls(trainer, record)
 
     @property
+    def background(self) -> str:
+        """What transparent pictures are put on: the run's ``INPUT.BACKGROUND``; white where it took its own pictures as they are stored."""
+        return background_of(self.trainer.cfg) or "white"
+
+    @property
     def classnames(self) -> list[str]:
         """The K names that it tells apart."""
         return list(self.trainer.classnames)
@@ -148,16 +154,21 @@ class PromptedClassifier:
         return type(self)(rebuilt(self.trainer, self.trainer.cfg, names), self.record)
 
     @torch.no_grad()
-    def predict(self, images: Pictures) -> Answers:
+    def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
         """``Answers`` for images, see above: what the run's own test says of them. They are read batch by batch.
+
+        Args:
+            broken: takes up the errors of images that can't be read, which are left out; without it the first ends all.
 
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or tensor that is no image.
         """
         found, names = [], []
-        for batch, batch_names in self.batches(images):
-            found.append(self.trainer.answer(batch).cpu())
+        for batch, batch_names in self.batches(images, broken):
+            found.append(self.trainer.checked_answer(batch).cpu())
             names += batch_names
+        if not found and broken:
+            raise UserError(f"not one of the images can be read; the first: {broken[0]}")
         answer = Prediction.concatenate(found)
         doubts = answer.uncertainties()
         return Answers(
@@ -197,20 +208,32 @@ class PromptedClassifier:
         from .export import export
         export(self, folder)
 
-    def batches(self, images: Pictures) -> Iterator[tuple[Tensor, list[str | None]]]:
-        """Yields (1, B, 3, H, W) on the device and B names, as many images at a time as the run's tests take.
+    def batches(self, images: Pictures, broken: list[UserError] | None = None) -> Iterator[tuple[Tensor, list[str | None]]]:
+        """Yields (1, B, 3, H, W) on the device and B names, as many images at a time as the run's tests take; for ``broken`` see ``predict``.
 
         Raises:
             UserError: see ``predict``.
         """
+        def read(image: Picture) -> Tensor | UserError:
+            try:
+                return self.transform(picture(image, self.background))
+            except UserError as error:
+                if broken is None:
+                    raise
+                return error
         images, size = iter(one_by_one(images)), self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE
         batch = list(islice(images, size))
         if not batch:
             raise UserError("there is no image to look at")
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
             while batch:
-                pixels = torch.stack(list(pool.map(lambda image: self.transform(picture(image)), batch)))  # (B, 3, H, W)
-                yield pixels.to(self.trainer.device)[None], [os.fspath(image) if is_path(image) else None for image in batch]
+                found = list(zip(batch, pool.map(read, batch)))
+                if broken is not None:
+                    broken += [pixels for _, pixels in found if isinstance(pixels, UserError)]
+                sound = [(image, pixels) for image, pixels in found if isinstance(pixels, Tensor)]
+                if sound:
+                    pixels = torch.stack([pixels for _, pixels in sound])  # (B, 3, H, W)
+                    yield pixels.to(self.trainer.device)[None], [os.fspath(image) if is_path(image) else None for image, _ in sound]
                 batch = list(islice(images, size))
 
 

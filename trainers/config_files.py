@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from yacs.config import CfgNode
 
 from .checkpoint import flatten
 from .errors import UserError, nearest
+from .readers import read_yaml
 
 ONE = {bool: "True or False", int: "a whole number", float: "a finite number", str: "text in UTF-8"}
 NAMES = {bool: "True and False", int: "whole numbers", float: "finite numbers", str: "texts in UTF-8"}
@@ -34,12 +34,11 @@ def merge(cfg: CfgNode, source: str | list[str], what: str) -> None:
         raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(source)}")
     try:
         if isinstance(source, str):
-            with open(source, encoding="utf-8") as file:
-                content = yaml.safe_load(file)
+            content = read_yaml(source)
             if not isinstance(content, dict):
                 raise UserError(f"{where}: it must hold lines KEY: value")
             check_keys(content, where)
-            cfg.merge_from_file(source)
+            cfg.merge_from_other_cfg(CfgNode(content))
         else:
             cfg.merge_from_list(source)
     except UserError:
@@ -50,9 +49,9 @@ def merge(cfg: CfgNode, source: str | list[str], what: str) -> None:
         if str(error).startswith("Non-existent key"):
             raise unknown_key(cfg, source, where, str(error)) from error
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
-    except RecursionError as error:
+    except (RecursionError, MemoryError) as error:  # of Python's parser, which reads the values
         raise UserError(f"{where}: it is nested too deeply") from error
-    except (ValueError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
 
 

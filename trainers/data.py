@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import IO, Any
+from typing import Any
 
 import torch
 from dassl.data import DatasetWrapper
@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 from . import distributed
 from .checkpoint import State, restore_rng_state
 from .errors import UserError
+from .image_files import open_image, read_picture, size_as_seen
 from .run_record import image_name
 from .tensor_views import TensorViews, pixels
 from .views import PictureViews
@@ -46,18 +47,9 @@ def skips_broken_images(cfg: CfgNode) -> bool:
     return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
 
 
-def read_picture(file: str | IO[bytes]) -> Image.Image:
-    """The RGB image of a path or an open file.
-
-    Raises:
-        UserError: it can't be read. (Dassl's own ``read_image`` tries again, for ever.)
-    """
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
-        reason = "there is no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"image {file} can't be read ({reason}): replace it, or leave it out") from error
+def background_of(cfg: CfgNode) -> str:
+    """``INPUT.BACKGROUND``, see ``read_picture``; another toolbox's config may not have the key."""
+    return cfg.INPUT.get("BACKGROUND", "")
 
 
 def bytes_of(image: Image.Image | Tensor) -> int:
@@ -94,6 +86,7 @@ class CheckedImages(DatasetWrapper):
         self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
         self.views: TensorViews | None = None  # that draw what the transforms draw, where they can
         self.skips = skips_broken_images(cfg)
+        self.background = background_of(cfg)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of the image.
@@ -145,16 +138,16 @@ class CheckedImages(DatasetWrapper):
     def size(self, index: int) -> tuple[int, int] | None:
         """Height and width of an image, which is not decoded for it; None where it can't be read."""
         try:
-            with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else Image.open(self.data_source[index].impath) as image:
-                return (image.shape[1], image.shape[2]) if isinstance(image, Tensor) else (image.height, image.width)
-        except (OSError, SyntaxError):
+            with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else open_image(self.data_source[index].impath) as image:
+                return (image.shape[1], image.shape[2]) if isinstance(image, Tensor) else size_as_seen(image, self.background)
+        except Exception:  # as in ``read_picture``
             return None
 
     def image(self, index: int) -> Image.Image | Tensor:
         """The decoded image as the transform takes it, out of memory if it is there. It is shared: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
-        picture = read_picture(self.data_source[index].impath)
+        picture = read_picture(self.data_source[index].impath, self.background)
         image = pixels(picture) if isinstance(self.transform, TensorViews) else picture
         size = bytes_of(image)
         worker = get_worker_info()
@@ -217,8 +210,8 @@ def divide_loading(loader: Any) -> Any:
     """
     if loader is not None and distributed.count() > 1:
         if loader.dataset.skips:
-            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of "
-                            "the split")
+            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of the data, and give "
+                            "DATALOADER.BROKEN_IMAGES error")
         loader.dataset.process = distributed.rank(), distributed.count()
         loader.dataset.views = views_that_draw(loader.dataset.transform)
         loader.collate_fn = collate_share

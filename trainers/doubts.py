@@ -12,6 +12,7 @@ import numpy
 from scipy.stats import binomtest
 
 from .errors import UserError
+from .readers import read_arrays
 
 NOT_KNOWN = "How far to trust this answer is not known."
 VERDICTS = {True: "The model is not sure.", False: "The model is sure enough.", None: NOT_KNOWN}
@@ -79,8 +80,8 @@ def read_validation(folder: str) -> Validation:
         raise UserError(f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "
                         "--max-error, or repeat the run's command if it is older than that, what is trained is only tested again")
     try:
-        with numpy.load(path, allow_pickle=False) as kept:
-            return Validation(kept["vacuity" if "vacuity" in kept else "max_probability"], kept["top"][:, 0] != kept["label"])
+        kept = read_arrays(path)
+        return Validation(kept["vacuity" if "vacuity" in kept else "max_probability"], kept["top"][:, 0] != kept["label"])
     except Exception as error:  # damaged bytes can raise anything
         raise UserError(f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
                         "again") from error

@@ -39,16 +39,20 @@ def line_for_user(error: Exception) -> str | None:
 
 
 def exit_code(command: Callable[..., object], *arguments: object) -> int:
-    """Calls a command line tool's function; returns 0, or 2 after an error that the user can mend, whose line goes to standard error."""
+    """Calls a command line tool's function; returns the number that it gives, else 0, or 2 after an error that the user can mend, whose line goes to
+    standard error."""
     try:
-        command(*arguments)
+        code = command(*arguments)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted by Ctrl-C\n")
+        return 130
     except Exception as error:
         line = line_for_user(error)
         if line is None:
             raise
         sys.stderr.write(f"error: {line}\n")
         return 2
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def run_tool(command: Callable[[Namespace], object], arguments: Namespace, log: logging.Logger) -> int:

@@ -50,10 +50,23 @@ class Evaluation(SavedPrompts):
         return self.answer(images).probability
 
     def answer(self, images: Tensor) -> Prediction:
+        """What is said of test images (1, B, 3, H, W)."""
         with self.precision.autocast():
             logits = self.scores(images).logits  # (M, B, K)
         answer = self.predict(logits)
         answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
+        return answer
+
+    def checked_answer(self, images: Tensor) -> Prediction:
+        """``answer``, which a model for export has without the check.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        answer = self.answer(images)
+        if not all(bool(value.isfinite().all()) for value in vars(answer).values() if value is not None):
+            raise UserError(f"{type(self).__name__}'s answers with {self.cfg.MODEL.BACKBONE.NAME!r} are no numbers (NaN or infinite): the weights of "
+                            "the CLIP or the prompts are broken, get or train them again")
         return answer
 
     @torch.no_grad()
@@ -101,7 +114,7 @@ class Evaluation(SavedPrompts):
                 if features is not None:
                     features.indices = batch["index"]
                 started = time.perf_counter()
-                answer = self.answer(images)
+                answer = self.checked_answer(images)
                 if self.device.type == "cuda":
                     torch.cuda.synchronize(self.device)
                 if features is None or features.found is None:

@@ -20,7 +20,7 @@ from .classifier import PromptedClassifier, rebuilt
 from .errors import UserError
 from .files import write_atomically, write_text
 from .prediction import Metrics
-from .run_record import Record
+from .run_record import Record, shown_name
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
 OPSET = 18
@@ -133,7 +133,7 @@ def facts(classifier: PromptedClassifier) -> dict[str, str]:
     """What both files carry along, as strings."""
     record = classifier.record
     return {"trainer": record["trainer"], "backbone": classifier.trainer.cfg.MODEL.BACKBONE.NAME,
-            "backbone_hash": str(record["backbone_hash"]), "dataset": record["dataset"], "shots": str(record["shots"]),
+            "backbone_hash": str(record["backbone_hash"]), "dataset": shown_name(record), "shots": str(record["shots"]),
             "seed": str(record["seed"]), "classnames": json.dumps(classifier.classnames, ensure_ascii=False)}
 
 
@@ -143,7 +143,7 @@ def model_card(classifier: PromptedClassifier, outputs: list[str]) -> str:
     precision = record["config"]["TRAINER"][record["trainer"].upper()]["PREC"]
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence" if "vacuity" in outputs else ""
     return "\n".join([
-        f"# {record['trainer']} on {record['dataset']}", "",
+        f"# {record['trainer']} on {shown_name(record)}", "",
         f"An image classifier: the CLIP `{backbone}` under prompts of the trainer {record['trainer']}, for {len(classifier.classnames)} "
         "classes.", "", *table(run_facts(record)), "",
         "## Figures", "",
@@ -161,7 +161,7 @@ def model_card(classifier: PromptedClassifier, outputs: list[str]) -> str:
 
 def run_facts(record: Record) -> dict[str, Any]:
     shots = record["shots"] if record["shots"] > 0 else "all"
-    data = f"{record['dataset']}, {record['classes']} classes, {shots} images a class"
+    data = f"{shown_name(record)}, {record['classes']} classes, {shots} images a class"
     return {"trained on": data if record["prompts_hash"] else "nothing", "seed": record["seed"],
             "learned parameters": f"{record['parameters']['learnable']:,}", "prompts": record["prompts_hash"],
             "CLIP's weights": record["backbone_hash"], "split": record["split_hash"], "finished": record["finished"],

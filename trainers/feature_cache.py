@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from . import distributed
 from .data import CheckedImages
 from .files import file_hash, write_arrays
+from .readers import read_arrays
 from .run_record import plain, tensor_hash
 
 log = logging.getLogger(__name__)
@@ -121,8 +122,8 @@ def read(path: str, count: int) -> Tensor | None:
     if not os.path.exists(path):
         return None
     try:
-        with numpy.load(path, allow_pickle=False) as found:
-            features, sha256 = found["features"], str(found["sha256"])
+        found = read_arrays(path)
+        features, sha256 = found["features"], str(found["sha256"])
         if sha256 == content_hash(features) and features.ndim == 2 and len(features) == count:
             return torch.from_numpy(features)
     except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, MemoryError):

@@ -1,17 +1,24 @@
-"""Stopping a run from outside: SIGTERM, and SIGUSR1, by which Slurm warns of a time limit.
+"""Stopping a run from outside: Ctrl-C, SIGTERM, SIGHUP of a closed terminal, and SIGUSR1, by which Slurm warns of a time limit.
 
 A process that waits for them (``noticed``) is not ended by them: its trainer looks after each step whether one has come
-(``asked_by``), writes a checkpoint, and raises ``Interrupted``. The process then exits with ``REQUEUE``.
+(``asked_by``), writes a checkpoint, and raises ``Interrupted``. Where there is nothing to save they end it at once (``at_once``).
+The process then exits with ``REQUEUE``. A second Ctrl-C ends it whatever it does.
 """
 import contextlib
+import errno
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any, TextIO, cast
 
 REQUEUE = 75  # exit code of a run that is to be started again: EX_TEMPFAIL of sysexits.h
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]  # Windows has no SIGUSR1
+SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # Windows has not all
+LEFT_IGNORED = ("SIGINT", "SIGHUP")  # by who started the process, as nohup does: they stay ignored
 _came: list[str] = []  # signals since ``noticed`` began
+_is_at_once = False
 
 
 class Interrupted(BaseException):
@@ -19,7 +26,43 @@ class Interrupted(BaseException):
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    _came.append(signal.Signals(number).name)
+    name = signal.Signals(number).name
+    if name == "SIGINT" and name in _came:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+    _came.append(name)
+    if _is_at_once and len(_came) == 1:
+        raise Interrupted(nothing_to_save())
+
+
+class Terminal:
+    """A stream to a terminal. When that is closed, what is written goes nowhere, instead of being an error before the checkpoint is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self.unless_closed(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        self.unless_closed(self.stream.flush)
+
+    def unless_closed(self, function: Callable[..., object], *arguments: object) -> None:
+        try:
+            function(*arguments)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())
+
+
+def nothing_to_save() -> str:
+    return f"{asked_by()}: nothing to save; the same command goes on from here (exit code {REQUEUE})"
 
 
 @contextlib.contextmanager
@@ -29,12 +72,35 @@ def noticed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    chosen = [number for number in SIGNALS if number.name not in LEFT_IGNORED or signal.getsignal(number) is not signal.SIG_IGN]
+    before, streams = {number: signal.signal(number, _note) for number in chosen}, (sys.stdout, sys.stderr)
+    sys.stdout, sys.stderr = (cast(TextIO, Terminal(stream)) if stream.isatty() else stream for stream in streams)
     try:
         yield
     finally:
+        sys.stdout, sys.stderr = streams
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def at_once(wanted: bool = True) -> Iterator[None]:
+    """While it lasts there is nothing to save: a signal that is noted ends it; so does one that came before.
+
+    Args:
+        wanted: False: nothing changes, as where other processes would wait for this one.
+
+    Raises:
+        Interrupted: a signal has come.
+    """
+    global _is_at_once
+    if wanted and _came:
+        raise Interrupted(nothing_to_save())
+    before, _is_at_once = _is_at_once, wanted
+    try:
+        yield
+    finally:
+        _is_at_once = before
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from .errors import UserError
 from .interruption import Interrupted, asked_by
+from .readers import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -128,14 +129,14 @@ def holder_of(folder: str) -> dict[str, Any]:
     """What a folder's lock says of its holder: a dict of pid, host and since, or of nothing."""
     try:
         with open(os.path.join(folder, FILE_NAME), "rb") as file:
-            return parse(file.read())
+            return parse(file.read(4096))
     except OSError:
         return {}
 
 
 def parse(content: bytes) -> dict[str, Any]:
     try:
-        holder = json.loads(content)
+        holder = parse_json(content)
     except ValueError:
         return {}
     return holder if isinstance(holder, dict) and {"pid", "host", "since"} <= set(holder) else {}

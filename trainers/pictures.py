@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .data import read_picture
 from .errors import UserError
+from .image_files import as_seen, read_picture
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
@@ -28,16 +28,16 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
     return images
 
 
-def picture(image: Picture) -> Image.Image:
-    """An image of any kind as an RGB PIL image.
+def picture(image: Picture, background: str) -> Image.Image:
+    """An image of any kind as an RGB PIL image; of a path or a PIL image what a viewer shows, see ``as_seen``.
 
     Raises:
         UserError: see ``PromptedClassifier.predict``.
     """
     if is_path(image):
-        return read_picture(os.fspath(image))
+        return read_picture(os.fspath(image), background)
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return as_seen(image, background)
     if isinstance(image, Tensor):
         return tensor_picture(image)
     if not isinstance(image, numpy.ndarray):

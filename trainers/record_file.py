@@ -1,11 +1,11 @@
 """Reads ``results.json``. Whoever gets a record from here can rely on the kinds of what stands in it."""
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .readers import read_json
 from .run_record import FORMAT, Record
 
 Kinds = type | tuple[type, ...]
@@ -29,10 +29,8 @@ def read_record(path: str | Path) -> Record:
         UserError: it can't be read, is of another format, or a field is missing or of another kind.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        record = json.loads(text)
-        json.dumps(record, ensure_ascii=False).encode()  # JSON's escapes can stand for what is no text
-    except (OSError, ValueError, RecursionError) as error:
+        record = read_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is no run record ({error}): run it again") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(f"{path} has the format {record.get('format') if isinstance(record, dict) else None}, this version "

@@ -33,13 +33,23 @@ def image_name(path: str) -> str:
     return "/".join(os.path.normpath(path).split(os.sep)[-2:])
 
 
+def data_name(name: str, root: str) -> str:
+    """What a data set is called: one's own images by their folder, ``root``."""
+    return os.path.basename(os.path.abspath(os.path.expanduser(root))) if name == "ImageFolder" else name
+
+
+def shown_name(record: Record) -> str:
+    """What a run's data set is called."""
+    return data_name(record["dataset"], str(record["config"].get("DATASET", {}).get("ROOT", "")))
+
+
 def split_hash(dataset: DatasetBase | SimpleNamespace) -> str:
     """Fingerprint (16 hex digits) of what a run trains and tests on.
 
-    It covers, for train, val and test in their order: file name, folder name, label and class name of every image; not
-    where the data folder lies, so that the same sample on two machines has the same hash.
+    It covers, for train, val and test in their order: file name, folder name, label and class name of every image, and the bytes of
+    one's own images; not where the data folder lies, so that the same sample on two machines has the same hash.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(getattr(dataset, "content", "").encode())
     for part in ("train_x", "val", "test"):
         for item in getattr(dataset, part) or ():
             digest.update(f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode())
@@ -116,7 +126,7 @@ def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mappi
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": plain(cfg),
     }
-    write_text(os.path.join(folder, FILE_NAME), json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    write_text(os.path.join(folder, FILE_NAME), json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_predictions(folder: str, split: str, arrays: Mapping[str, numpy.ndarray]) -> None:

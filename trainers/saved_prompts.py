@@ -9,12 +9,16 @@ from typing import Any
 from dassl.engine import TrainerX
 
 from . import checkpoint, distributed
-from .checkpoint import BEST, State
+from .checkpoint import BEST, OTHER_IMAGES, State
+from .checks import validates_on_test_images
 from .errors import UserError
 from .files import remove_leftovers, write_atomically
 from .interruption import REQUEUE, Interrupted, asked_by
 from .precision import Precision
+from .readers import read_arrays
+from .record_file import read_record
 from .resumable import TrainingLoader
+from .run_record import FILE_NAME, split_hash, tensor_hash
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ class SavedPrompts(TrainerX):
             "classnames": self.classnames,
             "backbone_hash": self.backbone_hash,
             "config": checkpoint.config_of_run(self.cfg),
+            "split_hash": split_hash(self.dm.dataset),
         }
         if distributed.is_first():
             checkpoint.save(state, f"{directory}/{MODEL_NAME}", file_name)
@@ -136,7 +141,7 @@ class SavedPrompts(TrainerX):
                 checkpoint.remove_steps(folder)  # of a run that is started over
             return 0
         self.check_origin(state, folder)
-        checkpoint.check_same_run(state, self.cfg, self.classnames, folder)
+        checkpoint.check_same_run(state, self.cfg, self.classnames, split_hash(self.dm.dataset), folder)
         self.load_prompts(state, folder)
         self.optim.load_state_dict(state["optimizer"])
         self.sched.load_state_dict(state["scheduler"])
@@ -158,6 +163,39 @@ class SavedPrompts(TrainerX):
         log.info("Resuming from %s/%s: %d epochs and %d steps done", folder, file_name, state["epoch"], self.first_batch)
         return state["epoch"]
 
+    def is_done(self) -> bool:
+        """Whether the run's folder holds all that it would leave, made with the same settings from the same images.
+
+        Raises:
+            UserError: what was trained there, was trained on other images.
+        """
+        path = f"{self.output_dir}/{FILE_NAME}"
+        if not os.path.isfile(path):
+            return False
+        try:
+            record = read_record(path)
+        except UserError:  # it is written anew
+            return False
+        if checkpoint.changes(self.cfg, record):
+            return False
+        if record["split_hash"] != split_hash(self.dm.dataset):
+            if self.prompt_learner is None:
+                return False
+            raise UserError(f"{self.output_dir} belongs to another run ({OTHER_IMAGES}): give another --output-dir, or delete that folder")
+        val = [] if self.val_loader is None or validates_on_test_images(self.dm.dataset) else ["val"]
+        try:
+            for split in {self.cfg.TEST.SPLIT, *val}:
+                read_arrays(f"{self.output_dir}/predictions-{split}.npz")
+            prompts_hash = None if self.prompt_learner is None else tensor_hash(self.final_state(self.output_dir)["state_dict"].values())
+        except Exception:  # damaged bytes can raise anything
+            return False
+        return (record["backbone_hash"], record["prompts_hash"]) == (self.backbone_hash, prompts_hash)
+
+    def final_state(self, directory: str) -> State:
+        """The checkpoint that a run ends with: the best one under ``best_val``, else the newest."""
+        folder = f"{directory}/{MODEL_NAME}"
+        return checkpoint.load(f"{folder}/{self.final_checkpoint(folder)}")
+
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads prompts for evaluation: those of ``epoch`` (from 1); without it the best ones under ``best_val``, else the newest.
 
@@ -170,11 +208,10 @@ class SavedPrompts(TrainerX):
         if not directory:
             raise UserError(f"--eval-only of {type(self).__name__} needs --model-dir, the folder of a finished training")
         folder = f"{directory}/{MODEL_NAME}"
-        file_name = self.final_checkpoint(folder) if epoch is None else checkpoint.epoch_name(epoch)
-        state = checkpoint.load(f"{folder}/{file_name}")
+        state = self.final_state(directory) if epoch is None else checkpoint.load(f"{folder}/{checkpoint.epoch_name(epoch)}")
         self.check_origin(state, folder)
         self.load_prompts(state, folder)
-        log.info("Loading weights to %s from %s/%s (epoch = %d)", MODEL_NAME, folder, file_name, state["epoch"])
+        log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, folder, state["epoch"])
 
     def final_checkpoint(self, folder: str) -> str:
         """Name of the file with a training's final prompts: the best ones under ``best_val``, else the newest."""

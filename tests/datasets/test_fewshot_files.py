@@ -227,8 +227,8 @@ def test_coops_paths_of_another_machine_lead_to_this_folder(root, tmp_path, wind
     ({"_impath": "/etc/passwd"}, "/etc/passwd with label 0 is not in the train split"),
     ({"_impath": "../../images/one/train5.jpeg"}, "is not in the train split"),
     ({"_label": 1}, "with label 1 is not in the train split"),
-    ({"_impath": 7}, "a Datum with path 7"),
-    ({"_label": "0"}, "and label '0'")])
+    ({"_impath": 7}, "a Datum whose path is a int"),
+    ({"_label": "0"}, "whose label is a str")])
 def test_a_sample_that_leads_elsewhere_is_refused(root, change, message):
     content = coops_sample(root)
     vars(content["train"][0]).update(change)

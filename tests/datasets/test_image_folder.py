@@ -57,10 +57,12 @@ def test_the_division_depends_on_neither_seed_nor_other_classes(tmp_path):
     assert names(build("ImageFolder", tmp_path).test)[3:] == first
 
 
-def test_a_stored_sample_in_the_folder_is_no_class(tmp_path):
+def test_a_sample_is_not_stored_in_the_folder_and_one_that_is_there_is_no_class(tmp_path):
     image_folder(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
     first = build("ImageFolder", tmp_path, shots=2, seed=1)
-    assert (tmp_path / "split_fewshot").is_dir()
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "split_fewshot").mkdir()
     again = build("ImageFolder", tmp_path, shots=2, seed=1)
     assert again.classnames == ["ant", "bee", "cat fish"] and names(again.train_x) == names(first.train_x)
 

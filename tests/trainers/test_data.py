@@ -50,9 +50,9 @@ def test_a_run_is_the_same_with_and_without_memory(run, monkeypatch, name):
 def test_a_training_image_is_decoded_once_a_run(run, monkeypatch):
     paths, read = [], data.read_picture
 
-    def watched(path):
+    def watched(path, background):
         paths.append(path)
-        return read(path)
+        return read(path, background)
     trainer, _, _ = run("CoOp", flags=("--no-train",))
     training = {item.impath for item in trainer.dm.dataset.train_x}
     monkeypatch.setattr(data, "read_picture", watched)

@@ -1,13 +1,17 @@
 """What goes wrong with checkpoints, and what a run makes of it: files that are cut or changed, a disk that is full, a signal to stop."""
 import errno
+import fcntl
 import os
 import signal
+import subprocess
+import sys
+import termios
 
 import pytest
 import torch
 
 from tests import children
-from tests.conftest import base_arguments
+from tests.conftest import REPOSITORY, base_arguments
 from tests.same_run import assert_same_run
 from train import main
 from trainers import files, interruption
@@ -61,6 +65,7 @@ def test_from_a_damaged_checkpoint_a_run_goes_back_to_the_one_before_and_says_so
 def test_a_pointer_that_names_no_checkpoint_is_survived(run, content):
     _, record, folder = run("CoOp", *EACH_EPOCH)
     (folder / MODEL_NAME / POINTER).write_text(content)
+    (folder / "results.json").unlink()
     trainer, again, _ = run("CoOp", *EACH_EPOCH)
     assert trainer.start_epoch == 3 and again["prompts_hash"] == record["prompts_hash"]
     assert "names no checkpoint" in (folder / "log.txt").read_text()
@@ -146,7 +151,7 @@ def test_temporary_files_of_processes_that_are_no_more_are_deleted(tmp_path):
 
 # ---- signals ----
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_a_run_behind_its_step_and_the_same_command_goes_on(output, run, monkeypatch, capsys, number):
     _, _, whole = run("CoOp", name="whole")
     step = PromptTrainer.forward_backward
@@ -184,6 +189,51 @@ def test_a_signal_while_images_are_tested_stops_the_run_too(output, run, monkeyp
     assert ("checkpoint model-step.pth.tar-0-3 written" if is_training else "nothing to save") in said
     assert output(*options) == 0
     assert_same_run(whole, output.folder)
+
+
+@pytest.mark.parametrize("place", ["build_model", "before_train"])
+def test_before_the_first_step_a_signal_is_answered_at_once(output, monkeypatch, capsys, place):
+    original, behind = getattr(PromptTrainer, place), []
+
+    def signalled(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        behind.append(place)
+        original(self)
+    monkeypatch.setattr(PromptTrainer, place, signalled)
+    assert output() == REQUEUE and not behind
+    assert capsys.readouterr().err.splitlines()[-1] == "SIGTERM: nothing to save; the same command goes on from here (exit code 75)"
+
+
+def test_a_second_ctrl_c_ends_at_once(data_root, small_clip_file, tmp_path):
+    arguments = base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out")
+    assert children.finish(arguments, tmp_path / "said.txt", children.interrupt_twice_in_a_step, within=60) == -signal.SIGINT
+    assert "Traceback" not in (tmp_path / "said.txt").read_text()
+
+
+def test_what_ignores_a_signal_from_its_start_goes_on_to_ignore_it():
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruption.noticed():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interruption.asked_by() is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_terminal_that_is_closed_leaves_a_checkpoint(data_root, small_clip_file, tmp_path):
+    """What is written to it would be an error from then on."""
+    terminal, other_end = os.openpty()
+    arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), "OPTIM.MAX_EPOCH", "100000"]
+    command = subprocess.Popen([sys.executable, "train.py", *arguments], cwd=REPOSITORY, stdin=other_end, stdout=other_end, stderr=other_end,
+                               start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(other_end)
+    said = b""
+    while b"epoch [2/" not in said:
+        said += os.read(terminal, 1024)
+    os.close(terminal)
+    assert command.wait(60) == REQUEUE
+    assert "SIGHUP: checkpoint model-step" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def test_outside_the_command_nothing_is_done_with_signals():

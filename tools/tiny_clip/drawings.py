@@ -87,7 +87,7 @@ def render(body: str, box: Sequence[float], stroke: float | None = None, size: i
     scale = 2 * size / max(box[2], box[3])  # drawn at twice the size, then averaged
     png = resvg_py.svg_to_bytes(svg_string=svg, width=round(box[2] * scale), height=round(box[3] * scale),
                                 skip_system_fonts=True)
-    drawn = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
+    drawn = Image.open(io.BytesIO(bytes(png)), formats=["PNG"]).convert("RGBA")
     canvas = Image.new("RGBA", (2 * size, 2 * size))
     canvas.paste(drawn, ((2 * size - drawn.width) // 2, (2 * size - drawn.height) // 2))
     return np.asarray(canvas.resize((size, size), Image.Resampling.BOX))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..readers import check_archive
 from .torchscript import read_torchscript
 
 SCALARS = ("input_resolution", "context_length", "vocab_size")  # kept in the state dict for the record, not parameters
@@ -30,6 +31,9 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise UserError(f"{path} holds no state dict but a {type(state).__name__}")
+    swollen = next((key for key, value in state.items() if torch.is_tensor(value) and value.nbytes > value.untyped_storage().nbytes()), None)
+    if swollen is not None:
+        raise UserError(f"{path} can't be read as CLIP weights: {swollen} has more numbers than are stored of it")
     return {key.removeprefix("module."): value.float() for key, value in state.items() if torch.is_tensor(value) and key not in SCALARS}
 
 
@@ -41,6 +45,7 @@ def read(path: str) -> Any:
             return load_file(path)
         except SafetensorError as error:
             raise ValueError(str(error)) from error
+    check_archive(path)
     if is_torchscript(path):
         return read_torchscript(path)
     return torch.load(path, map_location="cpu", weights_only=True)

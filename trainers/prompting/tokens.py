@@ -10,6 +10,7 @@ from ..errors import UserError
 TOKENIZER = clip._tokenizer
 MARKS = {TOKENIZER.encoder["<|startoftext|>"], TOKENIZER.encoder["<|endoftext|>"]}
 SHOWN = 60  # characters of a name in a message
+LONGEST = 1000  # characters of a name: the tokenizer's time grows with their square, and no prompt could hold so many
 
 
 @dataclass
@@ -56,6 +57,8 @@ def check_name(name: str) -> None:
         name.encode()
     except UnicodeEncodeError:
         raise UserError(f"the class name {name!a} is no UTF-8: rename it") from None
+    if len(name) > LONGEST:
+        raise UserError(f"the class name {name[:SHOWN]!r} … is too long: it has {len(name)} characters")
     tokens = TOKENIZER.encode(readable(name))
     if not tokens:
         raise UserError(f"nothing of the class name {name!r} is left for the text encoder: give it a name of letters")

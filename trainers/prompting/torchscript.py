@@ -28,12 +28,14 @@ class StoredModule:
         self.held = state
 
 
-class WeightsUnpickler(pickle.Unpickler):
-    """Admits modules, tensors, lists, numbers and strings.
+class WeightsUnpickler(pickle._Unpickler):
+    """Admits modules, tensors, lists, numbers and strings. In Python: the one in C makes room for whatever number an entry claims to have.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
+
+    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # room for any number of bytes
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))

@@ -15,6 +15,8 @@ import PIL
 import torch
 from PIL import Image
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # Pillow would start a PostScript interpreter for others
+
 
 def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
     """The string of `b` most similar to `a` (the later one of equals), None if `b` is empty."""
@@ -87,7 +89,7 @@ def read_image(path: str) -> Image.Image:
     if not os.path.exists(path):
         raise FileNotFoundError(f"No file exists at {path}")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as err:  # what Pillow raises for broken files
         raise OSError(f'Cannot read image "{path}": {err}') from err

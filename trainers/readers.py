@@ -1,0 +1,112 @@
+"""Reads text, JSON, YAML, arrays and archives that may be somebody else's, in bounded time and memory.
+
+Each raises ``ValueError`` in a few words that say what is wrong with the file; who calls says which file it is, and what to do.
+"""
+import json
+import math
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy
+import yaml
+
+MAX_TEXT = 2 ** 26  # bytes of a file of text: a split of a million images
+MAX_YAML = 2 ** 20  # bytes of a config: whose reader is slow
+UNPACKED = 2 ** 28  # bytes that any archive may unpack to; a larger one to twice its own size
+
+
+def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
+    """A file's text; a mark of UTF-8 at its beginning is left out.
+
+    Raises:
+        OSError: it can't be opened; ValueError: it is a pipe, a device or too long, or not UTF-8.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError("it is no regular file")
+    with open(path, "rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most // 2 ** 20} MB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
+
+
+def read_json(path: str | Path) -> Any:
+    """See ``parse_json``; also raises what ``read_text`` does."""
+    return parse_json(read_text(path))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What is in a JSON text: all numbers are finite, all strings can be written as UTF-8.
+
+    Raises:
+        ValueError: it is no such JSON.
+    """
+    try:
+        found = json.loads(text, parse_constant=finite, parse_float=finite)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if isinstance(text, str) and re.search(r"\\u[dD][89a-fA-F]", text):
+        try:
+            json.dumps(found, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError("it holds what is no text (a lone surrogate)") from error
+    return found
+
+
+def finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {number[:20]} is not finite")
+    return value
+
+
+class PlainLoader(yaml.SafeLoader):
+    """Without aliases: a few lines of them stand for more than memory holds."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it has an alias (*name): write out what it stands for")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What is in a YAML file.
+
+    Raises:
+        OSError: it can't be opened; ValueError: it is no such YAML, or see ``read_text``.
+    """
+    try:
+        return yaml.load(read_text(path, MAX_YAML), Loader=PlainLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def check_archive(path: str | Path) -> None:
+    """
+    Raises:
+        ValueError: it is a zip archive that unpacks to far more than its own size.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > max(UNPACKED, 2 * os.path.getsize(path)):
+            raise ValueError(f"it unpacks to {unpacked // 2 ** 20} MB")
+
+
+def read_arrays(path: str | Path) -> dict[str, numpy.ndarray]:
+    """Arrays by name of an ``.npz`` file.
+
+    Raises:
+        Exception: of any kind, where the file is damaged or hostile; nothing of it has been run.
+    """
+    check_archive(path)
+    with numpy.load(path, allow_pickle=False) as file:
+        return dict(file)
