@@ -224,7 +224,7 @@ def test_names_are_text_whatever_they_hold(ask):
 # ---- what can't work ----
 
 @pytest.mark.parametrize("form, message, field", [
-    ({"sent": ("notes.txt", b"not a picture")}, "'notes.txt' is no picture that can be read: choose a file that ends in .jpg,", "upload"),
+    ({"sent": ("notes.txt", b"not a picture")}, "'notes.txt' is no picture that can be read (it is no image of a known format): choose", "upload"),
     ({"sent": ("cut.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 30)}, "'cut.png' is no picture that can be read", "upload"),
     ({"sent": ("empty.png", b"")}, "'empty.png' is no picture that can be read", "upload"),
     ({"classes": "cat\ndog"}, "There is no picture: choose one, or take an example.", "upload"),
