@@ -26,7 +26,8 @@ from trainers.doubts import Judge
 from trainers.errors import UserError, run_tool
 from trainers.image_files import ENDINGS, read_picture, reason
 from trainers.prompting.tokens import readable
-from trainers.run_record import Record, shown_name
+from trainers.record_file import shown_name
+from trainers.run_record import Record
 
 if TYPE_CHECKING:
     from flask import Flask, Response

@@ -31,7 +31,7 @@ log = logging.getLogger("predict")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="+", metavar="PATH",
+    parser.add_argument("paths", nargs="*", metavar="PATH",
                         help="image files, folders (with all below), patterns; - for a list on standard input")
     parser.add_argument("--run", required=True, help="folder of a finished training, with results.json")
     parser.add_argument("--backbone", help="name or file of the run's CLIP, where it is no longer where the run found it")
@@ -54,6 +54,11 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         UserError: an argument is out of its range, or two contradict each other.
     """
+    swallowed = [name for name in args.classes or () if os.path.exists(name) and (is_image(name) or not args.paths)]
+    if swallowed:
+        raise UserError(f"--classes takes all words behind it as names, {swallowed[-1]} too: give the images before it, or behind --")
+    if not args.paths:
+        raise UserError("there is no image to label: give files, folders, patterns, or - for a list on standard input")
     if args.topk < 1:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
     check_share(args.max_error)

@@ -114,8 +114,10 @@ def start(job: Job, args: argparse.Namespace) -> None:
         if process.exitcode or read_record(job.folder) is None:
             if errors is not None:
                 sys.stderr.write(errors.read())
-            raise UserError(f"the run {job.folder} failed (exit code {process.exitcode}); what it printed is in {job.folder}/log.txt, and the "
-                            "same command goes on from where it stopped")
+            log_file = os.path.join(job.folder, "log.txt")
+            where = f"what it printed is in {log_file}" if os.path.isfile(log_file) else "the line above says why"
+            raise UserError(f"the run {job.folder} failed (exit code {process.exitcode}); {where}, and the same command goes on from where it "
+                            "stopped")
 
 
 def make_all(configs: Mapping[Job, CfgNode], args: argparse.Namespace) -> None:

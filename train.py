@@ -19,6 +19,7 @@ from typing import Any
 
 import dassl
 import torch
+import torchvision.transforms
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, build_trainer
@@ -30,28 +31,19 @@ import own_images
 from datasets.base import TargetDataset
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, recipe_path
-from trainers import distributed
-from trainers.cdc import add_cdc_config
-from trainers.cocoop import add_cocoop_config
+from trainers import METHODS, config_function, distributed
 from trainers.config_files import check_types, merge
 from trainers.console import FileOnly, log_to_stdout
-from trainers.coop import add_coop_config
 from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
 from trainers.interruption import REQUEUE, Interrupted, at_once, noticed
-from trainers.ivlp import add_ivlp_config
-from trainers.kgcoop import add_kgcoop_config
 from trainers.locks import FILE_NAME as LOCK
 from trainers.locks import only_writer
-from trainers.maple import add_maple_config
-from trainers.prograd import add_prograd_config
-from trainers.promptsrc import add_promptsrc_config
 from trainers.run_record import data_name, remove_record
-from trainers.vpt import add_vpt_config
-from trainers.zsclip import add_zeroshotclip2_config, add_zeroshotclip_config
 
 log = logging.getLogger("train")
 
+CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
 SHOTS = 16  # training images a class of one's own folder
 
 
@@ -117,6 +109,9 @@ def recipe_for(trainer: str, backbone: str) -> str:
 
 def check_registered(kind: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
+    if not name:
+        flag = "--trainer" if kind == "trainer" else "--dataset-config-file (or --images, a folder of your own)"
+        raise UserError(f"no {kind} is given: give {flag}; known: {', '.join(sorted(known))}")
     if name not in known:
         raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}")
 
@@ -133,8 +128,7 @@ def extend_config(cfg: CfgNode) -> None:
     cfg.TRAIN.CHECKPOINT_STEPS = 0  # the same every so many steps; 0: not by steps
     cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS = False  # whether INPUT.SIZE may be another than the backbone's
     add_factors_config(cfg)
-    for add_config in (add_zeroshotclip_config, add_zeroshotclip2_config, add_coop_config, add_cocoop_config, add_kgcoop_config,
-                       add_prograd_config, add_vpt_config, add_ivlp_config, add_maple_config, add_promptsrc_config, add_cdc_config):
+    for add_config in CONFIG_FUNCTIONS:
         add_config(cfg)
 
 
@@ -158,6 +152,8 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     for flag, (node, key) in flags.items():
         if getattr(args, flag):
             setattr(node, key, getattr(args, flag))
+    if args.seed >= 2 ** 32:
+        raise UserError(f"--seed is {args.seed}, it must be below {2 ** 32}")
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options behind the flags")
     check_types(cfg, defaults)
@@ -280,9 +276,11 @@ def build(cfg: CfgNode) -> SimpleTrainer:
 
 
 def raised_in_dassl(error: BaseException) -> bool:
-    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …); anything else may be a fault of ours."""
-    file_name = traceback.extract_tb(error.__traceback__)[-1].filename
-    return os.path.realpath(file_name).startswith(os.path.realpath(os.path.dirname(dassl.__file__)) + os.sep)
+    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …), or what it builds of the config's numbers; anything else may be a
+    fault of ours."""
+    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return any(file_name.startswith(os.path.realpath(place) + os.sep)
+               for module in (dassl, torch.optim, torchvision.transforms) for place in module.__path__)
 
 
 def join_and_run(arguments: Sequence[str] | None) -> None:

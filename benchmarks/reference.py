@@ -169,12 +169,12 @@ def usual(backbone: Backbone) -> Backbone:
     return towers.requires_grad_(False).to(backbone.log_scale.device)  # the mask, which is in no state dict, has to move
 
 
-def dempster(log_evidences: Tensor) -> Opinion:
-    """Fuses M opinions by Dempster's rule two at a time, (M, …, K) log-evidence → ``Opinion`` of (…, K)."""
-    fused = log_evidences[0].exp()  # (…, K)
+def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
+    """Fuses M opinions by Dempster's rule two at a time, (M, …, K) log-evidence → ``Opinion`` of (…, K), believed as far as they are reliable."""
+    fused, classes = log_evidences[0].exp(), log_evidences.shape[-1]  # (…, K)
     for log_evidence in log_evidences[1:]:
         fused = combine(fused, log_evidence.exp())
-    return Opinion(fused.log())
+    return Opinion((classes * torch.expm1(reliability * torch.log1p(fused / classes))).log())
 
 
 def combine(first: Tensor, second: Tensor) -> Tensor:

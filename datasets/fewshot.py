@@ -165,6 +165,9 @@ def resolve(path: str, sample: Mapping[str, Sequence[tuple[str, int]]], parts: P
             raise UserError(f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
                             "it belongs to another split or data set, delete it")
         found[part] = [image for image in matches if image is not None]
+        twice = next((image for image, count in Counter(found[part]).items() if count > 1), None)
+        if twice is not None:
+            raise UserError(f"few-shot sample {path} has {relative(twice.impath, folder)} twice in {part}: delete it")
         wanted = {label: min(shots[part], count) for label, count in Counter(image.label for image in images).items()}
         counts = Counter(image.label for image in found[part])
         wrong = sorted(label for label in wanted if counts[label] != wanted[label])

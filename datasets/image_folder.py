@@ -6,6 +6,7 @@ follows from the file names alone and not from the run's seed, so that all seeds
 test images. Images may lie in folders below a class folder. Class names are the folders' names, or those of a file
 ``classnames.txt`` beside them: ``folder name``, a line a class.
 """
+import hashlib
 import logging
 import os
 import random
@@ -69,13 +70,23 @@ class ImageFolder(ImageDataset):
             log.warning(line)
         chosen = super().choose(cfg, train, val, test)
         paths = [item.impath for part in chosen.values() for item in part]
-        reasons, transparent, self.content = look_through(paths)
+        reasons, transparent, hashes = look_through(paths)
+        self.content = hashlib.sha256(b"".join(hashes)).hexdigest()
+        self.warn_of_copies(dict(zip(paths, hashes)), chosen)
         if reasons:
             chosen = self.without(reasons, chosen, skips_broken_images(cfg))
         if transparent:
             where = f"put on {background_of(cfg)}" if background_of(cfg) else "taken as stored, whatever colour lies there"
             log.info("%d of %d images have transparent parts, %s (INPUT.BACKGROUND)", transparent, len(paths), where)
         return chosen
+
+    def warn_of_copies(self, hashes: Mapping[str, bytes], chosen: Mapping[str, list[Any]]) -> None:
+        """Says how many test images are, to the byte, training images under another name."""
+        trained = {hashes[item.impath]: item.impath for item in chosen["train_x"]}
+        copies = [item.impath for item in chosen["test"] if hashes[item.impath] and hashes[item.impath] in trained]
+        if copies:
+            first, other = (os.path.relpath(path, self.dataset_dir) for path in (copies[0], trained[hashes[copies[0]]]))
+            log.warning("%d test images are copies of training images, such as %s of %s: measuring on them is no test", len(copies), first, other)
 
     def without(self, reasons: Mapping[str, str], chosen: dict[str, list[Any]], skips: bool) -> dict[str, list[Any]]:
         """The images without those of which there is a reason, path → text, that they can't be read."""

@@ -7,6 +7,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 
 from trainers.errors import UserError
+from trainers.readers import read_text
 
 from .base import ImageDataset
 from .fewshot import match, relative
@@ -60,8 +61,10 @@ def read_classnames(path: str) -> dict[str, str]:
     """
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing: CoOp's DATASETS.md says where to get it")
-    with open(path, encoding="utf-8") as file:
-        lines = [line.strip() for line in file if line.strip()]
+    try:
+        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    except ValueError as error:
+        raise UserError(f"{path} can't be read: {error}") from error
     pairs = [line.split("\t" if "\t" in line else " ", 1) for line in lines]
     bad = next((line for line, pair in zip(lines, pairs) if len(pair) < 2), None)
     if bad is not None:

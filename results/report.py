@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from trainers.errors import UserError, exit_code
 from trainers.files import write_text
-from trainers.run_record import shown_name
+from trainers.record_file import shown_name
 
 from .classes import class_page, headlines, is_zero_shot
 from .figures import THEMES, Figure, answer_figures, table_figures, training_figures, vacuity_figures, write_figure

@@ -9,8 +9,8 @@ import numpy
 
 from trainers.errors import UserError
 from trainers.readers import read_arrays as read_packed
-from trainers.record_file import nested
-from trainers.run_record import Record, shown_name
+from trainers.record_file import nested, shown_name
+from trainers.run_record import Record
 
 from .table import FACTOR_PARTS, read_records
 

@@ -107,6 +107,7 @@ def interrupt_twice_in_a_step():
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(300)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell that starts the tests in the background has it ignore
     PromptTrainer.forward_backward = endless
 
 

@@ -1,7 +1,10 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
+import atexit
+import functools
 import json
 import os
 import shutil
+import tempfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -9,10 +12,13 @@ import clip.model
 import numpy
 import pytest
 import torch
+import yaml
+from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 from yacs.config import CfgNode
 
 import train
+from trainers import METHODS
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
@@ -199,7 +205,20 @@ def scrambled(module):
 def base_arguments(trainer, root, backbone, output, seed=1):
     return ["--trainer", trainer, "--root", root, "--seed", str(seed), "--output-dir", str(output), "--backbone", backbone,
             "--dataset-config-file", str(REPOSITORY / "configs" / "datasets" / "dtd.yaml"),
-            "--config-file", str(REPOSITORY / "tests" / "small.yaml")]
+            "--config-file", small_recipe()]
+
+
+@functools.cache
+def small_recipe():
+    """A file of tests/small.yaml and all trainers' own smallest settings, in fp32."""
+    recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
+    trainers = [TRAINER_REGISTRY.get(name) for name in METHODS]
+    recipe["TRAINER"] = {trainer.__name__.upper(): {"PREC": "fp32", **trainer.small} for trainer in trainers}
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "small.yaml")
+    Path(path).write_text(yaml.safe_dump(recipe))
+    return path
 
 
 def make_textures(root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)):

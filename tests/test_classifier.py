@@ -249,10 +249,10 @@ def test_a_trainer_that_is_not_ours(copy_of, monkeypatch):
 
 def test_records_from_before_class_names_and_from_before_a_setting(copy_of, trained, pictures):
     config = read_record(trained("CDC")[1])["config"]
-    del config["TRAINER"]["CDC"]["VIEWS_ON_TENSORS"]
+    del config["TRAINER"]["CDC"]["RELIABILITY"]
     config["OUTPUT_DIR"] = "7"  # a name that yacs would take for a number
     older = PromptedClassifier.load(copy_of("CDC", config=config, classnames=None))
-    assert older.trainer.cfg.TRAINER.CDC.VIEWS_ON_TENSORS is False and older.trainer.cfg.OUTPUT_DIR == "7"
+    assert older.trainer.cfg.TRAINER.CDC.RELIABILITY == "fitted" and older.trainer.cfg.OUTPUT_DIR == "7"
     assert older.trainer.cfg.INPUT.SIZE == (32, 32)
     expected = PromptedClassifier.load(trained("CDC")[1]).predict(pictures)
     numpy.testing.assert_array_equal(older.predict(pictures).probabilities, expected.probabilities)

@@ -94,7 +94,7 @@ def test_another_clip_is_not_called_a_toy(shapes, small_clip_file, tmp_path):
 @pytest.mark.parametrize("arguments, message", [
     (("--trainer", "CDC", "--images", "nowhere"), "--images nowhere is no folder: give the one that holds the class folders, or train"),
     (("--trainer", "CDCC", "--images", "."), "unknown trainer 'CDCC' (did you mean CDC?)"),
-    (("--images", "."), "unknown trainer ''"),
+    (("--images", "."), "no trainer is given: give --trainer"),
     (("--trainer", "CDC", "--images", ".", "--root", "data"), "--images is a data set of its own: leave out --root and"),
     (("--trainer", "CDC", "--images", ".", "--dataset-config-file", "x.yaml"), "--images is a data set of its own"),
     (("--trainer", "CDC", "--images", ".", "--eval-only", "--model-dir", "x"), "--images with --eval-only needs --output-dir"),

@@ -9,7 +9,6 @@ from PIL import Image
 import predict
 import train
 from tests.conftest import REPOSITORY
-from trainers.data import CheckedImages
 from trainers.image_files import left_out, read_picture
 
 SIZE = 40
@@ -79,10 +78,6 @@ def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, turn):
     Image.fromarray(numpy.ascontiguousarray(stored)).save(tmp_path / "x.png", exif=exif)
     assert (numpy.asarray(read_picture(str(tmp_path / "x.png"), "white")) == upright).all()
     assert (numpy.asarray(read_picture(str(tmp_path / "x.png"))) == stored).all(), "as stored"
-    cfg = train.build_config(train.parse_arguments(["--trainer", "CoOp", "--dataset-config-file",
-                                                    str(REPOSITORY / "configs" / "datasets" / "image_folder.yaml")]))
-    item = type("Item", (), {"impath": str(tmp_path / "x.png"), "label": 0, "domain": 0, "classname": "x"})
-    assert CheckedImages(cfg, [item], transform=lambda image: image).size(0) == (40, 30)
 
 
 def test_grey_pictures_of_16_bits_are_not_cut_off_at_255(tmp_path):

@@ -10,7 +10,7 @@ import clip
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY
+from tests.conftest import small_recipe
 
 HOST = """
 import argparse, sys
@@ -96,7 +96,7 @@ def host(tmp_path_factory):
     shutil.copytree(Path(clip.__file__).parent, folder / "clip", ignore=shutil.ignore_patterns("__pycache__"))
     model = folder / "clip" / "model.py"  # as in MaPLe's checkout: the host's towers want an argument that ours don't know
     model.write_text(model.read_text().replace("def build_model(state_dict: dict):", "def build_model(state_dict: dict, design_details):"))
-    recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
+    recipe = yaml.safe_load(Path(small_recipe()).read_text())
     recipe["TRAINER"] = {"CDC": recipe["TRAINER"]["CDC"]}  # the host declares no other node of ours
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder

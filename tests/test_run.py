@@ -335,7 +335,8 @@ def test_a_command_that_is_asked_to_stop_leaves_a_checkpoint_of_each_run(data_ro
     command = subprocess.Popen([sys.executable, str(REPOSITORY / "run.py"), "--protocol", "base2new", "--trainer", "CoOp", "--dataset", "dtd",
                                 "--config", "tiny", "--shots", "4", "--seeds", "1", "2", "--jobs", "2", "--root", data_root, "--output",
                                 str(tmp_path), "--", "OPTIM.MAX_EPOCH", "100000", "DATALOADER.TRAIN_X.BATCH_SIZE", "8", "TRAIN.CHECKPOINT_FREQ", "1"],
-                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+                               stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # not as in the background
     try:
         wait_until(lambda: all((folder / "prompt_learner" / "checkpoint").exists() for folder in runs))
         tell(command.pid)

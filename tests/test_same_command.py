@@ -60,7 +60,7 @@ def test_what_was_trained_on_other_images_is_refused(folder, start, tmp_path, ch
     assert "Resuming" not in said and "=> result" not in said and files(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "ZeroshotCLIP"])
+@pytest.mark.parametrize("trainer", ["CoOp", "CDC", "ZeroshotCLIP"])
 def test_a_finished_run_is_done_already(folder, start, tmp_path, trainer):
     start(folder, trainer=trainer)
     before = files(tmp_path / "out")

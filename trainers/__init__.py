@@ -1,11 +1,25 @@
 """Prompt-learning trainers for Dassl: one file per method. Importing a method's module registers its trainer.
 
-``PromptedClassifier``, a trained run as a classifier, is loaded when it is asked for: importing the package registers nothing.
+``METHODS`` is the one list of them. ``PromptedClassifier``, a trained run as a classifier, is loaded when it is asked for: importing the
+package registers nothing.
 """
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .classifier import PromptedClassifier as PromptedClassifier
+
+METHODS = {  # registered name → module of this package
+    "ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip", "CoOp": "coop", "CoCoOp": "cocoop", "KgCoOp": "kgcoop", "ProGrad": "prograd",
+    "VPT": "vpt", "IVLP": "ivlp", "MaPLe": "maple", "PromptSRC": "promptsrc", "CDC": "cdc",
+}
+
+
+def config_function(method: str) -> Callable[[Any], None]:
+    """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings; importing its module registers the trainer."""
+    function: Callable[[Any], None] = getattr(import_module(f".{METHODS[method]}", __name__), f"add_{method.lower()}_config")
+    return function
 
 
 def __getattr__(name: str) -> object:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -41,7 +41,6 @@ from .run_record import data_name, remove_record, split_hash, tensor_hash
 from .saved_prompts import MODEL_NAME
 from .schedule import build_schedule
 from .templates import hand_crafted_template
-from .tensor_views import TensorViews
 from .views import PictureViews
 
 log = logging.getLogger(__name__)
@@ -57,8 +56,14 @@ class PromptTrainer(Evaluation):
 
     Attributes:
         learns: whether there is anything to train.
+        small: settings of the node, over its defaults, for the tests that are generated for every trainer: their CLIP has three image layers.
+        text_only: settings under which the image encoder is not prompted, so that any backbone serves; None: it always is.
+        shape_setting: a whole number of the node that the prompts' shape follows from.
     """
     learns = True
+    small: ClassVar[dict[str, Any]] = {}
+    text_only: ClassVar[dict[str, Any] | None] = {}
+    shape_setting = "N_CTX"
     progress: "tqdm[Any]"
     starting: contextlib.ExitStack
     first_batch = 0  # of the epoch that is being trained: more where it goes on from a checkpoint in its middle
@@ -89,7 +94,7 @@ class PromptTrainer(Evaluation):
         return Prediction(logits[0].softmax(dim=-1))
 
     @cached_property
-    def training_views(self) -> PictureViews | TensorViews:
+    def training_views(self) -> PictureViews:
         """The V views that a training image is shown in: one a template, or one for all."""
         return PictureViews([build_transform(self.cfg, is_train=True)])
 

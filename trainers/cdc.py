@@ -35,7 +35,6 @@ from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .settings import add_encoder_settings
-from .tensor_views import TensorViews
 from .views import AUGMENTATIONS, PictureViews, template_views
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,6 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.PROMPT_DEPTH = 9  # layers of each prompted encoder that get their own prompts, the first included
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
-    node.VIEWS_ON_TENSORS = False  # views made on the device, in batches: faster; the same random draws, not rounded to 8 bits
     node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
     node.FUSION = "dempster"  # dempster | mean_probability | sum_logits: these two have no fused loss
     node.RELIABILITY = "fitted"  # of the fused templates: fitted on validation images | independent: Dempster's rule as it is
@@ -145,6 +143,8 @@ def decoupling_loss(text_features: Tensor) -> Tensor:
 @TRAINER_REGISTRY.register()
 class CDC(PromptTrainer):
     """Semantic-decoupled prompts with evidential fusion."""
+    small = {"PROMPT_DEPTH": 2}
+    text_only = {"PROMPT_MODALITY": "text"}
     prompt_learner: DecoupledPrompts
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -160,15 +160,12 @@ class CDC(PromptTrainer):
         if node.IMAGE_CONSISTENCY_WEIGHT and node.PROMPT_MODALITY == "text":
             raise UserError("TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT keeps prompted image features near CLIP's own, and PROMPT_MODALITY text leaves "
                             "them as they are: set it to 0")
-        if node.VIEWS_ON_TENSORS and node.AUGMENTATION is None:
-            raise UserError("TRAINER.CDC.VIEWS_ON_TENSORS makes the views of AUGMENTATION 1 and 2, which is None: set it to False")
 
     @cached_property
-    def training_views(self) -> PictureViews | TensorViews:
+    def training_views(self) -> PictureViews:
         if self.settings.AUGMENTATION is None:
             return super().training_views
-        transforms = template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
-        return TensorViews(transforms) if self.settings.VIEWS_ON_TENSORS else PictureViews(transforms)
+        return PictureViews(template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION))
 
     def build_prompt_learner(self, backbone: Backbone) -> DecoupledPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME

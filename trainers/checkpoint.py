@@ -30,6 +30,7 @@ State = dict[str, Any]  # of a training, see ``SavedPrompts.save_model``
 BEST = "model-best.pth.tar"
 OTHER_IMAGES = "its images are others: some were added, removed or changed, or the folder is another"
 POINTER = "checkpoint"
+KINDS = {"state_dict": dict, "epoch": int, "trainer": str, "classnames": list, "config": dict, "backbone_hash": str}  # of what each file has
 NAME = re.compile(r"model(?:-step)?\.pth\.tar-(\d+)(?:-(\d+))?")  # of a file that a run can go on from
 
 # What may differ between the run that wrote a checkpoint and the run that resumes it.
@@ -149,8 +150,10 @@ def load(path: str) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way
         raise UserError(f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it") from error
-    if not isinstance(state, dict) or not {"state_dict", "epoch", "trainer", "classnames", "config", "backbone_hash"} <= set(state):
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in KINDS.items()):
         raise UserError(f"checkpoint {path} is none of this toolbox's")
+    if not (all(map(torch.is_tensor, state["state_dict"].values())) and all(isinstance(name, str) for name in state["classnames"])):
+        raise UserError(f"checkpoint {path} is none of this toolbox's: its prompts are no tensors, or its class names no texts")
     return state
 
 
@@ -185,11 +188,11 @@ def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
     return [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key]]
 
 
-def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], data: str, path: str) -> None:
+def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], has_other_images: bool, path: str) -> None:
     """A run may only be continued as it was begun.
 
     Args:
-        data: ``split_hash`` of what is to be trained on; files of earlier versions don't have it.
+        has_other_images: whether it is to go on with other images than it was begun with.
 
     Raises:
         UserError: settings, class list or images differ; the message names them.
@@ -199,7 +202,7 @@ def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], data: 
                if now.get(key) != then.get(key)]
     if not changed and state["classnames"] != classnames:
         changed = ["the class list"]
-    if not changed and state.get("split_hash", data) != data:
+    if not changed and has_other_images:
         changed = [OTHER_IMAGES]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""

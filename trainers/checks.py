@@ -1,4 +1,6 @@
 """Checks that trainers share. Each raises UserError with the key, its value and what it takes."""
+import logging
+from collections import Counter
 from collections.abc import Collection
 
 from dassl.data import DataManager
@@ -9,6 +11,8 @@ from yacs.config import CfgNode
 from .data import POLICIES, background_of
 from .errors import UserError, nearest
 from .prompting.backbone import Backbone
+
+log = logging.getLogger(__name__)
 
 MOST_WORKERS = 128
 
@@ -67,6 +71,12 @@ def check_run(cfg: CfgNode) -> None:
     check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
     check_at_least(1, "DATALOADER.TEST", cfg.DATALOADER.TEST, "BATCH_SIZE")
     check_at_least(0, "DATALOADER", cfg.DATALOADER, "NUM_WORKERS")
+    check_at_least(0, "OPTIM", cfg.OPTIM, "WEIGHT_DECAY", "MOMENTUM", "WARMUP_CONS_LR", "WARMUP_MIN_LR")
+    check_at_least(1, "TRAIN", cfg.TRAIN, "PRINT_FREQ")
+    if cfg.OPTIM.LR <= 0:
+        raise UserError(f"OPTIM.LR is {cfg.OPTIM.LR}, it must be above 0")
+    if cfg.INPUT.GB_K < 1 or cfg.INPUT.GB_K % 2 == 0:
+        raise UserError(f"INPUT.GB_K is {cfg.INPUT.GB_K}, a blur takes an odd number of pixels: give {max(1, cfg.INPUT.GB_K + 1)}")
     if cfg.DATALOADER.NUM_WORKERS > MOST_WORKERS:
         raise UserError(f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}, it must be at most {MOST_WORKERS}: each is a process")
     sides = tuple(cfg.INPUT.SIZE)
@@ -84,8 +94,14 @@ def check_run(cfg: CfgNode) -> None:
 
 
 def check_data(cfg: CfgNode, data_manager: DataManager) -> None:
-    """Labels without gaps, and validation images that are none of the test's where the best epoch is chosen on them."""
+    """Labels without gaps, and validation images that are none of the test's where the best epoch is chosen on them; doubtful data are warned of."""
     data, name = data_manager.dataset, cfg.DATASET.NAME
+    twins = sorted(classname for classname, count in Counter(data.classnames).items() if count > 1)
+    if twins:
+        log.warning("%s: several classes have the name %s; CLIP, which reads names, can't tell them apart", name, ", ".join(twins))
+    both = sorted({item.impath for item in data.train_x} & {item.impath for item in data.test})
+    if both and not getattr(data, "test_only", False):
+        log.warning("%s: %d images are in train and test, such as %s: what is measured there is no test", name, len(both), both[0])
     if len(data.classnames) != data_manager.num_classes:
         raise UserError(f"{name} has labels up to {data_manager.num_classes - 1} but {len(data.classnames)} classes: "
                         "labels must be 0 … K−1 without gaps")

@@ -58,6 +58,7 @@ class ConditionalContext(nn.Module):
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
     """Conditional context optimisation."""
+    small = {"N_CTX": 4}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

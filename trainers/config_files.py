@@ -13,7 +13,7 @@ from .checkpoint import flatten
 from .errors import UserError, nearest
 from .readers import read_yaml
 
-ONE = {bool: "True or False", int: "a whole number", float: "a finite number", str: "text in UTF-8"}
+ONE = {bool: "True or False", int: "a whole number of at most 64 bits", float: "a finite number", str: "text in UTF-8"}
 NAMES = {bool: "True and False", int: "whole numbers", float: "finite numbers", str: "texts in UTF-8"}
 OPTIONAL = ("TRAINER.CDC.AUGMENTATION",)  # may be None
 ELEMENTS = {"MODEL.HEAD.HIDDEN_LAYERS": int}  # of lists that are empty by default; those of the others are strings
@@ -113,6 +113,8 @@ def check_value(name: str, value: object, default: object) -> None:
 def is_of(kind: type, value: Any) -> bool:
     """Whether a value is of a kind: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
     if isinstance(value, bool) and kind is not bool:
+        return False
+    if isinstance(value, int) and abs(value) >= 2 ** 63:  # torch has no larger ones
         return False
     if kind is float:
         return isinstance(value, (int, float)) and math.isfinite(value)

@@ -22,3 +22,4 @@ def add_coop_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class CoOp(ContextTrainer):
     """Context optimisation: ``ContextLearner`` under the base's cross-entropy."""
+    small = {"N_CTX": 4}

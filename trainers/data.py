@@ -2,7 +2,6 @@
 
 ``DATALOADER.BROKEN_IMAGES`` says what becomes of an image that can't be read: ``error`` ends the run, ``skip`` goes on without it.
 """
-import contextlib
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,18 +12,14 @@ import torch
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
-from torchvision.transforms.functional import to_pil_image
 from yacs.config import CfgNode
 
 from . import distributed
 from .checkpoint import State, restore_rng_state
 from .errors import UserError
-from .image_files import open_image, read_picture, size_as_seen
+from .image_files import read_picture
 from .run_record import image_name
-from .tensor_views import TensorViews, pixels
-from .views import PictureViews
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +47,9 @@ def background_of(cfg: CfgNode) -> str:
     return cfg.INPUT.get("BACKGROUND", "")
 
 
-def bytes_of(image: Image.Image | Tensor) -> int:
+def bytes_of(image: Image.Image) -> int:
     """How much memory a decoded RGB image takes; Pillow keeps it in 32 bits a pixel."""
-    return image.nbytes if isinstance(image, Tensor) else 4 * image.width * image.height
+    return 4 * image.width * image.height
 
 
 def with_tensor(state: State) -> State:
@@ -77,14 +72,13 @@ class CheckedImages(DatasetWrapper):
     and ``DATALOADER.K_TRANSFORMS`` other than 1 are refused by ``check_run``.
     """
 
-    transform: Any  # there is always one, see ``check_run``; in training PictureViews or TensorViews, which ``finish`` what comes from here
+    transform: Any  # there is always one, see ``check_run``; in training PictureViews, which ``finish`` what comes from here
 
     def __init__(self, cfg: CfgNode, data_source: Sequence[Datum], transform: Any = None, is_train: bool = False) -> None:
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
-        self.decoded: dict[int, Image.Image | Tensor] = {}  # by index, as the transform takes them
+        self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
         self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
-        self.views: TensorViews | None = None  # that draw what the transforms draw, where they can
         self.skips = skips_broken_images(cfg)
         self.background = background_of(cfg)
 
@@ -110,7 +104,7 @@ class CheckedImages(DatasetWrapper):
             output["skipped"] = skipped
         output["img"] = self.transform(image)
         if self.cfg.DATALOADER.RETURN_IMG0:
-            output["img0"] = self.to_tensor(to_pil_image(image) if isinstance(image, Tensor) else image)
+            output["img0"] = self.to_tensor(image)
         return output
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
@@ -126,29 +120,16 @@ class CheckedImages(DatasetWrapper):
         return dict(zip(FACTS, (item.label, item.domain, item.impath, index)))
 
     def foreign(self, index: int) -> dict[str, Any]:
-        """An item without the image, which another process loads; the random numbers of its transforms are drawn all the same."""
+        """An item without the image, which another process loads; in training its views are made, for their random draws, and thrown away."""
         if self.is_train:
-            size = self.size(index)
-            if self.views is not None and size is not None:
-                self.views.draw(*size)
-            else:
-                self[index]  # made, and thrown away
+            self[index]
         return self.facts(index)
 
-    def size(self, index: int) -> tuple[int, int] | None:
-        """Height and width of an image, which is not decoded for it; None where it can't be read."""
-        try:
-            with contextlib.nullcontext(self.decoded[index]) if index in self.decoded else open_image(self.data_source[index].impath) as image:
-                return (image.shape[1], image.shape[2]) if isinstance(image, Tensor) else size_as_seen(image, self.background)
-        except Exception:  # as in ``read_picture``
-            return None
-
-    def image(self, index: int) -> Image.Image | Tensor:
-        """The decoded image as the transform takes it, out of memory if it is there. It is shared: whoever changes it must copy it first."""
+    def image(self, index: int) -> Image.Image:
+        """The decoded image, out of memory if it is there. It is shared: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
-        picture = read_picture(self.data_source[index].impath, self.background)
-        image = pixels(picture) if isinstance(self.transform, TensorViews) else picture
+        image = read_picture(self.data_source[index].impath, self.background)
         size = bytes_of(image)
         worker = get_worker_info()
         if size <= self.room and (worker is None or worker.num_workers == 1):  # several are started anew for every epoch
@@ -156,7 +137,7 @@ class CheckedImages(DatasetWrapper):
             self.room -= size
         return image
 
-    def stand_in(self, index: int) -> tuple[int, Image.Image | Tensor]:
+    def stand_in(self, index: int) -> tuple[int, Image.Image]:
         """What is trained on in place of an image that can't be read: index and image of the next one of its class that can.
 
         Next in the order of the images, behind whose last comes the first: the same in every process and every run.
@@ -213,19 +194,8 @@ def divide_loading(loader: Any) -> Any:
             raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of the data, and give "
                             "DATALOADER.BROKEN_IMAGES error")
         loader.dataset.process = distributed.rank(), distributed.count()
-        loader.dataset.views = views_that_draw(loader.dataset.transform)
         loader.collate_fn = collate_share
     return loader
-
-
-def views_that_draw(transforms: Any) -> TensorViews | None:
-    """``TensorViews`` of the same transforms, or None where one of them has no counterpart there."""
-    if isinstance(transforms, TensorViews):
-        return transforms
-    try:
-        return TensorViews(transforms.transforms if isinstance(transforms, PictureViews) else [transforms])
-    except UserError:
-        return None
 
 
 def collate_share(items: Sequence[dict[str, Any]]) -> dict[str, Any]:

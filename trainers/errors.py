@@ -2,6 +2,7 @@
 import difflib
 import errno
 import logging
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable
@@ -43,6 +44,11 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
     standard error."""
     try:
         code = command(*arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads this tool's output, such as ``head``, has enough
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        return 141  # 128 and SIGPIPE's number, which Windows hasn't
     except KeyboardInterrupt:
         sys.stderr.write("interrupted by Ctrl-C\n")
         return 130

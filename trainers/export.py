@@ -20,7 +20,8 @@ from .classifier import PromptedClassifier, rebuilt
 from .errors import UserError
 from .files import write_atomically, write_text
 from .prediction import Metrics
-from .run_record import Record, shown_name
+from .record_file import shown_name
+from .run_record import Record
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
 OPSET = 18

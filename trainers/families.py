@@ -24,6 +24,8 @@ class ContextTrainer(PromptTrainer):
 
 class IndependentTrainer(PromptTrainer):
     """Deep prompts that each encoder learns for itself; the node has IVLP's keys."""
+    text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
+    shape_setting = "N_CTX_TEXT"
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy
 
+from .errors import UserError
+
 
 def temporary_name(path: str, pid: int | str) -> str:
     """Two writers, on whatever machines, never share one; and it says whose it is."""
@@ -15,8 +17,14 @@ def temporary_name(path: str, pid: int | str) -> str:
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:
-    """Calls ``write(temporary path)`` and renames: the file at ``path`` is always whole, old or new, even if the power fails."""
+    """Calls ``write(temporary path)`` and renames: the file at ``path`` is always whole, old or new, even if the power fails.
+
+    Raises:
+        UserError: a folder, a pipe or a device is at ``path``.
+    """
     folder = os.path.dirname(path)
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise UserError(f"{path} is {'a folder' if os.path.isdir(path) else 'no regular file'}, it must be a file: give another")
     os.makedirs(folder, exist_ok=True)
     temporary = temporary_name(path, os.getpid())
     try:

@@ -1,5 +1,4 @@
 """Opens image files: the one place that does, since what is in them is often somebody else's."""
-import hashlib
 import os
 import stat
 from collections import defaultdict
@@ -92,12 +91,6 @@ def orientation(image: Image.Image) -> int:
         return 1
 
 
-def size_as_seen(image: Image.Image, background: str) -> tuple[int, int]:
-    """Height and width of what ``read_picture`` makes of an image, which is not decoded for it."""
-    is_turned = bool(background) and orientation(image) in (5, 6, 7, 8)
-    return (image.width, image.height) if is_turned else (image.height, image.width)
-
-
 # ---- a folder of pictures ----
 
 def files_below(folder: str) -> Iterator[str]:
@@ -138,11 +131,12 @@ def frames(path: str) -> int:
         return 0
 
 
-def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, str]:
+def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, list[bytes]]:
     """Decodes pictures, large ones as coarsely as their format allows.
 
     Returns:
-        path → what is wrong, of those that can't be read; how many have transparent parts; and a hash of the others' bytes in their order.
+        path → what is wrong, of those that can't be read; how many have transparent parts; and a hash of each one's bytes,
+        empty where it can't be read.
     """
     def look(path: str) -> tuple[bool | str, bytes]:
         try:
@@ -161,4 +155,4 @@ def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, str]:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return ({path: said for path, (said, _) in zip(paths, found) if isinstance(said, str)}, sum(said is True for said, _ in found),
-            hashlib.sha256(b"".join(own for _, own in found)).hexdigest())
+            [own for _, own in found])

@@ -18,7 +18,7 @@ REQUEUE = 75  # exit code of a run that is to be started again: EX_TEMPFAIL of s
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # Windows has not all
 LEFT_IGNORED = ("SIGINT", "SIGHUP")  # by who started the process, as nohup does: they stay ignored
 _came: list[str] = []  # signals since ``noticed`` began
-_is_at_once = False
+_is_noticed = _is_at_once = False
 
 
 class Interrupted(BaseException):
@@ -68,16 +68,19 @@ def nothing_to_save() -> str:
 @contextlib.contextmanager
 def noticed() -> Iterator[None]:
     """While it lasts the signals are noted and do nothing else. Only a main thread can have that; elsewhere nothing changes."""
+    global _is_noticed
     _came.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     chosen = [number for number in SIGNALS if number.name not in LEFT_IGNORED or signal.getsignal(number) is not signal.SIG_IGN]
     before, streams = {number: signal.signal(number, _note) for number in chosen}, (sys.stdout, sys.stderr)
+    _is_noticed = True
     sys.stdout, sys.stderr = (cast(TextIO, Terminal(stream)) if stream.isatty() else stream for stream in streams)
     try:
         yield
     finally:
+        _is_noticed = False
         sys.stdout, sys.stderr = streams
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -94,7 +97,7 @@ def at_once(wanted: bool = True) -> Iterator[None]:
         Interrupted: a signal has come.
     """
     global _is_at_once
-    if wanted and _came:
+    if wanted and _is_noticed and _came:
         raise Interrupted(nothing_to_save())
     before, _is_at_once = _is_at_once, wanted
     try:

@@ -22,3 +22,4 @@ def add_ivlp_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class IVLP(IndependentTrainer):
     """Independent vision-language prompting: ``IndependentPrompts`` under the base's cross-entropy."""
+    small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2}

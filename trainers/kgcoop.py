@@ -30,6 +30,7 @@ def add_kgcoop_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class KgCoOp(ContextTrainer):
     """Knowledge-guided context optimisation."""
+    small = {"CTX_INIT": ""}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

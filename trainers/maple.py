@@ -56,6 +56,8 @@ class MultiModalPrompts(nn.Module):
 @TRAINER_REGISTRY.register()
 class MaPLe(PromptTrainer):
     """Multi-modal prompt learning."""
+    small = {"PROMPT_DEPTH": 2}
+    text_only = None
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -55,6 +55,7 @@ def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
 @TRAINER_REGISTRY.register()
 class ProGrad(ContextTrainer):
     """Prompt-aligned gradient."""
+    small = {"N_CTX": 6}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

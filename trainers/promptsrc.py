@@ -45,6 +45,7 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
 @TRAINER_REGISTRY.register()
 class PromptSRC(IndependentTrainer):
     """Prompting with self-regulating constraints."""
+    small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

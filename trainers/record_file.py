@@ -6,7 +6,7 @@ from typing import Any
 
 from .errors import UserError
 from .readers import read_json
-from .run_record import FORMAT, Record
+from .run_record import FORMAT, Record, data_name
 
 Kinds = type | tuple[type, ...]
 TEXT_OR_NOTHING = (str, type(None))
@@ -92,3 +92,9 @@ def nested(record: Any, *keys: str) -> Any:
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
     return record
+
+
+def shown_name(record: Record) -> str:
+    """What a run's data set is called, see ``data_name``."""
+    root = nested(record, "config", "DATASET", "ROOT")
+    return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]

@@ -38,11 +38,6 @@ def data_name(name: str, root: str) -> str:
     return os.path.basename(os.path.abspath(os.path.expanduser(root))) if name == "ImageFolder" else name
 
 
-def shown_name(record: Record) -> str:
-    """What a run's data set is called."""
-    return data_name(record["dataset"], str(record["config"].get("DATASET", {}).get("ROOT", "")))
-
-
 def split_hash(dataset: DatasetBase | SimpleNamespace) -> str:
     """Fingerprint (16 hex digits) of what a run trains and tests on.
 

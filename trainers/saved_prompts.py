@@ -141,27 +141,39 @@ class SavedPrompts(TrainerX):
                 checkpoint.remove_steps(folder)  # of a run that is started over
             return 0
         self.check_origin(state, folder)
-        checkpoint.check_same_run(state, self.cfg, self.classnames, split_hash(self.dm.dataset), folder)
+        checkpoint.check_same_run(state, self.cfg, self.classnames, self.has_other_images(state.get("split_hash")), folder)
         self.load_prompts(state, folder)
-        self.optim.load_state_dict(state["optimizer"])
-        self.sched.load_state_dict(state["scheduler"])
-        if state["scaler"]:  # empty where the run's device needed no scaler
-            self.precision.scaler.load_state_dict(state["scaler"])
-        self.best_result = state["best_result"]
-        self.restore_training_state(state["training_state"])
-        self.seconds["train"] = state["train_seconds"]
-        position = state.get("position")  # files of earlier versions have none
-        if position:
-            self.first_batch = position["batches"]
-            self.train_loader_x.begin_at(position, state["rng"])
-        else:
-            checkpoint.restore_rng_state(state["rng"])
+        try:
+            self.restore(state)
+        except Exception as error:  # what is whole may still be of another kind
+            raise UserError(f"{folder}/{file_name} can't be gone on from ({type(error).__name__}): delete {folder} to start over") from error
         elsewhere = os.path.realpath(directory) != os.path.realpath(self.output_dir)
         if elsewhere and distributed.is_first() and os.path.isfile(f"{folder}/{BEST}"):
             # the best epoch so far may stay the best: it has to be found in this run's folder at the end
             write_atomically(f"{self.output_dir}/{MODEL_NAME}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path))
         log.info("Resuming from %s/%s: %d epochs and %d steps done", folder, file_name, state["epoch"], self.first_batch)
         return state["epoch"]
+
+    def restore(self, state: State) -> None:
+        """Takes back what ``save_state`` wrote beside the prompts."""
+        self.optim.load_state_dict(state["optimizer"])
+        self.sched.load_state_dict(state["scheduler"])
+        if state["scaler"]:  # empty where the run's device needed no scaler
+            self.precision.scaler.load_state_dict(state["scaler"])
+        self.best_result = state["best_result"]
+        self.restore_training_state(state["training_state"])
+        self.seconds["train"] = float(state["train_seconds"])
+        position = state.get("position")  # files of earlier versions have none
+        if position:
+            self.first_batch = position["batches"]
+            self.train_loader_x.begin_at(position, state["rng"])
+        else:
+            checkpoint.restore_rng_state(state["rng"])
+
+    def has_other_images(self, known: str | None) -> bool:
+        """Whether a run's ``split_hash``, None in files of earlier versions, is another than this one's. Without a seed each has its own sample."""
+        is_drawn_anew = self.cfg.SEED < 0 and self.cfg.DATASET.NUM_SHOTS >= 1
+        return known is not None and not is_drawn_anew and known != split_hash(self.dm.dataset)
 
     def is_done(self) -> bool:
         """Whether the run's folder holds all that it would leave, made with the same settings from the same images.
@@ -178,7 +190,7 @@ class SavedPrompts(TrainerX):
             return False
         if checkpoint.changes(self.cfg, record):
             return False
-        if record["split_hash"] != split_hash(self.dm.dataset):
+        if self.has_other_images(record["split_hash"]):
             if self.prompt_learner is None:
                 return False
             raise UserError(f"{self.output_dir} belongs to another run ({OTHER_IMAGES}): give another --output-dir, or delete that folder")
@@ -186,15 +198,15 @@ class SavedPrompts(TrainerX):
         try:
             for split in {self.cfg.TEST.SPLIT, *val}:
                 read_arrays(f"{self.output_dir}/predictions-{split}.npz")
-            prompts_hash = None if self.prompt_learner is None else tensor_hash(self.final_state(self.output_dir)["state_dict"].values())
+            prompts_hash = None if self.prompt_learner is None else self.final_prompts_hash()
         except Exception:  # damaged bytes can raise anything
             return False
         return (record["backbone_hash"], record["prompts_hash"]) == (self.backbone_hash, prompts_hash)
 
-    def final_state(self, directory: str) -> State:
-        """The checkpoint that a run ends with: the best one under ``best_val``, else the newest."""
-        folder = f"{directory}/{MODEL_NAME}"
-        return checkpoint.load(f"{folder}/{self.final_checkpoint(folder)}")
+    def final_prompts_hash(self) -> str:
+        """Of the prompts in the checkpoint that the run ends with."""
+        folder = f"{self.output_dir}/{MODEL_NAME}"
+        return tensor_hash(checkpoint.load(f"{folder}/{self.final_checkpoint(folder)}")["state_dict"].values())
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads prompts for evaluation: those of ``epoch`` (from 1); without it the best ones under ``best_val``, else the newest.
@@ -208,10 +220,11 @@ class SavedPrompts(TrainerX):
         if not directory:
             raise UserError(f"--eval-only of {type(self).__name__} needs --model-dir, the folder of a finished training")
         folder = f"{directory}/{MODEL_NAME}"
-        state = self.final_state(directory) if epoch is None else checkpoint.load(f"{folder}/{checkpoint.epoch_name(epoch)}")
+        file_name = self.final_checkpoint(folder) if epoch is None else checkpoint.epoch_name(epoch)
+        state = checkpoint.load(f"{folder}/{file_name}")
         self.check_origin(state, folder)
         self.load_prompts(state, folder)
-        log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, folder, state["epoch"])
+        log.info("Loading weights to %s from %s/%s (epoch = %d)", MODEL_NAME, folder, file_name, state["epoch"])
 
     def final_checkpoint(self, folder: str) -> str:
         """Name of the file with a training's final prompts: the best ones under ``best_val``, else the newest."""
@@ -230,7 +243,7 @@ class SavedPrompts(TrainerX):
         if state["trainer"] != type(self).__name__:
             raise UserError(f"{folder} was trained by {state['trainer']}, this is {type(self).__name__}")
         if state["backbone_hash"] != self.backbone_hash:
-            raise UserError(f"{folder} was trained for the backbone {state['config']['MODEL.BACKBONE.NAME']}, this run has "
+            raise UserError(f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, this run has "
                             f"{self.cfg.MODEL.BACKBONE.NAME!r}, which has other weights")
         if getattr(self.prompt_learner, "class_specific", False) and state["classnames"] != self.classnames:
             raise UserError(f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: they can only be "

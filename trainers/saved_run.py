@@ -1,6 +1,4 @@
 """What the folder of a finished run says of it: record, trainer, config, class names."""
-import importlib
-import importlib.util
 import os
 import sys
 from typing import Any
@@ -9,15 +7,13 @@ from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from . import checkpoint
+from . import METHODS, checkpoint, config_function
 from .base import PromptTrainer
 from .config_files import check_types
 from .errors import UserError
 from .record_file import read_record as read_record_file
 from .run_record import FILE_NAME, Record
 from .saved_prompts import MODEL_NAME
-
-MODULES = {"ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip"}  # where trainers are; the others: in the file of their name
 
 
 def read_record(folder: str) -> Record:
@@ -39,9 +35,8 @@ def find_trainer(name: str) -> type[PromptTrainer]:
         UserError: nobody knows it, or it is another toolbox's.
     """
     if name not in TRAINER_REGISTRY.registered_names():
-        module = MODULES.get(name, name.lower())
-        if module.isidentifier() and importlib.util.find_spec(f".{module}", __package__) is not None:
-            importlib.import_module(f".{module}", __package__)
+        if name in METHODS:
+            config_function(name)
     if name not in TRAINER_REGISTRY.registered_names():
         raise UserError(f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first")
     kind = TRAINER_REGISTRY.get(name)

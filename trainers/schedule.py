@@ -24,10 +24,8 @@ def build_schedule(optimizer: Optimizer, optim_cfg: CfgNode) -> LambdaLR:
         optim_cfg: ``cfg.OPTIM``.
 
     Raises:
-        UserError: unknown ``LR_SCHEDULER`` or ``WARMUP_TYPE``, a rate that is not positive, a warm-up that leaves nothing.
+        UserError: unknown ``LR_SCHEDULER`` or ``WARMUP_TYPE``, a warm-up that leaves nothing.
     """
-    if optim_cfg.LR <= 0:
-        raise UserError(f"OPTIM.LR is {optim_cfg.LR}, it must be above 0")
     if not optim_cfg.WARMUP_RECOUNT and optim_cfg.WARMUP_EPOCH >= optim_cfg.MAX_EPOCH:
         raise UserError(f"OPTIM.WARMUP_EPOCH {optim_cfg.WARMUP_EPOCH} leaves none of the {optim_cfg.MAX_EPOCH} epochs, and WARMUP_RECOUNT "
                         "is off")

@@ -13,8 +13,6 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from yacs.config import CfgNode
 
-from .batch_memory import ReusedMemory, parts_in_cache
-
 AUGMENTATIONS = (1, 2, None)
 
 
@@ -50,7 +48,7 @@ class PictureViews:
     """
 
     def __init__(self, transforms: Sequence[T.Compose]) -> None:
-        self.transforms, self.memory = list(transforms), ReusedMemory()
+        self.transforms = list(transforms)
         self.to_bytes, self.rest = zip(*map(until_tensor, transforms))
 
     def __call__(self, image: Image.Image) -> list[Tensor]:
@@ -59,18 +57,13 @@ class PictureViews:
 
     def finish(self, batch: Sequence[Tensor], device: torch.device) -> Tensor:
         """Views (M, B, 3, H, W) from what the loader has collated for B images: M tensors (B, 3, H, W)."""
-        views = self.memory.empty(torch.Size((len(batch), *batch[0].shape)), device)
-        for view, crops, rest in zip(views, batch, self.rest):
-            crops = crops.to(device, non_blocking=True)
-            if rest is None:
-                view.copy_(crops)
-                continue
-            largest = view.new_tensor(255)  # a tensor: a GPU would multiply by a number's inverse
-            scales = [[view.new_tensor(values)[:, None, None] for values in (step.mean, step.std)] for step in rest]
-            for part in parts_in_cache(view):
-                images = view[part].copy_(crops[part]).div_(largest)
-                for mean, std in scales:
-                    images.sub_(mean).div_(std)
+        views = torch.stack([crops.to(device, non_blocking=True) for crops in batch]).float()
+        for view, rest in zip(views, self.rest):
+            if rest is not None:
+                view.div_(view.new_tensor(255))  # a tensor: a GPU would multiply by a number's inverse
+                for step in rest:
+                    mean, std = (view.new_tensor(values)[:, None, None] for values in (step.mean, step.std))
+                    view.sub_(mean).div_(std)
         return views
 
 

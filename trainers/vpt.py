@@ -26,6 +26,9 @@ def add_vpt_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
     """Visual prompt tuning."""
+    small = {"PROMPT_DEPTH_VISION": 2}
+    text_only = None
+    shape_setting = "N_CTX_VISION"
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)

@@ -15,11 +15,9 @@ from trainers.saved_prompts import MODEL_NAME
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
 LEARNING = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).learns]
-TEXT_ONLY = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"),  # options with which a trainer leaves the image encoder alone
-             **{name: (f"TRAINER.{name.upper()}.PROMPT_DEPTH_VISION", "0", f"TRAINER.{name.upper()}.N_CTX_VISION", "0")
-                for name in ("IVLP", "PromptSRC")}}
-IMAGE_ONLY = ("MaPLe", "VPT")  # trainers that can't
-LENGTH = {"IVLP": "N_CTX_TEXT", "PromptSRC": "N_CTX_TEXT", "VPT": "N_CTX_VISION"}  # the key of the prompt's length, elsewhere N_CTX
+TEXT_ONLY = {name: tuple(word for key, value in settings.items() for word in (f"TRAINER.{name.upper()}.{key}", str(value)))
+             for name in TRAINERS if (settings := TRAINER_REGISTRY.get(name).text_only)}  # options with which it leaves the image encoder alone
+IMAGE_ONLY = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).text_only is None]
 BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES", "new")
 
 
@@ -206,7 +204,7 @@ def test_prompts_of_another_trainer_backbone_or_shape_are_refused(run, name, cap
         return capsys.readouterr().err.strip().splitlines()[-1]
     other = next(trainer for trainer in LEARNING if trainer != name)
     assert f"was trained by {name}, this is {other}" in refused(other)
-    assert "holds prompts of another shape" in refused(name, f"TRAINER.{name.upper()}.{LENGTH.get(name, 'N_CTX')}", "7")
+    assert "holds prompts of another shape" in refused(name, f"TRAINER.{name.upper()}.{TRAINER_REGISTRY.get(name).shape_setting}", "7")
     state = torch.load(small_clip_file, weights_only=True)
     torch.save(state, tmp_path / "elsewhere.pt")
     arguments = base_arguments(name, data_root, str(tmp_path / "elsewhere.pt"), tmp_path / "same")

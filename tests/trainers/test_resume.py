@@ -40,7 +40,7 @@ def killed(run, monkeypatch):
 
 
 @pytest.mark.parametrize("trainer, options", [
-    ("CDC", BEST_VAL), ("CDC", (*BEST_VAL, *WORKERS)), ("CDC", ("TRAINER.CDC.PREC", "amp", "TRAINER.CDC.VIEWS_ON_TENSORS", "True", *WORKERS)),
+    ("CDC", BEST_VAL), ("CDC", (*BEST_VAL, *WORKERS)), ("CDC", ("TRAINER.CDC.PREC", "amp", *WORKERS)),
     ("PromptSRC", ()), ("ProGrad", ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
 def test_a_run_that_is_killed_in_each_of_its_steps_ends_as_if_it_were_not(run, killed, trainer, options):
     options = (*options, "OPTIM.MAX_EPOCH", "2")
@@ -104,7 +104,7 @@ def test_checkpoints_in_the_middle_of_epochs_replace_each_other(run, monkeypatch
 
 
 @pytest.mark.parametrize("trainer, options", [
-    ("CDC", BEST_VAL), ("CDC", ("TRAINER.CDC.VIEWS_ON_TENSORS", "True")), ("CoOp", ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
+    ("CDC", BEST_VAL), ("CoOp", ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
 def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_other_begins(run, killed, trainer, options):
     _, _, whole = run(trainer, *options, name="whole")
     one = (*options, "DATALOADER.NUM_WORKERS", "1")
