@@ -21,8 +21,8 @@ import numpy
 from PIL import Image
 
 from app.answer import describe
-from predict import threshold_from_validation
 from trainers.classifier import PromptedClassifier
+from trainers.doubts import Judge
 from trainers.errors import UserError, run_tool
 from trainers.image_files import ENDINGS, read_picture, reason
 from trainers.prompting.tokens import readable
@@ -58,9 +58,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", required=True, help="folder of a finished training, with results.json")
     parser.add_argument("--root", help="folder of the data sets, for examples out of the run's test images")
     parser.add_argument("--backbone", help="name or file of the run's CLIP, where it is no longer where the run found it")
-    parser.add_argument("--max-error", type=float, metavar="SHARE", default=0.05,
+    parser.add_argument("--max-error", type=float, metavar="SHARE",
                         help="the model is called not sure as often as it takes for at most this share of the other answers to be wrong on "
-                             "the run's validation images (0.05)")
+                             "the run's validation images, as by predict.py; without it answers are not judged")
     parser.add_argument("--port", type=int, default=PORT, help=f"of the page's address ({PORT}); 0 for any that is free")
     return parser.parse_args(arguments)
 
@@ -182,13 +182,12 @@ class Demo:
 
     Args:
         classifier: a ``PromptedClassifier``.
-        limit: see ``app.answer.verdict``; it holds for the run's own classes.
-        max_error: see ``app.answer.verdict``.
+        judge: of answers to the run's own classes.
         examples: see ``Pictures``.
     """
 
-    def __init__(self, classifier: PromptedClassifier, limit: float | None, max_error: float, examples: Sequence[Example] = ()) -> None:
-        self.classifier, self.limit, self.max_error = classifier, limit, max_error
+    def __init__(self, classifier: PromptedClassifier, judge: Judge, examples: Sequence[Example] = ()) -> None:
+        self.classifier, self.judge = classifier, judge
         self.pictures = Pictures(examples, classifier.background)
         self.classnames = classifier.classnames
         self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)  # each holds a CLIP of its own
@@ -201,7 +200,7 @@ class Demo:
         return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes{shots}, seed {record['seed']}"
 
     def ask(self, key: str, names: list[str]) -> dict[str, Any]:
-        """The answer to a picture among class names, see ``app.answer.describe``, with ``note``, why no measured limit holds, or None.
+        """The answer to a picture among class names, see ``app.answer.describe``.
 
         Raises:
             UserError: the picture is not there, or the names don't work.
@@ -213,12 +212,7 @@ class Demo:
             except UserError as error:
                 raise UserError(f"these class names can't be asked for: {error}") from error
             answers = classifier.predict(image)
-        limit, note = self.limit, None
-        if not own:
-            limit, note = None, "What to doubt was measured for the run's own classes; for these it is not known."
-        elif limit is None:
-            note = f"On the run's validation images no limit could be measured that leaves at most {100 * self.max_error:g} % of errors."
-        return {**describe(answers, limit, self.max_error), "note": note}
+        return describe(answers, self.judge if own else None)
 
 
 # ---- the web application ----
@@ -315,15 +309,10 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the run can't be loaded, or an argument does not work.
     """
-    if not 0 <= args.max_error < 1:
-        raise UserError(f"--max-error is {args.max_error}, it is a share: at least 0 and below 1")
     classifier = PromptedClassifier.load(args.run, args.backbone)
-    try:
-        limit = threshold_from_validation(args.run, args.max_error)
-    except UserError:  # the page says so, beside the rule that holds instead
-        limit = None
+    judge = Judge(args.run, args.max_error)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []
-    server = make_server(make_app(Demo(classifier, limit, args.max_error, examples)), args.port)
+    server = make_server(make_app(Demo(classifier, judge, examples)), args.port)
     log.info("Open http://%s:%s in a browser; Ctrl-C ends it", HOST, server.effective_port)
     server.run()
 

@@ -18,15 +18,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy
-import torch
 from tqdm import tqdm
 
 from trainers.classifier import Answers, PromptedClassifier
+from trainers.doubts import Judge, check_share, decimal
 from trainers.errors import UserError, run_tool
 from trainers.files import write_text
 from trainers.image_files import ENDINGS, files_below, is_image, left_out
-from trainers.readers import read_arrays
-from trainers.uncertainty import doubt_threshold
 
 log = logging.getLogger("predict")
 
@@ -63,8 +61,7 @@ def check(args: argparse.Namespace) -> None:
         raise UserError("there is no image to label: give files, folders, patterns, or - for a list on standard input")
     if args.topk < 1:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
-    if args.max_error is not None and not 0 <= args.max_error < 1:
-        raise UserError(f"--max-error is {args.max_error}, it is a share: at least 0 and below 1")
+    check_share(args.max_error)
     if args.min_certainty is not None and not 0 <= args.min_certainty <= 1:
         raise UserError(f"--min-certainty is {args.min_certainty}, it must be between 0 and 1")
     if args.max_error is not None and args.classes:
@@ -112,58 +109,22 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
 
 # ---- doubt ----
 
-def threshold(args: argparse.Namespace) -> float:
-    """The uncertainty above which an image is doubtful; infinity where none is to be flagged, minus infinity where every one is.
-
-    Raises:
-        UserError: see ``threshold_from_validation``.
-    """
-    if args.max_error is not None:
-        found = threshold_from_validation(args.run, args.max_error)
-        if found is None:
-            log.warning("No threshold brings the error on the run's validation images down to %g %%: every image is doubtful; raise --max-error, "
-                        "or give --min-certainty", 100 * args.max_error)
-        return float("-inf") if found is None else found
-    return float("inf") if args.min_certainty is None else 1 - args.min_certainty
-
-
-def threshold_from_validation(folder: str, max_error: float) -> float | None:
-    """The threshold for a wanted error, from what the run said of its validation images; None where none is strict enough.
-
-    Raises:
-        UserError: the run has no such file, or it can't be read.
-    """
-    path = os.path.join(folder, "predictions-val.npz")
-    if not os.path.isfile(path):
-        raise UserError(f"--max-error needs {path}, which a training writes where its data set has validation images of its own: give "
-                        "--min-certainty, or repeat the run's command if it is older than that, what is trained is only tested again")
-    try:
-        kept = read_arrays(path)
-        uncertainty = torch.from_numpy(kept["vacuity" if "vacuity" in kept else "max_probability"])
-        wrong = torch.from_numpy(kept["top"][:, 0] != kept["label"])
-        if uncertainty.shape != wrong.shape or wrong.ndim != 1 or not len(wrong) or not uncertainty.is_floating_point():
-            raise ValueError("shapes")
-    except Exception as error:  # damaged bytes can raise anything
-        raise UserError(f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
-                        "again") from error
-    chosen = doubt_threshold(uncertainty, wrong, max_error)
-    if chosen is None:
-        return None
-    value, answered, mistaken = chosen
-    log.info("Doubtful: uncertainty above %.4f. Of the run's %d validation images that leaves %.1f %%, of which %.1f %% are wrong.",
-             value, len(wrong), 100 * answered, 100 * mistaken)
-    return value
+def doubts(args: argparse.Namespace, answers: Answers, judge: Judge | None) -> list[bool | None]:
+    """Whether each answer is doubtful; None where neither --max-error nor --min-certainty says what that would be."""
+    if args.min_certainty is not None:
+        return [bool(uncertainty > 1 - args.min_certainty) for uncertainty in answers.uncertainty]
+    return [None if judge is None else judge.doubtful(float(uncertainty)) for uncertainty in answers.uncertainty]
 
 
 # ---- results ----
 
-def rows(answers: Answers, doubtful: numpy.ndarray, topk: int) -> list[dict[str, Any]]:
-    """One dict an image: image, label (None for a doubtful one), doubtful, uncertainty, conflict where there is one, and ``top``, the
-    most probable classes as pairs of name and probability."""
+def rows(answers: Answers, doubtful: Sequence[bool | None], topk: int) -> list[dict[str, Any]]:
+    """One dict an image: image, label (None for a doubtful one), doubtful (see ``doubts``), uncertainty, conflict where there is one, and
+    ``top``, the most probable classes as pairs of name and probability."""
     found = []
     for number, image in enumerate(answers.images):
         order = numpy.argsort(-answers.probabilities[number], kind="stable")[:topk]
-        row = {"image": image, "label": None if doubtful[number] else answers.labels[number], "doubtful": bool(doubtful[number]),
+        row = {"image": image, "label": None if doubtful[number] else answers.labels[number], "doubtful": doubtful[number],
                "uncertainty": float(answers.uncertainty[number])}
         if answers.conflict is not None:
             row["conflict"] = float(answers.conflict[number])
@@ -192,7 +153,7 @@ def as_text(found: Sequence[dict[str, Any]]) -> str:
     lines = []
     for row in found:
         top = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["top"])
-        uncertainty = f"uncertainty {row['uncertainty']:.3f}" + (" (doubtful)" if row["doubtful"] else "")
+        uncertainty = f"uncertainty {decimal(row['uncertainty'])}" + {True: ", not sure", False: ", sure enough", None: ""}[row["doubtful"]]
         lines.append("\t".join([row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty]))
     return "\n".join(lines) + "\n"
 
@@ -211,11 +172,11 @@ def run(args: argparse.Namespace) -> int:
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
         classifier = classifier.with_classes(args.classes)
-    limit = threshold(args)
+    judge = None if args.classes or args.min_certainty is not None else Judge(args.run, args.max_error)
     broken: list[UserError] = []
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
         answers = classifier.predict(progress, broken)
-    doubtful = answers.uncertainty > limit
+    doubtful = doubts(args, answers, judge)
     found = rows(answers, doubtful, args.topk)
     if args.csv:
         try:
@@ -224,7 +185,10 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--csv {args.csv} can't be written: {error.strerror}") from error
     else:
         sys.stdout.write(as_json(found) if args.json else as_text(found))
-    log.info("%d images, %d of them doubtful%s", len(found), doubtful.sum(), f": {args.csv}" if args.csv else "")
+    count = "" if doubtful[0] is None else f", {sum(map(bool, doubtful))} of them doubtful, which have no label"
+    if judge is not None:
+        log.info("%s", judge.rule())
+    log.info("%d images%s%s", len(found), count, f": {args.csv}" if args.csv else "")
     if broken:
         log.warning("%d images have no answer: %s", len(broken), "; ".join(map(str, broken)))
     return 1 if broken else 0

@@ -27,24 +27,25 @@ from dassl.utils import Registry, collect_env_info, set_random_seed, setup_logge
 from yacs.config import CfgNode
 
 import datasets.every  # noqa: F401  (registers the data sets)
+import own_images
 from datasets.base import TargetDataset
 from datasets.factors import add_factors_config
 from protocols import CONFIGS, merge_rules, recipe_path
 from recipes import EXPERIMENTS, KEY, Rule
 from trainers import METHODS, config_function, distributed
 from trainers.config_files import check_types, merge
+from trainers.console import FileOnly, log_to_stdout
 from trainers.errors import UserError, exit_code, nearest
 from trainers.files import remove_leftovers
 from trainers.interruption import REQUEUE, Interrupted, at_once, noticed
 from trainers.locks import FILE_NAME as LOCK
 from trainers.locks import only_writer
-from trainers.run_record import remove_record
+from trainers.run_record import data_name, remove_record
 from trainers.settings import add_run_settings
 
 log = logging.getLogger("train")
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
-REPORT = "report.html"  # in the folder of a run on one's own images
 SHOTS = 16  # training images a class of one's own folder
 
 
@@ -168,24 +169,6 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
     return cfg, rules
 
 
-class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """A message that can't be written, as on a full disk, ends the run like a line that Dassl prints; by default it would be forgotten."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], OSError):
-            raise  # what ``emit`` has caught
-        super().handleError(record)
-
-
-def log_to_stdout() -> None:
-    """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
-    handler = LogHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-
-
 def run(args: argparse.Namespace) -> SimpleTrainer:
     """One run; returns the trainer.
 
@@ -244,12 +227,14 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     else:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     log_to_stdout()
+    details = FileOnly(sys.stdout)
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
     if distributed.count() > 1:
         log.info("%d processes", distributed.count())
-    log.info("** Arguments **\n%s\n** Config **\n%s", "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())), cfg)
+    details.write("** Arguments **\n" + "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())) + f"\n** Config **\n{cfg}\n")
     if distributed.is_first():  # it takes seconds
-        log.info("** System **\n%s", collect_env_info())
+        details.write(f"** System **\n{collect_env_info()}\n")
+        log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
     for rule in rules:
         log.info("Rule of the recipe: %s", rule)
     if args.images:
@@ -259,8 +244,11 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             log.warning("The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
                         "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)")
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
-    with at_once(distributed.count() == 1):
+    with at_once(distributed.count() == 1), contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
+    data = trainer.dm.dataset
+    log.info("%s: %d classes; %d images for training, %d for validation, %d for testing", data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
+             trainer.dm.num_classes, *(len(part or ()) for part in (data.train_x, data.val, data.test)))
     if args.eval_only:
         with at_once(distributed.count() == 1):
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
@@ -274,10 +262,10 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             log.info("Done already: %s; to train anew delete that folder, or give another --output-dir", cfg.OUTPUT_DIR)
         else:
             trainer.train()
-        if args.images and distributed.is_first() and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, REPORT))):
+        if args.images and distributed.is_first() and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT))):
             distributed.leave()
             with at_once():
-                report_own_images(cfg)
+                own_images.report(cfg, args, run)
     return trainer
 
 
@@ -293,16 +281,6 @@ def build(cfg: CfgNode) -> SimpleTrainer:
         if isinstance(error, UserError) or not raised_in_dassl(error):
             raise
         raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
-
-
-def report_own_images(cfg: CfgNode) -> None:
-    """Writes ``report.html`` into the folder of a run on one's own images, and says how to go on."""
-    from results.report import make_report  # here, since every other run can do without what draws
-
-    page = os.path.join(cfg.OUTPUT_DIR, REPORT)
-    make_report([cfg.OUTPUT_DIR], page, cfg.DATASET.ROOT)
-    log.info("Look at the run: %s", page)
-    log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
 
 
 def raised_in_dassl(error: BaseException) -> bool:

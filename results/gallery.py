@@ -4,6 +4,7 @@ import io
 import logging
 import os
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from trainers.errors import UserError
@@ -19,11 +20,11 @@ SHOWN = 8  # images of each kind
 PIXELS = 112  # of an embedded picture's longer side
 
 
-def gallery(run: Run, root: str | None) -> dict[str, Any]:
+def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, Any]:
     """The gallery of one run.
 
     Args:
-        root: folder of the data sets, below which the images are looked for; None: names only.
+        paths: see ``find_images``; of images that it lacks there are names only.
 
     Returns:
         dict: ``measure`` by which images are ordered, and ``kinds``, title → list of dicts with ``image``, ``picture`` (data URI or None),
@@ -31,7 +32,6 @@ def gallery(run: Run, root: str | None) -> dict[str, Any]:
     """
     answers, right = run.known_answers, is_right(run.known_answers)
     measure = doubt_measure(answers)
-    paths = find_images(run, root) if root else {}
 
     def card(index: int) -> dict[str, Any]:
         votes = zip(answers["vote"][:, index].tolist(), answers["vote_probability"][:, index].tolist()) if "vote" in answers else ()

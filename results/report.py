@@ -23,8 +23,9 @@ from trainers.errors import UserError, exit_code
 from trainers.files import write_text
 from trainers.record_file import shown_name
 
+from .classes import class_page, headlines, is_zero_shot
 from .figures import THEMES, Figure, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
-from .gallery import check_root, gallery
+from .gallery import check_root, find_images, gallery
 from .inspection import Inspections, inspect_all, with_templates
 from .render import render
 from .runs import Run, Series, Setting, find_runs, group, titles, with_answers
@@ -127,10 +128,19 @@ def make_sections(series: list[Series], named: dict[Setting, str], tables: Seque
     return {title: (own.get(title, []), found) for title, figures in sections.items() if (found := list(figures))}
 
 
-def make_galleries(series: list[Series], named: dict[Setting, str], root: str | None) -> list[tuple[str, dict[str, Any]]]:
-    """(title, gallery) for the first seed of each series that has answers, those with templates' votes first."""
-    return [(f"{one.name}, {named[one.setting]}, seed {one.runs[0].record['seed']}", gallery(one.runs[0], root))
-            for one in sorted(with_answers(series), key=lambda one: not one.has("vote"))]
+def with_pictures(series: list[Series], named: dict[Setting, str],
+                  root: str | None) -> tuple[list[tuple[str, dict[str, Any]]], list[tuple[str, dict[str, Any]]]]:
+    """(title, ``class_page``) of each series that has answers, trained ones first, and (title, gallery) of the first seed of each, those with
+    templates' votes first."""
+    answered = with_answers(series)
+    runs = {one.runs[0].record["dataset"]: one.runs[0] for one in answered}
+    images = {data: find_images(run, root) if root else {} for data, run in runs.items()}
+
+    def of(one: Series) -> dict[str, str]:
+        return images[one.runs[0].record["dataset"]]
+    return ([(f"{one.name}, {named[one.setting]}", class_page(one, of(one))) for one in sorted(answered, key=is_zero_shot)],
+            [(f"{one.name}, {named[one.setting]}, seed {one.runs[0].record['seed']}", gallery(one.runs[0], of(one)))
+             for one in sorted(answered, key=lambda one: not one.has("vote"))])
 
 
 def make_report(folders: Sequence[str | Path], output: str | Path, root: str | None = None) -> None:
@@ -154,7 +164,7 @@ def make_report(folders: Sequence[str | Path], output: str | Path, root: str | N
         series, named = group(runs), titles([run.setting for run in runs])
         inspections = inspect_all(with_templates(with_answers(series)), root)
         sections = make_sections(series, named, tables, inspections)
-        galleries = make_galleries(series, named, root)
+        class_pages, galleries = with_pictures(series, named, root)
     finally:
         logging.getLogger("results").removeHandler(notes)
     figures_folder = str(Path(output).absolute().with_suffix("")) + "_figures"
@@ -170,7 +180,8 @@ def make_report(folders: Sequence[str | Path], output: str | Path, root: str | N
         folders=[str(folder) for folder in folders], runs=runs, notes=notes.texts, themes=THEMES, sections=drawn,
         own_tables={title: [(table.title, render(table, "html"), reading) for table, reading in own]
                     for title, (own, _) in sections.items()},
-        galleries=galleries, root=root, tables=[(table, render(table, "html")) for table in tables], list_runs=list_runs(runs),
+        headlines=headlines(series, named), class_pages=class_pages, galleries=galleries, root=root,
+        tables=[(table, render(table, "html")) for table in tables], list_runs=list_runs(runs),
         measured={table.title: render(table, "html") for table in measured_tables(series, named)})
     write_text(str(Path(output).absolute()), page)
 

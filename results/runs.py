@@ -62,10 +62,13 @@ class Run:
         return self.answers
 
     def class_name(self, label: int) -> str:
-        """Name of a class; the record names those that the test images have, in the order of their labels."""
+        """Name of a class: the one the test has measured it under, else the run's."""
         present = numpy.unique(self.known_answers["label"]).tolist()
         names = list(self.metrics.get("per_class_accuracy", ()))
-        return names[present.index(label)] if label in present and len(names) == len(present) else f"class {label}"
+        if label in present and len(names) == len(present):
+            return names[present.index(label)]
+        classnames = self.record.get("classnames", ())
+        return classnames[label] if label < len(classnames) else f"class {label}"
 
 
 @dataclass
@@ -140,7 +143,8 @@ def make_run(folder: Path, record: Record, answers: Arrays | None) -> Run:
         return Run(folder, record, answers, setting, f"{trainer} {config}", folder.parents[4], folder.parents[5])
     own = folder.parent if re.fullmatch(r"seed-?\d+", folder.name) else folder
     setting = (shown_name(record), record["classes"], record["shots"])
-    return Run(folder, record, answers, setting, f"{record['trainer']} {own.name}", own.parent, None)
+    model = record["trainer"] if own.name == record["trainer"] else f"{record['trainer']} {own.name}"
+    return Run(folder, record, answers, setting, model, own.parent, None)
 
 
 def read_answers(path: Path) -> Arrays | None:

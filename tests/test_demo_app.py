@@ -16,10 +16,11 @@ from PIL import Image
 
 import demo_app
 import predict
-from app.answer import decimal, percent, verdict
+from app.answer import describe, percent
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier import Answers
+from trainers.doubts import NOT_KNOWN, Judge, decimal
 from trainers.errors import UserError
 
 CLASSES = ["banded", "dotted", "striped", "woven", "zigzagged", "grid"]
@@ -58,9 +59,9 @@ class Page(HTMLParser):
         return re.search(r"Error: (.*?) – ", self.text)[1] if found else None
 
 
-def make_demo(folder, data_root, max_error=0.05, limit=None):
+def make_demo(folder, data_root, max_error=None):
     classifier = PromptedClassifier.load(folder)
-    return demo_app.Demo(classifier, limit, max_error, demo_app.find_examples(folder, classifier.record, data_root))
+    return demo_app.Demo(classifier, Judge(folder, max_error), demo_app.find_examples(folder, classifier.record, data_root))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def folder(trained):
 
 @pytest.fixture(scope="module")
 def demo(folder, data_root):
-    return make_demo(folder, data_root, limit=0.5)
+    return make_demo(folder, data_root, max_error=0.5)
 
 
 @pytest.fixture
@@ -109,17 +110,17 @@ def test_shares_are_never_called_certain_or_impossible():
         "1", "0.12", "0.0031", "0.000014", "0.000001", "less than 0.000001"]
 
 
-@pytest.mark.parametrize("answers, limit, sentences", [
-    (answers_of(0.6, vacuity=0.25), 0.25, "The model is sure enough. Its vacuity of 0.25 is not above 0.25; up to there at most 10 %"),
-    (answers_of(0.6, vacuity=0.25), 0.24, "The model is not sure: it has found too little evidence. Its vacuity of 0.25 is above 0.24; up"),
-    (answers_of(0.75), 0.25, "The model is sure enough. Its probability of 75.0 % is not below 75.0 %; from there on at most 10 %"),
-    (answers_of(0.75), 0.24, "The model is not sure: no class stands out clearly enough. Its probability of 75.0 % is below 76.0 %; from"),
-    (answers_of(0.5), None, "The model is sure enough. Its probability of 50.0 % is not below 50 %."),
-    (answers_of(0.49, vacuity=0.01), None, "The model is not sure: by its own account this answer is more likely wrong than right. Its "
-                                           "probability of 49.0 % is below 50 %.")])
-def test_the_model_doubts_what_is_less_certain_than_the_limit(answers, limit, sentences):
-    doubtful, sentence, basis = verdict(answers, limit, 0.1)
-    assert f"{sentence} {basis}".startswith(sentences) and doubtful == ("not sure" in sentences)
+@pytest.mark.parametrize("vacuity, max_error, own, verdict, words", [
+    (0.2, 0.0, True, "The model is sure enough.", "wrong among the validation images with at most that: 0 of 1"),
+    (0.3, 0.0, True, "The model is not sure.", "wrong among the validation images with at most that: 1 of 2"),
+    (0.2, None, True, NOT_KNOWN, "No limit is set. Wrong among the run's 2 validation images: 1 of 2"),
+    (0.2, 0.0, False, NOT_KNOWN, "What to doubt was measured for the run's own classes, not for these.")])
+def test_the_verdict_is_sure_only_where_a_limit_was_measured(tmp_path, vacuity, max_error, own, verdict, words):
+    numpy.savez(tmp_path / "predictions-val.npz", vacuity=numpy.array([0.2, 0.3]), label=numpy.zeros(2, int), top=numpy.array([[0], [1]]))
+    judge = Judge(str(tmp_path), max_error)
+    found = describe(answers_of(0.9, vacuity), judge if own else None)
+    assert found["verdict"] == verdict and words in found["basis"]
+    assert found["doubtful"] == {"The model is sure enough.": False, "The model is not sure.": True, NOT_KNOWN: None}[verdict]
 
 
 def test_names_are_lines_and_blank_ones_do_not_count():
@@ -169,16 +170,19 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(ask, dem
     for page, classifier in ((first, demo.classifier), (second, PromptedClassifier.load(folder).with_classes(["cat", "dog"]))):
         answers = classifier.predict(path)
         assert f"{answers.labels[0]} {percent(answers.probabilities.max())}" in page.text
-    assert "for these it is not known. Its probability of" in second.text and "not known" not in first.text
+    assert f"{NOT_KNOWN} What to doubt was measured for the run's own classes" in second.text and NOT_KNOWN not in first.text
+    assert second.all("p", **{"class": "unknown"}) and not second.all("p", **{"class": "sure"})
     assert second.all("a", href=f"/?picture={kept['value']}") and not first.all("a")
 
 
 @pytest.mark.parametrize("name", ["CDC", "CoOp"])
-def test_it_is_not_sure_where_predict_flags(trained, data_root, tmp_path, capsys, monkeypatch, name):
+def test_its_verdict_is_that_of_predict_in_the_same_words(trained, data_root, tmp_path, capsys, monkeypatch, name):
     folder = shutil.copytree(trained(name)[1], tmp_path / "run")
     measure = "vacuity" if name == "CDC" else "max_probability"
     paths = [path for path, _ in make_demo(folder, data_root).pictures.examples.values()]
-    doubts = 1.001 * PromptedClassifier.load(folder).predict(paths).uncertainty  # one image alone may differ in the last bit
+    doubts = PromptedClassifier.load(folder).predict(paths).uncertainty
+    wrong = numpy.arange(8)[:, None] > 3  # the four most doubted
+    numpy.savez(folder / "predictions-val.npz", **{measure: doubts}, label=numpy.zeros(8, int), top=wrong.astype(int))
     pages = []
 
     def serve(app, port):
@@ -186,22 +190,28 @@ def test_it_is_not_sure_where_predict_flags(trained, data_root, tmp_path, capsys
         return SimpleNamespace(effective_port=port, run=lambda: None)
     monkeypatch.setattr(demo_app, "make_server", serve)
 
-    def not_sure(*options):
-        """What main's page says of the examples."""
+    def flagged(*options):
+        """What predict.py flags of the examples, after it was found to be what the page says of them, in the same words."""
         pages.clear()
         assert demo_app.main(["--run", str(folder), "--root", data_root, *options]) == 0
-        assert all(bool(page.all("p", **{"class": "doubtful"})) == ("The model is not sure: " in page.text) for page in pages)
-        return ["The model is not sure: " in page.text for page in pages]
-    wrong = numpy.arange(8)[:, None] > 3  # the four most doubted
-    numpy.savez(folder / "predictions-val.npz", **{measure: doubts}, label=numpy.zeros(8, int), top=wrong.astype(int))
-    for max_error in ("0.05", "0.2"):
         capsys.readouterr()
-        assert predict.main(["--run", str(folder), "--json", "--max-error", max_error, *paths]) == 0
-        flagged = [row["doubtful"] for row in json.loads(capsys.readouterr().out)]
-        assert not_sure("--max-error", max_error) == flagged == list(doubts > doubts[3 if max_error == "0.05" else 4])
+        assert predict.main(["--run", str(folder), "--json", *options, *paths]) == 0
+        out, log = capsys.readouterr()
+        found = [row["doubtful"] for row in json.loads(out)]
+        kind = {True: "doubtful", False: "sure", None: "unknown"}
+        assert [[len(page.all("p", **{"class": one})) for one in kind.values()] for page in pages] == [
+            [one == doubtful for one in kind] for doubtful in found]
+        rule, = [line for line in log.splitlines() if "limit" in line or "measured" in line or "No answer" in line]
+        assert all(rule in page.text for page in pages)
+        return found
+    assert flagged("--max-error", "0.05") == [False] * 4 + [True] * 4
+    assert flagged("--max-error", "0.2") == [False] * 5 + [True] * 3
+    assert flagged() == [None] * 8
+    numpy.savez(folder / "predictions-val.npz", **{measure: doubts}, label=numpy.zeros(8, int), top=1 - wrong.astype(int))
+    assert flagged("--max-error", "0.05") == [True] * 8
     (folder / "predictions-val.npz").unlink()
-    probabilities = PromptedClassifier.load(folder).predict(paths).probabilities.max(axis=1)
-    assert not_sure() == list(probabilities < 0.5) and all("no limit could be measured" in page.text for page in pages)
+    assert flagged() == [None] * 8
+    assert demo_app.main(["--run", str(folder), "--max-error", "0.05"]) == 2 and "--max-error needs" in capsys.readouterr().err
 
 
 def test_names_are_text_whatever_they_hold(ask):
@@ -214,7 +224,7 @@ def test_names_are_text_whatever_they_hold(ask):
 # ---- what can't work ----
 
 @pytest.mark.parametrize("form, message, field", [
-    ({"sent": ("notes.txt", b"not a picture")}, "'notes.txt' is no picture that can be read: choose a file that ends in .jpg,", "upload"),
+    ({"sent": ("notes.txt", b"not a picture")}, "'notes.txt' is no picture that can be read (it is no image of a known format): choose", "upload"),
     ({"sent": ("cut.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 30)}, "'cut.png' is no picture that can be read", "upload"),
     ({"sent": ("empty.png", b"")}, "'empty.png' is no picture that can be read", "upload"),
     ({"classes": "cat\ndog"}, "There is no picture: choose one, or take an example.", "upload"),
@@ -281,7 +291,7 @@ def test_without_its_images_a_run_has_no_examples(folder, demo, trained, data_ro
     assert demo_app.find_examples(folder, record, tmp_path) == [] and "No examples: " in caplog.text
     untested = trained("CoOp", "TEST.NO_TEST", "True")[1]
     assert demo_app.find_examples(untested, PromptedClassifier.load(untested).record, data_root) == []
-    page = Page(demo_app.make_app(demo_app.Demo(demo.classifier, None, 0.05)).test_client().get("/").text)
+    page = Page(demo_app.make_app(demo_app.Demo(demo.classifier, demo.judge)).test_client().get("/").text)
     assert not page.all("fieldset") and "example" not in page.text
     with pytest.raises(UserError, match="is no folder"):
         demo_app.find_examples(folder, record, tmp_path / "nowhere")

@@ -84,7 +84,7 @@ def test_upload_edit_classes_read_the_answer_and_recover_from_mistakes(window, d
     window.one("#classes").send_keys("cat\nDog")
     window.submit()  # the picture was kept
     other = demo.classifier.with_classes(["cat", "Dog"]).predict(path)
-    assert f"{other.labels[0]} {percent(other.probabilities.max())}" in window.text() and "not known" in window.text()
+    assert f"{other.labels[0]} {percent(other.probabilities.max())}" in window.text() and "is not known" in window.text()
 
 
 def test_a_picture_can_be_dropped(window, data_root):
@@ -129,7 +129,7 @@ def test_nothing_overflows_or_is_hard_to_read(window, width, scheme):
     window.driver.execute_script("arguments[0].value = arguments[1]", window.one("#classes"), "\n".join(NASTY))
     window.submit()
     everywhere = ("body", ".soft", ".ask", ".examples button", "textarea", "input[type=file]", "a")
-    for selectors in ((*everywhere, ".doubtful, .sure", ".bars td", "dd"), (*everywhere, ".error")):
+    for selectors in ((*everywhere, ".doubtful, .sure, .unknown", ".bars td", "dd"), (*everywhere, ".error")):
         too_wide = window.driver.execute_script("""
             const width = document.documentElement.clientWidth, found = document.documentElement.scrollWidth > width ? ['page'] : [];
             for (const one of document.body.querySelectorAll('*')) {

@@ -118,3 +118,31 @@ def test_what_the_site_lacks_is_an_error(tmp_path, page, complaint):
     (tmp_path / "docs" / "index.md").write_text(f"# Page\n\n{page}\n")
     built = build(tmp_path / "built", where=tmp_path)
     assert built.returncode != 0 and complaint in built.stderr
+
+
+# ---- what is promised ----
+
+def test_the_readme_is_short_and_its_figures_are_those_of_the_benchmark():
+    lines = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 130
+    benchmark = (REPOSITORY / "docs" / "benchmark.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "±" in line and line.startswith("|")]
+    assert rows
+    for trainer, *figures in rows:
+        assert any([cell.strip() for cell in line.strip("|").split("|")][2:3] + re.findall(r"\d+\.\d+ ± \d+\.\d+", line) == [trainer, *figures]
+                   for line in benchmark), trainer
+
+
+def test_every_test_that_is_named_as_a_proof_exists():
+    """Names in backticks, ``…`` standing for what is left out."""
+    tests = {name for path in (REPOSITORY / "tests").rglob("test_*.py")
+             for name in (path.stem, *re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))}
+    named = re.findall(r"`(?:\w+/)*(test_\w+…?|…_\w+)`", (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8"))
+    assert len(named) > 30
+    assert [name for name in named if not any(re.fullmatch(name.replace("…", ".*"), test) for test in tests)] == []
+
+
+def test_every_fault_that_is_told_has_a_test():
+    for line in (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| ") and not line.startswith(("| fault", "| ---")):
+            assert re.search(r"`(?:\w+/)*test_\w+…?`|`…_\w+`", line.rsplit("|", 2)[1]), line

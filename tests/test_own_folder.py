@@ -41,15 +41,22 @@ def test_one_command_trains_and_its_run_labels_images(shapes, tmp_path, monkeypa
     assert (record["dataset"], record["shots"], record["seed"]) == ("ImageFolder", 16, 1)
     assert record["classnames"] == ["blue square", "red square"]
     assert record["metrics"]["test"]["images"] == 6 and record["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"
+    out, err = capsys.readouterr()
+    before = [*out.split("epoch [1/2]")[0].splitlines(), *err.split("CDC on ")[0].splitlines()]
+    assert len(before) <= 25 and not any("MAX_EPOCH" in line for line in before)
     log = (output / "log.txt").read_text()
+    assert "MAX_EPOCH: 2" in log and "Building transform_train" in log  # what the console is spared
     assert f"Your images: {shapes}, up to 16 a class for training, recipe " in log
     assert "CDC/tiny.yaml, results in output/my shapes/CDC/seed1" in log
     assert "it is for trying. For real use add --backbone ViT-B/16" in log
     assert "Look at the run: output/my shapes/CDC/seed1/report.html" in log
+    zero_shot = json.loads((output / "ZeroshotCLIP" / "results.json").read_text())
+    assert (zero_shot["trainer"], zero_shot["split_hash"], zero_shot["backbone_hash"]) == (
+        "ZeroshotCLIP", record["split_hash"], record["backbone_hash"])
     page = (output / "report.html").read_text()
+    assert f"untrained (zero-shot)</dt> <dd>{zero_shot['metrics']['test']['accuracy']:.1f}&nbsp;%" in page
     assert f"{record['metrics']['test']['accuracy']:.2f}" in page and "data:image/" in page
     assert "Label images with: python predict.py --run output/my shapes/CDC/seed1 PATH" in log
-    capsys.readouterr()
     assert predict.main(["--run", "output/my shapes/CDC/seed1", str(shapes), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 20
 

@@ -62,7 +62,7 @@ def test_json_is_what_the_classifier_says(said, folder, images):
         order = sorted(range(6), key=lambda label: -answers.probabilities[number, label])[:3]
         assert row["top"] == [{"class": CLASSES[label], "probability": float(answers.probabilities[number, label])} for label in order]
         assert row["uncertainty"] == float(answers.vacuity[number]) and row["conflict"] == float(answers.conflict[number])
-        assert row["doubtful"] is False
+        assert row["doubtful"] is None  # nobody has said what would be
 
 
 def test_csv_is_the_same_table(said, images, tmp_path):
@@ -73,7 +73,7 @@ def test_csv_is_the_same_table(said, images, tmp_path):
     assert list(table[0]) == ["image", "label", "doubtful", "uncertainty", "conflict",
                               *(f"{what}_{place}" for place in range(1, 6) for what in ("class", "probability"))]
     for row, other in zip(table, expected, strict=True):
-        assert (row["image"], row["label"], row["doubtful"]) == (other["image"], other["label"], "False")
+        assert (row["image"], row["label"], row["doubtful"]) == (other["image"], other["label"], "")
         assert [row[f"class_{place}"] for place in range(1, 6)] == [pair["class"] for pair in other["top"]]
         assert [float(row[f"probability_{place}"]) for place in range(1, 6)] == [pair["probability"] for pair in other["top"]]
         assert float(row["uncertainty"]) == other["uncertainty"]
@@ -84,7 +84,8 @@ def test_text_is_a_line_an_image(said, images):
     image, label, top, uncertainty = said("--topk", "9", images[1][0]).splitlines()[0].split("\t")
     assert image == images[1][0] and top.startswith(f"{label} ") and top.count("%") == 6 and uncertainty.startswith("uncertainty 0.")
     doubtful = said("--min-certainty", "1", images[1][0]).splitlines()[0].split("\t")
-    assert doubtful[1] == "?" and doubtful[2] == top[:len(doubtful[2])] and doubtful[3] == f"{uncertainty} (doubtful)"
+    assert doubtful[1] == "?" and doubtful[2] == top[:len(doubtful[2])] and doubtful[3] == f"{uncertainty}, not sure"
+    assert said("--min-certainty", "0", images[1][0]).splitlines()[0].split("\t")[3] == f"{uncertainty}, sure enough"
 
 
 def test_files_folders_patterns_and_a_list(said, images, monkeypatch):
@@ -146,15 +147,17 @@ def test_what_is_flagged_follows_from_the_error_that_is_allowed(said, validated,
     folder = validated([*[uncertainty[0]] * 4, uncertainty[2], uncertainty[4], uncertainty[4]], [1, 1, 1, 1, 0, 0, 1], name)
     found = json.loads(said("--json", "--max-error", "0.2", *images[1], run=folder))
     assert sorted(row["uncertainty"] for row in found if not row["doubtful"]) == uncertainty[:3].tolist()
-    assert f"uncertainty above {uncertainty[2]:.4f}. Of the run's 7 validation images that leaves 71.4 %, of which 20.0 % are" in said.log
-    assert "6 images, 3 of them doubtful" in said.log
+    assert "Of the run's 7 validation images 5 are answered so surely; wrong among those: 1 of 5 (20 %; 95 % interval 4 to 62 %)" in said.log
+    assert "6 images, 3 of them doubtful, which have no label" in said.log
 
 
 def test_where_no_answer_is_sure_enough_every_image_is_flagged_and_its_classes_are_still_told(said, validated, images):
     folder = validated([0.1, 0.1, 0.2], [1, 0, 1])
     found = json.loads(said("--json", "--max-error", "0.05", *images[1], run=folder))
     assert [(row["doubtful"], row["label"], len(row["top"])) for row in found] == [(True, None, 5)] * 6
-    assert "No threshold brings the error on the run's validation images down to 5 %: every image is doubtful; raise --max-error" in said.log
+    assert "The lowest error is 1 of 3 (33.3 %; 95 % interval 6 to 79 %): --max-error 0.334 allows it." in said.log
+    found = json.loads(said("--json", "--max-error", "0.334", "--topk", "1", *images[1], run=folder))
+    assert [row["doubtful"] for row in found] == [row["uncertainty"] > 0.2 * 1.0001 for row in found]
 
 
 def test_a_run_brings_its_answers_to_validation_images_along(said, folder, data_root):
@@ -232,7 +235,7 @@ def test_one_of_two(capsys, both):
 def test_the_command_itself(folder, images):
     done = subprocess.run([sys.executable, "predict.py", "--run", folder, "-", "--json"], cwd=REPOSITORY, input="\n".join(images[1]),
                           capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and len(json.loads(done.stdout)) == 6 and "6 images, 0 of them doubtful" in done.stderr
+    assert done.returncode == 0 and len(json.loads(done.stdout)) == 6 and "\n6 images\n" in done.stderr and "No limit is set" in done.stderr
     done = subprocess.run([sys.executable, "predict.py", "--run", folder, "nowhere"], cwd=REPOSITORY, capture_output=True, text=True,
                           timeout=120)
     assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr

@@ -5,7 +5,7 @@ VSD: M prompt templates, each trained on its own view of the image, are driven a
 prompt (L_con), so that each takes hold of another task-relevant semantic. DSTC: each template votes with evidence, and
 Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion. After training
 the templates' reliability is fitted on validation images: they look at the same picture, so they are not independent witnesses.
-What the paper states and what is our choice is listed in the README.
+docs/method.md lists what the paper states and what is our choice.
 """
 import copy
 import logging

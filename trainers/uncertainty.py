@@ -79,27 +79,6 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     return 100 * binary_auroc(rank, doubtful.long()).item()
 
 
-def doubt_threshold(uncertainty: Tensor, wrong: Tensor, max_error: float) -> tuple[float, float, float] | None:
-    """Up to which uncertainty answers may be given, as many as possible, so that at most the share ``max_error`` of them is wrong.
-
-    Args:
-        uncertainty: (N,), larger is more doubtful; wrong: (N,) bool; max_error: in [0, 1).
-
-    Returns:
-        the threshold, one of the uncertainties; the share of images at or below it; the share of wrong answers among those. None where
-        even the least uncertain answers are wrong more often.
-    """
-    uncertainty, order = uncertainty.sort(stable=True)
-    number = torch.arange(1, len(wrong) + 1)
-    error = wrong[order].double().cumsum(0) / number
-    last_of_equals = torch.cat([uncertainty[1:] != uncertainty[:-1], torch.tensor([True])])
-    allowed = ((error <= max_error) & last_of_equals).nonzero()
-    if len(allowed) == 0:
-        return None
-    best = int(allowed[-1])
-    return uncertainty[best].item(), (best + 1) / len(wrong), error[best].item()
-
-
 def temperature_scaled(log_probability: Tensor, temperature: float) -> Tensor:
     """Probabilities (N, K) ∝ p^(1/T) of log-probabilities log p (N, K) under a temperature T > 0, in float64.
 

@@ -1,6 +1,6 @@
 """A view of the training image for each template: Dassl's own training transform with one more operation a template.
 
-The paper names its two augmentation sets; which operations they hold is our choice (see the README).
+The paper names its two augmentation sets; which operations they hold is our choice (docs/method.md).
 """
 from collections.abc import Sequence
 

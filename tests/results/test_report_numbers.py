@@ -13,7 +13,7 @@ from PIL import Image
 
 from results import answers as numbers
 from results.figures import CORRUPTED, GROUPS, answer_figures, same_prompts, table_figures, vacuity_figures
-from results.gallery import gallery
+from results.gallery import find_images, gallery
 from results.report import make_report, measured_tables, protocol_tables
 from results.runs import find_runs, group, titles, training_curve, with_answers
 from results.table import collect
@@ -163,7 +163,7 @@ def test_gallery_order_and_what_stands_on_a_card(tmp_path):
               "vote": numpy.array([[0, 1, 0, 1, 2, 0], [1, 1, 0, 1, 5, 0]]), "vote_probability": numpy.tile([[0.25], [0.75]], (1, 6))}
     write_run(tmp_path, "train_base", "CDC", 1, "base", arrays, names=("cat", "dog", "eel"))
     run, = find_runs([tmp_path])
-    shown = gallery(run, None)
+    shown = gallery(run, {})
     assert shown["measure"] == "vacuity"
     mistakes, doubted = shown["kinds"]["Most certain mistakes"], shown["kinds"]["Most doubted images"]
     assert [card["image"] for card in mistakes] == ["a/w.png", "a/v.png", "a/y.png", "a/z.png"]  # v before y: equal, in their order
@@ -177,7 +177,7 @@ def test_without_evidence_the_gallery_goes_by_probability_and_without_templates_
     arrays = make_answers(3)
     write_run(tmp_path, "train_base", "CoOp", 1, "base", arrays)
     run, = find_runs([tmp_path])
-    shown = gallery(run, None)
+    shown = gallery(run, {})
     wrong = [index for index in numpy.argsort(arrays["max_probability"]) if arrays["top"][index, 0] != arrays["label"][index]]
     cards = shown["kinds"]["Most certain mistakes"]
     assert shown["measure"] == "1 − probability" and [card["image"] for card in cards] == arrays["image"][wrong[:8]].tolist()
@@ -190,7 +190,7 @@ def test_pictures_are_those_of_the_test_images(tmp_path, data_root):
     write_run(tmp_path, "train_all", "CoOp", 1, arrays=arrays, names=names, dataset="DescribableTextures")
     run, = find_runs([tmp_path])
     pixels = {path: numpy.asarray(Image.open(path), float) for path in (Path(data_root) / "dtd" / "images").rglob("*.png")}
-    for card in gallery(run, data_root)["kinds"]["Most doubted images"]:
+    for card in gallery(run, find_images(run, data_root))["kinds"]["Most doubted images"]:
         kind, content = card["picture"].split(",")
         assert kind == "data:image/jpeg;base64"
         shown = numpy.asarray(Image.open(io.BytesIO(base64.b64decode(content))), float)
