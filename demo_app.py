@@ -158,7 +158,7 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     Raises:
         UserError: the root is no folder, or the run's predictions can't be read.
     """
-    from results.answers import doubt_measure
+    from results.answers import DOUBT
     from results.gallery import check_root, find_images
     from results.runs import PREDICTIONS, make_run, read_answers
     check_root(root)
@@ -169,7 +169,7 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     if not there:
         log.warning("No examples: the run was not tested, or its test images are not in %s", root)
         return []
-    order = sorted(there, key=run.known_answers[doubt_measure(run.known_answers)].__getitem__)
+    order = sorted(there, key=run.known_answers[DOUBT].__getitem__)
     steps = numpy.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int)
     images, labels = run.known_answers["image"], run.known_answers["label"]
     return [(paths[images[order[step]]], run.class_name(int(labels[order[step]]))) for step in steps]

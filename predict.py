@@ -42,7 +42,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
                        help="flag as many of the most doubtful as it takes for at most this share of the other answers to be wrong on the "
                             "run's validation images; 0.05 for 5 %%")
     doubt.add_argument("--min-certainty", type=float, metavar="C",
-                       help="flag what is less certain than this: 1 - vacuity where the method has one, else the largest probability")
+                       help="flag what is less certain than this, by the largest probability")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table there")
     output.add_argument("--json", action="store_true", help="print a JSON list")
@@ -119,15 +119,15 @@ def doubts(args: argparse.Namespace, answers: Answers, judge: Judge | None) -> l
 # ---- results ----
 
 def rows(answers: Answers, doubtful: Sequence[bool | None], topk: int) -> list[dict[str, Any]]:
-    """One dict an image: image, label (None for a doubtful one), doubtful (see ``doubts``), uncertainty, conflict where there is one, and
-    ``top``, the most probable classes as pairs of name and probability."""
+    """One dict an image: image, label (None for a doubtful one), doubtful (see ``doubts``), uncertainty, vacuity and conflict where there are
+    any, and ``top``, the most probable classes as pairs of name and probability."""
     found = []
     for number, image in enumerate(answers.images):
         order = numpy.argsort(-answers.probabilities[number], kind="stable")[:topk]
         row = {"image": image, "label": None if doubtful[number] else answers.labels[number], "doubtful": doubtful[number],
                "uncertainty": float(answers.uncertainty[number])}
-        if answers.conflict is not None:
-            row["conflict"] = float(answers.conflict[number])
+        if answers.vacuity is not None and answers.conflict is not None:
+            row.update(vacuity=float(answers.vacuity[number]), conflict=float(answers.conflict[number]))
         found.append({**row, "top": [(answers.classnames[label], float(answers.probabilities[number, label])) for label in order]})
     return found
 

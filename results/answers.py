@@ -7,6 +7,8 @@ from sklearn.metrics import cohen_kappa_score
 
 from trainers.uncertainty import BINS, selective_risk
 
+DOUBT = "max_probability"  # the measure of doubt that images are ordered by: 1 − the answer's probability
+
 
 def reliability_points(confidence: numpy.ndarray, right: numpy.ndarray, bins: int = BINS) -> numpy.ndarray:
     """Mean confidence and share of right answers over bins that hold equally many images, as in the adaptive calibration error.
@@ -83,11 +85,6 @@ def kappa(votes: numpy.ndarray) -> numpy.ndarray:
 def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
     """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,) label."""
     return 100 * (votes == label).any(axis=0).mean()
-
-
-def doubt_measure(answers: dict[str, numpy.ndarray]) -> str:
-    """Name of the measure of doubt that images are ordered by: vacuity where evidence was learned, else 1 − the answer's probability."""
-    return "vacuity" if "vacuity" in answers else "max_probability"
 
 
 def certain_mistakes(doubt: numpy.ndarray, right: numpy.ndarray, number: int) -> numpy.ndarray:

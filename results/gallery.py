@@ -11,7 +11,7 @@ from trainers.errors import UserError
 from trainers.image_files import read_picture
 from trainers.run_record import image_name
 
-from .answers import certain_mistakes, doubt_measure, most_doubted
+from .answers import DOUBT, certain_mistakes, most_doubted
 from .runs import Run, is_right
 
 log = logging.getLogger(__name__)
@@ -31,18 +31,17 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, Any]:
         ``truth``, ``answer``, ``probability`` (percent), ``right``, ``doubt`` and ``votes``, a list of (class name, percent).
     """
     answers, right = run.known_answers, is_right(run.known_answers)
-    measure = doubt_measure(answers)
 
     def card(index: int) -> dict[str, Any]:
         votes = zip(answers["vote"][:, index].tolist(), answers["vote_probability"][:, index].tolist()) if "vote" in answers else ()
         name = str(answers["image"][index])
         return {"image": name, "picture": thumbnail(paths.get(name)), "truth": run.class_name(int(answers["label"][index])),
                 "answer": run.class_name(int(answers["top"][index, 0])), "probability": 100 * float(answers["top_probability"][index, 0]),
-                "right": bool(right[index]), "doubt": float(answers[measure][index]),
+                "right": bool(right[index]), "doubt": float(answers[DOUBT][index]),
                 "votes": [(run.class_name(label), 100 * probability) for label, probability in votes]}
-    return {"measure": {"vacuity": "vacuity", "max_probability": "1 − probability"}[measure],
-            "kinds": {"Most certain mistakes": [card(index) for index in certain_mistakes(answers[measure], right, SHOWN)],
-                      "Most doubted images": [card(index) for index in most_doubted(answers[measure], SHOWN)]}}
+    return {"measure": "1 − probability",
+            "kinds": {"Most certain mistakes": [card(index) for index in certain_mistakes(answers[DOUBT], right, SHOWN)],
+                      "Most doubted images": [card(index) for index in most_doubted(answers[DOUBT], SHOWN)]}}
 
 
 def check_root(root: str | None) -> None:

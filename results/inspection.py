@@ -17,7 +17,7 @@ from trainers.errors import UserError
 from trainers.prompting.prompts import Prompts
 from trainers.saved_prompts import MODEL_NAME
 
-from .answers import agreement, certain_answers, doubt_measure, kappa
+from .answers import DOUBT, agreement, certain_answers, kappa
 from .gallery import find_images
 from .occlusion import Occlusion, occlusions
 from .runs import Run, Series, is_right
@@ -129,7 +129,7 @@ def inspect(run: Run, training: Path, paths: Mapping[str, str], occlude: bool) -
         some = there[::-(-len(there) // IMAGES)]
         found.image = similarity(image_features(classifier, [files[index] for index in some]))
     if len(there) and occlude:
-        label, doubt = run.known_answers["label"][there], run.known_answers[doubt_measure(run.known_answers)][there]
+        label, doubt = run.known_answers["label"][there], run.known_answers[DOUBT][there]
         chosen = there[certain_answers(doubt, is_right(run.known_answers)[there], label, OCCLUDED)]
         found.occlusions = occlusions(classifier, [files[index] for index in chosen], run.known_answers["label"][chosen].tolist())
     return found

@@ -93,12 +93,11 @@ def png(path):
         return file.read()
 
 
-def answers_of(probability, vacuity=None):
+def answers_of(probability):
     """Of one image, the first of three classes."""
     rest = (1 - probability) / 2
     return Answers(["a", "b", "c"], [None], ["a"], numpy.array([[probability, rest, rest]], dtype="float32"),
-                   numpy.array([1 - probability if vacuity is None else vacuity], dtype="float32"),
-                   None if vacuity is None else numpy.array([vacuity], dtype="float32"))
+                   numpy.array([1 - probability], dtype="float32"))
 
 
 # ---- words ----
@@ -110,15 +109,15 @@ def test_shares_are_never_called_certain_or_impossible():
         "1", "0.12", "0.0031", "0.000014", "0.000001", "less than 0.000001"]
 
 
-@pytest.mark.parametrize("vacuity, max_error, own, verdict, words", [
+@pytest.mark.parametrize("uncertainty, max_error, own, verdict, words", [
     (0.2, 0.0, True, "The model is sure enough.", "wrong among the validation images with at most that: 0 of 1"),
     (0.3, 0.0, True, "The model is not sure.", "wrong among the validation images with at most that: 1 of 2"),
     (0.2, None, True, NOT_KNOWN, "No limit is set. Wrong among the run's 2 validation images: 1 of 2"),
     (0.2, 0.0, False, NOT_KNOWN, "What to doubt was measured for the run's own classes, not for these.")])
-def test_the_verdict_is_sure_only_where_a_limit_was_measured(tmp_path, vacuity, max_error, own, verdict, words):
-    numpy.savez(tmp_path / "predictions-val.npz", vacuity=numpy.array([0.2, 0.3]), label=numpy.zeros(2, int), top=numpy.array([[0], [1]]))
+def test_the_verdict_is_sure_only_where_a_limit_was_measured(tmp_path, uncertainty, max_error, own, verdict, words):
+    numpy.savez(tmp_path / "predictions-val.npz", max_probability=numpy.array([0.2, 0.3]), label=numpy.zeros(2, int), top=numpy.array([[0], [1]]))
     judge = Judge(str(tmp_path), max_error)
-    found = describe(answers_of(0.9, vacuity), judge if own else None)
+    found = describe(answers_of(1 - uncertainty), judge if own else None)
     assert found["verdict"] == verdict and words in found["basis"]
     assert found["doubtful"] == {"The model is sure enough.": False, "The model is not sure.": True, NOT_KNOWN: None}[verdict]
 
@@ -178,11 +177,10 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(ask, dem
 @pytest.mark.parametrize("name", ["CDC", "CoOp"])
 def test_its_verdict_is_that_of_predict_in_the_same_words(trained, data_root, tmp_path, capsys, monkeypatch, name):
     folder = shutil.copytree(trained(name)[1], tmp_path / "run")
-    measure = "vacuity" if name == "CDC" else "max_probability"
     paths = [path for path, _ in make_demo(folder, data_root).pictures.examples.values()]
     doubts = PromptedClassifier.load(folder).predict(paths).uncertainty
     wrong = numpy.arange(8)[:, None] > 3  # the four most doubted
-    numpy.savez(folder / "predictions-val.npz", **{measure: doubts}, label=numpy.zeros(8, int), top=wrong.astype(int))
+    numpy.savez(folder / "predictions-val.npz", max_probability=doubts, label=numpy.zeros(8, int), top=wrong.astype(int))
     pages = []
 
     def serve(app, port):
@@ -207,7 +205,7 @@ def test_its_verdict_is_that_of_predict_in_the_same_words(trained, data_root, tm
     assert flagged("--max-error", "0.05") == [False] * 4 + [True] * 4
     assert flagged("--max-error", "0.2") == [False] * 5 + [True] * 3
     assert flagged() == [None] * 8
-    numpy.savez(folder / "predictions-val.npz", **{measure: doubts}, label=numpy.zeros(8, int), top=1 - wrong.astype(int))
+    numpy.savez(folder / "predictions-val.npz", max_probability=doubts, label=numpy.zeros(8, int), top=1 - wrong.astype(int))
     assert flagged("--max-error", "0.05") == [True] * 8
     (folder / "predictions-val.npz").unlink()
     assert flagged() == [None] * 8
@@ -281,7 +279,7 @@ def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, dem
     assert len(set(paths)) == demo_app.EXAMPLES
     assert all(path.split("/")[-2] == truth and int(path[-6:-4]) >= 11 for path, truth in zip(paths, truths))  # 8 train, 3 val, 4 test
     with numpy.load(f"{folder}/predictions-test.npz") as kept:
-        doubt = dict(zip(kept["image"].tolist(), kept["vacuity"].tolist()))
+        doubt = dict(zip(kept["image"].tolist(), kept["max_probability"].tolist()))
     found = [doubt["/".join(path.split("/")[-2:])] for path in paths]
     assert found == sorted(found) and (found[0], found[-1]) == (min(doubt.values()), max(doubt.values()))
 

@@ -61,7 +61,8 @@ def test_json_is_what_the_classifier_says(said, folder, images):
     for number, row in enumerate(found):
         order = sorted(range(6), key=lambda label: -answers.probabilities[number, label])[:3]
         assert row["top"] == [{"class": CLASSES[label], "probability": float(answers.probabilities[number, label])} for label in order]
-        assert row["uncertainty"] == float(answers.vacuity[number]) and row["conflict"] == float(answers.conflict[number])
+        assert row["uncertainty"] == pytest.approx(1 - row["top"][0]["probability"], abs=1e-6)
+        assert row["vacuity"] == float(answers.vacuity[number]) and row["conflict"] == float(answers.conflict[number])
         assert row["doubtful"] is None  # nobody has said what would be
 
 
@@ -70,7 +71,7 @@ def test_csv_is_the_same_table(said, images, tmp_path):
     assert said("--csv", str(path), *images[1]) == ""
     table = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     expected = json.loads(said("--json", *images[1]))
-    assert list(table[0]) == ["image", "label", "doubtful", "uncertainty", "conflict",
+    assert list(table[0]) == ["image", "label", "doubtful", "uncertainty", "vacuity", "conflict",
                               *(f"{what}_{place}" for place in range(1, 6) for what in ("class", "probability"))]
     for row, other in zip(table, expected, strict=True):
         assert (row["image"], row["label"], row["doubtful"]) == (other["image"], other["label"], "")
@@ -119,7 +120,7 @@ def test_other_classes(said, folder, images):
 def test_less_certain_than_asked_for_is_flagged(said, trained, images, name):
     folder = str(trained(name)[1])
     answers = PromptedClassifier.load(folder).predict(images[1])
-    certainty = 1 - answers.vacuity if name == "CDC" else answers.probabilities.max(axis=1)
+    certainty = answers.probabilities.max(axis=1)
     wanted = (numpy.sort(certainty)[2] + numpy.sort(certainty)[3]) / 2
     found = json.loads(said("--json", "--min-certainty", str(wanted), *images[1], run=folder))
     assert [row["doubtful"] for row in found] == (certainty < wanted).tolist() and sum(row["doubtful"] for row in found) == 3
@@ -132,8 +133,7 @@ def validated(trained, tmp_path):
     def make(uncertainty, right, name="CDC"):
         folder = tmp_path / "validated"
         shutil.copytree(trained(name)[1], folder, dirs_exist_ok=True)
-        measures = {"max_probability": numpy.zeros(len(right), "float32")}
-        measures[{"CDC": "vacuity", "CoOp": "max_probability"}[name]] = numpy.array(uncertainty, "float32")
+        measures = {"max_probability": numpy.array(uncertainty, "float32"), "vacuity": numpy.zeros(len(right), "float32")}
         top = numpy.array([[1 - r, 2] for r in right])
         numpy.savez(folder / "predictions-val.npz", label=numpy.zeros(len(right), int), top=top, **measures)
         return str(folder)

@@ -41,7 +41,7 @@ class Answers:
         images: N file names, as they were given; None for an image that came without one.
         labels: N names, each image's most probable class.
         probabilities: (N, K), rows sum to one.
-        uncertainty: (N,) in [0, 1]: the vacuity where the method has one, else 1 − the largest probability.
+        uncertainty: (N,) in [0, 1]: 1 − the largest probability, which ranks mistakes better than vacuity (docs/uncertainty.md).
         vacuity: (N,) in (0, 1], the uncertainty mass of the fused opinion; None where the method learns no evidence.
         conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None likewise.
         votes: (N, M, K), the probabilities of each of M templates alone; None where the method has no templates to fuse.
@@ -170,10 +170,9 @@ class PromptedClassifier:
         if not found and broken:
             raise UserError(f"not one of the images can be read; the first: {broken[0]}")
         answer = Prediction.concatenate(found)
-        doubts = answer.uncertainties()
         return Answers(
             classnames=self.classnames, images=names, labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
-            probabilities=answer.probability.numpy(), uncertainty=doubts.get("vacuity", doubts["max_probability"]).numpy(),
+            probabilities=answer.probability.numpy(), uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=None if answer.vacuity is None else answer.vacuity.numpy(),
             conflict=None if answer.conflict is None else answer.conflict.numpy(),
             votes=None if answer.template_probability is None else answer.template_probability.transpose(0, 1).numpy())

@@ -81,7 +81,7 @@ def read_validation(folder: str) -> Validation:
                         "--max-error, or repeat the run's command if it is older than that, what is trained is only tested again")
     try:
         kept = read_arrays(path)
-        return Validation(kept["vacuity" if "vacuity" in kept else "max_probability"], kept["top"][:, 0] != kept["label"])
+        return Validation(kept["max_probability"], kept["top"][:, 0] != kept["label"])
     except Exception as error:  # damaged bytes can raise anything
         raise UserError(f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
                         "again") from error
@@ -171,5 +171,5 @@ def share(value: float) -> str:
 
 
 def decimal(value: float) -> str:
-    """A mass in [0, 1] with two significant digits; vacuities span many orders of magnitude."""
+    """A number in [0, 1] with two significant digits; vacuities span many orders of magnitude."""
     return "less than 0.000001" if value < 1e-6 else numpy.format_float_positional(value, precision=2, fractional=False, trim="-")

@@ -15,7 +15,7 @@ from trainers.errors import UserError
 def judge(tmp_path):
     """A ``Judge`` of a run that said this of its validation images."""
     def make(uncertainty, wrong, max_error=None):
-        numpy.savez(tmp_path / "predictions-val.npz", vacuity=numpy.array(uncertainty, "float32"), label=numpy.zeros(len(wrong), int),
+        numpy.savez(tmp_path / "predictions-val.npz", max_probability=numpy.array(uncertainty, "float32"), label=numpy.zeros(len(wrong), int),
                     top=numpy.array(wrong, int)[:, None])
         return Judge(str(tmp_path), max_error)
     return make
