@@ -217,6 +217,7 @@ def small_recipe():
     trainers = [TRAINER_REGISTRY.get(name) for name in METHODS]
     recipe["TRAINER"] = {trainer.__name__.upper(): {"PREC": "fp32", **trainer.small} for trainer in trainers}
     folder = tempfile.mkdtemp()
+    os.chmod(folder, 0o755)  # some tests start runs as a user without rights
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = os.path.join(folder, "small.yaml")
     Path(path).write_text(yaml.safe_dump(recipe))
