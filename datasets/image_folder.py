@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 from trainers.data import background_of, skips_broken_images
 from trainers.errors import UserError
 from trainers.image_files import ENDINGS, NAMED, files_below, is_image, left_out, look_through
-from trainers.run_record import image_name
+from trainers.run_record import BELOW, image_name
 
 from .base import ImageDataset
 from .fewshot import FOLDER
@@ -135,7 +135,8 @@ def class_files(folder: str) -> dict[str, list[str]]:
     files = {}
     for name in classes:
         place = os.path.join(folder, name)
-        files[name] = list(filter(is_image, files_below(place)))
+        files[name] = [path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
+                       for path in filter(is_image, files_below(place))]
         for path in (place, *files[name]):
             try:
                 path.encode()

@@ -8,6 +8,8 @@ from PIL import Image
 
 import predict
 import train
+from results.gallery import find_images
+from results.runs import find_runs
 from tests.conftest import REPOSITORY
 from trainers.image_files import left_out, read_picture
 
@@ -67,6 +69,16 @@ def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_p
     assert (tmp_path / "a.csv").read_text().replace(str(folder), "") == (tmp_path / "b.csv").read_text().replace(str(tmp_path / "flat" / "mine"), "")
 
 
+def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_report(folder, start, tmp_path):
+    assert start(folder)[0] == 0
+    with numpy.load(tmp_path / "out" / "predictions-test.npz") as kept:
+        names = kept["image"].tolist()
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
+    assert len(set(names)) == len(names) == 6 and set(names) <= there and any("more/deep" in name for name in names)
+    run = next(run for run in find_runs([tmp_path / "out"]) if run.record["trainer"] == "ZeroshotCLIP")
+    assert set(find_images(run, str(folder))) == set(names)
+
+
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, turn):
     """Against a picture that was drawn upright and is stored as a camera that was held so stores it."""
@@ -121,7 +133,7 @@ def test_all_broken_images_are_named_at_the_start_and_the_run_goes_on(folder, st
     assert code == 0 and "Left out, since they can't be read: 2 images (ant/0.png (image file is truncated" in log
     assert "bee/more/deep/3.png (it is no image of a known format)" in log
     skipped = sorted(name for names in record["skipped_images"].values() for name in names)
-    assert skipped == ["ant/0.png", "deep/3.png"]
+    assert skipped == ["ant/0.png", "bee/more/deep/3.png"]
     code, record, log = start(folder, "DATALOADER.BROKEN_IMAGES", "error", trainer="CoOp", name="strict")
     assert code == 2 and record is None and "error: 2 of the images in" in log
     assert all(f"{name} (" in log.splitlines()[-1] for name in ("ant/0.png", "bee/more/deep/3.png"))

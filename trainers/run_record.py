@@ -24,12 +24,16 @@ from yacs.config import CfgNode
 from .files import write_arrays, write_text
 
 FILE_NAME = "results.json"
+BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
 FORMAT = 1  # to be raised when a field changes its meaning
 Record = dict[str, Any]  # results.json, see ``write_record``
 
 
 def image_name(path: str) -> str:
-    """An image's folder and file name: the same wherever the data lie."""
+    """An image's folder and file name: the same wherever the data lie. Of a path with ``/./`` the name begins with the folder before it."""
+    folder, below, name = path.partition(BELOW)
+    if below:
+        return "/".join([os.path.basename(folder), *os.path.normpath(name).split(os.sep)])
     return "/".join(os.path.normpath(path).split(os.sep)[-2:])
 
 
