@@ -21,7 +21,7 @@ from PIL import Image
 from datasets.fewshot import read_sample, resolve
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
-from results import report, runs, table
+from results import render, report, runs
 from results.kept import read_kept, write_kept
 from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_run
@@ -221,7 +221,7 @@ def report_numbers(root, folder):
     found = runs.find_runs([root])
     series, named = runs.group(found), runs.titles([run.setting for run in found])
     for made in (*report.protocol_tables(found, [root]), *report.measured_tables(series, named)):
-        table.render(made, "csv")
+        render.render(made, "csv")
     report.list_runs(found)
     for run in found:
         runs.training_curve(run)

@@ -11,6 +11,7 @@ from results.runs import make_run
 from runs import Request, own_images
 from tests.test_same_command import make
 from trainers import PromptedClassifier
+from trainers.doubts import Judge
 from trainers.errors import UserError
 
 
@@ -47,7 +48,7 @@ def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys):
     assert sorted(folder.rglob("*")) == before, "nothing is written among the pictures"
     place = tmp_path / "out" / "train_base" / "mine" / "shots_2" / "ZeroshotCLIP" / "tiny" / "seed1"
     record = json.loads((place / "results.json").read_text())
-    assert demo_app.Demo(PromptedClassifier.load(str(place)), None, 0.05).title.startswith("ZeroshotCLIP on mine, base classes")
+    assert demo_app.Demo(PromptedClassifier.load(str(place)), Judge(str(place))).title.startswith("ZeroshotCLIP on mine, base classes")
     alone = place.rename(tmp_path / "alone")
     assert make_run(alone, record, None).setting == ("mine", "base", 2)
     alone.rename(place)

@@ -129,6 +129,7 @@ def train_on(trainer: PromptTrainer, items: Sequence[Datum], stock: Tensor, labe
     loader: Any = StockLoader(stock, labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
     trainer.train_loader_x = loader
     trainer.parse_batch_train = lambda batch: (batch["img"], batch["label"])  # type: ignore[method-assign]
+    trainer.complete_prompts = lambda: False  # type: ignore[method-assign]  # its validation images are among the folds
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train()
     trainer.set_model_mode("eval")
