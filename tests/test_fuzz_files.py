@@ -21,7 +21,7 @@ from PIL import Image
 from datasets.fewshot import read_sample, resolve
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
-from results import render, report, runs
+from results import render, report, runs, table
 from results.kept import read_kept, write_kept
 from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_run
