@@ -51,7 +51,7 @@ def start(small_clip_file, tmp_path, capsys):
     return start
 
 
-def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_path):
+def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_path, capsys):
     code, record, log = start(folder)
     assert code == 0 and "20 of 20 images have transparent parts, put on white (INPUT.BACKGROUND)" in log
     shutil.copytree(folder, tmp_path / "flat" / "mine")
@@ -65,6 +65,7 @@ def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_p
     _, stored_record, log = start(folder, "INPUT.BACKGROUND", "", name="stored")
     assert "20 of 20 images have transparent parts, taken as stored" in log and record["metrics"] != stored_record["metrics"]
     assert predict.main(["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv"), str(folder)]) == 0
+    assert "20 of 20 images can have transparent parts, put on white" in capsys.readouterr().err
     assert predict.main(["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "b.csv"), str(tmp_path / "flat" / "mine")]) == 0
     assert (tmp_path / "a.csv").read_text().replace(str(folder), "") == (tmp_path / "b.csv").read_text().replace(str(tmp_path / "flat" / "mine"), "")
 

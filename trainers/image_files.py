@@ -122,6 +122,17 @@ def left_out(paths: Iterable[str]) -> str:
     return f"Left out: {'; '.join(said)}" if said else ""
 
 
+def with_alpha(paths: Iterable[str]) -> int:
+    """How many pictures can have transparent parts, as their headers say; those that can't be opened don't count."""
+    def look(path: str) -> bool:
+        try:
+            with open_image(path) as image:
+                return image.has_transparency_data
+        except Exception:  # as in ``read_picture``
+            return False
+    return sum(map(look, paths))
+
+
 def frames(path: str) -> int:
     """How many pictures a file holds; 0 where it can't be read."""
     try:

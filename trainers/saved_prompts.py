@@ -253,5 +253,5 @@ class SavedPrompts(TrainerX):
         try:
             self.prompt_learner.load_state_dict(state["state_dict"])
         except RuntimeError as error:
-            raise UserError(f"{folder} holds prompts of another shape, use the config they were trained with: "
+            raise UserError(f"{folder} holds prompts of another shape, use the config, and --protocol, that they were trained with: "
                             f"{' '.join(str(error).split())}") from error
