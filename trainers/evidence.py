@@ -132,7 +132,8 @@ def fitted_reliability(log_evidences: Tensor, labels: Tensor) -> float:
         return -log_probability.gather(-1, labels[:, None]).mean().item()
     best, step = min(RELIABILITIES, key=loss), RELIABILITIES[0]  # a grid first: the loss need not have one minimum only
     refined = float(minimize_scalar(loss, bounds=(max(step, best - step), min(1.0, best + step)), method="bounded").x)
-    return round(min(best, refined, key=loss), 3)  # further digits are noise of some hundred images, and of the processor
+    found: float = min(best, refined, key=loss)
+    return round(found, 3)  # further digits are noise of some hundred images, and of the processor
 
 
 def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:
