@@ -56,7 +56,7 @@ def check(args: argparse.Namespace) -> None:
     """
     swallowed = [name for name in args.classes or () if os.path.exists(name) and (is_image(name) or not args.paths)]
     if swallowed:
-        raise UserError(f"--classes takes all words behind it as names, {swallowed[-1]} too: give the images before it, or behind --")
+        raise UserError(f"--classes takes all words after it as names, {swallowed[-1]} too: give the images before it, or after --")
     if not args.paths:
         raise UserError("there is no image to label: give files, folders, patterns, or - for a list on standard input")
     if args.topk < 1:

@@ -6,12 +6,12 @@
 - ``shot_S-seed_N_train.jsonl`` and ``…_val.jsonl``: 2SFS' (github.com/FarinaMatteo/rethinking_fewshot_vlms), a line an image:
   ``{"_impath": …, "_label": …, "_classname": …, "_domain": 0}``.
 """
-import json
 import os
 from collections.abc import Iterable
 from typing import Any
 
 from trainers.errors import UserError
+from trainers.readers import parse_json, read_json, read_text
 
 from .pickles import read_pickle
 
@@ -46,19 +46,17 @@ def read_foreign(path: str, parts: Iterable[str]) -> Sample:
         return read_pickle(path, parts)
     try:
         if path.endswith(".json"):
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
+            content = read_json(path)
             return {part: [entry(item, "impath", "label") for item in content[part]["data"]] for part in parts}
-        return {part: [entry(json.loads(line), "_impath", "_label") for line in lines(f"{path.removesuffix('_train.jsonl')}_{part}.jsonl")]
+        return {part: [entry(parse_json(line), "_impath", "_label") for line in lines(f"{path.removesuffix('_train.jsonl')}_{part}.jsonl")]
                 for part in parts}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"few-shot sample {path} is not read ({type(error).__name__}: {error}): it is neither cross_modal_adaptation's nor 2SFS's, "
                         "see datasets/foreign_samples.py; move it elsewhere") from error
 
 
 def lines(path: str) -> list[str]:
-    with open(path, encoding="utf-8") as file:
-        return [line for line in file if line.strip()]
+    return [line for line in read_text(path).splitlines() if line.strip()]
 
 
 def entry(item: Any, path: str, label: str) -> tuple[str, int]:

@@ -83,7 +83,7 @@ def test_classes_that_swallow_the_images_are_noticed(trained, data_root, capsys,
         assert predict.main(["--run", run, *arguments]) == 2
         return capsys.readouterr().err.splitlines()[-1]
     for arguments in (("--classes", "cat", "dog", image), (image, "--classes", "cat", "dog", image)):
-        assert f"error: --classes takes all words behind it as names, {image} too: give the images before it, or behind --" in refused(*arguments)
+        assert f"error: --classes takes all words after it as names, {image} too: give the images before it, or after --" in refused(*arguments)
     assert "error: there is no image to label: give files" in refused("--classes", "cat", "dog")
     for arguments in ((image, "--classes", "cat", "dog"), ("--classes", "cat", "dog", "--", image)):  # the advice
         assert predict.main(["--run", run, *arguments]) == 0 and image in capsys.readouterr().out

@@ -192,7 +192,7 @@ def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], has_ot
     """A run may only be continued as it was begun.
 
     Args:
-        has_other_images: whether it is to go on with other images than it was begun with.
+        has_other_images: whether it is to go on with other images than it was started with.
 
     Raises:
         UserError: settings, class list or images differ; the message names them.

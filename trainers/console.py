@@ -24,7 +24,7 @@ def log_to_stdout() -> None:
 
 
 class FileOnly(io.TextIOBase):
-    """The file behind Dassl's tee, without the console: for what is too long for anybody who waits for the first progress bar.
+    """The file that Dassl's tee writes to, without the console: for what is too long to read before the first progress bar.
 
     Args:
         tee: what ``setup_logger`` has put into the place of standard output; another stream is written to as it is.
