@@ -159,12 +159,12 @@ def test_bars_of_one_model_with_several_shots_are_told_apart(tmp_path):
 def test_gallery_order_and_what_stands_on_a_card(tmp_path):
     arrays = {"image": numpy.array([f"a/{name}.png" for name in "uvwxyz"]), "label": numpy.array([0, 0, 1, 1, 2, 2]),
               "top": numpy.array([[0, 1], [1, 0], [0, 1], [1, 2], [5, 2], [0, 2]]), "top_probability": numpy.full((6, 2), 0.5, "float32"),
-              "max_probability": numpy.full(6, 0.5, "float32"), "vacuity": numpy.array([0.9, 0.3, 0.1, 0.2, 0.3, 0.8], "float32"),
+              "max_probability": numpy.array([0.9, 0.3, 0.1, 0.2, 0.3, 0.8], "float32"), "vacuity": numpy.full(6, 0.5, "float32"),
               "vote": numpy.array([[0, 1, 0, 1, 2, 0], [1, 1, 0, 1, 5, 0]]), "vote_probability": numpy.tile([[0.25], [0.75]], (1, 6))}
     write_run(tmp_path, "train_base", "CDC", 1, "base", arrays, names=("cat", "dog", "eel"))
     run, = find_runs([tmp_path])
     shown = gallery(run, {})
-    assert shown["measure"] == "vacuity"
+    assert shown["measure"] == "1 − probability"
     mistakes, doubted = shown["kinds"]["Most certain mistakes"], shown["kinds"]["Most doubted images"]
     assert [card["image"] for card in mistakes] == ["a/w.png", "a/v.png", "a/y.png", "a/z.png"]  # v before y: equal, in their order
     assert [card["image"] for card in doubted] == ["a/u.png", "a/z.png", "a/v.png", "a/y.png", "a/x.png", "a/w.png"]
@@ -173,7 +173,7 @@ def test_gallery_order_and_what_stands_on_a_card(tmp_path):
                            "doubt": pytest.approx(0.3), "votes": [("eel", 25), ("class 5", 75)]}
 
 
-def test_without_evidence_the_gallery_goes_by_probability_and_without_templates_has_no_votes(tmp_path):
+def test_without_templates_the_gallery_has_no_votes(tmp_path):
     arrays = make_answers(3)
     write_run(tmp_path, "train_base", "CoOp", 1, "base", arrays)
     run, = find_runs([tmp_path])
