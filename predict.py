@@ -24,7 +24,7 @@ from trainers.classifier import Answers, PromptedClassifier
 from trainers.doubts import Judge, check_share, decimal
 from trainers.errors import UserError, run_tool
 from trainers.files import write_text
-from trainers.image_files import ENDINGS, files_below, is_image, left_out, with_alpha
+from trainers.image_files import ENDINGS, files_below, is_image, left_out, transparent_parts, with_alpha
 
 log = logging.getLogger("predict")
 
@@ -174,8 +174,7 @@ def run(args: argparse.Namespace) -> int:
         classifier = classifier.with_classes(args.classes)
     judge = None if args.classes or args.min_certainty is not None else Judge(args.run, args.max_error)
     if number := with_alpha(paths):
-        where = f"put on {classifier.background}" if classifier.background else "taken as stored, whatever colour lies there"
-        log.info("%d of %d images can have transparent parts, %s", number, len(paths), where)
+        log.info("%d of %d images can have transparent parts, %s", number, len(paths), transparent_parts(classifier.background))
     broken: list[UserError] = []
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
         answers = classifier.predict(progress, broken)

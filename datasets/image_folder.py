@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 
 from trainers.data import background_of, skips_broken_images
 from trainers.errors import UserError
-from trainers.image_files import ENDINGS, NAMED, files_below, is_image, left_out, look_through
+from trainers.image_files import ENDINGS, NAMED, files_below, is_image, left_out, look_through, transparent_parts
 from trainers.run_record import BELOW, image_name
 
 from .base import ImageDataset
@@ -76,8 +76,7 @@ class ImageFolder(ImageDataset):
         if reasons:
             chosen = self.without(reasons, chosen, skips_broken_images(cfg))
         if transparent:
-            where = f"put on {background_of(cfg)}" if background_of(cfg) else "taken as stored, whatever colour lies there"
-            log.info("%d of %d images have transparent parts, %s (INPUT.BACKGROUND)", transparent, len(paths), where)
+            log.info("%d of %d images have transparent parts, %s (INPUT.BACKGROUND)", transparent, len(paths), transparent_parts(background_of(cfg)))
         return chosen
 
     def warn_of_copies(self, hashes: Mapping[str, bytes], chosen: Mapping[str, list[Any]]) -> None:

@@ -21,7 +21,7 @@ from trainers.record_file import finite, nested, read_record
 from trainers.run_record import FILE_NAME, Record
 
 from .published import comparisons
-from .render import FORMATS, render_all, summary, write_out  # noqa: F401  (summary: for tools)
+from .render import FORMATS, render_all, write_out
 
 log = logging.getLogger(__name__)
 

@@ -315,18 +315,18 @@ def test_forms_of_other_sites_are_refused(demo):
 
 
 def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
-    server, begun, goes_on = demo_app.make_server(demo_app.make_app(demo), 0), Event(), Event()
+    server, started, goes_on = demo_app.make_server(demo_app.make_app(demo), 0), Event(), Event()
     compute, address = demo.classifier.predict, f"http://127.0.0.1:{server.effective_port}/"
 
     def slowly(image):
-        begun.set()
+        started.set()
         assert goes_on.wait(30)
         return compute(image)
     monkeypatch.setattr(demo.classifier, "predict", slowly)
     Thread(target=server.run, daemon=True).start()
     with ThreadPoolExecutor() as pool:
         question = pool.submit(urlopen, address, b"picture=example-1", 30)
-        assert begun.wait(30)
+        assert started.wait(30)
         try:
             for path in ("", "pictures/example-1", "static/style.css"):
                 assert urlopen(address + path, timeout=30).status == 200

@@ -331,7 +331,7 @@ def wait_until(condition):
 @pytest.mark.parametrize("tell, told", [(lambda command: os.killpg(command, signal.SIGUSR1), "SIGUSR1"),
                                         (lambda command: os.kill(command, signal.SIGINT), "SIGTERM")])
 def test_a_command_that_is_asked_to_stop_leaves_a_checkpoint_of_each_run(data_root, tmp_path, tell, told):
-    """Whoever sends the signal to all processes, as Slurm does, must not take the runs' exit codes away; Ctrl-C may reach this one alone."""
+    """A signal that goes to all processes, as Slurm sends it, must not take the runs' exit codes away; Ctrl-C may reach this one alone."""
     runs = [tmp_path / "train_base" / "dtd" / "shots_4" / "CoOp" / "tiny" / f"seed{seed}" for seed in (1, 2)]
     command = subprocess.Popen([sys.executable, str(REPOSITORY / "run.py"), "--protocol", "base2new", "--trainer", "CoOp", "--dataset", "dtd",
                                 "--config", "tiny", "--shots", "4", "--seeds", "1", "2", "--jobs", "2", "--root", data_root, "--output",

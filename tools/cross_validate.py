@@ -33,7 +33,8 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 import train  # noqa: E402
 from protocols import Job, recipe_path  # noqa: E402
-from results.table import harmonic_mean, summary  # noqa: E402
+from results.render import summary  # noqa: E402
+from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
 from trainers.prediction import calibration, percent_right  # noqa: E402
 

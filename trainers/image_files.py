@@ -122,6 +122,11 @@ def left_out(paths: Iterable[str]) -> str:
     return f"Left out: {'; '.join(said)}" if said else ""
 
 
+def transparent_parts(background: str) -> str:
+    """What becomes of transparent parts, in words; ``background``: see ``read_picture``."""
+    return f"put on {background}" if background else "taken as stored, whatever colour lies there"
+
+
 def with_alpha(paths: Iterable[str]) -> int:
     """How many pictures can have transparent parts, as their headers say; those that can't be opened don't count."""
     def look(path: str) -> bool:
