@@ -26,11 +26,11 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from yacs.config import CfgNode
 
-import train
-from protocols import PROTOCOLS, Job
-from runs import Request, chains, default_output, is_done, make, read_record, summary
-from trainers.errors import UserError, run_tool
-from trainers.interruption import REQUEUE, Interrupted, asked_by, ignored, noticed
+from protocols import training as train
+from protocols.plan import PROTOCOLS, Job
+from protocols.runs import Request, chains, default_output, is_done, make, read_record, summary
+from trainers.common.errors import UserError, run_tool
+from trainers.common.interruption import REQUEUE, Interrupted, asked_by, ignored, noticed
 
 log = logging.getLogger("run")
 

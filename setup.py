@@ -1,7 +1,7 @@
 """Installs the trainers under the name ``cdc_trainers``, so that other toolboxes, which own a package ``trainers``, can use them."""
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="cdc-prompt-learning",
@@ -19,9 +19,9 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     python_requires=">=3.10",
-    packages=["cdc_trainers", "cdc_trainers.prompting"],
+    packages=["cdc_trainers", *(f"cdc_trainers.{name}" for name in find_packages("trainers"))],
     package_dir={"cdc_trainers": "trainers"},
-    package_data={"cdc_trainers": ["py.typed"], "cdc_trainers.prompting": ["weights/*.pt"]},  # py.typed: type checkers may rely on its hints
+    package_data={"cdc_trainers": ["py.typed"], "cdc_trainers.prompting.weights": ["*.pt"]},  # py.typed: type checkers may rely on its hints
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",

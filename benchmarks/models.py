@@ -17,7 +17,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 import reference
-import train
+from protocols import training as train
 from trainers.base import PromptTrainer
 from trainers.prompting.backbone import Backbone, build_backbone
 

@@ -5,7 +5,7 @@ from typing import Any
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .fewshot import few_shot
 from .splits import Image, Lists, find_folder, make_data

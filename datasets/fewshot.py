@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
-from trainers.errors import UserError
-from trainers.files import remove_leftovers, write_text
-from trainers.locks import turn
-from trainers.readers import read_json
-from trainers.run_record import split_hash
+from trainers.common.errors import UserError
+from trainers.common.files import remove_leftovers, write_text
+from trainers.common.locks import turn
+from trainers.common.readers import read_json
+from trainers.evaluation.run_record import split_hash
 
 from .foreign_samples import find_foreign, read_foreign
 from .splits import Image, make_data, subsample_classes

@@ -17,10 +17,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 from yacs.config import CfgNode
 
-from trainers.data import background_of, skips_broken_images
-from trainers.errors import UserError
-from trainers.image_files import ENDINGS, NAMED, files_below, is_image, left_out, look_through, transparent_parts
-from trainers.run_record import BELOW, image_name
+from trainers.common.errors import UserError
+from trainers.common.image_files import ENDINGS, NAMED, files_below, is_image, left_out, look_through, transparent_parts
+from trainers.data.loader import background_of, skips_broken_images
+from trainers.evaluation.run_record import BELOW, image_name
 
 from .base import ImageDataset
 from .fewshot import FOLDER

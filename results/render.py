@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from trainers.files import write_text
+from trainers.common.files import write_text
 
 if TYPE_CHECKING:
     from .published import Comparison

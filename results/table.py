@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainers.errors import UserError, exit_code
-from trainers.record_file import finite, nested, read_record
-from trainers.run_record import FILE_NAME, Record
+from trainers.common.errors import UserError, exit_code
+from trainers.common.record_file import finite, nested, read_record
+from trainers.evaluation.run_record import FILE_NAME, Record
 
 from .published import comparisons
 from .render import FORMATS, render_all, write_out
@@ -104,7 +104,7 @@ def read_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
 
 
 def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | None:
-    """Which table, row and column a record belongs to, or None: ``protocols.py`` says how the folders are called.
+    """Which table, row and column a record belongs to, or None: ``protocols/plan.py`` says how the folders are called.
 
     Args:
         part: folder below the protocol's own; path: data set/shots_N/trainer/config/seedN/results.json.

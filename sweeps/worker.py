@@ -13,10 +13,10 @@ import torch
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
-import train
-from runs import make, read_record
-from trainers.errors import UserError
-from trainers.interruption import REQUEUE, asked_by
+from protocols import training as train
+from protocols.runs import make, read_record
+from trainers.common.errors import UserError
+from trainers.common.interruption import REQUEUE, asked_by
 
 from .grid import Run
 from .store import Sweep

@@ -17,7 +17,7 @@ from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
-import train
+from protocols import training as train
 from trainers import METHODS
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from protocols.training import main
 from tests.conftest import REPOSITORY, base_arguments, make_textures
-from train import main
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 
 @pytest.mark.parametrize("more, message", [
@@ -200,7 +200,7 @@ def test_a_refused_run_leaves_the_folders_that_another_run_uses_by_now(tmp_path,
     def refuse(cfg):
         others.mkdir()
         raise UserError("no such data")
-    monkeypatch.setattr("train.build_trainer", refuse)
+    monkeypatch.setattr("protocols.training.build_trainer", refuse)
     assert main(base_arguments("CoOp", str(tmp_path), small_clip_file, ours)) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "error: no such data"
     assert others.is_dir() and not ours.exists()

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.conftest import load_tool
-from trainers.prediction import Scores
+from trainers.evaluation.prediction import Scores
 
 tool = load_tool("cross_validate")
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "MaPLe": ()}

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import predict
-import train
+from protocols import training as train
 from tests.conftest import REPOSITORY
 from tests.trainers.test_every_trainer import TRAINERS
 

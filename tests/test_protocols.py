@@ -8,13 +8,13 @@ import pytest
 from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
-import train
-from protocols import PROTOCOLS, TARGETS, ablation_rows, plan
-from results import ablation
+from analysis import ablation
+from protocols import training as train
+from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.table import collect
 from tests.conftest import slow_but_for
 from trainers.base import PromptTrainer
-from trainers.checkpoint import config_of_run
+from trainers.engine.checkpoint import config_of_run
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
 

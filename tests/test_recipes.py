@@ -6,12 +6,12 @@ import pytest
 from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
-import train
-from protocols import CONFIGS
-from runs import Request
+from protocols import training as train
+from protocols.plan import CONFIGS
+from protocols.runs import Request
 from sweeps.grid import read_file, requests
 from tests.conftest import REPOSITORY
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 PAPER = [replace(request, seeds=(1,)) for request in requests(read_file(str(REPOSITORY / "configs" / "sweeps" / "paper.yaml")))]
 

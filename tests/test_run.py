@@ -14,10 +14,10 @@ import torch
 import yaml
 
 import run as protocol_run
-from protocols import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
+from protocols.plan import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
 from tests.conftest import REPOSITORY
-from trainers.errors import UserError
-from trainers.run_record import plain
+from trainers.common.errors import UserError
+from trainers.evaluation.run_record import plain
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_factors_take_rows_of_the_ablation_and_without_them_the_recipe(start):
 def test_a_broken_ablation_is_refused(text, message, tmp_path, monkeypatch):
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations" / "CDC.yaml").write_text(text)
-    monkeypatch.setattr("protocols.CONFIGS", str(tmp_path))
+    monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     with pytest.raises(UserError) as refused:
         ablation_rows("CDC")
     assert message in f"{refused.value} {refused.value.__cause__}" and "CDC.yaml" in str(refused.value)

@@ -31,12 +31,12 @@ from tabulate import tabulate  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-import train  # noqa: E402
-from protocols import Job, recipe_path  # noqa: E402
+from protocols import training as train  # noqa: E402
+from protocols.plan import Job, recipe_path  # noqa: E402
 from results.render import summary  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
-from trainers.prediction import calibration, percent_right  # noqa: E402
+from trainers.evaluation.prediction import calibration, percent_right  # noqa: E402
 
 SHOTS = 16
 IMAGES_AT_ONCE = 64

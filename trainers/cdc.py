@@ -25,17 +25,17 @@ from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .checkpoint import State
-from .checks import check_at_least, check_choice, check_depth, check_image_prompts, validates_on_test_images
-from .data import CheckedImages, divide_loading
-from .errors import UserError
+from .common.errors import UserError
+from .data.loader import CheckedImages, divide_loading
+from .data.views import AUGMENTATIONS, PictureViews, template_views
+from .engine.checkpoint import State
+from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts, validates_on_test_images
+from .evaluation.prediction import Prediction, Scores
 from .evidence import Opinion, conflict, dempster, fitted_reliability, trusted_cross_entropy, usual_reliability
 from .losses import consistency_loss
-from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .settings import add_encoder_settings, add_run_settings
-from .views import AUGMENTATIONS, PictureViews, template_views
 
 log = logging.getLogger(__name__)
 

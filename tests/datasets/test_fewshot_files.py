@@ -14,11 +14,11 @@ from dassl.utils import set_random_seed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import train
 from datasets import fewshot
 from datasets.pickles import read_pickle
+from protocols import training as train
 from tests.conftest import base_arguments, make_textures
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .miniatures import files_below, imagenet, split_file
 from .test_every_dataset import build

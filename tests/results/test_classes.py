@@ -5,9 +5,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from results import classes
-from results.classes import class_page, headlines
-from results.report import make_report
+from results.report import classes
+from results.report.classes import class_page, headlines
+from results.report.page import make_report
 from results.runs import find_runs, group, titles
 from tests.results.conftest import Page, write_run
 

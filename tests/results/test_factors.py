@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import run as protocol_run
-import train
-from datasets.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of
-from results import factors
+from analysis import factors
+from datasets.drawn.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of
+from protocols import training as train
 from results.table import collect
 from tests.results.test_table import write
 

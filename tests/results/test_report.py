@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from results.render import render
-from results.report import main, make_report
+from results.report.page import main, make_report
 from results.table import collect
 from tests.chromium import contrast
 from tests.conftest import REPOSITORY

@@ -11,14 +11,14 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from analysis.uncertainty import write_figures
 from results import answers as numbers
-from results.figures import CORRUPTED, GROUPS, answer_figures, same_prompts, table_figures, vacuity_figures
-from results.gallery import find_images, gallery
-from results.report import make_report, measured_tables, protocol_tables
+from results.report.figures import CORRUPTED, GROUPS, answer_figures, same_prompts, table_figures, vacuity_figures
+from results.report.gallery import find_images, gallery
+from results.report.page import make_report, measured_tables, protocol_tables
+from results.report.template_figures import template_figures
 from results.runs import find_runs, group, titles, training_curve, with_answers
 from results.table import collect
-from results.template_figures import template_figures
-from results.uncertainty import write_figures
 from tests.results.conftest import make_answers, write_run, write_scalars
 
 
@@ -103,7 +103,7 @@ def test_new_classes_and_corrupted_images_join_the_vacuities_once_they_are_measu
         return next(iter(vacuity_figures(*series_of(tmp_path))))
     generator, strengths, measured = numpy.random.default_rng(5), [0.1, 0.2, 0.3, 0.4, 0.5], {}
     for seed, folder in folders.items():
-        assert len(figure().draw.args[1]) == 2 and "python -m results.uncertainty" in figure().reading  # all seeds need to have them
+        assert len(figure().draw.args[1]) == 2 and "python -m analysis.uncertainty" in figure().reading  # all seeds need to have them
         measured[seed] = {"new_vacuity": generator.uniform(0.01, 1, 7), "corrupted_vacuity": numpy.full((40, 5), strengths).T}
         write_figures(folder, json.loads((folder / "results.json").read_text()), {}, measured[seed])
     edges, shares, _, paints = figure().draw.args

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
-import train
+from analysis.inspection import IMAGES, OCCLUDED, inspect, nearest_words, similarity
+from analysis.occlusion import GREY, occlusion_map, occlusions, patch_size, pictures
+from analysis.templates import main
+from protocols import training as train
 from results import answers as numbers
-from results.inspection import IMAGES, OCCLUDED, inspect, nearest_words, similarity
-from results.occlusion import GREY, occlusion_map, occlusions, patch_size, pictures
-from results.report import make_report
+from results.report.page import make_report
 from results.runs import find_runs
-from results.templates import main
 from tests.conftest import base_arguments
 from tests.results.conftest import Page, make_answers, write_run
 from tests.trainers.test_every_trainer import BASE, NEW, TEXT_ONLY

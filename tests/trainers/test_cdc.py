@@ -10,11 +10,11 @@ import torchvision.transforms as T
 
 from tests.conftest import scrambled, trainer_node
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
-from trainers import checkpoint
 from trainers.cdc import DecoupledPrompts, add_cdc_config, decoupling_loss
+from trainers.engine import checkpoint
+from trainers.evaluation.prediction import Scores
 from trainers.evidence import Opinion, dempster, fitted_reliability, trusted_cross_entropy, usual_reliability
 from trainers.losses import consistency_loss
-from trainers.prediction import Scores
 
 NAMES = ["cat", "person_on_a_bike", "a very long name of a class, with comma", "bus"]
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1", "TRAINER.CDC.N_CTX", "4")

@@ -20,17 +20,17 @@ from dassl.utils import set_random_seed
 from hypothesis import given
 from hypothesis import strategies as st
 
-import train
+from protocols import training as train
 from tests.conftest import REPOSITORY, base_arguments, make_textures
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import distributed
 from trainers.base import PromptTrainer
-from trainers.checkpoint import flatten
-from trainers.data import FACTS
-from trainers.errors import UserError
-from trainers.interruption import REQUEUE
-from trainers.precision import Precision
-from trainers.saved_prompts import MODEL_NAME
+from trainers.common.errors import UserError
+from trainers.common.interruption import REQUEUE
+from trainers.data.loader import FACTS
+from trainers.engine.checkpoint import flatten
+from trainers.engine.precision import Precision
+from trainers.engine.saved_prompts import MODEL_NAME
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train"])
