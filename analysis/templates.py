@@ -2,8 +2,9 @@
 
     python -m analysis.templates output/base2new [--root data] [--format text|markdown|csv|latex|html] [--output FILE] [--figures FOLDER]
 
-Of every run whose templates vote (CDC): each template's own accuracy beside the fused answer's, agreement and Cohen's kappa of the votes,
-cosines between the templates' text features, and the words that are nearest to their context tokens. With --root, the folder of the data
+Of every run whose templates vote (CDC): how far apart the templates were before and after training, each template's own accuracy
+beside the fused answer's, agreement and Cohen's kappa of the votes, cosines between the templates' text features, and the words that are
+nearest to their context tokens. With --root, the folder of the data
 sets, also cosines between image features, where the image encoder is prompted. ± is the sample standard deviation over seeds. --figures
 draws them, and with --root occlusion maps of a few images, as PNG and SVG for light and for dark pages.
 """
@@ -61,6 +62,23 @@ def matrix_tables(series: list[Series], named: dict[Setting, str], inspections: 
     return list(made.values())
 
 
+def cosine_tables(series: list[Series], named: dict[Setting, str]) -> list[Table]:
+    """The table of mean cosines that trainings noted before and after: of templates' texts and images with each other and with CLIP's own,
+    and of their deviations from these; none where no run is a training that did."""
+    rows = []
+    for one in series:
+        noted = {run.record["seed"]: run.record["learned"] for run in one.runs if "texts_between_after" in run.record["learned"]}
+        for of in ("texts", "images"):
+            for name, title in (("between", "between templates"), ("to_clip", "to CLIP's own"), ("deviations", "between deviations from CLIP's own")):
+                values: dict[Column, dict[int, float]] = {
+                    when: {seed: 100 * learned[f"{of}_{name}_{when}"] for seed, learned in noted.items() if f"{of}_{name}_{when}" in learned}
+                    for when in ("before", "after")}
+                if values["after"]:
+                    rows.append(Row((named[one.setting], one.name, f"{of}, {title}"), values))
+    heads = ("tested on", "model", "100 × cosine")
+    return [Table("Templates before and after training", rows, ["before", "after"], heads=heads)] if rows else []
+
+
 def word_tables(series: list[Series], named: dict[Setting, str], inspections: Inspections) -> list[Table]:
     """The table of the words nearest to each context token, once for each training, and of how far a word is from the nearest other one;
     none where no prompts are at hand."""
@@ -98,7 +116,8 @@ def run_command(args: argparse.Namespace) -> None:
         raise UserError(f"no run in or below {', '.join(map(str, args.folders))} has votes of several templates: train CDC with "
                         "TRAINER.CDC.N_TEMPLATES above 1")
     inspections = inspect_all(series, args.root)
-    made = [*accuracy_tables(series, named), *matrix_tables(series, named, inspections), *word_tables(series, named, inspections)]
+    made = [*cosine_tables(series, named), *accuracy_tables(series, named), *matrix_tables(series, named, inspections),
+            *word_tables(series, named, inspections)]
     text = render_all(made, args.format)
     if args.figures:
         taken: set[str] = set()

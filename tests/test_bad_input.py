@@ -27,8 +27,6 @@ from trainers.common.errors import UserError
     (("TRAINER.CDC.AUGMENTATION", "3"), "TRAINER.CDC.AUGMENTATION is 3, it takes one of 1, 2, None"),
     (("TRAINER.CDC.HAND_CRAFTED", "a photo"), "it needs {} once, where the class name goes"),
     (("TRAINER.CDC.HAND_CRAFTED", "{} {x}"), "it needs {} once"),
-    (("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1", "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT", "1.0"),
-     "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT keeps prompted image features near CLIP's own"),
     (("TRAINER.CDC.CONSISTENCY_WEIGHT", "-1.0"), "TRAINER.CDC.CONSISTENCY_WEIGHT is -1.0, it must not be negative"),
     (("OPTIM.MAX_EPOCH", "0"), "OPTIM.MAX_EPOCH is 0, it must be at least 1"),
     (("OPTIM.LR", "0.0"), "OPTIM.LR is 0.0, it must be above 0"),

@@ -65,11 +65,11 @@ def test_the_ablations_rows_add_one_part_each_or_change_one_setting(dataset):
 
     def changed(one, other):
         return {key.removeprefix("TRAINER.CDC.") for key in configs[one] if configs[one][key] != configs[other][key]}
-    ladder = ["single_template", "templates", "views", "decoupling", "consistency", "full"]
-    assert list(configs)[:6] == ladder
+    ladder = ["single_template", "templates", "views", "phrases", "consistency", "decoupling", "full"]
+    assert list(configs)[:7] == ladder
     assert [changed(*pair) for pair in zip(ladder, ladder[1:])] == [
-        {"N_TEMPLATES"}, {"AUGMENTATION"}, {"DECOUPLING_WEIGHT"}, {"CONSISTENCY_WEIGHT"}, {"LOSS", "FUSION"}]
-    assert all(len(changed(name, "full")) == 1 for name in list(configs)[6:] if name != "text")
+        {"N_TEMPLATES", "CTX_INIT"}, {"AUGMENTATION"}, {"CTX_INIT"}, {"CONSISTENCY_WEIGHT"}, {"DECOUPLING_WEIGHT"}, {"LOSS", "FUSION"}]
+    assert all(len(changed(name, "full")) == 1 for name in list(configs)[7:] if name != "text")
     assert "PROMPT_MODALITY" in changed("text", "full")
     assert len({tuple(config.items()) for config in configs.values()}) == len(configs), "no row twice"
 

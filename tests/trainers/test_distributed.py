@@ -139,7 +139,7 @@ def test_features_that_two_processes_have_kept_are_taken_by_both(divided, tmp_pa
 
 @pytest.mark.parametrize("options", [
     ("DATALOADER.TRAIN_X.BATCH_SIZE", "5", "DATALOADER.TEST.BATCH_SIZE", "11", *BASE),
-    ("TRAINER.CDC.AUGMENTATION", "2", "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT", "3.0", "TRAINER.CDC.TEXT_CHUNK", "2"),
+    ("TRAINER.CDC.AUGMENTATION", "2", "TRAINER.CDC.CONSISTENCY_WEIGHT", "3.0", "TRAINER.CDC.TEXT_CHUNK", "2"),
     ("TEST.FINAL_MODEL", "best_val", "DATALOADER.NUM_WORKERS", "1"),
 ], ids=["uneven shares", "more losses", "best epoch"])
 def test_two_processes_are_one_run_of_cdc(divided, trained, options):
