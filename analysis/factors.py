@@ -51,7 +51,7 @@ from results.runs import PREDICTIONS, Arrays, is_right, read_answers
 from results.table import FACTOR_PARTS, HEADS, Key, Row, Table, place, read_records
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.common.errors import UserError, exit_code
-from trainers.evaluation.run_record import Record
+from trainers.common.record_file import Record
 
 log = logging.getLogger(__name__)
 

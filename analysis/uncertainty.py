@@ -51,11 +51,12 @@ from results.table import HEADS, Key, Row, Table, averages, place, read_records
 from trainers.classifier.prompted import PromptedClassifier, silence
 from trainers.common.errors import UserError, exit_code
 from trainers.common.files import write_arrays
+from trainers.common.fingerprints import image_name, split_hash
 from trainers.common.image_files import read_picture
+from trainers.common.record_file import Record
 from trainers.data.pictures import Pictures
 from trainers.engine.checks import validates_on_test_images
 from trainers.evaluation.prediction import Prediction, calibration
-from trainers.evaluation.run_record import Record, image_name, split_hash
 from trainers.evaluation.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
 
 log = logging.getLogger(__name__)

@@ -26,9 +26,9 @@ from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
 from trainers.common.files import remove_leftovers, write_text
+from trainers.common.fingerprints import split_hash
 from trainers.common.locks import turn
 from trainers.common.readers import read_json
-from trainers.evaluation.run_record import split_hash
 
 from .foreign_samples import find_foreign, read_foreign
 from .splits import Image, make_data, subsample_classes

@@ -19,9 +19,10 @@ from results.curve import draw_curves
 from results.render import render_all
 from results.table import collect
 from trainers.common.errors import UserError, nearest
+from trainers.common.fingerprints import data_name, split_hash
+from trainers.common.record_file import FILE_NAME, Record
 from trainers.common.record_file import read_record as read_record_file
 from trainers.engine.checkpoint import OTHER_IMAGES, changes
-from trainers.evaluation.run_record import FILE_NAME, Record, data_name, split_hash
 
 FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
 # Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.

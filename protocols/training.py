@@ -37,10 +37,11 @@ from trainers.common.config_files import check_types, merge
 from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, exit_code, nearest
 from trainers.common.files import remove_leftovers
+from trainers.common.fingerprints import data_name
 from trainers.common.interruption import REQUEUE, Interrupted, at_once, noticed
 from trainers.common.locks import FILE_NAME as LOCK
 from trainers.common.locks import only_writer
-from trainers.evaluation.run_record import data_name, remove_record
+from trainers.common.record_file import remove_record
 from trainers.settings import add_run_settings
 
 log = logging.getLogger("train")

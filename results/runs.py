@@ -9,8 +9,7 @@ import numpy
 
 from trainers.common.errors import UserError
 from trainers.common.readers import read_arrays as read_packed
-from trainers.common.record_file import nested, shown_name
-from trainers.evaluation.run_record import Record
+from trainers.common.record_file import Record, nested, shown_name
 
 from .table import FACTOR_PARTS, read_records
 

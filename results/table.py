@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.common.errors import UserError, exit_code
-from trainers.common.record_file import finite, nested, read_record
-from trainers.evaluation.run_record import FILE_NAME, Record
+from trainers.common.record_file import FILE_NAME, Record, finite, nested, read_record
 
 from .published import comparisons
 from .render import FORMATS, render_all, write_out

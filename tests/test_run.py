@@ -16,8 +16,8 @@ import yaml
 import run as protocol_run
 from protocols.plan import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
 from tests.conftest import REPOSITORY
+from trainers.common.config_files import plain
 from trainers.common.errors import UserError
-from trainers.evaluation.run_record import plain
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from ..base import PromptTrainer
 from ..common.errors import UserError
 from ..common.files import write_atomically, write_text
-from ..common.record_file import shown_name
+from ..common.record_file import Record, shown_name
 from ..evaluation.prediction import Metrics
-from ..evaluation.run_record import Record
 from .prompted import PromptedClassifier, rebuilt
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"

@@ -22,10 +22,10 @@ from yacs.config import CfgNode
 
 from ..base import PromptTrainer
 from ..common.errors import UserError
-from ..data.loader import background_of
+from ..common.image_files import background_of
+from ..common.record_file import Record
 from ..data.pictures import Picture, Pictures, is_path, one_by_one, picture
 from ..evaluation.prediction import Prediction
-from ..evaluation.run_record import Record
 from .saved_run import class_names, config_of, find_trainer, read_record
 
 if TYPE_CHECKING:

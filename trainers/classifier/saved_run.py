@@ -11,10 +11,10 @@ from .. import METHODS, config_function
 from ..base import PromptTrainer
 from ..common.config_files import check_types
 from ..common.errors import UserError
+from ..common.record_file import FILE_NAME, Record
 from ..common.record_file import read_record as read_record_file
 from ..engine import checkpoint
 from ..engine.saved_prompts import MODEL_NAME
-from ..evaluation.run_record import FILE_NAME, Record
 
 
 def read_record(folder: str) -> Record:
