@@ -48,7 +48,8 @@ from results.kept import file_fingerprint, read_kept, write_kept
 from results.render import FORMATS, render_all
 from results.runs import Arrays
 from results.table import HEADS, Key, Row, Table, averages, place, read_records
-from trainers.classifier.prompted import PromptedClassifier, silence
+from trainers.classifier.prompted import PromptedClassifier
+from trainers.classifier.saved_run import silence
 from trainers.common.errors import UserError, exit_code
 from trainers.common.files import write_arrays
 from trainers.common.fingerprints import image_name, split_hash
