@@ -47,8 +47,9 @@ from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.doubts import FIGURES, FORMAT, IMAGES, Figures, origin, read_figures
 from results.kept import file_fingerprint, write_kept
 from results.render import FORMATS, render_all
+from results.rows import HEADS, Key, Row, Table
 from results.runs import Arrays
-from results.table import HEADS, Key, Row, Table, averages, place, read_records
+from results.table import averages, place, read_records
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.classifier.saved_run import silence
 from trainers.common.errors import UserError, exit_code

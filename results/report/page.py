@@ -14,8 +14,9 @@ from trainers.common.files import write_text
 from trainers.common.record_file import shown_name
 
 from ..render import render
+from ..rows import Key, Row, Table
 from ..runs import Run, Series, Setting, find_runs, group, titles, with_answers
-from ..table import Key, Row, Table, collect
+from ..table import collect
 from .classes import class_page, headlines, is_zero_shot
 from .figures import THEMES, Figure, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
 from .gallery import check_root, find_images, gallery

@@ -1,7 +1,7 @@
 """Tables of what templates vote for, how alike they are, and the words near their context tokens."""
 from ..answers import oracle
+from ..rows import Column, Row, Table
 from ..runs import Series, Setting, is_right
-from ..table import Column, Row, Table
 from .inspections import AGREEMENT, IMAGE, KAPPA, TEXT, Inspections, matrices, names
 
 
