@@ -6,7 +6,8 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from protocols.training import main, parse_arguments, run
+from protocols.arguments import parse_arguments
+from protocols.training import main, run
 from results.table import collect
 from tests.conftest import base_arguments, make_textures
 from tests.results.test_table import write

@@ -31,7 +31,7 @@ from tabulate import tabulate  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from protocols import training as train  # noqa: E402
+from protocols.arguments import build_config, parse_arguments  # noqa: E402
 from protocols.plan import Job, recipe_path  # noqa: E402
 from results.render import summary  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
@@ -88,7 +88,7 @@ def new_trainer(args: argparse.Namespace, classes: str, setting: str, seed: int,
     """The trainer on all images of the base or the new classes; what it writes goes to the folder."""
     job = Job(folder, args.trainer, recipe_path(args.trainer, args.recipe), args.dataset, classes, None, seed)
     options = [*args.common.split(), *setting.split(), "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0"]
-    cfg = train.build_config(train.parse_arguments(job.arguments(args.root, options)))
+    cfg = build_config(parse_arguments(job.arguments(args.root, options)))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         trainer = build_trainer(cfg)

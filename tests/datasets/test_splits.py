@@ -12,7 +12,7 @@ from PIL import Image
 
 from datasets.split_files import SplitFileDataset
 from datasets.splits import read_split, subsample_classes
-from protocols.training import extend_config
+from protocols.arguments import extend_config
 from tests.conftest import REPOSITORY
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash

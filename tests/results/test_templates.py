@@ -16,6 +16,7 @@ from analysis.inspection import IMAGES, OCCLUDED, inspect, inspect_all, nearest_
 from analysis.occlusion import GREY, occlusion_map, occlusions, patch_size, pictures
 from analysis.templates import main
 from protocols import training as train
+from protocols.arguments import parse_arguments
 from results import answers as numbers
 from results.report.page import make_report
 from results.runs import find_runs
@@ -32,7 +33,7 @@ def protocol(tmp_path_factory, data_root, small_clip_file):
 
     def start(part, name, seed, *more):
         folder = root / part / "dtd" / "shots_4" / name / "small" / f"seed{seed}"
-        train.run(train.parse_arguments([*base_arguments(name, data_root, small_clip_file, folder, seed), *more]))
+        train.run(parse_arguments([*base_arguments(name, data_root, small_clip_file, folder, seed), *more]))
         return folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "collect_env_info", lambda: "left out in tests")
