@@ -24,9 +24,8 @@ from app.answer import describe
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.common.errors import UserError, run_tool
 from trainers.common.image_files import ENDINGS, read_picture, reason
-from trainers.common.record_file import shown_name
+from trainers.common.record_file import Record, shown_name
 from trainers.evaluation.doubts import Judge
-from trainers.evaluation.run_record import Record
 from trainers.prompting.tokens import readable
 
 if TYPE_CHECKING:

@@ -1,8 +1,12 @@
-"""Trains or tests one run: the command that CoOp's users know, arguments unchanged. What it does: protocols/training.py
+"""Trains or tests one run: the command that CoOp's users know, arguments unchanged.
 
     python train.py --trainer CDC --config-file configs/trainers/CDC/tiny.yaml \
         --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 --output-dir output/my_run
-    python train.py --trainer CDC --images my_folder      # a folder of class folders
+    python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: protocols.arguments.expand_images
+
+Input that can't work ends with one line on standard error and exit code 2. A run that is killed goes on by the same command, to the same
+numbers; one that Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start
+it again. A second Ctrl-C ends it at once. A finished run is done already.
 """
 import sys
 

@@ -22,8 +22,9 @@ from tabulate import tabulate
 
 from protocols.plan import ablation_rows
 from results.render import FORMATS, LAYOUTS, summary
+from results.rows import Column, Key, Row, Table
 from results.runs import PREDICTIONS, Arrays, is_right, read_answers
-from results.table import Column, Key, Row, Table, collect, read_records
+from results.table import collect, read_records
 from trainers.common.errors import UserError, exit_code
 
 log = logging.getLogger(__name__)
@@ -186,7 +187,7 @@ def collect_ablations(folder: str | Path) -> list[Ablation]:
 
 
 def ablation(folder: str | Path, table: Table, data: str, shots: int, trainer: str, done: dict[str, Row]) -> Ablation:
-    """One ``Ablation``; done: name of a row → its ``results.table.Row`` of the table."""
+    """One ``Ablation``; done: name of a row → its ``results.rows.Row`` of the table."""
     rows = {row.name: row for row in ablation_rows(trainer)}
     for name in done.keys() - rows.keys():
         log.warning("left out: %s is no row of %s's ablation", name, trainer)

@@ -47,11 +47,12 @@ from tqdm import tqdm
 from datasets.drawn.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of, own_level
 from results.kept import read_kept, write_kept
 from results.render import FORMATS, render_all, write_out
+from results.rows import HEADS, Key, Row, Table
 from results.runs import PREDICTIONS, Arrays, is_right, read_answers
-from results.table import FACTOR_PARTS, HEADS, Key, Row, Table, place, read_records
+from results.table import FACTOR_PARTS, place, read_records
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.common.errors import UserError, exit_code
-from trainers.evaluation.run_record import Record
+from trainers.common.record_file import Record
 
 log = logging.getLogger(__name__)
 

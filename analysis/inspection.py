@@ -1,7 +1,6 @@
 """What is seen inside the models whose templates vote: features of texts and images, words near the context tokens, occlusion maps."""
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy
@@ -10,8 +9,9 @@ from clip.simple_tokenizer import SimpleTokenizer
 from torch import Tensor
 from tqdm import tqdm
 
-from results.answers import DOUBT, agreement, certain_answers, kappa
+from results.answers import DOUBT, certain_answers
 from results.report.gallery import find_images
+from results.report.inspections import Inspection, Inspections, Near
 from results.runs import Run, Series, is_right
 from results.table import read_records
 from trainers import PromptedClassifier
@@ -21,7 +21,7 @@ from trainers.engine.checkpoint import newest
 from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.prompting.prompts import Prompts
 
-from .occlusion import Occlusion, occlusions
+from .occlusion import occlusions
 
 log = logging.getLogger(__name__)
 
@@ -29,33 +29,6 @@ IMAGES = 100  # test images, evenly spaced, whose features are compared; at most
 OCCLUDED = 4  # images that occlusion maps are made of
 WORDS = 5  # nearest ones that are listed
 SAMPLE = 500  # words, evenly spaced, out of which the usual distance between words is taken
-AGREEMENT, KAPPA = "Agreement of the votes in %", "Cohen's kappa of the votes"
-TEXT, IMAGE = "Text features, 100 × cosine", "Image features, 100 × cosine"
-
-
-Near = tuple[str, float]  # a word and its distance
-
-
-@dataclass
-class Inspection:
-    """What is seen inside the model of a run with M templates of n context tokens.
-
-    Attributes:
-        text: (M + 1, M + 1), cosines of the tested classes' text features, mean over classes; the last is the hand-crafted prompt.
-        image: likewise of the test images' features; the last is the image encoder without prompts. None where it has none, or the images
-            are not at hand.
-        words: M lists of n lists of (word, distance), nearest first.
-        between_words: distance of a word to the nearest other one, median over words.
-        occlusions: an ``Occlusion`` of some of the images at hand.
-    """
-    text: numpy.ndarray
-    image: numpy.ndarray | None
-    words: list[list[list[Near]]]
-    between_words: float
-    occlusions: list[Occlusion] = field(default_factory=list)
-
-
-Inspections = dict[Path, Inspection]  # by the run's folder
 
 
 # ---- one run ----
@@ -137,15 +110,6 @@ def inspect(run: Run, training: Path, paths: Mapping[str, str], occlude: bool) -
 
 # ---- all runs ----
 
-def with_templates(series: list[Series]) -> list[Series]:
-    """Those of the series with answers whose runs have at least two templates.
-
-    Raises:
-        UserError: the runs of one don't fit together.
-    """
-    return [one for one in series if one.has("vote") and len(one.pooled("vote")) > 1]
-
-
 def trainings(runs: Sequence[Run]) -> dict[str, Path]:
     """Fingerprint of prompts → folder of the run that trained them, among the given runs and the trainings of their protocols."""
     def trains(folder: Path) -> bool:
@@ -186,26 +150,3 @@ def inspect_all(series: list[Series], root: str | None) -> Inspections:
         log.warning("the prompts of %d of %d runs with templates are not at hand, as the training that made them is not among the runs: "
                     "their features and nearest words are missing", without, len(runs))
     return found
-
-
-# ---- matrices between templates ----
-
-def matrices(one: Series, inspections: Inspections) -> dict[str, dict[int, numpy.ndarray]]:
-    """title → seed → square matrix between the templates of a series, and what else ``names`` says."""
-    found: dict[str, dict[int, numpy.ndarray]] = {}
-    for run in one.runs:
-        answers, inspection = run.known_answers, inspections.get(run.folder)
-        here = {AGREEMENT: agreement(answers["vote"], answers["top"][:, 0], answers["label"]), KAPPA: kappa(answers["vote"])}
-        if inspection is not None:
-            here[TEXT] = 100 * inspection.text
-            if inspection.image is not None:
-                here[IMAGE] = 100 * inspection.image
-        for title, matrix in here.items():
-            found.setdefault(title, {})[run.record["seed"]] = matrix
-    return found
-
-
-def names(title: str, size: int) -> list[str]:
-    """What the rows and columns of a matrix are called: templates from 1 on, and what is compared with them."""
-    further = {AGREEMENT: ["answer", "truth"], KAPPA: []}.get(title, ["t⁰"])  # the hand-crafted prompt, and images without prompts
-    return [*map(str, range(1, size + 1 - len(further))), *further]

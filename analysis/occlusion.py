@@ -1,34 +1,17 @@
 """Occlusion maps: which places of an image each template's answer depends on."""
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy
 import torch
 from torch import Tensor
 
+from results.report.inspections import Occlusion
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.prompting.backbone import Backbone
 
 GREY = 0.5  # of the patch, in all three colours
 RESNET_PATCH = 32  # pixels of an image that one place of a ResNet's last stage stands for: its stages halve five times
-
-
-@dataclass
-class Occlusion:
-    """An image and how its own class fares when places of it are covered.
-
-    Attributes:
-        name: of the class.
-        picture: (H, W, 3) in [0, 1], what the model is shown.
-        drops: (M, R, C), see ``occlusion_map``.
-        size, stride: of the patch and between its places, in pixels.
-    """
-    name: str
-    picture: numpy.ndarray
-    drops: numpy.ndarray
-    size: int
-    stride: int
 
 
 def occlusion_map(predict: Callable[[Tensor], Any], image: Tensor, label: int, size: int, stride: int) -> numpy.ndarray:

@@ -44,24 +44,26 @@ from tqdm import tqdm
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.kept import file_fingerprint, read_kept, write_kept
+from results.doubts import FIGURES, FORMAT, IMAGES, Figures, origin, read_figures
+from results.kept import file_fingerprint, write_kept
 from results.render import FORMATS, render_all
+from results.rows import HEADS, Key, Row, Table
 from results.runs import Arrays
-from results.table import HEADS, Key, Row, Table, averages, place, read_records
-from trainers.classifier.prompted import PromptedClassifier, silence
+from results.table import averages, place, read_records
+from trainers.classifier.prompted import PromptedClassifier
+from trainers.classifier.saved_run import silence
 from trainers.common.errors import UserError, exit_code
 from trainers.common.files import write_arrays
+from trainers.common.fingerprints import image_name, split_hash
 from trainers.common.image_files import read_picture
+from trainers.common.record_file import Record
 from trainers.data.pictures import Pictures
 from trainers.engine.checks import validates_on_test_images
 from trainers.evaluation.prediction import Prediction, calibration
-from trainers.evaluation.run_record import Record, image_name, split_hash
 from trainers.evaluation.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # to be raised when a field changes its meaning
-FIGURES, IMAGES = "uncertainty.json", "uncertainty.npz"
 PART = "train_base"  # of the protocol's folder
 SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the order of the tables
@@ -69,25 +71,7 @@ UNITS = {"energy": 1}  # of the means in the tables: nats; the other measures li
 CALIBRATION = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
 
 
-Figures = dict[str, Any]  # uncertainty.json
-
-
 # ---- one run ----
-
-def origin(record: Record) -> dict[str, Any]:
-    """What a run's figures follow from; others mean that they have to be computed again."""
-    return {name: record.get(name) for name in ("prompts_hash", "backbone_hash", "split_hash", "finished")}
-
-
-def read_figures(folder: str | Path, record: Record) -> Figures | None:
-    """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing, damaged, or another run's or version's.
-
-    Args:
-        record: the run's ``results.json``.
-    """
-    found = read_kept(Path(folder) / FIGURES, FORMAT, origin(record))
-    return found if found and found["images_sha256"] == file_fingerprint(Path(folder) / IMAGES) else None
-
 
 def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: Arrays) -> None:
     """Writes both files; the JSON, which says that they are there, last."""

@@ -31,7 +31,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from trainers.base import PromptTrainer
-from trainers.engine.checkpoint import restore_rng_state, rng_state
+from trainers.data.random_state import restore_rng_state, rng_state
 from trainers.data.loader import CheckedImages, bytes_of
 
 BY_A_WORKER = ("DATALOADER.NUM_WORKERS", "1")

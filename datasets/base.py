@@ -53,7 +53,8 @@ class ImageDataset(DatasetBase):
 
     def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
         """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
-        return few_shot(self, cfg, train, val, test)
+        found, self.fewshot_sample = few_shot(self, cfg, train, val, test)
+        return found
 
 
 class TargetDataset(ImageDataset):

@@ -13,8 +13,8 @@ from dassl.data.datasets import Datum
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
+from trainers.common.image_files import skips_broken_images
 from trainers.common.readers import read_json
-from trainers.data.loader import skips_broken_images
 
 log = logging.getLogger(__name__)
 

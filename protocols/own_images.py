@@ -24,9 +24,10 @@ def report(cfg: CfgNode, args: argparse.Namespace, run: Callable[[argparse.Names
     """
     if cfg.TRAINER.NAME != ZERO_SHOT and not cfg.TEST.NO_TEST:
         test_zero_shot(cfg, args, run)
-    from results.report.page import make_report  # here, since every other run can do without what draws
+    from analysis.inspection import inspect_all  # here, since every other run can do without what draws
+    from results.report.page import make_report
     page = os.path.join(cfg.OUTPUT_DIR, REPORT)
-    make_report([cfg.OUTPUT_DIR], page, cfg.DATASET.ROOT)
+    make_report([cfg.OUTPUT_DIR], page, inspect_all, cfg.DATASET.ROOT)
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
 

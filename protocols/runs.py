@@ -12,16 +12,17 @@ from tabulate import tabulate
 from yacs.config import CfgNode
 
 from analysis.ablation import collect_ablations, render_ablations
-from protocols import training as train
+from protocols.arguments import build_config, config_and_rules, parse_arguments
 from protocols.plan import CONFIGS, PROTOCOLS, Job, plan
 from protocols.recipes import Rule
 from results.curve import draw_curves
 from results.render import render_all
 from results.table import collect
 from trainers.common.errors import UserError, nearest
+from trainers.common.fingerprints import data_name, split_hash
+from trainers.common.record_file import FILE_NAME, Record
 from trainers.common.record_file import read_record as read_record_file
 from trainers.engine.checkpoint import OTHER_IMAGES, changes
-from trainers.evaluation.run_record import FILE_NAME, Record, data_name, split_hash
 
 FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
 # Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
@@ -88,13 +89,13 @@ class Request:
         """The config that one of the runs would have.
 
         Raises:
-            UserError: see ``protocols.training.build_config``; also for a setting that contradicts the protocol.
+            UserError: see ``protocols.arguments.build_config``; also for a setting that contradicts the protocol.
         """
         return self.config_and_rules(job)[0]
 
     def config_and_rules(self, job: Job) -> tuple[CfgNode, list[Rule]]:
         """``wanted_config``, and those of the recipe's rules that hold for the run."""
-        cfg, rules = train.config_and_rules(train.parse_arguments(self.arguments(job)))
+        cfg, rules = config_and_rules(parse_arguments(self.arguments(job)))
         if job.model and cfg.TRAINER[job.trainer.upper()].get("CSC"):
             raise UserError(f"TRAINER.{job.trainer.upper()}.CSC gives each class a context of its own: those of the classes it was trained on "
                             f"say nothing of others, so {self.protocol} can't be run with it")
@@ -153,7 +154,7 @@ def is_done(job: Job, cfg: CfgNode) -> bool:
 @cache
 def own_images(root: str, seed: int, shots: int, classes: str, broken: str) -> str:
     """``split_hash`` of one's own images, which can change from one run to the next; published data sets don't."""
-    cfg = train.build_config(train.parse_arguments([
+    cfg = build_config(parse_arguments([
         "--trainer", "ZeroshotCLIP", "--dataset-config-file", os.path.join(CONFIGS, "datasets", "image_folder.yaml"), "--root", root, "--seed",
         str(seed), "DATASET.NUM_SHOTS", str(shots), "DATASET.SUBSAMPLE_CLASSES", classes, "DATALOADER.BROKEN_IMAGES", broken]))
     return split_hash(build_dataset(cfg))

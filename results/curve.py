@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from trainers.common.files import write_atomically
 
-from .table import Table
+from .rows import Table
 
 MARKERS = "osD^vP*X"
 

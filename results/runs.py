@@ -9,9 +9,9 @@ import numpy
 
 from trainers.common.errors import UserError
 from trainers.common.readers import read_arrays as read_packed
-from trainers.common.record_file import nested, shown_name
-from trainers.evaluation.run_record import Record
+from trainers.common.record_file import Record, nested, shown_name
 
+from .doubts import IMAGES
 from .table import FACTOR_PARTS, read_records
 
 PREDICTIONS = "predictions-test.npz"
@@ -198,10 +198,10 @@ def read_doubts(run: Run) -> Arrays | None:
     Raises:
         UserError: it can't be read.
     """
-    path = run.folder / "uncertainty.npz"
+    path = run.folder / IMAGES
     if not path.is_file():
         return None
-    from analysis.uncertainty import read_figures  # registers the data sets, which takes seconds
+    from results.doubts import read_figures  # registers the data sets, which takes seconds
     return read_arrays(path) if read_figures(run.folder, run.record) else None
 
 

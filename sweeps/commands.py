@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainers.common.errors import UserError
-from trainers.evaluation.run_record import remove_record
+from trainers.common.record_file import remove_record
 
 from .display import show, show_plan
 from .drive import UNFINISHED, drive, missing_runs, statuses_of

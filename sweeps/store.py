@@ -23,7 +23,7 @@ import filelock
 from trainers.common.errors import UserError, nearest
 from trainers.common.files import write_text
 from trainers.common.readers import read_json
-from trainers.evaluation.run_record import FILE_NAME
+from trainers.common.record_file import FILE_NAME
 
 from .grid import Chain, Run
 

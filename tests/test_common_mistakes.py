@@ -11,7 +11,7 @@ import torch
 import predict
 from datasets.imagenet import read_classnames
 from protocols import training as train
-from results.report import page as report
+from results.report import __main__ as report
 from tests.conftest import REPOSITORY, base_arguments
 from tests.datasets.miniatures import image_folder
 from tests.datasets.test_every_dataset import build

@@ -8,7 +8,8 @@ from dassl.engine import TRAINER_REGISTRY
 
 from datasets.fgvc_aircraft import FGVCAircraft
 from datasets.splits import read_split
-from protocols.training import build_config, parse_arguments, run
+from protocols.arguments import build_config, parse_arguments
+from protocols.training import run
 from tests.conftest import base_arguments, make_textures, random_clip
 from tests.datasets.miniatures import aircraft
 from tests.trainers.test_every_trainer import TRAINERS

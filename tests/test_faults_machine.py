@@ -15,10 +15,11 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from protocols.training import main, parse_arguments, run
+from protocols.arguments import parse_arguments
+from protocols.training import main, run
 from results import curve, table
+from results.report import __main__ as report
 from results.report import figures
-from results.report import page as report
 from tests.conftest import base_arguments, make_textures
 from tests.results.conftest import make_answers, write_run
 from trainers.common import files

@@ -9,7 +9,9 @@ from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
 from analysis import ablation
+from protocols import launch
 from protocols import training as train
+from protocols.arguments import build_config, parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.table import collect
 from tests.conftest import slow_but_for
@@ -22,7 +24,7 @@ TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(T
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Starting Python anew takes longer than these runs."""
-    monkeypatch.setattr(protocol_run, "start", lambda job, args: train.run(train.parse_arguments(job.arguments(args.root, args.opts))))
+    monkeypatch.setattr(launch, "start", lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))))
 
 
 @pytest.mark.parametrize("name", slow_but_for(["ZeroshotCLIP"], TRAINERS))
@@ -52,7 +54,7 @@ def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tm
 def row_configs(dataset):
     """Name of a row of CDC's ablation → its flat config; the rows are in their order."""
     jobs = [job for job in plan("ablation", "CDC", dataset, [16], [1], "output") if job.model is None]
-    configs = [train.build_config(train.parse_arguments(job.arguments("data"))) for job in jobs]
+    configs = [build_config(parse_arguments(job.arguments("data"))) for job in jobs]
     for cfg in configs:
         trainer = TRAINER_REGISTRY.get("CDC")
         trainer.check_cfg(trainer.__new__(trainer), cfg)

@@ -7,7 +7,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
-from protocols.training import extend_config
+from protocols.arguments import extend_config
 from tests.conftest import REPOSITORY
 from trainers.common.config_files import merge
 

@@ -20,7 +20,7 @@ from datasets.imagenet import in_coops_order
 from datasets.pickles import read_pickle
 from protocols.plan import ablation_rows
 from protocols.training import main
-from results.report import page as report
+from results.report import __main__ as report
 from tests.conftest import REPOSITORY, base_arguments
 from tests.results.conftest import make_answers, write_run
 from trainers.common.errors import UserError

@@ -20,8 +20,8 @@ from sweeps.grid import Chain, make_chains, read_file, requests
 from sweeps.store import Sweep, last_progress
 from tests.conftest import REPOSITORY
 from tests.sweeping import command, wait_until
+from trainers.common.config_files import plain
 from trainers.common.errors import UserError
-from trainers.evaluation.run_record import plain
 
 OPTIONS = {"executor": "local", "jobs": None, "partition": None, "gpus": None, "cpus": None, "memory": None, "time": 240, "account": None,
            "qos": None, "slurm": []}

@@ -39,7 +39,7 @@ from tabulate import tabulate  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch  # noqa: E402
-from protocols import training as train  # noqa: E402
+from protocols.arguments import build_config, parse_arguments  # noqa: E402
 from protocols.plan import Job, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
@@ -90,8 +90,8 @@ def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder
     dataset, trainer = TASKS[task][0], setting.get("trainer", "CDC")
     job = Job(folder, trainer, recipe_path(trainer, setting.get("recipe", "tiny")), dataset, TASKS[task][half], None, seed)
     options = [part for key, value in setting.get("settings", {}).items() for part in (key, str(value))]
-    cfg = train.build_config(train.parse_arguments(job.arguments(root, [*options, "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0",
-                                                                        "DATALOADER.NUM_WORKERS", "0"])))
+    cfg = build_config(parse_arguments(job.arguments(root, [*options, "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0",
+                                                            "DATALOADER.NUM_WORKERS", "0"])))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build_trainer(cfg)

@@ -28,8 +28,10 @@ from yacs.config import CfgNode
 
 from . import distributed
 from .common.errors import UserError
+from .common.fingerprints import data_name, split_hash, tensor_hash
 from .common.interruption import at_once
 from .common.messages import show_messages
+from .common.record_file import remove_record
 from .data.loader import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_starting
 from .data.views import PictureViews
 from .engine.checks import check_at_least, check_data, check_pixels, check_run
@@ -39,7 +41,6 @@ from .engine.resumable import TrainingLoader, begin_worker
 from .engine.saved_prompts import MODEL_NAME
 from .engine.schedule import build_schedule
 from .evaluation.prediction import Prediction, Scores
-from .evaluation.run_record import data_name, remove_record, split_hash, tensor_hash
 from .evaluation.testing import Encoded, Evaluation
 from .prompting.backbone import Backbone, load_backbone
 from .prompting.prompts import Prompts

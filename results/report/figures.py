@@ -20,8 +20,8 @@ from trainers.common.files import write_atomically
 
 from ..answers import histogram, reliability_points, risk_coverage
 from ..curve import MARKERS, legend, mean_and_deviation, plot_curve
+from ..rows import Row, Table
 from ..runs import Curve, Series, Setting, is_right, read_doubts, training_curve
-from ..table import Row, Table
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 # Colours that people with any kind of colour vision tell apart; each theme's stand out from its own paper.

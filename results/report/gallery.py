@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.common.errors import UserError
+from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
-from trainers.evaluation.run_record import image_name
 
 from ..answers import DOUBT, certain_mistakes, most_doubted
 from ..runs import Run, is_right

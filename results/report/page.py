@@ -1,17 +1,7 @@
-"""A report on runs that people look at: one HTML file with everything in it, and its figures as PNG and SVG beside it.
-
-    python -m results.report output/base2new output/transfer [--root data] [--output report.html]
-
-Reads every results.json in or below the given folders and the predictions-test.npz beside it. Needs no network, neither to be made nor to
-be looked at, and no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names, and there
-are the figures of templates that need images. Where ``python -m analysis.uncertainty`` has left its files, new classes and corrupted images
-are among the vacuities.
-"""
-import argparse
+"""The page of a report: one HTML file with everything in it, and its figures as PNG and SVG beside it."""
 import logging
 import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +9,26 @@ import jinja2
 from tabulate import tabulate
 from tqdm import tqdm
 
-from analysis.inspection import Inspections, inspect_all, with_templates
-from analysis.templates import accuracy_tables, word_tables
-from trainers.common.errors import UserError, exit_code
+from trainers.common.errors import UserError
 from trainers.common.files import write_text
 from trainers.common.record_file import shown_name
 
 from ..render import render
+from ..rows import Key, Row, Table
 from ..runs import Run, Series, Setting, find_runs, group, titles, with_answers
-from ..table import Key, Row, Table, collect
+from ..table import collect
 from .classes import class_page, headlines, is_zero_shot
 from .figures import THEMES, Figure, answer_figures, table_figures, training_figures, vacuity_figures, write_figure
 from .gallery import check_root, find_images, gallery
+from .inspections import Inspections, with_templates
 from .template_figures import template_figures
+from .template_tables import accuracy_tables, word_tables
 
 log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
 CALIBRATION = {"accuracy": "accuracy", "ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
+Inspect = Callable[[list[Series], str | None], Inspections]  # ``analysis.inspection.inspect_all``, which loads models
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
 TEMPLATES = "Do the templates differ?"
 READING = {  # of the tables that stand in a section
@@ -143,11 +135,12 @@ def with_pictures(series: list[Series], named: dict[Setting, str],
              for one in sorted(answered, key=lambda one: not one.has("vote"))])
 
 
-def make_report(folders: Sequence[str | Path], output: str | Path, root: str | None = None) -> None:
+def make_report(folders: Sequence[str | Path], output: str | Path, inspect: Inspect, root: str | None = None) -> None:
     """Writes the report to ``output`` and its figures to the folder ``<output without its ending>_figures``.
 
     Args:
-        folders: of runs, or that have runs below them; root: folder of the data sets; None: what needs images is left out.
+        folders: of runs, or that have runs below them; inspect: looks into the models whose templates vote.
+        root: folder of the data sets; None: what needs images is left out.
 
     Raises:
         UserError: no run in or below one of the folders, a file of a run can't be read, or there is no folder ``root``.
@@ -164,7 +157,7 @@ def make_report(folders: Sequence[str | Path], output: str | Path, root: str | N
         if without:
             log.warning("%d of %d runs have no predictions-test.npz: they are missing wherever single images count", without, len(runs))
         series, named = group(runs), titles([run.setting for run in runs])
-        inspections = inspect_all(with_templates(with_answers(series)), root)
+        inspections = inspect(with_templates(with_answers(series)), root)
         sections = make_sections(series, named, tables, inspections)
         class_pages, galleries = with_pictures(series, named, root)
     finally:
@@ -187,18 +180,3 @@ def make_report(folders: Sequence[str | Path], output: str | Path, root: str | N
         tables=[(table, render(table, "html")) for table in tables], list_runs=list_runs(runs),
         measured={table.title: render(table, "html") for table in measured_tables(series, named)})
     write_text(str(Path(output).absolute()), page)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")
-    parser.add_argument("--output", default="report.html", help="the page (report.html); the figures go beside it")
-    parser.add_argument("--root", help="folder of the data sets, for the gallery's pictures and the templates' figures")
-    args = parser.parse_args(arguments)
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    return exit_code(make_report, args.folders, args.output, args.root)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

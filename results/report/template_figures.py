@@ -7,11 +7,9 @@ from matplotlib import rcParams
 from matplotlib.axes import Axes
 from PIL import Image
 
-from analysis.inspection import AGREEMENT, IMAGE, KAPPA, TEXT, Inspections, matrices, names
-from analysis.occlusion import Occlusion
-
 from ..runs import Series, Setting
 from .figures import Figure
+from .inspections import AGREEMENT, IMAGE, KAPPA, TEXT, Inspections, Occlusion, matrices, names
 
 PIXELS = 96  # of a picture's side in an occlusion figure
 GAP = 0.06  # between two pictures, as a share of a picture's side

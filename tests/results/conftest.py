@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 import numpy
 import pytest
 
-from results.report.page import main
+from results.report.__main__ import main
 from tests.results.test_table import write
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")

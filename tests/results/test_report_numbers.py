@@ -11,6 +11,7 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from analysis.inspection import inspect_all
 from analysis.uncertainty import write_figures
 from results import answers as numbers
 from results.report.figures import CORRUPTED, GROUPS, answer_figures, same_prompts, table_figures, vacuity_figures
@@ -202,7 +203,7 @@ def test_pictures_that_are_not_there_are_said_not_shown(tmp_path, data_root):
     write_run(tmp_path / "runs", "train_all", "CoOp", 1, arrays=make_answers(0), dataset="DescribableTextures")
     write_run(tmp_path / "runs", "train_all", "MaPLe", 1, arrays=make_answers(0), dataset="OxfordPets")
     write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays=make_answers(0), dataset="SomebodysOwn")
-    make_report([tmp_path / "runs"], tmp_path / "page.html", data_root)
+    make_report([tmp_path / "runs"], tmp_path / "page.html", inspect_all, data_root)
     page = (tmp_path / "page.html").read_text()
     assert "data:image/jpeg" not in page
     assert "no pictures of OxfordPets: data folder" in page and "SomebodysOwn is no data set of this toolbox" in page

@@ -12,8 +12,9 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from analysis import uncertainty
-from analysis.uncertainty import SCALED, main, read_figures, tables
+from analysis.uncertainty import SCALED, main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
+from results.doubts import read_figures
 from results.render import FORMATS, render
 from results.table import read_records
 from tests.trainers.test_every_trainer import BASE, NEW

@@ -25,10 +25,10 @@ from tests.conftest import REPOSITORY, base_arguments, make_textures
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import distributed
 from trainers.base import PromptTrainer
+from trainers.common.config_files import flatten
 from trainers.common.errors import UserError
 from trainers.common.interruption import REQUEUE
 from trainers.data.loader import FACTS
-from trainers.engine.checkpoint import flatten
 from trainers.engine.precision import Precision
 from trainers.engine.saved_prompts import MODEL_NAME
 

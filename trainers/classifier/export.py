@@ -9,7 +9,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torchvision.transforms as T
@@ -18,14 +18,25 @@ from torch import Tensor, nn
 from ..base import PromptTrainer
 from ..common.errors import UserError
 from ..common.files import write_atomically, write_text
-from ..common.record_file import shown_name
+from ..common.record_file import Record, shown_name
 from ..evaluation.prediction import Metrics
-from ..evaluation.run_record import Record
-from .prompted import PromptedClassifier, rebuilt
+from .saved_run import rebuilt
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
 OPSET = 18
 TOLERANCE = 1e-4  # of the model's probabilities and vacuities against torch's in fp32; a test holds it
+
+
+class Classifier(Protocol):
+    """A ``PromptedClassifier``, which knows of this module and can't be imported here."""
+    trainer: PromptTrainer
+    record: Record
+    transform: T.Compose
+
+    def __init__(self, trainer: PromptTrainer, record: Record) -> None: ...
+
+    @property
+    def classnames(self) -> list[str]: ...
 
 
 class FusedClassifier(nn.Module):
@@ -53,7 +64,7 @@ class FusedClassifier(nn.Module):
         return tuple(value for value in (answer.probability, answer.vacuity) if value is not None)  # (B, K), (B,)
 
 
-def export(classifier: PromptedClassifier, folder: str | os.PathLike[str]) -> None:
+def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
     """Writes the files above into a folder, which is made; each is whole or not there.
 
     Everything is computed in fp32 on the CPU, whatever the run's precision.
@@ -79,7 +90,7 @@ def export(classifier: PromptedClassifier, folder: str | os.PathLike[str]) -> No
     write_text(os.path.join(folder, CARD), model_card(classifier, outputs))
 
 
-def normalization(classifier: PromptedClassifier) -> T.Normalize | None:
+def normalization(classifier: Classifier) -> T.Normalize | None:
     """The step of the test transform behind the pixels, which the model takes over: ``Normalize``, or None.
 
     Raises:
@@ -93,7 +104,7 @@ def normalization(classifier: PromptedClassifier) -> T.Normalize | None:
     return behind[0] if behind else None
 
 
-def in_fp32_on_the_cpu(classifier: PromptedClassifier) -> PromptedClassifier:
+def in_fp32_on_the_cpu(classifier: Classifier) -> Classifier:
     cfg = classifier.trainer.cfg.clone()
     cfg.defrost()
     cfg.USE_CUDA = False
@@ -130,7 +141,7 @@ def tensors(trainer: PromptTrainer) -> dict[str, Tensor]:
     return {**{name: value.contiguous() for name, value in learned.items()}, "text_features": trainer.encoded[0].contiguous()}
 
 
-def facts(classifier: PromptedClassifier) -> dict[str, str]:
+def facts(classifier: Classifier) -> dict[str, str]:
     """What both files carry along, as strings."""
     record = classifier.record
     return {"trainer": record["trainer"], "backbone": classifier.trainer.cfg.MODEL.BACKBONE.NAME,
@@ -138,7 +149,7 @@ def facts(classifier: PromptedClassifier) -> dict[str, str]:
             "seed": str(record["seed"]), "classnames": json.dumps(classifier.classnames, ensure_ascii=False)}
 
 
-def model_card(classifier: PromptedClassifier, outputs: list[str]) -> str:
+def model_card(classifier: Classifier, outputs: list[str]) -> str:
     record, size = classifier.record, classifier.trainer.backbone.image.image_size
     backbone, interpolation = classifier.trainer.cfg.MODEL.BACKBONE.NAME, classifier.trainer.cfg.INPUT.INTERPOLATION
     precision = record.get("precision", record["config"]["TRAINER"][record["trainer"].upper()]["PREC"])  # older records have none

@@ -6,9 +6,8 @@
     answers = classifier.predict(["cat.jpg", "dog.png"])
     print(answers.labels, answers.probabilities, answers.uncertainty)
 """
-import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -18,15 +17,15 @@ import numpy
 import torch
 from dassl.data.transforms import build_transform
 from torch import Tensor
-from yacs.config import CfgNode
 
 from ..base import PromptTrainer
 from ..common.errors import UserError
-from ..data.loader import background_of
+from ..common.image_files import background_of
+from ..common.record_file import Record
 from ..data.pictures import Picture, Pictures, is_path, one_by_one, picture
 from ..evaluation.prediction import Prediction
-from ..evaluation.run_record import Record
-from .saved_run import class_names, config_of, find_trainer, read_record
+from .export import export
+from .saved_run import class_names, config_of, find_trainer, read_record, rebuilt, silence
 
 if TYPE_CHECKING:
     import pandas
@@ -204,7 +203,6 @@ class PromptedClassifier:
 
     def export(self, folder: str | os.PathLike[str]) -> None:
         """Writes the classifier for programs without this toolbox; see ``export.py``."""
-        from .export import export
         export(self, folder)
 
     def batches(self, images: Pictures, broken: list[UserError] | None = None) -> Iterator[tuple[Tensor, list[str | None]]]:
@@ -236,15 +234,3 @@ class PromptedClassifier:
                 batch = list(islice(images, size))
 
 
-def silence() -> contextlib.AbstractContextManager[None]:
-    """Dassl prints what it builds; a program's standard output is its own."""
-    return contextlib.redirect_stdout(None)
-
-
-def rebuilt(trainer: PromptTrainer, cfg: CfgNode, classnames: Sequence[str]) -> PromptTrainer:
-    """A trainer with this one's prompts, for another config or other class names."""
-    with silence():
-        other = type(trainer)(cfg, classnames)
-    if trainer.prompt_learner is not None:
-        other.prompt_learner.load_state_dict(trainer.prompt_learner.state_dict())
-    return other

@@ -1,6 +1,8 @@
 """What the folder of a finished run says of it: record, trainer, config, class names."""
+import contextlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from dassl.config import get_cfg_default
@@ -11,10 +13,10 @@ from .. import METHODS, config_function
 from ..base import PromptTrainer
 from ..common.config_files import check_types
 from ..common.errors import UserError
+from ..common.record_file import FILE_NAME, Record
 from ..common.record_file import read_record as read_record_file
 from ..engine import checkpoint
 from ..engine.saved_prompts import MODEL_NAME
-from ..evaluation.run_record import FILE_NAME, Record
 
 
 def read_record(folder: str) -> Record:
@@ -88,3 +90,17 @@ def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[
     if "classnames" not in record:
         raise UserError(f"{folder}/{FILE_NAME} does not say which classes there were: it was written by an earlier version, run it again")
     return record["classnames"]
+
+
+def silence() -> contextlib.AbstractContextManager[None]:
+    """Dassl prints what it builds; a program's standard output is its own."""
+    return contextlib.redirect_stdout(None)
+
+
+def rebuilt(trainer: PromptTrainer, cfg: CfgNode, classnames: Sequence[str]) -> PromptTrainer:
+    """A trainer with this one's prompts, for another config or other class names."""
+    with silence():
+        other = type(trainer)(cfg, classnames)
+    if trainer.prompt_learner is not None:
+        other.prompt_learner.load_state_dict(trainer.prompt_learner.state_dict())
+    return other

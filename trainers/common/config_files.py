@@ -9,7 +9,6 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from ..engine.checkpoint import flatten
 from .errors import UserError, nearest
 from .readers import read_yaml
 
@@ -121,3 +120,18 @@ def is_of(kind: type, value: Any) -> bool:
     if isinstance(value, str) and kind is str:
         return not any("\ud800" <= character <= "\udfff" for character in value)
     return isinstance(value, kind)
+
+
+def plain(config: Any) -> Any:
+    """A config node as plain dicts and lists, for JSON."""
+    if hasattr(config, "items"):
+        return {key: plain(value) for key, value in config.items()}
+    return [plain(item) for item in config] if isinstance(config, (list, tuple)) else config
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, str]:
+    """A config node as a flat dict, ``A.B`` → repr of its value."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: repr(value)})
+    return flat

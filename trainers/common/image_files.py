@@ -9,6 +9,7 @@ from typing import IO
 import numpy
 from PIL import ExifTags, Image, UnidentifiedImageError
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from .errors import UserError
 from .files import file_hash
@@ -24,6 +25,7 @@ except ImportError:
 else:
     register_heif_opener()
     FORMATS, ENDINGS = [*FORMATS, "HEIF"], ENDINGS + HEIC
+POLICIES = ("error", "skip")  # of DATALOADER.BROKEN_IMAGES: an unreadable image ends the run, or is left out
 NAMED = 5  # left out files of a kind, at most
 TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
          6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}  # by EXIF's orientation
@@ -172,3 +174,13 @@ def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, list[bytes]
             raise
     return ({path: said for path, (said, _) in zip(paths, found) if isinstance(said, str)}, sum(said is True for said, _ in found),
             [own for _, own in found])
+
+
+def skips_broken_images(cfg: CfgNode) -> bool:
+    """Whether a run goes on without images that can't be read; another toolbox's config may not have the key."""
+    return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
+
+
+def background_of(cfg: CfgNode) -> str:
+    """``INPUT.BACKGROUND``, see ``read_picture``; another toolbox's config may not have the key."""
+    return cfg.INPUT.get("BACKGROUND", "")

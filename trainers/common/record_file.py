@@ -1,12 +1,18 @@
-"""Reads ``results.json``. Whoever gets a record from here can rely on the kinds of what stands in it."""
+"""Reads and checks run records, ``results.json``: whoever gets one from here can rely on the types of its fields."""
+import contextlib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.run_record import FORMAT, Record, data_name
 from .errors import UserError
+from .fingerprints import data_name
 from .readers import read_json
+
+FILE_NAME = "results.json"
+FORMAT = 1  # to be raised when a field changes its meaning
+Record = dict[str, Any]  # results.json, see ``evaluation.run_record.write_record``
 
 Kinds = type | tuple[type, ...]
 TEXT_OR_NOTHING = (str, type(None))
@@ -98,3 +104,9 @@ def shown_name(record: Record) -> str:
     """What a run's data set is called, see ``data_name``."""
     root = nested(record, "config", "DATASET", "ROOT")
     return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]
+
+
+def remove_record(folder: str) -> None:
+    """Marks a run as not done, which it is not from its start to its end."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, FILE_NAME))

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import distributed
+from ..common.config_files import plain
 from ..common.files import file_hash, write_arrays
+from ..common.fingerprints import tensor_hash
 from ..common.readers import read_arrays
-from ..evaluation.run_record import plain, tensor_hash
 from .loader import CheckedImages
 
 log = logging.getLogger(__name__)

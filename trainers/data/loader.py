@@ -17,14 +17,13 @@ from yacs.config import CfgNode
 
 from .. import distributed
 from ..common.errors import UserError
-from ..common.image_files import read_picture
-from ..engine.checkpoint import State, restore_rng_state
-from ..evaluation.run_record import image_name
+from ..common.fingerprints import image_name
+from ..common.image_files import background_of, read_picture, skips_broken_images
+from .random_state import State, restore_rng_state
 
 log = logging.getLogger(__name__)
 
 FACTS = ("label", "domain", "impath", "index")  # what is known of an item without its image
-POLICIES = ("error", "skip")  # of DATALOADER.BROKEN_IMAGES
 DECODED_BYTES = 2 ** 30  # of decoded training images that a data set keeps in memory, at most; the others are decoded each time
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process that they are forked from: Python may
 # start them from a server instead, with which they would outlive a run that is killed.
@@ -35,16 +34,6 @@ def worth_starting(workers: int) -> int:
     """How many of a loader's workers are started. A single one, which makes what this process would make, only where it is forked: started in
     another way, anew for every epoch, it would cost more than it saves."""
     return workers if workers > 1 or WORKERS == "fork" else 0
-
-
-def skips_broken_images(cfg: CfgNode) -> bool:
-    """Whether a run goes on without images that can't be read; another toolbox's config may not have the key."""
-    return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
-
-
-def background_of(cfg: CfgNode) -> str:
-    """``INPUT.BACKGROUND``, see ``read_picture``; another toolbox's config may not have the key."""
-    return cfg.INPUT.get("BACKGROUND", "")
 
 
 def bytes_of(image: Image.Image) -> int:

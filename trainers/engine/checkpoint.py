@@ -8,20 +8,18 @@ import io
 import json
 import logging
 import os
-import random
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy
 import torch
 from yacs.config import CfgNode
 
+from ..common.config_files import flatten, plain
 from ..common.errors import UserError
 from ..common.files import write_atomically, write_text
 from ..common.readers import check_archive
-from ..evaluation.run_record import plain
 
 log = logging.getLogger(__name__)
 
@@ -166,14 +164,6 @@ def check_sums(path: str) -> None:
             raise zipfile.BadZipFile(f"{broken} is not what was written")
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, str]:
-    """A config node as a flat dict, ``A.B`` → repr of its value."""
-    flat: dict[str, str] = {}
-    for key, value in config.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: repr(value)})
-    return flat
-
-
 def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict[str, str]:
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
     own = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}."
@@ -210,23 +200,3 @@ def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], has_ot
                         "that folder to start over")
 
 
-def cpu_rng_state() -> State:
-    """States of Python's, numpy's and torch's generators of this process, in types that load without executing anything."""
-    state: Any = numpy.random.get_state()  # a tuple; numpy's hints allow for the dict of legacy=False too
-    kind, keys, position, has_gauss, gauss = state
-    return {"python": random.getstate(), "numpy": (kind, keys.tolist(), position, has_gauss, gauss), "torch": torch.get_rng_state()}
-
-
-def rng_state() -> State:
-    """``cpu_rng_state``, and that of the GPU's generator, if there is one."""
-    return {**cpu_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
-
-
-def restore_rng_state(state: State) -> None:
-    """Takes back what ``rng_state`` or ``cpu_rng_state`` gave."""
-    random.setstate(state["python"])
-    kind, keys, position, has_gauss, gauss = state["numpy"]
-    numpy.random.set_state((kind, numpy.array(keys, dtype=numpy.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"])
-    if state.get("cuda") is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

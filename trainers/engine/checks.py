@@ -9,7 +9,7 @@ from PIL import ImageColor
 from yacs.config import CfgNode
 
 from ..common.errors import UserError, nearest
-from ..data.loader import POLICIES, background_of
+from ..common.image_files import POLICIES, background_of
 from ..prompting.backbone import Backbone
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """The batch that made a training's loss infinite or no number, kept for inspection."""
 import io
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,14 +9,12 @@ from torch import Tensor
 from .. import distributed
 from ..common.errors import UserError
 from ..common.files import write_atomically
-
-if TYPE_CHECKING:
-    from ..base import PromptTrainer
+from .saved_prompts import SavedPrompts
 
 FILE_NAME = "failed_batch.pt"
 
 
-def stopped_by_loss(trainer: "PromptTrainer", batch: dict[str, Any], images: Tensor, labels: Tensor, loss: float,
+def stopped_by_loss(trainer: SavedPrompts, batch: dict[str, Any], images: Tensor, labels: Tensor, loss: float,
                     figures: dict[str, float]) -> UserError:
     """The error that ends a training, after ``failed_batch.pt`` was written into the run's folder; checkpoints are left as they are.
 
@@ -45,7 +43,7 @@ def stopped_by_loss(trainer: "PromptTrainer", batch: dict[str, Any], images: Ten
             where = f"the batch can't be kept in {path} ({error.strerror})"
     distributed.wait()  # an error that came before would cut it off
     return UserError(f"the loss is {loss} at step {step} (epoch {trainer.epoch + 1}, batch {trainer.batch_idx + 1}): {where}; lower OPTIM.LR, or "
-                     f"compute with {trainer.path}.PREC fp32")
+                     f"compute with TRAINER.{type(trainer).__name__.upper()}.PREC fp32")
 
 
 def write(content: dict[str, Any], path: str) -> None:

@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from ..common.interruption import leave_to_parent
 from ..data.loader import WORKERS, FirstBatch, batches_of, end_workers, with_tensor, worth_starting
-from .checkpoint import State, cpu_rng_state, restore_rng_state, rng_state
+from ..data.random_state import cpu_rng_state, restore_rng_state, rng_state
+from .checkpoint import State
 
 log = logging.getLogger(__name__)
 

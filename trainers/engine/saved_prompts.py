@@ -11,10 +11,11 @@ from dassl.engine import TrainerX
 from .. import distributed
 from ..common.errors import UserError
 from ..common.files import remove_leftovers, write_atomically
+from ..common.fingerprints import split_hash, tensor_hash
 from ..common.interruption import REQUEUE, Interrupted, asked_by
 from ..common.readers import read_arrays
-from ..common.record_file import read_record
-from ..evaluation.run_record import FILE_NAME, split_hash, tensor_hash
+from ..common.record_file import FILE_NAME, read_record
+from ..data.random_state import restore_rng_state, rng_state
 from . import checkpoint
 from .checkpoint import BEST, OTHER_IMAGES, State
 from .checks import validates_on_test_images
@@ -53,7 +54,7 @@ class SavedPrompts(TrainerX):
     def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = "") -> None:
         """Writes prompts and all that an exact resume needs; never CLIP's weights, never anything of the class names' shape."""
         file_name = model_name or checkpoint.epoch_name(epoch + 1)
-        self.save_state(directory, file_name, {"epoch": epoch + 1, "position": None, "rng": checkpoint.rng_state()}, val_result)
+        self.save_state(directory, file_name, {"epoch": epoch + 1, "position": None, "rng": rng_state()}, val_result)
 
     def save_state(self, directory: str, file_name: str, progress: State, val_result: float | None = None) -> None:
         """Writes a checkpoint; of several processes the first does, and all go on when it has. Nothing in it depends on their number.
@@ -96,7 +97,7 @@ class SavedPrompts(TrainerX):
             self.save_step(self.progress_in_epoch())
 
     def progress_in_epoch(self) -> State:
-        return {"epoch": self.epoch, "position": self.train_loader_x.position(), "rng": checkpoint.rng_state()}
+        return {"epoch": self.epoch, "position": self.train_loader_x.position(), "rng": rng_state()}
 
     def is_due(self) -> bool:
         """Whether to write a checkpoint behind this step. Another toolbox's config may lack the keys."""
@@ -169,7 +170,7 @@ class SavedPrompts(TrainerX):
             self.first_batch = position["batches"]
             self.train_loader_x.begin_at(position, state["rng"])
         else:
-            checkpoint.restore_rng_state(state["rng"])
+            restore_rng_state(state["rng"])
 
     def has_other_images(self, known: str | None) -> bool:
         """Whether a run's ``split_hash``, None in files of earlier versions, is another than this one's. Without a seed each has its own sample."""

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, recall_score
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from .run_record import image_name
+from ..common.fingerprints import image_name
 from .uncertainty import BINS, adaptive_calibration_error, brier_score, doubt
 
 TOP = 5  # classes of an image that are kept

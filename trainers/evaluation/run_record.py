@@ -2,65 +2,25 @@
 
 A run is done when this file exists; it is written last and renamed into place.
 """
-import contextlib
-import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import torch
 import torchvision
 from dassl.data.datasets import DatasetBase
-from torch import Tensor
 from yacs.config import CfgNode
 
+from ..common.config_files import plain
 from ..common.files import write_arrays, write_text
-
-FILE_NAME = "results.json"
-BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
-FORMAT = 1  # to be raised when a field changes its meaning
-Record = dict[str, Any]  # results.json, see ``write_record``
-
-
-def image_name(path: str) -> str:
-    """An image's folder and file name: the same wherever the data lie. Of a path with ``/./`` the name begins with the folder before it."""
-    folder, below, name = path.partition(BELOW)
-    if below:
-        return "/".join([os.path.basename(folder), *os.path.normpath(name).split(os.sep)])
-    return "/".join(os.path.normpath(path).split(os.sep)[-2:])
-
-
-def data_name(name: str, root: str) -> str:
-    """What a data set is called: one's own images by their folder, ``root``."""
-    return os.path.basename(os.path.abspath(os.path.expanduser(root))) if name == "ImageFolder" else name
-
-
-def split_hash(dataset: DatasetBase | SimpleNamespace) -> str:
-    """Fingerprint (16 hex digits) of what a run trains and tests on.
-
-    It covers, for train, val and test in their order: file name, folder name, label and class name of every image, and the bytes of
-    one's own images; not where the data folder lies, so that the same sample on two machines has the same hash.
-    """
-    digest = hashlib.sha256(getattr(dataset, "content", "").encode())
-    for part in ("train_x", "val", "test"):
-        for item in getattr(dataset, part) or ():
-            digest.update(f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def tensor_hash(tensors: Iterable[Tensor]) -> str:
-    """Fingerprint (16 hex digits) of tensors: the same for the same values, wherever they lie."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+from ..common.fingerprints import split_hash
+from ..common.record_file import FILE_NAME, FORMAT
 
 
 def git_commit() -> str | None:
@@ -89,13 +49,6 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     return found
-
-
-def plain(config: Any) -> Any:
-    """A config node as plain dicts and lists, for JSON."""
-    if hasattr(config, "items"):
-        return {key: plain(value) for key, value in config.items()}
-    return [plain(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
 def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mapping[str, dict[str, Any]], **facts: Any) -> None:
@@ -134,7 +87,3 @@ def write_predictions(folder: str, split: str, arrays: Mapping[str, numpy.ndarra
     write_arrays(os.path.join(folder, f"predictions-{split}.npz"), arrays)
 
 
-def remove_record(folder: str) -> None:
-    """Marks a run as not done, which it is not from its start to its end."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(folder, FILE_NAME))

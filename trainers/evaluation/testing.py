@@ -13,6 +13,7 @@ from yacs.config import CfgNode
 
 from .. import distributed
 from ..common.errors import UserError
+from ..common.fingerprints import tensor_hash
 from ..data.feature_cache import ImageFeatures, file_of
 from ..data.loader import CheckedImages, SkippedImages, batches_of
 from ..engine.checks import validates_on_test_images
@@ -20,7 +21,7 @@ from ..engine.saved_prompts import SavedPrompts
 from ..prompting.backbone import Backbone
 from ..prompting.prompts import Prompts
 from .prediction import Metrics, Prediction, Scores, measure, per_image
-from .run_record import tensor_hash, write_predictions, write_record
+from .run_record import write_predictions, write_record
 
 Answered = tuple[Prediction, Tensor, list[str]]  # of a batch: what is said of it, labels (B,), paths
 Encoded = tuple[Tensor, Prompts | None]  # see ``PromptTrainer.encode_prompts``
