@@ -80,6 +80,8 @@ class StockLoader:
             views = self.stock[torch.randint(len(self.stock), images.shape), :, images].transpose(0, 1)  # (V, B, …)
             yield {"img": views, "label": self.labels[images]}
 
+    batches_done = 0
+
     def close(self) -> None:
         """It has no workers to end."""
 
@@ -139,8 +141,8 @@ def train_on(trainer: PromptTrainer, items: Sequence[Datum], stock: Tensor, labe
 @torch.no_grad()
 def answers(trainer: PromptTrainer, images: Tensor) -> Tensor:
     """Probabilities (N, K) of images (N, 3, H, W) or features (N, E)."""
-    trainer.encoded = trainer.encode_prompts()
-    return torch.cat([trainer.model_inference(part[None]) for part in images.split(IMAGES_AT_ONCE)])
+    encoded = trainer.encode_prompts()
+    return torch.cat([trainer.answer(part[None], encoded).probability for part in images.split(IMAGES_AT_ONCE)])
 
 
 def judge(probability: Tensor, labels: Tensor) -> tuple[float, float]:
