@@ -79,7 +79,7 @@ def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch,
     """Two methods at two strengths on one task; what the file holds is not trained again."""
     experiment, results, figure = tmp_path / "some.yaml", tmp_path / "found.jsonl", tmp_path / "frontiers.png"
     names = {"a1": "A", "a2": "A", "b1": "B", "b2": "B"}
-    experiment.write_text(yaml.safe_dump([{"name": name, "description": name, "frontier": group} for name, group in names.items()]))
+    experiment.write_text(yaml.safe_dump([{"name": name, "description": name, "frontiers": [group]} for name, group in names.items()]))
     judged, figures = [], {"a1": (60, 60), "a2": (70, 50), "b1": (61, 61), "b2": (71, 51)}
     monkeypatch.setattr(tool, "Pictures", lambda *_: None)
     monkeypatch.setattr(tool, "new_trainer", lambda *_: None)

@@ -10,8 +10,9 @@ own; only its loader is replaced by one that draws views from a stock of some pe
 encoder alone the stock holds their features. Each result is a line of the file, appended when it is known.
 
 The YAML file lists settings in the form of configs/ablations: name, description, trainer (CDC unless given), recipe, settings, and the
-frontier that it is a point of: one method at several strengths of regularisation. Differences to the first setting are paired, by task
-and seed; their intervals, and those of one frontier over another at equal base accuracy, are percentile bootstraps over the pairs.
+frontiers that it is a point of: one method at several strengths of regularisation, zero-shot CLIP being the strongest of any. Differences
+to the first setting are paired, by task and seed; their intervals, and those of one frontier over another at equal base accuracy, are
+percentile bootstraps over the pairs.
 """
 import argparse
 import contextlib
@@ -23,8 +24,9 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -132,23 +134,29 @@ class Pictures:
 
     Attributes:
         labels, other_labels: (N,) and (N',); centre, other_centre: style (``plain`` among them) → images as they are tested, half precision.
-        stock, frozen: see ``StockLoader``; images, half precision.
     """
 
     def __init__(self, trainer: PromptTrainer, other: PromptTrainer) -> None:
-        dataset: Any = trainer.test_loader.dataset
-        transform = dataset.transform
+        self.trainer, dataset = trainer, cast(Any, trainer.test_loader).dataset
         halves = images_of(trainer), images_of(other)
         self.labels, self.other_labels = (torch.tensor([item.label for item in items]) for items in halves)
         self.centre, self.other_centre = (
-            {"plain": torch.stack([transform(read_image(item.impath)) for item in items]).half(),
-             **{name: torch.stack([transform(style(Path(item.impath).stem, 64)) for item in items]).half() for name, style in STYLES.items()}}
+            {"plain": torch.stack([dataset.transform(read_image(item.impath)) for item in items]).half(),
+             **{name: torch.stack([dataset.transform(style(Path(item.impath).stem, 64)) for item in items]).half() for name, style in STYLES.items()}}
             for items in halves)
+
+    @cached_property
+    def stock(self) -> Tensor:
+        """(R, V, N, 3, H, W), half precision: views of the images to train on."""
         set_random_seed(1)
-        pictures = [read_image(item.impath) for item in halves[0]]
-        views = trainer.training_views.transforms
-        self.stock = torch.stack([torch.stack([torch.stack([view(picture) for picture in pictures]) for view in views]) for _ in range(STOCK)]).half()
-        self.frozen = torch.stack([torch.stack([frozen_features(trainer, images) for images in drawn]) for drawn in self.stock])
+        pictures = [read_image(item.impath) for item in images_of(self.trainer)]
+        views = self.trainer.training_views.transforms
+        return torch.stack([torch.stack([torch.stack([view(picture) for picture in pictures]) for view in views]) for _ in range(STOCK)]).half()
+
+    @cached_property
+    def frozen(self) -> Tensor:
+        """(R, V, N, E): the frozen CLIP's features of the stock."""
+        return torch.stack([torch.stack([frozen_features(self.trainer, images) for images in drawn]) for drawn in self.stock])
 
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -194,9 +202,10 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     chosen, held_out = split(pictures.labels, seed)
     with tempfile.TemporaryDirectory() as folder:
         trained, other = (new_trainer(setting, task, half, seed, root, folder) for half in (1, 2))
-        train_on(trained, pictures, chosen)
-    other.load_prompts({"state_dict": trained.prompt_learner.state_dict(), "classnames": trained.classnames}, "the training")
-    other.set_model_mode("eval")
+        if trained.learns:
+            train_on(trained, pictures, chosen)
+            other.take_prompts(trained.prompt_learner.state_dict(), trained.classnames)
+            other.set_model_mode("eval")
     found: Row = {"setting": setting["name"], "task": task, "seed": seed}
     for half, trainer, labels, centre, selected in (("base", trained, pictures.labels[held_out], pictures.centre, held_out),
                                                     ("new", other, pictures.other_labels, pictures.other_centre, slice(None))):
@@ -266,8 +275,8 @@ def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[s
     """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each, over the pairs that all settings have."""
     groups: dict[str, list[Row]] = {}
     for setting in settings:
-        if "frontier" in setting and pairs(rows, setting["name"]):
-            groups.setdefault(setting["frontier"], []).append(setting)
+        for name in setting.get("frontiers", []) if pairs(rows, setting["name"]) else []:
+            groups.setdefault(name, []).append(setting)
     keys = sorted(set.intersection(*(set(pairs(rows, setting["name"])) for group in groups.values() for setting in group)))
     drawn = resamples(len(keys))
     points = {name: frontier(group, rows, keys, drawn) for name, group in groups.items()}
