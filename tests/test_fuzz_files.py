@@ -5,9 +5,9 @@ The examples are the same in every run, so that a change is what makes a test fa
 import contextlib
 import io
 import json
+import math
 import os
 import pickle
-import shutil
 
 import numpy
 import pytest
@@ -23,8 +23,9 @@ from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from results import render, report, runs, table
 from results.kept import read_kept, write_kept
+from sweeps.store import last_progress
 from tests.conftest import base_arguments
-from tests.results.conftest import make_answers, write_run
+from tests.results.conftest import make_answers, write_curve, write_run
 from train import build_config, parse_arguments
 from trainers import checkpoint, record_file
 from trainers.errors import UserError
@@ -266,19 +267,22 @@ def test_predictions_in_reports(finished):
     (folder / "predictions-test.npz").write_bytes(files["predictions-test.npz"])
 
 
-def test_scalars(finished):
+def test_metrics_of_a_training(finished):
     root, folder, _ = finished
-    lines = "wall_time,step,tag,value\n" + "".join(f"1.0,{step},train/{name},{step / 7}\n" for step in range(6) for name in ("loss", "acc"))
-    (folder / "tensorboard").mkdir(exist_ok=True)
+    write_curve(folder, (1, 2.0, 50.0), (2, 1.0, 75.0))
+    path = folder / "metrics.jsonl"
+    sound = json.loads(path.read_text().splitlines()[0])
 
     @settings(FILES)
-    @given(content=damaged(lines.encode()))
+    @given(content=damaged(path.read_bytes()) | variants(sound).map(lambda tree: json.dumps(tree).encode()))
     def check(content):
-        (folder / "tensorboard" / "scalars.csv").write_bytes(content)
+        path.write_bytes(content)
         run, = runs.find_runs([root])
-        assert set(runs.training_curve(run)) <= {"loss", "acc"}
+        for curve in runs.training_curve(run).values():
+            assert all(1 <= epoch < 10 ** 9 and math.isfinite(value) for epoch, value in curve.items())
+        assert all(isinstance(part, str) for part in last_progress(str(folder)))
     check()
-    shutil.rmtree(folder / "tensorboard")
+    path.unlink()
 
 
 def test_kept_measures_are_whole_or_made_again(tmp_path):

@@ -292,8 +292,8 @@ def test_every_script_asks_for_the_protocol_it_is_named_after(stage, tmp_path):
 
 
 def test_a_script_says_which_of_its_words_is_missing(tmp_path):
-    for words, missing in ((["scripts/xd_test.sh"], "TRAINER"), (["scripts/xd_test.sh", "CoOp", "dtd"], "SEED"), (["scripts/cdc/xd_test.sh"], "DATASET")):
-        shown = script(tmp_path, *words)
+    for words, missing in (("scripts/xd_test.sh", "TRAINER"), ("scripts/xd_test.sh CoOp dtd", "SEED"), ("scripts/cdc/xd_test.sh", "DATASET")):
+        shown = script(tmp_path, *words.split())
         assert shown.returncode and f"{missing} is missing" in shown.stderr and "run.py" not in shown.stdout
 
 

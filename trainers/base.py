@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from dassl.data import DataManager
 from dassl.data.transforms import build_transform
 from dassl.optim import build_optimizer
+from dassl.utils import MetricMeter
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 from tqdm import tqdm
@@ -34,6 +35,7 @@ from .evaluation import Encoded, Evaluation
 from .failed_batch import stopped_by_loss
 from .interruption import at_once
 from .messages import show_messages
+from .metrics import start_metrics, write_metrics
 from .precision import Precision, check_precision
 from .prediction import Prediction, Scores
 from .prompting.backbone import Backbone, load_backbone
@@ -313,6 +315,8 @@ class PromptTrainer(Evaluation):
         distributed.check_same("where they start from", (self.start_epoch, self.first_batch, start))
         remove_record(self.output_dir)
         self.stop_if_asked()
+        if distributed.is_first() and self.start_epoch == self.first_batch == 0:
+            start_metrics(self.output_dir)
         self.is_training = True
         self.train_started = self.saved_at = time.monotonic()
         self.train_loader_x.after_step = self.after_step
@@ -333,6 +337,7 @@ class PromptTrainer(Evaluation):
 
     def run_epoch(self) -> None:
         self.starting.close()
+        self.means = MetricMeter()
         super().run_epoch()
         self.first_batch = 0
 
@@ -355,12 +360,25 @@ class PromptTrainer(Evaluation):
         self.precision.step(loss, self.optim)
         with torch.no_grad():
             right = self.predict(scores.logits).probability.argmax(dim=1) == labels
-        self.progress.update()
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
         figures = {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **figures}  # waits for a GPU to be done
         self.step_seconds.append(time.perf_counter() - started)
+        self.progress.update()
+        if self.is_training and distributed.is_first():
+            self.note_metrics(figures)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
         return figures
+
+    def note_metrics(self, figures: dict[str, float]) -> None:
+        """Adds a step's figures to the epoch's means, and the means to ``metrics.jsonl`` where a line is due."""
+        self.means.update(figures)
+        batch = self.batch_idx + 1
+        if batch % self.cfg.TRAIN.PRINT_FREQ == 0 or batch == self.num_batches:
+            seconds = (time.monotonic() - self.train_started) / len(self.step_seconds)
+            left = (self.max_epoch - self.epoch) * self.num_batches - batch
+            write_metrics(self.output_dir, {
+                "epoch": self.epoch + 1, "epochs": self.max_epoch, "batch": batch, "batches": self.num_batches,
+                **{name: meter.avg for name, meter in self.means.meters.items()}, "lr": self.get_current_lr(), "eta": round(seconds * left, 1)})
 
     def after_train(self) -> None:
         self.is_training = False
