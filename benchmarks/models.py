@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import clip.model
 from measure import DEVICE, REPOSITORY
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -19,6 +18,7 @@ from yacs.config import CfgNode
 import reference
 import train
 from trainers.base import PromptTrainer
+from trainers.prompting import clip
 from trainers.prompting.backbone import Backbone, build_backbone
 
 
