@@ -21,13 +21,12 @@ import numpy
 from PIL import Image
 
 from app.answer import describe
-from trainers.classifier import PromptedClassifier
-from trainers.doubts import Judge
-from trainers.errors import UserError, run_tool
-from trainers.image_files import ENDINGS, read_picture, reason
+from trainers.classifier.prompted import PromptedClassifier
+from trainers.common.errors import UserError, run_tool
+from trainers.common.image_files import ENDINGS, read_picture, reason
+from trainers.common.record_file import Record, shown_name
+from trainers.evaluation.doubts import Judge
 from trainers.prompting.tokens import readable
-from trainers.record_file import shown_name
-from trainers.run_record import Record
 
 if TYPE_CHECKING:
     from flask import Flask, Response
@@ -159,7 +158,7 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
         UserError: the root is no folder, or the run's predictions can't be read.
     """
     from results.answers import DOUBT
-    from results.gallery import check_root, find_images
+    from results.report.gallery import check_root, find_images
     from results.runs import PREDICTIONS, make_run, read_answers
     check_root(root)
     folder = Path(folder).resolve()

@@ -20,11 +20,11 @@ from typing import Any
 import numpy
 from tqdm import tqdm
 
-from trainers.classifier import Answers, PromptedClassifier
-from trainers.doubts import Judge, check_share, decimal
-from trainers.errors import UserError, run_tool
-from trainers.files import write_text
-from trainers.image_files import ENDINGS, files_below, is_image, left_out, transparent_parts, with_alpha
+from trainers.classifier.prompted import Answers, PromptedClassifier
+from trainers.common.errors import UserError, run_tool
+from trainers.common.files import write_text
+from trainers.common.image_files import ENDINGS, files_below, is_image, left_out, transparent_parts, with_alpha
+from trainers.evaluation.doubts import Judge, check_share, decimal
 
 log = logging.getLogger("predict")
 

@@ -1,7 +1,7 @@
 """Installs the trainers under the name ``cdc_trainers``, so that other toolboxes, which own a package ``trainers``, can use them."""
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="cdc-prompt-learning",
@@ -19,9 +19,9 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     python_requires=">=3.10",
-    packages=["cdc_trainers", "cdc_trainers.prompting"],
+    packages=["cdc_trainers", *(f"cdc_trainers.{name}" for name in find_packages("trainers"))],
     package_dir={"cdc_trainers": "trainers"},
-    package_data={"cdc_trainers": ["py.typed"], "cdc_trainers.prompting": ["weights/*.pt"]},  # py.typed: type checkers may rely on its hints
+    package_data={"cdc_trainers": ["py.typed"], "cdc_trainers.prompting.weights": ["*.pt"]},  # py.typed: type checkers may rely on its hints
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -47,7 +47,7 @@ setup(
         "sweep": ["submitit>=1.5,<2", "rich>=13", "psutil>=5.9", "tabulate>=0.9", "matplotlib>=3.8"],  # the last two: results/
         "test": ["pytest>=8", "ruff>=0.17,<0.18", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5",
                  "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4", "build>=1.2,<2",
-                 "mypy>=2.4,<3", "types-PyYAML>=6", "types-psutil>=5.9", "types-tabulate>=0.9", "types-tqdm>=4.60",
+                 "mypy>=2.4,<3", "import-linter>=2.17,<3", "types-PyYAML>=6", "types-psutil>=5.9", "types-tabulate>=0.9", "types-tqdm>=4.60",
                  "submitit>=1.5,<2", "rich>=13", "psutil>=5.9", "pillow-heif>=0.16,<2"],
         "docs": ["sphinx>=8.1,<10", "myst-parser>=4,<6", "furo>=2024.8.6"],
     },

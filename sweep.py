@@ -14,8 +14,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from protocols import PROTOCOLS
-from trainers.errors import UserError, run_tool
+from protocols.plan import PROTOCOLS
+from trainers.common.errors import UserError, run_tool
 
 log = logging.getLogger("sweep")
 

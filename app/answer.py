@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy
 
-from trainers.classifier import Answers
-from trainers.doubts import OTHER_CLASSES, VERDICTS, Judge, decimal
+from trainers.classifier.prompted import Answers
+from trainers.evaluation.doubts import OTHER_CLASSES, VERDICTS, Judge, decimal
 
 SHOWN = 5  # classes of the answer
 SHOWN_VOTES = 3  # classes of each template

@@ -1,6 +1,6 @@
 """Training images in four views a step: the usual way against images that are decoded once.
 
-The usual way has torchvision's own blur, ours one that leaves out numbers next to zero, see ``gaussian`` in ``trainers/views.py``.
+The usual way has torchvision's own blur, ours one that leaves out numbers next to zero, see ``gaussian`` in ``trainers/data/views.py``.
 First how fast batches get ready, in the main process (``NUM_WORKERS`` 0) and from images whose files are in the operating system's memory; a
 pipeline's first pass, in which it decodes, is not timed. Then how long the demo's training step takes, and waits for its batches: with the
 usual encoders too, with ours, and where a worker makes batches during steps.
@@ -31,8 +31,8 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from trainers.base import PromptTrainer
-from trainers.checkpoint import restore_rng_state, rng_state
-from trainers.data import CheckedImages, bytes_of
+from trainers.data.random_state import restore_rng_state, rng_state
+from trainers.data.loader import CheckedImages, bytes_of
 
 BY_A_WORKER = ("DATALOADER.NUM_WORKERS", "1")
 # name → the data set that loads images; every ratio is against the last
@@ -108,7 +108,7 @@ def views_for(wrapper: type[DatasetWrapper]) -> Iterator[None]:
     if wrapper is not DatasetWrapper:
         yield
         return
-    with mock.patch("trainers.cdc.PictureViews", list), mock.patch("trainers.views.GaussianBlur", T.GaussianBlur):
+    with mock.patch("trainers.cdc.PictureViews", list), mock.patch("trainers.data.views.GaussianBlur", T.GaussianBlur):
         yield
 
 

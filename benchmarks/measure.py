@@ -37,7 +37,7 @@ import torch  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count  # noqa: E402
 
-from trainers.files import write_text  # noqa: E402
+from trainers.common.files import write_text  # noqa: E402
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 import reference
-import train
+from protocols.arguments import build_config, parse_arguments
 from trainers.base import PromptTrainer
 from trainers.prompting import clip
 from trainers.prompting.backbone import Backbone, build_backbone
@@ -86,7 +86,7 @@ def build_trainer(name: str, shape: Shape, classes: int, options: Sequence[Any] 
 def read_recipe(trainer: str, recipe: str, dataset: str, *options: str) -> CfgNode:
     """The config of a trainer's recipe on a data set, with KEY, value pairs over it."""
     folder = REPOSITORY / "configs"
-    return train.build_config(train.parse_arguments([
+    return build_config(parse_arguments([
         "--trainer", trainer, "--config-file", str(folder / "trainers" / trainer / f"{recipe}.yaml"),
         "--dataset-config-file", str(folder / "datasets" / f"{dataset}.yaml"), "VERBOSE", "False", *options]))
 

@@ -12,7 +12,7 @@ from models import SMALL, VIT_B16, build_trainer, in_the_usual_way, training_bat
 from step import CDC_DUAL, DTYPE, PRECISION, step_of
 from step import Setting as StepSetting
 
-from trainers.files import write_atomically
+from trainers.common.files import write_atomically
 
 NAMES = {"classes": "classes K", "templates": "templates M", "batch": "images a step B", "side": "image side in pixels"}
 

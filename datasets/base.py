@@ -5,7 +5,7 @@ from typing import Any
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .fewshot import few_shot
 from .splits import Image, Lists, find_folder, make_data
@@ -53,7 +53,8 @@ class ImageDataset(DatasetBase):
 
     def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
         """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
-        return few_shot(self, cfg, train, val, test)
+        found, self.fewshot_sample = few_shot(self, cfg, train, val, test)
+        return found
 
 
 class TargetDataset(ImageDataset):

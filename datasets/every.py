@@ -1,2 +1,3 @@
 """Importing this registers every data set."""
-from . import factors, fgvc_aircraft, image_folder, imagenet, imagenet_variants, openmoji, split_files  # noqa: F401
+from . import fgvc_aircraft, image_folder, imagenet, imagenet_variants, split_files  # noqa: F401
+from .drawn import factors, openmoji  # noqa: F401

@@ -19,22 +19,19 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
-from trainers.errors import UserError
-from trainers.files import remove_leftovers, write_text
-from trainers.locks import turn
-from trainers.readers import read_json
-from trainers.run_record import split_hash
+from trainers.common.errors import UserError
+from trainers.common.files import remove_leftovers, write_text
+from trainers.common.fingerprints import split_hash
+from trainers.common.locks import turn
+from trainers.common.readers import read_json
 
 from .foreign_samples import find_foreign, read_foreign
 from .splits import Image, make_data, subsample_classes
-
-if TYPE_CHECKING:
-    from .base import ImageDataset
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
@@ -42,24 +39,26 @@ log = logging.getLogger(__name__)
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
-def few_shot(dataset: "ImageDataset", cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
+def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image],
+             test: list[Image]) -> tuple[dict[str, list[Any]], dict[str, str] | None]:
     """What a run trains, validates and tests on.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
     ``SUBSAMPLE_CLASSES`` keeps the base or the new classes.
 
     Args:
-        dataset: being built: it has the sampling rule and ``dataset_dir``; gets ``fewshot_sample``.
+        dataset: being built: it has the sampling rule and ``dataset_dir``.
         cfg: the run's config.
         train, val, test: lists of ``Image``; ``val`` may be the test list itself (ImageNet), which is not sampled.
 
     Returns:
-        dict of ``train_x``, ``val`` and ``test``, lists of ``Datum``.
+        dict of ``train_x``, ``val`` and ``test``, lists of ``Datum``; and ``hash`` and ``origin`` of the few-shot sample for the run record, None
+        where all images are taken.
 
     Raises:
         UserError: an image is missing, or a stored sample can't be used.
     """
-    val_is_test = val is test
+    val_is_test, taken = val is test, None
     if cfg.DATASET.NUM_SHOTS >= 1:
         parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
         shots = {"train": cfg.DATASET.NUM_SHOTS, "val": min(cfg.DATASET.NUM_SHOTS, VALIDATION_SHOTS)}
@@ -69,11 +68,10 @@ def few_shot(dataset: "ImageDataset", cfg: CfgNode, train: list[Image], val: lis
             split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
             parts, origin = seeded_sample(dataset, parts, shots, cfg.SEED, split)
         train, val = parts["train"], parts.get("val", val)
-        dataset.fewshot_sample = {  # for the run record
-            "hash": split_hash(SimpleNamespace(train_x=train, val=parts.get("val"), test=None)), "origin": origin}
+        taken = {"hash": split_hash(SimpleNamespace(train_x=train, val=parts.get("val"), test=None)), "origin": origin}
     train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
     trained, tested = (make_data(part, cfg) for part in (train, test))
-    return {"train_x": trained, "val": tested if val_is_test else make_data(val, cfg), "test": tested}
+    return {"train_x": trained, "val": tested if val_is_test else make_data(val, cfg), "test": tested}, taken
 
 
 def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:

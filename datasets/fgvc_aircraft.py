@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .base import ImageDataset
 from .splits import Image, Lists, check_places

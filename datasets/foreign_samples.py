@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from trainers.errors import UserError
-from trainers.readers import parse_json, read_json, read_text
+from trainers.common.errors import UserError
+from trainers.common.readers import parse_json, read_json, read_text
 
 from .pickles import read_pickle
 

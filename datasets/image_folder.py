@@ -17,10 +17,19 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 from yacs.config import CfgNode
 
-from trainers.data import background_of, skips_broken_images
-from trainers.errors import UserError
-from trainers.image_files import ENDINGS, NAMED, files_below, is_image, left_out, look_through, transparent_parts
-from trainers.run_record import BELOW, image_name
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import BELOW, image_name
+from trainers.common.image_files import (
+    ENDINGS,
+    NAMED,
+    background_of,
+    files_below,
+    is_image,
+    left_out,
+    look_through,
+    skips_broken_images,
+    transparent_parts,
+)
 
 from .base import ImageDataset
 from .fewshot import FOLDER

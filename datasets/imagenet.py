@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 
-from trainers.errors import UserError
-from trainers.readers import read_text
+from trainers.common.errors import UserError
+from trainers.common.readers import read_text
 
 from .base import ImageDataset
 from .fewshot import match, relative

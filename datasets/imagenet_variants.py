@@ -7,7 +7,7 @@ import os
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .base import TargetDataset
 from .imagenet import class_folders, read_classnames, read_images

@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Iterable
 from typing import Any
 
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 ADMITTED = ("dassl.data.datasets.base_dataset", "Datum")
 

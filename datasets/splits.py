@@ -12,9 +12,9 @@ from typing import NamedTuple
 from dassl.data.datasets import Datum
 from yacs.config import CfgNode
 
-from trainers.data import skips_broken_images
-from trainers.errors import UserError
-from trainers.readers import read_json
+from trainers.common.errors import UserError
+from trainers.common.image_files import skips_broken_images
+from trainers.common.readers import read_json
 
 log = logging.getLogger(__name__)
 

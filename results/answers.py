@@ -5,7 +5,7 @@ import numpy
 import torch
 from sklearn.metrics import cohen_kappa_score
 
-from trainers.uncertainty import BINS, selective_risk
+from trainers.evaluation.uncertainty import BINS, selective_risk
 
 DOUBT = "max_probability"  # the measure of doubt that images are ordered by: 1 − the answer's probability
 

@@ -9,7 +9,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from trainers.errors import UserError, exit_code
+from trainers.common.errors import UserError, exit_code
 
 from .published import DEVIATIONS, POINTS, comparisons
 from .table import collect

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from trainers.files import write_atomically
+from trainers.common.files import write_atomically
 
-from .table import Table
+from .rows import Table
 
 MARKERS = "osD^vP*X"
 

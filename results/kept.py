@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainers.files import file_hash, write_text
-from trainers.readers import read_json
+from trainers.common.files import file_hash, write_text
+from trainers.common.readers import read_json
 
 
 def read_kept(path: str | Path, version: int, made_from: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-if TYPE_CHECKING:
-    from .table import Column, Row, Table
+from .rows import Column, Row, Table
 
 BACKBONE, SHOTS = "ViT-B/16", 16
 POINTS, DEVIATIONS = 1.0, 2.0  # within either a figure counts as reproduced
@@ -32,8 +31,8 @@ class Comparison:
         row, name: where it stands.
         published: in percent; mean: over the seeds; deviation: the seeds' sample standard deviation, None of one seed.
     """
-    row: "Row"
-    name: "Column"
+    row: Row
+    name: Column
     published: float
     mean: float
     deviation: float | None
@@ -57,7 +56,7 @@ class Comparison:
         return f"{self.published:.2f} ({self.points:+.2f}{'' if self.deviations is None else f', {self.deviations:+.1f} sd'})"
 
 
-def figure_of(table: "Table", row: "Row", name: "Column") -> float | None:
+def figure_of(table: Table, row: Row, name: Column) -> float | None:
     """The published figure of a cell, None where none is known or it is not of the same experiment."""
     data, shots, trainer, config = row.key
     if row.backbones != {BACKBONE} or shots != SHOTS:
@@ -84,7 +83,7 @@ def of_method(figures: dict[str, list[float]], trainer: str, config: str) -> lis
     return figures.get(f"{trainer} {config}", figures.get(trainer))
 
 
-def comparisons(table: "Table") -> Iterator[Comparison]:
+def comparisons(table: Table) -> Iterator[Comparison]:
     """Yields every cell of which a figure is published."""
     for row in table.rows if len(table.heads) == 4 else ():
         shown, by_seed = table.figures(row), table.figures(row, by_seed=True)

@@ -5,15 +5,13 @@ import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
-from trainers.files import write_text
+from trainers.common.files import write_text
 
-if TYPE_CHECKING:
-    from .published import Comparison
-    from .table import Table
+from .published import Comparison
+from .rows import Table
 
 LAYOUTS = {"text": "simple", "markdown": "github", "latex": "latex_booktabs", "html": "html"}  # tabulate's names
 FORMATS = ("text", "markdown", "csv", "latex", "html")
@@ -25,7 +23,7 @@ def summary(values: Sequence[float]) -> str:
     return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
 
 
-def render(table: "Table", style: str = "text", compared: Iterable["Comparison"] = ()) -> str:
+def render(table: Table, style: str = "text", compared: Iterable[Comparison] = ()) -> str:
     """A table as text, Markdown, CSV (means and deviations in columns of their own), LaTeX or HTML (escaped).
 
     compared: cells beside published figures; a column is added for each that has any.
@@ -57,7 +55,7 @@ def render(table: "Table", style: str = "text", compared: Iterable["Comparison"]
                     colalign=("left",) * len(heads) + ("right",) * (len(headers) - len(heads))) + "\n"
 
 
-def render_all(made: Sequence["Table"], style: str = "text", compare: Callable[["Table"], Iterable["Comparison"]] | None = None) -> str:
+def render_all(made: Sequence[Table], style: str = "text", compare: Callable[[Table], Iterable[Comparison]] | None = None) -> str:
     """All tables, each below its title where there are several; compare: gives a table's comparisons with published figures."""
     return "\n".join((f"{table.title}\n\n" if len(made) > 1 else "") + render(table, style, compare(table) if compare else ()) for table in made)
 

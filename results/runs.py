@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy
 
-from trainers.errors import UserError
-from trainers.metrics import read_metrics
-from trainers.readers import read_arrays as read_packed
-from trainers.record_file import shown_name
-from trainers.run_record import Record
+from trainers.common.errors import UserError
+from trainers.common.metrics import read_metrics
+from trainers.common.readers import read_arrays as read_packed
+from trainers.common.record_file import Record, shown_name
 
+from .doubts import IMAGES
 from .table import FACTOR_PARTS, read_records
 
 PREDICTIONS = "predictions-test.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
-# <part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>, see protocols.py
+# <part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>, see protocols/plan.py
 LAYOUT = re.compile(rf"(train_base|test_new|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
                     r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+")
 
 
-Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.prediction.per_image``
+Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.evaluation.prediction.per_image``
 Setting = tuple[str, str, int]  # see ``Run``
 Curve = dict[int, float]  # epoch → value
 
@@ -34,7 +34,7 @@ class Run:
     Attributes:
         folder: where it lies, absolute.
         record: its ``results.json``.
-        answers: arrays of its ``predictions-test.npz``, see ``trainers.prediction.per_image``; None where there is no such file.
+        answers: arrays of its ``predictions-test.npz``, see ``trainers.evaluation.prediction.per_image``; None where there is no such file.
         setting: what was tested: data set, classes (``all``, ``base``, ``new``), training images a class.
         model: trainer and config (by hand: trainer and folder), as one string.
         place: folder of the runs it belongs to; runs of one place, setting and model differ in their seed only.
@@ -164,7 +164,7 @@ def read_answers(path: Path) -> Arrays | None:
 
 
 def odd_arrays(arrays: Arrays) -> Iterator[str]:
-    """Yields the names of arrays that don't fit ``trainers.prediction.per_image``."""
+    """Yields the names of arrays that don't fit ``trainers.evaluation.prediction.per_image``."""
     top = arrays["top"]
     count, answers = (len(top), top.shape) if top.ndim == 2 and top.size else (0, ())
     for name, array in arrays.items():
@@ -191,15 +191,15 @@ def read_arrays(path: Path) -> Arrays:
 
 
 def read_doubts(run: Run) -> Arrays | None:
-    """Arrays of the run's ``uncertainty.npz``, see ``results.uncertainty``; None where there is none, or it is older than the run.
+    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; None where there is none, or it is older than the run.
 
     Raises:
         UserError: it can't be read.
     """
-    path = run.folder / "uncertainty.npz"
+    path = run.folder / IMAGES
     if not path.is_file():
         return None
-    from .uncertainty import read_figures  # registers the data sets, which takes seconds
+    from results.doubts import read_figures  # registers the data sets, which takes seconds
     return read_arrays(path) if read_figures(run.folder, run.record) else None
 
 

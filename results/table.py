@@ -11,80 +11,20 @@ import logging
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from trainers.errors import UserError, exit_code
-from trainers.record_file import finite, nested, read_record
-from trainers.run_record import FILE_NAME, Record
+from trainers.common.errors import UserError, exit_code
+from trainers.common.record_file import FILE_NAME, Record, finite, nested, read_record
 
 from .published import comparisons
 from .render import FORMATS, render_all, write_out
+from .rows import Column, Key, Row, Table
 
 log = logging.getLogger(__name__)
 
 SHARES = ("accuracy", "macro_f1")  # the metrics of which papers print a harmonic mean of base and new
-HEADS = ("data set", "shots", "trainer", "config")
 FACTOR_PARTS = {"train_biased": "aligned", "test_independent": "independent", "test_reversed": "reversed"}  # folder → column
-
-
-Column = str | int  # a number of shots in the few-shot table
-Key = tuple[Any, ...]  # of a row; the parts of a protocol's: data set, shots (None where they are the columns), trainer, config
-
-
-@dataclass
-class Row:
-    """One trainer with one config, on one data set.
-
-    Attributes:
-        key: data set, shots (None where they are the columns), trainer, config.
-        values: column → seed → the metric.
-        tested: seed → hashes of the prompts and backbones that were tested; one where all is well.
-        backbones: names of the CLIPs of its runs.
-    """
-    key: Key
-    values: dict[Column, dict[int, float]] = field(default_factory=dict)
-    tested: dict[Any, set[tuple[str | None, str]]] = field(default_factory=dict)
-    backbones: set[str] = field(default_factory=set)
-
-    def seeds(self, columns: Iterable[Column]) -> list[int]:
-        """Seeds for which all of the columns are done."""
-        return sorted(set.intersection(*(set(self.values.get(column, ())) for column in columns)))
-
-
-@dataclass
-class Table:
-    """Rows of one protocol.
-
-    Attributes:
-        title: what the figures are.
-        columns: those that are measured; derived: name → function of a seed's measured figures (list, in the order of ``columns``).
-        heads: what the parts of the rows' keys are.
-        of_means: those of the derived figures that follow from the columns' means, as papers print them.
-    """
-    title: str
-    rows: list[Row]
-    columns: Sequence[Column]
-    derived: dict[str, Callable[[list[float]], float]] = field(default_factory=dict)
-    heads: tuple[str, ...] = HEADS
-    of_means: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> list[Column]:
-        return [*self.columns, *self.derived]
-
-    def figures(self, row: Row, by_seed: bool = False) -> dict[Column, list[float]]:
-        """name of a column → its values over the complete seeds; of those in ``of_means`` one value, unless ``by_seed``."""
-        seeds = row.seeds(self.columns)
-        found = {column: [row.values[column][seed] for seed in seeds] for column in self.columns}
-        for name, function in self.derived.items():
-            if name in self.of_means and not by_seed:
-                found[name] = [function([statistics.mean(found[column]) for column in self.columns])]
-            else:
-                found[name] = [function([row.values[column][seed] for column in self.columns]) for seed in seeds]
-        return found
 
 
 def harmonic_mean(pair: Sequence[float]) -> float:
@@ -104,7 +44,7 @@ def read_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
 
 
 def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | None:
-    """Which table, row and column a record belongs to, or None: ``protocols.py`` says how the folders are called.
+    """Which table, row and column a record belongs to, or None: ``protocols/plan.py`` says how the folders are called.
 
     Args:
         part: folder below the protocol's own; path: data set/shots_N/trainer/config/seedN/results.json.

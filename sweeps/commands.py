@@ -6,8 +6,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from trainers.errors import UserError
-from trainers.run_record import remove_record
+from trainers.common.errors import UserError
+from trainers.common.record_file import remove_record
 
 from .display import show, show_plan
 from .drive import UNFINISHED, drive, missing_runs, statuses_of

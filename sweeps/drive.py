@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from runs import is_done
-from trainers.errors import UserError
+from protocols.runs import is_done
+from trainers.common.errors import UserError
 
 from .display import Display, counts
 from .grid import Chain, Run

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from runs import read_record
+from protocols.runs import read_record
 
 from .grid import Run
 

@@ -13,7 +13,7 @@ import psutil
 import submitit
 import torch
 
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .store import Sweep
 from .worker import Work

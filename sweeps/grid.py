@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from protocols import PROTOCOLS, Job
-from runs import Request, chains, default_output
-from trainers.errors import UserError, nearest
-from trainers.readers import read_yaml
+from protocols.plan import PROTOCOLS, Job
+from protocols.runs import Request, chains, default_output
+from trainers.common.errors import UserError, nearest
+from trainers.common.readers import read_yaml
 
 KEYS = {"protocols": str, "trainers": str, "datasets": str, "seeds": int, "shots": int, "config": str, "rows": str, "options": dict}
 PLACES = {"name": str, "root": str, "output": str}  # of the sweep as a whole

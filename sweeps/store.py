@@ -20,11 +20,11 @@ from typing import Any
 
 import filelock
 
-from trainers.errors import UserError, nearest
-from trainers.files import write_text
-from trainers.metrics import read_metrics
-from trainers.readers import read_json
-from trainers.run_record import FILE_NAME
+from trainers.common.errors import UserError, nearest
+from trainers.common.files import write_text
+from trainers.common.metrics import read_metrics
+from trainers.common.readers import read_json
+from trainers.common.record_file import FILE_NAME
 
 from .grid import Chain, Run
 

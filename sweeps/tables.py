@@ -2,9 +2,9 @@
 import logging
 import os
 
-from runs import summary
-from trainers.errors import UserError
-from trainers.files import write_text
+from protocols.runs import summary
+from trainers.common.errors import UserError
+from trainers.common.files import write_text
 
 from .grid import Chain, Run
 from .store import Sweep, is_there

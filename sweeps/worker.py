@@ -13,10 +13,10 @@ import torch
 from submitit import JobEnvironment
 from submitit.core.utils import DelayedSubmission
 
-import train
-from runs import make, read_record
-from trainers.errors import UserError
-from trainers.interruption import REQUEUE, asked_by
+from protocols import training
+from protocols.runs import make, read_record
+from trainers.common.errors import UserError
+from trainers.common.interruption import REQUEUE, asked_by
 
 from .grid import Run
 from .store import Sweep
@@ -99,7 +99,7 @@ def start(run: Run) -> None:
         Stopped: it was asked to end, and has saved what it needs to go on.
         SystemExit: it was warned of a time limit, and is queued again.
     """
-    code = train.main(run.arguments)
+    code = training.main(run.arguments)
     if code == REQUEUE:
         if asked_by() == "SIGUSR1":
             signal.raise_signal(signal.SIGUSR1)  # now submitit does with it what it would have done at once: it has the job queued again

@@ -8,11 +8,11 @@ import time
 
 import torch
 
-import train
+from protocols import training as train
 from tests.conftest import REPOSITORY
-from trainers import files
 from trainers.base import PromptTrainer
-from trainers.data import CheckedImages
+from trainers.common import files
+from trainers.data.loader import CheckedImages
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train", "tests.children"])
@@ -20,7 +20,7 @@ PIECES = 4  # in which a child that is to be killed writes a file
 
 
 def start(arguments, output, prepare=None, *more):
-    """The process of ``train.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
+    """The process of ``protocols.training.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
     os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
     process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
     process.start()

@@ -17,7 +17,8 @@ from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
-import train
+from protocols import training as train
+from protocols.arguments import parse_arguments
 from trainers import METHODS
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
@@ -147,7 +148,7 @@ def run(data_root, small_clip_file, tmp_path):
     """Trains or tests on the miniature: ``run(trainer, *options, name="out")`` → (trainer object, record, output folder)."""
     def start(trainer, *options, name="out", seed=1, flags=()):
         output = tmp_path / name
-        finished = train.run(train.parse_arguments(
+        finished = train.run(parse_arguments(
             [*base_arguments(trainer, data_root, small_clip_file, output, seed), *flags, *options]))
         record_file = output / "results.json"
         return finished, json.loads(record_file.read_text()) if record_file.exists() else None, output
@@ -163,7 +164,7 @@ def trained(data_root, small_clip_file, tmp_path_factory):
         if (trainer, options) not in made:
             folder = tmp_path_factory.mktemp(trainer) / "run"
             arguments = [*base_arguments(trainer, data_root, small_clip_file, folder), *options]
-            made[trainer, options] = train.run(train.parse_arguments(arguments)), folder
+            made[trainer, options] = train.run(parse_arguments(arguments)), folder
         return made[trainer, options]
     return start
 

@@ -4,7 +4,7 @@ import json
 import numpy
 import torch
 
-from trainers.saved_prompts import MODEL_NAME
+from trainers.engine.saved_prompts import MODEL_NAME
 
 OTHER = {"seconds", "seconds_per_step", "test_images_per_second", "finished", "config"}  # what a record may say of two equal runs
 

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from protocols.training import main
 from tests.conftest import REPOSITORY, base_arguments, make_textures
-from train import main
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 
 @pytest.mark.parametrize("more, message", [
@@ -27,8 +27,6 @@ from trainers.errors import UserError
     (("TRAINER.CDC.AUGMENTATION", "3"), "TRAINER.CDC.AUGMENTATION is 3, it takes one of 1, 2, None"),
     (("TRAINER.CDC.HAND_CRAFTED", "a photo"), "it needs {} once, where the class name goes"),
     (("TRAINER.CDC.HAND_CRAFTED", "{} {x}"), "it needs {} once"),
-    (("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1", "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT", "1.0"),
-     "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT keeps prompted image features near CLIP's own"),
     (("TRAINER.CDC.CONSISTENCY_WEIGHT", "-1.0"), "TRAINER.CDC.CONSISTENCY_WEIGHT is -1.0, it must not be negative"),
     (("OPTIM.MAX_EPOCH", "0"), "OPTIM.MAX_EPOCH is 0, it must be at least 1"),
     (("OPTIM.LR", "0.0"), "OPTIM.LR is 0.0, it must be above 0"),
@@ -200,7 +198,7 @@ def test_a_refused_run_leaves_the_folders_that_another_run_uses_by_now(tmp_path,
     def refuse(cfg):
         others.mkdir()
         raise UserError("no such data")
-    monkeypatch.setattr("train.build_trainer", refuse)
+    monkeypatch.setattr("protocols.training.build_trainer", refuse)
     assert main(base_arguments("CoOp", str(tmp_path), small_clip_file, ours)) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "error: no such data"
     assert others.is_dir() and not ours.exists()

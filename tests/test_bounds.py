@@ -22,16 +22,17 @@ import predict
 from datasets.fewshot import read_sample
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
-from protocols import ablation_rows
+from protocols.plan import ablation_rows
 from sweeps.grid import read_file
 from tests.test_security import code_files
-from trainers import PromptedClassifier, checkpoint
-from trainers.config_files import merge
-from trainers.errors import UserError
-from trainers.image_files import MAX_PIXELS, read_picture
+from trainers import PromptedClassifier
+from trainers.common.config_files import merge
+from trainers.common.errors import UserError
+from trainers.common.image_files import MAX_PIXELS, read_picture
+from trainers.common.readers import parse_json, read_arrays
+from trainers.common.record_file import read_record
+from trainers.engine import checkpoint
 from trainers.prompting.backbone import load_backbone
-from trainers.readers import parse_json, read_arrays
-from trainers.record_file import read_record
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
 
@@ -125,7 +126,7 @@ def test_yaml_is_bounded(bounded, tmp_path, monkeypatch, kind):
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         merge(get_cfg_default(), str(path), "config file")
-    monkeypatch.setattr("protocols.CONFIGS", str(tmp_path))
+    monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     for read in (lambda: ablation_rows("CDC"), lambda: read_file(str(path))) if kind != "value" else ():
         with pytest.raises(UserError, match=message):
             read()

@@ -19,9 +19,10 @@ from safetensors.torch import load_file
 
 from tests.conftest import slow_but_for
 from tests.trainers.test_every_trainer import BASE, LEARNING, NEW, TRAINERS
-from trainers import PromptedClassifier, export
-from trainers.errors import UserError
-from trainers.saved_run import read_record
+from trainers import PromptedClassifier
+from trainers.classifier import export
+from trainers.classifier.saved_run import read_record
+from trainers.common.errors import UserError
 
 CONDITIONAL = "CoCoOp"  # whose texts depend on the image
 EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
@@ -69,7 +70,7 @@ def pictures(data_root):
 @pytest.mark.parametrize("name, precision", [*((name, "fp32") for name in TRAINERS), ("CDC", "amp"), ("CDC", "fp16"), ("MaPLe", "fp16")])
 def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, name, precision):
     options = () if precision == "fp32" else (f"TRAINER.{name.upper()}.PREC", precision)
-    monkeypatch.setattr("trainers.precision.SLOW_IN_FP16", ())
+    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
     monkeypatch.setattr("trainers.base.DataManager", None)  # it must do without
     classifier = PromptedClassifier.load(str(folder))
@@ -354,7 +355,7 @@ def test_the_cards_example_runs(trained, pictures, tmp_path):
 
 
 def test_a_run_in_fp16_on_a_resnet_without_a_test_is_exported_in_fp32(trained, small_resnet_file, tmp_path, monkeypatch):
-    monkeypatch.setattr("trainers.precision.SLOW_IN_FP16", ())
+    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     options = ("TRAINER.COOP.PREC", "fp16", "MODEL.BACKBONE.NAME", small_resnet_file, "TEST.NO_TEST", "True")
     classifier = PromptedClassifier.load(trained("CoOp", *options)[1])
     session = exported(classifier, tmp_path / "exported")

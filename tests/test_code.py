@@ -1,9 +1,15 @@
-"""The code as text: what ruff.toml and mypy.ini ask for."""
+"""The code as text: what ruff.toml, mypy.ini and .importlinter ask for."""
+import os
 import re
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from tests.conftest import REPOSITORY
+
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # where lint-imports lies
 
 
 def test_ruff_has_nothing_to_say():
@@ -25,3 +31,16 @@ def test_no_warning_of_what_the_clip_package_imports():
     assert importers == {"trainers/prompting"}
     done = subprocess.run([sys.executable, "-W", "error", "-c", "import trainers.prompting.backbone"], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_dependencies_point_down():
+    found = subprocess.run(["lint-imports", "--no-cache", "--no-logo"], cwd=REPOSITORY, text=True, capture_output=True, env=ENVIRONMENT)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("installed_as", ["trainers", "cdc_trainers"])
+def test_what_data_sets_and_sweeps_use_of_the_trainers_needs_no_torch(installed_as):
+    names = [path.stem for path in (REPOSITORY / "trainers" / "common").glob("*.py")]
+    code = f"import sys, {', '.join(f'{installed_as}.common.{name}' for name in names)}; sys.exit('torch' in sys.modules or 'dassl' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, text=True, capture_output=True)
+    assert found.returncode == 0, found.stderr

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import predict
-import train
 from datasets.imagenet import read_classnames
-from results import report
+from protocols import training as train
+from results.report import __main__ as report
 from tests.conftest import REPOSITORY, base_arguments
 from tests.datasets.miniatures import image_folder
 from tests.datasets.test_every_dataset import build
-from trainers import checkpoint
-from trainers.errors import UserError, exit_code
-from trainers.files import write_text
+from trainers.common.errors import UserError, exit_code
+from trainers.common.files import write_text
+from trainers.engine import checkpoint
 
 
 @pytest.mark.parametrize("encoding, expected", [("utf-8-sig", None), ("latin-1", "it is not UTF-8"), ("utf-16", "it is not UTF-8")])

@@ -19,9 +19,9 @@ import predict
 from app.answer import describe, percent
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
 from trainers import PromptedClassifier
-from trainers.classifier import Answers
-from trainers.doubts import NOT_KNOWN, Judge, decimal
-from trainers.errors import UserError
+from trainers.classifier.prompted import Answers
+from trainers.common.errors import UserError
+from trainers.evaluation.doubts import NOT_KNOWN, Judge, decimal
 
 CLASSES = ["banded", "dotted", "striped", "woven", "zigzagged", "grid"]
 NASTY = ['<script>alert("1")</script>', "salt & 'pepper'", "a" * 60]

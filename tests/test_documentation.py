@@ -110,7 +110,7 @@ def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_
     ("[nowhere](nowhere.md)", "nowhere.md"),
     ("[nowhere](#nowhere)", "nowhere"),
     ("![picture](picture.png)", "picture.png"),
-    ("```{eval-rst}\n.. autofunction:: trainers.errors.no_such_function\n```", "no_such_function"),
+    ("```{eval-rst}\n.. autofunction:: trainers.common.errors.no_such_function\n```", "no_such_function"),
 ])
 def test_what_the_site_lacks_is_an_error(tmp_path, page, complaint):
     (tmp_path / "docs").mkdir()

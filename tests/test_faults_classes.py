@@ -8,12 +8,13 @@ from dassl.engine import TRAINER_REGISTRY
 
 from datasets.fgvc_aircraft import FGVCAircraft
 from datasets.splits import read_split
+from protocols.arguments import build_config, parse_arguments
+from protocols.training import run
 from tests.conftest import base_arguments, make_textures, random_clip
 from tests.datasets.miniatures import aircraft
 from tests.trainers.test_every_trainer import TRAINERS
-from train import build_config, parse_arguments, run
-from trainers.errors import UserError
-from trainers.prediction import measure
+from trainers.common.errors import UserError
+from trainers.evaluation.prediction import measure
 from trainers.prompting.tokens import class_tokens
 
 WORLD = ("猫", "🦊", "חתול", "قطة", "e\u0301tude", "कुत्ता")  # Chinese, an emoji, two from right to left, a combining accent, a script with conjuncts

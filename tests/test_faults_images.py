@@ -6,15 +6,16 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
+from protocols.arguments import parse_arguments
+from protocols.training import main, run
 from results.table import collect
 from tests.conftest import base_arguments, make_textures
 from tests.results.test_table import write
-from train import main, parse_arguments, run
-from trainers import data
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp
-from trainers.errors import UserError
-from trainers.failed_batch import FILE_NAME
-from trainers.run_record import image_name
+from trainers.data import loader as data
+from trainers.engine.failed_batch import FILE_NAME
 
 SKIP = ("DATALOADER.BROKEN_IMAGES", "skip")
 

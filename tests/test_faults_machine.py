@@ -15,11 +15,15 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from results import curve, figures, report, table
+from protocols.arguments import parse_arguments
+from protocols.training import main, run
+from results import curve, table
+from results.report import __main__ as report
+from results.report import figures
 from tests.conftest import base_arguments, make_textures
 from tests.results.conftest import make_answers, write_run
-from train import main, parse_arguments, run
-from trainers import data, files
+from trainers.common import files
+from trainers.data import loader as data
 
 WRITERS = (files, curve, figures)  # modules that write by ``write_atomically``
 NOBODY = 65534
@@ -131,7 +135,7 @@ def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(data_root, s
 
 def test_a_disk_that_is_full_while_pictures_are_drawn_leaves_none(tmp_path):
     """The pictures are drawn beside their place and take it when all are there."""
-    from datasets import openmoji
+    from datasets.drawn import openmoji
 
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))

@@ -21,18 +21,20 @@ from PIL import Image
 from datasets.fewshot import read_sample, resolve
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
-from results import render, report, runs, table
+from protocols.arguments import build_config, parse_arguments
+from results import render, runs, table
 from results.kept import read_kept, write_kept
+from results.report import page as report
 from sweeps.store import last_progress
 from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_curve, write_run
-from train import build_config, parse_arguments
-from trainers import checkpoint, record_file
-from trainers.errors import UserError
-from trainers.image_files import read_picture
+from trainers.classifier.saved_run import config_of, find_trainer
+from trainers.common import record_file
+from trainers.common.errors import UserError
+from trainers.common.image_files import read_picture
+from trainers.engine import checkpoint
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.tokens import class_tokens
-from trainers.saved_run import config_of, find_trainer
 
 settings.register_profile("files", derandomize=True, deadline=None, database=None, max_examples=150,
                           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

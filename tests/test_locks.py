@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from datasets import fewshot, openmoji
+from datasets import fewshot
+from datasets.drawn import openmoji
+from protocols.training import main
 from tests import children
 from tests.conftest import base_arguments, make_textures
-from train import main
-from trainers import locks
-from trainers.errors import UserError
-from trainers.interruption import Interrupted, noticed
-from trainers.locks import FILE_NAME, only_writer, turn
+from trainers.common import locks
+from trainers.common.errors import UserError
+from trainers.common.interruption import Interrupted, noticed
+from trainers.common.locks import FILE_NAME, only_writer, turn
 
 
 def hold(folder, ready, seconds):

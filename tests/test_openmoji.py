@@ -12,10 +12,10 @@ from dassl.data.datasets import build_dataset
 from dassl.utils import set_random_seed
 from PIL import Image
 
-from datasets import openmoji
-from datasets.emoji_font import draw_emoji, load_font
+from datasets.drawn import openmoji
+from datasets.drawn.emoji_font import draw_emoji, load_font
 from tests.conftest import load_tool
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 SPLIT = json.loads(Path(openmoji.SPLIT).read_text(encoding="utf-8"))
 ITEMS = [(part, *item) for part in openmoji.PARTS for item in SPLIT[part]]

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 import predict
-import train
+from protocols import training as train
+from protocols.arguments import build_config, expand_images, parse_arguments
 from tests.conftest import REPOSITORY
 from tests.trainers.test_every_trainer import TRAINERS
 
@@ -24,7 +25,7 @@ def shapes(tmp_path):
 
 
 def written_out(*arguments):
-    return train.expand_images(train.parse_arguments(arguments))
+    return expand_images(parse_arguments(arguments))
 
 
 def recipe(*arguments):
@@ -65,7 +66,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, tmp_path, monkeypa
 def test_every_trainer_has_a_recipe_for_it(shapes, name):
     assert recipe("--images", str(shapes), "--trainer", name) == f"/{name}/tiny.yaml"
     assert recipe("--images", str(shapes), "--trainer", name, "--backbone", "ViT-B/16") == f"/{name}/vit_b16.yaml"
-    cfg = train.build_config(written_out("--images", str(shapes), "--trainer", name))
+    cfg = build_config(written_out("--images", str(shapes), "--trainer", name))
     assert (cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.SEED) == ("ImageFolder", str(shapes), 16, 1)
 
 
@@ -80,12 +81,12 @@ def test_what_is_given_stays(shapes):
                        "DATASET.NUM_SHOTS", "4")
     assert (args.seed, args.output_dir, args.config_file) == (0, "mine", "my.yaml")
     args.config_file = ""
-    assert train.build_config(args).DATASET.NUM_SHOTS == 4
+    assert build_config(args).DATASET.NUM_SHOTS == 4
     assert written_out("--images", str(shapes), "--trainer", "CoOp", "--seed", "3").output_dir == "output/my shapes/CoOp/seed3"
 
 
 def test_another_clip_is_not_called_a_toy(shapes, small_clip_file, tmp_path):
-    train.run(train.parse_arguments(["--trainer", "ZeroshotCLIP", "--images", str(shapes), "--backbone", small_clip_file, "--output-dir",
+    train.run(parse_arguments(["--trainer", "ZeroshotCLIP", "--images", str(shapes), "--backbone", small_clip_file, "--output-dir",
                                      str(tmp_path / "out"), "INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", "0"]))
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "Your images: " in log and "for trying" not in log

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 import predict
-import train
-from results.gallery import find_images
+from protocols import training as train
+from results.report.gallery import find_images
 from results.runs import find_runs
 from tests.conftest import REPOSITORY
-from trainers.image_files import left_out, read_picture
+from trainers.common.image_files import left_out, read_picture
 
 SIZE = 40
 
@@ -106,7 +106,7 @@ def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypa
     (folder / "loose.png").write_bytes((folder / "ant" / "0.png").read_bytes())
     frames = [Image.fromarray(drawn(seed, (200, 0, 0))) for seed in range(3)]
     frames[0].save(folder / "ant" / "moves.gif", save_all=True, append_images=frames[1:])
-    monkeypatch.setattr("trainers.image_files.ENDINGS", (".png", ".gif"))  # as without pillow-heif
+    monkeypatch.setattr("trainers.common.image_files.ENDINGS", (".png", ".gif"))  # as without pillow-heif
     expected = ("Left out: 2 .heic (x.heic, y.HEIC; to take these: pip install pillow-heif); 1 .svg (drawing.svg); "
                 "1 of several pictures, of which the first is taken (moves.gif)")
     _, _, log = start(folder)

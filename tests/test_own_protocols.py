@@ -6,13 +6,13 @@ import pytest
 
 import demo_app
 import run as protocol_run
-from protocols import plan
+from protocols.plan import plan
+from protocols.runs import Request, own_images
 from results.runs import make_run
-from runs import Request, own_images
 from tests.test_same_command import make
 from trainers import PromptedClassifier
-from trainers.doubts import Judge
-from trainers.errors import UserError
+from trainers.common.errors import UserError
+from trainers.evaluation.doubts import Judge
 
 
 @pytest.fixture

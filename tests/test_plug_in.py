@@ -82,7 +82,7 @@ def test_a_host_that_forgets_the_config_node_is_told_so():
     from dassl.config import get_cfg_default
 
     from trainers.cdc import CDC
-    from trainers.errors import UserError
+    from trainers.common.errors import UserError
     with pytest.raises(UserError, match=r"call add_cdc_config\(cfg\) in extend_cfg"):
         CDC(get_cfg_default())
 

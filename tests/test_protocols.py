@@ -8,13 +8,15 @@ import pytest
 from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
-import train
-from protocols import PROTOCOLS, TARGETS, ablation_rows, plan
-from results import ablation
+from analysis import ablation
+from protocols import launch
+from protocols import training as train
+from protocols.arguments import build_config, parse_arguments
+from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.table import collect
 from tests.conftest import slow_but_for
 from trainers.base import PromptTrainer
-from trainers.checkpoint import config_of_run
+from trainers.engine.checkpoint import config_of_run
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
 
@@ -22,7 +24,7 @@ TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(T
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Starting Python anew takes longer than these runs."""
-    monkeypatch.setattr(protocol_run, "start", lambda job, args: train.run(train.parse_arguments(job.arguments(args.root, args.opts))))
+    monkeypatch.setattr(launch, "start", lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))))
 
 
 @pytest.mark.parametrize("name", slow_but_for(["ZeroshotCLIP"], TRAINERS))
@@ -52,7 +54,7 @@ def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tm
 def row_configs(dataset):
     """Name of a row of CDC's ablation → its flat config; the rows are in their order."""
     jobs = [job for job in plan("ablation", "CDC", dataset, [16], [1], "output") if job.model is None]
-    configs = [train.build_config(train.parse_arguments(job.arguments("data"))) for job in jobs]
+    configs = [build_config(parse_arguments(job.arguments("data"))) for job in jobs]
     for cfg in configs:
         trainer = TRAINER_REGISTRY.get("CDC")
         trainer.check_cfg(trainer.__new__(trainer), cfg)
@@ -65,11 +67,11 @@ def test_the_ablations_rows_add_one_part_each_or_change_one_setting(dataset):
 
     def changed(one, other):
         return {key.removeprefix("TRAINER.CDC.") for key in configs[one] if configs[one][key] != configs[other][key]}
-    ladder = ["single_template", "templates", "views", "decoupling", "consistency", "full"]
-    assert list(configs)[:6] == ladder
+    ladder = ["single_template", "templates", "views", "phrases", "consistency", "decoupling", "full"]
+    assert list(configs)[:7] == ladder
     assert [changed(*pair) for pair in zip(ladder, ladder[1:])] == [
-        {"N_TEMPLATES"}, {"AUGMENTATION"}, {"DECOUPLING_WEIGHT"}, {"CONSISTENCY_WEIGHT"}, {"LOSS", "FUSION"}]
-    assert all(len(changed(name, "full")) == 1 for name in list(configs)[6:] if name != "text")
+        {"N_TEMPLATES", "CTX_INIT"}, {"AUGMENTATION"}, {"CTX_INIT"}, {"CONSISTENCY_WEIGHT"}, {"DECOUPLING_WEIGHT"}, {"LOSS", "FUSION"}]
+    assert all(len(changed(name, "full")) == 1 for name in list(configs)[7:] if name != "text")
     assert "PROMPT_MODALITY" in changed("text", "full")
     assert len({tuple(config.items()) for config in configs.values()}) == len(configs), "no row twice"
 

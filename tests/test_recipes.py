@@ -6,12 +6,12 @@ import pytest
 from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
-import train
-from protocols import CONFIGS
-from runs import Request
+from protocols.arguments import build_config, config_and_rules, parse_arguments
+from protocols.plan import CONFIGS
+from protocols.runs import Request
 from sweeps.grid import read_file, requests
 from tests.conftest import REPOSITORY
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 PAPER = [replace(request, seeds=(1,)) for request in requests(read_file(str(REPOSITORY / "configs" / "sweeps" / "paper.yaml")))]
 
@@ -80,7 +80,7 @@ def test_the_plan_names_the_rules_and_starts_nothing(tmp_path, capsys):
 def config(tmp_path, rules, *options, protocol="fewshot", dataset="eurosat"):
     path = tmp_path / "recipe.yaml"
     path.write_text(f"OPTIM:\n  MAX_EPOCH: 7\nRULES:\n{rules}\n")
-    return train.config_and_rules(train.parse_arguments([
+    return config_and_rules(parse_arguments([
         "--trainer", "CoOp", "--config-file", str(path), "--dataset-config-file", f"{CONFIGS}/datasets/{dataset}.yaml", "--protocol", protocol,
         *options]))
 
@@ -103,7 +103,7 @@ def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
 def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few_shot():
     recipe = ["--trainer", "CoOp", "--config-file", f"{CONFIGS}/trainers/CoOp/vit_b16.yaml", "--dataset-config-file",
               f"{CONFIGS}/datasets/dtd.yaml", "DATASET.NUM_SHOTS", "16"]
-    contexts = {classes: train.build_config(train.parse_arguments([*recipe, "DATASET.SUBSAMPLE_CLASSES", classes])).TRAINER.COOP.N_CTX
+    contexts = {classes: build_config(parse_arguments([*recipe, "DATASET.SUBSAMPLE_CLASSES", classes])).TRAINER.COOP.N_CTX
                 for classes in ("base", "new", "all")}
     assert contexts == {"base": 4, "new": 4, "all": 16}
 

@@ -13,10 +13,12 @@ import pytest
 import torch
 
 import run as protocol_run
-from protocols import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
+from protocols import launch
+from protocols.arguments import build_config, parse_arguments
+from protocols.plan import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
 from tests.conftest import REPOSITORY
-from trainers.errors import UserError
-from trainers.run_record import plain
+from trainers.common.config_files import plain
+from trainers.common.errors import UserError
 
 
 @pytest.fixture
@@ -33,7 +35,7 @@ def calls(monkeypatch):
             Calls.threads.add(threads)
 
         def start(self):
-            arguments = protocol_run.train.parse_arguments(self.arguments)
+            arguments = parse_arguments(self.arguments)
             Calls.noted.append(arguments)
             os.makedirs(f"{arguments.output_dir}/prompt_learner", exist_ok=True)
             if arguments.trainer in Calls.die:
@@ -42,7 +44,7 @@ def calls(monkeypatch):
                 self.exitcode = Calls.exit_code
                 return
             trained = Path(arguments.model_dir, "results.json") if arguments.model_dir else None
-            cfg = plain(protocol_run.train.build_config(arguments))
+            cfg = plain(build_config(arguments))
             prompts = json.loads(trained.read_text())["prompts_hash"] if trained else f"prompts {len(Calls.noted)}"
             Path(arguments.output_dir, "results.json").write_text(json.dumps({
                 "format": 1, "trainer": arguments.trainer, "dataset": cfg["DATASET"]["NAME"], "shots": cfg["DATASET"]["NUM_SHOTS"],
@@ -54,8 +56,8 @@ def calls(monkeypatch):
         def join(self, timeout):
             assert self.exitcode is not None
 
-    monkeypatch.setattr(protocol_run, "PROCESSES", type("Context", (), {"Process": Process}))
-    monkeypatch.setattr(protocol_run, "start_server", lambda: None)
+    monkeypatch.setattr(launch, "PROCESSES", type("Context", (), {"Process": Process}))
+    monkeypatch.setattr(launch, "start_server", lambda: None)
     return Calls
 
 
@@ -127,7 +129,7 @@ def test_an_ablation_is_base_to_new_for_each_row_whose_settings_come_last(start)
     code, noted, _ = start("ablation", *arguments, "--", "TRAINER.CDC.CONSISTENCY_WEIGHT", "3.0", trainer=("CDC",))
     own = f"{start.output}/train_base/openmoji/shots_16/CDC"
     assert code == 0 and [run.output_dir for run in noted] == [f"{own}/{row}/seed{seed}" for seed in (1, 2) for row in ("views", "text")]
-    views, text = (protocol_run.train.build_config(run).TRAINER.CDC for run in noted[:2])
+    views, text = (build_config(run).TRAINER.CDC for run in noted[:2])
     assert (views.CONSISTENCY_WEIGHT, views.LOSS, views.PROMPT_MODALITY) == (0, "cross_entropy", "dual")
     assert (text.CONSISTENCY_WEIGHT, text.LOSS, text.PROMPT_MODALITY) == (3, "evidential", "text")
     code, noted, _ = start("ablation", "--stage", "test", *arguments[2:], "--", "TRAINER.CDC.CONSISTENCY_WEIGHT", "3.0", trainer=("CDC",))
@@ -142,7 +144,7 @@ def test_factors_take_rows_of_the_ablation_and_without_them_the_recipe(start):
     code, noted, _ = start("factors", *arguments, "--rows", "text", "same_view", trainer=("CDC",))
     own = f"{start.output}/train_biased/factors_mark/shots_16/CDC"
     assert code == 0 and [run.output_dir for run in (alone, *noted)] == [f"{own}/{name}/seed1" for name in ("tiny", "same_view", "text")]
-    recipe, same_view, text = (protocol_run.train.build_config(run) for run in (alone, *noted))
+    recipe, same_view, text = (build_config(run) for run in (alone, *noted))
     assert [cfg.DATASET.FACTORS.TEST for cfg in (recipe, same_view, text)] == ["aligned"] * 3
     assert (recipe.TRAINER.CDC.AUGMENTATION, same_view.TRAINER.CDC.AUGMENTATION) == (1, None)
     assert text.TRAINER.CDC.PROMPT_MODALITY == "text"
@@ -161,7 +163,7 @@ def test_factors_take_rows_of_the_ablation_and_without_them_the_recipe(start):
 def test_a_broken_ablation_is_refused(text, message, tmp_path, monkeypatch):
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations" / "CDC.yaml").write_text(text)
-    monkeypatch.setattr("protocols.CONFIGS", str(tmp_path))
+    monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     with pytest.raises(UserError) as refused:
         ablation_rows("CDC")
     assert message in f"{refused.value} {refused.value.__cause__}" and "CDC.yaml" in str(refused.value)

@@ -6,7 +6,7 @@ import numpy
 import pytest
 from PIL import Image
 
-import train
+from protocols import training as train
 from tests.conftest import REPOSITORY
 
 

@@ -7,9 +7,9 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
+from protocols.arguments import extend_config
 from tests.conftest import REPOSITORY
-from train import extend_config
-from trainers.config_files import merge
+from trainers.common.config_files import merge
 
 TRAINER_CONFIGS = sorted((REPOSITORY / "configs" / "trainers").glob("*/*.yaml"))
 DATASET_CONFIGS = sorted((REPOSITORY / "configs" / "datasets").glob("*.yaml"))

@@ -18,12 +18,12 @@ import demo_app
 import predict
 from datasets.imagenet import in_coops_order
 from datasets.pickles import read_pickle
-from protocols import ablation_rows
-from results import report
+from protocols.plan import ablation_rows
+from protocols.training import main
+from results.report import __main__ as report
 from tests.conftest import REPOSITORY, base_arguments
 from tests.results.conftest import make_answers, write_run
-from train import main
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 from trainers.prompting.backbone import load_backbone
 
 # ---- the code ----
@@ -31,8 +31,8 @@ from trainers.prompting.backbone import load_backbone
 # (file, what) → why it is safe there
 ADMITTED = {
     ("datasets/pickles.py", "Unpickler"): "find_class admits one empty class, nothing is imported or called",
-    ("trainers/prompting/torchscript.py", "Unpickler"): "find_class gives stand-ins, nothing is imported or called",
-    ("trainers/readers.py", "yaml.load"): "its loader is yaml's SafeLoader without aliases",
+    ("trainers/prompting/weights/torchscript.py", "Unpickler"): "find_class gives stand-ins, nothing is imported or called",
+    ("trainers/common/readers.py", "yaml.load"): "its loader is yaml's SafeLoader without aliases",
     ("dassl-lite/dassl/data/datasets/base_dataset.py", "extractall"): "zipfile keeps members in the folder, tarfile does by filter='data'",
     ("dassl-lite/dassl/utils/checkpoint.py", "safe_globals"): "torch's own optimisers and schedulers, for Dassl's checkpoints, under weights_only",
     ("dassl-lite/dassl/utils/checkpoint.py", "add_safe_globals"): "the same on torch 2.4",
@@ -150,7 +150,7 @@ def test_hostile_yaml_is_refused(refusal, tmp_path, mark, monkeypatch, tag):
         assert "could not determine a constructor" in refusal(replace={flag: str(tmp_path / "evil.yaml")})
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations" / "CDC.yaml").write_text(f"- name: {tag.format(mark)}\n")
-    monkeypatch.setattr("protocols.CONFIGS", str(tmp_path))
+    monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     with pytest.raises(UserError, match="could not determine a constructor"):
         ablation_rows("CDC")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from protocols.training import main as train_main
 from sweeps import executors
 from tests.sweeping import command, figures, folder_of, small_options, wait_until, write_grid
-from train import main as train_main
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 import sweep as sweep_command
-from protocols import SHOTS, TARGETS
+from protocols.plan import SHOTS, TARGETS
 from sweeps import commands, display, executors
 from sweeps.display import Display, counts, render
 from sweeps.drive import missing_runs
@@ -20,9 +20,9 @@ from sweeps.grid import Chain, make_chains, read_file, requests
 from sweeps.store import Sweep, last_progress
 from tests.conftest import REPOSITORY
 from tests.sweeping import command, wait_until
-from trainers.errors import UserError
-from trainers.metrics import write_metrics
-from trainers.run_record import plain
+from trainers.common.config_files import plain
+from trainers.common.errors import UserError
+from trainers.common.metrics import write_metrics
 
 OPTIONS = {"executor": "local", "jobs": None, "partition": None, "gpus": None, "cpus": None, "memory": None, "time": 240, "account": None,
            "qos": None, "slurm": []}

@@ -53,9 +53,9 @@ def test_the_committed_weights_open_in_the_unmodified_clip():
 
 def test_the_committed_weights_have_the_model_cards_accuracy():
     """Zero-shot over all classes on the validation pictures, computed with the stock CLIP alone."""
-    from datasets.emoji_font import draw_emoji
+    from datasets.drawn.emoji_font import draw_emoji
     row = re.search(r"the committed weights \|[^|]*\|[^|]*\| ([0-9.]+) /", (REPOSITORY / "docs" / "tiny-clip.md").read_text(encoding="utf-8"))
-    split = json.loads((REPOSITORY / "datasets" / "openmoji_split.json").read_text(encoding="utf-8"))["val"]
+    split = json.loads((REPOSITORY / "datasets" / "drawn" / "openmoji_split.json").read_text(encoding="utf-8"))["val"]
     names = [name for _, name in sorted({(label, name) for _, label, name in split})]
     stock, preprocess = clip.load(str(WEIGHTS), device="cpu")
     with torch.no_grad():

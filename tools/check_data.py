@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import datasets.every  # noqa: E402, F401  (registers the data sets)
 from datasets.base import ImageDataset  # noqa: E402
 from datasets.splits import Image  # noqa: E402
-from trainers.run_record import split_hash  # noqa: E402
+from trainers.common.fingerprints import split_hash  # noqa: E402
 
 COOP = "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub)"
 TASK = "base2new fewshot xd"  # a set to train on, and a target of ImageNet's or OpenMoji's prompts

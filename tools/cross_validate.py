@@ -1,19 +1,25 @@
-"""Compares settings of a method by cross-validation on training and validation images, so that test images stay unseen.
+"""Compares settings of any method by cross-validation on the embedded data sets' training and validation images; no test image is opened.
 
-    python tools/cross_validate.py --trainer CDC --setting "" --setting "TRAINER.CDC.CONSISTENCY_WEIGHT 30.0"
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --jobs 2     # trains what the file does not hold yet
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show       # tables and, with --figure, the picture
 
-The embedded data set has about 100 validation images of base classes: too few to tell settings apart. Here train and val images of
-the base classes are split into folds; prompts are trained on up to 16 images a class outside a fold and judged on the fold, and on
-all train and val images of the new classes, which nothing is trained on. Training is the trainer's own; only its loader is replaced by
-one that draws views from a stock of some per image, made beforehand. Where the method leaves the image encoder alone, the stock
-holds their features, and a training takes seconds. Prints accuracy and expected calibration error (percent) over folds and seeds.
+The suite: four tasks, OpenMoji and its people, each trained on its base classes and, with the halves swapped, on its new ones; a fold a seed.
+Of each class a fifth of the images (at least two) is held out, prompts are trained on up to 16 others, and judged on all that were not
+trained on (*base*) and on all images of the other half (*new*), as they are and drawn in three other styles. Training is the trainer's
+own; only its loader is replaced by one that draws views from a stock of some per image, made beforehand; where the method leaves the image
+encoder alone the stock holds their features. Each result is a line of the file, appended when it is known.
+
+The YAML file lists settings in the form of configs/ablations: name, description, trainer (CDC unless given), recipe, settings, and the
+frontier that it is a point of: one method at several strengths of regularisation. Differences to the first setting are paired, by task
+and seed; their intervals, and those of one frontier over another at equal base accuracy, are percentile bootstraps over the pairs.
 """
 import argparse
 import contextlib
 import io
+import json
 import logging
 import random
-import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -23,53 +29,47 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+import matplotlib  # noqa: E402
+import numpy  # noqa: E402
 import torch  # noqa: E402
 from dassl.data.datasets import Datum  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.utils import read_image, set_random_seed  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import Tensor  # noqa: E402
-from torch.utils.data import DataLoader  # noqa: E402
 
-import train  # noqa: E402
-from protocols import Job, recipe_path  # noqa: E402
-from results.render import summary  # noqa: E402
+from datasets.drawn.emoji_styles import corrupted, recoloured, sketch  # noqa: E402
+from protocols.arguments import build_config, parse_arguments  # noqa: E402
+from protocols.plan import Job, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
-from trainers.prediction import calibration, percent_right  # noqa: E402
+from trainers.common.readers import read_yaml  # noqa: E402
+from trainers.evaluation.prediction import Prediction, calibration, percent_right  # noqa: E402
+from trainers.evaluation.uncertainty import auroc  # noqa: E402
 
 SHOTS = 16
-IMAGES_AT_ONCE = 64
-
-
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--trainer", required=True)
-    add("--recipe", default="tiny")
-    add("--dataset", default="openmoji")
-    add("--root", default="data")
-    add("--setting", action="append", help='KEY VALUE pairs on top of the recipe; may be given many times; "" is the recipe itself')
-    add("--common", default="", help="KEY VALUE pairs of all settings, those that change the views among them")
-    add("--seeds", type=int, nargs="+", default=[1, 2])
-    add("--folds", type=int, default=4)
-    add("--views", type=int, default=12, help="random views of each training image and template that are made")
-    args = parser.parse_args(argv)
-    args.setting = args.setting or [""]
-    return args
+HELD_OUT = 5  # one image of so many
+STOCK = 8  # random views of each image and template
+IMAGES_AT_ONCE = 128
+RESAMPLES = 5000
+TASKS = {"openmoji": ("openmoji", "base", "new"), "openmoji_swapped": ("openmoji", "new", "base"),
+         "people": ("openmoji_people", "base", "new"), "people_swapped": ("openmoji_people", "new", "base")}
+STYLES: dict[str, Callable[[str, int], Any]] = {"sketch": sketch, "recoloured": recoloured, "corrupted": corrupted}
+Row = dict[str, Any]  # a line of the results
 
 
 class StockLoader:
     """Takes the place of a trainer's training loader: batches of views drawn from a stock.
 
     Args:
-        stock: (R, V, N, …), R random images or features for each of V views and N images.
-        labels: (N,); chosen: (n,) indices of the images to train on; batch_size: B, an incomplete last batch is dropped, as Dassl does.
+        stock: (R, V, N, …), R random images or features for each of V views and N images; frozen: (R, V, N, E), the frozen CLIP's features
+            of the same; labels: (N,).
+        chosen: (n,) indices of the images to train on; batch_size: B, an incomplete last batch is dropped, as Dassl does.
     """
     num_workers = 0
 
-    def __init__(self, stock: Tensor, labels: Tensor, chosen: Tensor, batch_size: int) -> None:
-        self.stock, self.labels, self.chosen, self.batch_size = stock, labels, chosen, batch_size
+    def __init__(self, stock: Tensor, frozen: Tensor, labels: Tensor, chosen: Tensor, batch_size: int) -> None:
+        self.stock, self.frozen, self.labels, self.chosen, self.batch_size = stock, frozen, labels, chosen, batch_size
 
     def __len__(self) -> int:
         return len(self.chosen) // self.batch_size
@@ -77,29 +77,32 @@ class StockLoader:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         order = self.chosen[torch.randperm(len(self.chosen))]
         for images in order[:len(self) * self.batch_size].split(self.batch_size):
-            views = self.stock[torch.randint(len(self.stock), images.shape), :, images].transpose(0, 1)  # (V, B, …)
-            yield {"img": views, "label": self.labels[images]}
+            drawn = torch.randint(len(self.stock), images.shape)
+            self.of_batch = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
+            yield {"img": self.stock[drawn, :, images].transpose(0, 1).float(), "label": self.labels[images]}  # (V, B, …)
 
     def close(self) -> None:
         """It has no workers to end."""
 
 
-def new_trainer(args: argparse.Namespace, classes: str, setting: str, seed: int, folder: str) -> PromptTrainer:
-    """The trainer on all images of the base or the new classes; what it writes goes to the folder."""
-    job = Job(folder, args.trainer, recipe_path(args.trainer, args.recipe), args.dataset, classes, None, seed)
-    options = [*args.common.split(), *setting.split(), "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0"]
-    cfg = train.build_config(train.parse_arguments(job.arguments(args.root, options)))
+def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder: str) -> PromptTrainer:
+    """The trainer of a setting on all images of the half that is trained on (1) or of the other (2); what it writes goes to the folder."""
+    dataset, trainer = TASKS[task][0], setting.get("trainer", "CDC")
+    job = Job(folder, trainer, recipe_path(trainer, setting.get("recipe", "tiny")), dataset, TASKS[task][half], None, seed)
+    options = [part for key, value in setting.get("settings", {}).items() for part in (key, str(value))]
+    cfg = build_config(parse_arguments(job.arguments(root, [*options, "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0",
+                                                            "DATALOADER.NUM_WORKERS", "0"])))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
-        trainer = build_trainer(cfg)
-    assert isinstance(trainer, PromptTrainer)
-    trainer.encode_images = features_or_images(trainer.encode_images)  # type: ignore[method-assign]
-    return trainer
+        made = build_trainer(cfg)
+    assert isinstance(made, PromptTrainer)
+    made.encode_images = features_or_images(made.encode_images)  # type: ignore[method-assign]
+    return made
 
 
 def features_or_images(encode_images: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """The encoding of images, (V, B, 3, H, W), which leaves as they are what are features already, (V, B, E)."""
-    return lambda images, prompts=None: images if images.dim() == 3 else encode_images(images, prompts)
+    return lambda images, prompts=None, **further: images if images.dim() == 3 else encode_images(images, prompts, **further)
 
 
 @torch.no_grad()
@@ -110,92 +113,235 @@ def prompts_images(trainer: PromptTrainer) -> bool:
 
 
 @torch.no_grad()
-def show(trainer: PromptTrainer, items: Sequence[Datum], transform: Callable[[Any], Tensor], as_features: bool) -> Tensor:
-    """The images of N items under a transform, (N, 3, H, W), or their features, (N, E)."""
-    images = torch.stack([transform(read_image(item.impath)) for item in items]).to(trainer.device)
-    if not as_features:
-        return images
-    return torch.cat([trainer.encode_images(part[None])[0] for part in images.split(IMAGES_AT_ONCE)])
+def frozen_features(trainer: PromptTrainer, images: Tensor) -> Tensor:
+    """(N, E) of images (N, 3, H, W) without prompts."""
+    return torch.cat([trainer.encode_images(part[None].float())[0] for part in images.split(IMAGES_AT_ONCE)])
 
 
-def transform_of(loader: DataLoader[Any]) -> Any:
-    """What the images of a loader go through: in training several transforms, one a view."""
-    dataset: Any = loader.dataset
-    return dataset.transform
+def images_of(trainer: PromptTrainer) -> list[Datum]:
+    return [*trainer.dm.dataset.train_x, *(trainer.dm.dataset.val or [])]
 
 
-def train_on(trainer: PromptTrainer, items: Sequence[Datum], stock: Tensor, labels: Tensor, chosen: Tensor) -> None:
-    """Trains the prompts as the trainer does, on views of the chosen of N images out of a stock (R, V, N, …)."""
+class Pictures:
+    """The images of a task, made once for all settings that look at them in the same views.
+
+    Args:
+        trainer, other: a trainer on the half that is trained on, and on the other.
+
+    Attributes:
+        labels, other_labels: (N,) and (N',); centre, other_centre: style (``plain`` among them) → images as they are tested, half precision.
+        stock, frozen: see ``StockLoader``; images, half precision.
+    """
+
+    def __init__(self, trainer: PromptTrainer, other: PromptTrainer) -> None:
+        dataset: Any = trainer.test_loader.dataset
+        transform = dataset.transform
+        halves = images_of(trainer), images_of(other)
+        self.labels, self.other_labels = (torch.tensor([item.label for item in items]) for items in halves)
+        self.centre, self.other_centre = (
+            {"plain": torch.stack([transform(read_image(item.impath)) for item in items]).half(),
+             **{name: torch.stack([transform(style(Path(item.impath).stem, 64)) for item in items]).half() for name, style in STYLES.items()}}
+            for items in halves)
+        set_random_seed(1)
+        pictures = [read_image(item.impath) for item in halves[0]]
+        views = trainer.training_views.transforms
+        self.stock = torch.stack([torch.stack([torch.stack([view(picture) for picture in pictures]) for view in views]) for _ in range(STOCK)]).half()
+        self.frozen = torch.stack([torch.stack([frozen_features(trainer, images) for images in drawn]) for drawn in self.stock])
+
+
+def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the images to train on, up to ``SHOTS`` a class, and of those to judge by: all others, a fifth of each class at least."""
+    rng = random.Random(seed)
+    by_class: dict[int, list[int]] = {}
+    for index in rng.sample(range(len(labels)), len(labels)):
+        by_class.setdefault(int(labels[index]), []).append(index)
+    chosen = sorted(index for members in by_class.values() for index in members[max(2, round(len(members) / HELD_OUT)):][:SHOTS])
+    others = sorted(set(range(len(labels))).difference(chosen))
+    return torch.tensor(chosen), torch.tensor(others)
+
+
+def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None:
+    """Trains the prompts as the trainer does, on views of the chosen images."""
+    items = images_of(trainer)
     trainer.dm.dataset.train_x[:] = [items[i] for i in chosen]  # what some look at before the first step
-    loader: Any = StockLoader(stock, labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
-    trainer.train_loader_x = loader
-    trainer.parse_batch_train = lambda batch: (batch["img"], batch["label"])  # type: ignore[method-assign]
-    trainer.complete_prompts = lambda: False  # type: ignore[method-assign]  # its validation images are among the folds
+    stock = pictures.stock if prompts_images(trainer) else pictures.frozen
+    views = len(trainer.training_views.transforms)  # those of a method with fewer are the first
+    loader = StockLoader(stock[:, :views], pictures.frozen[:, :views], pictures.labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
+    replaced: Any = trainer
+    replaced.train_loader_x = loader
+    replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
+    replaced.unprompted_images = lambda images, backbone=None: loader.of_batch
+    replaced.complete_prompts = lambda: False  # its validation images are among those to judge by
+    replaced.save_model = lambda *_, **__: None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train()
     trainer.set_model_mode("eval")
 
 
 @torch.no_grad()
-def answers(trainer: PromptTrainer, images: Tensor) -> Tensor:
-    """Probabilities (N, K) of images (N, 3, H, W) or features (N, E)."""
-    trainer.encoded = trainer.encode_prompts()
-    return torch.cat([trainer.model_inference(part[None]) for part in images.split(IMAGES_AT_ONCE)])
+def answers(trainer: PromptTrainer, images: Tensor) -> Prediction:
+    """``Prediction`` for images (N, 3, H, W)."""
+    with trainer.precision.autocast():
+        logits = [trainer.scores(part[None].float()).logits for part in images.split(IMAGES_AT_ONCE)]  # (M, B, K) each
+    return trainer.predict(torch.cat(logits, dim=1))
 
 
-def judge(probability: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Accuracy and expected calibration error of (N, K) probabilities, in percent."""
-    return percent_right(probability.argmax(dim=1), labels), calibration(probability, labels)["ece"]
-
-
-def folds_of(labels: Tensor, folds: int, seed: int) -> tuple[Tensor, list[Tensor]]:
-    """Fold of each image, every class spread evenly, and up to ``SHOTS`` images a class to train on for each fold."""
-    rng = random.Random(seed)
-    fold = torch.empty(len(labels), dtype=torch.long)
-    by_class: dict[float, list[int]] = {}
-    for index in rng.sample(range(len(labels)), len(labels)):
-        members = by_class.setdefault(labels[index].item(), [])
-        fold[index] = len(members) % folds
-        members.append(index)
-    chosen = [torch.tensor([i for members in by_class.values() for i in [m for m in members if fold[m] != held_out][:SHOTS]])
-              for held_out in range(folds)]
-    return fold, chosen
-
-
-def main(argv: Sequence[str] | None = None) -> list[list[str]]:
-    args = parse(argv)
-    logging.disable(logging.INFO)
+def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> Row:
+    """Trains a setting on a task's fold and returns its line."""
+    chosen, held_out = split(pictures.labels, seed)
     with tempfile.TemporaryDirectory() as folder:
-        base, new = (new_trainer(args, classes, "", args.seeds[0], folder) for classes in ("base", "new"))
-        as_features = not prompts_images(base)
-        items = {trainer: trainer.dm.dataset.train_x + (trainer.dm.dataset.val or []) for trainer in (base, new)}
-        labels, new_labels = (torch.tensor([item.label for item in items[trainer]], device=trainer.device) for trainer in (base, new))
-        centre, new_centre = (show(trainer, items[trainer], transform_of(trainer.test_loader), as_features) for trainer in (base, new))
-        views = transform_of(base.train_loader_x).transforms
-        stock = torch.stack([torch.stack([show(base, items[base], view, as_features) for view in views]) for _ in range(args.views)])
-    rows = []
-    for setting in args.setting:
-        found: dict[str, list[Any]] = {"base": [], "new": []}  # of each seed: accuracy, calibration error
-        for seed in args.seeds:
-            fold, chosen = folds_of(labels, args.folds, seed)
-            held_out_answers, new_by_fold = torch.empty(len(labels), base.num_classes, device=base.device), []
-            for held_out in range(args.folds):
-                with tempfile.TemporaryDirectory() as folder:
-                    trained, tested = (new_trainer(args, classes, setting, seed, folder) for classes in ("base", "new"))
-                    train_on(trained, items[base], stock, labels, chosen[held_out])
-                inside = fold == held_out
-                held_out_answers[inside] = answers(trained, centre[inside])
-                tested.prompt_learner.load_state_dict(trained.prompt_learner.state_dict())
-                tested.set_model_mode("eval")
-                new_by_fold.append(judge(answers(tested, new_centre), new_labels))
-            found["base"].append(judge(held_out_answers, labels))
-            found["new"].append([statistics.mean(values) for values in zip(*new_by_fold)])
-        (of_base, base_error), (of_new, new_error) = (zip(*values) for values in found.values())
-        both = [harmonic_mean(pair) for pair in zip(of_base, of_new)]
-        rows.append([setting or "(recipe)", *map(summary, (of_base, of_new, both, base_error, new_error))])
-        sys.stderr.write(f"{rows[-1]}\n")
-    print(tabulate(rows, headers=["setting", f"base ({len(labels)} images)", f"new ({len(new_labels)})", "H", "ECE base", "ECE new"]))
-    return rows
+        trained, other = (new_trainer(setting, task, half, seed, root, folder) for half in (1, 2))
+        train_on(trained, pictures, chosen)
+    other.load_prompts({"state_dict": trained.prompt_learner.state_dict(), "classnames": trained.classnames}, "the training")
+    other.set_model_mode("eval")
+    found: Row = {"setting": setting["name"], "task": task, "seed": seed}
+    for half, trainer, labels, centre, selected in (("base", trained, pictures.labels[held_out], pictures.centre, held_out),
+                                                    ("new", other, pictures.other_labels, pictures.other_centre, slice(None))):
+        prediction = answers(trainer, centre["plain"][selected])
+        measures, wrong = calibration(prediction.probability, labels), prediction.probability.argmax(dim=1) != labels
+        found |= {half: percent_right(prediction.probability.argmax(dim=1), labels), f"ece_{half}": measures["ece"], f"nll_{half}": measures["nll"],
+                  f"mistakes_{half}": auroc(1 - prediction.probability.max(dim=1).values, wrong) or 0.0}
+        styled = [percent_right(answers(trainer, centre[style][selected]).probability.argmax(dim=1), labels) for style in STYLES]
+        found[f"styles_{half}"] = sum(styled) / len(styled)
+    found["H"], found["styles_H"] = harmonic_mean((found["base"], found["new"])), harmonic_mean((found["styles_base"], found["styles_new"]))
+    return {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
+
+
+# ---- what they say ----
+
+FIGURES = ("base", "new", "H", "styles_H", "ece_base", "ece_new", "nll_base", "nll_new", "mistakes_base", "mistakes_new")
+
+
+def pairs(rows: Sequence[Row], name: str) -> dict[tuple[str, int], Row]:
+    return {(row["task"], row["seed"]): row for row in rows if row["setting"] == name}
+
+
+def interval(differences: numpy.ndarray) -> str:
+    """Mean of paired differences (N,) or of resampled ones (R,), with the middle 95 % of its bootstrap."""
+    low, high = numpy.quantile(differences, [0.025, 0.975])
+    return f"{low:+.2f} … {high:+.2f}"
+
+
+def resamples(count: int) -> numpy.ndarray:
+    """Indices (R, N) of bootstrap samples of N pairs."""
+    return numpy.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+
+
+def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
+    """Means over tasks and seeds, and H less that of the first setting over the pairs that both have."""
+    lines, reference = [], pairs(rows, settings[0]["name"])
+    for setting in settings:
+        mine = pairs(rows, setting["name"])
+        common = sorted(mine.keys() & reference.keys())
+        if mine:
+            difference = numpy.array([mine[key]["H"] - reference[key]["H"] for key in common])
+            gain = [f"{difference.mean():+.2f}", interval(difference[resamples(len(common))].mean(axis=1))] if common else ["", ""]
+            means = [numpy.mean([row[figure] for row in mine.values()]) for figure in FIGURES]
+            lines.append([setting["name"], setting["description"], len(mine), *means, *gain])
+    return tabulate(lines, headers=["setting", "description", "runs", *FIGURES, "H − first", "95 % interval"], floatfmt=".2f", tablefmt="pipe",
+                    disable_numparse=[len(FIGURES) + 3])  # it would take the sign away
+
+
+def frontier(settings: Sequence[Row], rows: Sequence[Row], keys: Sequence[tuple[str, int]], drawn: numpy.ndarray) -> numpy.ndarray:
+    """Points (R, P, 2), base and new accuracy of a method at P strengths, means over resamples (R, N) of the pairs."""
+    by_name = [pairs(rows, setting["name"]) for setting in settings]
+    values = numpy.array([[[of[key]["base"], of[key]["new"]] for key in keys] for of in by_name])  # (P, N, 2)
+    return values[:, drawn].mean(axis=2).transpose(1, 0, 2)
+
+
+def gap(upper: numpy.ndarray, lower: numpy.ndarray) -> float:
+    """Mean of new accuracy by which a frontier (P, 2) lies above another over the base accuracies that both reach; NaN where there are none."""
+    upper, lower = (points[points[:, 0].argsort()] for points in (upper, lower))
+    start, end = max(upper[0, 0], lower[0, 0]), min(upper[-1, 0], lower[-1, 0])
+    if start > end:
+        return float("nan")
+    base = numpy.linspace(start, end, 50)
+    return float((numpy.interp(base, *upper.T) - numpy.interp(base, *lower.T)).mean())
+
+
+def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[str, numpy.ndarray]]:
+    """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each, over the pairs that all settings have."""
+    groups: dict[str, list[Row]] = {}
+    for setting in settings:
+        if "frontier" in setting and pairs(rows, setting["name"]):
+            groups.setdefault(setting["frontier"], []).append(setting)
+    keys = sorted(set.intersection(*(set(pairs(rows, setting["name"])) for group in groups.values() for setting in group)))
+    drawn = resamples(len(keys))
+    points = {name: frontier(group, rows, keys, drawn) for name, group in groups.items()}
+    plain = {name: frontier(group, rows, keys, numpy.arange(len(keys))[None])[0] for name, group in groups.items()}
+    first, lines = next(iter(groups)), []
+    for name in list(groups)[1:]:
+        gaps = numpy.array([gap(mine, other) for mine, other in zip(points[name], points[first])])
+        lines.append([name, gap(plain[name], plain[first]), interval(gaps[~numpy.isnan(gaps)]), f"{100 * numpy.isnan(gaps).mean():.0f} %"])
+    return tabulate(lines, headers=[f"frontier, over that of {first}", "new, at equal base", "95 % interval", "resamples without overlap"],
+                    floatfmt="+.2f", tablefmt="pipe"), plain
+
+
+def draw(points: dict[str, numpy.ndarray], path: str) -> None:
+    """Writes the picture of the frontiers."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
+    for name, of in points.items():
+        axes.plot(*of[of[:, 0].argsort()].T, "o-", label=name)
+    axes.set(xlabel="base classes, accuracy in %", ylabel="new classes, accuracy in %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+# ---- the command ----
+
+def read_rows(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
+    """Trains what the file of results lacks; with several jobs each takes every n-th of it."""
+    done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
+    todo = [(task, seed, setting) for seed in args.seeds for task in args.tasks for setting in settings if (setting["name"], task, seed) not in done]
+    if args.jobs > 1:
+        same = [sys.executable, __file__, args.experiment, "--results", str(args.results), "--root", args.root, "--tasks", *args.tasks,
+                "--seeds", *map(str, args.seeds)]
+        started = [subprocess.Popen([*same, "--share", str(share), str(args.jobs)]) for share in range(args.jobs)]
+        codes = [process.wait() for process in started]
+        if any(codes):
+            sys.exit("a job has failed, see above; the same command goes on with what is missing")
+        return
+    torch.set_num_threads(1 if args.share[1] > 1 else torch.get_num_threads())
+    pictures: dict[str, Pictures] = {}
+    for task, seed, setting in todo[args.share[0]::args.share[1]]:
+        if task not in pictures:
+            with tempfile.TemporaryDirectory() as folder:
+                pictures = {task: Pictures(*(new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)))}  # CDC's views
+        row = judge(setting, task, seed, pictures[task], args.root)
+        with open(args.results, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        logging.warning("%s", row)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", help="YAML file of settings; differences are to the first")
+    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
+    parser.add_argument("--root", default="data")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
+    parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
+    parser.add_argument("--figure", help="file for the picture of the frontiers")
+    args = parser.parse_args(argv)
+    settings = read_yaml(args.experiment)
+    logging.disable(logging.INFO)
+    if not args.show:
+        run(args, settings)
+    if args.share[1] == 1:
+        rows = read_rows(args.results)
+        shown, points = frontiers(settings, rows)
+        print(table(settings, rows), shown, sep="\n\n")
+        if args.figure:
+            draw(points, args.figure)
 
 
 if __name__ == "__main__":

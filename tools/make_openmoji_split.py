@@ -1,4 +1,4 @@
-"""Write datasets/openmoji_split.json and openmoji_people_split.json: which OpenMoji drawing belongs to which class and to which part.
+"""Write datasets/drawn/openmoji_split.json and openmoji_people_split.json: which OpenMoji drawing belongs to which class and to which part.
 
     python tools/make_openmoji_split.py NODE_MODULES/emojibase-data/en/data.json NODE_MODULES/emojibase-data/en/messages.json
 
@@ -226,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="data.json of emojibase-data (en)")
     parser.add_argument("messages", type=Path, help="messages.json of emojibase-data (en)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "datasets", help="folder of the two files")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "datasets" / "drawn", help="folder of the two files")
     args = parser.parse_args(argv)
     emojibase = [json.loads(p.read_text(encoding="utf-8")) for p in (args.data, args.messages)]
     for file_name, make in (("openmoji_split.json", make_split), ("openmoji_people_split.json", make_people_split)):

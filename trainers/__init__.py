@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .classifier import PromptedClassifier as PromptedClassifier
+    from .classifier.prompted import PromptedClassifier as PromptedClassifier
 
 METHODS = {  # registered name → module of this package
     "ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip", "CoOp": "coop", "CoCoOp": "cocoop", "KgCoOp": "kgcoop", "ProGrad": "prograd",
@@ -24,6 +24,6 @@ def config_function(method: str) -> Callable[[Any], None]:
 
 def __getattr__(name: str) -> object:
     if name == "PromptedClassifier":
-        from .classifier import PromptedClassifier
+        from .classifier.prompted import PromptedClassifier
         return PromptedClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

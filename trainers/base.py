@@ -28,24 +28,25 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import distributed
-from .checks import check_at_least, check_data, check_pixels, check_run
-from .data import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_starting
-from .errors import UserError
-from .evaluation import Encoded, Evaluation
-from .failed_batch import stopped_by_loss
-from .interruption import at_once
-from .messages import show_messages
-from .metrics import start_metrics, write_metrics
-from .precision import Precision, check_precision
-from .prediction import Prediction, Scores
+from .common.errors import UserError
+from .common.fingerprints import data_name, split_hash, tensor_hash
+from .common.interruption import at_once
+from .common.messages import show_messages
+from .common.metrics import start_metrics, write_metrics
+from .common.record_file import remove_record
+from .data.loader import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_starting
+from .data.views import PictureViews
+from .engine.checks import check_at_least, check_data, check_pixels, check_run
+from .engine.failed_batch import stopped_by_loss
+from .engine.precision import Precision, check_precision
+from .engine.resumable import TrainingLoader, begin_worker
+from .engine.saved_prompts import MODEL_NAME
+from .engine.schedule import build_schedule
+from .evaluation.prediction import Prediction, Scores
+from .evaluation.testing import Encoded, Evaluation
 from .prompting.backbone import Backbone, load_backbone
 from .prompting.prompts import Prompts
-from .resumable import TrainingLoader, begin_worker
-from .run_record import data_name, remove_record, split_hash, tensor_hash
-from .saved_prompts import MODEL_NAME
-from .schedule import build_schedule
 from .templates import hand_crafted_template
-from .views import PictureViews
 
 log = logging.getLogger(__name__)
 

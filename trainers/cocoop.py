@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .checks import check_at_least
-from .prediction import Scores
+from .engine.checks import check_at_least
+from .evaluation.prediction import Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .settings import add_encoder_settings

@@ -17,8 +17,8 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from .errors import UserError
-from .interruption import REQUEUE, Interrupted
+from .common.errors import UserError
+from .common.interruption import REQUEUE, Interrupted
 
 Found = TypeVar("Found")
 

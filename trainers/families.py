@@ -2,8 +2,8 @@
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .checks import check_at_least, check_choice, check_depth, check_image_prompts
-from .errors import UserError
+from .common.errors import UserError
+from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts
 from .prompting.backbone import Backbone
 from .prompting.context import POSITIONS, ContextLearner
 from .prompting.independent import IndependentPrompts

@@ -6,10 +6,10 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .checks import check_at_least
+from .engine.checks import check_at_least
+from .evaluation.prediction import Scores
 from .families import ContextTrainer
 from .losses import consistency_loss
-from .prediction import Scores
 from .settings import add_encoder_settings
 from .templates import hand_crafted_template
 

@@ -1,5 +1,10 @@
 """Loss terms that several methods have."""
+import math
+
+import torch.nn.functional as F
 from torch import Tensor
+
+SHORT = 0.03  # δ: deviations much shorter than this have no direction yet
 
 
 def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
@@ -9,3 +14,76 @@ def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
     normalised features is half the squared distance; CDC's L_con. Scalar in [0, 2].
     """
     return 1 - (features * reference).sum(dim=-1).mean()
+
+
+def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
+    """CDC's L_de: mean cosine between the deviations d^m = features^m − reference of templates m < n; 0 for a single template.
+
+    With a short length δ = ``SHORT`` in it, so that it is smooth where a template has not moved yet::
+
+        L_de = mean over m < n and N of  d^m · d^n / sqrt((|d^m|² + δ²) (|d^n|² + δ²)).
+
+    A cosine of the features themselves would work against the consistency loss: it falls as templates leave the reference, and together
+    they have their minimum at "all templates equal the reference" from a small weight of consistency on. The deviations' cosine asks in
+    which direction a template leaves, not how far. Derivation for β L_de + γ Σ_m L_con^m with free unit vectors: put
+    w^m = cos a · t + sin a · v_m with v_m ⊥ t the corners of a simplex, v_m · v_n = ρ = −1 / (M − 1). With y = |d|² + δ²,
+    |d|² = 2 (1 − cos a)::
+
+        d^m · d^n = (|d|² / 2) (2ρ + (1 − ρ) |d|² / 2),     L_de = d^m · d^n / y,     γ Σ_m L_con^m = γ M |d|² / 2,
+
+    whose derivative in y is β (1 − ρ) / 4 − β C / y² + γ M / 2 with C = δ² (−ρ + (1 − ρ) δ² / 4). So the minimum lies at
+    y² = β C / (β (1 − ρ) / 4 + γ M / 2), see ``distance_at_minimum``: templates apart, each at a short distance from the reference, which
+    the cross-entropy is left to choose; L_de is ρ + O(δ) there. They collapse, y = δ², exactly from γ = 2β / (M (M − 1) δ²) on.
+
+    Args:
+        features: (M, N, E), normalised; of N texts or images.
+        reference: (N, E) or (M, N, E), normalised.
+
+    Returns:
+        scalar in [−1 / (M − 1), 1].
+    """
+    if len(features) == 1:
+        return features.new_zeros(())
+    deviation = features - reference  # (M, N, E)
+    direction = deviation / (deviation.square().sum(dim=-1, keepdim=True) + SHORT ** 2).sqrt()  # (M, N, E)
+    templates = len(features)
+    # Σ_{m≠n} a_m · a_n = |Σ_m a_m|² − Σ_m |a_m|²
+    pairs = direction.sum(dim=0).square().sum(dim=-1) - direction.square().sum(dim=(0, 2))  # (N,)
+    return pairs.mean() / (templates * (templates - 1))
+
+
+def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
+    """How far templates are apart: mean cosines of their features (M, N, E), all normalised, with the reference (N, E) or (M, N, E).
+
+    Returns:
+        ``to_clip``: to the reference; with two templates or more also ``between``: of pairs of templates, and ``deviations``: of pairs of
+        their deviations from the reference. Each a mean over pairs and N.
+    """
+    def between(vectors: Tensor) -> float:
+        vectors, templates = F.normalize(vectors, dim=-1), len(vectors)
+        pairs = vectors.sum(dim=0).square().sum(dim=-1) - vectors.square().sum(dim=(0, 2))  # (N,)
+        return pairs.mean().item() / (templates * (templates - 1))
+    found = {"to_clip": (features * reference).sum(dim=-1).mean().item()}
+    return found if len(features) == 1 else {**found, "between": between(features), "deviations": between(features - reference)}
+
+
+def collapse_weight(templates: int, decoupling: float) -> float:
+    """γ from which β ``decoupling_loss`` + γ Σ_m ``consistency_loss`` is least where all templates equal the reference.
+
+    Args:
+        templates: M ≥ 2; decoupling: β. The formula is derived in ``decoupling_loss``.
+    """
+    return 2 * decoupling / (templates * (templates - 1) * SHORT ** 2)
+
+
+def distance_at_minimum(templates: int, decoupling: float, consistency: float) -> float:
+    """|d| at which β ``decoupling_loss`` + γ Σ_m ``consistency_loss`` is least for M free unit vectors; 0 where they collapse.
+
+    Args:
+        templates: M ≥ 2; decoupling, consistency: β > 0, γ ≥ 0. The formula is derived in ``decoupling_loss``.
+    """
+    if consistency >= collapse_weight(templates, decoupling):
+        return 0.0
+    rho, short = -1 / (templates - 1), SHORT ** 2
+    constant = short * (-rho + (1 - rho) * short / 4)
+    return math.sqrt(math.sqrt(decoupling * constant / (decoupling * (1 - rho) / 4 + consistency * templates / 2)) - short)

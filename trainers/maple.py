@@ -9,7 +9,7 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .checks import check_at_least, check_depth, check_image_prompts
+from .engine.checks import check_at_least, check_depth, check_image_prompts
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .settings import add_encoder_settings

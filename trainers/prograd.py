@@ -8,11 +8,11 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .checks import check_at_least
+from .common.errors import UserError
 from .distributed import averaged
-from .errors import UserError
+from .engine.checks import check_at_least
+from .evaluation.prediction import Scores
 from .families import ContextTrainer
-from .prediction import Scores
 from .prompting.backbone import Backbone
 from .prompting.context import ContextLearner
 from .prompting.prompts import embed, gaussian

@@ -14,9 +14,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .checks import check_at_least
+from .engine.checks import check_at_least
+from .evaluation.prediction import Scores
 from .families import IndependentTrainer
-from .prediction import Scores
 from .settings import add_encoder_settings
 from .templates import DIVERSE_TEMPLATES
 

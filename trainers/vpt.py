@@ -6,8 +6,8 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .checks import check_at_least, check_depth, check_image_prompts
-from .errors import UserError
+from .common.errors import UserError
+from .engine.checks import check_at_least, check_depth, check_image_prompts
 from .prompting.backbone import Backbone
 from .prompting.independent import VisualPrompts
 from .prompting.prompts import Prompts

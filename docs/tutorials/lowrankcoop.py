@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .checks import check_at_least
-from .errors import UserError
-from .prediction import Scores
+from .common.errors import UserError
+from .engine.checks import check_at_least
+from .evaluation.prediction import Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase, gaussian
 from .prompting.text import TextEncoder

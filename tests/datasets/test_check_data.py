@@ -10,7 +10,7 @@ import pytest
 from dassl.data.datasets import DATASET_REGISTRY
 
 from tests.conftest import REPOSITORY, load_tool
-from trainers.run_record import split_hash
+from trainers.common.fingerprints import split_hash
 
 from .miniatures import MINIATURES, SPLIT_FILES, files_below
 from .test_every_dataset import ALL, build

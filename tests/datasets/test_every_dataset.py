@@ -9,7 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 import datasets.every  # noqa: F401
 from datasets.base import ImageDataset
 from tests.conftest import REPOSITORY
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .miniatures import MINIATURES
 

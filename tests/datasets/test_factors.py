@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets import factors
-from datasets.factors import FACTORS, LEVELS, VERSIONS, OpenMojiFactors, code_of, compose, levels_of
+from datasets.drawn import factors
+from datasets.drawn.factors import FACTORS, LEVELS, VERSIONS, OpenMojiFactors, code_of, compose, levels_of
+from protocols.arguments import build_config, extend_config, parse_arguments
 from tests.conftest import REPOSITORY
-from train import build_config, extend_config, parse_arguments
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 CODE = "1F34E"  # an apple: red, in the middle
 PLAIN = dict.fromkeys(FACTORS, 0)

@@ -14,11 +14,12 @@ from dassl.utils import set_random_seed
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import train
 from datasets import fewshot
 from datasets.pickles import read_pickle
+from protocols import training as train
+from protocols.arguments import parse_arguments
 from tests.conftest import base_arguments, make_textures
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .miniatures import files_below, imagenet, split_file
 from .test_every_dataset import build
@@ -358,7 +359,7 @@ def test_a_training_is_the_same_whether_the_file_was_there_or_not(tmp_path, smal
     make_textures(tmp_path)
     records = []
     for name in ("drawn", "read"):
-        train.run(train.parse_arguments(base_arguments("CoOp", str(tmp_path), small_clip_file, tmp_path / name)))
+        train.run(parse_arguments(base_arguments("CoOp", str(tmp_path), small_clip_file, tmp_path / name)))
         records.append(json.loads((tmp_path / name / "results.json").read_text()))
         assert len(os.listdir(tmp_path / "dtd" / "split_fewshot")) == 1
     for key in ("split_hash", "prompts_hash", "metrics", "fewshot_sample"):

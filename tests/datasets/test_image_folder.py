@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .miniatures import image_folder, picture
 from .test_every_dataset import build

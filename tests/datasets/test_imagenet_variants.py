@@ -4,9 +4,9 @@ import shutil
 
 import pytest
 
+from protocols.training import main
 from tests.conftest import REPOSITORY, base_arguments
-from train import main
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .miniatures import VARIANTS, imagenet_v2, imagenet_variant, picture
 from .test_every_dataset import build

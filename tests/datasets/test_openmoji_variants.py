@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import emoji_styles, openmoji
-from datasets.emoji_font import draw_emoji
+from datasets.drawn import emoji_styles, openmoji
+from datasets.drawn.emoji_font import draw_emoji
 from tests.conftest import load_tool
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 from .test_every_dataset import build
 

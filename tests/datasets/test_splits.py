@@ -12,10 +12,10 @@ from PIL import Image
 
 from datasets.split_files import SplitFileDataset
 from datasets.splits import read_split, subsample_classes
+from protocols.arguments import extend_config
 from tests.conftest import REPOSITORY
-from train import extend_config
-from trainers.errors import UserError
-from trainers.run_record import split_hash
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import split_hash
 
 from .miniatures import SPLIT_FILES, split_file
 

@@ -8,7 +8,7 @@ import clip
 import pytest
 import torch
 
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 from trainers.prompting import backbone as backbone_module
 from trainers.prompting.backbone import load_backbone
 

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from tests.prompting.models import noisy
 from tests.prompting.test_encoders import relative
 from trainers import PromptedClassifier
-from trainers.errors import UserError
-from trainers.prompting import open_clip_models
+from trainers.common.errors import UserError
 from trainers.prompting.backbone import build_backbone, load_backbone
 from trainers.prompting.positions import interpolate
 from trainers.prompting.prompts import embed, start_embedding
 from trainers.prompting.tokens import class_tokens, tokenize
+from trainers.prompting.weights import open_clip_models
 
 open_clip = pytest.importorskip("open_clip", reason="open_clip_torch is not installed: pip install '.[open_clip]'")
 

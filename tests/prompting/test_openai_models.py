@@ -8,9 +8,9 @@ from clip.model import build_model
 
 from tests.prompting.models import stock_clip
 from tests.prompting.test_encoders import relative
-from trainers.errors import UserError
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import build_backbone, load_backbone
-from trainers.run_record import tensor_hash
 
 # name: width E, pixels, layers and width of the image encoder, patch size, width and heads of the text encoder (12 layers each)
 PUBLISHED = {

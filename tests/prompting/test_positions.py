@@ -10,8 +10,9 @@ from tests.conftest import random_clip
 from tests.prompting.models import stock_clip
 from tests.prompting.test_encoders import relative
 from tests.reference import stock_image_features
-from trainers import PromptedClassifier, export
-from trainers.errors import UserError
+from trainers import PromptedClassifier
+from trainers.classifier import export
+from trainers.common.errors import UserError
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.positions import interpolate
 

@@ -4,9 +4,9 @@ from html.parser import HTMLParser
 import numpy
 import pytest
 
-from results.report import main
+from results.report.__main__ import main
 from tests.results.test_table import write
-from trainers.metrics import write_metrics
+from trainers.common.metrics import write_metrics
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
 

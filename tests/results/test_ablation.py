@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from protocols import ablation_rows
-from results.ablation import collect_ablations, interval, main, render_ablation, resampled_h
+from analysis.ablation import collect_ablations, interval, main, render_ablation, resampled_h
+from protocols.plan import ablation_rows
 from results.table import harmonic_mean
 from tests.results.test_table import write
 

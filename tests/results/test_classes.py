@@ -5,9 +5,10 @@ import numpy
 import pytest
 from PIL import Image
 
-from results import classes
-from results.classes import class_page, headlines
-from results.report import make_report
+from analysis.inspection import inspect_all
+from results.report import classes
+from results.report.classes import class_page, headlines
+from results.report.page import make_report
 from results.runs import find_runs, group, titles
 from tests.results.conftest import Page, write_run
 
@@ -46,7 +47,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
                        "images": 9, "classes": 4, "low": pytest.approx(35.42, abs=0.01), "high": pytest.approx(87.94, abs=0.01), "chance": 25,
                        "zero_shot": pytest.approx(300 / 9), "commonest": pytest.approx(400 / 9)}
     assert zero_shot["zero_shot_itself"]
-    make_report([tmp_path], tmp_path / "page.html")
+    make_report([tmp_path], tmp_path / "page.html", inspect_all)
     text = " ".join(Page(tmp_path / "page.html").text.replace("\xa0", " ").split())
     head = text[:text.index("Accuracy per class")]
     for words in ("66.7 % of 9 test images are answered rightly by CDC tiny on openmoji.", "95 % interval 35.4 to 87.9 %",
@@ -98,7 +99,7 @@ def test_confusions_are_shown_as_pictures(make, tmp_path):
 
 def test_wide_tables_show_that_they_scroll(make, tmp_path, browser):
     make("CDC", [(truth, (truth + 1) % 4) for truth in range(4)])
-    make_report([tmp_path], tmp_path / "page.html")
+    make_report([tmp_path], tmp_path / "page.html", inspect_all)
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": False})
     browser.get((tmp_path / "page.html").as_uri())
     wide = browser.execute_script("""

@@ -8,9 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import run as protocol_run
-import train
-from datasets.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of
-from results import factors
+from analysis import factors
+from datasets.drawn.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of
+from protocols import launch
+from protocols import training as train
+from protocols.arguments import parse_arguments
 from results.table import collect
 from tests.results.test_table import write
 
@@ -120,7 +122,7 @@ def some(monkeypatch):
 
 def test_from_training_to_table(some, few, tmp_path, monkeypatch, capsys):
     """In this process: starting Python anew takes longer than these runs."""
-    monkeypatch.setattr(protocol_run, "start", lambda job, args: train.run(train.parse_arguments(job.arguments(args.root, args.opts))))
+    monkeypatch.setattr(launch, "start", lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))))
     output = tmp_path / "factors"
     code = protocol_run.main(["--protocol", "factors", "--trainer", "ZeroshotCLIP", "CoOp", "CDC", "--dataset", "factors_cast",
                               "--shots", "1", "--seeds", "1", "--root", str(tmp_path / "data"), "--output", str(output), "--", *SMALL])

@@ -8,8 +8,10 @@ import numpy
 import pytest
 from PIL import Image
 
+from analysis.inspection import inspect_all
 from results.render import render
-from results.report import main, make_report
+from results.report.__main__ import main
+from results.report.page import make_report
 from results.table import collect
 from tests.chromium import contrast
 from tests.conftest import REPOSITORY
@@ -98,13 +100,13 @@ def test_without_predictions_there_are_tables_bars_and_training_curves(tmp_path,
 def test_what_a_table_warns_of_stands_in_the_page(tmp_path):
     write_run(tmp_path / "runs", "train_base", "CDC", 1, "base")
     write_run(tmp_path / "runs", "test_new", "CDC", 1, "new", prompts_hash="others")
-    make_report([tmp_path / "runs"], tmp_path / "page.html")
+    make_report([tmp_path / "runs"], tmp_path / "page.html", inspect_all)
     assert "CDC tiny, seed 1: its parts were tested with different prompts" in Page(tmp_path / "page.html").text
 
 
 def test_runs_without_test_metrics_are_listed_and_make_no_table(tmp_path):
     write_run(tmp_path / "runs", "train_all", "CDC", 1, metrics={"val": {"accuracy": 50.0}})
-    make_report([tmp_path / "runs"], tmp_path / "page.html")
+    make_report([tmp_path / "runs"], tmp_path / "page.html", inspect_all)
     page = Page(tmp_path / "page.html")
     assert "no table: no run record" in page.text and "Report on 1 run" in page.text and len(page.all("table")) == 1
 

@@ -11,14 +11,15 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from analysis.inspection import inspect_all
+from analysis.uncertainty import write_figures
 from results import answers as numbers
-from results.figures import CORRUPTED, GROUPS, answer_figures, same_prompts, table_figures, vacuity_figures
-from results.gallery import find_images, gallery
-from results.report import make_report, measured_tables, protocol_tables
+from results.report.figures import CORRUPTED, GROUPS, answer_figures, same_prompts, table_figures, vacuity_figures
+from results.report.gallery import find_images, gallery
+from results.report.page import make_report, measured_tables, protocol_tables
+from results.report.template_figures import template_figures
 from results.runs import find_runs, group, titles, training_curve, with_answers
 from results.table import collect
-from results.template_figures import template_figures
-from results.uncertainty import write_figures
 from tests.results.conftest import make_answers, write_curve, write_run
 
 
@@ -103,7 +104,7 @@ def test_new_classes_and_corrupted_images_join_the_vacuities_once_they_are_measu
         return next(iter(vacuity_figures(*series_of(tmp_path))))
     generator, strengths, measured = numpy.random.default_rng(5), [0.1, 0.2, 0.3, 0.4, 0.5], {}
     for seed, folder in folders.items():
-        assert len(figure().draw.args[1]) == 2 and "python -m results.uncertainty" in figure().reading  # all seeds need to have them
+        assert len(figure().draw.args[1]) == 2 and "python -m analysis.uncertainty" in figure().reading  # all seeds need to have them
         measured[seed] = {"new_vacuity": generator.uniform(0.01, 1, 7), "corrupted_vacuity": numpy.full((40, 5), strengths).T}
         write_figures(folder, json.loads((folder / "results.json").read_text()), {}, measured[seed])
     edges, shares, _, paints = figure().draw.args
@@ -202,7 +203,7 @@ def test_pictures_that_are_not_there_are_said_not_shown(tmp_path, data_root):
     write_run(tmp_path / "runs", "train_all", "CoOp", 1, arrays=make_answers(0), dataset="DescribableTextures")
     write_run(tmp_path / "runs", "train_all", "MaPLe", 1, arrays=make_answers(0), dataset="OxfordPets")
     write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays=make_answers(0), dataset="SomebodysOwn")
-    make_report([tmp_path / "runs"], tmp_path / "page.html", data_root)
+    make_report([tmp_path / "runs"], tmp_path / "page.html", inspect_all, data_root)
     page = (tmp_path / "page.html").read_text()
     assert "data:image/jpeg" not in page
     assert "no pictures of OxfordPets: data folder" in page and "SomebodysOwn is no data set of this toolbox" in page

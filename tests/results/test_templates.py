@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
-import train
+from analysis.inspection import IMAGES, OCCLUDED, inspect, inspect_all, nearest_words, similarity
+from analysis.occlusion import GREY, occlusion_map, occlusions, patch_size, pictures
+from analysis.templates import main
+from protocols import training as train
+from protocols.arguments import parse_arguments
 from results import answers as numbers
-from results.inspection import IMAGES, OCCLUDED, inspect, nearest_words, similarity
-from results.occlusion import GREY, occlusion_map, occlusions, patch_size, pictures
-from results.report import make_report
+from results.report.page import make_report
 from results.runs import find_runs
-from results.templates import main
 from tests.conftest import base_arguments
 from tests.results.conftest import Page, make_answers, write_run
 from tests.trainers.test_every_trainer import BASE, NEW, TEXT_ONLY
@@ -32,7 +33,7 @@ def protocol(tmp_path_factory, data_root, small_clip_file):
 
     def start(part, name, seed, *more):
         folder = root / part / "dtd" / "shots_4" / name / "small" / f"seed{seed}"
-        train.run(train.parse_arguments([*base_arguments(name, data_root, small_clip_file, folder, seed), *more]))
+        train.run(parse_arguments([*base_arguments(name, data_root, small_clip_file, folder, seed), *more]))
         return folder
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "collect_env_info", lambda: "left out in tests")
@@ -219,7 +220,7 @@ def test_figures_and_text_go_to_files(protocol, data_root, tmp_path, capsys):
 
 
 def test_the_report_shows_templates_of_real_runs_with_their_images(protocol, data_root, tmp_path):
-    make_report([protocol / "test_new/dtd/shots_4/CDC"], tmp_path / "page.html", data_root)
+    make_report([protocol / "test_new/dtd/shots_4/CDC"], tmp_path / "page.html", inspect_all, data_root)
     page = Page(tmp_path / "page.html")
     for title in ("Accuracy of 4 templates", "Words nearest to the context tokens"):
         assert title in page.text

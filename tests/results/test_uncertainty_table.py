@@ -11,14 +11,15 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from datasets.emoji_styles import SEVERITIES, corrupted_at
-from results import uncertainty
+from analysis import uncertainty
+from analysis.uncertainty import SCALED, main, tables
+from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
+from results.doubts import read_figures
 from results.render import FORMATS, render
 from results.table import read_records
-from results.uncertainty import SCALED, main, read_figures, tables
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
-from trainers.errors import UserError
+from trainers.common.errors import UserError
 
 TRAINERS = ("CDC", "CoCoOp", "ZeroshotCLIP")  # with evidence, with texts that depend on the image, with nothing learned
 CONTENDER = "CDC"

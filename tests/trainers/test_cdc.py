@@ -3,22 +3,28 @@ import math
 from itertools import combinations
 
 import clip
+import hypothesis.strategies as st
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.transforms as T
+from hypothesis import given
+from hypothesis import settings as examples
 
 from tests.conftest import scrambled, trainer_node
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
-from trainers import checkpoint
-from trainers.cdc import DecoupledPrompts, add_cdc_config, decoupling_loss
+from trainers.cdc import add_cdc_config
+from trainers.decoupled_prompts import DecoupledPrompts
+from trainers.engine import checkpoint
+from trainers.evaluation.prediction import Scores
 from trainers.evidence import Opinion, dempster, fitted_reliability, trusted_cross_entropy, usual_reliability
-from trainers.losses import consistency_loss
-from trainers.prediction import Scores
+from trainers.losses import SHORT, collapse_weight, consistency_loss, cosines, decoupling_loss, distance_at_minimum
+from trainers.phrases import PHRASES, choose_phrases
 
 NAMES = ["cat", "person_on_a_bike", "a very long name of a class, with comma", "bus"]
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1", "TRAINER.CDC.N_CTX", "4")
-PLAIN = ("TRAINER.CDC.LOSS", "cross_entropy", "TRAINER.CDC.DECOUPLING_WEIGHT", "0.0", "TRAINER.CDC.CONSISTENCY_WEIGHT", "0.0")
+PLAIN = ("TRAINER.CDC.LOSS", "cross_entropy", "TRAINER.CDC.DECOUPLING_WEIGHT", "0.0", "TRAINER.CDC.CONSISTENCY_WEIGHT", "0.0",
+         "TRAINER.CDC.CTX_INIT", "['a photo of a', 'a picture of a', 'an image of a', 'a view of a']")
 
 
 def settings(*pairs):
@@ -70,7 +76,7 @@ def test_one_template_with_cross_entropy_is_maple_to_floating_point(run):
     """From the same seed on: the same prompts after training, the same answers."""
     maple, maple_record, _ = run("MaPLe", "TRAINER.MAPLE.PROMPT_DEPTH", "3", name="maple")
     cdc, cdc_record, _ = run("CDC", *PLAIN, "TRAINER.CDC.PROMPT_DEPTH", "3", "TRAINER.CDC.FUSION", "mean_probability",
-                             "TRAINER.CDC.N_TEMPLATES", "1", name="cdc")
+                             "TRAINER.CDC.N_TEMPLATES", "1", "TRAINER.CDC.CTX_INIT", "['a photo of a']", name="cdc")
     theirs, ours = maple.prompt_learner, cdc.prompt_learner
     pairs = [(ours.ctx, theirs.ctx), *zip(ours.deep_ctx, theirs.compound_prompts_text)]
     for mine, projection in zip(ours.visual_maps, [theirs.proj, *theirs.compound_prompt_projections], strict=True):
@@ -94,11 +100,72 @@ def test_training_a_template_beside_others_changes_nothing_without_the_terms_tha
 
 # ---- the losses ----
 
-def test_decoupling_is_the_mean_cosine_over_classes_and_pairs():
-    features = F.normalize(torch.randn(4, 5, 7, dtype=torch.float64), dim=-1)
-    loop = [float(features[m, k] @ features[n, k]) for k in range(5) for m, n in combinations(range(4), 2)]
-    assert decoupling_loss(features).item() == pytest.approx(sum(loop) / len(loop), rel=1e-12)
-    assert decoupling_loss(features[:1]) == 0
+def test_decoupling_is_the_mean_cosine_of_deviations_over_pairs():
+    features, anchor = (F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1) for shape in ((4, 5, 7), (5, 7)))
+    deviations = features - anchor
+    loop = [float(deviations[m, k] @ deviations[n, k]) / math.sqrt((float(deviations[m, k].square().sum()) + SHORT ** 2) *
+                                                                     (float(deviations[n, k].square().sum()) + SHORT ** 2))
+            for k in range(5) for m, n in combinations(range(4), 2)]
+    assert decoupling_loss(features, anchor).item() == pytest.approx(sum(loop) / len(loop), rel=1e-12)
+    assert decoupling_loss(features[:1], anchor) == 0
+    plain = [float(F.cosine_similarity(deviations[m, k], deviations[n, k], dim=0)) for k in range(5) for m, n in combinations(range(4), 2)]
+    found = cosines(features, anchor)
+    assert found["deviations"] == pytest.approx(sum(plain) / len(plain), rel=1e-9)
+    assert found["between"] == pytest.approx(sum(float(features[m, k] @ features[n, k]) for k in range(5) for m, n in combinations(range(4), 2)) / 30)
+    assert found["to_clip"] == pytest.approx(1 - consistency_loss(features, anchor).item())
+
+
+@examples(max_examples=12, deadline=None)
+@given(st.integers(2, 5), st.floats(0.1, 3.0), st.floats(0.0, 1.5), st.integers(0, 99))
+def test_decoupling_and_consistency_are_least_where_the_derivation_says(templates, decoupling, share, seed):
+    """Found from free unit vectors by LBFGS; consistency up to one and a half times the weight from which the templates collapse."""
+    generator = torch.Generator().manual_seed(seed)
+    anchor = F.normalize(torch.randn(1, 8, generator=generator, dtype=torch.float64), dim=-1)
+    free = (anchor + 0.1 * torch.randn(templates, 1, 8, generator=generator, dtype=torch.float64)).requires_grad_()
+    consistency = share ** 4 * collapse_weight(templates, decoupling)  # mostly far below it
+    optimizer = torch.optim.LBFGS([free], max_iter=3000, tolerance_grad=1e-13, tolerance_change=1e-16, line_search_fn="strong_wolfe")
+
+    def loss():
+        optimizer.zero_grad()
+        features = F.normalize(free, dim=-1)
+        total = decoupling * decoupling_loss(features, anchor) + consistency * templates * consistency_loss(features, anchor)
+        total.backward()
+        return total
+    for _ in range(4):
+        optimizer.step(loss)
+    distances = (F.normalize(free, dim=-1) - anchor).norm(dim=-1)
+    expected = distance_at_minimum(templates, decoupling, consistency)
+    assert (expected == 0) == (consistency >= collapse_weight(templates, decoupling))
+    torch.testing.assert_close(distances, torch.full_like(distances, expected), rtol=2e-2, atol=5e-4)
+
+
+def test_weights_under_which_templates_collapse_are_named_in_a_warning(run, capsys):
+    run("CDC", *TEXT, "OPTIM.MAX_EPOCH", "1", "TRAINER.CDC.DECOUPLING_WEIGHT", "0.01", "TRAINER.CDC.CONSISTENCY_WEIGHT", "30.0")
+    printed = capsys.readouterr()
+    lines = [line for line in (printed.out + printed.err).splitlines() if "DECOUPLING_WEIGHT" in line and "least" in line]
+    assert len(lines) == 1 and "TRAINER.CDC.DECOUPLING_WEIGHT 0.01 and CONSISTENCY_WEIGHT 30" in lines[0] and "below 1.85" in lines[0]
+
+
+def test_phrases_are_of_use_alone_and_err_on_different_images():
+    """Four phrases of ten images each: the second is as good as the first but on the same images, the third on others, the last is junk."""
+    right = torch.zeros(4, 10)
+    right[0, :8] = right[1, :8] = right[2, 2:] = right[3, :3] = 1
+    answers = torch.stack([right, 1 - right], dim=-1) * 0.8 + 0.1  # of class 0, which all images are of
+    assert choose_phrases(answers.log(), torch.zeros(10, dtype=torch.long), 2) == [0, 2]
+    assert choose_phrases(answers.log(), torch.zeros(10, dtype=torch.long), 4) == [0, 2, 1]  # and not the junk
+
+
+def test_chosen_phrases_and_cosines_are_kept_with_the_prompts(run):
+    trainer, record, folder = run("CDC", "TRAINER.CDC.CTX_INIT", str([*PHRASES[3::-1], "a photo", "graffiti of a rather long phrase"]),
+                                  "TRAINER.CDC.PROMPT_DEPTH", "3", name="chosen")
+    tokens, learned = trainer.prompt_learner.phrases, record["learned"]
+    assert len({tuple(row) for row in tokens.tolist()}) == 4
+    for of in ("texts", "images"):
+        for name in ("to_clip", "between", "deviations"):
+            assert -1 <= learned[f"{of}_{name}_before"] <= 1 and learned[f"{of}_{name}_after"] != learned[f"{of}_{name}_before"]
+    tested, again, _ = run("CDC", "TRAINER.CDC.PROMPT_DEPTH", "3", "TRAINER.CDC.CTX_INIT", str(PHRASES[:5]),
+                           flags=("--eval-only", "--model-dir", str(folder)), name="tested")
+    assert again["metrics"]["test"] == record["metrics"]["test"]
 
 
 def test_consistency_is_the_mean_distance_to_the_hand_crafted_prompt():
@@ -109,21 +176,21 @@ def test_consistency_is_the_mean_distance_to_the_hand_crafted_prompt():
 
 
 @pytest.mark.parametrize("augmentation, views", [("1", 4), ("None", 1)])
-def test_image_consistency_is_the_mean_distance_of_each_view_to_clip_without_prompts(run, augmentation, views):
+def test_images_are_held_against_clip_without_prompts_as_each_template_sees_them(run, augmentation, views):
     trainer, _, _ = run("CDC", "TRAINER.CDC.PROMPT_DEPTH", "3", "TRAINER.CDC.AUGMENTATION", augmentation, "OPTIM.MAX_EPOCH", "1",
-                        "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT", "2.5", name="with")
+                        "TRAINER.CDC.CONSISTENCY_WEIGHT", "2.5", "TRAINER.CDC.DECOUPLING_WEIGHT", "0.7", name="with")
     images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     with torch.no_grad():
         scores = trainer.scores(images)
         clip_features = [F.normalize(trainer.backbone.image(images[view, None])[0], dim=-1) for view in range(views)]
     distances = [1 - float(scores.image_features[m, b] @ clip_features[m % views][b]) for m in range(4) for b in range(len(labels))]
+    apart = decoupling_loss(scores.image_features, torch.stack(clip_features)).item()
     loss, figures = trainer.loss(scores, labels)
     assert len(images) == views and min(distances) > 1e-3
     assert figures["loss_con_image"] == pytest.approx(sum(distances) / len(distances), rel=1e-4)
-    trainer.settings.defrost()
-    trainer.settings.IMAGE_CONSISTENCY_WEIGHT = 0.0
-    without, _ = trainer.loss(scores, labels)
-    assert (loss - without).item() == pytest.approx(2.5 * sum(distances) / len(distances), rel=1e-3)
+    assert figures["loss_de_image"] == pytest.approx(apart, rel=1e-3)
+    expected = figures["loss_votes"] + 0.7 * (figures["loss_de"] + apart) + 2.5 * 4 * (figures["loss_con"] + sum(distances) / len(distances))
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.fixture
@@ -147,10 +214,10 @@ def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion):
     if fusion == "dempster":
         opinions.append(dempster(torch.stack([opinion.log_evidence for opinion in opinions])))
     expected = sum(trusted_cross_entropy(opinion, labels).mean() for opinion in opinions)
-    expected = expected + 0.7 * decoupling_loss(text) + 1.3 * consistency_loss(text, trainer.hand_crafted)
+    expected = expected + 0.7 * decoupling_loss(text, trainer.hand_crafted) + 1.3 * 4 * consistency_loss(text, trainer.hand_crafted)
     loss, figures = trainer.loss(Scores(logits, None, text, None), labels)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
-    assert figures["loss_de"] == pytest.approx(decoupling_loss(text).item(), rel=1e-5)
+    assert figures["loss_de"] == pytest.approx(decoupling_loss(text, trainer.hand_crafted).item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("reliability", ["fitted", "independent"])
@@ -240,7 +307,7 @@ def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(ru
     assert abs(expected - usual_reliability(4)) > 1e-3  # so that the fit is not the default
 
     tested, again, _ = run("CDC", *TEXT, "TRAINER.CDC.RELIABILITY", "fitted", flags=("--eval-only", "--model-dir", str(folder)), name="tested")
-    assert again["metrics"]["test"] == record["metrics"]["test"] and again["learned"] == record["learned"]
+    assert again["metrics"]["test"] == record["metrics"]["test"] and again["learned"] == {"reliability": record["learned"]["reliability"]}
     _, paper, _ = run("CDC", *TEXT, "TRAINER.CDC.RELIABILITY", "independent", flags=("--eval-only", "--model-dir", str(folder)), name="paper")
     assert paper["learned"]["reliability"] == 1
     assert paper["metrics"]["test"]["accuracy"] == record["metrics"]["test"]["accuracy"]
@@ -248,14 +315,15 @@ def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(ru
 
 
 def test_prompts_of_earlier_versions_are_of_independent_templates(run):
-    trainer, _, folder = run("CDC", *TEXT, "OPTIM.MAX_EPOCH", "1", name="old")
+    four = ("TRAINER.CDC.CTX_INIT", str(PHRASES[:4]))  # the default then
+    trainer, _, folder = run("CDC", *TEXT, *four, "OPTIM.MAX_EPOCH", "1", name="old")
     file = f"{folder}/prompt_learner"
     name = checkpoint.newest(file)
     state = checkpoint.load(f"{file}/{name}")
-    for key in ("trained_classes", "reliability"):
+    for key in ("trained_classes", "reliability", "phrases"):
         del state["state_dict"][key]
     checkpoint.save(state, file, name)
-    loaded, record, _ = run("CDC", *TEXT, "OPTIM.MAX_EPOCH", "1", flags=("--eval-only", "--model-dir", str(folder)), name="tested")
+    loaded, record, _ = run("CDC", *TEXT, *four, "OPTIM.MAX_EPOCH", "1", flags=("--eval-only", "--model-dir", str(folder)), name="tested")
     assert record["learned"]["reliability"] == 1
     torch.testing.assert_close(loaded.prompt_learner.evidence_offset(), trainer.prompt_learner.evidence_offset())
 

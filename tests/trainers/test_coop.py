@@ -5,8 +5,8 @@ import torch
 
 from tests.conftest import trainer_node
 from tests.reference import stock_text_features
+from trainers.common.errors import UserError
 from trainers.coop import add_coop_config
-from trainers.errors import UserError
 from trainers.prompting.context import ContextLearner
 
 NAMES = ["cat", "person_on_a_bike", "a very long name of a class, with comma", "bus"]

@@ -6,7 +6,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.utils import set_random_seed
 
 from tests.trainers.test_every_trainer import weights
-from trainers import data
+from trainers.data import loader as data
 
 
 def batches(trainer, wrapper, epochs=2):

@@ -20,17 +20,17 @@ from dassl.utils import set_random_seed
 from hypothesis import given
 from hypothesis import strategies as st
 
-import train
+from protocols import training as train
 from tests.conftest import REPOSITORY, base_arguments, make_textures
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import distributed
 from trainers.base import PromptTrainer
-from trainers.checkpoint import flatten
-from trainers.data import FACTS
-from trainers.errors import UserError
-from trainers.interruption import REQUEUE
-from trainers.precision import Precision
-from trainers.saved_prompts import MODEL_NAME
+from trainers.common.config_files import flatten
+from trainers.common.errors import UserError
+from trainers.common.interruption import REQUEUE
+from trainers.data.loader import FACTS
+from trainers.engine.precision import Precision
+from trainers.engine.saved_prompts import MODEL_NAME
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train"])
@@ -139,7 +139,7 @@ def test_features_that_two_processes_have_kept_are_taken_by_both(divided, tmp_pa
 
 @pytest.mark.parametrize("options", [
     ("DATALOADER.TRAIN_X.BATCH_SIZE", "5", "DATALOADER.TEST.BATCH_SIZE", "11", *BASE),
-    ("TRAINER.CDC.AUGMENTATION", "2", "TRAINER.CDC.IMAGE_CONSISTENCY_WEIGHT", "3.0", "TRAINER.CDC.TEXT_CHUNK", "2"),
+    ("TRAINER.CDC.AUGMENTATION", "2", "TRAINER.CDC.CONSISTENCY_WEIGHT", "3.0", "TRAINER.CDC.TEXT_CHUNK", "2"),
     ("TEST.FINAL_MODEL", "best_val", "DATALOADER.NUM_WORKERS", "1"),
 ], ids=["uneven shares", "more losses", "best epoch"])
 def test_two_processes_are_one_run_of_cdc(divided, trained, options):

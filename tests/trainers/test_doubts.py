@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.doubts import Judge, Validation, wilson
-from trainers.errors import UserError
+from trainers.common.errors import UserError
+from trainers.evaluation.doubts import Judge, Validation, wilson
 
 
 @pytest.fixture

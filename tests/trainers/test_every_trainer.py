@@ -10,13 +10,13 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
+from protocols.training import main
 from tests.conftest import base_arguments, slow_but_for
-from train import main
 from trainers.base import PromptTrainer
-from trainers.metrics import read_metrics
-from trainers.precision import PRECISIONS
-from trainers.run_record import versions
-from trainers.saved_prompts import MODEL_NAME
+from trainers.common.metrics import read_metrics
+from trainers.engine.precision import PRECISIONS
+from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.evaluation.run_record import versions
 
 TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
 LEARNING = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).learns]
@@ -131,7 +131,7 @@ def spread(logits):
 @pytest.mark.parametrize("name", TRAINERS)
 def test_every_precision_trains_and_stays_near_fp32(run, name, precision, tolerance, monkeypatch):
     assert precision in PRECISIONS
-    monkeypatch.setattr("trainers.precision.SLOW_IN_FP16", ())
+    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     node = f"TRAINER.{name.upper()}.PREC"
     reference, _, _ = run(name, node, "fp32", name="fp32")
     trainer, record, _ = run(name, node, precision, name=precision)
@@ -154,7 +154,7 @@ def test_every_precision_trains_and_stays_near_fp32(run, name, precision, tolera
 
 def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, monkeypatch):
     """What ``amp`` does on a GPU without bfloat16, forced here; a run begun without a scaler goes on with one."""
-    from trainers.precision import Precision
+    from trainers.engine.precision import Precision
     build = Precision.__init__
 
     def with_scaler(self, name, device):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-import train
+from protocols import training as train
 from tests.conftest import base_arguments, make_textures, random_clip
 from tests.same_run import assert_same_run
 from tests.trainers.test_every_trainer import BASE, IMAGE_ONLY, NEW, TEXT_ONLY, TRAINERS
-from trainers import feature_cache
+from trainers.data import feature_cache
 from trainers.prompting.image import ImageEncoder
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from clip.model import convert_weights
 
-from trainers.precision import to_half
+from trainers.engine.precision import to_half
 from trainers.prompting.backbone import build_backbone
 
 
@@ -42,7 +42,7 @@ def test_features_in_fp16_are_clips_own(stock_vit):
                                                ("PromptSRC", torch.float32, torch.float16), ("KgCoOp", torch.float16, torch.float16)])
 def test_teachers_are_in_the_precision_of_the_official_code(run, monkeypatch, name, text, image):
     """VPT's encoders, ProGrad's whole teacher and PromptSRC's texts are .float() there; PromptSRC's frozen images and KgCoOp's texts are not."""
-    monkeypatch.setattr("trainers.precision.SLOW_IN_FP16", ())
+    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, _, _ = run(name, f"TRAINER.{name.upper()}.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
     assert trainer.teacher.text.text_projection.dtype == text
     seen = []

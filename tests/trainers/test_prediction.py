@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from trainers.prediction import Prediction, measure, per_image
+from trainers.evaluation.prediction import Prediction, measure, per_image
 
 PROBABILITY = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]])
 LABELS = torch.tensor([0, 0, 2, 1])

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from tests.conftest import scrambled
 from tests.reference import stock_context_features, stock_image_features, unit
+from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.promptsrc import PromptSRC, gaussian_weights
-from trainers.saved_prompts import MODEL_NAME
 from trainers.templates import DIVERSE_TEMPLATES
 
 

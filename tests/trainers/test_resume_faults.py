@@ -10,17 +10,17 @@ import termios
 import pytest
 import torch
 
+from protocols.training import main
 from tests import children
 from tests.conftest import REPOSITORY, base_arguments
 from tests.same_run import assert_same_run
-from train import main
-from trainers import files, interruption
 from trainers.base import PromptTrainer
 from trainers.cdc import CDC
-from trainers.checkpoint import BEST, POINTER, epoch_name, resumable, step_name
-from trainers.files import remove_leftovers, temporary_name, write_text
-from trainers.interruption import REQUEUE
-from trainers.saved_prompts import MODEL_NAME
+from trainers.common import files, interruption
+from trainers.common.files import remove_leftovers, temporary_name, write_text
+from trainers.common.interruption import REQUEUE
+from trainers.engine.checkpoint import BEST, POINTER, epoch_name, resumable, step_name
+from trainers.engine.saved_prompts import MODEL_NAME
 
 EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
 
@@ -269,7 +269,7 @@ def test_a_checkpoint_is_due_by_steps_and_by_minutes(run, monkeypatch):
         trainer.cfg.defrost()
         trainer.cfg.TRAIN.CHECKPOINT_STEPS, trainer.cfg.TRAIN.CHECKPOINT_MINUTES = steps, minutes
         trainer.train_loader_x.batches_done = batch
-        monkeypatch.setattr("trainers.saved_prompts.time.monotonic", lambda: trainer.saved_at + ago)
+        monkeypatch.setattr("trainers.engine.saved_prompts.time.monotonic", lambda: trainer.saved_at + ago)
         return trainer.is_due()
     assert [is_due(batch, 2, 0, 1e9) for batch in (1, 2, 3)] == [True, False, True]
     assert [is_due(1, 0, 10, seconds) for seconds in (0, 599, 600)] == [False, False, True]

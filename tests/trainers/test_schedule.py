@@ -5,8 +5,8 @@ import pytest
 import torch
 from dassl.config import get_cfg_default
 
-from trainers.errors import UserError
-from trainers.schedule import build_schedule
+from trainers.common.errors import UserError
+from trainers.engine.schedule import build_schedule
 
 
 def rates(**settings):

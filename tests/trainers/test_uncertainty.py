@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from trainers.uncertainty import (
+from trainers.evaluation.uncertainty import (
     TEMPERATURES,
     adaptive_calibration_error,
     auroc,

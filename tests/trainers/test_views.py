@@ -5,7 +5,7 @@ import torch
 import torchvision.transforms as T
 from PIL import Image
 
-from trainers import views
+from trainers.data import views
 
 
 def pictures(count, size=(50, 40)):

@@ -18,12 +18,12 @@ TEMPLATES = ("a photo of a {}.", "a drawing of a {}.")
 
 def read_split() -> dict[str, Any]:
     """The committed split: {"train": [[hexcode, label, class name], …], "val": …, "test": …, …}."""
-    return json.loads((ROOT / "datasets" / "openmoji_split.json").read_text(encoding="utf-8"))
+    return json.loads((ROOT / "datasets" / "drawn" / "openmoji_split.json").read_text(encoding="utf-8"))
 
 
 def draw(items: Iterable[tuple[str, int, str]]) -> Tensor:
     """Items of the split → normalised images (n, 3, 64, 64). Loads the drawing code by its file: no Dassl needed."""
-    spec = importlib.util.spec_from_file_location("emoji_font", ROOT / "datasets" / "emoji_font.py")
+    spec = importlib.util.spec_from_file_location("emoji_font", ROOT / "datasets" / "drawn" / "emoji_font.py")
     assert spec is not None and spec.loader is not None
     font = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(font)

@@ -11,17 +11,17 @@ from clip import clip
 from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
-from ..errors import UserError, nearest
-from ..files import file_hash
-from ..locks import turn
-from . import open_clip_models
+from ..common.errors import UserError, nearest
+from ..common.files import file_hash
+from ..common.locks import turn
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder
-from .open_clip_models import Normalization
 from .positions import side
-from .state_dict import read_state_dict
 from .text import TextEncoder
 from .tokens import readable, tokenize_classes
 from .transformer import QUICK_GELU
+from .weights import open_clip_models
+from .weights.open_clip_models import Normalization
+from .weights.state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
 

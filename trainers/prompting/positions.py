@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 
 def interpolate(positions: Tensor, grid: int) -> Tensor:

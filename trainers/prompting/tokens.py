@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from clip import clip
 from torch import Tensor
 
-from ..errors import UserError
+from ..common.errors import UserError
 
 TOKENIZER = clip._tokenizer
 MARKS = {TOKENIZER.encoder["<|startoftext|>"], TOKENIZER.encoder["<|endoftext|>"]}

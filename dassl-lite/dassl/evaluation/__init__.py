@@ -1,6 +1,6 @@
 """From logits to figures."""
 
-from dassl.evaluation.build import EVALUATOR_REGISTRY, build_evaluator
-from dassl.evaluation.evaluator import Classification, EvaluatorBase
+from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase, build_evaluator
+from dassl.evaluation.evaluator import Classification
 
 __all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator"]

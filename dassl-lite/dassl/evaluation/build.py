@@ -1,18 +1,33 @@
-"""The registry of evaluators."""
+"""The registry of evaluators, and what they have in common."""
 
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict
+from typing import Any
 
+from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.utils import Registry, check_availability
 
-if TYPE_CHECKING:
-    from dassl.evaluation.evaluator import EvaluatorBase
-
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
-def build_evaluator(cfg: CfgNode, **kwargs: Any) -> "EvaluatorBase":
+class EvaluatorBase:
+    """What a trainer needs of an evaluator: reset, process batches, evaluate to a dict whose first value is the score."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.cfg = cfg
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    def process(self, mo: Tensor, gt: Tensor) -> None:
+        raise NotImplementedError
+
+    def evaluate(self) -> OrderedDict[str, float]:
+        raise NotImplementedError
+
+
+def build_evaluator(cfg: CfgNode, **kwargs: Any) -> EvaluatorBase:
     check_availability(cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY.registered_names())
     if cfg.VERBOSE:
         print(f"Loading evaluator: {cfg.TEST.EVALUATOR}")

@@ -10,24 +10,8 @@ from sklearn.metrics import confusion_matrix, f1_score
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.evaluation.build import EVALUATOR_REGISTRY
+from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.utils import mkdir_if_missing
-
-
-class EvaluatorBase:
-    """What a trainer needs of an evaluator: reset, process batches, evaluate to a dict whose first value is the score."""
-
-    def __init__(self, cfg: CfgNode) -> None:
-        self.cfg = cfg
-
-    def reset(self) -> None:
-        raise NotImplementedError
-
-    def process(self, mo: Tensor, gt: Tensor) -> None:
-        raise NotImplementedError
-
-    def evaluate(self) -> OrderedDict[str, float]:
-        raise NotImplementedError
 
 
 @EVALUATOR_REGISTRY.register()

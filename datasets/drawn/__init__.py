@@ -1,0 +1,1 @@
+"""The data sets that are drawn on the spot."""

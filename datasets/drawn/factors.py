@@ -1,0 +1,215 @@
+"""OpenMoji with known factors: each picture is composed of its object, which is the class, and five things that have nothing to do with it.
+
+In training one of the five is correlated with the class, as the background is in Waterbirds (Sagawa et al., 2020, "Distributionally
+Robust Neural Networks for Group Shifts") and the colour in Coloured MNIST (Arjovsky et al., 2019, "Invariant Risk Minimization"); the
+others are independent of it and of each other. At test the same emojis come in three versions that differ in nothing but that factor.
+"""
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy
+from dassl.data.datasets import DATASET_REGISTRY
+from PIL import Image as Picture
+from PIL import ImageDraw
+from yacs.config import CfgNode
+
+from trainers.common.errors import UserError, nearest
+
+from ..base import ImageDataset
+from ..splits import Image, Lists
+from .emoji_font import load_font, without_variation
+from .emoji_styles import draws_of
+from .openmoji import PARTS, SIZE, DrawnDataset, image_path, render
+
+Label = TypeVar("Label", int, numpy.ndarray)  # of a class, or of many
+FACTORS = ("background", "cast", "border", "position", "mark")
+LEVELS = 5  # of each factor
+VERSIONS = ("aligned", "independent", "reversed")  # of the test images
+SETTINGS = {  # of cfg.DATASET.FACTORS
+    "CORRELATED": "background",  # the factor that is correlated with the class in training
+    "CORRELATION": 0.9,  # share of the training images that show their class's own level of it, in [0, 1]
+    "TEST": "aligned",  # which version is tested: the class's own level, any level, another class's level
+}
+
+# Strengths were chosen on train and val images of the base classes, where zero-shot accuracy falls from 55 to 36 %: the tiny CLIP
+# bears any colour, but is thrown by sharp lines that are no part of the object.
+CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
+UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
+SHIFT, BORDER, MARK = 5, 3, 5  # object off the middle; widths of border and mark, which touches the border in the upper right corner
+BORDER_ALPHA = 22  # of 255: the border is a tint
+# paper, ink, and where the ink is: x to the right, y down
+BACKGROUNDS = (
+    ((255, 228, 160), (255, 228, 160), lambda x, y: x < 0),  # plain
+    ((185, 220, 252), (170, 210, 248), lambda x, y: y % 8 < 4),  # stripes
+    ((252, 196, 210), (248, 182, 198), lambda x, y: (x % 8 - 4) ** 2 + (y % 8 - 4) ** 2 < 5),  # dots
+    ((190, 235, 190), (175, 226, 175), lambda x, y: (x // 8 + y // 8) % 2 == 0),  # checks
+    ((222, 200, 252), (208, 186, 246), lambda x, y: (x + y) % 8 < 4),  # slanted stripes
+)
+CASTS = ((1, 1, 1), (1, 0.7, 0.7), (0.7, 1, 0.7), (0.7, 0.7, 1), (1, 1, 0.7))  # factors of red, green, blue
+BORDERS = ((20, 20, 20), (220, 40, 40), (30, 150, 60), (40, 80, 220), (250, 170, 20))
+POSITIONS = ((0, 0), (-SHIFT, -SHIFT), (SHIFT, -SHIFT), (-SHIFT, SHIFT), (SHIFT, SHIFT))  # right, down
+# colour, and where it is: x and y from the middle, edges at ±1
+MARKS = (
+    ((220, 40, 40), lambda x, y: x ** 2 + y ** 2 < 1),  # disc
+    ((40, 80, 220), lambda x, y: numpy.maximum(abs(x), abs(y)) < 0.85),  # square
+    ((30, 150, 60), lambda x, y: 2 * abs(x) < 1 + y),  # triangle
+    ((20, 20, 20), lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
+    ((250, 170, 20), lambda x, y: abs(x) + abs(y) < 1),  # diamond
+)
+
+
+def add_factors_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.DATASET.FACTORS``, which only ``OpenMojiFactors`` looks at."""
+    cfg.DATASET.FACTORS = CfgNode(SETTINGS)
+
+
+# ---- pictures ----
+
+def grid() -> tuple[numpy.ndarray, numpy.ndarray]:
+    """x and y of the canvas's pixels, (CANVAS, CANVAS) each, in units."""
+    y, x = (numpy.indices((CANVAS, CANVAS)) + 0.5) / UNIT
+    return x, y
+
+
+@cache
+def paper(background: int) -> Picture.Image:
+    """RGB, CANVAS × CANVAS; shared: to be copied before anything is drawn on it."""
+    light, ink, where = BACKGROUNDS[background]
+    return Picture.fromarray(numpy.where(where(*grid())[..., None], ink, light).astype(numpy.uint8))  # (S, S, 3)
+
+
+@cache
+def cover(border: int, mark: int, size: int) -> Picture.Image:
+    """Border and mark on nothing, RGBA, size × size."""
+    x, y = grid()
+    (colour, where), radius = MARKS[mark], MARK / 2
+    right, down = (x - 64 + BORDER + radius) / radius, (y - BORDER - radius) / radius
+    pixels = numpy.zeros((CANVAS, CANVAS, 4), numpy.uint8)
+    pixels[where(right, down) & (abs(right) < 1) & (abs(down) < 1)] = (*colour, 255)
+    pixels[numpy.minimum(numpy.minimum(x, y), numpy.minimum(64 - x, 64 - y)) < BORDER] = (*BORDERS[border], BORDER_ALPHA)
+    return Picture.fromarray(pixels).resize((size, size), Picture.Resampling.BOX)
+
+
+def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.Image:
+    """A picture of an emoji of OpenMoji under given factors; the same on every machine.
+
+    The object lies on the background; the cast is a light of that colour on both; border and mark are put on top.
+
+    Args:
+        hexcode: see ``draw_emoji``; levels: factor → its level, from 0 to LEVELS − 1; size: pixels a side.
+
+    Returns:
+        RGB image, size × size.
+    """
+    font, characters = load_font()
+    character = characters[without_variation(int(point, 16) for point in hexcode.split("-"))]
+    canvas = paper(levels["background"]).copy()
+    right, down = (CANVAS / 2 + UNIT * shift for shift in POSITIONS[levels["position"]])
+    ImageDraw.Draw(canvas).text((right, down), character, font=font, embedded_color=True, anchor="mm")
+    lit = numpy.asarray(canvas.resize((size, size), Picture.Resampling.LANCZOS)) * numpy.array(CASTS[levels["cast"]])  # (S, S, 3)
+    picture, top = Picture.fromarray(lit.round().astype(numpy.uint8)), cover(levels["border"], levels["mark"], size)
+    picture.paste(top, mask=top)
+    return picture
+
+
+# ---- which levels ----
+
+def levels_of(hexcode: str, label: int, split: str, version: str = "independent", correlated: str = "",
+              correlation: float = 0.0) -> dict[str, int]:
+    """The factors of an emoji's picture, drawn from a generator that belongs to the emoji and the split.
+
+    A class's own level of any factor is its label modulo LEVELS. Of one emoji all factors but the correlated one have the same level in
+    every version and whichever factor is correlated; ``independent`` is the same for all of them.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+        version: one of ``VERSIONS``, or ``biased``: the own level with probability ``correlation``, else any other one.
+        correlated: one of ``FACTORS``; not looked at in ``independent``.
+
+    Returns:
+        factor → level, from 0 to LEVELS − 1.
+    """
+    generator = draws_of(hexcode, f"OpenMojiFactors {split}")
+    found = dict(zip(FACTORS, generator.integers(LEVELS, size=len(FACTORS)).tolist()))
+    own, chance, other = own_level(label), generator.random(), (label + int(generator.integers(1, LEVELS))) % LEVELS
+    if version == "biased":
+        found[correlated] = own if chance < correlation else other
+    elif version != "independent":
+        found[correlated] = own if version == "aligned" else other
+    return found
+
+
+def own_level(label: Label) -> Label:
+    """The level of the correlated factor that goes with a class."""
+    return label % LEVELS
+
+
+# ---- the data set ----
+
+@DATASET_REGISTRY.register()
+class OpenMojiFactors(DrawnDataset):
+    """OpenMoji's classes and emojis; ``cfg.DATASET.FACTORS`` says which factor is correlated and which version is tested.
+
+    Train and val are biased alike: who trains sees nothing else. ``aligned`` and ``reversed`` have no exceptions.
+    """
+    dataset_dir = "openmoji_factors"
+
+    def __init__(self, cfg: CfgNode) -> None:
+        ImageDataset.__init__(self, cfg)  # not DrawnDataset's, which draws one picture of each emoji
+
+    @classmethod
+    def list_images(cls, folder: str, settings: CfgNode | None = None) -> Lists:
+        """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``, their defaults if None."""
+        settings = settings or CfgNode(SETTINGS)
+        return tuple([Image(image_path(os.path.join(folder, part_name(split, settings)), code_of(image)), *image[1:]) for image in images]
+                     for split, images in zip(PARTS, super().list_images(folder)))
+
+    def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Any]]:
+        """
+        Raises:
+            UserError: no such factor or version, or a correlation outside [0, 1].
+        """
+        settings = checked(cfg.DATASET.get("FACTORS", CfgNode(SETTINGS)))
+        parts = self.list_images(self.dataset_dir, settings)
+        for split, images in zip(PARTS, parts):
+            draw_part(os.path.join(self.dataset_dir, part_name(split, settings)), images, split, settings)
+        return super().choose(cfg, *parts)
+
+
+def checked(settings: CfgNode) -> CfgNode:
+    """The settings as they are.
+
+    Raises:
+        UserError: see ``OpenMojiFactors.choose``.
+    """
+    for key, known in (("CORRELATED", FACTORS), ("TEST", VERSIONS)):
+        if settings[key] not in known:
+            raise UserError(f"DATASET.FACTORS.{key} is {settings[key]!r}{nearest(settings[key], known)}, it takes one of "
+                            f"{', '.join(known)}")
+    if not 0 <= settings.CORRELATION <= 1:
+        raise UserError(f"DATASET.FACTORS.CORRELATION is {settings.CORRELATION}, it is a share: give 0 to 1")
+    return settings
+
+
+def part_name(split: str, settings: CfgNode) -> str:
+    """Folder of a split's pictures: its name says all that they depend on, and so tells runs' split hashes apart."""
+    if split != "test":
+        return f"{split}_{settings.CORRELATED}_{settings.CORRELATION:g}"
+    return settings.TEST if settings.TEST == "independent" else f"{settings.TEST}_{settings.CORRELATED}"
+
+
+def code_of(image: Image) -> str:
+    """hexcode of an ``Image``'s emoji."""
+    return os.path.splitext(os.path.basename(image.impath))[0]
+
+
+def draw_part(folder: str, images: Sequence[Image], split: str, settings: CfgNode) -> None:
+    """Makes ``folder`` hold the pictures of a split; see ``render``."""
+    labels = {code_of(image): image.label for image in images}
+    version = settings.TEST if split == "test" else "biased"
+
+    def composed(code: str, size: int) -> Picture.Image:
+        return compose(code, levels_of(code, labels[code], split, version, settings.CORRELATED, settings.CORRELATION), size)
+    render(folder, sorted(labels), composed)

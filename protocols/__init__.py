@@ -1,0 +1,1 @@
+"""Which runs a protocol consists of, which of them are done, and by which rules a recipe varies."""

@@ -1,0 +1,122 @@
+"""Starts runs on this machine, each in a process of its own."""
+import argparse
+import contextlib
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+
+import torch
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+from yacs.config import CfgNode
+
+from trainers.common.errors import UserError
+from trainers.common.interruption import REQUEUE, Interrupted, asked_by, ignored
+
+from . import training
+from .plan import Job
+from .runs import chains, make, read_record
+
+log = logging.getLogger("run")
+
+HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# A run's process is forked off one that has imported everything: what takes seconds is done once, and no run sees another's state.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["protocols.training"])
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it has ended, however: left behind, it would write where the next command does."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # it is for the processes that ``start`` makes
+    parent.join()
+    os._exit(1)
+
+
+def make_run(arguments: Sequence[str], errors: str | None, threads: int | None) -> None:
+    """The process of a run: what Dassl prints is kept in log.txt, what goes to standard error in the file ``errors``, if there is one."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+    if errors:
+        with open(errors, "w") as file:
+            os.dup2(file.fileno(), 2)
+    if threads:
+        torch.set_num_threads(threads)
+    sys.exit(training.main(arguments))
+
+
+def start_server() -> None:
+    """Starts the process that runs are forked off. Signals to a whole job must not end it: it knows the runs' exit codes."""
+    with ignored():
+        forkserver.ensure_running()
+
+
+def wait_for(process: BaseProcess) -> None:
+    """Waits until a run's process has ended, and passes on to it what asks this one to stop."""
+    is_told = False
+    while process.exitcode is None:
+        process.join(0.5)
+        if asked_by() and not is_told and process.exitcode is None:
+            process.terminate()  # SIGTERM
+            is_told = True
+
+
+def start(job: Job, args: argparse.Namespace) -> None:
+    """Makes one run in a process of its own; its progress bars are on this one's standard error where no other run is beside it.
+
+    Raises:
+        UserError: it failed; what went wrong stands on standard error.
+        Interrupted: it was asked to stop, and did.
+    """
+    alone = args.jobs == 1
+    with contextlib.nullcontext() if alone else tempfile.NamedTemporaryFile("r") as errors:
+        threads = None if alone else max(1, torch.get_num_threads() // args.jobs)
+        process = PROCESSES.Process(target=make_run, args=(job.arguments(args.root, args.opts), None if errors is None else errors.name, threads))
+        process.start()
+        wait_for(process)
+        if process.exitcode == REQUEUE:
+            raise Interrupted(f"the run {job.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is")
+        if process.exitcode or read_record(job.folder) is None:
+            if errors is not None:
+                sys.stderr.write(errors.read())
+            log_file = os.path.join(job.folder, "log.txt")
+            where = f"what it printed is in {log_file}" if os.path.isfile(log_file) else "the line above says why"
+            raise UserError(f"the run {job.folder} failed (exit code {process.exitcode}); {where}, and the same command goes on from where it "
+                            "stopped")
+
+
+def make_all(configs: Mapping[Job, CfgNode], args: argparse.Namespace) -> None:
+    """Makes those runs that are not done, ``args.jobs`` at a time; configs: job → its config.
+
+    Raises:
+        UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is begun.
+    """
+    os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find this package
+    start_server()
+    jobs = list(configs)
+    numbers = {job: number for number, job in enumerate(jobs, 1)}
+    bar = tqdm(total=len(jobs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
+
+    def make_chain(chain: Sequence[Job]) -> None:
+        for job in chain:
+            if asked_by():
+                raise Interrupted(f"{asked_by()}: {job.folder} is not begun; the same command goes on from here (exit code {REQUEUE})")
+            make(job, configs[job], lambda: start(job, args), lambda line: log.info("[%d/%d] %s", numbers[job], len(jobs), line))
+            bar.update()
+
+    with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:
+        futures = [pool.submit(make_chain, chain) for chain in chains(jobs)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,174 @@
+"""Trains or tests one run in this process, see ``train.py``."""
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import dassl
+import torch
+import torchvision.transforms
+from dassl.engine import SimpleTrainer, build_trainer
+from dassl.utils import collect_env_info, set_random_seed, setup_logger
+from yacs.config import CfgNode
+
+from datasets.base import TargetDataset
+from trainers import distributed
+from trainers.common.console import FileOnly, log_to_stdout
+from trainers.common.errors import UserError, exit_code
+from trainers.common.files import remove_leftovers
+from trainers.common.fingerprints import data_name
+from trainers.common.interruption import REQUEUE, Interrupted, at_once, noticed
+from trainers.common.locks import FILE_NAME as LOCK
+from trainers.common.locks import only_writer
+from trainers.common.record_file import remove_record
+
+from . import own_images
+from .arguments import config_and_rules, expand_images, parse_arguments
+from .recipes import Rule
+
+log = logging.getLogger("train")
+
+
+def run(args: argparse.Namespace) -> SimpleTrainer:
+    """One run; returns the trainer.
+
+    Raises:
+        UserError: the input can't work; a folder that was made for the run is gone again if nothing but the log is in it.
+    """
+    args = expand_images(args)
+    cfg, rules = config_and_rules(args)
+    if args.no_train and args.eval_only:
+        raise UserError("--no-train and --eval-only exclude each other")
+    if not cfg.OUTPUT_DIR:
+        raise UserError("--output-dir is missing: where shall log, checkpoints and results.json go?")
+    if os.path.isfile(cfg.OUTPUT_DIR):
+        raise UserError(f"--output-dir {cfg.OUTPUT_DIR} is a file, it must be a folder")
+    made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
+    console = sys.stdout
+    is_left_empty = False
+    try:
+        with only_writer(cfg.OUTPUT_DIR) if distributed.is_first() else contextlib.nullcontext():
+            if distributed.is_first():
+                remove_leftovers(cfg.OUTPUT_DIR)
+            try:
+                return start(cfg, args, rules)
+            except UserError:
+                is_left_empty = distributed.is_first() and bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                if is_left_empty:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.remove(os.path.join(made[0], "log.txt"))
+                raise
+    finally:
+        sys.stdout = console  # Dassl's tee to log.txt has taken its place
+        if is_left_empty:
+            with contextlib.suppress(OSError):  # up to the first that another run, beside this one, has put its own folder in
+                for folder in made:
+                    os.rmdir(folder)
+
+
+def folders_to_make(path: str) -> list[str]:
+    """``path`` and those of its parents that don't exist yet, innermost first."""
+    made = []
+    while not os.path.exists(path):
+        made.append(path)
+        path = os.path.dirname(path)
+    return made
+
+
+def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> SimpleTrainer:
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
+    elif distributed.count() > 1:
+        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # not a known one, but the same in all
+    if cfg.USE_CUDA and torch.cuda.is_available():
+        distributed.choose_gpu()
+    if distributed.is_first():
+        setup_logger(cfg.OUTPUT_DIR)
+    else:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    log_to_stdout()
+    details = FileOnly(sys.stdout)
+    log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
+    if distributed.count() > 1:
+        log.info("%d processes", distributed.count())
+    details.write("** Arguments **\n" + "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())) + f"\n** Config **\n{cfg}\n")
+    if distributed.is_first():  # it takes seconds
+        details.write(f"** System **\n{collect_env_info()}\n")
+        log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
+    for rule in rules:
+        log.info("Rule of the recipe: %s", rule)
+    if args.images:
+        log.info("Your images: %s, up to %d a class for training, recipe %s, results in %s", cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS,
+                 args.config_file, cfg.OUTPUT_DIR)
+        if cfg.MODEL.BACKBONE.NAME == "tiny":
+            log.warning("The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
+                        "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)")
+    torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
+    with at_once(distributed.count() == 1), contextlib.redirect_stdout(details):
+        trainer: Any = build(cfg)
+    data = trainer.dm.dataset
+    log.info("%s: %d classes; %d images for training, %d for validation, %d for testing", data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
+             trainer.dm.num_classes, *(len(part or ()) for part in (data.train_x, data.val, data.test)))
+    if args.eval_only:
+        with at_once(distributed.count() == 1):
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            remove_record(cfg.OUTPUT_DIR)
+            trainer.test()
+    elif not args.no_train:
+        if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
+            raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
+                            "--eval-only --model-dir")
+        if is_done := distributed.from_first(trainer.is_done):
+            log.info("Done already: %s; to train anew delete that folder, or give another --output-dir", cfg.OUTPUT_DIR)
+        else:
+            trainer.train()
+        if args.images and distributed.is_first() and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT))):
+            distributed.leave()
+            with at_once():
+                own_images.report(cfg, args, run)
+    return trainer
+
+
+def build(cfg: CfgNode) -> SimpleTrainer:
+    """The trainer with its data and model.
+
+    Raises:
+        UserError: the config or the data can't work.
+    """
+    try:
+        return build_trainer(cfg)
+    except (ValueError, AssertionError) as error:
+        if isinstance(error, UserError) or not raised_in_dassl(error):
+            raise
+        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
+
+
+def raised_in_dassl(error: BaseException) -> bool:
+    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …), or what it builds of the config's numbers; anything else may be a
+    fault of ours."""
+    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return any(file_name.startswith(os.path.realpath(place) + os.sep)
+               for module in (dassl, torch.optim, torchvision.transforms) for place in module.__path__)
+
+
+def join_and_run(arguments: Sequence[str] | None) -> None:
+    with distributed.joined():
+        run(parse_arguments(arguments))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if it was asked to stop."""
+    try:
+        with noticed():
+            return exit_code(join_and_run, arguments)
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return REQUEUE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The report on runs: python -m results.report"""

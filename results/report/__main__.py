@@ -1,0 +1,33 @@
+"""A report on runs that people look at: one HTML file with everything in it, and its figures as PNG and SVG beside it.
+
+    python -m results.report output/base2new output/transfer [--root data] [--output report.html]
+
+Reads every results.json in or below the given folders and the predictions-test.npz beside it. Needs no network, neither to be made nor to
+be looked at, and no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names, and there
+are the figures of templates that need images. Where ``python -m analysis.uncertainty`` has left its files, new classes and corrupted images
+are among the vacuities.
+"""
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from analysis.inspection import inspect_all
+from trainers.common.errors import exit_code
+
+from .page import make_report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 2 with one line on standard error."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")
+    parser.add_argument("--output", default="report.html", help="the page (report.html); the figures go beside it")
+    parser.add_argument("--root", help="folder of the data sets, for the gallery's pictures and the templates' figures")
+    args = parser.parse_args(arguments)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    return exit_code(make_report, args.folders, args.output, inspect_all, args.root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

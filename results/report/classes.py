@@ -1,0 +1,106 @@
+"""The head of a report: how good the answers are, and which classes are taken for which."""
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+
+from trainers.evaluation.doubts import wilson
+
+from ..runs import Series, Setting, is_right
+from .gallery import thumbnail
+
+ZERO_SHOT = "ZeroshotCLIP"
+MATRIX = 24  # classes of a confusion matrix; of more those are shown that take part in most mistakes
+CONFUSIONS = 6
+PICTURES = 6  # of each confusion
+
+
+def headlines(series: Sequence[Series], named: Mapping[Setting, str]) -> list[dict[str, Any]]:
+    """One dict for each series that was tested: what its accuracy is, and what it is to be compared with.
+
+    Returns:
+        ``tested_on``, ``model``, ``zero_shot_itself``, ``seeds``, ``images``, ``classes``, and in percent: ``accuracy``, mean over seeds;
+        ``low`` and ``high``, ends of its 95 % interval (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
+        training reaches on the same images, and ``commonest``, what always answering the commonest class would, or None where not known.
+    """
+    found: list[dict[str, Any]] = []
+    for one in (one for one in series if all("accuracy" in run.metrics for run in one.runs)):
+        images, classes = number_of_images(one), number_of_classes(one)
+        accuracy = float(numpy.mean([run.metrics["accuracy"] for run in one.runs]))
+        low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
+        rival = next((other for other in series if is_zero_shot(other) and comparable(one, other)), None)
+        labels = one.runs[0].answers["label"] if one.runs[0].answers is not None else None
+        found.append({
+            "tested_on": named[one.setting], "model": one.name, "zero_shot_itself": is_zero_shot(one), "seeds": len(one.runs),
+            "accuracy": accuracy, "images": images, "classes": classes, "low": 100 * low, "high": 100 * high, "chance": 100 / classes,
+            "zero_shot": None if rival is None else float(numpy.mean([run.metrics["accuracy"] for run in rival.runs])),
+            "commonest": None if labels is None else 100 * float(numpy.bincount(labels).max()) / len(labels)})
+    return found
+
+
+def is_zero_shot(one: Series) -> bool:
+    return bool(one.runs[0].record["trainer"] == ZERO_SHOT)
+
+
+def number_of_images(one: Series) -> int:
+    """0 where it is not known."""
+    run = one.runs[0]
+    return int(run.metrics.get("images", 0 if run.answers is None else len(run.answers["label"])))
+
+
+def number_of_classes(one: Series) -> int:
+    run = one.runs[0]
+    return max(1, len(run.record.get("classnames", ())), len(run.metrics.get("per_class_accuracy", ())))
+
+
+def comparable(one: Series, other: Series) -> bool:
+    """Whether both were tested on the same images with the same CLIP."""
+    first, second = one.runs[0].record, other.runs[0].record
+    return (one.setting[:2] == other.setting[:2] and number_of_images(one) == number_of_images(other)
+            and all("accuracy" in run.metrics for run in other.runs)
+            and all(first.get(key) == second.get(key) for key in ("backbone_hash", "split_hash", "classnames")))
+
+
+def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
+    """What the answers of a series, all seeds together, look like class by class.
+
+    Args:
+        images: name of each test image → path, for the pictures.
+
+    Returns:
+        ``seeds``, their number; ``classes``, from the least accurate on, dicts of ``name``, ``images`` (of one seed), ``accuracy`` (percent)
+        and ``mistakes`` (the most frequent wrong answer and its number, or None); of the confusion matrix ``names``, ``rows`` (name, and for
+        each answer and for all others together the number, its share in [0, 1], and whether it is right) and ``left_out``, how many classes
+        it lacks; ``confusions``, the most frequent, dicts of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
+    """
+    label, answer, seeds = one.pooled("label"), one.answer, len(one.runs)
+    counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
+    numpy.add.at(counts, (label, answer), 1)
+    wrong, of = counts.copy(), counts.sum(axis=1)
+    numpy.fill_diagonal(wrong, 0)
+    name = one.runs[0].class_name
+    present = numpy.flatnonzero(of).tolist()
+    classes = [{"name": name(truth), "images": round(of[truth] / seeds), "accuracy": 100 * counts[truth, truth] / of[truth],
+                "mistakes": (name(int(wrong[truth].argmax())), int(wrong[truth].max())) if wrong[truth].any() else None} for truth in present]
+    taking_part = numpy.flatnonzero(of + counts.sum(axis=0))
+    shown = sorted(taking_part[numpy.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1))[taking_part], kind="stable")][:MATRIX].tolist())
+    others = counts.sum(axis=1) - counts[:, shown].sum(axis=1)
+    rows = [(name(truth), [(int(number), number / of[truth], column == truth)
+                           for column, number in zip([*shown, None], [*counts[truth, shown], others[truth]])])
+            for truth in shown if of[truth]]
+    pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
+    return {"seeds": seeds, "classes": sorted(classes, key=lambda row: row["accuracy"]), "names": [name(one) for one in shown], "rows": rows,
+            "left_out": len(taking_part) - len(shown),
+            "confusions": [{"truth": name(truth), "answer": name(answer), "number": int(wrong[truth, answer]), "of": int(of[truth]),
+                            "cards": cards(one, truth, answer, images)} for truth, answer in pairs]}
+
+
+def cards(one: Series, truth: int, answer: int, images: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The images of a class that were taken for another, each once, those with the highest probability first."""
+    found: dict[str, float] = {}
+    for run in one.runs:
+        answers = run.known_answers
+        for index in numpy.flatnonzero((answers["label"] == truth) & (answers["top"][:, 0] == answer) & ~is_right(answers)):
+            found[str(answers["image"][index])] = max(found.get(str(answers["image"][index]), 0.0), float(answers["top_probability"][index, 0]))
+    order = sorted(found, key=lambda image: -found[image])[:PICTURES]
+    return [{"image": image, "probability": 100 * found[image], "picture": thumbnail(images.get(image))} for image in order]

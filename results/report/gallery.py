@@ -1,0 +1,86 @@
+"""The gallery of a report: images a run is most surely wrong about, and those it doubts most, with each template's vote."""
+import base64
+import io
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import image_name
+from trainers.common.image_files import read_picture
+
+from ..answers import DOUBT, certain_mistakes, most_doubted
+from ..runs import Run, is_right
+
+log = logging.getLogger(__name__)
+
+SHOWN = 8  # images of each kind
+PIXELS = 112  # of an embedded picture's longer side
+
+
+def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, Any]:
+    """The gallery of one run.
+
+    Args:
+        paths: see ``find_images``; of images that it lacks there are names only.
+
+    Returns:
+        dict: ``measure`` by which images are ordered, and ``kinds``, title → list of dicts with ``image``, ``picture`` (data URI or None),
+        ``truth``, ``answer``, ``probability`` (percent), ``right``, ``doubt`` and ``votes``, a list of (class name, percent).
+    """
+    answers, right = run.known_answers, is_right(run.known_answers)
+
+    def card(index: int) -> dict[str, Any]:
+        votes = zip(answers["vote"][:, index].tolist(), answers["vote_probability"][:, index].tolist()) if "vote" in answers else ()
+        name = str(answers["image"][index])
+        return {"image": name, "picture": thumbnail(paths.get(name)), "truth": run.class_name(int(answers["label"][index])),
+                "answer": run.class_name(int(answers["top"][index, 0])), "probability": 100 * float(answers["top_probability"][index, 0]),
+                "right": bool(right[index]), "doubt": float(answers[DOUBT][index]),
+                "votes": [(run.class_name(label), 100 * probability) for label, probability in votes]}
+    return {"measure": "1 − probability",
+            "kinds": {"Most certain mistakes": [card(index) for index in certain_mistakes(answers[DOUBT], right, SHOWN)],
+                      "Most doubted images": [card(index) for index in most_doubted(answers[DOUBT], SHOWN)]}}
+
+
+def check_root(root: str | None) -> None:
+    """
+    Raises:
+        UserError: a root is given, and it is no folder.
+    """
+    if root and not os.path.isdir(root):
+        raise UserError(f"--root {root} is no folder: give the one that holds the data sets, or leave it out for what needs no images")
+
+
+def find_images(run: Run, root: str) -> dict[str, str]:
+    """Name of each test image, as the answers have it → path; empty, with a warning, where the data set is not there."""
+    from dassl.data.datasets import DATASET_REGISTRY
+
+    import datasets.every  # noqa: F401  (registers the data sets, which takes seconds)
+    name = run.record["dataset"]
+    try:
+        if name not in DATASET_REGISTRY.registered_names():
+            raise UserError(f"{name} is no data set of this toolbox")
+        dataset = DATASET_REGISTRY.get(name)
+        images = dataset.list_images(dataset.find(root))[2]
+    except UserError as error:
+        log.warning("no pictures of %s: %s", name, error)
+        return {}
+    found = Counter(image_name(image.impath) for image in images)
+    return {name: image.impath for image in images if found[name := image_name(image.impath)] == 1}  # of several it is not known which
+
+
+def thumbnail(path: str | None) -> str | None:
+    """A small JPEG as a data URI; None where there is no path, or, with a warning, no picture that can be read."""
+    if path is None:
+        return None
+    buffer = io.BytesIO()
+    try:
+        small = read_picture(path, "white")
+        small.thumbnail((PIXELS, PIXELS))
+        small.save(buffer, format="JPEG", quality=85)
+    except UserError as error:
+        log.warning("no picture: %s", error)
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

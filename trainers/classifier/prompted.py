@@ -1,0 +1,236 @@
+"""A trained run as a classifier of images: no data set, no training, a few lines in anybody's program.
+
+    from trainers import PromptedClassifier          # installed: from cdc_trainers import PromptedClassifier
+
+    classifier = PromptedClassifier.load("output/my_run/seed1")
+    answers = classifier.predict(["cat.jpg", "dog.png"])
+    print(answers.labels, answers.probabilities, answers.uncertainty)
+"""
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy
+import torch
+from dassl.data.transforms import build_transform
+from torch import Tensor
+
+from ..base import PromptTrainer
+from ..common.errors import UserError
+from ..common.image_files import background_of
+from ..common.record_file import Record
+from ..data.pictures import Picture, Pictures, is_path, one_by_one, picture
+from ..evaluation.prediction import Prediction
+from .export import export
+from .saved_run import class_names, config_of, find_trainer, read_record, rebuilt, silence
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass
+class Answers:
+    """What a classifier says of N images over K classes; numpy arrays in fp32.
+
+    Attributes:
+        classnames: the K names.
+        images: N file names, as they were given; None for an image that came without one.
+        labels: N names, each image's most probable class.
+        probabilities: (N, K), rows sum to one.
+        uncertainty: (N,) in [0, 1]: 1 − the largest probability, which ranks mistakes better than vacuity (docs/uncertainty.md).
+        vacuity: (N,) in (0, 1], the uncertainty mass of the fused opinion; None where the method learns no evidence.
+        conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None likewise.
+        votes: (N, M, K), the probabilities of each of M templates alone; None where the method has no templates to fuse.
+    """
+    classnames: list[str]
+    images: list[str | None]
+    labels: list[str]
+    probabilities: numpy.ndarray
+    uncertainty: numpy.ndarray
+    vacuity: numpy.ndarray | None = None
+    conflict: numpy.ndarray | None = None
+    votes: numpy.ndarray | None = None
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there are any vacuity and conflict, and
+        ``vote_1`` … ``vote_M``, the class that each template would answer.
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise UserError("to_pandas needs pandas, which is not installed: pip install pandas") from error
+        columns = {"image": self.images, "label": self.labels, "probability": self.probabilities.max(axis=1),
+                   "uncertainty": self.uncertainty}
+        if self.vacuity is not None:
+            columns.update(vacuity=self.vacuity, conflict=self.conflict)
+        if self.votes is not None:
+            for template, vote in enumerate(self.votes.argmax(axis=2).T, start=1):
+                columns[f"vote_{template}"] = [self.classnames[label] for label in vote]
+        return pandas.DataFrame(columns)
+
+
+class PromptedClassifier:
+    """A CLIP under trained prompts, ready to label images. ``load`` makes one of a run, ``with_classes`` one of another.
+
+    Images may be given as one or as many (a list, any iterable, or an array or tensor with one dimension more):
+
+    - a path, or a PIL image,
+    - a numpy array (H, W, 3) of uint8,
+    - a tensor (3, H, W), uint8 or floating point in [0, 1]; the latter is taken in steps of 1/255, as if it came from a file.
+
+    Size and shape don't matter: each is resized and cropped as the run's test images were.
+
+    Args:
+        trainer: a ``PromptTrainer`` whose prompts are loaded.
+        record: the run's ``results.json``.
+    """
+
+    def __init__(self, trainer: PromptTrainer, record: Record) -> None:
+        self.trainer = trainer
+        self.record = record
+        with silence():
+            self.transform = build_transform(trainer.cfg, is_train=False)
+        trainer.set_model_mode("eval")
+        if trainer.prompt_learner is not None:
+            trainer.prompt_learner.requires_grad_(False)
+        with torch.no_grad(), trainer.precision.autocast():
+            trainer.encoded = trainer.encode_prompts()  # once for all images; None where the text depends on the image
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], backbone: str | None = None) -> "PromptedClassifier":
+        """The classifier that a run has trained, on a GPU if there is one and the run's config allows it.
+
+        Args:
+            folder: the run's output folder, with ``results.json`` and, where anything was learned, ``prompt_learner``.
+            backbone: name or file of the CLIP, where it is no longer where the run found it; its weights have to be the same.
+
+        Raises:
+            UserError: no finished training of this toolbox's is there, its CLIP is not found, or has other weights.
+        """
+        folder = os.fspath(folder)
+        record = read_record(folder)
+        kind = find_trainer(record["trainer"])
+        cfg = config_of(record, kind)
+        if backbone is not None:
+            cfg.MODEL.BACKBONE.NAME = backbone
+        cfg.freeze()
+        with silence():
+            trainer = kind(cfg, class_names(folder, record, kind))
+        trainer.load_model(folder)
+        return cls(trainer, record)
+
+    @property
+    def background(self) -> str:
+        """What transparent pictures are put on: the run's ``INPUT.BACKGROUND``; white where it took its own pictures as they are stored."""
+        return background_of(self.trainer.cfg) or "white"
+
+    @property
+    def classnames(self) -> list[str]:
+        """The K names that it tells apart."""
+        return list(self.trainer.classnames)
+
+    def with_classes(self, classnames: Iterable[str]) -> "PromptedClassifier":
+        """The same prompts for other classes: CLIP's vocabulary is open.
+
+        Args:
+            classnames: at least two names.
+
+        Raises:
+            UserError: the context is class-specific, so it says nothing of other classes; a name is too long; or they are no names.
+        """
+        names = None if isinstance(classnames, str) else list(classnames)
+        if names is None or len(names) < 2 or not all(isinstance(name, str) and name.strip() for name in names):
+            raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
+        if getattr(self.trainer.prompt_learner, "class_specific", False):
+            raise UserError(f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
+                            "classes that they were not trained for; train without CSC to name others")
+        return type(self)(rebuilt(self.trainer, self.trainer.cfg, names), self.record)
+
+    @torch.no_grad()
+    def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
+        """``Answers`` for images, see above: what the run's own test says of them. They are read batch by batch.
+
+        Args:
+            broken: takes up the errors of images that can't be read, which are left out; without it the first ends all.
+
+        Raises:
+            UserError: no image, one that can't be read (the message names it), or an array or tensor that is no image.
+        """
+        found, names = [], []
+        for batch, batch_names in self.batches(images, broken):
+            found.append(self.trainer.checked_answer(batch).cpu())
+            names += batch_names
+        if not found and broken:
+            raise UserError(f"not one of the images can be read; the first: {broken[0]}")
+        answer = Prediction.concatenate(found)
+        return Answers(
+            classnames=self.classnames, images=names, labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
+            probabilities=answer.probability.numpy(), uncertainty=answer.uncertainties()["max_probability"].numpy(),
+            vacuity=None if answer.vacuity is None else answer.vacuity.numpy(),
+            conflict=None if answer.conflict is None else answer.conflict.numpy(),
+            votes=None if answer.template_probability is None else answer.template_probability.transpose(0, 1).numpy())
+
+    def embed_text(self) -> numpy.ndarray:
+        """The classes' features under the prompts, (M, K, E) fp32 of length one.
+
+        Raises:
+            UserError: the text depends on the image.
+        """
+        if self.trainer.encoded is None:
+            raise UserError(f"{self.record['trainer']}'s texts depend on the image: without one they have no features")
+        return self.trainer.encoded[0].float().cpu().numpy()
+
+    @torch.no_grad()
+    def embed_image(self, images: Pictures) -> numpy.ndarray:
+        """The images' features, (N, M, E) fp32 of length one; (N, 1, E) where the image encoder is not prompted.
+
+        Raises:
+            UserError: see ``predict``.
+        """
+        prompts = None if self.trainer.encoded is None else self.trainer.encoded[1]
+        found = []
+        for batch, _ in self.batches(images):
+            with self.trainer.precision.autocast():
+                features = self.trainer.encode_images(batch, prompts)  # (M or 1, B, E)
+            found.append(features.transpose(0, 1).cpu())
+        return torch.cat(found).numpy()
+
+    def export(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the classifier for programs without this toolbox; see ``export.py``."""
+        export(self, folder)
+
+    def batches(self, images: Pictures, broken: list[UserError] | None = None) -> Iterator[tuple[Tensor, list[str | None]]]:
+        """Yields (1, B, 3, H, W) on the device and B names, as many images at a time as the run's tests take; for ``broken`` see ``predict``.
+
+        Raises:
+            UserError: see ``predict``.
+        """
+        def read(image: Picture) -> Tensor | UserError:
+            try:
+                return self.transform(picture(image, self.background))
+            except UserError as error:
+                if broken is None:
+                    raise
+                return error
+        images, size = iter(one_by_one(images)), self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE
+        batch = list(islice(images, size))
+        if not batch:
+            raise UserError("there is no image to look at")
+        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
+            while batch:
+                found = list(zip(batch, pool.map(read, batch)))
+                if broken is not None:
+                    broken += [pixels for _, pixels in found if isinstance(pixels, UserError)]
+                sound = [(image, pixels) for image, pixels in found if isinstance(pixels, Tensor)]
+                if sound:
+                    pixels = torch.stack([pixels for _, pixels in sound])  # (B, 3, H, W)
+                    yield pixels.to(self.trainer.device)[None], [os.fspath(image) if is_path(image) else None for image, _ in sound]
+                batch = list(islice(images, size))
+
+

@@ -1,0 +1,106 @@
+"""What the folder of a finished run says of it: record, trainer, config, class names."""
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
+from yacs.config import CfgNode
+
+from .. import METHODS, config_function
+from ..base import PromptTrainer
+from ..common.config_files import check_types
+from ..common.errors import UserError
+from ..common.record_file import FILE_NAME, Record
+from ..common.record_file import read_record as read_record_file
+from ..engine import checkpoint
+from ..engine.saved_prompts import MODEL_NAME
+
+
+def read_record(folder: str) -> Record:
+    """``results.json`` of a run.
+
+    Raises:
+        UserError: it is not there, or see ``record_file.read_record``.
+    """
+    path = os.path.join(folder, FILE_NAME)
+    if not os.path.isfile(path):
+        raise UserError(f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended")
+    return read_record_file(path)
+
+
+def find_trainer(name: str) -> type[PromptTrainer]:
+    """The trainer of that name; imports this package's module of it where nobody has registered one.
+
+    Raises:
+        UserError: nobody knows it, or it is another toolbox's.
+    """
+    if name not in TRAINER_REGISTRY.registered_names():
+        if name in METHODS:
+            config_function(name)
+    if name not in TRAINER_REGISTRY.registered_names():
+        raise UserError(f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first")
+    kind = TRAINER_REGISTRY.get(name)
+    if not issubclass(kind, PromptTrainer):
+        raise UserError(f"the trainer {name} that is registered here is {kind.__module__}'s, not {__name__.partition('.')[0]}'s: load the run in a "
+                        "program of its own")
+    return kind
+
+
+def config_of(record: Record, kind: type[PromptTrainer]) -> CfgNode:
+    """The config that a run was made with; settings that came after it have their defaults.
+
+    Raises:
+        UserError: a value is of another kind than its default.
+    """
+    cfg, name = get_cfg_default(), record["trainer"]
+    declare = getattr(sys.modules[kind.__module__], f"add_{name.lower()}_config", None)
+    if declare is not None:
+        declare(cfg)
+    defaults = cfg.clone()
+    overlay(cfg, record["config"])
+    check_types(cfg, defaults)
+    return cfg
+
+
+def overlay(node: CfgNode, values: dict[str, Any]) -> None:
+    """Puts plain values into a config node as they are (yacs would evaluate strings); JSON has no tuples, the defaults have."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            if not isinstance(node.get(key), CfgNode):
+                node[key] = CfgNode()
+            overlay(node[key], value)
+        else:
+            node[key] = tuple(value) if isinstance(node.get(key), tuple) and isinstance(value, list) else value
+
+
+def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[str]:
+    """The class names of a run: those of its checkpoint, or, where nothing is learned, of its record.
+
+    Raises:
+        UserError: the folder holds no prompts, or the record is older than its class names.
+    """
+    if kind.learns:
+        file_name = checkpoint.newest(f"{folder}/{MODEL_NAME}")
+        if file_name is None:
+            raise UserError(f"{folder} holds no prompts: it tested those of another run, give the folder of that training")
+        return checkpoint.load(f"{folder}/{MODEL_NAME}/{file_name}")["classnames"]
+    if "classnames" not in record:
+        raise UserError(f"{folder}/{FILE_NAME} does not say which classes there were: it was written by an earlier version, run it again")
+    return record["classnames"]
+
+
+def silence() -> contextlib.AbstractContextManager[None]:
+    """Dassl prints what it builds; a program's standard output is its own."""
+    return contextlib.redirect_stdout(None)
+
+
+def rebuilt(trainer: PromptTrainer, cfg: CfgNode, classnames: Sequence[str]) -> PromptTrainer:
+    """A trainer with this one's prompts, for another config or other class names."""
+    with silence():
+        other = type(trainer)(cfg, classnames)
+    if trainer.prompt_learner is not None:
+        other.prompt_learner.load_state_dict(trainer.prompt_learner.state_dict())
+    return other

@@ -1,0 +1,46 @@
+"""What images and data sets are called, and the hashes by which data and tensors are known again, wherever they lie."""
+import hashlib
+import os
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dassl.data.datasets import DatasetBase
+    from torch import Tensor
+
+BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
+
+
+def image_name(path: str) -> str:
+    """An image's folder and file name: the same wherever the data lie. Of a path with ``/./`` the name begins with the folder before it."""
+    folder, below, name = path.partition(BELOW)
+    if below:
+        return "/".join([os.path.basename(folder), *os.path.normpath(name).split(os.sep)])
+    return "/".join(os.path.normpath(path).split(os.sep)[-2:])
+
+
+def data_name(name: str, root: str) -> str:
+    """What a data set is called: one's own images by their folder, ``root``."""
+    return os.path.basename(os.path.abspath(os.path.expanduser(root))) if name == "ImageFolder" else name
+
+
+def split_hash(dataset: "DatasetBase | SimpleNamespace") -> str:
+    """Fingerprint (16 hex digits) of what a run trains and tests on.
+
+    It covers, for train, val and test in their order: file name, folder name, label and class name of every image, and the bytes of
+    one's own images; not where the data folder lies, so that the same sample on two machines has the same hash.
+    """
+    digest = hashlib.sha256(getattr(dataset, "content", "").encode())
+    for part in ("train_x", "val", "test"):
+        for item in getattr(dataset, part) or ():
+            digest.update(f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def tensor_hash(tensors: "Iterable[Tensor]") -> str:
+    """Fingerprint (16 hex digits) of tensors: the same for the same values, wherever they lie."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,112 @@
+"""Reads and checks run records, ``results.json``: whoever gets one from here can rely on the types of its fields."""
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .fingerprints import data_name
+from .readers import read_json
+
+FILE_NAME = "results.json"
+FORMAT = 1  # to be raised when a field changes its meaning
+Record = dict[str, Any]  # results.json, see ``evaluation.run_record.write_record``
+
+Kinds = type | tuple[type, ...]
+TEXT_OR_NOTHING = (str, type(None))
+REQUIRED: dict[str, Kinds] = {
+    "trainer": str, "dataset": str, "classes": str, "shots": int, "seed": int, "metrics": dict, "config": dict,
+    "prompts_hash": TEXT_OR_NOTHING, "backbone_hash": TEXT_OR_NOTHING, "split_hash": TEXT_OR_NOTHING,
+}
+OPTIONAL: dict[str, Kinds] = {
+    "classnames": list, "parameters": dict, "learned": dict, "seconds": dict, "skipped_images": dict, "precision": str,
+    "fewshot_sample": (dict, type(None)), "git_commit": TEXT_OR_NOTHING, "finished": TEXT_OR_NOTHING,
+    "seconds_per_step": (int, float, type(None)), "test_images_per_second": (int, float, type(None)),
+}
+NUMBERS = ("accuracy", "macro_f1", "ece", "adaptive_ece", "nll", "brier", "mean_vacuity", "mean_conflict")  # of a split's metrics
+
+
+def read_record(path: str | Path) -> Record:
+    """The run record in a file.
+
+    Raises:
+        UserError: it can't be read, is of another format, or a field is missing or of another kind.
+    """
+    try:
+        record = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no run record ({error}): run it again") from error
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise UserError(f"{path} has the format {record.get('format') if isinstance(record, dict) else None}, this version "
+                        f"reads {FORMAT}: run it again")
+    odd = next(odd_fields(record), None)
+    if odd is not None:
+        raise UserError(f"{path} is no run record (its {odd} is missing or of another kind): run it again")
+    return record
+
+
+def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the names of fields that are missing or of another kind than a run leaves them."""
+    kinds = {**REQUIRED, **{name: kind for name, kind in OPTIONAL.items() if name in record}}
+    odd = [name for name, kind in kinds.items() if name not in record or not isinstance(record[name], kind) or isinstance(record[name], bool)]
+    if odd:
+        yield from odd
+        return
+    if not isinstance(nested(record, "config", "MODEL", "BACKBONE", "NAME"), str):
+        yield "config.MODEL.BACKBONE.NAME"
+    if not all(isinstance(name, str) for name in record.get("classnames", ())):
+        yield "classnames"
+    if not all(isinstance(names, list) for names in record.get("skipped_images", {}).values()):
+        yield "skipped_images"
+    for split, metrics in record["metrics"].items():
+        yield from (f"metrics.{split}{name}" for name in odd_metrics(metrics))
+
+
+def odd_metrics(metrics: Any) -> Iterator[str]:
+    """The same for the metrics of a split."""
+    if not isinstance(metrics, dict):
+        yield ""
+        return
+    yield from (f".{name}" for name in NUMBERS if name in metrics and not is_number(metrics[name]))
+    per_class, doubts = metrics.get("per_class_accuracy", {}), metrics.get("uncertainty", {})
+    if not isinstance(per_class, dict) or not all(map(is_number, per_class.values())):
+        yield ".per_class_accuracy"
+    if not isinstance(doubts, dict) or not all(map(is_doubt, doubts.values())):
+        yield ".uncertainty"
+
+
+def is_doubt(value: object) -> bool:
+    """Whether a value is what ``uncertainty.doubt`` gives: two numbers or nothing in their place."""
+    names = ("aurc", "error_auroc")
+    return isinstance(value, dict) and all(name in value and (value[name] is None or is_number(value[name])) for name in names)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number as a computer has them; JSON's may be too large."""
+    return isinstance(value, float) or isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2 ** 63
+
+
+def finite(value: object) -> float | None:
+    """The number, or None for all else."""
+    return value if isinstance(value, (int, float)) and is_number(value) and math.isfinite(value) else None
+
+
+def nested(record: Any, *keys: str) -> Any:
+    """What stands under a path of keys; None where there is none."""
+    for key in keys:
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def shown_name(record: Record) -> str:
+    """What a run's data set is called, see ``data_name``."""
+    root = nested(record, "config", "DATASET", "ROOT")
+    return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]
+
+
+def remove_record(folder: str) -> None:
+    """Marks a run as not done, which it is not from its start to its end."""
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, FILE_NAME))

@@ -1,0 +1,1 @@
+"""From pictures to batches: decoding, views, loading, cached features."""

@@ -1,0 +1,1 @@
+"""How a run goes: settings' checks, schedule, precision, checkpoints, resuming."""

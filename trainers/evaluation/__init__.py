@@ -1,0 +1,1 @@
+"""Predictions, what is measured of them, and the run record."""

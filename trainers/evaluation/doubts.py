@@ -1,0 +1,175 @@
+"""Whether an answer is doubtful: the one rule, and the one wording, of predict.py and the page of demo_app.py.
+
+The rule rests on what a run said of its validation images: up to which uncertainty may answers be given, as many as possible, so that at
+most a share ``max_error`` of them is wrong? An answer that is more uncertain is doubtful. Without a share, or for classes that are not the
+run's own, nothing was measured and nothing is claimed.
+"""
+import math
+import os
+from dataclasses import dataclass
+
+import numpy
+from scipy.stats import binomtest
+
+from ..common.errors import UserError
+from ..common.readers import read_arrays
+
+NOT_KNOWN = "How far to trust this answer is not known."
+VERDICTS = {True: "The model is not sure.", False: "The model is sure enough.", None: NOT_KNOWN}
+OTHER_CLASSES = "What to doubt was measured for the run's own classes, not for these."
+NO_VALIDATION = "What to doubt could not be measured: the run has no answers to validation images."
+OFFERED = (0.05, 0.1, 0.2)  # shares whose cost is told to those who have not chosen one
+ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batch differ in the last digits; they shall not in the verdict
+
+
+@dataclass(frozen=True)
+class Point:
+    """What giving the answers up to an uncertainty ``limit`` comes to: the numbers of validation images ``answered``, and answered ``wrong``."""
+    limit: float
+    answered: int
+    wrong: int
+
+    @property
+    def error(self) -> float:
+        return self.wrong / self.answered
+
+    def __str__(self) -> str:
+        return f"{self.wrong} of {self.answered} ({share(self.error)}; 95 % interval {interval(self.wrong, self.answered)})"
+
+
+class Validation:
+    """What a run said of its N validation images.
+
+    Args:
+        uncertainty: (N,) in [0, 1], larger is more doubtful; wrong: (N,) bool.
+
+    Raises:
+        ValueError: there is no image, an uncertainty is not finite, or the shapes differ.
+    """
+
+    def __init__(self, uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> None:
+        if uncertainty.shape != wrong.shape or wrong.ndim != 1 or not len(wrong) or not numpy.isfinite(uncertainty).all():
+            raise ValueError("uncertainties and answers of at least one image are needed")
+        order = numpy.argsort(uncertainty, kind="stable")
+        self.uncertainty, self.wrong = uncertainty[order].astype(float), wrong[order].cumsum()
+        ends = numpy.append(numpy.flatnonzero(numpy.diff(self.uncertainty)), len(wrong) - 1)  # equal ones stand or fall together
+        between = numpy.append((self.uncertainty[ends[:-1]] + self.uncertainty[ends[:-1] + 1]) / 2, math.inf)
+        limits = numpy.minimum(self.uncertainty[ends] * (1 + ROUNDING), between)
+        self.points = [Point(float(limit), int(end) + 1, int(self.wrong[end])) for limit, end in zip(limits, ends)]
+
+    def __len__(self) -> int:
+        return len(self.wrong)
+
+    def within(self, max_error: float) -> Point | None:
+        """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong; None where there is none."""
+        return next((point for point in reversed(self.points) if point.error <= max_error), None)
+
+    def best(self) -> Point:
+        """The point with the lowest error, of those with the most answers."""
+        return min(self.points, key=lambda point: (point.error, -point.answered))
+
+
+def read_validation(folder: str) -> Validation:
+    """A run's ``Validation``.
+
+    Raises:
+        UserError: the run has no such file, or it can't be read.
+    """
+    path = os.path.join(folder, "predictions-val.npz")
+    if not os.path.isfile(path):
+        raise UserError(f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "
+                        "--max-error, or repeat the run's command if it is older than that, what is trained is only tested again")
+    try:
+        kept = read_arrays(path)
+        return Validation(kept["max_probability"], kept["top"][:, 0] != kept["label"])
+    except Exception as error:  # damaged bytes can raise anything
+        raise UserError(f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
+                        "again") from error
+
+
+def check_share(max_error: float | None) -> None:
+    """
+    Raises:
+        UserError: it is given, and no share in [0, 1).
+    """
+    if max_error is not None and not 0 <= max_error < 1:
+        raise UserError(f"--max-error is {max_error}, it is a share: at least 0 and below 1")
+
+
+class Judge:
+    """Tells doubtful answers of a run from others.
+
+    Args:
+        folder: the run's.
+        max_error: share in [0, 1) of the answers that are not doubtful which may be wrong on validation images; None: nothing is doubtful
+            or sure.
+
+    Raises:
+        UserError: a share is asked for that is none, or without answers to validation images; see ``read_validation``.
+    """
+
+    def __init__(self, folder: str, max_error: float | None = None) -> None:
+        check_share(max_error)
+        self.max_error = max_error
+        self.validation: Validation | None
+        try:
+            self.validation = read_validation(folder)
+        except UserError:
+            if max_error is not None:
+                raise
+            self.validation = None
+        self.point = None if self.validation is None or max_error is None else self.validation.within(max_error)
+
+    def doubtful(self, uncertainty: float) -> bool | None:
+        """Whether an answer to the run's own classes is doubtful; None where no share of errors was asked for."""
+        if self.max_error is None:
+            return None
+        return self.point is None or not uncertainty <= self.point.limit  # NaN is doubtful
+
+    def rule(self) -> str:
+        """What counts as doubtful and why, in words."""
+        if self.validation is None:
+            return NO_VALIDATION
+        images, best = f"the run's {len(self.validation)} validation images", self.validation.best()
+        lowest = f"The lowest error is {best}: --max-error {math.ceil(1000 * best.error) / 1000:g} allows it." if best.error <= 0.999 else ""
+        if self.max_error is None:
+            possible = [(offer, point) for offer in OFFERED if (point := self.validation.within(offer)) is not None]
+            offers = f"--max-error leaves out the doubtful: {', '.join(f'{offer:g} answers {point.answered}' for offer, point in possible)}."
+            return f"No limit is set. Wrong among {images}: {self.validation.points[-1]}. {offers if possible else lowest}".rstrip()
+        allowed = f"{100 * self.max_error:g} %"
+        if self.point is None:
+            return f"No answer is sure enough: among {images} more than {allowed} of even the surest answers are wrong. {lowest}".rstrip()
+        return (f"An answer is sure enough up to an uncertainty of {decimal(self.point.limit)}, the limit for at most {allowed} of errors. "
+                f"Of {images} {self.point.answered} are answered so surely; wrong among those: {self.point}.")
+
+    def of_such(self, uncertainty: float) -> str:
+        """How often the run was right where it was at least as sure, in words."""
+        if self.validation is None:
+            return ""
+        answered = int(numpy.searchsorted(self.validation.uncertainty, uncertainty * (1 + ROUNDING), side="right"))
+        this = f"This answer's uncertainty is {decimal(uncertainty)}"
+        if not answered:
+            return f"{this}, lower than that of any validation image."
+        point = Point(uncertainty, answered, int(self.validation.wrong[answered - 1]))
+        return f"{this}; wrong among the validation images with at most that: {point}."
+
+
+def interval(number: int, of: int) -> str:
+    """The 95 % interval of a share (Wilson, 1927, "Probable Inference, the Law of Succession, and Statistical Inference"), in words."""
+    low, high = wilson(number, of)
+    return f"{100 * low:.0f} to {100 * high:.0f} %"
+
+
+def wilson(number: int, of: int) -> tuple[float, float]:
+    """The ends in [0, 1] of that interval."""
+    found = binomtest(number, of).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def share(value: float) -> str:
+    return f"{100 * value:.1f} %".replace(".0 %", " %")
+
+
+def decimal(value: float) -> str:
+    """A number in [0, 1] with two significant digits; vacuities span many orders of magnitude."""
+    return "less than 0.000001" if value < 1e-6 else numpy.format_float_positional(value, precision=2, fractional=False, trim="-")

@@ -1,0 +1,141 @@
+"""What a trainer finds and says about a batch of images, and how good that was."""
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+from sklearn.metrics import f1_score, recall_score
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_calibration_error
+
+from ..common.fingerprints import image_name
+from .uncertainty import BINS, adaptive_calibration_error, brier_score, doubt
+
+TOP = 5  # classes of an image that are kept
+Metrics = dict[str, Any]  # of a split, see ``measure``
+
+
+@dataclass
+class Scores:
+    """What one forward pass finds for B images, M templates and K classes; features are normalised, everything is fp32.
+
+    Attributes:
+        logits: (M, B, K), τ · cos(image, text).
+        image_features: (M, B, E), or (1, B, E) where all templates see the same image and the image encoder is not prompted.
+        text_features: (M, K, E); (B, K, E) where the text depends on the image.
+        images: (V, B, 3, H, W), what was shown, one entry a view.
+    """
+    logits: Tensor
+    image_features: Tensor
+    text_features: Tensor
+    images: Tensor
+
+
+@dataclass
+class Prediction:
+    """Answers for B images over K classes.
+
+    Attributes:
+        probability: (B, K), sums to one.
+        template_probability: (M, B, K), what each template alone would answer; None where there is only one.
+        vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence was learned.
+        conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None where no evidence was learned.
+        energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020, "Energy-based Out-of-distribution Detection").
+    """
+    probability: Tensor
+    template_probability: Tensor | None = None
+    vacuity: Tensor | None = None
+    conflict: Tensor | None = None
+    energy: Tensor | None = None
+
+    def uncertainties(self) -> dict[str, Tensor]:
+        """What it offers as a measure of doubt: name → (B,), larger is more doubtful."""
+        found = {"max_probability": 1 - self.probability.max(dim=1).values, "energy": self.energy, "vacuity": self.vacuity,
+                 "conflict": self.conflict}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def cpu(self) -> "Prediction":
+        moved: dict[str, Any] = {name: None if value is None else value.float().cpu() for name, value in vars(self).items()}
+        return Prediction(**moved)
+
+    @staticmethod
+    def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
+        """One prediction out of those of several batches."""
+        def joined(name: str) -> Any:
+            values = [getattr(part, name) for part in parts]
+            return None if values[0] is None else torch.cat(values, dim=1 if name == "template_probability" else 0)
+        return Prediction(**{name: joined(name) for name in vars(parts[0])})
+
+
+def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -> Metrics:
+    """Metrics of a split.
+
+    Args:
+        prediction: of B images.
+        labels: (B,) class indices.
+        classnames: K names.
+
+    Returns:
+        dict of plain numbers: ``accuracy``, ``macro_f1`` in percent; ``per_class_accuracy``, class name → percent for the
+        classes that occur; ``ece`` (expected calibration error, 15 equal-width bins, percent), ``adaptive_ece`` (15 bins of equally many
+        images), ``nll`` (nats) and ``brier``; ``uncertainty``, name of a measure of doubt → ``aurc`` and ``error_auroc``, see
+        ``uncertainty.doubt``; where there are templates ``template_accuracy`` (M numbers, percent), and ``mean_probability_ece`` and so on
+        of the templates' mean; where there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
+    """
+    probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
+    present = labels.unique().tolist()
+    recall = recall_score(labels, answer, labels=present, average=None, zero_division=0)
+    metrics = {
+        "images": len(labels),
+        "accuracy": percent_right(answer, labels),
+        "macro_f1": 100 * float(f1_score(labels, answer, labels=present, average="macro", zero_division=0)),
+        "per_class_accuracy": {unique_name(classnames, label): 100 * float(value) for label, value in zip(present, recall)},
+        **calibration(probability, labels),
+        "uncertainty": {name: doubt(value, answer != labels) for name, value in prediction.uncertainties().items()},
+    }
+    if prediction.template_probability is not None:
+        metrics["template_accuracy"] = [percent_right(template.argmax(dim=1), labels) for template in prediction.template_probability]
+        mean = calibration(prediction.template_probability.mean(dim=0), labels)
+        metrics.update({f"mean_probability_{name}": value for name, value in mean.items()})
+    if prediction.vacuity is not None and prediction.conflict is not None:
+        metrics["mean_vacuity"] = prediction.vacuity.mean().item()
+        metrics["mean_conflict"] = prediction.conflict.mean().item()
+    return metrics
+
+
+def unique_name(classnames: Sequence[str], label: int) -> str:
+    """The class's name; with its label where another class has the same name (two of ImageNet's are "sunglasses")."""
+    name = classnames[label]
+    return name if list(classnames).count(name) == 1 else f"{name} ({label})"
+
+
+def percent_right(answer: Tensor, labels: Tensor) -> float:
+    return 100 * (answer == labels).double().mean().item()
+
+
+def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
+    """Calibration errors (percent), negative log-likelihood (nats) and Brier score of (B, K) probabilities."""
+    classes = probability.shape[1]
+    ece = multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=BINS) if classes > 1 else 0.0
+    likelihood = probability.gather(1, labels[:, None]).clamp(min=torch.finfo(probability.dtype).tiny)
+    return {"ece": 100 * float(ece), "adaptive_ece": 100 * adaptive_calibration_error(probability, labels),
+            "nll": -likelihood.log().mean().item(), "brier": brier_score(probability, labels)}
+
+
+def per_image(prediction: Prediction, labels: Tensor, paths: Iterable[str]) -> dict[str, numpy.ndarray]:
+    """What is kept of every image, for reports: arrays by name.
+
+    Args:
+        prediction: of N images; labels: (N,); paths: N strings.
+
+    Returns:
+        ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5 or K) the most probable classes, and the
+        measures of doubt (N,) by name; where there are templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
+    """
+    probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
+    found = {"label": labels, "top": top, "top_probability": probability, **prediction.uncertainties()}
+    if prediction.template_probability is not None:
+        found["vote_probability"], found["vote"] = prediction.template_probability.max(dim=2)
+    return {"image": numpy.array([image_name(path) for path in paths]),
+            **{name: value.numpy() for name, value in found.items()}}

@@ -1,0 +1,179 @@
+"""How a ``PromptTrainer`` answers, is tested, and leaves the record of its run."""
+import logging
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from yacs.config import CfgNode
+
+from .. import distributed
+from ..common.errors import UserError
+from ..common.fingerprints import tensor_hash
+from ..data.feature_cache import ImageFeatures, file_of
+from ..data.loader import CheckedImages, SkippedImages, batches_of
+from ..engine.checks import validates_on_test_images
+from ..engine.saved_prompts import SavedPrompts
+from ..prompting.backbone import Backbone
+from ..prompting.prompts import Prompts
+from .prediction import Metrics, Prediction, Scores, measure, per_image
+from .run_record import write_predictions, write_record
+
+Answered = tuple[Prediction, Tensor, list[str]]  # of a batch: what is said of it, labels (B,), paths
+Encoded = tuple[Tensor, Prompts | None]  # see ``PromptTrainer.encode_prompts``
+log = logging.getLogger(__name__)
+
+
+class Evaluation(SavedPrompts):
+    """The part of ``PromptTrainer`` that evaluates, and saves where it is asked to stop; ``scores`` and ``predict`` are the method's."""
+    # of the other parts of ``PromptTrainer``:
+    metrics: dict[str, Metrics]
+    step_seconds: list[float]
+    is_training: bool
+    encoded: Encoded | None
+    image_features: ImageFeatures | None
+    kept_features: dict[str, ImageFeatures]
+    skipped: SkippedImages
+    scores: Callable[[Tensor], Scores]
+    predict: Callable[[Tensor], Prediction]
+    backbone: Backbone
+    settings: CfgNode
+    encode_prompts: Callable[[], Encoded | None]
+    count_parameters: Callable[[], tuple[int, int]]
+    learned_figures: Callable[[], dict[str, float]]
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        """Probabilities (B, K) of test images (1, B, 3, H, W)."""
+        return self.answer(images).probability
+
+    def answer(self, images: Tensor) -> Prediction:
+        """What is said of test images (1, B, 3, H, W)."""
+        with self.precision.autocast():
+            logits = self.scores(images).logits  # (M, B, K)
+        answer = self.predict(logits)
+        answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
+        return answer
+
+    def checked_answer(self, images: Tensor) -> Prediction:
+        """``answer``, which a model for export has without the check.
+
+        Raises:
+            UserError: it is not finite.
+        """
+        answer = self.answer(images)
+        if not all(bool(value.isfinite().all()) for value in vars(answer).values() if value is not None):
+            raise UserError(f"{type(self).__name__}'s answers with {self.cfg.MODEL.BACKBONE.NAME!r} are no numbers (NaN or infinite): the weights of "
+                            "the CLIP or the prompts are broken, get or train them again")
+        return answer
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluates on ``val`` or ``test``, text encoded once; outside training this ends the run with its record.
+
+        Returns:
+            accuracy in percent.
+        """
+        split = split or self.cfg.TEST.SPLIT
+        loader = {"val": self.val_loader, "test": self.test_loader}.get(split)
+        if loader is None:
+            raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
+        started = time.monotonic()
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        log.info("Evaluate on the *%s* set", split)
+        kept = []
+        for answer, label, paths in self.answers(loader, split):
+            self.evaluator.process(answer.probability, label)
+            if not self.is_training and distributed.is_first():
+                kept.append((answer.cpu(), label.cpu(), paths))
+        results = distributed.from_first(self.evaluator.evaluate)
+        for key, value in results.items():
+            self.write_scalar(f"{split}/{key}", value, self.epoch)
+        if kept:
+            answers, labels = self.keep(split, kept)
+            self.metrics[split] = measure(answers, labels, self.classnames)
+            self.seconds["test"] += time.monotonic() - started
+            self.write_run_record()
+        return list(results.values())[0]
+
+    def answers(self, loader: DataLoader[Any], split: str) -> Iterator[Answered]:
+        """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates`` where images are encoded."""
+        self.answer_rates = []
+        with self.precision.autocast():
+            self.encoded = self.encode_prompts()
+        self.image_features = features = self.cached_features(loader, split)
+        if features is not None:
+            loader = features.loader(loader)
+        with tqdm(batches_of(iter(loader)), desc=f"{type(self).__name__}, {split}", total=len(loader), mininterval=1, dynamic_ncols=True,
+                  leave=not self.is_training, disable=not distributed.is_first()) as batches:
+            for batch in self.skipped.readable(batches, split):
+                images, label = self.parse_batch_test(batch)
+                if features is not None:
+                    features.indices = batch["index"]
+                started = time.perf_counter()
+                answer = self.checked_answer(images)
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+                if features is None or features.found is None:
+                    self.answer_rates.append(len(label) / (time.perf_counter() - started))
+                yield answer, label, batch["impath"]
+                self.stop_if_asked(self.end_of_epoch)
+        if features is not None:
+            features.keep()
+        self.encoded = self.image_features = None
+
+    def prompts_images(self) -> bool:
+        """Whether the image encoder is prompted while a class list is being tested."""
+        prompts = None if self.encoded is None else self.encoded[1]
+        return prompts is not None and (prompts.visual is not None or len(prompts.deep_visual) > 0)
+
+    def cached_features(self, loader: DataLoader[Any], split: str) -> ImageFeatures | None:
+        """The features of a split's images as ``TEST.FEATURE_CACHE`` has them or will; None without one, or where they depend on prompts."""
+        folder = self.cfg.TEST.get("FEATURE_CACHE", "")  # another toolbox's config may not have it
+        if not folder or self.prompts_images():
+            return None
+        if split not in self.kept_features:
+            path = distributed.from_first(lambda: file_of(
+                folder, loader, self.backbone.image, self.backbone.activation, self.precision.name, distributed.count()))
+            if path is None:
+                return None
+            assert isinstance(loader.dataset, CheckedImages)  # as all loaders' are, see ``build_data_loader``
+            self.kept_features[split] = ImageFeatures(path, loader.dataset)
+        return self.kept_features[split]
+
+    def keep(self, split: str, batches: Iterable[Answered]) -> tuple[Prediction, Tensor]:
+        """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
+        kept = list(batches)
+        answers, labels = Prediction.concatenate([answer for answer, _, _ in kept]), torch.cat([label for _, label, _ in kept])
+        write_predictions(self.output_dir, split, per_image(answers, labels, [path for _, _, paths in kept for path in paths]))
+        return answers, labels
+
+    @torch.no_grad()
+    def keep_validation_answers(self) -> None:
+        """Writes ``predictions-val.npz``, which ``predict.py`` takes thresholds from, where val images are not the test's.
+
+        It comes before the test and prints, measures and times nothing: no figure of the run depends on it.
+        """
+        if self.val_loader is None or self.cfg.TEST.SPLIT == "val" or validates_on_test_images(self.dm.dataset):
+            return
+        self.set_model_mode("eval")
+        kept = [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val") if distributed.is_first()]
+        if kept:
+            self.keep("val", kept)
+
+    def write_run_record(self) -> None:
+        if not distributed.is_first():
+            return
+        learnable, total = self.count_parameters()
+        prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
+        write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
+                     parameters={"learnable": learnable, "total": total}, prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
+                     seconds={name: round(value, 2) for name, value in self.seconds.items()},
+                     seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
+                     test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.answer_rates else None,
+                     device=str(self.device), precision=self.precision.name, processes=distributed.count(), skipped_images=self.skipped.names,
+                     learned=self.learned_figures())

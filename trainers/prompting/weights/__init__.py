@@ -1,0 +1,1 @@
+"""From a name or a file to a state dict: OpenAI's, OpenCLIP's, our tiny.pt."""
