@@ -13,9 +13,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from protocols.launch import make_all
 from protocols.plan import PROTOCOLS
-from protocols.runs import Request, default_output, is_done, summary
 from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import REQUEUE, Interrupted, noticed
 
@@ -51,6 +49,8 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
+    from protocols.launch import make_all  # here, since they take seconds to import, and wrong arguments are answered at once
+    from protocols.runs import Request, default_output, is_done, summary
     output = args.output or default_output(args.protocol)
     request = Request(args.protocol, args.trainer, args.dataset, args.seeds, output, args.shots, args.config, args.rows, args.root, args.opts)
     if args.plan:

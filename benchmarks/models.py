@@ -16,7 +16,8 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 import reference
-from protocols.arguments import build_config, parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from trainers.base import PromptTrainer
 from trainers.prompting import clip
 from trainers.prompting.backbone import Backbone, build_backbone

@@ -21,7 +21,8 @@ from PIL import Image
 from datasets.fewshot import read_sample, resolve
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
-from protocols.arguments import build_config, parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from results import render, runs, table
 from results.kept import read_kept, write_kept
 from results.report import page as report

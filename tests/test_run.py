@@ -14,7 +14,8 @@ import torch
 
 import run as protocol_run
 from protocols import launch
-from protocols.arguments import build_config, parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
 from tests.conftest import REPOSITORY
 from trainers.common.config_files import plain
