@@ -14,7 +14,6 @@ from results.report.inspections import Inspection, Inspections, Near
 from results.runs import Run, Series, is_right
 from results.table import read_records
 from trainers import PromptedClassifier
-from trainers.base import PromptTrainer
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import newest
 from trainers.engine.saved_prompts import MODEL_NAME
@@ -61,10 +60,10 @@ def nearest_words(context: Tensor, embedding: Tensor) -> tuple[list[list[list[Ne
     return [found[start:start + n_ctx] for start in range(0, len(found), n_ctx)], apart.median().item()
 
 
-def prompts_of(trainer: PromptTrainer) -> Prompts:
+def prompts_of(classifier: PromptedClassifier) -> Prompts:
     """The prompts of a method with templates, which don't depend on the image."""
-    assert trainer.encoded is not None and trainer.encoded[1] is not None
-    return trainer.encoded[1]
+    assert classifier.encoded is not None and classifier.encoded[1] is not None
+    return classifier.encoded[1]
 
 
 @torch.no_grad()
@@ -73,7 +72,7 @@ def image_features(classifier: PromptedClassifier, paths: Sequence[str]) -> nump
     trainer, found = classifier.trainer, []
     for images, _ in classifier.batches(paths):
         with trainer.precision.autocast():
-            prompted = trainer.encode_images(images, prompts_of(trainer))  # (M, B, E)
+            prompted = trainer.encode_images(images, prompts_of(classifier))  # (M, B, E)
             found.append(torch.cat([prompted, trainer.encode_images(images)]).cpu())
     return torch.cat(found, dim=1).numpy()
 
@@ -98,7 +97,7 @@ def inspect(run: Run, training: Path, paths: Mapping[str, str], occlude: bool) -
     found = Inspection(similarity(texts), None, words, between)
     files = [paths.get(name) for name in run.known_answers["image"].tolist()]
     there = numpy.array([index for index, file in enumerate(files) if file is not None], dtype=int)
-    if len(there) and prompts_of(trainer).visual is not None:
+    if len(there) and prompts_of(classifier).visual is not None:
         some = there[::-(-len(there) // IMAGES)]
         found.image = similarity(image_features(classifier, [files[index] for index in some]))
     if len(there) and occlude:

@@ -150,7 +150,7 @@ def labels_of(items: Iterable[Datum]) -> Tensor:
 @torch.no_grad()
 def answer(classifier: PromptedClassifier, images: Pictures) -> Prediction:
     """One ``Prediction`` for images of any kind that the classifier takes."""
-    return Prediction.concatenate([classifier.trainer.answer(batch).cpu() for batch, _ in classifier.batches(images)])
+    return Prediction.concatenate([classifier.trainer.answer(batch, classifier.encoded).cpu() for batch, _ in classifier.batches(images)])
 
 
 def log_of(probability: Tensor) -> Tensor:
@@ -194,7 +194,7 @@ def before_and_after(prediction: Prediction, labels: Tensor, temperature: float 
 
 def calibration_on_new(classifier: PromptedClassifier, new: DatasetBase, temperature: float | None) -> dict[str, dict[str, float] | None] | None:
     """``before_and_after`` on the new classes with their own names; None where the contexts belong to the base classes."""
-    if getattr(classifier.trainer.prompt_learner, "class_specific", False):
+    if classifier.trainer.is_class_specific:
         return None
     return before_and_after(answer(classifier.with_classes(new.classnames), paths_of(new.test)), labels_of(new.test), temperature)
 

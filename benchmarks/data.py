@@ -115,7 +115,7 @@ def views_for(wrapper: type[DatasetWrapper]) -> Iterator[None]:
 def usual_batch(trainer: PromptTrainer, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Images (V, B, 3, H, W) and labels of what Dassl's data set gives."""
     names = ["img", *filter(batch.__contains__, (f"img{view}" for view in range(2, len(batch))))]
-    return torch.stack([batch[name].to(trainer.device) for name in names]), trainer.parse_labels(batch)
+    return torch.stack([batch[name].to(trainer.device) for name in names]), batch["label"].to(trainer.device)
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:

@@ -38,9 +38,9 @@ def passes_at_test_time(setting: StepSetting, method: Method, classes: int, batc
     images = random_images(batch, setting.shape)[None].to(DEVICE)  # (1, B, 3, H, W)
     usual = in_the_usual_way(copy.copy(trainer)) if with_usual else None
     with torch.no_grad(), trainer.precision.autocast():
-        trainer.encoded = trainer.encode_prompts()  # as ``test`` does, once a class list
-    assert trainer.encoded is not None and trainer.encoded[1] is not None
-    prompts = trainer.encoded[1]
+        encoded = trainer.encode_prompts()  # as ``test`` does, once a class list
+    assert encoded is not None and encoded[1] is not None
+    prompts = encoded[1]
 
     @torch.no_grad()
     def bare() -> Tensor:
@@ -49,7 +49,7 @@ def passes_at_test_time(setting: StepSetting, method: Method, classes: int, batc
 
     @torch.no_grad()
     def ours() -> Tensor:
-        return trainer.answer(images).probability
+        return trainer.answer(images, encoded).probability
 
     @torch.no_grad()
     def usual_way() -> Tensor:

@@ -8,12 +8,12 @@ def stock_text_features(model, embeddings, end, deep_prompts=()):
 
     Args:
         embeddings: (N, 77, D) token embeddings, positions not added; end: (N,) end-of-text.
-        deep_prompts: list of (n, D), put at positions 1 … n in front of layers 1, 2, …
+        deep_prompts: list of (n, D), put at positions 1 … n in front of layers 1, 2, …, or None.
     """
     x = embeddings + model.positional_embedding
     x = x.permute(1, 0, 2)  # (77, N, D), the layout of clip's blocks
     for layer, block in enumerate(model.transformer.resblocks):
-        if 0 < layer <= len(deep_prompts):
+        if 0 < layer <= len(deep_prompts) and deep_prompts[layer - 1] is not None:
             prompt = deep_prompts[layer - 1][:, None].expand(-1, x.shape[1], -1)
             x = torch.cat([x[:1], prompt, x[1 + len(prompt):]])
         x = block(x)
@@ -30,7 +30,7 @@ def stock_image_features(model, images, prompts=None, deep_prompts=()):
         x = torch.cat([x, prompts.expand(len(x), -1, -1)], dim=1)
     x = visual.ln_pre(x).permute(1, 0, 2)
     for layer, block in enumerate(visual.transformer.resblocks):
-        if 0 < layer <= len(deep_prompts):
+        if 0 < layer <= len(deep_prompts) and deep_prompts[layer - 1] is not None:
             prompt = deep_prompts[layer - 1][:, None].expand(-1, x.shape[1], -1)
             x = torch.cat([x[:-len(prompt)], prompt])
         x = block(x)

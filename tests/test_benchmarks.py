@@ -286,14 +286,11 @@ def test_training_step_does_the_work_it_has_to(trainer, request):
 def test_batches_at_test_time_do_the_work_they_have_to(trainer, request):
     dual = request.node.callspec.params["trainer"] == "CDC dual"
     images = models.random_images(3, SHAPE)[None]  # (1, B, 3, H, W)
-    calls, prompts = Calls(trainer), trainer.prompt_learner()
-
-    def encode_texts():
-        trainer.encoded = trainer.encode_prompts()
-    assert linear_flops(encode_texts, grad=False) == text_flops(prompts, forward_only=True)
+    calls, prompts, encoded = Calls(trainer), trainer.prompt_learner(), []
+    assert linear_flops(lambda: encoded.extend(trainer.encode_prompts()), grad=False) == text_flops(prompts, forward_only=True)
     expected = image_flops(4 * 3, prompts.visual.shape[1]) if dual else image_flops(3, 0)  # one pass for all templates
     for _ in range(2):
-        assert linear_flops(lambda: trainer.answer(images), grad=False) == expected
+        assert linear_flops(lambda: trainer.answer(images, encoded), grad=False) == expected
     assert (calls.text, calls.image) == (1, 2)
 
 

@@ -82,6 +82,8 @@ class StockLoader:
             self.of_batch = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
             yield {"img": self.stock[drawn, :, images].transpose(0, 1).float(), "label": self.labels[images]}  # (V, B, …)
 
+    batches_done = 0
+
     def close(self) -> None:
         """It has no workers to end."""
 
@@ -182,8 +184,9 @@ def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None
 @torch.no_grad()
 def answers(trainer: PromptTrainer, images: Tensor) -> Prediction:
     """``Prediction`` for images (N, 3, H, W)."""
+    encoded = trainer.encode_prompts()
     with trainer.precision.autocast():
-        logits = [trainer.scores(part[None].float()).logits for part in images.split(IMAGES_AT_ONCE)]  # (M, B, K) each
+        logits = [trainer.scores(part[None].float(), encoded).logits for part in images.split(IMAGES_AT_ONCE)]  # (M, B, K) each
     return trainer.predict(torch.cat(logits, dim=1))
 
 

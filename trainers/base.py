@@ -4,11 +4,12 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 
 - ``build_prompt_learner``: the module with the learnable parts; called without arguments it returns ``Prompts``,
 - ``loss`` (default: cross-entropy) and ``predict`` (default: softmax), for methods that have their own,
-- ``scores``, where texts depend on the image, and ``training_state``, where training has a memory beyond the prompts.
+- ``scores``, where texts depend on the image, and ``training_state``, where training has a memory beyond the prompts,
+- ``training_views``, where a training image is shown in more than one view.
 
-How it is evaluated stands in ``evaluation.py``, what is saved of it and how it resumes in ``saved_prompts.py``.
+How it goes from epoch to epoch stands in ``training.py``, how it is evaluated in ``evaluation.py``, what is saved of it and how it resumes in
+``saved_prompts.py``.
 """
-import contextlib
 import copy
 import logging
 import time
@@ -18,40 +19,31 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from dassl.data import DataManager
-from dassl.data.transforms import build_transform
 from dassl.optim import build_optimizer
-from dassl.utils import MetricMeter
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
-from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import distributed
 from .common.errors import UserError
-from .common.fingerprints import data_name, split_hash, tensor_hash
-from .common.interruption import at_once
+from .common.fingerprints import tensor_hash
 from .common.messages import show_messages
-from .common.metrics import start_metrics, write_metrics
-from .common.record_file import remove_record
-from .data.loader import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_starting
-from .data.views import PictureViews
-from .engine.checks import check_at_least, check_data, check_pixels, check_run
+from .engine.checks import check_at_least, check_pixels, check_run
 from .engine.failed_batch import stopped_by_loss
 from .engine.precision import Precision, check_precision
-from .engine.resumable import TrainingLoader, begin_worker
 from .engine.saved_prompts import MODEL_NAME
 from .engine.schedule import build_schedule
 from .evaluation.prediction import Prediction, Scores
-from .evaluation.testing import Encoded, Evaluation
+from .evaluation.testing import Encoded
 from .prompting.backbone import Backbone, load_backbone
 from .prompting.prompts import Prompts
 from .templates import hand_crafted_template
+from .training import Training
 
 log = logging.getLogger(__name__)
 
 
-class PromptTrainer(Evaluation):
+class PromptTrainer(Training):
     """Trains prompts for a frozen CLIP: build, precision, schedule, checkpoints, evaluation, run record.
 
     Args:
@@ -73,9 +65,6 @@ class PromptTrainer(Evaluation):
     small: ClassVar[dict[str, Any]] = {}
     text_only: ClassVar[dict[str, Any] | None] = {}
     shape_setting = "N_CTX"
-    progress: "tqdm[Any]"
-    starting: contextlib.ExitStack
-    first_batch = 0  # of the epoch that is being trained: more where it goes on from a checkpoint in its middle
 
     def __init__(self, cfg: CfgNode, classnames: Sequence[str] | None = None) -> None:
         self.given_classnames = classnames
@@ -86,8 +75,16 @@ class PromptTrainer(Evaluation):
     # ---- what a method overrides ----
 
     def build_prompt_learner(self, backbone: Backbone) -> nn.Module | None:
-        """The learnable ``nn.Module``, or None where nothing is learned."""
+        """The learnable ``nn.Module``, or None where nothing is learned. ``hand_crafted`` can be had here.
+
+        Its attribute ``class_parameters``, if it has one, names those of its parameters and modules that say nothing of other classes than
+        they are trained for; for others they are saved, but None, see ``take_prompts``.
+        """
         raise NotImplementedError
+
+    def parameter_groups(self) -> list[dict[str, Any]] | None:
+        """Groups with ``params`` and settings of their own, such as ``lr``, as torch's optimisers take them; None: all parameters alike."""
+        return None
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Loss of a training batch.
@@ -104,11 +101,6 @@ class PromptTrainer(Evaluation):
         """``Prediction`` from (M, B, K) fp32 logits of test images."""
         return Prediction(logits[0].softmax(dim=-1))
 
-    @cached_property
-    def training_views(self) -> PictureViews:
-        """The V views that a training image is shown in: one a template, or one for all."""
-        return PictureViews([build_transform(self.cfg, is_train=True)])
-
     def hand_crafted_template(self) -> str:
         """The prompt with ``{}`` for the class name that ``hand_crafted`` encodes."""
         return hand_crafted_template(self.cfg.DATASET.NAME)
@@ -118,9 +110,9 @@ class PromptTrainer(Evaluation):
         prompts = self.prompt_learner()
         return self.encode_texts(prompts), prompts
 
-    def scores(self, images: Tensor) -> Scores:
-        """``Scores`` of images (V, B, 3, H, W)."""
-        encoded = self.encoded or self.encode_prompts()
+    def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
+        """``Scores`` of images (V, B, 3, H, W), or of their features. ``encoded``: what ``encode_prompts`` gave, if it was asked."""
+        encoded = encoded or self.encode_prompts()
         assert encoded is not None  # where it is None, a method has scores of its own
         text_features, prompts = encoded
         image_features = self.encode_images(images, prompts)
@@ -141,7 +133,7 @@ class PromptTrainer(Evaluation):
     def restore_training_state(self, state: dict[str, Any]) -> None:
         """Takes back what ``training_state`` gave."""
 
-    # ---- the frozen CLIP; features are normalised and fp32; of several processes each encodes its share ----
+    # ---- the two towers of the frozen CLIP; features are normalised and fp32; of several processes each encodes its share ----
 
     @cached_property
     def hand_crafted(self) -> Tensor:
@@ -151,21 +143,22 @@ class PromptTrainer(Evaluation):
 
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
-        names = self.classnames[distributed.own_share(len(self.classnames))]
-        return distributed.gathered(self.teacher.encode_classes(template, names, normalize=normalize), dim=0, total=len(self.classnames))
+        names = self.classnames
+        return distributed.divided(lambda own: self.teacher.encode_classes(template, names[own], normalize=normalize), len(names), dim=0)
 
     def encode_texts(self, prompts: Prompts) -> Tensor:
         """Features (M, K, E) of the classes under prompts, ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again."""
-        assert prompts.suffix is not None and prompts.end is not None  # as they are for prompts of the image encoder alone
-        classes, chunk = prompts.suffix.shape[1], self.settings.TEXT_CHUNK
-        own = distributed.own_share(classes)
-        suffix, end = prompts.suffix[:, own], prompts.end[:, own]
-        if chunk == 0:
-            features = self.backbone.text(prompts.prefix, suffix, end, prompts.deep_text)
-        else:
-            features = torch.cat([recomputed(self.backbone.text, prompts.prefix, *part, prompts.deep_text, use_reentrant=False)
-                                  for part in zip(suffix.split(chunk, dim=1), end.split(chunk, dim=1))], dim=1)
-        return distributed.gathered(F.normalize(features.float(), dim=-1), dim=1, total=classes)
+        assert prompts.suffix is not None  # as it is for prompts of the image encoder alone
+        text, chunk = self.backbone.text, self.settings.TEXT_CHUNK
+
+        def encode(own: slice) -> Tensor:
+            if chunk == 0:
+                features = text(*prompts.texts(own))
+            else:
+                parts = [slice(first, min(first + chunk, own.stop)) for first in range(own.start, own.stop, chunk)]
+                features = torch.cat([recomputed(text, *prompts.texts(part), use_reentrant=False) for part in parts], dim=1)
+            return F.normalize(features.float(), dim=-1)
+        return distributed.divided(encode, prompts.suffix.shape[1])
 
     @property
     def teacher(self) -> Backbone:
@@ -175,14 +168,15 @@ class PromptTrainer(Evaluation):
     def encode_images(self, images: Tensor, prompts: Prompts | None = None, backbone: Backbone | None = None) -> Tensor:
         """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted. ``backbone``: another than the run's.
 
-        Of several processes each has its share of the batch's images, as its loaders hand them out.
+        What are features already, (V, B, E), as a data set of features has them, is returned as it is.
         """
-        visual, deep_visual = (None, ()) if prompts is None else (prompts.visual, prompts.deep_visual)
+        if images.dim() == 3:
+            return images
+        tower, prompts = (backbone or self.backbone).image, prompts or Prompts()
 
-        def encode() -> Tensor:
-            features = F.normalize((backbone or self.backbone).image(images, visual, deep_visual).float(), dim=-1)
-            return distributed.gathered(features, dim=1, total=self.batch_images or features.shape[1])
-        return encode() if self.image_features is None else self.image_features.of_batch(encode, self.device)
+        def encode(own: slice) -> Tensor:
+            return F.normalize(tower(images[:, own], prompts.visual, prompts.deep_visual).float(), dim=-1)
+        return distributed.divided(encode, images.shape[1])
 
     @torch.no_grad()
     def unprompted_images(self, images: Tensor, backbone: Backbone | None = None) -> Tensor:
@@ -224,28 +218,6 @@ class PromptTrainer(Evaluation):
             check_at_least(0, self.path, self.node(cfg), "TEXT_CHUNK")
         check_run(cfg)
 
-    def build_data_loader(self) -> None:
-        self.skipped = SkippedImages()
-        if self.given_classnames is not None:
-            self.classnames = list(self.given_classnames)
-            self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
-            return
-        self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages)
-        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
-        self.train_loader_u = dm.train_loader_u
-        self.val_loader = divide_loading(dm.val_loader)
-        self.test_loader = divide_loading(dm.test_loader)
-        for loader in filter(None, (self.val_loader, self.test_loader)):
-            loader.worker_init_fn, loader.num_workers = begin_worker, worth_starting(loader.num_workers)
-            loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
-        self.num_classes = dm.num_classes
-        self.num_source_domains = dm.num_source_domains
-        self.lab2cname = dm.lab2cname
-        self.classnames = list(dm.dataset.classnames)
-        self.skipped.names.update(getattr(dm.dataset, "broken", {}))
-        check_data(self.cfg, dm)
-        distributed.check_same("their data", split_hash(dm.dataset))
-
     def build_model(self) -> None:
         cfg = self.cfg
         self.precision = Precision(self.settings.PREC, self.device)
@@ -257,21 +229,18 @@ class PromptTrainer(Evaluation):
             backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
         check_pixels(cfg, backbone)
         self.backbone_hash = tensor_hash(backbone.signature())
-        self.prompt_learner = self.build_prompt_learner(backbone)
         backbone.to(self.device)
         self.fp32_backbone = copy.deepcopy(backbone) if self.fp32_teacher and self.precision.name == "fp16" else None
         self.precision.convert(backbone)
         self.backbone = backbone
+        self.prompt_learner = self.build_prompt_learner(backbone)
         self.metrics, self.seconds = {}, {"train": 0.0, "test": 0.0}
         self.step_seconds = []  # of each training step since this process began, without the waiting for its batch
         self.answer_rates = []  # images per second of each batch of the last class list that was tested, without loading and texts
         self.is_training = False
-        self.encoded = None  # what encode_prompts gave, while a class list is being tested
-        self.image_features, self.kept_features = None, {}  # of the list being tested, and of those that were, see TEST.FEATURE_CACHE
-        self.batch_images: int | None = None  # B of the batch at hand, of whose images this process has its share
         if self.prompt_learner is not None:
             self.prompt_learner.to(self.device)
-            self.optim = build_optimizer(self.prompt_learner, cfg.OPTIM)
+            self.optim = build_optimizer(self.prompt_learner, cfg.OPTIM, self.parameter_groups())
             self.sched = build_schedule(self.optim, cfg.OPTIM)
             self.register_model(MODEL_NAME, self.prompt_learner, self.optim, self.sched)
         log.info("%s: %s learnable parameters, %s in all", type(self).__name__, *map("{:,}".format, self.count_parameters()))
@@ -283,74 +252,19 @@ class PromptTrainer(Evaluation):
 
     # ---- training ----
 
-    @property
-    def batch_idx(self) -> int:
-        """Number of the batch in its epoch, from 0."""
-        return self.first_batch + self.batch_of_loop
-
-    @batch_idx.setter
-    def batch_idx(self, number: int) -> None:
-        """Dassl's loop counts the batches that it gets."""
-        self.batch_of_loop = number
-
-    def train(self) -> None:  # type: ignore[override]  # as SimpleTrainer's
-        if self.prompt_learner is None:
-            log.info("%s learns nothing: only tested", type(self).__name__)
-            remove_record(self.output_dir)
-            self.keep_validation_answers()
-            self.test()
-            return
-        self.progress = tqdm(disable=True)  # until the number of steps is known
-        self.starting = contextlib.ExitStack()  # until the first step there is nothing to save
-        self.starting.enter_context(at_once(distributed.count() == 1))
-        try:
-            super().train()
-        finally:
-            self.starting.close()
-            self.train_loader_x.close()
-            self.progress.close()  # an error's message starts on a line of its own
-
-    def before_train(self) -> None:
-        super().before_train()  # resumes, or refuses to
-        start = tensor_hash([*self.prompt_learner.state_dict().values(), torch.get_rng_state()])
-        distributed.check_same("where they start from", (self.start_epoch, self.first_batch, start))
-        remove_record(self.output_dir)
-        self.stop_if_asked()
-        if distributed.is_first() and self.start_epoch == self.first_batch == 0:
-            start_metrics(self.output_dir)
-        self.is_training = True
-        self.train_started = self.saved_at = time.monotonic()
-        self.train_loader_x.after_step = self.after_step
-        steps = len(self.train_loader_x)
-        name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
-        self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + self.first_batch, unit="step", mininterval=1,
-                             desc=f"{type(self).__name__} on {name}, seed {self.cfg.SEED}", dynamic_ncols=True,
-                             disable=not distributed.is_first())
-
-    def init_writer(self, log_dir: str) -> None:
-        if distributed.is_first():
-            super().init_writer(log_dir)
-
-    def parse_labels(self, batch: dict[str, Any]) -> Tensor:
-        """Labels (B,) of a batch; from here on it is the one at hand."""
-        self.batch_images = len(batch["label"])
-        return batch["label"].to(self.device)
-
-    def run_epoch(self) -> None:
-        self.starting.close()
-        self.means = MetricMeter()
-        super().run_epoch()
-        self.first_batch = 0
-
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Images (V, B, 3, H, W) in their views, and labels (B,)."""
-        return self.training_views.finish(batch["img"], self.device), self.parse_labels(batch)
+        """Images (V, B, 3, H, W) in their views, and labels (B,). Of several processes each has its share of the images, see ``in_place``."""
+        images, labels = self.training_views.finish(batch["img"], self.device), batch["label"].to(self.device)
+        return distributed.in_place(images, len(labels)), labels
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        return batch["img"].to(self.device)[None], self.parse_labels(batch)
+        """The same of test images (1, B, 3, H, W), or of their features (1, B, E)."""
+        images, labels = batch["img"].to(self.device)[None], batch["label"].to(self.device)
+        return distributed.in_place(images, len(labels)), labels
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         started = time.perf_counter()
+        self.batch_idx = batch.get("batch_idx", self.batch_idx)  # Dassl's loop counts the batches that it gets, not those done before it resumed
         self.skipped.note(batch, "train")
         images, labels = self.parse_batch_train(batch)
         with self.precision.autocast():
@@ -369,28 +283,3 @@ class PromptTrainer(Evaluation):
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return figures
-
-    def note_metrics(self, figures: dict[str, float]) -> None:
-        """Adds a step's figures to the epoch's means, and the means to ``metrics.jsonl`` where a line is due."""
-        self.means.update(figures)
-        batch = self.batch_idx + 1
-        if batch % self.cfg.TRAIN.PRINT_FREQ == 0 or batch == self.num_batches:
-            seconds = (time.monotonic() - self.train_started) / len(self.step_seconds)
-            left = (self.max_epoch - self.epoch) * self.num_batches - batch
-            write_metrics(self.output_dir, {
-                "epoch": self.epoch + 1, "epochs": self.max_epoch, "batch": batch, "batches": self.num_batches,
-                **{name: meter.avg for name, meter in self.means.meters.items()}, "lr": self.get_current_lr(), "eta": round(seconds * left, 1)})
-
-    def after_train(self) -> None:
-        self.is_training = False
-        self.progress.close()  # before the bar of the test starts
-        self.seconds["train"] += time.monotonic() - self.train_started
-        if self.cfg.TEST.FINAL_MODEL == "best_val":
-            self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
-        if self.complete_prompts():
-            self.save_prompts_again()
-        if not self.cfg.TEST.NO_TEST:
-            self.keep_validation_answers()
-        super().after_train()
-        if self.cfg.TEST.NO_TEST:
-            self.write_run_record()

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from .base import PromptTrainer
 from .engine.checks import check_at_least
 from .evaluation.prediction import Scores
+from .evaluation.testing import Encoded
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .settings import add_encoder_settings
@@ -70,7 +71,7 @@ class CoCoOp(PromptTrainer):
     def encode_prompts(self) -> None:
         """None: nothing is the same for two images."""
 
-    def scores(self, images: Tensor) -> Scores:
+    def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         image_features = self.encode_images(images)  # (1, B, E)
         chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // self.num_classes))
         text_features = torch.cat([self.encode_texts(self.prompt_learner(chunk)) for chunk in chunks])  # (B, K, E)

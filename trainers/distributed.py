@@ -109,6 +109,20 @@ def own_share(total: int) -> slice:
     return share(total, rank(), count())
 
 
+def divided(encode: Callable[[slice], Tensor], total: int, dim: int = 1) -> Tensor:
+    """What ``encode`` makes of ``total`` things, along ``dim``: each process calls it with its ``own_share``, and gets what all have made."""
+    return gathered(encode(own_share(total)), dim, total)
+
+
+def in_place(own: Tensor, total: int) -> Tensor:
+    """A batch (V, B, …) in whose B = ``total`` places this process's share stands; NaN in those of the others, whose features ``divided`` gives."""
+    if own.shape[1] == total:
+        return own
+    whole = own.new_full((own.shape[0], total, *own.shape[2:]), torch.nan)
+    whole[:, own_share(total)] = own
+    return whole
+
+
 def gathered(own: Tensor, dim: int, total: int) -> Tensor:
     """Every process's share of a tensor in one, the same in all; with gradient.
 

@@ -133,8 +133,6 @@ def test_features_that_two_processes_have_kept_are_taken_by_both(divided, tmp_pa
     for name in ("first", "second"):
         assert_same_run(divided("CoCoOp", *QUIET, *kept, name=name), expected)
         assert len(list((tmp_path / "cache").iterdir())) == 2  # of val and test
-    rates = [json.loads((tmp_path / name / "results.json").read_text())["test_images_per_second"] for name in ("first", "second")]
-    assert rates[0] > 0 and rates[1] is None
 
 
 @pytest.mark.parametrize("options", [

@@ -48,7 +48,7 @@ def test_a_run_that_is_killed_in_each_of_its_steps_ends_as_if_it_were_not(run, k
     steps = []
 
     def new_step(self):
-        steps.append((self.epoch, self.batch_idx))
+        steps.append((self.epoch, self.train_loader_x.batches_done))
         return steps.count(steps[-1]) == 1
     while killed("forward_backward", new_step, trainer, *options, *EVERY_STEP, name="killed"):
         torch.manual_seed(12345)  # whatever state the new process is in

@@ -26,6 +26,15 @@ def test_it_is_what_a_test_on_val_says(run, name):
     assert record["classnames"] == trainer.classnames
 
 
+def test_answers_that_are_left_early_leave_nothing_to_the_training_after_them(run, trained):
+    trainer, _, _ = run("CDC", flags=("--no-train",))
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        next(trainer.answers(trainer.val_loader, "val"))
+    trainer.train()
+    known = weights(trained("CDC")[0])
+    assert all(torch.equal(value, known[key]) for key, value in weights(trainer).items())
+
+
 @pytest.mark.parametrize("name", ["CDC", "ZeroshotCLIP"])
 def test_no_figure_of_the_run_knows_of_it(run, name, monkeypatch):
     trainer, record, folder = run(name, name="with")

@@ -20,6 +20,7 @@ from ..common.errors import UserError
 from ..common.files import write_atomically, write_text
 from ..common.record_file import Record, shown_name
 from ..evaluation.prediction import Metrics
+from ..evaluation.testing import Encoded
 from .saved_run import rebuilt
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
@@ -32,6 +33,7 @@ class Classifier(Protocol):
     trainer: PromptTrainer
     record: Record
     transform: T.Compose
+    encoded: Encoded | None
 
     def __init__(self, trainer: PromptTrainer, record: Record) -> None: ...
 
@@ -43,16 +45,17 @@ class FusedClassifier(nn.Module):
     """What is exported: pixels (B, 3, H, W) in [0, 1] → probability (B, K) and, where the method has one, vacuity (B,).
 
     Args:
-        trainer: on the CPU in fp32, its texts encoded.
+        classifier: on the CPU in fp32.
         normalize: torchvision's ``Normalize``, the last step of the run's test transform, or None.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, trainer: PromptTrainer, normalize: T.Normalize | None) -> None:
+    def __init__(self, classifier: Classifier, normalize: T.Normalize | None) -> None:
         super().__init__()
-        self.trainer = trainer
+        self.trainer = trainer = classifier.trainer
+        self.encoded = classifier.encoded
         self.backbone, self.prompt_learner = trainer.backbone, trainer.prompt_learner
         mean, std = ((0.0,) * 3, (1.0,) * 3) if normalize is None else (normalize.mean, normalize.std)
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
@@ -60,7 +63,7 @@ class FusedClassifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels - self.mean) / self.std  # (B, 3, H, W)
-        answer = self.trainer.answer(images[None])
+        answer = self.trainer.answer(images[None], self.encoded)
         return tuple(value for value in (answer.probability, answer.vacuity) if value is not None)  # (B, K), (B,)
 
 
@@ -78,15 +81,15 @@ def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
         from safetensors.torch import save_file
     except ImportError as error:
         raise UserError(f"export needs the package {error.name}: pip install onnx onnxscript safetensors") from error
-    if classifier.trainer.encoded is None:
+    if classifier.encoded is None:
         raise UserError(f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
                         "text encoder for every image; load the run with PromptedClassifier instead")
     normalize = normalization(classifier)
     classifier = in_fp32_on_the_cpu(classifier)
-    model = FusedClassifier(classifier.trainer, normalize)
+    model = FusedClassifier(classifier, normalize)
     outputs = output_names(model)
     write_atomically(os.path.join(folder, MODEL), lambda path: write_onnx(model, outputs, facts(classifier), path))
-    write_atomically(os.path.join(folder, PROMPTS), lambda path: save_file(tensors(classifier.trainer), path, facts(classifier)))
+    write_atomically(os.path.join(folder, PROMPTS), lambda path: save_file(tensors(classifier), path, facts(classifier)))
     write_text(os.path.join(folder, CARD), model_card(classifier, outputs))
 
 
@@ -134,11 +137,12 @@ def write_onnx(model: FusedClassifier, outputs: list[str], metadata: dict[str, s
     program.save(path, external_data=False)
 
 
-def tensors(trainer: PromptTrainer) -> dict[str, Tensor]:
+def tensors(classifier: Classifier) -> dict[str, Tensor]:
     """Name → tensor: the prompt learner's state, and the texts' features (M, K, E)."""
-    assert trainer.encoded is not None
-    learned = {} if trainer.prompt_learner is None else trainer.prompt_learner.state_dict()
-    return {**{name: value.contiguous() for name, value in learned.items()}, "text_features": trainer.encoded[0].contiguous()}
+    assert classifier.encoded is not None
+    learner = classifier.trainer.prompt_learner
+    learned = {} if learner is None else learner.state_dict()
+    return {**{name: value.contiguous() for name, value in learned.items()}, "text_features": classifier.encoded[0].contiguous()}
 
 
 def facts(classifier: Classifier) -> dict[str, str]:

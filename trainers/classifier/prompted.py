@@ -100,7 +100,7 @@ class PromptedClassifier:
         if trainer.prompt_learner is not None:
             trainer.prompt_learner.requires_grad_(False)
         with torch.no_grad(), trainer.precision.autocast():
-            trainer.encoded = trainer.encode_prompts()  # once for all images; None where the text depends on the image
+            self.encoded = trainer.encode_prompts()  # once for all images; None where the text depends on the image
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], backbone: str | None = None) -> "PromptedClassifier":
@@ -147,7 +147,7 @@ class PromptedClassifier:
         names = None if isinstance(classnames, str) else list(classnames)
         if names is None or len(names) < 2 or not all(isinstance(name, str) and name.strip() for name in names):
             raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
-        if getattr(self.trainer.prompt_learner, "class_specific", False):
+        if self.trainer.is_class_specific:
             raise UserError(f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                             "classes that they were not trained for; train without CSC to name others")
         return type(self)(rebuilt(self.trainer, self.trainer.cfg, names), self.record)
@@ -164,7 +164,7 @@ class PromptedClassifier:
         """
         found, names = [], []
         for batch, batch_names in self.batches(images, broken):
-            found.append(self.trainer.checked_answer(batch).cpu())
+            found.append(self.trainer.checked_answer(batch, self.encoded).cpu())
             names += batch_names
         if not found and broken:
             raise UserError(f"not one of the images can be read; the first: {broken[0]}")
@@ -182,9 +182,9 @@ class PromptedClassifier:
         Raises:
             UserError: the text depends on the image.
         """
-        if self.trainer.encoded is None:
+        if self.encoded is None:
             raise UserError(f"{self.record['trainer']}'s texts depend on the image: without one they have no features")
-        return self.trainer.encoded[0].float().cpu().numpy()
+        return self.encoded[0].float().cpu().numpy()
 
     @torch.no_grad()
     def embed_image(self, images: Pictures) -> numpy.ndarray:
@@ -193,7 +193,7 @@ class PromptedClassifier:
         Raises:
             UserError: see ``predict``.
         """
-        prompts = None if self.trainer.encoded is None else self.trainer.encoded[1]
+        prompts = None if self.encoded is None else self.encoded[1]
         found = []
         for batch, _ in self.batches(images):
             with self.trainer.precision.autocast():

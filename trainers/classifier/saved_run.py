@@ -102,5 +102,5 @@ def rebuilt(trainer: PromptTrainer, cfg: CfgNode, classnames: Sequence[str]) -> 
     with silence():
         other = type(trainer)(cfg, classnames)
     if trainer.prompt_learner is not None:
-        other.prompt_learner.load_state_dict(trainer.prompt_learner.state_dict())
+        other.take_prompts(trainer.prompt_learner.state_dict(), trainer.classnames)
     return other

@@ -18,7 +18,7 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from .. import distributed
 from ..common.config_files import plain
@@ -32,69 +32,54 @@ log = logging.getLogger(__name__)
 READERS = 8  # of files at a time: a disk in a network answers slowly, but many at once
 
 
-class ImageFeatures:
-    """The features (N, E) of a loader's N images: found in the cache, or taken up batch by batch and then kept there.
+class Features(Dataset[dict[str, Any]]):
+    """The items of a data set of images whose ``img`` is the image's feature (E,); images that can't be read are left out.
 
     Args:
-        path: the file in the cache.
-        images: the loader's data set.
+        images: the data set.
+        indices: (n,) of its images.
+        features: (n, E) of those.
     """
 
-    def __init__(self, path: str, images: CheckedImages) -> None:
-        self.path, self.images = path, images
-        self.indices: Tensor = torch.empty(0, dtype=torch.long)  # (B,), of the batch at hand
-        self.parts: list[tuple[Tensor, Tensor]] = []  # indices (B,), features (B, E), until all are there
-        self.found = distributed.from_first(partial(read, path, len(images)))
-
-    def loader(self, loader: DataLoader[Any]) -> DataLoader[Any]:
-        """The same batches without reading the images, where their features are there; else the loader itself."""
-        self.parts = []
-        return loader if self.found is None else DataLoader(ImagesNotRead(self.images), batch_size=loader.batch_size)
-
-    def of_batch(self, compute: Callable[[], Tensor], device: torch.device) -> Tensor:
-        """Features (1, B, E) of the batch at hand; ``compute()`` gives them where they are not there."""
-        if self.found is not None:
-            return self.found[self.indices].to(device)[None]
-        features = compute()
-        self.parts.append((self.indices, features[0].cpu()))
-        return features
-
-    def keep(self) -> None:
-        """Writes what was taken up, if that is all of it: not where images were skipped. A folder that can't be written to is warned of."""
-        if self.found is not None or not self.parts:
-            return
-        indices, features = (torch.cat(part) for part in zip(*self.parts))
-        if not torch.equal(indices, torch.arange(len(self.images))):
-            return
-        self.found = features
-        if distributed.is_first():
-            try:
-                write_arrays(self.path, {"features": features.numpy(), "sha256": numpy.array(content_hash(features.numpy()))})
-            except OSError as error:
-                log.warning("The features of %d images are not kept: %s (%s)", len(features), self.path, error.strerror)
-
-
-class ImagesNotRead(Dataset[dict[str, Any]]):
-    """The items of a data set with an empty tensor for each image."""
-
-    def __init__(self, images: CheckedImages) -> None:
-        self.images = images
+    def __init__(self, images: CheckedImages, indices: Tensor, features: Tensor) -> None:
+        self.images, self.indices, self.features = images, indices, features
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self.images.facts(index), "img": torch.empty(0)}
+        return {**self.images.facts(int(self.indices[index])), "img": self.features[index]}
 
 
-def file_of(folder: str, loader: DataLoader[Any], encoder: nn.Module, *circumstances: object) -> str | None:
-    """Path in the cache for the features of a loader's images; None where one of them can't be read, which is left to the loader to say.
+def features_of(path: str, images: CheckedImages, encode: Callable[[], tuple[Tensor, Tensor]]) -> Features:
+    """The features of N images: those in the cache, else computed, and kept there if no image is missing.
+
+    A folder that can't be written to is warned of.
 
     Args:
-        encoder: of the images. circumstances: whatever else the features depend on, as JSON takes it or as text.
+        path: the file in the cache, see ``file_of``.
+        encode: gives indices (n,) of the images that can be read, and their features (n, E), both on the CPU.
     """
-    images = loader.dataset
-    assert isinstance(images, CheckedImages)
+    found = distributed.from_first(partial(read, path, len(images)))
+    if found is not None:
+        return Features(images, torch.arange(len(images)), found)
+    indices, features = encode()
+    if distributed.is_first() and torch.equal(indices, torch.arange(len(images))):
+        try:
+            write_arrays(path, {"features": features.numpy(), "sha256": numpy.array(content_hash(features.numpy()))})
+        except OSError as error:
+            log.warning("The features of %d images are not kept: %s (%s)", len(features), path, error.strerror)
+    return Features(images, indices, features)
+
+
+def file_of(folder: str, images: CheckedImages, batch_size: int | None, encoder: nn.Module, *circumstances: object) -> str | None:
+    """Path in the cache for the features of images; None where one of them can't be read, which is left to their loader to say.
+
+    Args:
+        batch_size: images encoded at a time.
+        encoder: of the images.
+        circumstances: whatever else the features depend on, as JSON takes it or as text.
+    """
     try:
         with ThreadPoolExecutor(READERS) as readers:
             contents = list(readers.map(file_hash, [item.impath for item in images.data_source]))
@@ -103,7 +88,7 @@ def file_of(folder: str, loader: DataLoader[Any], encoder: nn.Module, *circumsta
     device = next(encoder.parameters()).device
     made_from = {
         "images": contents, "transform": repr(images.transform), "input": plain(images.cfg.INPUT),
-        "batch size": loader.batch_size,  # which decides how sums are rounded
+        "batch size": batch_size,  # which decides how sums are rounded
         "encoder": repr(encoder), "weights": tensor_hash(encoder.state_dict().values()), "code": code_hash(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type, "torch": torch.__version__,
         "circumstances": circumstances,

@@ -32,7 +32,7 @@ def stopped_by_loss(trainer: SavedPrompts, batch: dict[str, Any], images: Tensor
     step = trainer.epoch * trainer.num_batches + trainer.batch_idx + 1
     path = os.path.join(trainer.output_dir, FILE_NAME)
     kept = {"epoch": trainer.epoch + 1, "batch": trainer.batch_idx + 1, "step": step, "loss": loss, "figures": figures,
-            "images": distributed.gathered(images, dim=1, total=len(labels)).cpu(), "labels": labels.cpu(), "paths": batch["impath"],
+            "images": distributed.divided(lambda own: images[:, own], len(labels)).cpu(), "labels": labels.cpu(), "paths": batch["impath"],
             "prompts": {name: value.cpu() for name, value in trainer.prompt_learner.state_dict().items()},
             "learning_rate": trainer.get_current_lr()}
     where = f"{path} holds the batch and the prompts"

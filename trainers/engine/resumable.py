@@ -28,13 +28,14 @@ log = logging.getLogger(__name__)
 
 
 class TrainingLoader(DataLoader[Any]):
-    """The batches of Dassl's loader, with the same random draws.
+    """The batches of Dassl's loader, with the same random draws; each says as ``batch_idx`` the how manieth of its epoch it is, from 0.
 
     Args:
         loader: Dassl's, of ``CheckedImages``, which this one takes the place of.
 
     Attributes:
         after_step: called whenever the training is through with a batch; without workers, before the next one is made.
+        batches_done: of the epoch that goes on, or comes next.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -69,7 +70,7 @@ class TrainingLoader(DataLoader[Any]):
             log.warning("The epoch was begun with %d workers and goes on with %d: its images are augmented otherwise",
                         position["workers"], self.num_workers)
             position = {**position, "worker_states": {}}
-        self.beginning = {**position, "rng": rng}
+        self.beginning, self.batches_done = {**position, "rng": rng}, position["batches"]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises a class that its documentation doesn't name
         epoch, skipped = self.begun()
@@ -79,6 +80,8 @@ class TrainingLoader(DataLoader[Any]):
         except BaseException:
             self.close()
             raise
+        finally:
+            self.batches_done = 0
         if self.num_workers == 1:
             restore_rng_state(with_tensor(self.worker_states[0]))
 
@@ -92,7 +95,7 @@ class TrainingLoader(DataLoader[Any]):
                 continue
             if worker is not None:
                 self.worker_states[worker.id] = worker.state
-            yield batch
+            yield {**batch, "batch_idx": number - 1}
             self.batches_done = number
             self.after_step()
 

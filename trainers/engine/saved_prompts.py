@@ -46,7 +46,6 @@ class SavedPrompts(TrainerX):
     seconds: dict[str, float]
     train_started: float
     saved_at: float
-    first_batch: int
     train_loader_x: TrainingLoader
     training_state: Callable[[], dict[str, Any]]
     restore_training_state: Callable[[dict[str, Any]], None]
@@ -153,7 +152,7 @@ class SavedPrompts(TrainerX):
         if elsewhere and distributed.is_first() and os.path.isfile(f"{folder}/{BEST}"):
             # the best epoch so far may stay the best: it has to be found in this run's folder at the end
             write_atomically(f"{self.output_dir}/{MODEL_NAME}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path))
-        log.info("Resuming from %s/%s: %d epochs and %d steps done", folder, file_name, state["epoch"], self.first_batch)
+        log.info("Resuming from %s/%s: %d epochs and %d steps done", folder, file_name, state["epoch"], self.train_loader_x.batches_done)
         return state["epoch"]
 
     def restore(self, state: State) -> None:
@@ -167,7 +166,6 @@ class SavedPrompts(TrainerX):
         self.seconds["train"] = float(state["train_seconds"])
         position = state.get("position")  # files of earlier versions have none
         if position:
-            self.first_batch = position["batches"]
             self.train_loader_x.begin_at(position, state["rng"])
         else:
             restore_rng_state(state["rng"])
@@ -208,7 +206,7 @@ class SavedPrompts(TrainerX):
     def final_prompts_hash(self) -> str:
         """Of the prompts in the checkpoint that the run ends with."""
         folder = f"{self.output_dir}/{MODEL_NAME}"
-        return tensor_hash(checkpoint.load(f"{folder}/{self.final_checkpoint(folder)}")["state_dict"].values())
+        return self.prompts_hash(checkpoint.load(f"{folder}/{self.final_checkpoint(folder)}")["state_dict"])
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads prompts for evaluation: those of ``epoch`` (from 1); without it the best ones under ``best_val``, else the newest.
@@ -247,13 +245,40 @@ class SavedPrompts(TrainerX):
         if state["backbone_hash"] != self.backbone_hash:
             raise UserError(f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, this run has "
                             f"{self.cfg.MODEL.BACKBONE.NAME!r}, which has other weights")
-        if getattr(self.prompt_learner, "class_specific", False) and state["classnames"] != self.classnames:
+        if self.is_class_specific and state["classnames"] != self.classnames:
             raise UserError(f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: they can only be "
                             "tested on the classes they were trained for")
 
     def load_prompts(self, state: State, folder: str) -> None:
         try:
-            self.prompt_learner.load_state_dict(state["state_dict"])
+            self.take_prompts(state["state_dict"], state["classnames"])
         except RuntimeError as error:
             raise UserError(f"{folder} holds prompts of another shape, use the config, and --protocol, that they were trained with: "
                             f"{' '.join(str(error).split())}") from error
+
+    # ---- what belongs to the classes that were trained ----
+
+    def take_prompts(self, prompts: State, classnames: list[str]) -> None:
+        """Loads a prompt learner's state that was trained for ``classnames``; where they are others its ``class_parameters`` become None."""
+        learner, shared = self.prompt_learner, self.for_any_classes(prompts)
+        own = getattr(learner, "class_parameters", ())
+        if own and (classnames != self.classnames or len(shared) == len(prompts)):
+            log.info("Left out for these %d classes: %s, which belongs to those that it was trained for", len(self.classnames), ", ".join(own))
+            for name in own:
+                setattr(learner, name, None)
+            prompts = shared
+        learner.load_state_dict(prompts)
+
+    def for_any_classes(self, prompts: State) -> State:
+        """The part of a prompt learner's state that says something of any class."""
+        own = getattr(self.prompt_learner, "class_parameters", ())
+        return {name: value for name, value in prompts.items() if name.partition(".")[0] not in own}
+
+    @property
+    def is_class_specific(self) -> bool:
+        """Whether nothing that is learned says anything of other classes than those that were trained."""
+        return self.prompt_learner is not None and not self.for_any_classes(self.prompt_learner.state_dict())
+
+    def prompts_hash(self, prompts: State) -> str:
+        """What tells a prompt learner's state from another, the same whichever classes it is tested on."""
+        return tensor_hash((self.for_any_classes(prompts) or prompts).values())

@@ -13,8 +13,7 @@ from yacs.config import CfgNode
 
 from .. import distributed
 from ..common.errors import UserError
-from ..common.fingerprints import tensor_hash
-from ..data.feature_cache import ImageFeatures, file_of
+from ..data.feature_cache import Features, features_of, file_of
 from ..data.loader import CheckedImages, SkippedImages, batches_of
 from ..engine.checks import validates_on_test_images
 from ..engine.saved_prompts import SavedPrompts
@@ -34,15 +33,13 @@ class Evaluation(SavedPrompts):
     metrics: dict[str, Metrics]
     step_seconds: list[float]
     is_training: bool
-    encoded: Encoded | None
-    image_features: ImageFeatures | None
-    kept_features: dict[str, ImageFeatures]
     skipped: SkippedImages
-    scores: Callable[[Tensor], Scores]
+    scores: Callable[[Tensor, Encoded | None], Scores]
     predict: Callable[[Tensor], Prediction]
     backbone: Backbone
     settings: CfgNode
     encode_prompts: Callable[[], Encoded | None]
+    unprompted_images: Callable[[Tensor], Tensor]
     count_parameters: Callable[[], tuple[int, int]]
     learned_figures: Callable[[], dict[str, float]]
 
@@ -50,21 +47,21 @@ class Evaluation(SavedPrompts):
         """Probabilities (B, K) of test images (1, B, 3, H, W)."""
         return self.answer(images).probability
 
-    def answer(self, images: Tensor) -> Prediction:
-        """What is said of test images (1, B, 3, H, W)."""
+    def answer(self, images: Tensor, encoded: Encoded | None = None) -> Prediction:
+        """What is said of test images (1, B, 3, H, W), or of their features (1, B, E). ``encoded``: what ``encode_prompts`` gave, if it was asked."""
         with self.precision.autocast():
-            logits = self.scores(images).logits  # (M, B, K)
+            logits = self.scores(images, encoded).logits  # (M, B, K)
         answer = self.predict(logits)
         answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
         return answer
 
-    def checked_answer(self, images: Tensor) -> Prediction:
+    def checked_answer(self, images: Tensor, encoded: Encoded | None) -> Prediction:
         """``answer``, which a model for export has without the check.
 
         Raises:
             UserError: it is not finite.
         """
-        answer = self.answer(images)
+        answer = self.answer(images, encoded)
         if not all(bool(value.isfinite().all()) for value in vars(answer).values() if value is not None):
             raise UserError(f"{type(self).__name__}'s answers with {self.cfg.MODEL.BACKBONE.NAME!r} are no numbers (NaN or infinite): the weights of "
                             "the CLIP or the prompts are broken, get or train them again")
@@ -104,46 +101,47 @@ class Evaluation(SavedPrompts):
         """Yields ``Prediction``, labels (B,) and paths of each batch; text is encoded once. Fills ``answer_rates`` where images are encoded."""
         self.answer_rates = []
         with self.precision.autocast():
-            self.encoded = self.encode_prompts()
-        self.image_features = features = self.cached_features(loader, split)
-        if features is not None:
-            loader = features.loader(loader)
+            encoded = self.encode_prompts()
+        loader = self.images_or_features(loader, split, None if encoded is None else encoded[1])
+        for batch in self.batches(loader, split):
+            images, label = self.parse_batch_test(batch)
+            started = time.perf_counter()
+            answer = self.checked_answer(images, encoded)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            if not isinstance(loader.dataset, Features):
+                self.answer_rates.append(len(label) / (time.perf_counter() - started))
+            yield answer, label, batch["impath"]
+
+    def batches(self, loader: DataLoader[Any], split: str) -> Iterator[dict[str, Any]]:
+        """A split's batches without images that can't be read, beside a progress bar; between them the run may be stopped."""
         with tqdm(batches_of(iter(loader)), desc=f"{type(self).__name__}, {split}", total=len(loader), mininterval=1, dynamic_ncols=True,
                   leave=not self.is_training, disable=not distributed.is_first()) as batches:
             for batch in self.skipped.readable(batches, split):
-                images, label = self.parse_batch_test(batch)
-                if features is not None:
-                    features.indices = batch["index"]
-                started = time.perf_counter()
-                answer = self.checked_answer(images)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
-                if features is None or features.found is None:
-                    self.answer_rates.append(len(label) / (time.perf_counter() - started))
-                yield answer, label, batch["impath"]
+                yield batch
                 self.stop_if_asked(self.end_of_epoch)
-        if features is not None:
-            features.keep()
-        self.encoded = self.image_features = None
 
-    def prompts_images(self) -> bool:
-        """Whether the image encoder is prompted while a class list is being tested."""
-        prompts = None if self.encoded is None else self.encoded[1]
-        return prompts is not None and (prompts.visual is not None or len(prompts.deep_visual) > 0)
-
-    def cached_features(self, loader: DataLoader[Any], split: str) -> ImageFeatures | None:
-        """The features of a split's images as ``TEST.FEATURE_CACHE`` has them or will; None without one, or where they depend on prompts."""
+    def images_or_features(self, loader: DataLoader[Any], split: str, prompts: Prompts | None) -> DataLoader[Any]:
+        """A split's loader; with ``TEST.FEATURE_CACHE``, and no prompts in the image encoder, one of features, which takes its place."""
         folder = self.cfg.TEST.get("FEATURE_CACHE", "")  # another toolbox's config may not have it
-        if not folder or self.prompts_images():
-            return None
-        if split not in self.kept_features:
-            path = distributed.from_first(lambda: file_of(
-                folder, loader, self.backbone.image, self.backbone.activation, self.precision.name, distributed.count()))
-            if path is None:
-                return None
-            assert isinstance(loader.dataset, CheckedImages)  # as all loaders' are, see ``build_data_loader``
-            self.kept_features[split] = ImageFeatures(path, loader.dataset)
-        return self.kept_features[split]
+        if not folder or (prompts is not None and prompts.visual is not None) or isinstance(loader.dataset, Features):
+            return loader
+        images = loader.dataset
+        assert isinstance(images, CheckedImages)  # as all loaders' are, see ``build_data_loader``
+        path = distributed.from_first(lambda: file_of(
+            folder, images, loader.batch_size, self.backbone.image, self.backbone.activation, self.precision.name, distributed.count()))
+        if path is None:
+            return loader
+        features = DataLoader(features_of(path, images, lambda: self.encode_all(loader, split)), batch_size=loader.batch_size)
+        setattr(self, f"{split}_loader", features)
+        return features
+
+    def encode_all(self, loader: DataLoader[Any], split: str) -> tuple[Tensor, Tensor]:
+        """Indices (n,) and features (n, E), on the CPU, of those of a split's images that can be read."""
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed, and training must not depend on this pass
+            found = [(batch["index"], self.unprompted_images(self.parse_batch_test(batch)[0])[0].cpu()) for batch in self.batches(loader, split)]
+        indices, features = (torch.cat(part) for part in zip(*found))
+        return indices, features
 
     def keep(self, split: str, batches: Iterable[Answered]) -> tuple[Prediction, Tensor]:
         """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
@@ -169,7 +167,7 @@ class Evaluation(SavedPrompts):
         if not distributed.is_first():
             return
         learnable, total = self.count_parameters()
-        prompts_hash = None if self.prompt_learner is None else tensor_hash(self.prompt_learner.state_dict().values())
+        prompts_hash = None if self.prompt_learner is None else self.prompts_hash(self.prompt_learner.state_dict())
         write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
                      parameters={"learnable": learnable, "total": total}, prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
                      seconds={name: round(value, 2) for name, value in self.seconds.items()},

@@ -29,7 +29,7 @@ class ContextLearner(nn.Module):
     def __init__(self, context: Tensor, classnames: Sequence[str], text_encoder: TextEncoder, position: str = "end") -> None:
         super().__init__()
         n_ctx = context.shape[-2]
-        self.class_specific = context.dim() == 3
+        self.class_parameters = ("ctx",) if context.dim() == 3 else ()  # see ``PromptTrainer.build_prompt_learner``
         self.ctx = nn.Parameter(context)
         tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx)
         self.register_buffer("start", start_embedding(text_encoder), persistent=False)  # (1, D)
@@ -37,7 +37,7 @@ class ContextLearner(nn.Module):
         self.end = tokens.end[None]  # (1, K); no buffer: it stays on the CPU
         order = [token_order(position, n_ctx, length, tokens.ids.shape[1]) for length in tokens.name_lengths]
         self.register_buffer("order", torch.tensor(order), persistent=False)  # (K, n + S)
-        self.shares_context = position == "end" and not self.class_specific
+        self.shares_context = position == "end" and context.dim() == 2
 
     @classmethod
     def from_settings(cls, settings: CfgNode, classnames: Sequence[str], text_encoder: TextEncoder) -> "ContextLearner":

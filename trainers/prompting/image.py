@@ -52,14 +52,14 @@ class ImageEncoder(nn.Module):
         self.positional_embedding = nn.Parameter(interpolate(self.positional_embedding.detach(), grid), requires_grad=False)
         self.image_size = image_size
 
-    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor | None] = ()) -> Tensor:
         """Features of B images under M templates.
 
         Args:
             images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all templates the same one.
             prompts: (M, n, D) prompt tokens put behind the patches, or None.
-            deep_prompts: one (M, n, D) for each layer behind the first that gets new prompts in place of the old ones
-                (Khattak et al., 2023, MaPLe, §3.2).
+            deep_prompts: one for each layer behind the first: (M, n, D), which take the place of the prompts before
+                (Khattak et al., 2023, MaPLe, §3.2), or None.
 
         Returns:
             (M, B, E), not normalised; without prompts (V, B, E).
@@ -76,7 +76,8 @@ class ImageEncoder(nn.Module):
             return torch.cat(pieces, dim=1).view(views, batch, -1)
         if images.device.type == "cpu" and prompts is not None and len(prompts) > 1 and len(prompts) * batch > CPU_BATCH:
             shown = images.expand(len(prompts), *images.shape[1:])  # (M, B, 3, H, W)
-            return torch.cat([self(shown[m:m + 1], prompts[m:m + 1], [deep[m:m + 1] for deep in deep_prompts]) for m in range(len(prompts))])
+            return torch.cat([self(shown[m:m + 1], prompts[m:m + 1], [None if deep is None else deep[m:m + 1] for deep in deep_prompts])
+                              for m in range(len(prompts))])
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
@@ -88,8 +89,9 @@ class ImageEncoder(nn.Module):
             x = torch.cat([x, self._per_image(prompts, batch, x.dtype)], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
         for layer, block in enumerate(self.transformer.resblocks):
-            if 0 < layer <= len(deep_prompts):
-                prompt = self._per_image(deep_prompts[layer - 1], batch, x.dtype).flatten(0, 1)  # (M·B, n, D)
+            deep = deep_prompts[layer - 1] if 0 < layer <= len(deep_prompts) else None
+            if deep is not None:
+                prompt = self._per_image(deep, batch, x.dtype).flatten(0, 1)  # (M·B, n, D)
                 x = torch.cat([x[:, :-prompt.shape[1]], prompt], dim=1)
             if layer + 1 < self.layers:
                 x = block(x)
@@ -127,7 +129,7 @@ class ResNetImageEncoder(nn.Module):
         pool.positional_embedding = nn.Parameter(interpolate(pool.positional_embedding.detach(), grid), requires_grad=False)
         self.image_size = image_size
 
-    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor | None] = ()) -> Tensor:
         """(V, B, 3, H, W) → (V, B, E).
 
         Raises:

@@ -21,16 +21,23 @@ class Prompts:
             text's part, where only the image encoder is prompted.
         suffix: (M or 1, K, S, D), each class's own tokens.
         end: (M or 1, K), position of end-of-text in the suffix; on the CPU.
-        deep_text: one (M, n, D) for each prompted text layer behind the first.
+        deep_text: one for each text layer behind the first, as far as any has: (M, n, D), or (M, K, n, D) where each class has its own,
+            or None where the layer keeps what the one before it made of its prompts.
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
-        deep_visual: one (M, n, D_v) for each prompted image layer behind the first.
+        deep_visual: one (M, n, D_v) or None for each image layer behind the first, as far as any has.
     """
     prefix: Tensor | None = None
     suffix: Tensor | None = None
     end: Tensor | None = None
-    deep_text: list[Tensor] = field(default_factory=list)
+    deep_text: Sequence[Tensor | None] = field(default_factory=list)
     visual: Tensor | None = None
-    deep_visual: list[Tensor] = field(default_factory=list)
+    deep_visual: Sequence[Tensor | None] = field(default_factory=list)
+
+    def texts(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor | None]]:
+        """What ``TextEncoder`` takes, for some of the classes."""
+        assert self.prefix is not None and self.suffix is not None and self.end is not None  # as for prompts of the image encoder alone
+        deep = [layer[:, classes] if layer is not None and layer.dim() == 4 else layer for layer in self.deep_text]
+        return self.prefix, self.suffix[:, classes], self.end[:, classes], deep
 
 
 class FixedTokens(nn.Module):

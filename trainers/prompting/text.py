@@ -50,7 +50,7 @@ class Packing:
         """What the texts' tokens see: their template's prefix, and themselves up to their own place.
 
         Args:
-            key, value: (M, P, H, D/H) of the templates' prefixes.
+            key, value: (M, P, H, D/H) of the templates' prefixes, or (N, P, H, D/H) where each text has one of its own.
             query: (T, H, D/H) of all tokens, or (N, H, D/H) of each text's last one.
             own_key, own_value: (T, H, D/H) of the texts' tokens.
 
@@ -58,10 +58,11 @@ class Packing:
             (T, D) or (N, D).
         """
         only_end = len(query) == len(self.order)  # then every key is in front of it
+        prefixes = self.order if len(key) == len(self.order) else self.template
         found = []
         for texts, tokens, length, visible in self.groups:
-            template = self.template[texts]  # (n,)
-            keys, values = (torch.cat([shared.index_select(0, template), own[tokens].unflatten(0, (-1, length))], dim=1)
+            prefix = prefixes[texts]  # (n,)
+            keys, values = (torch.cat([shared.index_select(0, prefix), own[tokens].unflatten(0, (-1, length))], dim=1)
                             for shared, own in ((key, own_key), (value, own_value)))  # (n, P + L, H, D/H)
             if only_end:
                 attended = attend(query[texts][:, None], keys, values)  # (n, 1, D)
@@ -102,7 +103,7 @@ class TextEncoder(nn.Module):
     def context_length(self) -> int:
         return self.positional_embedding.shape[0]
 
-    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
+    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor | None] = ()) -> Tensor:
         """Features of every class under every template.
 
         Args:
@@ -110,8 +111,9 @@ class TextEncoder(nn.Module):
             suffix: (M, K, S, D), or (1, K, S, D) if the same for all templates: each class's own tokens up to end-of-text,
                 padded behind it with anything.
             end: (M, K) or (1, K) position of end-of-text within the suffix; on the CPU, or every call waits for the device.
-            deep_prompts: one (M, n, D) for each layer behind the first that gets new prompts; they replace the n
-                positions behind the start token in front of that layer (Khattak et al., 2023, MaPLe, §3.2).
+            deep_prompts: one for each layer behind the first: (M, n, D), which replace the n positions behind the start token in front of
+                that layer (Khattak et al., 2023, MaPLe, §3.2), (M, K, n, D) where each class has its own, or None. From a class's own
+                prompts on the prefix is computed for each class.
 
         Returns:
             (M, K, E), not normalised.
@@ -158,9 +160,12 @@ class TextEncoder(nn.Module):
         return self(embedding[:1, :shared], embedding[None, :, shared:], (end - shared)[None])[0]
 
 
-def replace_prompts(prefix: Tensor, deep_prompts: Sequence[Tensor], layer: int) -> Tensor:
-    """The prefix (M, P, D) in front of a layer: with its own prompts behind the start token where it has any."""
-    if not 0 < layer <= len(deep_prompts):
+def replace_prompts(prefix: Tensor, deep_prompts: Sequence[Tensor | None], layer: int) -> Tensor:
+    """The prefix, (M, P, D) or (M·K, P, D) if each class has its own, in front of a layer: with the layer's prompts, if it has any."""
+    prompt = deep_prompts[layer - 1] if 0 < layer <= len(deep_prompts) else None
+    if prompt is None:
         return prefix
-    prompt = deep_prompts[layer - 1].to(prefix.dtype)  # (M, n, D)
+    prompt = prompt.to(prefix.dtype).flatten(0, -3)  # (M or M·K, n, D)
+    rows = max(len(prefix), len(prompt))
+    prefix, prompt = (part if len(part) == rows else part.repeat_interleave(rows // len(part), dim=0) for part in (prefix, prompt))
     return torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1]:]], dim=1)

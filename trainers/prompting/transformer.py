@@ -128,7 +128,7 @@ class Transformer(nn.Module):
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 
 
-def check_depth(deep_prompts: Sequence[Tensor], layers: int) -> None:
+def check_depth(deep_prompts: Sequence[Tensor | None], layers: int) -> None:
     """Deep prompts enter in front of layers 1 … len(deep_prompts); there have to be that many.
 
     Raises:

@@ -1,0 +1,132 @@
+"""What today's methods need of ``PromptTrainer``, by two small ones: class-aware prompts at one layer, and a second head."""
+import clip
+import pytest
+import torch
+from dassl.utils import set_random_seed
+from torch import nn
+
+from protocols import training as train
+from tests.conftest import base_arguments
+from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
+from trainers import PromptedClassifier
+from trainers.base import PromptTrainer
+from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.prompting.context import ContextLearner
+from trainers.prompting.prompts import FixedTokens, gaussian
+
+NAMES = ["banded", "polka dotted", "zigzagged"]
+
+
+class ClassAwarePrompts(nn.Module):
+    """A shared context, and in front of layer 2 prompts made of each class's hand-crafted text (as in TCP, Yao et al., 2024)."""
+
+    def __init__(self, hand_crafted, classnames, text):
+        super().__init__()
+        self.tokens = FixedTokens(text, classnames, 2, [torch.empty(0, text.width)])
+        self.register_buffer("classes", hand_crafted, persistent=False)  # (K, E)
+        self.ctx = nn.Parameter(gaussian(2, text.width))
+        self.map = nn.Linear(hand_crafted.shape[1], 2 * text.width)
+
+    def forward(self):
+        own = self.map(self.classes).unflatten(-1, (2, -1))  # (K, n, D)
+        return self.tokens(self.ctx[None], deep_text=[None, own[None]])
+
+
+class ClassAware(PromptTrainer):
+    def build_prompt_learner(self, backbone):
+        return ClassAwarePrompts(self.hand_crafted, self.classnames, backbone.text)
+
+    def parameter_groups(self):
+        return [{"params": [self.prompt_learner.ctx], "lr": 0.0}, {"params": self.prompt_learner.map.parameters()}]
+
+
+class HeadedContext(ContextLearner):
+    def __init__(self, classnames, backbone):
+        super().__init__(gaussian(4, backbone.text.width), classnames, backbone.text)
+        self.class_parameters = ("head",)
+        self.head = nn.Linear(backbone.embed_dim, len(classnames))
+
+
+class SecondHead(PromptTrainer):
+    def build_prompt_learner(self, backbone):
+        return HeadedContext(self.classnames, backbone)
+
+    def scores(self, images, encoded=None):
+        scores, head = super().scores(images, encoded), self.prompt_learner.head
+        if head is not None:
+            scores.logits = scores.logits + head(scores.image_features)
+        return scores
+
+
+@pytest.fixture
+def build(data_root, small_clip_file, tmp_path):
+    """A trainer with CoOp's settings: ``build(class, which classes, *options)``."""
+    def start(kind, classes, *options):
+        arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / classes), "DATASET.SUBSAMPLE_CLASSES", classes, *options]
+        cfg = train.build_config(train.parse_arguments(arguments))
+        cfg.defrost()
+        cfg.TRAINER.NAME, cfg.TRAINER[kind.__name__.upper()] = kind.__name__, cfg.TRAINER.COOP
+        cfg.freeze()
+        set_random_seed(1)
+        return kind(cfg)
+    return start
+
+
+def test_deep_texts_of_any_layers_per_template_or_class_match_the_77_position_loop_in_value_and_gradient(vit, stock_vit):
+    contexts, own, late = torch.randn(2, 2, 128) * 0.5, torch.randn(2, 3, 2, 128) * 0.5, torch.randn(2, 2, 128) * 0.5
+    learned = [part.requires_grad_() for part in (contexts, own, late)]
+    prompts = FixedTokens(vit.text, NAMES, 2, [torch.empty(0, 128)] * 2)(contexts, deep_text=[None, own, late])
+    ours = vit.text(*prompts.texts(slice(0, 3)))  # (M, K, E)
+    texts = [clip.tokenize([f"X X {name}."]) for name in NAMES]
+    theirs = torch.stack([torch.cat([
+        stock_text_features(stock_vit, prompted_embeddings(stock_vit, tokens, contexts[m]), tokens.argmax(1), [None, own[m, k], late[m]])
+        for k, tokens in enumerate(texts)]) for m in range(2)])
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    weights = torch.randn_like(ours)
+    for found, expected in zip(*(torch.autograd.grad((features * weights).sum(), learned) for features in (ours, theirs))):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_deep_images_of_one_layer_match_the_usual_loop(vit, stock_vit):
+    images, visual, deep = torch.randn(3, 3, 32, 32), torch.randn(2, 2, 128), torch.randn(2, 2, 128)
+    ours = vit.image(images[None], visual, [None, deep])
+    theirs = torch.stack([stock_image_features(stock_vit, images, visual[m], [None, deep[m]]) for m in range(2)])
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_class_aware_prompts_train_in_groups_and_serve_new_classes(build):
+    """They are made of the hand-crafted features of whichever classes are asked for."""
+    trainer = build(ClassAware, "base")
+    ctx, weight = trainer.prompt_learner.ctx.clone(), trainer.prompt_learner.map.weight.clone()
+    trainer.train()
+    assert torch.equal(trainer.prompt_learner.ctx, ctx), "its group's rate is 0"
+    assert not torch.equal(trainer.prompt_learner.map.weight, weight)
+    new = build(ClassAware, "new", "TRAINER.COOP.TEXT_CHUNK", "2")
+    new.load_model(trainer.output_dir)
+    assert torch.equal(new.prompt_learner.map.weight, trainer.prompt_learner.map.weight)
+    assert not torch.equal(new.prompt_learner.classes, trainer.prompt_learner.classes)
+    chunked = new.encode_prompts()[0]
+    whole = PromptedClassifier(trainer, {}).with_classes(new.classnames).embed_text()
+    torch.testing.assert_close(chunked.detach(), torch.from_numpy(whole), rtol=1e-5, atol=1e-5)
+
+
+def test_a_head_of_the_base_classes_is_saved_and_left_out_for_others(build, caplog):
+    trainer = build(SecondHead, "base")
+    trainer.train()
+    head = trainer.prompt_learner.head.weight
+    kept = torch.load(f"{trainer.output_dir}/{MODEL_NAME}/model.pth.tar-3", weights_only=True)["state_dict"]
+    assert torch.equal(kept["head.weight"], head)
+    again = build(SecondHead, "base")
+    again.load_model(trainer.output_dir)
+    assert torch.equal(again.prompt_learner.head.weight, head)
+    new = build(SecondHead, "new")
+    with caplog.at_level("INFO"):
+        new.load_model(trainer.output_dir)
+    assert new.prompt_learner.head is None and torch.equal(new.prompt_learner.ctx, trainer.prompt_learner.ctx)
+    assert "Left out for these 3 classes: head" in caplog.text
+    assert new.prompts_hash(new.prompt_learner.state_dict()) == trainer.prompts_hash(kept)
+    assert new.test() > 0
+    classifier = PromptedClassifier(trainer, {})
+    others = classifier.with_classes(new.classnames)
+    assert classifier.trainer.prompt_learner.head is not None and others.trainer.prompt_learner.head is None
+    assert others.with_classes(classifier.classnames).trainer.prompt_learner.head is None, "it is lost on the way"

@@ -1,0 +1,131 @@
+"""How a ``PromptTrainer`` is trained: its data, and what happens before, around and after the steps of Dassl's loop."""
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from dassl.data import DataManager
+from dassl.data.transforms import build_transform
+from dassl.utils import MetricMeter
+from tqdm import tqdm
+
+from . import distributed
+from .common.fingerprints import data_name, split_hash, tensor_hash
+from .common.interruption import at_once
+from .common.metrics import start_metrics, write_metrics
+from .common.record_file import remove_record
+from .data.loader import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_starting
+from .data.views import PictureViews
+from .engine.checks import check_data
+from .engine.resumable import TrainingLoader, begin_worker
+from .evaluation.testing import Evaluation
+
+log = logging.getLogger(__name__)
+
+
+class Training(Evaluation):
+    """The part of ``PromptTrainer`` that loads data and goes from epoch to epoch; ``forward_backward`` makes the steps."""
+    progress: "tqdm[Any]"
+    starting: contextlib.ExitStack
+    # of the other parts of ``PromptTrainer``:
+    given_classnames: Sequence[str] | None
+    complete_prompts: Callable[[], bool]
+
+    @cached_property
+    def training_views(self) -> PictureViews:
+        """The V views that a training image is shown in: one a template, or one for all."""
+        return PictureViews([build_transform(self.cfg, is_train=True)])
+
+    def build_data_loader(self) -> None:
+        self.skipped = SkippedImages()
+        if self.given_classnames is not None:
+            self.classnames = list(self.given_classnames)
+            self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
+            return
+        self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages)
+        self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
+        self.train_loader_u = dm.train_loader_u
+        self.val_loader = divide_loading(dm.val_loader)
+        self.test_loader = divide_loading(dm.test_loader)
+        for loader in filter(None, (self.val_loader, self.test_loader)):
+            loader.worker_init_fn, loader.num_workers = begin_worker, worth_starting(loader.num_workers)
+            loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
+        self.num_classes = dm.num_classes
+        self.num_source_domains = dm.num_source_domains
+        self.lab2cname = dm.lab2cname
+        self.classnames = list(dm.dataset.classnames)
+        self.skipped.names.update(getattr(dm.dataset, "broken", {}))
+        check_data(self.cfg, dm)
+        distributed.check_same("their data", split_hash(dm.dataset))
+
+    def train(self) -> None:  # type: ignore[override]  # as SimpleTrainer's
+        if self.prompt_learner is None:
+            log.info("%s learns nothing: only tested", type(self).__name__)
+            remove_record(self.output_dir)
+            self.keep_validation_answers()
+            self.test()
+            return
+        self.progress = tqdm(disable=True)  # until the number of steps is known
+        self.starting = contextlib.ExitStack()  # until the first step there is nothing to save
+        self.starting.enter_context(at_once(distributed.count() == 1))
+        try:
+            super().train()
+        finally:
+            self.starting.close()
+            self.train_loader_x.close()
+            self.progress.close()  # an error's message starts on a line of its own
+
+    def before_train(self) -> None:
+        super().before_train()  # resumes, or refuses to
+        done = self.train_loader_x.batches_done
+        start = tensor_hash([*self.prompt_learner.state_dict().values(), torch.get_rng_state()])
+        distributed.check_same("where they start from", (self.start_epoch, done, start))
+        remove_record(self.output_dir)
+        self.stop_if_asked()
+        if distributed.is_first() and self.start_epoch == done == 0:
+            start_metrics(self.output_dir)
+        self.is_training = True
+        self.train_started = self.saved_at = time.monotonic()
+        self.train_loader_x.after_step = self.after_step
+        steps = len(self.train_loader_x)
+        name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
+        self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + done, unit="step", mininterval=1,
+                             desc=f"{type(self).__name__} on {name}, seed {self.cfg.SEED}", dynamic_ncols=True,
+                             disable=not distributed.is_first())
+
+    def init_writer(self, log_dir: str) -> None:
+        if distributed.is_first():
+            super().init_writer(log_dir)
+
+    def run_epoch(self) -> None:
+        self.starting.close()
+        self.means = MetricMeter()
+        super().run_epoch()
+
+    def note_metrics(self, figures: dict[str, float]) -> None:
+        """Adds a step's figures to the epoch's means, and the means to ``metrics.jsonl`` where a line is due."""
+        self.means.update(figures)
+        batch = self.batch_idx + 1
+        if batch % self.cfg.TRAIN.PRINT_FREQ == 0 or batch == self.num_batches:
+            seconds = (time.monotonic() - self.train_started) / len(self.step_seconds)
+            left = (self.max_epoch - self.epoch) * self.num_batches - batch
+            write_metrics(self.output_dir, {
+                "epoch": self.epoch + 1, "epochs": self.max_epoch, "batch": batch, "batches": self.num_batches,
+                **{name: meter.avg for name, meter in self.means.meters.items()}, "lr": self.get_current_lr(), "eta": round(seconds * left, 1)})
+
+    def after_train(self) -> None:
+        self.is_training = False
+        self.progress.close()  # before the bar of the test starts
+        self.seconds["train"] += time.monotonic() - self.train_started
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
+        if self.complete_prompts():
+            self.save_prompts_again()
+        if not self.cfg.TEST.NO_TEST:
+            self.keep_validation_answers()
+        super().after_train()
+        if self.cfg.TEST.NO_TEST:
+            self.write_run_record()
