@@ -4,7 +4,7 @@
     python run.py --protocol fewshot --trainer CoOp CDC --dataset openmoji --shots 1 4 16 --jobs 2
     python run.py --protocol ablation --trainer CDC --dataset openmoji --seeds 1 2 3 4 5 --rows full views
 
-A run whose results.json exists is done and skipped; any other is begun, or resumed from its last checkpoint. Each run has a process of
+A run whose results.json exists is done and skipped; any other is started, or resumed from its last checkpoint. Each run has a process of
 its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
 code 2. SIGTERM and SIGUSR1 are passed on to the runs, which write their checkpoints; then the exit code is 75: start the same command again.
 """
@@ -36,7 +36,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=("train", "test"), help="only train, or only test what is trained; no table then")
     parser.add_argument("--plan", action="store_true", help="print every run with its recipe, shots, epochs, learning rate and the recipe's rules "
                         "that set them; nothing is started")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="behind --: pairs over all config files, as in train.py; the settings of "
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="after --: pairs over all config files, as in train.py; the settings of "
                         "an ablation's rows come on top")
     return parser.parse_args(arguments)
 

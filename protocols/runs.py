@@ -56,7 +56,7 @@ class Request:
     options: Sequence[str] = ()
 
     def jobs(self) -> list[Job]:
-        """The runs, each behind the one whose prompts it tests.
+        """The runs, each after the one whose prompts it tests.
 
         Raises:
             UserError: unknown trainer, what doesn't fit the protocol, or see ``protocols.plan``.

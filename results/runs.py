@@ -86,7 +86,7 @@ class Series:
         return all(array in run.known_answers for run in self.runs)
 
     def pooled(self, array: str) -> numpy.ndarray:
-        """The images of all seeds, one behind the other: (N,), or (M, N) for votes.
+        """The images of all seeds, one after the other: (N,), or (M, N) for votes.
 
         Raises:
             UserError: the runs don't fit together.

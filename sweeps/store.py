@@ -37,7 +37,7 @@ class Status:
 
     Attributes:
         chain: which.
-        state: ``done`` all its runs are; ``running``; ``queued``: submitted, not begun; ``waiting``: not submitted; ``failed``;
+        state: ``done`` all its runs are; ``running``; ``queued``: submitted, not started; ``waiting``: not submitted; ``failed``;
             ``stopped``: interrupted, and goes on when it is started again; ``cancelled``.
         runs_done: number of runs that are done.
         epoch: ``3/50`` of the run that is being trained; eta: of its training, as h:mm:ss; empty where nothing is known.
