@@ -21,16 +21,16 @@ import numpy
 from PIL import Image
 
 from app.answer import describe
-from trainers.classifier.prompted import PromptedClassifier
 from trainers.common.errors import UserError, run_tool
 from trainers.common.image_files import ENDINGS, read_picture, reason
 from trainers.common.record_file import Record, shown_name
 from trainers.evaluation.doubts import Judge
-from trainers.prompting.tokens import readable
 
 if TYPE_CHECKING:
     from flask import Flask, Response
     from werkzeug.datastructures import FileStorage
+
+    from trainers.classifier.prompted import PromptedClassifier
 
 HOST = "127.0.0.1"  # no other machine can reach it
 PORT = 8000
@@ -82,6 +82,7 @@ def class_names(text: str, own: Sequence[str]) -> list[str]:
         raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
     if len(names) < 2:
         raise UserError(f"there is {f'only the class name {names[0]!r}' if names else 'no class name'}: give at least two, one a line")
+    from trainers.prompting.tokens import readable  # here, since it imports torch
     seen: dict[str, str] = {}
     for name in names:
         key = " ".join(readable(name).split()).casefold()  # CLIP's tokenizer looks at neither case nor width of spaces
@@ -185,7 +186,7 @@ class Demo:
         examples: see ``Pictures``.
     """
 
-    def __init__(self, classifier: PromptedClassifier, judge: Judge, examples: Sequence[Example] = ()) -> None:
+    def __init__(self, classifier: "PromptedClassifier", judge: Judge, examples: Sequence[Example] = ()) -> None:
         self.classifier, self.judge = classifier, judge
         self.pictures = Pictures(examples, classifier.background)
         self.classnames = classifier.classnames
@@ -308,6 +309,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the run can't be loaded, or an argument does not work.
     """
+    from trainers.classifier.prompted import PromptedClassifier  # here, since it takes seconds: wrong arguments are answered at once
     classifier = PromptedClassifier.load(args.run, args.backbone)
     judge = Judge(args.run, args.max_error)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []

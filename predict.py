@@ -15,16 +15,18 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 from tqdm import tqdm
 
-from trainers.classifier.prompted import Answers, PromptedClassifier
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import write_text
 from trainers.common.image_files import ENDINGS, files_below, is_image, left_out, transparent_parts, with_alpha
 from trainers.evaluation.doubts import Judge, check_share, decimal
+
+if TYPE_CHECKING:
+    from trainers.classifier.prompted import Answers
 
 log = logging.getLogger("predict")
 
@@ -109,7 +111,7 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
 
 # ---- doubt ----
 
-def doubts(args: argparse.Namespace, answers: Answers, judge: Judge | None) -> list[bool | None]:
+def doubts(args: argparse.Namespace, answers: "Answers", judge: Judge | None) -> list[bool | None]:
     """Whether each answer is doubtful; None where neither --max-error nor --min-certainty says what that would be."""
     if args.min_certainty is not None:
         return [bool(uncertainty > 1 - args.min_certainty) for uncertainty in answers.uncertainty]
@@ -118,7 +120,7 @@ def doubts(args: argparse.Namespace, answers: Answers, judge: Judge | None) -> l
 
 # ---- results ----
 
-def rows(answers: Answers, doubtful: Sequence[bool | None], topk: int) -> list[dict[str, Any]]:
+def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[dict[str, Any]]:
     """One dict an image: image, label (None for a doubtful one), doubtful (see ``doubts``), uncertainty, vacuity and conflict where there are
     any, and ``top``, the most probable classes as pairs of name and probability."""
     found = []
@@ -169,6 +171,7 @@ def run(args: argparse.Namespace) -> int:
     """
     check(args)
     paths = find_images(args.paths, sys.stdin)
+    from trainers.classifier.prompted import PromptedClassifier  # here, since it takes seconds: wrong arguments are answered at once
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
         classifier = classifier.with_classes(args.classes)

@@ -4,7 +4,7 @@
     python run.py --protocol fewshot --trainer CoOp CDC --dataset openmoji --shots 1 4 16 --jobs 2
     python run.py --protocol ablation --trainer CDC --dataset openmoji --seeds 1 2 3 4 5 --rows full views
 
-A run whose results.json exists is done and skipped; any other is begun, or resumed from its last checkpoint. Each run has a process of
+A run whose results.json exists is done and skipped; any other is started, or resumed from its last checkpoint. Each run has a process of
 its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
 code 2. SIGTERM and SIGUSR1 are passed on to the runs, which write their checkpoints; then the exit code is 75: start the same command again.
 """
@@ -13,9 +13,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from protocols.launch import make_all
 from protocols.plan import PROTOCOLS
-from protocols.runs import Request, default_output, is_done, summary
 from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import REQUEUE, Interrupted, noticed
 
@@ -38,7 +36,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stage", choices=("train", "test"), help="only train, or only test what is trained; no table then")
     parser.add_argument("--plan", action="store_true", help="print every run with its recipe, shots, epochs, learning rate and the recipe's rules "
                         "that set them; nothing is started")
-    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="behind --: pairs over all config files, as in train.py; the settings of "
+    parser.add_argument("opts", nargs="*", metavar="KEY VALUE", help="after --: pairs over all config files, as in train.py; the settings of "
                         "an ablation's rows come on top")
     return parser.parse_args(arguments)
 
@@ -51,6 +49,8 @@ def run(args: argparse.Namespace) -> None:
     """
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
+    from protocols.launch import make_all  # here, since they take seconds to import, and wrong arguments are answered at once
+    from protocols.runs import Request, default_output, is_done, summary
     output = args.output or default_output(args.protocol)
     request = Request(args.protocol, args.trainer, args.dataset, args.seeds, output, args.shots, args.config, args.rows, args.root, args.opts)
     if args.plan:

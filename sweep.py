@@ -6,7 +6,7 @@
     python sweep.py status|cancel|retry NAME [WORD …]       # of the jobs in whose names these words stand: cancel paper CoOp seed2
     python sweep.py collect NAME
 
-Done runs are skipped, begun ones resumed, so the same command goes on where it was interrupted. docs/sweep.md says more. Input that can't work,
+Done runs are skipped, started ones resumed, so the same command goes on where it was interrupted. docs/sweep.md says more. Input that can't work,
 and jobs that failed, end with one line on standard error and exit code 2.
 """
 import argparse
@@ -63,7 +63,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def arguments_around_dashes(arguments: Sequence[str] | None) -> tuple[list[str], bool, list[str]]:
-    """Those before ``--``, whether there is one, and those behind it: KEY VALUE pairs over all config files, as in train.py."""
+    """Those before ``--``, whether there is one, and those after it: KEY VALUE pairs over all config files, as in train.py."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     at = words.index("--") if "--" in words else len(words)
     return words[:at], at < len(words), words[at + 1:]

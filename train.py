@@ -10,7 +10,9 @@ it again. A second Ctrl-C ends it at once. A finished run is done already.
 """
 import sys
 
-from protocols.training import main
+from protocols.command_line import parse_arguments
 
 if __name__ == "__main__":
+    parse_arguments(None)  # before the imports that take seconds: what is wrong is answered at once
+    from protocols.training import main
     sys.exit(main())

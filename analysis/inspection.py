@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy
 import torch
-from clip.simple_tokenizer import SimpleTokenizer
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,6 +18,7 @@ from trainers.common.errors import UserError
 from trainers.engine.checkpoint import newest
 from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.prompting.prompts import Prompts
+from trainers.prompting.tokens import TOKENIZER
 
 from .occlusion import occlusions
 
@@ -49,11 +49,11 @@ def nearest_words(context: Tensor, embedding: Tensor) -> tuple[list[list[list[Ne
         M lists of n lists of (word, distance), and the median distance of a word to the nearest other one, with which to compare.
     """
     known = embedding.any(dim=1).nonzero()[:, 0]
-    embedding, tokenizer = embedding[known], SimpleTokenizer()
+    embedding = embedding[known]
     # the quick way by a matrix product is too coarse for tokens that lie where a word is
     distances = torch.cdist(context.flatten(0, 1), embedding, compute_mode="donot_use_mm_for_euclid_dist")  # (M·n, V)
     near = distances.topk(WORDS, largest=False)
-    found = [[(tokenizer.decoder[known[word].item()].removesuffix("</w>"), distance) for word, distance in zip(words, row)]
+    found = [[(TOKENIZER.decoder[known[word].item()].removesuffix("</w>"), distance) for word, distance in zip(words, row)]
              for words, row in zip(near.indices, near.values.tolist())]
     apart = torch.cdist(embedding[::-(-len(embedding) // SAMPLE)], embedding).topk(2, largest=False).values[:, 1]
     n_ctx = context.shape[1]

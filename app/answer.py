@@ -1,11 +1,13 @@
 """What the page says of a classifier's answer, in words and numbers."""
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from trainers.classifier.prompted import Answers
 from trainers.evaluation.doubts import OTHER_CLASSES, VERDICTS, Judge, decimal
+
+if TYPE_CHECKING:
+    from trainers.classifier.prompted import Answers
 
 SHOWN = 5  # classes of the answer
 SHOWN_VOTES = 3  # classes of each template
@@ -27,7 +29,7 @@ def most_probable(probabilities: numpy.ndarray, names: Sequence[str], number: in
             for label in order]
 
 
-def describe(answers: Answers, judge: Judge | None) -> dict[str, Any]:
+def describe(answers: "Answers", judge: Judge | None) -> dict[str, Any]:
     """What the page says of the first image, a dict for its template.
 
     ``measures`` (name, value, meaning) is empty where the method learns no evidence, ``votes`` where it has no templates to fuse.

@@ -8,7 +8,7 @@ A benchmark is a module with two settings, ``FULL`` and ``QUICK``, and a generat
     if __name__ == "__main__":
         main(__doc__, tables, FULL, QUICK)
 
-It is imported in front of torch and everything that imports torch, so that OpenMP is told what ``train.py`` tells it.
+It is imported before torch and everything that imports torch, so that OpenMP is told what ``train.py`` tells it.
 
 Timings of two implementations are only worth comparing if they come from the same process and the same minutes: the
 implementations take turns, round by round, and ratios are taken within a round, so that a machine that slows down does so for all.

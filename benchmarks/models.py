@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import clip.model
 from measure import DEVICE, REPOSITORY
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -17,8 +16,10 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 import reference
-from protocols.arguments import build_config, parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from trainers.base import PromptTrainer
+from trainers.prompting import clip
 from trainers.prompting.backbone import Backbone, build_backbone
 
 

@@ -117,7 +117,7 @@ def cache_folder() -> str:
 
 
 def relative(path: str, folder: str) -> str:
-    """The path below the folder, which it begins with, in the form that all systems read."""
+    """The path below the folder, which it starts with, in the form that all systems read."""
     return path.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
 
 

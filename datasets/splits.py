@@ -92,7 +92,7 @@ def check_places(source: str, paths: Iterable[str], folder: str) -> None:
     Links that lie in it may lead anywhere: whoever keeps the images, on several drives perhaps, has made them.
 
     Args:
-        source: file that lists the images; paths: each begins with ``folder``, unless it leads out.
+        source: file that lists the images; paths: each starts with ``folder``, unless it leads out.
 
     Raises:
         UserError: a path leads out of the folder.

@@ -33,7 +33,7 @@ PROCESSES.set_forkserver_preload(["protocols.training"])
 
 
 def end_with_parent() -> None:
-    """Ends this process when the one that started it has ended, however: left behind, it would write where the next command does."""
+    """Ends this process when the one that started it has ended, however: if it went on, it would write where the next command does."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # it is for the processes that ``start`` makes
     parent.join()
@@ -97,7 +97,7 @@ def make_all(configs: Mapping[Job, CfgNode], args: argparse.Namespace) -> None:
     """Makes those runs that are not done, ``args.jobs`` at a time; configs: job → its config.
 
     Raises:
-        UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is begun.
+        UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is started.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find this package
     start_server()
@@ -108,7 +108,7 @@ def make_all(configs: Mapping[Job, CfgNode], args: argparse.Namespace) -> None:
     def make_chain(chain: Sequence[Job]) -> None:
         for job in chain:
             if asked_by():
-                raise Interrupted(f"{asked_by()}: {job.folder} is not begun; the same command goes on from here (exit code {REQUEUE})")
+                raise Interrupted(f"{asked_by()}: {job.folder} is not started; the same command goes on from here (exit code {REQUEUE})")
             make(job, configs[job], lambda: start(job, args), lambda line: log.info("[%d/%d] %s", numbers[job], len(jobs), line))
             bar.update()
 

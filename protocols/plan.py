@@ -171,7 +171,7 @@ def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
 
 def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int] | None, seeds: Iterable[int], output: str,
          config: str | None = None, rows: Sequence[str] | None = None) -> list[Job]:
-    """The runs of a protocol in an order in which each comes behind the one whose prompts it tests.
+    """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
 
     Args:
         protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of configs/datasets, the source of xd and dg.

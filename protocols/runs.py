@@ -12,7 +12,8 @@ from tabulate import tabulate
 from yacs.config import CfgNode
 
 from analysis.ablation import collect_ablations, render_ablations
-from protocols.arguments import build_config, config_and_rules, parse_arguments
+from protocols.arguments import build_config, config_and_rules
+from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, PROTOCOLS, Job, plan
 from protocols.recipes import Rule
 from results.curve import draw_curves
@@ -55,7 +56,7 @@ class Request:
     options: Sequence[str] = ()
 
     def jobs(self) -> list[Job]:
-        """The runs, each behind the one whose prompts it tests.
+        """The runs, each after the one whose prompts it tests.
 
         Raises:
             UserError: unknown trainer, what doesn't fit the protocol, or see ``protocols.plan``.

@@ -27,7 +27,8 @@ from trainers.common.locks import only_writer
 from trainers.common.record_file import remove_record
 
 from . import own_images
-from .arguments import config_and_rules, expand_images, parse_arguments
+from .arguments import config_and_rules, expand_images
+from .command_line import parse_arguments
 from .recipes import Rule
 
 log = logging.getLogger("train")

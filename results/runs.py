@@ -8,8 +8,9 @@ from typing import Any
 import numpy
 
 from trainers.common.errors import UserError
+from trainers.common.metrics import read_metrics
 from trainers.common.readers import read_arrays as read_packed
-from trainers.common.record_file import Record, nested, shown_name
+from trainers.common.record_file import Record, shown_name
 
 from .doubts import IMAGES
 from .table import FACTOR_PARTS, read_records
@@ -19,9 +20,6 @@ REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 # <part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>, see protocols/plan.py
 LAYOUT = re.compile(rf"(train_base|test_new|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
                     r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+")
-# a line that Dassl and dassl-lite print alike; in brackets the mean since the epoch's start
-SCALAR = re.compile(r"[\d.]+,(\d{1,9}),train/(loss|acc),([-+.\de]+|nan|-?inf)", re.ASCII)  # a line of scalars.csv; a killed run's last may be cut
-LOG_LINE = re.compile(r"epoch \[(\d+)/\d+\] batch .*? loss \S+ \((\S+)\).*? acc \S+ \((\S+)\)")
 
 
 Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.evaluation.prediction.per_image``
@@ -88,7 +86,7 @@ class Series:
         return all(array in run.known_answers for run in self.runs)
 
     def pooled(self, array: str) -> numpy.ndarray:
-        """The images of all seeds, one behind the other: (N,), or (M, N) for votes.
+        """The images of all seeds, one after the other: (N,), or (M, N) for votes.
 
         Raises:
             UserError: the runs don't fit together.
@@ -239,27 +237,6 @@ def titles(settings: Iterable[Setting]) -> dict[Setting, str]:
 
 
 def training_curve(run: Run) -> dict[str, Curve]:
-    """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was trained.
-
-    Out of ``tensorboard/scalars.csv`` where dassl-lite wrote it. With TensorBoard installed there are binary event files instead, which
-    only TensorBoard reads; the log then has the same means, up to the last line of each epoch.
-    """
-    found: dict[str, Curve]
-    scalars = run.folder / "tensorboard" / "scalars.csv"
-    if scalars.is_file():
-        found = {"loss": {}, "acc": {}}
-        for line in scalars.read_text(encoding="utf-8", errors="replace").splitlines():  # a resumed run repeats steps: the last one counts
-            match = SCALAR.fullmatch(line)
-            if match:
-                found[match[2]][int(match[1])] = float(match[3])
-        steps = max(found["loss"], default=-1) + 1
-        limit = nested(run.record, "config", "OPTIM", "MAX_EPOCH")
-        epochs = min(limit, steps) if isinstance(limit, int) else 0
-        ends = {epoch: round(epoch * steps / epochs) - 1 for epoch in range(1, epochs + 1)}
-        return {name: {epoch: values[end] for epoch, end in ends.items() if end in values} for name, values in found.items() if values}
-    found = {}
-    for path in sorted(run.folder.glob("log.txt*")):  # a resumed run's further logs have their time behind the name
-        for epoch, loss, accuracy in LOG_LINE.findall(path.read_text(encoding="utf-8", errors="replace")):
-            found.setdefault("loss", {})[int(epoch)] = float(loss)
-            found.setdefault("acc", {})[int(epoch)] = float(accuracy)
-    return found
+    """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was trained."""
+    lines = read_metrics(run.folder)
+    return {name: {line["epoch"]: line[name] for line in lines} for name in ("loss", "acc")} if lines else {}

@@ -1,13 +1,14 @@
-# Sourced by scripts/<trainer>/*.sh: one stage of one protocol for one trainer, data set and seed, in CoOp's folders. What follows the seed
-# are pairs KEY VALUE over all config files, as in CoOp's train.py: bash scripts/cdc/base2new_train.sh dtd 1 OPTIM.MAX_EPOCH 10
+# Sourced by scripts/*_train.sh and *_test.sh: one stage of one protocol for one trainer, data set and seed, in CoOp's folders. What follows the
+# seed are pairs KEY VALUE over all config files, as in CoOp's train.py: bash scripts/base2new_train.sh CoOp dtd 1 OPTIM.MAX_EPOCH 10
 #   DATA   folder of the data sets (data)         CFG    recipe (default: tiny for the embedded data, else the protocol's own)
 #   SHOTS  training images a class (16; fewshot: "1 2 4 8 16")
 #   OUTPUT where the runs go (output/<protocol>; xd and dg share output/transfer)
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-set_up
 
-protocol() { # protocol trainer stage dataset seed [KEY VALUE …]
+protocol() { # protocol stage trainer dataset seed [KEY VALUE …]
+    local trainer="${3:?TRAINER is missing}" dataset="${4:?DATASET is missing}" seed="${5:?SEED is missing}"
+    set_up
     # shellcheck disable=SC2086  (SHOTS may be several numbers)
-    python run.py --protocol "$1" --trainer "$2" --stage "$3" --dataset "${4:?DATASET is missing}" --seeds "${5:?SEED is missing}" \
+    python run.py --protocol "$1" --stage "$2" --trainer "$trainer" --dataset "$dataset" --seeds "$seed" \
         --root "${DATA:-data}" ${CFG:+--config "$CFG"} ${SHOTS:+--shots $SHOTS} ${OUTPUT:+--output "$OUTPUT"} ${6:+--} "${@:6}"
 }

@@ -19,7 +19,7 @@ from .tables import collect
 log = logging.getLogger("sweep")
 
 GRID = {"protocol": "protocols", "trainer": "trainers", "dataset": "datasets", "seeds": "seeds", "shots": "shots", "config": "config", "rows": "rows"}
-SHORTEST = 5  # minutes: Slurm's warning, two minutes before the end, must not come while a job still begins
+SHORTEST = 5  # minutes: Slurm's warning, two minutes before the end, must not come while a job still starts
 EXECUTION = ("executor", "jobs", "partition", "gpus", "cpus", "memory", "time", "account", "qos", "slurm")
 
 
@@ -29,7 +29,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     given = {key: getattr(args, flag) for flag, key in GRID.items() if getattr(args, flag) is not None}
     places = {key: getattr(args, key) for key in ("name", "root", "output") if getattr(args, key) is not None}
     if len(args.opts) % 2:
-        raise UserError(f"options behind -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
+        raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
     options = dict(zip(args.opts[::2], args.opts[1::2]))
     grids = [{**grid, **given, "options": {**settings.get("options", {}), **grid.get("options", {}), **options}} for grid in settings["grids"]]
     return {**settings, **places, "grids": grids}
@@ -42,7 +42,7 @@ def start(args: argparse.Namespace) -> None:
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
     if args.time < SHORTEST:
-        raise UserError(f"--time is {args.time} minutes, it must be at least {SHORTEST}: a job has to begin, and to write a checkpoint at its end")
+        raise UserError(f"--time is {args.time} minutes, it must be at least {SHORTEST}: a job has to start, and to write a checkpoint at its end")
     for pair in args.slurm:
         if "=" not in pair:
             raise UserError(f"--slurm {pair}: it must be KEY=VALUE, with the name of an option of sbatch")

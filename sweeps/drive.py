@@ -62,7 +62,7 @@ def drive(sweep: Sweep, executor: "Executor", names: Sequence[str]) -> None:
             while set(told) & set(executor.alive()):
                 time.sleep(executor.interval)
             for name in told:
-                if not sweep.outcome(name):  # it had not begun
+                if not sweep.outcome(name):  # it had not started
                     sweep.forget(name)
             raise UserError("interrupted; the same command goes on with what is missing" if told else
                             f"interrupted; the jobs that are submitted go on, the same command or sweep.py status {sweep.name} shows how far they "

@@ -15,21 +15,19 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import filelock
 
 from trainers.common.errors import UserError, nearest
 from trainers.common.files import write_text
+from trainers.common.metrics import read_metrics
 from trainers.common.readers import read_json
 from trainers.common.record_file import FILE_NAME
 
 from .grid import Chain, Run
 
-LOG_END = 4096  # bytes, some ten lines
-# A line that Dassl and dassl-lite print alike.
-LOG_LINE = re.compile(r"epoch \[(\d+/\d+)\] batch \[\d+/\d+\] .*? eta (\d.*)")
 ORDER = ("failed", "running", "queued", "waiting", "stopped", "cancelled", "done")
 
 
@@ -39,10 +37,10 @@ class Status:
 
     Attributes:
         chain: which.
-        state: ``done`` all its runs are; ``running``; ``queued``: submitted, not begun; ``waiting``: not submitted; ``failed``;
+        state: ``done`` all its runs are; ``running``; ``queued``: submitted, not started; ``waiting``: not submitted; ``failed``;
             ``stopped``: interrupted, and goes on when it is started again; ``cancelled``.
         runs_done: number of runs that are done.
-        epoch: ``3/50`` of the run that is being trained; eta: of its training, as Dassl prints it; empty where nothing is known.
+        epoch: ``3/50`` of the run that is being trained; eta: of its training, as h:mm:ss; empty where nothing is known.
         error: what went wrong, in one line; log: file with more.
     """
     chain: Chain
@@ -77,14 +75,10 @@ def write_json(path: str, content: Any) -> None:
 
 
 def last_progress(folder: str) -> tuple[str, str]:
-    """Epoch and remaining time of the training whose log is in a run's folder; two empty strings where it says nothing."""
-    try:
-        with open(os.path.join(folder, "log.txt"), "rb") as file:
-            file.seek(max(0, os.path.getsize(file.name) - LOG_END))
-            found = LOG_LINE.findall(file.read().decode(errors="replace"))
-    except OSError:
-        return "", ""
-    return found[-1] if found else ("", "")
+    """Epoch and remaining time of the training in a run's folder; two empty strings where it has not come to its first line."""
+    for line in read_metrics(folder, only_end=True)[-1:]:
+        return f"{line['epoch']}/{line['epochs']}", str(timedelta(seconds=int(line["eta"])))
+    return "", ""
 
 
 def is_there(run: Run) -> bool:

@@ -48,7 +48,7 @@ class Work:
         self.output, self.sweep, self.name, self.threads, self.device = output, sweep, name, threads, device
 
     def checkpoint(self) -> DelayedSubmission:
-        """How submitit goes on after a time limit: with the same again, since what is done is skipped and what was begun is resumed."""
+        """How submitit goes on after a time limit: with the same again, since what is done is skipped and what was started is resumed."""
         return DelayedSubmission(self)
 
     def __call__(self) -> None:

@@ -18,7 +18,7 @@ from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
 from protocols import training as train
-from protocols.arguments import parse_arguments
+from protocols.command_line import parse_arguments
 from trainers import METHODS
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder

@@ -1,5 +1,6 @@
 """The code as text: what ruff.toml, mypy.ini and .importlinter ask for."""
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,16 @@ def test_ruff_has_nothing_to_say():
 def test_mypy_has_nothing_to_say():
     found = subprocess.run([sys.executable, "-m", "mypy"], cwd=REPOSITORY, text=True, capture_output=True)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_no_warning_of_what_the_clip_package_imports():
+    """Whoever imports it before ``trainers.prompting`` has would show its users that ``pkg_resources`` is deprecated."""
+    product = [path for path in REPOSITORY.glob("[a-z]*/**/*.py") if path.relative_to(REPOSITORY).parts[0] not in ("tests", "tools", "build")]
+    importers = {path.relative_to(REPOSITORY).parent.as_posix() for path in (*product, *REPOSITORY.glob("*.py"))
+                 if re.search(r"^(import|from) clip\b", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert importers == {"trainers/prompting"}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", "import trainers.prompting.backbone"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_dependencies_point_down():

@@ -156,3 +156,12 @@ def test_a_wrong_root_names_no_log_that_is_gone(tmp_path):
                           capture_output=True, text=True, timeout=300, cwd=REPOSITORY)
     assert done.returncode == 2 and "log.txt" not in done.stderr and "the line above says why" in done.stderr.splitlines()[-1]
     assert f"data folder {tmp_path}/no/dtd is missing" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["train.py --seed one", "run.py --wrong", "sweep.py --wrong", "predict.py --wrong", "demo_app.py --wrong",
+                                     "-m results.table --wrong", "-m results.check --wrong", "-m results.report --wrong"])
+def test_a_wrong_argument_is_answered_before_what_takes_seconds_is_imported(command):
+    done = subprocess.run([sys.executable, "-X", "importtime", *command.split()], cwd=REPOSITORY, capture_output=True, text=True)
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert done.returncode == 2 and "error: " in done.stderr.splitlines()[-1] and "argparse" in imported
+    assert not imported & {"torch", "dassl", "clip", "matplotlib", "scipy", "sklearn"}

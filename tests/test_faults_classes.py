@@ -8,7 +8,8 @@ from dassl.engine import TRAINER_REGISTRY
 
 from datasets.fgvc_aircraft import FGVCAircraft
 from datasets.splits import read_split
-from protocols.arguments import build_config, parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from protocols.training import run
 from tests.conftest import base_arguments, make_textures, random_clip
 from tests.datasets.miniatures import aircraft

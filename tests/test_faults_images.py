@@ -6,7 +6,7 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from protocols.arguments import parse_arguments
+from protocols.command_line import parse_arguments
 from protocols.training import main, run
 from results.table import collect
 from tests.conftest import base_arguments, make_textures

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from protocols.arguments import parse_arguments
+from protocols.command_line import parse_arguments
 from protocols.training import main, run
 from results import curve, table
 from results.report import __main__ as report

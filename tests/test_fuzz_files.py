@@ -5,9 +5,9 @@ The examples are the same in every run, so that a change is what makes a test fa
 import contextlib
 import io
 import json
+import math
 import os
 import pickle
-import shutil
 
 import numpy
 import pytest
@@ -21,12 +21,14 @@ from PIL import Image
 from datasets.fewshot import read_sample, resolve
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
-from protocols.arguments import build_config, parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from results import render, runs, table
 from results.kept import read_kept, write_kept
 from results.report import page as report
+from sweeps.store import last_progress
 from tests.conftest import base_arguments
-from tests.results.conftest import make_answers, write_run
+from tests.results.conftest import make_answers, write_curve, write_run
 from trainers.classifier.saved_run import config_of, find_trainer
 from trainers.common import record_file
 from trainers.common.errors import UserError
@@ -268,19 +270,22 @@ def test_predictions_in_reports(finished):
     (folder / "predictions-test.npz").write_bytes(files["predictions-test.npz"])
 
 
-def test_scalars(finished):
+def test_metrics_of_a_training(finished):
     root, folder, _ = finished
-    lines = "wall_time,step,tag,value\n" + "".join(f"1.0,{step},train/{name},{step / 7}\n" for step in range(6) for name in ("loss", "acc"))
-    (folder / "tensorboard").mkdir(exist_ok=True)
+    write_curve(folder, (1, 2.0, 50.0), (2, 1.0, 75.0))
+    path = folder / "metrics.jsonl"
+    sound = json.loads(path.read_text().splitlines()[0])
 
     @settings(FILES)
-    @given(content=damaged(lines.encode()))
+    @given(content=damaged(path.read_bytes()) | variants(sound).map(lambda tree: json.dumps(tree).encode()))
     def check(content):
-        (folder / "tensorboard" / "scalars.csv").write_bytes(content)
+        path.write_bytes(content)
         run, = runs.find_runs([root])
-        assert set(runs.training_curve(run)) <= {"loss", "acc"}
+        for curve in runs.training_curve(run).values():
+            assert all(1 <= epoch < 10 ** 9 and math.isfinite(value) for epoch, value in curve.items())
+        assert all(isinstance(part, str) for part in last_progress(str(folder)))
     check()
-    shutil.rmtree(folder / "tensorboard")
+    path.unlink()
 
 
 def test_kept_measures_are_whole_or_made_again(tmp_path):

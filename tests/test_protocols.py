@@ -11,7 +11,8 @@ import run as protocol_run
 from analysis import ablation
 from protocols import launch
 from protocols import training as train
-from protocols.arguments import build_config, parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.table import collect
 from tests.conftest import slow_but_for

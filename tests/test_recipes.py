@@ -6,7 +6,8 @@ import pytest
 from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
-from protocols.arguments import build_config, config_and_rules, parse_arguments
+from protocols.arguments import build_config, config_and_rules
+from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS
 from protocols.runs import Request
 from sweeps.grid import read_file, requests

@@ -12,7 +12,7 @@ import pytest
 
 import sweep as sweep_command
 from protocols.plan import SHOTS, TARGETS
-from sweeps import commands, display, executors, store
+from sweeps import commands, display, executors
 from sweeps.display import Display, counts, render
 from sweeps.drive import missing_runs
 from sweeps.estimate import estimate
@@ -22,6 +22,7 @@ from tests.conftest import REPOSITORY
 from tests.sweeping import command, wait_until
 from trainers.common.config_files import plain
 from trainers.common.errors import UserError
+from trainers.common.metrics import write_metrics
 
 OPTIONS = {"executor": "local", "jobs": None, "partition": None, "gpus": None, "cpus": None, "memory": None, "time": 240, "account": None,
            "qos": None, "slurm": []}
@@ -184,20 +185,18 @@ def test_a_states_come_from_files_and_the_executor(sweep):
     assert state() == "done" and made.status(name, None).runs_done == 2
 
 
-def test_epoch_and_remaining_time_are_those_of_the_logs_last_line(tmp_path, sweep):
+def test_epoch_and_remaining_time_are_those_of_the_last_line_of_the_metrics(tmp_path, sweep):
     assert last_progress(str(tmp_path)) == ("", "")
-    lines = [f"epoch [{epoch}/50] batch [2/2] time 0.01 (0.02) data 0.00 (0.00) loss 1.2 (1.3) acc 50.0 (50.0) lr 1.0e-02 eta 0:0{epoch}:00"
-             for epoch in range(1, 8)]
-    (tmp_path / "log.txt").write_text("\n".join([*lines, "x" * 100, "Evaluate on the *test* set"]))
-    assert last_progress(str(tmp_path)) == ("7/50", "0:07:00")
-    (tmp_path / "log.txt").write_text("\n".join(lines) + "\n" + "x" * store.LOG_END)
-    assert last_progress(str(tmp_path)) == ("", "")
+    for epoch in range(1, 41):
+        write_metrics(tmp_path, {"epoch": epoch, "epochs": 50, "loss": 1.0, "acc": 50.0, "eta": 60.0 * epoch, "more": "x" * 100})
+    assert last_progress(str(tmp_path)) == ("40/50", "0:40:00")
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 41, "epo')
     made, name = sweep
     made.note_submission(name, job=1, host="here", slot=0, log="there")
-    (tmp_path / "log.txt").write_text(lines[2])
     made.note_outcome(name, "running", run=str(tmp_path))
     status = made.status(name, "running")
-    assert (status.epoch, status.eta) == ("3/50", "0:03:00")
+    assert (status.epoch, status.eta) == ("40/50", "0:40:00")
 
 
 def test_the_table_shows_what_needs_a_look_first_and_is_cut_to_the_screen(sweep, capsys):

@@ -41,7 +41,8 @@ from tabulate import tabulate  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch  # noqa: E402
-from protocols.arguments import build_config, parse_arguments  # noqa: E402
+from protocols.arguments import build_config  # noqa: E402
+from protocols.command_line import parse_arguments  # noqa: E402
 from protocols.plan import Job, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402

@@ -39,7 +39,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--sources", type=Path, required=True, help="node_modules with @iconify-json/* and emojibase-data")
     add("--output", type=Path, required=True, help="folder for the caches, the checkpoint, the curve and the weights")
-    add("--steps", type=int, default=6000, help="in all; may be changed while the last --decay-steps have not begun")
+    add("--steps", type=int, default=6000, help="in all; may be changed while the last --decay-steps have not started")
     add("--decay-steps", type=int, default=1000, help="the last steps, over which the learning rate falls to zero")
     add("--patches", type=int, default=32, help="of the 64 patches of an image, how many are seen at a time")
     add("--stop-at", type=int, default=None, help="stop at this step, to be continued; the schedule stays that of --steps")

@@ -275,9 +275,11 @@ class PromptTrainer(Training):
         self.precision.step(loss, self.optim)
         with torch.no_grad():
             right = self.predict(scores.logits).probability.argmax(dim=1) == labels
-        self.progress.update()
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
         figures = {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **figures}  # waits for a GPU to be done
         self.step_seconds.append(time.perf_counter() - started)
+        self.progress.update()
+        if self.is_training and distributed.is_first():
+            self.note_metrics(figures)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
         return figures

@@ -40,13 +40,13 @@ def is_first() -> bool:
     return rank() == 0
 
 
-# ---- begin and end ----
+# ---- start and end ----
 
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
     """Makes the processes that ``torchrun`` started one run, as its environment variables say.
 
-    What ends one of them ends all: the first to fail raises its error, the others, whom it leaves waiting in vain, end silently.
+    If one process fails, all stop; only the first error is raised.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1 or not torch.distributed.is_available():
         yield
@@ -94,7 +94,7 @@ def choose_gpu() -> None:
 # ---- what is divided ----
 
 def bounds(total: int, rank: int, processes: int) -> tuple[int, int]:
-    """First and behind the last of the ``total`` things that are a process's share; shares differ by one at most."""
+    """First and one after the last of the ``total`` things that are a process's share; shares differ by one at most."""
     return total * rank // processes, total * (rank + 1) // processes
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from dassl.data import DataManager
 from dassl.data.transforms import build_transform
+from dassl.utils import MetricMeter
 from tqdm import tqdm
 
 from . import distributed
 from .common.fingerprints import data_name, split_hash, tensor_hash
 from .common.interruption import at_once
+from .common.metrics import start_metrics, write_metrics
 from .common.record_file import remove_record
 from .data.loader import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_starting
 from .data.views import PictureViews
@@ -83,6 +85,8 @@ class Training(Evaluation):
         distributed.check_same("where they start from", (self.start_epoch, done, start))
         remove_record(self.output_dir)
         self.stop_if_asked()
+        if distributed.is_first() and self.start_epoch == done == 0:
+            start_metrics(self.output_dir)
         self.is_training = True
         self.train_started = self.saved_at = time.monotonic()
         self.train_loader_x.after_step = self.after_step
@@ -98,7 +102,19 @@ class Training(Evaluation):
 
     def run_epoch(self) -> None:
         self.starting.close()
+        self.means = MetricMeter()
         super().run_epoch()
+
+    def note_metrics(self, figures: dict[str, float]) -> None:
+        """Adds a step's figures to the epoch's means, and the means to ``metrics.jsonl`` where a line is due."""
+        self.means.update(figures)
+        batch = self.batch_idx + 1
+        if batch % self.cfg.TRAIN.PRINT_FREQ == 0 or batch == self.num_batches:
+            seconds = (time.monotonic() - self.train_started) / len(self.step_seconds)
+            left = (self.max_epoch - self.epoch) * self.num_batches - batch
+            write_metrics(self.output_dir, {
+                "epoch": self.epoch + 1, "epochs": self.max_epoch, "batch": batch, "batches": self.num_batches,
+                **{name: meter.avg for name, meter in self.means.meters.items()}, "lr": self.get_current_lr(), "eta": round(seconds * left, 1)})
 
     def after_train(self) -> None:
         self.is_training = False

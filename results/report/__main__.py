@@ -12,10 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from analysis.inspection import inspect_all
 from trainers.common.errors import exit_code
-
-from .page import make_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", default="report.html", help="the page (report.html); the figures go beside it")
     parser.add_argument("--root", help="folder of the data sets, for the gallery's pictures and the templates' figures")
     args = parser.parse_args(arguments)
+    from analysis.inspection import inspect_all  # here, since they take seconds: wrong arguments are answered at once
+
+    from .page import make_report
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     return exit_code(make_report, args.folders, args.output, inspect_all, args.root)
 

@@ -48,7 +48,7 @@ READING = {  # how each kind of figure is read
     "training loss": "Mean loss of each epoch, each seed thin and their mean thick; compare a line's course, not its height, as methods"
                      " have different losses.",
     "training acc": "Share of training images answered rightly in each epoch, each seed thin and their mean thick; far above the "
-                    "accuracy on test images it means learning by heart.",
+                    "accuracy on test images it means overfitting.",
 }
 
 

@@ -1,4 +1,3 @@
 #!/usr/bin/env bash
 # CDC, base-to-new: tests on the new classes what base2new_train.sh trained. Usage: bash scripts/cdc/base2new_test.sh DATASET SEED [KEY VALUE …]
-source "$(dirname "$0")/../protocol.sh"
-protocol base2new CDC test "$@"
+exec bash "$(dirname "$0")/../base2new_test.sh" CDC "$@"

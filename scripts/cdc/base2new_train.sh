@@ -1,4 +1,3 @@
 #!/usr/bin/env bash
 # CDC, base-to-new: trains on the base classes and tests on them. Usage: bash scripts/cdc/base2new_train.sh DATASET SEED [KEY VALUE …]
-source "$(dirname "$0")/../protocol.sh"
-protocol base2new CDC train "$@"
+exec bash "$(dirname "$0")/../base2new_train.sh" CDC "$@"

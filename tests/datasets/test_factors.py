@@ -12,7 +12,8 @@ from PIL import Image
 
 from datasets.drawn import factors
 from datasets.drawn.factors import FACTORS, LEVELS, VERSIONS, OpenMojiFactors, code_of, compose, levels_of
-from protocols.arguments import build_config, extend_config, parse_arguments
+from protocols.arguments import build_config, extend_config
+from protocols.command_line import parse_arguments
 from tests.conftest import REPOSITORY
 from trainers.common.errors import UserError
 

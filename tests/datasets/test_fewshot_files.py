@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from datasets import fewshot
 from datasets.pickles import read_pickle
 from protocols import training as train
-from protocols.arguments import parse_arguments
+from protocols.command_line import parse_arguments
 from tests.conftest import base_arguments, make_textures
 from trainers.common.errors import UserError
 

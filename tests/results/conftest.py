@@ -6,6 +6,7 @@ import pytest
 
 from results.report.__main__ import main
 from tests.results.test_table import write
+from trainers.common.metrics import write_metrics
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
 
@@ -39,10 +40,10 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
     return folder
 
 
-def write_scalars(folder, rows):
-    (folder / "tensorboard").mkdir()
-    lines = ["wall_time,step,tag,value", *(f"1.0,{step},{tag},{value}" for step, tag, value in rows)]
-    (folder / "tensorboard" / "scalars.csv").write_text("\n".join(lines) + "\n")
+def write_curve(folder, *means):
+    """``metrics.jsonl`` of a training of two epochs; means: (epoch, loss, accuracy) of each line."""
+    for epoch, loss, accuracy in means:
+        write_metrics(folder, {"epoch": epoch, "epochs": 2, "batch": 1, "batches": 1, "loss": loss, "acc": accuracy, "lr": 0.1, "eta": 60.0})
 
 
 class Page(HTMLParser):
@@ -71,7 +72,7 @@ def report(tmp_path_factory):
     for seed in (1, 2):
         for trainer, templates in (("CDC", 3), ("CoOp", 0)):
             folder = write_run(root / "base2new", "train_base", trainer, seed, "base", make_answers(seed, templates=templates))
-            write_scalars(folder, [(step, tag, 9.0 - step) for step in range(4) for tag in ("train/loss", "train/acc")])
+            write_curve(folder, (1, 8.0, 8.0), (2, 6.0, 6.0))
             write_run(root / "base2new", "test_new", trainer, seed, "new", make_answers(9 + seed, templates=templates))
         write_run(root / "transfer", "train_source", "CDC", seed)
         write_run(root / "transfer", "dg_from_openmoji", "CDC", seed, "all", make_answers(seed, templates=3), data="openmoji_corrupted")

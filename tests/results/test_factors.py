@@ -12,7 +12,7 @@ from analysis import factors
 from datasets.drawn.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of
 from protocols import launch
 from protocols import training as train
-from protocols.arguments import parse_arguments
+from protocols.command_line import parse_arguments
 from results.table import collect
 from tests.results.test_table import write
 

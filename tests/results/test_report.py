@@ -15,7 +15,7 @@ from results.report.page import make_report
 from results.table import collect
 from tests.chromium import contrast
 from tests.conftest import REPOSITORY
-from tests.results.conftest import NASTY, Page, make_answers, write_run, write_scalars
+from tests.results.conftest import NASTY, Page, make_answers, write_curve, write_run
 
 
 def test_tables_are_those_of_results_table(report, page):
@@ -87,14 +87,14 @@ def test_the_same_runs_make_the_same_page(report):
 
 def test_without_predictions_there_are_tables_bars_and_training_curves(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "runs", "train_base", "CDC", 1, "base")
-    write_scalars(folder, [(0, "train/loss", 1.0), (1, "train/loss", 0.5)])
+    write_curve(folder, (1, 1.0, 50.0), (2, 0.5, 75.0))
     write_run(tmp_path / "runs", "test_new", "CDC", 1, "new")
     monkeypatch.chdir(tmp_path)
     assert main(["runs"]) == 0
     page = Page(tmp_path / "report.html")
     assert "2 of 2 runs have no predictions-test.npz" in page.text and "Gallery" not in page.text
     assert {path.stem for path in (tmp_path / "report_figures").glob("*.svg") if not path.stem.endswith("-dark")} == {
-        "bars-openmoji", "training-loss-openmoji-base-classes"}
+        "bars-openmoji", "training-loss-openmoji-base-classes", "training-acc-openmoji-base-classes"}
 
 
 def test_what_a_table_warns_of_stands_in_the_page(tmp_path):

@@ -20,7 +20,7 @@ from results.report.page import make_report, measured_tables, protocol_tables
 from results.report.template_figures import template_figures
 from results.runs import find_runs, group, titles, training_curve, with_answers
 from results.table import collect
-from tests.results.conftest import make_answers, write_run, write_scalars
+from tests.results.conftest import make_answers, write_curve, write_run
 
 
 def series_of(*folders):
@@ -244,22 +244,14 @@ def test_titles_say_shots_only_where_they_differ():
                                                                                                  "dtd, no few-shot sample"]
 
 
-def test_training_curves_are_the_epochs_means_and_a_resumed_step_counts_once(tmp_path):
-    folder = write_run(tmp_path, "train_base", "CDC", 1, "base")
-    rows = [(step, tag, value + step) for step in range(6) for tag, value in (("train/loss", 10), ("train/acc", 20), ("train/lr", 0))]
-    write_scalars(folder, [*rows[:12], (3, "train/loss", 77), (5, "val/acc", 1), *rows[9:]])
-    run, = find_runs([folder])
-    assert training_curve(run) == {"loss": {1: 12, 2: 15}, "acc": {1: 22, 2: 25}}  # two epochs of three steps
-
-
-def test_without_scalars_the_log_gives_the_training_curve(tmp_path):
-    folder = write_run(tmp_path, "train_base", "CDC", 1, "base")
-    run, = find_runs([folder])
+def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_counts(tmp_path):
+    run, = find_runs([write_run(tmp_path, "train_base", "CDC", 1, "base")])
     assert training_curve(run) == {}
-    line = "epoch [{}/2] batch [{}/9] time 0.1 (0.1) data 0.0 (0.0) loss 9.0 ({}) loss_kl 7.0 (7.0) acc 8.0 ({}) lr 1.0e-05 eta 0:00:02\n"
-    (folder / "log.txt").write_text("Loaded\n" + line.format(1, 5, 3.5, 40.0) + line.format(1, 9, 3.25, 41.0) + line.format(2, 5, "nan", 1))
-    (folder / "log.txt-2026-01-01-00-00-00").write_text(line.format(2, 9, 2.5, 50.0))
-    assert training_curve(run) == {"loss": {1: 3.25, 2: 2.5}, "acc": {1: 41, 2: 50}}
+    write_curve(run.folder, (1, 9.0, 10.0), (1, 8.0, 20.0), (2, 7.0, 30.0))
+    with open(run.folder / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 2, "epochs": 2, "loss": 77')  # a killed run's last line
+    write_curve(run.folder, (2, 6.0, 40.0))
+    assert training_curve(run) == {"loss": {1: 8.0, 2: 6.0}, "acc": {1: 20.0, 2: 40.0}}
 
 
 def test_the_three_tests_of_a_factor_are_settings_of_their_own(tmp_path):

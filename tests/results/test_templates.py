@@ -16,7 +16,7 @@ from analysis.inspection import IMAGES, OCCLUDED, inspect, inspect_all, nearest_
 from analysis.occlusion import GREY, occlusion_map, occlusions, patch_size, pictures
 from analysis.templates import main
 from protocols import training as train
-from protocols.arguments import parse_arguments
+from protocols.command_line import parse_arguments
 from results import answers as numbers
 from results.report.page import make_report
 from results.runs import find_runs

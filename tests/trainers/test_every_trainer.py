@@ -1,4 +1,5 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
+import csv
 import json
 from pathlib import Path
 from unittest import mock
@@ -12,6 +13,7 @@ from dassl.engine import TRAINER_REGISTRY
 from protocols.training import main
 from tests.conftest import base_arguments, slow_but_for
 from trainers.base import PromptTrainer
+from trainers.common.metrics import read_metrics
 from trainers.engine.precision import PRECISIONS
 from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.evaluation.run_record import versions
@@ -73,12 +75,27 @@ def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(ru
     assert not list(folder.rglob("*.tmp"))
 
 
+def means(folder):
+    """epoch → mean loss and accuracy out of ``metrics.jsonl``."""
+    return {line["epoch"]: (line["loss"], line["acc"]) for line in read_metrics(folder)}
+
+
+def test_metrics_hold_the_means_of_each_epoch(run):
+    folder = run("CDC", "TRAIN.PRINT_FREQ", "2")[2]
+    assert [(line["epoch"], line["batch"]) for line in read_metrics(folder)] == [(epoch, batch) for epoch in (1, 2, 3) for batch in (2, 3)]
+    steps = [line for line in csv.DictReader((folder / "tensorboard" / "scalars.csv").open()) if line["tag"].startswith("train/")]
+    ends = {(int(line["step"]), line["tag"]): float(line["value"]) for line in steps}  # Dassl's running means
+    assert means(folder) == {epoch: (ends[3 * epoch - 1, "train/loss"], ends[3 * epoch - 1, "train/acc"]) for epoch in (1, 2, 3)}
+    assert read_metrics(folder)[-1]["eta"] == 0 and read_metrics(folder)[0]["eta"] > 0
+    assert [line["lr"] for line in read_metrics(folder)[::2]] == pytest.approx([1e-5, 0.02, 0.015]), "as in the log: the rate the steps were made at"
+
+
 @pytest.mark.parametrize("options", [(), ("OPTIM.NAME", "adamw", "TEST.FINAL_MODEL", "best_val"), ("PREC", "amp")])
 @pytest.mark.parametrize("name", LEARNING)
 def test_a_killed_run_resumes_to_the_same_numbers(run, name, options, monkeypatch):
     if options[:1] == ("PREC",):
         options = (f"TRAINER.{name.upper()}.PREC", *options[1:])
-    whole, expected, _ = run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="whole")
+    whole, expected, uninterrupted = run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="whole")
 
     class Killed(BaseException):
         pass
@@ -102,6 +119,7 @@ def test_a_killed_run_resumes_to_the_same_numbers(run, name, options, monkeypatc
         assert torch.equal(value, weights(resumed)[key]), key
     assert record["metrics"] == expected["metrics"]
     assert "Resuming from" in (folder / "log.txt").read_text()
+    assert means(folder) == means(uninterrupted), "of each epoch as if it had not been killed"
 
 
 def spread(logits):

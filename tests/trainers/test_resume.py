@@ -149,4 +149,4 @@ def test_with_another_number_of_workers_the_epochs_order_is_the_same_and_the_log
     monkeypatch.setattr(PromptTrainer, "parse_batch_train", noting(order))
     _, _, folder = run("CoOp", *EVERY_STEP)
     assert order[:16] == whole_order[8:24]
-    assert "begun with 2 workers and goes on with 0" in (folder / "log.txt").read_text()
+    assert "started with 2 workers and goes on with 0" in (folder / "log.txt").read_text()

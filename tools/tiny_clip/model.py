@@ -103,7 +103,7 @@ class TinyCLIP(nn.Module):
     def encode_text(self, compact: Tensor) -> Tensor:
         """compact (n, length): positions in `tokens`, zero-padded; the end-of-text token is the largest. → (n, embed)
 
-        The shorter half and the longer half of the texts are run apart, each cut behind its longest text.
+        The shorter half and the longer half of the texts are run apart, each cut after its longest text.
         """
         end = compact.argmax(1)
         order, found = end.argsort(), []

@@ -94,7 +94,7 @@ def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
 
 
 def normalization(classifier: Classifier) -> T.Normalize | None:
-    """The step of the test transform behind the pixels, which the model takes over: ``Normalize``, or None.
+    """The step of the test transform after the pixels, which the model takes over: ``Normalize``, or None.
 
     Raises:
         UserError: there is another one.

@@ -13,7 +13,7 @@ BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its cl
 
 
 def image_name(path: str) -> str:
-    """An image's folder and file name: the same wherever the data lie. Of a path with ``/./`` the name begins with the folder before it."""
+    """An image's folder and file name: the same wherever the data lie. Of a path with ``/./`` the name starts with the folder before it."""
     folder, below, name = path.partition(BELOW)
     if below:
         return "/".join([os.path.basename(folder), *os.path.normpath(name).split(os.sep)])

@@ -20,7 +20,7 @@ UNPACKED = 2 ** 28  # bytes that any archive may unpack to; a larger one to twic
 
 
 def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
-    """A file's text; a mark of UTF-8 at its beginning is left out.
+    """A file's text; a mark of UTF-8 at its start is left out.
 
     Raises:
         OSError: it can't be opened; ValueError: it is a pipe, a device or too long, or not UTF-8.

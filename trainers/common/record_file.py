@@ -1,4 +1,4 @@
-"""Reads and checks run records, ``results.json``: whoever gets one from here can rely on the types of its fields."""
+"""Reads and validates run records, ``results.json``: the fields of a record that is returned here have the types they should have."""
 import contextlib
 import math
 import os

@@ -76,7 +76,7 @@ def save(state: State, folder: str, file_name: str) -> None:
             write_text(os.path.join(folder, POINTER), file_name + "\n")
     except OSError as error:
         raise UserError(f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same command goes on from "
-                        f"{before or 'the beginning'}") from error
+                        f"{before or 'the start'}") from error
     if file_name != BEST:
         remove_steps(folder, kept=(file_name, before))
 
@@ -179,7 +179,7 @@ def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
 
 
 def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], has_other_images: bool, path: str) -> None:
-    """A run may only be continued as it was begun.
+    """A run may only be continued as it was started.
 
     Args:
         has_other_images: whether it is to go on with other images than it was started with.

@@ -3,11 +3,11 @@ import contextlib
 import logging
 
 import torch
-from clip.model import convert_weights
 from torch import Tensor, nn
 
 from ..common.errors import UserError, nearest
 from ..distributed import average_gradients
+from ..prompting import clip
 from ..prompting.transformer import Attention
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def to_half(model: nn.Module) -> None:
 
     Norms, embeddings, positions and the logit scale stay fp32.
     """
-    convert_weights(model)
+    clip.model.convert_weights(model)
     for module in model.modules():
         if isinstance(module, Attention):  # ours, where clip has torch's
             for parameter in (module.in_proj_weight, module.in_proj_bias):

@@ -1,12 +1,12 @@
-"""A loader of training batches that can begin in the middle of an epoch, with the batches and the augmentation that were to come.
+"""A loader of training batches that can start in the middle of an epoch, with the batches and the augmentation that were to come.
 
 Everything random in an epoch follows from the states of the generators at its start: the order, and the seeds of the workers. So to go
-on behind n batches, the epoch is begun from those states again and its first n batches are drawn but not made: nothing is
+on after n batches, the epoch is started from those states again and its first n batches are drawn but not made: nothing is
 decoded or augmented. What the augmentation had drawn by then is in the state of the generator that it draws from: this process's own
 without workers, else each worker's, which comes along with every batch.
 
-A single worker draws what this process would draw without it: it is given the generators' states in front of an epoch, and hands them back
-behind it. So it makes no difference to the numbers whether images are made in this process or, during its steps, in a worker (unless steps
+A single worker draws what this process would draw without it: it is given the generators' states before an epoch, and hands them back
+after it. So it makes no difference to the numbers whether images are made in this process or, during its steps, in a worker (unless steps
 draw too). It lives until the end of the training: after a fork all memory that a step writes to has to be copied first, which takes long.
 """
 import logging
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingLoader(DataLoader[Any]):
-    """The batches of Dassl's loader, with the same random draws; each says as ``batch_idx`` the how manieth of its epoch it is, from 0.
+    """The batches of Dassl's loader, with the same random draws; each carries its number in the epoch, from 0, as ``batch_idx``.
 
     Args:
         loader: Dassl's, of ``CheckedImages``, which this one takes the place of.
@@ -60,14 +60,14 @@ class TrainingLoader(DataLoader[Any]):
     def begin_at(self, position: State, rng: State) -> None:
         """The next epoch goes on where the one was that ``position`` and, at the same time, ``rng`` are of.
 
-        With another number of workers, none and one apart, it has the same order, but other augmentation, and the epochs behind it differ.
+        With another number of workers, none and one apart, it has the same order, but other augmentation, and the epochs after it differ.
         """
         if position["workers"] == 0 and self.num_workers == 1:
             position = {**position, "worker_states": {0: {name: state for name, state in rng.items() if name != "cuda"}}}
         elif position["workers"] == 1 and self.num_workers == 0:
             rng = {**rng, **position["worker_states"][0]}
         elif position["workers"] != self.num_workers:
-            log.warning("The epoch was begun with %d workers and goes on with %d: its images are augmented otherwise",
+            log.warning("The epoch was started with %d workers and goes on with %d: its images are augmented otherwise",
                         position["workers"], self.num_workers)
             position = {**position, "worker_states": {}}
         self.beginning, self.batches_done = {**position, "rng": rng}, position["batches"]
@@ -109,7 +109,7 @@ class TrainingLoader(DataLoader[Any]):
         return self.begin(beginning["worker_states"], beginning["batches"], beginning["rng"]), beginning["batches"]
 
     def begin(self, worker_states: dict[int, State], skipped: int = 0, rng: State | None = None) -> "Epoch":
-        """An epoch whose workers, if there are any, are already busy; ``rng``: its generators' states behind the skipped batches."""
+        """An epoch whose workers, if there are any, are already busy; ``rng``: its generators' states after the skipped batches."""
         start = rng_state()
         self.remaining.skipped = skipped
         if self.num_workers == 1:
@@ -129,7 +129,7 @@ class TrainingLoader(DataLoader[Any]):
         self._iterator = None
 
     def drawn_order(self) -> tuple[list[list[int]], State]:
-        """The batches of an epoch that begins now, drawn as without workers, and the generators' states behind that."""
+        """The batches of an epoch that starts now, drawn as without workers, and the generators' states after that."""
         torch.empty((), dtype=torch.int64).random_()  # DataLoader's own draw, before the sampler's
         return list(self.remaining.batches), cpu_rng_state()
 
@@ -140,8 +140,8 @@ class Epoch:
 
     Attributes:
         batches: the loader's own, of which those that were done before are empty.
-        start: states of this process's generators at its beginning.
-        rng: their states in front of its first batch that is not done.
+        start: states of this process's generators at its start.
+        rng: their states before its first batch that is not done.
         worker_states: of the workers' generators there.
     """
     batches: Iterator[Any]
@@ -155,7 +155,7 @@ class Remaining:
 
     Attributes:
         order: of the batches, where it has been drawn already.
-        states: of workers' generators in front of the first of their batches that is not empty, where they are to be given them. With W
+        states: of workers' generators before the first of their batches that is not empty, where they are to be given them. With W
             workers batch i goes to worker i modulo W.
     """
 
@@ -189,5 +189,5 @@ def collate(inner: Callable[[list[Any]], Any], items: list[Any]) -> tuple[Any, S
 
 
 def begin_worker(worker: int) -> None:
-    """What a loader's worker begins with; its generators' states, where it is given them, come with its first batch."""
+    """What a loader's worker starts with; its generators' states, where it is given them, come with its first batch."""
     leave_to_parent()

@@ -31,11 +31,11 @@ class SavedPrompts(TrainerX):
     """The part of ``PromptTrainer`` that saves and loads.
 
     A run that is stopped at any moment, by whatever means, and started again by the same command ends with the same prompts and
-    metrics, bit for bit, on a CPU: a checkpoint holds everything that the steps behind it depend on, and a file is there whole or not at
+    metrics, bit for bit, on a CPU: a checkpoint holds everything that the steps after it depend on, and a file is there whole or not at
     all. Between a checkpoint and the end of the process nothing is lost but the time: the steps in between are made again.
 
     Attributes:
-        end_of_epoch: where training was behind the last step of the epoch, while it validates; else None.
+        end_of_epoch: where training was after the last step of the epoch, while it validates; else None.
     """
     end_of_epoch: State | None = None
     # of the other parts of ``PromptTrainer``:
@@ -99,7 +99,7 @@ class SavedPrompts(TrainerX):
         return {"epoch": self.epoch, "position": self.train_loader_x.position(), "rng": rng_state()}
 
     def is_due(self) -> bool:
-        """Whether to write a checkpoint behind this step. Another toolbox's config may lack the keys."""
+        """Whether to write a checkpoint after this step. Another toolbox's config may lack the keys."""
         every, minutes = self.cfg.TRAIN.get("CHECKPOINT_STEPS", 0), self.cfg.TRAIN.get("CHECKPOINT_MINUTES", 0)
         steps = self.epoch * self.num_batches + self.train_loader_x.batches_done
         return (every > 0 and steps % every == 0) or (minutes > 0 and time.monotonic() - self.saved_at >= 60 * minutes)

@@ -49,7 +49,7 @@ def learning_rate(epoch: int, optim_cfg: CfgNode) -> float:
 
 
 def decay(epoch: int, optim_cfg: CfgNode) -> float:
-    """Factor of the base rate after ``epoch`` epochs of the schedule behind the warm-up."""
+    """Factor of the base rate after ``epoch`` epochs of the schedule after the warm-up."""
     if optim_cfg.LR_SCHEDULER == "cosine":
         return (1 + math.cos(math.pi * epoch / optim_cfg.MAX_EPOCH)) / 2
     steps = optim_cfg.STEPSIZE

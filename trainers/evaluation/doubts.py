@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass
 
 import numpy
-from scipy.stats import binomtest
 
 from ..common.errors import UserError
 from ..common.readers import read_arrays
@@ -162,6 +161,7 @@ def interval(number: int, of: int) -> str:
 
 def wilson(number: int, of: int) -> tuple[float, float]:
     """The ends in [0, 1] of that interval."""
+    from scipy.stats import binomtest  # here, since it takes a second to import: wrong arguments are answered at once
     found = binomtest(number, of).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 

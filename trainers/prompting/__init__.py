@@ -1,4 +1,10 @@
-"""CLIP under learnable prompts: frozen towers that take prompts as arguments. Knows nothing of Dassl."""
+"""CLIP under learnable prompts: frozen towers that take prompts as arguments. Knows nothing of Dassl.
+
+The ``clip`` package is imported here, for all: it imports ``pkg_resources``, which warns that it is deprecated, and no user can help that.
+"""
 import warnings
 
-warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # that clip imports it is no news to whoever trains
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="pkg_resources")
+    import clip as clip

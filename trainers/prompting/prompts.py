@@ -21,10 +21,10 @@ class Prompts:
             text's part, where only the image encoder is prompted.
         suffix: (M or 1, K, S, D), each class's own tokens.
         end: (M or 1, K), position of end-of-text in the suffix; on the CPU.
-        deep_text: one for each text layer behind the first, as far as any has: (M, n, D), or (M, K, n, D) where each class has its own,
+        deep_text: one for each text layer after the first, as far as any has: (M, n, D), or (M, K, n, D) where each class has its own,
             or None where the layer keeps what the one before it made of its prompts.
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
-        deep_visual: one (M, n, D_v) or None for each image layer behind the first, as far as any has.
+        deep_visual: one (M, n, D_v) or None for each image layer after the first, as far as any has.
     """
     prefix: Tensor | None = None
     suffix: Tensor | None = None
@@ -41,13 +41,13 @@ class Prompts:
 
 
 class FixedTokens(nn.Module):
-    """The frozen tokens around M contexts: the start token in front, fixed words and the names of K classes behind.
+    """The frozen tokens around M contexts: the start token before them, fixed words and the names of K classes after them.
 
     Args:
         text_encoder: the ``TextEncoder`` whose embeddings are used (width D).
         classnames: K names.
         n_ctx: number of context tokens n, for which room is left.
-        words: M tensors (r_m, D) of fixed words behind each context, as ``initial_context`` gives them.
+        words: M tensors (r_m, D) of fixed words after each context, as ``initial_context`` gives them.
     """
 
     start: Tensor
@@ -78,7 +78,7 @@ def gaussian(*shape: int) -> Tensor:
 
 @torch.no_grad()
 def initial_context(text_encoder: TextEncoder, n_ctx: int, phrase: str = "") -> tuple[Tensor, Tensor]:
-    """A context's first value and the fixed words behind it.
+    """A context's first value and the fixed words after it.
 
     Args:
         text_encoder: the ``TextEncoder`` whose embeddings are used (width D).
@@ -105,7 +105,7 @@ def context_of_phrase(text_encoder: TextEncoder, n_ctx: int, phrase: str) -> Ten
 
 @torch.no_grad()
 def start_embedding(text_encoder: TextEncoder) -> Tensor:
-    """(1, D) fp32 embedding of the start-of-text token, the one in front of every text."""
+    """(1, D) fp32 embedding of the start-of-text token, the one before every text."""
     return embed(text_encoder, tokenize([""], text_encoder.context_length)[0, :1])
 
 
@@ -123,7 +123,7 @@ def put_words_before(suffix: Tensor, end: Tensor, words: Sequence[Tensor]) -> tu
         words: M tensors (r_m, D); the numbers r_m may differ.
 
     Returns:
-        (M, K, max r + S, D), padded behind end-of-text with zeros, and (M, K).
+        (M, K, max r + S, D), padded after end-of-text with zeros, and (M, K).
     """
     classes, _, width = suffix.shape
     longest = max(len(fixed) for fixed in words)

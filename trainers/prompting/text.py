@@ -2,7 +2,7 @@
 
 CLIP's text transformer is causal and its feature is read at the end-of-text token. Three things follow *exactly*:
 
-1. Positions behind end-of-text can't matter, so they are left out. The texts of all classes and templates are packed one behind the
+1. Positions after end-of-text can't matter, so they are left out. The texts of all classes and templates are packed one after the
    other, short ones first; linear maps, norms and MLPs see the packed tokens, attention sees the texts of one length at a time.
 2. Of the last layer's output only that token is read, so only its query and its MLP are computed there.
 3. Whatever all classes of one template share in front (start token, context tokens, fixed words; deep prompts too) sees
@@ -18,11 +18,11 @@ from .transformer import LayerNorm, Transformer, attend, check_depth
 
 
 class Packing:
-    """How N = M·K texts of different lengths lie one behind the other, short ones first; T tokens in all.
+    """How N = M·K texts of different lengths lie one after the other, short ones first; T tokens in all.
 
     Args:
         lengths: (M, K) of the texts, on the CPU: they shape the computation, which must not wait for the device.
-        shared: number of tokens P of the prefix in front of each.
+        shared: number of tokens P of the prefix before each.
         device: where the indices below are needed.
 
     Attributes:
@@ -57,7 +57,7 @@ class Packing:
         Returns:
             (T, D) or (N, D).
         """
-        only_end = len(query) == len(self.order)  # then every key is in front of it
+        only_end = len(query) == len(self.order)  # then every key is before it
         prefixes = self.order if len(key) == len(self.order) else self.template
         found = []
         for texts, tokens, length, visible in self.groups:
@@ -109,9 +109,9 @@ class TextEncoder(nn.Module):
         Args:
             prefix: (M, P, D) token embeddings that all classes of a template share; the first is the start token.
             suffix: (M, K, S, D), or (1, K, S, D) if the same for all templates: each class's own tokens up to end-of-text,
-                padded behind it with anything.
+                padded after it with anything.
             end: (M, K) or (1, K) position of end-of-text within the suffix; on the CPU, or every call waits for the device.
-            deep_prompts: one for each layer behind the first: (M, n, D), which replace the n positions behind the start token in front of
+            deep_prompts: one for each layer after the first: (M, n, D), which replace the n positions after the start token before
                 that layer (Khattak et al., 2023, MaPLe, §3.2), (M, K, n, D) where each class has its own, or None. From a class's own
                 prompts on the prefix is computed for each class.
 
@@ -161,7 +161,7 @@ class TextEncoder(nn.Module):
 
 
 def replace_prompts(prefix: Tensor, deep_prompts: Sequence[Tensor | None], layer: int) -> Tensor:
-    """The prefix, (M, P, D) or (M·K, P, D) if each class has its own, in front of a layer: with the layer's prompts, if it has any."""
+    """The prefix, (M, P, D) or (M·K, P, D) if each class has its own, before a layer: with the layer's prompts, if it has any."""
     prompt = deep_prompts[layer - 1] if 0 < layer <= len(deep_prompts) else None
     if prompt is None:
         return prefix

@@ -15,10 +15,10 @@ LONGEST = 1000  # characters of a name: the tokenizer's time grows with their sq
 
 @dataclass
 class ClassTokens:
-    """What each class adds behind the context: its name, a full stop, end-of-text.
+    """What each class adds after the context: its name, a full stop, end-of-text.
 
     Attributes:
-        ids: (K, S) token ids, zero behind end-of-text.
+        ids: (K, S) token ids, zero after end-of-text.
         end: (K,) position of end-of-text.
         name_lengths: number of tokens of each name alone, without the full stop.
     """
@@ -33,11 +33,11 @@ def readable(classname: str) -> str:
 
 
 def tokenize_classes(classnames: Iterable[str], texts: Sequence[str], context_length: int) -> Tensor:
-    """Token ids (K, context_length) of a text for each of K classes, zero behind end-of-text.
+    """Token ids (K, context_length) of a text for each of K classes, zero after end-of-text.
 
     Raises:
         UserError: a name, which the message quotes, makes its text too long, is nothing to the tokenizer, is no UTF-8, or holds one of
-            the tokenizer's own marks, behind which it would not read on.
+            the tokenizer's own marks, after which it would not read on.
     """
     for name, text in zip(classnames, texts):
         check_name(name)
@@ -67,7 +67,7 @@ def check_name(name: str) -> None:
 
 
 def tokenize(texts: Iterable[str], context_length: int) -> Tensor:
-    """Token ids (N, context_length), zero behind end-of-text.
+    """Token ids (N, context_length), zero after end-of-text.
 
     Raises:
         UserError: a text has more tokens than positions; the message quotes it.
@@ -89,7 +89,7 @@ def class_tokens(classnames: Sequence[str], positions: int) -> ClassTokens:
 
     Args:
         classnames: K names.
-        positions: how many positions are left behind start token and context.
+        positions: how many positions are left after start token and context.
 
     Raises:
         UserError: see ``tokenize_classes``.

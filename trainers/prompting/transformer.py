@@ -129,10 +129,10 @@ class Transformer(nn.Module):
 
 
 def check_depth(deep_prompts: Sequence[Tensor | None], layers: int) -> None:
-    """Deep prompts enter in front of layers 1 … len(deep_prompts); there have to be that many.
+    """Deep prompts enter before layers 1 … len(deep_prompts); there have to be that many.
 
     Raises:
-        ValueError: more deep prompts than layers behind the first.
+        ValueError: more deep prompts than layers after the first.
     """
     if len(deep_prompts) > layers - 1:
         raise ValueError(f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first layer takes "

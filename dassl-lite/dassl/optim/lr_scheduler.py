@@ -14,7 +14,7 @@ AVAI_WARMUPS = ["linear", "constant"]
 
 
 class _WarmupScheduler(LRScheduler):
-    """For `warmup_epoch` epochs the rate of `warmup_lr`, then `successor`, which starts at its beginning.
+    """For `warmup_epoch` epochs the rate of `warmup_lr`, then `successor`, which starts at its first value.
 
     The state holds the successor's state, not the successor: its optimiser is always the live one.
     """

@@ -118,7 +118,7 @@ _plain_dict.__name__ = _plain_dict.__qualname__ = "defaultdict"
 
 @contextmanager
 def _schedulers_allowed() -> Iterator[None]:
-    """Let `weights_only` loading build torch's optimisers and schedulers: Dassl pickles those behind a warm-up."""
+    """Let `weights_only` loading build torch's optimisers and schedulers: Dassl pickles those after a warm-up."""
     schedulers = [torch.optim.lr_scheduler.StepLR, torch.optim.lr_scheduler.MultiStepLR, torch.optim.lr_scheduler.CosineAnnealingLR]
     optimizers = [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.RAdam]
     allowed: list[Any] = [*schedulers, *optimizers, _plain_dict, dict, Counter]

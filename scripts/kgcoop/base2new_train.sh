@@ -1,4 +1,0 @@
-#!/usr/bin/env bash
-# KgCoOp, base-to-new: trains on the base classes and tests on them. Usage: bash scripts/kgcoop/base2new_train.sh DATASET SEED [KEY VALUE …]
-source "$(dirname "$0")/../protocol.sh"
-protocol base2new KgCoOp train "$@"

@@ -1,4 +1,0 @@
-#!/usr/bin/env bash
-# MaPLe, cross-data-set: tests on the other data sets what xd_train.sh trained on the source. Usage: bash scripts/maple/xd_test.sh SOURCE SEED [KEY VALUE …]
-source "$(dirname "$0")/../protocol.sh"
-protocol xd MaPLe test "$@"

@@ -1,4 +1,0 @@
-#!/usr/bin/env bash
-# ZeroshotCLIP, base-to-new: tests on the new classes what base2new_train.sh trained. Usage: bash scripts/zsclip/base2new_test.sh DATASET SEED [KEY VALUE …]
-source "$(dirname "$0")/../protocol.sh"
-protocol base2new ZeroshotCLIP test "$@"

@@ -1,4 +1,0 @@
-#!/usr/bin/env bash
-# ZeroshotCLIP, base-to-new: trains on the base classes and tests on them. Usage: bash scripts/zsclip/base2new_train.sh DATASET SEED [KEY VALUE …]
-source "$(dirname "$0")/../protocol.sh"
-protocol base2new ZeroshotCLIP train "$@"
