@@ -17,7 +17,7 @@ from trainers.common.errors import exit_code
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("python -m results.report", description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")
     parser.add_argument("--output", default="report.html", help="the page (report.html); the figures go beside it")
     parser.add_argument("--root", help="folder of the data sets, for the gallery's pictures and the templates' figures")
