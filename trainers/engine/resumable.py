@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainingLoader(DataLoader[Any]):
-    """The batches of Dassl's loader, with the same random draws; each says as ``batch_idx`` the how manieth of its epoch it is, from 0.
+    """The batches of Dassl's loader, with the same random draws. Each has its number in the epoch, from 0, as ``batch_idx``.
 
     Args:
         loader: Dassl's, of ``CheckedImages``, which this one takes the place of.

@@ -58,7 +58,7 @@ class ImageEncoder(nn.Module):
         Args:
             images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all templates the same one.
             prompts: (M, n, D) prompt tokens put behind the patches, or None.
-            deep_prompts: one for each layer behind the first: (M, n, D), which take the place of the prompts before
+            deep_prompts: one for each layer after the first: (M, n, D), which take the place of the prompts before
                 (Khattak et al., 2023, MaPLe, §3.2), or None.
 
         Returns:

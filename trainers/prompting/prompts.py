@@ -21,10 +21,10 @@ class Prompts:
             text's part, where only the image encoder is prompted.
         suffix: (M or 1, K, S, D), each class's own tokens.
         end: (M or 1, K), position of end-of-text in the suffix; on the CPU.
-        deep_text: one for each text layer behind the first, as far as any has: (M, n, D), or (M, K, n, D) where each class has its own,
-            or None where the layer keeps what the one before it made of its prompts.
+        deep_text: one for each text layer after the first, up to the last that has any: (M, n, D), or (M, K, n, D) where each class has its own,
+            or None where the layer goes on with what the one before gave.
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
-        deep_visual: one (M, n, D_v) or None for each image layer behind the first, as far as any has.
+        deep_visual: one (M, n, D_v) or None for each image layer after the first, up to the last that has any.
     """
     prefix: Tensor | None = None
     suffix: Tensor | None = None

@@ -111,7 +111,7 @@ class TextEncoder(nn.Module):
             suffix: (M, K, S, D), or (1, K, S, D) if the same for all templates: each class's own tokens up to end-of-text,
                 padded behind it with anything.
             end: (M, K) or (1, K) position of end-of-text within the suffix; on the CPU, or every call waits for the device.
-            deep_prompts: one for each layer behind the first: (M, n, D), which replace the n positions behind the start token in front of
+            deep_prompts: one for each layer after the first: (M, n, D), which replace the n positions behind the start token in front of
                 that layer (Khattak et al., 2023, MaPLe, §3.2), (M, K, n, D) where each class has its own, or None. From a class's own
                 prompts on the prefix is computed for each class.
 
