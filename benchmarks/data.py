@@ -157,7 +157,7 @@ class Demo:
 
     def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str], usual_encoders: bool) -> None:
         cfg = recipe("tiny", "openmoji", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base", *options)
-        with mock.patch("trainers.base.CheckedImages", wrapper), views_for(wrapper), quiet():
+        with mock.patch("trainers.training.CheckedImages", wrapper), views_for(wrapper), quiet():
             self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
         make_ready(trainer)

@@ -72,7 +72,7 @@ def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, na
     options = () if precision == "fp32" else (f"TRAINER.{name.upper()}.PREC", precision)
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
-    monkeypatch.setattr("trainers.base.DataManager", None)  # it must do without
+    monkeypatch.setattr("trainers.training.DataManager", None)  # it must do without
     classifier = PromptedClassifier.load(str(folder))
     assert classifier.trainer.cfg == trainer.cfg
     assert classifier.classnames == trainer.classnames

@@ -3,6 +3,7 @@
 A method derives from ``PromptTrainer``, names its config node by its own registered name in capitals, and overrides
 
 - ``build_prompt_learner``: the module with the learnable parts; called without arguments it returns ``Prompts``,
+- ``parameter_groups``, where its parameters have settings of their own in the optimiser,
 - ``loss`` (default: cross-entropy) and ``predict`` (default: softmax), for methods that have their own,
 - ``scores``, where texts depend on the image, and ``training_state``, where training has a memory beyond the prompts,
 - ``training_views``, where a training image is shown in more than one view.
