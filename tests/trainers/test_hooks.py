@@ -5,7 +5,7 @@ import torch
 from dassl.utils import set_random_seed
 from torch import nn
 
-from protocols import training as train
+from protocols.arguments import build_config, parse_arguments
 from tests.conftest import base_arguments
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
 from trainers import PromptedClassifier
@@ -63,7 +63,7 @@ def build(data_root, small_clip_file, tmp_path):
     """A trainer with CoOp's settings: ``build(class, which classes, *options)``."""
     def start(kind, classes, *options):
         arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / classes), "DATASET.SUBSAMPLE_CLASSES", classes, *options]
-        cfg = train.build_config(train.parse_arguments(arguments))
+        cfg = build_config(parse_arguments(arguments))
         cfg.defrost()
         cfg.TRAINER.NAME, cfg.TRAINER[kind.__name__.upper()] = kind.__name__, cfg.TRAINER.COOP
         cfg.freeze()
