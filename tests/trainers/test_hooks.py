@@ -5,7 +5,8 @@ import torch
 from dassl.utils import set_random_seed
 from torch import nn
 
-from protocols.arguments import build_config, parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from tests.conftest import base_arguments
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
 from trainers import PromptedClassifier
