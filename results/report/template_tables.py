@@ -44,7 +44,7 @@ def cosine_tables(series: list[Series], named: dict[Setting, str]) -> list[Table
     and of their deviations from these; none where no run is a training that did."""
     rows = []
     for one in series:
-        noted = {run.record["seed"]: run.record["learned"] for run in one.runs if "texts_between_after" in run.record["learned"]}
+        noted = {run.record["seed"]: run.record["learned"] for run in one.runs if "texts_between_after" in run.record.get("learned", {})}
         for of in ("texts", "images"):
             for name, title in (("between", "between templates"), ("to_clip", "to CLIP's own"), ("deviations", "between deviations from CLIP's own")):
                 values: dict[Column, dict[int, float]] = {
