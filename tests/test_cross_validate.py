@@ -32,7 +32,6 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     frozen = torch.nn.functional.normalize(torch.randn(*stock.shape[:3], ours.backbone.embed_dim), dim=-1)
     if on_features:
         stock = frozen
-        ours.encode_images = tool.features_or_images(ours.encode_images)
     pictures = SimpleNamespace(stock=None if on_features else stock, frozen=frozen, labels=labels)
     chosen, batch = torch.arange(1, len(items)), ours.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
 

@@ -101,13 +101,7 @@ def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build_trainer(cfg)
     assert isinstance(made, PromptTrainer)
-    made.encode_images = features_or_images(made.encode_images)  # type: ignore[method-assign]
     return made
-
-
-def features_or_images(encode_images: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The encoding of images, (V, B, 3, H, W), which leaves as they are what are features already, (V, B, E)."""
-    return lambda images, prompts=None, **further: images if images.dim() == 3 else encode_images(images, prompts, **further)
 
 
 @torch.no_grad()
