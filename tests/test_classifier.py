@@ -150,7 +150,7 @@ def test_colours_and_shapes_are_brought_to_what_the_test_takes(classifier, pictu
 
 def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictures, monkeypatch):
     read, seen, answer = [], [], classifier.trainer.answer
-    monkeypatch.setattr(classifier.trainer, "answer", lambda images: seen.append((images.shape[1], len(read))) or answer(images))
+    monkeypatch.setattr(classifier.trainer, "answer", lambda images, encoded: seen.append((images.shape[1], len(read))) or answer(images, encoded))
     assert classifier.predict(read.append(path) or path for path in pictures * 6).probabilities.shape == (36, 6)
     assert seen == [(16, 16), (16, 32), (4, 36)]
 
@@ -316,7 +316,7 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
     for images in (40, 1):
         outputs = session.run(None, {"pixels": pixels[:images].float().numpy() / 255})
         answers = classifier.predict(pixels[:images])
-        assert answers.probabilities.std() > 0.01, "images and classes must differ for this test to mean anything"
+        assert answers.probabilities.std() > 50 * export.TOLERANCE, "images and classes must differ for this test to mean anything"
         numpy.testing.assert_allclose(outputs[0], answers.probabilities, rtol=0, atol=export.TOLERANCE)
         assert len(outputs) == (1 if answers.vacuity is None else 2)
         if answers.vacuity is not None:

@@ -340,7 +340,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--figure", help="file for the picture of the frontiers")
     args = parser.parse_args(argv)
     settings = read_yaml(args.experiment)
-    logging.disable(logging.INFO)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if not args.show:
         run(args, settings)
     if args.share[1] == 1:

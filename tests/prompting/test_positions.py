@@ -107,7 +107,7 @@ def test_a_run_on_larger_images_is_tested_loaded_and_exported_as_it_was(run):
         expected = trainer.model_inference(images[None])
     torch.testing.assert_close(torch.from_numpy(answers.probabilities), expected)
 
-    model = export.FusedClassifier(export.in_fp32_on_the_cpu(classifier).trainer, export.normalization(classifier))
+    model = export.FusedClassifier(export.in_fp32_on_the_cpu(classifier), export.normalization(classifier))
     assert export.example_pixels(model, 2).shape == (2, 3, 48, 48)
     with torch.no_grad():
         torch.testing.assert_close(model(pixels.float() / 255)[0], expected)

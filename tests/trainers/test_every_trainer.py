@@ -69,8 +69,8 @@ def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(ru
     trainer, record, folder = run(name)
     path = folder / MODEL_NAME / "model.pth.tar-3"
     state = torch.load(path, weights_only=True)
-    held = sum(value.numel() for value in state["state_dict"].values())
-    assert record["parameters"]["learnable"] <= held <= record["parameters"]["learnable"] + 3  # CDC's offset, its classes, its reliability
+    held = sum(value.numel() for value in state["state_dict"].values() if value.is_floating_point())
+    assert record["parameters"]["learnable"] <= held <= record["parameters"]["learnable"] + 2  # CDC's offset and reliability
     assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-3\n"
     assert not list(folder.rglob("*.tmp"))
 

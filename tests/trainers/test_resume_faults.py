@@ -180,10 +180,10 @@ def test_a_signal_while_images_are_tested_stops_the_run_too(output, run, monkeyp
     _, _, whole = run("CoOp", *options, name="whole")
     answer = PromptTrainer.answer
 
-    def signalled(self, images):
+    def signalled(self, images, encoded):
         if self.is_training == is_training:
             os.kill(os.getpid(), signal.SIGTERM)
-        return answer(self, images)
+        return answer(self, images, encoded)
     with monkeypatch.context() as patch:
         patch.setattr(PromptTrainer, "answer", signalled)
         assert output(*options) == REQUEUE

@@ -41,12 +41,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = N
 
     visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all without either.
     """
-    query, key, value = (part.transpose(1, 2) for part in (query, key, value))  # (N, H, L, D/H)
+    query, key, value, dtype = *(part.transpose(1, 2) for part in (query, key, value)), query.dtype  # (N, H, L, D/H) each
     with contextlib.ExitStack() as stack:
         if query.device.type == "cpu" and query.dtype == torch.bfloat16:  # its backward pass takes ten times as long there as in fp32
             stack.enter_context(torch.autocast("cpu", enabled=False))
             query, key, value = query.float(), key.float(), value.float()
-        return F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal).transpose(1, 2).flatten(2)
+        return F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal).transpose(1, 2).flatten(2).to(dtype)
 
 
 class MLP(nn.Module):
