@@ -114,7 +114,7 @@ class CDC(PromptTrainer):
 
     def before_train(self) -> None:
         super().before_train()
-        if self.start_epoch == 0:
+        if self.start_epoch == 0 and self.train_loader_x.batches_done == 0:  # not where it goes on in the middle of the first epoch
             self.start_from_training_images()
             self.cosines = {"before": self.cosines_to_clip()}
 
