@@ -50,7 +50,7 @@ def blocks(tutorial):
 def checkout(folder):
     """A copy of the repository as somebody finds it who has fetched it."""
     def left_out(path, names):
-        return [name for name in names if name.startswith(".") or Path(path) == REPOSITORY and name in NOT_COPIED]
+        return [name for name in names if name.startswith(".") and name != ".importlinter" or Path(path) == REPOSITORY and name in NOT_COPIED]
     return shutil.copytree(REPOSITORY, folder, ignore=left_out)
 
 
