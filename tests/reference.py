@@ -8,7 +8,7 @@ def stock_text_features(model, embeddings, end, deep_prompts=()):
 
     Args:
         embeddings: (N, 77, D) token embeddings, positions not added; end: (N,) end-of-text.
-        deep_prompts: list of (n, D), put at positions 1 … n in front of layers 1, 2, …, or None.
+        deep_prompts: list of (n, D), put at positions 1 … n before layers 1, 2, …, or None.
     """
     x = embeddings + model.positional_embedding
     x = x.permute(1, 0, 2)  # (77, N, D), the layout of clip's blocks

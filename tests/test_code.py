@@ -24,7 +24,7 @@ def test_mypy_has_nothing_to_say():
 
 
 def test_no_warning_of_what_the_clip_package_imports():
-    """Whoever imports it before ``trainers.prompting`` has would show its users that ``pkg_resources`` is deprecated."""
+    """A module that imports it before ``trainers.prompting`` does would show users that ``pkg_resources`` is deprecated."""
     product = [path for path in REPOSITORY.glob("[a-z]*/**/*.py") if path.relative_to(REPOSITORY).parts[0] not in ("tests", "tools", "build")]
     importers = {path.relative_to(REPOSITORY).parent.as_posix() for path in (*product, *REPOSITORY.glob("*.py"))
                  if re.search(r"^(import|from) clip\b", path.read_text(encoding="utf-8"), re.MULTILINE)}

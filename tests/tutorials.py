@@ -2,7 +2,7 @@
 
 What a block is follows from its language: ``bash`` and ``python`` are run, ``diff`` is applied to the file it names, and ``text`` is what the block
 before it printed, as far as it is shown: ``…`` stands for anything, and numbers with a point may differ a little, since they depend on the processor.
-A comment in front of a block, which no reader sees, says what else there is to know:
+A comment before a block, which no reader sees, says what else there is to know:
 
     <!-- tests: leave out, REASON -->    the block is not run
     <!-- shows: PATH -->                 the block is the content of that file of the repository
@@ -30,7 +30,7 @@ PARTS = re.compile(rf"(…|{NUMBER.pattern}|\s+)")
 
 @dataclass
 class Block:
-    """A fenced block: its language, its text, and the comment in front of it."""
+    """A fenced block: its language, its text, and the comment before it."""
     language: str
     text: str
     comment: str

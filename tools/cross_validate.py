@@ -69,7 +69,7 @@ class StockLoader:
             of the same; labels: (N,).
         chosen: (n,) indices of the images to train on; batch_size: B, an incomplete last batch is dropped, as Dassl does.
     """
-    num_workers = 0
+    num_workers = batches_done = 0
 
     def __init__(self, stock: Tensor, frozen: Tensor, labels: Tensor, chosen: Tensor, batch_size: int) -> None:
         self.stock, self.frozen, self.labels, self.chosen, self.batch_size = stock, frozen, labels, chosen, batch_size
@@ -83,8 +83,6 @@ class StockLoader:
             drawn = torch.randint(len(self.stock), images.shape)
             self.of_batch = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
             yield {"img": self.stock[drawn, :, images].transpose(0, 1).float(), "label": self.labels[images]}  # (V, B, …)
-
-    batches_done = 0
 
     def close(self) -> None:
         """It has no workers to end."""
@@ -306,7 +304,7 @@ def read_rows(path: Path) -> list[Row]:
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     """Trains what the file of results lacks; with several jobs each takes every n-th of it."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
-    todo = [(task, seed, setting) for seed in args.seeds for task in args.tasks for setting in settings if (setting["name"], task, seed) not in done]
+    todo = [(task, seed, setting) for task in args.tasks for seed in args.seeds for setting in settings if (setting["name"], task, seed) not in done]
     if args.jobs > 1:
         same = [sys.executable, __file__, args.experiment, "--results", str(args.results), "--root", args.root, "--tasks", *args.tasks,
                 "--seeds", *map(str, args.seeds)]

@@ -34,7 +34,7 @@ from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
 from .phrases import AFTER, PHRASES, choose_phrases
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
-from .prompting.tokens import phrase_tokens, readable
+from .prompting.tokens import phrase_tokens
 from .settings import add_encoder_settings, add_run_settings
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class CDC(PromptTrainer):
         super().before_train()
         if self.start_epoch == 0 and self.train_loader_x.batches_done == 0:  # not where it goes on in the middle of the first epoch
             self.start_from_training_images()
-            self.cosines = {"before": self.cosines_to_clip()}
+            self.cosines = {"before": self.cosines_to_clip(*self.encoded_templates())}
 
     @torch.no_grad()
     def start_from_training_images(self) -> None:
@@ -144,13 +144,19 @@ class CDC(PromptTrainer):
         return divide_loading(loader)
 
     @torch.no_grad()
-    def cosines_to_clip(self) -> dict[str, float]:
-        """``cosines`` of the templates' texts and, where images are prompted, of features of some training images."""
+    def encoded_templates(self) -> tuple[Tensor, Prompts]:
+        """Text features (M, K, E) and the prompts, as they are tested."""
         self.set_model_mode("eval")
-        with torch.random.fork_rng(devices=[]), self.precision.autocast():
+        with self.precision.autocast():
             prompts = self.prompt_learner()
-            found = {"texts": cosines(self.encode_texts(prompts), self.hand_crafted)}
-            if prompts.visual is not None:
+            return self.encode_texts(prompts), prompts
+
+    @torch.no_grad()
+    def cosines_to_clip(self, text_features: Tensor, prompts: Prompts) -> dict[str, float]:
+        """``cosines`` of the templates' texts (M, K, E) and, where images are prompted, of features of some training images."""
+        found = {"texts": cosines(text_features, self.hand_crafted)}
+        if prompts.visual is not None:
+            with torch.random.fork_rng(devices=[]):
                 loader = self.training_images(COMPARED_IMAGES)
                 found["images"] = cosines(self.features_of(loader, "train", prompts)[0], self.features_of(loader, "train")[0])
         return {f"{of}_{name}": value for of, values in found.items() for name, value in values.items()}
@@ -159,7 +165,7 @@ class CDC(PromptTrainer):
         """Those of CTX_INIT that fill a context, if they are enough for a choice; else all."""
         node = self.settings
         length = self.backbone.text.context_length
-        filling = [phrase for phrase in node.CTX_INIT if len(phrase_tokens(readable(phrase).strip(), length)) >= node.N_CTX]
+        filling = [phrase for phrase in node.CTX_INIT if len(phrase_tokens(phrase, length)) >= node.N_CTX]
         return filling if len(filling) > node.N_TEMPLATES else list(node.CTX_INIT)
 
     def features_of(self, loader: DataLoader[Any], split: str, prompts: Prompts | None = None) -> tuple[Tensor, Tensor]:
@@ -178,16 +184,13 @@ class CDC(PromptTrainer):
         """Notes how far apart the templates are, and fits their reliability on validation images; without any of its own the run keeps
         ``usual_reliability``."""
         node = self.settings
-        self.cosines["after"] = self.cosines_to_clip()
+        text_features, prompts = self.encoded_templates()
+        self.cosines["after"] = self.cosines_to_clip(text_features, prompts)
         if self.val_loader is None or validates_on_test_images(self.dm.dataset) or (node.FUSION, node.RELIABILITY) != ("dempster", "fitted"):
             return False
-        self.set_model_mode("eval")
         with torch.random.fork_rng(devices=[]):
-            with self.precision.autocast():
-                prompts = self.prompt_learner()
-                text_features = self.encode_texts(prompts)  # (M, K, E)
             features, labels = self.features_of(self.val_loader, "val", prompts)  # (M or 1, N, E), (N,)
-            logits = self.logits(features, text_features)  # (M, N, K)
+        logits = self.logits(features, text_features)  # (M, N, K)
         self.prompt_learner.reliability.fill_(fitted_reliability(self.log_evidence(logits), labels))
         log.info("Reliability of each template, fitted on %d validation images: %.3f", len(labels), self.reliability)
         return True

@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 from .evidence import usual_reliability
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, embed, gaussian, initial_context
-from .prompting.tokens import phrase_tokens, readable
+from .prompting.tokens import phrase_tokens
 
 
 class DecoupledPrompts(nn.Module):
@@ -58,7 +58,7 @@ class DecoupledPrompts(nn.Module):
         self.phrases.zero_()
         for template, phrase in enumerate([*phrases, *[""] * templates][:templates]):
             self.ctx[template] = initial_context(text, n_ctx, phrase)[0]
-            ids = phrase_tokens(readable(phrase).strip(), text.context_length)
+            ids = phrase_tokens(phrase, text.context_length)
             self.phrases[template, :len(ids)] = ids
         put_fixed_words(self)
 

@@ -46,9 +46,14 @@ def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
         return features.new_zeros(())
     deviation = features - reference  # (M, N, E)
     direction = deviation / (deviation.square().sum(dim=-1, keepdim=True) + SHORT ** 2).sqrt()  # (M, N, E)
-    templates = len(features)
+    return mean_over_pairs(direction)
+
+
+def mean_over_pairs(vectors: Tensor) -> Tensor:
+    """Mean of a_m · a_n over m < n and N of vectors (M, N, E), M ≥ 2; scalar."""
+    templates = len(vectors)
     # Σ_{m≠n} a_m · a_n = |Σ_m a_m|² − Σ_m |a_m|²
-    pairs = direction.sum(dim=0).square().sum(dim=-1) - direction.square().sum(dim=(0, 2))  # (N,)
+    pairs = vectors.sum(dim=0).square().sum(dim=-1) - vectors.square().sum(dim=(0, 2))  # (N,)
     return pairs.mean() / (templates * (templates - 1))
 
 
@@ -60,9 +65,7 @@ def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
         their deviations from the reference. Each a mean over pairs and N.
     """
     def between(vectors: Tensor) -> float:
-        vectors, templates = F.normalize(vectors, dim=-1), len(vectors)
-        pairs = vectors.sum(dim=0).square().sum(dim=-1) - vectors.square().sum(dim=(0, 2))  # (N,)
-        return pairs.mean().item() / (templates * (templates - 1))
+        return mean_over_pairs(F.normalize(vectors, dim=-1)).item()
     found = {"to_clip": (features * reference).sum(dim=-1).mean().item()}
     return found if len(features) == 1 else {**found, "between": between(features), "deviations": between(features - reference)}
 

@@ -19,7 +19,7 @@ NAMES = ["banded", "polka dotted", "zigzagged"]
 
 
 class ClassAwarePrompts(nn.Module):
-    """A shared context, and in front of layer 2 prompts made of each class's hand-crafted text (as in TCP, Yao et al., 2024)."""
+    """A shared context, and before layer 2 prompts made of each class's hand-crafted text (as in TCP, Yao et al., 2024)."""
 
     def __init__(self, hand_crafted, classnames, text):
         super().__init__()

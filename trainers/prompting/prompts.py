@@ -89,18 +89,15 @@ def initial_context(text_encoder: TextEncoder, n_ctx: int, phrase: str = "") -> 
     Returns:
         (n, D) fp32 context, (r, D) fp32 fixed words.
     """
-    words = readable(phrase).strip()
-    ids = phrase_tokens(words, text_encoder.context_length) if words else torch.empty(0, dtype=torch.long)
-    embedding = embed(text_encoder, ids)  # (n + r, D)
+    embedding = embed(text_encoder, phrase_tokens(phrase, text_encoder.context_length))  # (n + r, D)
     missing = max(n_ctx - len(embedding), 0)
     return torch.cat([embedding[:n_ctx], gaussian(missing, text_encoder.width)]), embedding[n_ctx:].clone()
 
 
 def context_of_phrase(text_encoder: TextEncoder, n_ctx: int, phrase: str) -> Tensor:
     """A context's first value (n, D) where a phrase brings its own number of tokens; ``n_ctx`` Gaussian ones without a phrase."""
-    words = readable(phrase).strip()
-    length = len(phrase_tokens(words, text_encoder.context_length)) if words else n_ctx
-    return initial_context(text_encoder, length, words)[0]
+    length = len(phrase_tokens(phrase, text_encoder.context_length)) if readable(phrase).strip() else n_ctx
+    return initial_context(text_encoder, length, phrase)[0]
 
 
 @torch.no_grad()

@@ -79,8 +79,8 @@ def tokenize(texts: Iterable[str], context_length: int) -> Tensor:
 
 
 def phrase_tokens(phrase: str, context_length: int) -> Tensor:
-    """Token ids (n,) of a phrase, without start and end tokens."""
-    ids = tokenize([phrase], context_length)[0]
+    """Token ids (n,) of a phrase, without start and end tokens; none of an empty one."""
+    ids = tokenize([readable(phrase).strip()], context_length)[0]
     return ids[1:ids.argmax()]
 
 
