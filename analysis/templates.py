@@ -19,7 +19,7 @@ from results.report.figures import write_figure
 from results.report.gallery import check_root
 from results.report.inspections import with_templates
 from results.report.template_figures import template_figures
-from results.report.template_tables import accuracy_tables, cosine_tables, matrix_tables, word_tables
+from results.report.template_tables import accuracy_tables, cosine_tables, evidence_tables, matrix_tables, word_tables
 from results.runs import find_runs, group, titles, with_answers
 from trainers.common.errors import UserError, exit_code
 
@@ -44,8 +44,8 @@ def run_command(args: argparse.Namespace) -> None:
         raise UserError(f"no run in or below {', '.join(map(str, args.folders))} has votes of several templates: train CDC with "
                         "TRAINER.CDC.N_TEMPLATES above 1")
     inspections = inspect_all(series, args.root)
-    made = [*cosine_tables(series, named), *accuracy_tables(series, named), *matrix_tables(series, named, inspections),
-            *word_tables(series, named, inspections)]
+    made = [*cosine_tables(series, named), *evidence_tables(series, named), *accuracy_tables(series, named),
+            *matrix_tables(series, named, inspections), *word_tables(series, named, inspections)]
     text = render_all(made, args.format)
     if args.figures:
         taken: set[str] = set()

@@ -1,6 +1,6 @@
 """The runs that a report is about: records, what was said of every test image, and how training went."""
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -236,7 +236,7 @@ def titles(settings: Iterable[Setting]) -> dict[Setting, str]:
     return {setting: title(*setting) for setting in settings}
 
 
-def training_curve(run: Run) -> dict[str, Curve]:
-    """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was trained."""
+def training_curve(run: Run, names: Sequence[str] = ("loss", "acc")) -> dict[str, Curve]:
+    """Name of a figure of ``metrics.jsonl`` → epoch (from 1) → mean over that epoch; without epochs that have no such figure."""
     lines = read_metrics(run.folder)
-    return {name: {line["epoch"]: line[name] for line in lines} for name in ("loss", "acc")} if lines else {}
+    return {name: {line["epoch"]: line[name] for line in lines if name in line} for name in names} if lines else {}

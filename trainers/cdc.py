@@ -228,9 +228,12 @@ class CDC(PromptTrainer):
         training each template sees a view of its own). With LOSS cross_entropy the votes' term is the sum of the templates'
         cross-entropies. L_de and L_con hold the templates' texts against the hand-crafted prompt's, and, where images are prompted, their
         features of a view against those of the image encoder without prompts: where they balance is derived in ``decoupling_loss``.
+
+        The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in nats), how far the ``offset`` has gone from
+        its start, and the fused ``vacuity``; means over templates and images.
         """
         node, logits = self.settings, scores.logits
-        every_label = labels.expand(len(logits), -1)  # (M, B)
+        every_label, figures = labels.expand(len(logits), -1), {}  # (M, B)
         if node.LOSS == "cross_entropy":
             votes = F.cross_entropy(logits.transpose(1, 2), every_label, reduction="none").mean(dim=1).sum()
         else:
@@ -238,7 +241,12 @@ class CDC(PromptTrainer):
             votes = trusted_cross_entropy(Opinion(evidence), every_label).mean(dim=-1).sum()
             if node.FUSION == "dempster":
                 votes = votes + trusted_cross_entropy(dempster(evidence), labels).mean()
-        figures, held = {"loss_votes": votes.item()}, [("", scores.text_features, self.hand_crafted)]
+            with torch.no_grad():
+                figures = {"level": evidence.logsumexp(dim=-1).mean().item() - math.log(self.num_classes),
+                           "offset": self.prompt_learner.offset_shift.mean().item(),
+                           "vacuity": dempster(evidence, self.reliability).vacuity.mean().item()}
+        figures["loss_votes"] = votes.item()
+        held = [("", scores.text_features, self.hand_crafted)]
         if node.PROMPT_MODALITY == "dual" and (node.DECOUPLING_WEIGHT or node.CONSISTENCY_WEIGHT):
             held.append(("_image", scores.image_features, self.unprompted_images(scores.images)))
         total = votes

@@ -1,8 +1,10 @@
 """Tables of what templates vote for, how alike they are, and the words near their context tokens."""
 from ..answers import oracle
 from ..rows import Column, Row, Table
-from ..runs import Series, Setting, is_right
+from ..runs import Series, Setting, is_right, training_curve
 from .inspections import AGREEMENT, IMAGE, KAPPA, TEXT, Inspections, matrices, names
+
+EVIDENCE = {"level": "level in nats", "offset": "offset, from its start", "vacuity": "vacuity"}  # key of metrics.jsonl → column
 
 
 def accuracy_tables(series: list[Series], named: dict[Setting, str]) -> list[Table]:
@@ -54,6 +56,19 @@ def cosine_tables(series: list[Series], named: dict[Setting, str]) -> list[Table
                     rows.append(Row((named[one.setting], one.name, f"{of}, {title}"), values))
     heads = ("tested on", "model", "100 × cosine")
     return [Table("Templates before and after training", rows, ["before", "after"], heads=heads)] if rows else []
+
+
+def evidence_tables(series: list[Series], named: dict[Setting, str]) -> list[Table]:
+    """The table of how evidence went while it was trained: its level, its offset's way and vacuity, means of the first epoch, the last and
+    three between; none where no run is a training that noted them."""
+    rows = []
+    for one in series:
+        noted = {run.record["seed"]: training_curve(run, [*EVIDENCE]) for run in one.runs}
+        epochs = sorted(set.intersection(*(set(curves.get("vacuity", ())) for curves in noted.values())))
+        for epoch in sorted({epochs[part * (len(epochs) - 1) // 4] for part in range(5)} if epochs else ()):
+            rows.append(Row((named[one.setting], one.name, str(epoch)),
+                            {title: {seed: curves[name][epoch] for seed, curves in noted.items()} for name, title in EVIDENCE.items()}))
+    return [Table("Evidence while it is trained", rows, [*EVIDENCE.values()], heads=("tested on", "model", "epoch"))] if rows else []
 
 
 def word_tables(series: list[Series], named: dict[Setting, str], inspections: Inspections) -> list[Table]:

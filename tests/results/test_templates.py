@@ -24,6 +24,7 @@ from tests.conftest import base_arguments
 from tests.results.conftest import Page, make_answers, write_run
 from tests.trainers.test_every_trainer import BASE, NEW, TEXT_ONLY
 from trainers import PromptedClassifier
+from trainers.common.metrics import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +156,18 @@ def test_a_patch_is_a_token_of_the_vit_or_a_place_of_the_resnet(vit, resnet):
 
 def test_tables_have_the_runs_own_accuracies_and_mean_and_deviation_over_seeds(protocol, tables, caplog):
     found = tables(protocol)
-    assert list(found) == ["Templates before and after training", "Accuracy of 4 templates", "Agreement of the votes in %",
-                           "Cohen's kappa of the votes", "Text features, 100 × cosine", "Words nearest to the context tokens"]
+    assert list(found) == ["Templates before and after training", "Evidence while it is trained", "Accuracy of 4 templates",
+                           "Agreement of the votes in %", "Cohen's kappa of the votes", "Text features, 100 × cosine",
+                           "Words nearest to the context tokens"]
     learned = [json.loads((protocol / f"train_base/dtd/shots_4/CDC/small/seed{seed}/results.json").read_text())["learned"] for seed in (1, 2)]
     moved = {row["100 × cosine"]: row for row in found["Templates before and after training"]}  # of the trainings alone
     assert float(moved["images, between deviations from CLIP's own"]["after_mean"]) == pytest.approx(
         100 * numpy.mean([one["images_deviations_after"] for one in learned]), abs=1e-3)
+    ends = [read_metrics(protocol / f"train_base/dtd/shots_4/CDC/small/seed{seed}")[-1] for seed in (1, 2)]
+    last = found["Evidence while it is trained"][-1]
+    assert (last["tested on"], last["epoch"]) == ("dtd, base classes", str(ends[0]["epochs"]))
+    for column, name in (("level in nats", "level"), ("offset, from its start", "offset"), ("vacuity", "vacuity")):
+        assert float(last[f"{column}_mean"]) == pytest.approx(numpy.mean([line[name] for line in ends]), abs=1e-3)
     for row, part in zip(found["Accuracy of 4 templates"], ("train_base", "test_new"), strict=True):
         metrics = [json.loads((protocol / part / f"dtd/shots_4/CDC/small/seed{seed}/results.json").read_text())["metrics"]["test"]
                    for seed in (1, 2)]
