@@ -19,7 +19,7 @@ from .positions import side
 from .text import TextEncoder
 from .tokens import readable, tokenize, tokenize_classes
 from .transformer import QUICK_GELU
-from .weights import open_clip_models
+from .weights import hugging_face, open_clip_models
 from .weights.open_clip_models import Normalization
 from .weights.state_dict import read_state_dict
 
@@ -113,7 +113,8 @@ def load_backbone(name: str, cache_dir: str | None = None) -> Backbone:
 
     Args:
         name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …), ``tiny`` (ours), ``open_clip:<model>/<weights>`` (see
-            ``open_clip_models``), or the path of a file in OpenAI's format, see ``read_state_dict``.
+            ``open_clip_models``), ``hf:<owner>/<name>`` or a folder (see ``hugging_face``), or the path of a file in OpenAI's format, see
+            ``read_state_dict``.
         cache_dir: where downloaded files are kept; by default ``~/.cache/clip``, or where ``open_clip`` keeps them.
 
     Raises:
@@ -121,6 +122,8 @@ def load_backbone(name: str, cache_dir: str | None = None) -> Backbone:
     """
     if name.startswith(open_clip_models.PREFIX):
         backbone = build_backbone(*open_clip_models.load(name, cache_dir))
+    elif name not in (*WEIGHTS, *clip._MODELS) and hugging_face.is_meant(name):  # a folder here may be called like one
+        backbone = build_backbone(*hugging_face.load(name))
     else:
         path = find(name, cache_dir)
         backbone = build_backbone(read_state_dict(path), path)
@@ -143,7 +146,8 @@ def find(name: str, cache_dir: str | None) -> str:
         return name
     known = [*WEIGHTS, *clip.available_models()]
     raise UserError(f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP{nearest(name, known)}; known: "
-                    f"{', '.join(known)}, and OpenCLIP's as {open_clip_models.PREFIX}<model>/<weights>")
+                    f"{', '.join(known)}, OpenCLIP's as {open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
+                    f"{hugging_face.PREFIX}<owner>/<name> or their folder")
 
 
 def download(name: str, cache_dir: str) -> str:
