@@ -29,13 +29,15 @@ CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 PROTOCOLS = ("base2new", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
 SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
 
-# Zhou et al., 2022, "Conditional Prompt Learning", tables 2 and 3; for the embedded data what stands in for them.
+PACS = ("pacs_photo", "pacs_art_painting", "pacs_cartoon", "pacs_sketch")
+# Zhou et al., 2022, "Conditional Prompt Learning", tables 2 and 3; for the embedded data what stands in for them; PACS' domains from one of them.
 TARGETS = {
     "xd": {"imagenet": ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397", "dtd",
                         "eurosat", "ucf101"),
            "openmoji": ("openmoji_people",)},
     "dg": {"imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
-           "openmoji": ("openmoji_sketch", "openmoji_corrupted", "openmoji_recoloured")},
+           "openmoji": ("openmoji_sketch", "openmoji_corrupted", "openmoji_recoloured"),
+           **{source: tuple(f"{domain}_all" for domain in PACS if domain != source) for source in PACS}},
 }
 
 

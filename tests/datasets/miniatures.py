@@ -73,6 +73,43 @@ def imagenet_v2(root):
     classnames(root / "imagenetv2")
 
 
+GROCERIES = (("Golden-Delicious", "Apple", "Fruit/Apple/Golden-Delicious"), ("Avocado", "Avocado", "Fruit/Avocado"),
+             ("Soy-Milk", "Milk", "Packages/Milk/Soy-Milk"), ("Royal-Gala", "Apple", "Fruit/Apple/Royal-Gala"),
+             ("Red-Beet", "Red-Beet", "Vegetables/Red-Beet"))
+
+
+def grocery_store(root):
+    """Avocados have no val images, as some products in the real one."""
+    folder, kinds = root / "GroceryStoreDataset" / "dataset", ["Apple", "Avocado", "Milk", "Red-Beet"]
+    for part, count in (("train", 5), ("val", 2), ("test", 3)):
+        lines = []
+        for label, (product, kind, place) in enumerate(GROCERIES):
+            for index in range(0 if (part, product) == ("val", "Avocado") else count):
+                name = f"{part}/{place}/{product}_{index + 1:03d}.jpg"
+                picture(folder / name)
+                lines.append(f"{name}, {label}, {kinds.index(kind)}\n")
+        (folder / f"{part}.txt").write_text("".join(lines))
+    rows = "".join(f"{product},{label},{kind},{kinds.index(kind)},/iconic/{place}.jpg,/iconic/{place}.txt\n"
+                   for label, (product, kind, place) in enumerate(GROCERIES))
+    heads = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str),Product Description Path (str)"
+    (folder / "classes.csv").write_text(f"{heads}\n{rows}")
+
+
+def cifar(root):
+    for part, count in (("train", 10), ("test", 2)):
+        for name in ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"):
+            for index in range(count):
+                picture(root / "CIFAR-10-images" / part / name / f"{index:04d}.jpg")
+    (root / "CIFAR-10-images" / "README.md").write_text("a readme")
+
+
+def pacs(root):
+    for domain, ending in (("art_painting", "jpg"), ("cartoon", "jpg"), ("photo", "jpg"), ("sketch", "png")):
+        for name in ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person"):
+            for index in range(10):
+                picture(root / "Homework3-PACS" / "PACS" / domain / name / f"pic_{index:03d}.{ending}")
+
+
 def image_folder(root):
     for name in ("ant", "bee", "cat fish"):
         for index in range(10):
@@ -87,6 +124,8 @@ MINIATURES = {
     **{name: lambda root, name=name: split_file(root, name) for name in SPLIT_FILES},
     **{name: lambda root, name=name: imagenet_variant(root, name) for name in VARIANTS},
     "FGVCAircraft": aircraft, "ImageNet": imagenet, "ImageNetV2": imagenet_v2, "ImageFolder": image_folder,
+    "GroceryStore": grocery_store, "GroceryStoreCoarse": grocery_store, "CIFAR10": cifar,
+    **dict.fromkeys((f"PACS{domain}{ending}" for domain in ("Photo", "ArtPainting", "Cartoon", "Sketch") for ending in ("", "All")), pacs),
     **dict.fromkeys(("OpenMoji", "OpenMojiPeople", "OpenMojiSketch", "OpenMojiCorrupted", "OpenMojiRecoloured", "OpenMojiFactors"), nothing),
 }
 

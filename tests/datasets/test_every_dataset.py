@@ -42,7 +42,8 @@ def test_the_names_are_coops_and_ours():
     assert set(ALL) >= {"ImageNet", "Caltech101", "OxfordPets", "StanfordCars", "OxfordFlowers", "Food101", "FGVCAircraft", "SUN397",
                         "DescribableTextures", "EuroSAT", "UCF101", "ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"}
     assert set(TEST_ONLY) == {"ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR",
-                              "OpenMojiSketch", "OpenMojiCorrupted", "OpenMojiRecoloured"}
+                              "OpenMojiSketch", "OpenMojiCorrupted", "OpenMojiRecoloured",
+                              "PACSPhotoAll", "PACSArtPaintingAll", "PACSCartoonAll", "PACSSketchAll"}
 
 
 def test_every_data_set_has_a_config_and_every_config_a_data_set():
@@ -86,7 +87,7 @@ def test_a_seeds_sample_is_the_same_whichever_half_is_asked_for_first(root_of, n
                                           ({"classes": "base"}, "base-to-new needs training images"),
                                           ({"classes": "new"}, "base-to-new needs training images")])
 def test_a_set_without_training_images_refuses_what_needs_them(root_of, name, keys, reason):
-    with pytest.raises(UserError, match=f"{name} has test images only, {reason}.*: train on (ImageNet|OpenMoji), then test"):
+    with pytest.raises(UserError, match=f"{name} has test images only, {reason}.*: train on (ImageNet|OpenMoji|another domain of PACS), then test"):
         build(name, root_of(name), **keys)
 
 
