@@ -40,8 +40,9 @@ def reference_logits(model, learner, names, images, scale):
 @pytest.mark.parametrize("scale", [0.05, 1.0])
 def test_logits_loss_and_gradients_are_those_of_the_official_way(run, stock_vit, start, end, scale):
     """Gradients are 1 / s times the true ones."""
-    trainer = run("MMA", *(word for key, value in (("START", start), ("END", end), ("SCALE", scale)) for word in (f"TRAINER.MMA.ADAPTER_{key}", str(value))),
-                  flags=("--no-train",))[0]
+    settings = {"START": start, "END": end, "SCALE": scale}
+    options = [word for key, value in settings.items() for word in (f"TRAINER.MMA.ADAPTER_{key}", str(value))]
+    trainer = run("MMA", *options, flags=("--no-train",))[0]
     torch.manual_seed(1)
     learner = scrambled(trainer.prompt_learner)
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 5, 2])
