@@ -45,7 +45,7 @@ def passes_at_test_time(setting: StepSetting, method: Method, classes: int, batc
     @torch.no_grad()
     def bare() -> Tensor:
         with trainer.precision.autocast():
-            return trainer.backbone.image(images, prompts.visual, prompts.deep_visual)
+            return trainer.backbone.image(images, *prompts.images())
 
     @torch.no_grad()
     def ours() -> Tensor:

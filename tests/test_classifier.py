@@ -118,7 +118,7 @@ def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     texts = classifier.embed_text()
     numpy.testing.assert_allclose(numpy.linalg.norm(texts, axis=2), 1, rtol=1e-5)
     templates = max(images.shape[1], len(texts))
-    logits = torch.from_numpy(numpy.stack([images[:, m % images.shape[1]] @ texts[m].T for m in range(templates)]))
+    logits = torch.from_numpy(numpy.stack([images[:, m % images.shape[1]] @ texts[m % len(texts)].T for m in range(templates)]))
     answer = trainer.predict(logits * trainer.backbone.logit_scale)
     numpy.testing.assert_allclose(answer.probability, classifier.predict(pictures).probabilities, atol=1e-5)
 

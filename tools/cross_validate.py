@@ -106,7 +106,7 @@ def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder
 def prompts_images(trainer: PromptTrainer) -> bool:
     """Whether the method prompts the image encoder, so that an image's features change while it is trained."""
     _, prompts = trainer.encode_prompts() or (None, None)
-    return prompts is not None and prompts.visual is not None
+    return prompts is not None and prompts.change_images
 
 
 @torch.no_grad()

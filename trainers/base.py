@@ -180,7 +180,7 @@ class PromptTrainer(Training):
         return self.fp32_backbone or self.backbone
 
     def encode_images(self, images: Tensor, prompts: Prompts | None = None, backbone: Backbone | None = None) -> Tensor:
-        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted. ``backbone``: another than the run's.
+        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted; see ``ImageEncoder``.
 
         What are features already, (V, B, E), as a data set of features has them, is returned as it is.
         """
@@ -189,7 +189,7 @@ class PromptTrainer(Training):
         tower, prompts = (backbone or self.backbone).image, prompts or Prompts()
 
         def encode(own: slice) -> Tensor:
-            return F.normalize(tower(images[:, own], prompts.visual, prompts.deep_visual).float(), dim=-1)
+            return F.normalize(tower(images[:, own], *prompts.images()).float(), dim=-1)
         return distributed.divided(encode, images.shape[1])
 
     @torch.no_grad()

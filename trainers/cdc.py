@@ -14,16 +14,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dassl.data.data_manager import build_data_loader
-from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
-from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .common.errors import UserError
-from .data.loader import CheckedImages, divide_loading
 from .data.views import AUGMENTATIONS, PictureViews, template_views
 from .decoupled_prompts import DecoupledPrompts
 from .engine.checkpoint import State
@@ -136,13 +132,6 @@ class CDC(PromptTrainer):
             self.prompt_learner.start_from([phrases[index] for index in chosen])
             log.info("The templates start from %s", ", ".join(repr(phrases[index]) for index in chosen))
 
-    def training_images(self, most: int) -> DataLoader[Any]:
-        """Loader of the training images, evenly spaced ones where there are more than ``most``, as images are tested."""
-        images = self.dm.dataset.train_x
-        loader = build_data_loader(self.cfg, data_source=images[::-(-len(images) // most)], batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
-                                   is_train=False, tfm=build_transform(self.cfg, is_train=False), dataset_wrapper=CheckedImages)
-        return divide_loading(loader)
-
     @torch.no_grad()
     def encoded_templates(self) -> tuple[Tensor, Prompts]:
         """Text features (M, K, E) and the prompts, as they are tested."""
@@ -167,17 +156,6 @@ class CDC(PromptTrainer):
         length = self.backbone.text.context_length
         filling = [phrase for phrase in node.CTX_INIT if len(phrase_tokens(phrase, length)) >= node.N_CTX]
         return filling if len(filling) > node.N_TEMPLATES else list(node.CTX_INIT)
-
-    def features_of(self, loader: DataLoader[Any], split: str, prompts: Prompts | None = None) -> tuple[Tensor, Tensor]:
-        """Features (M or 1, N, E) and labels (N,) of a split's N images as they are tested, under the prompts if any."""
-        found = []
-        for batch in self.skipped.readable(iter(loader), split):
-            self.stop_if_asked()
-            images, labels = self.parse_batch_test(batch)
-            with self.precision.autocast():
-                found.append((self.encode_images(images, prompts), labels))
-        features, every_label = zip(*found)
-        return torch.cat(features, dim=1), torch.cat(every_label)
 
     @torch.no_grad()
     def complete_prompts(self) -> bool:

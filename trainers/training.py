@@ -8,8 +8,11 @@ from typing import Any
 
 import torch
 from dassl.data import DataManager
+from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.utils import MetricMeter
+from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from . import distributed
@@ -23,6 +26,7 @@ from .descriptions import path_of, read_descriptions
 from .engine.checks import check_data
 from .engine.resumable import TrainingLoader, begin_worker
 from .evaluation.testing import Evaluation
+from .prompting.prompts import Prompts
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ class Training(Evaluation):
     # of the other parts of ``PromptTrainer``:
     given_classnames: Sequence[str] | None
     complete_prompts: Callable[[], bool]
+    encode_images: Callable[[Tensor, Prompts | None], Tensor]
 
     @cached_property
     def training_views(self) -> PictureViews:
@@ -61,6 +66,29 @@ class Training(Evaluation):
         self.skipped.names.update(getattr(dm.dataset, "broken", {}))
         check_data(self.cfg, dm)
         distributed.check_same("their data", split_hash(dm.dataset))
+
+    def training_images(self, most: int | None = None, augmented: bool = False) -> DataLoader[Any]:
+        """Loader of the training images in their order, evenly spaced ones where there are more than ``most``, as images are tested, or
+        ``augmented`` as they are trained on."""
+        images = self.dm.dataset.train_x
+        every = 1 if most is None else -(-len(images) // most)
+        loader = build_data_loader(self.cfg, data_source=images[::every], batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
+                                   tfm=build_transform(self.cfg, is_train=augmented), dataset_wrapper=CheckedImages)
+        assert isinstance(loader.dataset, CheckedImages)
+        loader.dataset.is_train = augmented  # with random draws, which several processes make for each other's images too
+        return divide_loading(loader)
+
+    @torch.no_grad()
+    def features_of(self, loader: DataLoader[Any], split: str, prompts: Prompts | None = None) -> tuple[Tensor, Tensor]:
+        """Features (M or 1, N, E) and labels (N,) of the N images of a split's loader, under the prompts if any."""
+        found = []
+        for batch in self.skipped.readable(iter(loader), split):
+            self.stop_if_asked()
+            images, labels = self.parse_batch_test(batch)
+            with self.precision.autocast():
+                found.append((self.encode_images(images, prompts), labels))
+        features, every_label = zip(*found)
+        return torch.cat(features, dim=1), torch.cat(every_label)
 
     def train(self) -> None:  # type: ignore[override]  # as SimpleTrainer's
         if self.prompt_learner is None:

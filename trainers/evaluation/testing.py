@@ -122,9 +122,9 @@ class Evaluation(SavedPrompts):
                 self.stop_if_asked(self.end_of_epoch)
 
     def images_or_features(self, loader: DataLoader[Any], split: str, prompts: Prompts | None) -> DataLoader[Any]:
-        """A split's loader; with ``TEST.FEATURE_CACHE``, and no prompts in the image encoder, one of features, which takes its place."""
+        """A split's loader; with ``TEST.FEATURE_CACHE``, and an unchanged image encoder, one of features, which takes its place."""
         folder = self.cfg.TEST.get("FEATURE_CACHE", "")  # another toolbox's config may not have it
-        if not folder or (prompts is not None and prompts.visual is not None) or isinstance(loader.dataset, Features):
+        if not folder or (prompts is not None and prompts.change_images) or isinstance(loader.dataset, Features):
             return loader
         images = loader.dataset
         assert isinstance(images, CheckedImages)  # as all loaders' are, see ``build_data_loader``

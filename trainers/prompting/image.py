@@ -1,5 +1,6 @@
 """CLIP's image encoders: the ViT with deep prompts as an argument, and the ResNets, which take none."""
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -7,10 +8,22 @@ from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from .positions import interpolate, patches_a_side
-from .transformer import LayerNorm, Transformer, attend, check_depth
+from .transformer import Adapter, LayerNorm, Transformer, adapter_of, attend, check_depth
 
 RESNET_STRIDE = 32  # pixels a side that become one of the places a ResNet's attention pool sees: it halves five times
 CPU_BATCH = 32  # images that stay in a CPU's cache: of more, pieces or templates are encoded one by one
+
+
+@dataclass
+class Readout:
+    """A second feature of an image, made of tokens that an ``Adapter`` has put after the class token.
+
+    Attributes:
+        tokens: how many.
+        feature: (N, tokens, D), normed as the class token is → (N, E).
+    """
+    tokens: int
+    feature: Callable[[Tensor], Tensor]
 
 
 class ImageEncoder(nn.Module):
@@ -52,7 +65,8 @@ class ImageEncoder(nn.Module):
         self.positional_embedding = nn.Parameter(interpolate(self.positional_embedding.detach(), grid), requires_grad=False)
         self.image_size = image_size
 
-    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor | None] = ()) -> Tensor:
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor | None] = (),
+                adapters: Sequence[Adapter | None] = (), readout: Readout | None = None) -> Tensor:
         """Features of B images under M templates.
 
         Args:
@@ -60,24 +74,27 @@ class ImageEncoder(nn.Module):
             prompts: (M, n, D) prompt tokens put after the patches, or None.
             deep_prompts: one for each layer after the first: (M, n, D), which take the place of the prompts before
                 (Khattak et al., 2023, MaPLe, §3.2), or None.
+            adapters: one or None for each layer, as far as any has.
+            readout: of a second feature, or None.
 
         Returns:
-            (M, B, E), not normalised; without prompts (V, B, E).
+            (M, B, E), not normalised; without prompts (V, B, E). With a readout twice as many: after each feature the second one.
 
         Raises:
-            ValueError: more deep prompts than layers, or deep prompts without prompts at the input.
+            ValueError: more deep prompts or adapters than layers, or deep prompts without prompts at the input.
         """
-        check_depth(deep_prompts, self.layers)
+        check_depth(deep_prompts, adapters, self.layers)
         if prompts is None and len(deep_prompts) > 0:
             raise ValueError("deep prompts take the place of prompts at the input: give those as well")
         views, batch = images.shape[:2]
         if images.device.type == "cpu" and prompts is None and views * batch > CPU_BATCH:
-            pieces = [self(piece[None]) for piece in images.flatten(0, 1).split(CPU_BATCH)]  # (1, ≤ CPU_BATCH, E) each
-            return torch.cat(pieces, dim=1).view(views, batch, -1)
+            pieces = [self(piece[None], adapters=adapters, readout=readout) for piece in images.flatten(0, 1).split(CPU_BATCH)]
+            features = torch.cat(pieces, dim=1)  # (1, V·B, E), or two with a readout
+            return features.unflatten(1, (views, batch)).transpose(0, 1).flatten(0, 1)
         if images.device.type == "cpu" and prompts is not None and len(prompts) > 1 and len(prompts) * batch > CPU_BATCH:
             shown = images.expand(len(prompts), *images.shape[1:])  # (M, B, 3, H, W)
-            return torch.cat([self(shown[m:m + 1], prompts[m:m + 1], [None if deep is None else deep[m:m + 1] for deep in deep_prompts])
-                              for m in range(len(prompts))])
+            return torch.cat([self(shown[m:m + 1], prompts[m:m + 1], [None if deep is None else deep[m:m + 1] for deep in deep_prompts],
+                                   adapters, readout) for m in range(len(prompts))])
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
@@ -93,13 +110,19 @@ class ImageEncoder(nn.Module):
             if deep is not None:
                 prompt = self._per_image(deep, batch, x.dtype).flatten(0, 1)  # (M·B, n, D)
                 x = torch.cat([x[:, :-prompt.shape[1]], prompt], dim=1)
+            adapter = adapter_of(adapters, layer)
+            x = adapter.enter(x)
             if layer + 1 < self.layers:
-                x = block(x)
-        # the last layer's output is read at the class token only: the other tokens need not get that far
-        key, value = block.project(x, "kv")  # (M·B, 1 + N (+ n), H, D/H)
-        query, = block.project(x[:, :1], "q")  # (M·B, 1, H, D/H)
-        feature = block.finish(x[:, :1], attend(query, key, value))  # (M·B, 1, D)
-        return (self.ln_post(feature[:, 0]) @ self.proj).view(templates, batch, -1)  # (M, B, E)
+                x = block(x, adapter)
+        # the last layer's output is read at the class token only, and where a readout is: the other tokens need not get that far
+        read = x[:, :1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
+        key, value = block.project(x, "kv", adapter)  # (M·B, 1 + N (+ n), H, D/H)
+        query, = block.project(read, "q", adapter)  # (M·B, R, H, D/H)
+        read = self.ln_post(block.finish(read, attend(query, key, value), adapter))  # (M·B, R, D)
+        found = [read[:, 0] @ self.proj]  # (M·B, E)
+        if readout:
+            found.append(readout.feature(read[:, 1:]).to(read.dtype))
+        return torch.stack([feature.view(templates, batch, -1) for feature in found], dim=1).flatten(0, 1)  # (M, B, E)
 
     @staticmethod
     def _per_image(prompts: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
@@ -129,14 +152,15 @@ class ResNetImageEncoder(nn.Module):
         pool.positional_embedding = nn.Parameter(interpolate(pool.positional_embedding.detach(), grid), requires_grad=False)
         self.image_size = image_size
 
-    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor | None] = ()) -> Tensor:
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor | None] = (),
+                adapters: Sequence[Adapter | None] = (), readout: Readout | None = None) -> Tensor:
         """(V, B, 3, H, W) → (V, B, E).
 
         Raises:
-            ValueError: prompts are given; a convolutional network has no tokens to put them beside.
+            ValueError: prompts or adapters are given; a convolutional network has no tokens to put them beside and no blocks to change.
         """
-        if prompts is not None or len(deep_prompts) > 0:
-            raise ValueError("a ResNet takes no prompts: prompt the text encoder only")
+        if prompts is not None or len(deep_prompts) > 0 or len(adapters) > 0 or readout is not None:
+            raise ValueError("a ResNet takes no prompts and no adapters: prompt the text encoder only")
         views, batch = images.shape[:2]
         features = self.network(images.flatten(0, 1).to(self.network.conv1.weight.dtype))  # (V·B, E)
         return features.view(views, batch, -1)

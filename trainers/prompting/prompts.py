@@ -6,15 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .text import TextEncoder
-from .tokens import class_tokens, phrase_tokens, readable, tokenize
+from .image import Readout
+from .text import TextEncoder, shared_tokens
+from .tokens import class_tokens, phrase_tokens, readable, tokenize, tokenize_classes
+from .transformer import Adapter
 
 INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
 
 
 @dataclass
 class Prompts:
-    """Token embeddings for both encoders, for M templates and K classes.
+    """Token embeddings for both encoders, for M templates and K classes, and what else is changed in them.
 
     Attributes:
         prefix: (M, P, D) of start token, context, fixed words: what the classes of a template share. None, like all of the
@@ -25,6 +27,8 @@ class Prompts:
             or None where the layer keeps what the one before it made of its prompts.
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
         deep_visual: one (M, n, D_v) or None for each image layer after the first, as far as any has.
+        text_adapters, image_adapters: one or None for each layer, as far as any has.
+        readout: of a second feature of each image, or None.
     """
     prefix: Tensor | None = None
     suffix: Tensor | None = None
@@ -32,12 +36,24 @@ class Prompts:
     deep_text: Sequence[Tensor | None] = field(default_factory=list)
     visual: Tensor | None = None
     deep_visual: Sequence[Tensor | None] = field(default_factory=list)
+    text_adapters: Sequence[Adapter | None] = ()
+    image_adapters: Sequence[Adapter | None] = ()
+    readout: Readout | None = None
 
-    def texts(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor | None]]:
+    @property
+    def change_images(self) -> bool:
+        """Whether the image encoder's features are others than without."""
+        return self.visual is not None or len(self.image_adapters) > 0
+
+    def images(self) -> tuple[Tensor | None, Sequence[Tensor | None], Sequence[Adapter | None], Readout | None]:
+        """What ``ImageEncoder`` takes."""
+        return self.visual, self.deep_visual, self.image_adapters, self.readout
+
+    def texts(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor | None], Sequence[Adapter | None]]:
         """What ``TextEncoder`` takes, for some of the classes."""
         assert self.prefix is not None and self.suffix is not None and self.end is not None  # as for prompts of the image encoder alone
         deep = [layer[:, classes] if layer is not None and layer.dim() == 4 else layer for layer in self.deep_text]
-        return self.prefix, self.suffix[:, classes], self.end[:, classes], deep
+        return self.prefix, self.suffix[:, classes], self.end[:, classes], deep, self.text_adapters
 
 
 class FixedTokens(nn.Module):
@@ -69,6 +85,33 @@ class FixedTokens(nn.Module):
         """``Prompts`` of contexts (M, n, D), where M may be anything if one template's words were given; ``further`` goes to them."""
         start, words = (tokens.expand(len(context), -1, -1) for tokens in (self.start, self.words))
         return Prompts(torch.cat([start, context, words], dim=1), self.suffix, self.end, **further)
+
+
+class HandCraftedTokens(nn.Module):
+    """The frozen tokens of a hand-crafted prompt, for methods that learn none: called, it gives ``Prompts`` of one template.
+
+    Args:
+        text_encoder: the ``TextEncoder`` whose embeddings are used.
+        template: with ``{}`` for the class name.
+        classnames: K names.
+    """
+
+    prefix: Tensor
+    suffix: Tensor
+
+    def __init__(self, text_encoder: TextEncoder, template: str, classnames: Sequence[str]) -> None:
+        super().__init__()
+        texts = [template.format(readable(name)) for name in classnames]
+        ids = tokenize_classes(classnames, texts, text_encoder.context_length)  # (K, positions)
+        shared, end = shared_tokens(ids)
+        embedding = embed(text_encoder, ids[:, :end.max() + 1])  # (K, longest, D)
+        self.register_buffer("prefix", embedding[:1, :shared].clone(), persistent=False)  # (1, P, D)
+        self.register_buffer("suffix", embedding[None, :, shared:].clone(), persistent=False)  # (1, K, S, D)
+        self.end = (end - shared)[None]  # (1, K); no buffer: it stays on the CPU
+
+    def forward(self, **further: Any) -> Prompts:
+        """``further`` goes to the ``Prompts``."""
+        return Prompts(self.prefix, self.suffix, self.end, **further)
 
 
 def gaussian(*shape: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .transformer import LayerNorm, Transformer, attend, check_depth
+from .transformer import Adapter, LayerNorm, Transformer, adapter_of, attend, check_depth
 
 
 class Packing:
@@ -22,18 +22,16 @@ class Packing:
 
     Args:
         lengths: (M, K) of the texts, on the CPU: they shape the computation, which must not wait for the device.
-        shared: number of tokens P of the prefix before each.
         device: where the indices below are needed.
 
     Attributes:
         order: (N,) the text that comes first, second, …
         text, position: (T,) which text a token belongs to, and where in it the token stands.
         end: (N,) place of each text's last token among the T.
-        groups: the texts of one length, for each length: where they lie among the N, where their tokens lie among the T, the length, and
-            which of the P + L tokens in front each of the L sees, (L, P + L).
+        groups: the texts of one length, for each length: where they lie among the N, where their tokens lie among the T, and the length.
     """
 
-    def __init__(self, lengths: Tensor, shared: int, device: torch.device) -> None:
+    def __init__(self, lengths: Tensor, device: torch.device) -> None:
         classes = lengths.shape[1]
         lengths, order = lengths.flatten().sort(stable=True)
         ends = lengths.cumsum(0)
@@ -41,10 +39,17 @@ class Packing:
         parts = order, order.repeat_interleave(lengths), position, ends - 1, order // classes
         self.order, self.text, self.position, self.end, self.template = (part.to(device, non_blocking=True) for part in parts)
         self.groups, text, token = [], 0, 0
+        self.masks: dict[tuple[int, int], Tensor] = {}
         for length, number in zip(*(found.tolist() for found in lengths.unique_consecutive(return_counts=True))):
-            visible = torch.ones(length, shared + length, dtype=torch.bool, device=device).tril(shared)
-            self.groups.append((slice(text, text + number), slice(token, token + number * length), length, visible))
+            self.groups.append((slice(text, text + number), slice(token, token + number * length), length))
             text, token = text + number, token + number * length
+
+    def visible(self, shared: int, length: int) -> Tensor:
+        """Which of the P shared and L own tokens each own one sees, (L, P + L); made once, as most layers have the same P."""
+        if (shared, length) not in self.masks:
+            mask = torch.ones(length, shared + length, dtype=torch.bool, device=self.order.device)
+            self.masks[shared, length] = mask.tril(shared)
+        return self.masks[shared, length]
 
     def attend(self, key: Tensor, value: Tensor, query: Tensor, own_key: Tensor, own_value: Tensor) -> Tensor:
         """What the texts' tokens see: their template's prefix, and themselves up to their own place.
@@ -60,13 +65,14 @@ class Packing:
         only_end = len(query) == len(self.order)  # then every key is before it
         prefixes = self.order if len(key) == len(self.order) else self.template
         found = []
-        for texts, tokens, length, visible in self.groups:
+        for texts, tokens, length in self.groups:
             prefix = prefixes[texts]  # (n,)
             keys, values = (torch.cat([shared.index_select(0, prefix), own[tokens].unflatten(0, (-1, length))], dim=1)
                             for shared, own in ((key, own_key), (value, own_value)))  # (n, P + L, H, D/H)
             if only_end:
                 attended = attend(query[texts][:, None], keys, values)  # (n, 1, D)
             else:
+                visible = self.visible(key.shape[1], length)
                 attended = attend(query[tokens].unflatten(0, (-1, length)), keys, values, visible)  # (n, L, D)
             found.append(attended.flatten(0, 1))
         return torch.cat(found)
@@ -103,7 +109,8 @@ class TextEncoder(nn.Module):
     def context_length(self) -> int:
         return self.positional_embedding.shape[0]
 
-    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor | None] = ()) -> Tensor:
+    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor | None] = (),
+                adapters: Sequence[Adapter | None] = ()) -> Tensor:
         """Features of every class under every template.
 
         Args:
@@ -114,21 +121,22 @@ class TextEncoder(nn.Module):
             deep_prompts: one for each layer after the first: (M, n, D), which replace the n positions after the start token before
                 that layer (Khattak et al., 2023, MaPLe, §3.2), (M, K, n, D) where each class has its own, or None. From a class's own
                 prompts on the prefix is computed for each class.
+            adapters: one or None for each layer, as far as any has.
 
         Returns:
             (M, K, E), not normalised.
 
         Raises:
-            ValueError: more positions than the encoder has, or more deep prompts than layers.
+            ValueError: more positions than the encoder has, or more deep prompts or adapters than layers.
         """
-        check_depth(deep_prompts, self.layers)
+        check_depth(deep_prompts, adapters, self.layers)
         templates, shared = prefix.shape[:2]
         classes, longest = suffix.shape[1:3]
         if shared + longest > self.context_length:
             raise ValueError(f"{shared} + {longest} tokens for {self.context_length} positions")
         dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
         positions = self.positional_embedding.to(dtype)
-        packing = Packing((end.cpu() + 1).expand(templates, -1), shared, prefix.device)  # N = M·K texts, T tokens
+        packing = Packing((end.cpu() + 1).expand(templates, -1), prefix.device)  # N = M·K texts, T tokens
         text = packing.text % classes if len(suffix) == 1 else packing.text
         own = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
         own = own.to(dtype) + positions[shared + packing.position]
@@ -136,28 +144,35 @@ class TextEncoder(nn.Module):
 
         *blocks, last = self.transformer.resblocks
         for layer, block in enumerate(blocks):
-            prefix = replace_prompts(prefix, deep_prompts, layer)
-            query, key, value = block.project(prefix)  # (M, P, H, D/H)
-            attended = packing.attend(key, value, *block.project(own))  # (T, D)
-            own = block.finish(own, attended)
-            prefix = block.finish(prefix, attend(query, key, value, causal=True))  # (M, P, D)
+            adapter = adapter_of(adapters, layer)
+            prefix = adapter.enter(replace_prompts(prefix, deep_prompts, layer))
+            query, key, value = block.project(prefix, adapter=adapter)  # (M, P, H, D/H)
+            attended = packing.attend(key, value, *block.project(own, adapter=adapter))  # (T, D)
+            own = block.finish(own, attended, adapter)
+            prefix = block.finish(prefix, attend(query, key, value, causal=True), adapter)  # (M, P, D)
 
         # the last layer's output is read at end-of-text only: the other tokens need not get that far
-        key, value = last.project(replace_prompts(prefix, deep_prompts, len(blocks)), "kv")
-        own_key, own_value = last.project(own, "kv")  # (T, H, D/H)
+        adapter = adapter_of(adapters, len(blocks))
+        key, value = last.project(adapter.enter(replace_prompts(prefix, deep_prompts, len(blocks))), "kv", adapter)
+        own_key, own_value = last.project(own, "kv", adapter)  # (T, H, D/H)
         end = own[packing.end]  # (N, D)
-        query, = last.project(end, "q")  # (N, H, D/H)
-        feature = last.finish(end, packing.attend(key, value, query, own_key, own_value))  # (N, D)
+        query, = last.project(end, "q", adapter)  # (N, H, D/H)
+        feature = last.finish(end, packing.attend(key, value, query, own_key, own_value), adapter)  # (N, D)
         feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
         return feature.view(templates, classes, -1)  # (M, K, E)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features of plain texts, (N, length) token ids as ``clip.tokenize`` makes them → (N, E), not normalised."""
-        end = tokens.argmax(dim=1)  # (N,): end-of-text has the highest id
-        common = (tokens == tokens[:1]).all(dim=0).int().cumprod(dim=0).sum().item()
-        shared = max(1, min(common, end.min().item()))  # end-of-text stays with the texts
+        shared, end = shared_tokens(tokens)
         embedding = self.token_embedding(tokens[:, :end.max() + 1])  # (N, longest, D)
         return self(embedding[:1, :shared], embedding[None, :, shared:], (end - shared)[None])[0]
+
+
+def shared_tokens(tokens: Tensor) -> tuple[int, Tensor]:
+    """How many tokens at the beginning of N texts, (N, length) token ids, are the same in all, at least one; and where they end, (N,)."""
+    end = tokens.argmax(dim=1)  # end-of-text has the highest id
+    common = int((tokens == tokens[:1]).all(dim=0).int().cumprod(dim=0).sum())
+    return max(1, min(common, int(end.min()))), end  # end-of-text stays with the texts
 
 
 def replace_prompts(prefix: Tensor, deep_prompts: Sequence[Tensor | None], layer: int) -> Tensor:

@@ -28,11 +28,11 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def project(self, x: Tensor, parts: str = "qkv") -> tuple[Tensor, ...]:
+    def project(self, x: Tensor, parts: str, adapter: "Adapter") -> tuple[Tensor, ...]:
         """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv" alone."""
         first, width = "qkv".index(parts), x.shape[-1]
         rows = slice(first * width, (first + len(parts)) * width)
-        projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])  # (…, 3D)
+        projected = adapter.project(x, F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows]), parts)  # (…, 3D)
         return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
 
@@ -90,8 +90,36 @@ QUICK_GELU, GELU = "quick_gelu", "gelu"
 MLPS = {QUICK_GELU: QuickGELUMLP, GELU: GELUMLP}
 
 
+class Adapter(nn.Module):
+    """What a method changes in one frozen block; this one, of which others are made by overriding, changes nothing.
+
+    ``project`` and ``leave`` see tokens in any arrangement (the text encoder packs texts of different lengths one after the other), so
+    what they make of a token may depend on that token alone.
+    """
+
+    def enter(self, tokens: Tensor) -> Tensor:
+        """Tokens that enter the block, (N, L, D) → (N, L', D): of an image all, the class token first; of texts the prefix, the start token first."""
+        return tokens
+
+    def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
+        """Queries, keys and values (…, 3D) that the block makes of normed tokens (…, D); ``parts`` says which of the three, "q" or "kv" alone."""
+        return projected
+
+    def leave(self, block: "Block", tokens: Tensor, output: Tensor) -> Tensor:
+        """The block's output (…, D) for tokens (…, D)."""
+        return output
+
+
+UNCHANGED = Adapter()
+
+
+def adapter_of(adapters: Sequence[Adapter | None], layer: int) -> Adapter:
+    """The adapter of a layer, of a list that may be shorter than there are layers."""
+    return (adapters[layer] if layer < len(adapters) else None) or UNCHANGED
+
+
 class Block(nn.Module):
-    """Pre-norm residual block."""
+    """Pre-norm residual block, as it is or under an adapter."""
 
     def __init__(self, width: int, heads: int, hidden: int, activation: str) -> None:
         super().__init__()
@@ -100,17 +128,17 @@ class Block(nn.Module):
         self.mlp = MLPS[activation](width, hidden)
         self.ln_2 = LayerNorm(width)
 
-    def project(self, x: Tensor, parts: str = "qkv") -> tuple[Tensor, ...]:
-        return self.attn.project(self.ln_1(x), parts)
+    def project(self, x: Tensor, parts: str = "qkv", adapter: Adapter = UNCHANGED) -> tuple[Tensor, ...]:
+        return self.attn.project(self.ln_1(x), parts, adapter)
 
-    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+    def finish(self, x: Tensor, attended: Tensor, adapter: Adapter = UNCHANGED) -> Tensor:
         """The residual around attention and around the MLP, given what the queries of x (…, D) attended to, in the same shape."""
-        x = x + self.attn.out_proj(attended)
-        return x + self.mlp(self.ln_2(x))
+        attended = x + self.attn.out_proj(attended)
+        return adapter.leave(self, x, attended + self.mlp(self.ln_2(attended)))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, adapter: Adapter = UNCHANGED) -> Tensor:
         """Full self-attention, (N, L, D) → (N, L, D)."""
-        return self.finish(x, attend(*self.project(x)))
+        return self.finish(x, attend(*self.project(x, adapter=adapter)), adapter)
 
 
 class Transformer(nn.Module):
@@ -128,12 +156,14 @@ class Transformer(nn.Module):
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 
 
-def check_depth(deep_prompts: Sequence[Tensor | None], layers: int) -> None:
-    """Deep prompts enter before layers 1 … len(deep_prompts); there have to be that many.
+def check_depth(deep_prompts: Sequence[Tensor | None], adapters: Sequence[Adapter | None], layers: int) -> None:
+    """Deep prompts enter before layers 1 … len(deep_prompts), adapters belong to layers 0 …; there have to be that many.
 
     Raises:
-        ValueError: more deep prompts than layers after the first.
+        ValueError: more deep prompts than layers after the first, or more adapters than layers.
     """
+    if len(adapters) > layers:
+        raise ValueError(f"{len(adapters)} adapters for {layers} layers")
     if len(deep_prompts) > layers - 1:
         raise ValueError(f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first layer takes "
                          "its prompts at the input")

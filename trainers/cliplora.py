@@ -1,0 +1,97 @@
+"""CLIP-LoRA: the queries, keys and values of every layer of both encoders learn a change of low rank (Zanella and Ben Ayed, 2024,
+"Low-Rank Few-Shot Adaptation of Vision-Language Models", §3; Hu et al., 2022, LoRA). The texts are one hand-crafted prompt, the same
+for all data sets. Cross-entropy; CLIP's own weights are frozen.
+"""
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .base import PromptTrainer
+from .common.errors import UserError
+from .engine.checks import check_at_least, check_choice, check_image_prompts
+from .prompting.backbone import Backbone
+from .prompting.prompts import HandCraftedTokens, Prompts
+from .prompting.transformer import Adapter
+from .settings import add_encoder_settings
+from .templates import DEFAULT_TEMPLATE
+
+ENCODERS = ("both", "text", "vision")
+PARTS = "qkv"
+
+
+def add_cliplora_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.CLIPLORA``; the official arguments are ``--encoder``, ``--r``, ``--alpha`` and ``--dropout_rate``."""
+    cfg.TRAINER.CLIPLORA = node = CfgNode()
+    node.ENCODER = "both"  # both | text | vision: which encoder's layers change
+    node.RANK = 2  # r of each change
+    node.ALPHA = 1.0  # a change is multiplied by ALPHA / √r
+    node.DROPOUT = 0.25  # of what a change is computed from, in training
+    add_encoder_settings(node)
+
+
+class LowRank(Adapter):
+    """Adds α / √r · B A x to a layer's queries, keys and values; A as ``nn.Linear`` starts, B zero.
+
+    Args:
+        width: D; rank, alpha, dropout: see the settings.
+    """
+
+    def __init__(self, width: int, rank: int, alpha: float, dropout: float) -> None:
+        super().__init__()
+        self.scale, self.dropout = alpha / math.sqrt(rank), dropout
+        self.down = nn.Parameter(torch.stack([nn.Linear(width, rank, bias=False).weight.detach() for _ in PARTS]))  # A, (3, r, D)
+        self.up = nn.Parameter(torch.zeros(3, width, rank))  # B
+
+    def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
+        changes = []
+        for part in map(PARTS.index, parts):
+            seen = F.dropout(normed.float(), self.dropout, self.training)  # (…, D), drawn anew for each part
+            changes.append(self.scale * F.linear(F.linear(seen, self.down[part]), self.up[part]))
+        return projected + torch.cat(changes, dim=-1).to(projected.dtype)  # (…, parts · D)
+
+
+class LowRankLayers(nn.Module):
+    """Called, it gives the hand-crafted prompt with a ``LowRank`` for every layer.
+
+    Args:
+        settings: ``cfg.TRAINER.CLIPLORA``.
+        classnames: K names.
+        backbone: the CLIP that is changed.
+    """
+
+    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+        super().__init__()
+        self.tokens = HandCraftedTokens(backbone.text, DEFAULT_TEMPLATE, classnames)
+        changes, text = (settings.RANK, settings.ALPHA, settings.DROPOUT), backbone.text
+        self.text = nn.ModuleList(LowRank(text.width, *changes) for _ in range(text.layers) if settings.ENCODER != "vision")
+        layers = 0 if settings.ENCODER == "text" else backbone.vision_transformer.layers
+        self.image = nn.ModuleList(LowRank(backbone.vision_transformer.width, *changes) for _ in range(layers))
+
+    def forward(self) -> Prompts:
+        return self.tokens(text_adapters=self.text, image_adapters=self.image)
+
+
+@TRAINER_REGISTRY.register()
+class CLIPLoRA(PromptTrainer):
+    """Low-rank adaptation of both encoders."""
+    small = {"DROPOUT": 0.0}  # two processes, or chunks of classes, draw other elements to drop
+    text_only = {"ENCODER": "text"}
+    shape_setting = "RANK"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        node = self.node(cfg)
+        check_choice(f"{self.path}.ENCODER", node.ENCODER, ENCODERS)
+        check_at_least(1, self.path, node, "RANK")
+        if not 0 <= node.DROPOUT < 1:
+            raise UserError(f"{self.path}.DROPOUT is {node.DROPOUT}, it must be in [0, 1)")
+
+    def build_prompt_learner(self, backbone: Backbone) -> LowRankLayers:
+        if self.settings.ENCODER != "text":
+            check_image_prompts(f"{self.path}.ENCODER {self.settings.ENCODER}", backbone, self.cfg.MODEL.BACKBONE.NAME, "use text")
+        return LowRankLayers(self.settings, self.classnames, backbone)

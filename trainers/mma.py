@@ -1,0 +1,120 @@
+"""MMA: adapters beside the upper layers of both encoders, which meet in a projection that the two share (Yang et al., 2024, "MMA: Multi-Modal
+Adapter for Vision-Language Models", §3.3). Lower layers, which hold what is general, stay as they are. The texts are one hand-crafted
+prompt. Cross-entropy; CLIP's own weights are frozen.
+"""
+from collections.abc import Sequence
+
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .base import PromptTrainer
+from .common.errors import UserError
+from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .prompting.backbone import Backbone
+from .prompting.prompts import HandCraftedTokens, Prompts
+from .prompting.tokens import readable
+from .prompting.transformer import Adapter, Block
+from .settings import add_encoder_settings
+
+
+def add_mma_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.MMA``, the official keys (of ``cfg.TRAINER.MMADAPTER``)."""
+    cfg.TRAINER.MMA = node = CfgNode()
+    node.TEXT_CTX_INIT = "a photo of a"  # what stands before the class name; it is not learned
+    node.ADAPTER_START = 5  # first layer with an adapter, from 1
+    node.ADAPTER_END = 12  # last one
+    node.ADAPTER_DIM = 32  # width d of the shared projection
+    node.ADAPTER_SCALE = 0.001  # s, by which an adapter's output is multiplied
+    add_encoder_settings(node)
+
+
+def with_gradient(x: Tensor, factor: float) -> Tensor:
+    """x itself, with its gradient multiplied by a factor."""
+    return x.detach() + factor * (x - x.detach())
+
+
+class Beside(Adapter):
+    """Adds s · up(shared(down(norm(x)))) to a layer's output, x being the tokens that enter it.
+
+    The gradient of the adapter's own parameters is that of the sum without s, as in the official code; that of x is the true one.
+    """
+
+    def __init__(self, own: nn.ModuleDict, shared: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.own, self.shared, self.scale = own, shared, scale
+
+    def leave(self, block: Block, tokens: Tensor, output: Tensor) -> Tensor:
+        normed = block.ln_1(with_gradient(tokens.float(), self.scale))  # (…, D)
+        added = self.own["up"](self.shared(self.own["down"](normed))) * self.scale
+        return output + with_gradient(added, 1 / self.scale).to(output.dtype)
+
+
+class SharedAdapters(nn.Module):
+    """Called, it gives the hand-crafted prompt with an adapter beside each of the upper layers of both encoders.
+
+    Parameters carry the official names, with the layer's number from 1, and are drawn in the official order.
+
+    Args:
+        settings: ``cfg.TRAINER.MMA``.
+        classnames: K names.
+        backbone: whose widths D (text) and D_v (image) are used.
+    """
+
+    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+        super().__init__()
+        layers, dim = range(settings.ADAPTER_START, settings.ADAPTER_END + 1), settings.ADAPTER_DIM
+        self.scale = settings.ADAPTER_SCALE
+        self.text_adapter = started({layer: bottleneck(backbone.text.width, dim) for layer in layers})
+        self.visual_adapter = started({layer: bottleneck(backbone.vision_transformer.width, dim) for layer in layers})
+        self.shared_adapter = started({layer: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for layer in layers})
+        self.tokens = HandCraftedTokens(backbone.text, f"{readable(settings.TEXT_CTX_INIT)} {{}}.".lstrip(), classnames)
+
+    def beside(self, own: nn.ModuleDict) -> list[Adapter | None]:
+        """Of all layers up to the last one with an adapter."""
+        shared = dict(self.shared_adapter.items())
+        numbers = map(str, range(1, 1 + max(map(int, shared))))
+        return [Beside(own[layer], shared[layer], self.scale) if layer in shared else None for layer in numbers]  # type: ignore[arg-type]
+
+    def forward(self) -> Prompts:
+        return self.tokens(text_adapters=self.beside(self.text_adapter), image_adapters=self.beside(self.visual_adapter))
+
+
+def bottleneck(width: int, dim: int) -> nn.ModuleDict:
+    """The part of an adapter that is the encoder's own: (…, D) → (…, d), and back."""
+    return nn.ModuleDict({"down": nn.Sequential(nn.Linear(width, dim), nn.ReLU()), "up": nn.Linear(dim, width)})
+
+
+def started(adapters: dict[int, nn.Module]) -> nn.ModuleDict:
+    """The layers' adapters with Gaussian weights, standard deviation √(2 / outputs), and biases of zero."""
+    found = nn.ModuleDict({str(layer): adapter for layer, adapter in adapters.items()})
+    for module in found.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    return found
+
+
+@TRAINER_REGISTRY.register()
+class MMA(PromptTrainer):
+    """Multi-modal adapter."""
+    small = {"ADAPTER_START": 2, "ADAPTER_END": 3}
+    text_only = None
+    shape_setting = "ADAPTER_DIM"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        node = self.node(cfg)
+        check_at_least(1, self.path, node, "ADAPTER_START", "ADAPTER_DIM")
+        if node.ADAPTER_END < node.ADAPTER_START:
+            raise UserError(f"{self.path}.ADAPTER_END is {node.ADAPTER_END}, it must be ADAPTER_START, {node.ADAPTER_START}, or more")
+        if node.ADAPTER_SCALE <= 0:
+            raise UserError(f"{self.path}.ADAPTER_SCALE is {node.ADAPTER_SCALE}, it must be above 0")
+        if {"{", "}"} & set(node.TEXT_CTX_INIT):
+            raise UserError(f"{self.path}.TEXT_CTX_INIT is {node.TEXT_CTX_INIT!r}: give what stands before the class name, without braces")
+
+    def build_prompt_learner(self, backbone: Backbone) -> SharedAdapters:
+        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
+        check_image_prompts("MMA", backbone, name, "choose a ViT, or CLIPLoRA with TRAINER.CLIPLORA.ENCODER text")
+        check_depth(f"{self.path}.ADAPTER_END", node.ADAPTER_END, min(backbone.text.layers, backbone.vision_transformer.layers), name)
+        return SharedAdapters(node, self.classnames, backbone)

@@ -1,0 +1,128 @@
+"""MMRL: tokens of a representation space that both encoders share enter their upper layers (Guo and Gu, 2025, "MMRL: Multi-Modal
+Representation Learning for Vision-Language Models", §3). An image has two features: that of its class token, held near to CLIP's own, and
+that of its representation tokens under a projection which is learned. Classes that were trained are answered by both, others by the
+first alone. The texts are one hand-crafted prompt; CLIP's own weights are frozen.
+"""
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .base import PromptTrainer
+from .common.errors import UserError
+from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .evaluation.prediction import Prediction, Scores
+from .losses import consistency_loss
+from .prompting.backbone import Backbone
+from .prompting.image import Readout
+from .prompting.prompts import HandCraftedTokens, Prompts, gaussian
+from .prompting.transformer import Adapter
+from .settings import add_encoder_settings
+
+
+def add_mmrl_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.MMRL``, the official keys, but for REP_START and REP_END (REP_LAYERS, a list)."""
+    cfg.TRAINER.MMRL = node = CfgNode()
+    node.N_REP_TOKENS = 5  # n, in either encoder
+    node.REP_DIM = 512  # width of the representation space
+    node.REP_START = 6  # first layer of both encoders that the tokens enter, from 1
+    node.REP_END = 12  # last one
+    node.SCALE = 0.7  # α: weight of the class token's logits, the representation tokens' have 1 − α
+    node.REG_WEIGHT = 1.0  # λ: of the distance to CLIP's own features
+    add_encoder_settings(node)
+
+
+class Enters(Adapter):
+    """Puts tokens (n, D) after the first one; but for the first layer of all in the place of those that entered before."""
+
+    def __init__(self, own: Tensor, is_first: bool) -> None:
+        super().__init__()
+        self.own, self.others = own, 1 if is_first else 1 + len(own)
+
+    def enter(self, tokens: Tensor) -> Tensor:
+        own = self.own.to(tokens.dtype).expand(len(tokens), -1, -1)  # (N, n, D)
+        return torch.cat([tokens[:, :1], own, tokens[:, self.others:]], dim=1)
+
+
+class RepresentationSpace(nn.Module):
+    """The tokens (n, d) of the space, the maps of each layer that make the encoders' of them, and the projection of what is read from them.
+
+    Parameters have the official initial values and names.
+
+    Args:
+        settings: ``cfg.TRAINER.MMRL``.
+        template: the hand-crafted prompt.
+        classnames: K names.
+        backbone: whose widths D (text), D_v (image) and E are used.
+    """
+
+    def __init__(self, settings: CfgNode, template: str, classnames: Sequence[str], backbone: Backbone) -> None:
+        super().__init__()
+        self.class_parameters = ("proj_rep",)  # see ``PromptTrainer.build_prompt_learner``
+        self.before, image = settings.REP_START - 1, backbone.vision_transformer
+        self.proj_rep = nn.Parameter(image.width ** -0.5 * torch.randn(image.width, backbone.embed_dim))  # (D_v, E)
+        self.compound_rep_tokens = nn.Parameter(gaussian(settings.N_REP_TOKENS, settings.REP_DIM))
+        visual, textual = nn.Linear(settings.REP_DIM, image.width), nn.Linear(settings.REP_DIM, backbone.text.width)
+        layers = range(settings.REP_START, settings.REP_END + 1)
+        self.compound_rep_tokens_r2vproj = nn.ModuleList(copy.deepcopy(visual) for _ in layers)  # all start alike
+        self.compound_rep_tokens_r2tproj = nn.ModuleList(copy.deepcopy(textual) for _ in layers)
+        self.tokens = HandCraftedTokens(backbone.text, template, classnames)
+
+    def entering(self, maps: nn.ModuleList) -> list[Adapter | None]:
+        """Of all layers up to the last one that tokens enter."""
+        own = [project(self.compound_rep_tokens) for project in maps]  # (n, D) each
+        return [*[None] * self.before, *(Enters(tokens, is_first=layer == 0) for layer, tokens in enumerate(own))]
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """The second feature (N, E) of an image's representation tokens (N, n, D_v)."""
+        return tokens.float().mean(dim=1) @ self.proj_rep
+
+    def forward(self) -> Prompts:
+        readout = None if self.proj_rep is None else Readout(len(self.compound_rep_tokens), self.project)
+        return self.tokens(text_adapters=self.entering(self.compound_rep_tokens_r2tproj),
+                           image_adapters=self.entering(self.compound_rep_tokens_r2vproj), readout=readout)
+
+
+@TRAINER_REGISTRY.register()
+class MMRL(PromptTrainer):
+    """Multi-modal representation learning; its logits are (2, B, K), or (1, B, K) for classes that were not trained."""
+    small = {"N_REP_TOKENS": 2, "REP_DIM": 16, "REP_START": 2, "REP_END": 3}
+    text_only = None
+    shape_setting = "N_REP_TOKENS"
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        node = self.node(cfg)
+        check_at_least(1, self.path, node, "N_REP_TOKENS", "REP_DIM", "REP_START")
+        check_at_least(0, self.path, node, "REG_WEIGHT")
+        if node.REP_END < node.REP_START:
+            raise UserError(f"{self.path}.REP_END is {node.REP_END}, it must be REP_START, {node.REP_START}, or more")
+        if not 0 <= node.SCALE <= 1:
+            raise UserError(f"{self.path}.SCALE is {node.SCALE}, it must be in [0, 1]")
+
+    def build_prompt_learner(self, backbone: Backbone) -> RepresentationSpace:
+        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
+        check_image_prompts("MMRL", backbone, name, "choose a ViT")
+        check_depth(f"{self.path}.REP_END", node.REP_END, min(backbone.text.layers, backbone.vision_transformer.layers), name)
+        return RepresentationSpace(node, self.hand_crafted_template(), self.classnames, backbone)
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """α CE(class token) + (1 − α) CE(representation tokens) + λ (1 − cos(z, z⁰)) + λ (1 − cos(w, w⁰)), means over images and classes.
+
+        z are the class tokens' features, w the texts', ⁰ the frozen CLIP's (Guo and Gu, 2025, §3.3).
+        """
+        node = self.settings
+        first, second = (F.cross_entropy(logits, labels) for logits in scores.logits)
+        image = consistency_loss(scores.image_features[:1], self.unprompted_images(scores.images))
+        text = consistency_loss(scores.text_features, self.hand_crafted)
+        total = node.SCALE * first + (1 - node.SCALE) * second + node.REG_WEIGHT * (image + text)
+        return total, {"loss_ce": first.item(), "loss_ce_rep": second.item(), "loss_image": image.item(), "loss_text": text.item()}
+
+    def predict(self, logits: Tensor) -> Prediction:
+        if len(logits) == 1:
+            return super().predict(logits)
+        return Prediction((self.settings.SCALE * logits[0] + (1 - self.settings.SCALE) * logits[1]).softmax(dim=-1))
