@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 METHODS = {  # registered name → module of this package
     "ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip", "CoOp": "coop", "CoCoOp": "cocoop", "KgCoOp": "kgcoop", "ProGrad": "prograd",
+    "TCP": "tcp",
     "VPT": "vpt", "IVLP": "ivlp", "MaPLe": "maple", "PromptSRC": "promptsrc", "CDC": "cdc",
 }
 
