@@ -104,6 +104,16 @@ def test_deep_images_of_one_layer_match_the_usual_loop(vit, stock_vit):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_features_can_be_had_with_their_lengths_but_not_of_kept_ones(build, stock_vit):
+    trainer, images = build(SecondHead, "base"), torch.randn(3, 3, 32, 32)
+    torch.testing.assert_close(trainer.encode_images(images[None], normalize=False)[0], stock_vit.encode_image(images), rtol=1e-4, atol=1e-4)
+    texts = trainer.encode_texts(trainer.prompt_learner(), normalize=False)
+    torch.testing.assert_close(texts / texts.norm(dim=-1, keepdim=True), trainer.encode_prompts()[0])
+    assert not torch.allclose(texts.norm(dim=-1), torch.ones(1, 3), atol=0.1)
+    with pytest.raises(ValueError, match="SecondHead reads the lengths of features"):
+        trainer.encode_images(torch.randn(1, 3, 48), normalize=False)
+
+
 def test_class_aware_prompts_train_in_groups_and_serve_new_classes(build):
     """They are made of the hand-crafted features of whichever classes are asked for."""
     trainer = build(ClassAware, "base")
