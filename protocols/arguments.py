@@ -13,6 +13,7 @@ from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
 from trainers.common.config_files import check_types, merge
 from trainers.common.errors import UserError, nearest
+from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
 from .plan import CONFIGS, merge_rules, recipe_path
@@ -67,8 +68,8 @@ def check_registered(kind: str, name: str, registry: Registry) -> None:
 
 
 def extend_config(cfg: CfgNode) -> None:
-    """Adds what Dassl's defaults lack: base/new classes, broken images, kept features, checkpoints in the middle of epochs, image sizes, the factors
-    of a composed set, and each trainer's own node.
+    """Adds what Dassl's defaults lack: base/new classes, descriptions of classes, broken images, kept features, checkpoints in the middle of epochs,
+    image sizes, the factors of a composed set, and each trainer's own node.
     """
     add_run_settings(cfg)
     add_factors_config(cfg)
@@ -109,6 +110,7 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options after the flags")
     check_types(cfg, defaults)
+    note_content(cfg)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)
     cfg.freeze()

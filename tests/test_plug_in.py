@@ -40,6 +40,7 @@ cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS = "Textures", args.roo
 cfg.MODEL.BACKBONE.NAME, cfg.OUTPUT_DIR, cfg.TRAINER.NAME, cfg.SEED = args.backbone, args.output_dir, args.trainer, args.seed
 cfg.merge_from_list(args.opts)
 cfg.merge_from_list(["MODEL.BACKBONE.INTERPOLATE_POSITIONS", False, "DATALOADER.BROKEN_IMAGES", "skip", "TEST.FEATURE_CACHE", "",
+                     "DATASET.DESCRIPTIONS", "",
                      "TRAIN.CHECKPOINT_MINUTES", 10.0, "TRAIN.CHECKPOINT_STEPS", 0])  # what CDC's messages advise
 cfg.freeze()
 set_random_seed(cfg.SEED)

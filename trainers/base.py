@@ -29,6 +29,7 @@ from . import distributed
 from .common.errors import UserError
 from .common.fingerprints import tensor_hash
 from .common.messages import show_messages
+from .descriptions import path_of, read_descriptions
 from .engine.checks import check_at_least, check_pixels, check_run
 from .engine.failed_batch import stopped_by_loss
 from .engine.precision import Precision, check_precision
@@ -138,9 +139,21 @@ class PromptTrainer(Training):
 
     @cached_property
     def hand_crafted(self) -> Tensor:
-        """Features (K, E) of the hand-crafted prompt of each class, encoded once a run."""
+        """Features (K, E) of the hand-crafted prompt of each class, with its descriptions if there are any; encoded once a run."""
         with torch.no_grad(), self.precision.autocast():
-            return self.encode_classes(self.hand_crafted_template())
+            features = self.encode_classes(self.hand_crafted_template())
+            return F.normalize(self.with_descriptions(features), dim=-1) if path_of(self.cfg) else features
+
+    def with_descriptions(self, features: Tensor, normalize: bool = True) -> Tensor:
+        """The sum (K, E) of the features of each class's hand-crafted prompts, and of the sentences of ``DATASET.DESCRIPTIONS`` if it is given.
+
+        Raises:
+            UserError: see ``read_descriptions``.
+        """
+        if not path_of(self.cfg):
+            return features
+        sentences = read_descriptions(path_of(self.cfg), self.classnames)
+        return features + distributed.divided(lambda own: self.teacher.encode_sentences(sentences[own], normalize), len(sentences), dim=0)
 
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""

@@ -59,7 +59,7 @@ class PromptSRC(IndependentTrainer):
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts
             features = reduce(torch.add, (self.encode_classes(template, normalize=False) for template in DIVERSE_TEMPLATES))
-        return F.normalize(features, dim=-1)  # (K, E)
+            return F.normalize(self.with_descriptions(features, normalize=False), dim=-1)  # (K, E)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy + λ₁ mean abs(w − w⁰) + λ₂ mean abs(z − z⁰) + KL(p⁰ ‖ p) / K, averaged over images.

@@ -6,6 +6,8 @@ def add_run_settings(cfg: CfgNode) -> None:
     """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared itself keeps its value."""
     for node, key, default in (
             (cfg.DATASET, "SUBSAMPLE_CLASSES", "all"),  # all | base | new
+            (cfg.DATASET, "DESCRIPTIONS", ""),  # file of sentences about each class, see descriptions.py
+            (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
             (cfg.INPUT, "BACKGROUND", ""),  # a colour: transparent pictures are put on it, and all are turned as their EXIF data say | "": as stored
             (cfg.DATALOADER, "BROKEN_IMAGES", "error"),  # error: an image that can't be read ends the run | skip: it goes on, and counts them
             (cfg.TEST, "FEATURE_CACHE", ""),  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept

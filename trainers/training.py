@@ -19,6 +19,7 @@ from .common.metrics import start_metrics, write_metrics
 from .common.record_file import remove_record
 from .data.loader import WORKERS, CheckedImages, SkippedImages, divide_loading, worth_starting
 from .data.views import PictureViews
+from .descriptions import path_of, read_descriptions
 from .engine.checks import check_data
 from .engine.resumable import TrainingLoader, begin_worker
 from .evaluation.testing import Evaluation
@@ -79,6 +80,8 @@ class Training(Evaluation):
             self.progress.close()  # an error's message starts on a line of its own
 
     def before_train(self) -> None:
+        if path_of(self.cfg):
+            read_descriptions(path_of(self.cfg), self.classnames)  # what is wrong with them is said before anything is trained
         super().before_train()  # resumes, or refuses to
         done = self.train_loader_x.batches_done
         start = tensor_hash([*self.prompt_learner.state_dict().values(), torch.get_rng_state()])
@@ -118,6 +121,8 @@ class Training(Evaluation):
 
     def after_train(self) -> None:
         self.is_training = False
+        if path_of(self.cfg) and "hand_crafted" not in vars(self):
+            log.warning("DATASET.DESCRIPTIONS made no difference: %s holds to no hand-crafted prompts", type(self).__name__)
         self.progress.close()  # before the bar of the test starts
         self.seconds["train"] += time.monotonic() - self.train_started
         if self.cfg.TEST.FINAL_MODEL == "best_val":

@@ -49,4 +49,4 @@ class ZeroshotCLIP2(ZeroshotCLIP):
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts
             features = [self.encode_classes(template) for template in SELECTED_TEMPLATES + own]
-        return F.normalize(torch.stack(features).mean(dim=0), dim=-1)  # (K, E)
+            return F.normalize(self.with_descriptions(torch.stack(features).sum(dim=0)), dim=-1)  # (K, E)

@@ -2,7 +2,7 @@
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from ..common.locks import turn
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder
 from .positions import side
 from .text import TextEncoder
-from .tokens import readable, tokenize_classes
+from .tokens import readable, tokenize, tokenize_classes
 from .transformer import QUICK_GELU
 from .weights import open_clip_models
 from .weights.open_clip_models import Normalization
@@ -26,7 +26,7 @@ from .weights.state_dict import read_state_dict
 log = logging.getLogger(__name__)
 
 WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # ours: 64 pixels, made for the embedded data set
-CLASSES = 2048  # whose hand-crafted prompts are encoded at a time
+CLASSES = 2048  # texts that are encoded at a time
 HEAD_WIDTH = 64  # the one size that CLIP's state dict does not show; all of OpenAI's models share it
 
 
@@ -69,7 +69,16 @@ class Backbone(nn.Module):
     def encode_classes(self, template: str, classnames: Iterable[str], normalize: bool = True) -> Tensor:
         """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes, for K names."""
         texts = [template.format(readable(name)) for name in classnames]
-        tokens = tokenize_classes(classnames, texts, self.text.context_length)
+        return self.encode_tokens(tokenize_classes(classnames, texts, self.text.context_length), normalize)
+
+    def encode_sentences(self, texts: Sequence[Sequence[str]], normalize: bool = True) -> Tensor:
+        """Sum (K, E) fp32 of the features of each of K lists of sentences; what doesn't fit into the encoder's positions is cut off."""
+        owner = torch.tensor([label for label, sentences in enumerate(texts) for _ in sentences], device=self.log_scale.device)
+        features = self.encode_tokens(tokenize([text for sentences in texts for text in sentences], self.text.context_length, cut=True), normalize)
+        return features.new_zeros(len(texts), self.embed_dim).index_add_(0, owner, features)
+
+    def encode_tokens(self, tokens: Tensor, normalize: bool) -> Tensor:
+        """Features (N, E) fp32 of token ids (N, length)."""
         features = torch.cat([self.text.encode_tokens(part) for part in tokens.to(self.log_scale.device).split(CLASSES)]).float()
         return F.normalize(features, dim=-1) if normalize else features
 

@@ -66,14 +66,14 @@ def check_name(name: str) -> None:
         raise UserError(f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: take it out")
 
 
-def tokenize(texts: Iterable[str], context_length: int) -> Tensor:
-    """Token ids (N, context_length), zero after end-of-text.
+def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Tensor:
+    """Token ids (N, context_length), zero after end-of-text; ``cut``: of a text with more tokens than positions the first ones.
 
     Raises:
         UserError: a text has more tokens than positions; the message quotes it.
     """
     try:
-        return clip.tokenize(list(texts), context_length=context_length)
+        return clip.tokenize(list(texts), context_length=context_length, truncate=cut)
     except RuntimeError as error:
         raise UserError(f"a prompt is too long for the text encoder's {context_length} positions: {error}") from error
 

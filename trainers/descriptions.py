@@ -1,0 +1,69 @@
+"""Descriptions of classes: sentences about each, as language models write them (Pratt et al., 2023, "What does a platypus look like?
+Generating customized prompts for zero-shot image classification": CuPL).
+
+``DATASET.DESCRIPTIONS`` names a JSON file, class name → list of sentences, the form in which CuPL and its followers publish them. The sentences
+count like the hand-crafted prompts of a method: the hand-crafted feature of a class is the mean over all of them.
+"""
+import logging
+from collections.abc import Sequence
+
+from yacs.config import CfgNode
+
+from .common.errors import UserError
+from .common.files import file_hash
+from .common.readers import read_json
+from .prompting.tokens import LONGEST, readable
+
+log = logging.getLogger(__name__)
+
+FORM = 'a JSON file of class name → list of sentences, such as {"cat": ["A cat has whiskers and a long tail."]}'
+NAMED = 3  # missing classes that a message names
+
+
+def path_of(cfg: CfgNode) -> str:
+    """``DATASET.DESCRIPTIONS``; another toolbox's config may not have it."""
+    path: str = cfg.DATASET.get("DESCRIPTIONS", "")
+    return path
+
+
+def note_content(cfg: CfgNode) -> None:
+    """Puts the file's fingerprint into the config, so that a run with other sentences is another run.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    try:
+        cfg.DATASET.DESCRIPTIONS_HASH = file_hash(path_of(cfg))[:16] if path_of(cfg) else ""
+    except OSError as error:
+        raise UserError(f"DATASET.DESCRIPTIONS {path_of(cfg)} can't be read ({error.strerror}): give {FORM}") from error
+
+
+def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
+    """The sentences of each class, in the order of the K names; of names case and underscores don't matter.
+
+    Raises:
+        UserError: the file is none of descriptions, a sentence is none, or classes are missing.
+    """
+    try:
+        found = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"DATASET.DESCRIPTIONS {path} holds a {type(found).__name__}: give {FORM}")
+    for name, sentences in found.items():
+        if not isinstance(sentences, list) or not sentences:
+            raise UserError(f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}, it needs a list of at least one sentence")
+        odd = next((text for text in sentences if not isinstance(text, str) or not text.strip() or len(text) > LONGEST), None)
+        if odd is not None:
+            raise UserError(f"DATASET.DESCRIPTIONS {path}: {name!r} has {odd!r:.60}, which is no sentence of at most {LONGEST} characters")
+    by_name = {key(name): sentences for name, sentences in found.items()}
+    missing = [name for name in classnames if key(name) not in by_name]
+    if missing:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise UserError(f"DATASET.DESCRIPTIONS {path} says nothing of {', '.join(map(repr, missing[:NAMED]))}{more} of the {len(classnames)} "
+                        "classes: add them, under the data set's own names")
+    return [by_name[key(name)] for name in classnames]
+
+
+def key(name: str) -> str:
+    return " ".join(readable(name).casefold().split())
