@@ -53,8 +53,8 @@ def stock_classifier(model, template, names):
     return unit(model.encode_text(clip.tokenize([template.format(name.replace("_", " ")) for name in names])))
 
 
-def stock_context_features(model, context, names, words=None, deep_prompts=()):
-    """(K, E) normalised features of "context, name." for K names.
+def stock_context_features(model, context, names, words=None, deep_prompts=(), normalize=True):
+    """(K, E) features of "context, name." for K names.
 
     Args:
         context: (n, D) put in place of the first n tokens of ``words``, which default to n placeholders.
@@ -62,4 +62,5 @@ def stock_context_features(model, context, names, words=None, deep_prompts=()):
     """
     words = words or " ".join(["X"] * len(context))
     tokens = clip.tokenize([f"{words} {name.replace('_', ' ')}." for name in names])
-    return unit(stock_text_features(model, prompted_embeddings(model, tokens, context), tokens.argmax(1), deep_prompts))
+    features = stock_text_features(model, prompted_embeddings(model, tokens, context), tokens.argmax(1), deep_prompts)
+    return unit(features) if normalize else features

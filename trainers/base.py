@@ -135,7 +135,7 @@ class PromptTrainer(Training):
     def restore_training_state(self, state: dict[str, Any]) -> None:
         """Takes back what ``training_state`` gave."""
 
-    # ---- the two towers of the frozen CLIP; features are normalised and fp32; of several processes each encodes its share ----
+    # ---- the two towers of the frozen CLIP; features are fp32, and normalised unless it is said; of several processes each encodes its share ----
 
     @cached_property
     def hand_crafted(self) -> Tensor:
@@ -160,7 +160,7 @@ class PromptTrainer(Training):
         names = self.classnames
         return distributed.divided(lambda own: self.teacher.encode_classes(template, names[own], normalize=normalize), len(names), dim=0)
 
-    def encode_texts(self, prompts: Prompts) -> Tensor:
+    def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         """Features (M, K, E) of the classes under prompts, ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again."""
         assert prompts.suffix is not None  # as it is for prompts of the image encoder alone
         text, chunk = self.backbone.text, self.settings.TEXT_CHUNK
@@ -171,7 +171,7 @@ class PromptTrainer(Training):
             else:
                 parts = [slice(first, min(first + chunk, own.stop)) for first in range(own.start, own.stop, chunk)]
                 features = torch.cat([recomputed(text, *prompts.texts(part), use_reentrant=False) for part in parts], dim=1)
-            return F.normalize(features.float(), dim=-1)
+            return F.normalize(features.float(), dim=-1) if normalize else features.float()
         return distributed.divided(encode, prompts.suffix.shape[1])
 
     @property
@@ -179,17 +179,23 @@ class PromptTrainer(Training):
         """The frozen CLIP of the hand-crafted prompts: the run's, or one in fp32, see ``fp32_teacher``."""
         return self.fp32_backbone or self.backbone
 
-    def encode_images(self, images: Tensor, prompts: Prompts | None = None, backbone: Backbone | None = None) -> Tensor:
+    def encode_images(self, images: Tensor, prompts: Prompts | None = None, backbone: Backbone | None = None, normalize: bool = True) -> Tensor:
         """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted; see ``ImageEncoder``.
 
         What are features already, (V, B, E), as a data set of features has them, is returned as it is.
+
+        Raises:
+            ValueError: they are, and without ``normalize`` their lengths are asked for, which they have lost.
         """
         if images.dim() == 3:
+            if not normalize:
+                raise ValueError(f"{type(self).__name__} reads the lengths of features, which kept ones have not: give it images")
             return images
         tower, prompts = (backbone or self.backbone).image, prompts or Prompts()
 
         def encode(own: slice) -> Tensor:
-            return F.normalize(tower(images[:, own], *prompts.images()).float(), dim=-1)
+            features = tower(images[:, own], *prompts.images()).float()
+            return F.normalize(features, dim=-1) if normalize else features
         return distributed.divided(encode, images.shape[1])
 
     @torch.no_grad()

@@ -65,6 +65,6 @@ class MaPLe(PromptTrainer):
 
     def build_prompt_learner(self, backbone: Backbone) -> MultiModalPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        check_image_prompts("MaPLe", backbone, name, "choose a ViT, or CoOp, which prompts texts only")
+        check_image_prompts(type(self).__name__, backbone, name, "choose a ViT, or CoOp, which prompts texts only")
         check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, min(backbone.text.layers, backbone.vision_transformer.layers), name)
         return MultiModalPrompts(node, self.classnames, backbone)

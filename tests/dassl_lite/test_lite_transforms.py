@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
+from dassl.data.transforms.randaugment import OPERATIONS, RandAugment
 from dassl.data.transforms.transforms import (
     AVAI_CHOICES,
     Cutout,
@@ -24,6 +25,7 @@ STEPS = [  # (choice, class, line) in the order of application
     ("random_crop", "RandomCrop", "+ random crop (padding = 4)"),
     ("random_resized_crop", "RandomResizedCrop", "+ random resized crop (size=(8, 8), scale=(0.08, 1.0))"),
     ("random_flip", "RandomHorizontalFlip", "+ random flip"),
+    ("randaugment", "RandAugment", "+ randaugment (n=2, m=10)"),
     ("colorjitter", "ColorJitter", "+ color jitter (brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)"),
     ("randomgrayscale", "RandomGrayscale", "+ random gray scale"),
     ("gaussian_blur", "RandomApply", "+ gaussian blur (kernel=3)"),
@@ -105,11 +107,37 @@ def test_no_transform(make_cfg, capsys):
 def test_unknown_choices_are_named(make_cfg):
     with pytest.raises(AssertionError, match=r"INPUT.TRANSFORMS: random_flop is unknown \(do you mean random_flip\?\)"):
         build_transform(make_cfg(INPUT__TRANSFORMS=["random_flop"]))
-    for choice in ("randaugment", "imagenet_policy", "randaugment2"):
+    for choice in ("randaugment_fixmatch", "imagenet_policy", "randaugment2"):
         with pytest.raises(AssertionError, match=f"{choice} is not part of dassl-lite"):
             build_transform(make_cfg(INPUT__TRANSFORMS=[choice]))
     with pytest.raises(ValueError, match=r"INPUT.INTERPOLATION: .* got \[cubic\] \(do you mean \[bicubic\]\?\)"):
         build_transform(make_cfg(INPUT__INTERPOLATION="cubic"))
+
+
+MOVED = np.zeros_like(PIXELS)
+MOVED[:, 10:] = PIXELS[:, :-10]  # a coin above a half: to the right, black follows
+BRIGHTER = (PIXELS.astype(int) + 110).clip(0, 255)
+
+
+@pytest.mark.parametrize("operation, m, expected", [
+    (2, 10, 255 - PIXELS), (4, 15, PIXELS & 0b11111100), (5, 15, np.where(PIXELS < 128, PIXELS, 255 - PIXELS)),
+    (6, 30, np.where(BRIGHTER < 128, BRIGHTER, 255 - BRIGHTER)), (14, 3, MOVED)])
+def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(monkeypatch, operation, m, expected):
+    monkeypatch.setattr(random, "choices", lambda operations, k: [operations[operation]] * k)
+    monkeypatch.setattr(random, "random", lambda: 0.9)
+    assert np.array_equal(RandAugment(1, m)(IMAGE), expected)
+
+
+def test_randaugment_draws_operations_and_cuts_a_grey_rectangle_out(make_cfg):
+    tfm = build_transform(make_cfg(INPUT__TRANSFORMS=["randaugment"], INPUT__RANDAUGMENT_M=20))
+    assert names(tfm) == ["Resize", "RandAugment", "ToTensor"] and (tfm.transforms[1].n, tfm.transforms[1].m) == (2, 20)
+    random.seed(0)
+    assert len({tfm.transforms[1](IMAGE).tobytes() for _ in range(30)}) > 15
+    cut = np.asarray(OPERATIONS[13][0](IMAGE, 10))
+    grey = (cut == (125, 123, 114)).all(axis=2)
+    assert 25 <= grey.sum() <= 121 and np.array_equal(cut[~grey], np.asarray(IMAGE)[~grey])
+    with pytest.raises(ValueError, match="RANDAUGMENT_M is 31"):
+        RandAugment(2, 31)
 
 
 def test_translation_draws_a_coin_then_left_then_top():

@@ -88,11 +88,30 @@ def test_deep_texts_of_any_layers_per_template_or_class_match_the_77_position_lo
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("template", ["person doing {}.", "{}, a type of car"])
+def test_words_of_the_method_may_stand_on_either_side_of_the_class_name(vit, stock_vit, template):
+    context = torch.randn(2, 128) * 0.5
+    prompts = FixedTokens(vit.text, NAMES, 2, [torch.empty(0, 128)], template)(context[None])
+    tokens = clip.tokenize([f"X X {template.format(name)}" for name in NAMES])
+    theirs = stock_text_features(stock_vit, prompted_embeddings(stock_vit, tokens, context), tokens.argmax(1))
+    torch.testing.assert_close(vit.text(*prompts.texts(slice(0, 3)))[0], theirs, rtol=1e-4, atol=1e-4)
+
+
 def test_deep_images_of_one_layer_match_the_usual_loop(vit, stock_vit):
     images, visual, deep = torch.randn(3, 3, 32, 32), torch.randn(2, 2, 128), torch.randn(2, 2, 128)
     ours = vit.image(images[None], visual, [None, deep])
     theirs = torch.stack([stock_image_features(stock_vit, images, visual[m], [None, deep[m]]) for m in range(2)])
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_features_can_be_had_with_their_lengths_but_not_of_kept_ones(build, stock_vit):
+    trainer, images = build(SecondHead, "base"), torch.randn(3, 3, 32, 32)
+    torch.testing.assert_close(trainer.encode_images(images[None], normalize=False)[0], stock_vit.encode_image(images), rtol=1e-4, atol=1e-4)
+    texts = trainer.encode_texts(trainer.prompt_learner(), normalize=False)
+    torch.testing.assert_close(texts / texts.norm(dim=-1, keepdim=True), trainer.encode_prompts()[0])
+    assert not torch.allclose(texts.norm(dim=-1), torch.ones(1, 3), atol=0.1)
+    with pytest.raises(ValueError, match="SecondHead reads the lengths of features"):
+        trainer.encode_images(torch.randn(1, 3, 48), normalize=False)
 
 
 def test_class_aware_prompts_train_in_groups_and_serve_new_classes(build):

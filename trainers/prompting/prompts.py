@@ -64,17 +64,18 @@ class FixedTokens(nn.Module):
         classnames: K names.
         n_ctx: number of context tokens n, for which room is left.
         words: M tensors (r_m, D) of fixed words after each context, as ``initial_context`` gives them.
+        template: what follows them, with ``{}`` where the class name goes.
     """
 
     start: Tensor
     words: Tensor
     suffix: Tensor
 
-    def __init__(self, text_encoder: TextEncoder, classnames: Sequence[str], n_ctx: int, words: Sequence[Tensor]) -> None:
+    def __init__(self, text_encoder: TextEncoder, classnames: Sequence[str], n_ctx: int, words: Sequence[Tensor], template: str = "{}.") -> None:
         super().__init__()
         lengths = [len(fixed) for fixed in words]
         shared = min(lengths)  # words that every template has go to the prefix, which is encoded once for all classes
-        tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx - max(lengths))
+        tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx - max(lengths), template)
         suffix, end = put_words_before(embed(text_encoder, tokens.ids), tokens.end, [fixed[shared:] for fixed in words])
         self.register_buffer("start", start_embedding(text_encoder)[None], persistent=False)  # (1, 1, D)
         self.register_buffer("words", torch.stack([fixed[:shared] for fixed in words]), persistent=False)  # (M, shared, D)

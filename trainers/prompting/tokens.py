@@ -84,18 +84,19 @@ def phrase_tokens(phrase: str, context_length: int) -> Tensor:
     return ids[1:ids.argmax()]
 
 
-def class_tokens(classnames: Sequence[str], positions: int) -> ClassTokens:
+def class_tokens(classnames: Sequence[str], positions: int, template: str = "{}.") -> ClassTokens:
     """Tokens of all class names.
 
     Args:
         classnames: K names.
         positions: how many positions are left after start token and context.
+        template: what follows the context, with ``{}`` where the name goes.
 
     Raises:
         UserError: see ``tokenize_classes``.
     """
     names = [readable(name) for name in classnames]
-    with_start = tokenize_classes(classnames, [f"{name}." for name in names], positions + 1)  # (K, 1 + positions)
+    with_start = tokenize_classes(classnames, [template.format(name) for name in names], positions + 1)  # (K, 1 + positions)
     ids = with_start[:, 1:]
     end = ids.argmax(dim=1)  # (K,): end-of-text has the highest id
     # the full stop is one token, but it may merge with a name that ends in a sign, so names are measured alone

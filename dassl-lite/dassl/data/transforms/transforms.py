@@ -13,6 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 from yacs.config import CfgNode
 
+from dassl.data.transforms.randaugment import RandAugment
 from dassl.utils import check_availability, get_most_similar_str_to_a_from_b
 
 Step = tuple[str, Callable[[Any], Any]]  # what to print, transform
@@ -26,13 +27,14 @@ AVAI_CHOICES = [
     "random_translation",
     "center_crop",  # accepted as in Dassl: testing crops the centre in any case
     "cutout",
+    "randaugment",
     "colorjitter",
     "randomgrayscale",
     "gaussian_blur",
     "gaussian_noise",
 ]
 
-NOT_HERE = ["imagenet_policy", "cifar10_policy", "svhn_policy", "randaugment", "randaugment_fixmatch", "randaugment2"]
+NOT_HERE = ["imagenet_policy", "cifar10_policy", "svhn_policy", "randaugment_fixmatch", "randaugment2"]
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -156,6 +158,9 @@ def _train_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
         yield f"random resized crop (size={size}, scale={scale})", tfm
     if "random_flip" in choices:
         yield "random flip", T.RandomHorizontalFlip()
+    if "randaugment" in choices:
+        n, m = inp.RANDAUGMENT_N, inp.RANDAUGMENT_M
+        yield f"randaugment (n={n}, m={m})", RandAugment(n, m)
     if "colorjitter" in choices:
         b, c, s, h = inp.COLORJITTER_B, inp.COLORJITTER_C, inp.COLORJITTER_S, inp.COLORJITTER_H
         line = f"color jitter (brightness={b}, contrast={c}, saturation={s}, hue={h})"

@@ -1,0 +1,73 @@
+"""RandAugment (Cubuk et al., 2020) with the operations, ranges and draws that Dassl has."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+
+GREY = (125, 123, 114)  # what a cut-out is filled with
+
+
+def _signed(value: float) -> float:
+    return -value if random.random() > 0.5 else value
+
+
+def _affine(*matrix: float) -> Callable[[Image.Image], Image.Image]:
+    return lambda img: img.transform(img.size, Image.Transform.AFFINE, matrix)
+
+
+def _solarize_add(img: Image.Image, addition: float) -> Image.Image:
+    brighter = (np.asarray(img).astype(int) + addition).clip(0, 255).astype(np.uint8)
+    return ImageOps.solarize(Image.fromarray(brighter), 128)
+
+
+def _cut_out(img: Image.Image, side: float) -> Image.Image:
+    """A grey rectangle, which begins half its side before a random place and ends at most a side after its beginning."""
+    width, height = img.size
+    x, y = np.random.uniform(width), np.random.uniform(height)
+    left, top = int(max(0, x - side / 2)), int(max(0, y - side / 2))
+    img = img.copy()
+    ImageDraw.Draw(img).rectangle((left, top, min(width, left + side), min(height, top + side)), GREY)
+    return img
+
+
+def _enhance(kind: Any) -> Callable[[Image.Image, float], Image.Image]:
+    return lambda img, factor: kind(img).enhance(factor)
+
+
+# what is done with an image and a strength, the strengths at 0 and at 30
+OPERATIONS: list[tuple[Callable[[Image.Image, float], Image.Image], float, float]] = [
+    (lambda img, _: ImageOps.autocontrast(img), 0, 1),
+    (lambda img, _: ImageOps.equalize(img), 0, 1),
+    (lambda img, _: ImageOps.invert(img), 0, 1),
+    (lambda img, degrees: img.rotate(_signed(degrees)), 0, 30),
+    (lambda img, bits: ImageOps.posterize(img, int(bits)), 4, 8),
+    (lambda img, threshold: ImageOps.solarize(img, threshold), 0, 256),  # type: ignore[arg-type]  # a float does
+    (_solarize_add, 0, 110),
+    (_enhance(ImageEnhance.Color), 0.1, 1.9),
+    (_enhance(ImageEnhance.Contrast), 0.1, 1.9),
+    (_enhance(ImageEnhance.Brightness), 0.1, 1.9),
+    (_enhance(ImageEnhance.Sharpness), 0.1, 1.9),
+    (lambda img, slope: _affine(1, _signed(slope), 0, 0, 1, 0)(img), 0, 0.3),
+    (lambda img, slope: _affine(1, 0, 0, _signed(slope), 1, 0)(img), 0, 0.3),
+    (_cut_out, 0, 40),
+    (lambda img, pixels: _affine(1, 0, _signed(pixels), 0, 1, 0)(img), 0, 100),
+    (lambda img, pixels: _affine(1, 0, 0, 0, 1, _signed(pixels))(img), 0, 100),
+]
+
+
+class RandAugment:
+    """`n` operations on a PIL image one after the other, drawn with replacement, each at strength `m` of 30."""
+
+    def __init__(self, n: int = 2, m: float = 10) -> None:
+        if not 0 <= m <= 30:
+            raise ValueError(f"INPUT.RANDAUGMENT_M is {m}, it must be in 0 to 30")
+        self.n = n
+        self.m = m
+
+    def __call__(self, img: Image.Image) -> Image.Image:
+        for operation, least, most in random.choices(OPERATIONS, k=self.n):
+            img = operation(img, least + self.m / 30 * (most - least))
+        return img

@@ -1,0 +1,107 @@
+"""TCP: prompts made of each class's own text, put into one middle layer of the text encoder (Yao et al., 2024, "TCP: Textual-based
+Class-aware Prompt tuning for Visual-Language Model", §3.2). A bottleneck network, the textual knowledge embedding, turns the features of the
+hand-crafted prompts into n tokens a class, which take the place of the context there. Cross-entropy and KgCoOp's term; both encoders frozen.
+"""
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .base import PromptTrainer
+from .engine.checks import check_at_least, check_depth
+from .evaluation.prediction import Scores
+from .losses import consistency_loss
+from .prompting.backbone import Backbone
+from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
+from .prompting.text import TextEncoder
+from .prompting.transformer import QuickGELUMLP
+from .settings import add_encoder_settings
+from .templates import hand_crafted_template
+
+REDUCTION = 4  # of the width in the bottleneck
+EXCEPTIONS = {  # where TCP departs from CoOp's hand-crafted prompts
+    "FGVCAircraft": "a photo of an aircraft {}.",
+    "DescribableTextures": "a photo of a {}, a type of texture.",
+    "Food101": "a photo of a {}, a type of food.",
+}
+AFTER_CONTEXT = {  # what follows the learned context, if not the class name and a full stop
+    "OxfordPets": "{}, a type of pet.",
+    "OxfordFlowers": "{}, a type of flower.",
+    "FGVCAircraft": "{}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "StanfordCars": "{}, a type of car",
+    "Food101": "{}, a type of food.",
+    "UCF101": "person doing {}.",
+}
+
+
+def add_tcp_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps stand in its code."""
+    cfg.TRAINER.TCP = node = CfgNode()
+    node.N_CTX = 4  # context tokens n, of the input and of the layer; a phrase brings its own number
+    node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
+    node.LAYER = 8  # whose context is each class's own, counted from 0
+    node.W = 8.0  # weight of the knowledge-guided term
+    node.ADAM_EPS = 1e-3  # of OPTIM.NAME adam: gradients much smaller than this make small steps; found for fp16, where 1e-8 is zero
+    add_encoder_settings(node)
+
+
+class ClassAwarePrompts(nn.Module):
+    """Learnable context (n, D), and the bottleneck network that makes n tokens of each class's text.
+
+    Args:
+        settings: ``cfg.TRAINER.TCP``.
+        hand_crafted: (K, E), normalised features of the classes' hand-crafted texts.
+        classnames: K names.
+        text: the ``TextEncoder``, of width D.
+        template: what follows the context, with ``{}`` for the class name.
+    """
+
+    classes: Tensor
+
+    def __init__(self, settings: CfgNode, hand_crafted: Tensor, classnames: Sequence[str], text: TextEncoder, template: str) -> None:
+        super().__init__()
+        embed_dim = hand_crafted.shape[1]
+        self.ctx = nn.Parameter(context_of_phrase(text, settings.N_CTX, settings.CTX_INIT))
+        self.reduce = nn.Linear(embed_dim, embed_dim // REDUCTION)
+        self.expand = nn.Linear(embed_dim // REDUCTION, self.ctx.numel())
+        self.register_buffer("classes", hand_crafted, persistent=False)  # follows from the names: not saved
+        self.tokens = FixedTokens(text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)], template)
+        self.layers_before = settings.LAYER - 1  # that keep what the context has become
+
+    def forward(self) -> Prompts:
+        hidden = F.silu(QuickGELUMLP.SLOPE * self.reduce(self.classes)) / QuickGELUMLP.SLOPE  # (K, E/4): QuickGELU
+        own = self.expand(hidden).view(-1, *self.ctx.shape)  # (K, n, D)
+        return self.tokens(self.ctx[None], deep_text=[*[None] * self.layers_before, own[None]])
+
+
+@TRAINER_REGISTRY.register()
+class TCP(PromptTrainer):
+    """Textual-based class-aware prompt tuning."""
+    small = {"LAYER": 2}
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        node = self.node(cfg)
+        check_at_least(1, self.path, node, "N_CTX", "LAYER")
+        check_at_least(0, self.path, node, "W", "ADAM_EPS")
+
+    def build_prompt_learner(self, backbone: Backbone) -> ClassAwarePrompts:
+        node, text = self.settings, backbone.text
+        check_depth(f"{self.path}.LAYER, counted from 0,", node.LAYER + 1, text.layers, self.cfg.MODEL.BACKBONE.NAME)
+        return ClassAwarePrompts(node, self.hand_crafted, self.classnames, text, AFTER_CONTEXT.get(self.cfg.DATASET.NAME, "{}."))
+
+    def hand_crafted_template(self) -> str:
+        return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.prompt_learner.parameters()), "eps": self.settings.ADAM_EPS}]
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Cross-entropy + W · distance to the hand-crafted prompts, as KgCoOp's."""
+        task = F.cross_entropy(scores.logits[0], labels)
+        distance = consistency_loss(scores.text_features, self.hand_crafted)
+        return task + self.settings.W * distance, {"loss_ce": task.item(), "loss_kg": distance.item()}
