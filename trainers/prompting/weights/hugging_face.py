@@ -6,7 +6,7 @@ state dict, to the bit.
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -154,7 +154,8 @@ def read_normalization(path: str) -> Normalization | None:
     if not os.path.isfile(path):
         return None
     found = read_config(path)
-    mean, std = (found.get(key) for key in ("image_mean", "image_std"))
-    if not all(isinstance(value, list) and len(value) == 3 and all(isinstance(one, (int, float)) for one in value) for value in (mean, std)):
-        raise UserError(f"{path} has image_mean {mean!r:.60} and image_std {std!r:.60}, they take three numbers each: download the model again")
-    return mean, std
+    mean, std = found.get("image_mean"), found.get("image_std")
+    for values in (mean, std):
+        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(one, (int, float)) for one in values):
+            raise UserError(f"{path} has image_mean {mean!r:.60} and image_std {std!r:.60}, they take three numbers each: download the model again")
+    return cast(Normalization, (mean, std))
