@@ -40,7 +40,7 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def in_process(function: Callable[..., object], arguments: Sequence[object], errors: str | None, threads: int | None, device: str | None) -> None:
+def in_process(function: Callable[..., int | None], arguments: Sequence[object], errors: str | None, threads: int | None, device: str | None) -> None:
     """What ``start_process`` has a process do."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     with open(os.devnull, "w") as nowhere:
@@ -55,7 +55,7 @@ def in_process(function: Callable[..., object], arguments: Sequence[object], err
     sys.exit(function(*arguments))
 
 
-def start_process(function: Callable[..., object], *arguments: object, errors: str | None = None, threads: int | None = None,
+def start_process(function: Callable[..., int | None], *arguments: object, errors: str | None = None, threads: int | None = None,
                   device: str | None = None) -> BaseProcess:
     """Starts a process that ends with this one, however that ends; its exit code is what ``function`` returns.
 

@@ -8,6 +8,8 @@ import warnings
 import torch
 import torch.nn as nn
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -50,6 +52,8 @@ class SimpleTrainer(TrainerBase):
 
     num_batches: int  # of an epoch
     model: nn.Module
+    optim: Optimizer
+    sched: LRScheduler
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
