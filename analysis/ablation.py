@@ -1,6 +1,6 @@
 """The ablation's table: what each part of a method brings, and what it costs.
 
-    python -m analysis.ablation output/ablation [--format text|markdown|csv|latex|html]
+    python -m analysis.ablation output/ablation [--format text|markdown|csv|latex|html] [--output FILE]
 
 A line for each done row of configs/ablations/<trainer>.yaml, in the file's order: accuracy on base and new classes and H in percent, mean
 ± sample standard deviation over seeds; the difference of H to the row ``full`` over the seeds that both have, with a bootstrap interval
@@ -21,11 +21,11 @@ import numpy
 from tabulate import tabulate
 
 from protocols.plan import ablation_rows
-from results.render import FORMATS, LAYOUTS, summary
+from results.render import LAYOUTS, run_table_command, summary, table_arguments, write_out
 from results.rows import Column, Key, Row, Table
 from results.runs import PREDICTIONS, Arrays, is_right, read_answers
 from results.table import collect, read_records
-from trainers.common.errors import UserError, exit_code
+from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -233,16 +233,12 @@ def render_ablations(found: list[Ablation], style: str = "text") -> str:
 
 
 def print_tables(args: argparse.Namespace) -> None:
-    sys.stdout.write(render_ablations(collect_ablations(args.folder), args.format))
+    write_out(render_ablations(collect_ablations(args.folder), args.format), args.output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", help="output/ablation")
-    parser.add_argument("--format", choices=FORMATS, default="text")
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    return exit_code(print_tables, parser.parse_args(arguments))
+    return run_table_command(print_tables, table_arguments(__doc__, "output/ablation").parse_args(arguments))
 
 
 if __name__ == "__main__":

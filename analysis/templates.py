@@ -14,16 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from results.render import FORMATS, render_all, write_out
-from results.report.figures import write_figure
-from results.report.gallery import check_root
-from results.report.inspections import with_templates
-from results.report.template_figures import template_figures
-from results.report.template_tables import accuracy_tables, cosine_tables, evidence_tables, matrix_tables, word_tables
-from results.runs import find_runs, group, titles, with_answers
-from trainers.common.errors import UserError, exit_code
-
-from .inspection import inspect_all
+from results.render import render_all, run_table_command, table_arguments, write_out
+from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +25,15 @@ def run_command(args: argparse.Namespace) -> None:
     Raises:
         UserError: no run with several templates is in or below one of the folders, or a file can't be read.
     """
+    # here, since they take seconds: wrong arguments are answered at once
+    from results.report.figures import write_figure
+    from results.report.gallery import check_root
+    from results.report.inspections import with_templates
+    from results.report.template_figures import template_figures
+    from results.report.template_tables import accuracy_tables, cosine_tables, evidence_tables, matrix_tables, word_tables
+    from results.runs import find_runs, group, titles, with_answers
+
+    from .inspection import inspect_all
     check_root(args.root)
     runs = find_runs(args.folders)
     every, named = group(runs), titles([run.setting for run in runs])
@@ -56,15 +57,10 @@ def run_command(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")
+    parser = table_arguments(__doc__, "a finished run, or a folder that has some below it", "folders", nargs="+", metavar="RUN_OR_FOLDER")
     parser.add_argument("--root", help="folder of the data sets, for what needs the images")
-    parser.add_argument("--format", choices=FORMATS, default="text")
-    parser.add_argument("--output", help="write to this file instead of standard output")
     parser.add_argument("--figures", metavar="FOLDER", help="also draw figures, into this folder")
-    args = parser.parse_args(arguments)
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    return exit_code(run_command, args)
+    return run_table_command(run_command, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

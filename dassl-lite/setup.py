@@ -26,6 +26,5 @@ setup(
     ],
     extras_require={
         "tensorboard": ["tensorboard"],  # without it, scalars go to <output>/tensorboard/scalars.csv
-        "download": ["gdown"],  # only DatasetBase.download_data(..., from_gdrive=True) needs it
     },
 )

@@ -1,4 +1,4 @@
-"""Starts runs on this machine, each in a process of its own."""
+"""Starts runs on this machine, each in a process of its own; ``sweeps`` starts its jobs here too."""
 import argparse
 import contextlib
 import logging
@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -35,26 +35,43 @@ PROCESSES.set_forkserver_preload(["protocols.training"])
 def end_with_parent() -> None:
     """Ends this process when the one that started it has ended, however: if it went on, it would write where the next command does."""
     parent = multiprocessing.parent_process()
-    assert parent is not None  # it is for the processes that ``start`` makes
+    assert parent is not None  # it is for the processes that ``start_process`` makes
     parent.join()
     os._exit(1)
 
 
-def make_run(arguments: Sequence[str], errors: str | None, threads: int | None) -> None:
-    """The process of a run: what Dassl prints is kept in log.txt, what goes to standard error in the file ``errors``, if there is one."""
+def in_process(function: Callable[..., int | None], arguments: Sequence[object], errors: str | None, threads: int | None, device: str | None) -> None:
+    """What ``start_process`` has a process do."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
     if errors:
         with open(errors, "w") as file:
             os.dup2(file.fileno(), 2)
+    if device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     if threads:
         torch.set_num_threads(threads)
-    sys.exit(training.main(arguments))
+    sys.exit(function(*arguments))
+
+
+def start_process(function: Callable[..., int | None], *arguments: object, errors: str | None = None, threads: int | None = None,
+                  device: str | None = None) -> BaseProcess:
+    """Starts a process that ends with this one, however that ends; its exit code is what ``function`` returns.
+
+    Args:
+        function, arguments: as can be pickled. What is printed is thrown away: what Dassl prints is kept in a run's log.txt.
+        errors: file for what goes to standard error; None: this process's.
+        threads: of torch; device: what CUDA_VISIBLE_DEVICES shall be; None: as they are.
+    """
+    process: BaseProcess = PROCESSES.Process(target=in_process, args=(function, arguments, errors, threads, device))
+    process.start()
+    return process
 
 
 def start_server() -> None:
     """Starts the process that runs are forked off. Signals to a whole job must not end it: it knows the runs' exit codes."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find this package
     with ignored():
         forkserver.ensure_running()
 
@@ -79,8 +96,7 @@ def start(job: Job, args: argparse.Namespace) -> None:
     alone = args.jobs == 1
     with contextlib.nullcontext() if alone else tempfile.NamedTemporaryFile("r") as errors:
         threads = None if alone else max(1, torch.get_num_threads() // args.jobs)
-        process = PROCESSES.Process(target=make_run, args=(job.arguments(args.root, args.opts), None if errors is None else errors.name, threads))
-        process.start()
+        process = start_process(training.main, job.arguments(args.root, args.opts), errors=None if errors is None else errors.name, threads=threads)
         wait_for(process)
         if process.exitcode == REQUEUE:
             raise Interrupted(f"the run {job.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is")
@@ -99,7 +115,6 @@ def make_all(configs: Mapping[Job, CfgNode], args: argparse.Namespace) -> None:
     Raises:
         UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is started.
     """
-    os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find this package
     start_server()
     jobs = list(configs)
     numbers = {job: number for number, job in enumerate(jobs, 1)}

@@ -1,13 +1,17 @@
 """Tables as text, Markdown, CSV, LaTeX and HTML."""
+import argparse
 import csv
 import io
+import logging
 import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
+from trainers.common.errors import exit_code
 from trainers.common.files import write_text
 
 from .published import Comparison
@@ -66,3 +70,22 @@ def write_out(text: str, output: str | None = None) -> None:
         write_text(str(Path(output).absolute()), text)
     else:
         sys.stdout.write(text)
+
+
+def table_arguments(description: str, folder: str, name: str = "folder", **more: Any) -> argparse.ArgumentParser:
+    """The arguments that all commands of tables have: where runs lie, a format, and where the text goes.
+
+    Args:
+        description: the command's docstring; folder: what is said of the first argument; name, more: of it.
+    """
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument(name, help=folder, **more)
+    parser.add_argument("--format", choices=FORMATS, default="text")
+    parser.add_argument("--output", help="write to this file instead of standard output")
+    return parser
+
+
+def run_table_command(command: Callable[[argparse.Namespace], object], arguments: argparse.Namespace) -> int:
+    """Runs a command of tables, whose warnings go to standard error; returns its exit code."""
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    return exit_code(command, arguments)

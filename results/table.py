@@ -14,11 +14,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from trainers.common.errors import UserError, exit_code
+from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, Record, finite, nested, read_record
 
 from .published import comparisons
-from .render import FORMATS, render_all, write_out
+from .render import render_all, run_table_command, table_arguments, write_out
 from .rows import Column, Key, Row, Table
 
 log = logging.getLogger(__name__)
@@ -201,17 +201,12 @@ def print_tables(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", help="output/base2new, output/fewshot, output/transfer …")
+    parser = table_arguments(__doc__, "output/base2new, output/fewshot, output/transfer …")
     parser.add_argument("--metric", default="accuracy", help="key of the records' metrics, with dots between levels (accuracy)")
     parser.add_argument("--published", action="store_true", help="beside each figure that papers have: theirs, and the difference in points and in "
                         "standard deviations")
     parser.add_argument("--seed-h", action="store_true", help="H of each seed, mean and deviation, in place of the H of the means")
-    parser.add_argument("--format", choices=FORMATS, default="text")
-    parser.add_argument("--output", help="write to this file instead of standard output")
-    args = parser.parse_args(arguments)
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    return exit_code(print_tables, args)
+    return run_table_command(print_tables, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -1,31 +1,28 @@
-"""Where the jobs of a sweep run: this machine, or a cluster with Slurm. Both through submitit, with the same jobs and logs."""
-import contextlib
+"""Where the jobs of a sweep run: this machine, or, through submitit, a cluster with Slurm. The same jobs, with the same logs."""
 import os
 import shlex
 import shutil
-import signal
-import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from typing import Any
 
-import psutil
 import submitit
 import torch
 
+from protocols import launch
 from trainers.common.errors import UserError
+from trainers.common.files import is_running
 
 from .store import Sweep
 from .worker import Work
 
-HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 WARNING_SIGNAL = "USR1"  # by which Slurm tells a job of its time limit: train.py waits for it, and then submitit
 ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])]),  # where a job finds this package
+    "PYTHONPATH": os.pathsep.join([launch.HERE, *filter(None, [os.environ.get("PYTHONPATH")])]),  # where a job finds this package
     "SUBMITIT_PREEMPT_SIGNAL": WARNING_SIGNAL,
     "TQDM_DISABLE": "1",  # bars have no place in a log
 }
-UNLIMITED = 365 * 24 * 60  # minutes
 REQUEUES = 100  # time limits that a job may meet before it counts as one that gets nowhere
 WARNING = 120  # seconds from Slurm's warning to the end: for the step under way and a checkpoint
 ARRAY = 1000  # jobs of an array; Slurm's own default limit is 1001
@@ -43,7 +40,7 @@ def cores() -> int:
 
 
 class Local:
-    """Jobs as processes of this machine: one a GPU; without GPUs one a core. They share the cores.
+    """Jobs as processes of this machine, which end with the command that runs the sweep: one a GPU; without GPUs one a core. They share the cores.
 
     Args:
         sweep: a ``Sweep``, whose options may give another number of jobs at once.
@@ -54,56 +51,38 @@ class Local:
         self.sweep, gpus = sweep, visible_gpus()
         self.at_once = sweep.options["jobs"] or len(gpus) or cores()
         self.devices = [gpus[slot % len(gpus)] if gpus else None for slot in range(self.at_once)]
-        self.processes: list[Any] = []  # submitit's jobs, kept, so that those that have ended don't stay as zombies
+        self.processes: dict[str, BaseProcess] = {}  # of this command
+        self.slots: dict[str, int] = {}
 
     def alive(self) -> dict[str, str]:
         """name of a chain → ``running``, of those that have a process."""
-        return {name: "running" for name in self.sweep.chains if self.process(name)}
-
-    def process(self, name: str) -> psutil.Process | None:
-        """The process of a chain's job (submitit's, which watches over that of the runs; that of the runs where it has been killed), or None."""
-        submission = self.sweep.submission(name)
-        if submission is None or submission["host"] != socket.gethostname():
-            return None
-        for number in (submission["job"], self.sweep.outcome(name).get("pid")):
-            with contextlib.suppress(psutil.Error):
-                process = psutil.Process(number) if number else None
-                if process and self.sweep.place(name, "log") in process.cmdline():  # its number may be another's by now
-                    return process
-        return None
+        if not self.sweep.is_mine:  # another command's, if there is one
+            noted = {name: self.sweep.submission(name) for name in self.sweep.chains} if self.sweep.is_held() else {}
+            return {name: "running" for name, submission in noted.items() if submission and is_running(submission["job"])}
+        self.processes = {name: process for name, process in self.processes.items() if process.exitcode is None}
+        self.interrupt(list(filter(self.sweep.is_cancelled, self.processes)))
+        return dict.fromkeys(self.processes, "running")
 
     def submit(self, waiting: Sequence[str], alive: Mapping[str, str]) -> None:
         """Starts as many of the waiting chains as there is room for."""
-        self.processes = [job for job in self.processes if not job.done()]
-        taken = {submission["slot"] for submission in map(self.sweep.submission, alive) if submission}
-        free = [slot for slot in range(self.at_once) if slot not in taken]
-        for name, slot in zip(waiting, free):
-            executor = submitit.LocalExecutor(self.sweep.place(name, "log"))
-            executor.update_parameters(timeout_min=UNLIMITED)
-            work = Work(*self.sweep.key, name, max(1, cores() // self.at_once), self.devices[slot])
-            job = self.shielded(executor.submit, work)
-            self.processes.append(job)
-            self.sweep.note_submission(name, job=int(job.job_id), host=socket.gethostname(), slot=slot, log=str(job.paths.stderr))
-
-    def shielded(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls a function whose processes Ctrl-C on this terminal doesn't reach: it is this one that ends them, and softly."""
         os.environ.update(ENVIRONMENT)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            return function(*arguments)
-        finally:
-            signal.signal(signal.SIGINT, before)
+        launch.start_server()
+        free = [slot for slot in range(self.at_once) if slot not in {self.slots[name] for name in self.processes}]
+        for name, slot in zip(waiting, free):
+            log = self.sweep.place(name, "log.txt")
+            os.makedirs(os.path.dirname(log), exist_ok=True)
+            process = launch.start_process(Work(*self.sweep.key, name, log), errors=log, threads=max(1, cores() // self.at_once),
+                                           device=self.devices[slot])
+            self.processes[name], self.slots[name] = process, slot
+            self.sweep.note_submission(name, job=process.pid, log=log)
 
     def cancel(self, names: Sequence[str]) -> None:
-        """Tells jobs to end; each writes a checkpoint first."""
-        for name in names:
-            process = self.process(name)
-            if process:
-                process.send_signal(signal.SIGTERM)
+        """The command that runs the sweep ends them when it sees that they are marked as cancelled."""
 
     def interrupt(self, alive: Sequence[str]) -> Sequence[str]:
-        """What Ctrl-C does to the jobs that are under way: ends them."""
-        self.cancel(alive)
+        """What Ctrl-C does to the jobs that are under way: ends them; each writes a checkpoint first."""
+        for name in alive:
+            self.processes[name].terminate()
         return alive
 
 

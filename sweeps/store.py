@@ -5,7 +5,7 @@
 - ``submission.json``: which job of which executor makes it; written by who submits,
 - ``outcome.json``: how far that job is; written by the job itself,
 - ``cancelled``: there if a user doesn't want it made,
-- submitit's files: the pickled job, and its logs.
+- its log; of a cluster's jobs submitit keeps that elsewhere, with what it has pickled.
 
 The runs' own folders say which are done. Nothing else is remembered, so every shell sees the same, also after a reboot.
 """
@@ -98,6 +98,7 @@ class Sweep:
     def __init__(self, output: str, name: str, chains: Iterable[Chain], options: Mapping[str, Any]) -> None:
         self.name, self.folder, self.options, self.key = name, folder_of(output, name), options, (os.path.abspath(output), name)
         self.chains = {chain.name: chain for chain in chains}
+        self.is_mine = False  # whether this process holds it
 
     def save(self) -> None:
         write_json(os.path.join(self.folder, "sweep.json"), {
@@ -129,9 +130,11 @@ class Sweep:
             lock.acquire()
         except filelock.Timeout as error:
             raise UserError(f"another command is running the sweep {self.name}: sweep.py status {self.name} shows how far it is") from error
+        self.is_mine = True
         try:
             yield
         finally:
+            self.is_mine = False
             lock.release()
 
     def is_held(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a job of a sweep does, in a process that submitit starts here or on a machine of the cluster."""
+"""What a job of a sweep does, in a process of this machine or one that submitit starts on a machine of the cluster."""
 import logging
 import os
 import signal
@@ -6,6 +6,7 @@ import socket
 import sys
 import traceback
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -40,12 +41,11 @@ class Work:
 
     Args:
         output, sweep, name: which chain, see ``Sweep``.
-        threads: of torch; None: as many as Slurm gives the job.
-        device: what CUDA_VISIBLE_DEVICES shall be; None: as it is.
+        errors: file of the job's standard error; None: submitit's.
     """
 
-    def __init__(self, output: str, sweep: str, name: str, threads: int | None = None, device: str | None = None) -> None:
-        self.output, self.sweep, self.name, self.threads, self.device = output, sweep, name, threads, device
+    def __init__(self, output: str, sweep: str, name: str, errors: str | None = None) -> None:
+        self.output, self.sweep, self.name, self.errors = output, sweep, name, errors
 
     def checkpoint(self) -> DelayedSubmission:
         """How submitit goes on after a time limit: with the same again, since what is done is skipped and what was started is resumed."""
@@ -57,9 +57,7 @@ class Work:
             Failed: a run failed, after the others were made.
         """
         signal.signal(signal.SIGTERM, stop)
-        if self.device is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = self.device
-        torch.set_num_threads(self.threads or int(os.environ.get("SLURM_CPUS_PER_TASK", torch.get_num_threads())))
+        torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK", torch.get_num_threads())))
         logging.basicConfig(format="%(message)s", level=logging.WARNING)
         log.setLevel(logging.INFO)
         sweep = Sweep.load(self.output, self.sweep)
@@ -68,13 +66,14 @@ class Work:
             for run in sweep.chains[self.name].runs:
                 self.note(sweep, "running", run=run.job.folder)
                 try:
-                    make(run.job, run.request.wanted_config(run.job), partial(start, run), log.info)
+                    make(run.job, run.request.wanted_config(run.job), partial(start, run, self.errors), log.info)
                 except (UserError, Failed) as error:
                     errors.append(str(error))
                 except Exception as error:
                     traceback.print_exc()
                     errors.append(one_line(error))
         except Stopped:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the command may say it again
             self.note(sweep, "stopped")
             raise SystemExit(REQUEUE) from None
         if errors:
@@ -84,15 +83,15 @@ class Work:
         collect_complete(sweep, sweep.chains[self.name])
 
     def note(self, sweep: Sweep, state: str, **facts: Any) -> None:
-        sweep.note_outcome(self.name, state, job=JobEnvironment().job_id, host=socket.gethostname(), pid=os.getpid(), **facts)
+        sweep.note_outcome(self.name, state, host=socket.gethostname(), pid=os.getpid(), **facts)
 
 
 def stop(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
-def start(run: Run) -> None:
-    """Makes one run in this process.
+def start(run: Run, errors: str | None) -> None:
+    """Makes one run in this process, whose standard error goes to the file ``errors``, see ``Work``.
 
     Raises:
         Failed: it ended with an error.
@@ -105,17 +104,16 @@ def start(run: Run) -> None:
             signal.raise_signal(signal.SIGUSR1)  # now submitit does with it what it would have done at once: it has the job queued again
         raise Stopped
     if code or read_record(run.job.folder) is None:
-        raise Failed(last_error() or f"{run.job.folder} ended with exit code {code} and without a record")
+        raise Failed(last_error(errors or JobEnvironment().paths.stderr) or f"{run.job.folder} ended with exit code {code} and without a record")
 
 
 def one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def last_error() -> str | None:
+def last_error(path: str | Path) -> str | None:
     """The last line of this job's standard error that ``train.py`` marks as one, or None."""
     sys.stderr.flush()
-    path = JobEnvironment().paths.stderr
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - LAST_LINES))
         lines = file.read().decode(errors="replace").splitlines()

@@ -159,7 +159,8 @@ def test_a_wrong_root_names_no_log_that_is_gone(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["train.py --seed one", "run.py --wrong", "sweep.py --wrong", "predict.py --wrong", "demo_app.py --wrong",
-                                     "-m results.table --wrong", "-m results.check --wrong", "-m results.report --wrong"])
+                                     "-m results.table --wrong", "-m results.check --wrong", "-m results.report --wrong",
+                                     "-m analysis.factors --wrong", "-m analysis.templates --wrong", "-m analysis.uncertainty --wrong"])
 def test_a_wrong_argument_is_answered_before_what_takes_seconds_is_imported(command):
     done = subprocess.run([sys.executable, "-X", "importtime", *command.split()], cwd=REPOSITORY, capture_output=True, text=True)
     imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}

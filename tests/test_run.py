@@ -32,7 +32,7 @@ def calls(monkeypatch):
         exitcode = None
 
         def __init__(self, target, args):
-            self.arguments, self.errors, threads = args
+            _, (self.arguments,), self.errors, threads, _ = args
             Calls.threads.add(threads)
 
         def start(self):

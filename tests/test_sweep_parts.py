@@ -1,16 +1,16 @@
 """The parts of sweep.py, without starting a job: grids, states, estimates, what Slurm is asked for, and what is refused."""
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
-import psutil
 import pytest
 
 import sweep as sweep_command
+from protocols import launch
 from protocols.plan import SHOTS, TARGETS
 from sweeps import commands, display, executors
 from sweeps.display import Display, counts, render
@@ -19,7 +19,7 @@ from sweeps.estimate import estimate
 from sweeps.grid import Chain, make_chains, read_file, requests
 from sweeps.store import Sweep, last_progress
 from tests.conftest import REPOSITORY
-from tests.sweeping import command, wait_until
+from tests.sweeping import command
 from trainers.common.config_files import plain
 from trainers.common.errors import UserError
 from trainers.common.metrics import write_metrics
@@ -166,7 +166,7 @@ def test_a_states_come_from_files_and_the_executor(sweep):
     def state(alive=None):
         return made.status(name, alive).state
     assert state() == "waiting"
-    made.note_submission(name, job=1, host="here", slot=0, log="there")
+    made.note_submission(name, job=1, log="there")
     assert state("queued") == "queued" and state("running") == "running"
     assert state() == "failed" and "ended without a word" in made.status(name, None).error and made.status(name, None).log == "there"
     made.note_outcome(name, "failed", error="why")
@@ -193,7 +193,7 @@ def test_epoch_and_remaining_time_are_those_of_the_last_line_of_the_metrics(tmp_
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 41, "epo')
     made, name = sweep
-    made.note_submission(name, job=1, host="here", slot=0, log="there")
+    made.note_submission(name, job=1, log="there")
     made.note_outcome(name, "running", run=str(tmp_path))
     status = made.status(name, "running")
     assert (status.epoch, status.eta) == ("40/50", "0:40:00")
@@ -286,30 +286,31 @@ def test_jobs_have_a_gpu_each_or_share_the_cores(visible, jobs, slots, sweep, mo
     assert executors.Local(made).devices == slots
 
 
-def test_a_number_that_another_process_has_now_is_not_taken_for_the_job(sweep):
+def test_a_job_runs_while_its_process_does_and_the_command_that_started_it(sweep):
     made, name = sweep
-    executor = executors.Local(made)
-    made.note_submission(name, job=os.getpid(), host=executors.socket.gethostname(), slot=0, log="there")
-    assert psutil.pid_exists(os.getpid()) and executor.alive() == {}
-    executor.cancel([name])  # or this test would end here
+    seen = executors.Local(Sweep.load(made.key[0], "grid"))
+    made.note_submission(name, job=os.getpid(), log="there")
+    assert seen.alive() == {}, "no command runs the sweep: the number is another process's by now"
+    with made.held():
+        assert seen.alive() == {name: "running"} and executors.Local(made).alive() == {}
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        made.note_submission(name, job=gone.pid, log="there")
+        assert seen.alive() == {}
 
 
-def test_runs_whose_watcher_was_killed_are_running_not_failed(sweep):
+def test_a_job_that_another_command_cancels_is_ended(sweep, monkeypatch):
     made, name = sweep
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    runs = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", made.place(name, "log")])
-    try:
-        made.note_submission(name, job=gone.pid, host=executors.socket.gethostname(), slot=0, log="there")
-        made.note_outcome(name, "running", run=made.chains[name].runs[0].job.folder, pid=runs.pid)
+    job = SimpleNamespace(pid=1, exitcode=None)
+    job.terminate = lambda: setattr(job, "exitcode", 75)
+    monkeypatch.setattr(launch, "start_process", lambda *_, **__: job)
+    with made.held():
         executor = executors.Local(made)
-        wait_until(lambda: executor.alive() == {name: "running"})
-        assert made.status(name, executor.alive().get(name)).state == "running"
-        executor.cancel([name])
-        assert runs.wait(10) == -signal.SIGTERM
-        assert made.status(name, executor.alive().get(name)).state == "failed"
-    finally:
-        runs.kill()
+        executor.submit([name], {})
+        assert executor.alive() == {name: "running"} and job.exitcode is None
+        Sweep.load(made.key[0], "grid").cancel(name)
+        executor.alive()
+        assert job.exitcode == 75 and executor.alive() == {}
 
 
 @pytest.fixture

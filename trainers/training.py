@@ -53,7 +53,6 @@ class Training(Evaluation):
             return
         self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages)
         self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
-        self.train_loader_u = dm.train_loader_u
         self.val_loader = divide_loading(dm.val_loader)
         self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):

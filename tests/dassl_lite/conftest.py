@@ -45,12 +45,6 @@ class LiteBlobsNoVal(_Blobs):
     pass
 
 
-@DATASET_REGISTRY.register()
-class LiteBlobsUnlabelled(_Blobs):
-    def __init__(self, cfg):
-        super().__init__(cfg, train_u=lambda train, test: test)
-
-
 @TRAINER_REGISTRY.register()
 class LiteLinear(TrainerX):
     """Linear classifier with dropout, registered under another name than its class."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from dassl.evaluation import EVALUATOR_REGISTRY, Classification, EvaluatorBase, build_evaluator
-from dassl.metrics import compute_accuracy, compute_distance_matrix, cosine_distance, euclidean_squared_distance
+from dassl.metrics import compute_accuracy
 
 NAMES = {0: "cat", 1: "dog", 2: "owl"}
 # class 0: 2 of 3 right (the third taken for 1); class 1: 1 of 2 (the other taken for 2); class 2 never asked
@@ -115,27 +115,6 @@ def test_accuracy_by_hand():
     assert top1.shape == (1,) and top1.item() == 50.0
     assert compute_accuracy((LOGITS, "features"), TARGET)[0].item() == 50.0
     assert compute_accuracy([LOGITS], TARGET)[0].item() == 50.0
-
-
-def test_distances_by_the_textbook_loop():
-    a, b = torch.randn(3, 4, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
-    for i in range(3):
-        for j in range(2):
-            assert euclidean_squared_distance(a, b)[i, j].item() == pytest.approx(sum((a[i] - b[j]).tolist()[k] ** 2 for k in range(4)))
-            cosine = (a[i] @ b[j] / (a[i].norm() * b[j].norm())).item()
-            assert cosine_distance(a, b)[i, j].item() == pytest.approx(1 - cosine)
-    assert torch.equal(compute_distance_matrix(a, b), euclidean_squared_distance(a, b))
-    assert torch.equal(compute_distance_matrix(a, b, metric="cosine"), cosine_distance(a, b))
-
-
-def test_distances_say_what_is_wrong():
-    a = torch.zeros(2, 3)
-    with pytest.raises(ValueError, match=r"got \[cosin\] \(do you mean \[cosine\]\?\)"):
-        compute_distance_matrix(a, a, "cosin")
-    with pytest.raises(ValueError, match="2-D inputs, got 1-D"):
-        cosine_distance(a[0], a)
-    with pytest.raises(ValueError, match="one size, got 3 and 2"):
-        euclidean_squared_distance(a, a[:, :2])
 
 
 def test_the_evaluator_asks_only_for_its_own_keys():

@@ -8,8 +8,8 @@ import pytest
 
 NAMES = {
     "dassl.config": "get_cfg_default clean_cfg cfg_default",
-    "dassl.engine": "TRAINER_REGISTRY build_trainer TrainerX TrainerXU TrainerBase SimpleTrainer SimpleNet",
-    "dassl.engine.trainer": "TrainerX TrainerXU TrainerBase SimpleTrainer SimpleNet MetricMeter AverageMeter SummaryWriter "
+    "dassl.engine": "TRAINER_REGISTRY build_trainer TrainerX TrainerBase SimpleTrainer",
+    "dassl.engine.trainer": "TrainerX TrainerBase SimpleTrainer MetricMeter AverageMeter SummaryWriter "
     "DataManager build_optimizer build_lr_scheduler build_evaluator save_checkpoint resume_from_checkpoint tolist_if_not",
     "dassl.engine.build": "TRAINER_REGISTRY build_trainer",
     "dassl.data": "DataManager DatasetWrapper",
@@ -17,19 +17,16 @@ NAMES = {
     "dassl.data.datasets": "DATASET_REGISTRY build_dataset Datum DatasetBase",
     "dassl.data.datasets.base_dataset": "Datum DatasetBase",
     "dassl.data.datasets.build": "DATASET_REGISTRY build_dataset",
-    "dassl.data.samplers": "build_sampler RandomDomainSampler SeqDomainSampler RandomClassSampler",
+    "dassl.data.samplers": "build_sampler",
     "dassl.data.transforms": "INTERPOLATION_MODES build_transform",
-    "dassl.data.transforms.transforms": "INTERPOLATION_MODES build_transform AVAI_CHOICES Random2DTranslation Cutout "
-    "InstanceNormalization GaussianNoise",
+    "dassl.data.transforms.transforms": "INTERPOLATION_MODES build_transform AVAI_CHOICES",
     "dassl.evaluation": "EVALUATOR_REGISTRY build_evaluator EvaluatorBase Classification",
-    "dassl.metrics": "compute_accuracy cosine_distance euclidean_squared_distance compute_distance_matrix",
+    "dassl.metrics": "compute_accuracy",
     "dassl.optim": "build_optimizer build_lr_scheduler",
-    "dassl.optim.radam": "RAdam",
     "dassl.optim.lr_scheduler": "AVAI_SCHEDS ConstantWarmupScheduler LinearWarmupScheduler",
-    "dassl.modeling": "build_backbone BACKBONE_REGISTRY Backbone build_head HEAD_REGISTRY build_network NETWORK_REGISTRY",
     "dassl.utils": "Registry check_availability set_random_seed setup_logger Logger collect_env_info mkdir_if_missing "
     "check_isfile read_json write_json listdir_nohidden read_image tolist_if_not get_most_similar_str_to_a_from_b "
-    "download_url count_num_param open_all_layers open_specified_layers init_network_weights AverageMeter MetricMeter "
+    "count_num_param AverageMeter MetricMeter "
     "save_checkpoint load_checkpoint resume_from_checkpoint load_pretrained_weights",
 }
 
@@ -55,21 +52,17 @@ def test_registries_carry_dassls_names():
     from dassl.data.datasets import DATASET_REGISTRY
     from dassl.engine import TRAINER_REGISTRY
     from dassl.evaluation import EVALUATOR_REGISTRY
-    from dassl.modeling import BACKBONE_REGISTRY, HEAD_REGISTRY, NETWORK_REGISTRY
 
     names = {
         "TRAINER": TRAINER_REGISTRY,
         "DATASET": DATASET_REGISTRY,
         "EVALUATOR": EVALUATOR_REGISTRY,
-        "BACKBONE": BACKBONE_REGISTRY,
-        "HEAD": HEAD_REGISTRY,
-        "NETWORK": NETWORK_REGISTRY,
     }
     for name, registry in names.items():
         with pytest.raises(KeyError, match=f'"nobody" does not exist in "{name}" registry'):
             registry.get("nobody")
 
 
-def test_no_file_is_longer_than_350_lines():
+def test_no_file_is_longer_than_300_lines():
     for path in Path(dassl.__file__).parent.rglob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) < 350, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) < 300, path

@@ -9,9 +9,8 @@ import sys
 import pytest
 import torch
 import torch.nn as nn
-from dassl.engine import TRAINER_REGISTRY, SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU, build_trainer
+from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerBase, TrainerX, build_trainer
 from dassl.evaluation import EVALUATOR_REGISTRY
-from dassl.modeling import BACKBONE_REGISTRY, NETWORK_REGISTRY, Backbone, build_backbone, build_head, build_network
 from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 
 BATCH_LINE = re.compile(
@@ -48,7 +47,7 @@ def test_a_trainer_is_built_in_dassls_order(make_cfg, quiet):
     ]
     assert trainer.best_result == -math.inf and trainer.cfg is cfg
     assert trainer.lab2cname == trainer.dm.lab2cname == trainer.evaluator._lab2cname
-    for name in ("train_loader_x", "train_loader_u", "val_loader", "test_loader", "num_classes", "num_source_domains"):
+    for name in ("train_loader_x", "val_loader", "test_loader", "num_classes", "num_source_domains"):
         assert getattr(trainer, name) is getattr(trainer.dm, name)
 
 
@@ -153,7 +152,7 @@ def test_training_learns_and_test_returns_the_accuracy(make_cfg, train, quiet):
 
 
 def test_one_seed_one_result(make_cfg, train, weights):
-    augment = ("random_resized_crop", "random_flip", "cutout", "gaussian_noise")
+    augment = ("random_resized_crop", "random_flip", "colorjitter")
     a, b, c = (
         weights(train(make_cfg(f"r{i}", INPUT__TRANSFORMS=augment), seed=seed)[0]) for i, seed in enumerate((0, 0, 1))
     )
@@ -202,7 +201,7 @@ WARMUPS = [
     {"OPTIM__WARMUP_EPOCH": 1, "OPTIM__WARMUP_TYPE": "constant"},
     {"OPTIM__WARMUP_EPOCH": 3, "OPTIM__WARMUP_TYPE": "linear"},
 ]
-AUGMENT = ("random_resized_crop", "random_flip", "cutout", "normalize", "gaussian_noise")  # all three generators
+AUGMENT = ("random_resized_crop", "random_flip", "normalize")
 
 
 OPTIMS = ["sgd", "adam", "amsgrad", "rmsprop", "radam", "adamw"]
@@ -464,92 +463,6 @@ def test_the_first_figure_of_a_custom_evaluator_is_the_result(make_cfg, quiet):
         assert build_trainer(make_cfg(TEST__EVALUATOR="LiteSeven")).test() == 15
 
 
-# Labelled and unlabelled
-
-
-class Pairs(TrainerXU):
-    def build_model(self):
-        TRAINER_REGISTRY.get("LiteLinear").build_model(self)
-        self.seen = []
-
-    def forward_backward(self, batch_x, batch_u):
-        input_x, label_x, input_u = self.parse_batch_train(batch_x, batch_u)
-        assert input_x is batch_x["img"] and label_x is batch_x["label"] and input_u is batch_u["img"]
-        self.seen.append((batch_x["index"].tolist(), batch_u["index"].tolist()))
-        self.model.eval()  # no dropout: only the loaders draw
-        self.model_backward_and_update(self.model(input_x).square().mean())
-        return {"loss": 0.0}
-
-
-@pytest.mark.parametrize("count, n", [("train_x", 3), ("train_u", 7), ("smaller_one", 3)])
-def test_pairs_of_batches_restart_the_shorter_loader_as_two_plain_iterators_do(make_cfg, quiet, count, n):
-    options = {"DATASET__NAME": "LiteBlobsUnlabelled", "DATALOADER__TRAIN_U__SAME_AS_X": False}
-    cfg = make_cfg(DATALOADER__TRAIN_U__BATCH_SIZE=2, TRAIN__COUNT_ITER=count, TEST__NO_TEST=True, OPTIM__MAX_EPOCH=1, **options)
-    with quiet():
-        trainer = Pairs(cfg)
-        trainer.before_train()
-        set_random_seed(5)
-        trainer.run_epoch()
-    assert trainer.num_batches == n == len(trainer.seen)
-
-    set_random_seed(5)
-    x_batches, u_batches = iter(trainer.train_loader_x), iter(trainer.train_loader_u)
-    for i, (seen_x, seen_u) in enumerate(trainer.seen):
-        if i % 3 == 0 and i:
-            x_batches = iter(trainer.train_loader_x)
-        assert seen_x == next(x_batches)["index"].tolist()
-        assert seen_u == next(u_batches)["index"].tolist()
-
-
-def test_pairs_say_what_is_missing(make_cfg, quiet):
-    with quiet():
-        trainer = Pairs(make_cfg())
-        with pytest.raises(ValueError, match="Pairs trains on unlabelled images too, but the data set has none"):
-            trainer.train()
-        trainer = Pairs(make_cfg(DATASET__NAME="LiteBlobsUnlabelled", TRAIN__COUNT_ITER="both"))
-        with pytest.raises(ValueError, match=r"TRAIN.COUNT_ITER: .* got \[both\]"):
-            trainer.train()
-
-
-# SimpleTrainer's own model
-
-
-class LiteMean(Backbone):
-    def __init__(self, pretrained):
-        super().__init__()
-        self._out_features = 3
-        self.pretrained = pretrained
-
-    def forward(self, x):
-        return x.mean((2, 3))
-
-
-def test_no_backbone_comes_along_and_asking_for_one_says_so():
-    assert BACKBONE_REGISTRY.registered_names() == NETWORK_REGISTRY.registered_names() == []
-    for build, kind in ((build_backbone, "backbone"), (build_network, "network")):
-        with pytest.raises(ValueError, match=rf"No {kind} is registered, so \[resnet50\] is unknown.*{kind.upper()}_REGISTRY"):
-            build("resnet50")
-    with pytest.raises(ValueError, match=r"got \[mlpp\] \(do you mean \[mlp\]\?\)"):
-        build_head("mlpp")
-    with pytest.raises(NotImplementedError):
-        Backbone()(None)
-    assert Backbone().out_features is None
-
-
-def test_a_simple_trainer_builds_a_simple_net(make_cfg, quiet, monkeypatch):
-    monkeypatch.setattr(BACKBONE_REGISTRY, "_objects", {})
-    BACKBONE_REGISTRY.register(LiteMean)
-    cfg = make_cfg(MODEL__BACKBONE__NAME="LiteMean", MODEL__HEAD__NAME="mlp", MODEL__HEAD__HIDDEN_LAYERS=(5, 4))
-    with quiet() as out:
-        trainer = SimpleTrainer(cfg)
-    lines = out.getvalue().splitlines()
-    n_params = (3 * 5 + 5) + 2 * 5 + (5 * 4 + 4) + 2 * 4 + (4 * 3 + 3)
-    for line in ("Building model", "Backbone: LiteMean", "Head: mlp", f"# params: {n_params:,}"):
-        assert line in lines
-    assert trainer.get_model_names() == ["model"] and trainer.model.fdim == 4 and trainer.model.backbone.pretrained
-    x = torch.rand(2, 3, 8, 8)
-    y, f = trainer.model(x, return_feature=True)
-    assert y.shape == (2, 3) and f.shape == (2, 4)
-    with quiet():
-        bare = SimpleNet(cfg, cfg.MODEL, 0)
-    assert bare(x).shape == (2, 4)
+def test_a_trainer_without_a_model_says_what_to_write(make_cfg, quiet):
+    with quiet(), pytest.raises(NotImplementedError, match="SimpleTrainer must write build_model"):
+        SimpleTrainer(make_cfg())

@@ -7,13 +7,7 @@ import pytest
 import torch
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.transforms.randaugment import OPERATIONS, RandAugment
-from dassl.data.transforms.transforms import (
-    AVAI_CHOICES,
-    Cutout,
-    GaussianNoise,
-    InstanceNormalization,
-    Random2DTranslation,
-)
+from dassl.data.transforms.transforms import AVAI_CHOICES
 from PIL import Image
 
 PIXELS = np.random.RandomState(0).randint(0, 255, (30, 40, 3)).astype(np.uint8)
@@ -21,7 +15,6 @@ IMAGE = Image.fromarray(PIXELS)
 STATS = "(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])"
 
 STEPS = [  # (choice, class, line) in the order of application
-    ("random_translation", "Random2DTranslation", "+ random translation"),
     ("random_crop", "RandomCrop", "+ random crop (padding = 4)"),
     ("random_resized_crop", "RandomResizedCrop", "+ random resized crop (size=(8, 8), scale=(0.08, 1.0))"),
     ("random_flip", "RandomHorizontalFlip", "+ random flip"),
@@ -30,10 +23,7 @@ STEPS = [  # (choice, class, line) in the order of application
     ("randomgrayscale", "RandomGrayscale", "+ random gray scale"),
     ("gaussian_blur", "RandomApply", "+ gaussian blur (kernel=3)"),
     (None, "ToTensor", "+ to torch tensor of range [0, 1]"),
-    ("cutout", "Cutout", "+ cutout (n_holes=1, length=16)"),
     ("normalize", "Normalize", f"+ normalization {STATS}"),
-    ("gaussian_noise", "GaussianNoise", "+ gaussian noise (mean=0.0, std=0.15)"),
-    ("instance_norm", "InstanceNormalization", "+ instance normalization"),
 ]
 
 
@@ -92,10 +82,10 @@ def test_testing_resizes_the_shorter_edge_and_crops_the_centre(make_cfg, quiet):
     assert torch.equal(tfm(IMAGE), expected)
 
 
-def test_instance_norm_is_tested_as_trained_and_center_crop_changes_nothing(make_cfg, quiet):
+def test_center_crop_changes_nothing(make_cfg, quiet):
     with quiet():
-        tfm = build_transform(make_cfg(), is_train=False, choices=["instance_norm", "center_crop", "random_flip"])
-    assert names(tfm) == ["Resize", "CenterCrop", "ToTensor", "InstanceNormalization"]
+        tfm = build_transform(make_cfg(), is_train=False, choices=["center_crop", "random_flip"])
+    assert names(tfm) == ["Resize", "CenterCrop", "ToTensor"]
     assert "center_crop" in AVAI_CHOICES
 
 
@@ -107,7 +97,7 @@ def test_no_transform(make_cfg, capsys):
 def test_unknown_choices_are_named(make_cfg):
     with pytest.raises(AssertionError, match=r"INPUT.TRANSFORMS: random_flop is unknown \(do you mean random_flip\?\)"):
         build_transform(make_cfg(INPUT__TRANSFORMS=["random_flop"]))
-    for choice in ("randaugment_fixmatch", "imagenet_policy", "randaugment2"):
+    for choice in ("randaugment2", "imagenet_policy", "cutout"):
         with pytest.raises(AssertionError, match=f"{choice} is not part of dassl-lite"):
             build_transform(make_cfg(INPUT__TRANSFORMS=[choice]))
     with pytest.raises(ValueError, match=r"INPUT.INTERPOLATION: .* got \[cubic\] \(do you mean \[bicubic\]\?\)"):
@@ -138,61 +128,3 @@ def test_randaugment_draws_operations_and_cuts_a_grey_rectangle_out(make_cfg):
     assert 25 <= grey.sum() <= 121 and np.array_equal(cut[~grey], np.asarray(IMAGE)[~grey])
     with pytest.raises(ValueError, match="RANDAUGMENT_M is 31"):
         RandAugment(2, 31)
-
-
-def test_translation_draws_a_coin_then_left_then_top():
-    tfm = Random2DTranslation(16, 24)
-    kinds = set()
-    for seed in range(12):
-        random.seed(seed)
-        got = tfm(IMAGE)
-        after = random.random()
-        random.seed(seed)
-        if random.uniform(0, 1) > 0.5:
-            expected = IMAGE.resize((24, 16), Image.BILINEAR)
-        else:
-            left, top = round(random.uniform(0, 3)), round(random.uniform(0, 2))
-            expected = IMAGE.resize((27, 18), Image.BILINEAR).crop((left, top, left + 24, top + 16))
-        assert np.array_equal(np.asarray(got), np.asarray(expected))
-        assert random.random() == after
-        kinds.add(after)
-    assert got.size == (24, 16)
-
-
-def test_cutout_zeroes_squares_around_row_then_column():
-    tfm = Cutout(n_holes=2, length=5)
-    for seed in range(8):
-        image = torch.ones(3, 9, 11)
-        np.random.seed(seed)
-        got = tfm(image)
-        np.random.seed(seed)
-        expected = torch.ones(9, 11)
-        for _ in range(2):
-            y, x = np.random.randint(9), np.random.randint(11)
-            for i in range(9):
-                for j in range(11):
-                    if y - 2 <= i < y + 2 and x - 2 <= j < x + 2:
-                        expected[i, j] = 0
-        assert torch.equal(got, expected.expand(3, 9, 11))
-        assert (image == 1).all()
-
-
-def test_noise_is_added_half_of_the_time():
-    tfm = GaussianNoise(mean=0.5, std=0.1)
-    image = torch.rand(3, 4, 4)
-    changed = 0
-    for seed in range(20):
-        random.seed(seed)
-        torch.manual_seed(seed)
-        got = tfm(image)
-        coin = random.Random(seed).uniform(0, 1)
-        noise = torch.randn(3, 4, 4, generator=torch.Generator().manual_seed(seed)) * 0.1 + 0.5
-        assert torch.equal(got, image if coin > 0.5 else image + noise)
-        changed += coin <= 0.5
-    assert 0 < changed < 20
-
-
-def test_instance_normalisation_standardises_each_channel():
-    out = InstanceNormalization()(torch.rand(3, 6, 7) * torch.tensor([1.0, 5.0, 9.0]).view(3, 1, 1))
-    assert torch.allclose(out.mean((1, 2)), torch.zeros(3), atol=1e-5)
-    assert torch.allclose(out.flatten(1).std(1), torch.ones(3), atol=1e-5)

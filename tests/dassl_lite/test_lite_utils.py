@@ -22,13 +22,9 @@ from dassl.utils import (
     check_isfile,
     collect_env_info,
     count_num_param,
-    download_url,
     get_most_similar_str_to_a_from_b,
-    init_network_weights,
     listdir_nohidden,
     mkdir_if_missing,
-    open_all_layers,
-    open_specified_layers,
     read_image,
     read_json,
     set_random_seed,
@@ -198,17 +194,6 @@ def test_a_missing_image_is_named():
         read_image("no/where.png")
 
 
-def test_a_download_is_there_complete_or_not_at_all(tmp_path):
-    source = tmp_path / "source.bin"
-    source.write_bytes(b"x" * 1000)
-    target = tmp_path / "new" / "target.bin"
-    download_url(source.as_uri(), str(target))
-    assert target.read_bytes() == source.read_bytes()
-    with pytest.raises(OSError):
-        download_url((tmp_path / "absent").as_uri(), str(tmp_path / "new" / "other"))
-    assert os.listdir(tmp_path / "new") == ["target.bin"]
-
-
 def test_environment_info_names_torch_and_pillow(monkeypatch):
     import torch.utils.collect_env as collect_env
 
@@ -256,31 +241,6 @@ def test_parameters_are_counted_in_models_lists_and_groups():
     assert count_num_param(params=[{"params": list(model.parameters())}, {"params": model.bias}]) == 10
     with pytest.raises(ValueError, match="needs a model or params"):
         count_num_param()
-
-
-def test_layers_open_and_close():
-    model = nn.Sequential()
-    model.add_module("a", nn.Linear(1, 1))
-    model.add_module("b", nn.Dropout())
-    open_specified_layers(model, "b")
-    assert (model.a.training, model.b.training) == (False, True)
-    assert not any(p.requires_grad for p in model.a.parameters())
-    open_all_layers(model)
-    assert model.a.training and all(p.requires_grad for p in model.parameters())
-    with pytest.raises(ValueError, match=r"got \[bb\] \(do you mean \[b\]\?\)"):
-        open_specified_layers(model, ["bb"])
-
-
-@pytest.mark.parametrize("init_type", ["normal", "xavier", "kaiming", "orthogonal"])
-def test_initialisation_zeroes_biases_and_sets_norms_to_one(init_type):
-    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.InstanceNorm1d(4))
-    before = model[0].weight.clone()
-    nn.init.constant_(model[1].weight, 3.0)
-    init_network_weights(model, init_type)
-    assert not torch.equal(model[0].weight, before) and (model[0].bias == 0).all()
-    assert (model[1].weight == 1).all() and (model[1].bias == 0).all()
-    with pytest.raises(ValueError, match=r"got \[uniform\]"):
-        init_network_weights(model, "uniform")
 
 
 # Log

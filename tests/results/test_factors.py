@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import run as protocol_run
-from analysis import factors
+from analysis import factor_measures, factors
 from datasets.drawn.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of
 from protocols import launch
 from protocols import training as train
@@ -24,16 +24,16 @@ EMOJIS = [(code_of(image), image.label) for image in OpenMojiFactors.list_images
 def test_the_worst_group_is_a_level_shown_to_its_own_classes_or_to_others():
     level, own = np.repeat([0, 1, 0, 1], 10), np.repeat([True, True, False, False], 10)
     right = np.concatenate([np.arange(10) < hits for hits in (9, 8, 3, 7)])
-    assert factors.worst_group_accuracy(right, level, own) == 30
-    assert factors.worst_group_accuracy(right, 1 - level, own) == 30
-    assert factors.worst_group_accuracy(right, level, np.ones(40, bool)) == 60, "the levels alone"
+    assert factor_measures.worst_group_accuracy(right, level, own) == 30
+    assert factor_measures.worst_group_accuracy(right, 1 - level, own) == 30
+    assert factor_measures.worst_group_accuracy(right, level, np.ones(40, bool)) == 60, "the levels alone"
 
 
 def test_groups_of_few_images_are_joined():
     level, own = np.array([0] * 20 + [1] * 6 + [2] * 7), np.ones(33, bool)
     right = np.array([True] * 20 + [False] * 6 + [True] * 7)
-    assert factors.worst_group_accuracy(right, level, own) == pytest.approx(100 * 7 / 13)
-    assert factors.worst_group_accuracy(right[:23], level[:23], own[:23]) == pytest.approx(100 * 20 / 23), "one group is left"
+    assert factor_measures.worst_group_accuracy(right, level, own) == pytest.approx(100 * 7 / 13)
+    assert factor_measures.worst_group_accuracy(right[:23], level[:23], own[:23]) == pytest.approx(100 * 20 / 23), "one group is left"
 
 
 def entropy(row):
@@ -47,24 +47,24 @@ def rows_of(levels):
 
 @given(st.integers(2, 6).flatmap(rows_of))
 def test_information_flow_is_the_mean_entropy_of_an_emojis_answers(rows):
-    found = factors.information_flow(np.array(rows))
+    found = factor_measures.information_flow(np.array(rows))
     assert found == pytest.approx(sum(map(entropy, rows)) / len(rows), abs=1e-12)
     assert -1e-12 <= found <= math.log(len(rows[0])) + 1e-12
 
 
 def test_information_flow_is_nothing_where_no_level_matters_and_all_where_each_does():
-    assert factors.information_flow(np.repeat([[3], [1]], 5, axis=1)) == 0
-    assert factors.information_flow(np.arange(10).reshape(2, 5)) == pytest.approx(math.log(5))
-    assert factors.information_flow(np.array([[0, 0, 0, 0, 1]])) == pytest.approx(-0.8 * math.log(0.8) - 0.2 * math.log(0.2))
+    assert factor_measures.information_flow(np.repeat([[3], [1]], 5, axis=1)) == 0
+    assert factor_measures.information_flow(np.arange(10).reshape(2, 5)) == pytest.approx(math.log(5))
+    assert factor_measures.information_flow(np.array([[0, 0, 0, 0, 1]])) == pytest.approx(-0.8 * math.log(0.8) - 0.2 * math.log(0.2))
 
 
 def test_a_probe_reads_what_is_there_and_nothing_else():
     generator = np.random.default_rng(0)
     targets = np.arange(200) % 4
     told = np.eye(4)[targets] + generator.normal(0, 0.1, (200, 4))
-    assert factors.probe_accuracy(told, targets) == 100
-    assert factors.probe_accuracy(generator.normal(size=(200, 4)), targets) < 40
-    assert factors.chance(["a", "b", "b", "c"]) == 50
+    assert factor_measures.probe_accuracy(told, targets) == 100
+    assert factor_measures.probe_accuracy(generator.normal(size=(200, 4)), targets) < 40
+    assert factor_measures.chance(["a", "b", "b", "c"]) == 50
 
 
 def said(version, factor, answer):
@@ -78,7 +78,7 @@ def said(version, factor, answer):
 def test_who_goes_by_the_factor_has_a_worst_group_of_nothing_and_who_goes_by_the_object_does_not():
     by_object, by_factor = (lambda label, level: label), (lambda label, level: label if level == label % LEVELS else (label + 1) % 23)
     for answer, expected in ((by_object, {"worst group": 100, "flipped": 0}), (by_factor, {"worst group": 0, "flipped": 100})):
-        found = factors.measured_on_answers(*(said(version, "cast", answer) for version in ("aligned", "reversed")), "cast")
+        found = factor_measures.measured_on_answers(*(said(version, "cast", answer) for version in ("aligned", "reversed")), "cast")
         assert found == expected
 
 
@@ -89,15 +89,15 @@ def few(monkeypatch):
     """Five emojis of each of three classes to measure on, and probes that are not fitted."""
     chosen = [(code, label, levels_of(code, label, "test")) for wanted in (0, 1, 2)
               for code, label in [emoji for emoji in EMOJIS if emoji[1] == wanted][:5]]
-    factors.interventions.cache_clear()
-    monkeypatch.setattr(factors, "test_emojis", lambda classes: chosen)
-    monkeypatch.setattr(factors, "probe_accuracy", lambda features, targets: float(len(features)))
+    factor_measures.interventions.cache_clear()
+    monkeypatch.setattr(factor_measures, "test_emojis", lambda classes: chosen)
+    monkeypatch.setattr(factor_measures, "probe_accuracy", lambda features, targets: float(len(features)))
     yield chosen
-    factors.interventions.cache_clear()
+    factor_measures.interventions.cache_clear()
 
 
 def test_interventions_change_one_factor_and_draw_no_picture_twice(few):
-    pictures, indices = factors.interventions(3)
+    pictures, indices = factor_measures.interventions(3)
     assert indices.shape == (len(FACTORS), 8, LEVELS) and len(pictures) == 8 * (len(FACTORS) * (LEVELS - 1) + 1)
     for (factor, number, level), index in np.ndenumerate(indices):
         code, _, levels = few[2 * number]
@@ -145,7 +145,7 @@ def test_from_training_to_table(some, few, tmp_path, monkeypatch, capsys):
     assert [row.key[2:] for row in probes.rows if row.key[2] == "CDC"] == [("CDC", "tiny", f"{number} of 4") for number in (1, 2, 3, 4)]
     assert "information flow" in printed and "4 of 4" in printed and "chance" in printed
 
-    monkeypatch.setattr(factors, "measure", lambda classifier: pytest.fail("measured again"))
+    monkeypatch.setattr(factor_measures, "measure", lambda classifier: pytest.fail("measured again"))
     assert factors.main([str(output), "--format", "markdown", "--output", str(tmp_path / "t.md")]) == 0
     assert "| factors_cast" in (tmp_path / "t.md").read_text()
     file, = output.rglob("CDC/tiny/seed1/factors.json")
@@ -173,7 +173,7 @@ def test_answers_to_other_emojis_are_refused():
     aligned, reversed_ = (said(version, "cast", lambda label, level: label) for version in ("aligned", "reversed"))
     reversed_["image"] = reversed_["image"][::-1]
     with pytest.raises(factors.UserError, match="have other emojis, or in another order"):
-        factors.measured_on_answers(aligned, reversed_, "cast")
+        factor_measures.measured_on_answers(aligned, reversed_, "cast")
 
 
 def test_the_protocol_needs_known_factors(capsys):

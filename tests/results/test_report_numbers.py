@@ -11,8 +11,8 @@ from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
+from analysis.image_groups import write_figures
 from analysis.inspection import inspect_all
-from analysis.uncertainty import write_figures
 from results import answers as numbers
 from results.report.figures import CORRUPTED, GROUPS, answer_figures, same_prompts, table_figures, vacuity_figures
 from results.report.gallery import find_images, gallery

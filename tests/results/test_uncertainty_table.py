@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from analysis import uncertainty
-from analysis.uncertainty import SCALED, main, tables
+from analysis import image_groups
+from analysis.uncertainty import main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.doubts import read_figures
+from results.doubts import SCALED, read_figures
 from results.render import FORMATS, render
 from results.table import read_records
 from tests.trainers.test_every_trainer import BASE, NEW
@@ -150,9 +150,9 @@ def test_the_new_classes_are_scaled_by_the_same_temperature(evaluated, data_root
 
 
 def test_without_validation_images_of_its_own_nothing_is_scaled(trained, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(uncertainty, "validates_on_test_images", lambda data: True)
+    monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
     folder = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path, "ZeroshotCLIP")
-    figures, arrays = uncertainty.evaluate(folder)
+    figures, arrays = image_groups.evaluate(folder)
     assert figures["temperature"] is None and set(figures["doubt"]) == {"max_probability", "energy"} and f"base_{SCALED}" not in arrays
     assert all(figures["calibration"][classes]["after"] is None for classes in ("base", "new"))
     assert "has no validation images of its own" in caplog.text
@@ -162,7 +162,7 @@ def test_without_validation_images_of_its_own_nothing_is_scaled(trained, tmp_pat
 
 def test_class_specific_contexts_have_no_calibration_on_new_classes(trained, tmp_path):
     folder = lay(trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")[1], tmp_path, "CoOp")
-    figures, _ = uncertainty.evaluate(folder)
+    figures, _ = image_groups.evaluate(folder)
     assert figures["calibration"]["new"] is None and figures["doubt"]["max_probability"]["new_auroc"] is not None
     assert [row.key[4:] for row in tables({("dtd", 4, "CoOp", "tiny"): {1: figures}})[2].rows] == [("base", "before"), ("base", "after")]
 
@@ -171,7 +171,7 @@ def test_class_specific_contexts_have_no_calibration_on_new_classes(trained, tmp
 
 def test_what_is_found_once_is_only_read(evaluated, monkeypatch, capsys):
     _, _, folder = evaluated(CONTENDER)
-    monkeypatch.setattr(uncertainty, "evaluate", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(image_groups, "evaluate", lambda *_: pytest.fail("computed again"))
     assert main([str(folder.parents[5])]) == 0
     assert "CDC" in capsys.readouterr().out and not list(folder.glob("*.tmp"))
 
@@ -205,7 +205,7 @@ def test_what_is_missing_damaged_or_of_another_version_is_computed_again(evaluat
     copy = lay(folder, tmp_path)
     damage(copy)
     results = {name: value for name, value in figures.items() if name not in ("format", "made_from", "sha256", "images_sha256")}
-    monkeypatch.setattr(uncertainty, "evaluate", lambda *_: (results, arrays))
+    monkeypatch.setattr(image_groups, "evaluate", lambda *_: (results, arrays))
     assert main([str(tmp_path)]) == 0
     assert json.loads((copy / "uncertainty.json").read_text()) == figures
     assert read_figures(copy, record_of(copy)) == {name: value for name, value in figures.items() if name != "sha256"}
@@ -313,8 +313,8 @@ def test_another_root_with_the_same_data_will_do(trained, tmp_path, data_root, e
     record["config"]["DATASET"]["ROOT"] = str(tmp_path / "gone")
     (copy / "results.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="data folder"):
-        uncertainty.evaluate(copy)
+        image_groups.evaluate(copy)
     shutil.copytree(f"{data_root}/dtd", tmp_path / "data" / "dtd")
-    figures, _ = uncertainty.evaluate(copy, tmp_path / "data")
+    figures, _ = image_groups.evaluate(copy, tmp_path / "data")
     assert figures.items() <= evaluated("ZeroshotCLIP")[0].items()
     assert [path.name for path, _ in read_records(tmp_path / "output")] == ["results.json"]

@@ -3,7 +3,9 @@ import pytest
 import torch
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
+from dassl.data.transforms import transforms
 from dassl.utils import set_random_seed
+from torchvision.transforms import RandomErasing
 
 from tests.trainers.test_every_trainer import weights
 from trainers.data import loader as data
@@ -18,13 +20,15 @@ def batches(trainer, wrapper, epochs=2):
     return [batch for _ in range(epochs) for batch in loader]
 
 
-@pytest.mark.parametrize("more", [(), ("cutout",)])
+@pytest.mark.parametrize("more", [False, True])
 @pytest.mark.parametrize("room", [2 ** 30, 10 * 4 * 40 * 40, 0])
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers, room, more):
-    """Also behind a transform of tensors, with which they travel as floats."""
-    trainer, _, _ = run("CDC", "DATALOADER.NUM_WORKERS", workers, "DATALOADER.RETURN_IMG0", "True", "INPUT.TRANSFORMS",
-                        str(["random_resized_crop", "random_flip", *more, "normalize"]), flags=("--no-train",))
+    """Also after a transform of tensors, with which they travel as floats."""
+    steps = transforms._train_steps
+    if more:
+        monkeypatch.setattr(transforms, "_train_steps", lambda *settings: [*steps(*settings), ("erasing", RandomErasing(p=0.5))])
+    trainer, _, _ = run("CDC", "DATALOADER.NUM_WORKERS", workers, "DATALOADER.RETURN_IMG0", "True", flags=("--no-train",))
     monkeypatch.setattr(data, "DECODED_BYTES", room)
     ours, theirs = batches(trainer, data.CheckedImages), batches(trainer, DatasetWrapper)
     assert len(ours) == len(theirs) == 6

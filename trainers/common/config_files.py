@@ -15,7 +15,6 @@ from .readers import read_yaml
 ONE = {bool: "True or False", int: "a whole number of at most 64 bits", float: "a finite number", str: "text in UTF-8"}
 NAMES = {bool: "True and False", int: "whole numbers", float: "finite numbers", str: "texts in UTF-8"}
 OPTIONAL = ("TRAINER.CDC.AUGMENTATION",)  # may be None
-ELEMENTS = {"MODEL.HEAD.HIDDEN_LAYERS": int}  # of lists that are empty by default; those of the others are strings
 
 
 def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "") -> None:
@@ -96,7 +95,7 @@ def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
 
 def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:
     """A list: all elements of one kind, and as many numbers as by default where those are several."""
-    kind = type(default[0]) if default else ELEMENTS.get(name, str)
+    kind = type(default[0]) if default else str
     several = len(default) > 1 and kind is not str
     if (not isinstance(value, (list, tuple)) or several and len(value) != len(default)
             or not all(is_of(kind, element) for element in value)):

@@ -47,7 +47,7 @@ def read_metrics(folder: str | Path, only_end: bool = False) -> list[dict[str, A
             if only_end:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - END))
             lines = file.read().splitlines()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return [line for line in map(parsed, lines) if line]
 

@@ -31,17 +31,17 @@ def build_data_loader(
     is_train: bool = True,
     dataset_wrapper: type["DatasetWrapper"] | None = None,
 ) -> DataLoader[Any]:
-    """A loader of `data_source`; training drops an incomplete last batch if there is a whole one."""
+    """A loader of `data_source`; training drops an incomplete last batch if there is a whole one.
+
+    `n_domain` and `n_ins` are for Dassl's samplers that are not here.
+    """
     if data_source is None or len(data_source) == 0:
         raise AssertionError(f"There are no images to {'train' if is_train else 'test'} on")
-    sampler = build_sampler(
-        sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
-    )
     wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
     loader = DataLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
-        sampler=sampler,
+        sampler=build_sampler(sampler_type, cfg, data_source),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
@@ -74,37 +74,17 @@ class DataManager:
             print("* Using custom transform for testing")
             tfm_test = custom_tfm_test
 
-        def train_loader(source: list[Datum], settings: CfgNode) -> DataLoader[Any]:
-            return build_data_loader(
-                cfg,
-                sampler_type=settings.SAMPLER,
-                data_source=source,
-                batch_size=settings.BATCH_SIZE,
-                n_domain=settings.N_DOMAIN,
-                n_ins=settings.N_INS,
-                tfm=tfm_train,
-                is_train=True,
-                dataset_wrapper=dataset_wrapper,
-            )
-
         def test_loader(source: list[Datum]) -> DataLoader[Any]:
+            settings = cfg.DATALOADER.TEST
             return build_data_loader(
-                cfg,
-                sampler_type=cfg.DATALOADER.TEST.SAMPLER,
-                data_source=source,
-                batch_size=cfg.DATALOADER.TEST.BATCH_SIZE,
-                tfm=tfm_test,
-                is_train=False,
-                dataset_wrapper=dataset_wrapper,
+                cfg, settings.SAMPLER, source, settings.BATCH_SIZE, tfm=tfm_test, is_train=False, dataset_wrapper=dataset_wrapper
             )
 
-        loaders = cfg.DATALOADER
         self.dataset = dataset
-        self.train_loader_x = train_loader(dataset.train_x, loaders.TRAIN_X)
-        self.train_loader_u = None
-        if dataset.train_u:
-            settings = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
-            self.train_loader_u = train_loader(dataset.train_u, settings)
+        settings = cfg.DATALOADER.TRAIN_X
+        self.train_loader_x = build_data_loader(
+            cfg, settings.SAMPLER, dataset.train_x, settings.BATCH_SIZE, tfm=tfm_train, is_train=True, dataset_wrapper=dataset_wrapper
+        )
         self.val_loader = test_loader(dataset.val) if dataset.val else None
         self.test_loader = test_loader(dataset.test)
 
@@ -135,8 +115,6 @@ class DataManager:
             table.append(["Target", cfg.DATASET.TARGET_DOMAINS])
         table.append(["# classes", f"{self.num_classes:,}"])
         table.append(["# train_x", f"{len(self.dataset.train_x):,}"])
-        if self.dataset.train_u:
-            table.append(["# train_u", f"{len(self.dataset.train_u):,}"])
         if self.dataset.val:
             table.append(["# val", f"{len(self.dataset.val):,}"])
         table.append(["# test", f"{len(self.dataset.test):,}"])

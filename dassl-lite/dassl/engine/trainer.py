@@ -1,31 +1,27 @@
-"""Trainers over labelled batches (TrainerX) and labelled plus unlabelled batches (TrainerXU)."""
+"""Trainers over labelled batches."""
 
 import datetime
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 import torch.nn as nn
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.data import DataManager
 from dassl.engine.base import Batch, TrainerBase
 from dassl.evaluation import build_evaluator
-from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import (
     AverageMeter,
     MetricMeter,
     check_availability,
-    count_num_param,
     load_checkpoint,
-    load_pretrained_weights,
     mkdir_if_missing,
     resume_from_checkpoint,
     save_checkpoint,
@@ -38,12 +34,10 @@ __all__ = [
     "AverageMeter",
     "DataManager",
     "MetricMeter",
-    "SimpleNet",
     "SimpleTrainer",
     "SummaryWriter",
     "TrainerBase",
     "TrainerX",
-    "TrainerXU",
     "build_evaluator",
     "build_lr_scheduler",
     "build_optimizer",
@@ -53,50 +47,13 @@ __all__ = [
 ]
 
 
-class SimpleNet(nn.Module):
-    """Backbone, perhaps a head, and a linear classifier (none with `num_classes` 0)."""
-
-    def __init__(self, cfg: CfgNode, model_cfg: CfgNode, num_classes: int, **kwargs: Any) -> None:
-        super().__init__()
-        self.backbone = build_backbone(
-            model_cfg.BACKBONE.NAME, verbose=cfg.VERBOSE, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs
-        )
-        features = self.backbone.out_features
-        self.head = None
-        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
-            self.head = build_head(
-                model_cfg.HEAD.NAME,
-                verbose=cfg.VERBOSE,
-                in_features=features,
-                hidden_layers=model_cfg.HEAD.HIDDEN_LAYERS,
-                activation=model_cfg.HEAD.ACTIVATION,
-                bn=model_cfg.HEAD.BN,
-                dropout=model_cfg.HEAD.DROPOUT,
-                **kwargs,
-            )
-            features = self.head.out_features
-        self.classifier = nn.Linear(features, num_classes) if num_classes > 0 else None
-        self._fdim = features
-
-    @property
-    def fdim(self) -> int:
-        return self._fdim
-
-    def forward(self, x: Tensor, return_feature: bool = False) -> Tensor | tuple[Tensor, Tensor]:
-        f = self.backbone(x)
-        if self.head is not None:
-            f = self.head(f)
-        if self.classifier is None:
-            return f
-        y = self.classifier(f)
-        return (y, f) if return_feature else y
-
-
 class SimpleTrainer(TrainerBase):
     """Builds data, model and evaluator from the config; tests; saves; resumes."""
 
-    num_batches: int  # of an epoch; `run_epoch` says how many
+    num_batches: int  # of an epoch
     model: nn.Module
+    optim: Optimizer
+    sched: LRScheduler
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -117,7 +74,6 @@ class SimpleTrainer(TrainerBase):
     def build_data_loader(self) -> None:
         dm = DataManager(self.cfg)
         self.train_loader_x = dm.train_loader_x
-        self.train_loader_u = dm.train_loader_u  # may be None
         self.val_loader = dm.val_loader  # may be None
         self.test_loader = dm.test_loader
         self.num_classes = dm.num_classes
@@ -126,19 +82,8 @@ class SimpleTrainer(TrainerBase):
         self.dm = dm
 
     def build_model(self) -> None:
-        cfg = self.cfg
-        print("Building model")
-        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
-        if cfg.MODEL.INIT_WEIGHTS:
-            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
-        self.model.to(self.device)
-        print(f"# params: {count_num_param(self.model):,}")
-        self.optim = build_optimizer(self.model, cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.register_model("model", self.model, self.optim, self.sched)
-        if self.device.type == "cuda" and torch.cuda.device_count() > 1:
-            print(f"Detected {torch.cuda.device_count()} GPUs (use nn.DataParallel)")
-            self.model = nn.DataParallel(self.model)
+        """Hook: make `self.model` and what trains it, and register them."""
+        raise NotImplementedError(f"{type(self).__name__} must write build_model: dassl-lite comes with no network")
 
     def train(self) -> None:  # type: ignore[override]  # Dassl's two signatures
         super().train(self.start_epoch, self.max_epoch)
@@ -238,10 +183,9 @@ class SimpleTrainer(TrainerBase):
     def parse_batch_test(self, batch: Batch) -> tuple[Tensor, ...]:
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
-    # One epoch, shared by the two trainers below
-
-    def _run_batches(self, batches: Iterable[tuple[Batch, ...]]) -> None:
-        """`forward_backward(*batch)` for each of `self.num_batches`; prints and records what it reports."""
+    def run_epoch(self) -> None:
+        """`forward_backward(batch)` for each batch; prints and records what it reports."""
+        self.num_batches = len(self.train_loader_x)
         if not self._models:
             raise RuntimeError(
                 f"{type(self).__name__} has registered no model, so there is nothing to train "
@@ -251,9 +195,9 @@ class SimpleTrainer(TrainerBase):
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         print_freq = self.cfg.TRAIN.PRINT_FREQ
         end = time.monotonic()
-        for self.batch_idx, batch in enumerate(batches):
+        for self.batch_idx, batch in enumerate(self.train_loader_x):
             data_time.update(time.monotonic() - end)
-            loss_summary = self.forward_backward(*batch)
+            loss_summary = self.forward_backward(batch)
             batch_time.update(time.monotonic() - end)
             losses.update(loss_summary)
             if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
@@ -282,47 +226,5 @@ class SimpleTrainer(TrainerBase):
 class TrainerX(SimpleTrainer):
     """Trains on labelled batches: subclasses write `forward_backward(batch)`, which returns a dict of figures."""
 
-    def run_epoch(self) -> None:
-        self.num_batches = len(self.train_loader_x)
-        self._run_batches((batch,) for batch in self.train_loader_x)
-
     def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
         return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
-
-
-class _Restarting:
-    """Batches without end: the loader's iterator is made at once, and again whenever it is exhausted."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader = loader
-        self.batches = iter(loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
-
-    def __next__(self) -> Batch:
-        try:
-            return next(self.batches)
-        except StopIteration:
-            self.batches = iter(self.loader)
-            return next(self.batches)
-
-
-class TrainerXU(SimpleTrainer):
-    """Trains on labelled and unlabelled batches: `forward_backward(batch_x, batch_u)`."""
-
-    def run_epoch(self) -> None:
-        if self.train_loader_u is None:
-            raise ValueError(f"{type(self).__name__} trains on unlabelled images too, but the data set has none (train_u)")
-        len_x, len_u = len(self.train_loader_x), len(self.train_loader_u)
-        lengths = {"train_x": len_x, "train_u": len_u, "smaller_one": min(len_x, len_u)}
-        check_availability(self.cfg.TRAIN.COUNT_ITER, list(lengths), key="TRAIN.COUNT_ITER")
-        self.num_batches = lengths[self.cfg.TRAIN.COUNT_ITER]
-        pairs = zip(range(self.num_batches), _Restarting(self.train_loader_x), _Restarting(self.train_loader_u))
-        self._run_batches((batch_x, batch_u) for _, batch_x, batch_u in pairs)
-
-    def parse_batch_train(self, batch_x: Batch, batch_u: Batch) -> tuple[Tensor, ...]:  # type: ignore[override]
-        input_x = batch_x["img"].to(self.device)
-        label_x = batch_x["label"].to(self.device)
-        input_u = batch_u["img"].to(self.device)
-        return input_x, label_x, input_u

@@ -4,8 +4,6 @@ import difflib
 import json
 import os
 import random
-import shutil
-import urllib.request
 import warnings
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -104,20 +102,3 @@ def collect_env_info() -> str:
     from torch.utils.collect_env import get_pretty_env_info
 
     return f"{get_pretty_env_info()}\n        Pillow ({PIL.__version__})"
-
-
-def download_url(url: str, dst: str) -> None:
-    """Download `url` to the file `dst`, which is there complete or not at all."""
-    from tqdm import tqdm
-
-    mkdir_if_missing(os.path.dirname(dst))
-    temporary = f"{dst}.tmp-{os.getpid()}"
-    try:
-        with urllib.request.urlopen(url) as response, open(temporary, "wb") as f:
-            size = int(response.headers.get("Content-Length") or 0) or None
-            with tqdm.wrapattr(response, "read", total=size, desc=os.path.basename(dst)) as source:
-                shutil.copyfileobj(source, f)
-        os.replace(temporary, dst)
-    finally:
-        if os.path.exists(temporary):
-            os.remove(temporary)

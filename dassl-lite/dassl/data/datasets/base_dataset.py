@@ -1,14 +1,11 @@
 """One image's description, and what a data set is made of."""
 
-import os
 import random
-import tarfile
-import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
-from dassl.utils import check_isfile, download_url, mkdir_if_missing
+from dassl.utils import check_isfile
 
 
 class Datum:
@@ -114,17 +111,6 @@ class DatasetBase:
         labels = sorted(lab2cname)
         return {label: lab2cname[label] for label in labels}, [lab2cname[label] for label in labels]
 
-    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
-        self.is_input_domain_valid(source_domains)
-        self.is_input_domain_valid(target_domains)
-
-    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
-        if not input_domains:
-            raise AssertionError(f"No domain is given; this data set has {self.domains}")
-        for domain in input_domains:
-            if domain not in self.domains:
-                raise ValueError(f"Input domain must belong to {self.domains}, but got [{domain}]")
-
     def generate_fewshot_dataset(self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False) -> Any:
         """`num_shots` random items of each class: a list for one source, a list of lists for several.
 
@@ -154,33 +140,3 @@ class DatasetBase:
         for item in data_source:
             output[item.label].append(item)
         return output
-
-    def split_dataset_by_domain(self, data_source: list[Any]) -> dict[int, list[Any]]:
-        """{domain: its items}, in order of first appearance."""
-        output = defaultdict(list)
-        for item in data_source:
-            output[item.domain].append(item)
-        return output
-
-    def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
-        """Download an archive to the file `dst` and unpack it beside it."""
-        folder = os.path.dirname(dst) or "."
-        mkdir_if_missing(folder)
-        if from_gdrive:
-            try:
-                import gdown
-            except ImportError as err:
-                raise ImportError("Downloading from Google Drive needs gdown: pip install gdown") from err
-            gdown.download(url, dst, quiet=False)
-        else:
-            download_url(url, dst)
-        print("Extracting file ...")
-        if dst.endswith(".zip"):
-            with zipfile.ZipFile(dst) as archive:
-                archive.extractall(folder)
-        elif dst.endswith((".tar", ".tar.gz")):
-            with tarfile.open(dst) as archive:
-                archive.extractall(folder, filter="data")  # Python 3.10.12 or newer; an older one refuses the argument
-        else:
-            raise NotImplementedError(f'Only .zip, .tar and .tar.gz can be unpacked, got "{dst}"')
-        print(f"File extracted to {folder}")

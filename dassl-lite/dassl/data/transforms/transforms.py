@@ -1,16 +1,10 @@
 """Image transforms by name, always applied in one order whatever the order of the choices."""
 
-import random
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-import numpy as np
-import torch
 import torchvision.transforms as T
-from PIL.Image import Image
-from torch import Tensor
 from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as F
 from yacs.config import CfgNode
 
 from dassl.data.transforms.randaugment import RandAugment
@@ -22,90 +16,22 @@ AVAI_CHOICES = [
     "random_flip",
     "random_resized_crop",
     "normalize",
-    "instance_norm",
     "random_crop",
-    "random_translation",
     "center_crop",  # accepted as in Dassl: testing crops the centre in any case
-    "cutout",
     "randaugment",
     "colorjitter",
     "randomgrayscale",
     "gaussian_blur",
-    "gaussian_noise",
 ]
 
-NOT_HERE = ["imagenet_policy", "cifar10_policy", "svhn_policy", "randaugment_fixmatch", "randaugment2"]
+NOT_HERE = ["imagenet_policy", "cifar10_policy", "svhn_policy", "randaugment_fixmatch", "randaugment2",
+            "random_translation", "cutout", "gaussian_noise", "instance_norm"]
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
     "bicubic": InterpolationMode.BICUBIC,
     "nearest": InterpolationMode.NEAREST,
 }
-
-
-class Random2DTranslation:
-    """With probability `p`, enlarge to 9/8 of the size and crop at random; else only resize."""
-
-    def __init__(
-        self, height: int, width: int, p: float = 0.5, interpolation: InterpolationMode = InterpolationMode.BILINEAR
-    ) -> None:
-        self.height = height
-        self.width = width
-        self.p = p
-        self.interpolation = interpolation
-
-    def __call__(self, img: Image) -> Image:
-        if random.uniform(0, 1) > self.p:
-            return F.resize(img, [self.height, self.width], interpolation=self.interpolation)
-        width, height = round(self.width * 1.125), round(self.height * 1.125)
-        larger = F.resize(img, [height, width], interpolation=self.interpolation)
-        left = round(random.uniform(0, width - self.width))
-        top = round(random.uniform(0, height - self.height))
-        return F.crop(larger, top, left, self.height, self.width)
-
-
-class InstanceNormalization:
-    """Each channel of each image to mean 0 and standard deviation 1."""
-
-    def __init__(self, eps: float = 1e-8) -> None:
-        self.eps = eps
-
-    def __call__(self, img: Tensor) -> Tensor:  # (c, h, w)
-        flat = img.flatten(1)  # (c, h w)
-        mean, std = flat.mean(1)[:, None, None], flat.std(1)[:, None, None]
-        return (img - mean) / (std + self.eps)
-
-
-class Cutout:
-    """Zero `n_holes` squares of side `length`, whose centres are uniform over the image."""
-
-    def __init__(self, n_holes: int = 1, length: int = 16) -> None:
-        self.n_holes = n_holes
-        self.length = length
-
-    def __call__(self, img: Tensor) -> Tensor:  # (c, h, w)
-        h, w = img.shape[1:]
-        img = img.clone()
-        for _ in range(self.n_holes):
-            y, x = np.random.randint(h), np.random.randint(w)
-            top, left = y - self.length // 2, x - self.length // 2
-            bottom, right = y + self.length // 2, x + self.length // 2
-            img[:, max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = 0
-        return img
-
-
-class GaussianNoise:
-    """With probability `p`, add normal noise."""
-
-    def __init__(self, mean: float = 0, std: float = 0.15, p: float = 0.5) -> None:
-        self.mean = mean
-        self.std = std
-        self.p = p
-
-    def __call__(self, img: Tensor) -> Tensor:
-        if random.uniform(0, 1) > self.p:
-            return img
-        return img + (torch.randn(img.size()) * self.std + self.mean)
 
 
 def _check_choices(choices: Collection[str]) -> None:
@@ -148,8 +74,6 @@ def _train_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
     size, interp = inp.SIZE, INTERPOLATION_MODES[inp.INTERPOLATION]
     if "random_crop" not in choices and "random_resized_crop" not in choices:
         yield f"resize to {size[0]}x{size[1]}", T.Resize(size, interpolation=interp)
-    if "random_translation" in choices:
-        yield "random translation", Random2DTranslation(size[0], size[1])
     if "random_crop" in choices:
         yield f"random crop (padding = {inp.CROP_PADDING})", T.RandomCrop(size, padding=inp.CROP_PADDING)
     if "random_resized_crop" in choices:
@@ -170,16 +94,8 @@ def _train_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
     if "gaussian_blur" in choices:
         yield f"gaussian blur (kernel={inp.GB_K})", T.RandomApply([T.GaussianBlur(inp.GB_K)], p=inp.GB_P)
     yield "to torch tensor of range [0, 1]", T.ToTensor()
-    if "cutout" in choices:
-        n, length = inp.CUTOUT_N, inp.CUTOUT_LEN
-        yield f"cutout (n_holes={n}, length={length})", Cutout(n, length)
     if "normalize" in choices:
         yield _normalize(inp)
-    if "gaussian_noise" in choices:
-        line = f"gaussian noise (mean={inp.GN_MEAN}, std={inp.GN_STD})"
-        yield line, GaussianNoise(inp.GN_MEAN, inp.GN_STD)
-    if "instance_norm" in choices:
-        yield "instance normalization", InstanceNormalization()
 
 
 def _test_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
@@ -189,5 +105,3 @@ def _test_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
     yield "to torch tensor of range [0, 1]", T.ToTensor()
     if "normalize" in choices:
         yield _normalize(inp)
-    if "instance_norm" in choices:
-        yield "instance normalization", InstanceNormalization()

@@ -1,0 +1,175 @@
+"""A trained base run before three groups of images: what ``python -m analysis.uncertainty`` measures and keeps in the run's folder.
+
+``uncertainty.json``, with S = 5 severities; AUROC and AURC in percent:
+
+- ``format``; ``made_from``: hashes of the run's prompts, backbone and split, and when it was finished; ``sha256`` of the other content and
+  ``images_sha256`` of the second file, which tell damage;
+- ``temperature``: T, fitted on the run's val images; None where it has none of its own;
+- ``images``: number of ``base`` and of ``new`` ones; ``accuracy``: ``base`` in percent, ``corrupted`` a list of S;
+- ``doubt``: by measure, those of ``trainers.evaluation.prediction.Prediction.uncertainties`` that the trainer has (``max_probability``, ``energy``,
+  ``vacuity``, ``conflict``), and ``scaled_max_probability``, the first after temperature scaling: ``aurc`` and ``error_auroc`` on base;
+  ``new_auroc``, new against base; ``corrupted_auroc``, a list of S, corrupted against base; ``mean`` of ``base``, ``new`` and, a list of
+  S, ``corrupted``;
+- ``calibration``: of ``base``, and of ``new`` answered *with the new classes' names* (None where contexts are class-specific), ``before``
+  and ``after`` temperature scaling with that same T (None without): see ``trainers.evaluation.prediction.calibration``.
+
+``uncertainty.npz``, of N base and L new images, for each measure of ``doubt``: ``base_<measure>`` (N,), ``new_<measure>`` (L,),
+``corrupted_<measure>`` (S, N), all float32, larger is more doubtful; ``base_right`` (N,) and ``corrupted_right`` (S, N), bool;
+``base_image`` (N,) and ``new_image`` (L,), folder and file name. A histogram of right, wrong, new and corrupted draws
+``base_m[base_right]``, ``base_m[~base_right]``, ``new_m`` and ``corrupted_m[severity - 1]``.
+"""
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from dassl.data.datasets import DatasetBase, Datum, build_dataset
+from torch import Tensor
+
+import datasets.every  # noqa: F401  (registers the data sets)
+from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
+from results.doubts import FIGURES, FORMAT, IMAGES, MEASURES, SCALED, Figures, origin
+from results.kept import file_fingerprint, write_kept
+from results.runs import Arrays
+from trainers.classifier.prompted import PromptedClassifier
+from trainers.classifier.saved_run import silence
+from trainers.common.errors import UserError
+from trainers.common.files import write_arrays
+from trainers.common.fingerprints import image_name, split_hash
+from trainers.common.image_files import read_picture
+from trainers.common.record_file import Record
+from trainers.data.pictures import Pictures
+from trainers.engine.checks import validates_on_test_images
+from trainers.evaluation.prediction import Prediction, calibration
+from trainers.evaluation.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
+
+log = logging.getLogger(__name__)
+
+
+def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: Arrays) -> None:
+    """Writes both files; the JSON, which says that they are there, last."""
+    write_arrays(os.path.join(folder, IMAGES), arrays)
+    write_kept(Path(folder) / FIGURES, FORMAT, origin(record), {**figures, "images_sha256": file_fingerprint(Path(folder) / IMAGES)})
+
+
+def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figures, Arrays]:
+    """Shows a trained base run the three groups of images.
+
+    Args:
+        folder: the run's; root: folder of the data sets, where it is no longer the one that the run found them in.
+
+    Returns:
+        what ``uncertainty.json`` (without ``format``, ``made_from`` and the fingerprints) and ``uncertainty.npz`` hold.
+
+    Raises:
+        UserError: the run can't be loaded, its images are not found, or they are others than those it was trained and tested on.
+    """
+    classifier = PromptedClassifier.load(folder)
+    base, new = (find_data(classifier, classes, root) for classes in ("base", "new"))
+    if split_hash(base) != classifier.record["split_hash"]:
+        raise UserError(f"{base.dataset_dir} holds other images, or another few-shot sample, than the run {folder} had: give the "
+                        "--root of its data, or run it again")
+    temperature = None
+    if base.val and not validates_on_test_images(base):
+        temperature = fit_temperature(log_of(answer(classifier, paths_of(base.val)).probability), labels_of(base.val))
+    else:
+        log.warning("no temperature scaling: %s has no validation images of its own", folder)
+    paths, labels = paths_of(base.test), labels_of(base.test)
+    shown = {"base": [answer(classifier, paths)], "new": [answer(classifier, paths_of(new.test))],
+             "corrupted": [answer(classifier, (corrupted_at(severity, read_picture(path, classifier.background), Path(path).stem) for path in paths))
+                           for severity in SEVERITIES]}
+    doubts = {group: doubts_of(predictions, temperature) for group, predictions in shown.items()}
+    right = {group: torch.stack([prediction.probability.argmax(dim=1) == labels for prediction in shown[group]])
+             for group in ("base", "corrupted")}  # (1, N) and (S, N)
+    figures = {
+        "temperature": temperature,
+        "images": {"base": len(base.test), "new": len(new.test)},
+        "accuracy": by_severity({group: 100 * found.double().mean(dim=1) for group, found in right.items()}),
+        "doubt": {name: compare({group: found[name] for group, found in doubts.items()}, ~right["base"][0]) for name in doubts["base"]},
+        "calibration": {"base": before_and_after(shown["base"][0], labels, temperature),
+                        "new": calibration_on_new(classifier, new, temperature)},
+    }
+    arrays = {"base_image": numpy.array([image_name(path) for path in paths]),
+              "new_image": numpy.array([image_name(path) for path in paths_of(new.test)]),
+              "base_right": right["base"][0].numpy(), "corrupted_right": right["corrupted"].numpy()}
+    for group, found in doubts.items():
+        arrays |= {f"{group}_{name}": (values if group == "corrupted" else values[0]).numpy() for name, values in found.items()}
+    return figures, arrays
+
+
+def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | None) -> DatasetBase:
+    """The run's data set with ``base`` or ``new`` classes, and its few-shot sample.
+
+    Raises:
+        UserError: it is not there.
+    """
+    cfg = classifier.trainer.cfg.clone()
+    cfg.defrost()
+    cfg.DATASET.SUBSAMPLE_CLASSES = classes
+    if root:
+        cfg.DATASET.ROOT = str(root)
+    with silence():
+        return build_dataset(cfg)
+
+
+def paths_of(items: Iterable[Datum]) -> list[str]:
+    return [item.impath for item in items]
+
+
+def labels_of(items: Iterable[Datum]) -> Tensor:
+    return torch.tensor([item.label for item in items])
+
+
+@torch.no_grad()
+def answer(classifier: PromptedClassifier, images: Pictures) -> Prediction:
+    """One ``Prediction`` for images of any kind that the classifier takes."""
+    return Prediction.concatenate([classifier.trainer.answer(batch, classifier.encoded).cpu() for batch, _ in classifier.batches(images)])
+
+
+def log_of(probability: Tensor) -> Tensor:
+    """Logarithm in float64; what has underflowed to zero counts as the smallest number that has not, as in the record's NLL."""
+    return probability.clamp(min=torch.finfo(probability.dtype).tiny).double().log()
+
+
+def doubts_of(predictions: Sequence[Prediction], temperature: float | None) -> dict[str, Tensor]:
+    """Name of a measure → (P, N) float32 for P predictions of N images, in the order of ``MEASURES``."""
+    found = [prediction.uncertainties() for prediction in predictions]
+    if temperature is not None:
+        for prediction, measures in zip(predictions, found):
+            measures[SCALED] = 1 - temperature_scaled(log_of(prediction.probability), temperature).max(dim=1).values
+    return {name: torch.stack([measures[name] for measures in found]).float() for name in MEASURES if name in found[0]}
+
+
+def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
+    """What a measure is worth.
+
+    Args:
+        values: of ``base`` (1, N), ``new`` (1, L) and ``corrupted`` (S, N); wrong: (N,) bool, of base.
+    """
+    def against_base(others: Tensor) -> float | None:
+        return auroc(torch.cat([base, others]), torch.arange(len(base) + len(others)) >= len(base))
+    base = values["base"][0]
+    return {**doubt(base, wrong), "new_auroc": against_base(values["new"][0]),
+            "corrupted_auroc": [against_base(part) for part in values["corrupted"]],
+            "mean": by_severity({group: part.double().mean(dim=1) for group, part in values.items()})}
+
+
+def by_severity(values: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Group → (P,) as plain numbers: a list for ``corrupted``, one number for the others."""
+    return {group: found.tolist() if group == "corrupted" else found.item() for group, found in values.items()}
+
+
+def before_and_after(prediction: Prediction, labels: Tensor, temperature: float | None) -> dict[str, dict[str, float] | None]:
+    """Calibration ``before`` and ``after`` temperature scaling, the latter None without a temperature."""
+    after = None if temperature is None else calibration(temperature_scaled(log_of(prediction.probability), temperature).float(), labels)
+    return {"before": calibration(prediction.probability, labels), "after": after}
+
+
+def calibration_on_new(classifier: PromptedClassifier, new: DatasetBase, temperature: float | None) -> dict[str, dict[str, float] | None] | None:
+    """``before_and_after`` on the new classes with their own names; None where the contexts belong to the base classes."""
+    if classifier.trainer.is_class_specific:
+        return None
+    return before_and_after(answer(classifier.with_classes(new.classnames), paths_of(new.test)), labels_of(new.test), temperature)
