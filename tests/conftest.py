@@ -44,7 +44,7 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out names whose turn it is not, unless tests are asked for by name; files with long tests come first, so that none is left for the end."""
+    """Leaves out names whose turn it is not, unless tests are asked for by name; files with long tests come first, none is left for the end."""
     waiting = defaultdict(list)
     if TURN != "all" and not config.option.keyword and not any("::" in argument for argument in config.args):
         for item in items:

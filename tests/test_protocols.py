@@ -15,7 +15,7 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.table import collect
-from tests.conftest import slow_but_for
+from tests.conftest import ALWAYS, in_turn
 from trainers.base import PromptTrainer
 from trainers.engine.checkpoint import config_of_run
 
@@ -28,7 +28,8 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(launch, "start", lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))))
 
 
-@pytest.mark.parametrize("name", slow_but_for(["ZeroshotCLIP"], TRAINERS))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", in_turn(TRAINERS, always=("CDC", "ZeroshotCLIP", ALWAYS[-1])))
 def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tmp_path, capsys):
     learns = TRAINER_REGISTRY.get(name).learns
     for protocol in PROTOCOLS:

@@ -13,13 +13,14 @@ COURSES = [("install",), ("first_run", "cluster"), ("own_images", "own_trainer",
 @pytest.mark.slow
 @pytest.mark.parametrize("course", COURSES, ids=" ".join)
 def test_the_tutorials_do_what_they_say(course, tmp_path):
-    """And the tests that are generated for every trainer, like those of the code and of the documentation, pass for the tutorial's own."""
+    """And the tests that are generated for every trainer, like the checks of code and documentation, pass for the tutorial's own."""
     folder = checkout(tmp_path / "repository")
     for tutorial in course:
         follow(tutorial, folder)
     if "own_trainer" in course:
-        for what in (["tests/trainers", "-k", "LowRankCoOp"], ["tests/test_code.py", "tests/test_faithfulness.py"]):
-            tutorials.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *what], folder, sys.executable)
+        tutorials.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/trainers", "tests/test_faithfulness.py", "-k",
+                       "LowRankCoOp or faithfulness"], folder, sys.executable)
+        tutorials.run(["bash", "scripts/check.sh"], folder, sys.executable)
 
 
 def test_every_tutorial_is_followed():
