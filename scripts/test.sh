@@ -1,6 +1,16 @@
 #!/usr/bin/env bash
-# Sets up and runs the tests: bash scripts/test.sh [pytest's arguments]
+# Sets up and runs the tests, and beside them scripts/check.sh: bash scripts/test.sh [pytest's arguments]
 source "$(dirname "$0")/setup.sh"
 set_up
-# one process a core, one thread a process: the models are too small to share
-OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 8 "$@"
+complaints="$(mktemp)"
+bash scripts/check.sh > "$complaints" &
+checks=$!
+trap 'kill "$checks" 2> /dev/null || true; rm -f "$complaints"' EXIT
+code=0
+# one process a core, one thread a process: the models are too small to share; a file's tests in one process, which makes their fixtures once
+OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@" || code=$?
+if ! wait "$checks"; then
+    cat "$complaints" >&2
+    code=1
+fi
+exit "$code"

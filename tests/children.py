@@ -87,6 +87,16 @@ def allow_bytes(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+def take_terminal(path):
+    """Makes it the terminal of this process, which is told when that is closed."""
+    os.setsid()
+    terminal = os.open(path, os.O_RDWR)
+    for number in range(3):
+        os.dup2(terminal, number)
+    os.close(terminal)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def signal_group_in_step(number):
     """Sends SIGTERM to this process and its workers in a training step, counted from 0."""
     os.setpgrp()

@@ -5,6 +5,9 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
+from collections import defaultdict
+from datetime import date
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -20,17 +23,42 @@ from PIL import Image
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from trainers import METHODS
+from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VOCABULARY = 49408  # of CLIP's tokenizer
+ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
+TURN = os.environ.setdefault("TURN", str(date.today().toordinal()))  # one for all of pytest-xdist's processes
 
 
-def slow_but_for(quick, names):
-    """Names as parameters of a test, whose runs with others than the ``quick`` ones are left to ``-m slow``."""
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def in_turn(names, always=ALWAYS):
+    """Names as parameters of a test of each: some are always tested, of the others one, which changes from test to test and from day to day."""
+    return [name if name in always else pytest.param(name, marks=pytest.mark.in_turn(name)) for name in names]
+
+
+def pytest_report_header():
+    return f"TURN={TURN} chooses which trainers are tested beside {', '.join(sorted(set(ALWAYS)))}; TURN=all takes all of them, and so does -k"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out names whose turn it is not, unless tests are asked for by name; files with long tests come first, none is left for the end."""
+    waiting = defaultdict(list)
+    if TURN != "all" and not config.option.keyword and not any("::" in argument for argument in config.args):
+        for item in items:
+            if item.get_closest_marker("in_turn"):
+                waiting[item.nodeid.partition("[")[0]].append(item)
+    left_out = set()
+    for law, tests in waiting.items():
+        name_of = {item: item.get_closest_marker("in_turn").args[0] for item in tests}
+        names = sorted(set(name_of.values()))
+        chosen = names[(zlib.crc32(law.encode()) + int(TURN)) % len(names)]
+        left_out.update(item for item, name in name_of.items() if name != chosen)
+    config.hook.pytest_deselected(items=[*left_out])
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items[:] = sorted((item for item in items if item not in left_out), key=lambda item: item.path not in long)
 
 
 def load_tool(name):
@@ -167,6 +195,19 @@ def trained(data_root, small_clip_file, tmp_path_factory):
             made[trainer, options] = train.run(parse_arguments(arguments)), folder
         return made[trainer, options]
     return start
+
+
+@pytest.fixture
+def stopped(tmp_path):
+    """Copies a training with a checkpoint an epoch as if it had been stopped after one: ``stopped(folder, epoch)`` → the folder of ``run(…)``."""
+    def copy(folder, epoch=2, name="out"):
+        later = [path.name for path in (folder / MODEL_NAME).glob("model.pth.tar-*") if int(path.name.rpartition("-")[2]) > epoch]
+        place = shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns(*later, "results.json", "predictions-*.npz"))
+        (place / MODEL_NAME / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
+        lines = (place / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (place / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["epoch"] <= epoch))
+        return place
+    return copy
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.transforms import RandomErasing
 
-from tests.conftest import slow_but_for
+from tests.conftest import ALWAYS, in_turn
 from tests.trainers.test_every_trainer import BASE, LEARNING, NEW, TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier import export
@@ -68,9 +68,10 @@ def pictures(data_root):
 
 # ---- the run's own answers ----
 
-@pytest.mark.parametrize("name, precision", [*((name, "fp32") for name in TRAINERS), ("CDC", "amp"), ("CDC", "fp16"), ("MaPLe", "fp16")])
-def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, name, precision):
-    options = () if precision == "fp32" else (f"TRAINER.{name.upper()}.PREC", precision)
+@pytest.mark.parametrize("options", [(), ("TRAINER.CDC.PREC", "amp", "TRAINER.MAPLE.PREC", "fp16", "TRAINER.COOP.PREC", "fp16")])
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
+def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, name, options):
+    """Also of runs in another precision, in which some of the trainers were."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
     monkeypatch.setattr("trainers.training.DataManager", None)  # it must do without
@@ -80,7 +81,7 @@ def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, na
     assert_same(classifier.predict(paths_of(kept(folder), data_root)), kept(folder))
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
 def test_with_other_classes_it_says_what_a_test_on_them_says(trained, run, data_root, name):
     _, base = trained(name, *BASE)
     _, _, new = run(name, *NEW, flags=("--eval-only", "--model-dir", str(base)))
@@ -106,7 +107,7 @@ def test_best_val_runs_answer_with_their_best_epoch(trained, data_root):
     assert_same(PromptedClassifier.load(folder).predict(paths_of(kept(folder), data_root)), kept(folder))
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
 def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     """For any classes, but for what a head of the trained ones alone adds."""
     classifier = PromptedClassifier.load(trained(name)[1])
@@ -311,7 +312,14 @@ def exported(classifier, folder):
     return onnxruntime.InferenceSession(folder / "model.onnx")
 
 
-@pytest.mark.parametrize("name", slow_but_for(["CDC", "MaPLe", "ZeroshotCLIP"], EXPORTED))
+@pytest.fixture(scope="module")
+def german(trained, tmp_path_factory):
+    """A classifier for other classes, its exported folder, and that as a session."""
+    classifier, folder = PromptedClassifier.load(trained("CDC")[1]).with_classes(["Kühe", "Pferde"]), tmp_path_factory.mktemp("german") / "a" / "b"
+    return classifier, folder, exported(classifier, folder)
+
+
+@pytest.mark.parametrize("name", in_turn(EXPORTED, always=("CDC", ALWAYS[-1])))
 def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
     classifier = PromptedClassifier.load(trained(name)[1])
     session = exported(classifier, tmp_path / "exported")
@@ -332,14 +340,13 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
         assert stored.keys() == state.keys() and all(torch.equal(value, state[key]) for key, value in stored.items())
 
 
-def test_what_the_files_say_of_themselves(trained, tmp_path):
-    classifier = PromptedClassifier.load(trained("CDC")[1]).with_classes(["Kühe", "Pferde"])
-    session = exported(classifier, tmp_path / "a" / "b")
+def test_what_the_files_say_of_themselves(german):
+    classifier, folder, session = german
     metadata = session.get_modelmeta().custom_metadata_map
-    with safe_open(tmp_path / "a" / "b" / "prompts.safetensors", "pt") as file:
+    with safe_open(folder / "prompts.safetensors", "pt") as file:
         assert file.metadata() == {key: metadata[key] for key in file.metadata()}
     assert json.loads(metadata["classnames"]) == ["Kühe", "Pferde"] and metadata["trainer"] == "CDC" and metadata["seed"] == "1"
-    card, record = (tmp_path / "a" / "b" / "README.md").read_text(encoding="utf-8"), classifier.record
+    card, record = (folder / "README.md").read_text(encoding="utf-8"), classifier.record
     assert card.startswith("# CDC on DescribableTextures\n") and "for 2 classes" in card
     accuracy = f"| accuracy (test) | {record['metrics']['test']['accuracy']:.2f} % |"
     for fact in ("DescribableTextures, all classes, 4 images a class", record["prompts_hash"], record["backbone_hash"],
@@ -347,20 +354,21 @@ def test_what_the_files_say_of_themselves(trained, tmp_path):
         assert fact in card
 
 
-def test_the_cards_example_runs(trained, pictures, tmp_path):
-    classifier = PromptedClassifier.load(trained("CDC")[1])
-    exported(classifier, tmp_path / "exported")
-    program = (tmp_path / "exported" / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-    Image.open(pictures[0]).save(tmp_path / "exported" / "cat.jpg", quality=100)
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "exported", capture_output=True, text=True, timeout=120)
-    answers = classifier.predict(tmp_path / "exported" / "cat.jpg")
+def test_the_cards_example_runs(german, pictures):
+    classifier, folder, _ = german
+    program = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    Image.open(pictures[0]).save(folder / "cat.jpg", quality=100)
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120)
+    answers = classifier.predict(folder / "cat.jpg")
     label, probability = done.stdout.rsplit(maxsplit=1)
     assert label == answers.labels[0] and float(probability) == pytest.approx(answers.probabilities.max(), abs=0.02), done.stderr
 
 
-def test_a_run_in_fp16_on_a_resnet_without_a_test_is_exported_in_fp32(trained, small_resnet_file, tmp_path, monkeypatch):
+def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_exported_in_fp32(trained, small_resnet_file, tmp_path, monkeypatch):
+    """Pixels that were not normalised are not normalised in the model."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
-    options = ("TRAINER.COOP.PREC", "fp16", "MODEL.BACKBONE.NAME", small_resnet_file, "TEST.NO_TEST", "True")
+    options = ("TRAINER.COOP.PREC", "fp16", "MODEL.BACKBONE.NAME", small_resnet_file, "TEST.NO_TEST", "True",
+               "INPUT.TRANSFORMS", "['random_resized_crop']")
     classifier = PromptedClassifier.load(trained("CoOp", *options)[1])
     session = exported(classifier, tmp_path / "exported")
     pixels = torch.randint(256, (3, 3, 32, 32)).byte()
@@ -383,12 +391,3 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="export needs the package onnxscript: pip install onnx onnxscript safetensors"):
         PromptedClassifier.load(trained("CoOp")[1]).export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_pixels_that_were_not_normalised_are_not_normalised_in_the_model(trained, tmp_path):
-    _, folder = trained("CoOp", "INPUT.TRANSFORMS", "['random_resized_crop']")
-    classifier = PromptedClassifier.load(folder)
-    session = exported(classifier, tmp_path / "exported")
-    pixels = torch.randint(256, (3, 3, 32, 32)).byte()
-    numpy.testing.assert_allclose(session.run(None, {"pixels": pixels.float().numpy() / 255})[0], classifier.predict(pixels).probabilities,
-                                  atol=export.TOLERANCE)

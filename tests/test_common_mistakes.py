@@ -150,14 +150,6 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
     assert "9 test images are copies of training images, such as " in caplog.text
 
 
-def test_a_wrong_root_names_no_log_that_is_gone(tmp_path):
-    done = subprocess.run([sys.executable, str(REPOSITORY / "run.py"), "--protocol", "zeroshot", "--trainer", "ZeroshotCLIP", "--dataset", "dtd",
-                           "--config", "tiny", "--seeds", "1", "--root", str(tmp_path / "no"), "--output", str(tmp_path / "out")],
-                          capture_output=True, text=True, timeout=300, cwd=REPOSITORY)
-    assert done.returncode == 2 and "log.txt" not in done.stderr and "the line above says why" in done.stderr.splitlines()[-1]
-    assert f"data folder {tmp_path}/no/dtd is missing" in done.stderr
-
-
 @pytest.mark.parametrize("command", ["train.py --seed one", "run.py --wrong", "sweep.py --wrong", "predict.py --wrong", "demo_app.py --wrong",
                                      "-m results.table --wrong", "-m results.check --wrong", "-m results.report --wrong",
                                      "-m analysis.factors --wrong", "-m analysis.templates --wrong", "-m analysis.uncertainty --wrong"])

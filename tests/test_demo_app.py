@@ -17,6 +17,7 @@ from PIL import Image
 import demo_app
 import predict
 from app.answer import describe, percent
+from tests.conftest import in_turn
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier.prompted import Answers
@@ -138,7 +139,7 @@ def test_names_that_cannot_be_told_apart_are_refused(text, message):
 
 # ---- the page says what the classifier says ----
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
 def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
     folder = trained(name)[1]
     demo = make_demo(folder, data_root)

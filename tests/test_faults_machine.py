@@ -62,9 +62,9 @@ def full_disk(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["predictions-val.npz", "predictions-test.npz", "results.json"])
-def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(run, full_disk, data_root, small_clip_file, tmp_path, capsys, name):
+def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(trained, full_disk, data_root, small_clip_file, tmp_path, capsys, name):
     """What was trained is there: the same command tests it and ends as if nothing had been."""
-    _, expected, _ = run("CoOp", name="undisturbed")
+    expected = json.loads((trained("CoOp")[1] / "results.json").read_text())
     folder = tmp_path / "out"
     arguments, free = base_arguments("CoOp", data_root, small_clip_file, folder), full_disk(name)
     assert main(arguments) == 2
@@ -216,10 +216,11 @@ def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, small_c
 # ---- a killed worker ----
 
 @pytest.mark.parametrize("at", ["train", "test"])
-def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(run, data_root, small_clip_file, tmp_path, monkeypatch, capsys, at):
+def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(trained, data_root, small_clip_file, tmp_path, monkeypatch, capsys, at):
     """``kill -9`` in the middle of the second epoch, or of the test."""
     options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
-    expected, record, _ = run("CoOp", *options, name="undisturbed")
+    expected, whole = trained("CoOp", *options)
+    record = json.loads((whole / "results.json").read_text())
     original, mark = data.CheckedImages.__getitem__, tmp_path / "killed"
 
     def killed(self, index):

@@ -37,7 +37,7 @@ from trainers.engine import checkpoint
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.tokens import class_tokens
 
-settings.register_profile("files", derandomize=True, deadline=None, database=None, max_examples=150,
+settings.register_profile("files", derandomize=True, deadline=None, database=None, max_examples=50,
                           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 FILES = settings.get_profile("files")
 TEXTS = st.text(st.characters(codec=None, categories=None), max_size=20)  # lone surrogates and NUL included
@@ -200,7 +200,7 @@ def encoded(kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
 def test_images(tmp_path, kind):
-    @settings(FILES, max_examples=60)
+    @settings(FILES, max_examples=20)
     @given(content=damaged(encoded(kind)))
     def check(content):
         (tmp_path / "image").write_bytes(content)
@@ -339,7 +339,7 @@ def test_clip_weights(tmp_path, stock_vit):
     torch.save({key: value[..., :1] if value.dim() else value for key, value in stock_vit.state_dict().items()}, tmp_path / "small.pt")
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
     for name in ("small.pt", "script.pt"):
-        @settings(FILES, max_examples=100)
+        @settings(FILES, max_examples=30)
         @given(content=damaged((tmp_path / name).read_bytes()))
         def check(content):
             (tmp_path / "clip.pt").write_bytes(content)

@@ -6,7 +6,7 @@ import psutil
 import pytest
 
 from tests import children
-from tests.conftest import base_arguments, slow_but_for
+from tests.conftest import base_arguments, in_turn
 from tests.same_run import assert_same_run
 
 KILLS = 9
@@ -21,7 +21,7 @@ RUNS = {"CDC": ("CDC", ("TEST.FINAL_MODEL", "best_val")),
         "ProGrad": ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1"))}
 
 
-@pytest.mark.parametrize("run", slow_but_for(["CDC", "PromptSRC-amp", "ProGrad"], RUNS))
+@pytest.mark.parametrize("run", in_turn(RUNS, always=()))
 def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(data_root, small_clip_file, tmp_path, run):
     trainer, options = RUNS[run]
     seed = SEED + list(RUNS).index(run)

@@ -236,7 +236,3 @@ def test_the_command_itself(folder, images):
     done = subprocess.run([sys.executable, "predict.py", "--run", folder, "-", "--json"], cwd=REPOSITORY, input="\n".join(images[1]),
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and len(json.loads(done.stdout)) == 6 and "\n6 images\n" in done.stderr and "No limit is set" in done.stderr
-    done = subprocess.run([sys.executable, "predict.py", "--run", folder, "nowhere"], cwd=REPOSITORY, capture_output=True, text=True,
-                          timeout=120)
-    assert done.returncode == 2 and done.stdout == "" and "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1] == "error: 'nowhere' is no file, no folder, and no pattern that fits any"

@@ -9,13 +9,14 @@ from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
 from analysis import ablation
+from datasets.drawn.openmoji import DrawnDataset
 from protocols import launch
 from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.table import collect
-from tests.conftest import slow_but_for
+from tests.conftest import ALWAYS, in_turn
 from trainers.base import PromptTrainer
 from trainers.engine.checkpoint import config_of_run
 
@@ -28,8 +29,20 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(launch, "start", lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))))
 
 
-@pytest.mark.parametrize("name", slow_but_for(["ZeroshotCLIP"], TRAINERS))
-def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tmp_path, capsys):
+@pytest.fixture
+def few_tested(monkeypatch):
+    """Drawn data sets have every fourth of their test images."""
+    build = DrawnDataset.__init__
+
+    def with_few(self, cfg):
+        build(self, cfg)
+        self._test = self._test[::4]
+    monkeypatch.setattr(DrawnDataset, "__init__", with_few)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", in_turn(TRAINERS, always=("CDC", "ZeroshotCLIP", ALWAYS[-1])))
+def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, few_tested, tmp_path, capsys):
     learns = TRAINER_REGISTRY.get(name).learns
     for protocol in PROTOCOLS:
         if protocol == "zeroshot" and learns or protocol in ("ablation", "factors"):  # which have tests of their own
@@ -49,7 +62,7 @@ def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tm
         assert [row.key[2] for row in table.rows] == [name]
         assert all(0 < accuracy < 100 for values in table.figures(table.rows[0]).values() for accuracy in values)
     records = [json.loads(path.read_text()) for path in (tmp_path / "train_source").rglob("results.json")]
-    assert [record["metrics"]["test"]["images"] for record in records] == [502]
+    assert [record["metrics"]["test"]["images"] for record in records] == [126]
 
 
 def row_configs(dataset):

@@ -300,23 +300,30 @@ def test_a_script_says_which_of_its_words_is_missing(tmp_path):
         assert shown.returncode and f"{missing} is missing" in shown.stderr and "run.py" not in shown.stdout
 
 
-def real(tmp_path, *arguments):
-    return subprocess.run([sys.executable, str(REPOSITORY / "run.py"), "--protocol", "base2new", "--seeds", "1", "2", "--jobs", "2", "--output",
-                           str(tmp_path / "o"), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def real(tmp_path, monkeypatch, capfd):
+    """Makes base to new with real processes, two at once, from another folder; returns the exit code and what was said."""
+    def start(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # which the command adds to
+        capfd.readouterr()
+        code = protocol_run.main(["--protocol", "base2new", "--seeds", "1", "2", "--jobs", "2", "--output", str(tmp_path / "o"), *arguments])
+        return code, capfd.readouterr()
+    return start
 
 
-def test_real_runs_side_by_side_from_any_folder(drawn_root, tmp_path):
-    done = real(tmp_path, "--trainer", "ZeroshotCLIP", "--root", str(drawn_root))
-    assert done.returncode == 0, done.stderr
-    assert "ZeroshotCLIP" in done.stdout and "± 0.00" in done.stdout and "=> result" not in done.stdout + done.stderr
+def test_real_runs_side_by_side_from_any_folder(real, drawn_root, tmp_path):
+    code, said = real("--trainer", "ZeroshotCLIP", "--root", str(drawn_root))
+    assert code == 0, said.err
+    assert "ZeroshotCLIP" in said.out and "± 0.00" in said.out and "=> result" not in said.out + said.err
     logs = sorted(tmp_path.glob("o/*/openmoji/shots_16/ZeroshotCLIP/tiny/seed*/log.txt"))
     assert len(logs) == 4 and all("=> result" in log.read_text() for log in logs)
 
 
-def test_what_a_real_run_says_when_it_fails_is_shown(tmp_path):
-    done = real(tmp_path, "--trainer", "CoOp", "--dataset", "dtd", "--root", str(tmp_path))
-    assert done.returncode == 2 and "error: " in done.stderr
-    assert f"{tmp_path}/dtd" in done.stderr and "failed (exit code 2)" in done.stderr.splitlines()[-1]
+def test_what_a_real_run_says_when_it_fails_is_shown_and_a_log_that_is_gone_is_not_named(real, tmp_path):
+    code, said = real("--trainer", "CoOp", "--dataset", "dtd", "--root", str(tmp_path / "no"))
+    assert code == 2 and f"error: data folder {tmp_path}/no/dtd is missing" in said.err and "log.txt" not in said.err
+    assert "failed (exit code 2); the line above says why" in said.err.splitlines()[-1]
 
 
 def writers_of(path):

@@ -41,12 +41,10 @@ def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
 
 
-@pytest.mark.parametrize("is_finished", [True, False])
 @pytest.mark.parametrize("change", ["added", "removed", "other folder"])
-def test_what_was_trained_on_other_images_is_refused(folder, start, tmp_path, change, is_finished):
+def test_what_was_trained_on_other_images_is_refused(folder, start, tmp_path, change):
+    """Whether the training was finished or not."""
     assert start(folder)[0] == 0
-    if not is_finished:
-        (tmp_path / "out" / "results.json").unlink()
     if change == "added":
         shutil.copy(folder / "ant" / "0.bmp", folder / "ant" / "new.bmp")
     elif change == "removed":
@@ -54,11 +52,13 @@ def test_what_was_trained_on_other_images_is_refused(folder, start, tmp_path, ch
     else:
         make(tmp_path / "elsewhere" / "mine", 1)
         folder = tmp_path / "elsewhere" / "mine"
-    before = files(tmp_path / "out")
-    code, said = start(folder)
-    assert code == 2 and "its images are others: some were added, removed or changed, or the folder is another" in said.splitlines()[-1]
-    assert "give another --output-dir, or delete that folder" in said.splitlines()[-1]
-    assert "Resuming" not in said and "=> result" not in said and files(tmp_path / "out") == before
+    for _ in range(2):
+        before = files(tmp_path / "out")
+        code, said = start(folder)
+        assert code == 2 and "its images are others: some were added, removed or changed, or the folder is another" in said.splitlines()[-1]
+        assert "give another --output-dir, or delete that folder" in said.splitlines()[-1]
+        assert "Resuming" not in said and "=> result" not in said and files(tmp_path / "out") == before
+        (tmp_path / "out" / "results.json").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("trainer", ["CoOp", "CDC", "ZeroshotCLIP"])

@@ -4,26 +4,31 @@ import sys
 import pytest
 
 from tests import tutorials
+from tests.conftest import in_turn
 from tests.tutorials import Block, apply, assert_shows, blocks, checkout, follow
 
 # What a reader goes through in one folder; plug_in.md is another folder's, in another environment: test_wheels.py.
-COURSES = [("install",), ("first_run", "cluster"), ("own_images", "own_trainer", "report")]
+COURSES = ["install own_trainer", "first_run cluster", "own_images report"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("course", COURSES, ids=" ".join)
+@pytest.mark.parametrize("course", in_turn(COURSES, always=COURSES[:1]))
 def test_the_tutorials_do_what_they_say(course, tmp_path):
-    """And the tests that are generated for every trainer, like those of the code and of the documentation, pass for the tutorial's own."""
+    """And the tests that are generated for every trainer, like the checks of code and documentation, pass for the tutorial's own."""
     folder = checkout(tmp_path / "repository")
-    for tutorial in course:
+    if "own_trainer" in course:
+        draw_shapes, *_ = (block.text for block in blocks("own_images") if block.language == "python")
+        tutorials.run([sys.executable, "-c", draw_shapes], folder, sys.executable)
+    for tutorial in course.split():
         follow(tutorial, folder)
     if "own_trainer" in course:
-        for what in (["tests/trainers", "-k", "LowRankCoOp"], ["tests/test_code.py", "tests/test_faithfulness.py"]):
-            tutorials.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *what], folder, sys.executable)
+        tutorials.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/trainers", "tests/test_faithfulness.py", "-k",
+                       "LowRankCoOp or faithfulness"], folder, sys.executable)
+        tutorials.run(["bash", "scripts/check.sh"], folder, sys.executable)
 
 
 def test_every_tutorial_is_followed():
-    assert {name for course in COURSES for name in course} | {"plug_in"} == {path.stem for path in tutorials.FOLDER.glob("*.md")}
+    assert {*" ".join(COURSES).split(), "plug_in"} == {path.stem for path in tutorials.FOLDER.glob("*.md")}
 
 
 def test_the_trainer_of_the_tutorial_has_at_most_100_lines():

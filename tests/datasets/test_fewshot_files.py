@@ -11,11 +11,8 @@ import pytest
 import torch
 from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from datasets import fewshot
-from datasets.pickles import read_pickle
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from tests.conftest import base_arguments, make_textures
@@ -300,20 +297,6 @@ def test_not_even_datum_is_called(root, monkeypatch):
     monkeypatch.setattr(Datum, "__init__", lambda *_: pytest.fail("called"))
     with pytest.raises(UserError, match="is not read"):
         build_pets(root)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_damaged_bytes_raise_nothing_but_the_clear_error(tmp_path, data):
-    path = tmp_path / "pickle.pkl"
-    content = bytearray(pickle.dumps({"train": [Datum(impath=__file__, label=label, classname="x") for label in range(3)]}))
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    path.write_bytes(bytes(content[:data.draw(st.integers(0, len(content)))]))
-    try:
-        assert all(isinstance(label, int) for _, label in read_pickle(str(path), ("train",))["train"])
-    except UserError as error:
-        assert str(path) in str(error)
 
 
 # --- ImageNet

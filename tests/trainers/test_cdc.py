@@ -177,8 +177,9 @@ def test_consistency_is_the_mean_distance_to_the_hand_crafted_prompt():
 
 @pytest.mark.parametrize("augmentation, views", [("1", 4), ("None", 1)])
 def test_images_are_held_against_clip_without_prompts_as_each_template_sees_them(run, augmentation, views):
-    trainer, _, _ = run("CDC", "TRAINER.CDC.PROMPT_DEPTH", "3", "TRAINER.CDC.AUGMENTATION", augmentation, "OPTIM.MAX_EPOCH", "1",
-                        "TRAINER.CDC.CONSISTENCY_WEIGHT", "2.5", "TRAINER.CDC.DECOUPLING_WEIGHT", "0.7", name="with")
+    trainer, _, _ = run("CDC", "TRAINER.CDC.PROMPT_DEPTH", "3", "TRAINER.CDC.AUGMENTATION", augmentation, "TRAINER.CDC.CONSISTENCY_WEIGHT", "2.5",
+                        "TRAINER.CDC.DECOUPLING_WEIGHT", "0.7", flags=("--no-train",))
+    scrambled(trainer.prompt_learner)
     images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     with torch.no_grad():
         scores = trainer.scores(images)
@@ -194,10 +195,13 @@ def test_images_are_held_against_clip_without_prompts_as_each_template_sees_them
 
 
 @pytest.fixture
-def trained(run):
+def asked(run):
+    """A trainer whose offsets are not alike, with what its encoders may have said."""
     def start(*options):
-        trainer, _, _ = run("CDC", *TEXT, "OPTIM.MAX_EPOCH", "1", *options)
+        trainer = run("CDC", *TEXT, *options, flags=("--no-train",))[0]
         torch.manual_seed(3)
+        trainer.prompt_learner.offset.fill_(19)
+        trainer.prompt_learner.offset_shift.data.normal_()
         logits = torch.randn(4, 5, 6) * 3 + 20
         labels = torch.tensor([0, 1, 2, 3, 5])
         text = F.normalize(torch.randn(4, 6, 48), dim=-1)
@@ -206,8 +210,8 @@ def trained(run):
 
 
 @pytest.mark.parametrize("fusion", ["dempster", "mean_probability"])
-def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion):
-    trainer, logits, labels, text = trained(
+def test_the_evidential_loss_is_the_sum_of_its_named_parts(asked, fusion):
+    trainer, logits, labels, text = asked(
         "TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.DECOUPLING_WEIGHT", "0.7", "TRAINER.CDC.CONSISTENCY_WEIGHT", "1.3")
     offset = trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift
     opinions = [Opinion(logits[m] - offset[m]) for m in range(4)]
@@ -223,8 +227,8 @@ def test_the_evidential_loss_is_the_sum_of_its_named_parts(trained, fusion):
 @pytest.mark.parametrize("reliability", ["fitted", "independent"])
 @pytest.mark.parametrize("loss", ["evidential", "cross_entropy"])
 @pytest.mark.parametrize("fusion", ["dempster", "mean_probability", "sum_logits"])
-def test_fusion_rules(trained, fusion, loss, reliability):
-    trainer, logits, _, _ = trained("TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.LOSS", loss, "TRAINER.CDC.RELIABILITY", reliability)
+def test_fusion_rules(asked, fusion, loss, reliability):
+    trainer, logits, _, _ = asked("TRAINER.CDC.FUSION", fusion, "TRAINER.CDC.LOSS", loss, "TRAINER.CDC.RELIABILITY", reliability)
     trainer.prompt_learner.reliability.fill_(0.3)
     power = 0.3 if reliability == "fitted" else 1.0
     offset = (trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift).double()
@@ -332,7 +336,7 @@ def test_prompts_of_earlier_versions_are_of_independent_templates(run):
 
 @pytest.mark.parametrize("augmentation, crops", [("1", 0), ("2", 1)])
 def test_views_differ_by_one_operation(run, augmentation, crops):
-    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.N_TEMPLATES", "5", "TRAINER.CDC.AUGMENTATION", augmentation, "OPTIM.MAX_EPOCH", "1")
+    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.N_TEMPLATES", "5", "TRAINER.CDC.AUGMENTATION", augmentation, flags=("--no-train",))
     views = trainer.training_views.transforms
     kinds = [[type(step) for step in view.transforms] for view in views]
     for view in kinds:
@@ -345,7 +349,7 @@ def test_views_differ_by_one_operation(run, augmentation, crops):
 
 @pytest.mark.parametrize("augmentation, views", [("1", 4), ("None", 1)])
 def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
-    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.AUGMENTATION", augmentation, "OPTIM.MAX_EPOCH", "1")
+    trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.AUGMENTATION", augmentation, flags=("--no-train",))
     images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     assert images.shape == (views, 8, 3, 32, 32) and labels.shape == (8,)
     assert all(not torch.equal(images[0], images[m]) for m in range(1, views))

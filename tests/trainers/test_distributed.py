@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols import training as train
-from tests.conftest import REPOSITORY, base_arguments, make_textures
+from tests.conftest import REPOSITORY, base_arguments, in_turn, make_textures
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import distributed
 from trainers.base import PromptTrainer
@@ -121,7 +121,7 @@ def assert_same_run(folder, expected):
     assert numpy.allclose(answers["top_probability"], before["top_probability"], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
 def test_two_processes_are_one_run(divided, trained, name):
     assert_same_run(divided(name, *QUIET), trained(name, *QUIET)[1])
 

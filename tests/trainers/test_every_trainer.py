@@ -11,7 +11,7 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 
 from protocols.training import main
-from tests.conftest import base_arguments, slow_but_for
+from tests.conftest import base_arguments, in_turn
 from trainers.base import PromptTrainer
 from trainers.common.metrics import read_metrics
 from trainers.engine.precision import PRECISIONS
@@ -30,9 +30,14 @@ def weights(trainer):
     return {name: value.clone() for name, value in trainer.prompt_learner.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_it_trains_on_base_and_is_tested_on_new(run, name):
-    _, base, folder = run(name, *BASE, name="train")
+def record_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
+def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
+    folder = trained(name, *BASE)[1]
+    base = record_of(folder)
     tester, new, _ = run(name, *NEW, name="test", flags=("--eval-only", "--model-dir", str(folder)))
     assert base["classes"] == "base" and new["classes"] == "new"
     assert set(base["metrics"]["test"]["per_class_accuracy"]) == {"banded", "dotted", "striped"}
@@ -44,29 +49,29 @@ def test_it_trains_on_base_and_is_tested_on_new(run, name):
         assert all(torch.equal(value, trained[key]) for key, value in weights(tester).items())
 
 
-@pytest.mark.parametrize("name", LEARNING)
-def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, name):
-    frozen = {key: value.clone() for key, value in run(name, name="frozen", flags=("--no-train",))[0].backbone.state_dict().items()}
-    untrained = weights(run(name, name="untrained", flags=("--no-train",))[0])
-    trainer, _, _ = run(name, name="trained")
-    changed = weights(trainer)
+@pytest.mark.parametrize("name", in_turn(LEARNING))
+def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, trained, name):
+    untrained, trainer = run(name, flags=("--no-train",))[0], trained(name)[0]
+    before, changed = weights(untrained), weights(trainer)
     for key, _ in trainer.prompt_learner.named_parameters():
-        assert not torch.equal(untrained[key], changed[key]), key
+        assert not torch.equal(before[key], changed[key]), key
+    frozen = untrained.backbone.state_dict()
     assert all(torch.equal(value, frozen[key]) for key, value in trainer.backbone.state_dict().items())
 
 
-@pytest.mark.parametrize("name", [name for name in LEARNING if name != "VPT"])  # which prompts no text
-def test_encoding_a_few_classes_at_a_time_trains_the_same(run, name):
-    whole, record, _ = run(name, name="whole")
-    chunked, again, _ = run(name, f"TRAINER.{name.upper()}.TEXT_CHUNK", "2", name="chunked")
+@pytest.mark.parametrize("name", in_turn(name for name in LEARNING if name != "VPT"))  # which prompts no text
+def test_encoding_a_few_classes_at_a_time_trains_the_same(run, trained, name):
+    whole, folder = trained(name)
+    chunked, again, _ = run(name, f"TRAINER.{name.upper()}.TEXT_CHUNK", "2")
     for key, value in weights(whole).items():
         torch.testing.assert_close(weights(chunked)[key], value, rtol=1e-4, atol=1e-5, msg=key)
-    assert again["metrics"]["test"]["nll"] == pytest.approx(record["metrics"]["test"]["nll"], rel=1e-4)
+    assert again["metrics"]["test"]["nll"] == pytest.approx(record_of(folder)["metrics"]["test"]["nll"], rel=1e-4)
 
 
-@pytest.mark.parametrize("name", LEARNING)
-def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(run, name):
-    trainer, record, folder = run(name)
+@pytest.mark.parametrize("name", in_turn(LEARNING))
+def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(trained, name):
+    folder = trained(name)[1]
+    record = record_of(folder)
     path = folder / MODEL_NAME / "model.pth.tar-3"
     state = torch.load(path, weights_only=True)
     held = sum(value.numel() for value in state["state_dict"].values() if value.is_floating_point())
@@ -90,36 +95,20 @@ def test_metrics_hold_the_means_of_each_epoch(run):
     assert [line["lr"] for line in read_metrics(folder)[::2]] == pytest.approx([1e-5, 0.02, 0.015]), "as in the log: the rate the steps were made at"
 
 
-@pytest.mark.parametrize("options", [(), ("OPTIM.NAME", "adamw", "TEST.FINAL_MODEL", "best_val"), ("PREC", "amp")])
-@pytest.mark.parametrize("name", LEARNING)
-def test_a_killed_run_resumes_to_the_same_numbers(run, name, options, monkeypatch):
-    if options[:1] == ("PREC",):
-        options = (f"TRAINER.{name.upper()}.PREC", *options[1:])
-    whole, expected, uninterrupted = run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="whole")
-
-    class Killed(BaseException):
-        pass
-
-    trainer_class = TRAINER_REGISTRY.get(name)
-    step = trainer_class.forward_backward
-
-    def dying_step(self, batch):
-        if self.epoch == 2 and self.batch_idx == 1:
-            raise Killed
-        return step(self, batch)
-    monkeypatch.setattr(trainer_class, "forward_backward", dying_step)
-    with pytest.raises(Killed):
-        run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="killed")
-    monkeypatch.setattr(trainer_class, "forward_backward", step)
+@pytest.mark.parametrize("name", in_turn(LEARNING))
+def test_a_killed_run_resumes_to_the_same_numbers(run, trained, stopped, name):
+    """With all that has a state: AdamW, the best epoch so far, autocast. Runs that are killed: ``test_resume.py``."""
+    options = ("OPTIM.NAME", "adamw", "TEST.FINAL_MODEL", "best_val", f"TRAINER.{name.upper()}.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
+    whole, uninterrupted = trained(name, *options)
+    folder = stopped(uninterrupted, epoch=2)
     torch.manual_seed(12345)  # whatever state the new process is in
-    resumed, record, folder = run(name, *options, "TRAIN.CHECKPOINT_FREQ", "1", name="killed")
+    resumed, record, _ = run(name, *options)
 
     assert resumed.start_epoch == 2
     for key, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[key]), key
-    assert record["metrics"] == expected["metrics"]
-    assert "Resuming from" in (folder / "log.txt").read_text()
-    assert means(folder) == means(uninterrupted), "of each epoch as if it had not been killed"
+    assert record["metrics"] == record_of(uninterrupted)["metrics"]
+    assert means(folder) == means(uninterrupted), "of each epoch as if it had not been stopped"
 
 
 def spread(logits):
@@ -127,14 +116,13 @@ def spread(logits):
     return (logits - logits.mean(dim=1, keepdim=True)).flatten()
 
 
-@pytest.mark.parametrize("precision, tolerance", [("fp32", 1e-6), ("amp", 0.2), ("fp16", 0.03)])
-@pytest.mark.parametrize("name", TRAINERS)
-def test_every_precision_trains_and_stays_near_fp32(run, name, precision, tolerance, monkeypatch):
+@pytest.mark.parametrize("precision, tolerance", [("amp", 0.2), ("fp16", 0.03)])
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
+def test_every_precision_trains_and_stays_near_fp32(run, trained, name, precision, tolerance, monkeypatch):
     assert precision in PRECISIONS
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
-    node = f"TRAINER.{name.upper()}.PREC"
-    reference, _, _ = run(name, node, "fp32", name="fp32")
-    trainer, record, _ = run(name, node, precision, name=precision)
+    reference = trained(name)[0]
+    trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision, "OPTIM.MAX_EPOCH", "1")
     assert trainer.backbone.text.text_projection.dtype == (torch.float16 if precision == "fp16" and not trainer.stays_fp32 else torch.float32)
     assert record["precision"] == trainer.precision.name
     assert record["metrics"]["test"]["images"] == 24
@@ -152,7 +140,7 @@ def test_every_precision_trains_and_stays_near_fp32(run, name, precision, tolera
     assert (ours - exact).norm() / exact.norm() < tolerance
 
 
-def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, monkeypatch):
+def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, stopped, monkeypatch):
     """What ``amp`` does on a GPU without bfloat16, forced here; a run begun without a scaler goes on with one."""
     from trainers.engine.precision import Precision
     build = Precision.__init__
@@ -160,29 +148,26 @@ def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, monkeypatch
     def with_scaler(self, name, device):
         build(self, name, device)
         self.autocast_dtype, self.scaler = torch.float16, torch.amp.GradScaler(device.type, enabled=True, init_scale=1024.0)
-    options = ("TRAINER.CDC.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
-    _, _, folder = run("CDC", *options, name="begun")
-    (folder / MODEL_NAME / "checkpoint").write_text("model.pth.tar-2\n")
+    options = ("TRAINER.COOP.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
+    stopped(trained("CoOp", *options)[1], epoch=1)
     monkeypatch.setattr(Precision, "__init__", with_scaler)
-    resumed, record, _ = run("CDC", *options, name="begun")
-    assert resumed.start_epoch == 2 and record["metrics"]["test"]["images"] == 24
-    whole, _, folder = run("CDC", *options, name="whole")
+    resumed, record, folder = run("CoOp", *options)
+    assert resumed.start_epoch == 1 and record["metrics"]["test"]["images"] == 24
     assert torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["scaler"]["scale"] > 0
-    assert all(torch.isfinite(value).all() for value in weights(whole).values())
+    assert all(torch.isfinite(value).all() for value in weights(resumed).values())
 
 
-@pytest.mark.parametrize("name", slow_but_for(["CDC", "PromptSRC"], LEARNING))
+@pytest.mark.parametrize("name", in_turn(LEARNING, always=("CDC",)))
 def test_the_same_seed_gives_the_same_run_with_workers(run, name):
     first, second = (run(name, "DATALOADER.NUM_WORKERS", "2", name=folder)[0] for folder in ("first", "second"))
     assert all(torch.equal(value, weights(second)[key]) for key, value in weights(first).items())
 
 
-def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run):
+def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trained, stopped):
     """Whoever trains on from another folder must find that folder's best epoch at the end, if none beats it."""
     options = ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1")
-    _, _, folder = run("CoOp", *options, name="first")
+    folder = stopped(trained("CoOp", *options)[1], epoch=2, name="first")
     best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
-    (folder / MODEL_NAME / "checkpoint").write_text("model.pth.tar-2\n")
     state = torch.load(folder / MODEL_NAME / "model.pth.tar-2", weights_only=True)
     torch.save({**state, "best_result": 100.0}, folder / MODEL_NAME / "model.pth.tar-2")
     trainer, _, _ = run("CoOp", *options, name="second", flags=("--resume", str(folder)))
@@ -190,7 +175,7 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run):
     assert torch.equal(trainer.prompt_learner.ctx, best["state_dict"]["ctx"])
 
 
-@pytest.mark.parametrize("name", [name for name in TRAINERS if name not in IMAGE_ONLY])
+@pytest.mark.parametrize("name", in_turn(name for name in TRAINERS if name not in IMAGE_ONLY))
 def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, name):
     _, record, _ = run(name, *TEXT_ONLY.get(name, ()), flags=("--backbone", small_resnet_file))
     assert record["metrics"]["test"]["images"] == 24
@@ -204,10 +189,11 @@ def test_a_resnet_is_refused_where_images_are_prompted(name, capsys, data_root, 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
 def test_text_is_encoded_once_a_test(run, name, monkeypatch):
     """And once a batch where it depends on the image; hand-crafted text once a run, so not again for a second test."""
-    trainer, _, _ = run(name)
+    trainer, _, _ = run(name, flags=("--no-train",))
+    trainer.test()
     encoder, calls = trainer.backbone.text, []
     forward = encoder.forward
     monkeypatch.setattr(encoder, "forward", lambda *arguments: calls.append(1) or forward(*arguments))
@@ -217,9 +203,9 @@ def test_text_is_encoded_once_a_test(run, name, monkeypatch):
     assert batches > 1 and len(calls) == expected
 
 
-@pytest.mark.parametrize("name", LEARNING)
-def test_prompts_of_another_trainer_backbone_or_shape_are_refused(run, name, capsys, data_root, small_clip_file, tmp_path):
-    _, _, folder = run(name)
+@pytest.mark.parametrize("name", in_turn(LEARNING))
+def test_prompts_of_another_trainer_backbone_or_shape_are_refused(trained, name, capsys, data_root, small_clip_file, tmp_path):
+    folder = trained(name)[1]
 
     def refused(trainer, *options, backbone=small_clip_file):
         arguments = base_arguments(trainer, data_root, backbone, tmp_path / "other")
@@ -236,15 +222,15 @@ def test_prompts_of_another_trainer_backbone_or_shape_are_refused(run, name, cap
     assert "was trained for the backbone" in refused(name, backbone=str(tmp_path / "other.pt"))
 
 
-def test_class_specific_contexts_are_refused_on_other_classes(run, capsys, data_root, small_clip_file, tmp_path):
-    _, _, folder = run("CoOp", "TRAINER.COOP.CSC", "True", *BASE)
+def test_class_specific_contexts_are_refused_on_other_classes(trained, capsys, data_root, small_clip_file, tmp_path):
+    folder = trained("CoOp", "TRAINER.COOP.CSC", "True", *BASE)[1]
     arguments = base_arguments("CoOp", data_root, small_clip_file, tmp_path / "other")
     assert main([*arguments, "--eval-only", "--model-dir", str(folder), "TRAINER.COOP.CSC", "True", *NEW]) == 2
     assert "class-specific contexts of 3 other classes" in capsys.readouterr().err
 
 
-def test_best_val_deploys_the_best_epoch(run):
-    trainer, record, folder = run("CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "TRAIN.CHECKPOINT_FREQ", "1")
+def test_best_val_deploys_the_best_epoch(trained):
+    trainer, folder = trained("CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "TRAIN.CHECKPOINT_FREQ", "1")
     best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
     assert best["val_result"] == trainer.best_result
     assert torch.equal(best["state_dict"]["ctx"], trainer.prompt_learner.ctx)
@@ -265,17 +251,18 @@ def test_a_run_is_not_done_while_it_is_being_redone(run, monkeypatch):
     assert not (folder / "results.json").exists()
 
 
-def test_seed_0_is_a_seed_and_seeds_differ(run):
+def test_seed_0_is_a_seed_and_seeds_differ(run, trained):
     first, record, _ = run("CoOp", name="a", seed=0)
     again, _, _ = run("CoOp", name="b", seed=0)
-    other, _, _ = run("CoOp", name="c", seed=2)
+    other, _ = trained("CoOp")  # of seed 1
     assert record["seed"] == 0
     assert torch.equal(first.prompt_learner.ctx, again.prompt_learner.ctx)
     assert not torch.equal(first.prompt_learner.ctx, other.prompt_learner.ctx)
 
 
-def test_the_record_says_what_was_run(run):
-    trainer, record, folder = run("CDC")
+def test_the_record_says_what_was_run(trained):
+    trainer, folder = trained("CDC")
+    record = record_of(folder)
     assert (record["trainer"], record["dataset"], record["seed"], record["shots"]) == ("CDC", "DescribableTextures", 1, 4)
     assert record["parameters"]["learnable"] == sum(p.numel() for p in trainer.prompt_learner.parameters())
     assert record["parameters"]["total"] > record["parameters"]["learnable"] + 49408 * 128

@@ -40,11 +40,11 @@ def killed(run, monkeypatch):
 
 
 @pytest.mark.parametrize("trainer, options", [
-    ("CDC", BEST_VAL), ("CDC", (*BEST_VAL, *WORKERS)), ("CDC", ("TRAINER.CDC.PREC", "amp", *WORKERS)),
-    ("PromptSRC", ()), ("ProGrad", ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
-def test_a_run_that_is_killed_in_each_of_its_steps_ends_as_if_it_were_not(run, killed, trainer, options):
+    ("CDC", (*BEST_VAL, *WORKERS, "TRAINER.CDC.PREC", "amp")), ("PromptSRC", BEST_VAL),
+    ("ProGrad", ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
+def test_a_run_that_is_killed_in_each_of_its_steps_ends_as_if_it_were_not(run, trained, killed, trainer, options):
     options = (*options, "OPTIM.MAX_EPOCH", "2")
-    _, _, whole = run(trainer, *options, name="whole")
+    whole = trained(trainer, *options)[1]
     steps = []
 
     def new_step(self):
@@ -57,16 +57,16 @@ def test_a_run_that_is_killed_in_each_of_its_steps_ends_as_if_it_were_not(run, k
     assert_same_run(whole, run(trainer, *options, *EVERY_STEP, name="killed")[2])
 
 
-def test_a_run_that_is_killed_while_it_validates_or_tests_ends_as_if_it_were_not(run, killed):
-    _, _, whole = run("CDC", *BEST_VAL, name="whole")
+def test_a_run_that_is_killed_while_it_validates_or_tests_ends_as_if_it_were_not(run, trained, killed):
+    whole = trained("CDC", *BEST_VAL)[1]
     for epoch in (0, 2):
         assert killed("test", lambda self, epoch=epoch: self.epoch == epoch, "CDC", *BEST_VAL, *EVERY_STEP, name="killed")
     assert killed("write_run_record", lambda self: True, "CDC", *BEST_VAL, *EVERY_STEP, name="killed")
     assert_same_run(whole, run("CDC", *BEST_VAL, *EVERY_STEP, name="killed")[2])
 
 
-def test_what_is_behind_the_checkpoint_is_made_again(run, killed):
-    _, _, whole = run("CoOp", *WORKERS, name="whole")
+def test_what_is_behind_the_checkpoint_is_made_again(run, trained, killed):
+    whole = trained("CoOp", *WORKERS)[1]
     every = (*WORKERS, "TRAIN.CHECKPOINT_STEPS", "2")
     for batch in ((1, 0), (1, 2), (2, 2)):  # behind steps 3, 5 and 8 of 9
         assert killed("forward_backward", lambda self, batch=batch: (self.epoch, self.batch_idx) == batch, "CoOp", *every, name="killed")
@@ -103,28 +103,25 @@ def test_checkpoints_in_the_middle_of_epochs_replace_each_other(run, monkeypatch
     assert kept[3] == ["checkpoint", "model-step.pth.tar-1-1", "model.pth.tar-1"]
 
 
-@pytest.mark.parametrize("trainer, options", [
-    ("CDC", BEST_VAL), ("CoOp", ("DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
-def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_other_begins(run, killed, trainer, options):
-    _, _, whole = run(trainer, *options, name="whole")
+def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_other_begins(run, trained, killed):
+    options = (*BEST_VAL, "DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler")
+    whole = trained("CoOp", *options)[1]
     one = (*options, "DATALOADER.NUM_WORKERS", "1")
-    assert_same_run(whole, run(trainer, *one, name="one")[2])
     for first, second in ((options, one), (one, options)):
         name = f"begun with {first[-1]}"
-        assert killed("forward_backward", lambda self: (self.epoch, self.batch_idx) == (1, 2), trainer, *first, *EVERY_STEP, name=name)
+        assert killed("forward_backward", lambda self: (self.epoch, self.batch_idx) == (1, 2), "CoOp", *first, *EVERY_STEP, name=name)
         torch.manual_seed(12345)
-        assert_same_run(whole, run(trainer, *second, name=name)[2])
+        assert_same_run(whole, run("CoOp", *second, name=name)[2])
 
 
-@pytest.mark.parametrize("options", [(), BEST_VAL])
-def test_a_single_worker_lives_as_long_as_the_training(run, monkeypatch, options):
+def test_a_single_worker_lives_as_long_as_the_training(run, monkeypatch):
     seen, after_step = [], PromptTrainer.after_step
 
     def noted(self):
         seen.append([process.pid for process in multiprocessing.active_children()])
         after_step(self)
     monkeypatch.setattr(PromptTrainer, "after_step", noted)
-    run("CoOp", "DATALOADER.NUM_WORKERS", "1", *options)
+    run("CoOp", "DATALOADER.NUM_WORKERS", "1", *BEST_VAL)
     assert len(seen) == 9 and all(workers == seen[0] for workers in seen) and len(seen[0]) == 1
     assert multiprocessing.active_children() == []
 

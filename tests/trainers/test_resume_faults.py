@@ -1,18 +1,14 @@
 """What goes wrong with checkpoints, and what a run makes of it: files that are cut or changed, a disk that is full, a signal to stop."""
 import errno
-import fcntl
 import os
 import signal
-import subprocess
-import sys
-import termios
 
 import pytest
 import torch
 
 from protocols.training import main
 from tests import children
-from tests.conftest import REPOSITORY, base_arguments
+from tests.conftest import base_arguments
 from tests.same_run import assert_same_run
 from trainers.base import PromptTrainer
 from trainers.cdc import CDC
@@ -51,11 +47,11 @@ def change_a_bit(path):
 
 
 @pytest.mark.parametrize("damage", [cut, empty, change_a_bit, os.remove])
-def test_from_a_damaged_checkpoint_a_run_goes_back_to_the_one_before_and_says_so(run, damage):
-    _, _, whole = run("CDC", *EACH_EPOCH, name="whole")
-    _, _, folder = run("CDC", *EACH_EPOCH, name="damaged")
+def test_from_a_damaged_checkpoint_a_run_goes_back_to_the_one_before_and_says_so(run, trained, stopped, damage):
+    whole = trained("CDC", *EACH_EPOCH)[1]
+    folder = stopped(whole, epoch=3)
     damage(folder / MODEL_NAME / epoch_name(3))
-    trainer, _, _ = run("CDC", *EACH_EPOCH, name="damaged")
+    trainer, _, _ = run("CDC", *EACH_EPOCH)
     assert trainer.start_epoch == 2
     said = (folder / "log.txt").read_text()
     assert "model.pth.tar-3 can't be read" in said or "names no checkpoint ('model.pth.tar-3')" in said
@@ -63,17 +59,18 @@ def test_from_a_damaged_checkpoint_a_run_goes_back_to_the_one_before_and_says_so
 
 
 @pytest.mark.parametrize("content", ["", "\n", "model.pth.tar-99\n", "../../elsewhere\n", "\x00\xff nonsense", "model-best.pth.tar-\n"])
-def test_a_pointer_that_names_no_checkpoint_is_survived(run, content):
-    _, record, folder = run("CoOp", *EACH_EPOCH)
+def test_a_pointer_that_names_no_checkpoint_is_survived(run, trained, stopped, content):
+    whole = trained("CoOp", *EACH_EPOCH)[1]
+    folder = stopped(whole, epoch=3)
     (folder / MODEL_NAME / POINTER).write_text(content)
-    (folder / "results.json").unlink()
-    trainer, again, _ = run("CoOp", *EACH_EPOCH)
-    assert trainer.start_epoch == 3 and again["prompts_hash"] == record["prompts_hash"]
+    trainer, _, _ = run("CoOp", *EACH_EPOCH)
+    assert trainer.start_epoch == 3
+    assert_same_run(whole, folder)
     assert "names no checkpoint" in (folder / "log.txt").read_text()
 
 
-def test_without_any_checkpoint_that_can_be_read_the_line_says_what_to_do(output, capsys):
-    assert output() == 0
+def test_without_any_checkpoint_that_can_be_read_the_line_says_what_to_do(output, trained, stopped, capsys):
+    stopped(trained("CoOp")[1], epoch=3)
     cut(output.checkpoints / epoch_name(3))
     assert output() == 2
     assert "error: none of the checkpoints in" in capsys.readouterr().err
@@ -97,8 +94,8 @@ def full(descriptor):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_goes_on(output, run, monkeypatch, capsys):
-    _, _, whole = run("CoOp", *EACH_EPOCH, name="whole")
+def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_goes_on(output, trained, monkeypatch, capsys):
+    whole = trained("CoOp", *EACH_EPOCH)[1]
     after_epoch = PromptTrainer.after_epoch
 
     def fill_up(self):
@@ -116,16 +113,14 @@ def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_g
     assert_same_run(whole, output.folder)
 
 
-@pytest.mark.parametrize("less, line", [(1, "error: checkpoint {}/model.pth.tar-1 can't be written (File too large): make room there"),
-                                        (None, "File too large: make room on that disk, and give the same command again")])
-def test_where_the_kernel_takes_no_more_a_line_says_so_and_the_same_command_works_later(output, trained, data_root, small_clip_file, tmp_path,
-                                                                                        less, line):
-    """Of a real file of a real process; the second time of its log, which is the first that it writes."""
+def test_where_the_kernel_takes_no_more_a_line_says_so_and_the_same_command_works_later(output, trained, data_root, small_clip_file, tmp_path):
+    """Of a real file of a real process. The log's: ``test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line``."""
     _, whole = trained("CoOp", *EACH_EPOCH)
     size = (whole / MODEL_NAME / epoch_name(1)).stat().st_size
     arguments = [*base_arguments("CoOp", data_root, small_clip_file, output.folder), *EACH_EPOCH]
-    assert children.finish(arguments, tmp_path / "said", children.allow_bytes, size - less if less else 2000) == 2
-    assert line.format(output.checkpoints) in (tmp_path / "said").read_text()
+    assert children.finish(arguments, tmp_path / "said", children.allow_bytes, size - 1) == 2
+    line = f"error: checkpoint {output.checkpoints}/model.pth.tar-1 can't be written (File too large): make room there"
+    assert line in (tmp_path / "said").read_text()
     assert output(*EACH_EPOCH) == 0
     assert_same_run(whole, output.folder)
 
@@ -153,8 +148,8 @@ def test_temporary_files_of_processes_that_are_no_more_are_deleted(tmp_path):
 # ---- signals ----
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_stops_a_run_behind_its_step_and_the_same_command_goes_on(output, run, monkeypatch, capsys, number):
-    _, _, whole = run("CoOp", name="whole")
+def test_a_signal_stops_a_run_behind_its_step_and_the_same_command_goes_on(output, trained, monkeypatch, capsys, number):
+    whole = trained("CoOp")[1]
     step = PromptTrainer.forward_backward
     monkeypatch.setattr(interruption, "LEFT_IGNORED", ())  # in the background a shell has the tests ignore Ctrl-C
     before = [signal.getsignal(each) for each in interruption.SIGNALS]
@@ -175,9 +170,9 @@ def test_a_signal_stops_a_run_behind_its_step_and_the_same_command_goes_on(outpu
 
 
 @pytest.mark.parametrize("is_training", [True, False])
-def test_a_signal_while_images_are_tested_stops_the_run_too(output, run, monkeypatch, capsys, is_training):
+def test_a_signal_while_images_are_tested_stops_the_run_too(output, trained, monkeypatch, capsys, is_training):
     options = ("TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "2")
-    _, _, whole = run("CoOp", *options, name="whole")
+    whole = trained("CoOp", *options)[1]
     answer = PromptTrainer.answer
 
     def signalled(self, images, encoded):
@@ -223,24 +218,18 @@ def test_what_ignores_a_signal_from_its_start_goes_on_to_ignore_it():
         signal.signal(signal.SIGHUP, before)
 
 
-def take_terminal():
-    """Makes standard input the terminal of this process, which is told when that is closed."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 def test_a_terminal_that_is_closed_leaves_a_checkpoint(data_root, small_clip_file, tmp_path):
     """What is written to it would be an error from then on."""
     terminal, other_end = os.openpty()
     arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), "OPTIM.MAX_EPOCH", "100000"]
-    command = subprocess.Popen([sys.executable, "train.py", *arguments], cwd=REPOSITORY, stdin=other_end, stdout=other_end, stderr=other_end,
-                               start_new_session=True, preexec_fn=take_terminal)
-    os.close(other_end)
+    process = children.start(arguments, os.devnull, children.take_terminal, os.ttyname(other_end))
     said = b""
     while b"epoch [2/" not in said:
         said += os.read(terminal, 1024)
+    os.close(other_end)
     os.close(terminal)
-    assert command.wait(60) == REQUEUE
+    process.join(60)
+    assert process.exitcode == REQUEUE
     assert "SIGHUP: checkpoint model-step" in (tmp_path / "out" / "log.txt").read_text()
 
 
@@ -261,8 +250,8 @@ def test_a_signal_to_a_whole_process_group_does_not_take_the_workers_from_the_ru
 
 
 def test_a_checkpoint_is_due_by_steps_and_by_minutes(run, monkeypatch):
-    trainer, _, _ = run("CoOp")
-    trainer.epoch, trainer.num_batches = 1, 3
+    trainer, _, _ = run("CoOp", flags=("--no-train",))
+    trainer.epoch, trainer.num_batches, trainer.saved_at = 1, 3, 0.0
 
     def is_due(batch, steps, minutes, ago):
         trainer.cfg = trainer.cfg.clone()
@@ -276,15 +265,13 @@ def test_a_checkpoint_is_due_by_steps_and_by_minutes(run, monkeypatch):
     assert not is_due(1, 0, 0, 1e9)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_taken(run):
-    _, record, folder = run("CoOp", *EACH_EPOCH)
-    path = folder / MODEL_NAME / epoch_name(2)
+def test_a_checkpoint_of_an_earlier_version_is_taken(run, trained, stopped):
+    whole = trained("CoOp", *EACH_EPOCH)[1]
+    path = stopped(whole, epoch=2) / MODEL_NAME / epoch_name(2)
     state = torch.load(path, weights_only=True)
     del state["position"]
     torch.save(state, path)
-    (folder / MODEL_NAME / POINTER).write_text(epoch_name(2) + "\n")
-    _, again, _ = run("CoOp", *EACH_EPOCH)
-    assert again["prompts_hash"] == record["prompts_hash"]
+    assert_same_run(whole, run("CoOp", *EACH_EPOCH)[2])
 
 
 def test_a_signal_during_the_pass_that_sets_the_offset_is_answered_at_the_next_batch(run, monkeypatch):

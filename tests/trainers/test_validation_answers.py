@@ -5,8 +5,8 @@ import numpy
 import pytest
 import torch
 
-from tests.conftest import make_textures
-from tests.trainers.test_every_trainer import TRAINERS, weights
+from tests.conftest import in_turn, make_textures
+from tests.trainers.test_every_trainer import TRAINERS, record_of, weights
 from trainers.base import PromptTrainer
 
 
@@ -15,11 +15,11 @@ def kept(folder, split):
         return dict(found)
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_it_is_what_a_test_on_val_says(run, name):
-    trainer, record, folder = run(name, name="train")
-    flags = ("--eval-only", "--model-dir", str(folder))
-    _, tested, again = run(name, "TEST.SPLIT", "val", name="val", flags=flags)
+@pytest.mark.parametrize("name", in_turn(TRAINERS))
+def test_it_is_what_a_test_on_val_says(run, trained, name):
+    trainer, folder = trained(name)
+    record = record_of(folder)
+    _, tested, again = run(name, "TEST.SPLIT", "val", flags=("--eval-only", "--model-dir", str(folder)))
     ours, expected = kept(folder, "val"), kept(again, "val")
     assert ours.keys() == expected.keys() and all(numpy.array_equal(value, expected[key]) for key, value in ours.items())
     assert set(record["metrics"]) == {"test"} and set(tested["metrics"]) == {"val"}
@@ -36,10 +36,11 @@ def test_answers_that_are_left_early_leave_nothing_to_the_training_after_them(ru
 
 
 @pytest.mark.parametrize("name", ["CDC", "ZeroshotCLIP"])
-def test_no_figure_of_the_run_knows_of_it(run, name, monkeypatch):
-    trainer, record, folder = run(name, name="with")
+def test_no_figure_of_the_run_knows_of_it(run, trained, name, monkeypatch):
+    trainer, folder = trained(name)
+    record = record_of(folder)
     monkeypatch.setattr(PromptTrainer, "keep_validation_answers", lambda self: None)
-    other, expected, without = run(name, name="without")
+    other, expected, without = run(name)
     assert record["metrics"] == expected["metrics"] and record["prompts_hash"] == expected["prompts_hash"]
     assert not (without / "predictions-val.npz").exists()
     results = [[line for line in (place / "log.txt").read_text().splitlines() if line.startswith("* ")] for place in (folder, without)]
@@ -48,9 +49,8 @@ def test_no_figure_of_the_run_knows_of_it(run, name, monkeypatch):
         assert all(torch.equal(value, weights(other)[key]) for key, value in weights(trainer).items())
 
 
-def test_it_is_the_best_epochs_where_that_is_deployed(run):
-    options = ("TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0")
-    _, _, folder = run("CoOp", *options)
+def test_it_is_the_best_epochs_where_that_is_deployed(trained):
+    folder = trained("CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0")[1]
     best = torch.load(folder / "prompt_learner" / "model-best.pth.tar", weights_only=True)
     found = kept(folder, "val")
     assert best["epoch"] < 4, "for this test to mean anything"
