@@ -67,11 +67,12 @@ def test_what_is_judged_was_never_trained_on_and_holds_a_fifth_of_each_class(see
     assert [(labels[chosen] == label).sum().item() for label in range(3)] == [3, 16, 10]
 
 
-def test_a_frontier_is_compared_at_equal_base_accuracy():
-    lower = numpy.array([[70.0, 50.0], [60.0, 60.0]])  # in no order
-    assert tool.gap(lower + [0, 2], lower) == pytest.approx(2)
-    assert tool.gap(lower + [3, 0], lower) == pytest.approx(3)  # on a line of slope −1 three points further on base are three on new
-    assert numpy.isnan(tool.gap(lower + [20, 0], lower))
+def test_a_frontier_is_compared_at_the_others_points():
+    lower = numpy.array([[70.0, 50.0], [60.0, 60.0], [55.0, 58.0]])  # the last is exceeded by the second in both
+    assert tool.gap(lower + [0, 2], lower) == tool.gap(lower + [3, 2], lower) == 2, "its points are reached, and no further is asked"
+    assert tool.gap(lower + [-3, 2], lower + [-5, 0]) == 2
+    assert numpy.isnan(tool.gap(lower - [3, 0], lower)), "70 is out of reach"
+    assert tool.gap(lower[:1] + [1, 12], lower) == (12 + 2) / 2, "one point further on in both serves for all"
 
 
 def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch, capsys):
@@ -94,6 +95,6 @@ def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch,
     printed = capsys.readouterr().out
     assert sorted(judged) == sorted([*names] * 2) and figure.stat().st_size > 1000
     above, gains = (" ".join(next(line for line in printed.splitlines() if line.startswith(name)).split()) for name in ("| B ", "| b1 "))
-    assert "+2.00 | +2.00 … +2.00" in above and "+1.00 | +1.00 … +1.00" in gains
+    assert "+1.00 | +1.00 … +1.00" in above and "+1.00 | +1.00 … +1.00" in gains
     tool.main(arguments)
     assert len(judged) == 8

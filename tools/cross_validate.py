@@ -11,7 +11,7 @@ encoder alone the stock holds their features. Each result is a line of the file,
 
 The YAML file lists settings in the form of configs/ablations: name, description, trainer (CDC unless given), recipe, settings, and the
 frontiers that it is a point of: one method at several strengths of regularisation, zero-shot CLIP being the strongest of any. Differences
-to the first setting are paired, by task and seed; their intervals, and those of one frontier over another at equal base accuracy, are
+to the first setting are paired, by task and seed; their intervals, and those of one frontier over another (see ``gap``), are
 percentile bootstraps over the pairs.
 """
 import argparse
@@ -254,14 +254,17 @@ def frontier(settings: Sequence[Row], rows: Sequence[Row], keys: Sequence[tuple[
     return values[:, drawn].mean(axis=2).transpose(1, 0, 2)
 
 
+def attained(points: numpy.ndarray, base: float) -> float:
+    """The highest new accuracy among a method's points (P, 2) with that base accuracy or more; NaN where none has."""
+    reaching = points[points[:, 0] >= base]
+    return float(reaching[:, 1].max()) if len(reaching) else float("nan")
+
+
 def gap(upper: numpy.ndarray, lower: numpy.ndarray) -> float:
-    """Mean of new accuracy by which a frontier (P, 2) lies above another over the base accuracies that both reach; NaN where there are none."""
-    upper, lower = (points[points[:, 0].argsort()] for points in (upper, lower))
-    start, end = max(upper[0, 0], lower[0, 0]), min(upper[-1, 0], lower[-1, 0])
-    if start > end:
-        return float("nan")
-    base = numpy.linspace(start, end, 50)
-    return float((numpy.interp(base, *upper.T) - numpy.interp(base, *lower.T)).mean())
+    """How much higher a method's new accuracy is than another's at the same base accuracy or more: mean over the other's frontier, which are
+    those of its points (P, 2) that no other of them exceeds in both. NaN where its base accuracies are out of reach."""
+    ends = [point for point in lower if point[1] >= attained(lower, point[0])]
+    return float(numpy.mean([attained(upper, base) - new for base, new in ends]))
 
 
 def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[str, numpy.ndarray]]:
@@ -278,7 +281,7 @@ def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[s
     for name in list(groups)[1:]:
         gaps = numpy.array([gap(mine, other) for mine, other in zip(points[name], points[first])])
         lines.append([name, gap(plain[name], plain[first]), interval(gaps[~numpy.isnan(gaps)]), f"{100 * numpy.isnan(gaps).mean():.0f} %"])
-    return tabulate(lines, headers=[f"frontier, over that of {first}", "new, at equal base", "95 % interval", "resamples without overlap"],
+    return tabulate(lines, headers=[f"frontier, over that of {first}", "new, at that base or more", "95 % interval", "resamples out of reach"],
                     floatfmt="+.2f", tablefmt="pipe"), plain
 
 
