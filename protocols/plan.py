@@ -3,6 +3,7 @@
 A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>``; the parts are
 
 - base2new: ``train_base`` trains on the base classes and tests on them, ``test_new`` tests the same prompts on the new ones,
+- open: ``test_open`` tests the prompts of ``train_base`` on the images of all classes, with all classes to choose from,
 - ablation: base2new for each row of configs/ablations/<trainer>.yaml, whose name stands in place of the config's,
 - factors: ``train_biased`` trains on the base classes of a set in which one factor goes with the class, and tests where it always does;
   ``test_independent`` and ``test_reversed`` test the same prompts where it doesn't, see datasets/drawn/factors.py; of the recipe, or of rows
@@ -26,7 +27,7 @@ from trainers.common.errors import UserError, nearest
 from trainers.common.readers import read_yaml
 
 CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
-PROTOCOLS = ("base2new", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
+PROTOCOLS = ("base2new", "open", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
 SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
 
 PACS = ("pacs_photo", "pacs_art_painting", "pacs_cartoon", "pacs_sketch")
@@ -54,7 +55,7 @@ class Job:
         shots: training images a class; None: the data set's own training images, which are not used.
         seed: of the run.
         model: folder of the run whose prompts are tested; None: this run trains.
-        settings: KEY, VALUE, KEY … of an ablation's row or a factor's test, over the recipe and all other options.
+        settings: KEY, VALUE, KEY … of an ablation's row or a protocol's test, over the recipe and all other options.
         experiment: which of the recipe's rules hold, see ``protocols/recipes.py``; "": as ``train.py`` decides.
     """
     folder: str
@@ -212,6 +213,8 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int] | None,
                 return folder
             if protocol in ("base2new", "ablation"):
                 job("test_new", dataset, "new", job("train_base", dataset, "base"))
+            elif protocol == "open":
+                job("test_open", dataset, "all", job("train_base", dataset, "base"), more=("TEST.OPEN", "True"))
             elif protocol == "factors":
                 trained = job("train_biased", dataset, "base", more=("DATASET.FACTORS.TEST", "aligned"))
                 for version in ("independent", "reversed"):

@@ -22,7 +22,7 @@ from trainers.common.readers import read_yaml
 
 KEY = "RULES"  # in the file
 # A recipe knows three experiments: all that train on base classes, all that train on all classes of the set they test on, and transfer.
-EXPERIMENTS = {"base2new": "base2new", "ablation": "base2new", "factors": "base2new", "fewshot": "fewshot", "zeroshot": "fewshot",
+EXPERIMENTS = {"base2new": "base2new", "ablation": "base2new", "factors": "base2new", "open": "base2new", "fewshot": "fewshot", "zeroshot": "fewshot",
                "xd": "xd", "dg": "xd"}
 KNOWN_PROTOCOLS = tuple(dict.fromkeys(EXPERIMENTS.values()))
 

@@ -25,7 +25,7 @@ from trainers.common.record_file import FILE_NAME, Record
 from trainers.common.record_file import read_record as read_record_file
 from trainers.engine.checkpoint import OTHER_IMAGES, changes
 
-FOLDERS = {"xd": "transfer", "dg": "transfer"}  # both test the same training on a source; the others: the protocol's name
+FOLDERS = {"xd": "transfer", "dg": "transfer", "open": "base2new"}  # which test the same training; the others: the protocol's name
 # Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
 TWINS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
@@ -231,4 +231,4 @@ def summary(protocol: str, output: str) -> tuple[str, list[str]]:
         return render_ablations(collect_ablations(output)), []
     found = collect(output)
     curves = draw_curves(next(table for table in found if table.title.startswith("few-shot")), output) if protocol == "fewshot" else []
-    return render_all(found), curves
+    return render_all([table for table in found if table.rows]), curves  # without base-to-new's where only its trainings are done

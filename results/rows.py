@@ -1,6 +1,6 @@
 """Rows and tables of figures, a value a seed."""
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,10 @@ class Row:
     values: dict[Column, dict[int, float]] = field(default_factory=dict)
     tested: dict[Any, set[tuple[str | None, str]]] = field(default_factory=dict)
     backbones: set[str] = field(default_factory=set)
+
+    def add(self, seed: int, values: Mapping[Column, Any]) -> None:
+        for column, value in values.items():
+            self.values.setdefault(column, {})[seed] = value
 
     def seeds(self, columns: Iterable[Column]) -> list[int]:
         """Seeds for which all of the columns are done."""

@@ -18,7 +18,7 @@ from .table import FACTOR_PARTS, read_records
 PREDICTIONS = "predictions-test.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 # <part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>, see protocols/plan.py
-LAYOUT = re.compile(rf"(train_base|test_new|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
+LAYOUT = re.compile(rf"(train_base|test_new|test_open|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
                     r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+")
 
 
@@ -137,6 +137,8 @@ def make_run(folder: Path, record: Record, answers: Arrays | None) -> Run:
         part, data, shots, trainer, config = match.groups()
         if part in FACTOR_PARTS:  # the same images but for one factor
             data = f"{data} {FACTOR_PARTS[part]}"
+        elif part == "test_open":  # trained on base classes, unlike the others that are asked with all
+            data = f"{data}, base and new together"
         setting = (data, record["classes"], int(shots))
         return Run(folder, record, answers, setting, f"{trainer} {config}", folder.parents[4], folder.parents[5])
     own = folder.parent if re.fullmatch(r"seed-?\d+", folder.name) else folder

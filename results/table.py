@@ -19,11 +19,14 @@ from trainers.common.record_file import FILE_NAME, Record, finite, nested, read_
 
 from .published import comparisons
 from .render import render_all, run_table_command, table_arguments, write_out
-from .rows import Column, Key, Row, Table
+from .rows import HEADS, Column, Key, Row, Table
 
 log = logging.getLogger(__name__)
 
 SHARES = ("accuracy", "macro_f1")  # the metrics of which papers print a harmonic mean of base and new
+OPEN = {"base": "open.base_accuracy", "new": "open.new_accuracy",  # column → metric, of runs of ``test_open``
+        "AUROC": "open.auroc.new_probability", "OpenworldAUC": "open.openworld_auc.new_probability"}
+APART = {"AUROC": "auroc", "OpenworldAUC": "openworld_auc"}
 FACTOR_PARTS = {"train_biased": "aligned", "test_independent": "independent", "test_reversed": "reversed"}  # folder → column
 
 
@@ -50,7 +53,8 @@ def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | No
         part: folder below the protocol's own; path: data set/shots_N/trainer/config/seedN/results.json.
     """
     trained = "all" if part.startswith(("train_source", "xd_from_", "dg_from_")) else \
-        {"train_base": "base", "test_new": "new", "train_all": "all", "test_all": "all", **dict.fromkeys(FACTOR_PARTS, "base")}.get(part)
+        {"train_base": "base", "test_new": "new", "train_all": "all", "test_all": "all", "test_open": "all",
+         **dict.fromkeys(FACTOR_PARTS, "base")}.get(part)
     if trained is None or len(path.parts) != 6 or not re.fullmatch(r"shots_-?\d+", path.parts[1]):
         return None
     if record["classes"] != trained or "test" not in record["metrics"]:
@@ -63,6 +67,8 @@ def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | No
         return "factors", (data, shots, trainer, config), FACTOR_PARTS[part]
     if part == "train_all":
         return "fewshot", (data, None, trainer, config), shots
+    if part == "test_open":
+        return "open", (data, shots, trainer, config), "all classes"
     if part == "test_all":
         return "zeroshot", (data, None, trainer, config), "all classes"
     if part == "train_source":
@@ -74,6 +80,14 @@ def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | No
 def metric_of(record: Record, metric: str) -> float | None:
     """A metric of the test images, a number, by its dotted name; None where the run has none of that name."""
     return finite(nested(record["metrics"]["test"], *metric.split(".")))
+
+
+def told_apart(record: Record) -> dict[str, dict[Column, float]]:
+    """Of a run of ``test_open``: measure of doubt, in words → how well it tells new images from base ones, by column."""
+    measures = nested(record["metrics"]["test"], "open", "auroc")
+    found = {name: {column: metric_of(record, f"open.{key}.{name}") for column, key in APART.items()}
+             for name in (measures if isinstance(measures, dict) else ())}
+    return {name.replace("_", " "): {column: value for column, value in values.items() if value is not None} for name, values in found.items()}
 
 
 def collect(folder: str | Path, metric: str = "accuracy") -> list[Table]:
@@ -95,12 +109,15 @@ def collect(folder: str | Path, metric: str = "accuracy") -> list[Table]:
             for skipped, names in record.get("skipped_images", {}).items():
                 log.warning("not on all images: %s/%s skipped %d %s image%s that could not be read", part, path.parent, len(names), skipped,
                             "" if len(names) == 1 else "s")
-            value = metric_of(record, metric)
-            if value is None:
+            is_open = name == "open" and metric == "accuracy"
+            values = {column: metric_of(record, dotted) for column, dotted in (OPEN if is_open else {column: metric}).items()}
+            if None in values.values():
                 lacking += 1
                 continue
             row = found.setdefault(name, {}).setdefault(key, Row(key))
-            row.values.setdefault(column, {})[record["seed"]] = value
+            row.add(record["seed"], values)
+            for measure, figures in told_apart(record).items() if is_open else ():
+                found.setdefault("open, by doubt", {}).setdefault((*key, measure), Row((*key, measure))).add(record["seed"], figures)
             tests_one_training = name not in ("fewshot", "zeroshot")
             row.tested.setdefault(record["seed"] if tests_one_training else (record["seed"], column), set()).add(
                 (record["prompts_hash"], record["backbone_hash"]))
@@ -140,6 +157,11 @@ def tables(found: dict[str, dict[Key, Row]], metric: str) -> list[Table]:
         columns = list(dict.fromkeys(column for row in rows for column in row.values))
         if name == "base2new":
             table = Table("base-to-new", rows, ["base", "new"], {"H": harmonic_mean} if metric in SHARES else {}, of_means=("H",))
+        elif name == "open":
+            derived = {"H": lambda values: harmonic_mean(values[:2])} if metric == "accuracy" else {}
+            table = Table("base and new together", rows, list(OPEN) if metric == "accuracy" else columns, derived, of_means=("H",))
+        elif name == "open, by doubt":
+            table = Table("base and new together, told apart by doubt", rows, list(APART), heads=(*HEADS, "doubt"))
         elif name == "factors":
             columns = list(FACTOR_PARTS.values())
             table = Table("a factor that goes with the class", rows, columns, {"drop": lambda values: values[0] - values[2]})

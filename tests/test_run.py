@@ -17,6 +17,7 @@ from protocols import launch
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, SHOTS, TARGETS, ablation_rows, default_recipe, plan
+from protocols.runs import default_output
 from tests.conftest import REPOSITORY
 from trainers.common.config_files import plain
 from trainers.common.errors import UserError
@@ -82,6 +83,15 @@ def test_base_to_new_has_coops_folders_and_arguments(start):
     assert train.config_file.endswith("configs/trainers/CDC/vit_b16.yaml")
     assert train.dataset_config_file.endswith("configs/datasets/imagenet.yaml")
     assert "52.00" in printed.out
+
+
+def test_open_tests_the_prompts_of_base_to_new_on_all_classes(start):
+    _, (train, _), _ = start("base2new", "--seeds", "1")
+    code, (test,), _ = start("open", "--seeds", "1")
+    assert code == 0 and test.eval_only and test.model_dir == train.output_dir, "nothing is trained again"
+    assert test.output_dir.endswith("/o/test_open/openmoji/shots_16/CoOp/tiny/seed1")
+    assert test.opts == ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "all", "TEST.OPEN", "True"]
+    assert default_output("open") == default_output("base2new")
 
 
 def test_few_shot_trains_on_each_number_of_shots_and_draws_the_curve(start):

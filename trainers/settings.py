@@ -10,6 +10,7 @@ def add_run_settings(cfg: CfgNode) -> None:
             (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
             (cfg.INPUT, "BACKGROUND", ""),  # a colour: transparent pictures are put on it, and all are turned as their EXIF data say | "": as stored
             (cfg.DATALOADER, "BROKEN_IMAGES", "error"),  # error: an image that can't be read ends the run | skip: it goes on, and counts them
+            (cfg.TEST, "OPEN", False),  # whether base and new classes are compared among all of them, see evaluation/open_world.py
             (cfg.TEST, "FEATURE_CACHE", ""),  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
             (cfg.TRAIN, "CHECKPOINT_MINUTES", 10.0),  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
             (cfg.TRAIN, "CHECKPOINT_STEPS", 0),  # the same every so many steps; 0: not by steps

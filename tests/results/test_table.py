@@ -64,6 +64,35 @@ def test_the_average_over_data_sets_is_made_as_papers_make_it(folder):
     assert collect(folder)[0].rows[-1].key[0] == "average of 2"
 
 
+def write_open(root, trainer, seed, base, new, **apart):
+    """A run of ``test_open`` of which AUROC and OpenworldAUC are given by measure of doubt."""
+    found = {"base_accuracy": base, "new_accuracy": new, "auroc": {name: pair[0] for name, pair in apart.items()},
+             "openworld_auc": {name: pair[1] for name, pair in apart.items()}}
+    write(root, "test_open", trainer, seed, (base + new) / 2, metrics={"test": {"accuracy": (base + new) / 2, "open": found}}, split=f"open {seed}",
+          prompts_hash=f"{trainer} {seed}")
+
+
+def test_base_and_new_together_have_the_h_of_both_and_a_row_for_each_measure_of_doubt(tmp_path, caplog):
+    write_open(tmp_path, "CDC", 1, 60.0, 30.0, new_probability=(70.0, 20.0), vacuity=(55.0, 15.0))
+    write_open(tmp_path, "CDC", 2, 50.0, 50.0, new_probability=(72.0, 24.0), vacuity=(57.0, 17.0))
+    write_open(tmp_path, "CoOp", 1, 90.0, 0.0, new_probability=(50.0, 0.0))
+    together, apart = collect(tmp_path)
+    cdc, coop = (next(row for row in together.rows if row.key[2] == trainer) for trainer in ("CDC", "CoOp"))
+    assert together.figures(cdc) == {"base": [60, 50], "new": [30, 50], "AUROC": [70, 72], "OpenworldAUC": [20, 24],
+                                     "H": [pytest.approx(2 * 55 * 40 / 95)]}
+    assert together.figures(coop)["H"] == [0]
+    assert {row.key[2:]: table_row for row in apart.rows for table_row in [apart.figures(row)]} == {
+        ("CDC", "tiny", "new probability"): {"AUROC": [70, 72], "OpenworldAUC": [20, 24]},
+        ("CDC", "tiny", "vacuity"): {"AUROC": [55, 57], "OpenworldAUC": [15, 17]},
+        ("CoOp", "tiny", "new probability"): {"AUROC": [50], "OpenworldAUC": [0]}}
+    assert "doubt" in render(apart).splitlines()[0] and not caplog.records
+    assert collect(tmp_path, "open.auroc.vacuity")[0].figures(cdc_of(collect(tmp_path, "open.auroc.vacuity")[0])) == {"all classes": [55, 57]}
+
+
+def cdc_of(table):
+    return next(row for row in table.rows if row.key[2] == "CDC")
+
+
 def test_few_shot_has_a_column_for_each_number_of_shots(tmp_path, caplog):
     for shots, accuracies in {1: (30.0, 34.0), 16: (60.0, 62.0), 4: (50.0, 51.0)}.items():
         for seed, accuracy in enumerate(accuracies, 1):

@@ -87,6 +87,8 @@ def check_run(cfg: CfgNode) -> None:
     check_colour("INPUT.BACKGROUND", background_of(cfg))
     check_choice("DATALOADER.BROKEN_IMAGES", cfg.DATALOADER.get("BROKEN_IMAGES", "error"), POLICIES)
     check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
+    if cfg.TEST.get("OPEN", False) and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+        raise UserError(f"TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}: it must be all")
     if cfg.MODEL.INIT_WEIGHTS:
         raise UserError("MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume")
     if cfg.DATALOADER.K_TRANSFORMS != 1:

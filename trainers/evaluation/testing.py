@@ -1,5 +1,6 @@
 """How a ``PromptTrainer`` answers, is tested, and leaves the record of its run."""
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from ..engine.checks import validates_on_test_images
 from ..engine.saved_prompts import SavedPrompts
 from ..prompting.backbone import Backbone
 from ..prompting.prompts import Prompts
+from .open_world import NEW_PROBABILITY, open_world
 from .prediction import Metrics, Prediction, Scores, measure, per_image
 from .run_record import write_predictions, write_record
 
@@ -93,6 +95,10 @@ class Evaluation(SavedPrompts):
         if kept:
             answers, labels = self.keep(split, kept)
             self.metrics[split] = measure(answers, labels, self.classnames)
+            if self.cfg.TEST.get("OPEN", False):  # another toolbox's config may not have it
+                found = self.metrics[split]["open"] = open_world(answers, labels, math.ceil(self.num_classes / 2))
+                log.info("Among all classes: %.1f %% of the base and %.1f %% of the new classes' images are right; OpenworldAUC %.1f %%",
+                         found["base_accuracy"], found["new_accuracy"], found["openworld_auc"][NEW_PROBABILITY])
             self.seconds["test"] += time.monotonic() - started
             self.write_run_record()
         return list(results.values())[0]
