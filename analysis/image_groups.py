@@ -11,7 +11,9 @@
   ``new_auroc``, new against base; ``corrupted_auroc``, a list of S, corrupted against base; ``mean`` of ``base``, ``new`` and, a list of
   S, ``corrupted``;
 - ``calibration``: of ``base``, and of ``new`` answered *with the new classes' names* (None where contexts are class-specific), ``before``
-  and ``after`` temperature scaling with that same T (None without): see ``trainers.evaluation.prediction.calibration``.
+  and ``after`` temperature scaling with that same T (None without): see ``trainers.evaluation.prediction.calibration``; of ``new`` also
+  ``by_distance``, scaled by the distances of the classes' texts, see ``trainers.evaluation.uncertainty.distance_temperatures`` (None where texts
+  depend on the image), with the mean ``temperature`` over images.
 
 ``uncertainty.npz``, of N base and L new images, for each measure of ``doubt``: ``base_<measure>`` (N,), ``new_<measure>`` (L,),
 ``corrupted_<measure>`` (S, N), all float32, larger is more doubtful; ``base_right`` (N,) and ``corrupted_right`` (S, N), bool;
@@ -44,7 +46,7 @@ from trainers.common.record_file import Record
 from trainers.data.pictures import Pictures
 from trainers.engine.checks import validates_on_test_images
 from trainers.evaluation.prediction import Prediction, calibration
-from trainers.evaluation.uncertainty import auroc, doubt, fit_temperature, temperature_scaled
+from trainers.evaluation.uncertainty import auroc, distance_temperatures, doubt, fit_temperature, temperature_scaled
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +171,19 @@ def before_and_after(prediction: Prediction, labels: Tensor, temperature: float 
 
 
 def calibration_on_new(classifier: PromptedClassifier, new: DatasetBase, temperature: float | None) -> dict[str, dict[str, float] | None] | None:
-    """``before_and_after`` on the new classes with their own names; None where the contexts belong to the base classes."""
+    """``before_and_after`` on the new classes with their own names, and ``by_distance``; None where the contexts belong to the base classes."""
     if classifier.trainer.is_class_specific:
         return None
-    return before_and_after(answer(classifier.with_classes(new.classnames), paths_of(new.test)), labels_of(new.test), temperature)
+    asked, labels = classifier.with_classes(new.classnames), labels_of(new.test)
+    prediction = answer(asked, paths_of(new.test))
+    return {**before_and_after(prediction, labels, temperature), "by_distance": by_distance(classifier, asked, prediction, labels)}
+
+
+def by_distance(classifier: PromptedClassifier, asked: PromptedClassifier, prediction: Prediction, labels: Tensor) -> dict[str, float] | None:
+    """Calibration of what ``asked``, the run's classifier for other classes, says; scaled by the distances of their texts from the run's own."""
+    if classifier.encoded is None or asked.encoded is None:
+        return None
+    texts = (asked.encoded[0].cpu(), classifier.encoded[0].cpu())  # (M, K, E), (M, B, E)
+    temperatures = distance_temperatures(*texts, *(one.trainer.hand_crafted.cpu() for one in (asked, classifier)))  # (K,)
+    own = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
+    return {**calibration(temperature_scaled(log_of(prediction.probability), own).float(), labels), "temperature": own.mean().item()}

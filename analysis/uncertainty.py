@@ -28,6 +28,7 @@ from trainers.common.errors import UserError
 
 PART = "train_base"  # of the protocol's folder
 UNITS = {"energy": 1}  # of the means in the tables: nats; the other measures lie in [0, 1] and stand there in percent
+SCALINGS = ("before", "after", "by_distance")
 CALIBRATION = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
 
 def collect(folder: str | Path, root: str | Path | None = None) -> dict[Key, dict[int, Figures]]:
@@ -68,15 +69,15 @@ def tables(found: Mapping[Key, dict[int, Figures]]) -> list[Table]:
             apart.append(make_row(own, {seed: told_apart(one) for seed, one in having.items()}))
             means.append(make_row(own, {seed: by_group(one["mean"], UNITS.get(name, 100)) for seed, one in having.items()}))
         for classes in ("base", "new"):
-            for when in ("before", "after"):
+            for when in SCALINGS:
                 figures = {seed: calibration_columns(one, classes, when) for seed, one in seeds.items()}
-                calibrated.append(make_row((*key, classes, when), figures))
+                calibrated.append(make_row((*key, classes, when.replace("_", " ")), figures))
     groups = ["base", "new", *map(severity_name, SEVERITIES)]
     made = [Table("What doubt tells apart, AUROC in percent: wrong from right answers on base classes (errors), new classes and corrupted "
                   "images, by severity, from those of base; AURC in percent", apart, ["errors", "AURC", *groups[1:]], heads=(*HEADS, "doubt")),
             Table("Accuracy and mean doubt in percent (energy: in nats)", means, groups, heads=(*HEADS, "figure")),
-            Table("Calibration before and after temperature scaling: ECE in percent, NLL in nats", calibrated, ["T", *CALIBRATION.values()],
-                  heads=(*HEADS, "classes", "scaling"))]
+            Table("Calibration before and after temperature scaling, and by distance (DAC): ECE in percent, NLL in nats", calibrated,
+                  ["T", *CALIBRATION.values()], heads=(*HEADS, "classes", "scaling"))]
     for table in made:
         table.rows = [row for row in table.rows if row.seeds(table.columns)]
         table.rows += averages(table)
@@ -108,7 +109,8 @@ def calibration_columns(figures: Figures, classes: str, when: str) -> dict[str, 
     found = (figures["calibration"][classes] or {}).get(when)
     if found is None:
         return {}
-    return {"T": figures["temperature"] if when == "after" else 1, **{name: found[metric] for metric, name in CALIBRATION.items()}}
+    temperature = {"before": 1, "after": figures["temperature"]}.get(when, found.get("temperature"))
+    return {"T": temperature, **{name: found[metric] for metric, name in CALIBRATION.items()}}
 
 
 def make_row(key: Key, figures: Mapping[int, Mapping[str, float | None]]) -> Row:

@@ -149,15 +149,38 @@ def test_the_new_classes_are_scaled_by_the_same_temperature(evaluated, data_root
     assert figures["calibration"]["new"]["after"]["nll"] == pytest.approx(-numpy.log(own).mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_the_new_classes_are_scaled_by_the_distances_of_their_texts(evaluated, data_root, trainer):
+    figures, arrays, folder = evaluated(trainer)
+    found, base = figures["calibration"]["new"]["by_distance"], PromptedClassifier.load(folder)
+    if trainer == "CoCoOp":  # whose texts depend on the image
+        assert found is None
+        return
+    new = base.with_classes(["woven", "zigzagged", "grid"])
+    names = arrays["new_image"].tolist()
+    probability = new.predict([f"{data_root}/dtd/images/{name}" for name in names]).probabilities.astype(float)
+
+    def distance(of, texts):  # of three base classes, fewer than the nearest five
+        return numpy.mean([numpy.linalg.norm(of - text) for text in texts])
+    temperatures = [numpy.exp(numpy.mean([distance(tuned[k], others) for tuned, others in zip(new.embed_text(), base.embed_text())])
+                              - distance(new.trainer.hand_crafted[k].numpy(), base.trainer.hand_crafted.numpy())) for k in range(3)]
+    own = [temperatures[row.argmax()] for row in probability]
+    powers = [row ** (1 / temperature) for row, temperature in zip(probability, own)]
+    right = [row[new.classnames.index(name.split("/")[0])] / row.sum() for row, name in zip(powers, names)]
+    assert found["nll"] == pytest.approx(-numpy.log(right).mean(), rel=1e-4) and found["temperature"] == pytest.approx(numpy.mean(own), rel=1e-4)
+    assert (found["temperature"] == 1) == (trainer == "ZeroshotCLIP"), "without tuning no text has moved"
+
+
 def test_without_validation_images_of_its_own_nothing_is_scaled(trained, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
     folder = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path, "ZeroshotCLIP")
     figures, arrays = image_groups.evaluate(folder)
     assert figures["temperature"] is None and set(figures["doubt"]) == {"max_probability", "energy"} and f"base_{SCALED}" not in arrays
     assert all(figures["calibration"][classes]["after"] is None for classes in ("base", "new"))
+    assert figures["calibration"]["new"]["by_distance"] is not None, "it needs no validation images"
     assert "has no validation images of its own" in caplog.text
     calibrated = tables({("dtd", 4, "ZeroshotCLIP", "tiny"): {1: figures}})[2]
-    assert [row.key[4:] for row in calibrated.rows] == [("base", "before"), ("new", "before")]
+    assert [row.key[4:] for row in calibrated.rows] == [("base", "before"), ("new", "before"), ("new", "by distance")]
 
 
 def test_class_specific_contexts_have_no_calibration_on_new_classes(trained, tmp_path):

@@ -13,6 +13,7 @@ from trainers.evaluation.uncertainty import (
     adaptive_calibration_error,
     auroc,
     brier_score,
+    distance_temperatures,
     doubt,
     fit_temperature,
     selective_risk,
@@ -159,3 +160,28 @@ def test_auroc_counts_pairs(images):
     else:
         pairs = [(one > other) + 0.5 * (one == other) for one in doubtful for other in others]
         assert found == pytest.approx(100 * sum(pairs) / len(pairs), rel=1e-5)
+
+
+@pytest.mark.parametrize("base", [3, 9])
+def test_distance_temperatures_are_those_of_the_papers_loop(base):
+    torch.manual_seed(base)
+    tuned, tuned_base, plain, plain_base = (torch.nn.functional.normalize(torch.randn(*shape), dim=-1)
+                                            for shape in ((2, 4, 6), (2, base, 6), (4, 6), (base, 6)))
+
+    def score(text, others):  # exp of minus the mean distance from the nearest five
+        nearest = sorted((text - other).norm().item() for other in others)[:5]
+        return sum(nearest) / len(nearest)
+    found = distance_temperatures(tuned, tuned_base, plain, plain_base)
+    for k in range(4):
+        after = sum(score(tuned[m, k], tuned_base[m]) for m in range(2)) / 2
+        confidence = math.exp(-after) / math.exp(-score(plain[k], plain_base))
+        assert found[k].item() == pytest.approx(1 / confidence, rel=1e-5)
+
+
+def test_a_text_of_a_base_class_and_one_that_did_not_move_keep_their_certainty():
+    torch.manual_seed(1)
+    texts, moved = (torch.nn.functional.normalize(torch.randn(8, 6), dim=-1) for _ in range(2))
+    assert distance_temperatures(texts[None, :3], texts[None, 3:], texts[:3], texts[3:]).tolist() == [1, 1, 1]
+    assert distance_temperatures(moved[None, 3:5], moved[None, 3:], texts[:2], texts[3:]).tolist() == [1, 1], "they are base classes themselves"
+    text = moved[:1]
+    assert distance_temperatures(-text[None], text[None], text, text).item() == pytest.approx(math.exp(2)), "from the base class to its opposite"

@@ -4,6 +4,7 @@ References:
     - Brier (1950), "Verification of forecasts expressed in terms of probability".
     - Nguyen & O'Connor (2015), "Posterior calibration and exploratory analysis": bins of equal mass.
     - Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks": risk and coverage.
+    - Wang et al. (2024), "Open-Vocabulary Calibration for Fine-tuned CLIP": distance-aware calibration (DAC).
     - Guo et al. (2017), "On Calibration of Modern Neural Networks", §4.2: temperature scaling.
     - Hendrycks & Gimpel (2017), "A Baseline for Detecting Misclassified and Out-of-Distribution Examples": AUROC of a measure of doubt.
 """
@@ -15,6 +16,7 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 BINS = 15
+NEIGHBOURS, SAME_TEXT = 5, 0.05  # DAC's: texts of base classes that a distance is taken to, and below which distance a text is one of theirs
 TEMPERATURES = (0.01, 100.0)  # that are looked through; where all answers are right the likelihood has no maximum
 
 
@@ -79,13 +81,31 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     return 100 * binary_auroc(rank, doubtful.long()).item()
 
 
-def temperature_scaled(log_probability: Tensor, temperature: float) -> Tensor:
-    """Probabilities (N, K) ∝ p^(1/T) of log-probabilities log p (N, K) under a temperature T > 0, in float64.
+def temperature_scaled(log_probability: Tensor, temperature: float | Tensor) -> Tensor:
+    """Probabilities (N, K) ∝ p^(1/T) of log-probabilities log p (N, K) under a temperature T > 0, one for all or (N, 1), in float64.
 
     It is softmax(logits / T) (Guo et al., 2017, eq. 9) wherever p is a softmax of logits, and asks for nothing but p where it is none, as
     with the expected probabilities of a Dirichlet. T > 1 makes answers less certain; which class is the most probable stays.
     """
     return (log_probability.double() / temperature).softmax(dim=1)
+
+
+def distance_temperatures(tuned: Tensor, tuned_base: Tensor, zero_shot: Tensor, zero_shot_base: Tensor) -> Tensor:
+    """Temperatures (K,) of DAC (Wang et al., 2024): an image's is that of the class that is answered.
+
+    T_k = exp(d_k − d⁰_k), d_k being the mean distance of the class's text from the nearest texts of base classes, at most 5, under the prompts, and
+    d⁰_k the same without: where tuning has moved a class away from those that were trained, its answers are made less certain. A text that lies on a
+    base class's has T = 1. With M templates d_k is their mean.
+
+    Args:
+        tuned: (M, K, E) texts of the classes that are asked for, tuned_base: (M, B, E) of the base classes; zero_shot, zero_shot_base: the same
+            without prompts, (K, E) and (B, E); all of length one.
+    """
+    def nearest(texts: Tensor, base: Tensor) -> Tensor:
+        return torch.cdist(texts.double(), base.double()).topk(min(NEIGHBOURS, base.shape[-2]), dim=-1, largest=False).values  # (…, K, 5)
+    after, before = nearest(tuned, tuned_base), nearest(zero_shot, zero_shot_base)
+    temperature = (after.mean(dim=-1).mean(dim=0) - before.mean(dim=-1)).exp()
+    return torch.where(after[..., 0].mean(dim=0) < SAME_TEXT, 1.0, temperature)
 
 
 def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
