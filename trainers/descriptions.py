@@ -4,17 +4,14 @@ Generating customized prompts for zero-shot image classification": CuPL).
 ``DATASET.DESCRIPTIONS`` names a JSON file, class name → list of sentences, the form in which CuPL and its followers publish them. The sentences
 count like the hand-crafted prompts of a method: the hand-crafted feature of a class is the mean over all of them.
 """
-import logging
+import hashlib
 from collections.abc import Sequence
 
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .common.files import file_hash
-from .common.readers import read_json
+from .common.readers import read_json, read_text
 from .prompting.tokens import LONGEST, readable
-
-log = logging.getLogger(__name__)
 
 FORM = 'a JSON file of class name → list of sentences, such as {"cat": ["A cat has whiskers and a long tail."]}'
 NAMED = 3  # missing classes that a message names
@@ -30,12 +27,12 @@ def note_content(cfg: CfgNode) -> None:
     """Puts the file's fingerprint into the config, so that a run with other sentences is another run.
 
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file, or it is no text.
     """
     try:
-        cfg.DATASET.DESCRIPTIONS_HASH = file_hash(path_of(cfg))[:16] if path_of(cfg) else ""
-    except OSError as error:
-        raise UserError(f"DATASET.DESCRIPTIONS {path_of(cfg)} can't be read ({error.strerror}): give {FORM}") from error
+        cfg.DATASET.DESCRIPTIONS_HASH = hashlib.sha256(read_text(path_of(cfg)).encode()).hexdigest()[:16] if path_of(cfg) else ""
+    except (OSError, ValueError) as error:
+        raise UserError(f"DATASET.DESCRIPTIONS {path_of(cfg)!r} can't be read ({getattr(error, 'strerror', None) or error}): give {FORM}") from error
 
 
 def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:

@@ -83,6 +83,7 @@ def test_a_bad_file_is_refused_before_anything_is_trained(refusal, file, content
 
 
 def test_a_missing_file_and_one_that_is_no_json(refusal, tmp_path):
-    assert "nowhere.json can't be read (No such file or directory): give a JSON file" in refusal("DATASET.DESCRIPTIONS", "nowhere.json")
+    assert "'nowhere.json' can't be read (No such file or directory): give a JSON file" in refusal("DATASET.DESCRIPTIONS", "nowhere.json")
+    assert "can't be read (it is no regular file)" in refusal("DATASET.DESCRIPTIONS", "/dev/zero")
     (tmp_path / "cut.json").write_text('{"banded": [')
     assert "cut.json can't be read (" in refusal("DATASET.DESCRIPTIONS", str(tmp_path / "cut.json"), trainer="ZeroshotCLIP")
