@@ -24,6 +24,7 @@ from trainers import PromptedClassifier
 from trainers.classifier import export
 from trainers.classifier.saved_run import read_record
 from trainers.common.errors import UserError
+from trainers.families import FeatureTrainer
 
 CONDITIONAL = "CoCoOp"  # whose texts depend on the image
 EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
@@ -124,7 +125,10 @@ def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     numpy.testing.assert_allclose(numpy.linalg.norm(texts, axis=2), 1, rtol=1e-5)
     templates = max(images.shape[1], len(texts))
     logits = torch.from_numpy(numpy.stack([images[:, m % images.shape[1]] @ texts[m % len(texts)].T for m in range(templates)]))
-    answer = trainer.predict(logits * trainer.backbone.logit_scale)
+    logits = logits * trainer.backbone.logit_scale
+    if isinstance(trainer, FeatureTrainer):  # whose classifier has more than the texts
+        logits = trainer.prompt_learner(torch.from_numpy(images[:, 0]), logits[0])[None]
+    answer = trainer.predict(logits)
     numpy.testing.assert_allclose(answer.probability, classifier.predict(pictures).probabilities, atol=1e-5)
 
 

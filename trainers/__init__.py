@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 METHODS = {  # registered name → module of this package
     "ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip", "CoOp": "coop", "CoCoOp": "cocoop", "KgCoOp": "kgcoop", "ProGrad": "prograd",
     "CLIPLoRA": "cliplora", "MMA": "mma", "MMRL": "mmrl",
+    "LinearProbe": "linearprobe", "TipAdapter": "tipadapter", "TipAdapterF": "tipadapter",
     "TCP": "tcp", "CoPrompt": "coprompt", "DePTCoOp": "dept", "DePTKgCoOp": "dept", "DePTMaPLe": "dept", "DePTPromptSRC": "dept",
     "VPT": "vpt", "IVLP": "ivlp", "MaPLe": "maple", "PromptSRC": "promptsrc", "CDC": "cdc",
 }

@@ -59,14 +59,14 @@ class PromptTrainer(Training):
         fp32_teacher: whether the frozen CLIP that the prompts are compared with is in fp32 under PREC fp16 too, as there.
         small: settings of the node, over its defaults, for the tests that are generated for every trainer: their CLIP has three image layers.
         text_only: settings under which the image encoder is not prompted, so that any backbone serves; None: it always is.
-        shape_setting: a whole number of the node that the prompts' shape follows from.
+        shape_setting: a whole number of the node that the prompts' shape follows from; None: it follows from the data alone.
     """
     learns = True
     stays_fp32 = False
     fp32_teacher = False
     small: ClassVar[dict[str, Any]] = {}
     text_only: ClassVar[dict[str, Any] | None] = {}
-    shape_setting = "N_CTX"
+    shape_setting: str | None = "N_CTX"
 
     def __init__(self, cfg: CfgNode, classnames: Sequence[str] | None = None) -> None:
         self.given_classnames = classnames

@@ -1,12 +1,20 @@
 """What the methods of one family share: trainers to derive from, not registered themselves."""
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .common.errors import UserError
-from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts
+from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts, validates_on_test_images
+from .evaluation.prediction import Scores
 from .prompting.backbone import Backbone
 from .prompting.context import POSITIONS, ContextLearner
 from .prompting.independent import IndependentPrompts
+from .prompting.prompts import Prompts
+from .templates import SELECTED_TEMPLATES
 
 
 class ContextTrainer(PromptTrainer):
@@ -43,3 +51,51 @@ class IndependentTrainer(PromptTrainer):
             check_image_prompts(f"{self.path}.PROMPT_DEPTH_VISION", backbone, name, "set it and N_CTX_VISION to 0")
             check_depth(f"{self.path}.PROMPT_DEPTH_VISION", node.PROMPT_DEPTH_VISION, backbone.vision_transformer.layers, name)
         return IndependentPrompts(node, self.classnames, backbone)
+
+
+class FeatureTrainer(PromptTrainer):
+    """Classifiers of the features that CLIP itself has of images: they are fitted to those of the training images before the first epoch.
+
+    The learner takes features (B, E) and zero-shot logits (B, K) and gives logits (B, K); what it holds of the classes is in its
+    ``class_parameters``, and without them, for classes that were not trained, it gives the zero-shot logits.
+    """
+    shape_setting = None
+
+    @cached_property
+    def hand_crafted(self) -> Tensor:
+        """Features (K, E) of the data set's prompt, for ImageNet the mean over the seven selected ones, as Tip-Adapter has it."""
+        templates = SELECTED_TEMPLATES if self.cfg.DATASET.NAME.startswith("ImageNet") else [self.hand_crafted_template()]
+        with torch.no_grad(), self.precision.autocast():
+            features = [self.encode_classes(template) for template in templates]
+        return F.normalize(torch.stack(features).mean(dim=0), dim=-1)
+
+    def encode_prompts(self) -> tuple[Tensor, Prompts | None]:
+        return self.hand_crafted[None], None  # (1, K, E)
+
+    def scores(self, images: Tensor, encoded: tuple[Tensor, Prompts | None] | None = None) -> Scores:
+        text_features, _ = encoded or self.encode_prompts()
+        features = self.encode_images(images)  # (1, B, E)
+        logits = self.logits(features, text_features)  # (1, B, K)
+        with torch.autocast(self.device.type, enabled=False):
+            return Scores(self.prompt_learner(features[0], logits[0])[None], features, text_features, images)
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        return [{"params": list(self.prompt_learner.parameters()), "lr": 0.0}]  # nothing is left for epochs to learn
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.start_epoch == 0 and self.train_loader_x.batches_done == 0:  # not where it goes on in the middle of the first epoch
+            with torch.random.fork_rng(devices=[]):  # a loader draws a seed; training must not depend on this pass
+                self.fit()
+
+    def fit(self) -> None:
+        """Makes the learner out of ``training_images``."""
+        raise NotImplementedError
+
+    def validation_features(self) -> tuple[Tensor, Tensor] | None:
+        """Features (N, E) and labels (N,) of validation images that are none of the test's; None without such."""
+        if self.val_loader is None or validates_on_test_images(self.dm.dataset):
+            return None
+        with torch.random.fork_rng(devices=[]):
+            features, labels = self.features_of(self.images_or_features(self.val_loader, "val", None), "val")
+        return features[0], labels

@@ -1,0 +1,105 @@
+"""Linear probe: logistic regression on the features that CLIP has of the training images, regularised as is best for validation images
+(Radford et al., 2021, CLIP, §3.2 and appendix A.3; for few shots as in CoOp's public repository, ``lpclip``). Texts play no part.
+"""
+import logging
+from collections.abc import Callable
+from functools import cache
+
+import numpy
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .common.errors import UserError
+from .families import FeatureTrainer
+from .prompting.backbone import Backbone
+
+log = logging.getLogger(__name__)
+
+GRID = [1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6]  # values of C that are tried first
+STEPS = 8  # of the search between the best one's neighbours
+
+
+def add_linearprobe_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.LINEARPROBE``."""
+    cfg.TRAINER.LINEARPROBE = node = CfgNode()
+    node.C = 31.6  # inverse strength where there are no validation images: CLIP's 0.316, which is for features of length 10
+    node.PREC = "fp16"
+
+
+class Probe(nn.Module):
+    """Weights (K, E) and biases (K,) of K classes, zero until they are fitted, and the C that they were fitted with."""
+
+    C: Tensor
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.class_parameters = ("weight", "bias")  # see ``PromptTrainer.build_prompt_learner``
+        self.weight, self.bias = nn.Parameter(torch.zeros(classes, width)), nn.Parameter(torch.zeros(classes))
+        self.register_buffer("C", torch.tensor(0.0))
+
+    def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
+        """(B, E), (B, K) → (B, K); the zero-shot logits where there are no weights."""
+        return zero_shot if self.weight is None else features @ self.weight.t() + self.bias
+
+
+def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Tensor, Tensor]:
+    """Weights (K, E) and biases (K,) of the logistic regression of labels (N,) on features (N, E), in float64; of one class zeros.
+
+    A class without images gets the smallest bias of a float, and is never answered.
+    """
+    weight, bias = torch.zeros(classes, features.shape[1], dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
+    present = labels.unique().cpu()
+    if len(present) > 1:
+        found = LogisticRegression(C=C, max_iter=1000).fit(features.double().cpu().numpy(), labels.cpu().numpy())
+        rows = [numpy.concatenate([-part / 2, part / 2]) if len(present) == 2 else part for part in (found.coef_, found.intercept_)]
+        bias.fill_(torch.finfo(torch.float32).min)
+        weight[present], bias[present] = (torch.from_numpy(part) for part in rows)
+    return weight, bias
+
+
+def best_strength(accuracy: Callable[[float], float]) -> float:
+    """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the interval of its tenth and its tenfold, each
+    time away from the end with the lower accuracy."""
+    middle = numpy.log10(max(GRID, key=accuracy))
+    left, right = middle - 1, middle + 1
+    for _ in range(STEPS):
+        if accuracy(10 ** left) < accuracy(10 ** right):
+            best, left = right, (left + right) / 2
+        else:
+            best, right = left, (left + right) / 2
+    return float(10 ** best)
+
+
+@TRAINER_REGISTRY.register()
+class LinearProbe(FeatureTrainer):
+    """Logistic regression on image features; the one epoch that a recipe has only measures."""
+    prompt_learner: Probe
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        if self.node(cfg).C <= 0:
+            raise UserError(f"{self.path}.C is {self.node(cfg).C}, it must be above 0")
+
+    def build_prompt_learner(self, backbone: Backbone) -> Probe:
+        return Probe(backbone.embed_dim, len(self.classnames))
+
+    @torch.no_grad()
+    def fit(self) -> None:
+        features, labels = self.features_of(self.training_images(), "train")  # (1, N, E), (N,)
+        validation, probe, classes = self.validation_features(), self.prompt_learner, len(self.classnames)
+
+        @cache
+        def accuracy(C: float) -> float:
+            assert validation is not None
+            weight, bias = (part.to(self.device) for part in fitted(features[0], labels, C, classes))
+            return ((validation[0].double() @ weight.t() + bias).argmax(dim=1) == validation[1]).double().mean().item()
+        probe.C.fill_(self.settings.C if validation is None else best_strength(accuracy))
+        weight, bias = fitted(features[0], labels, probe.C.item(), classes)
+        probe.weight.copy_(weight), probe.bias.copy_(bias)
+        log.info("Logistic regression on the features of %d images with C = %.3g", len(labels), probe.C)
+
+    def learned_figures(self) -> dict[str, float]:
+        return {"C": float(self.prompt_learner.C)}

@@ -1,0 +1,138 @@
+"""Tip-Adapter: zero-shot CLIP and, beside it, a cache of the training images' features, which an image asks for labels of those that
+are like it (Zhang et al., 2022, "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", §3). Nothing is trained;
+in ``TipAdapterF`` the kept features are, by cross-entropy. What the cache weighs is found on validation images.
+"""
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .common.errors import UserError
+from .engine.checks import check_at_least
+from .families import FeatureTrainer
+from .prompting.backbone import Backbone
+
+log = logging.getLogger(__name__)
+
+
+def add_settings(cfg: CfgNode, name: str) -> None:
+    cfg.TRAINER[name] = node = CfgNode()
+    node.INIT_BETA = 1.0  # β, how sharply the cache tells images apart
+    node.INIT_ALPHA = 1.17  # α, weight of the cache's logits
+    node.SEARCH_SCALE = [7.0, 3.0]  # β and α are searched for from 0.1 up to these
+    node.SEARCH_STEP = [200, 20]  # values of each
+    node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image
+    node.PREC = "fp16"
+
+
+def add_tipadapter_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.TIPADAPTER``, the official keys in capitals."""
+    add_settings(cfg, "TIPADAPTER")
+
+
+def add_tipadapterf_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.TIPADAPTERF``, the official keys in capitals."""
+    add_settings(cfg, "TIPADAPTERF")
+
+
+class FeatureCache(nn.Module):
+    """N features of K classes, and how they are asked.
+
+    Args:
+        beta, alpha: β and α.
+        width: of the features (E).
+        classes: K.
+    """
+
+    keys: Any  # a parameter; None for classes that were not trained
+    labels: Tensor
+    alpha: Tensor
+    beta: Tensor
+
+    def __init__(self, beta: float, alpha: float, width: int, classes: int) -> None:
+        super().__init__()
+        self.class_parameters = ("keys", "labels")  # see ``PromptTrainer.build_prompt_learner``
+        self.classes = classes
+        self.keys = nn.Parameter(torch.zeros(0, width))  # (N, E), filled before training
+        self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (N,)
+        self.register_buffer("beta", torch.tensor(beta))
+        self.register_buffer("alpha", torch.tensor(alpha))
+
+    def fill(self, keys: Tensor, labels: Tensor) -> None:
+        self.keys.data, self.labels = keys, labels
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Takes as many features as were kept."""
+        if "keys" in state_dict:
+            self.fill(*(torch.empty_like(state_dict[name], device=self.keys.device) for name in ("keys", "labels")))
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def votes(self, likeness: Tensor, beta: Tensor | float) -> Tensor:
+        """Σ_i exp(−β (1 − cos_i)) over the features of each class: cosines (B, N) → (B, K)."""
+        of_class = (self.labels[:, None] == torch.arange(self.classes, device=likeness.device)).float()  # (N, K)
+        return (beta * (likeness - 1)).exp() @ of_class
+
+    def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
+        """Zero-shot logits + α · votes; (B, E), (B, K) → (B, K)."""
+        if self.keys is None:
+            return zero_shot
+        return zero_shot + self.alpha * self.votes(features @ self.keys.t(), self.beta)
+
+
+@TRAINER_REGISTRY.register()
+class TipAdapter(FeatureTrainer):
+    """Training-free: the one epoch that a recipe has only measures."""
+    small = {"AUGMENT_EPOCH": 2}
+    prompt_learner: FeatureCache
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        super().check_cfg(cfg)
+        node = self.node(cfg)
+        check_at_least(0, self.path, node, "INIT_BETA", "INIT_ALPHA")
+        check_at_least(1, self.path, node, "AUGMENT_EPOCH")
+        if min(node.SEARCH_STEP) < 1:
+            raise UserError(f"{self.path}.SEARCH_STEP is {list(node.SEARCH_STEP)}, it takes how many values of β and α are tried, at least 1 of each")
+
+    def build_prompt_learner(self, backbone: Backbone) -> FeatureCache:
+        return FeatureCache(self.settings.INIT_BETA, self.settings.INIT_ALPHA, backbone.embed_dim, len(self.classnames))
+
+    def fit(self) -> None:
+        loader = self.training_images(augmented=True)
+        views = [self.features_of(loader, "train") for _ in range(self.settings.AUGMENT_EPOCH)]  # (1, N, E), (N,) each
+        features = torch.stack([features[0] for features, _ in views]).mean(dim=0)
+        self.prompt_learner.fill(F.normalize(features, dim=-1), views[0][1])
+
+    @torch.no_grad()
+    def complete_prompts(self) -> bool:
+        """Takes the β and α with the highest accuracy on validation images, of equal ones the smaller; INIT_BETA and INIT_ALPHA without any."""
+        found = self.validation_features()
+        if found is None:
+            return False
+        (features, labels), cache, best, node = found, self.prompt_learner, -1, self.settings
+        betas, alphas = (torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in zip(node.SEARCH_SCALE, node.SEARCH_STEP))
+        zero_shot, likeness = self.logits(features[None], self.hand_crafted[None])[0], features @ cache.keys.t()  # (N_val, K), (N_val, N)
+        for beta in betas.tolist():
+            votes = cache.votes(likeness, beta)
+            for alpha in alphas.tolist():
+                right = int(((zero_shot + alpha * votes).argmax(dim=1) == labels).sum())
+                if right > best:
+                    best = right
+                    cache.beta.fill_(beta), cache.alpha.fill_(alpha)
+        log.info("β %.3f and α %.3f: %d of %d validation images right", cache.beta, cache.alpha, best, len(labels))
+        return True
+
+    def learned_figures(self) -> dict[str, float]:
+        return {"beta": float(self.prompt_learner.beta), "alpha": float(self.prompt_learner.alpha)}
+
+
+@TRAINER_REGISTRY.register()
+class TipAdapterF(TipAdapter):
+    """The features in the cache are where training starts."""
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        return [{"params": [self.prompt_learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code
