@@ -40,8 +40,8 @@ def killed(run, monkeypatch):
 
 
 @pytest.mark.parametrize("trainer, options", [
-    ("CDC", (*BEST_VAL, *WORKERS, "TRAINER.CDC.PREC", "amp")), ("PromptSRC", BEST_VAL),
-    ("ProGrad", ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler"))])
+    ("CDC", (*BEST_VAL, "TRAINER.CDC.PREC", "amp")), ("PromptSRC", BEST_VAL),
+    ("ProGrad", ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "RandomDomainSampler", *WORKERS))])
 def test_a_run_that_is_killed_in_each_of_its_steps_ends_as_if_it_were_not(run, trained, killed, trainer, options):
     options = (*options, "OPTIM.MAX_EPOCH", "2")
     whole = trained(trainer, *options)[1]
