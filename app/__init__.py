@@ -1,1 +1,1 @@
-"""The page of demo_app.py: what it says, and how it looks."""
+"""What predict.py and the page of demo_app.py are made of."""

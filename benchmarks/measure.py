@@ -8,8 +8,6 @@ A benchmark is a module with two settings, ``FULL`` and ``QUICK``, and a generat
     if __name__ == "__main__":
         main(__doc__, tables, FULL, QUICK)
 
-It is imported before torch and everything that imports torch, so that OpenMP is told what ``train.py`` tells it.
-
 Timings of two implementations are only worth comparing if they come from the same process and the same minutes: the
 implementations take turns, round by round, and ratios are taken within a round, so that a machine that slows down does so for all.
 """
@@ -92,17 +90,11 @@ def alternate(implementations: Mapping[str, Work], repetitions: Repetitions) -> 
     return seconds
 
 
-def _cpu_sdpa_flops(query: Any, key: Any, value: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _cpu_sdpa_backward_flops(grad: Any, query: Any, key: Any, value: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
-
-
 # torch counts the fused attention of GPUs but not the CPU's
-FUSED_ATTENTION = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _cpu_sdpa_flops,
-                   torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _cpu_sdpa_backward_flops}
+FUSED_ATTENTION = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
+        lambda gradient, query, key, value, *_, **__: sdpa_backward_flop_count(gradient, query, key, value)}
 
 
 def flops_by_operator(function: Work) -> dict[str, int]:
@@ -235,7 +227,7 @@ def give_back_memory() -> None:
 
 
 def free_memory() -> int:
-    """Bytes that processes could still take (``MemAvailable``)."""
+    """Bytes that processes could still take."""
     return _kilobytes("/proc/meminfo", "MemAvailable")
 
 
@@ -267,11 +259,10 @@ def _kilobytes(path: str, key: str) -> int:
 
 def machine() -> dict[str, Any]:
     """What figures depend on."""
+    models = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+    processor = models[0].split(":")[1].strip() if models else platform.processor()
     if DEVICE.type == "cuda":
         processor = torch.cuda.get_device_name()
-    else:
-        models = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        processor = models[0].split(":")[1].strip() if models else platform.processor()
     return {"processor": processor, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 

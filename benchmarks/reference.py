@@ -1,6 +1,6 @@
 """The field's usual way, which the benchmarks compare with: readable, exact, and with all its waste.
 
-Every text has all 77 positions, templates are encoded one at a time, attention is ``nn.MultiheadAttention`` over (length, batch,
+Every text has all 77 positions, templates are encoded one at a time, blocks are those of the ``clip`` package, over (length, batch,
 width) as in the public repositories of CLIP, CoOp (Zhou et al., 2022) and MaPLe (Khattak et al., 2023), whose deep prompts take the
 place of the old ones by cutting and joining; all layers of the image encoder run on all tokens; opinions are fused two at a time with
 the K × K table of TMC (Han et al., 2021).
@@ -9,7 +9,6 @@ Modules have the parameter names of ours and take their weights, so that outputs
 of ours, so that a trainer works with either (``usual``).
 """
 import copy
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,42 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from trainers.evidence import Opinion
+from trainers.prompting import clip
 from trainers.prompting import image as our_image
 from trainers.prompting import text as our_text
 from trainers.prompting.backbone import HEAD_WIDTH, Backbone
 from trainers.prompting.transformer import LayerNorm
-
-
-class QuickGELU(nn.Module):
-    """CLIP's activation."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(1.702 * x)
-
-
-class Block(nn.Module):
-    """Pre-norm residual block on (L, N, D)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.attn = nn.MultiheadAttention(width, width // HEAD_WIDTH)
-        self.ln_1 = LayerNorm(width)
-        self.mlp = nn.Sequential(OrderedDict(
-            c_fc=nn.Linear(width, 4 * width), gelu=QuickGELU(), c_proj=nn.Linear(4 * width, width)))
-        self.ln_2 = LayerNorm(width)
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        normed = self.ln_1(x)
-        x = x + self.attn(normed, normed, normed, need_weights=False, attn_mask=mask)[0]  # (L, N, D)
-        return x + self.mlp(self.ln_2(x))  # (L, N, D)
-
-
-class Transformer(nn.Module):
-    """A stack of blocks."""
-
-    def __init__(self, width: int, layers: int) -> None:
-        super().__init__()
-        self.resblocks = nn.ModuleList(Block(width) for _ in range(layers))
 
 
 class TextEncoder(nn.Module):
@@ -64,13 +32,13 @@ class TextEncoder(nn.Module):
 
     def __init__(self, ours: our_text.TextEncoder) -> None:
         super().__init__()
-        self.transformer = Transformer(ours.width, ours.layers)
+        length = ours.context_length
+        mask = torch.full((length, length), float("-inf")).triu(1)  # (77, 77), added to the attention's logits
+        self.transformer = clip.model.Transformer(ours.width, ours.layers, ours.width // HEAD_WIDTH, mask)
         self.token_embedding = nn.Embedding(*ours.token_embedding.weight.shape)
         self.positional_embedding = nn.Parameter(torch.empty_like(ours.positional_embedding))  # (77, D)
         self.ln_final = LayerNorm(ours.width)
         self.text_projection = nn.Parameter(torch.empty_like(ours.text_projection))  # (D, E)
-        mask = torch.full((ours.context_length, ours.context_length), float("-inf")).triu(1)
-        self.register_buffer("mask", mask, persistent=False)  # (77, 77), added to the attention's logits
 
     def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
         """As ours: (M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E), not normalised."""
@@ -87,12 +55,11 @@ class TextEncoder(nn.Module):
         empty = suffix.new_zeros(classes, len(self.positional_embedding) - len(prefix) - own, width)
         texts = torch.cat([prefix.expand(classes, -1, -1), suffix, empty], dim=1)  # (K, 77, D)
         x = (texts.to(self.positional_embedding.dtype) + self.positional_embedding).transpose(0, 1)  # (77, K, D)
-        mask = self.mask.to(x.dtype)
         for layer, block in enumerate(self.transformer.resblocks):
             if 0 < layer <= len(deep_prompts):
                 prompt = deep_prompts[layer - 1].to(x.dtype)[:, None].expand(-1, classes, -1)  # (n, K, D)
                 x = torch.cat([x[:1], prompt, x[1 + len(prompt):]])
-            x = block(x, mask)
+            x = block(x)
         x = self.ln_final(x.transpose(0, 1))  # (K, 77, D)
         return x[torch.arange(classes, device=x.device), len(prefix) + end] @ self.text_projection  # (K, E)
 
@@ -111,7 +78,7 @@ class ImageEncoder(nn.Module):
         self.class_embedding = nn.Parameter(torch.empty_like(ours.class_embedding))  # (D)
         self.positional_embedding = nn.Parameter(torch.empty_like(ours.positional_embedding))  # (1 + N, D)
         self.ln_pre = LayerNorm(ours.width)
-        self.transformer = Transformer(ours.width, ours.layers)
+        self.transformer = clip.model.Transformer(ours.width, ours.layers, ours.width // HEAD_WIDTH)
         self.ln_post = LayerNorm(ours.width)
         self.proj = nn.Parameter(torch.empty_like(ours.proj))  # (D, E)
 
@@ -136,7 +103,7 @@ class ImageEncoder(nn.Module):
             if 0 < layer <= len(deep_prompts):
                 prompt = deep_prompts[layer - 1].to(x.dtype)[:, None].expand(-1, x.shape[1], -1)  # (n, B, D)
                 x = torch.cat([x[:-len(prompt)], prompt])
-            x = block(x, None)
+            x = block(x)
         return self.ln_post(x[0]) @ self.proj  # (B, E)
 
 
@@ -166,7 +133,7 @@ def usual(backbone: Backbone) -> Backbone:
     towers.load_state_dict(backbone.state_dict(), assign=True)
     if isinstance(image, ResNetImageEncoder):
         image.network.to(memory_format=torch.contiguous_format)  # ours keeps its weights in another layout
-    return towers.requires_grad_(False).to(backbone.log_scale.device)  # the mask, which is in no state dict, has to move
+    return towers.requires_grad_(False)
 
 
 def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinion:

@@ -17,8 +17,8 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum
 from PIL import Image
 
-import demo_app
 import predict
+from app import demo as asked
 from datasets.fewshot import read_sample
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
@@ -94,7 +94,7 @@ def test_no_picture_starts_a_program(interpreter, trained, refusal, data_root, t
     assert predict.main(["--run", str(trained("CoOp")[1]), str(path)]) != 0
     assert f"{path} can't be read" in capsys.readouterr().err
     with pytest.raises(UserError, match="is no picture that can be read"):
-        demo_app.Pictures([]).keep(type("File", (), {"stream": io.BytesIO(EPS), "filename": "x.png"}))
+        asked.Pictures([]).keep(type("File", (), {"stream": io.BytesIO(EPS), "filename": "x.png"}))
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -103,7 +103,7 @@ def test_pixels_are_bounded(bounded, tmp_path):
     with pytest.raises(UserError, match="bomb.png can't be read .it has 12000 × 12000 pixels, the limit is 89 million"):
         read_picture(str(tmp_path / "bomb.png"))
     with pytest.raises(UserError, match="'a.png' is no picture that can be read .it has 12000 × 12000 pixels"):
-        demo_app.Pictures([]).keep(type("File", (), {"stream": io.BytesIO(pixels_bomb()), "filename": "a.png"}))
+        asked.Pictures([]).keep(type("File", (), {"stream": io.BytesIO(pixels_bomb()), "filename": "a.png"}))
     assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS
 
 
@@ -210,9 +210,9 @@ def test_workers_are_bounded(refusal):
 
 def test_names_are_bounded(bounded, trained):
     own = [f"class {number}" for number in range(2000)]
-    assert demo_app.class_names("\n".join(own), own) == own
+    assert asked.class_names("\n".join(own), own) == own
     with pytest.raises(UserError, match="there are 2000 class names: give at most 1000"):
-        demo_app.class_names("\n".join(own), ["a", "b"])
+        asked.class_names("\n".join(own), ["a", "b"])
     with pytest.raises(UserError, match="is too long: it has 100000 characters"):
         PromptedClassifier.load(trained("CoOp")[1]).with_classes(["a" * 100_000, "b"])
 

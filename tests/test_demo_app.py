@@ -16,6 +16,7 @@ from PIL import Image
 
 import demo_app
 import predict
+from app import demo as asked
 from app.answer import describe, percent
 from tests.conftest import in_turn
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
@@ -124,8 +125,8 @@ def test_the_verdict_is_sure_only_where_a_limit_was_measured(tmp_path, uncertain
 
 
 def test_names_are_lines_and_blank_ones_do_not_count():
-    assert demo_app.class_names(" cat \r\n\r\n\tblack dog\r\n", CLASSES) == ["cat", "black dog"]
-    assert demo_app.class_names("crane\ncrane", ["crane", "crane"]) == ["crane", "crane"]  # the run's own, as in ImageNet's first lists
+    assert asked.class_names(" cat \r\n\r\n\tblack dog\r\n", CLASSES) == ["cat", "black dog"]
+    assert asked.class_names("crane\ncrane", ["crane", "crane"]) == ["crane", "crane"]  # the run's own, as in ImageNet's first lists
 
 
 @pytest.mark.parametrize("text, message", [
@@ -134,7 +135,7 @@ def test_names_are_lines_and_blank_ones_do_not_count():
     ("hot dog\ncat\nHot_Dog", "the class name 'Hot_Dog' is there twice, once as 'hot dog': remove one")])
 def test_names_that_cannot_be_told_apart_are_refused(text, message):
     with pytest.raises(UserError, match=f"^{message}"):
-        demo_app.class_names(text, CLASSES)
+        asked.class_names(text, CLASSES)
 
 
 # ---- the page says what the classifier says ----
@@ -246,7 +247,7 @@ def test_mistakes_are_named_and_the_page_keeps_working(ask, form, message, field
 def test_what_is_too_large_is_named(ask, data_root, monkeypatch):
     page = ask(picture="example-1", classes="x\n" * 300_000, status=413)
     assert page.error == "That is more text than the page takes: give fewer class names."
-    monkeypatch.setattr(demo_app, "MAX_BYTES", 2 ** 20)
+    monkeypatch.setattr(asked, "MAX_BYTES", 2 ** 20)
     assert ask(sent=("a.png", bytes(2 ** 20 + 1))).error == "'a.png' is larger than 1 MB: choose a smaller picture."
     assert ask(sent=("a.png", png(f"{data_root}/dtd/images/grid/00.png"))).tables
 
@@ -261,23 +262,23 @@ def test_class_specific_contexts_are_asked_for_their_own_classes_only(trained, d
 # ---- pictures ----
 
 def test_only_the_last_pictures_are_kept_and_shown_small(data_root):
-    pictures = demo_app.Pictures([])
+    pictures = asked.Pictures([])
     keys = []
-    for number in [*range(demo_app.KEPT), 0, demo_app.KEPT]:  # the first one once more, so the second one is the oldest
+    for number in [*range(asked.KEPT), 0, asked.KEPT]:  # the first one once more, so the second one is the oldest
         buffer = io.BytesIO()
         Image.new("RGB", (1000, 500), (number, 0, 0)).save(buffer, format="PNG")
         buffer.seek(0)
         keys.append(pictures.keep(SimpleNamespace(stream=buffer, filename="a.png")))
-    assert len(set(keys)) == demo_app.KEPT + 1 == len(pictures.sent) + 1
+    assert len(set(keys)) == asked.KEPT + 1 == len(pictures.sent) + 1
     with pytest.raises(UserError, match="this picture is not kept any more"):
         pictures.open(keys[1])
     assert pictures.open(keys[0]).getpixel((0, 0)) == (0, 0, 0) and pictures.open(keys[2]).getpixel((0, 0)) == (2, 0, 0)
-    assert Image.open(io.BytesIO(pictures.shown(keys[2]))).size == (demo_app.PIXELS, demo_app.PIXELS // 2)
+    assert Image.open(io.BytesIO(pictures.shown(keys[2]))).size == (asked.PIXELS, asked.PIXELS // 2)
 
 
 def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, demo, data_root):
     paths, truths = zip(*demo.pictures.examples.values())
-    assert len(set(paths)) == demo_app.EXAMPLES
+    assert len(set(paths)) == asked.EXAMPLES
     assert all(path.split("/")[-2] == truth and int(path[-6:-4]) >= 11 for path, truth in zip(paths, truths))  # 8 train, 3 val, 4 test
     with numpy.load(f"{folder}/predictions-test.npz") as kept:
         doubt = dict(zip(kept["image"].tolist(), kept["max_probability"].tolist()))

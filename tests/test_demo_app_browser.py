@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 import demo_app
+from app import demo as asked
 from app.answer import percent
 from tests.chromium import contrast
 from tests.test_demo_app import CLASSES, NASTY, demo, folder  # noqa: F401  (fixtures)
@@ -104,7 +105,7 @@ def test_it_works_with_the_keyboard_alone(window, demo):  # noqa: F811
     from selenium.webdriver.common.keys import Keys
     window.look()
     visited = []
-    for _ in range(3 + demo_app.EXAMPLES):
+    for _ in range(3 + asked.EXAMPLES):
         window.press(Keys.TAB)
         visited.append(window.focus())
         assert window.driver.execute_script("return getComputedStyle(document.activeElement).outlineStyle") == "solid", visited[-1]

@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> TinyCLIP:
             model.load_exported(kept)
         log.info("continuing from %s at step %d", source, first)
     benchmark = None if args.no_evaluation else Benchmark()
-    began, seen = time.monotonic(), 0
+    started, seen = time.monotonic(), 0
     last = min(args.steps, args.stop_at or args.steps)
     sums: dict[str, float] = {}
     for step in range(first, last):
@@ -237,10 +237,10 @@ def main(argv: Sequence[str] | None = None) -> TinyCLIP:
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value.item()
         if (step + 1) % 50 == 0:
-            log.info("step %d of %d, %.0f images/s since the start", step + 1, args.steps, seen / (time.monotonic() - began))
+            log.info("step %d of %d, %.0f images/s since the start", step + 1, args.steps, seen / (time.monotonic() - started))
         if (step + 1) % args.every == 0 or step + 1 == last:
             done = (step % args.every) + 1
-            line = {"step": step + 1, "images_per_second": round(seen / (time.monotonic() - began)),
+            line = {"step": step + 1, "images_per_second": round(seen / (time.monotonic() - started)),
                     **{f"loss_{name}": round(value / done, 3) for name, value in sums.items()}}
             sums = {}
             if benchmark:

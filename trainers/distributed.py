@@ -100,8 +100,8 @@ def bounds(total: int, rank: int, processes: int) -> tuple[int, int]:
 
 def share(total: int, rank: int, processes: int) -> slice:
     """What a process is to load and encode of ``total`` things, a slice: its share, or one thing that it need not give where it has none."""
-    first, behind = bounds(total, rank, processes)
-    return slice(first, max(behind, first + 1))
+    first, end = bounds(total, rank, processes)
+    return slice(first, max(end, first + 1))
 
 
 def own_share(total: int) -> slice:
@@ -133,7 +133,7 @@ def gathered(own: Tensor, dim: int, total: int) -> Tensor:
     """
     if count() == 1:
         return own
-    sizes = [behind - first for first, behind in (bounds(total, process, count()) for process in range(count()))]
+    sizes = [end - first for first, end in (bounds(total, process, count()) for process in range(count()))]
     return Gather.apply(own.narrow(dim, 0, sizes[rank()]), dim, sizes)
 
 

@@ -139,8 +139,6 @@ def draw_training(curves: dict[str, list[Curve]], ylabel: str, colours: dict[str
 # ---- which figures there are; named: setting → how it is called, see runs.titles ----
 
 MEASURES = {"max_probability": "probability", "vacuity": "vacuity"}  # those that risk and coverage are drawn for; the table has them all
-
-
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
 GROUPS = {"right": "C2", "wrong": "C1", "new classes": "C0", CORRUPTED: "C3"}  # colours of the vacuities' histogram
@@ -164,13 +162,11 @@ def table_figures(tables: Iterable[Table], colours: dict[str, str]) -> Iterator[
         for data in dict.fromkeys(row.key[0] for row in table.rows):
             if table.title.startswith("base-to-new"):
                 yield Figure(f"bars {data}", f"Base and new classes, {data}",
-                             READING["bars"],
-                             f"Bars of the accuracy in percent on {data}. {in_words(table, data)}.",
+                             READING["bars"], f"Bars of the accuracy in percent on {data}. {in_words(table, data)}.",
                              partial(draw_bars, table, data, colours))
             elif table.title.startswith("few-shot") and len(table.columns) > 1:
                 yield Figure(f"curve {data}", f"Few-shot learning, {data}",
-                             READING["curve"],
-                             f"Accuracy in percent on {data} by shots. {in_words(table, data)}.",
+                             READING["curve"], f"Accuracy in percent on {data} by shots. {in_words(table, data)}.",
                              partial(plot_curve, table=table, data=data, colours=colours))
 
 
@@ -181,14 +177,13 @@ def answer_figures(series: list[Series], named: dict[Setting, str], colours: dic
         names = ", ".join(one.name for one in here)
         points = {one.name: reliability_points(1 - one.pooled("max_probability"), one.right) for one in here}
         yield Figure(f"reliability {title}", f"Reliability, {title}",
-                     READING["reliability"],
-                     f"Reliability diagram on {title} with a line for each of {names}.", partial(draw_reliability, points, colours))
+                     READING["reliability"], f"Reliability diagram on {title} with a line for each of {names}.",
+                     partial(draw_reliability, points, colours))
         wrongs = {one.name: [~is_right(run.known_answers) for run in one.runs] for one in here}
         lines = {(one.name, measure): risk_coverage([run.known_answers[measure] for run in one.runs], wrongs[one.name])
                  for one in here for measure in MEASURES if one.has(measure)}
         yield Figure(f"risk {title}", f"Risk and coverage, {title}",
-                     READING["risk"],
-                     f"Risk–coverage curves on {title} for {names}.", partial(draw_risk, lines, colours))
+                     READING["risk"], f"Risk–coverage curves on {title} for {names}.", partial(draw_risk, lines, colours))
 
 
 def vacuity_figures(series: list[Series], named: dict[Setting, str]) -> Iterator[Figure]:

@@ -100,11 +100,11 @@ def normalization(classifier: Classifier) -> T.Normalize | None:
         UserError: there is another one.
     """
     steps = classifier.transform.transforms
-    behind = steps[next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor)) + 1:]
-    other = [step for step in behind if not isinstance(step, T.Normalize)]
+    after = steps[next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor)) + 1:]
+    other = [step for step in after if not isinstance(step, T.Normalize)]
     if other:
         raise UserError(f"the run can't be exported: INPUT.TRANSFORMS has {type(other[0]).__name__}, the model has room for normalize only")
-    return behind[0] if behind else None
+    return after[0] if after else None
 
 
 def in_fp32_on_the_cpu(classifier: Classifier) -> Classifier:

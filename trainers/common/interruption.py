@@ -17,7 +17,7 @@ from typing import Any, TextIO, cast
 REQUEUE = 75  # exit code of a run that is to be started again: EX_TEMPFAIL of sysexits.h
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # Windows has not all
 LEFT_IGNORED = ("SIGINT", "SIGHUP")  # by who started the process, as nohup does: they stay ignored
-_came: list[str] = []  # signals since ``noticed`` began
+_came: list[str] = []  # signals since ``noticed`` started
 _is_noticed = _is_at_once = False
 
 

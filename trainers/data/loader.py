@@ -129,7 +129,7 @@ class CheckedImages(DatasetWrapper):
     def stand_in(self, index: int) -> tuple[int, Image.Image]:
         """What is trained on in place of an image that can't be read: index and image of the next one of its class that can.
 
-        Next in the order of the images, behind whose last comes the first: the same in every process and every run.
+        Next in the order of the images, after whose last comes the first: the same in every process and every run.
 
         Raises:
             UserError: there is none.
@@ -151,7 +151,7 @@ def batches_of(batches: Iterator[Any], kept: int | None = None) -> Iterator[Any]
     torch ends them when the iterator is garbage. An error, which holds on to what it came through, can put that off, and then it waits long for each.
 
     Args:
-        kept: how many batches there are, behind the last of which the workers do not end, but wait for another epoch.
+        kept: how many batches there are; after the last the workers do not end, but wait for another epoch.
 
     Raises:
         RuntimeError: a worker was killed; in torch's words, also where it was just handing over a batch, which torch leaves to the socket to say.

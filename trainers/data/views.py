@@ -40,7 +40,7 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int) -> list[T.Co
 class PictureViews:
     """Views by torchvision's transforms, which travel to the device as uint8, a quarter of the memory, and become normalised floats there.
 
-    To the bit what the transforms themselves give. Where something other than ``Normalize`` comes behind their ``ToTensor`` they travel as
+    To the bit what the transforms themselves give. Where something other than ``Normalize`` comes after their ``ToTensor`` they travel as
     they are.
 
     Args:
@@ -73,7 +73,7 @@ def place_of_tensor(steps: Sequence[object]) -> int:
 
 
 def until_tensor(transform: T.Compose) -> tuple[T.Compose, list[T.Normalize] | None]:
-    """A transform up to uint8 (3, H, W) and the Normalize steps (none or one) behind that; the whole and None where other steps are there."""
+    """A transform up to uint8 (3, H, W) and the Normalize steps (none or one) after that; the whole and None where other steps are there."""
     steps = transform.transforms
     tensor = place_of_tensor(steps)
     rest = steps[tensor + 1:]

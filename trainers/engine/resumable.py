@@ -73,7 +73,7 @@ class TrainingLoader(DataLoader[Any]):
         self.beginning, self.batches_done = {**position, "rng": rng}, position["batches"]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises a class that its documentation doesn't name
-        epoch, skipped = self.begun()
+        epoch, skipped = self.started()
         self.start, self.batches_done, self.worker_states = epoch.start, skipped, epoch.worker_states
         try:
             yield from self.made(epoch, skipped)
@@ -99,7 +99,7 @@ class TrainingLoader(DataLoader[Any]):
             self.batches_done = number
             self.after_step()
 
-    def begun(self) -> tuple["Epoch", int]:
+    def started(self) -> tuple["Epoch", int]:
         """The epoch that starts now, and how many batches of it are done already."""
         beginning, self.beginning = self.beginning, None
         if beginning is None:
@@ -113,13 +113,13 @@ class TrainingLoader(DataLoader[Any]):
         start = rng_state()
         self.remaining.skipped = skipped
         if self.num_workers == 1:
-            self.remaining.order, behind = self.drawn_order()
-            worker_states = worker_states or {0: behind}
+            self.remaining.order, after = self.drawn_order()
+            worker_states = worker_states or {0: after}
         states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in worker_states.items()}
         self.remaining.states = states
         batches = super().__iter__()
         if self.num_workers == 1:
-            restore_rng_state(behind)  # it has drawn something more, or not, as the worker is new or not
+            restore_rng_state(after)  # it has drawn something more, or not, as the worker is new or not
         return Epoch(batches, start, rng or rng_state(), states)
 
     def close(self) -> None:

@@ -1,0 +1,109 @@
+"""The page of ``demo_app.py`` as a web application, served to this machine only."""
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainers.common.errors import UserError
+from trainers.common.image_files import ENDINGS
+
+from .demo import MAX_BYTES, Demo, class_names
+
+if TYPE_CHECKING:
+    from flask import Flask, Response
+
+HOST = "127.0.0.1"  # no other machine can reach it
+MAX_REQUEST = 4 * MAX_BYTES  # of all that a browser sends at once
+HEADERS = {  # whatever got into the page, the browser would load nothing from elsewhere, and run nothing
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; form-action 'self'; base-uri 'none'; "
+                               "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",  # with none the browser would not say that a form is the page's own
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",  # the next run on this port has other examples under the same addresses
+}
+
+
+def make_app(demo: Demo) -> "Flask":
+    """The page as a ``Flask`` application.
+
+    Raises:
+        UserError: Flask is not installed.
+    """
+    try:
+        from flask import Flask, abort, render_template, request
+    except ImportError as error:
+        raise UserError("the page needs the package flask: pip install -e '.[app]'") from error
+    app = Flask("demo_app", root_path=os.path.dirname(os.path.abspath(__file__)))
+    app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # a foreign name that is made to lead here gets nothing
+
+    @app.before_request
+    def only_own_forms() -> None:
+        """Refuses a form that another site's page sends: a browser says whose it is."""
+        if request.method == "POST" and request.headers.get("Origin", request.host_url[:-1]) != request.host_url[:-1]:
+            abort(403)
+
+    def page(names: Sequence[str], key: str | None = None, answer: dict[str, Any] | None = None, error: UserError | str | None = None,
+             field: str | None = None) -> str:
+        if error is not None:
+            text = str(error)
+            error = text[0].upper() + text[1:] + "."
+        return render_template("page.html", demo=demo, names=names, key=key, answer=answer, error=error, field=field, endings=ENDINGS)
+
+    @app.route("/", methods=["GET", "POST"])
+    def index() -> str:
+        text = request.form.get("classes", "\n".join(demo.classnames))
+        lines = text.splitlines()
+        key, upload = request.values.get("picture"), request.files.get("upload")
+        kept = request.form.get("kept") or None
+        if request.method == "GET" and key is None:
+            return page(lines)
+        try:
+            if key is None:
+                key = demo.pictures.keep(upload) if upload else kept
+            if key is None:
+                raise UserError("there is no picture: choose one" + (", or take an example" if demo.pictures.examples else ""))
+            demo.pictures.open(key)
+        except UserError as error:
+            return page(lines, error=error, field="upload")
+        try:
+            return page(lines, key, demo.ask(key, class_names(text, demo.classnames)))
+        except UserError as error:
+            return page(lines, key, error=error, field="classes")
+
+    @app.get("/pictures/<key>")
+    def picture(key: str) -> "Response":
+        try:
+            return app.response_class(demo.pictures.shown(key), mimetype="image/png")
+        except UserError:
+            abort(404)
+
+    @app.errorhandler(413)
+    def too_large(_: Exception) -> tuple[str, int]:
+        return page(demo.classnames, error="that is more text than the page takes: give fewer class names", field="classes"), 413
+
+    @app.after_request
+    def with_headers(response: "Response") -> "Response":
+        response.headers.update(HEADERS)
+        return response
+
+    return app
+
+
+def make_server(app: "Flask", port: int) -> Any:
+    """A ``waitress`` server for this machine only.
+
+    Raises:
+        UserError: waitress is not installed, or the port can't be had.
+    """
+    try:
+        from waitress import create_server
+    except ImportError as error:
+        raise UserError("the page needs the package waitress: pip install -e '.[app]'") from error
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the pictures of a page wait for one another, which is no news
+    if not 0 <= port < 2 ** 16:  # waitress takes what is left of it modulo 65536
+        raise UserError(f"--port is {port}, it must be between 0, for any that is free, and 65535")
+    try:
+        return create_server(app, host=HOST, port=port, threads=4, max_request_body_size=MAX_REQUEST)
+    except OSError as error:
+        raise UserError(f"--port {port} can't be had ({error.strerror}): give another, or 0 for any that is free") from error
