@@ -1,4 +1,5 @@
 """The tool that cross-validates settings: it trains as the trainer does, and a fold is never trained on."""
+import sys
 from types import SimpleNamespace
 
 import numpy
@@ -7,10 +8,13 @@ import torch
 import yaml
 
 from results.table import harmonic_mean
-from tests.conftest import load_tool
+from tests.conftest import REPOSITORY
 from trainers.evaluation.prediction import Scores
 
-tool = load_tool("cross_validate")
+sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started
+import cross_validate as tool  # noqa: E402
+import frontiers  # noqa: E402
+
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "MaPLe": ()}
 SMALL = ("TEST.NO_TEST", "True")
 
@@ -69,10 +73,10 @@ def test_what_is_judged_was_never_trained_on_and_holds_a_fifth_of_each_class(see
 
 def test_a_frontier_is_compared_at_the_others_points():
     lower = numpy.array([[70.0, 50.0], [60.0, 60.0], [55.0, 58.0]])  # the last is exceeded by the second in both
-    assert tool.gap(lower + [0, 2], lower) == tool.gap(lower + [3, 2], lower) == 2, "its points are reached, and no further is asked"
-    assert tool.gap(lower + [-3, 2], lower + [-5, 0]) == 2
-    assert numpy.isnan(tool.gap(lower - [3, 0], lower)), "70 is out of reach"
-    assert tool.gap(lower[:1] + [1, 12], lower) == (12 + 2) / 2, "one point further on in both serves for all"
+    assert frontiers.gap(lower + [0, 2], lower) == frontiers.gap(lower + [3, 2], lower) == 2, "its points are reached, and no further is asked"
+    assert frontiers.gap(lower + [-3, 2], lower + [-5, 0]) == 2
+    assert numpy.isnan(frontiers.gap(lower - [3, 0], lower)), "70 is out of reach"
+    assert frontiers.gap(lower[:1] + [1, 12], lower) == (12 + 2) / 2, "one point further on in both serves for all"
 
 
 def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch, capsys):
@@ -87,7 +91,7 @@ def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch,
     def judge(setting, task, seed, pictures, root):
         judged.append(setting["name"])
         base, new = figures[setting["name"]]
-        return {"setting": setting["name"], "task": task, "seed": seed, **dict.fromkeys(tool.FIGURES, 1.0), "base": base, "new": new,
+        return {"setting": setting["name"], "task": task, "seed": seed, **dict.fromkeys(frontiers.FIGURES, 1.0), "base": base, "new": new,
                 "H": harmonic_mean((base, new))}
     monkeypatch.setattr(tool, "judge", judge)
     arguments = [str(experiment), "--results", str(results), "--tasks", "people", "--seeds", "1", "2"]

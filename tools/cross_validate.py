@@ -31,13 +31,11 @@ from typing import Any, cast
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-import matplotlib  # noqa: E402
-import numpy  # noqa: E402
 import torch  # noqa: E402
 from dassl.data.datasets import Datum  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
 from dassl.utils import read_image, set_random_seed  # noqa: E402
-from tabulate import tabulate  # noqa: E402
+from frontiers import Row, draw, frontiers, table  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch  # noqa: E402
@@ -54,11 +52,9 @@ SHOTS = 16
 HELD_OUT = 5  # one image of so many
 STOCK = 8  # random views of each image and template
 IMAGES_AT_ONCE = 128
-RESAMPLES = 5000
 TASKS = {"openmoji": ("openmoji", "base", "new"), "openmoji_swapped": ("openmoji", "new", "base"),
          "people": ("openmoji_people", "base", "new"), "people_swapped": ("openmoji_people", "new", "base")}
 STYLES: dict[str, Callable[[str, int], Any]] = {"sketch": sketch, "recoloured": recoloured, "corrupted": corrupted}
-Row = dict[str, Any]  # a line of the results
 
 
 class StockLoader:
@@ -210,92 +206,6 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
         found[f"styles_{half}"] = sum(styled) / len(styled)
     found["H"], found["styles_H"] = harmonic_mean((found["base"], found["new"])), harmonic_mean((found["styles_base"], found["styles_new"]))
     return {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
-
-
-# ---- what they say ----
-
-FIGURES = ("base", "new", "H", "styles_H", "ece_base", "ece_new", "nll_base", "nll_new", "mistakes_base", "mistakes_new")
-
-
-def pairs(rows: Sequence[Row], name: str) -> dict[tuple[str, int], Row]:
-    return {(row["task"], row["seed"]): row for row in rows if row["setting"] == name}
-
-
-def interval(differences: numpy.ndarray) -> str:
-    """Mean of paired differences (N,) or of resampled ones (R,), with the middle 95 % of its bootstrap."""
-    low, high = numpy.quantile(differences, [0.025, 0.975])
-    return f"{low:+.2f} … {high:+.2f}"
-
-
-def resamples(count: int) -> numpy.ndarray:
-    """Indices (R, N) of bootstrap samples of N pairs."""
-    return numpy.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-
-
-def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Means over tasks and seeds, and H less that of the first setting over the pairs that both have."""
-    lines, reference = [], pairs(rows, settings[0]["name"])
-    for setting in settings:
-        mine = pairs(rows, setting["name"])
-        common = sorted(mine.keys() & reference.keys())
-        if mine:
-            difference = numpy.array([mine[key]["H"] - reference[key]["H"] for key in common])
-            gain = [f"{difference.mean():+.2f}", interval(difference[resamples(len(common))].mean(axis=1))] if common else ["", ""]
-            means = [numpy.mean([row[figure] for row in mine.values()]) for figure in FIGURES]
-            lines.append([setting["name"], setting["description"], len(mine), *means, *gain])
-    return tabulate(lines, headers=["setting", "description", "runs", *FIGURES, "H − first", "95 % interval"], floatfmt=".2f", tablefmt="pipe",
-                    disable_numparse=[len(FIGURES) + 3])  # it would take the sign away
-
-
-def frontier(settings: Sequence[Row], rows: Sequence[Row], keys: Sequence[tuple[str, int]], drawn: numpy.ndarray) -> numpy.ndarray:
-    """Points (R, P, 2), base and new accuracy of a method at P strengths, means over resamples (R, N) of the pairs."""
-    by_name = [pairs(rows, setting["name"]) for setting in settings]
-    values = numpy.array([[[of[key]["base"], of[key]["new"]] for key in keys] for of in by_name])  # (P, N, 2)
-    return values[:, drawn].mean(axis=2).transpose(1, 0, 2)
-
-
-def attained(points: numpy.ndarray, base: float) -> float:
-    """The highest new accuracy among a method's points (P, 2) with that base accuracy or more; NaN where none has."""
-    reaching = points[points[:, 0] >= base]
-    return float(reaching[:, 1].max()) if len(reaching) else float("nan")
-
-
-def gap(upper: numpy.ndarray, lower: numpy.ndarray) -> float:
-    """How much higher a method's new accuracy is than another's at the same base accuracy or more: mean over the other's frontier, which are
-    those of its points (P, 2) that no other of them exceeds in both. NaN where its base accuracies are out of reach."""
-    ends = [point for point in lower if point[1] >= attained(lower, point[0])]
-    return float(numpy.mean([attained(upper, base) - new for base, new in ends]))
-
-
-def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[str, numpy.ndarray]]:
-    """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each, over the pairs that all settings have."""
-    groups: dict[str, list[Row]] = {}
-    for setting in settings:
-        for name in setting.get("frontiers", []) if pairs(rows, setting["name"]) else []:
-            groups.setdefault(name, []).append(setting)
-    keys = sorted(set.intersection(*(set(pairs(rows, setting["name"])) for group in groups.values() for setting in group)))
-    drawn = resamples(len(keys))
-    points = {name: frontier(group, rows, keys, drawn) for name, group in groups.items()}
-    plain = {name: frontier(group, rows, keys, numpy.arange(len(keys))[None])[0] for name, group in groups.items()}
-    first, lines = next(iter(groups)), []
-    for name in list(groups)[1:]:
-        gaps = numpy.array([gap(mine, other) for mine, other in zip(points[name], points[first])])
-        lines.append([name, gap(plain[name], plain[first]), interval(gaps[~numpy.isnan(gaps)]), f"{100 * numpy.isnan(gaps).mean():.0f} %"])
-    return tabulate(lines, headers=[f"frontier, over that of {first}", "new, at that base or more", "95 % interval", "resamples out of reach"],
-                    floatfmt="+.2f", tablefmt="pipe"), plain
-
-
-def draw(points: dict[str, numpy.ndarray], path: str) -> None:
-    """Writes the picture of the frontiers."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    figure, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
-    for name, of in points.items():
-        axes.plot(*of[of[:, 0].argsort()].T, "o-", label=name)
-    axes.set(xlabel="base classes, accuracy in %", ylabel="new classes, accuracy in %")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=150)
 
 
 # ---- the command ----
