@@ -89,6 +89,15 @@ def test_base_and_new_together_have_the_h_of_both_and_a_row_for_each_measure_of_
     assert collect(tmp_path, "open.auroc.vacuity")[0].figures(cdc_of(collect(tmp_path, "open.auroc.vacuity")[0])) == {"all classes": [55, 57]}
 
 
+def test_trainings_that_only_base_and_new_together_has_tested_are_not_half_done(tmp_path, caplog):
+    write(tmp_path, "train_base", "CDC", 1, 60.0, "base", "base")
+    write_open(tmp_path, "CDC", 1, 60.0, 30.0, new_probability=(70.0, 20.0))
+    assert [len(table.rows) for table in collect(tmp_path)] == [0, 1, 1] and not caplog.records
+    write(tmp_path, "train_base", "CoOp", 1, 60.0, "base", "base")
+    collect(tmp_path)
+    assert "left out: openmoji 16 CoOp tiny seed(s) 1, of which only a part is done" in caplog.text
+
+
 def cdc_of(table):
     return next(row for row in table.rows if row.key[2] == "CDC")
 
