@@ -15,6 +15,7 @@ METHODS = {  # registered name → module of this package
     "CLIPLoRA": "cliplora", "MMA": "mma", "MMRL": "mmrl",
     "LinearProbe": "linearprobe", "TipAdapter": "tipadapter", "TipAdapterF": "tipadapter",
     "TCP": "tcp", "CoPrompt": "coprompt", "DePTCoOp": "dept", "DePTKgCoOp": "dept", "DePTMaPLe": "dept", "DePTPromptSRC": "dept",
+    "CDCPromptSRC": "cdcover", "CDCTCP": "cdcover",
     "VPT": "vpt", "IVLP": "ivlp", "MaPLe": "maple", "PromptSRC": "promptsrc", "CDC": "cdc",
 }
 

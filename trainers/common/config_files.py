@@ -14,7 +14,7 @@ from .readers import read_yaml
 
 ONE = {bool: "True or False", int: "a whole number of at most 64 bits", float: "a finite number", str: "text in UTF-8"}
 NAMES = {bool: "True and False", int: "whole numbers", float: "finite numbers", str: "texts in UTF-8"}
-OPTIONAL = ("TRAINER.CDC.AUGMENTATION",)  # may be None
+OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
 
 
 def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "") -> None:
@@ -104,7 +104,7 @@ def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:
 
 
 def check_value(name: str, value: object, default: object) -> None:
-    if default is not None and not (value is None and name in OPTIONAL) and not is_of(type(default), value):
+    if default is not None and not (value is None and name.rpartition(".")[2] in OPTIONAL) and not is_of(type(default), value):
         raise UserError(f"{name} is {value!r}, it takes {ONE[type(default)]}, such as {default!r}")
 
 
