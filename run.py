@@ -56,10 +56,10 @@ def run(args: argparse.Namespace) -> None:
     if args.plan:
         sys.stdout.write(request.plan())
         return
-    jobs = [job for job in request.jobs() if args.stage in (None, "test" if job.model else "train")]
-    configs = {job: request.wanted_config(job) for job in jobs}
-    done = sum(is_done(job, cfg) for job, cfg in configs.items())
-    log.info("%s: %d runs, %d done already", args.protocol, len(jobs), done)
+    runs = [run for run in request.runs() if args.stage in (None, "test" if run.model else "train")]
+    configs = {run: request.wanted_config(run) for run in runs}
+    done = sum(is_done(run, cfg) for run, cfg in configs.items())
+    log.info("%s: %d runs, %d done already", args.protocol, len(runs), done)
     make_all(configs, args)
     if args.stage is None:
         text, curves = summary(args.protocol, output)

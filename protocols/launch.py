@@ -21,7 +21,7 @@ from trainers.common.errors import UserError
 from trainers.common.interruption import REQUEUE, Interrupted, asked_by, ignored
 
 from . import training
-from .plan import Job
+from .plan import Run
 from .runs import chains, make, read_record
 
 log = logging.getLogger("run")
@@ -86,7 +86,7 @@ def wait_for(process: BaseProcess) -> None:
             is_told = True
 
 
-def start(job: Job, args: argparse.Namespace) -> None:
+def start(run: Run, args: argparse.Namespace) -> None:
     """Makes one run in a process of its own; its progress bars are on this one's standard error where no other run is beside it.
 
     Raises:
@@ -96,39 +96,39 @@ def start(job: Job, args: argparse.Namespace) -> None:
     alone = args.jobs == 1
     with contextlib.nullcontext() if alone else tempfile.NamedTemporaryFile("r") as errors:
         threads = None if alone else max(1, torch.get_num_threads() // args.jobs)
-        process = start_process(training.main, job.arguments(args.root, args.opts), errors=None if errors is None else errors.name, threads=threads)
+        process = start_process(training.main, run.arguments(args.root, args.opts), errors=None if errors is None else errors.name, threads=threads)
         wait_for(process)
         if process.exitcode == REQUEUE:
-            raise Interrupted(f"the run {job.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is")
-        if process.exitcode or read_record(job.folder) is None:
+            raise Interrupted(f"the run {run.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is")
+        if process.exitcode or read_record(run.folder) is None:
             if errors is not None:
                 sys.stderr.write(errors.read())
-            log_file = os.path.join(job.folder, "log.txt")
+            log_file = os.path.join(run.folder, "log.txt")
             where = f"what it printed is in {log_file}" if os.path.isfile(log_file) else "the line above says why"
-            raise UserError(f"the run {job.folder} failed (exit code {process.exitcode}); {where}, and the same command goes on from where it "
+            raise UserError(f"the run {run.folder} failed (exit code {process.exitcode}); {where}, and the same command goes on from where it "
                             "stopped")
 
 
-def make_all(configs: Mapping[Job, CfgNode], args: argparse.Namespace) -> None:
-    """Makes those runs that are not done, ``args.jobs`` at a time; configs: job → its config.
+def make_all(configs: Mapping[Run, CfgNode], args: argparse.Namespace) -> None:
+    """Makes those runs that are not done, ``args.jobs`` at a time; configs: run → its config.
 
     Raises:
         UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is started.
     """
     start_server()
-    jobs = list(configs)
-    numbers = {job: number for number, job in enumerate(jobs, 1)}
-    bar = tqdm(total=len(jobs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
+    runs = list(configs)
+    numbers = {run: number for number, run in enumerate(runs, 1)}
+    bar = tqdm(total=len(runs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
 
-    def make_chain(chain: Sequence[Job]) -> None:
-        for job in chain:
+    def make_chain(chain: Sequence[Run]) -> None:
+        for run in chain:
             if asked_by():
-                raise Interrupted(f"{asked_by()}: {job.folder} is not started; the same command goes on from here (exit code {REQUEUE})")
-            make(job, configs[job], lambda: start(job, args), lambda line: log.info("[%d/%d] %s", numbers[job], len(jobs), line))
+                raise Interrupted(f"{asked_by()}: {run.folder} is not started; the same command goes on from here (exit code {REQUEUE})")
+            make(run, configs[run], lambda: start(run, args), lambda line: log.info("[%d/%d] %s", numbers[run], len(runs), line))
             bar.update()
 
     with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(make_chain, chain) for chain in chains(jobs)]
+        futures = [pool.submit(make_chain, chain) for chain in chains(runs)]
         try:
             for future in futures:
                 future.result()

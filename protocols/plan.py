@@ -43,7 +43,7 @@ TARGETS = {
 
 
 @dataclass(frozen=True)
-class Job:
+class Run:
     """One run of ``train.py``.
 
     Attributes:
@@ -173,7 +173,7 @@ def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
 
 
 def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int] | None, seeds: Iterable[int], output: str,
-         config: str | None = None, rows: Sequence[str] | None = None) -> list[Job]:
+         config: str | None = None, rows: Sequence[str] | None = None) -> list[Run]:
     """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
 
     Args:
@@ -204,30 +204,30 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int] | None,
     if protocol == "ablation" or rows:
         variants = [(row.name, recipe_path(trainer, row.recipe.replace("{}", config)), row.settings)
                     for row in ablation_rows(trainer, rows)]
-    jobs = []
+    runs = []
     for number in shots:
         for seed, (name, recipe, settings) in product(seeds, variants):
-            def job(part: str, data: str, classes: str, model: str | None = None, drawn: int | None = number, more: tuple[str, ...] = ()) -> str:
+            def add(part: str, data: str, classes: str, model: str | None = None, drawn: int | None = number, more: tuple[str, ...] = ()) -> str:
                 folder = os.path.join(output, part, data, f"shots_{number}", trainer, name, f"seed{seed}")
-                jobs.append(Job(folder, trainer, recipe, data, classes, drawn, seed, model, (*settings, *more), EXPERIMENTS[protocol]))
+                runs.append(Run(folder, trainer, recipe, data, classes, drawn, seed, model, (*settings, *more), EXPERIMENTS[protocol]))
                 return folder
             if protocol in ("base2new", "ablation"):
-                job("test_new", dataset, "new", job("train_base", dataset, "base"))
+                add("test_new", dataset, "new", add("train_base", dataset, "base"))
             elif protocol == "open":
-                job("test_open", dataset, "all", job("train_base", dataset, "base"), more=("TEST.OPEN", "True"))
+                add("test_open", dataset, "all", add("train_base", dataset, "base"), more=("TEST.OPEN", "True"))
             elif protocol == "factors":
-                trained = job("train_biased", dataset, "base", more=("DATASET.FACTORS.TEST", "aligned"))
+                trained = add("train_biased", dataset, "base", more=("DATASET.FACTORS.TEST", "aligned"))
                 for version in ("independent", "reversed"):
-                    job(f"test_{version}", dataset, "base", trained, more=("DATASET.FACTORS.TEST", version))
+                    add(f"test_{version}", dataset, "base", trained, more=("DATASET.FACTORS.TEST", version))
             elif protocol == "fewshot":
-                job("train_all", dataset, "all")
+                add("train_all", dataset, "all")
             elif protocol == "zeroshot":
-                job("test_all", dataset, "all", drawn=None)
+                add("test_all", dataset, "all", drawn=None)
             else:
-                trained = job("train_source", dataset, "all")
+                trained = add("train_source", dataset, "all")
                 for target in TARGETS[protocol][dataset]:
-                    job(f"{protocol}_from_{dataset}", target, "all", trained, drawn=None)
-    return jobs
+                    add(f"{protocol}_from_{dataset}", target, "all", trained, drawn=None)
+    return runs
 
 
 def existing(path: str, complaint: str) -> str:

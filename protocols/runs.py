@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 from analysis.ablation import collect_ablations, render_ablations
 from protocols.arguments import build_config, config_and_rules
 from protocols.command_line import parse_arguments
-from protocols.plan import CONFIGS, PROTOCOLS, Job, plan
+from protocols.plan import CONFIGS, PROTOCOLS, Run, plan
 from protocols.recipes import Rule
 from results.curve import draw_curves
 from results.render import render_all
@@ -55,7 +55,7 @@ class Request:
     root: str = "data"
     options: Sequence[str] = ()
 
-    def jobs(self) -> list[Job]:
+    def runs(self) -> list[Run]:
         """The runs, each after the one whose prompts it tests.
 
         Raises:
@@ -71,49 +71,49 @@ class Request:
             raise UserError("--shots must be at least 1 and --seeds at least 0")
         if self.rows and self.protocol not in ("ablation", "factors"):
             raise UserError(f"--rows are for --protocol ablation and factors, {self.protocol} has none: leave it out")
-        return [self.named(job) for dataset in self.datasets for trainer in self.trainers
-                for job in plan(self.protocol, trainer, dataset, self.shots, self.seeds, self.output, self.config, self.rows)]
+        return [self.named(run) for dataset in self.datasets for trainer in self.trainers
+                for run in plan(self.protocol, trainer, dataset, self.shots, self.seeds, self.output, self.config, self.rows)]
 
-    def named(self, job: Job) -> Job:
-        """The job; of one's own images in a folder that is called by theirs."""
-        if job.dataset != "image_folder":
-            return job
+    def named(self, run: Run) -> Run:
+        """The run; of one's own images in a folder that is called by theirs."""
+        if run.dataset != "image_folder":
+            return run
         own = os.path.join(os.sep, data_name("ImageFolder", self.root), "shots_")
-        folder, model = (path and path.replace(os.path.join(os.sep, "image_folder", "shots_"), own) for path in (job.folder, job.model))
-        return replace(job, folder=folder or "", model=model)
+        folder, model = (path and path.replace(os.path.join(os.sep, "image_folder", "shots_"), own) for path in (run.folder, run.model))
+        return replace(run, folder=folder or "", model=model)
 
-    def arguments(self, job: Job) -> list[str]:
+    def arguments(self, run: Run) -> list[str]:
         """Arguments of ``train.py`` for one of the runs."""
-        return job.arguments(self.root, self.options)
+        return run.arguments(self.root, self.options)
 
-    def wanted_config(self, job: Job) -> CfgNode:
+    def wanted_config(self, run: Run) -> CfgNode:
         """The config that one of the runs would have.
 
         Raises:
             UserError: see ``protocols.arguments.build_config``; also for a setting that contradicts the protocol.
         """
-        return self.config_and_rules(job)[0]
+        return self.config_and_rules(run)[0]
 
-    def config_and_rules(self, job: Job) -> tuple[CfgNode, list[Rule]]:
+    def config_and_rules(self, run: Run) -> tuple[CfgNode, list[Rule]]:
         """``wanted_config``, and those of the recipe's rules that hold for the run."""
-        cfg, rules = config_and_rules(parse_arguments(self.arguments(job)))
-        if job.model and cfg.TRAINER[job.trainer.upper()].get("CSC"):
-            raise UserError(f"TRAINER.{job.trainer.upper()}.CSC gives each class a context of its own: those of the classes it was trained on "
+        cfg, rules = config_and_rules(parse_arguments(self.arguments(run)))
+        if run.model and cfg.TRAINER[run.trainer.upper()].get("CSC"):
+            raise UserError(f"TRAINER.{run.trainer.upper()}.CSC gives each class a context of its own: those of the classes it was trained on "
                             f"say nothing of others, so {self.protocol} can't be run with it")
         return cfg, rules
 
     def plan(self) -> str:
         """A table of the runs, those that differ in their seed only in one line, with what the recipe's rules make of each."""
         rows: dict[tuple[object, ...], list[int]] = {}
-        for job in self.jobs():
-            part, data, _, trainer, name = job.folder.split(os.sep)[-6:-1]
+        for run in self.runs():
+            part, data, _, trainer, name = run.folder.split(os.sep)[-6:-1]
             training: tuple[object, ...] = ("", "", "", "")
-            if job.model:
-                training = ("", "", "", f"tests {job.model.split(os.sep)[-6]}")
+            if run.model:
+                training = ("", "", "", f"tests {run.model.split(os.sep)[-6]}")
             elif getattr(TRAINER_REGISTRY.get(trainer), "learns", True):
-                cfg, rules = self.config_and_rules(job)
+                cfg, rules = self.config_and_rules(run)
                 training = (cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.LR, "; ".join(map(str, rules)))
-            rows.setdefault((part, data, trainer, name, job.shots or "", *training), []).append(job.seed)
+            rows.setdefault((part, data, trainer, name, run.shots or "", *training), []).append(run.seed)
         heads = ("part", "data set", "trainer", "recipe", "shots", "epochs", "batch", "learning rate", "rules, a later one wins", "seeds")
         return tabulate([(*row, " ".join(map(str, seeds))) for row, seeds in rows.items()], heads, "simple", disable_numparse=True) + "\n"
 
@@ -131,13 +131,13 @@ def read_record(folder: str) -> Record | None:
     return read_record_file(path)
 
 
-def is_done(job: Job, cfg: CfgNode) -> bool:
+def is_done(run: Run, cfg: CfgNode) -> bool:
     """Whether the run need not be made again.
 
     Raises:
         UserError: its folder holds a run with other settings.
     """
-    record = read_record(job.folder)
+    record = read_record(run.folder)
     if record is None:
         return False
     changed = changes(cfg, record)
@@ -145,9 +145,9 @@ def is_done(job: Job, cfg: CfgNode) -> bool:
             cfg.DATASET.ROOT, cfg.SEED, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES, cfg.DATALOADER.BROKEN_IMAGES):
         changed = [OTHER_IMAGES]
     if changed:
-        raise UserError(f"{job.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder")
-    if job.model:  # it may have tested prompts that have been trained anew since
-        trained = read_record(job.model)
+        raise UserError(f"{run.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder")
+    if run.model:  # it may have tested prompts that have been trained anew since
+        trained = read_record(run.model)
         return trained is not None and all(trained[key] == record[key] for key in ("prompts_hash", "backbone_hash"))
     return True
 
@@ -161,44 +161,44 @@ def own_images(root: str, seed: int, shots: int, classes: str, broken: str) -> s
     return split_hash(build_dataset(cfg))
 
 
-def twin(job: Job) -> Job | None:
-    """The job in the folder where another protocol would have made the same run; None where none does."""
-    parts = os.path.abspath(job.folder).split(os.sep)
+def twin(run: Run) -> Run | None:
+    """The run in the folder where another protocol would have made the same run; None where none does."""
+    parts = os.path.abspath(run.folder).split(os.sep)
     other = TWINS.get(tuple(parts[-7:-5]))  # <protocol's folder>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>
-    return None if other is None else replace(job, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
+    return None if other is None else replace(run, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
 
 
-def take_over(job: Job, cfg: CfgNode) -> str | None:
+def take_over(run: Run, cfg: CfgNode) -> str | None:
     """Copies the run from where another protocol has made it; returns that folder, None where none has the same settings."""
-    other = twin(job)
-    if other is None or os.path.exists(job.folder):
+    other = twin(run)
+    if other is None or os.path.exists(run.folder):
         return None
     try:
         if not is_done(other, cfg):
             return None
     except UserError:  # it has other settings
         return None
-    os.makedirs(os.path.dirname(job.folder), exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(job.folder)) as temporary:
+    os.makedirs(os.path.dirname(run.folder), exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(run.folder)) as temporary:
         copy = shutil.copytree(other.folder, os.path.join(temporary, "copy"))
-        os.rename(copy, job.folder)
+        os.rename(copy, run.folder)
     return other.folder
 
 
-def chains(jobs: Iterable[Job]) -> list[list[Job]]:
-    """The jobs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone.
+def chains(runs: Iterable[Run]) -> list[list[Run]]:
+    """The runs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone.
 
     A training that another protocol asks for as well stands in the same list as that one, which can then be copied.
     """
-    found: dict[str, list[Job]] = {}
-    for job in jobs:
-        trained = job if job.model is None else replace(job, folder=job.model)
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        trained = run if run.model is None else replace(run, folder=run.model)
         other = twin(trained)
-        found.setdefault(min(os.path.abspath(trained.folder), other.folder if other else "~"), []).append(job)
+        found.setdefault(min(os.path.abspath(trained.folder), other.folder if other else "~"), []).append(run)
     return list(found.values())
 
 
-def make(job: Job, cfg: CfgNode, start: Callable[[], object], say: Callable[[str], object]) -> None:
+def make(run: Run, cfg: CfgNode, start: Callable[[], object], say: Callable[[str], object]) -> None:
     """Makes a run, unless it is done or can be copied.
 
     Args:
@@ -207,14 +207,14 @@ def make(job: Job, cfg: CfgNode, start: Callable[[], object], say: Callable[[str
     Raises:
         UserError: its folder holds a run with other settings, the prompts that it tests are not trained yet, or ``start`` failed.
     """
-    if is_done(job, cfg):
-        say(f"done already: {job.folder}")
-    elif job.model and read_record(job.model) is None:
-        raise UserError(f"{job.model} is not trained to its end: run the protocol's training first")
-    elif (source := take_over(job, cfg)) is not None:
-        say(f"the same run is done in {source}, copied to {job.folder}")
+    if is_done(run, cfg):
+        say(f"done already: {run.folder}")
+    elif run.model and read_record(run.model) is None:
+        raise UserError(f"{run.model} is not trained to its end: run the protocol's training first")
+    elif (source := take_over(run, cfg)) is not None:
+        say(f"the same run is done in {source}, copied to {run.folder}")
     else:
-        say(job.folder)
+        say(run.folder)
         start()
 
 

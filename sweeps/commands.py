@@ -66,7 +66,7 @@ def prepare(sweep: Sweep, name: str, runs: Sequence[Run]) -> None:
     """Marks a chain as one that waits."""
     sweep.forget(name)
     for run in filter(is_there, runs):  # a test of prompts that have been trained anew since
-        remove_record(run.job.folder)
+        remove_record(run.folder)
 
 
 def status(args: argparse.Namespace) -> None:

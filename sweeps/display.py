@@ -59,22 +59,22 @@ def show_plan(sweep: Sweep, missing: Mapping[str, Sequence[Run]], executor: "Exe
         missing: name of a chain → its runs that are to be made.
     """
     groups: dict[tuple[str, str, str], list[Run]] = {}
-    to_do = {run.job.folder for runs in missing.values() for run in runs}
+    to_do = {run.folder for runs in missing.values() for run in runs}
     for chain in sweep.chains.values():
         for run in chain.runs:
-            recipe = os.path.splitext(os.path.basename(run.job.recipe))[0]
-            groups.setdefault((run.request.protocol, run.job.trainer, recipe), []).append(run)
+            recipe = os.path.splitext(os.path.basename(run.recipe))[0]
+            groups.setdefault((run.request.protocol, run.trainer, recipe), []).append(run)
     total = sum(map(len, groups.values()))
     table = Table(title=f"{sweep.name}: {total} runs in {len(missing)} jobs, {executor.at_once} at once", title_justify="left")
     for head in ("protocol", "trainer", "recipe", "data sets", "shots", "seeds", "runs", "done"):
         table.add_column(head)
     for key, runs in groups.items():
-        done = sum(run.job.folder not in to_do for run in runs)
-        shots = sorted({run.job.shots for run in runs if run.job.shots})
-        datasets = list(dict.fromkeys(run.job.dataset for run in runs))
+        done = sum(run.folder not in to_do for run in runs)
+        shots = sorted({run.shots for run in runs if run.shots})
+        datasets = list(dict.fromkeys(run.dataset for run in runs))
         named = " ".join(datasets) if len(datasets) <= NAMED else f"{datasets[0]} and {len(datasets) - 1} more"
         table.add_row(*key, named, " ".join(map(str, shots)),
-                      " ".join(map(str, sorted({run.job.seed for run in runs}))), str(len(runs)), str(done))
+                      " ".join(map(str, sorted({run.seed for run in runs}))), str(len(runs)), str(done))
     Console(stderr=True).print(table)
     seconds, unknown = estimate(filter(None, missing.values()), executor.at_once)
     log.info("%d runs to make; estimate: %s", len(to_do), estimate_line(seconds, len(to_do) - unknown, unknown))

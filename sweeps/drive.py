@@ -31,11 +31,11 @@ def missing_runs(chains: Sequence[Chain]) -> dict[str, list[Run]]:
     tried: set[object] = set()  # of settings that differ in the seed only all work or none: one is enough where no run is there
 
     def is_missing(run: Run) -> bool:
-        settings = (replace(run.job, folder="", seed=0, model=run.job.model and ""), run.request)
+        settings = (replace(run, folder="", seed=0, model=run.model and ""), run.request)
         if settings in tried and not is_there(run):
             return True
         tried.add(settings)
-        return not is_done(run.job, run.request.wanted_config(run.job))
+        return not is_done(run, run.request.wanted_config(run))
     return {chain.name: [run for run in chain.runs if is_missing(run)] for chain in chains}
 
 

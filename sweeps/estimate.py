@@ -15,7 +15,7 @@ def seconds_of(run: Run, known: dict[str, float | None]) -> float | None:
     Args:
         known: dict in which the answers are kept.
     """
-    place = os.path.dirname(run.job.folder)  # …/<part>/<data set>/shots_<N>/<trainer>/<config>
+    place = os.path.dirname(run.folder)  # …/<part>/<data set>/shots_<N>/<trainer>/<config>
     if place not in known:
         names = os.listdir(place) if os.path.isdir(place) else []
         records = filter(None, (read_record(os.path.join(place, name)) for name in names))

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from protocols.plan import PROTOCOLS, Job
+from protocols import plan
+from protocols.plan import PROTOCOLS
 from protocols.runs import Request, chains, default_output
 from trainers.common.errors import UserError, nearest
 from trainers.common.readers import read_yaml
@@ -16,15 +17,10 @@ KINDS = {str: "a name", int: "a whole number", dict: "lines KEY: value"}  # for 
 DEFAULTS = {"datasets": ["openmoji"], "seeds": [1, 2, 3], "shots": None, "config": None, "rows": None, "options": {}}
 
 
-@dataclass(frozen=True)
-class Run:
-    """A run of ``train.py`` and the request that it belongs to."""
-    job: Job
+@dataclass(frozen=True, kw_only=True)
+class Run(plan.Run):
+    """A run and the request that it belongs to."""
     request: Request
-
-    @property
-    def arguments(self) -> list[str]:
-        return self.request.arguments(self.job)
 
 
 @dataclass(frozen=True)
@@ -39,13 +35,13 @@ class Chain:
     runs: tuple[Run, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "runs": [{"job": asdict(run.job), "request": asdict(run.request)} for run in self.runs]}
+        return {"name": self.name, "runs": [asdict(run) for run in self.runs]}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Chain":
         def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
             return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-        return cls(entry["name"], tuple(Run(Job(**tuples(run["job"])), Request(**tuples(run["request"]))) for run in entry["runs"]))
+        return cls(entry["name"], tuple(Run(**{**tuples(run), "request": Request(**tuples(run["request"]))}) for run in entry["runs"]))
 
 
 def read_file(path: str) -> dict[str, Any]:
@@ -121,17 +117,16 @@ def make_chains(found: Iterable[Request], output: str) -> list[Chain]:
         found: list of ``Request``; output: folder of all runs.
 
     Raises:
-        UserError: two requests want the same folder for runs with other settings, or see ``Request.jobs``.
+        UserError: two requests want the same folder for runs with other settings, or see ``Request.runs``.
     """
     runs: dict[str, Run] = {}
     for request in found:
-        for job in request.jobs():
-            run = Run(job, request)
-            before = runs.setdefault(job.folder, run)
-            if before.arguments != run.arguments:
-                raise UserError(f"two grids ask for {job.folder} with other settings: give one of them another config")
+        for run in request.runs():
+            before = runs.setdefault(run.folder, Run(**vars(run), request=request))
+            if before.request.arguments(before) != request.arguments(run):
+                raise UserError(f"two grids ask for {run.folder} with other settings: give one of them another config")
     made = []
-    for jobs in chains([run.job for run in runs.values()]):
-        trained = jobs[0].model or jobs[0].folder
-        made.append(Chain(os.path.relpath(trained, output), tuple(runs[job.folder] for job in jobs)))
+    for chain in chains(runs.values()):
+        trained = chain[0].model or chain[0].folder
+        made.append(Chain(os.path.relpath(trained, output), tuple(runs[run.folder] for run in chain)))
     return made

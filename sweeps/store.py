@@ -83,7 +83,7 @@ def last_progress(folder: str) -> tuple[str, str]:
 
 def is_there(run: Run) -> bool:
     """Whether a run is done, whatever its settings."""
-    return os.path.isfile(os.path.join(run.job.folder, FILE_NAME))
+    return os.path.isfile(os.path.join(run.folder, FILE_NAME))
 
 
 class Sweep:

@@ -64,9 +64,9 @@ class Work:
         errors = []
         try:
             for run in sweep.chains[self.name].runs:
-                self.note(sweep, "running", run=run.job.folder)
+                self.note(sweep, "running", run=run.folder)
                 try:
-                    make(run.job, run.request.wanted_config(run.job), partial(start, run, self.errors), log.info)
+                    make(run, run.request.wanted_config(run), partial(start, run, self.errors), log.info)
                 except (UserError, Failed) as error:
                     errors.append(str(error))
                 except Exception as error:
@@ -98,13 +98,13 @@ def start(run: Run, errors: str | None) -> None:
         Stopped: it was asked to end, and has saved what it needs to go on.
         SystemExit: it was warned of a time limit, and is queued again.
     """
-    code = training.main(run.arguments)
+    code = training.main(run.request.arguments(run))
     if code == REQUEUE:
         if asked_by() == "SIGUSR1":
             signal.raise_signal(signal.SIGUSR1)  # now submitit does with it what it would have done at once: it has the job queued again
         raise Stopped
-    if code or read_record(run.job.folder) is None:
-        raise Failed(last_error(errors or JobEnvironment().paths.stderr) or f"{run.job.folder} ended with exit code {code} and without a record")
+    if code or read_record(run.folder) is None:
+        raise Failed(last_error(errors or JobEnvironment().paths.stderr) or f"{run.folder} ended with exit code {code} and without a record")
 
 
 def one_line(error: Exception) -> str:

@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def test_a_protocol_takes_the_embedded_clip_and_calls_runs_by_the_folder(folder):
-    train, test = Request("base2new", ["CDC"], ["image_folder"], [1], "out", root=str(folder)).jobs()
+    train, test = Request("base2new", ["CDC"], ["image_folder"], [1], "out", root=str(folder)).runs()
     assert (train.folder, test.folder) == ("out/train_base/mine/shots_16/CDC/tiny/seed1", "out/test_new/mine/shots_16/CDC/tiny/seed1")
     assert test.model == train.folder and train.recipe.endswith("configs/trainers/CDC/tiny.yaml")
 

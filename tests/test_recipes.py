@@ -48,7 +48,7 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran(monkeypatch):
     for request in PAPER:
         if request.protocol == "dg":
             continue  # the training is xd's, see below
-        configs = {(job.dataset, job.trainer, str(job.shots)): request.wanted_config(job) for job in request.jobs()
+        configs = {(job.dataset, job.trainer, str(job.shots)): request.wanted_config(job) for job in request.runs()
                    if not job.model and TRAINER_REGISTRY.get(job.trainer).learns}
         for row in read_plan(request.plan()):
             if row["part"] in protocols:
@@ -64,7 +64,7 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran(monkeypatch):
 
 
 def test_domain_generalisation_tests_what_cross_data_set_trained():
-    trainings = [{job for job in request.jobs() if not job.model} for request in PAPER if request.protocol in ("xd", "dg")]
+    trainings = [{job for job in request.runs() if not job.model} for request in PAPER if request.protocol in ("xd", "dg")]
     assert trainings[0] == trainings[1] and len(trainings[0]) == 9
 
 

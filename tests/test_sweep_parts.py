@@ -43,10 +43,10 @@ def sweep(tmp_path):
 
 
 def finish(run, **facts):
-    Path(run.job.folder).mkdir(parents=True)
-    cfg = run.request.wanted_config(run.job)
-    Path(run.job.folder, "results.json").write_text(json.dumps(
-        {"format": 1, "trainer": run.job.trainer, "dataset": run.job.dataset, "classes": run.job.classes, "shots": 16, "seed": run.job.seed,
+    Path(run.folder).mkdir(parents=True)
+    cfg = run.request.wanted_config(run)
+    Path(run.folder, "results.json").write_text(json.dumps(
+        {"format": 1, "trainer": run.trainer, "dataset": run.dataset, "classes": run.classes, "shots": 16, "seed": run.seed,
          "metrics": {}, "config": plain(cfg), "seconds": {"train": 6.0, "test": 4.0}, "prompts_hash": "p", "backbone_hash": "b",
          "split_hash": "s", **facts}))
 
@@ -57,9 +57,9 @@ def test_a_grid_is_the_product_of_all_its_lists_and_a_chain_a_training_with_its_
     made = chains_of(tmp_path, protocols=["base2new", "fewshot"], trainers=["CoOp", "CDC"], datasets=["openmoji", "dtd"], seeds=[0, 3], shots=[1, 4])
     assert len(made) == 2 * 2 * 2 * 2 * 2 and len({chain.name for chain in made}) == len(made)
     pairs = [chain for chain in made if chain.name.startswith("base2new")]
-    assert all([run.job.model for run in chain.runs] == [None, chain.runs[0].job.folder] for chain in pairs)
+    assert all([run.model for run in chain.runs] == [None, chain.runs[0].folder] for chain in pairs)
     assert all(len(chain.runs) == 1 for chain in made if chain.name.startswith("fewshot/"))
-    assert all(Path(run.job.folder).is_absolute() and Path(run.request.root).is_absolute() for chain in made for run in chain.runs)
+    assert all(Path(run.folder).is_absolute() and Path(run.request.root).is_absolute() for chain in made for run in chain.runs)
     assert len(chains_of(tmp_path, protocols=["fewshot"])) == len(SHOTS["fewshot"])
 
 
@@ -67,7 +67,7 @@ def test_what_two_protocols_ask_for_is_one_chain(tmp_path):
     chain, = chains_of(tmp_path, protocols=["xd", "dg"])
     assert len(chain.runs) == 1 + sum(len(TARGETS[protocol]["openmoji"]) for protocol in ("xd", "dg"))
     chain, = chains_of(tmp_path, protocols=["fewshot", "xd"], shots=[16])
-    assert [Path(run.job.folder).relative_to(tmp_path).parts[1] for run in chain.runs] == ["train_all", "train_source", "xd_from_openmoji"]
+    assert [Path(run.folder).relative_to(tmp_path).parts[1] for run in chain.runs] == ["train_all", "train_source", "xd_from_openmoji"]
 
 
 def test_two_grids_that_ask_for_one_folder_must_agree(tmp_path):
@@ -82,7 +82,8 @@ def test_two_grids_that_ask_for_one_folder_must_agree(tmp_path):
 def test_a_chain_is_the_same_behind_json(tmp_path):
     chain, = chains_of(tmp_path, protocols=["ablation"], trainers=["CDC"], rows=["views"], options={"OPTIM.LR": 0.5})
     assert Chain.from_json(json.loads(json.dumps(chain.to_json()))) == chain
-    assert chain.runs[0].arguments[-2:] == list(chain.runs[0].job.settings[-2:]) and "OPTIM.LR" in chain.runs[0].arguments
+    arguments = chain.runs[0].request.arguments(chain.runs[0])
+    assert arguments[-2:] == list(chain.runs[0].settings[-2:]) and "OPTIM.LR" in arguments
 
 
 def test_grids_of_a_file_go_over_what_it_shares_and_arguments_over_both(tmp_path):
@@ -177,7 +178,7 @@ def test_a_states_come_from_files_and_the_executor(sweep):
     made.cancel(name)
     assert state() == "cancelled"
     finish(training)
-    made.note_outcome(name, "running", run=test.job.folder)
+    made.note_outcome(name, "running", run=test.folder)
     assert state() == "cancelled" and made.status(name, None).runs_done == 1
     made.forget(name)
     assert state() == "waiting"

@@ -15,9 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 WEIGHTS = REPOSITORY / "trainers" / "prompting" / "weights" / "tiny.pt"
 sys.path.insert(0, str(REPOSITORY / "tools"))
 
-import finish_tiny_clip as finish  # noqa: E402
-import pretrain_tiny_clip as pretrain  # noqa: E402
-from tiny_clip import augment, captions, drawings, evaluate, image_teacher  # noqa: E402
+from tiny_clip import augment, captions, drawings, evaluate, finish, image_teacher, pretrain  # noqa: E402
 from tiny_clip import model as tiny  # noqa: E402
 
 SOME_TEXTS = ["a photo of a bird.", "a drawing of a boat or aircraft.", "heart", "a photo of a warning or public sign."]

@@ -41,7 +41,7 @@ from torch import Tensor  # noqa: E402
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch  # noqa: E402
 from protocols.arguments import build_config  # noqa: E402
 from protocols.command_line import parse_arguments  # noqa: E402
-from protocols.plan import Job, recipe_path  # noqa: E402
+from protocols.plan import Run, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
 from trainers.common.readers import read_yaml  # noqa: E402
@@ -87,9 +87,9 @@ class StockLoader:
 def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder: str) -> PromptTrainer:
     """The trainer of a setting on all images of the half that is trained on (1) or of the other (2); what it writes goes to the folder."""
     dataset, trainer = TASKS[task][0], setting.get("trainer", "CDC")
-    job = Job(folder, trainer, recipe_path(trainer, setting.get("recipe", "tiny")), dataset, TASKS[task][half], None, seed)
+    run = Run(folder, trainer, recipe_path(trainer, setting.get("recipe", "tiny")), dataset, TASKS[task][half], None, seed)
     options = [part for key, value in setting.get("settings", {}).items() for part in (key, str(value))]
-    cfg = build_config(parse_arguments(job.arguments(root, [*options, "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0",
+    cfg = build_config(parse_arguments(run.arguments(root, [*options, "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0",
                                                             "DATALOADER.NUM_WORKERS", "0"])))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds

@@ -1,6 +1,6 @@
 """Pretrain the tiny CLIP on open drawing sets (never on OpenMoji) and write it in OpenAI's format.
 
-    python tools/pretrain_tiny_clip.py --sources NODE_MODULES --output output/tiny_clip
+    PYTHONPATH=tools python -m tiny_clip.pretrain --sources NODE_MODULES --output output/tiny_clip
 
 The same command continues where it was stopped, to the same weights. docs/tiny-clip.md says what to install first,
 how long it takes and what came out.
@@ -22,13 +22,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from make_openmoji_split import concept
-from tiny_clip.augment import make_batch
-from tiny_clip.captions import LONGEST, TEMPLATES, Captions, caption_ids, teach
-from tiny_clip.drawings import STROKES, bare, load_drawings, read_concepts
-from tiny_clip.evaluate import Benchmark, read_split
-from tiny_clip.image_teacher import DIMENSIONS, load_looks
-from tiny_clip.model import TinyCLIP, save_deflated
 from torch import Tensor
+
+from .augment import make_batch
+from .captions import LONGEST, TEMPLATES, Captions, caption_ids, teach
+from .drawings import STROKES, bare, load_drawings, read_concepts
+from .evaluate import Benchmark, read_split
+from .image_teacher import DIMENSIONS, load_looks
+from .model import TinyCLIP, save_deflated
 
 START, END = 49406, 49407
 log = logging.getLogger("pretrain")

@@ -1,6 +1,6 @@
 """The tiny CLIP's last stage: weights of several stages mixed, then the text tower alone trained a little on fixed image features.
 
-    python tools/finish_tiny_clip.py --sources NODE_MODULES --output output/tiny/7 \
+    PYTHONPATH=tools python -m tiny_clip.finish --sources NODE_MODULES --output output/tiny/7 \
         --weights output/tiny/5/tiny.pt output/tiny/6/tiny.pt --image 0.25 0.75 --text -1 2
 
 A text tower mixed *beyond* a stage that trained without class names (its share above 1) knows less of the classes than either.
@@ -17,12 +17,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from pretrain_tiny_clip import Material, losses
-from pretrain_tiny_clip import parse as parse_pretraining
-from tiny_clip.augment import make_batch
-from tiny_clip.evaluate import Benchmark, percent
-from tiny_clip.model import TinyCLIP, save_deflated
 from torch import Tensor
+
+from .augment import make_batch
+from .evaluate import Benchmark, percent
+from .model import TinyCLIP, save_deflated
+from .pretrain import Material, losses
+from .pretrain import parse as parse_pretraining
 
 WEAK = 20  # percent right on train and val below which a class is named in captions
 IMAGES_AT_ONCE = 64
@@ -32,7 +33,7 @@ log = logging.getLogger("finish")
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--sources", type=Path, required=True, help="as of pretrain_tiny_clip.py")
+    add("--sources", type=Path, required=True, help="as of pretrain.py")
     add("--output", type=Path, required=True, help="folder for the weights; caches of the drawings are taken from there too")
     add("--weights", type=Path, nargs="+", required=True, help="tiny.pt of several stages")
     add("--image", type=float, nargs="+", required=True, help="share of each in the image tower")
