@@ -272,16 +272,6 @@ class PromptTrainer(Training):
 
     # ---- training ----
 
-    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Images (V, B, 3, H, W) in their views, and labels (B,). Of several processes each has its share of the images, see ``in_place``."""
-        images, labels = self.training_views.finish(batch["img"], self.device), batch["label"].to(self.device)
-        return distributed.in_place(images, len(labels)), labels
-
-    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """The same of test images (1, B, 3, H, W), or of their features (1, B, E)."""
-        images, labels = batch["img"].to(self.device)[None], batch["label"].to(self.device)
-        return distributed.in_place(images, len(labels)), labels
-
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         started = time.perf_counter()
         self.batch_idx = batch.get("batch_idx", self.batch_idx)  # Dassl's loop counts the batches that it gets, not those done before it resumed

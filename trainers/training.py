@@ -89,6 +89,16 @@ class Training(Evaluation):
         features, every_label = zip(*found)
         return torch.cat(features, dim=1), torch.cat(every_label)
 
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Images (V, B, 3, H, W) in their views, and labels (B,). Of several processes each has its share of the images, see ``in_place``."""
+        images, labels = self.training_views.finish(batch["img"], self.device), batch["label"].to(self.device)
+        return distributed.in_place(images, len(labels)), labels
+
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The same of test images (1, B, 3, H, W), or of their features (1, B, E)."""
+        images, labels = batch["img"].to(self.device)[None], batch["label"].to(self.device)
+        return distributed.in_place(images, len(labels)), labels
+
     def train(self) -> None:  # type: ignore[override]  # as SimpleTrainer's
         if self.prompt_learner is None:
             log.info("%s learns nothing: only tested", type(self).__name__)
