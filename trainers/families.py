@@ -67,7 +67,7 @@ class FeatureTrainer(PromptTrainer):
         templates = SELECTED_TEMPLATES if self.cfg.DATASET.NAME.startswith("ImageNet") else [self.hand_crafted_template()]
         with torch.no_grad(), self.precision.autocast():
             features = [self.encode_classes(template) for template in templates]
-        return F.normalize(torch.stack(features).mean(dim=0), dim=-1)
+            return F.normalize(self.with_descriptions(torch.stack(features).sum(dim=0)), dim=-1)
 
     def encode_prompts(self) -> tuple[Tensor, Prompts | None]:
         return self.hand_crafted[None], None  # (1, K, E)

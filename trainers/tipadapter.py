@@ -103,7 +103,7 @@ class TipAdapter(FeatureTrainer):
 
     def fit(self) -> None:
         loader = self.training_images(augmented=True)
-        views = [self.features_of(loader, "train") for _ in range(self.settings.AUGMENT_EPOCH)]  # (1, N, E), (N,) each
+        views = [self.features_of(loader, "train", normalize=False) for _ in range(self.settings.AUGMENT_EPOCH)]  # (1, N, E), (N,) each
         features = torch.stack([features[0] for features, _ in views]).mean(dim=0)
         self.prompt_learner.fill(F.normalize(features, dim=-1), views[0][1])
 

@@ -38,7 +38,7 @@ class Training(Evaluation):
     # of the other parts of ``PromptTrainer``:
     given_classnames: Sequence[str] | None
     complete_prompts: Callable[[], bool]
-    encode_images: Callable[[Tensor, Prompts | None], Tensor]
+    encode_images: Callable[..., Tensor]
 
     @cached_property
     def training_views(self) -> PictureViews:
@@ -78,14 +78,14 @@ class Training(Evaluation):
         return divide_loading(loader)
 
     @torch.no_grad()
-    def features_of(self, loader: DataLoader[Any], split: str, prompts: Prompts | None = None) -> tuple[Tensor, Tensor]:
+    def features_of(self, loader: DataLoader[Any], split: str, prompts: Prompts | None = None, normalize: bool = True) -> tuple[Tensor, Tensor]:
         """Features (M or 1, N, E) and labels (N,) of the N images of a split's loader, under the prompts if any."""
         found = []
         for batch in self.skipped.readable(iter(loader), split):
             self.stop_if_asked()
             images, labels = self.parse_batch_test(batch)
             with self.precision.autocast():
-                found.append((self.encode_images(images, prompts), labels))
+                found.append((self.encode_images(images, prompts, normalize=normalize), labels))
         features, every_label = zip(*found)
         return torch.cat(features, dim=1), torch.cat(every_label)
 

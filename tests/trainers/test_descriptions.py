@@ -40,7 +40,7 @@ def mean_of_all(stock, templates, normalize):
 @pytest.mark.parametrize("trainer, templates, normalize", [
     ("ZeroshotCLIP", ["{} texture."], True), ("ZeroshotCLIP2", [*SELECTED_TEMPLATES, "{} texture."], True),
     ("KgCoOp", ["a photo of a {}, a type of texture."], True), ("ProGrad", ["a texture of {}."], True), ("CDC", ["{} texture."], True),
-    ("PromptSRC", DIVERSE_TEMPLATES, False)])
+    ("TipAdapter", ["{} texture."], True), ("PromptSRC", DIVERSE_TEMPLATES, False)])
 def test_the_hand_crafted_feature_is_the_mean_over_prompts_and_sentences(run, stock_vit, file, trainer, templates, normalize):
     built, _, _ = run(trainer, "DATASET.DESCRIPTIONS", file(), flags=("--no-train",))
     torch.testing.assert_close(built.hand_crafted, mean_of_all(stock_vit, templates, normalize), atol=2e-5, rtol=0)

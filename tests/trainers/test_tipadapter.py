@@ -45,14 +45,15 @@ def test_it_keeps_the_mean_feature_of_each_images_views_and_only_f_trains_it(run
     from trainers.training import Training
     views, features_of = [], Training.features_of
 
-    def noted(self, loader, split, prompts=None):
-        found = features_of(self, loader, split, prompts)
+    def noted(self, loader, split, **normalize):
+        found = features_of(self, loader, split, **normalize)
         views.extend([found] if split == "train" else [])
         return found
     monkeypatch.setattr(Training, "features_of", noted)
     cache = run(name)[0].prompt_learner
     (first, labels), (second, _) = views
     assert not torch.equal(first, second), "views are drawn at random"
+    assert first.norm(dim=-1).std() > 0, "not normalised before the mean"
     assert labels.tolist() == cache.labels.tolist() == [label for label in range(6) for _ in range(4)]
     assert torch.equal(cache.keys.detach(), unit((first + second)[0] / 2)) == (name == "TipAdapter")
     torch.testing.assert_close(cache.keys.detach(), unit((first + second)[0]), rtol=1, atol=0.1)
