@@ -1,4 +1,5 @@
 """PromptedClassifier: a run's own answers without its data, from any kind of image, for other classes, and out of the ONNX file."""
+import functools
 import json
 import re
 import shutil
@@ -318,9 +319,13 @@ def exported(classifier, folder):
 
 @pytest.fixture(scope="module")
 def german(trained, tmp_path_factory):
-    """A classifier for other classes, its exported folder, and that as a session."""
-    classifier, folder = PromptedClassifier.load(trained("CDC")[1]).with_classes(["Kühe", "Pferde"]), tmp_path_factory.mktemp("german") / "a" / "b"
-    return classifier, folder, exported(classifier, folder)
+    """``german()`` → a classifier for other classes, its exported folder, and that as a session; made once."""
+    @functools.cache
+    def make():
+        classifier = PromptedClassifier.load(trained("CDC")[1]).with_classes(["Kühe", "Pferde"])
+        folder = tmp_path_factory.mktemp("german") / "a" / "b"
+        return classifier, folder, exported(classifier, folder)
+    return make
 
 
 @pytest.mark.parametrize("name", in_turn(EXPORTED, always=("CDC", ALWAYS[-1])))
@@ -345,7 +350,7 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
 
 
 def test_what_the_files_say_of_themselves(german):
-    classifier, folder, session = german
+    classifier, folder, session = german()
     metadata = session.get_modelmeta().custom_metadata_map
     with safe_open(folder / "prompts.safetensors", "pt") as file:
         assert file.metadata() == {key: metadata[key] for key in file.metadata()}
@@ -359,7 +364,7 @@ def test_what_the_files_say_of_themselves(german):
 
 
 def test_the_cards_example_runs(german, pictures):
-    classifier, folder, _ = german
+    classifier, folder, _ = german()
     program = (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     Image.open(pictures[0]).save(folder / "cat.jpg", quality=100)
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120)
