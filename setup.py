@@ -45,7 +45,7 @@ setup(
         "app": ["flask>=3.1,<4", "waitress>=3,<4", "tabulate>=0.9"],  # tabulate: the examples come by way of results/
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
         "sweep": ["submitit>=1.5,<2", "rich>=13", "tabulate>=0.9", "matplotlib>=3.8"],  # the last two: results/
-        "test": ["pytest>=8", "ruff>=0.17,<0.18", "pytest-xdist>=3.5", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5",
+        "test": ["pytest>=8", "ruff>=0.17,<0.18", "pytest-xdist>=3.7", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5",
                  "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4", "build>=1.2,<2",
                  "mypy>=2.4,<3", "import-linter>=2.17,<3", "types-PyYAML>=6", "types-tabulate>=0.9", "types-tqdm>=4.60",
                  "submitit>=1.5,<2", "rich>=13", "psutil>=5.9", "pillow-heif>=0.16,<2"],
