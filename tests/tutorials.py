@@ -84,13 +84,13 @@ def run(command, folder, python):
 
 
 def apply(diff, folder):
-    """Changes the file that a diff names; what it takes out or keeps has to be there, once."""
+    """Changes the file that a diff names; the lines that it takes out or keeps have to be there, once."""
     name, *lines = diff.splitlines()
     path = folder / name.removeprefix("+++ ")
-    before, after = ("\n".join(line[1:] for line in lines if line[0] in kept) for kept in (" -", " +"))
-    text = path.read_text(encoding="utf-8")
+    before, after = ("".join(f"\n{line[1:]}" for line in lines if line[0] in kept) + "\n" for kept in (" -", " +"))
+    text = "\n" + path.read_text(encoding="utf-8")
     assert text.count(before) == 1, f"{path.name} is no longer as the tutorial says"
-    path.write_text(text.replace(before, after), encoding="utf-8")
+    path.write_text(text.replace(before, after).removeprefix("\n"), encoding="utf-8")
 
 
 def assert_shows(shown, printed):
