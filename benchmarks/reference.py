@@ -40,8 +40,8 @@ class TextEncoder(nn.Module):
         self.ln_final = LayerNorm(ours.width)
         self.text_projection = nn.Parameter(torch.empty_like(ours.text_projection))  # (D, E)
 
-    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
-        """As ours: (M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E), not normalised."""
+    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor] = (), adapters: Sequence[None] = ()) -> Tensor:
+        """As ours without adapters: (M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E), not normalised."""
         features = []
         for template, own_prefix in enumerate(prefix):
             which = template if len(suffix) > 1 else 0
@@ -82,8 +82,9 @@ class ImageEncoder(nn.Module):
         self.ln_post = LayerNorm(ours.width)
         self.proj = nn.Parameter(torch.empty_like(ours.proj))  # (D, E)
 
-    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
-        """As ours: (V, B, 3, H, W), (M, n, D), [(M, n, D)] → (M, B, E), not normalised; (V, B, E) without prompts."""
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = (),
+                adapters: Sequence[None] = (), readout: None = None) -> Tensor:
+        """As ours without adapters: (V, B, 3, H, W), (M, n, D), [(M, n, D)] → (M, B, E), not normalised; (V, B, E) without prompts."""
         if prompts is None:
             return torch.stack([self.encode_view(view, None, ()) for view in images])
         features = []
@@ -119,7 +120,8 @@ class ResNetImageEncoder(nn.Module):
         self.network: Any = copy.deepcopy(ours.network)
         self.image_size = ours.image_size
 
-    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = ()) -> Tensor:
+    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor] = (),
+                adapters: Sequence[None] = (), readout: None = None) -> Tensor:
         """(V, B, 3, H, W) → (V, B, E); it takes no prompts."""
         return torch.stack([self.network(view.to(self.network.conv1.weight.dtype)) for view in images])
 
