@@ -250,8 +250,8 @@ def test_a_folder_without_prompts(copy_of):
 
 
 def test_a_trainer_that_is_not_ours(copy_of, monkeypatch):
-    with pytest.raises(UserError, match="made by the trainer 'TCP', which is not known here: import the module that registers it first"):
-        PromptedClassifier.load(copy_of("CoOp", trainer="TCP"))
+    with pytest.raises(UserError, match="made by the trainer 'Tcp2', which is not known here: import the module that registers it first"):
+        PromptedClassifier.load(copy_of("CoOp", trainer="Tcp2"))
     with pytest.raises(UserError, match="made by the trainer 'Base'"):  # a module of ours, but none of a trainer
         PromptedClassifier.load(copy_of("CoOp", trainer="Base"))
     monkeypatch.setattr(TRAINER_REGISTRY, "get", lambda name: SimpleNamespace)

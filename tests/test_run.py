@@ -252,7 +252,7 @@ def test_a_done_run_with_other_settings_is_never_taken_for_the_one_asked_for(sta
     (("xd", "--dataset", "dtd"), "xd knows no targets for the source 'dtd', only for imagenet, openmoji"),
     (("base2new", "--dataset", "imagnet"), "did you mean imagenet?"),
     (("base2new", "--config", "tini"), "did you mean tiny?"),
-    (("ablation",), "CoOp has no ablation; there is CDC in "),
+    (("ablation",), "CoOp has no ablation; there is CDC, CDCPromptSRC in "),
     (("ablation", "--rows", "veiws", "--trainer", "CDC"), "CDC's ablation has no row 'veiws' (did you mean views?); it has single_"),
     (("base2new", "--rows", "full"), "--rows are for --protocol ablation and factors, base2new has none"),
     (("base2new", "--seeds", "-1"), "--seeds at least 0"),

@@ -278,10 +278,10 @@ def test_a_signal_during_the_pass_that_sets_the_offset_is_answered_at_the_next_b
     seen = []
     encode = CDC.encode_images
 
-    def encode_and_signal(self, images, *more):
+    def encode_and_signal(self, images, *more, **named):
         seen.append(len(images))
         monkeypatch.setattr(interruption, "_came", ["SIGTERM"])
-        return encode(self, images, *more)
+        return encode(self, images, *more, **named)
     monkeypatch.setattr(CDC, "encode_images", encode_and_signal)
     with pytest.raises(interruption.Interrupted, match="SIGTERM: nothing to save"):
         run("CDC", "DATALOADER.TEST.BATCH_SIZE", "2")
