@@ -83,7 +83,7 @@ def die_at(moment):
 
 
 def allow_bytes(size):
-    """No file of this process may become longer: the kernel refuses what is behind that."""
+    """No file of this process may become longer: the kernel refuses what is beyond that."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 

@@ -127,7 +127,7 @@ def test_a_training_that_another_protocol_has_made_is_copied(calls, tmp_path, ca
     assert go("fewshot", "fewshot", "--shots", "4", "16") == (0, [])
     assert sorted(path.name for path in (tmp_path / "o" / "fewshot" / own).parent.iterdir()) == ["seed1"]
 
-    shutil.rmtree(tmp_path / "o" / "fewshot")  # not with other settings, not where a run has begun, not to another name of the folder
+    shutil.rmtree(tmp_path / "o" / "fewshot")  # not with other settings, not where a run has started, not to another name of the folder
     assert go("fewshot", "fewshot", "--shots", "16", "--", "OPTIM.LR", "0.5")[1] == [(f"fewshot/{own}", False)]
     shutil.rmtree(tmp_path / "o" / "fewshot")
     (tmp_path / "o" / "fewshot" / own).mkdir(parents=True)

@@ -142,7 +142,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path):
 @pytest.mark.parametrize("kind", ["cosine", "multi_step", "single_step"])
 @pytest.mark.parametrize("optim", ["sgd", "adam", "adamw", "rmsprop", "amsgrad"])
 def test_a_file_of_the_real_dassl_with_a_pickled_scheduler_resumes(tmp_path, optim, kind):
-    """Real Dassl stores the scheduler behind the warm-up as an object, its optimiser with it."""
+    """Real Dassl stores the scheduler that follows the warm-up as an object, its optimiser with it."""
     from dassl.config import get_cfg_default
     from dassl.optim import build_lr_scheduler, build_optimizer
 

@@ -59,7 +59,7 @@ def test_what_is_not_there_is_missing_and_says_where_to_get_it(check, tool, name
 def test_a_whole_set_is_present(check, tool, tmp_path, drawn_root, monkeypatch, name):
     MINIATURES[name](tmp_path)
     if name.startswith("OpenMoji"):
-        drawn = Path(build(name, drawn_root).dataset_dir)  # where other tests are at work too: what is theirs stays behind
+        drawn = Path(build(name, drawn_root).dataset_dir)  # where other tests are at work too: what is theirs stays
         shutil.copytree(drawn, tmp_path / drawn.name, ignore=shutil.ignore_patterns(".*", "split_fewshot"), copy_function=os.link)
     dataset = build(name, tmp_path)
     parts = (dataset.train_x, dataset.val or (), dataset.test)

@@ -160,7 +160,7 @@ def test_no_two_pictures_of_people_are_alike(root):
 
 
 def test_a_test_gender_is_in_no_other_part():
-    """It shows in the first code point, or in a female or male sign behind it."""
+    """It shows in the first code point, or in a female or male sign after it."""
     seen = defaultdict(set)
     for part in openmoji.PARTS:
         for code, label, _ in PEOPLE[part]:

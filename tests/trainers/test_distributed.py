@@ -154,7 +154,7 @@ def test_a_process_may_have_no_image_of_a_batch(divided, trained):
 # ---- beginning and end ----
 
 def cut(folder, copy):
-    """A copy of a run that was stopped behind its second epoch."""
+    """A copy of a run that was stopped after its second epoch."""
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("model.pth.tar-3", "*.json", "*.npz", "log.txt"))
     (copy / MODEL_NAME / "checkpoint").write_text("model.pth.tar-2\n")
 
@@ -272,8 +272,8 @@ def test_a_share_of_a_batch_is_what_the_whole_has_in_its_place(run):
 @given(st.integers(1, 40), st.integers(1, 12))
 def test_shares_follow_each_other_without_gap_or_duplicate_and_differ_by_one_at_most(total, processes):
     bounds = [distributed.bounds(total, rank, processes) for rank in range(processes)]
-    assert [place for first, behind in bounds for place in range(first, behind)] == list(range(total))
-    sizes = [behind - first for first, behind in bounds]
+    assert [place for first, end in bounds for place in range(first, end)] == list(range(total))
+    sizes = [end - first for first, end in bounds]
     assert max(sizes) - min(sizes) <= 1
     for rank, size in enumerate(sizes):
         assert len(range(total)[distributed.share(total, rank, processes)]) == max(1, size)

@@ -143,7 +143,7 @@ def test_every_precision_trains_and_stays_near_fp32(run, trained, name, precisio
 
 
 def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, stopped, monkeypatch):
-    """What ``amp`` does on a GPU without bfloat16, forced here; a run begun without a scaler goes on with one."""
+    """What ``amp`` does on a GPU without bfloat16, forced here; a run started without a scaler goes on with one."""
     from trainers.engine.precision import Precision
     build = Precision.__init__
 

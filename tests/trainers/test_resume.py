@@ -91,7 +91,7 @@ def test_a_run_that_is_killed_while_it_validates_or_tests_ends_as_if_it_were_not
 def test_what_is_behind_the_checkpoint_is_made_again(run, trained, killed):
     whole = trained("CoOp", *WORKERS)[1]
     every = (*WORKERS, "TRAIN.CHECKPOINT_STEPS", "2")
-    for batch in ((1, 0), (1, 2), (2, 2)):  # behind steps 3, 5 and 8 of 9
+    for batch in ((1, 0), (1, 2), (2, 2)):  # after steps 3, 5 and 8 of 9
         assert killed("forward_backward", lambda self, batch=batch: (self.epoch, self.batch_idx) == batch, "CoOp", *every, name="killed")
     assert_same_run(whole, run("CoOp", *every, name="killed")[2])
 
@@ -131,7 +131,7 @@ def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_othe
     whole = trained("CoOp", *options)[1]
     one = (*options, "DATALOADER.NUM_WORKERS", "1")
     for first, second in ((options, one), (one, options)):
-        name = f"begun with {first[-1]}"
+        name = f"started with {first[-1]}"
         assert killed("forward_backward", lambda self: (self.epoch, self.batch_idx) == (1, 2), "CoOp", *first, *EVERY_STEP, name=name)
         torch.manual_seed(12345)
         assert_same_run(whole, run("CoOp", *second, name=name)[2])

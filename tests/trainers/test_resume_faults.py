@@ -189,14 +189,14 @@ def test_a_signal_while_images_are_tested_stops_the_run_too(output, trained, mon
 
 @pytest.mark.parametrize("place", ["build_model", "before_train"])
 def test_before_the_first_step_a_signal_is_answered_at_once(output, monkeypatch, capsys, place):
-    original, behind = getattr(PromptTrainer, place), []
+    original, reached = getattr(PromptTrainer, place), []
 
     def signalled(self):
         os.kill(os.getpid(), signal.SIGTERM)
-        behind.append(place)
+        reached.append(place)
         original(self)
     monkeypatch.setattr(PromptTrainer, place, signalled)
-    assert output() == REQUEUE and not behind
+    assert output() == REQUEUE and not reached
     assert capsys.readouterr().err.splitlines()[-1] == "SIGTERM: nothing to save; the same command goes on from here (exit code 75)"
 
 
