@@ -8,8 +8,7 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 - ``scores``, where texts depend on the image, and ``training_state``, where training has a memory beyond the prompts,
 - ``training_views``, where a training image is shown in more than one view.
 
-How it goes from epoch to epoch stands in ``training.py``, how it is evaluated in ``evaluation.py``, what is saved of it and how it resumes in
-``saved_prompts.py``.
+``training.py`` holds the epochs, ``evaluation/testing.py`` the evaluation, ``engine/saved_prompts.py`` what is saved and how a run resumes.
 """
 import copy
 import logging
@@ -50,14 +49,14 @@ class PromptTrainer(Training):
 
     Args:
         cfg: the run's config.
-        classnames: K names to build the model for. It can then answer, but has no data to train or be tested on. Without: those of the
-            config's data set, which is loaded.
+        classnames: K names to build the model for; it can then answer, but has no data to train or be tested on. None: loads the config's
+            data set and takes its names.
 
     Attributes:
         learns: whether there is anything to train.
         stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
-        fp32_teacher: whether the frozen CLIP that the prompts are compared with is in fp32 under PREC fp16 too, as there.
-        small: settings of the node, over its defaults, for the tests that are generated for every trainer: their CLIP has three image layers.
+        fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC fp16 too, as officially.
+        small: settings that the tests common to all trainers set in the node; their CLIP has three image layers.
         text_only: settings under which the image encoder is not prompted, so that any backbone serves; None: it always is.
         shape_setting: a whole number of the node that the prompts' shape follows from; None: it follows from the data alone.
     """
@@ -77,10 +76,10 @@ class PromptTrainer(Training):
     # ---- what a method overrides ----
 
     def build_prompt_learner(self, backbone: Backbone) -> nn.Module | None:
-        """The learnable ``nn.Module``, or None where nothing is learned. ``hand_crafted`` can be had here.
+        """The learnable ``nn.Module``, or None where nothing is learned. ``hand_crafted`` can be used here.
 
-        Its attribute ``class_parameters``, if it has one, names those of its parameters and modules that say nothing of other classes than
-        they are trained for; for others they are saved, but None, see ``take_prompts``.
+        Its attribute ``class_parameters``, if any, names the parameters and modules that serve only the classes they were trained for;
+        loaded for other classes they are None, see ``take_prompts``.
         """
         raise NotImplementedError
 
@@ -113,7 +112,7 @@ class PromptTrainer(Training):
         return self.encode_texts(prompts), prompts
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
-        """``Scores`` of images (V, B, 3, H, W), or of their features. ``encoded``: what ``encode_prompts`` gave, if it was asked."""
+        """``Scores`` of images (V, B, 3, H, W), or of their features. ``encoded``: from ``encode_prompts``, if already called."""
         encoded = encoded or self.encode_prompts()
         assert encoded is not None  # where it is None, a method has scores of its own
         text_features, prompts = encoded
@@ -121,11 +120,11 @@ class PromptTrainer(Training):
         return Scores(self.logits(image_features, text_features), image_features, text_features, images)
 
     def complete_prompts(self) -> bool:
-        """Sets what a method learns from validation images after training; returns whether it did, and the prompts are to be saved again."""
+        """Sets what a method learns from validation images after training; returns whether the prompts must be saved again."""
         return False
 
     def learned_figures(self) -> dict[str, float]:
-        """What of the prompts can be said in numbers, by name, for the run record."""
+        """Figures of the learned prompts by name, for the run record."""
         return {}
 
     def training_state(self) -> dict[str, Any]:
@@ -135,7 +134,7 @@ class PromptTrainer(Training):
     def restore_training_state(self, state: dict[str, Any]) -> None:
         """Takes back what ``training_state`` gave."""
 
-    # ---- the two towers of the frozen CLIP; features are fp32, and normalised unless it is said; of several processes each encodes its share ----
+    # ---- the two towers of the frozen CLIP; features are fp32, normalised unless stated otherwise; each process encodes its share ----
 
     @cached_property
     def hand_crafted(self) -> Tensor:
@@ -145,7 +144,7 @@ class PromptTrainer(Training):
             return F.normalize(self.with_descriptions(features), dim=-1) if path_of(self.cfg) else features
 
     def with_descriptions(self, features: Tensor, normalize: bool = True) -> Tensor:
-        """The sum (K, E) of the features of each class's hand-crafted prompts, and of the sentences of ``DATASET.DESCRIPTIONS`` if it is given.
+        """Adds to the features (K, E) of hand-crafted prompts those of each class's sentences in ``DATASET.DESCRIPTIONS``, if that is set.
 
         Raises:
             UserError: see ``read_descriptions``.
@@ -182,10 +181,10 @@ class PromptTrainer(Training):
     def encode_images(self, images: Tensor, prompts: Prompts | None = None, backbone: Backbone | None = None, normalize: bool = True) -> Tensor:
         """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted; see ``ImageEncoder``.
 
-        What are features already, (V, B, E), as a data set of features has them, is returned as it is.
+        Cached features (V, B, E) given in place of images are returned as they are.
 
         Raises:
-            ValueError: they are, and without ``normalize`` their lengths are asked for, which they have lost.
+            ValueError: features are given without ``normalize``: they are stored at length one.
         """
         if images.dim() == 3:
             if not normalize:
@@ -200,7 +199,7 @@ class PromptTrainer(Training):
 
     @torch.no_grad()
     def unprompted_images(self, images: Tensor, backbone: Backbone | None = None) -> Tensor:
-        """Features (V, B, E) that CLIP has of images (V, B, 3, H, W) without prompts, which methods keep their own near to; no gradient."""
+        """CLIP's features (V, B, E) of images (V, B, 3, H, W) without prompts, as references for regularisers; no gradient."""
         with self.precision.autocast():
             return self.encode_images(images, backbone=backbone)
 
@@ -216,7 +215,7 @@ class PromptTrainer(Training):
         """The method's own config node, ``cfg.TRAINER.<NAME>``.
 
         Raises:
-            UserError: nobody declared it.
+            UserError: it is not declared.
         """
         name = cls.__name__
         if name.upper() not in cfg.TRAINER:
@@ -255,7 +254,7 @@ class PromptTrainer(Training):
         self.backbone = backbone
         self.prompt_learner = self.build_prompt_learner(backbone)
         self.metrics, self.seconds = {}, {"train": 0.0, "test": 0.0}
-        self.step_seconds = []  # of each training step since this process began, without the waiting for its batch
+        self.step_seconds = []  # of each training step since this process started, without waiting for its batch
         self.answer_rates = []  # images per second of each batch of the last class list that was tested, without loading and texts
         self.is_training = False
         if self.prompt_learner is not None:

@@ -2,7 +2,7 @@
 Vision-Language Model Adaptation from a Causal Perspective", NeurIPS 2024).
 
 VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept near a hand-crafted
-prompt (L_con), so that each takes hold of another task-relevant semantic. DSTC: each template votes with evidence, and
+prompt (L_con), so that each learns a different task-relevant semantic. DSTC: each template votes with evidence, and
 Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion. After training
 the templates' reliability is fitted on validation images: they look at the same picture, so they are not independent witnesses.
 docs/method.md lists what the paper states and what is our choice.
@@ -39,8 +39,8 @@ MODALITIES = ("dual", "text")
 FUSIONS = ("dempster", "mean_probability", "sum_logits")
 RELIABILITIES = ("fitted", "independent")
 LOSSES = ("evidential", "cross_entropy")
-START_IMAGES = 1024  # training images that offset and phrases are set by, at most
-COMPARED_IMAGES = 64  # those whose features under the templates are compared, at most
+START_IMAGES = 1024  # at most so many training images set the offset and the phrases
+COMPARED_IMAGES = 64  # at most so many have their features under the templates compared
 
 
 def add_cdc_config(cfg: CfgNode) -> None:
@@ -49,7 +49,7 @@ def add_cdc_config(cfg: CfgNode) -> None:
     cfg.TRAINER.CDC = node = CfgNode()
     node.N_TEMPLATES = 4  # M
     node.N_CTX = 2  # context tokens a template (4 is usual with PROMPT_MODALITY text)
-    node.CTX_INIT = list(PHRASES)  # phrases that templates start from; of more than M the best for the training images, Gaussian beyond them
+    node.CTX_INIT = list(PHRASES)  # phrases that templates start from: of more than M, the best on the training images; of fewer, Gaussian beyond
     node.PROMPT_MODALITY = "dual"  # prompts in both encoders (ViT only), or in the text encoder only
     node.PROMPT_DEPTH = 9  # layers of each prompted encoder that get their own prompts, the first included
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
@@ -151,7 +151,7 @@ class CDC(PromptTrainer):
         return {f"{of}_{name}": value for of, values in found.items() for name, value in values.items()}
 
     def possible_phrases(self) -> list[str]:
-        """Those of CTX_INIT that fill a context, if they are enough for a choice; else all."""
+        """Phrases of CTX_INIT that fill a context, if there are more than templates; else all."""
         node = self.settings
         length = self.backbone.text.context_length
         filling = [phrase for phrase in node.CTX_INIT if len(phrase_tokens(phrase, length)) >= node.N_CTX]
@@ -159,7 +159,7 @@ class CDC(PromptTrainer):
 
     @torch.no_grad()
     def complete_prompts(self) -> bool:
-        """Notes how far apart the templates are, and fits their reliability on validation images; without any of its own the run keeps
+        """Notes how far apart the templates are, and fits their reliability on validation images; without any it stays
         ``usual_reliability``."""
         node = self.settings
         text_features, prompts = self.encoded_templates()
@@ -189,7 +189,7 @@ class CDC(PromptTrainer):
         return 1.0 if self.settings.RELIABILITY == "independent" else self.prompt_learner.reliability
 
     def load_prompts(self, state: State, folder: str) -> None:
-        """Prompts saved before offsets were told from the training list's K, and reliabilities fitted, are of independent templates."""
+        """Loads prompts; files from before offsets knew their class list's K and reliabilities were fitted are of independent templates."""
         state["state_dict"].setdefault("trained_classes", torch.tensor(len(state["classnames"])))
         state["state_dict"].setdefault("reliability", torch.tensor(1.0))
         state["state_dict"].setdefault("phrases", self.prompt_learner.phrases)
@@ -204,8 +204,8 @@ class CDC(PromptTrainer):
 
         L_t-ce sums over the templates' opinions and, where FUSION is of opinions, the one that Dempster's rule makes of them (ω = 1: in
         training each template sees a view of its own). With LOSS cross_entropy the votes' term is the sum of the templates'
-        cross-entropies. L_de and L_con hold the templates' texts against the hand-crafted prompt's, and, where images are prompted, their
-        features of a view against those of the image encoder without prompts: where they balance is derived in ``decoupling_loss``.
+        cross-entropies. L_de and L_con compare the templates' texts with the hand-crafted prompt's and, where images are prompted, their
+        features of a view with those of the image encoder without prompts; ``decoupling_loss`` derives where they balance.
 
         The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in nats), how far the ``offset`` has gone from
         its start, and the fused ``vacuity``; means over templates and images.

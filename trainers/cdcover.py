@@ -42,8 +42,8 @@ def add_settings(cfg: CfgNode, name: str, add_config: Callable[[CfgNode], None])
     cfg.TRAINER[name] = node = both.TRAINER[own]
     for key in cdc.keys() - node.keys() - OF_THE_METHOD:
         node[key] = cdc[key]
-    node.PHRASES = cdc.CTX_INIT  # of those with as many tokens as the context the best for the training images, if they are more than M
-    node.CONSISTENCY_WEIGHT = 0.0  # the methods hold to CLIP by themselves
+    node.PHRASES = cdc.CTX_INIT  # those with as many tokens as the context; if more than M, the best on the training images
+    node.CONSISTENCY_WEIGHT = 0.0  # the methods regularise by themselves
 
 
 def add_cdcpromptsrc_config(cfg: CfgNode) -> None:
@@ -61,7 +61,7 @@ class TemplateLearners(nn.Module):
 
     Args:
         learners: M, each with a context ``ctx`` and the same fixed words after it.
-        phrases: that the contexts start from, as far as there are any.
+        phrases: that contexts start from; further contexts stay.
         text: the ``TextEncoder``.
         classes: K.
     """
@@ -101,7 +101,7 @@ class TemplateLearners(nn.Module):
 
 
 class CDCOver(CDC):
-    """Goes before a method in the bases of a class: ``class CDCTCP(CDCOver, TCP)``. What CDC has for its own prompts is the method's here."""
+    """CDC over another method, named first in a class's bases: ``class CDCTCP(CDCOver, TCP)``. The prompts are the method's."""
     prompt_learner: Any
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -118,7 +118,7 @@ class CDCOver(CDC):
         return TemplateLearners(learners, self.possible_phrases(len(learners[0].ctx)), backbone.text, len(self.classnames))
 
     def possible_phrases(self, tokens: int | None = None) -> list[str]:
-        """Those with exactly as many tokens as a context has: no words follow that are not the method's own."""
+        """Phrases with exactly as many tokens as a context, so that no fixed words are left over."""
         length = self.backbone.text.context_length
         return [phrase for phrase in self.settings.PHRASES
                 if len(phrase_tokens(phrase, length)) == (tokens or len(self.prompt_learner.learners[0].ctx))]

@@ -1,4 +1,4 @@
-"""DePT: a second head that takes what is special of the trained classes out of the prompts (Zhang et al., 2024, "DePT: Decoupled Prompt Tuning",
+"""DePT: a second head that takes base-specific knowledge out of the prompts (Zhang et al., 2024, "DePT: Decoupled Prompt Tuning",
 §3.2), over any method whose loss has the cross-entropy of its one template. Features of both encoders, each scaled and shifted channel by channel,
 go through one linear classifier of the trained classes. Its logits are mixed with the prompts'; for other classes the prompts answer alone.
 """
@@ -95,7 +95,7 @@ class HeadedScores(Scores):
 
 
 class DePT(PromptTrainer):
-    """Goes before a method in the bases of a class: ``class DePTCoOp(DePT, CoOp)``. The method's ``scores`` must be the base's."""
+    """DePT over a method, named first in a class's bases: ``class DePTCoOp(DePT, CoOp)``. The method's ``scores`` must be the base's."""
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super().check_cfg(cfg)
@@ -146,7 +146,7 @@ class DePT(PromptTrainer):
         return super().predict(logits if len(logits) == 1 else (1 - weight) * logits[:1] + weight * logits[1:])
 
     def images_or_features(self, loader: DataLoader[Any], split: str, prompts: Prompts | None) -> DataLoader[Any]:
-        """Always images where there is a head: it reads the features' lengths, which kept ones have not."""
+        """Always images where there is a head: it needs the features' lengths, which cached ones lack."""
         return loader if self.prompt_learner.head is not None else super().images_or_features(loader, split, prompts)
 
 

@@ -36,7 +36,7 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes and speaks."""
+    """Whether this is the process that writes and logs."""
     return rank() == 0
 
 
@@ -99,7 +99,7 @@ def bounds(total: int, rank: int, processes: int) -> tuple[int, int]:
 
 
 def share(total: int, rank: int, processes: int) -> slice:
-    """What a process is to load and encode of ``total`` things, a slice: its share, or one thing that it need not give where it has none."""
+    """The slice of ``total`` things that a process loads and encodes: its share, or one thing that is not gathered where the share is empty."""
     first, end = bounds(total, rank, processes)
     return slice(first, max(end, first + 1))
 
@@ -110,12 +110,12 @@ def own_share(total: int) -> slice:
 
 
 def divided(encode: Callable[[slice], Tensor], total: int, dim: int = 1) -> Tensor:
-    """What ``encode`` makes of ``total`` things, along ``dim``: each process calls it with its ``own_share``, and gets what all have made."""
+    """``encode``'s results for ``total`` things along ``dim``: each process calls it with its ``own_share`` and gets all results."""
     return gathered(encode(own_share(total)), dim, total)
 
 
 def in_place(own: Tensor, total: int) -> Tensor:
-    """A batch (V, B, …) in whose B = ``total`` places this process's share stands; NaN in those of the others, whose features ``divided`` gives."""
+    """A batch (V, B, …), B = ``total``, with this process's share in its places and NaN in the others', whose features ``divided`` gives."""
     if own.shape[1] == total:
         return own
     whole = own.new_full((own.shape[0], total, *own.shape[2:]), torch.nan)

@@ -54,10 +54,10 @@ class IndependentTrainer(PromptTrainer):
 
 
 class FeatureTrainer(PromptTrainer):
-    """Classifiers of the features that CLIP itself has of images: they are fitted to those of the training images before the first epoch.
+    """Classifiers of CLIP's own image features, fitted to those of the training images before the first epoch.
 
-    The learner takes features (B, E) and zero-shot logits (B, K) and gives logits (B, K); what it holds of the classes is in its
-    ``class_parameters``, and without them, for classes that were not trained, it gives the zero-shot logits.
+    The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K). What it learned of the classes is in its
+    ``class_parameters``; without them, for classes that were not trained, it gives the zero-shot logits.
     """
     shape_setting = None
 

@@ -26,7 +26,7 @@ def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
     A cosine of the features themselves would work against the consistency loss: it falls as templates leave the reference, and together
     they have their minimum at "all templates equal the reference" from a small weight of consistency on. The deviations' cosine asks in
     which direction a template leaves, not how far. Derivation for β L_de + γ Σ_m L_con^m with free unit vectors: put
-    w^m = cos a · t + sin a · v_m with v_m ⊥ t the corners of a simplex, v_m · v_n = ρ = −1 / (M − 1). With y = |d|² + δ²,
+    w^m = cos a · t + sin a · v_m with v_m ⊥ t the vertices of a simplex, v_m · v_n = ρ = −1 / (M − 1). With y = |d|² + δ²,
     |d|² = 2 (1 − cos a)::
 
         d^m · d^n = (|d|² / 2) (2ρ + (1 − ρ) |d|² / 2),     L_de = d^m · d^n / y,     γ Σ_m L_con^m = γ M |d|² / 2,

@@ -1,6 +1,6 @@
-"""ProGrad: CoOp whose gradient never works against what CLIP knows (Zhu et al., 2023, "Prompt-aligned Gradient for Prompt
+"""ProGrad: CoOp whose gradient never conflicts with zero-shot CLIP (Zhu et al., 2023, "Prompt-aligned Gradient for Prompt
 Tuning", §3.2). Where the gradient of the cross-entropy points against that of the distance to zero-shot CLIP's answers, the
-part that does is taken away.
+conflicting part is removed.
 """
 import torch
 import torch.nn.functional as F

@@ -1,6 +1,6 @@
-"""Tip-Adapter: zero-shot CLIP and, beside it, a cache of the training images' features, which an image asks for labels of those that
-are like it (Zhang et al., 2022, "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", §3). Nothing is trained;
-in ``TipAdapterF`` the kept features are, by cross-entropy. What the cache weighs is found on validation images.
+"""Tip-Adapter: zero-shot CLIP plus a cache of the training images' features, in which those similar to an image vote with their labels
+(Zhang et al., 2022, "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", §3). Nothing is trained;
+in ``TipAdapterF`` the kept features are, by cross-entropy. α and β are chosen on validation images.
 """
 import logging
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def add_tipadapterf_config(cfg: CfgNode) -> None:
 
 
 class FeatureCache(nn.Module):
-    """N features of K classes, and how they are asked.
+    """The cache: N features of K classes.
 
     Args:
         beta, alpha: β and α.
@@ -132,7 +132,7 @@ class TipAdapter(FeatureTrainer):
 
 @TRAINER_REGISTRY.register()
 class TipAdapterF(TipAdapter):
-    """The features in the cache are where training starts."""
+    """Tip-Adapter whose cached features are fine-tuned."""
 
     def parameter_groups(self) -> list[dict[str, object]]:
         return [{"params": [self.prompt_learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code

@@ -118,7 +118,7 @@ class Training(Evaluation):
 
     def before_train(self) -> None:
         if path_of(self.cfg):
-            read_descriptions(path_of(self.cfg), self.classnames)  # what is wrong with them is said before anything is trained
+            read_descriptions(path_of(self.cfg), self.classnames)  # errors in them are raised before anything is trained
         super().before_train()  # resumes, or refuses to
         done = self.train_loader_x.batches_done
         start = tensor_hash([*self.prompt_learner.state_dict().values(), torch.get_rng_state()])

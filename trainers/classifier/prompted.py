@@ -76,7 +76,7 @@ class Answers:
 
 
 class PromptedClassifier:
-    """A CLIP under trained prompts, ready to label images. ``load`` makes one of a run, ``with_classes`` one of another.
+    """A CLIP under trained prompts, ready to label images; from a run by ``load``, for other classes by ``with_classes``.
 
     Images may be given as one or as many (a list, any iterable, or an array or tensor with one dimension more):
 
@@ -111,7 +111,7 @@ class PromptedClassifier:
             backbone: name or file of the CLIP, where it is no longer where the run found it; its weights have to be the same.
 
         Raises:
-            UserError: no finished training of this toolbox's is there, its CLIP is not found, or has other weights.
+            UserError: it holds no finished training of this toolbox, or its CLIP is not found or has other weights.
         """
         folder = os.fspath(folder)
         record = read_record(folder)
@@ -157,7 +157,7 @@ class PromptedClassifier:
         """``Answers`` for images, see above: what the run's own test says of them. They are read batch by batch.
 
         Args:
-            broken: takes up the errors of images that can't be read, which are left out; without it the first ends all.
+            broken: collects the errors of unreadable images, which are left out; without it the first one is raised.
 
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or tensor that is no image.

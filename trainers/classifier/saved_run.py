@@ -1,4 +1,4 @@
-"""What the folder of a finished run says of it: record, trainer, config, class names."""
+"""Reads a finished run's folder: record, trainer, config, class names."""
 import contextlib
 import os
 import sys
@@ -32,10 +32,10 @@ def read_record(folder: str) -> Record:
 
 
 def find_trainer(name: str) -> type[PromptTrainer]:
-    """The trainer of that name; imports this package's module of it where nobody has registered one.
+    """The trainer of that name; imports its module of this package if it is not registered yet.
 
     Raises:
-        UserError: nobody knows it, or it is another toolbox's.
+        UserError: it is unknown, or another toolbox's.
     """
     if name not in TRAINER_REGISTRY.registered_names():
         if name in METHODS:
@@ -93,7 +93,7 @@ def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[
 
 
 def silence() -> contextlib.AbstractContextManager[None]:
-    """Dassl prints what it builds; a program's standard output is its own."""
+    """Hides what Dassl prints: standard output is the calling program's."""
     return contextlib.redirect_stdout(None)
 
 

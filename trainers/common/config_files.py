@@ -1,6 +1,6 @@
-"""Config files and pairs KEY VALUE into a config, with every mistake named.
+"""Merges config files and KEY VALUE pairs into a config, with every mistake named.
 
-Beyond what yacs checks of types: nothing in place of a value, elements of lists, numbers that are none, text that is none.
+Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not UTF-8.
 """
 import math
 import os
@@ -18,7 +18,7 @@ OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
 
 
 def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "") -> None:
-    """Merges a file, but for its key ``leave_out``, or a list of pairs; every way to get that wrong is the user's to hear about.
+    """Merges a file, except its key ``leave_out``, or a list of pairs; every mistake is a ``UserError``.
 
     Raises:
         UserError: file missing or not YAML, unknown key (the nearest known one is named), value of another type.
@@ -94,7 +94,7 @@ def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
 
 
 def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:
-    """A list: all elements of one kind, and as many numbers as by default where those are several."""
+    """Checks a list: all elements of one kind, and as many numbers as the default if that has several."""
     kind = type(default[0]) if default else str
     several = len(default) > 1 and kind is not str
     if (not isinstance(value, (list, tuple)) or several and len(value) != len(default)

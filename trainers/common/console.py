@@ -1,4 +1,4 @@
-"""What a run says on the console, and what stands in its log.txt only."""
+"""Logging of a run: to the console and log.txt, or to log.txt only."""
 import io
 import logging
 import sys
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """A message that can't be written, as on a full disk, ends the run like a line that Dassl prints; by default it would be forgotten."""
+    """Raises where a message can't be written, as on a full disk; logging would ignore it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         if isinstance(sys.exc_info()[1], OSError):
@@ -27,7 +27,7 @@ class FileOnly(io.TextIOBase):
     """The file that Dassl's tee writes to, without the console: for what is too long to read before the first progress bar.
 
     Args:
-        tee: what ``setup_logger`` has put into the place of standard output; another stream is written to as it is.
+        tee: Dassl's replacement of standard output; any other stream is written to directly.
     """
 
     def __init__(self, tee: Any) -> None:

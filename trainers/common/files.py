@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under another name, brought to the disk, renamed."""
+"""Atomic writing of files: written under a temporary name, flushed to disk, renamed."""
 import hashlib
 import os
 import re
@@ -12,7 +12,7 @@ from .errors import UserError
 
 
 def temporary_name(path: str, pid: int | str) -> str:
-    """Two writers, on whatever machines, never share one; and it says whose it is."""
+    """A name that no two writers share, on any machines, and that names its writer."""
     return f"{path}.{socket.gethostname()}-{pid}.tmp"
 
 
@@ -42,7 +42,7 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
 
 
 def bring_to_disk(folder: str) -> None:
-    """Makes a folder's new names last; a system that can't open folders does so by itself."""
+    """Flushes a folder's new names to disk; systems that can't open folders need no flush."""
     if hasattr(os, "O_DIRECTORY"):
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -72,7 +72,7 @@ def file_hash(path: str | Path) -> str:
 
 
 def remove_leftovers(folder: str) -> None:
-    """Deletes the temporary files in a folder that processes of this machine have left which are no more: killed while writing."""
+    """Deletes temporary files that processes of this machine left in a folder when they were killed while writing."""
     own = re.compile(re.escape(temporary_name("", "PID")).replace("PID", r"(\d+)") + "$")
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         written_by = own.search(name)

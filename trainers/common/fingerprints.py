@@ -1,4 +1,4 @@
-"""What images and data sets are called, and the hashes by which data and tensors are known again, wherever they lie."""
+"""Names of images and data sets, and hashes of data and tensors that don't depend on where they are stored."""
 import hashlib
 import os
 from collections.abc import Iterable

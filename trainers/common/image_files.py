@@ -1,4 +1,4 @@
-"""Opens image files: the one place that does, since what is in them is often somebody else's."""
+"""Opens image files, which may be damaged or hostile; nothing else opens them."""
 import os
 import stat
 from collections import defaultdict
@@ -108,7 +108,7 @@ def is_image(path: str) -> bool:
 
 
 def left_out(paths: Iterable[str]) -> str:
-    """One line on the files that are not looked at, which are counted by their endings; "" where there are none.
+    """One line on the files that are ignored, counted by their endings; "" where there are none.
 
     Args:
         paths: of all files; those taken for images count where they are animated, for all but their first picture.

@@ -1,8 +1,8 @@
 """Stopping a run from outside: Ctrl-C, SIGTERM, SIGHUP of a closed terminal, and SIGUSR1, by which Slurm warns of a time limit.
 
-A process that waits for them (``noticed``) is not ended by them: its trainer looks after each step whether one has come
-(``asked_by``), writes a checkpoint, and raises ``Interrupted``. Where there is nothing to save they end it at once (``at_once``).
-The process then exits with ``REQUEUE``. A second Ctrl-C ends it whatever it does.
+Under ``noticed`` a signal does not end the process: after each step its trainer checks whether one has come (``asked_by``),
+writes a checkpoint, and raises ``Interrupted``. Where there is nothing to save, a signal ends it at once (``at_once``).
+The process then exits with ``REQUEUE``. A second Ctrl-C always ends it.
 """
 import contextlib
 import errno
@@ -67,7 +67,7 @@ def nothing_to_save() -> str:
 
 @contextlib.contextmanager
 def noticed() -> Iterator[None]:
-    """While it lasts the signals are noted and do nothing else. Only a main thread can have that; elsewhere nothing changes."""
+    """Context in which signals are only noted. It works in the main thread; elsewhere nothing changes."""
     global _is_noticed
     _came.clear()
     if threading.current_thread() is not threading.main_thread():
@@ -88,7 +88,7 @@ def noticed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def at_once(wanted: bool = True) -> Iterator[None]:
-    """While it lasts there is nothing to save: a signal that is noted ends it; so does one that came before.
+    """Context with nothing to save: a signal ends it at once; so does one noted before.
 
     Args:
         wanted: False: nothing changes, as where other processes would wait for this one.
@@ -108,7 +108,7 @@ def at_once(wanted: bool = True) -> Iterator[None]:
 
 @contextlib.contextmanager
 def ignored() -> Iterator[None]:
-    """While it lasts the signals do nothing to this process, nor ever to a program that it starts, unless that asks for them."""
+    """Context in which signals are ignored, also by programs started in it, unless they handle them."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
     try:
         yield
@@ -123,9 +123,9 @@ def asked_by() -> str | None:
 
 
 def leave_to_parent() -> None:
-    """For a worker of a process that notes the signals: whoever signals a whole process group or job means the parent.
+    """Makes a loader's worker ignore signals to its whole process group or job: they are meant for the parent.
 
-    A worker that ended would take the parent with it before its checkpoint is written; this one ends when the parent does.
+    A worker that ended would end the parent before its checkpoint is written; this one ends when the parent does.
     """
     for number in SIGNALS:
         if signal.getsignal(number) is _note:

@@ -1,8 +1,8 @@
-"""Who writes where: of processes that were started on the same folder one works, and the others wait or say who that is.
+"""Locks on folders: of several processes started on one folder, one works; the others wait, or fail and name the holder.
 
-The lock is the kernel's, on a file ``.lock`` in the folder, which says whose it is. It ends with its process, however that ends, and is not
-inherited by a data loader's workers. The file is deleted when the work is done; one that is found without a lock on it was left by a process
-that was killed. A file system that has no locks is worked on without; a warning says so.
+The lock is the kernel's, on a file ``.lock`` in the folder, which names the holder. It ends with its process, however that ends, and is not
+inherited by a data loader's workers. The file is deleted when the work is done; one without a lock on it was left by a killed process. On a
+file system without locks the work goes on with a warning.
 """
 import contextlib
 import errno
@@ -29,7 +29,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 @contextlib.contextmanager
 def only_writer(folder: str) -> Iterator[None]:
-    """Makes a folder, in which no other process may be a writer meanwhile.
+    """Makes a folder and locks it: meanwhile no other process may write there.
 
     Raises:
         UserError: one is, on this machine or another (the message says which), or the folder can't be written to.
@@ -51,7 +51,7 @@ def only_writer(folder: str) -> Iterator[None]:
 def turn(work: str, *folders: str) -> Iterator[bool]:
     """Waits until no other process has its turn in the first of the folders that can be written to; without any there is no waiting.
 
-    What it gives is whether there is a lock, so that no other process can be at work there.
+    Yields whether there is a lock, so that no other process can be at work there.
 
     Args:
         work: what is done there, for the log.
@@ -104,7 +104,7 @@ def acquired(folder: str, patience: float) -> FileLock | None:
 
 @contextlib.contextmanager
 def released(lock: FileLock | None) -> Iterator[None]:
-    """Deletes the lock's file and gives it back at the end; whoever waits for it by then takes a new file."""
+    """Releases the lock at the end and deletes its file; a waiting process then makes a new one."""
     try:
         yield
     finally:

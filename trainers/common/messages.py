@@ -16,7 +16,7 @@ class Stdout(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 def show_messages() -> None:
-    """Prints what a training says of itself (that it resumes, how many parameters learn …), unless the program handles messages itself."""
+    """Prints this package's log messages, unless the program has set up logging itself."""
     package = logging.getLogger(__name__.partition(".")[0])
     if not logging.getLogger().handlers and not package.handlers:
         package.addHandler(Stdout())

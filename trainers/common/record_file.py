@@ -107,6 +107,6 @@ def shown_name(record: Record) -> str:
 
 
 def remove_record(folder: str) -> None:
-    """Marks a run as not done, which it is not from its start to its end."""
+    """Deletes the record, which marks the run as not done."""
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(folder, FILE_NAME))

@@ -1,8 +1,8 @@
-"""Features that CLIP has of test images without prompts: computed once, for every run whose method does not prompt the image encoder.
+"""Cache of CLIP's features of test images without prompts, for all runs whose method does not prompt the image encoder.
 
 ``TEST.FEATURE_CACHE`` names the folder, which many runs and machines may share; without it nothing is kept. Of each list of images there is one
 file, named by the SHA-256 of all that the features follow from: the images' bytes, how they are cut and normalised, the image encoder's
-weights and code, precision, device, torch. Where any of that is another there is no file, and the features are computed as ever.
+weights and code, precision, device, torch. If any of that differs, there is no file, and the features are computed.
 """
 import hashlib
 import json

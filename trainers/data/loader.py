@@ -31,8 +31,8 @@ WORKERS = "fork" if sys.platform == "linux" else None
 
 
 def worth_starting(workers: int) -> int:
-    """How many of a loader's workers are started. A single one, which makes what this process would make, only where it is forked: started in
-    another way, anew for every epoch, it would cost more than it saves."""
+    """How many of a loader's workers to start. A single one is started only where it is forked: started afresh for every epoch, it would
+    cost more than it saves."""
     return workers if workers > 1 or WORKERS == "fork" else 0
 
 
@@ -97,7 +97,7 @@ class CheckedImages(DatasetWrapper):
         return output
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
-        """The items of a batch; of several processes each has the images of its own share only, and of the others what is known of them."""
+        """The items of a batch; each process loads the images of its own share only, and has the others' items without the image."""
         if isinstance(indices, FirstBatch):
             restore_rng_state(with_tensor(indices.state))
         own = slice(None) if self.process is None else distributed.share(len(indices), *self.process)
@@ -188,7 +188,7 @@ def divide_loading(loader: Any) -> Any:
 
 
 def collate_share(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A batch whose images are those that there are, and whose labels, paths and so on are all items'."""
+    """A batch with the images of this process's share, and the labels, paths and so on of all items."""
     return {**default_collate([item for item in items if len(item) > len(FACTS)]),
             **default_collate([{name: item[name] for name in FACTS} for item in items])}
 
@@ -197,7 +197,7 @@ class SkippedImages:
     """The images that a run went on without.
 
     Attributes:
-        names: part (``train``, ``val``, ``test``) → sorted names, see ``run_record.image_name``.
+        names: part (``train``, ``val``, ``test``) → sorted names, see ``image_name``.
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""How a run goes: settings' checks, schedule, precision, checkpoints, resuming."""
+"""Parts of a run: checks of settings, schedule, precision, checkpoints, resuming."""

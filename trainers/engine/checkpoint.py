@@ -23,7 +23,7 @@ from ..common.readers import check_archive
 
 log = logging.getLogger(__name__)
 
-State = dict[str, Any]  # of a training, see ``SavedPrompts.save_model``
+State = dict[str, Any]  # of a training, see ``SavedPrompts.save_state``
 
 BEST = "model-best.pth.tar"
 OTHER_IMAGES = "its images are others: some were added, removed or changed, or the folder is another"
@@ -57,7 +57,7 @@ def progress(file_name: str) -> tuple[int, int] | None:
 def save(state: State, folder: str, file_name: str) -> None:
     """Writes a checkpoint and, unless it is the best one, points the next resume to it.
 
-    Of the files from the middle of epochs those are deleted that are neither this one nor the one before.
+    Of the files from the middle of epochs, all but this one and the one before are deleted.
 
     Raises:
         UserError: it can't be written, because the disk is full or for another reason. What was there before still is.
@@ -91,8 +91,8 @@ def remove_steps(folder: str, kept: Iterable[str | None] = ()) -> None:
 def resumable(folder: str) -> list[str]:
     """Names of the files to resume from, the first being the one to take, the others those to fall back on, newest first.
 
-    There are none where no file ``checkpoint`` is: deleting that is how to start over. Where it names none of the files, the newest of
-    them takes its place.
+    Without a file ``checkpoint`` there are none: deleting it is how to start over. If it names none of the files, the newest of them
+    comes first.
     """
     path = os.path.join(folder, POINTER)
     if not os.path.isfile(path):

@@ -53,7 +53,7 @@ def check_image_prompts(what: str, backbone: Backbone, backbone_name: str, inste
 
 
 def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
-    """Images as the backbone takes them: of its size, and normalised as those that it was trained on, where that is known."""
+    """Images must have the backbone's size, and its normalisation where that is known."""
     name, size = cfg.MODEL.BACKBONE.NAME, backbone.image.image_size
     if tuple(cfg.INPUT.SIZE) != (size, size):
         raise UserError(f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {name} takes ({size}, {size}): give that, or have its positions "
@@ -66,7 +66,7 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 
 
 def check_run(cfg: CfgNode) -> None:
-    """The settings that are none of a method's own."""
+    """Checks the settings that don't belong to a method."""
     check_at_least(1, "OPTIM", cfg.OPTIM, "MAX_EPOCH")
     check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
     check_at_least(1, "DATALOADER.TEST", cfg.DATALOADER.TEST, "BATCH_SIZE")
@@ -96,7 +96,7 @@ def check_run(cfg: CfgNode) -> None:
 
 
 def check_data(cfg: CfgNode, data_manager: DataManager) -> None:
-    """Labels without gaps, and validation images that are none of the test's where the best epoch is chosen on them; doubtful data are warned of."""
+    """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data cause warnings."""
     data, name = data_manager.dataset, cfg.DATASET.NAME
     twins = sorted(classname for classname, count in Counter(data.classnames).items() if count > 1)
     if twins:

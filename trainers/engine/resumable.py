@@ -6,8 +6,8 @@ decoded or augmented. What the augmentation had drawn by then is in the state of
 without workers, else each worker's, which comes along with every batch.
 
 A single worker draws what this process would draw without it: it is given the generators' states before an epoch, and hands them back
-after it. So it makes no difference to the numbers whether images are made in this process or, during its steps, in a worker (unless steps
-draw too). It lives until the end of the training: after a fork all memory that a step writes to has to be copied first, which takes long.
+after it. So the numbers are the same whether images are made in this process or, during its steps, in a worker (unless steps draw
+too). It lives until the end of the training: after each fork, memory that a step writes to is copied first, which takes long.
 """
 import logging
 from collections.abc import Callable, Iterator
@@ -34,8 +34,8 @@ class TrainingLoader(DataLoader[Any]):
         loader: Dassl's, of ``CheckedImages``, which this one takes the place of.
 
     Attributes:
-        after_step: called whenever the training is through with a batch; without workers, before the next one is made.
-        batches_done: of the epoch that goes on, or comes next.
+        after_step: called after each training step; without workers, before the next batch is made.
+        batches_done: in the current epoch, or the next one.
     """
 
     def __init__(self, loader: DataLoader[Any]) -> None:
@@ -58,9 +58,9 @@ class TrainingLoader(DataLoader[Any]):
                 "worker_states": {worker: with_tensor(state) for worker, state in self.worker_states.items()}}
 
     def begin_at(self, position: State, rng: State) -> None:
-        """The next epoch goes on where the one was that ``position`` and, at the same time, ``rng`` are of.
+        """Makes the next epoch continue at ``position``, ``rng`` being the generators' states there.
 
-        With another number of workers, none and one apart, it has the same order, but other augmentation, and the epochs after it differ.
+        With another number of workers (0 and 1 are equal) it has the same order but other augmentation, and later epochs differ.
         """
         if position["workers"] == 0 and self.num_workers == 1:
             position = {**position, "worker_states": {0: {name: state for name, state in rng.items() if name != "cuda"}}}

@@ -1,4 +1,4 @@
-"""What a ``PromptTrainer`` saves, and how it goes on from it or tests it."""
+"""How a ``PromptTrainer`` saves and loads prompts, and resumes."""
 import logging
 import os
 import shutil
@@ -30,9 +30,9 @@ MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 class SavedPrompts(TrainerX):
     """The part of ``PromptTrainer`` that saves and loads.
 
-    A run that is stopped at any moment, by whatever means, and started again by the same command ends with the same prompts and
-    metrics, bit for bit, on a CPU: a checkpoint holds everything that the steps after it depend on, and a file is there whole or not at
-    all. Between a checkpoint and the end of the process nothing is lost but the time: the steps in between are made again.
+    A run that is stopped at any moment, in any way, and started again by the same command ends with the same prompts and
+    metrics, bit for bit, on a CPU: a checkpoint holds everything that later steps depend on, and is written atomically. Steps after the
+    last checkpoint are repeated.
 
     Attributes:
         end_of_epoch: where training was after the last step of the epoch, while it validates; else None.
@@ -51,12 +51,12 @@ class SavedPrompts(TrainerX):
     restore_training_state: Callable[[dict[str, Any]], None]
 
     def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result: float | None = None, model_name: str = "") -> None:
-        """Writes prompts and all that an exact resume needs; never CLIP's weights, never anything of the class names' shape."""
+        """Writes prompts and all that an exact resume needs; never CLIP's weights or the class names' embeddings."""
         file_name = model_name or checkpoint.epoch_name(epoch + 1)
         self.save_state(directory, file_name, {"epoch": epoch + 1, "position": None, "rng": rng_state()}, val_result)
 
     def save_state(self, directory: str, file_name: str, progress: State, val_result: float | None = None) -> None:
-        """Writes a checkpoint; of several processes the first does, and all go on when it has. Nothing in it depends on their number.
+        """Writes a checkpoint, in the first process while the others wait. Nothing in it depends on their number.
 
         Args:
             progress: dict of epoch (epochs done), position (of the next one, see ``TrainingLoader``; None: at its start) and rng.
@@ -115,7 +115,7 @@ class SavedPrompts(TrainerX):
         return file_name
 
     def stop_if_asked(self, progress: State | None = None) -> None:
-        """Ends the run where a signal asks for it, with a checkpoint of ``progress``, or with those that are there.
+        """Stops the run if a signal asks for it, after a checkpoint of ``progress``, if given.
 
         Raises:
             Interrupted: a signal has come.
@@ -171,7 +171,7 @@ class SavedPrompts(TrainerX):
             restore_rng_state(state["rng"])
 
     def has_other_images(self, known: str | None) -> bool:
-        """Whether a run's ``split_hash``, None in files of earlier versions, is another than this one's. Without a seed each has its own sample."""
+        """Whether a run's ``split_hash``, None in files of earlier versions, differs from this one's; never of a few-shot sample without a seed."""
         is_drawn_anew = self.cfg.SEED < 0 and self.cfg.DATASET.NUM_SHOTS >= 1
         return known is not None and not is_drawn_anew and known != split_hash(self.dm.dataset)
 
@@ -179,7 +179,7 @@ class SavedPrompts(TrainerX):
         """Whether the run's folder holds all that it would leave, made with the same settings from the same images.
 
         Raises:
-            UserError: what was trained there, was trained on other images.
+            UserError: the finished run was trained on other images.
         """
         path = f"{self.output_dir}/{FILE_NAME}"
         if not os.path.isfile(path):
@@ -204,7 +204,7 @@ class SavedPrompts(TrainerX):
         return (record["backbone_hash"], record["prompts_hash"]) == (self.backbone_hash, prompts_hash)
 
     def final_prompts_hash(self) -> str:
-        """Of the prompts in the checkpoint that the run ends with."""
+        """Hash of the prompts in the run's final checkpoint."""
         folder = f"{self.output_dir}/{MODEL_NAME}"
         return self.prompts_hash(checkpoint.load(f"{folder}/{self.final_checkpoint(folder)}")["state_dict"])
 
@@ -280,5 +280,5 @@ class SavedPrompts(TrainerX):
         return self.prompt_learner is not None and not self.for_any_classes(self.prompt_learner.state_dict())
 
     def prompts_hash(self, prompts: State) -> str:
-        """What tells a prompt learner's state from another, the same whichever classes it is tested on."""
+        """Hash of a prompt learner's state, the same for whatever classes it is tested on."""
         return tensor_hash((self.for_any_classes(prompts) or prompts).values())

@@ -1,8 +1,7 @@
 """Whether an answer is doubtful: the one rule, and the one wording, of predict.py and the page of demo_app.py.
 
-The rule rests on what a run said of its validation images: up to which uncertainty may answers be given, as many as possible, so that at
-most a share ``max_error`` of them is wrong? An answer that is more uncertain is doubtful. Without a share, or for classes that are not the
-run's own, nothing was measured and nothing is claimed.
+The rule rests on the run's answers to its validation images: the limit is the largest uncertainty up to which at most a share ``max_error``
+of the answers is wrong. A more uncertain answer is doubtful. Without a share, or for classes other than the run's own, nothing is claimed.
 """
 import math
 import os
@@ -23,7 +22,7 @@ ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batc
 
 @dataclass(frozen=True)
 class Point:
-    """What giving the answers up to an uncertainty ``limit`` comes to: the numbers of validation images ``answered``, and answered ``wrong``."""
+    """The result of answering up to an uncertainty ``limit``: how many validation images are ``answered``, and how many of these ``wrong``."""
     limit: float
     answered: int
     wrong: int

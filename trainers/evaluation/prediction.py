@@ -50,7 +50,7 @@ class Prediction:
     energy: Tensor | None = None
 
     def uncertainties(self) -> dict[str, Tensor]:
-        """What it offers as a measure of doubt: name → (B,), larger is more doubtful."""
+        """Measures of doubt: name → (B,), larger is more doubtful."""
         found = {"max_probability": 1 - self.probability.max(dim=1).values, "energy": self.energy, "vacuity": self.vacuity,
                  "conflict": self.conflict}
         return {name: value for name, value in found.items() if value is not None}

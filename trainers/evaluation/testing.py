@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Evaluation(SavedPrompts):
-    """The part of ``PromptTrainer`` that evaluates, and saves where it is asked to stop; ``scores`` and ``predict`` are the method's."""
+    """The part of ``PromptTrainer`` that evaluates; ``scores`` and ``predict`` are the method's."""
     # of the other parts of ``PromptTrainer``:
     metrics: dict[str, Metrics]
     step_seconds: list[float]
@@ -50,7 +50,7 @@ class Evaluation(SavedPrompts):
         return self.answer(images).probability
 
     def answer(self, images: Tensor, encoded: Encoded | None = None) -> Prediction:
-        """What is said of test images (1, B, 3, H, W), or of their features (1, B, E). ``encoded``: what ``encode_prompts`` gave, if it was asked."""
+        """What is said of test images (1, B, 3, H, W), or of their features (1, B, E). ``encoded``: from ``encode_prompts``, if already called."""
         with self.precision.autocast():
             logits = self.scores(images, encoded).logits  # (M, B, K)
         answer = self.predict(logits)
@@ -58,7 +58,7 @@ class Evaluation(SavedPrompts):
         return answer
 
     def checked_answer(self, images: Tensor, encoded: Encoded | None) -> Prediction:
-        """``answer``, which a model for export has without the check.
+        """``answer``, checked here so that an exported model isn't.
 
         Raises:
             UserError: it is not finite.

@@ -5,7 +5,7 @@ CLIP's text transformer is causal and its feature is read at the end-of-text tok
 1. Positions after end-of-text can't matter, so they are left out. The texts of all classes and templates are packed one after the
    other, short ones first; linear maps, norms and MLPs see the packed tokens, attention sees the texts of one length at a time.
 2. Of the last layer's output only that token is read, so only its query and its MLP are computed there.
-3. Whatever all classes of one template share in front (start token, context tokens, fixed words; deep prompts too) sees
+3. Whatever all classes of one template share at the start (start token, context tokens, fixed words; deep prompts too) sees
    nothing of the class. It is run once a template, and each class's own tokens attend to its keys and values.
 """
 from collections.abc import Sequence

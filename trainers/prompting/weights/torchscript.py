@@ -1,4 +1,4 @@
-"""The weights of a TorchScript archive, in which form OpenAI publishes its CLIPs, without running anything of it.
+"""Reads the weights of a TorchScript archive, the format of OpenAI's CLIPs, without running anything in it.
 
 ``torch.jit.load`` runs code that the archive brings along (a module's own ``__setstate__``), and that code can write files. Here the pickle
 of the weights is read with stand-ins for all that it names, and the code only as text, for what is a parameter or a buffer.
