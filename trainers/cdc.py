@@ -189,7 +189,7 @@ class CDC(PromptTrainer):
         return 1.0 if self.settings.RELIABILITY == "independent" else self.prompt_learner.reliability
 
     def load_prompts(self, state: State, folder: str) -> None:
-        """Loads prompts; files from before offsets knew their class list's K and reliabilities were fitted are of independent templates."""
+        """Loads prompts; those of earlier versions, without a fitted reliability, are fused as independent templates."""
         state["state_dict"].setdefault("trained_classes", torch.tensor(len(state["classnames"])))
         state["state_dict"].setdefault("reliability", torch.tensor(1.0))
         state["state_dict"].setdefault("phrases", self.prompt_learner.phrases)

@@ -42,7 +42,7 @@ def add_coprompt_config(cfg: CfgNode) -> None:
 
 
 class OutputAdapter(nn.Module):
-    """Mixes features (…, E) with what a bottleneck makes of them. Of a multiple of a feature it gives the multiple: lengths don't matter."""
+    """Mixes features (…, E) with what a bottleneck makes of them. It scales with the features: their lengths don't matter."""
 
     def __init__(self, embed_dim: int, share: float) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class CoPrompt(MaPLe):
 
     @cached_property
     def perturbed_texts(self) -> Tensor:
-        """Features (R, K, E) that texts are held to: of one sentence after the other about each class; without any, of the hand-crafted prompt."""
+        """References (R, K, E) for the texts: features of R sentences about each class; without any, of the hand-crafted prompt."""
         hand_crafted = self.hand_crafted[None]
         if not path_of(self.cfg):
             return hand_crafted

@@ -39,7 +39,7 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
     """The sentences of each class, in the order of the K names; of names case and underscores don't matter.
 
     Raises:
-        UserError: the file is none of descriptions, a sentence is none, or classes are missing.
+        UserError: the file holds no descriptions, a sentence is invalid, or classes are missing.
     """
     try:
         found = read_json(path)

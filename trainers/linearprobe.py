@@ -61,8 +61,8 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
 
 
 def best_strength(accuracy: Callable[[float], float]) -> float:
-    """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the interval of its tenth and its tenfold, each
-    time away from the end with the lower accuracy."""
+    """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the interval from a tenth to ten times it, each
+    dropping the end with the lower accuracy."""
     middle = numpy.log10(max(GRID, key=accuracy))
     left, right = middle - 1, middle + 1
     for _ in range(STEPS):
@@ -75,7 +75,7 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
 
 @TRAINER_REGISTRY.register()
 class LinearProbe(FeatureTrainer):
-    """Logistic regression on image features; the one epoch that a recipe has only measures."""
+    """Logistic regression on image features; a recipe's single epoch only measures."""
     prompt_learner: Probe
 
     def check_cfg(self, cfg: CfgNode) -> None:

@@ -71,7 +71,7 @@ class SharedAdapters(nn.Module):
         self.tokens = HandCraftedTokens(backbone.text, f"{readable(settings.TEXT_CTX_INIT)} {{}}.".lstrip(), classnames)
 
     def beside(self, own: nn.ModuleDict) -> list[Adapter | None]:
-        """Of all layers up to the last one with an adapter."""
+        """One or None for each layer up to ``ADAPTER_END``."""
         shared = dict(self.shared_adapter.items())
         numbers = map(str, range(1, 1 + max(map(int, shared))))
         return [Beside(own[layer], shared[layer], self.scale) if layer in shared else None for layer in numbers]  # type: ignore[arg-type]

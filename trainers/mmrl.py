@@ -37,7 +37,7 @@ def add_mmrl_config(cfg: CfgNode) -> None:
 
 
 class Enters(Adapter):
-    """Puts tokens (n, D) after the first one; but for the first layer of all in the place of those that entered before."""
+    """Puts tokens (n, D) after the first one, in the place of those of the layer before, if it had any."""
 
     def __init__(self, own: Tensor, is_first: bool) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class RepresentationSpace(nn.Module):
         self.tokens = HandCraftedTokens(backbone.text, template, classnames)
 
     def entering(self, maps: nn.ModuleList) -> list[Adapter | None]:
-        """Of all layers up to the last one that tokens enter."""
+        """One or None for each layer up to ``REP_END``."""
         own = [project(self.compound_rep_tokens) for project in maps]  # (n, D) each
         return [*[None] * self.before, *(Enters(tokens, is_first=layer == 0) for layer, tokens in enumerate(own))]
 

@@ -86,7 +86,7 @@ class FeatureCache(nn.Module):
 
 @TRAINER_REGISTRY.register()
 class TipAdapter(FeatureTrainer):
-    """Training-free: the one epoch that a recipe has only measures."""
+    """Training-free: a recipe's single epoch only measures."""
     small = {"AUGMENT_EPOCH": 2}
     prompt_learner: FeatureCache
 

@@ -29,7 +29,7 @@ TOLERANCE = 1e-4  # of the model's probabilities and vacuities against torch's i
 
 
 class Classifier(Protocol):
-    """A ``PromptedClassifier``, which knows of this module and can't be imported here."""
+    """A ``PromptedClassifier``, whose module imports this one."""
     trainer: PromptTrainer
     record: Record
     transform: T.Compose

@@ -73,7 +73,7 @@ def features_of(path: str, images: CheckedImages, encode: Callable[[], tuple[Ten
 
 
 def file_of(folder: str, images: CheckedImages, batch_size: int | None, encoder: nn.Module, *circumstances: object) -> str | None:
-    """Path in the cache for the features of images; None where one of them can't be read, which is left to their loader to say.
+    """Path in the cache for the features of images; None if one of them can't be read, which their loader will report.
 
     Args:
         batch_size: images encoded at a time.
@@ -98,7 +98,7 @@ def file_of(folder: str, images: CheckedImages, batch_size: int | None, encoder:
 
 
 def code_hash() -> str:
-    """Of the code that makes a feature from an image."""
+    """Hash of the code from image to feature."""
     files: Sequence[Path] = sorted(Path(__file__).parents[1].joinpath("prompting").rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

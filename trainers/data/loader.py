@@ -148,13 +148,13 @@ class CheckedImages(DatasetWrapper):
 def batches_of(batches: Iterator[Any], kept: int | None = None) -> Iterator[Any]:
     """The batches of a loader's iterator, whose workers end with the loop over them, however that ends.
 
-    torch ends them when the iterator is garbage. An error, which holds on to what it came through, can put that off, and then it waits long for each.
+    torch ends them when the iterator is garbage-collected. An error's traceback can delay that, and then torch waits long for each.
 
     Args:
         kept: how many batches there are; after the last the workers do not end, but wait for another epoch.
 
     Raises:
-        RuntimeError: a worker was killed; in torch's words, also where it was just handing over a batch, which torch leaves to the socket to say.
+        RuntimeError: a worker was killed, also while handing over a batch, where torch itself raises the socket's error.
     """
     is_through = False
     try:

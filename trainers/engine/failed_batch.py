@@ -41,7 +41,7 @@ def stopped_by_loss(trainer: SavedPrompts, batch: dict[str, Any], images: Tensor
             write_atomically(path, lambda temporary: write(kept, temporary))
         except OSError as error:
             where = f"the batch can't be kept in {path} ({error.strerror})"
-    distributed.wait()  # an error that came before would cut it off
+    distributed.wait()  # an earlier error would interrupt the writing
     return UserError(f"the loss is {loss} at step {step} (epoch {trainer.epoch + 1}, batch {trainer.batch_idx + 1}): {where}; lower OPTIM.LR, or "
                      f"compute with TRAINER.{type(trainer).__name__.upper()}.PREC fp32")
 

@@ -109,7 +109,7 @@ class TrainingLoader(DataLoader[Any]):
         return self.begin(beginning["worker_states"], beginning["batches"], beginning["rng"]), beginning["batches"]
 
     def begin(self, worker_states: dict[int, State], skipped: int = 0, rng: State | None = None) -> "Epoch":
-        """An epoch whose workers, if there are any, are already busy; ``rng``: its generators' states after the skipped batches."""
+        """Starts an epoch and its workers, if any; ``rng``: this process's generators' states after the skipped batches."""
         start = rng_state()
         self.remaining.skipped = skipped
         if self.num_workers == 1:
@@ -189,5 +189,5 @@ def collate(inner: Callable[[list[Any]], Any], items: list[Any]) -> tuple[Any, S
 
 
 def begin_worker(worker: int) -> None:
-    """What a loader's worker starts with; its generators' states, where it is given them, come with its first batch."""
+    """Initialises a loader's worker; states for its generators, if any, come with its first batch."""
     leave_to_parent()

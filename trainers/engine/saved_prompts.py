@@ -171,7 +171,7 @@ class SavedPrompts(TrainerX):
             restore_rng_state(state["rng"])
 
     def has_other_images(self, known: str | None) -> bool:
-        """Whether a run's ``split_hash``, None in files of earlier versions, differs from this one's; never of a few-shot sample without a seed."""
+        """Whether a run's ``split_hash`` (None in older files: no) differs from this one's; few-shot samples without a seed may differ."""
         is_drawn_anew = self.cfg.SEED < 0 and self.cfg.DATASET.NUM_SHOTS >= 1
         return known is not None and not is_drawn_anew and known != split_hash(self.dm.dataset)
 

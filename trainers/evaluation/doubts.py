@@ -99,8 +99,7 @@ class Judge:
 
     Args:
         folder: the run's.
-        max_error: share in [0, 1) of the answers that are not doubtful which may be wrong on validation images; None: nothing is doubtful
-            or sure.
+        max_error: share in [0, 1) of the answers not doubtful that may be wrong on validation images; None: no answer is judged.
 
     Raises:
         UserError: a share is asked for that is none, or without answers to validation images; see ``read_validation``.

@@ -1,4 +1,4 @@
-"""Base and new classes together: how good the answers of a classifier are that was trained on base classes and is asked with all of them.
+"""Evaluates a classifier that was trained on base classes on images and names of base and new classes together.
 
 References:
     - Zhou et al. (2024), "DeCoOp: Robust Prompt Tuning with Out-of-Distribution Detection": accuracy among all classes.

@@ -1,4 +1,4 @@
-"""What a trainer finds and says about a batch of images, and how good that was."""
+"""Scores and predictions for a batch of images, and their metrics."""
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any

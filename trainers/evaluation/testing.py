@@ -58,7 +58,7 @@ class Evaluation(SavedPrompts):
         return answer
 
     def checked_answer(self, images: Tensor, encoded: Encoded | None) -> Prediction:
-        """``answer``, checked here so that an exported model isn't.
+        """``answer``, which must be finite. An exported model has no such check.
 
         Raises:
             UserError: it is not finite.

@@ -1,4 +1,4 @@
-"""How good a classifier's doubts are: calibration, and whether what it is unsure of is what it gets wrong. Pure functions on tensors.
+"""Quality of a classifier's uncertainty: calibration, and whether uncertain answers are the wrong ones. Pure functions on tensors.
 
 References:
     - Brier (1950), "Verification of forecasts expressed in terms of probability".
@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 BINS = 15
 NEIGHBOURS, SAME_TEXT = 5, 0.05  # DAC's: texts of base classes that a distance is taken to, and below which distance a text is one of theirs
-TEMPERATURES = (0.01, 100.0)  # that are looked through; where all answers are right the likelihood has no maximum
+TEMPERATURES = (0.01, 100.0)  # limits of the search: where all answers are right the likelihood has no maximum
 
 
 def brier_score(probability: Tensor, labels: Tensor) -> float:

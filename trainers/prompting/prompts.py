@@ -42,7 +42,7 @@ class Prompts:
 
     @property
     def change_images(self) -> bool:
-        """Whether the image encoder's features are others than without."""
+        """Whether they change the image encoder's features."""
         return self.visual is not None or len(self.image_adapters) > 0
 
     def images(self) -> tuple[Tensor | None, Sequence[Tensor | None], Sequence[Adapter | None], Readout | None]:

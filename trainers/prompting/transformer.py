@@ -65,7 +65,7 @@ class MLP(nn.Module):
 class QuickGELUMLP(MLP):
     """With the activation of OpenAI's models, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) / 1.702.
 
-    Both factors go into the matrix products, which scale for nothing. What is left is one pass over the largest tensor of the
+    Both factors go into the matrix products, which scale at no cost. What is left is one pass over the largest tensor of the
     block instead of three, and one tensor kept for the gradient instead of three.
     """
     SLOPE = 1.702

@@ -21,7 +21,7 @@ PREFIX = "hf:"
 CONFIG, PIXELS, WEIGHTS = "config.json", "preprocessor_config.json", ("model.safetensors", "pytorch_model.bin")
 ACTIVATIONS = {"quick_gelu": QUICK_GELU, "gelu": GELU}
 EPSILON = 1e-5  # of CLIP's layer norms
-DEFAULT_HEADS = {"vision_config": 12, "text_config": 8}  # transformers leaves out of a config what is as it is by default
+DEFAULT_HEADS = {"vision_config": 12, "text_config": 8}  # transformers omits default values from a config
 NOT_CAUSAL = "its text encoder is not causal, so a class name would change the context before it"
 MEANING = {"siglip": NOT_CAUSAL, "siglip2": NOT_CAUSAL, "altclip": "its text encoder is XLM-R", "chinese_clip": "its text encoder is BERT",
            "blip": "its towers are others than CLIP's", "clip_text_model": "it is a text encoder alone",
