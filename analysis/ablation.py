@@ -5,7 +5,7 @@
 A line for each done row of configs/ablations/<trainer>.yaml, in the file's order: accuracy on base and new classes and H in percent, mean
 ± sample standard deviation over seeds; the difference of H to the row ``full`` over the seeds that both have, with a bootstrap interval
 (``interval``); trained parameters, milliseconds a training step, images a second at test (medians over the row's runs, of which each has
-its own median; texts are encoded once beforehand and not counted). Times are of the machine as busy as it was.
+its own median; texts are encoded once beforehand and not counted). Times include whatever else the machine was doing.
 """
 import argparse
 import csv
@@ -75,8 +75,8 @@ def interval(row: Right, full: Right, resamples: int = RESAMPLES, level: float =
     samples and test images, so what makes a seed or an image easy cancels. H is computed seed by seed from the accuracies on the drawn
     images, the difference is that of the means over the drawn seeds. The interval holds the middle ``level`` of the resampled differences
     (percentile interval: Efron and Tibshirani, 1993, "An Introduction to the Bootstrap", chapter 13; the seeds and images as two factors
-    that are resampled each by itself: Owen, 2007, "The Pigeonhole Bootstrap"). Of one seed it covers the images only, and of a few it is
-    too narrow. It speaks of these classes and not of others.
+    that are resampled each by itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with few it is
+    too narrow. It says nothing about other classes.
 
     Args:
         row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to each image is right.
@@ -115,7 +115,7 @@ class RowRuns:
         self.records = [record for place in self.folders.values() for _, record in read_records(place)]
 
     def median(self, key: str) -> float | None:
-        """Over the runs whose records have that number; None where none has."""
+        """Median of a number over the runs whose records have it; None where none has."""
         found = [record[key] for record in self.records if record.get(key) is not None]
         return statistics.median(found) if found else None
 

@@ -1,4 +1,4 @@
-"""What pulls a run's answers: measures on answers and on trained prompts, see ``analysis.factors``."""
+"""How much factors influence a run: measures on answers and on trained prompts, see ``analysis.factors``."""
 import os
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -129,7 +129,7 @@ def interventions(classes: int) -> tuple[list[Image], numpy.ndarray]:
 
 
 def measure(classifier: PromptedClassifier) -> Measures:
-    """What a trained run's prompts make of the factors.
+    """Information flow and probe accuracies of a trained run's prompts.
 
     Returns:
         dict of ``flow``: factor → nats; ``probes``: for each template, factor or ``object`` → percent; ``chance``: factor or ``object`` →
@@ -151,7 +151,7 @@ def measures_of(folder: str, record: Record, made: dict[tuple[str | None, ...], 
     """``measure`` of a run, read from its folder, or made and written there.
 
     Args:
-        made: measures by prompts, to look into and add to: a trainer that learns nothing says the same for every seed and factor.
+        made: cache, prompts → measures: a trainer that learns nothing has the same for every seed and factor.
     """
     origin = {key: record[key] for key in ("trainer", "prompts_hash", "backbone_hash")}
     key = tuple(origin.values())

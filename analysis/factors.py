@@ -13,9 +13,9 @@ fewer than 10 images, the two smallest are one. Zero-shot CLIP has seen no corre
 levels alone does.
 
 **What moves the answers.** The information flow from each factor to the answer (Ay and Polani, 2008, "Information Flows in Causal
-Systems", all else imposed): an emoji's picture is composed with every level of the factor, all else as it is in the independent version; the mutual
-information between the level, set uniformly, and the answer is, as the picture decides the answer, the entropy of the answers. Its mean
-over emojis, as a share of that of the levels, ln 5 nats: 0 where the factor moves no answer, 100 where every level has another one.
+Systems", all else imposed): an emoji's picture is composed with every level of the factor, all else as it is in the independent version; since the
+picture determines the answer, the mutual information between a uniform level and the answer is the entropy of the answers. The table has
+its mean over emojis, as a share of the levels' entropy, ln 5 nats: 0 where the factor moves no answer, 100 where every level has another one.
 It is over every second test image of each run's classes.
 
 **What the image features hold.** Accuracy of a linear probe (Alain and Bengio, 2017, "Understanding Intermediate Layers Using Linear

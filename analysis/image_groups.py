@@ -1,4 +1,4 @@
-"""A trained base run before three groups of images: what ``python -m analysis.uncertainty`` measures and keeps in the run's folder.
+"""Tests a trained base run on three groups of images: what ``python -m analysis.uncertainty`` measures and keeps in the run's folder.
 
 ``uncertainty.json``, with S = 5 severities; AUROC and AURC in percent:
 
@@ -146,7 +146,7 @@ def doubts_of(predictions: Sequence[Prediction], temperature: float | None) -> d
 
 
 def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
-    """What a measure is worth.
+    """AUROC, AURC and means of a measure of doubt.
 
     Args:
         values: of ``base`` (1, N), ``new`` (1, L) and ``corrupted`` (S, N); wrong: (N,) bool, of base.
@@ -180,7 +180,7 @@ def calibration_on_new(classifier: PromptedClassifier, new: DatasetBase, tempera
 
 
 def by_distance(classifier: PromptedClassifier, asked: PromptedClassifier, prediction: Prediction, labels: Tensor) -> dict[str, float] | None:
-    """Calibration of what ``asked``, the run's classifier for other classes, says; scaled by the distances of their texts from the run's own."""
+    """Calibration of ``asked``, the run's classifier for other classes, scaled by the distances of its texts from the run's own."""
     if classifier.encoded is None or asked.encoded is None:
         return None
     texts = (asked.encoded[0].cpu(), classifier.encoded[0].cpu())  # (M, K, E), (M, B, E)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from trainers.classifier.prompted import PromptedClassifier
 
 MAX_BYTES = 16 * 2 ** 20  # of a picture
-MAX_NAMES = 1000  # classes that are no run's own
-KEPT = 8  # pictures of the browser that can be asked about again
+MAX_NAMES = 1000  # that a user may enter
+KEPT = 8  # latest uploaded pictures
 EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
 log = logging.getLogger("demo_app")

@@ -1,4 +1,4 @@
-"""What ``predict.py`` labels, and its results as a table, as JSON and as text."""
+"""Finds the images for ``predict.py``, and formats its results as a table, JSON or text."""
 import csv
 import glob
 import io

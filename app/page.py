@@ -18,7 +18,7 @@ HEADERS = {  # whatever got into the page, the browser would load nothing from e
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; form-action 'self'; base-uri 'none'; "
                                "frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "same-origin",  # with none the browser would not say that a form is the page's own
+    "Referrer-Policy": "same-origin",  # with no-referrer a form of the page itself would come with Origin: null
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",  # the next run on this port has other examples under the same addresses
 }
@@ -35,11 +35,11 @@ def make_app(demo: Demo) -> "Flask":
     except ImportError as error:
         raise UserError("the page needs the package flask: pip install -e '.[app]'") from error
     app = Flask("demo_app", root_path=os.path.dirname(os.path.abspath(__file__)))
-    app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # a foreign name that is made to lead here gets nothing
+    app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # against DNS rebinding
 
     @app.before_request
     def only_own_forms() -> None:
-        """Refuses a form that another site's page sends: a browser says whose it is."""
+        """Refuses a form that another site sends, by the browser's Origin header."""
         if request.method == "POST" and request.headers.get("Origin", request.host_url[:-1]) != request.host_url[:-1]:
             abort(403)
 

@@ -1,4 +1,4 @@
-"""What every data set here is: a folder, lists of images, and the rule by which a run takes its share of them."""
+"""Base classes of all data sets: a folder, lists of images, and the rule by which a run selects from them."""
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,7 +58,7 @@ class ImageDataset(DatasetBase):
 
 
 class TargetDataset(ImageDataset):
-    """A set to test on what was trained on another one with the same classes; ``list_images`` has nothing but test images.
+    """A set on which prompts of another one with the same classes are tested; ``list_images`` has nothing but test images.
 
     As in CoOp they stand in ``train_x`` too, which is where Dassl reads class names from.
 

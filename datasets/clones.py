@@ -25,7 +25,7 @@ VALIDATION = 5  # every fifth training image of CIFAR-10, which has no val of it
 
 
 class Clone:
-    """What a data set has that is cloned.
+    """Mixin of the data sets that are cloned from GitHub.
 
     Attributes:
         repository: owner and name on GitHub.
@@ -47,7 +47,7 @@ class Clone:
 
 @DATASET_REGISTRY.register()
 class GroceryStore(Clone, ImageDataset):
-    """81 products, photographed in shops; name and kind are one name where the first leaves the second out: "Golden Delicious Apple"."""
+    """81 products, photographed in shops; the kind is appended to a name that lacks it: "Golden Delicious Apple"."""
     repository, dataset_dir = "marcusklasson/GroceryStoreDataset", os.path.join("GroceryStoreDataset", "dataset")
     label_column = 1  # in the lists: path, product, kind
 

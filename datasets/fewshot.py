@@ -7,7 +7,7 @@ A sample is looked for in this order:
 3. the same file in ``split_fewshot`` of the cache folder: ``$CDC_CACHE``, else ``cdc-prompt-learning`` in the user's cache folder;
 4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to; of one's own folder of pictures always as 3.
 
-It is drawn with Python's generator freshly set to the seed, and the generator is put back: the sample is CoOp's for that
+It is drawn with Python's generator freshly seeded, whose state is then restored: the sample is CoOp's for that
 seed, and what follows in the run does not depend on whether a file was there. (CoOp's runs do: its first run of a seed
 goes on with a used generator, later ones, which read the file, with a fresh one. Every run here is like the later ones.)
 Without a seed (below 0) the sample is drawn with the generator as it is, and no file is read or written.
@@ -117,12 +117,12 @@ def cache_folder() -> str:
 
 
 def relative(path: str, folder: str) -> str:
-    """The path below the folder, which it starts with, in the form that all systems read."""
+    """The path below the folder, which it starts with, with forward slashes."""
     return path.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
 
 
 def store(places: Iterable[str], sample: Mapping[str, Any]) -> None:
-    """Writes a sample to the first place that takes it; a run needs none of them."""
+    """Writes a sample to the first place that takes it; a warning where none does."""
     text = json.dumps(sample, ensure_ascii=False, indent=0) + "\n"
     for path in places:
         try:

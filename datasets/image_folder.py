@@ -70,7 +70,7 @@ class ImageFolder(ImageDataset):
 
 
     def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
-        """As every data set, without the images that can't be read. What is left out is said before anything is trained.
+        """Like every data set, without the images that can't be read, which are reported before training.
 
         Raises:
             UserError: there are such images and they are not to be skipped, or nothing is left of a class or of the test.
@@ -89,7 +89,7 @@ class ImageFolder(ImageDataset):
         return chosen
 
     def warn_of_copies(self, hashes: Mapping[str, bytes], chosen: Mapping[str, list[Any]]) -> None:
-        """Says how many test images are, to the byte, training images under another name."""
+        """Warns of test images that are byte-for-byte copies of training images."""
         trained = {hashes[item.impath]: item.impath for item in chosen["train_x"]}
         copies = [item.impath for item in chosen["test"] if hashes[item.impath] and hashes[item.impath] in trained]
         if copies:
@@ -97,7 +97,7 @@ class ImageFolder(ImageDataset):
             log.warning("%d test images are copies of training images, such as %s of %s: measuring on them is no test", len(copies), first, other)
 
     def without(self, reasons: Mapping[str, str], chosen: dict[str, list[Any]], skips: bool) -> dict[str, list[Any]]:
-        """The images without those of which there is a reason, path → text, that they can't be read."""
+        """The images without the unreadable ones; reasons: path → why."""
         broken = ", ".join(f"{os.path.relpath(path, self.dataset_dir)} ({reason})" for path, reason in reasons.items())
         if not skips:
             raise UserError(f"{len(reasons)} of the images in {self.dataset_dir} can't be read: {broken}: replace them, take them out, or go on "
@@ -171,7 +171,7 @@ def divide(folder: str, files: Files) -> dict[str, Files]:
     """
     parts: dict[str, Files] = {"train": {}, "val": {}, "test": {}}
     for name, paths in files.items():
-        shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))  # of its own: other classes don't matter
+        shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))  # seeded by the class alone
         first, second = (round(SHARES[part] * len(paths)) for part in ("train", "val"))
         cut = {"train": shuffled[:first], "val": shuffled[first:first + second], "test": shuffled[first + second:]}
         if not all(cut.values()):

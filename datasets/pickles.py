@@ -14,7 +14,7 @@ ADMITTED = ("dassl.data.datasets.base_dataset", "Datum")
 
 
 class DatumUnpickler(pickle._Unpickler):
-    """Admits lists, dicts, strings, numbers and ``Datum``. In Python: the one in C makes room for whatever number an entry claims to have.
+    """Admits lists, dicts, strings, numbers and ``Datum``. In Python, since the one in C allocates whatever size an entry claims.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.

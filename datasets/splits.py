@@ -29,7 +29,7 @@ class Image(NamedTuple):
 
     @property
     def domain(self) -> int:
-        """That of Dassl's ``Datum``, in whose place an image stands whose file is missing."""
+        """As in Dassl's ``Datum``, which an image with a missing file replaces."""
         return 0
 
 
@@ -89,7 +89,7 @@ def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
 def check_places(source: str, paths: Iterable[str], folder: str) -> None:
     """Refuses images outside their folder: a list of images comes from somewhere else than the person who runs it.
 
-    Links that lie in it may lead anywhere: whoever keeps the images, on several drives perhaps, has made them.
+    Links in the folder may lead anywhere, such as to another drive: the user has made them.
 
     Args:
         source: file that lists the images; paths: each starts with ``folder``, unless it leads out.

@@ -33,7 +33,7 @@ PROCESSES.set_forkserver_preload(["protocols.training"])
 
 
 def end_with_parent() -> None:
-    """Ends this process when the one that started it has ended, however: if it went on, it would write where the next command does."""
+    """Ends this process when the one that started it has ended for any reason: else it and the next command would write to one folder."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # it is for the processes that ``start_process`` makes
     parent.join()
@@ -41,7 +41,7 @@ def end_with_parent() -> None:
 
 
 def in_process(function: Callable[..., int | None], arguments: Sequence[object], errors: str | None, threads: int | None, device: str | None) -> None:
-    """What ``start_process`` has a process do."""
+    """Runs in the process that ``start_process`` starts."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 1)

@@ -41,7 +41,7 @@ class Rule:
     default_shots: int | None = None
 
     def holds(self, **run: Any) -> bool:
-        """run: the conditions' names → what they are in a run; one that is left out does not hold."""
+        """Whether all conditions hold for a run, condition → its value there; one that is left out does not hold."""
         return all(run.get(name) in values for name, values in self.conditions.items())
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ from trainers.common.record_file import FILE_NAME, Record
 from trainers.common.record_file import read_record as read_record_file
 from trainers.engine.checkpoint import OTHER_IMAGES, changes
 
-FOLDERS = {"xd": "transfer", "dg": "transfer", "open": "base2new"}  # which test the same training; the others: the protocol's name
+FOLDERS = {"xd": "transfer", "dg": "transfer", "open": "base2new"}  # protocols that share a training; the others: the protocol's name
 # Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
 TWINS: dict[tuple[str, ...], tuple[str, ...]] = {
     ("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
@@ -75,7 +75,7 @@ class Request:
                 for run in plan(self.protocol, trainer, dataset, self.shots, self.seeds, self.output, self.config, self.rows)]
 
     def named(self, run: Run) -> Run:
-        """The run; of one's own images in a folder that is called by theirs."""
+        """The run; for one's own images, in a folder named after the images' folder."""
         if run.dataset != "image_folder":
             return run
         own = os.path.join(os.sep, data_name("ImageFolder", self.root), "shots_")

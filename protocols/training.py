@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
     """One run; returns the trainer.
 
     Raises:
-        UserError: the input can't work; a folder that was made for the run is gone again if nothing but the log is in it.
+        UserError: the input can't work; the run's new folder is then removed if it holds nothing but the log.
     """
     args = expand_images(args)
     cfg, rules = config_and_rules(args)
@@ -84,7 +84,7 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
     elif distributed.count() > 1:
-        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # not a known one, but the same in all
+        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # a random one, but the same in all processes
     if cfg.USE_CUDA and torch.cuda.is_available():
         distributed.choose_gpu()
     if distributed.is_first():
@@ -149,8 +149,7 @@ def build(cfg: CfgNode) -> SimpleTrainer:
 
 
 def raised_in_dassl(error: BaseException) -> bool:
-    """Whether Dassl itself refused (an unknown optimiser, sampler, transform …), or what it builds of the config's numbers; anything else may be a
-    fault of ours."""
+    """Whether the error comes from Dassl (an unknown optimiser, sampler …) or from what it builds from the config; any other may be our bug."""
     file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
     return any(file_name.startswith(os.path.realpath(place) + os.sep)
                for module in (dassl, torch.optim, torchvision.transforms) for place in module.__path__)

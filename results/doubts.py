@@ -14,7 +14,7 @@ Figures = dict[str, Any]  # uncertainty.json
 
 
 def origin(record: Record) -> dict[str, Any]:
-    """What a run's figures follow from; others mean that they have to be computed again."""
+    """What a run's figures depend on: where it has changed, they are computed again."""
     return {name: record.get(name) for name in ("prompts_hash", "backbone_hash", "split_hash", "finished")}
 
 

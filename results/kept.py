@@ -1,4 +1,4 @@
-"""What took time to find out about a run and is kept in its folder, until the run is another."""
+"""Results that are slow to compute, cached in the run's folder until the run changes."""
 import hashlib
 import json
 from collections.abc import Mapping

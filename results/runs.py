@@ -50,7 +50,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Of the test images; empty where it was tested on others."""
+        """Metrics on the test images; empty where it was tested on others."""
         return self.record["metrics"].get("test", {})
 
     @property
@@ -60,7 +60,7 @@ class Run:
         return self.answers
 
     def class_name(self, label: int) -> str:
-        """Name of a class: the one the test has measured it under, else the run's."""
+        """Name of a class: as in the test's per-class accuracies, else the run's."""
         present = numpy.unique(self.known_answers["label"]).tolist()
         names = list(self.metrics.get("per_class_accuracy", ()))
         if label in present and len(names) == len(present):
@@ -201,7 +201,7 @@ def read_doubts(run: Run) -> Arrays | None:
     path = run.folder / IMAGES
     if not path.is_file():
         return None
-    from results.doubts import read_figures  # registers the data sets, which takes seconds
+    from results.doubts import read_figures
     return read_arrays(path) if read_figures(run.folder, run.record) else None
 
 

@@ -81,7 +81,7 @@ def show_plan(sweep: Sweep, missing: Mapping[str, Sequence[Run]], executor: "Exe
 
 
 def estimate_line(seconds: float, known: int, unknown: int) -> str:
-    """How long it will take, by numbers of runs of which that is known and unknown."""
+    """How long it will take; known, unknown: numbers of runs with and without a known time."""
     if not known:
         return "unknown, none like them is done" if unknown else "nothing"
     more = f", and {unknown} of which none like them is done" if unknown else ""

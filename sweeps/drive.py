@@ -28,7 +28,7 @@ def missing_runs(chains: Sequence[Chain]) -> dict[str, list[Run]]:
     Raises:
         UserError: a run's settings can't work, or its folder holds a run with others.
     """
-    tried: set[object] = set()  # of settings that differ in the seed only all work or none: one is enough where no run is there
+    tried: set[object] = set()  # settings that differ only in the seed are checked once where no run exists
 
     def is_missing(run: Run) -> bool:
         settings = (replace(run, folder="", seed=0, model=run.model and ""), run.request)
@@ -75,7 +75,7 @@ def drive(sweep: Sweep, executor: "Executor", names: Sequence[str]) -> None:
 
 
 def watch(sweep: Sweep, executor: "Executor", names: Sequence[str], display: Display) -> list[Status]:
-    """The chains' statuses when none of them is to be made or under way any more."""
+    """Waits until every chain has ended; returns their statuses."""
     while True:
         alive = executor.alive()
         statuses = [sweep.status(name, alive.get(name)) for name in names]

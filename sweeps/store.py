@@ -119,7 +119,7 @@ class Sweep:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Held by the one command that submits jobs; the kernel lets it go when that ends, however.
+        """Holds the lock of the one command that submits jobs; the kernel releases it however that ends.
 
         Raises:
             UserError: another one holds it.

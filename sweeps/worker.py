@@ -37,7 +37,7 @@ class Failed(Exception):
 
 
 class Work:
-    """Makes the runs of a chain that are not done, one after the other. A run that fails doesn't keep those from going on that need nothing of it.
+    """Makes the runs of a chain that are not done, one after the other. If one fails, those that don't need it still run.
 
     Args:
         output, sweep, name: which chain, see ``Sweep``.
@@ -101,7 +101,7 @@ def start(run: Run, errors: str | None) -> None:
     code = training.main(run.request.arguments(run))
     if code == REQUEUE:
         if asked_by() == "SIGUSR1":
-            signal.raise_signal(signal.SIGUSR1)  # now submitit does with it what it would have done at once: it has the job queued again
+            signal.raise_signal(signal.SIGUSR1)  # submitit, which train.py kept it from, now queues the job again
         raise Stopped
     if code or read_record(run.folder) is None:
         raise Failed(last_error(errors or JobEnvironment().paths.stderr) or f"{run.folder} ended with exit code {code} and without a record")

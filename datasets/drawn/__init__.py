@@ -1,1 +1,1 @@
-"""The data sets that are drawn on the spot."""
+"""Data sets that are drawn when they are first used."""

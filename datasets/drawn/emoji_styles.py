@@ -29,7 +29,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def draws_of(hexcode: str, purpose: str) -> numpy.random.Generator:
-    """A numpy generator that belongs to one emoji."""
+    """A numpy generator seeded by one emoji and a purpose."""
     return numpy.random.default_rng(int.from_bytes(hashlib.sha256(f"{purpose} {hexcode}".encode()).digest()[:8], "big"))
 
 

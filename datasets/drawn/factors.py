@@ -34,7 +34,7 @@ SETTINGS = {  # of cfg.DATASET.FACTORS
 }
 
 # Strengths were chosen on train and val images of the base classes, where zero-shot accuracy falls from 55 to 36 %: the tiny CLIP
-# bears any colour, but is thrown by sharp lines that are no part of the object.
+# copes with any colour, but not with sharp lines that are no part of the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
 SHIFT, BORDER, MARK = 5, 3, 5  # object off the middle; widths of border and mark, which touches the border in the upper right corner
@@ -82,7 +82,7 @@ def paper(background: int) -> Picture.Image:
 
 @cache
 def cover(border: int, mark: int, size: int) -> Picture.Image:
-    """Border and mark on nothing, RGBA, size × size."""
+    """Border and mark on a transparent ground, RGBA, size × size."""
     x, y = grid()
     (colour, where), radius = MARKS[mark], MARK / 2
     right, down = (x - 64 + BORDER + radius) / radius, (y - BORDER - radius) / radius
@@ -152,7 +152,7 @@ def own_level(label: Label) -> Label:
 class OpenMojiFactors(DrawnDataset):
     """OpenMoji's classes and emojis; ``cfg.DATASET.FACTORS`` says which factor is correlated and which version is tested.
 
-    Train and val are biased alike: who trains sees nothing else. ``aligned`` and ``reversed`` have no exceptions.
+    Train and val have the same bias: only tests see other images. ``aligned`` and ``reversed`` have no exceptions.
     """
     dataset_dir = "openmoji_factors"
 
@@ -179,7 +179,7 @@ class OpenMojiFactors(DrawnDataset):
 
 
 def checked(settings: CfgNode) -> CfgNode:
-    """The settings as they are.
+    """The settings, unchanged, once they are valid.
 
     Raises:
         UserError: see ``OpenMojiFactors.choose``.

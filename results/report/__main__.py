@@ -1,11 +1,11 @@
-"""A report on runs that people look at: one HTML file with everything in it, and its figures as PNG and SVG beside it.
+"""Makes a report on runs: one self-contained HTML file, and its figures as PNG and SVG beside it.
 
     python -m results.report output/base2new output/transfer [--root data] [--output report.html]
 
-Reads every results.json in or below the given folders and the predictions-test.npz beside it. Needs no network, neither to be made nor to
-be looked at, and no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names, and there
-are the figures of templates that need images. Where ``python -m analysis.uncertainty`` has left its files, new classes and corrupted images
-are among the vacuities.
+Reads every results.json in or below the given folders and the predictions-test.npz beside it. Making and viewing it needs no network and
+no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names, and there are the figures of
+templates that need images. Where ``python -m analysis.uncertainty`` has left its files, new classes and corrupted images are among the
+vacuities.
 """
 import argparse
 import logging

@@ -224,7 +224,7 @@ def medians(groups: dict[str, numpy.ndarray]) -> str:
 
 
 def same_prompts(series: list[Series]) -> list[list[Series]]:
-    """The series as lists in each of which some prompts were tested in every setting."""
+    """The series in groups, each of which tested the same prompts."""
     groups: list[tuple[set[str], list[Series]]] = []
     for one in series:
         hashes = {run.record["prompts_hash"] for run in one.runs}

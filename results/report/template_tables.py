@@ -59,8 +59,8 @@ def cosine_tables(series: list[Series], named: dict[Setting, str]) -> list[Table
 
 
 def evidence_tables(series: list[Series], named: dict[Setting, str]) -> list[Table]:
-    """The table of how evidence went while it was trained: its level, its offset's way and vacuity, means of the first epoch, the last and
-    three between; none where no run is a training that noted them."""
+    """The table of evidence during training: its level, change of offset and vacuity, means of the first epoch, the last and three
+    between; none where no run is a training that recorded them."""
     rows = []
     for one in series:
         noted = {run.record["seed"]: training_curve(run, [*EVIDENCE]) for run in one.runs}
