@@ -1,6 +1,6 @@
-"""How long CDC's base-to-new runs on the field's eleven data sets take: steps and test batches of each one's size, times how many it has.
+"""How long CDC's base-to-new runs on the field's eleven data sets take: time of a step and a test batch, times how many each has.
 
-Steps and batches are timed with images that are there already, so reading them comes on top; what only happens once a run is left out. The usual
+Images are in memory already, so reading them comes on top; what happens only once in a run is left out. The usual
 way's training is that of MaPLe, which has one template.
 """
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ HOUR = 3600
 
 @dataclass(frozen=True)
 class DataSet:
-    """All classes of a data set, and its test images, which are taken to be as many in every class."""
+    """All classes of a data set, and its test images, assumed to be equally many in every class."""
     classes: int
     test_images: int
 
@@ -42,7 +42,7 @@ ELEVEN = {
 class Setting(StepSetting):
     """As for a training step, with the data sets, and how many test images are answered at a time."""
     datasets: tuple[str, ...] = tuple(ELEVEN)
-    batch: int = 100 if DEVICE.type == "cuda" else 16  # as eval.py's on a CPU, which takes as long an image
+    batch: int = 100 if DEVICE.type == "cuda" else 16  # as eval.py's on a CPU, where larger ones are no faster
 
 
 FULL = Setting(VIT_B16, {}, repetitions=Repetitions(seconds=30))

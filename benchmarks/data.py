@@ -1,8 +1,8 @@
-"""Training images in four views a step: the usual way against images that are decoded once.
+"""Loading of training images in four views: the usual way against images that are decoded once.
 
 The usual way has torchvision's own blur, ours one that leaves out numbers next to zero, see ``gaussian`` in ``trainers/data/views.py``.
-First how fast batches get ready, in the main process (``NUM_WORKERS`` 0) and from images whose files are in the operating system's memory; a
-pipeline's first pass, in which it decodes, is not timed. Then how long the demo's training step takes, and waits for its batches: with the
+First it times how fast batches get ready, in the main process (``NUM_WORKERS`` 0) and from images whose files are in the operating system's memory; a
+pipeline's first pass, in which it decodes, is not timed. Then it times the demo's training step and its wait for batches: with the
 usual encoders too, with ours, and where a worker makes batches during steps.
 """
 import contextlib
@@ -45,7 +45,7 @@ DEMO = {"usual, encoders too": (DatasetWrapper, (), True), **{name: (wrapper, ()
 
 @dataclass(frozen=True)
 class Source:
-    """Images as they come, and the recipe that says what becomes of them.
+    """Image files, and the recipe whose views are made of them.
 
     Attributes:
         size: (width, height) of the files.
@@ -90,7 +90,7 @@ def write_images(folder: str, source: Source, count: int) -> list[Datum]:
 
 
 def loading_trainer(cfg: CfgNode, items: Sequence[Datum], wrapper: type[DatasetWrapper]) -> PromptTrainer:
-    """A trainer without a model: all that makes batches ready."""
+    """A trainer without a model: only what prepares batches."""
     trainer = object.__new__(TRAINER_REGISTRY.get("CDC"))
     trainer.cfg, trainer.device = cfg, DEVICE
     with quiet(), views_for(wrapper):
@@ -152,7 +152,7 @@ class Demo:
 
     Attributes:
         waited: seconds of each epoch, until views lie on the device.
-        rng: states of the random generators where the last epoch left them, which the others' epochs must not change.
+        rng: the random generators' states after the last epoch, since the others' epochs must not change them.
     """
 
     def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str], usual_encoders: bool) -> None:
@@ -179,7 +179,7 @@ class Demo:
             with self.fusion():
                 self.trainer.forward_backward({"parsed": parsed})
             asked = time.perf_counter()
-        self.waited.append(waited + time.perf_counter() - asked)  # until there turned out to be no more
+        self.waited.append(waited + time.perf_counter() - asked)  # the last wait, for the end of the epoch
         self.rng = rng_state()
 
 

@@ -1,6 +1,6 @@
 """Images per second at test time against bare passes of the image encoder, and against text encoded anew for every batch.
 
-Bare passes are what no method can do without: one of the image encoder over the batch, or, where prompts stand in it, one a template.
+Bare passes are what every method needs: one of the image encoder over the batch, or, where it has prompts, one for each template.
 The usual way is timed at the smallest K only: it would take minutes a batch at a thousand classes.
 """
 import copy

@@ -48,14 +48,14 @@ RESERVE = 1.5e9  # bytes of the free memory that a child leaves to the machine
 
 @dataclass(frozen=True)
 class Repetitions:
-    """How often implementations take turns: at least ``least`` rounds, then on up to ``most`` while ``seconds`` last."""
+    """How often implementations take turns: at least ``least`` rounds, then up to ``most`` within ``seconds``."""
     least: int = 3
     most: int = 15
     seconds: float = 20.0
 
 
 def synchronize() -> None:
-    """Waits until the device has done what it was asked for."""
+    """Waits until the device has finished its work."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
 
@@ -69,9 +69,9 @@ def seconds_of(function: Work) -> float:
 
 
 def alternate(implementations: Mapping[str, Work], repetitions: Repetitions) -> dict[str, list[float]]:
-    """Times implementations in turn, one call each a round, forwards and backwards by turns.
+    """Times implementations in turn, one call each a round, in order and in reverse order by turns.
 
-    They are taken to be warm: call each once before (``count_flops`` does).
+    They should be warm: call each once before (``count_flops`` does).
 
     Args:
         implementations: name → function without arguments.
@@ -114,7 +114,7 @@ def count_flops(function: Work) -> int:
 def matmul_peak(dtype: torch.dtype = torch.float32, size: int = 2048, seconds: float = 1.0) -> float:
     """FLOP/s of a square matrix product in this process, the best of the calls that fit into ``seconds``.
 
-    The best and not the median: it stands for what the machine can do, and it is what lower bounds are taken from.
+    The best and not the median: it is what the machine can do, and gives the lower bounds.
     """
     first, second = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
     times: list[float] = []
@@ -133,9 +133,9 @@ def compare(implementations: Mapping[str, Work], repetitions: Repetitions, peak:
         peak: FLOP/s of ``matmul_peak``, in the precision that is measured.
 
     Returns:
-        list of dicts: the median of seconds; their spread, the half of the range in percent of the median; how many times ours it
-        takes, the median of the rounds' ratios; counted GFLOP; the seconds that these take at the matmul peak, below which
-        no implementation of the same products can get; the share of that peak that was reached, in percent.
+        list of dicts: the median of seconds; their spread, the half of the range in percent of the median; how many times as long as
+        ours it takes, the median of the rounds' ratios; counted GFLOP; the seconds that these take at the matmul peak, a
+        lower bound for any implementation of the same products; the share of that peak that was reached, in percent.
     """
     flops = {name: count_flops(function) for name, function in implementations.items()}  # warms up as well
     seconds = alternate(implementations, repetitions)
@@ -150,7 +150,7 @@ def row(name: str, seconds: Sequence[float], seconds_of_ours: Sequence[float], f
 
 
 def times_ours(seconds: Sequence[float], seconds_of_ours: Sequence[float]) -> float:
-    """How many times ours it takes: the median of the rounds' ratios."""
+    """How many times as long as ours it takes: the median of the rounds' ratios."""
     return statistics.median(theirs / own for theirs, own in zip(seconds, seconds_of_ours))
 
 
@@ -167,7 +167,7 @@ class Memory:
 
     Attributes:
         peak: of the whole process, weights and libraries included (on a GPU: of all that torch allocated).
-        added: what the pass added to that which was there before it.
+        added: what the pass added to the memory in use before it.
     """
     peak: int
     added: int
@@ -176,8 +176,8 @@ class Memory:
 def peak_memory(build: Callable[..., Work], *args: Any) -> Memory | None:
     """Peak memory of ``build(*args)()`` in a fresh process, ``build`` itself not counted; None where it does not fit.
 
-    Peak memory belongs to a process and never falls again, hence one for each figure. The child may use what is free now less
-    ``RESERVE``: it is refused an allocation before the machine would have to kill something.
+    A process's peak never falls again, hence one for each figure. The child may use what is free now less
+    ``RESERVE``: its allocation fails before the machine would have to kill something.
 
     Args:
         build: function of a module that can be imported; it returns the pass, a function without arguments.
@@ -219,7 +219,7 @@ def _measure_memory(connection: Connection, build: Callable[..., Work], args: tu
 
 
 def give_back_memory() -> None:
-    """Gives memory that was freed here back to the system: after a large pass the C library may keep gigabytes that a child then lacks."""
+    """Returns freed memory to the system: after a large pass the C library may keep gigabytes that a child then lacks."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
@@ -258,7 +258,7 @@ def _kilobytes(path: str, key: str) -> int:
 # ---- the command ----
 
 def machine() -> dict[str, Any]:
-    """What figures depend on."""
+    """Versions and hardware that the figures depend on."""
     models = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
     processor = models[0].split(":")[1].strip() if models else platform.processor()
     if DEVICE.type == "cuda":
@@ -291,6 +291,6 @@ def main(description: str, tables: Callable[[Any], Iterable[tuple[str, list[Entr
 
 
 def say(text: str) -> None:
-    """To standard output at once, also where that is a file."""
+    """Prints at once, also where standard output is a file."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -57,7 +57,7 @@ def random_backbone(shape: Shape) -> Backbone:
 def class_names(classes: int) -> list[str]:
     """ImageNet's class names, at most 1000, as the installed torchvision holds them for its ResNet-50.
 
-    Fewer are taken at equal distances from the whole list, so that their lengths are spread like the whole list's: of the
+    Fewer are taken evenly spaced from the whole list, so that their lengths are distributed alike: of the
     thousand, 30 % have one CLIP token, 54 % two, 11 % three, 3 % four, 2 % five to seven.
     """
     names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
@@ -93,14 +93,14 @@ def read_recipe(trainer: str, recipe: str, dataset: str, *options: str) -> CfgNo
 
 
 def make_ready(trainer: PromptTrainer) -> None:
-    """For steps outside of an epoch's loop."""
+    """Prepares the trainer for steps outside an epoch's loop."""
     trainer.progress = tqdm(disable=True)
     trainer.batch_idx, trainer.num_batches = 0, 2  # never the last of an epoch: the learning rate stays
     trainer.set_model_mode("train")
 
 
 def in_the_usual_way(trainer: PromptTrainer) -> PromptTrainer:
-    """The trainer with the usual encoders in place of ours; its hand-crafted texts are encoded once a run in either."""
+    """The trainer with the usual encoders in place of ours; both encode the hand-crafted texts once in a run."""
     if trainer.cfg.TRAINER.NAME == "CDC":
         trainer.hand_crafted  # noqa: B018  (cached from here on)
     trainer.backbone = reference.usual(trainer.backbone)
@@ -109,7 +109,7 @@ def in_the_usual_way(trainer: PromptTrainer) -> PromptTrainer:
 
 @contextlib.contextmanager
 def usual_fusion() -> Iterator[None]:
-    """Dempster's rule pairwise for as long as this lasts."""
+    """Within it, Dempster's rule is applied pairwise."""
     with mock.patch("trainers.cdc.dempster", reference.dempster):
         yield
 

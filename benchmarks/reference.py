@@ -1,11 +1,11 @@
-"""The field's usual way, which the benchmarks compare with: readable, exact, and with all its waste.
+"""The field's usual way, which the benchmarks compare with: readable, exact and unoptimised.
 
 Every text has all 77 positions, templates are encoded one at a time, blocks are those of the ``clip`` package, over (length, batch,
 width) as in the public repositories of CLIP, CoOp (Zhou et al., 2022) and MaPLe (Khattak et al., 2023), whose deep prompts take the
 place of the old ones by cutting and joining; all layers of the image encoder run on all tokens; opinions are fused two at a time with
 the K × K table of TMC (Han et al., 2021).
 
-Modules have the parameter names of ours and take their weights, so that outputs can be held against each other; their calls are those
+Modules have the parameter names of ours and take their weights, so that outputs can be compared; their calls are those
 of ours, so that a trainer works with either (``usual``).
 """
 import copy
@@ -130,7 +130,7 @@ def usual(backbone: Backbone) -> Backbone:
     """The ``Backbone`` with the usual encoders in it; weights are shared, not copied."""
     ours = backbone.image
     image: Any = ImageEncoder(ours) if isinstance(ours, our_image.ImageEncoder) else ResNetImageEncoder(ours)
-    text: Any = TextEncoder(backbone.text)  # Any: they have the calls of ours, but are none of them
+    text: Any = TextEncoder(backbone.text)  # Any: they have the calls of ours, but not their types
     towers = Backbone(text, image, backbone.log_scale)
     towers.load_state_dict(backbone.state_dict(), assign=True)
     if isinstance(image, ResNetImageEncoder):
@@ -139,7 +139,7 @@ def usual(backbone: Backbone) -> Backbone:
 
 
 def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
-    """Fuses M opinions by Dempster's rule two at a time, (M, …, K) log-evidence → ``Opinion`` of (…, K), believed as far as they are reliable."""
+    """Fuses M opinions by Dempster's rule two at a time, (M, …, K) log-evidence → ``Opinion`` of (…, K), discounted by their reliabilities."""
     fused, classes = log_evidences[0].exp(), log_evidences.shape[-1]  # (…, K)
     for log_evidence in log_evidences[1:]:
         fused = combine(fused, log_evidence.exp())

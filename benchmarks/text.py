@@ -1,8 +1,8 @@
 """The text encoder under prompts against the usual way: forward, and forward with backward to the prompts.
 
 K classes, M templates, n context tokens; with n = 2 the prompts are deep as in MaPLe. The usual way costs the same whatever n is, so
-it is timed at the n of CoOp's short recipe and at one K for the others. Where its graph does not fit in memory, or is larger than
-what is worth waiting for, only ours is timed.
+it is timed at the n of CoOp's short recipe and at one K for the others. Where its graph does not fit in memory, or takes too
+long, only ours is timed.
 """
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

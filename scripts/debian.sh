@@ -1,7 +1,7 @@
 # Sourced by the scripts that install what the tests use beyond Python's packages.
 set -euo pipefail
 
-# install_debian NAMES "COMMAND …" PACKAGE …: installs the packages, which the names call, unless all of their commands are there.
+# install_debian NAMES "COMMAND …" PACKAGE …: installs the packages, called NAMES in messages, unless all COMMANDs exist.
 install_debian() {
     local names="$1" commands="$2" as_root=()
     shift 2

@@ -1,5 +1,5 @@
-# Sourced by scripts/*_train.sh and *_test.sh: one stage of one protocol for one trainer, data set and seed, in CoOp's folders. What follows the
-# seed are pairs KEY VALUE over all config files, as in CoOp's train.py: bash scripts/base2new_train.sh CoOp dtd 1 OPTIM.MAX_EPOCH 10
+# Sourced by scripts/*_train.sh and *_test.sh: one stage of one protocol for one trainer, data set and seed, in CoOp's folders. Pairs KEY VALUE
+# after the seed override all config files, as in CoOp's train.py: bash scripts/base2new_train.sh CoOp dtd 1 OPTIM.MAX_EPOCH 10
 #   DATA   folder of the data sets (data)         CFG    recipe (default: tiny for the embedded data, else the protocol's own)
 #   SHOTS  training images a class (16; fewshot: "1 2 4 8 16")
 #   OUTPUT where the runs go (output/<protocol>; xd and dg share output/transfer)

@@ -2,7 +2,7 @@
 # Starts a Slurm of this one machine, without cgroups, for trying and testing; does nothing where one answers. Needs root.
 #   eval "$(bash scripts/start_slurm.sh)"    starts it, and prints the variable by which Slurm's commands find it: SLURM_CONF
 #   bash scripts/start_slurm.sh stop
-# What it needs lies in SLURM_STATE (/tmp/slurm-one-machine).
+# Its files are in SLURM_STATE (/tmp/slurm-one-machine).
 set -euo pipefail
 state="${SLURM_STATE:-/tmp/slurm-one-machine}"
 export SLURM_CONF="$state/slurm.conf"

@@ -7,7 +7,7 @@ bash scripts/check.sh > "$complaints" &
 checks=$!
 trap 'kill "$checks" 2> /dev/null || true; rm -f "$complaints"' EXIT
 code=0
-# one process a core, one thread a process: the models are too small to share; a file's tests in one process, which makes their fixtures once
+# one process a core, one thread each, since the models are small; a file's tests share a process, which makes their fixtures once
 OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder "$@" || code=$?
 if ! wait "$checks"; then
     cat "$complaints" >&2

@@ -50,7 +50,7 @@ def finish(*arguments, within=120, **keywords):
 # ---- what a child does before it runs ----
 
 def die_at(moment):
-    """Kills this process at a moment, counted in all that a run does: images, steps, answers, pieces of files, names, the disk."""
+    """Kills this process at the given event of a run, counting images, steps, answers, pieces of files, renames and fsyncs."""
     own, left = os.getpid(), [moment]
 
     def counted(function):

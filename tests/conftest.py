@@ -36,7 +36,7 @@ DAYS = 8  # in which the turn has come to each of the others
 
 
 def in_turn(names, always=ALWAYS):
-    """Names as parameters of a test of each: some are always tested, of the others one or two, which change from test to test and day to day."""
+    """Names as a test's parameters: some always run, of the others one or two, which change from test to test and day to day."""
     return [name if name in always else pytest.param(name, marks=pytest.mark.in_turn(name)) for name in names]
 
 
@@ -45,7 +45,7 @@ def pytest_report_header():
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out names whose turn it is not, unless tests are asked for by name; files with long tests come first, none is left for the end."""
+    """Leaves out names whose turn it is not, unless tests are asked for by name; files with slow tests come first."""
     waiting = defaultdict(list)
     if TURN != "all" and not config.option.keyword and not any("::" in argument for argument in config.args):
         for item in items:
@@ -87,13 +87,13 @@ def random_clip(vision_layers=3, vision_width=128, patch_size=8, seed=0, transfo
 
 @pytest.fixture(autouse=True)
 def no_inventory(monkeypatch):
-    """Runs log what is installed, for which torch starts pip: longer than many a run here. The scripts' tests run the real thing."""
+    """Runs don't log what is installed: torch starts pip for it, which takes longer than many a run here. The scripts' tests do."""
     monkeypatch.setattr(train, "collect_env_info", lambda: "left out in tests")
 
 
 @pytest.fixture(autouse=True)
 def no_waiting_for_the_disk(monkeypatch):
-    """Every result is brought to the disk before it gets its name: 10 ms each, which only a power failure makes worth it."""
+    """No fsync before a result is renamed: it takes 10 ms each and matters only in a power failure."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -105,7 +105,7 @@ def own_cache(monkeypatch, tmp_path_factory):
 
 @pytest.fixture
 def one_thread():
-    """Where tensors are too small to share out: threads would only wait for each other, long where the machine is busy."""
+    """One thread, for tensors so small that several would mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -166,7 +166,7 @@ def data_root(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def drawn_root(tmp_path_factory):
-    """A data folder in which the embedded sets lie: whoever needs one first draws it, for all tests of all of pytest-xdist's processes."""
+    """A data folder in which the embedded sets lie: the first test that needs one draws it, for all of pytest-xdist's processes."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "drawn"
     folder.mkdir(exist_ok=True)
@@ -241,7 +241,7 @@ def trainer_node(add_config, *pairs):
 
 
 def scrambled(module):
-    """The module with noise on all parameters, so that what starts alike, or at zero, differs."""
+    """The module with noise on all parameters, so that none are equal or zero."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)

@@ -1,4 +1,4 @@
-"""The benchmarks: their usual way gives the numbers of ours, their commands run, and the work that they count is what it has to be.
+"""The benchmarks: the usual way gives the same numbers as ours, their commands run, and the FLOPs they count are right.
 
 Work is asserted as counted FLOPs and calls, never as time, which depends on the machine.
 """
@@ -223,7 +223,7 @@ def block_flops(tokens, width):
 
 
 def last_block_flops(tokens, read, width):
-    """The same of the last block, of whose output ``read`` tokens are read: all give keys and values, only these go on."""
+    """The same of the last block, of which only ``read`` output tokens are used: all give keys and values."""
     return 2 * tokens * 2 * width ** 2 + 2 * read * 10 * width ** 2
 
 

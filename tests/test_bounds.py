@@ -69,7 +69,7 @@ def test_every_picture_is_opened_with_its_formats_named():
 
 @pytest.fixture
 def interpreter(tmp_path, monkeypatch):
-    """A program that stands for Ghostscript: what it makes shows that it was started. Pillow itself would."""
+    """A stand-in for Ghostscript, which Pillow by itself would start; it leaves a file when started."""
     made = tmp_path / "started"
     program = tmp_path / "bin" / "gs"
     program.parent.mkdir()
@@ -157,7 +157,7 @@ def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, capsys):
 # ---- pickles and archives ----
 
 def test_a_pickle_of_lists_by_reference_is_refused(bounded, tmp_path):
-    """Thirty lists, each twice in the next one, whose text would be of a thousand million letters."""
+    """Thirty lists, each twice in the next one, whose text would have a billion letters."""
     nested = []
     for _ in range(30):
         nested = [nested, nested]

@@ -73,7 +73,7 @@ def pictures(data_root):
 @pytest.mark.parametrize("options", [(), ("TRAINER.CDC.PREC", "amp", "TRAINER.MAPLE.PREC", "fp16", "TRAINER.COOP.PREC", "fp16")])
 @pytest.mark.parametrize("name", in_turn(TRAINERS))
 def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, name, options):
-    """Also of runs in another precision, in which some of the trainers were."""
+    """Also for runs in other precisions, as some of the trainers' are."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
     monkeypatch.setattr("trainers.training.DataManager", None)  # it must do without

@@ -18,8 +18,8 @@ def random_log_evidence(seed, templates, classes, spread=3.0):
 def textbook_dempster(opinions):
     """Pairwise, with the table of all products of masses, as the rule is written; opinions are (belief (K,), vacuity).
 
-    1 − C is summed up from the products that do not contradict each other: subtracting C from 1 loses all digits where
-    opinions clash.
+    1 − C is the sum of the products without conflict: subtracting C from 1 loses all digits where
+    opinions conflict.
     """
     belief, vacuity = opinions[0]
     for other, other_vacuity in opinions[1:]:
@@ -103,7 +103,7 @@ def test_reliability_raises_each_factor_to_its_power_and_keeps_the_order_of_clas
 
 
 def test_reliability_is_fitted_to_the_least_negative_log_likelihood():
-    """Four witnesses who say the same, right in 70 % of the cases and sure of 95 %: what is best is found by a fine grid."""
+    """Four equal opinions, right in 70 % of the cases and 95 % sure: the optimum comes from a fine grid."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(5, (400,), generator=generator)
     said = torch.where(torch.rand(400, generator=generator) < 0.7, labels, (labels + 1) % 5)

@@ -1,4 +1,4 @@
-"""Images that are missing or cut when their turn comes: named, or skipped, counted, and left out of what is measured."""
+"""Images that are missing or truncated when they are read: named, or skipped, counted, and left out of the metrics."""
 import json
 
 import numpy
@@ -31,7 +31,7 @@ def split_of(root):
 
 
 def breaks(path, how):
-    """Does to an image file what happens to files."""
+    """Removes or damages an image file."""
     if how == "missing":
         path.unlink()
     else:
@@ -147,7 +147,7 @@ def test_the_policy_is_error_or_skip(refusal):
 
 
 def test_a_run_that_broke_off_goes_on_under_the_other_policy(root, small_clip_file, tmp_path, monkeypatch):
-    """The policy is no part of what a run is."""
+    """A resumed run may have another policy."""
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
     steps = break_at_step(monkeypatch, 5, lambda trainer: root / "dtd" / "images" / image_name(trainer.dm.dataset.train_x[0].impath), "cut")
     arguments = [*base_arguments("CoOp", str(root), small_clip_file, tmp_path / "out"), "TRAIN.CHECKPOINT_FREQ", "1"]

@@ -134,7 +134,7 @@ def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(data_root, s
 
 
 def test_a_disk_that_is_full_while_pictures_are_drawn_leaves_none(tmp_path):
-    """The pictures are drawn beside their place and take it when all are there."""
+    """The pictures are drawn into a temporary folder, renamed when all are there."""
     from datasets.drawn import openmoji
 
     def limited():

@@ -1,6 +1,6 @@
 """Files of every kind that are read, with made-up or damaged content: what comes out is a result or a ``UserError``, nothing else.
 
-The examples are the same in every run, so that a change is what makes a test fail, and not chance.
+The examples are the same every time, so that a test fails because of a change, not by chance.
 """
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Two processes on the same folder: one works, the other waits or says who that is; a lock of a process that was killed is noticed."""
+"""Two processes on the same folder: one works, the other waits or names it; the lock of a killed process is taken over."""
 import json
 import logging
 import os
@@ -23,7 +23,7 @@ from trainers.common.locks import FILE_NAME, only_writer, turn
 
 
 def hold(folder, ready, seconds):
-    """In a child: holds the lock of a folder, with a process of its own beside it, as a loader's worker is."""
+    """In a child: holds the lock of a folder, with a child of its own, as a loader's worker is."""
     with only_writer(folder):
         if os.fork() == 0:
             time.sleep(seconds)

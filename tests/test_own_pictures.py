@@ -82,7 +82,7 @@ def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_repor
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, turn):
-    """Against a picture that was drawn upright and is stored as a camera that was held so stores it."""
+    """Against a picture that was drawn upright, stored turned with the EXIF tag of a camera held that way."""
     upright = drawn(1, (90, 90, 90))[:, :30]
     stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
               6: numpy.rot90(upright), 7: upright[::-1, ::-1].transpose(1, 0, 2), 8: numpy.rot90(upright, -1)}[turn]

@@ -1,4 +1,4 @@
-"""CDC as a guest: another Dassl toolbox, with packages ``trainers`` and ``clip`` of its own, takes it in with two lines."""
+"""CDC in another Dassl toolbox, which has packages ``trainers`` and ``clip`` of its own and adds CDC with two lines."""
 import json
 import re
 import shutil

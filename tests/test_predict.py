@@ -161,7 +161,7 @@ def test_where_no_answer_is_sure_enough_every_image_is_flagged_and_its_classes_a
 
 
 def test_a_run_brings_its_answers_to_validation_images_along(said, folder, data_root):
-    """On those images themselves, among what is not flagged no more is wrong than was allowed."""
+    """On those images, the error among unflagged answers is at most the allowed one."""
     with numpy.load(f"{folder}/predictions-val.npz") as kept:
         paths, labels = [f"{data_root}/dtd/images/{name}" for name in kept["image"]], kept["label"]
         allowed = float((kept["top"][:, 0] != labels).mean())  # what would be wrong without flags

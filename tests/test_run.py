@@ -1,4 +1,4 @@
-"""run.py: CoOp's folders, done runs skipped, half-done ones redone, the two never mistaken for each other, contradictions refused."""
+"""run.py: CoOp's folders, finished runs skipped, unfinished ones redone, contradictions refused."""
 import json
 import os
 import shutil
@@ -312,7 +312,7 @@ def test_a_script_says_which_of_its_words_is_missing(tmp_path):
 
 @pytest.fixture
 def real(tmp_path, monkeypatch, capfd):
-    """Makes base to new with real processes, two at once, from another folder; returns the exit code and what was said."""
+    """Runs base-to-new with real processes, two at once, from another folder; returns the exit code and the output."""
     def start(*arguments):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))  # which the command adds to
@@ -337,7 +337,7 @@ def test_what_a_real_run_says_when_it_fails_is_shown_and_a_log_that_is_gone_is_n
 
 
 def writers_of(path):
-    """Numbers of the processes that have a file open."""
+    """Ids of the processes that have a file open."""
     return {process.pid for process in psutil.process_iter(["open_files"])
             if str(path) in (opened.path for opened in process.info["open_files"] or ())}  # None: not ours to look at
 

@@ -1,4 +1,4 @@
-"""The same command again: a finished run is done already, and what was trained on other images is never taken."""
+"""The same command again: a finished run is not repeated, and one trained on other images is refused."""
 import json
 import shutil
 

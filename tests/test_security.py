@@ -1,4 +1,4 @@
-"""Nothing that comes in a file is run, and no file gets out of its folder: hostile files, and the code itself searched for what would."""
+"""Nothing in a file is executed or leaves its folder: hostile files, and a search of the code for what could."""
 import ast
 import os
 import pickle

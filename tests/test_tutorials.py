@@ -1,4 +1,4 @@
-"""The tutorials do what they say: every command and program of theirs, in order; how they are read stands in tutorials.py."""
+"""The tutorials do what they say: every command and program of theirs, in order; tutorials.py follows them."""
 import sys
 
 import pytest
@@ -14,7 +14,7 @@ COURSES = ["install own_trainer", "first_run cluster", "own_images report"]
 @pytest.mark.slow
 @pytest.mark.parametrize("course", in_turn(COURSES, always=COURSES[:1]))
 def test_the_tutorials_do_what_they_say(course, tmp_path):
-    """And the tests that are generated for every trainer, like the checks of code and documentation, pass for the tutorial's own."""
+    """The generated tests of every trainer and the checks of code and documentation also pass for the tutorial's own."""
     folder = checkout(tmp_path / "repository")
     if "own_trainer" in course:
         draw_shapes, *_ = (block.text for block in blocks("own_images") if block.language == "python")

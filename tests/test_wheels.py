@@ -1,4 +1,4 @@
-"""The distributions as somebody else gets them: built, looked into, installed into an environment that knows nothing of this repository."""
+"""The distributions as somebody else gets them: built, inspected, and installed into an environment without this repository."""
 import ast
 import importlib.metadata
 import json

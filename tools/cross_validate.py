@@ -6,7 +6,7 @@
 The suite: four tasks, OpenMoji and its people, each trained on its base classes and, with the halves swapped, on its new ones; a fold a seed.
 Of each class a fifth of the images (at least two) is held out, prompts are trained on up to 16 others, and judged on all that were not
 trained on (*base*) and on all images of the other half (*new*), as they are and drawn in three other styles. Training is the trainer's
-own; only its loader is replaced by one that draws views from a stock of some per image, made beforehand; where the method leaves the image
+own; only its loader is replaced by one that draws from a stock of views made beforehand; where the method leaves the image
 encoder alone the stock holds their features. Each result is a line of the file, appended when it is known.
 
 The YAML file lists settings in the form of configs/ablations: name, description, trainer (CDC unless given), recipe, settings, and the
@@ -49,7 +49,7 @@ from trainers.evaluation.prediction import Prediction, calibration, percent_righ
 from trainers.evaluation.uncertainty import auroc  # noqa: E402
 
 SHOTS = 16
-HELD_OUT = 5  # one image of so many
+HELD_OUT = 5  # one in this many images
 STOCK = 8  # random views of each image and template
 IMAGES_AT_ONCE = 128
 TASKS = {"openmoji": ("openmoji", "base", "new"), "openmoji_swapped": ("openmoji", "new", "base"),
@@ -85,7 +85,7 @@ class StockLoader:
 
 
 def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder: str) -> PromptTrainer:
-    """The trainer of a setting on all images of the half that is trained on (1) or of the other (2); what it writes goes to the folder."""
+    """The trainer of a setting on all images of the training half (1) or of the other (2); it writes to the folder."""
     dataset, trainer = TASKS[task][0], setting.get("trainer", "CDC")
     run = Run(folder, trainer, recipe_path(trainer, setting.get("recipe", "tiny")), dataset, TASKS[task][half], None, seed)
     options = [part for key, value in setting.get("settings", {}).items() for part in (key, str(value))]
@@ -116,7 +116,7 @@ def images_of(trainer: PromptTrainer) -> list[Datum]:
 
 
 class Pictures:
-    """The images of a task, made once for all settings that look at them in the same views.
+    """The images of a task, made once for all settings.
 
     Args:
         trainer, other: a trainer on the half that is trained on, and on the other.
@@ -149,7 +149,7 @@ class Pictures:
 
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the images to train on, up to ``SHOTS`` a class, and of those to judge by: all others, a fifth of each class at least."""
+    """Indices of the images to train on, up to ``SHOTS`` a class, and of the held-out ones: all others, at least a fifth of each class."""
     rng = random.Random(seed)
     by_class: dict[int, list[int]] = {}
     for index in rng.sample(range(len(labels)), len(labels)):
@@ -164,13 +164,13 @@ def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None
     items = images_of(trainer)
     trainer.dm.dataset.train_x[:] = [items[i] for i in chosen]  # what some look at before the first step
     stock = pictures.stock if prompts_images(trainer) else pictures.frozen
-    views = len(trainer.training_views.transforms)  # those of a method with fewer are the first
+    views = len(trainer.training_views.transforms)  # a method with fewer views takes the first
     loader = StockLoader(stock[:, :views], pictures.frozen[:, :views], pictures.labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
     replaced: Any = trainer
     replaced.train_loader_x = loader
     replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
     replaced.unprompted_images = lambda images, backbone=None: loader.of_batch
-    replaced.complete_prompts = lambda: False  # its validation images are among those to judge by
+    replaced.complete_prompts = lambda: False  # its validation images are among the held-out ones
     replaced.save_model = lambda *_, **__: None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train()
@@ -215,7 +215,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
-    """Trains what the file of results lacks; with several jobs each takes every n-th of it."""
+    """Trains what the results file lacks; of n jobs each takes every n-th line."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
     todo = [(task, seed, setting) for task in args.tasks for seed in args.seeds for setting in settings if (setting["name"], task, seed) not in done]
     if args.jobs > 1:

@@ -55,8 +55,8 @@ def attained(points: numpy.ndarray, base: float) -> float:
 
 
 def gap(upper: numpy.ndarray, lower: numpy.ndarray) -> float:
-    """How much higher a method's new accuracy is than another's at the same base accuracy or more: mean over the other's frontier, which are
-    those of its points (P, 2) that no other of them exceeds in both. NaN where its base accuracies are out of reach."""
+    """How much higher a method's new accuracy is than another's at the same base accuracy or more: mean over the other's frontier, its
+    points (P, 2) that no other point exceeds in both. NaN where its base accuracies are out of reach."""
     ends = [point for point in lower if point[1] >= attained(lower, point[0])]
     return float(numpy.mean([attained(upper, base) - new for base, new in ends]))
 

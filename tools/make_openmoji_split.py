@@ -3,12 +3,12 @@
     python tools/make_openmoji_split.py NODE_MODULES/emojibase-data/en/data.json NODE_MODULES/emojibase-data/en/messages.json
 
 The classes are Unicode's emoji subgroups, merged into words a newcomer can read. Skin-tone variants are left out.
-Gender variants of one concept (man cook, woman cook, cook) form one group and a group never crosses the line between
+Gender variants of one concept (man cook, woman cook, cook) form one group, and a group is never divided between
 train, val and test.
 
 The people are made of those skin-tone variants: a class is a concept that is drawn in three genders and five tones. One
-gender (another from class to class) is the test part; the second and three tones of the third are for training, the two
-tones left of that one for validation. The same input always gives the same files.
+gender (another from class to class) is the test part; the second and three tones of the third are for training, the third's
+two other tones for validation. The same input always gives the same files.
 """
 import argparse
 import json
@@ -86,7 +86,7 @@ ALIKE = {"artist", "astronaut", "cook", "factory worker", "farmer", "firefighter
          "person in manual wheelchair", "person in motorized wheelchair", "person kneeling", "person standing", "person walking",
          "person wearing turban", "person with white cane", "pilot", "student"}
 
-# Code points that differ only in whom they show; every one of a row becomes the first.
+# Code points that differ only in the gender they show; all of a row become the first.
 SAME = [
     ("1F9D1", "1F468", "1F469"),  # person, man, woman
     ("1F9D2", "1F466", "1F467"),  # child, boy, girl
@@ -186,7 +186,7 @@ def choose_people(emojis: Iterable[Emoji], subgroup_names: Mapping[Any, Any]) ->
             row = {skin["tone"]: skin["hexcode"] for skin in emoji.get("skins", ()) if isinstance(skin["tone"], int)}
             if set(TONES) <= set(row):
                 concepts.setdefault(concept(emoji["hexcode"]), []).append((emoji["label"], [row[tone] for tone in TONES]))
-    # the label of the gender-neutral emoji serves as the name: the first in Unicode's order that speaks of neither man nor woman
+    # the label of the gender-neutral emoji serves as the name: the first in Unicode's order that names neither man nor woman
     def name(rows: Iterable[tuple[str, list[str]]]) -> str:
         return next(label for label, _ in rows if label.split()[0] not in ("man", "woman")).lower()
     return {name(rows): [row for _, row in rows] for rows in concepts.values() if len(rows) == 3 and name(rows) not in ALIKE}

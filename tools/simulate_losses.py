@@ -1,4 +1,4 @@
-"""What CDC's default weights do for a CLIP of the usual size: losses, gradients and vacuity on simulated features, no weights needed.
+"""What CDC's default loss weights do for a CLIP of the usual size: losses, gradients and vacuity on simulated features.
 
     python tools/simulate_losses.py [KEY VALUE ...]      # of cfg.TRAINER.CDC: N_TEMPLATES, DECOUPLING_WEIGHT, EVIDENCE_START ...
 

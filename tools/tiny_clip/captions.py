@@ -1,7 +1,7 @@
 """What is said about a drawing: its name, its keywords, in many phrasings; and a sentence encoder as teacher of words.
 
 The words of the benchmark's class names are kept out of the keywords (a small share may stay), so that prompt learning
-finds something left to learn. That a sparrow is a bird the text tower learns from the teacher's word similarities.
+finds something left to learn. The text tower learns from the teacher's similarities that a sparrow is a bird.
 """
 import json
 import random

@@ -1,7 +1,7 @@
 """Drawing sets with open licences → one array of small RGBA pictures, each with the concept it shows.
 
 The sets are npm packages @iconify-json/<set>: an `icons.json` of SVG bodies by icon name. Each set spells its names in
-its own way; emojibase's labels, shortcodes and Unicode's names lead them back to one hexcode.
+its own way; emojibase's labels, shortcodes and Unicode's names map them to one hexcode.
 """
 import io
 import json
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 EMOJI_SETS = ("noto", "twemoji", "fluent-emoji-flat", "fluent-emoji", "noto-v1", "emojione", "fxemoji", "streamline-emojis",
               "fluent-emoji-high-contrast", "emojione-monotone")
-# Icons for other purposes, some of which show what an emoji shows: only those are used whose name is an emoji's own.
+# Icons for other purposes: only those whose name is an emoji's own are used.
 ICON_SETS = ("streamline-color", "streamline-cyber-color", "streamline-kameleon-color", "streamline-plump-color",
              "streamline-flex-color", "icon-park", "icon-park-twotone", "flat-color-icons", "game-icons", "ph")
 STROKES = (None, 0.014, 0.025)  # widths of the dark lines drawn around all shapes, as a share of the picture; OpenMoji's are 0.028
@@ -94,7 +94,7 @@ def render(body: str, box: Sequence[float], stroke: float | None = None, size: i
 
 
 def render_sets(node_modules: str | Path, sets: Sequence[str] = EMOJI_SETS + ICON_SETS) -> tuple[np.ndarray, list[str], list[str]]:
-    """→ (images uint8 (3, N, SIZE, SIZE, 4), list of N hexcodes, list of N set names); the first axis are STROKES.
+    """→ (images uint8 (3, N, SIZE, SIZE, 4), list of N hexcodes, list of N set names); the first axis is STROKES.
 
     Icons of no known concept are left out.
 

@@ -1,10 +1,10 @@
-"""The tiny CLIP's last stage: weights of several stages mixed, then the text tower alone trained a little on fixed image features.
+"""The tiny CLIP's last stage: mixes weights of several stages, then trains the text tower a little on fixed image features.
 
     PYTHONPATH=tools python -m tiny_clip.finish --sources NODE_MODULES --output output/tiny/7 \
         --weights output/tiny/5/tiny.pt output/tiny/6/tiny.pt --image 0.25 0.75 --text -1 2
 
 A text tower mixed *beyond* a stage that trained without class names (its share above 1) knows less of the classes than either.
-That leaves prompt learning room; what it costs the weakest classes, captions with just their names give back.
+That leaves room for prompt learning; captions with just their names restore the weakest classes.
 docs/tiny-clip.md says what was chosen and why.
 """
 import argparse

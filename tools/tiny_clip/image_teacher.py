@@ -46,7 +46,7 @@ def principal(features: np.ndarray, dimensions: int = DIMENSIONS) -> np.ndarray:
 
 
 def load_looks(drawings: np.ndarray, cache: str | Path) -> np.ndarray:
-    """``principal(look(drawings))``; what the teacher saw is kept in the file ``cache`` (.npy), written whole or not at all."""
+    """``principal(look(drawings))``; the teacher's features are kept in the file ``cache`` (.npy), written whole or not at all."""
     cache = Path(cache)
     if cache.exists():
         features = np.load(cache)

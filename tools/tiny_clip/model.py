@@ -86,7 +86,7 @@ class TinyCLIP(nn.Module):
                  embed: int = 128, look_dimensions: int = 256) -> None:
         """tokens: sorted list of the token ids of CLIP's tokenizer that captions use (end-of-text is the highest).
 
-        look_dimensions: of the image teacher's features, which `look` tells from the image's; not exported.
+        look_dimensions: of the image teacher's features, which `look` predicts from the image's; not exported.
         """
         super().__init__()
         self.visual = Visual(size, patch, vision_width, vision_layers, embed)

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tools python -m tiny_clip.pretrain --sources NODE_MODULES --output output/tiny_clip
 
-The same command continues where it was stopped, to the same weights. docs/tiny-clip.md says what to install first,
+A stopped command, given again, resumes to the same weights. docs/tiny-clip.md says what to install first,
 how long it takes and what came out.
 """
 import argparse

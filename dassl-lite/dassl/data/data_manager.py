@@ -138,7 +138,7 @@ class DatasetWrapper(TorchDataset[dict[str, Any]]):
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"Cannot transform the image {self.k_tfm} times because transform is None")
 
-        # what makes the unaugmented image a tensor of the same size and range
+        # turns the unaugmented image into a tensor of the same size and range
         steps = [T.Resize(cfg.INPUT.SIZE, interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
             steps.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))

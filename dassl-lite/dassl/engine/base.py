@@ -117,7 +117,7 @@ class TrainerBase:
         model_name: str = "",
     ) -> None:
         """Write every model after `epoch` (from 0) to `directory/<its name>`."""
-        # the last two entries are not in Dassl's files: with them a resumed run goes on as this one would have
+        # the last two entries are not in Dassl's files: they let a resumed run end like an uninterrupted one
         scaler = getattr(self, "scaler", None)  # so called in all CoOp-style trainers; None without mixed precision
         random_state = get_random_state()
         for name in self.get_model_names():
@@ -134,7 +134,7 @@ class TrainerBase:
             save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Go on from the last step that every model has in `directory`; returns the epochs done, 0 if there is none."""
+        """Resume from the last epoch that every model has in `directory`; returns the epochs done, 0 if there are none."""
         names = self.get_model_names()
         file_name = self._file_to_resume(directory, names)
         if file_name is None:

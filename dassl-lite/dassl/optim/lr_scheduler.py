@@ -33,7 +33,7 @@ class _WarmupScheduler(LRScheduler):
             return self.warmup_lr()
         return self.successor.get_last_lr()
 
-    def step(self) -> None:  # type: ignore[override]  # no jump to an epoch, which torch has deprecated
+    def step(self) -> None:  # type: ignore[override]  # no `epoch` argument: torch has deprecated it
         if self.last_epoch >= self.warmup_epoch:
             self.successor.step()
             self.last_epoch += 1

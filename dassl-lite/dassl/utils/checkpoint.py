@@ -1,4 +1,4 @@
-"""Checkpoints: plain values only, written whole or not at all, never resumed from the best model by mistake.
+"""Checkpoints: plain values only, written whole or not at all; a resume never starts from the best model.
 
 Layout of a model's folder: `model.pth.tar-<epoch>`, perhaps `model-best.pth.tar`, and the text file `checkpoint`,
 which holds the file name of the latest *step* (not of the best model).
@@ -112,7 +112,7 @@ def _plain_dict(default_factory: object) -> dict[Any, Any]:
     return {}
 
 
-_plain_dict.__module__ = "collections"  # what it stands for while loading
+_plain_dict.__module__ = "collections"  # stands for this class while loading
 _plain_dict.__name__ = _plain_dict.__qualname__ = "defaultdict"
 
 

@@ -9,7 +9,7 @@ __all__ = ["Logger", "setup_logger"]
 
 
 class Logger:
-    """A text stream that writes to the console and to a file; everything but writing is the console's own business."""
+    """A text stream that writes to the console and to a file; everything but writing is left to the console."""
 
     def __init__(self, fpath: str | os.PathLike[str] | None = None) -> None:
         console: TextIO | Logger = sys.stdout
@@ -43,7 +43,7 @@ class Logger:
             os.fsync(self.file.fileno())
 
     def close(self) -> None:
-        """Close the file; the console stays open, and writing goes on there."""
+        """Close the file; the console stays open for writing."""
         if self.file is not None:
             self.file.close()
             self.file = None
@@ -61,7 +61,7 @@ class Logger:
 
 
 def setup_logger(output: str | os.PathLike[str] | None = None) -> None:
-    """Copy standard output to `output` (a .txt or .log file) or `output/log.txt`, after what is there; nothing if empty."""
+    """Copy standard output to `output` (a .txt or .log file) or `output/log.txt`, appending; does nothing if empty."""
     if not output:
         return
     output = os.fspath(output)

@@ -37,7 +37,7 @@ def check_availability(requested: str, available: Collection[str], key: str = ""
 
 def set_random_seed(seed: int) -> None:
     """Seed Python's, numpy's and torch's generators (every device's); any seed from 0 to 2**32 - 1."""
-    if not 0 <= seed < 2**32:  # numpy's range; checked first, so that none is seeded alone
+    if not 0 <= seed < 2**32:  # numpy's range; checked before any generator is seeded
         raise ValueError(f"A seed must be between 0 and 2**32 - 1, got {seed}")
     random.seed(seed)
     np.random.seed(seed)

@@ -11,7 +11,7 @@ from dassl.utils import check_isfile
 class Datum:
     """An image file with its label, domain and class name.
 
-    Few-shot caches are pickles of these: module, class name and attribute names are Dassl's, so the files are exchangeable.
+    Few-shot caches are pickles of these: module, class name and attribute names are Dassl's, so either reads the other's.
     """
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = "") -> None:
@@ -114,8 +114,8 @@ class DatasetBase:
     def generate_fewshot_dataset(self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False) -> Any:
         """`num_shots` random items of each class: a list for one source, a list of lists for several.
 
-        With less than 1 shot the sources are returned as they are. A class that has too few items gives all it has,
-        or, with `repeat`, is drawn from with replacement.
+        With less than 1 shot the sources are returned as they are. A class with too few items gives all it has,
+        or, with `repeat`, is sampled with replacement.
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources

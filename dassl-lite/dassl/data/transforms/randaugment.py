@@ -24,7 +24,7 @@ def _solarize_add(img: Image.Image, addition: float) -> Image.Image:
 
 
 def _cut_out(img: Image.Image, side: float) -> Image.Image:
-    """A grey rectangle, which begins half its side before a random place and ends at most a side after its beginning."""
+    """A grey square around a random point: moved inside at the left and top, cut off at the right and bottom."""
     width, height = img.size
     x, y = np.random.uniform(width), np.random.uniform(height)
     left, top = int(max(0, x - side / 2)), int(max(0, y - side / 2))
@@ -37,7 +37,7 @@ def _enhance(kind: Any) -> Callable[[Image.Image, float], Image.Image]:
     return lambda img, factor: kind(img).enhance(factor)
 
 
-# what is done with an image and a strength, the strengths at 0 and at 30
+# function of image and strength, its strength at m = 0 and at m = 30
 OPERATIONS: list[tuple[Callable[[Image.Image, float], Image.Image], float, float]] = [
     (lambda img, _: ImageOps.autocontrast(img), 0, 1),
     (lambda img, _: ImageOps.equalize(img), 0, 1),
