@@ -146,7 +146,7 @@ def is_done(run: Run, cfg: CfgNode) -> bool:
         changed = [OTHER_IMAGES]
     if changed:
         raise UserError(f"{run.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder")
-    if run.model:  # it may have tested prompts that have been trained anew since
+    if run.model:  # it may have tested prompts that have been trained again since
         trained = read_record(run.model)
         return trained is not None and all(trained[key] == record[key] for key in ("prompts_hash", "backbone_hash"))
     return True

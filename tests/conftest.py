@@ -16,7 +16,6 @@ import numpy
 import pytest
 import torch
 import yaml
-from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
@@ -27,6 +26,7 @@ from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
+from trainers.settings import method_node
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 VOCABULARY = 49408  # of CLIP's tokenizer
@@ -231,11 +231,7 @@ def refusal(data_root, small_clip_file, tmp_path, capsys):
 
 def trainer_node(add_config, *pairs):
     """A trainer's own config node, ``KEY, value`` pairs over its defaults."""
-    cfg = get_cfg_default()
-    before = set(cfg.TRAINER)
-    add_config(cfg)
-    name, = set(cfg.TRAINER) - before
-    node = cfg.TRAINER[name]
+    node = method_node(add_config)
     node.merge_from_list(list(pairs))
     return node
 

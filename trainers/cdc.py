@@ -224,10 +224,18 @@ class CDC(PromptTrainer):
                            "offset": self.prompt_learner.offset_shift.mean().item(),
                            "vacuity": dempster(evidence, self.reliability).vacuity.mean().item()}
         figures["loss_votes"] = votes.item()
-        held = [("", scores.text_features, self.hand_crafted)]
-        if node.PROMPT_MODALITY == "dual" and (node.DECOUPLING_WEIGHT or node.CONSISTENCY_WEIGHT):
+        return self.with_template_terms(votes, figures, scores)
+
+    @property
+    def prompts_images(self) -> bool:
+        """Whether the image encoder is prompted, so that the templates' terms are of image features too."""
+        return bool(self.settings.PROMPT_MODALITY == "dual")
+
+    def with_template_terms(self, total: Tensor, figures: dict[str, float], scores: Scores) -> tuple[Tensor, dict[str, float]]:
+        """A loss and its figures with β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m) added."""
+        node, held = self.settings, [("", scores.text_features, self.hand_crafted)]
+        if self.prompts_images and (node.DECOUPLING_WEIGHT or node.CONSISTENCY_WEIGHT):
             held.append(("_image", scores.image_features, self.unprompted_images(scores.images)))
-        total = votes
         for name, features, reference in held:
             apart, near = decoupling_loss(features, reference), consistency_loss(features, reference)
             total = total + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * len(features) * near

@@ -5,11 +5,11 @@ cross-entropy becomes the trusted one of the template's evidence; L_de drives th
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
@@ -20,12 +20,12 @@ from .engine.checkpoint import State
 from .engine.checks import check_at_least, check_choice
 from .evaluation.prediction import Scores
 from .evidence import Opinion, dempster, trusted_cross_entropy, usual_reliability
-from .losses import consistency_loss, decoupling_loss
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts, initial_context
 from .prompting.text import TextEncoder
 from .prompting.tokens import phrase_tokens
 from .promptsrc import PromptSRC, add_promptsrc_config
+from .settings import method_node
 from .tcp import TCP, add_tcp_config
 
 OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH"}  # CDC's keys in whose place the method has its own
@@ -33,13 +33,8 @@ OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH"}  # CDC'
 
 def add_settings(cfg: CfgNode, name: str, add_config: Callable[[CfgNode], None]) -> None:
     """Declares ``cfg.TRAINER.<name>``: a method's own keys, CDC's, and the phrases that the templates start from."""
-    both = get_cfg_default()
-    add_cdc_config(both)
-    cdc = both.TRAINER.pop("CDC")
-    before = set(both.TRAINER)
-    add_config(both)
-    own, = set(both.TRAINER) - before
-    cfg.TRAINER[name] = node = both.TRAINER[own]
+    cdc = method_node(add_cdc_config)
+    cfg.TRAINER[name] = node = method_node(add_config)
     for key in cdc.keys() - node.keys() - OF_THE_METHOD:
         node[key] = cdc[key]
     node.PHRASES = cdc.CTX_INIT  # those with as many tokens as the context; if more than M, the best on the training images
@@ -141,18 +136,12 @@ class CDCOver(CDC):
             figures = {name: figures.get(name, 0.0) + value / templates for name, value in found.items()}
         if node.LOSS == "evidential" and node.FUSION == "dempster":
             total = total + trusted_cross_entropy(dempster(evidence), labels).mean()
-        held = [("", scores.text_features, self.hand_crafted)]
-        if (node.DECOUPLING_WEIGHT or node.CONSISTENCY_WEIGHT) and self.prompts_images:
-            held.append(("_image", scores.image_features, self.unprompted_images(scores.images)))
-        for name, features, reference in held:
-            apart, near = decoupling_loss(features, reference), consistency_loss(features, reference)
-            total = total + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * templates * near
-            figures |= {f"loss_de{name}": apart.item(), f"loss_con{name}": near.item()}
-        return total, figures
+        return self.with_template_terms(total, figures, scores)
 
-    @property
+    @cached_property
     def prompts_images(self) -> bool:
-        return self.prompt_learner.learners[0]().visual is not None
+        with torch.no_grad():
+            return self.prompt_learner.learners[0]().visual is not None
 
     def training_state(self) -> dict[str, Any]:
         return {**super().training_state(), **super(CDC, self).training_state()}

@@ -50,7 +50,7 @@ class LowRank(Adapter):
     def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
         changes = []
         for part in map(PARTS.index, parts):
-            seen = F.dropout(normed.float(), self.dropout, self.training)  # (…, D), drawn anew for each part
+            seen = F.dropout(normed.float(), self.dropout, self.training)  # (…, D), drawn again for each part
             changes.append(self.scale * F.linear(F.linear(seen, self.down[part]), self.up[part]))
         return projected + torch.cat(changes, dim=-1).to(projected.dtype)  # (…, parts · D)
 

@@ -20,10 +20,10 @@ from .engine.checks import check_at_least
 from .evaluation.prediction import Scores
 from .evaluation.testing import Encoded
 from .losses import consistency_loss
-from .maple import MaPLe
+from .maple import MaPLe, add_maple_config
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
-from .settings import add_encoder_settings
+from .settings import method_node
 from .templates import hand_crafted_template
 
 REDUCTION = 4  # of the width in the adapters
@@ -33,11 +33,7 @@ EXCEPTIONS = {"DescribableTextures": "a photo of a {}, a type of texture."}  # w
 
 def add_coprompt_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W (``TRAINER.W`` in the official code). Sentences are ``DATASET.DESCRIPTIONS``."""
-    cfg.TRAINER.COPROMPT = node = CfgNode()
-    node.N_CTX = 2  # prompt tokens a layer, in either encoder
-    node.CTX_INIT = "a photo of a"  # its first N_CTX tokens start the context, the rest stays in the text; Gaussian without
-    add_encoder_settings(node)
-    node.PROMPT_DEPTH = 9  # layers of each encoder that get prompts of their own, the first included
+    cfg.TRAINER.COPROMPT = node = method_node(add_maple_config)
     node.W = 8.0  # weight of the consistency with the frozen CLIP
 
 

@@ -24,14 +24,12 @@ from .maple import MaPLe, add_maple_config
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
 from .promptsrc import PromptSRC, add_promptsrc_config
+from .settings import method_node
 
 
 def add_dept_settings(cfg: CfgNode, name: str, add_config: Callable[[CfgNode], None]) -> None:
     """Declares ``cfg.TRAINER.<name>``: the keys that a method's own ``add_config`` declares, and DePT's."""
-    method = CfgNode({"TRAINER": {}})
-    add_config(method)
-    cfg.TRAINER[name], = method.TRAINER.values()
-    node = cfg.TRAINER[name]
+    cfg.TRAINER[name] = node = method_node(add_config)
     node.HEAD_WEIGHT = 0.7  # λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits have 1 − λ
     node.PROMPT_WEIGHT = 0.3  # of the prompts' cross-entropy, 1 − λ in the paper
     node.HEAD_LR = 6.5  # times OPTIM.LR, the head's learning rate
