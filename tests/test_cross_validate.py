@@ -9,6 +9,7 @@ import yaml
 
 from results.table import harmonic_mean
 from tests.conftest import REPOSITORY
+from trainers.common.errors import UserError
 from trainers.evaluation.prediction import Scores
 
 sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started
@@ -20,7 +21,7 @@ SMALL = ("TEST.NO_TEST", "True")
 
 
 def trainer_of(run, name, folder):
-    return run(name, *OPTIONS[name], *SMALL, name=folder, flags=("--no-train",))[0]
+    return run(name, *OPTIONS.get(name, ()), *SMALL, name=folder, flags=("--no-train",))[0]
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -29,7 +30,7 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     items = tool.images_of(ours)
     labels = torch.tensor([item.label for item in items])
     size = plain.backbone.image.image_size
-    on_features = not tool.prompts_images(plain)
+    on_features = not tool.needs_images(plain)
     assert on_features == (name != "MaPLe")
     shape = (ours.backbone.embed_dim,) if on_features else (3, size, size)
     stock = torch.randn(3, 4 if name == "CDC" else 1, len(items), *shape)  # (R, V, N, …)
@@ -61,6 +62,14 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     assert not torch.equal(ours.prompt_learner.ctx, start)
     for found, expected in zip(ours.prompt_learner.state_dict().values(), plain.prompt_learner.state_dict().values()):
         torch.testing.assert_close(found, expected)
+
+
+def test_a_method_that_reads_lengths_gets_images_and_one_fitted_to_all_training_images_is_refused(run, tmp_path, monkeypatch):
+    assert tool.needs_images(trainer_of(run, "DePTCoOp", "headed"))
+    fitted = trainer_of(run, "TipAdapter", "fitted")
+    monkeypatch.setattr(tool, "build_trainer", lambda cfg: fitted)
+    with pytest.raises(UserError, match="TipAdapter is fitted to all training images"):
+        tool.new_trainer({"trainer": "TipAdapter"}, "people", 1, 1, str(tmp_path), str(tmp_path))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -95,10 +104,9 @@ def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch,
                 "H": harmonic_mean((base, new))}
     monkeypatch.setattr(tool, "judge", judge)
     arguments = [str(experiment), "--results", str(results), "--tasks", "people", "--seeds", "1", "2"]
-    tool.main([*arguments, "--figure", str(figure)])
+    assert tool.main([*arguments, "--figure", str(figure)]) == 0
     printed = capsys.readouterr().out
     assert sorted(judged) == sorted([*names] * 2) and figure.stat().st_size > 1000
     above, gains = (" ".join(next(line for line in printed.splitlines() if line.startswith(name)).split()) for name in ("| B ", "| b1 "))
     assert "+1.00 | +1.00 … +1.00" in above and "+1.00 | +1.00 … +1.00" in gains
-    tool.main(arguments)
-    assert len(judged) == 8
+    assert tool.main(arguments) == 0 and len(judged) == 8

@@ -44,9 +44,14 @@ from protocols.command_line import parse_arguments  # noqa: E402
 from protocols.plan import Run, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
+from trainers.common.errors import UserError, run_tool  # noqa: E402
 from trainers.common.readers import read_yaml  # noqa: E402
+from trainers.dept import DePT  # noqa: E402
 from trainers.evaluation.prediction import Prediction, calibration, percent_right  # noqa: E402
 from trainers.evaluation.uncertainty import auroc  # noqa: E402
+from trainers.families import FeatureTrainer  # noqa: E402
+
+log = logging.getLogger("cross_validate")
 
 SHOTS = 16
 HELD_OUT = 5  # one in this many images
@@ -95,14 +100,16 @@ def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build_trainer(cfg)
     assert isinstance(made, PromptTrainer)
+    if isinstance(made, FeatureTrainer):
+        raise UserError(f"{trainer} is fitted to all training images before the first step, those that are to be held out among them: leave it out")
     return made
 
 
 @torch.no_grad()
-def prompts_images(trainer: PromptTrainer) -> bool:
-    """Whether the method prompts the image encoder, so that an image's features change while it is trained."""
+def needs_images(trainer: PromptTrainer) -> bool:
+    """Whether the method changes the image encoder, or reads the lengths of its features, which kept ones lack."""
     _, prompts = trainer.encode_prompts() or (None, None)
-    return prompts is not None and prompts.change_images
+    return prompts is not None and prompts.change_images or isinstance(trainer, DePT)
 
 
 @torch.no_grad()
@@ -163,7 +170,7 @@ def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None
     """Trains the prompts as the trainer does, on views of the chosen images."""
     items = images_of(trainer)
     trainer.dm.dataset.train_x[:] = [items[i] for i in chosen]  # what some look at before the first step
-    stock = pictures.stock if prompts_images(trainer) else pictures.frozen
+    stock = pictures.stock if needs_images(trainer) else pictures.frozen
     views = len(trainer.training_views.transforms)  # a method with fewer views takes the first
     loader = StockLoader(stock[:, :views], pictures.frozen[:, :views], pictures.labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
     replaced: Any = trainer
@@ -224,7 +231,7 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         started = [subprocess.Popen([*same, "--share", str(share), str(args.jobs)]) for share in range(args.jobs)]
         codes = [process.wait() for process in started]
         if any(codes):
-            sys.exit("a job has failed, see above; the same command goes on with what is missing")
+            raise UserError("a job has failed, see above; the same command goes on with what is missing")
         return
     torch.set_num_threads(1 if args.share[1] > 1 else torch.get_num_threads())
     pictures: dict[str, Pictures] = {}
@@ -235,23 +242,12 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         row = judge(setting, task, seed, pictures[task], args.root)
         with open(args.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-        logging.warning("%s", row)
+        log.info("%s", row)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("experiment", help="YAML file of settings; differences are to the first")
-    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
-    parser.add_argument("--root", default="data")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
-    parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
-    parser.add_argument("--figure", help="file for the picture of the frontiers")
-    args = parser.parse_args(argv)
+def compare(args: argparse.Namespace) -> None:
+    """The whole command."""
     settings = read_yaml(args.experiment)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if not args.show:
         run(args, settings)
     if args.share[1] == 1:
@@ -262,5 +258,19 @@ def main(argv: Sequence[str] | None = None) -> None:
             draw(points, args.figure)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", help="YAML file of settings; differences are to the first")
+    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
+    parser.add_argument("--root", default="data")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
+    parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
+    parser.add_argument("--figure", help="file for the picture of the frontiers")
+    return run_tool(compare, parser.parse_args(argv), log)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -62,11 +62,14 @@ def gap(upper: numpy.ndarray, lower: numpy.ndarray) -> float:
 
 
 def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[str, numpy.ndarray]]:
-    """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each, over the pairs that all settings have."""
+    """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each, over the pairs that all settings have;
+    both empty where no setting is on a frontier."""
     groups: dict[str, list[Row]] = {}
     for setting in settings:
         for name in setting.get("frontiers", []) if pairs(rows, setting["name"]) else []:
             groups.setdefault(name, []).append(setting)
+    if not groups:
+        return "", {}
     keys = sorted(set.intersection(*(set(pairs(rows, setting["name"])) for group in groups.values() for setting in group)))
     drawn = resamples(len(keys))
     points = {name: frontier(group, rows, keys, drawn) for name, group in groups.items()}
