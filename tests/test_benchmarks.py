@@ -161,7 +161,7 @@ def in_this_process(monkeypatch):
     def run_here(build, *args):
         build(*args)()
         return measure.Memory(2, 1)
-    for name in ("text", "step", "fusion"):
+    for name in ("text", "step", "methods", "fusion"):
         monkeypatch.setattr(importlib.import_module(name), "peak_memory", run_here)
 
 
@@ -170,6 +170,7 @@ def in_this_process(monkeypatch):
               "depths": ((2, 2), (4, 1)), "usual_context": 4, "point": 5}),
     ("step", {"memory_classes": 3}),
     ("base2new", {"datasets": ("EuroSAT",), "batch": 2}),
+    ("methods", {"classes": 3}),
     ("fusion", {"batch": 2, "classes": 5}),
     ("eval", {"classes": (3, 5), "batch": 2, "encoders": (("ViT", SHAPE), ("ResNet", RESNET))}),
     ("scaling", {"middle": {"classes": 3, "templates": 2, "batch": 2, "side": 32},
