@@ -6,7 +6,7 @@ from trainers.common.record_file import Record
 
 from .kept import file_fingerprint, read_kept
 
-FORMAT = 3  # to be raised when a field changes its meaning
+FORMAT = 4  # to be raised when a field changes its meaning or one is added that tables show
 SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the order of the tables
 FIGURES, IMAGES = "uncertainty.json", "uncertainty.npz"
