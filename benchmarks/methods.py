@@ -53,8 +53,10 @@ def row(name: str, setting: Setting) -> Entry:
     seconds = statistics.median(alternate({name: step}, setting.repetitions)[name])
     learned = sum(parameter.numel() for parameter in trainer.prompt_learner.parameters())
     memory = peak_memory(build_step, setting, method, True, setting.classes, PRECISION)
-    return {"trainer": name, "learned parameters": learned, "views": method.views, "GFLOP": flops / GIGA, "s a step": seconds,
+    found = {"trainer": name, "learned parameters": learned, "views": method.views, "GFLOP": flops / GIGA, "s a step": seconds,
             "memory added GB": "does not fit" if memory is None else memory.added / GIGA}
+    log.info("%s", found)  # the table comes last: what is measured is not lost with it
+    return found
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ class Setting:
         """KEY, value pairs over the method's recipe; ``chunk`` classes in one pass of the text encoder, 0 for all."""
         node = f"TRAINER.{method.trainer.upper()}"
         shallow = [f"{node}.PROMPT_DEPTH", self.depth] if self.depth and method in (CDC_DUAL, MAPLE) else []
-        return (f"{node}.PREC", precision, f"{node}.TEXT_CHUNK", chunk, *shallow)
+        chunked = [f"{node}.TEXT_CHUNK", chunk] if chunk else []  # VPT has no such setting
+        return (f"{node}.PREC", precision, *chunked, *shallow)
 
 
 FULL = Setting(VIT_B16, COMPARISONS)
