@@ -6,7 +6,7 @@ import contextlib
 import io
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from measure import GIGA, Entry, Repetitions, alternate, count_flops, log, main, peak_memory
 from dassl.engine import TRAINER_REGISTRY
@@ -46,12 +46,12 @@ def row(name: str, setting: Setting) -> Entry:
     method = Method(name, "vit_b16", setting.batch, views=1)
     trainer = build_trainer(name, setting.shape, setting.classes, setting.options(method, PRECISION), method.recipe)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
-        method = Method(name, "vit_b16", setting.batch, views=len(trainer.training_views.transforms))
+        method = replace(method, views=len(trainer.training_views.transforms))
     step = step_of(trainer, training_batch(method.batch, method.views, setting.shape, setting.classes), True)
     step()  # what is encoded once in a run is no cost of a step
     flops = count_flops(step)
     seconds = statistics.median(alternate({name: step}, setting.repetitions)[name])
-    learned = sum(parameter.numel() for parameter in trainer.prompt_learner.parameters())
+    learned, _ = trainer.count_parameters()
     memory = peak_memory(build_step, setting, method, True, setting.classes, PRECISION)
     found = {"trainer": name, "learned parameters": learned, "views": method.views, "GFLOP": flops / GIGA, "s a step": seconds,
             "memory added GB": "does not fit" if memory is None else memory.added / GIGA}

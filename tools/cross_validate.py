@@ -46,7 +46,6 @@ from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
 from trainers.common.errors import UserError, run_tool  # noqa: E402
 from trainers.common.readers import read_yaml  # noqa: E402
-from trainers.dept import DePT  # noqa: E402
 from trainers.evaluation.prediction import Prediction, calibration, percent_right  # noqa: E402
 from trainers.evaluation.uncertainty import auroc  # noqa: E402
 from trainers.families import FeatureTrainer  # noqa: E402
@@ -107,9 +106,9 @@ def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder
 
 @torch.no_grad()
 def needs_images(trainer: PromptTrainer) -> bool:
-    """Whether the method changes the image encoder, or reads the lengths of its features, which kept ones lack."""
+    """Whether kept features can't take the place of training images."""
     _, prompts = trainer.encode_prompts() or (None, None)
-    return prompts is not None and prompts.change_images or isinstance(trainer, DePT)
+    return not trainer.takes_features(prompts)
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
@@ -143,9 +142,9 @@ class DePT(PromptTrainer):
         weight = self.settings.HEAD_WEIGHT
         return super().predict(logits if len(logits) == 1 else (1 - weight) * logits[:1] + weight * logits[1:])
 
-    def images_or_features(self, loader: DataLoader[Any], split: str, prompts: Prompts | None) -> DataLoader[Any]:
-        """Always images where there is a head: it needs the features' lengths, which cached ones lack."""
-        return loader if self.prompt_learner.head is not None else super().images_or_features(loader, split, prompts)
+    def takes_features(self, prompts: Prompts | None) -> bool:
+        """Not where there is a head: it needs the features' lengths."""
+        return self.prompt_learner.head is None and super().takes_features(prompts)
 
 
 @TRAINER_REGISTRY.register()

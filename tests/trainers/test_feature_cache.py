@@ -30,7 +30,7 @@ def encoded(monkeypatch):
     return calls
 
 
-FIT_ON_VAL = ("CDC", "LinearProbe", "TipAdapter", "TipAdapterF")  # which set something by the features of val, too
+FIT_ON_VAL = ("CDC", "CDCPromptSRC", "CDCTCP", "LinearProbe", "TipAdapter", "TipAdapterF")  # which set something by the features of val, too
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_with_kept_features_every_run_is_the_same_to_the_bit(run, cache, encoded
     options = (*TEXT_ONLY.get(name, ()), *BASE, "TEST.FINAL_MODEL", "best_val" if name != "ZeroshotCLIP" and name != "ZeroshotCLIP2" else "last_step")
     kept = ("TEST.FEATURE_CACHE", str(cache))
     trainer, expected, plain = run(name, *options, name="plain")
-    whole, is_kept = sum(encoded), type(trainer).images_or_features is PromptTrainer.images_or_features
+    whole, is_kept = sum(encoded), type(trainer).takes_features is PromptTrainer.takes_features
     others = whole - 12 - 9 * (4 if "best_val" in options else 1)  # of test, and of val after each epoch and at the end
     others -= 9 if name in FIT_ON_VAL else 0
     encoded.clear()

@@ -127,10 +127,14 @@ class Evaluation(SavedPrompts):
                 yield batch
                 self.stop_if_asked(self.end_of_epoch)
 
+    def takes_features(self, prompts: Prompts | None) -> bool:
+        """Whether features of images without prompts, of length one, can take the images' place."""
+        return prompts is None or not prompts.change_images
+
     def images_or_features(self, loader: DataLoader[Any], split: str, prompts: Prompts | None) -> DataLoader[Any]:
         """A split's loader; with ``TEST.FEATURE_CACHE``, and an unchanged image encoder, one of features, which takes its place."""
         folder = self.cfg.TEST.get("FEATURE_CACHE", "")  # another toolbox's config may not have it
-        if not folder or (prompts is not None and prompts.change_images) or isinstance(loader.dataset, Features):
+        if not folder or not self.takes_features(prompts) or isinstance(loader.dataset, Features):
             return loader
         images = loader.dataset
         assert isinstance(images, CheckedImages)  # as all loaders' are, see ``build_data_loader``
