@@ -49,7 +49,7 @@ def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, fe
             continue
         code = protocol_run.main(["--protocol", protocol, "--trainer", name, "--shots", "1", "--seeds", "1", "--root", str(drawn_root),
                                   "--output", str(tmp_path), "--", "OPTIM.MAX_EPOCH", "1", "OPTIM.WARMUP_EPOCH", "-1",
-                                  "DATALOADER.TEST.BATCH_SIZE", "500", *(["TRAINER.CDC.N_TEMPLATES", "2"] if name == "CDC" else [])])
+                                  "DATALOADER.TEST.BATCH_SIZE", "500", *([f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else [])])
         assert code == 0, capsys.readouterr().err
     tables = {table.title: table for table in collect(tmp_path)}
     expected = {"base-to-new": {"base", "new", "H"}, "few-shot, by shots": {1},

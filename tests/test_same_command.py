@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from protocols import training as train
+from results.report import page
 from tests.conftest import REPOSITORY
 
 
@@ -26,7 +27,9 @@ def make(folder, seed, count=10):
 
 
 @pytest.fixture
-def start(small_clip_file, tmp_path, capsys):
+def start(small_clip_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(page, "write_figure", lambda *_: {"light": "", "dark": ""})  # whose drawing takes longer than the runs
+
     def start(images, *options, trainer="CoOp"):
         capsys.readouterr()
         code = train.main(["--trainer", trainer, "--images", str(images), "--backbone", small_clip_file, "--output-dir", str(tmp_path / "out"),

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from tests import tutorials
-from tests.conftest import in_turn
+from tests.conftest import REPOSITORY, in_turn
 from tests.tutorials import Block, apply, assert_shows, blocks, checkout, follow
 
 # What a reader goes through in one folder; plug_in.md is another folder's, in another environment: test_wheels.py.
@@ -13,7 +13,7 @@ COURSES = ["install own_trainer", "first_run cluster", "own_images report"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("course", in_turn(COURSES, always=COURSES[:1]))
-def test_the_tutorials_do_what_they_say(course, tmp_path):
+def test_the_tutorials_do_what_they_say(course, tmp_path, monkeypatch):
     """The generated tests of every trainer and the checks of code and documentation also pass for the tutorial's own."""
     folder = checkout(tmp_path / "repository")
     if "own_trainer" in course:
@@ -24,6 +24,7 @@ def test_the_tutorials_do_what_they_say(course, tmp_path):
     if "own_trainer" in course:
         tutorials.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/trainers", "tests/test_faithfulness.py", "-k",
                        "LowRankCoOp or faithfulness"], folder, sys.executable)
+        monkeypatch.setenv("MYPY_CACHE_DIR", str(REPOSITORY / ".mypy_cache"))  # of all but the tutorial's own files
         tutorials.run(["bash", "scripts/check.sh"], folder, sys.executable)
 
 

@@ -282,6 +282,7 @@ def write_figure(figure: Figure, folder: str, taken: set[str]) -> dict[str, str]
             axes = canvas.subplots()
             figure.draw(axes)
             axes.set_title(textwrap.fill(figure.title, 52))
+            lay_out(canvas)
             path = os.path.join(folder, stem + ("" if name == "light" else f"-{name}"))
             write_atomically(f"{path}.png", lambda temporary: canvas.savefig(temporary, format="png", dpi=150))
             buffer = io.BytesIO()
@@ -289,6 +290,14 @@ def write_figure(figure: Figure, folder: str, taken: set[str]) -> dict[str, str]
         write_atomically(f"{path}.svg", partial(write_bytes, buffer.getvalue()))
         uris[name] = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
     return uris
+
+
+def lay_out(canvas: Canvas) -> None:
+    """Makes room for titles and labels, once: matplotlib would do it again for each file, and draw everything twice."""
+    engine = canvas.get_layout_engine()
+    assert engine is not None  # "constrained", see above
+    engine.execute(canvas)
+    canvas.set_layout_engine(None)
 
 
 def write_bytes(content: bytes, path: str) -> None:
