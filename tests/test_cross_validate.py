@@ -10,13 +10,12 @@ import yaml
 from results.table import harmonic_mean
 from tests.conftest import REPOSITORY
 from trainers.common.errors import UserError
-from trainers.evaluation.prediction import Scores
 
 sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started
 import cross_validate as tool  # noqa: E402
 import frontiers  # noqa: E402
 
-OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "MaPLe": ()}
+OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "MaPLe": (), "CoPrompt": ()}
 SMALL = ("TEST.NO_TEST", "True")
 
 
@@ -31,10 +30,9 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     labels = torch.tensor([item.label for item in items])
     size = plain.backbone.image.image_size
     on_features = not tool.needs_images(plain)
-    assert on_features == (name != "MaPLe")
-    shape = (ours.backbone.embed_dim,) if on_features else (3, size, size)
-    stock = torch.randn(3, 4 if name == "CDC" else 1, len(items), *shape)  # (R, V, N, …)
-    frozen = torch.nn.functional.normalize(torch.randn(*stock.shape[:3], ours.backbone.embed_dim), dim=-1)
+    assert on_features == (name in ("CDC", "CoOp"))
+    stock = torch.randn(3, len(plain.training_views.transforms), len(items), 3, size, size)  # (R, V, N, …)
+    frozen = torch.stack([plain.unprompted_images(images) for images in stock])  # (R, V, N, E)
     if on_features:
         stock = frozen
     pictures = SimpleNamespace(stock=None if on_features else stock, frozen=frozen, labels=labels)
@@ -53,15 +51,21 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
         for images in order.split(batch):
             if len(images) == batch:
                 views = stock[torch.randint(3, (batch,)), :, images].transpose(0, 1)  # (V, B, …)
-                texts, prompts = plain.encode_prompts()
-                features = views if on_features else plain.encode_images(views, prompts)
-                loss, _ = plain.loss(Scores(plain.logits(features, texts), features, texts, views), labels[images])
+                loss, _ = plain.loss(plain.scores(views), labels[images])
                 plain.precision.step(loss, plain.optim)
         plain.sched.step()
     start = trainer_of(run, name, "start").prompt_learner.ctx
     assert not torch.equal(ours.prompt_learner.ctx, start)
     for found, expected in zip(ours.prompt_learner.state_dict().values(), plain.prompt_learner.state_dict().values()):
         torch.testing.assert_close(found, expected)
+
+
+def test_of_some_of_a_batchs_views_the_loader_has_the_features():
+    """CDC over PromptSRC compares each template with its own view, CoPrompt with the second."""
+    loader = tool.StockLoader(torch.randn(3, 4, 8, 5), torch.randn(3, 4, 8, 6), torch.zeros(8), torch.arange(8), 2)
+    for batch in loader:
+        assert torch.equal(loader.unprompted(batch["img"]), loader.features)
+        assert all(torch.equal(loader.unprompted(batch["img"][view:view + 1]), loader.features[view:view + 1]) for view in range(4))
 
 
 def test_a_method_that_reads_lengths_gets_images_and_one_fitted_to_all_training_images_is_refused(run, tmp_path, monkeypatch):

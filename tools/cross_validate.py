@@ -81,8 +81,13 @@ class StockLoader:
         order = self.chosen[torch.randperm(len(self.chosen))]
         for images in order[:len(self) * self.batch_size].split(self.batch_size):
             drawn = torch.randint(len(self.stock), images.shape)
-            self.of_batch = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
-            yield {"img": self.stock[drawn, :, images].transpose(0, 1).float(), "label": self.labels[images]}  # (V, B, …)
+            self.shown = self.stock[drawn, :, images].transpose(0, 1).float()  # (V, B, …)
+            self.features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
+            yield {"img": self.shown, "label": self.labels[images]}
+
+    def unprompted(self, images: Tensor) -> Tensor:
+        """The frozen CLIP's features (v, B, E) of v of the batch's views, (v, B, …), which a loss asks for."""
+        return torch.stack([next(own for own, view in zip(self.features, self.shown) if torch.equal(view, asked)) for asked in images])
 
     def close(self) -> None:
         """It has no workers to end."""
@@ -175,7 +180,7 @@ def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None
     replaced: Any = trainer
     replaced.train_loader_x = loader
     replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
-    replaced.unprompted_images = lambda images, backbone=None: loader.of_batch
+    replaced.unprompted_images = loader.unprompted
     replaced.complete_prompts = lambda: False  # its validation images are among the held-out ones
     replaced.save_model = lambda *_, **__: None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -203,6 +203,12 @@ class PromptTrainer(Training):
         with self.precision.autocast():
             return self.encode_images(images, backbone=backbone)
 
+    def unprompted(self, scores: Scores) -> Tensor:
+        """``unprompted_images`` of the images of ``scores``, (V, B, E), encoded once for all losses that compare with them."""
+        if scores.unprompted is None:
+            scores.unprompted = self.unprompted_images(scores.images)
+        return scores.unprompted
+
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
         with torch.autocast(self.device.type, enabled=False):

@@ -235,7 +235,7 @@ class CDC(PromptTrainer):
         """A loss and its figures with β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m) added."""
         node, held = self.settings, [("", scores.text_features, self.hand_crafted)]
         if self.prompts_images and (node.DECOUPLING_WEIGHT or node.CONSISTENCY_WEIGHT):
-            held.append(("_image", scores.image_features, self.unprompted_images(scores.images)))
+            held.append(("_image", scores.image_features, self.unprompted(scores)))
         for name, features, reference in held:
             apart, near = decoupling_loss(features, reference), consistency_loss(features, reference)
             total = total + node.DECOUPLING_WEIGHT * apart + node.CONSISTENCY_WEIGHT * len(features) * near

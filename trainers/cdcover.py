@@ -126,10 +126,12 @@ class CDCOver(CDC):
         """Σ_m the method's loss of template m, with the trusted cross-entropy of its evidence, + the fused opinion's + β L_de + γ Σ_m L_con."""
         node, logits = self.settings, scores.logits
         evidence, templates, figures = self.log_evidence(logits), len(logits), dict[str, float]()
+        unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
         total = logits.new_zeros(())
         for m in range(templates):
             one_of = (part[m % len(part)][None] for part in (logits, scores.image_features, scores.text_features, scores.images))
-            own, found = super(CDC, self).loss(Scores(*one_of), labels)
+            view = None if unprompted is None else unprompted[m % len(unprompted)][None]
+            own, found = super(CDC, self).loss(Scores(*one_of, unprompted=view), labels)
             if node.LOSS == "evidential":
                 own = own - F.cross_entropy(logits[m], labels) + trusted_cross_entropy(Opinion(evidence[m]), labels).mean()
             total = total + own

@@ -117,7 +117,7 @@ class MMRL(PromptTrainer):
         """
         node = self.settings
         first, second = (F.cross_entropy(logits, labels) for logits in scores.logits)
-        image = consistency_loss(scores.image_features[:1], self.unprompted_images(scores.images))
+        image = consistency_loss(scores.image_features[:1], self.unprompted(scores))
         text = consistency_loss(scores.text_features, self.hand_crafted)
         total = node.SCALE * first + (1 - node.SCALE) * second + node.REG_WEIGHT * (image + text)
         return total, {"loss_ce": first.item(), "loss_ce_rep": second.item(), "loss_image": image.item(), "loss_text": text.item()}

@@ -68,7 +68,7 @@ class PromptSRC(IndependentTrainer):
         IMAGE_LOSS_WEIGHT (Khattak et al., 2023, §3.2; the division by K is the official code's).
         """
         node, logits = self.settings, scores.logits[0]  # (B, K)
-        frozen_images = self.unprompted_images(scores.images)  # (1, B, E)
+        frozen_images = self.unprompted(scores)  # (1, B, E)
         frozen_logits = self.logits(frozen_images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
         text = F.l1_loss(scores.text_features, self.hand_crafted[None])

@@ -64,6 +64,14 @@ def test_templates_start_from_phrases_of_the_contexts_length_and_vote(run):
     assert set(trainer.aggregate) == set(trainer.prompt_learner.state_dict()), "PromptSRC's mean over epochs is of all templates"
 
 
+def test_all_losses_share_one_pass_without_prompts(run, monkeypatch):
+    trainer = run("CDCPromptSRC", flags=("--no-train",))[0]
+    passes, encode = [], trainer.unprompted_images
+    monkeypatch.setattr(trainer, "unprompted_images", lambda images: passes.append(len(images)) or encode(images))
+    trainer.loss(trainer.scores(torch.randn(2, 3, 3, 32, 32)), torch.tensor([0, 5, 2]))
+    assert passes == [2], "both templates' views at once"
+
+
 @pytest.mark.parametrize("key, value, message", [("N_TEMPLATES", "0", "must be at least 1"), ("LOSS", "hinge", "takes one of evidential")])
 def test_contradictions_are_refused(refusal, key, value, message):
     assert message in refusal(f"TRAINER.CDCTCP.{key}", value, trainer="CDCTCP")

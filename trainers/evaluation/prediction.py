@@ -1,6 +1,6 @@
 """Scores and predictions for a batch of images, and their metrics."""
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy
@@ -25,11 +25,13 @@ class Scores:
         image_features: (M, B, E), or (1, B, E) where all templates see the same image and the image encoder is not prompted.
         text_features: (M, K, E); (B, K, E) where the text depends on the image.
         images: (V, B, 3, H, W), what was shown, one entry a view.
+        unprompted: (V, B, E), CLIP's own features of the images; None until a loss has asked for them, see ``PromptTrainer.unprompted``.
     """
     logits: Tensor
     image_features: Tensor
     text_features: Tensor
     images: Tensor
+    unprompted: Tensor | None = field(default=None, kw_only=True)
 
 
 @dataclass
