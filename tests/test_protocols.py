@@ -44,12 +44,13 @@ def few_tested(monkeypatch):
 @pytest.mark.parametrize("name", in_turn(TRAINERS, always=("CDC", "ZeroshotCLIP", ALWAYS[-1])))
 def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, few_tested, tmp_path, capsys):
     learns = TRAINER_REGISTRY.get(name).learns
+    templates = [f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else []
     for protocol in PROTOCOLS:
         if protocol == "zeroshot" and learns or protocol in ("ablation", "factors"):  # which have tests of their own
             continue
         code = protocol_run.main(["--protocol", protocol, "--trainer", name, "--shots", "1", "--seeds", "1", "--root", str(drawn_root),
                                   "--output", str(tmp_path), "--", "OPTIM.MAX_EPOCH", "1", "OPTIM.WARMUP_EPOCH", "-1",
-                                  "DATALOADER.TEST.BATCH_SIZE", "500", *([f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else [])])
+                                  "DATALOADER.TEST.BATCH_SIZE", "500", *templates])
         assert code == 0, capsys.readouterr().err
     tables = {table.title: table for table in collect(tmp_path)}
     expected = {"base-to-new": {"base", "new", "H"}, "few-shot, by shots": {1},
