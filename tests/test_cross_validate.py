@@ -64,8 +64,8 @@ def test_of_some_of_a_batchs_views_the_loader_has_the_features():
     """CDC over PromptSRC compares each template with its own view, CoPrompt with the second."""
     loader = tool.StockLoader(torch.randn(3, 4, 8, 5), torch.randn(3, 4, 8, 6), torch.zeros(8), torch.arange(8), 2)
     for batch in loader:
-        assert torch.equal(loader.unprompted(batch["img"]), loader.features)
-        assert all(torch.equal(loader.unprompted(batch["img"][view:view + 1]), loader.features[view:view + 1]) for view in range(4))
+        assert torch.equal(loader.unprompted_images(batch["img"]), loader.features)
+        assert all(torch.equal(loader.unprompted_images(batch["img"][view:view + 1]), loader.features[view:view + 1]) for view in range(4))
 
 
 def test_a_method_that_reads_lengths_gets_images_and_one_fitted_to_all_training_images_is_refused(run, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from tests import children
 from tests.conftest import base_arguments, in_turn
 from tests.same_run import assert_same_run
 
-KILLS = 5
+KILLS = 9
 LONGEST = 20  # moments that a process lives, so that the run is not done before it was killed so often
 SEED = 20261125
 OPTIONS = ("TRAIN.CHECKPOINT_STEPS", "1", "OPTIM.MAX_EPOCH", "2")
@@ -22,7 +22,7 @@ RUNS = {"CDC": ("CDC", ("TEST.FINAL_MODEL", "best_val")),
 
 
 @pytest.mark.parametrize("run", in_turn(RUNS, always=()))
-def test_a_run_that_is_killed_five_times_ends_as_if_it_were_not(data_root, small_clip_file, tmp_path, run):
+def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(data_root, small_clip_file, tmp_path, run):
     trainer, options = RUNS[run]
     seed = SEED + list(RUNS).index(run)
     draw = random.Random(seed)

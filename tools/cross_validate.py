@@ -85,7 +85,7 @@ class StockLoader:
             self.features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
             yield {"img": self.shown, "label": self.labels[images]}
 
-    def unprompted(self, images: Tensor) -> Tensor:
+    def unprompted_images(self, images: Tensor) -> Tensor:
         """The frozen CLIP's features (v, B, E) of v of the batch's views, (v, B, …), which a loss asks for."""
         return torch.stack([next(own for own, view in zip(self.features, self.shown) if torch.equal(view, asked)) for asked in images])
 
@@ -180,7 +180,7 @@ def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None
     replaced: Any = trainer
     replaced.train_loader_x = loader
     replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
-    replaced.unprompted_images = loader.unprompted
+    replaced.unprompted_images = loader.unprompted_images
     replaced.complete_prompts = lambda: False  # its validation images are among the held-out ones
     replaced.save_model = lambda *_, **__: None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

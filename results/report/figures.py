@@ -14,6 +14,7 @@ from cycler import cycler
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from trainers.common.files import write_atomically
@@ -278,11 +279,13 @@ def write_figure(figure: Figure, folder: str, taken: set[str]) -> dict[str, str]
     uris = {}
     for name in THEMES:
         with rc_context(theme(name)):
-            canvas = Canvas(figsize=SIZE, layout="constrained")
+            layout = ConstrainedLayoutEngine()
+            canvas = Canvas(figsize=SIZE, layout=layout)
             axes = canvas.subplots()
             figure.draw(axes)
             axes.set_title(textwrap.fill(figure.title, 52))
-            lay_out(canvas)
+            layout.execute(canvas)
+            canvas.set_layout_engine(None)  # or each file would be laid out anew, and drawn twice
             path = os.path.join(folder, stem + ("" if name == "light" else f"-{name}"))
             write_atomically(f"{path}.png", lambda temporary: canvas.savefig(temporary, format="png", dpi=150))
             buffer = io.BytesIO()
@@ -290,14 +293,6 @@ def write_figure(figure: Figure, folder: str, taken: set[str]) -> dict[str, str]
         write_atomically(f"{path}.svg", partial(write_bytes, buffer.getvalue()))
         uris[name] = "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
     return uris
-
-
-def lay_out(canvas: Canvas) -> None:
-    """Makes room for titles and labels, once: matplotlib would do it again for each file, and draw everything twice."""
-    engine = canvas.get_layout_engine()
-    assert engine is not None  # "constrained", see above
-    engine.execute(canvas)
-    canvas.set_layout_engine(None)
 
 
 def write_bytes(content: bytes, path: str) -> None:
