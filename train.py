@@ -8,6 +8,7 @@ Input that can't work ends with one line on standard error and exit code 2. A ru
 numbers; one that Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start
 it again. A second Ctrl-C ends it at once. A finished run is done already.
 """
+
 import sys
 
 from protocols.command_line import parse_arguments
@@ -15,4 +16,5 @@ from protocols.command_line import parse_arguments
 if __name__ == "__main__":
     parse_arguments(None)  # before the imports that take seconds: what is wrong is answered at once
     from protocols.training import main
+
     sys.exit(main())

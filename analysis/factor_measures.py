@@ -1,4 +1,5 @@
 """How much factors influence a run: measures on answers and on trained prompts, see ``analysis.factors``."""
+
 import os
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -13,7 +14,15 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from datasets.drawn.factors import FACTORS, LEVELS, OpenMojiFactors, code_of, compose, levels_of, own_level
+from datasets.drawn.factors import (
+    FACTORS,
+    LEVELS,
+    OpenMojiFactors,
+    code_of,
+    compose,
+    levels_of,
+    own_level,
+)
 from results.kept import read_kept, write_kept
 from results.runs import Arrays, is_right
 from trainers.classifier.prompted import PromptedClassifier
@@ -32,6 +41,7 @@ Measures = dict[str, Any]  # what ``measure`` finds
 
 
 # ---- measures on answers ----
+
 
 def worst_group_accuracy(right: numpy.ndarray, level: numpy.ndarray, own: numpy.ndarray) -> float:
     """The lowest accuracy, in percent, of the groups that ``analysis.factors`` describes.
@@ -56,7 +66,9 @@ def information_flow(answers: numpy.ndarray) -> float:
     Returns:
         from 0 to ln L.
     """
-    share = (answers[:, :, None] == answers[:, None]).mean(axis=2)  # (N, L): how many of the levels have that level's answer
+    share = (answers[:, :, None] == answers[:, None]).mean(
+        axis=2
+    )  # (N, L): how many of the levels have that level's answer
     return float(-numpy.log(share).mean())
 
 
@@ -86,25 +98,41 @@ def measured_on_answers(aligned: Arrays, reversed_: Arrays, factor: str) -> dict
     Raises:
         UserError: they are answers to different emojis.
     """
-    codes = [[os.path.splitext(os.path.basename(name))[0] for name in answers["image"]] for answers in (aligned, reversed_)]
+    codes = [
+        [os.path.splitext(os.path.basename(name))[0] for name in answers["image"]]
+        for answers in (aligned, reversed_)
+    ]
     if codes[0] != codes[1]:
-        raise UserError("the aligned and the reversed test have other emojis, or in another order: run them again")
-    levels = [[levels_of(code, label, "test", version, factor)[factor] for code, label in zip(codes[0], answers["label"].tolist())]
-              for version, answers in (("aligned", aligned), ("reversed", reversed_))]
+        raise UserError(
+            "the aligned and the reversed test have other emojis, or in another order: run them again"
+        )
+    levels = [
+        [
+            levels_of(code, label, "test", version, factor)[factor]
+            for code, label in zip(codes[0], answers["label"].tolist())
+        ]
+        for version, answers in (("aligned", aligned), ("reversed", reversed_))
+    ]
     level = numpy.concatenate(levels)  # (2N,)
     right = numpy.concatenate([is_right(aligned), is_right(reversed_)])
     own = level == own_level(numpy.concatenate([aligned["label"], reversed_["label"]]))
-    return {"worst group": worst_group_accuracy(right, level, own),
-            "flipped": float(100 * (aligned["top"][:, 0] != reversed_["top"][:, 0]).mean())}
+    return {
+        "worst group": worst_group_accuracy(right, level, own),
+        "flipped": float(100 * (aligned["top"][:, 0] != reversed_["top"][:, 0]).mean()),
+    }
 
 
 # ---- measures on the trained prompts ----
 
+
 @lru_cache(maxsize=1)
 def test_emojis(classes: int) -> list[tuple[str, int, dict[str, int]]]:
     """(hexcode, label, levels of the independent version) of the test emojis of the first ``classes`` classes."""
-    return [(code_of(image), image.label, levels_of(code_of(image), image.label, "test"))
-            for image in OpenMojiFactors.list_images("")[2] if image.label < classes]
+    return [
+        (code_of(image), image.label, levels_of(code_of(image), image.label, "test"))
+        for image in OpenMojiFactors.list_images("")[2]
+        if image.label < classes
+    ]
 
 
 @lru_cache(maxsize=1)
@@ -139,15 +167,26 @@ def measure(classifier: PromptedClassifier) -> Measures:
     pictures, indices = interventions(classes)
     answers = classifier.predict(pictures).probabilities.argmax(axis=1)[indices]  # (F, N, L)
     emojis = test_emojis(classes)
-    targets = {**{factor: [levels[factor] for _, _, levels in emojis] for factor in FACTORS}, OBJECT: [label for _, label, _ in emojis]}
-    features = classifier.embed_image([compose(code, levels) for code, _, levels in emojis])  # (N, M or 1, E)
-    return {"flow": {factor: information_flow(moved) for factor, moved in zip(FACTORS, answers)},
-            "probes": [{name: probe_accuracy(template, values) for name, values in targets.items()}
-                       for template in features.swapaxes(0, 1)],
-            "chance": {name: chance(values) for name, values in targets.items()}}
+    targets = {
+        **{factor: [levels[factor] for _, _, levels in emojis] for factor in FACTORS},
+        OBJECT: [label for _, label, _ in emojis],
+    }
+    features = classifier.embed_image(
+        [compose(code, levels) for code, _, levels in emojis]
+    )  # (N, M or 1, E)
+    return {
+        "flow": {factor: information_flow(moved) for factor, moved in zip(FACTORS, answers)},
+        "probes": [
+            {name: probe_accuracy(template, values) for name, values in targets.items()}
+            for template in features.swapaxes(0, 1)
+        ],
+        "chance": {name: chance(values) for name, values in targets.items()},
+    }
 
 
-def measures_of(folder: str, record: Record, made: dict[tuple[str | None, ...], Measures]) -> Measures:
+def measures_of(
+    folder: str, record: Record, made: dict[tuple[str | None, ...], Measures]
+) -> Measures:
     """``measure`` of a run, read from its folder, or made and written there.
 
     Args:

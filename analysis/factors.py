@@ -25,6 +25,7 @@ the features as zero-shot CLIP has them.
 
 The last two need the trained prompts: what they found is kept in the run's folder, in factors.json.
 """
+
 import argparse
 import logging
 import math
@@ -58,14 +59,25 @@ def find(folder: str | Path) -> dict[Key, dict[int, dict[str, tuple[str, Record]
         for path, record in read_records(root):
             placed = place(part, path, record)
             if placed is not None:
-                found.setdefault(placed[1], {}).setdefault(record["seed"], {})[FACTOR_PARTS[part]] = (str((root / path).parent), record)
+                found.setdefault(placed[1], {}).setdefault(record["seed"], {})[
+                    FACTOR_PARTS[part]
+                ] = (str((root / path).parent), record)
     if not found:
-        raise UserError(f"no run of the protocol factors below {folder}: run.py --protocol factors makes them")
-    whole = {key: {seed: runs for seed, runs in seeds.items() if len(runs) == len(FACTOR_PARTS)} for key, seeds in found.items()}
+        raise UserError(
+            f"no run of the protocol factors below {folder}: run.py --protocol factors makes them"
+        )
+    whole = {
+        key: {seed: runs for seed, runs in seeds.items() if len(runs) == len(FACTOR_PARTS)}
+        for key, seeds in found.items()
+    }
     for key, seeds in found.items():
         partly = sorted(seeds.keys() - whole[key].keys())
         if partly:
-            log.warning("left out: %s seed(s) %s, of which only a part is done", " ".join(map(str, key)), ", ".join(map(str, partly)))
+            log.warning(
+                "left out: %s seed(s) %s, of which only a part is done",
+                " ".join(map(str, key)),
+                ", ".join(map(str, partly)),
+            )
     return {key: seeds for key, seeds in whole.items() if seeds}
 
 
@@ -93,31 +105,62 @@ def collect(folder: str | Path) -> list[Table]:
     Raises:
         UserError: no run of the protocol lies there, or one can't be read or loaded.
     """
-    from datasets.drawn.factors import FACTORS, LEVELS  # here, since they take seconds: wrong arguments are answered at once
+    from datasets.drawn.factors import (
+        FACTORS,
+        LEVELS,
+    )  # here, since they take seconds: wrong arguments are answered at once
 
     from .factor_measures import OBJECT, measured_on_answers, measures_of
+
     found = find(folder)
     answered: dict[Key, Row] = {}
     flows: dict[Key, Row] = {}
     probes: dict[Key, Row] = {}
     made: dict[tuple[str | None, ...], dict[str, Any]] = {}
-    with tqdm(total=sum(map(len, found.values())), unit="run", dynamic_ncols=True, disable=None) as bar:
+    with tqdm(
+        total=sum(map(len, found.values())), unit="run", dynamic_ncols=True, disable=None
+    ) as bar:
         for key, seeds in sorted(found.items()):
             for seed, runs in sorted(seeds.items()):
                 factor = runs["aligned"][1]["config"]["DATASET"]["FACTORS"]["CORRELATED"]
-                accuracy = {column: record["metrics"]["test"]["accuracy"] for column, (_, record) in runs.items()}
-                answers = measured_on_answers(answers_of(runs["aligned"][0]), answers_of(runs["reversed"][0]), factor)
+                accuracy = {
+                    column: record["metrics"]["test"]["accuracy"]
+                    for column, (_, record) in runs.items()
+                }
+                answers = measured_on_answers(
+                    answers_of(runs["aligned"][0]), answers_of(runs["reversed"][0]), factor
+                )
                 add(answered, key, {**accuracy, **answers}, seed)
                 measures = measures_of(*runs["aligned"], made)
-                add(flows, key, {name: 100 * value / math.log(LEVELS) for name, value in measures["flow"].items()}, seed)
+                add(
+                    flows,
+                    key,
+                    {
+                        name: 100 * value / math.log(LEVELS)
+                        for name, value in measures["flow"].items()
+                    },
+                    seed,
+                )
                 for number, template in enumerate(measures["probes"], 1):
                     add(probes, (*key, f"{number} of {len(measures['probes'])}"), template, seed)
                 add(probes, (key[0], key[1], "chance", "", ""), measures["chance"], seed)
                 bar.update()
     columns = [*FACTOR_PARTS.values(), *ANSWER_COLUMNS]
-    return [Table("A factor that goes with the class", list(answered.values()), columns, {"drop": lambda values: values[0] - values[2]}),
-            Table("What moves the answers: information flow", list(flows.values()), list(FACTORS)),
-            Table("What the image features hold: linear probes", list(probes.values()), [*FACTORS, OBJECT], heads=(*HEADS, "template"))]
+    return [
+        Table(
+            "A factor that goes with the class",
+            list(answered.values()),
+            columns,
+            {"drop": lambda values: values[0] - values[2]},
+        ),
+        Table("What moves the answers: information flow", list(flows.values()), list(FACTORS)),
+        Table(
+            "What the image features hold: linear probes",
+            list(probes.values()),
+            [*FACTORS, OBJECT],
+            heads=(*HEADS, "template"),
+        ),
+    ]
 
 
 def run(args: argparse.Namespace) -> None:

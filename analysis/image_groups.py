@@ -20,6 +20,7 @@
 ``base_image`` (N,) and ``new_image`` (L,), folder and file name. A histogram of right, wrong, new and corrupted draws
 ``base_m[base_right]``, ``base_m[~base_right]``, ``new_m`` and ``corrupted_m[severity - 1]``.
 """
+
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +47,13 @@ from trainers.common.record_file import Record
 from trainers.data.pictures import Pictures
 from trainers.engine.checks import validates_on_test_images
 from trainers.evaluation.prediction import Prediction, calibration
-from trainers.evaluation.uncertainty import auroc, distance_temperatures, doubt, fit_temperature, temperature_scaled
+from trainers.evaluation.uncertainty import (
+    auroc,
+    distance_temperatures,
+    doubt,
+    fit_temperature,
+    temperature_scaled,
+)
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +61,12 @@ log = logging.getLogger(__name__)
 def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: Arrays) -> None:
     """Writes both files; the JSON, which says that they are there, last."""
     write_arrays(os.path.join(folder, IMAGES), arrays)
-    write_kept(Path(folder) / FIGURES, FORMAT, origin(record), {**figures, "images_sha256": file_fingerprint(Path(folder) / IMAGES)})
+    write_kept(
+        Path(folder) / FIGURES,
+        FORMAT,
+        origin(record),
+        {**figures, "images_sha256": file_fingerprint(Path(folder) / IMAGES)},
+    )
 
 
 def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figures, Arrays]:
@@ -72,33 +84,69 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
     classifier = PromptedClassifier.load(folder)
     base, new = (find_data(classifier, classes, root) for classes in ("base", "new"))
     if split_hash(base) != classifier.record["split_hash"]:
-        raise UserError(f"{base.dataset_dir} holds other images, or another few-shot sample, than the run {folder} had: give the "
-                        "--root of its data, or run it again")
+        raise UserError(
+            f"{base.dataset_dir} holds other images, or another few-shot sample, than the run {folder} had: give the "
+            "--root of its data, or run it again"
+        )
     temperature = None
     if base.val and not validates_on_test_images(base):
-        temperature = fit_temperature(log_of(answer(classifier, paths_of(base.val)).probability), labels_of(base.val))
+        temperature = fit_temperature(
+            log_of(answer(classifier, paths_of(base.val)).probability), labels_of(base.val)
+        )
     else:
         log.warning("no temperature scaling: %s has no validation images of its own", folder)
     paths, labels = paths_of(base.test), labels_of(base.test)
-    shown = {"base": [answer(classifier, paths)], "new": [answer(classifier, paths_of(new.test))],
-             "corrupted": [answer(classifier, (corrupted_at(severity, read_picture(path, classifier.background), Path(path).stem) for path in paths))
-                           for severity in SEVERITIES]}
+    shown = {
+        "base": [answer(classifier, paths)],
+        "new": [answer(classifier, paths_of(new.test))],
+        "corrupted": [
+            answer(
+                classifier,
+                (
+                    corrupted_at(
+                        severity, read_picture(path, classifier.background), Path(path).stem
+                    )
+                    for path in paths
+                ),
+            )
+            for severity in SEVERITIES
+        ],
+    }
     doubts = {group: doubts_of(predictions, temperature) for group, predictions in shown.items()}
-    right = {group: torch.stack([prediction.probability.argmax(dim=1) == labels for prediction in shown[group]])
-             for group in ("base", "corrupted")}  # (1, N) and (S, N)
+    right = {
+        group: torch.stack(
+            [prediction.probability.argmax(dim=1) == labels for prediction in shown[group]]
+        )
+        for group in ("base", "corrupted")
+    }  # (1, N) and (S, N)
     figures = {
         "temperature": temperature,
         "images": {"base": len(base.test), "new": len(new.test)},
-        "accuracy": by_severity({group: 100 * found.double().mean(dim=1) for group, found in right.items()}),
-        "doubt": {name: compare({group: found[name] for group, found in doubts.items()}, ~right["base"][0]) for name in doubts["base"]},
-        "calibration": {"base": before_and_after(shown["base"][0], labels, temperature),
-                        "new": calibration_on_new(classifier, new, temperature)},
+        "accuracy": by_severity(
+            {group: 100 * found.double().mean(dim=1) for group, found in right.items()}
+        ),
+        "doubt": {
+            name: compare(
+                {group: found[name] for group, found in doubts.items()}, ~right["base"][0]
+            )
+            for name in doubts["base"]
+        },
+        "calibration": {
+            "base": before_and_after(shown["base"][0], labels, temperature),
+            "new": calibration_on_new(classifier, new, temperature),
+        },
     }
-    arrays = {"base_image": numpy.array([image_name(path) for path in paths]),
-              "new_image": numpy.array([image_name(path) for path in paths_of(new.test)]),
-              "base_right": right["base"][0].numpy(), "corrupted_right": right["corrupted"].numpy()}
+    arrays = {
+        "base_image": numpy.array([image_name(path) for path in paths]),
+        "new_image": numpy.array([image_name(path) for path in paths_of(new.test)]),
+        "base_right": right["base"][0].numpy(),
+        "corrupted_right": right["corrupted"].numpy(),
+    }
     for group, found in doubts.items():
-        arrays |= {f"{group}_{name}": (values if group == "corrupted" else values[0]).numpy() for name, values in found.items()}
+        arrays |= {
+            f"{group}_{name}": (values if group == "corrupted" else values[0]).numpy()
+            for name, values in found.items()
+        }
     return figures, arrays
 
 
@@ -128,7 +176,12 @@ def labels_of(items: Iterable[Datum]) -> Tensor:
 @torch.no_grad()
 def answer(classifier: PromptedClassifier, images: Pictures) -> Prediction:
     """One ``Prediction`` for images of any kind that the classifier takes."""
-    return Prediction.concatenate([classifier.trainer.answer(batch, classifier.encoded).cpu() for batch, _ in classifier.batches(images)])
+    return Prediction.concatenate(
+        [
+            classifier.trainer.answer(batch, classifier.encoded).cpu()
+            for batch, _ in classifier.batches(images)
+        ]
+    )
 
 
 def log_of(probability: Tensor) -> Tensor:
@@ -141,8 +194,15 @@ def doubts_of(predictions: Sequence[Prediction], temperature: float | None) -> d
     found = [prediction.uncertainties() for prediction in predictions]
     if temperature is not None:
         for prediction, measures in zip(predictions, found):
-            measures[SCALED] = 1 - temperature_scaled(log_of(prediction.probability), temperature).max(dim=1).values
-    return {name: torch.stack([measures[name] for measures in found]).float() for name in MEASURES if name in found[0]}
+            measures[SCALED] = (
+                1
+                - temperature_scaled(log_of(prediction.probability), temperature).max(dim=1).values
+            )
+    return {
+        name: torch.stack([measures[name] for measures in found]).float()
+        for name in MEASURES
+        if name in found[0]
+    }
 
 
 def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
@@ -151,39 +211,70 @@ def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
     Args:
         values: of ``base`` (1, N), ``new`` (1, L) and ``corrupted`` (S, N); wrong: (N,) bool, of base.
     """
+
     def against_base(others: Tensor) -> float | None:
         return auroc(torch.cat([base, others]), torch.arange(len(base) + len(others)) >= len(base))
+
     base = values["base"][0]
-    return {**doubt(base, wrong), "new_auroc": against_base(values["new"][0]),
-            "corrupted_auroc": [against_base(part) for part in values["corrupted"]],
-            "mean": by_severity({group: part.double().mean(dim=1) for group, part in values.items()})}
+    return {
+        **doubt(base, wrong),
+        "new_auroc": against_base(values["new"][0]),
+        "corrupted_auroc": [against_base(part) for part in values["corrupted"]],
+        "mean": by_severity({group: part.double().mean(dim=1) for group, part in values.items()}),
+    }
 
 
 def by_severity(values: Mapping[str, Tensor]) -> dict[str, Any]:
     """Group → (P,) as plain numbers: a list for ``corrupted``, one number for the others."""
-    return {group: found.tolist() if group == "corrupted" else found.item() for group, found in values.items()}
+    return {
+        group: found.tolist() if group == "corrupted" else found.item()
+        for group, found in values.items()
+    }
 
 
-def before_and_after(prediction: Prediction, labels: Tensor, temperature: float | None) -> dict[str, dict[str, float] | None]:
+def before_and_after(
+    prediction: Prediction, labels: Tensor, temperature: float | None
+) -> dict[str, dict[str, float] | None]:
     """Calibration ``before`` and ``after`` temperature scaling, the latter None without a temperature."""
-    after = None if temperature is None else calibration(temperature_scaled(log_of(prediction.probability), temperature).float(), labels)
+    after = (
+        None
+        if temperature is None
+        else calibration(
+            temperature_scaled(log_of(prediction.probability), temperature).float(), labels
+        )
+    )
     return {"before": calibration(prediction.probability, labels), "after": after}
 
 
-def calibration_on_new(classifier: PromptedClassifier, new: DatasetBase, temperature: float | None) -> dict[str, dict[str, float] | None] | None:
+def calibration_on_new(
+    classifier: PromptedClassifier, new: DatasetBase, temperature: float | None
+) -> dict[str, dict[str, float] | None] | None:
     """``before_and_after`` on the new classes with their own names, and ``by_distance``; None where the contexts belong to the base classes."""
     if classifier.trainer.is_class_specific:
         return None
     asked, labels = classifier.with_classes(new.classnames), labels_of(new.test)
     prediction = answer(asked, paths_of(new.test))
-    return {**before_and_after(prediction, labels, temperature), "by_distance": by_distance(classifier, asked, prediction, labels)}
+    return {
+        **before_and_after(prediction, labels, temperature),
+        "by_distance": by_distance(classifier, asked, prediction, labels),
+    }
 
 
-def by_distance(classifier: PromptedClassifier, asked: PromptedClassifier, prediction: Prediction, labels: Tensor) -> dict[str, float] | None:
+def by_distance(
+    classifier: PromptedClassifier,
+    asked: PromptedClassifier,
+    prediction: Prediction,
+    labels: Tensor,
+) -> dict[str, float] | None:
     """Calibration of ``asked``, the run's classifier for other classes, scaled by the distances of its texts from the run's own."""
     if classifier.encoded is None or asked.encoded is None:
         return None
     texts = (asked.encoded[0].cpu(), classifier.encoded[0].cpu())  # (M, K, E), (M, B, E)
-    temperatures = distance_temperatures(*texts, *(one.trainer.hand_crafted.cpu() for one in (asked, classifier)))  # (K,)
+    temperatures = distance_temperatures(
+        *texts, *(one.trainer.hand_crafted.cpu() for one in (asked, classifier))
+    )  # (K,)
     own = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
-    return {**calibration(temperature_scaled(log_of(prediction.probability), own).float(), labels), "temperature": own.mean().item()}
+    return {
+        **calibration(temperature_scaled(log_of(prediction.probability), own).float(), labels),
+        "temperature": own.mean().item(),
+    }

@@ -1,4 +1,5 @@
 """What is seen inside the models whose templates vote: features of texts and images, words near the context tokens, occlusion maps."""
+
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ SAMPLE = 500  # words, evenly spaced, out of which the usual distance between wo
 
 # ---- one run ----
 
+
 def similarity(features: numpy.ndarray) -> numpy.ndarray:
     """Cosine between two templates' features of the same class or image, mean over all: (M, N, E) of length one → (M, M)."""
     return numpy.einsum("mne,lne->ml", features, features, dtype=float) / features.shape[1]
@@ -51,13 +53,26 @@ def nearest_words(context: Tensor, embedding: Tensor) -> tuple[list[list[list[Ne
     known = embedding.any(dim=1).nonzero()[:, 0]
     embedding = embedding[known]
     # the quick way by a matrix product is too coarse for tokens that lie where a word is
-    distances = torch.cdist(context.flatten(0, 1), embedding, compute_mode="donot_use_mm_for_euclid_dist")  # (M·n, V)
+    distances = torch.cdist(
+        context.flatten(0, 1), embedding, compute_mode="donot_use_mm_for_euclid_dist"
+    )  # (M·n, V)
     near = distances.topk(WORDS, largest=False)
-    found = [[(TOKENIZER.decoder[known[word].item()].removesuffix("</w>"), distance) for word, distance in zip(words, row)]
-             for words, row in zip(near.indices, near.values.tolist())]
-    apart = torch.cdist(embedding[::-(-len(embedding) // SAMPLE)], embedding).topk(2, largest=False).values[:, 1]
+    found = [
+        [
+            (TOKENIZER.decoder[known[word].item()].removesuffix("</w>"), distance)
+            for word, distance in zip(words, row)
+        ]
+        for words, row in zip(near.indices, near.values.tolist())
+    ]
+    apart = (
+        torch.cdist(embedding[:: -(-len(embedding) // SAMPLE)], embedding)
+        .topk(2, largest=False)
+        .values[:, 1]
+    )
     n_ctx = context.shape[1]
-    return [found[start:start + n_ctx] for start in range(0, len(found), n_ctx)], apart.median().item()
+    return [
+        found[start : start + n_ctx] for start in range(0, len(found), n_ctx)
+    ], apart.median().item()
 
 
 def prompts_of(classifier: PromptedClassifier) -> Prompts:
@@ -92,29 +107,43 @@ def inspect(run: Run, training: Path, paths: Mapping[str, str], occlude: bool) -
     if classifier.classnames != run.record["classnames"]:
         classifier = classifier.with_classes(run.record["classnames"])
     trainer = classifier.trainer
-    texts = numpy.concatenate([classifier.embed_text(), trainer.hand_crafted[None].cpu().numpy()])  # (M + 1, K, E)
-    words, between = nearest_words(trainer.prompt_learner.ctx.float().cpu(), trainer.backbone.text.token_embedding.weight.float().cpu())
+    texts = numpy.concatenate(
+        [classifier.embed_text(), trainer.hand_crafted[None].cpu().numpy()]
+    )  # (M + 1, K, E)
+    words, between = nearest_words(
+        trainer.prompt_learner.ctx.float().cpu(),
+        trainer.backbone.text.token_embedding.weight.float().cpu(),
+    )
     found = Inspection(similarity(texts), None, words, between)
     files = [paths.get(name) for name in run.known_answers["image"].tolist()]
     there = numpy.array([index for index, file in enumerate(files) if file is not None], dtype=int)
     if len(there) and prompts_of(classifier).visual is not None:
-        some = there[::-(-len(there) // IMAGES)]
+        some = there[:: -(-len(there) // IMAGES)]
         found.image = similarity(image_features(classifier, [files[index] for index in some]))
     if len(there) and occlude:
         label, doubt = run.known_answers["label"][there], run.known_answers[DOUBT][there]
         chosen = there[certain_answers(doubt, is_right(run.known_answers)[there], label, OCCLUDED)]
-        found.occlusions = occlusions(classifier, [files[index] for index in chosen], run.known_answers["label"][chosen].tolist())
+        found.occlusions = occlusions(
+            classifier,
+            [files[index] for index in chosen],
+            run.known_answers["label"][chosen].tolist(),
+        )
     return found
 
 
 # ---- all runs ----
 
+
 def trainings(runs: Sequence[Run]) -> dict[str, Path]:
     """Fingerprint of prompts → folder of the run that trained them, among the given runs and the trainings of their protocols."""
+
     def trains(folder: Path) -> bool:
         return newest(str(folder / MODEL_NAME)) is not None
+
     found = {run.record["prompts_hash"]: run.folder for run in runs if trains(run.folder)}
-    for protocol in {run.protocol for run in runs if run.protocol and run.record["prompts_hash"] not in found}:
+    for protocol in {
+        run.protocol for run in runs if run.protocol and run.record["prompts_hash"] not in found
+    }:
         for part in sorted(protocol.glob("train_*")):
             for path, record in read_records(part):
                 if trains((part / path).parent):
@@ -146,6 +175,10 @@ def inspect_all(series: list[Series], root: str | None) -> Inspections:
         except UserError as error:
             log.warning("the templates of %s can't be looked into: %s", run.folder, error)
     if without:
-        log.warning("the prompts of %d of %d runs with templates are not at hand, as the training that made them is not among the runs: "
-                    "their features and nearest words are missing", without, len(runs))
+        log.warning(
+            "the prompts of %d of %d runs with templates are not at hand, as the training that made them is not among the runs: "
+            "their features and nearest words are missing",
+            without,
+            len(runs),
+        )
     return found

@@ -11,6 +11,7 @@ Each trained base run below the folder is shown three groups of images, always w
 Two files in the run's folder keep what was found, see ``analysis.image_groups``; while they belong to the run's prompts, backbone and
 data, nothing is computed again.
 """
+
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,9 +28,12 @@ from results.table import averages, place, read_records
 from trainers.common.errors import UserError
 
 PART = "train_base"  # of the protocol's folder
-UNITS = {"energy": 1}  # of the means in the tables: nats; the other measures lie in [0, 1] and stand there in percent
+UNITS = {
+    "energy": 1
+}  # of the means in the tables: nats; the other measures lie in [0, 1] and stand there in percent
 SCALINGS = ("before", "after", "by_distance")
 CALIBRATION = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
+
 
 def collect(folder: str | Path, root: str | Path | None = None) -> dict[Key, dict[int, Figures]]:
     """Figures of all base runs below a protocol's folder; computes those that are missing.
@@ -46,12 +50,18 @@ def collect(folder: str | Path, root: str | Path | None = None) -> dict[Key, dic
         if placed is not None:
             runs.append((part / path.parent, record, placed[1]))
     if not runs:
-        raise UserError(f"no trained base run below {part}: python run.py --protocol base2new makes them")
+        raise UserError(
+            f"no trained base run below {part}: python run.py --protocol base2new makes them"
+        )
     found: dict[Key, dict[int, Figures]] = {}
     for run, record, key in tqdm(runs, unit="run", disable=None):
         figures = read_figures(run, record)
         if figures is None:
-            from .image_groups import evaluate, write_figures  # here, since it takes seconds: wrong arguments are answered at once
+            from .image_groups import (
+                evaluate,
+                write_figures,
+            )  # here, since it takes seconds: wrong arguments are answered at once
+
             figures, arrays = evaluate(run, root)
             write_figures(run, record, figures, arrays)
         found.setdefault(key, {})[record["seed"]] = figures
@@ -62,22 +72,53 @@ def tables(found: Mapping[Key, dict[int, Figures]]) -> list[Table]:
     """Three tables of what ``collect`` found: what each measure tells apart, its means, and calibration."""
     apart, means, calibrated = [], [], []
     for key, seeds in found.items():
-        accuracies = {seed: by_group({**one["accuracy"], "new": 0.0}) for seed, one in seeds.items()}  # no new class is among the answers
+        accuracies = {
+            seed: by_group({**one["accuracy"], "new": 0.0}) for seed, one in seeds.items()
+        }  # no new class is among the answers
         means.append(make_row((*key, "accuracy"), accuracies))
         for name in MEASURES:
-            having, own = {seed: one["doubt"][name] for seed, one in seeds.items() if name in one["doubt"]}, (*key, in_words(name))
+            having, own = (
+                {seed: one["doubt"][name] for seed, one in seeds.items() if name in one["doubt"]},
+                (*key, in_words(name)),
+            )
             apart.append(make_row(own, {seed: told_apart(one) for seed, one in having.items()}))
-            means.append(make_row(own, {seed: by_group(one["mean"], UNITS.get(name, 100)) for seed, one in having.items()}))
+            means.append(
+                make_row(
+                    own,
+                    {
+                        seed: by_group(one["mean"], UNITS.get(name, 100))
+                        for seed, one in having.items()
+                    },
+                )
+            )
         for classes in ("base", "new"):
             for when in SCALINGS:
-                figures = {seed: calibration_columns(one, classes, when) for seed, one in seeds.items()}
+                figures = {
+                    seed: calibration_columns(one, classes, when) for seed, one in seeds.items()
+                }
                 calibrated.append(make_row((*key, classes, when.replace("_", " ")), figures))
     groups = ["base", "new", *map(severity_name, SEVERITIES)]
-    made = [Table("What doubt tells apart, AUROC in percent: wrong from right answers on base classes (errors), new classes and corrupted "
-                  "images, by severity, from those of base; AURC in percent", apart, ["errors", "AURC", *groups[1:]], heads=(*HEADS, "doubt")),
-            Table("Accuracy and mean doubt in percent (energy: in nats)", means, groups, heads=(*HEADS, "figure")),
-            Table("Calibration before and after temperature scaling, and by distance (DAC): ECE in percent, NLL in nats", calibrated,
-                  ["T", *CALIBRATION.values()], heads=(*HEADS, "classes", "scaling"))]
+    made = [
+        Table(
+            "What doubt tells apart, AUROC in percent: wrong from right answers on base classes (errors), new classes and corrupted "
+            "images, by severity, from those of base; AURC in percent",
+            apart,
+            ["errors", "AURC", *groups[1:]],
+            heads=(*HEADS, "doubt"),
+        ),
+        Table(
+            "Accuracy and mean doubt in percent (energy: in nats)",
+            means,
+            groups,
+            heads=(*HEADS, "figure"),
+        ),
+        Table(
+            "Calibration before and after temperature scaling, and by distance (DAC): ECE in percent, NLL in nats",
+            calibrated,
+            ["T", *CALIBRATION.values()],
+            heads=(*HEADS, "classes", "scaling"),
+        ),
+    ]
     for table in made:
         table.rows = [row for row in table.rows if row.seeds(table.columns)]
         table.rows += averages(table)
@@ -94,13 +135,24 @@ def in_words(measure: str) -> str:
 
 def told_apart(figures: Figures) -> dict[str, float | None]:
     """A measure's figures of one run by column."""
-    severities = {severity_name(severity): value for severity, value in zip(SEVERITIES, figures["corrupted_auroc"])}
-    return {"errors": figures["error_auroc"], "AURC": figures["aurc"], "new": figures["new_auroc"], **severities}
+    severities = {
+        severity_name(severity): value
+        for severity, value in zip(SEVERITIES, figures["corrupted_auroc"])
+    }
+    return {
+        "errors": figures["error_auroc"],
+        "AURC": figures["aurc"],
+        "new": figures["new_auroc"],
+        **severities,
+    }
 
 
 def by_group(values: Mapping[str, Any], unit: float = 1) -> dict[str, float]:
     """``base``, ``new`` and the list ``corrupted`` by column, times ``unit``."""
-    severities = {severity_name(severity): unit * value for severity, value in zip(SEVERITIES, values["corrupted"])}
+    severities = {
+        severity_name(severity): unit * value
+        for severity, value in zip(SEVERITIES, values["corrupted"])
+    }
     return {"base": unit * values["base"], "new": unit * values["new"], **severities}
 
 
@@ -134,8 +186,12 @@ def run(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = table_arguments(__doc__, "output/base2new, or where else the base-to-new protocol's runs lie")
-    parser.add_argument("--root", help="folder of the data sets, where it is not the one that the runs had")
+    parser = table_arguments(
+        __doc__, "output/base2new, or where else the base-to-new protocol's runs lie"
+    )
+    parser.add_argument(
+        "--root", help="folder of the data sets, where it is not the one that the runs had"
+    )
     return run_table_command(run, parser.parse_args(arguments))
 
 

@@ -1,4 +1,5 @@
 """What the page says of a classifier's answer, in words and numbers."""
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,19 @@ def percent(share: float) -> str:
     return "under 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
-def most_probable(probabilities: numpy.ndarray, names: Sequence[str], number: int) -> list[dict[str, Any]]:
+def most_probable(
+    probabilities: numpy.ndarray, names: Sequence[str], number: int
+) -> list[dict[str, Any]]:
     """The ``number`` most probable of K classes, probabilities (K,): dicts of ``name``, ``width`` (percent) and ``percent`` (in words)."""
     order = numpy.argsort(-probabilities, kind="stable")[:number]
-    return [{"name": names[label], "width": round(100 * float(probabilities[label]), 2), "percent": percent(probabilities[label])}
-            for label in order]
+    return [
+        {
+            "name": names[label],
+            "width": round(100 * float(probabilities[label]), 2),
+            "percent": percent(probabilities[label]),
+        }
+        for label in order
+    ]
 
 
 def describe(answers: "Answers", judge: Judge | None) -> dict[str, Any]:
@@ -40,11 +49,22 @@ def describe(answers: "Answers", judge: Judge | None) -> dict[str, Any]:
     names, uncertainty = answers.classnames, float(answers.uncertainty[0])
     doubtful = None if judge is None else judge.doubtful(uncertainty)
     found: dict[str, Any] = {
-        "label": answers.labels[0], "probability": percent(answers.probabilities[0].max()), "doubtful": doubtful,
-        "verdict": VERDICTS[doubtful], "basis": OTHER_CLASSES if judge is None else f"{judge.of_such(uncertainty)} {judge.rule()}".strip(),
-        "classes": most_probable(answers.probabilities[0], names, SHOWN), "measures": [], "votes": []}
+        "label": answers.labels[0],
+        "probability": percent(answers.probabilities[0].max()),
+        "doubtful": doubtful,
+        "verdict": VERDICTS[doubtful],
+        "basis": OTHER_CLASSES
+        if judge is None
+        else f"{judge.of_such(uncertainty)} {judge.rule()}".strip(),
+        "classes": most_probable(answers.probabilities[0], names, SHOWN),
+        "measures": [],
+        "votes": [],
+    }
     if answers.vacuity is not None and answers.conflict is not None:
-        found["measures"] = [("Vacuity", decimal(answers.vacuity[0]), VACUITY), ("Conflict", decimal(answers.conflict[0]), CONFLICT)]
+        found["measures"] = [
+            ("Vacuity", decimal(answers.vacuity[0]), VACUITY),
+            ("Conflict", decimal(answers.conflict[0]), CONFLICT),
+        ]
     if answers.votes is not None:
         found["votes"] = [most_probable(vote, names, SHOWN_VOTES) for vote in answers.votes[0]]
         found["agreeing"] = sum(vote[0]["name"] == answers.labels[0] for vote in found["votes"])

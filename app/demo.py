@@ -1,4 +1,5 @@
 """What the page of ``demo_app.py`` asks a trained run: pictures, class names, answers."""
+
 import hashlib
 import io
 import logging
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from trainers.classifier.prompted import PromptedClassifier
 
-MAX_BYTES = 16 * 2 ** 20  # of a picture
+MAX_BYTES = 16 * 2**20  # of a picture
 MAX_NAMES = 1000  # that a user may enter
 KEPT = 8  # latest uploaded pictures
 EXAMPLES = 8
@@ -48,11 +49,16 @@ def class_names(text: str, own: Sequence[str]) -> list[str]:
     if len(names) > MAX_NAMES:
         raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
     if len(names) < 2:
-        raise UserError(f"there is {f'only the class name {names[0]!r}' if names else 'no class name'}: give at least two, one a line")
+        raise UserError(
+            f"there is {f'only the class name {names[0]!r}' if names else 'no class name'}: give at least two, one a line"
+        )
     from trainers.prompting.tokens import readable  # here, since it imports torch
+
     seen: dict[str, str] = {}
     for name in names:
-        key = " ".join(readable(name).split()).casefold()  # CLIP's tokenizer looks at neither case nor width of spaces
+        key = " ".join(
+            readable(name).split()
+        ).casefold()  # CLIP's tokenizer looks at neither case nor width of spaces
         if key in seen:
             twin = "" if seen[key] == name else f", once as {seen[key]!r}"
             raise UserError(f"the class name {name!r} is there twice{twin}: remove one")
@@ -70,7 +76,9 @@ class Pictures:
 
     def __init__(self, examples: Sequence[Example], background: str = "white") -> None:
         self.background = background
-        self.examples = {f"example-{number}": example for number, example in enumerate(examples, start=1)}
+        self.examples = {
+            f"example-{number}": example for number, example in enumerate(examples, start=1)
+        }
         self.sent: dict[str, bytes] = {}
         self.lock = Lock()
 
@@ -82,12 +90,16 @@ class Pictures:
         """
         content = file.stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise UserError(f"{file.filename!r} is larger than {MAX_BYTES // 2 ** 20} MB: choose a smaller picture")
+            raise UserError(
+                f"{file.filename!r} is larger than {MAX_BYTES // 2**20} MB: choose a smaller picture"
+            )
         try:
             read_picture(io.BytesIO(content))
         except UserError as error:
             why = reason(error.__cause__) if isinstance(error.__cause__, Exception) else error
-            raise UserError(f"{file.filename!r} is no picture that can be read ({why}): choose a file that ends in {', '.join(ENDINGS)}") from error
+            raise UserError(
+                f"{file.filename!r} is no picture that can be read ({why}): choose a file that ends in {', '.join(ENDINGS)}"
+            ) from error
         key = hashlib.sha256(content).hexdigest()[:16]
         with self.lock:
             self.sent.pop(key, None)
@@ -128,18 +140,29 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     from results.answers import DOUBT
     from results.report.gallery import check_root, find_images
     from results.runs import PREDICTIONS, make_run, read_answers
+
     check_root(root)
     folder = Path(folder).resolve()
     run = make_run(folder, record, read_answers(folder / PREDICTIONS))
     paths = find_images(run, root) if run.answers else {}
-    there = [index for index, name in enumerate(run.known_answers["image"].tolist()) if os.path.isfile(paths.get(name, ""))] if paths else []
+    there = (
+        [
+            index
+            for index, name in enumerate(run.known_answers["image"].tolist())
+            if os.path.isfile(paths.get(name, ""))
+        ]
+        if paths
+        else []
+    )
     if not there:
         log.warning("No examples: the run was not tested, or its test images are not in %s", root)
         return []
     order = sorted(there, key=run.known_answers[DOUBT].__getitem__)
     steps = numpy.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int)
     images, labels = run.known_answers["image"], run.known_answers["label"]
-    return [(paths[images[order[step]]], run.class_name(int(labels[order[step]]))) for step in steps]
+    return [
+        (paths[images[order[step]]], run.class_name(int(labels[order[step]]))) for step in steps
+    ]
 
 
 class Demo:
@@ -151,12 +174,18 @@ class Demo:
         examples: see ``Pictures``.
     """
 
-    def __init__(self, classifier: "PromptedClassifier", judge: Judge, examples: Sequence[Example] = ()) -> None:
+    def __init__(
+        self, classifier: "PromptedClassifier", judge: Judge, examples: Sequence[Example] = ()
+    ) -> None:
         self.classifier, self.judge = classifier, judge
         self.pictures = Pictures(examples, classifier.background)
         self.classnames = classifier.classnames
-        self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)  # each holds a CLIP of its own
-        self.lock = Lock()  # one question after another: the model is not shared; all else is answered meanwhile
+        self.with_classes = lru_cache(maxsize=1)(
+            classifier.with_classes
+        )  # each holds a CLIP of its own
+        self.lock = (
+            Lock()
+        )  # one question after another: the model is not shared; all else is answered meanwhile
 
     @property
     def title(self) -> str:

@@ -1,4 +1,5 @@
 """Finds the images for ``predict.py``, and formats its results as a table, JSON or text."""
+
 import csv
 import glob
 import io
@@ -26,7 +27,13 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
     Raises:
         UserError: something is no file, no folder and no pattern that anything fits, a folder has no images, or a name is not UTF-8.
     """
-    places = [place for word in given for place in ([line.strip("\r\n") for line in stdin if line.strip()] if word == "-" else [word])]
+    places = [
+        place
+        for word in given
+        for place in (
+            [line.strip("\r\n") for line in stdin if line.strip()] if word == "-" else [word]
+        )
+    ]
     found = []
     for place in places:
         if os.path.exists(place):
@@ -61,11 +68,25 @@ def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list
     found = []
     for number, image in enumerate(answers.images):
         order = numpy.argsort(-answers.probabilities[number], kind="stable")[:topk]
-        row = {"image": image, "label": None if doubtful[number] else answers.labels[number], "doubtful": doubtful[number],
-               "uncertainty": float(answers.uncertainty[number])}
+        row = {
+            "image": image,
+            "label": None if doubtful[number] else answers.labels[number],
+            "doubtful": doubtful[number],
+            "uncertainty": float(answers.uncertainty[number]),
+        }
         if answers.vacuity is not None and answers.conflict is not None:
-            row.update(vacuity=float(answers.vacuity[number]), conflict=float(answers.conflict[number]))
-        found.append({**row, "top": [(answers.classnames[label], float(answers.probabilities[number, label])) for label in order]})
+            row.update(
+                vacuity=float(answers.vacuity[number]), conflict=float(answers.conflict[number])
+            )
+        found.append(
+            {
+                **row,
+                "top": [
+                    (answers.classnames[label], float(answers.probabilities[number, label]))
+                    for label in order
+                ],
+            }
+        )
     return found
 
 
@@ -74,14 +95,27 @@ def as_csv(found: Sequence[dict[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     plain = [key for key in found[0] if key != "top"]
     places = range(1, len(found[0]["top"]) + 1)
-    writer.writerow([*plain, *(column for place in places for column in (f"class_{place}", f"probability_{place}"))])
+    writer.writerow(
+        [
+            *plain,
+            *(column for place in places for column in (f"class_{place}", f"probability_{place}")),
+        ]
+    )
     for row in found:
-        writer.writerow([*("" if row[key] is None else row[key] for key in plain), *(value for pair in row["top"] for value in pair)])
+        writer.writerow(
+            [
+                *("" if row[key] is None else row[key] for key in plain),
+                *(value for pair in row["top"] for value in pair),
+            ]
+        )
     return text.getvalue()
 
 
 def as_json(found: Sequence[dict[str, Any]]) -> str:
-    named = [{**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]} for row in found]
+    named = [
+        {**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]}
+        for row in found
+    ]
     return json.dumps(named, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -90,6 +124,11 @@ def as_text(found: Sequence[dict[str, Any]]) -> str:
     lines = []
     for row in found:
         top = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["top"])
-        uncertainty = f"uncertainty {decimal(row['uncertainty'])}" + {True: ", not sure", False: ", sure enough", None: ""}[row["doubtful"]]
-        lines.append("\t".join([row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty]))
+        uncertainty = (
+            f"uncertainty {decimal(row['uncertainty'])}"
+            + {True: ", not sure", False: ", sure enough", None: ""}[row["doubtful"]]
+        )
+        lines.append(
+            "\t".join([row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty])
+        )
     return "\n".join(lines) + "\n"

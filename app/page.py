@@ -1,4 +1,5 @@
 """The page of ``demo_app.py`` as a web application, served to this machine only."""
+
 import logging
 import os
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ HOST = "127.0.0.1"  # no other machine can reach it
 MAX_REQUEST = 4 * MAX_BYTES  # of all that a browser sends at once
 HEADERS = {  # whatever got into the page, the browser would load nothing from elsewhere, and run nothing
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; form-action 'self'; base-uri 'none'; "
-                               "frame-ancestors 'none'",
+    "frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "same-origin",  # with no-referrer a form of the page itself would come with Origin: null
     "X-Content-Type-Options": "nosniff",
@@ -40,15 +41,32 @@ def make_app(demo: Demo) -> "Flask":
     @app.before_request
     def only_own_forms() -> None:
         """Refuses a form that another site sends, by the browser's Origin header."""
-        if request.method == "POST" and request.headers.get("Origin", request.host_url[:-1]) != request.host_url[:-1]:
+        if (
+            request.method == "POST"
+            and request.headers.get("Origin", request.host_url[:-1]) != request.host_url[:-1]
+        ):
             abort(403)
 
-    def page(names: Sequence[str], key: str | None = None, answer: dict[str, Any] | None = None, error: UserError | str | None = None,
-             field: str | None = None) -> str:
+    def page(
+        names: Sequence[str],
+        key: str | None = None,
+        answer: dict[str, Any] | None = None,
+        error: UserError | str | None = None,
+        field: str | None = None,
+    ) -> str:
         if error is not None:
             text = str(error)
             error = text[0].upper() + text[1:] + "."
-        return render_template("page.html", demo=demo, names=names, key=key, answer=answer, error=error, field=field, endings=ENDINGS)
+        return render_template(
+            "page.html",
+            demo=demo,
+            names=names,
+            key=key,
+            answer=answer,
+            error=error,
+            field=field,
+            endings=ENDINGS,
+        )
 
     @app.route("/", methods=["GET", "POST"])
     def index() -> str:
@@ -62,7 +80,10 @@ def make_app(demo: Demo) -> "Flask":
             if key is None:
                 key = demo.pictures.keep(upload) if upload else kept
             if key is None:
-                raise UserError("there is no picture: choose one" + (", or take an example" if demo.pictures.examples else ""))
+                raise UserError(
+                    "there is no picture: choose one"
+                    + (", or take an example" if demo.pictures.examples else "")
+                )
             demo.pictures.open(key)
         except UserError as error:
             return page(lines, error=error, field="upload")
@@ -80,7 +101,11 @@ def make_app(demo: Demo) -> "Flask":
 
     @app.errorhandler(413)
     def too_large(_: Exception) -> tuple[str, int]:
-        return page(demo.classnames, error="that is more text than the page takes: give fewer class names", field="classes"), 413
+        return page(
+            demo.classnames,
+            error="that is more text than the page takes: give fewer class names",
+            field="classes",
+        ), 413
 
     @app.after_request
     def with_headers(response: "Response") -> "Response":
@@ -100,10 +125,16 @@ def make_server(app: "Flask", port: int) -> Any:
         from waitress import create_server
     except ImportError as error:
         raise UserError("the page needs the package waitress: pip install -e '.[app]'") from error
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the pictures of a page wait for one another, which is no news
-    if not 0 <= port < 2 ** 16:  # waitress takes what is left of it modulo 65536
+    logging.getLogger("waitress.queue").setLevel(
+        logging.ERROR
+    )  # the pictures of a page wait for one another, which is no news
+    if not 0 <= port < 2**16:  # waitress takes what is left of it modulo 65536
         raise UserError(f"--port is {port}, it must be between 0, for any that is free, and 65535")
     try:
-        return create_server(app, host=HOST, port=port, threads=4, max_request_body_size=MAX_REQUEST)
+        return create_server(
+            app, host=HOST, port=port, threads=4, max_request_body_size=MAX_REQUEST
+        )
     except OSError as error:
-        raise UserError(f"--port {port} can't be had ({error.strerror}): give another, or 0 for any that is free") from error
+        raise UserError(
+            f"--port {port} can't be had ({error.strerror}): give another, or 0 for any that is free"
+        ) from error

@@ -5,6 +5,7 @@ First it times how fast batches get ready, in the main process (``NUM_WORKERS`` 
 pipeline's first pass, in which it decodes, is not timed. Then it times the demo's training step and its wait for batches: with the
 usual encoders too, with ours, and where a worker makes batches during steps.
 """
+
 import contextlib
 import io
 import statistics
@@ -17,7 +18,17 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from measure import DEVICE, REPOSITORY, Entry, Repetitions, alternate, log, main, synchronize, times_ours
+from measure import (
+    DEVICE,
+    REPOSITORY,
+    Entry,
+    Repetitions,
+    alternate,
+    log,
+    main,
+    synchronize,
+    times_ours,
+)
 import numpy
 import torch
 import torchvision.transforms as T
@@ -39,8 +50,11 @@ BY_A_WORKER = ("DATALOADER.NUM_WORKERS", "1")
 PIPELINES = {"usual": DatasetWrapper, "decoded once": CheckedImages}
 OURS = list(PIPELINES)[-1]
 # the same for whole training steps, and whether their encoders and fusion are the usual ones
-DEMO = {"usual, encoders too": (DatasetWrapper, (), True), **{name: (wrapper, (), False) for name, wrapper in PIPELINES.items()},
-        "decoded once, by a worker": (CheckedImages, BY_A_WORKER, False)}
+DEMO = {
+    "usual, encoders too": (DatasetWrapper, (), True),
+    **{name: (wrapper, (), False) for name, wrapper in PIPELINES.items()},
+    "decoded once, by a worker": (CheckedImages, BY_A_WORKER, False),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,7 @@ class Source:
         suffix: their format.
         recipe: in ``configs/trainers/CDC``.
     """
+
     size: tuple[int, int]
     suffix: str
     recipe: str
@@ -63,6 +78,7 @@ SOURCES = (Source((500, 375), "jpg", "vit_b16_text"), Source((64, 64), "png", "t
 @dataclass(frozen=True)
 class Setting:
     """How many images a pass of a pipeline goes over, and how many epochs of the demo."""
+
     images: int = 128
     repetitions: Repetitions = Repetitions(least=5, most=15, seconds=60)
     epochs: Repetitions = Repetitions(least=3, most=7, seconds=120)
@@ -73,7 +89,16 @@ QUICK = Setting(32, Repetitions(least=1, most=2, seconds=5), Repetitions(least=1
 
 
 def recipe(name: str, dataset: str, *options: str) -> CfgNode:
-    return read_recipe("CDC", name, dataset, "DATASET.ROOT", str(REPOSITORY / "data"), "DATALOADER.NUM_WORKERS", "0", *options)
+    return read_recipe(
+        "CDC",
+        name,
+        dataset,
+        "DATASET.ROOT",
+        str(REPOSITORY / "data"),
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        *options,
+    )
 
 
 def write_images(folder: str, source: Source, count: int) -> list[Datum]:
@@ -81,7 +106,9 @@ def write_images(folder: str, source: Source, count: int) -> list[Datum]:
     generator = numpy.random.default_rng(0)
     items = []
     for number in range(count):
-        shapes = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype="uint8")).resize(source.size, Image.Resampling.BICUBIC)
+        shapes = Image.fromarray(generator.integers(0, 256, (12, 16, 3), dtype="uint8")).resize(
+            source.size, Image.Resampling.BICUBIC
+        )
         pixels = numpy.asarray(shapes) + generator.normal(0, 8, (*source.size[::-1], 3))
         path = Path(folder) / f"{number}.{source.suffix}"
         Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(path, quality=90)
@@ -89,14 +116,22 @@ def write_images(folder: str, source: Source, count: int) -> list[Datum]:
     return items
 
 
-def loading_trainer(cfg: CfgNode, items: Sequence[Datum], wrapper: type[DatasetWrapper]) -> PromptTrainer:
+def loading_trainer(
+    cfg: CfgNode, items: Sequence[Datum], wrapper: type[DatasetWrapper]
+) -> PromptTrainer:
     """A trainer without a model: only what prepares batches."""
     trainer = object.__new__(TRAINER_REGISTRY.get("CDC"))
     trainer.cfg, trainer.device = cfg, DEVICE
     with quiet(), views_for(wrapper):
         trainer.train_loader_x = build_data_loader(
-            cfg, sampler_type="RandomSampler", data_source=items, batch_size=cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
-            tfm=trainer.training_views, is_train=True, dataset_wrapper=wrapper)
+            cfg,
+            sampler_type="RandomSampler",
+            data_source=items,
+            batch_size=cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
+            tfm=trainer.training_views,
+            is_train=True,
+            dataset_wrapper=wrapper,
+        )
     if wrapper is DatasetWrapper:
         trainer.parse_batch_train = partial(usual_batch, trainer)
     return trainer
@@ -108,14 +143,19 @@ def views_for(wrapper: type[DatasetWrapper]) -> Iterator[None]:
     if wrapper is not DatasetWrapper:
         yield
         return
-    with mock.patch("trainers.cdc.PictureViews", list), mock.patch("trainers.data.views.GaussianBlur", T.GaussianBlur):
+    with (
+        mock.patch("trainers.cdc.PictureViews", list),
+        mock.patch("trainers.data.views.GaussianBlur", T.GaussianBlur),
+    ):
         yield
 
 
 def usual_batch(trainer: PromptTrainer, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
     """Images (V, B, 3, H, W) and labels of what Dassl's data set gives."""
     names = ["img", *filter(batch.__contains__, (f"img{view}" for view in range(2, len(batch))))]
-    return torch.stack([batch[name].to(trainer.device) for name in names]), batch["label"].to(trainer.device)
+    return torch.stack([batch[name].to(trainer.device) for name in names]), batch["label"].to(
+        trainer.device
+    )
 
 
 def quiet() -> contextlib.AbstractContextManager[Any]:
@@ -132,14 +172,27 @@ def throughput(source: Source, setting: Setting) -> list[Entry]:
     """Rows of one source, one a pipeline: until views of all images lie on the device, ready for the encoder."""
     with tempfile.TemporaryDirectory() as folder:
         items = write_images(folder, source, setting.images)
-        trainers = {name: loading_trainer(recipe(source.recipe, "imagenet"), items, wrapper) for name, wrapper in PIPELINES.items()}
-        passes = {name: lambda trainer=trainer: load_all(trainer) for name, trainer in trainers.items()}
+        trainers = {
+            name: loading_trainer(recipe(source.recipe, "imagenet"), items, wrapper)
+            for name, wrapper in PIPELINES.items()
+        }
+        passes = {
+            name: lambda trainer=trainer: load_all(trainer) for name, trainer in trainers.items()
+        }
         for run in passes.values():
             run()  # decodes, and warms up
         seconds = alternate(passes, setting.repetitions)
-    return [{"pipeline": name, "ms an image": 1000 * statistics.median(seconds[name]) / setting.images,
-             "images/s": setting.images / statistics.median(seconds[name]), "times ours": times_ours(seconds[name], seconds[OURS]),
-             "MB kept": kept(trainers[name].train_loader_x.dataset), "rounds": len(seconds[name])} for name in PIPELINES]
+    return [
+        {
+            "pipeline": name,
+            "ms an image": 1000 * statistics.median(seconds[name]) / setting.images,
+            "images/s": setting.images / statistics.median(seconds[name]),
+            "times ours": times_ours(seconds[name], seconds[OURS]),
+            "MB kept": kept(trainers[name].train_loader_x.dataset),
+            "rounds": len(seconds[name]),
+        }
+        for name in PIPELINES
+    ]
 
 
 def kept(dataset: Any) -> float:
@@ -155,8 +208,18 @@ class Demo:
         rng: the random generators' states after the last epoch, since the others' epochs must not change them.
     """
 
-    def __init__(self, wrapper: type[DatasetWrapper], options: Sequence[str], usual_encoders: bool) -> None:
-        cfg = recipe("tiny", "openmoji", "DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base", *options)
+    def __init__(
+        self, wrapper: type[DatasetWrapper], options: Sequence[str], usual_encoders: bool
+    ) -> None:
+        cfg = recipe(
+            "tiny",
+            "openmoji",
+            "DATASET.NUM_SHOTS",
+            "16",
+            "DATASET.SUBSAMPLE_CLASSES",
+            "base",
+            *options,
+        )
         with mock.patch("trainers.training.CheckedImages", wrapper), views_for(wrapper), quiet():
             self.trainer = trainer = TRAINER_REGISTRY.get("CDC")(cfg)
             trainer.prompt_learner.offset.copy_(trainer.initial_offset())
@@ -164,7 +227,11 @@ class Demo:
         self.fusion = usual_fusion if usual_encoders else contextlib.nullcontext
         if usual_encoders:
             in_the_usual_way(trainer)
-        self.parse = partial(usual_batch, trainer) if wrapper is DatasetWrapper else trainer.parse_batch_train
+        self.parse = (
+            partial(usual_batch, trainer)
+            if wrapper is DatasetWrapper
+            else trainer.parse_batch_train
+        )
         trainer.parse_batch_train = lambda batch: batch["parsed"]
         self.waited: list[float] = []
         self.rng = rng_state()
@@ -179,7 +246,9 @@ class Demo:
             with self.fusion():
                 self.trainer.forward_backward({"parsed": parsed})
             asked = time.perf_counter()
-        self.waited.append(waited + time.perf_counter() - asked)  # the last wait, for the end of the epoch
+        self.waited.append(
+            waited + time.perf_counter() - asked
+        )  # the last wait, for the end of the epoch
         self.rng = rng_state()
 
 
@@ -193,21 +262,37 @@ def demo(setting: Setting) -> list[Entry]:
     rows = []
     for name, run in runs.items():
         steps = len(run.trainer.train_loader_x)
-        rows.append({"pipeline": name, "ms a step": 1000 * statistics.median(seconds[name]) / steps,
-                     "of it waiting for data": 1000 * statistics.median(run.waited) / steps,
-                     "%": 100 * statistics.median(waited / whole for waited, whole in zip(run.waited, seconds[name])),
-                     "epochs": len(seconds[name])})
+        rows.append(
+            {
+                "pipeline": name,
+                "ms a step": 1000 * statistics.median(seconds[name]) / steps,
+                "of it waiting for data": 1000 * statistics.median(run.waited) / steps,
+                "%": 100
+                * statistics.median(
+                    waited / whole for waited, whole in zip(run.waited, seconds[name])
+                ),
+                "epochs": len(seconds[name]),
+            }
+        )
     return rows
 
 
 def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     for source in SOURCES:
         cfg = recipe(source.recipe, "imagenet")
-        title = f"{source.size[0]}x{source.size[1]} {source.suffix.upper()} → {cfg.INPUT.SIZE[0]} px"
+        title = (
+            f"{source.size[0]}x{source.size[1]} {source.suffix.upper()} → {cfg.INPUT.SIZE[0]} px"
+        )
         log.info(title)
-        yield f"{title}, 4 views an image, {setting.images} images in batches of {cfg.DATALOADER.TRAIN_X.BATCH_SIZE}", throughput(source, setting)
+        yield (
+            f"{title}, 4 views an image, {setting.images} images in batches of {cfg.DATALOADER.TRAIN_X.BATCH_SIZE}",
+            throughput(source, setting),
+        )
     log.info("the demo")
-    yield "The demo's training, CDC on OpenMoji (tiny recipe, base classes, 16 shots)", demo(setting)
+    yield (
+        "The demo's training, CDC on OpenMoji (tiny recipe, base classes, 16 shots)",
+        demo(setting),
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """Dempster's rule over M opinions: the closed form against the pairwise loop with its K × K table."""
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ IMPLEMENTATIONS = {"usual": reference.dempster, "ours": dempster}
 @dataclass(frozen=True)
 class Setting:
     """M templates, B images, K classes."""
+
     templates: int = 4
     batch: int = 100
     classes: int = 1000
@@ -28,7 +30,9 @@ QUICK = Setting(batch=10, classes=200, repetitions=Repetitions(most=5, seconds=2
 def build_fusion(setting: Setting, name: str, passes: str) -> Work:
     """The fused log-evidence (B, K), or its gradient (M, B, K), as a function without arguments; for ``peak_memory`` too."""
     torch.manual_seed(0)
-    log_evidences = torch.randn(setting.templates, setting.batch, setting.classes, device=DEVICE)  # (M, B, K)
+    log_evidences = torch.randn(
+        setting.templates, setting.batch, setting.classes, device=DEVICE
+    )  # (M, B, K)
     fuse = IMPLEMENTATIONS[name]
     if passes == "forward":
         return lambda: fuse(log_evidences).log_evidence
@@ -38,6 +42,7 @@ def build_fusion(setting: Setting, name: str, passes: str) -> Work:
         log_evidences.grad = None
         fuse(log_evidences).log_evidence.mean().backward()
         return log_evidences.grad
+
     return both
 
 
@@ -53,7 +58,10 @@ def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
 def memory_rows(setting: Setting) -> Iterator[Entry]:
     for name in IMPLEMENTATIONS:
         memory = peak_memory(build_fusion, setting, name, "forward and backward")
-        yield {"implementation": name, "memory GB": memory.added / GIGA if memory else "does not fit"}
+        yield {
+            "implementation": name,
+            "memory GB": memory.added / GIGA if memory else "does not fit",
+        }
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ A benchmark is a module with two settings, ``FULL`` and ``QUICK``, and a generat
 Timings of two implementations are only worth comparing if they come from the same process and the same minutes: the
 implementations take turns, round by round, and ratios are taken within a round, so that a machine that slows down does so for all.
 """
+
 import argparse
 import ctypes
 import gc
@@ -49,6 +50,7 @@ RESERVE = 1.5e9  # bytes of the free memory that a child leaves to the machine
 @dataclass(frozen=True)
 class Repetitions:
     """How often implementations take turns: at least ``least`` rounds, then up to ``most`` within ``seconds``."""
+
     least: int = 3
     most: int = 15
     seconds: float = 20.0
@@ -68,7 +70,9 @@ def seconds_of(function: Work) -> float:
     return time.perf_counter() - started
 
 
-def alternate(implementations: Mapping[str, Work], repetitions: Repetitions) -> dict[str, list[float]]:
+def alternate(
+    implementations: Mapping[str, Work], repetitions: Repetitions
+) -> dict[str, list[float]]:
     """Times implementations in turn, one call each a round, in order and in reverse order by turns.
 
     They should be warm: call each once before (``count_flops`` does).
@@ -82,7 +86,9 @@ def alternate(implementations: Mapping[str, Work], repetitions: Repetitions) -> 
     """
     seconds: dict[str, list[float]] = {name: [] for name in implementations}
     started, order, rounds = time.perf_counter(), list(implementations), 0
-    while rounds < repetitions.least or (rounds < repetitions.most and time.perf_counter() - started < repetitions.seconds):
+    while rounds < repetitions.least or (
+        rounds < repetitions.most and time.perf_counter() - started < repetitions.seconds
+    ):
         for name in order:
             seconds[name].append(seconds_of(implementations[name]))
         order.reverse()  # whoever runs second finds the caches as the first has left them
@@ -92,9 +98,13 @@ def alternate(implementations: Mapping[str, Work], repetitions: Repetitions) -> 
 
 # torch counts the fused attention of GPUs but not the CPU's
 FUSED_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
-        lambda gradient, query, key, value, *_, **__: sdpa_backward_flop_count(gradient, query, key, value)}
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: (
+        sdpa_flop_count(query, key, value)
+    ),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda gradient, query, key, value, *_, **__: (
+        sdpa_backward_flop_count(gradient, query, key, value)
+    ),
+}
 
 
 def flops_by_operator(function: Work) -> dict[str, int]:
@@ -111,7 +121,9 @@ def count_flops(function: Work) -> int:
     return sum(flops_by_operator(function).values())
 
 
-def matmul_peak(dtype: torch.dtype = torch.float32, size: int = 2048, seconds: float = 1.0) -> float:
+def matmul_peak(
+    dtype: torch.dtype = torch.float32, size: int = 2048, seconds: float = 1.0
+) -> float:
     """FLOP/s of a square matrix product in this process, the best of the calls that fit into ``seconds``.
 
     The best and not the median: it is what the machine can do, and gives the lower bounds.
@@ -121,10 +133,12 @@ def matmul_peak(dtype: torch.dtype = torch.float32, size: int = 2048, seconds: f
     started = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - started < seconds:
         times.append(seconds_of(lambda: first @ second))
-    return 2 * size ** 3 / min(times)
+    return 2 * size**3 / min(times)
 
 
-def compare(implementations: Mapping[str, Work], repetitions: Repetitions, peak: float, ours: str = "ours") -> list[Entry]:
+def compare(
+    implementations: Mapping[str, Work], repetitions: Repetitions, peak: float, ours: str = "ours"
+) -> list[Entry]:
     """Rows of a table, one an implementation.
 
     Args:
@@ -137,16 +151,27 @@ def compare(implementations: Mapping[str, Work], repetitions: Repetitions, peak:
         ours it takes, the median of the rounds' ratios; counted GFLOP; the seconds that these take at the matmul peak, a
         lower bound for any implementation of the same products; the share of that peak that was reached, in percent.
     """
-    flops = {name: count_flops(function) for name, function in implementations.items()}  # warms up as well
+    flops = {
+        name: count_flops(function) for name, function in implementations.items()
+    }  # warms up as well
     seconds = alternate(implementations, repetitions)
     return [row(name, seconds[name], seconds[ours], flops[name], peak) for name in implementations]
 
 
-def row(name: str, seconds: Sequence[float], seconds_of_ours: Sequence[float], flops: int, peak: float) -> Entry:
+def row(
+    name: str, seconds: Sequence[float], seconds_of_ours: Sequence[float], flops: int, peak: float
+) -> Entry:
     median, bound = statistics.median(seconds), flops / peak
-    return {"implementation": name, "median s": median, "spread %": 50 * (max(seconds) - min(seconds)) / median,
-            "times ours": times_ours(seconds, seconds_of_ours), "rounds": len(seconds), "GFLOP": flops / GIGA, "bound s": bound,
-            "% of peak": 100 * bound / median}
+    return {
+        "implementation": name,
+        "median s": median,
+        "spread %": 50 * (max(seconds) - min(seconds)) / median,
+        "times ours": times_ours(seconds, seconds_of_ours),
+        "rounds": len(seconds),
+        "GFLOP": flops / GIGA,
+        "bound s": bound,
+        "% of peak": 100 * bound / median,
+    }
 
 
 def times_ours(seconds: Sequence[float], seconds_of_ours: Sequence[float]) -> float:
@@ -161,6 +186,7 @@ def by_name(rows: Iterable[Entry]) -> dict[str, Entry]:
 
 # ---- peak memory, in a process of its own ----
 
+
 @dataclass(frozen=True)
 class Memory:
     """Peak of a pass in bytes.
@@ -169,6 +195,7 @@ class Memory:
         peak: of the whole process, weights and libraries included (on a GPU: of all that torch allocated).
         added: what the pass added to the memory in use before it.
     """
+
     peak: int
     added: int
 
@@ -201,7 +228,9 @@ def peak_memory(build: Callable[..., Work], *args: Any) -> Memory | None:
     return answer
 
 
-def _measure_memory(connection: Connection, build: Callable[..., Work], args: tuple[Any, ...], path: list[str]) -> None:
+def _measure_memory(
+    connection: Connection, build: Callable[..., Work], args: tuple[Any, ...], path: list[str]
+) -> None:
     sys.path[:] = path
     limit = int(free_memory() - RESERVE)
     if DEVICE.type == "cpu":
@@ -215,7 +244,9 @@ def _measure_memory(connection: Connection, build: Callable[..., Work], args: tu
         peak = memory_in_use("VmHWM")
         connection.send(Memory(peak, peak - before))
     except (RuntimeError, MemoryError) as error:
-        out_of_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate" in str(error)
+        out_of_memory = isinstance(
+            error, (MemoryError, torch.OutOfMemoryError)
+        ) or "allocate" in str(error)
         connection.send(None if out_of_memory else repr(error))
 
 
@@ -239,7 +270,9 @@ def memory_in_use(key: str) -> int:
     report its parent's peak.
     """
     if DEVICE.type == "cuda":
-        return torch.cuda.max_memory_allocated() if key == "VmHWM" else torch.cuda.memory_allocated()
+        return (
+            torch.cuda.max_memory_allocated() if key == "VmHWM" else torch.cuda.memory_allocated()
+        )
     return _kilobytes("/proc/self/status", key)
 
 
@@ -252,23 +285,37 @@ def reset_peak() -> None:
 
 
 def _kilobytes(path: str, key: str) -> int:
-    line = next(line for line in Path(path).read_text(encoding="ascii").splitlines() if line.startswith(f"{key}:"))
+    line = next(
+        line
+        for line in Path(path).read_text(encoding="ascii").splitlines()
+        if line.startswith(f"{key}:")
+    )
     return 1024 * int(line.split()[1])
 
 
 # ---- the command ----
 
+
 def machine() -> dict[str, Any]:
     """Versions and hardware that the figures depend on."""
-    models = [line for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+    models = [
+        line
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        if line.startswith("model name")
+    ]
     processor = models[0].split(":")[1].strip() if models else platform.processor()
     if DEVICE.type == "cuda":
         processor = torch.cuda.get_device_name()
     return {"processor": processor, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
-def main(description: str, tables: Callable[[Any], Iterable[tuple[str, list[Entry]]]], full: Any, quick: Any,
-         arguments: Sequence[str] | None = None) -> None:
+def main(
+    description: str,
+    tables: Callable[[Any], Iterable[tuple[str, list[Entry]]]],
+    full: Any,
+    quick: Any,
+    arguments: Sequence[str] | None = None,
+) -> None:
     """The command of a benchmark: prints its tables, each as soon as it is there, and keeps them as JSON if asked to.
 
     Args:
@@ -278,11 +325,22 @@ def main(description: str, tables: Callable[[Any], Iterable[tuple[str, list[Entr
         arguments: of the command line.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="less of everything, under a minute: to see that it works")
-    parser.add_argument("--json", default="", metavar="FILE", help="keep the figures in this file too")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="less of everything, under a minute: to see that it works",
+    )
+    parser.add_argument(
+        "--json", default="", metavar="FILE", help="keep the figures in this file too"
+    )
     args = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    record = {"description": description.splitlines()[0], "quick": args.quick, "machine": machine(), "tables": {}}
+    record = {
+        "description": description.splitlines()[0],
+        "quick": args.quick,
+        "machine": machine(),
+        "tables": {},
+    }
     say(", ".join(f"{key} {value}" for key, value in record["machine"].items()))
     for title, rows in tables(quick if args.quick else full):
         say(f"\n{title}\n{tabulate(rows, headers='keys', floatfmt='.4g')}")

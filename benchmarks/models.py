@@ -1,4 +1,5 @@
 """What is measured: CLIPs of the published shapes with random weights, real class names, and trainers on made-up images."""
+
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from trainers.prompting.backbone import Backbone, build_backbone
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a CLIP, under the names of ``clip.model.CLIP``'s arguments."""
+
     embed_dim: int
     image_resolution: int
     vision_layers: object  # a number, or four of them for a ResNet
@@ -64,7 +66,9 @@ def class_names(classes: int) -> list[str]:
     return [names[index * len(names) // classes] for index in range(classes)]
 
 
-def build_trainer(name: str, shape: Shape, classes: int, options: Sequence[Any] = (), recipe: str = "vit_b16") -> PromptTrainer:
+def build_trainer(
+    name: str, shape: Shape, classes: int, options: Sequence[Any] = (), recipe: str = "vit_b16"
+) -> PromptTrainer:
     """The real trainer with one of its recipes and no data set, ready for ``forward_backward`` and ``answer``.
 
     Args:
@@ -77,8 +81,16 @@ def build_trainer(name: str, shape: Shape, classes: int, options: Sequence[Any] 
     with tempfile.TemporaryDirectory() as folder:
         backbone = Path(folder) / "random.pt"
         torch.save(state_dict(shape), backbone)
-        cfg = read_recipe(name, recipe, "imagenet", "MODEL.BACKBONE.NAME", str(backbone),
-                          "INPUT.SIZE", str((shape.image_resolution,) * 2), *map(str, options))
+        cfg = read_recipe(
+            name,
+            recipe,
+            "imagenet",
+            "MODEL.BACKBONE.NAME",
+            str(backbone),
+            "INPUT.SIZE",
+            str((shape.image_resolution,) * 2),
+            *map(str, options),
+        )
         trainer = TRAINER_REGISTRY.get(name)(cfg, class_names(classes))
     make_ready(trainer)
     return trainer
@@ -87,15 +99,30 @@ def build_trainer(name: str, shape: Shape, classes: int, options: Sequence[Any] 
 def read_recipe(trainer: str, recipe: str, dataset: str, *options: str) -> CfgNode:
     """The config of a trainer's recipe on a data set, with KEY, value pairs over it."""
     folder = REPOSITORY / "configs"
-    return build_config(parse_arguments([
-        "--trainer", trainer, "--config-file", str(folder / "trainers" / trainer / f"{recipe}.yaml"),
-        "--dataset-config-file", str(folder / "datasets" / f"{dataset}.yaml"), "VERBOSE", "False", *options]))
+    return build_config(
+        parse_arguments(
+            [
+                "--trainer",
+                trainer,
+                "--config-file",
+                str(folder / "trainers" / trainer / f"{recipe}.yaml"),
+                "--dataset-config-file",
+                str(folder / "datasets" / f"{dataset}.yaml"),
+                "VERBOSE",
+                "False",
+                *options,
+            ]
+        )
+    )
 
 
 def make_ready(trainer: PromptTrainer) -> None:
     """Prepares the trainer for steps outside an epoch's loop."""
     trainer.progress = tqdm(disable=True)
-    trainer.batch_idx, trainer.num_batches = 0, 2  # never the last of an epoch: the learning rate stays
+    trainer.batch_idx, trainer.num_batches = (
+        0,
+        2,
+    )  # never the last of an epoch: the learning rate stays
     trainer.set_model_mode("train")
 
 
@@ -122,4 +149,7 @@ def random_images(batch: int, shape: Shape) -> Tensor:
 def training_batch(batch: int, views: int, shape: Shape, classes: int) -> dict[str, Any]:
     """What the loader hands to ``forward_backward``: B images in as many views, and labels."""
     size = batch, 3, shape.image_resolution, shape.image_resolution
-    return {"img": [torch.randint(0, 256, size, dtype=torch.uint8) for _ in range(views)], "label": torch.arange(batch) % classes}
+    return {
+        "img": [torch.randint(0, 256, size, dtype=torch.uint8) for _ in range(views)],
+        "label": torch.arange(batch) % classes,
+    }

@@ -4,11 +4,23 @@ K classes, M templates, n context tokens; with n = 2 the prompts are deep as in 
 it is timed at the n of CoOp's short recipe and at one K for the others. Where its graph does not fit in memory, or takes too
 long, only ours is timed.
 """
+
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from measure import DEVICE, GIGA, Entry, Repetitions, Work, compare, log, main, matmul_peak, peak_memory
+from measure import (
+    DEVICE,
+    GIGA,
+    Entry,
+    Repetitions,
+    Work,
+    compare,
+    log,
+    main,
+    matmul_peak,
+    peak_memory,
+)
 import torch
 from models import RN50, SMALL, VIT_B16, VIT_L14, Shape, class_names, random_backbone
 from torch import Tensor
@@ -32,6 +44,7 @@ class Setting:
         usual_context, usual_texts: n and the most texts K·M for which the usual way is timed …
         point: … and K at which it is timed for every n.
     """
+
     shapes: dict[str, Shape]
     classes: tuple[int, ...] = (10, 50, 100, 500, 1000)
     templates: tuple[int, ...] = (1, 4)
@@ -44,8 +57,15 @@ class Setting:
 
 
 FULL = Setting({"ViT-B/16": VIT_B16, "ViT-L/14": VIT_L14, "RN50": RN50})
-QUICK = Setting({"small": SMALL}, classes=(50,), contexts=(2,), depths=((2, 3),), usual_context=2, point=50,
-                repetitions=Repetitions(most=3, seconds=1))
+QUICK = Setting(
+    {"small": SMALL},
+    classes=(50,),
+    contexts=(2,),
+    depths=((2, 3),),
+    usual_context=2,
+    point=50,
+    repetitions=Repetitions(most=3, seconds=1),
+)
 
 
 class TextPass:
@@ -57,13 +77,25 @@ class TextPass:
         classes, templates, context, depth: K, M, n, prompted layers.
     """
 
-    def __init__(self, encoder: Any, backbone: Backbone, classes: int, templates: int, context: int, depth: int) -> None:
+    def __init__(
+        self,
+        encoder: Any,
+        backbone: Backbone,
+        classes: int,
+        templates: int,
+        context: int,
+        depth: int,
+    ) -> None:
         torch.manual_seed(0)
         width = backbone.text.width
         self.encoder = encoder
-        self.contexts = [gaussian(templates, context, width).to(DEVICE).requires_grad_() for _ in range(depth)]  # (M, n, D) each
+        self.contexts = [
+            gaussian(templates, context, width).to(DEVICE).requires_grad_() for _ in range(depth)
+        ]  # (M, n, D) each
         no_words = torch.empty(0, width)
-        self.tokens = FixedTokens(backbone.text, class_names(classes), context, [no_words] * templates).to(DEVICE)
+        self.tokens = FixedTokens(
+            backbone.text, class_names(classes), context, [no_words] * templates
+        ).to(DEVICE)
 
     def features(self) -> Tensor:
         """(M, K, E), not normalised."""
@@ -92,7 +124,9 @@ def build_pass(shape: Shape, implementation: str, passes: str, point: Point) -> 
 def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
     peak = matmul_peak()
     for index, (name, shape) in enumerate(setting.shapes.items()):
-        one_point = replace(setting, classes=(setting.point,), templates=(1,), contexts=(setting.usual_context,))
+        one_point = replace(
+            setting, classes=(setting.point,), templates=(1,), contexts=(setting.usual_context,)
+        )
         for passes in ("forward", "backward"):
             title = f"{name}, {'forward' if passes == 'forward' else 'forward and backward'}"
             yield title, list(rows(shape, setting if index == 0 else one_point, passes, peak))
@@ -110,16 +144,28 @@ def rows(shape: Shape, setting: Setting, passes: str, peak: float) -> Iterator[E
                 names = ["ours"]
                 if usual_is_timed(setting, classes, templates, context):
                     names.insert(0, "usual")
-                memory = {name: peak_memory(build_pass, shape, name, passes, point) for name in names}
-                fitting = {name: getattr(TextPass(towers[name], backbone, *point), passes) for name in names if memory[name]}
+                memory = {
+                    name: peak_memory(build_pass, shape, name, passes, point) for name in names
+                }
+                fitting = {
+                    name: getattr(TextPass(towers[name], backbone, *point), passes)
+                    for name in names
+                    if memory[name]
+                }
                 measured = compare(fitting, setting.repetitions, peak)
                 if len(measured) < 2:
                     why = "does not fit in memory" if len(names) == 2 else "not timed"
                     measured.insert(0, {"implementation": f"usual: {why}"})
                 for row in measured:
                     added = memory.get(row["implementation"])
-                    yield {"K": classes, "M": templates, "n": context, "layers": point[3], **row,
-                           "memory GB": added.added / GIGA if added else None}
+                    yield {
+                        "K": classes,
+                        "M": templates,
+                        "n": context,
+                        "layers": point[3],
+                        **row,
+                        "memory GB": added.added / GIGA if added else None,
+                    }
 
 
 def usual_is_timed(setting: Setting, classes: int, templates: int, context: int) -> bool:

@@ -25,6 +25,8 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "tensorboard": ["tensorboard"],  # without it, scalars go to <output>/tensorboard/scalars.csv
+        "tensorboard": [
+            "tensorboard"
+        ],  # without it, scalars go to <output>/tensorboard/scalars.csv
     },
 )

@@ -1,4 +1,5 @@
 """Base classes of all data sets: a folder, lists of images, and the rule by which a run selects from them."""
+
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ class ImageDataset(DatasetBase):
         content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
         broken: part → names of images that it has left out, since they can't be read.
     """
+
     fewshot_sample: dict[str, str] | None = None
     dataset_dir = ""
     keeps_samples = True
@@ -51,7 +53,9 @@ class ImageDataset(DatasetBase):
         """
         raise NotImplementedError
 
-    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
+    def choose(
+        self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
+    ) -> dict[str, list[Any]]:
         """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
         found, self.fewshot_sample = few_shot(self, cfg, train, val, test)
         return found
@@ -65,20 +69,30 @@ class TargetDataset(ImageDataset):
     Attributes:
         source: name of the data set to train on.
     """
+
     test_only = True
     source = ""
 
-    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
+    def choose(
+        self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
+    ) -> dict[str, list[Any]]:
         """
         Raises:
             UserError: the config asks for a few-shot sample or for half of the classes.
         """
-        name, advice = type(self).__name__, f"train on {self.source}, then test here with --eval-only --model-dir"
+        name, advice = (
+            type(self).__name__,
+            f"train on {self.source}, then test here with --eval-only --model-dir",
+        )
         if cfg.DATASET.NUM_SHOTS >= 1:
-            raise UserError(f"DATASET.NUM_SHOTS is {cfg.DATASET.NUM_SHOTS}, but {name} has test images only, "
-                            f"no few-shot sample can be drawn: {advice}")
+            raise UserError(
+                f"DATASET.NUM_SHOTS is {cfg.DATASET.NUM_SHOTS}, but {name} has test images only, "
+                f"no few-shot sample can be drawn: {advice}"
+            )
         if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
-            raise UserError(f"DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}, but {name} has test images only, "
-                            f"base-to-new needs training images of the base classes: {advice}")
+            raise UserError(
+                f"DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}, but {name} has test images only, "
+                f"base-to-new needs training images of the base classes: {advice}"
+            )
         images = make_data(test, cfg)
         return {"train_x": images, "test": images}

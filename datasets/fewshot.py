@@ -12,6 +12,7 @@ seed, and what follows in the run does not depend on whether a file was there. (
 goes on with a used generator, later ones, which read the file, with a fresh one. Every run here is like the later ones.)
 Without a seed (below 0) the sample is drawn with the generator as it is, and no file is read or written.
 """
+
 import json
 import logging
 import os
@@ -39,8 +40,9 @@ log = logging.getLogger(__name__)
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
-def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image],
-             test: list[Image]) -> tuple[dict[str, list[Any]], dict[str, str] | None]:
+def few_shot(
+    dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
+) -> tuple[dict[str, list[Any]], dict[str, str] | None]:
     """What a run trains, validates and tests on.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
@@ -61,32 +63,53 @@ def few_shot(dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[I
     val_is_test, taken = val is test, None
     if cfg.DATASET.NUM_SHOTS >= 1:
         parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
-        shots = {"train": cfg.DATASET.NUM_SHOTS, "val": min(cfg.DATASET.NUM_SHOTS, VALIDATION_SHOTS)}
+        shots = {
+            "train": cfg.DATASET.NUM_SHOTS,
+            "val": min(cfg.DATASET.NUM_SHOTS, VALIDATION_SHOTS),
+        }
         if cfg.SEED < 0:
             parts, origin = draw(dataset, parts, shots), "drawn without a seed"
         else:
             split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
             parts, origin = seeded_sample(dataset, parts, shots, cfg.SEED, split)
         train, val = parts["train"], parts.get("val", val)
-        taken = {"hash": split_hash(SimpleNamespace(train_x=train, val=parts.get("val"), test=None)), "origin": origin}
+        taken = {
+            "hash": split_hash(SimpleNamespace(train_x=train, val=parts.get("val"), test=None)),
+            "origin": origin,
+        }
     train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
     trained, tested = (make_data(part, cfg) for part in (train, test))
-    return {"train_x": trained, "val": tested if val_is_test else make_data(val, cfg), "test": tested}, taken
+    return {
+        "train_x": trained,
+        "val": tested if val_is_test else make_data(val, cfg),
+        "test": tested,
+    }, taken
 
 
 def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:
-    return {part: dataset.generate_fewshot_dataset(images, num_shots=shots[part]) for part, images in parts.items()}
+    return {
+        part: dataset.generate_fewshot_dataset(images, num_shots=shots[part])
+        for part, images in parts.items()
+    }
 
 
-def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str) -> tuple[Parts, str]:
+def seeded_sample(
+    dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str
+) -> tuple[Parts, str]:
     """The sample of a seed, read where a file holds it, else drawn and written, and where it is from. The generator is left as it was."""
     foreign = find_foreign(os.path.join(dataset.dataset_dir, FOLDER), shots["train"], seed)
     if foreign:
         path, whose = foreign
-        return resolve(path, read_foreign(path, parts), parts, shots, dataset.dataset_dir), f"{whose}: {os.path.basename(path)}"
+        return resolve(
+            path, read_foreign(path, parts), parts, shots, dataset.dataset_dir
+        ), f"{whose}: {os.path.basename(path)}"
     origin = f"drawn with seed {seed}"
     name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
-    folders = (dataset.dataset_dir, cache_folder()) if getattr(dataset, "keeps_samples", True) else (cache_folder(),)
+    folders = (
+        (dataset.dataset_dir, cache_folder())
+        if getattr(dataset, "keeps_samples", True)
+        else (cache_folder(),)
+    )
     places = [os.path.join(folder, FOLDER, name) for folder in folders]
     if not any(map(os.path.isfile, places)):
         with turn("the few-shot sample is drawn", *map(os.path.dirname, places)):
@@ -96,7 +119,14 @@ def seeded_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], 
     return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir), origin
 
 
-def new_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str, places: Iterable[str]) -> Parts:
+def new_sample(
+    dataset: DatasetBase,
+    parts: Parts,
+    shots: Mapping[str, int],
+    seed: int,
+    split: str,
+    places: Iterable[str],
+) -> Parts:
     """Draws the sample of a seed and writes it to the first place that takes it."""
     state = random.getstate()
     try:
@@ -104,9 +134,20 @@ def new_sample(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], see
         sample = draw(dataset, parts, shots)
     finally:
         random.setstate(state)
-    store(places, {"shots": shots["train"], "seed": seed, "split_hash": split,
-                   **{part: [[relative(image.impath, dataset.dataset_dir), image.label] for image in images]
-                      for part, images in sample.items()}})
+    store(
+        places,
+        {
+            "shots": shots["train"],
+            "seed": seed,
+            "split_hash": split,
+            **{
+                part: [
+                    [relative(image.impath, dataset.dataset_dir), image.label] for image in images
+                ]
+                for part, images in sample.items()
+            },
+        },
+    )
     return sample
 
 
@@ -146,11 +187,19 @@ def read_sample(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
         content = read_json(path)
         return {part: [(str(name), int(label)) for name, label in content[part]] for part in parts}
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"few-shot sample {path} can't be read ({type(error).__name__}: {error}): "
-                        "delete it, the seed draws it again") from error
+        raise UserError(
+            f"few-shot sample {path} can't be read ({type(error).__name__}: {error}): "
+            "delete it, the seed draws it again"
+        ) from error
 
 
-def resolve(path: str, sample: Mapping[str, Sequence[tuple[str, int]]], parts: Parts, shots: Mapping[str, int], folder: str) -> Parts:
+def resolve(
+    path: str,
+    sample: Mapping[str, Sequence[tuple[str, int]]],
+    parts: Parts,
+    shots: Mapping[str, int],
+    folder: str,
+) -> Parts:
     """The images that a stored sample names, wherever the data folder lay when it was written.
 
     Args:
@@ -167,18 +216,27 @@ def resolve(path: str, sample: Mapping[str, Sequence[tuple[str, int]]], parts: P
         matches = [match(name, label, known) for name, label in sample[part]]
         if None in matches:
             name, label = sample[part][matches.index(None)]
-            raise UserError(f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
-                            "it belongs to another split or data set, delete it")
+            raise UserError(
+                f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
+                "it belongs to another split or data set, delete it"
+            )
         found[part] = [image for image in matches if image is not None]
         twice = next((image for image, count in Counter(found[part]).items() if count > 1), None)
         if twice is not None:
-            raise UserError(f"few-shot sample {path} has {relative(twice.impath, folder)} twice in {part}: delete it")
-        wanted = {label: min(shots[part], count) for label, count in Counter(image.label for image in images).items()}
+            raise UserError(
+                f"few-shot sample {path} has {relative(twice.impath, folder)} twice in {part}: delete it"
+            )
+        wanted = {
+            label: min(shots[part], count)
+            for label, count in Counter(image.label for image in images).items()
+        }
         counts = Counter(image.label for image in found[part])
         wrong = sorted(label for label in wanted if counts[label] != wanted[label])
         if wrong:
-            raise UserError(f"few-shot sample {path} has {counts[wrong[0]]} {part} images of class {wrong[0]}, "
-                            f"not {wanted[wrong[0]]}: delete it")
+            raise UserError(
+                f"few-shot sample {path} has {counts[wrong[0]]} {part} images of class {wrong[0]}, "
+                f"not {wanted[wrong[0]]}: delete it"
+            )
     log.info("Few-shot sample read from %s", path)
     return found
 
@@ -186,4 +244,11 @@ def resolve(path: str, sample: Mapping[str, Sequence[tuple[str, int]]], parts: P
 def match(name: str, label: int, known: Mapping[tuple[str, int], Image]) -> Image | None:
     """The image whose path below the data folder is the longest end of ``name``, or None."""
     steps = name.replace("\\", "/").split("/")
-    return next((known[end, label] for end in ("/".join(steps[i:]) for i in range(len(steps))) if (end, label) in known), None)
+    return next(
+        (
+            known[end, label]
+            for end in ("/".join(steps[i:]) for i in range(len(steps)))
+            if (end, label) in known
+        ),
+        None,
+    )

@@ -1,4 +1,5 @@
 """FGVC-Aircraft in its own layout: ``fgvc_aircraft/images``, ``variants.txt`` and ``images_variant_{train,val,test}.txt``."""
+
 import os
 from collections.abc import Mapping
 
@@ -13,15 +14,24 @@ from .splits import Image, Lists, check_places
 @DATASET_REGISTRY.register()
 class FGVCAircraft(ImageDataset):
     """Labels are the lines of ``variants.txt``."""
+
     dataset_dir = "fgvc_aircraft"
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         variants = {name: label for label, name in enumerate(read_lines(folder, "variants.txt"))}
-        lists = tuple([read_image(folder, line, variants) for line in read_lines(folder, f"images_variant_{part}.txt")]
-                      for part in ("train", "val", "test"))
-        check_places(os.path.join(folder, "images_variant_*.txt"), [image.impath for images in lists for image in images],
-                     os.path.join(folder, "images"))
+        lists = tuple(
+            [
+                read_image(folder, line, variants)
+                for line in read_lines(folder, f"images_variant_{part}.txt")
+            ]
+            for part in ("train", "val", "test")
+        )
+        check_places(
+            os.path.join(folder, "images_variant_*.txt"),
+            [image.impath for images in lists for image in images],
+            os.path.join(folder, "images"),
+        )
         return lists
 
 

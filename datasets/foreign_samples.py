@@ -6,6 +6,7 @@
 - ``shot_S-seed_N_train.jsonl`` and ``…_val.jsonl``: 2SFS' (github.com/FarinaMatteo/rethinking_fewshot_vlms), a line an image:
   ``{"_impath": …, "_label": …, "_classname": …, "_domain": 0}``.
 """
+
 import os
 from collections.abc import Iterable
 from typing import Any
@@ -25,11 +26,16 @@ def find_foreign(folder: str, shots: int, seed: int) -> tuple[str, str] | None:
     Raises:
         UserError: there are several.
     """
-    paths = {os.path.join(folder, f"shot_{shots}-seed_{seed}{ending}"): whose for ending, whose in ENDINGS.items()}
+    paths = {
+        os.path.join(folder, f"shot_{shots}-seed_{seed}{ending}"): whose
+        for ending, whose in ENDINGS.items()
+    }
     found = [(path, whose) for path, whose in paths.items() if os.path.isfile(path)]
     if len(found) > 1:
-        raise UserError(f"{folder} has several samples of {shots} shots and seed {seed} ({', '.join(os.path.basename(path) for path, _ in found)}): "
-                        "which is meant? Move the others elsewhere")
+        raise UserError(
+            f"{folder} has several samples of {shots} shots and seed {seed} ({', '.join(os.path.basename(path) for path, _ in found)}): "
+            "which is meant? Move the others elsewhere"
+        )
     return found[0] if found else None
 
 
@@ -47,12 +53,22 @@ def read_foreign(path: str, parts: Iterable[str]) -> Sample:
     try:
         if path.endswith(".json"):
             content = read_json(path)
-            return {part: [entry(item, "impath", "label") for item in content[part]["data"]] for part in parts}
-        return {part: [entry(parse_json(line), "_impath", "_label") for line in lines(f"{path.removesuffix('_train.jsonl')}_{part}.jsonl")]
-                for part in parts}
+            return {
+                part: [entry(item, "impath", "label") for item in content[part]["data"]]
+                for part in parts
+            }
+        return {
+            part: [
+                entry(parse_json(line), "_impath", "_label")
+                for line in lines(f"{path.removesuffix('_train.jsonl')}_{part}.jsonl")
+            ]
+            for part in parts
+        }
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"few-shot sample {path} is not read ({type(error).__name__}: {error}): it is neither cross_modal_adaptation's nor 2SFS's, "
-                        "see datasets/foreign_samples.py; move it elsewhere") from error
+        raise UserError(
+            f"few-shot sample {path} is not read ({type(error).__name__}: {error}): it is neither cross_modal_adaptation's nor 2SFS's, "
+            "see datasets/foreign_samples.py; move it elsewhere"
+        ) from error
 
 
 def lines(path: str) -> list[str]:
@@ -60,6 +76,10 @@ def lines(path: str) -> list[str]:
 
 
 def entry(item: Any, path: str, label: str) -> tuple[str, int]:
-    if not isinstance(item[path], str) or not isinstance(item[label], int) or isinstance(item[label], bool):
+    if (
+        not isinstance(item[path], str)
+        or not isinstance(item[label], int)
+        or isinstance(item[label], bool)
+    ):
         raise TypeError(f"{item!r:.80} has no path and label")
     return item[path], item[label]

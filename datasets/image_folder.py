@@ -6,6 +6,7 @@ follows from the file names alone and not from the run's seed, so that all seeds
 test images. Images may lie in folders below a class folder. Class names are the folders' names, or those of a file
 ``classnames.txt`` beside them: ``folder name``, a line a class.
 """
+
 import hashlib
 import logging
 import os
@@ -38,38 +39,56 @@ from .splits import Image, Lists
 
 log = logging.getLogger(__name__)
 Files = dict[str, list[str]]  # class folder → paths of images
-SHARES = {"train": 0.5, "val": 0.2}  # as CoOp divides data sets that come undivided; the rest is for testing
+SHARES = {
+    "train": 0.5,
+    "val": 0.2,
+}  # as CoOp divides data sets that come undivided; the rest is for testing
 
 
 @DATASET_REGISTRY.register()
 class ImageFolder(ImageDataset):
     """Labels follow the sorted names of the class folders. See the head of this file."""
+
     keeps_samples = False
 
     @classmethod
     def find(cls, root: str) -> str:
         if not root:
-            raise UserError("ImageFolder needs --root: the folder that holds the class folders, or train and test")
+            raise UserError(
+                "ImageFolder needs --root: the folder that holds the class folders, or train and test"
+            )
         folder = os.path.abspath(os.path.expanduser(root))
         if not os.path.isdir(folder):
-            raise UserError(f"data folder {folder} is missing: ImageFolder's --root is the folder that holds the class folders, "
-                            "or train and test")
+            raise UserError(
+                f"data folder {folder} is missing: ImageFolder's --root is the folder that holds the class folders, "
+                "or train and test"
+            )
         return folder
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         if any(class_folders(os.path.join(folder, part)) for part in ("train", "test")):
-            parts = {part: class_files(os.path.join(folder, part)) for part in ("train", "val", "test")
-                     if part != "val" or os.path.isdir(os.path.join(folder, part))}
+            parts = {
+                part: class_files(os.path.join(folder, part))
+                for part in ("train", "val", "test")
+                if part != "val" or os.path.isdir(os.path.join(folder, part))
+            }
             check_same_classes(folder, parts)
         else:
             parts = divide(folder, class_files(folder))
         names = class_names(folder, list(parts["train"]))
-        return tuple([Image(path, label, names[name]) for label, name in enumerate(parts["train"])
-                      for path in parts.get(part, {}).get(name, ())] for part in ("train", "val", "test"))
+        return tuple(
+            [
+                Image(path, label, names[name])
+                for label, name in enumerate(parts["train"])
+                for path in parts.get(part, {}).get(name, ())
+            ]
+            for part in ("train", "val", "test")
+        )
 
-
-    def choose(self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]) -> dict[str, list[Any]]:
+    def choose(
+        self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
+    ) -> dict[str, list[Any]]:
         """Like every data set, without the images that can't be read, which are reported before training.
 
         Raises:
@@ -85,48 +104,95 @@ class ImageFolder(ImageDataset):
         if reasons:
             chosen = self.without(reasons, chosen, skips_broken_images(cfg))
         if transparent:
-            log.info("%d of %d images have transparent parts, %s (INPUT.BACKGROUND)", transparent, len(paths), transparent_parts(background_of(cfg)))
+            log.info(
+                "%d of %d images have transparent parts, %s (INPUT.BACKGROUND)",
+                transparent,
+                len(paths),
+                transparent_parts(background_of(cfg)),
+            )
         return chosen
 
     def warn_of_copies(self, hashes: Mapping[str, bytes], chosen: Mapping[str, list[Any]]) -> None:
         """Warns of test images that are byte-for-byte copies of training images."""
         trained = {hashes[item.impath]: item.impath for item in chosen["train_x"]}
-        copies = [item.impath for item in chosen["test"] if hashes[item.impath] and hashes[item.impath] in trained]
+        copies = [
+            item.impath
+            for item in chosen["test"]
+            if hashes[item.impath] and hashes[item.impath] in trained
+        ]
         if copies:
-            first, other = (os.path.relpath(path, self.dataset_dir) for path in (copies[0], trained[hashes[copies[0]]]))
-            log.warning("%d test images are copies of training images, such as %s of %s: measuring on them is no test", len(copies), first, other)
+            first, other = (
+                os.path.relpath(path, self.dataset_dir)
+                for path in (copies[0], trained[hashes[copies[0]]])
+            )
+            log.warning(
+                "%d test images are copies of training images, such as %s of %s: measuring on them is no test",
+                len(copies),
+                first,
+                other,
+            )
 
-    def without(self, reasons: Mapping[str, str], chosen: dict[str, list[Any]], skips: bool) -> dict[str, list[Any]]:
+    def without(
+        self, reasons: Mapping[str, str], chosen: dict[str, list[Any]], skips: bool
+    ) -> dict[str, list[Any]]:
         """The images without the unreadable ones; reasons: path → why."""
-        broken = ", ".join(f"{os.path.relpath(path, self.dataset_dir)} ({reason})" for path, reason in reasons.items())
+        broken = ", ".join(
+            f"{os.path.relpath(path, self.dataset_dir)} ({reason})"
+            for path, reason in reasons.items()
+        )
         if not skips:
-            raise UserError(f"{len(reasons)} of the images in {self.dataset_dir} can't be read: {broken}: replace them, take them out, or go on "
-                            "without them with DATALOADER.BROKEN_IMAGES skip")
+            raise UserError(
+                f"{len(reasons)} of the images in {self.dataset_dir} can't be read: {broken}: replace them, take them out, or go on "
+                "without them with DATALOADER.BROKEN_IMAGES skip"
+            )
         log.warning("Left out, since they can't be read: %d images (%s)", len(reasons), broken)
-        left = {part: [item for item in items if item.impath not in reasons] for part, items in chosen.items()}
-        lost = {item.classname for item in chosen["train_x"]} - {item.classname for item in left["train_x"]}
+        left = {
+            part: [item for item in items if item.impath not in reasons]
+            for part, items in chosen.items()
+        }
+        lost = {item.classname for item in chosen["train_x"]} - {
+            item.classname for item in left["train_x"]
+        }
         if lost or not left["test"]:
             what = f"training image of the class {min(lost)!r}" if lost else "test image"
             raise UserError(f"no {what} in {self.dataset_dir} can be read: {broken}: replace them")
-        self.broken = {part.removesuffix("_x"): sorted(names) for part, items in chosen.items()
-                       if (names := [image_name(item.impath) for item in items if item.impath in reasons])}
+        self.broken = {
+            part.removesuffix("_x"): sorted(names)
+            for part, items in chosen.items()
+            if (names := [image_name(item.impath) for item in items if item.impath in reasons])
+        }
         return left
 
 
 def left_out_of(folder: str) -> tuple[str, str]:
     """What is left out of class folders, and which images lie outside of them, in a line each; "" for nothing."""
     places = [folder, *(os.path.join(folder, part) for part in ("train", "val", "test"))]
-    files = [path for path in files_below(folder) if not path.startswith(os.path.join(folder, FOLDER, ""))]
-    stray = [os.path.basename(path) for path in files if os.path.dirname(path) in places and is_image(path)]
-    return (left_out(path for path in files if os.path.dirname(path) not in places),
-            f"Left out, since they lie in no class folder: {len(stray)} images ({', '.join(stray[:NAMED])}{', …' if stray[NAMED:] else ''})"
-            if stray else "")
+    files = [
+        path
+        for path in files_below(folder)
+        if not path.startswith(os.path.join(folder, FOLDER, ""))
+    ]
+    stray = [
+        os.path.basename(path)
+        for path in files
+        if os.path.dirname(path) in places and is_image(path)
+    ]
+    return (
+        left_out(path for path in files if os.path.dirname(path) not in places),
+        f"Left out, since they lie in no class folder: {len(stray)} images ({', '.join(stray[:NAMED])}{', …' if stray[NAMED:] else ''})"
+        if stray
+        else "",
+    )
 
 
 def class_folders(folder: str) -> list[str]:
     if not os.path.isdir(folder):
         return []
-    return sorted(name for name in listdir_nohidden(folder) if os.path.isdir(os.path.join(folder, name)) and name != FOLDER)
+    return sorted(
+        name
+        for name in listdir_nohidden(folder)
+        if os.path.isdir(os.path.join(folder, name)) and name != FOLDER
+    )
 
 
 def class_files(folder: str) -> dict[str, list[str]]:
@@ -137,14 +203,20 @@ def class_files(folder: str) -> dict[str, list[str]]:
     """
     classes = class_folders(folder)
     if not classes:
-        raise UserError(f"{folder} has no class folders: put the images of each class into a folder of their own")
+        raise UserError(
+            f"{folder} has no class folders: put the images of each class into a folder of their own"
+        )
     if len(classes) == 1:
-        raise UserError(f"{folder} has one class only, {classes[0]!a}: there is nothing to tell apart")
+        raise UserError(
+            f"{folder} has one class only, {classes[0]!a}: there is nothing to tell apart"
+        )
     files = {}
     for name in classes:
         place = os.path.join(folder, name)
-        files[name] = [path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
-                       for path in filter(is_image, files_below(place))]
+        files[name] = [
+            path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
+            for path in filter(is_image, files_below(place))
+        ]
         for path in (place, *files[name]):
             try:
                 path.encode()
@@ -160,7 +232,9 @@ def check_same_classes(folder: str, parts: Mapping[str, Files]) -> None:
         differing = sorted(set(files) ^ set(parts["train"]))
         if differing:
             has, lacks = ("train", part) if differing[0] in parts["train"] else (part, "train")
-            raise UserError(f"{folder}: the class {differing[0]} is in {has} and not in {lacks}; all parts need the same class folders")
+            raise UserError(
+                f"{folder}: the class {differing[0]} is in {has} and not in {lacks}; all parts need the same class folders"
+            )
 
 
 def divide(folder: str, files: Files) -> dict[str, Files]:
@@ -171,12 +245,20 @@ def divide(folder: str, files: Files) -> dict[str, Files]:
     """
     parts: dict[str, Files] = {"train": {}, "val": {}, "test": {}}
     for name, paths in files.items():
-        shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))  # seeded by the class alone
+        shuffled = random.Random(f"ImageFolder {name}").sample(
+            paths, len(paths)
+        )  # seeded by the class alone
         first, second = (round(SHARES[part] * len(paths)) for part in ("train", "val"))
-        cut = {"train": shuffled[:first], "val": shuffled[first:first + second], "test": shuffled[first + second:]}
+        cut = {
+            "train": shuffled[:first],
+            "val": shuffled[first : first + second],
+            "test": shuffled[first + second :],
+        }
         if not all(cut.values()):
-            raise UserError(f"{os.path.join(folder, name)} has too few images to divide: {len(paths)}, "
-                            "at least 4 are needed for train, val and test")
+            raise UserError(
+                f"{os.path.join(folder, name)} has too few images to divide: {len(paths)}, "
+                "at least 4 are needed for train, val and test"
+            )
         for part, chosen in cut.items():
             parts[part][name] = chosen
     return parts

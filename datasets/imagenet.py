@@ -1,4 +1,5 @@
 """ImageNet in CoOp's layout: ``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``."""
+
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from .splits import Image, Lists, find_folder
 @DATASET_REGISTRY.register()
 class ImageNet(ImageDataset):
     """Labels follow the sorted WordNet ids; the validation images are the test set, and serve as ``val`` too."""
+
     dataset_dir = "imagenet"
 
     @classmethod
@@ -27,8 +29,10 @@ class ImageNet(ImageDataset):
         wnids, tested = (class_folders(place) for place in folders)
         if wnids != tested:
             differing = sorted(set(wnids) ^ set(tested))
-            raise UserError(f"{folders[0]} and {folders[1]} hold different classes "
-                            f"({', '.join(differing[:3])}{' …' if len(differing) > 3 else ''}): unpack both wholly")
+            raise UserError(
+                f"{folders[0]} and {folders[1]} hold different classes "
+                f"({', '.join(differing[:3])}{' …' if len(differing) > 3 else ''}): unpack both wholly"
+            )
         train, test = (read_images(place, wnids, classnames) for place in folders)
         train = in_coops_order(train, folder)
         return train, test, test
@@ -48,8 +52,10 @@ def in_coops_order(train: list[Image], folder: str) -> list[Image]:
     known = {(relative(image.impath, folder), image.label): image for image in train}
     ordered = [match(name, label, known) for name, label in read_pickle(path, ("train",))["train"]]
     if None in ordered or len(set(ordered)) != len(train):
-        raise UserError(f"{path} lists other training images than {os.path.join(folder, 'images', 'train')} holds: "
-                        "delete it or complete the images")
+        raise UserError(
+            f"{path} lists other training images than {os.path.join(folder, 'images', 'train')} holds: "
+            "delete it or complete the images"
+        )
     return [image for image in ordered if image is not None]
 
 
@@ -68,13 +74,19 @@ def read_classnames(path: str) -> dict[str, str]:
     pairs = [line.split("\t" if "\t" in line else " ", 1) for line in lines]
     bad = next((line for line, pair in zip(lines, pairs) if len(pair) < 2), None)
     if bad is not None:
-        raise UserError(f"{path}: the line {bad!r} must be a folder's name, a space and the class name")
+        raise UserError(
+            f"{path}: the line {bad!r} must be a folder's name, a space and the class name"
+        )
     return {folder: name.strip() for folder, name in pairs}
 
 
 def class_folders(folder: str) -> list[str]:
     """The folders named by a WordNet id, sorted; whatever else lies there is no class."""
-    return sorted(name for name in listdir_nohidden(folder) if re.fullmatch(r"n\d+", name) and os.path.isdir(os.path.join(folder, name)))
+    return sorted(
+        name
+        for name in listdir_nohidden(folder)
+        if re.fullmatch(r"n\d+", name) and os.path.isdir(os.path.join(folder, name))
+    )
 
 
 def read_images(folder: str, wnids: Sequence[str], classnames: Mapping[str, str]) -> list[Image]:
@@ -87,6 +99,8 @@ def read_images(folder: str, wnids: Sequence[str], classnames: Mapping[str, str]
     for label, wnid in enumerate(wnids):
         if wnid not in classnames:
             raise UserError(f"{os.path.join(folder, wnid)} has no name in classnames.txt")
-        images += [Image(os.path.join(folder, wnid, name), label, classnames[wnid])
-                   for name in listdir_nohidden(os.path.join(folder, wnid), sort=True)]
+        images += [
+            Image(os.path.join(folder, wnid, name), label, classnames[wnid])
+            for name in listdir_nohidden(os.path.join(folder, wnid), sort=True)
+        ]
     return images

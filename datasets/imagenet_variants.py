@@ -2,6 +2,7 @@
 
 Each has a copy of ImageNet's ``classnames.txt`` in its folder.
 """
+
 import os
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -21,6 +22,7 @@ class ImageNetVariant(TargetDataset):
         image_dir: folder of the class folders below the data set's.
         every_class: whether it has every class of ``classnames.txt``.
     """
+
     source = "ImageNet"
     image_dir = ""
     every_class = False
@@ -55,6 +57,7 @@ class ImageNetR(ImageNetVariant):
 @DATASET_REGISTRY.register()
 class ImageNetV2(TargetDataset):
     """The matched-frequency images; folder ``17`` is the class of line 17 (from 0) of ``classnames.txt``."""
+
     dataset_dir = "imagenetv2"
     source = "ImageNet"
 
@@ -63,10 +66,23 @@ class ImageNetV2(TargetDataset):
         classnames = list(read_classnames(os.path.join(folder, "classnames.txt")).values())
         place = find_folder(folder, "imagenetv2-matched-frequency-format-val")
         wanted = {str(label) for label in range(len(classnames))}
-        found = {name for name in listdir_nohidden(place) if name.isdecimal() and os.path.isdir(os.path.join(place, name))}
+        found = {
+            name
+            for name in listdir_nohidden(place)
+            if name.isdecimal() and os.path.isdir(os.path.join(place, name))
+        }
         if found != wanted:
             odd = min(found ^ wanted, key=int)
-            raise UserError(f"{place} must have a folder for each of the {len(classnames)} lines of classnames.txt, "
-                            f"0 to {len(classnames) - 1}; {odd} is {'missing' if odd in wanted else 'too many'}")
-        return [], [], [Image(os.path.join(place, str(label), name), label, classname) for label, classname in enumerate(classnames)
-                        for name in listdir_nohidden(os.path.join(place, str(label)), sort=True)]
+            raise UserError(
+                f"{place} must have a folder for each of the {len(classnames)} lines of classnames.txt, "
+                f"0 to {len(classnames) - 1}; {odd} is {'missing' if odd in wanted else 'too many'}"
+            )
+        return (
+            [],
+            [],
+            [
+                Image(os.path.join(place, str(label), name), label, classname)
+                for label, classname in enumerate(classnames)
+                for name in listdir_nohidden(os.path.join(place, str(label)), sort=True)
+            ],
+        )

@@ -3,6 +3,7 @@
 A pickle is a program, and a data folder is often somebody else's. The one class these files need is Dassl's ``Datum``;
 in its place stands an empty class, so that nothing at all is called while reading.
 """
+
 import io
 import pickle
 from collections.abc import Iterable
@@ -20,11 +21,17 @@ class DatumUnpickler(pickle._Unpickler):
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
 
-    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # room for any number of bytes
+    dispatch = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]
+    }  # room for any number of bytes
 
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
-        self.stand_in = type("Datum", (), {})  # a new one each time: a pickle may set its attributes
+        self.stand_in = type(
+            "Datum", (), {}
+        )  # a new one each time: a pickle may set its attributes
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) != ADMITTED:
@@ -52,12 +59,16 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
         return {part: [entry(item) for item in content[part]] for part in parts}
     except Exception as error:  # damaged or hostile bytes can raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{path} is not read ({reason}): it is no few-shot file of CoOp's, delete it") from error
+        raise UserError(
+            f"{path} is not read ({reason}): it is no few-shot file of CoOp's, delete it"
+        ) from error
 
 
 def entry(item: object) -> tuple[str, int]:
     state = vars(item)
     path, label = state["_impath"], state["_label"]
-    if not isinstance(path, str) or not isinstance(label, int) or not 0 <= label < 2 ** 31:
-        raise TypeError(f"a Datum whose path is a {type(path).__name__} and whose label is a {type(label).__name__}")  # whose text may have no end
+    if not isinstance(path, str) or not isinstance(label, int) or not 0 <= label < 2**31:
+        raise TypeError(
+            f"a Datum whose path is a {type(path).__name__} and whose label is a {type(label).__name__}"
+        )  # whose text may have no end
     return path, label

@@ -1,4 +1,5 @@
 """The data sets whose split is a ``split_zhou_*.json`` file, with the folder layout that CoOp's users have on disk."""
+
 import os
 
 from dassl.data.datasets import DATASET_REGISTRY
@@ -13,11 +14,15 @@ class SplitFileDataset(ImageDataset):
     Attributes:
         dataset_dir: folder below the root; image_dir: folder of the images below that; the split file is named after the class.
     """
+
     image_dir = ""
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        return read_split(os.path.join(folder, f"split_zhou_{cls.__name__}.json"), os.path.join(folder, cls.image_dir))
+        return read_split(
+            os.path.join(folder, f"split_zhou_{cls.__name__}.json"),
+            os.path.join(folder, cls.image_dir),
+        )
 
 
 @DATASET_REGISTRY.register()

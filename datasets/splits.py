@@ -3,6 +3,7 @@
 The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and "Conditional Prompt
 Learning for Vision-Language Models"), so that a split file on a user's disk means here what it means there.
 """
+
 import logging
 import math
 import os
@@ -23,6 +24,7 @@ SUBSAMPLES = ("all", "base", "new")
 
 class Image(NamedTuple):
     """An image of a list. Dassl's ``Datum`` looks for its file when it is made, which takes minutes for all of ImageNet."""
+
     impath: str
     label: int
     classname: str
@@ -53,9 +55,14 @@ def read_split(path: str, image_dir: str) -> Lists:
         raise UserError(f"split file {path} is missing: docs/reproduce.md says where to get it")
     try:
         parts = read_json(path)
-        lists = tuple([read_entry(image_dir, *entry) for entry in parts[part]] for part in ("train", "val", "test"))
+        lists = tuple(
+            [read_entry(image_dir, *entry) for entry in parts[part]]
+            for part in ("train", "val", "test")
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again") from error
+        raise UserError(
+            f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again"
+        ) from error
     check_labels(path, *lists)
     check_places(path, [image.impath for images in lists for image in images], image_dir)
     log.info("Reading split from %s", path)
@@ -67,8 +74,15 @@ def read_entry(image_dir: str, name: object, label: object, classname: object) -
     Raises:
         TypeError, ValueError: it is none.
     """
-    if not isinstance(name, str) or not isinstance(classname, str) or not isinstance(label, (int, str)) or isinstance(label, bool):
-        raise TypeError(f"the entry {[name, label, classname]!r:.80} is no path, label and class name")
+    if (
+        not isinstance(name, str)
+        or not isinstance(classname, str)
+        or not isinstance(label, (int, str))
+        or isinstance(label, bool)
+    ):
+        raise TypeError(
+            f"the entry {[name, label, classname]!r:.80} is no path, label and class name"
+        )
     return Image(os.path.join(image_dir, name), int(label), classname)
 
 
@@ -80,10 +94,16 @@ def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
     labels = {image.label for image in train}
     odd = next((label for number, label in enumerate(sorted(labels)) if label != number), None)
     if odd is not None:
-        raise UserError(f"split file {path} has the label {odd} among {len(labels)} classes: labels must be 0 … K−1 without gaps")
-    strange = next((image for images in others for image in images if image.label not in labels), None)
+        raise UserError(
+            f"split file {path} has the label {odd} among {len(labels)} classes: labels must be 0 … K−1 without gaps"
+        )
+    strange = next(
+        (image for images in others for image in images if image.label not in labels), None
+    )
     if strange is not None:
-        raise UserError(f"split file {path} has the label {strange.label} ({strange.impath}), of which there is no training image")
+        raise UserError(
+            f"split file {path} has the label {strange.label} ({strange.impath}), of which there is no training image"
+        )
 
 
 def check_places(source: str, paths: Iterable[str], folder: str) -> None:
@@ -99,8 +119,14 @@ def check_places(source: str, paths: Iterable[str], folder: str) -> None:
     """
     inside = os.path.join(folder, "")
     for path in paths:
-        if not path.startswith(inside) or os.pardir in path[len(inside):].split(os.sep) or os.path.normpath(path) == os.path.normpath(folder):
-            raise UserError(f"{source} lists {path}, which lies outside {folder}: it is refused; put the image into the folder, or a link to it")
+        if (
+            not path.startswith(inside)
+            or os.pardir in path[len(inside) :].split(os.sep)
+            or os.path.normpath(path) == os.path.normpath(folder)
+        ):
+            raise UserError(
+                f"{source} lists {path}, which lies outside {folder}: it is refused; put the image into the folder, or a link to it"
+            )
 
 
 def make_data(images: Iterable[Image], cfg: CfgNode) -> list[Datum | Image]:
@@ -109,13 +135,20 @@ def make_data(images: Iterable[Image], cfg: CfgNode) -> list[Datum | Image]:
     Raises:
         UserError: there is no file at an ``impath``.
     """
-    return [image if skips_broken_images(cfg) and not os.path.isfile(image.impath) else make_datum(image) for image in images]
+    return [
+        image
+        if skips_broken_images(cfg) and not os.path.isfile(image.impath)
+        else make_datum(image)
+        for image in images
+    ]
 
 
 def make_datum(image: Image) -> Datum:
     if not os.path.isfile(image.impath):
-        raise UserError(f"image {image.impath} is missing: the data set is incomplete, get its images again, or go on without it with "
-                        "DATALOADER.BROKEN_IMAGES skip")
+        raise UserError(
+            f"image {image.impath} is missing: the data set is incomplete, get its images again, or go on without it with "
+            "DATALOADER.BROKEN_IMAGES skip"
+        )
     return Datum(impath=image.impath, label=image.label, classname=image.classname)
 
 
@@ -134,18 +167,28 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
         UserError: another value of ``subsample``, or no class is left.
     """
     if subsample not in SUBSAMPLES:
-        raise UserError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, it takes one of {', '.join(SUBSAMPLES)}")
+        raise UserError(
+            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, it takes one of {', '.join(SUBSAMPLES)}"
+        )
     if subsample == "all":
         return sources
     labels = sorted({item.label for item in sources[0]})
     middle = math.ceil(len(labels) / 2)
     kept = labels[:middle] if subsample == "base" else labels[middle:]
     if not kept:
-        raise UserError(f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class of {len(labels)}: give all")
+        raise UserError(
+            f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class of {len(labels)}: give all"
+        )
     relabel = {label: position for position, label in enumerate(kept)}
     log.info("Subsampling the %s classes: %d of %d", subsample, len(kept), len(labels))
-    return tuple([Image(item.impath, relabel[item.label], item.classname)
-                  for item in source if item.label in relabel] for source in sources)
+    return tuple(
+        [
+            Image(item.impath, relabel[item.label], item.classname)
+            for item in source
+            if item.label in relabel
+        ]
+        for source in sources
+    )
 
 
 def find_folder(root: str, *parts: str) -> str:
@@ -156,6 +199,8 @@ def find_folder(root: str, *parts: str) -> str:
     """
     path = os.path.join(os.path.abspath(os.path.expanduser(root or ".")), *parts)
     if not os.path.isdir(path):
-        raise UserError(f"data folder {path} is missing: lay the data out as CoOp's DATASETS.md describes and give its parent as "
-                        "--root (or $DATA to the scripts); the data set openmoji needs no download")
+        raise UserError(
+            f"data folder {path} is missing: lay the data out as CoOp's DATASETS.md describes and give its parent as "
+            "--root (or $DATA to the scripts); the data set openmoji needs no download"
+        )
     return path

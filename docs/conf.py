@@ -2,6 +2,7 @@
 
 Sphinx with MyST and Furo rather than MkDocs with Material: MkDocs' last release is of August 2024, and Material for it is only maintained.
 """
+
 import sys
 from pathlib import Path
 
@@ -15,7 +16,9 @@ myst_heading_anchors = 4  # names of headings to link to, as GitHub makes them
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True  # "Attributes:" describes what a dataclass declares, and doesn't declare it again
+napoleon_use_ivar = (
+    True  # "Attributes:" describes what a dataclass declares, and doesn't declare it again
+)
 
 html_theme = "furo"
 html_title = project

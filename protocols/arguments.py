@@ -1,4 +1,5 @@
 """The config that follows from the arguments of ``train.py`` and the files they name."""
+
 import argparse
 import os
 
@@ -34,37 +35,64 @@ def expand_images(args: argparse.Namespace) -> argparse.Namespace:
         return args
     folder = os.path.abspath(os.path.expanduser(args.images))
     if args.root or args.dataset_config_file:
-        raise UserError("--images is a data set of its own: leave out --root and --dataset-config-file")
+        raise UserError(
+            "--images is a data set of its own: leave out --root and --dataset-config-file"
+        )
     if not os.path.isdir(folder):
-        raise UserError(f"--images {args.images} is no folder: give the one that holds the class folders, or train and test")
+        raise UserError(
+            f"--images {args.images} is no folder: give the one that holds the class folders, or train and test"
+        )
     if args.eval_only and not args.output_dir:
-        raise UserError("--images with --eval-only needs --output-dir: without it the test would take the place of the training")
+        raise UserError(
+            "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
+        )
     check_registered("trainer", args.trainer, TRAINER_REGISTRY)
     seed = args.seed if args.seed >= 0 else 1
-    output = args.output_dir or os.path.join("output", os.path.basename(folder), args.trainer, f"seed{seed}")
+    output = args.output_dir or os.path.join(
+        "output", os.path.basename(folder), args.trainer, f"seed{seed}"
+    )
     if os.path.abspath(output).startswith(os.path.join(folder, "")):
-        raise UserError(f"the results would go to {output}, which lies in {folder}, where they pass for a class: give another --output-dir")
-    return argparse.Namespace(**{
-        **vars(args), "root": folder, "seed": seed, "output_dir": output,
-        "dataset_config_file": os.path.join(CONFIGS, "datasets", "image_folder.yaml"),
-        "config_file": args.config_file or recipe_path(args.trainer, recipe_for(args.trainer, args.backbone)),
-        "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]})  # of pairs the later ones win
+        raise UserError(
+            f"the results would go to {output}, which lies in {folder}, where they pass for a class: give another --output-dir"
+        )
+    return argparse.Namespace(
+        **{
+            **vars(args),
+            "root": folder,
+            "seed": seed,
+            "output_dir": output,
+            "dataset_config_file": os.path.join(CONFIGS, "datasets", "image_folder.yaml"),
+            "config_file": args.config_file
+            or recipe_path(args.trainer, recipe_for(args.trainer, args.backbone)),
+            "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts],
+        }
+    )  # of pairs the later ones win
 
 
 def recipe_for(trainer: str, backbone: str) -> str:
     """Name of the trainer's recipe for a CLIP: the one called like it (``RN50``: rn50 or rn50_text), else vit_b16; tiny without a CLIP."""
     own = (backbone or "tiny").lower().replace("-", "_").replace("/", "")
-    names = (name for name in (own, f"{own}_text") if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{name}.yaml")))
+    names = (
+        name
+        for name in (own, f"{own}_text")
+        if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{name}.yaml"))
+    )
     return next(names, "vit_b16")
 
 
 def check_registered(kind: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
     if not name:
-        flag = "--trainer" if kind == "trainer" else "--dataset-config-file (or --images, a folder of your own)"
+        flag = (
+            "--trainer"
+            if kind == "trainer"
+            else "--dataset-config-file (or --images, a folder of your own)"
+        )
         raise UserError(f"no {kind} is given: give {flag}; known: {', '.join(sorted(known))}")
     if name not in known:
-        raise UserError(f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}")
+        raise UserError(
+            f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}"
+        )
 
 
 def extend_config(cfg: CfgNode) -> None:
@@ -96,17 +124,26 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
     rules = []
     if args.config_file:
         merge(cfg, args.config_file, "config file", leave_out=KEY)
-        merge(cfg, args.opts, "options after the flags")  # rules ask for the shots and the classes; below once more, over the rules
+        merge(
+            cfg, args.opts, "options after the flags"
+        )  # rules ask for the shots and the classes; below once more, over the rules
         rules = merge_rules(cfg, args.config_file, args.dataset_config_file, args.protocol)
-    flags = {"root": (cfg.DATASET, "ROOT"), "output_dir": (cfg, "OUTPUT_DIR"), "resume": (cfg, "RESUME"),
-             "source_domains": (cfg.DATASET, "SOURCE_DOMAINS"), "target_domains": (cfg.DATASET, "TARGET_DOMAINS"),
-             "transforms": (cfg.INPUT, "TRANSFORMS"), "trainer": (cfg.TRAINER, "NAME"), "backbone": (cfg.MODEL.BACKBONE, "NAME"),
-             "head": (cfg.MODEL.HEAD, "NAME")}
+    flags = {
+        "root": (cfg.DATASET, "ROOT"),
+        "output_dir": (cfg, "OUTPUT_DIR"),
+        "resume": (cfg, "RESUME"),
+        "source_domains": (cfg.DATASET, "SOURCE_DOMAINS"),
+        "target_domains": (cfg.DATASET, "TARGET_DOMAINS"),
+        "transforms": (cfg.INPUT, "TRANSFORMS"),
+        "trainer": (cfg.TRAINER, "NAME"),
+        "backbone": (cfg.MODEL.BACKBONE, "NAME"),
+        "head": (cfg.MODEL.HEAD, "NAME"),
+    }
     for flag, (node, key) in flags.items():
         if getattr(args, flag):
             setattr(node, key, getattr(args, flag))
-    if args.seed >= 2 ** 32:
-        raise UserError(f"--seed is {args.seed}, it must be below {2 ** 32}")
+    if args.seed >= 2**32:
+        raise UserError(f"--seed is {args.seed}, it must be below {2**32}")
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options after the flags")
     check_types(cfg, defaults)

@@ -1,4 +1,5 @@
 """Starts runs on this machine, each in a process of its own; ``sweeps`` starts its jobs here too."""
+
 import argparse
 import contextlib
 import logging
@@ -40,7 +41,13 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def in_process(function: Callable[..., int | None], arguments: Sequence[object], errors: str | None, threads: int | None, device: str | None) -> None:
+def in_process(
+    function: Callable[..., int | None],
+    arguments: Sequence[object],
+    errors: str | None,
+    threads: int | None,
+    device: str | None,
+) -> None:
     """Runs in the process that ``start_process`` starts."""
     threading.Thread(target=end_with_parent, daemon=True).start()
     with open(os.devnull, "w") as nowhere:
@@ -55,8 +62,13 @@ def in_process(function: Callable[..., int | None], arguments: Sequence[object],
     sys.exit(function(*arguments))
 
 
-def start_process(function: Callable[..., int | None], *arguments: object, errors: str | None = None, threads: int | None = None,
-                  device: str | None = None) -> BaseProcess:
+def start_process(
+    function: Callable[..., int | None],
+    *arguments: object,
+    errors: str | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+) -> BaseProcess:
     """Starts a process that ends with this one, however that ends; its exit code is what ``function`` returns.
 
     Args:
@@ -64,14 +76,18 @@ def start_process(function: Callable[..., int | None], *arguments: object, error
         errors: file for what goes to standard error; None: this process's.
         threads: of torch; device: what CUDA_VISIBLE_DEVICES shall be; None: as they are.
     """
-    process: BaseProcess = PROCESSES.Process(target=in_process, args=(function, arguments, errors, threads, device))
+    process: BaseProcess = PROCESSES.Process(
+        target=in_process, args=(function, arguments, errors, threads, device)
+    )
     process.start()
     return process
 
 
 def start_server() -> None:
     """Starts the process that runs are forked off. Signals to a whole job must not end it: it knows the runs' exit codes."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])  # where the processes find this package
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [HERE, *filter(None, [os.environ.get("PYTHONPATH")])]
+    )  # where the processes find this package
     with ignored():
         forkserver.ensure_running()
 
@@ -96,17 +112,30 @@ def start(run: Run, args: argparse.Namespace) -> None:
     alone = args.jobs == 1
     with contextlib.nullcontext() if alone else tempfile.NamedTemporaryFile("r") as errors:
         threads = None if alone else max(1, torch.get_num_threads() // args.jobs)
-        process = start_process(training.main, run.arguments(args.root, args.opts), errors=None if errors is None else errors.name, threads=threads)
+        process = start_process(
+            training.main,
+            run.arguments(args.root, args.opts),
+            errors=None if errors is None else errors.name,
+            threads=threads,
+        )
         wait_for(process)
         if process.exitcode == REQUEUE:
-            raise Interrupted(f"the run {run.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is")
+            raise Interrupted(
+                f"the run {run.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is"
+            )
         if process.exitcode or read_record(run.folder) is None:
             if errors is not None:
                 sys.stderr.write(errors.read())
             log_file = os.path.join(run.folder, "log.txt")
-            where = f"what it printed is in {log_file}" if os.path.isfile(log_file) else "the line above says why"
-            raise UserError(f"the run {run.folder} failed (exit code {process.exitcode}); {where}, and the same command goes on from where it "
-                            "stopped")
+            where = (
+                f"what it printed is in {log_file}"
+                if os.path.isfile(log_file)
+                else "the line above says why"
+            )
+            raise UserError(
+                f"the run {run.folder} failed (exit code {process.exitcode}); {where}, and the same command goes on from where it "
+                "stopped"
+            )
 
 
 def make_all(configs: Mapping[Run, CfgNode], args: argparse.Namespace) -> None:
@@ -123,8 +152,15 @@ def make_all(configs: Mapping[Run, CfgNode], args: argparse.Namespace) -> None:
     def make_chain(chain: Sequence[Run]) -> None:
         for run in chain:
             if asked_by():
-                raise Interrupted(f"{asked_by()}: {run.folder} is not started; the same command goes on from here (exit code {REQUEUE})")
-            make(run, configs[run], lambda: start(run, args), lambda line: log.info("[%d/%d] %s", numbers[run], len(runs), line))
+                raise Interrupted(
+                    f"{asked_by()}: {run.folder} is not started; the same command goes on from here (exit code {REQUEUE})"
+                )
+            make(
+                run,
+                configs[run],
+                lambda: start(run, args),
+                lambda line: log.info("[%d/%d] %s", numbers[run], len(runs), line),
+            )
             bar.update()
 
     with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:

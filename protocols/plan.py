@@ -13,6 +13,7 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
   prompts on each target,
 - zeroshot: ``test_all`` tests a trainer that learns nothing on all classes.
 """
+
 import os
 import re
 import shlex
@@ -33,12 +34,28 @@ SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others:
 PACS = ("pacs_photo", "pacs_art_painting", "pacs_cartoon", "pacs_sketch")
 # Zhou et al., 2022, "Conditional Prompt Learning", tables 2 and 3; for the embedded data what stands in for them; PACS' domains from one of them.
 TARGETS = {
-    "xd": {"imagenet": ("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397", "dtd",
-                        "eurosat", "ucf101"),
-           "openmoji": ("openmoji_people",)},
-    "dg": {"imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
-           "openmoji": ("openmoji_sketch", "openmoji_corrupted", "openmoji_recoloured"),
-           **{source: tuple(f"{domain}_all" for domain in PACS if domain != source) for source in PACS}},
+    "xd": {
+        "imagenet": (
+            "caltech101",
+            "oxford_pets",
+            "stanford_cars",
+            "oxford_flowers",
+            "food101",
+            "fgvc_aircraft",
+            "sun397",
+            "dtd",
+            "eurosat",
+            "ucf101",
+        ),
+        "openmoji": ("openmoji_people",),
+    },
+    "dg": {
+        "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
+        "openmoji": ("openmoji_sketch", "openmoji_corrupted", "openmoji_recoloured"),
+        **{
+            source: tuple(f"{domain}_all" for domain in PACS if domain != source) for source in PACS
+        },
+    },
 }
 
 
@@ -58,6 +75,7 @@ class Run:
         settings: KEY, VALUE, KEY … of an ablation's row or a protocol's test, over the recipe and all other options.
         experiment: which of the recipe's rules hold, see ``protocols/recipes.py``; "": as ``train.py`` decides.
     """
+
     folder: str
     trainer: str
     recipe: str
@@ -71,9 +89,20 @@ class Run:
 
     def arguments(self, root: str, options: Sequence[str] = ()) -> list[str]:
         """Arguments of ``train.py``."""
-        found = ["--root", root, "--seed", str(self.seed), "--trainer", self.trainer,
-                 "--dataset-config-file", os.path.join(CONFIGS, "datasets", f"{self.dataset}.yaml"), "--config-file", self.recipe,
-                 "--output-dir", self.folder]
+        found = [
+            "--root",
+            root,
+            "--seed",
+            str(self.seed),
+            "--trainer",
+            self.trainer,
+            "--dataset-config-file",
+            os.path.join(CONFIGS, "datasets", f"{self.dataset}.yaml"),
+            "--config-file",
+            self.recipe,
+            "--output-dir",
+            self.folder,
+        ]
         if self.experiment:
             found += ["--protocol", self.experiment]
         if self.model:
@@ -93,6 +122,7 @@ class AblationRow:
         recipe: name of the recipe it builds on; ``{}`` in it stands for the one that the other rows build on.
         settings: KEY, VALUE, KEY … on top of it.
     """
+
     name: str
     description: str
     recipe: str = "{}"
@@ -105,7 +135,9 @@ def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[Abla
     Raises:
         UserError: there is no such file, it isn't a list of rows, or it has no row of one of the names.
     """
-    path = existing(os.path.join(CONFIGS, "ablations", f"{trainer}.yaml"), f"{trainer} has no ablation")
+    path = existing(
+        os.path.join(CONFIGS, "ablations", f"{trainer}.yaml"), f"{trainer} has no ablation"
+    )
     try:
         found = read_yaml(path)
     except ValueError as error:
@@ -117,14 +149,20 @@ def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[Abla
             row = AblationRow(**{**entry, "settings": pairs})
             sound = re.fullmatch(r"\w+", row.name) and row.name not in rows
         except (AttributeError, TypeError) as error:
-            raise UserError(f"{path}: it must be a list of rows with a name, a description, and as needed a recipe and settings "
-                            f"(KEY: VALUE), {entry!r} is none") from error
+            raise UserError(
+                f"{path}: it must be a list of rows with a name, a description, and as needed a recipe and settings "
+                f"(KEY: VALUE), {entry!r} is none"
+            ) from error
         if not sound:
-            raise UserError(f"{path}: the row name {row.name!r} must be of letters, digits and underscores, and used once")
+            raise UserError(
+                f"{path}: the row name {row.name!r} must be of letters, digits and underscores, and used once"
+            )
         rows[row.name] = row
     for name in names or ():
         if name not in rows:
-            raise UserError(f"{trainer}'s ablation has no row {name!r}{nearest(name, rows)}; it has {', '.join(rows)} ({path})")
+            raise UserError(
+                f"{trainer}'s ablation has no row {name!r}{nearest(name, rows)}; it has {', '.join(rows)} ({path})"
+            )
     return [row for row in rows.values() if names is None or row.name in names]
 
 
@@ -134,12 +172,20 @@ def recipe_path(trainer: str, config: str) -> str:
     Raises:
         UserError: there is none; the message names the nearest one.
     """
-    return existing(os.path.join(CONFIGS, "trainers", trainer, f"{config}.yaml"), f"{trainer} has no recipe {config!r}")
+    return existing(
+        os.path.join(CONFIGS, "trainers", trainer, f"{config}.yaml"),
+        f"{trainer} has no recipe {config!r}",
+    )
 
 
 def source_of(protocol: str, dataset: str) -> str:
     """The data set that was trained on where this one is tested: for xd and dg the source, else itself."""
-    found = (source for group in TARGETS.values() for source, targets in group.items() if dataset in targets)
+    found = (
+        source
+        for group in TARGETS.values()
+        for source, targets in group.items()
+        if dataset in targets
+    )
     return next(found, dataset) if EXPERIMENTS.get(protocol) == "xd" else dataset
 
 
@@ -159,9 +205,13 @@ def merge_rules(cfg: CfgNode, recipe: str, dataset_file: str, protocol: str | No
     Raises:
         UserError: see ``Recipe.read`` and ``Recipe.merge``.
     """
-    experiment = EXPERIMENTS[protocol or ("fewshot" if cfg.DATASET.SUBSAMPLE_CLASSES == "all" else "base2new")]
+    experiment = EXPERIMENTS[
+        protocol or ("fewshot" if cfg.DATASET.SUBSAMPLE_CLASSES == "all" else "base2new")
+    ]
     dataset = source_of(experiment, os.path.splitext(os.path.basename(dataset_file))[0])
-    return read_rules(recipe).merge(cfg, protocol=experiment, dataset=dataset, shots=cfg.DATASET.NUM_SHOTS)
+    return read_rules(recipe).merge(
+        cfg, protocol=experiment, dataset=dataset, shots=cfg.DATASET.NUM_SHOTS
+    )
 
 
 def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
@@ -169,11 +219,23 @@ def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
     if dataset.startswith(("openmoji", "factors_", "image_folder")):
         return "tiny"
     own = f"vit_b16_{'xd' if protocol == 'dg' else protocol}"
-    return own if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{own}.yaml")) else "vit_b16"
+    return (
+        own
+        if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{own}.yaml"))
+        else "vit_b16"
+    )
 
 
-def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int] | None, seeds: Iterable[int], output: str,
-         config: str | None = None, rows: Sequence[str] | None = None) -> list[Run]:
+def plan(
+    protocol: str,
+    trainer: str,
+    dataset: str,
+    shots: Sequence[int] | None,
+    seeds: Iterable[int],
+    output: str,
+    config: str | None = None,
+    rows: Sequence[str] | None = None,
+) -> list[Run]:
     """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
 
     Args:
@@ -188,37 +250,91 @@ def plan(protocol: str, trainer: str, dataset: str, shots: Sequence[int] | None,
     """
     config = config or default_recipe(trainer, protocol, dataset)
     recipe = recipe_path(trainer, config)
-    if os.path.isdir(dataset) and not os.path.isfile(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml")):
-        raise UserError(f"--dataset {dataset} is a folder; for a folder of your own images give --dataset image_folder --root {shlex.quote(dataset)}")
+    if os.path.isdir(dataset) and not os.path.isfile(
+        os.path.join(CONFIGS, "datasets", f"{dataset}.yaml")
+    ):
+        raise UserError(
+            f"--dataset {dataset} is a folder; for a folder of your own images give --dataset image_folder --root {shlex.quote(dataset)}"
+        )
     existing(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"), f"no data set {dataset!r}")
     own_shots = read_rules(recipe).default_shots(EXPERIMENTS[protocol])
     shots = shots or ([own_shots] if own_shots else SHOTS.get(protocol, (16,)))
     if protocol in TARGETS and dataset not in TARGETS[protocol]:
-        raise UserError(f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}")
+        raise UserError(
+            f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}"
+        )
     if protocol == "factors" and not dataset.startswith("factors_"):
-        known = sorted(name.removesuffix(".yaml") for name in os.listdir(os.path.join(CONFIGS, "datasets")) if name.startswith("factors_"))
-        raise UserError(f"factors takes a data set in which they are known, not {dataset!r}: --dataset {' '.join(known)}")
+        known = sorted(
+            name.removesuffix(".yaml")
+            for name in os.listdir(os.path.join(CONFIGS, "datasets"))
+            if name.startswith("factors_")
+        )
+        raise UserError(
+            f"factors takes a data set in which they are known, not {dataset!r}: --dataset {' '.join(known)}"
+        )
     if protocol != "fewshot" and len(shots) > 1:
-        raise UserError(f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot")
+        raise UserError(
+            f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot"
+        )
     variants: list[tuple[str, str, tuple[str, ...]]] = [(config, recipe, ())]
     if protocol == "ablation" or rows:
-        variants = [(row.name, recipe_path(trainer, row.recipe.replace("{}", config)), row.settings)
-                    for row in ablation_rows(trainer, rows)]
+        variants = [
+            (row.name, recipe_path(trainer, row.recipe.replace("{}", config)), row.settings)
+            for row in ablation_rows(trainer, rows)
+        ]
     runs = []
     for number in shots:
         for seed, (name, recipe, settings) in product(seeds, variants):
-            def add(part: str, data: str, classes: str, model: str | None = None, drawn: int | None = number, more: tuple[str, ...] = ()) -> str:
-                folder = os.path.join(output, part, data, f"shots_{number}", trainer, name, f"seed{seed}")
-                runs.append(Run(folder, trainer, recipe, data, classes, drawn, seed, model, (*settings, *more), EXPERIMENTS[protocol]))
+
+            def add(
+                part: str,
+                data: str,
+                classes: str,
+                model: str | None = None,
+                drawn: int | None = number,
+                more: tuple[str, ...] = (),
+            ) -> str:
+                folder = os.path.join(
+                    output, part, data, f"shots_{number}", trainer, name, f"seed{seed}"
+                )
+                runs.append(
+                    Run(
+                        folder,
+                        trainer,
+                        recipe,
+                        data,
+                        classes,
+                        drawn,
+                        seed,
+                        model,
+                        (*settings, *more),
+                        EXPERIMENTS[protocol],
+                    )
+                )
                 return folder
+
             if protocol in ("base2new", "ablation"):
                 add("test_new", dataset, "new", add("train_base", dataset, "base"))
             elif protocol == "open":
-                add("test_open", dataset, "all", add("train_base", dataset, "base"), more=("TEST.OPEN", "True"))
+                add(
+                    "test_open",
+                    dataset,
+                    "all",
+                    add("train_base", dataset, "base"),
+                    more=("TEST.OPEN", "True"),
+                )
             elif protocol == "factors":
-                trained = add("train_biased", dataset, "base", more=("DATASET.FACTORS.TEST", "aligned"))
+                trained = add(
+                    "train_biased", dataset, "base", more=("DATASET.FACTORS.TEST", "aligned")
+                )
                 for version in ("independent", "reversed"):
-                    add(f"test_{version}", dataset, "base", trained, more=("DATASET.FACTORS.TEST", version))
+                    add(
+                        f"test_{version}",
+                        dataset,
+                        "base",
+                        trained,
+                        more=("DATASET.FACTORS.TEST", version),
+                    )
             elif protocol == "fewshot":
                 add("train_all", dataset, "all")
             elif protocol == "zeroshot":
@@ -238,6 +354,12 @@ def existing(path: str, complaint: str) -> str:
     """
     if not os.path.isfile(path):
         folder, name = os.path.split(path)
-        beside = sorted(os.path.splitext(found)[0] for found in os.listdir(folder)) if os.path.isdir(folder) else []
-        raise UserError(f"{complaint}{nearest(os.path.splitext(name)[0], beside)}; there is {', '.join(beside) or 'none'} in {folder}")
+        beside = (
+            sorted(os.path.splitext(found)[0] for found in os.listdir(folder))
+            if os.path.isdir(folder)
+            else []
+        )
+        raise UserError(
+            f"{complaint}{nearest(os.path.splitext(name)[0], beside)}; there is {', '.join(beside) or 'none'} in {folder}"
+        )
     return path

@@ -10,6 +10,7 @@ A config file of a trainer may end with
 Lower-case keys are conditions, which must all hold; the others are settings. Rules are applied in their order, so a later one wins; they come
 over the rest of the file and under what is given on the command line. ``run.py --plan`` shows what comes of them.
 """
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,8 +23,16 @@ from trainers.common.readers import read_yaml
 
 KEY = "RULES"  # in the file
 # A recipe knows three experiments: all that train on base classes, all that train on all classes of the set they test on, and transfer.
-EXPERIMENTS = {"base2new": "base2new", "ablation": "base2new", "factors": "base2new", "open": "base2new", "fewshot": "fewshot", "zeroshot": "fewshot",
-               "xd": "xd", "dg": "xd"}
+EXPERIMENTS = {
+    "base2new": "base2new",
+    "ablation": "base2new",
+    "factors": "base2new",
+    "open": "base2new",
+    "fewshot": "fewshot",
+    "zeroshot": "fewshot",
+    "xd": "xd",
+    "dg": "xd",
+}
 KNOWN_PROTOCOLS = tuple(dict.fromkeys(EXPERIMENTS.values()))
 
 
@@ -36,6 +45,7 @@ class Rule:
         settings: KEY, value, KEY …
         default_shots: training images a class of a protocol where none are asked for.
     """
+
     conditions: dict[str, tuple[Any, ...]]
     settings: tuple[Any, ...]
     default_shots: int | None = None
@@ -45,14 +55,23 @@ class Rule:
         return all(run.get(name) in values for name, values in self.conditions.items())
 
     def __str__(self) -> str:
-        when = ", ".join(f"{name} {'|'.join(map(str, values))}" for name, values in self.conditions.items()) or "always"
-        pairs = [f"{key} {value!r}" for key, value in zip(self.settings[::2], self.settings[1::2], strict=True)]
+        when = (
+            ", ".join(
+                f"{name} {'|'.join(map(str, values))}" for name, values in self.conditions.items()
+            )
+            or "always"
+        )
+        pairs = [
+            f"{key} {value!r}"
+            for key, value in zip(self.settings[::2], self.settings[1::2], strict=True)
+        ]
         return f"{when}: {', '.join([*pairs, *([f'{self.default_shots} shots'] if self.default_shots else [])])}"
 
 
 @dataclass
 class Recipe:
     """A trainer's config file with rules; see the head of this module."""
+
     path: str
     rules: list[Rule] = field(default_factory=list)
 
@@ -71,9 +90,17 @@ class Recipe:
             return cls(path)  # ``merge`` says what is wrong
         rules = found.get(KEY, []) if isinstance(found, dict) else []
         if not isinstance(rules, list):
-            raise UserError(f"{path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}")
+            raise UserError(
+                f"{path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
+            )
         kinds = {"protocol": KNOWN_PROTOCOLS, "dataset": tuple(datasets), "shots": None}
-        return cls(path, [read_rule(rule, kinds, f"{path}, rule {number}") for number, rule in enumerate(rules, 1)])
+        return cls(
+            path,
+            [
+                read_rule(rule, kinds, f"{path}, rule {number}")
+                for number, rule in enumerate(rules, 1)
+            ],
+        )
 
     def merge(self, cfg: CfgNode, **run: Any) -> list[Rule]:
         """Merges the rules that hold for a run into a config; returns those.
@@ -95,7 +122,14 @@ class Recipe:
 
     def default_shots(self, protocol: str) -> int | None:
         """Training images a class of an experiment where none are asked for; None: the protocol's own."""
-        return next((rule.default_shots for rule in reversed(self.rules) if rule.default_shots and rule.holds(protocol=protocol)), None)
+        return next(
+            (
+                rule.default_shots
+                for rule in reversed(self.rules)
+                if rule.default_shots and rule.holds(protocol=protocol)
+            ),
+            None,
+        )
 
 
 def read_rule(found: Any, kinds: dict[str, tuple[str, ...] | None], where: str) -> Rule:
@@ -107,23 +141,31 @@ def read_rule(found: Any, kinds: dict[str, tuple[str, ...] | None], where: str) 
         UserError: see ``Recipe.read``.
     """
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise UserError(f"{where}: {found!r} must have keys, such as {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}")
+        raise UserError(
+            f"{where}: {found!r} must have keys, such as {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
+        )
     conditions, settings, shots = {}, [], None
     for key, value in found.items():
         if key == "default_shots":
             shots = value
             if not is_count(value):
-                raise UserError(f"{where}: default_shots is {value!r}, it takes a whole number from 1 on")
+                raise UserError(
+                    f"{where}: default_shots is {value!r}, it takes a whole number from 1 on"
+                )
         elif key in kinds:
             known, values = kinds[key], tuple(value) if isinstance(value, list) else (value,)
             for one in values:
                 if known is None and not is_count(one):
                     raise UserError(f"{where}: {key} is {one!r}, it takes whole numbers from 1 on")
                 if known is not None and one not in known:
-                    raise UserError(f"{where}: unknown {key} {one!r}{nearest(str(one), known)}; known: {', '.join(known)}")
+                    raise UserError(
+                        f"{where}: unknown {key} {one!r}{nearest(str(one), known)}; known: {', '.join(known)}"
+                    )
             conditions[key] = values
         elif key != key.upper():
-            raise UserError(f"{where}: unknown condition {key!r}{nearest(key, kinds)}; known: {', '.join(kinds)}, default_shots")
+            raise UserError(
+                f"{where}: unknown condition {key!r}{nearest(key, kinds)}; known: {', '.join(kinds)}, default_shots"
+            )
         else:
             settings += [key, value]
     return Rule(conditions, tuple(settings), shots)

@@ -1,4 +1,5 @@
 """The runs that protocols consist of: which are asked for, which are done, which another protocol has made, and what comes of them."""
+
 import os
 import shutil
 import tempfile
@@ -25,10 +26,16 @@ from trainers.common.record_file import FILE_NAME, Record
 from trainers.common.record_file import read_record as read_record_file
 from trainers.engine.checkpoint import OTHER_IMAGES, changes
 
-FOLDERS = {"xd": "transfer", "dg": "transfer", "open": "base2new"}  # protocols that share a training; the others: the protocol's name
+FOLDERS = {
+    "xd": "transfer",
+    "dg": "transfer",
+    "open": "base2new",
+}  # protocols that share a training; the others: the protocol's name
 # Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
 TWINS: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("transfer", "train_source"): ("fewshot", "train_all"), ("fewshot", "train_all"): ("transfer", "train_source")}
+    ("transfer", "train_source"): ("fewshot", "train_all"),
+    ("fewshot", "train_all"): ("transfer", "train_source"),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ class Request:
         root: folder of the data sets.
         options: KEY, VALUE, KEY … over all config files.
     """
+
     protocol: str
     trainers: Sequence[str]
     datasets: Sequence[str]
@@ -64,22 +72,46 @@ class Request:
         known = TRAINER_REGISTRY.registered_names()
         for trainer in self.trainers:
             if trainer not in known:
-                raise UserError(f"unknown trainer {trainer!r}{nearest(trainer, known)}; known: {', '.join(sorted(known))}")
-            if self.protocol == "zeroshot" and getattr(TRAINER_REGISTRY.get(trainer), "learns", True):
-                raise UserError(f"zeroshot is for trainers that learn nothing, {trainer} does: its own protocols are {', '.join(PROTOCOLS[:-1])}")
+                raise UserError(
+                    f"unknown trainer {trainer!r}{nearest(trainer, known)}; known: {', '.join(sorted(known))}"
+                )
+            if self.protocol == "zeroshot" and getattr(
+                TRAINER_REGISTRY.get(trainer), "learns", True
+            ):
+                raise UserError(
+                    f"zeroshot is for trainers that learn nothing, {trainer} does: its own protocols are {', '.join(PROTOCOLS[:-1])}"
+                )
         if self.shots and min(self.shots) < 1 or min(self.seeds) < 0:
             raise UserError("--shots must be at least 1 and --seeds at least 0")
         if self.rows and self.protocol not in ("ablation", "factors"):
-            raise UserError(f"--rows are for --protocol ablation and factors, {self.protocol} has none: leave it out")
-        return [self.named(run) for dataset in self.datasets for trainer in self.trainers
-                for run in plan(self.protocol, trainer, dataset, self.shots, self.seeds, self.output, self.config, self.rows)]
+            raise UserError(
+                f"--rows are for --protocol ablation and factors, {self.protocol} has none: leave it out"
+            )
+        return [
+            self.named(run)
+            for dataset in self.datasets
+            for trainer in self.trainers
+            for run in plan(
+                self.protocol,
+                trainer,
+                dataset,
+                self.shots,
+                self.seeds,
+                self.output,
+                self.config,
+                self.rows,
+            )
+        ]
 
     def named(self, run: Run) -> Run:
         """The run; for one's own images, in a folder named after the images' folder."""
         if run.dataset != "image_folder":
             return run
         own = os.path.join(os.sep, data_name("ImageFolder", self.root), "shots_")
-        folder, model = (path and path.replace(os.path.join(os.sep, "image_folder", "shots_"), own) for path in (run.folder, run.model))
+        folder, model = (
+            path and path.replace(os.path.join(os.sep, "image_folder", "shots_"), own)
+            for path in (run.folder, run.model)
+        )
         return replace(run, folder=folder or "", model=model)
 
     def arguments(self, run: Run) -> list[str]:
@@ -98,8 +130,10 @@ class Request:
         """``wanted_config``, and those of the recipe's rules that hold for the run."""
         cfg, rules = config_and_rules(parse_arguments(self.arguments(run)))
         if run.model and cfg.TRAINER[run.trainer.upper()].get("CSC"):
-            raise UserError(f"TRAINER.{run.trainer.upper()}.CSC gives each class a context of its own: those of the classes it was trained on "
-                            f"say nothing of others, so {self.protocol} can't be run with it")
+            raise UserError(
+                f"TRAINER.{run.trainer.upper()}.CSC gives each class a context of its own: those of the classes it was trained on "
+                f"say nothing of others, so {self.protocol} can't be run with it"
+            )
         return cfg, rules
 
     def plan(self) -> str:
@@ -112,10 +146,36 @@ class Request:
                 training = ("", "", "", f"tests {run.model.split(os.sep)[-6]}")
             elif getattr(TRAINER_REGISTRY.get(trainer), "learns", True):
                 cfg, rules = self.config_and_rules(run)
-                training = (cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.LR, "; ".join(map(str, rules)))
-            rows.setdefault((part, data, trainer, name, run.shots or "", *training), []).append(run.seed)
-        heads = ("part", "data set", "trainer", "recipe", "shots", "epochs", "batch", "learning rate", "rules, a later one wins", "seeds")
-        return tabulate([(*row, " ".join(map(str, seeds))) for row, seeds in rows.items()], heads, "simple", disable_numparse=True) + "\n"
+                training = (
+                    cfg.OPTIM.MAX_EPOCH,
+                    cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
+                    cfg.OPTIM.LR,
+                    "; ".join(map(str, rules)),
+                )
+            rows.setdefault((part, data, trainer, name, run.shots or "", *training), []).append(
+                run.seed
+            )
+        heads = (
+            "part",
+            "data set",
+            "trainer",
+            "recipe",
+            "shots",
+            "epochs",
+            "batch",
+            "learning rate",
+            "rules, a later one wins",
+            "seeds",
+        )
+        return (
+            tabulate(
+                [(*row, " ".join(map(str, seeds))) for row, seeds in rows.items()],
+                heads,
+                "simple",
+                disable_numparse=True,
+            )
+            + "\n"
+        )
 
 
 def default_output(protocol: str, output: str = "output") -> str:
@@ -141,31 +201,68 @@ def is_done(run: Run, cfg: CfgNode) -> bool:
     if record is None:
         return False
     changed = changes(cfg, record)
-    if not changed and cfg.DATASET.NAME == "ImageFolder" and record["split_hash"] != own_images(
-            cfg.DATASET.ROOT, cfg.SEED, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES, cfg.DATALOADER.BROKEN_IMAGES):
+    if (
+        not changed
+        and cfg.DATASET.NAME == "ImageFolder"
+        and record["split_hash"]
+        != own_images(
+            cfg.DATASET.ROOT,
+            cfg.SEED,
+            cfg.DATASET.NUM_SHOTS,
+            cfg.DATASET.SUBSAMPLE_CLASSES,
+            cfg.DATALOADER.BROKEN_IMAGES,
+        )
+    ):
         changed = [OTHER_IMAGES]
     if changed:
-        raise UserError(f"{run.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder")
+        raise UserError(
+            f"{run.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder"
+        )
     if run.model:  # it may have tested prompts that have been trained again since
         trained = read_record(run.model)
-        return trained is not None and all(trained[key] == record[key] for key in ("prompts_hash", "backbone_hash"))
+        return trained is not None and all(
+            trained[key] == record[key] for key in ("prompts_hash", "backbone_hash")
+        )
     return True
 
 
 @cache
 def own_images(root: str, seed: int, shots: int, classes: str, broken: str) -> str:
     """``split_hash`` of one's own images, which can change from one run to the next; published data sets don't."""
-    cfg = build_config(parse_arguments([
-        "--trainer", "ZeroshotCLIP", "--dataset-config-file", os.path.join(CONFIGS, "datasets", "image_folder.yaml"), "--root", root, "--seed",
-        str(seed), "DATASET.NUM_SHOTS", str(shots), "DATASET.SUBSAMPLE_CLASSES", classes, "DATALOADER.BROKEN_IMAGES", broken]))
+    cfg = build_config(
+        parse_arguments(
+            [
+                "--trainer",
+                "ZeroshotCLIP",
+                "--dataset-config-file",
+                os.path.join(CONFIGS, "datasets", "image_folder.yaml"),
+                "--root",
+                root,
+                "--seed",
+                str(seed),
+                "DATASET.NUM_SHOTS",
+                str(shots),
+                "DATASET.SUBSAMPLE_CLASSES",
+                classes,
+                "DATALOADER.BROKEN_IMAGES",
+                broken,
+            ]
+        )
+    )
     return split_hash(build_dataset(cfg))
 
 
 def twin(run: Run) -> Run | None:
     """The run in the folder where another protocol would have made the same run; None where none does."""
     parts = os.path.abspath(run.folder).split(os.sep)
-    other = TWINS.get(tuple(parts[-7:-5]))  # <protocol's folder>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>
-    return None if other is None else replace(run, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
+    other = TWINS.get(
+        tuple(parts[-7:-5])
+    )  # <protocol's folder>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>
+    return (
+        None
+        if other is None
+        else replace(run, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
+    )
 
 
 def take_over(run: Run, cfg: CfgNode) -> str | None:
@@ -194,7 +291,9 @@ def chains(runs: Iterable[Run]) -> list[list[Run]]:
     for run in runs:
         trained = run if run.model is None else replace(run, folder=run.model)
         other = twin(trained)
-        found.setdefault(min(os.path.abspath(trained.folder), other.folder if other else "~"), []).append(run)
+        found.setdefault(
+            min(os.path.abspath(trained.folder), other.folder if other else "~"), []
+        ).append(run)
     return list(found.values())
 
 
@@ -230,5 +329,11 @@ def summary(protocol: str, output: str) -> tuple[str, list[str]]:
     if protocol == "ablation":
         return render_ablations(collect_ablations(output)), []
     found = collect(output)
-    curves = draw_curves(next(table for table in found if table.title.startswith("few-shot")), output) if protocol == "fewshot" else []
-    return render_all([table for table in found if table.rows]), curves  # without base-to-new's where only its trainings are done
+    curves = (
+        draw_curves(next(table for table in found if table.title.startswith("few-shot")), output)
+        if protocol == "fewshot"
+        else []
+    )
+    return render_all(
+        [table for table in found if table.rows]
+    ), curves  # without base-to-new's where only its trainings are done

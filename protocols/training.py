@@ -1,4 +1,5 @@
 """Trains or tests one run in this process, see ``train.py``."""
+
 import argparse
 import contextlib
 import logging
@@ -45,7 +46,9 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
     if args.no_train and args.eval_only:
         raise UserError("--no-train and --eval-only exclude each other")
     if not cfg.OUTPUT_DIR:
-        raise UserError("--output-dir is missing: where shall log, checkpoints and results.json go?")
+        raise UserError(
+            "--output-dir is missing: where shall log, checkpoints and results.json go?"
+        )
     if os.path.isfile(cfg.OUTPUT_DIR):
         raise UserError(f"--output-dir {cfg.OUTPUT_DIR} is a file, it must be a folder")
     made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
@@ -58,7 +61,11 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
             try:
                 return start(cfg, args, rules)
             except UserError:
-                is_left_empty = distributed.is_first() and bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                is_left_empty = (
+                    distributed.is_first()
+                    and bool(made)
+                    and set(os.listdir(made[0])) <= {"log.txt", LOCK}
+                )
                 if is_left_empty:
                     with contextlib.suppress(FileNotFoundError):
                         os.remove(os.path.join(made[0], "log.txt"))
@@ -66,7 +73,9 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
     finally:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
         if is_left_empty:
-            with contextlib.suppress(OSError):  # up to the first that another run, beside this one, has put its own folder in
+            with contextlib.suppress(
+                OSError
+            ):  # up to the first that another run, beside this one, has put its own folder in
                 for folder in made:
                     os.rmdir(folder)
 
@@ -84,7 +93,9 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
     elif distributed.count() > 1:
-        set_random_seed(distributed.from_first(lambda: torch.seed() % 2 ** 32))  # a random one, but the same in all processes
+        set_random_seed(
+            distributed.from_first(lambda: torch.seed() % 2**32)
+        )  # a random one, but the same in all processes
     if cfg.USE_CUDA and torch.cuda.is_available():
         distributed.choose_gpu()
     if distributed.is_first():
@@ -96,24 +107,41 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
     if distributed.count() > 1:
         log.info("%d processes", distributed.count())
-    details.write("** Arguments **\n" + "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items())) + f"\n** Config **\n{cfg}\n")
+    details.write(
+        "** Arguments **\n"
+        + "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items()))
+        + f"\n** Config **\n{cfg}\n"
+    )
     if distributed.is_first():  # it takes seconds
         details.write(f"** System **\n{collect_env_info()}\n")
-        log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
+        log.info(
+            "Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt")
+        )
     for rule in rules:
         log.info("Rule of the recipe: %s", rule)
     if args.images:
-        log.info("Your images: %s, up to %d a class for training, recipe %s, results in %s", cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS,
-                 args.config_file, cfg.OUTPUT_DIR)
+        log.info(
+            "Your images: %s, up to %d a class for training, recipe %s, results in %s",
+            cfg.DATASET.ROOT,
+            cfg.DATASET.NUM_SHOTS,
+            args.config_file,
+            cfg.OUTPUT_DIR,
+        )
         if cfg.MODEL.BACKBONE.NAME == "tiny":
-            log.warning("The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
-                        "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)")
+            log.warning(
+                "The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
+                "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)"
+            )
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with at_once(distributed.count() == 1), contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
     data = trainer.dm.dataset
-    log.info("%s: %d classes; %d images for training, %d for validation, %d for testing", data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
-             trainer.dm.num_classes, *(len(part or ()) for part in (data.train_x, data.val, data.test)))
+    log.info(
+        "%s: %d classes; %d images for training, %d for validation, %d for testing",
+        data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
+        trainer.dm.num_classes,
+        *(len(part or ()) for part in (data.train_x, data.val, data.test)),
+    )
     if args.eval_only:
         with at_once(distributed.count() == 1):
             trainer.load_model(args.model_dir, epoch=args.load_epoch)
@@ -121,13 +149,22 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             trainer.test()
     elif not args.no_train:
         if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
-            raise UserError(f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
-                            "--eval-only --model-dir")
+            raise UserError(
+                f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
+                "--eval-only --model-dir"
+            )
         if is_done := distributed.from_first(trainer.is_done):
-            log.info("Done already: %s; to train anew delete that folder, or give another --output-dir", cfg.OUTPUT_DIR)
+            log.info(
+                "Done already: %s; to train anew delete that folder, or give another --output-dir",
+                cfg.OUTPUT_DIR,
+            )
         else:
             trainer.train()
-        if args.images and distributed.is_first() and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT))):
+        if (
+            args.images
+            and distributed.is_first()
+            and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT)))
+        ):
             distributed.leave()
             with at_once():
                 own_images.report(cfg, args, run)
@@ -151,8 +188,11 @@ def build(cfg: CfgNode) -> SimpleTrainer:
 def raised_in_dassl(error: BaseException) -> bool:
     """Whether the error comes from Dassl (an unknown optimiser, sampler …) or from what it builds from the config; any other may be our bug."""
     file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return any(file_name.startswith(os.path.realpath(place) + os.sep)
-               for module in (dassl, torch.optim, torchvision.transforms) for place in module.__path__)
+    return any(
+        file_name.startswith(os.path.realpath(place) + os.sep)
+        for module in (dassl, torch.optim, torchvision.transforms)
+        for place in module.__path__
+    )
 
 
 def join_and_run(arguments: Sequence[str] | None) -> None:

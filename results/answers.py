@@ -1,4 +1,5 @@
 """What a run's answers show: the numbers behind the report's figures. Pure functions on arrays."""
+
 from collections.abc import Sequence
 
 import numpy
@@ -10,7 +11,9 @@ from trainers.evaluation.uncertainty import BINS, selective_risk
 DOUBT = "max_probability"  # the measure of doubt that images are ordered by: 1 − the answer's probability
 
 
-def reliability_points(confidence: numpy.ndarray, right: numpy.ndarray, bins: int = BINS) -> numpy.ndarray:
+def reliability_points(
+    confidence: numpy.ndarray, right: numpy.ndarray, bins: int = BINS
+) -> numpy.ndarray:
     """Mean confidence and share of right answers over bins that hold equally many images, as in the adaptive calibration error.
 
     Args:
@@ -24,7 +27,9 @@ def reliability_points(confidence: numpy.ndarray, right: numpy.ndarray, bins: in
     return numpy.array([[confidence[part].mean(dtype=float), right[part].mean()] for part in parts])
 
 
-def risk_coverage(doubts: Sequence[numpy.ndarray], wrongs: Sequence[numpy.ndarray]) -> tuple[numpy.ndarray, numpy.ndarray]:
+def risk_coverage(
+    doubts: Sequence[numpy.ndarray], wrongs: Sequence[numpy.ndarray]
+) -> tuple[numpy.ndarray, numpy.ndarray]:
     """The risk–coverage curve, mean over seeds.
 
     Args:
@@ -34,12 +39,23 @@ def risk_coverage(doubts: Sequence[numpy.ndarray], wrongs: Sequence[numpy.ndarra
         coverage n / N and mean error among the n least doubted, (N,) each, in [0, 1]; N is the largest of the seeds', between whose points
         the others are interpolated.
     """
-    curves = [selective_risk(torch.from_numpy(doubt), torch.from_numpy(wrong)).numpy() for doubt, wrong in zip(doubts, wrongs)]
+    curves = [
+        selective_risk(torch.from_numpy(doubt), torch.from_numpy(wrong)).numpy()
+        for doubt, wrong in zip(doubts, wrongs)
+    ]
     coverage = numpy.arange(1, max(map(len, curves)) + 1) / max(map(len, curves))
-    return coverage, numpy.mean([numpy.interp(coverage, numpy.arange(1, len(curve) + 1) / len(curve), curve) for curve in curves], axis=0)
+    return coverage, numpy.mean(
+        [
+            numpy.interp(coverage, numpy.arange(1, len(curve) + 1) / len(curve), curve)
+            for curve in curves
+        ],
+        axis=0,
+    )
 
 
-def histogram(groups: dict[str, numpy.ndarray], bins: int = 20) -> tuple[numpy.ndarray, dict[str, numpy.ndarray]]:
+def histogram(
+    groups: dict[str, numpy.ndarray], bins: int = 20
+) -> tuple[numpy.ndarray, dict[str, numpy.ndarray]]:
     """Shares of each group's values, over edges that all groups have in common, equally far apart on a logarithmic axis.
 
     Args:
@@ -49,9 +65,16 @@ def histogram(groups: dict[str, numpy.ndarray], bins: int = 20) -> tuple[numpy.n
         edges (bins + 1,), name → (bins,) shares in percent, each summing to 100.
     """
     tiny = numpy.finfo("float32").tiny  # what underflowed to 0 is below all others
-    groups = {name: numpy.log10(numpy.maximum(values, tiny, dtype=float)) for name, values in groups.items() if len(values)}
+    groups = {
+        name: numpy.log10(numpy.maximum(values, tiny, dtype=float))
+        for name, values in groups.items()
+        if len(values)
+    }
     edges = numpy.histogram_bin_edges(numpy.concatenate(list(groups.values())), bins)
-    return 10 ** edges, {name: 100 * numpy.histogram(values, edges)[0] / len(values) for name, values in groups.items()}
+    return 10**edges, {
+        name: 100 * numpy.histogram(values, edges)[0] / len(values)
+        for name, values in groups.items()
+    }
 
 
 def agreement(votes: numpy.ndarray, answer: numpy.ndarray, label: numpy.ndarray) -> numpy.ndarray:
@@ -77,8 +100,12 @@ def kappa(votes: numpy.ndarray) -> numpy.ndarray:
     Returns:
         (M, M): 1 where they always agree, 0 where as often as by chance, and down to -1.
     """
-    def between(one: numpy.ndarray, other: numpy.ndarray) -> float:  # 0 / 0 where both have one and the same class throughout
+
+    def between(
+        one: numpy.ndarray, other: numpy.ndarray
+    ) -> float:  # 0 / 0 where both have one and the same class throughout
         return 1.0 if (one == other).all() else cohen_kappa_score(one, other)
+
     return numpy.array([[between(one, other) for other in votes] for one in votes])
 
 
@@ -98,7 +125,9 @@ def most_doubted(doubt: numpy.ndarray, number: int) -> numpy.ndarray:
     return numpy.argsort(-doubt, kind="stable")[:number]
 
 
-def certain_answers(doubt: numpy.ndarray, right: numpy.ndarray, label: numpy.ndarray, number: int) -> numpy.ndarray:
+def certain_answers(
+    doubt: numpy.ndarray, right: numpy.ndarray, label: numpy.ndarray, number: int
+) -> numpy.ndarray:
     """Indices of the right answers with the least doubt, that first, at most one of each class."""
     order = numpy.argsort(doubt, kind="stable")
     order = order[right[order]]

@@ -1,4 +1,5 @@
 """The few-shot curve: accuracy against shots, one line a trainer and config, one PNG a data set."""
+
 import os
 import statistics
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from trainers.common.files import write_atomically
 from .rows import Table
 
 MARKERS = "osD^vP*X"
+
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation, 0 of a single value."""
@@ -25,8 +27,16 @@ def plot_curve(axes: Axes, table: Table, data: str, colours: dict[str, str] | No
     for number, row in enumerate(row for row in table.rows if row.key[0] == data):
         figures, name = table.figures(row), " ".join(row.key[2:])
         means, deviations = zip(*(mean_and_deviation(figures[shots]) for shots in table.columns))
-        axes.errorbar(table.columns, means, deviations, marker=MARKERS[number % len(MARKERS)], linestyle="-" if number < len(MARKERS) else "--",
-                      capsize=3, label=name, color=colours and colours[name])  # colours alone come again after some lines
+        axes.errorbar(
+            table.columns,
+            means,
+            deviations,
+            marker=MARKERS[number % len(MARKERS)],
+            linestyle="-" if number < len(MARKERS) else "--",
+            capsize=3,
+            label=name,
+            color=colours and colours[name],
+        )  # colours alone come again after some lines
     axes.set_xscale("log", base=2)
     axes.set_xticks(table.columns, map(str, table.columns))
     axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
@@ -36,8 +46,12 @@ def plot_curve(axes: Axes, table: Table, data: str, colours: dict[str, str] | No
 
 def legend(axes: Axes) -> None:
     """Below the axes, where it covers nothing."""
-    axes.figure.legend(loc="outside lower center", ncols=1 if any(len(label) > 28 for label in axes.get_legend_handles_labels()[1]) else 2,
-                       frameon=False, fontsize="small")
+    axes.figure.legend(
+        loc="outside lower center",
+        ncols=1 if any(len(label) > 28 for label in axes.get_legend_handles_labels()[1]) else 2,
+        frameon=False,
+        fontsize="small",
+    )
 
 
 def draw_curves(table: Table, folder: str) -> list[str]:
@@ -47,8 +61,10 @@ def draw_curves(table: Table, folder: str) -> list[str]:
         paths of the files ``curve_<data set>.png`` in ``folder``.
     """
     import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
+
     paths = []
     for data in dict.fromkeys(row.key[0] for row in table.rows):
         figure, axes = pyplot.subplots(figsize=(6, 5), layout="constrained")

@@ -2,6 +2,7 @@
 
 Figures are compared where they are figures of the same experiment: accuracy, the backbone ViT-B/16, 16 shots, averages over the same data sets.
 """
+
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Comparison:
         row, name: where it stands.
         published: in percent; mean: over the seeds; deviation: the seeds' sample standard deviation, None of one seed.
     """
+
     row: Row
     name: Column
     published: float
@@ -49,7 +51,11 @@ class Comparison:
 
     @property
     def reproduces(self) -> bool:
-        return abs(self.points) <= POINTS or self.deviations is not None and abs(self.deviations) <= DEVIATIONS
+        return (
+            abs(self.points) <= POINTS
+            or self.deviations is not None
+            and abs(self.deviations) <= DEVIATIONS
+        )
 
     def __str__(self) -> str:
         """``92.19 (-0.69, -0.9 sd)``."""
@@ -65,15 +71,31 @@ def figure_of(table: Table, row: Row, name: Column) -> float | None:
     if table.title == "base-to-new" and name in ("base", "new", "H"):
         found = known["base2new"].get(trainer, {}).get(data)
         if data.startswith("average") and set(known["base2new"]["CoOp"]) == {
-                other.key[0] for other in table.rows if other.key[1:] == row.key[1:] and other is not row}:
+            other.key[0]
+            for other in table.rows
+            if other.key[1:] == row.key[1:] and other is not row
+        }:
             found = of_method(known["base2new_average"], trainer, config)
         return found and found[("base", "new", "H").index(str(name))]
-    for protocol, title in (("cross_dataset", "cross-data-set from imagenet"), ("domain_generalisation", "domain generalisation from imagenet")):
+    for protocol, title in (
+        ("cross_dataset", "cross-data-set from imagenet"),
+        ("domain_generalisation", "domain generalisation from imagenet"),
+    ):
         order = known[protocol]["order"]
-        found = of_method({key: value for key, value in known[protocol].items() if key != "order"}, trainer, config)
+        found = of_method(
+            {key: value for key, value in known[protocol].items() if key != "order"},
+            trainer,
+            config,
+        )
         column = "imagenet" if name == "source" else name
         is_whole = set(order) == {"imagenet", "average", *table.columns} - {"source"}
-        if table.title == title and found and column in order and not data.startswith("average") and (name != "average" or is_whole):
+        if (
+            table.title == title
+            and found
+            and column in order
+            and not data.startswith("average")
+            and (name != "average" or is_whole)
+        ):
             return found[order.index(column)]
     return None
 
@@ -90,4 +112,10 @@ def comparisons(table: Table) -> Iterator[Comparison]:
         for name in table.names:
             published, seeds = figure_of(table, row, name), by_seed[name]
             if published is not None:
-                yield Comparison(row, name, published, statistics.mean(shown[name]), statistics.stdev(seeds) if len(seeds) > 1 else None)
+                yield Comparison(
+                    row,
+                    name,
+                    published,
+                    statistics.mean(shown[name]),
+                    statistics.stdev(seeds) if len(seeds) > 1 else None,
+                )

@@ -1,4 +1,5 @@
 """Rows and tables of figures, a value a seed."""
+
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +7,9 @@ from typing import Any
 
 HEADS = ("data set", "shots", "trainer", "config")
 Column = str | int  # a number of shots in the few-shot table
-Key = tuple[Any, ...]  # of a row; the parts of a protocol's: data set, shots (None where they are the columns), trainer, config
+Key = tuple[
+    Any, ...
+]  # of a row; the parts of a protocol's: data set, shots (None where they are the columns), trainer, config
 
 
 @dataclass
@@ -19,6 +22,7 @@ class Row:
         tested: seed → hashes of the prompts and backbones that were tested; one where all is well.
         backbones: names of the CLIPs of its runs.
     """
+
     key: Key
     values: dict[Column, dict[int, float]] = field(default_factory=dict)
     tested: dict[Any, set[tuple[str | None, str]]] = field(default_factory=dict)
@@ -43,6 +47,7 @@ class Table:
         heads: what the parts of the rows' keys are.
         of_means: those of the derived figures that follow from the columns' means, as papers print them.
     """
+
     title: str
     rows: list[Row]
     columns: Sequence[Column]
@@ -60,7 +65,12 @@ class Table:
         found = {column: [row.values[column][seed] for seed in seeds] for column in self.columns}
         for name, function in self.derived.items():
             if name in self.of_means and not by_seed:
-                found[name] = [function([statistics.mean(found[column]) for column in self.columns])]
+                found[name] = [
+                    function([statistics.mean(found[column]) for column in self.columns])
+                ]
             else:
-                found[name] = [function([row.values[column][seed] for column in self.columns]) for seed in seeds]
+                found[name] = [
+                    function([row.values[column][seed] for column in self.columns])
+                    for seed in seeds
+                ]
         return found

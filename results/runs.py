@@ -1,4 +1,5 @@
 """The runs that a report is about: records, what was said of every test image, and how training went."""
+
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ from .table import FACTOR_PARTS, read_records
 PREDICTIONS = "predictions-test.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 # <part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>, see protocols/plan.py
-LAYOUT = re.compile(rf"(train_base|test_new|test_open|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
-                    r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+")
+LAYOUT = re.compile(
+    rf"(train_base|test_new|test_open|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
+    r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+"
+)
 
 
 Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.evaluation.prediction.per_image``
@@ -40,6 +43,7 @@ class Run:
         place: folder of the runs it belongs to; runs of one place, setting and model differ in their seed only.
         protocol: folder of its protocol, which ``results.table.collect`` takes; None where it lies elsewhere.
     """
+
     folder: Path
     record: Record
     answers: Arrays | None
@@ -78,6 +82,7 @@ class Series:
         name: the model's, different from that of every other series of the setting.
         runs: by seed.
     """
+
     setting: Setting
     name: str
     runs: list[Run]
@@ -94,8 +99,10 @@ class Series:
         try:
             return numpy.concatenate([run.known_answers[array] for run in self.runs], axis=-1)
         except ValueError as error:
-            raise UserError(f"the seeds in {self.runs[0].folder.parent} have different settings ({array}: {error}): report on them one by "
-                            "one, or make them again") from error
+            raise UserError(
+                f"the seeds in {self.runs[0].folder.parent} have different settings ({array}: {error}): report on them one by "
+                "one, or make them again"
+            ) from error
 
     @property
     def answer(self) -> numpy.ndarray:
@@ -123,7 +130,9 @@ def find_runs(folders: Iterable[str | Path]) -> list[Run]:
     for folder in folders:
         records = list(read_records(folder))
         if not records:
-            raise UserError(f"no results.json in or below {folder}: give the folder of a finished run, or one that holds such folders")
+            raise UserError(
+                f"no results.json in or below {folder}: give the folder of a finished run, or one that holds such folders"
+            )
         for path, record in records:
             place = (Path(folder) / path).parent.resolve()
             found.setdefault(place, (record, read_answers(place / PREDICTIONS)))
@@ -137,13 +146,25 @@ def make_run(folder: Path, record: Record, answers: Arrays | None) -> Run:
         part, data, shots, trainer, config = match.groups()
         if part in FACTOR_PARTS:  # the same images but for one factor
             data = f"{data} {FACTOR_PARTS[part]}"
-        elif part == "test_open":  # trained on base classes, unlike the others that are asked with all
+        elif (
+            part == "test_open"
+        ):  # trained on base classes, unlike the others that are asked with all
             data = f"{data}, base and new together"
         setting = (data, record["classes"], int(shots))
-        return Run(folder, record, answers, setting, f"{trainer} {config}", folder.parents[4], folder.parents[5])
+        return Run(
+            folder,
+            record,
+            answers,
+            setting,
+            f"{trainer} {config}",
+            folder.parents[4],
+            folder.parents[5],
+        )
     own = folder.parent if re.fullmatch(r"seed-?\d+", folder.name) else folder
     setting = (shown_name(record), record["classes"], record["shots"])
-    model = record["trainer"] if own.name == record["trainer"] else f"{record['trainer']} {own.name}"
+    model = (
+        record["trainer"] if own.name == record["trainer"] else f"{record['trainer']} {own.name}"
+    )
     return Run(folder, record, answers, setting, model, own.parent, None)
 
 
@@ -161,7 +182,9 @@ def read_answers(path: Path) -> Arrays | None:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
     odd = next(odd_arrays(arrays), None)
     if odd is not None:
-        raise UserError(f"{path} is not what a run leaves ({odd} has another shape or kind of values): run it again")
+        raise UserError(
+            f"{path} is not what a run leaves ({odd} has another shape or kind of values): run it again"
+        )
     return arrays
 
 
@@ -175,7 +198,12 @@ def odd_arrays(arrays: Arrays) -> Iterator[str]:
             shape = answers
         elif name in ("vote", "vote_probability"):
             shape = (*arrays["vote"].shape[:1], count) if "vote" in arrays else ()
-        is_label = kind == "i" and array.dtype.kind == "i" and array.size and not 0 <= array.min() <= array.max() < 2 ** 31
+        is_label = (
+            kind == "i"
+            and array.dtype.kind == "i"
+            and array.size
+            and not 0 <= array.min() <= array.max() < 2**31
+        )
         if array.dtype.kind != kind or array.shape != shape or not array.size or is_label:
             yield name
 
@@ -189,7 +217,9 @@ def read_arrays(path: Path) -> Arrays:
     try:
         return read_packed(path)
     except Exception as error:  # damaged bytes can raise anything
-        raise UserError(f"{path} can't be read ({' '.join(str(error).split())}): run it again") from error
+        raise UserError(
+            f"{path} can't be read ({' '.join(str(error).split())}): run it again"
+        ) from error
 
 
 def read_doubts(run: Run) -> Arrays | None:
@@ -202,6 +232,7 @@ def read_doubts(run: Run) -> Arrays | None:
     if not path.is_file():
         return None
     from results.doubts import read_figures
+
     return read_arrays(path) if read_figures(run.folder, run.record) else None
 
 
@@ -215,16 +246,29 @@ def group(runs: Iterable[Run]) -> list[Series]:
         groups.setdefault((run.setting, run.model, run.place), []).append(run)
     made = []
     for (setting, model, place), members in groups.items():
-        rivals = [other for at, name, other in groups if (at, name) == (setting, model) and other != place]
+        rivals = [
+            other for at, name, other in groups if (at, name) == (setting, model) and other != place
+        ]
         ends = ("/".join(place.parts[-length:]) for length in range(1, len(place.parts) + 1))
-        end = next(end for end in ends if not any(str(other).endswith(f"/{end}") for other in rivals))
-        made.append(Series(setting, f"{model} ({end})" if rivals else model, sorted(members, key=lambda run: run.record["seed"])))
+        end = next(
+            end for end in ends if not any(str(other).endswith(f"/{end}") for other in rivals)
+        )
+        made.append(
+            Series(
+                setting,
+                f"{model} ({end})" if rivals else model,
+                sorted(members, key=lambda run: run.record["seed"]),
+            )
+        )
     return sorted(made, key=lambda series: series.setting)
 
 
 def with_answers(series: list[Series]) -> list[Series]:
     """The same series of those runs only that have answers."""
-    kept = [Series(one.setting, one.name, [run for run in one.runs if run.answers is not None]) for one in series]
+    kept = [
+        Series(one.setting, one.name, [run for run in one.runs if run.answers is not None])
+        for one in series
+    ]
     return [one for one in kept if one.runs]
 
 
@@ -233,12 +277,23 @@ def titles(settings: Iterable[Setting]) -> dict[Setting, str]:
     several = len({shots for _, _, shots in settings}) > 1
 
     def title(data: str, classes: str, shots: int) -> str:
-        number = f", {shots} shot{'s' if shots > 1 else ''}" if shots > 0 else ", no few-shot sample"
-        return data + ("" if classes == "all" else f", {classes} classes") + (number if several else "")
+        number = (
+            f", {shots} shot{'s' if shots > 1 else ''}" if shots > 0 else ", no few-shot sample"
+        )
+        return (
+            data
+            + ("" if classes == "all" else f", {classes} classes")
+            + (number if several else "")
+        )
+
     return {setting: title(*setting) for setting in settings}
 
 
 def training_curve(run: Run, names: Sequence[str] = ("loss", "acc")) -> dict[str, Curve]:
     """Name of a figure of ``metrics.jsonl`` → epoch (from 1) → mean over that epoch; without epochs that have no such figure."""
     lines = read_metrics(run.folder)
-    return {name: {line["epoch"]: line[name] for line in lines if name in line} for name in names} if lines else {}
+    return (
+        {name: {line["epoch"]: line[name] for line in lines if name in line} for name in names}
+        if lines
+        else {}
+    )

@@ -1,4 +1,5 @@
 """The loop of the command that runs a sweep: submits what waits, and watches until nothing is left."""
+
 import contextlib
 import logging
 import signal
@@ -28,7 +29,9 @@ def missing_runs(chains: Sequence[Chain]) -> dict[str, list[Run]]:
     Raises:
         UserError: a run's settings can't work, or its folder holds a run with others.
     """
-    tried: set[object] = set()  # settings that differ only in the seed are checked once where no run exists
+    tried: set[object] = (
+        set()
+    )  # settings that differ only in the seed are checked once where no run exists
 
     def is_missing(run: Run) -> bool:
         settings = (replace(run, folder="", seed=0, model=run.model and ""), run.request)
@@ -36,10 +39,13 @@ def missing_runs(chains: Sequence[Chain]) -> dict[str, list[Run]]:
             return True
         tried.add(settings)
         return not is_done(run, run.request.wanted_config(run))
+
     return {chain.name: [run for run in chain.runs if is_missing(run)] for chain in chains}
 
 
-def statuses_of(sweep: Sweep, executor: "Executor", names: Sequence[str] | None = None) -> list[Status]:
+def statuses_of(
+    sweep: Sweep, executor: "Executor", names: Sequence[str] | None = None
+) -> list[Status]:
     """``Status`` of the chains, in their order."""
     alive = executor.alive()
     return [sweep.status(name, alive.get(name)) for name in names or sweep.chains]
@@ -64,17 +70,24 @@ def drive(sweep: Sweep, executor: "Executor", names: Sequence[str]) -> None:
             for name in told:
                 if not sweep.outcome(name):  # it had not started
                     sweep.forget(name)
-            raise UserError("interrupted; the same command goes on with what is missing" if told else
-                            f"interrupted; the jobs that are submitted go on, the same command or sweep.py status {sweep.name} shows how far they "
-                            f"are, and sweep.py cancel {sweep.name} ends them") from None
+            raise UserError(
+                "interrupted; the same command goes on with what is missing"
+                if told
+                else f"interrupted; the jobs that are submitted go on, the same command or sweep.py status {sweep.name} shows how far they "
+                f"are, and sweep.py cancel {sweep.name} ends them"
+            ) from None
     log.info("%s: %s", sweep.name, counts(statuses))
     failed = [status for status in statuses if status.state == "failed"]
     if failed:
-        raise UserError(f"{len(failed)} of {len(statuses)} jobs failed, the first: {failed[0].chain.name}: {failed[0].error} "
-                        f"(log: {failed[0].log}); {again} makes them again")
+        raise UserError(
+            f"{len(failed)} of {len(statuses)} jobs failed, the first: {failed[0].chain.name}: {failed[0].error} "
+            f"(log: {failed[0].log}); {again} makes them again"
+        )
 
 
-def watch(sweep: Sweep, executor: "Executor", names: Sequence[str], display: Display) -> list[Status]:
+def watch(
+    sweep: Sweep, executor: "Executor", names: Sequence[str], display: Display
+) -> list[Status]:
     """Waits until every chain has ended; returns their statuses."""
     while True:
         alive = executor.alive()

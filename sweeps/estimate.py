@@ -1,4 +1,5 @@
 """What a sweep will cost, from what done runs have cost."""
+
 import os
 import statistics
 from collections.abc import Iterable, Sequence

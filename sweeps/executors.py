@@ -1,4 +1,5 @@
 """Where the jobs of a sweep run: this machine, or, through submitit, a cluster with Slurm. The same jobs, with the same logs."""
+
 import os
 import shlex
 import shutil
@@ -17,9 +18,13 @@ from trainers.common.files import is_running
 from .store import Sweep
 from .worker import Work
 
-WARNING_SIGNAL = "USR1"  # by which Slurm tells a job of its time limit: train.py waits for it, and then submitit
+WARNING_SIGNAL = (
+    "USR1"  # by which Slurm tells a job of its time limit: train.py waits for it, and then submitit
+)
 ENVIRONMENT = {
-    "PYTHONPATH": os.pathsep.join([launch.HERE, *filter(None, [os.environ.get("PYTHONPATH")])]),  # where a job finds this package
+    "PYTHONPATH": os.pathsep.join(
+        [launch.HERE, *filter(None, [os.environ.get("PYTHONPATH")])]
+    ),  # where a job finds this package
     "SUBMITIT_PREEMPT_SIGNAL": WARNING_SIGNAL,
     "TQDM_DISABLE": "1",  # bars have no place in a log
 }
@@ -32,7 +37,11 @@ def visible_gpus() -> list[str]:
     """Names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    return [name.strip() for name in chosen.split(",")][:count] if chosen else [str(number) for number in range(count)]
+    return (
+        [name.strip() for name in chosen.split(",")][:count]
+        if chosen
+        else [str(number) for number in range(count)]
+    )
 
 
 def cores() -> int:
@@ -45,6 +54,7 @@ class Local:
     Args:
         sweep: a ``Sweep``, whose options may give another number of jobs at once.
     """
+
     interval = 0.5  # seconds between two looks
 
     def __init__(self, sweep: Sweep) -> None:
@@ -57,9 +67,19 @@ class Local:
     def alive(self) -> dict[str, str]:
         """name of a chain → ``running``, of those that have a process."""
         if not self.sweep.is_mine:  # another command's, if there is one
-            noted = {name: self.sweep.submission(name) for name in self.sweep.chains} if self.sweep.is_held() else {}
-            return {name: "running" for name, submission in noted.items() if submission and is_running(submission["job"])}
-        self.processes = {name: process for name, process in self.processes.items() if process.exitcode is None}
+            noted = (
+                {name: self.sweep.submission(name) for name in self.sweep.chains}
+                if self.sweep.is_held()
+                else {}
+            )
+            return {
+                name: "running"
+                for name, submission in noted.items()
+                if submission and is_running(submission["job"])
+            }
+        self.processes = {
+            name: process for name, process in self.processes.items() if process.exitcode is None
+        }
         self.interrupt(list(filter(self.sweep.is_cancelled, self.processes)))
         return dict.fromkeys(self.processes, "running")
 
@@ -67,12 +87,20 @@ class Local:
         """Starts as many of the waiting chains as there is room for."""
         os.environ.update(ENVIRONMENT)
         launch.start_server()
-        free = [slot for slot in range(self.at_once) if slot not in {self.slots[name] for name in self.processes}]
+        free = [
+            slot
+            for slot in range(self.at_once)
+            if slot not in {self.slots[name] for name in self.processes}
+        ]
         for name, slot in zip(waiting, free):
             log = self.sweep.place(name, "log.txt")
             os.makedirs(os.path.dirname(log), exist_ok=True)
-            process = launch.start_process(Work(*self.sweep.key, name, log), errors=log, threads=max(1, cores() // self.at_once),
-                                           device=self.devices[slot])
+            process = launch.start_process(
+                Work(*self.sweep.key, name, log),
+                errors=log,
+                threads=max(1, cores() // self.at_once),
+                device=self.devices[slot],
+            )
             self.processes[name], self.slots[name] = process, slot
             self.sweep.note_submission(name, job=process.pid, log=log)
 
@@ -95,11 +123,14 @@ class Slurm:
     Raises:
         UserError: there is no Slurm here.
     """
+
     interval = 5.0
 
     def __init__(self, sweep: Sweep) -> None:
         if not shutil.which("sbatch") or not shutil.which("squeue"):
-            raise UserError("--executor slurm: there is no sbatch or squeue here; start the sweep on a machine from which jobs are submitted")
+            raise UserError(
+                "--executor slurm: there is no sbatch or squeue here; start the sweep on a machine from which jobs are submitted"
+            )
         self.sweep = sweep
         self.at_once = sweep.options["jobs"] or len(sweep.chains)
 
@@ -111,7 +142,12 @@ class Slurm:
         Raises:
             UserError: Slurm doesn't answer.
         """
-        states = dict(line.split() for line in slurm("squeue", "--me", "--noheader", "--array", "--format=%i %t").splitlines())
+        states = dict(
+            line.split()
+            for line in slurm(
+                "squeue", "--me", "--noheader", "--array", "--format=%i %t"
+            ).splitlines()
+        )
         found = {}
         for name in self.sweep.chains:
             submission = self.sweep.submission(name)
@@ -127,9 +163,11 @@ class Slurm:
             UserError: Slurm takes none of them; the message is its own.
         """
         for first in range(0, len(waiting), ARRAY):
-            names = waiting[first:first + ARRAY]
+            names = waiting[first : first + ARRAY]
             try:
-                executor = submitit.SlurmExecutor(os.path.join(self.sweep.folder, "slurm"), max_num_timeout=REQUEUES)
+                executor = submitit.SlurmExecutor(
+                    os.path.join(self.sweep.folder, "slurm"), max_num_timeout=REQUEUES
+                )
                 executor.update_parameters(**self.parameters())
                 jobs = executor.submit_array([Work(*self.sweep.key, name) for name in names])
             except submitit.core.utils.FailedJobError as error:
@@ -140,13 +178,27 @@ class Slurm:
     def parameters(self) -> dict[str, Any]:
         """What stands at the head of the sbatch file, in submitit's names."""
         options = self.sweep.options
-        given = {"partition": options["partition"], "gpus_per_node": options["gpus"], "cpus_per_task": options["cpus"], "mem": options["memory"],
-                 "time": options["time"], "account": options["account"], "qos": options["qos"]}
+        given = {
+            "partition": options["partition"],
+            "gpus_per_node": options["gpus"],
+            "cpus_per_task": options["cpus"],
+            "mem": options["memory"],
+            "time": options["time"],
+            "account": options["account"],
+            "qos": options["qos"],
+        }
         more = dict(pair.split("=", 1) for pair in options["slurm"])
-        return {**{key: value for key, value in given.items() if value is not None},
-                "job_name": f"sweep-{self.sweep.name}", "array_parallelism": self.at_once,
-                "setup": [f"export {key}={shlex.quote(value)}" for key, value in ENVIRONMENT.items()],
-                "additional_parameters": {"requeue": True, "signal": f"{WARNING_SIGNAL}@{WARNING}", **more}}
+        return {
+            **{key: value for key, value in given.items() if value is not None},
+            "job_name": f"sweep-{self.sweep.name}",
+            "array_parallelism": self.at_once,
+            "setup": [f"export {key}={shlex.quote(value)}" for key, value in ENVIRONMENT.items()],
+            "additional_parameters": {
+                "requeue": True,
+                "signal": f"{WARNING_SIGNAL}@{WARNING}",
+                **more,
+            },
+        }
 
     def cancel(self, names: Sequence[str]) -> None:
         jobs = [submission["job"] for submission in map(self.sweep.submission, names) if submission]

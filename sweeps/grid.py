@@ -1,4 +1,5 @@
 """What a sweep consists of: a grid out of a YAML file or arguments, as requests for runs and as chains of runs that depend on each other."""
+
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,16 +11,33 @@ from protocols.runs import Request, chains, default_output
 from trainers.common.errors import UserError, nearest
 from trainers.common.readers import read_yaml
 
-KEYS = {"protocols": str, "trainers": str, "datasets": str, "seeds": int, "shots": int, "config": str, "rows": str, "options": dict}
+KEYS = {
+    "protocols": str,
+    "trainers": str,
+    "datasets": str,
+    "seeds": int,
+    "shots": int,
+    "config": str,
+    "rows": str,
+    "options": dict,
+}
 PLACES = {"name": str, "root": str, "output": str}  # of the sweep as a whole
 SINGLE = ("config", "options", *PLACES)
 KINDS = {str: "a name", int: "a whole number", dict: "lines KEY: value"}  # for messages
-DEFAULTS = {"datasets": ["openmoji"], "seeds": [1, 2, 3], "shots": None, "config": None, "rows": None, "options": {}}
+DEFAULTS = {
+    "datasets": ["openmoji"],
+    "seeds": [1, 2, 3],
+    "shots": None,
+    "config": None,
+    "rows": None,
+    "options": {},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run(plan.Run):
     """A run and the request that it belongs to."""
+
     request: Request
 
 
@@ -31,6 +49,7 @@ class Chain:
         name: path of the training's folder below that of all runs.
         runs: list of ``Run``.
     """
+
     name: str
     runs: tuple[Run, ...]
 
@@ -40,8 +59,18 @@ class Chain:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Chain":
         def tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
-            return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-        return cls(entry["name"], tuple(Run(**{**tuples(run), "request": Request(**tuples(run["request"]))}) for run in entry["runs"]))
+            return {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in fields.items()
+            }
+
+        return cls(
+            entry["name"],
+            tuple(
+                Run(**{**tuples(run), "request": Request(**tuples(run["request"]))})
+                for run in entry["runs"]
+            ),
+        )
 
 
 def read_file(path: str) -> dict[str, Any]:
@@ -60,7 +89,11 @@ def read_file(path: str) -> dict[str, Any]:
         raise UserError(f"{path}: {error}") from error
     found = check(path, found, {**KEYS, **PLACES, "grids": dict})
     grids = found.pop("grids", [{}])
-    return {"name": os.path.splitext(os.path.basename(path))[0], **found, "grids": [check(f"{path}, grids", grid, KEYS) for grid in grids]}
+    return {
+        "name": os.path.splitext(os.path.basename(path))[0],
+        **found,
+        "grids": [check(f"{path}, grids", grid, KEYS) for grid in grids],
+    }
 
 
 def check(place: str, found: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
@@ -74,11 +107,17 @@ def check(place: str, found: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
     checked = {}
     for key, value in found.items():
         if key not in kinds:
-            raise UserError(f"{place}: unknown key {key!r}{nearest(key, kinds)}; known: {', '.join(kinds)}")
+            raise UserError(
+                f"{place}: unknown key {key!r}{nearest(key, kinds)}; known: {', '.join(kinds)}"
+            )
         is_single = key in SINGLE
         values = value if isinstance(value, list) and not is_single else [value]
-        if not values or not all(isinstance(item, kinds[key]) and not isinstance(item, bool) for item in values):
-            raise UserError(f"{place}: {key} must be {KINDS[kinds[key]]}{'' if is_single else ' or a list of such'}, not {value!r}")
+        if not values or not all(
+            isinstance(item, kinds[key]) and not isinstance(item, bool) for item in values
+        ):
+            raise UserError(
+                f"{place}: {key} must be {KINDS[kinds[key]]}{'' if is_single else ' or a list of such'}, not {value!r}"
+            )
         checked[key] = value if is_single else values
     return checked
 
@@ -93,7 +132,10 @@ def requests(settings: Mapping[str, Any]) -> list[Request]:
         UserError: protocols or trainers are missing, or a protocol is not known.
     """
     shared = {key: settings[key] for key in KEYS if key in settings}
-    root, output = (os.path.abspath(settings.get(key, key_default)) for key, key_default in (("root", "data"), ("output", "output")))
+    root, output = (
+        os.path.abspath(settings.get(key, key_default))
+        for key, key_default in (("root", "data"), ("output", "output"))
+    )
     found: list[Request] = []
     for grid in settings["grids"]:
         grid = {**DEFAULTS, **shared, **grid}
@@ -103,10 +145,29 @@ def requests(settings: Mapping[str, Any]) -> list[Request]:
         options = tuple(str(word) for pair in grid["options"].items() for word in pair)
         for protocol in grid["protocols"]:
             if protocol not in PROTOCOLS:
-                raise UserError(f"unknown protocol {protocol!r}{nearest(protocol, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
-            several = [grid["shots"]] if protocol == "fewshot" or not grid["shots"] else [[number] for number in grid["shots"]]
-            found += [Request(protocol, tuple(grid["trainers"]), tuple(grid["datasets"]), tuple(grid["seeds"]), default_output(protocol, output),
-                              shots and tuple(shots), grid["config"], grid["rows"] and tuple(grid["rows"]), root, options) for shots in several]
+                raise UserError(
+                    f"unknown protocol {protocol!r}{nearest(protocol, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}"
+                )
+            several = (
+                [grid["shots"]]
+                if protocol == "fewshot" or not grid["shots"]
+                else [[number] for number in grid["shots"]]
+            )
+            found += [
+                Request(
+                    protocol,
+                    tuple(grid["trainers"]),
+                    tuple(grid["datasets"]),
+                    tuple(grid["seeds"]),
+                    default_output(protocol, output),
+                    shots and tuple(shots),
+                    grid["config"],
+                    grid["rows"] and tuple(grid["rows"]),
+                    root,
+                    options,
+                )
+                for shots in several
+            ]
     return found
 
 
@@ -124,9 +185,13 @@ def make_chains(found: Iterable[Request], output: str) -> list[Chain]:
         for run in request.runs():
             before = runs.setdefault(run.folder, Run(**vars(run), request=request))
             if before.request.arguments(before) != request.arguments(run):
-                raise UserError(f"two grids ask for {run.folder} with other settings: give one of them another config")
+                raise UserError(
+                    f"two grids ask for {run.folder} with other settings: give one of them another config"
+                )
     made = []
     for chain in chains(runs.values()):
         trained = chain[0].model or chain[0].folder
-        made.append(Chain(os.path.relpath(trained, output), tuple(runs[run.folder] for run in chain)))
+        made.append(
+            Chain(os.path.relpath(trained, output), tuple(runs[run.folder] for run in chain))
+        )
     return made

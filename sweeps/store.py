@@ -9,6 +9,7 @@
 
 The runs' own folders say which are done. Nothing else is remembered, so every shell sees the same, also after a reboot.
 """
+
 import contextlib
 import json
 import os
@@ -43,6 +44,7 @@ class Status:
         epoch: ``3/50`` of the run that is being trained; eta: of its training, as h:mm:ss; empty where nothing is known.
         error: what went wrong, in one line; log: file with more.
     """
+
     chain: Chain
     state: str
     runs_done: int
@@ -67,7 +69,9 @@ def read_if_there(path: str) -> Any:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise UserError(f"{path} can't be read ({error}): delete it, and start the sweep again") from error
+        raise UserError(
+            f"{path} can't be read ({error}): delete it, and start the sweep again"
+        ) from error
 
 
 def write_json(path: str, content: Any) -> None:
@@ -95,14 +99,28 @@ class Sweep:
         options: of the executor, see ``executors.Slurm``.
     """
 
-    def __init__(self, output: str, name: str, chains: Iterable[Chain], options: Mapping[str, Any]) -> None:
-        self.name, self.folder, self.options, self.key = name, folder_of(output, name), options, (os.path.abspath(output), name)
+    def __init__(
+        self, output: str, name: str, chains: Iterable[Chain], options: Mapping[str, Any]
+    ) -> None:
+        self.name, self.folder, self.options, self.key = (
+            name,
+            folder_of(output, name),
+            options,
+            (os.path.abspath(output), name),
+        )
         self.chains = {chain.name: chain for chain in chains}
         self.is_mine = False  # whether this process holds it
 
     def save(self) -> None:
-        write_json(os.path.join(self.folder, "sweep.json"), {
-            "name": self.name, "started": now(), "options": self.options, "chains": [chain.to_json() for chain in self.chains.values()]})
+        write_json(
+            os.path.join(self.folder, "sweep.json"),
+            {
+                "name": self.name,
+                "started": now(),
+                "options": self.options,
+                "chains": [chain.to_json() for chain in self.chains.values()],
+            },
+        )
 
     @classmethod
     def load(cls, output: str, name: str) -> "Sweep":
@@ -114,7 +132,9 @@ class Sweep:
         if found is None:
             folder = os.path.join(output, "sweeps")
             there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-            raise UserError(f"no sweep {name!r}{nearest(name, there)}; there is {', '.join(there) or 'none'} in {folder}")
+            raise UserError(
+                f"no sweep {name!r}{nearest(name, there)}; there is {', '.join(there) or 'none'} in {folder}"
+            )
         return cls(output, name, map(Chain.from_json, found["chains"]), found["options"])
 
     @contextlib.contextmanager
@@ -129,7 +149,9 @@ class Sweep:
         try:
             lock.acquire()
         except filelock.Timeout as error:
-            raise UserError(f"another command is running the sweep {self.name}: sweep.py status {self.name} shows how far it is") from error
+            raise UserError(
+                f"another command is running the sweep {self.name}: sweep.py status {self.name} shows how far it is"
+            ) from error
         self.is_mine = True
         try:
             yield
@@ -187,17 +209,33 @@ class Sweep:
         submission, outcome = self.submission(name), self.outcome(name)
         log = (submission or {}).get("log", "")
         if alive:
-            epoch, eta = last_progress(outcome["run"]) if alive == "running" and outcome.get("state") == "running" else ("", "")
+            epoch, eta = (
+                last_progress(outcome["run"])
+                if alive == "running" and outcome.get("state") == "running"
+                else ("", "")
+            )
             return Status(chain, alive, runs_done, epoch, eta, log=log)
         if outcome.get("state") in ("failed", "stopped"):
-            return Status(chain, "cancelled" if self.is_cancelled(name) else outcome["state"], runs_done, error=outcome.get("error", ""), log=log)
+            return Status(
+                chain,
+                "cancelled" if self.is_cancelled(name) else outcome["state"],
+                runs_done,
+                error=outcome.get("error", ""),
+                log=log,
+            )
         if runs_done == len(chain.runs):
             return Status(chain, "done", runs_done, log=log)
         if self.is_cancelled(name):
             return Status(chain, "cancelled", runs_done, log=log)
         if submission is None:
             return Status(chain, "waiting", runs_done)
-        return Status(chain, "failed", runs_done, error="its job ended without a word: it was killed, or the machine went down", log=log)
+        return Status(
+            chain,
+            "failed",
+            runs_done,
+            error="its job ended without a word: it was killed, or the machine went down",
+            log=log,
+        )
 
     def chosen(self, words: Sequence[str]) -> list[str]:
         """Names of the chains in whose names all of the words stand, between slashes.
@@ -208,7 +246,9 @@ class Sweep:
         found = [name for name in self.chains if set(words) <= set(name.split("/"))]
         if not found:
             known = sorted({part for name in self.chains for part in name.split("/")})
-            raise UserError(f"no job of the sweep {self.name} has {' '.join(words)} in its name; parts of names are {', '.join(known)}")
+            raise UserError(
+                f"no job of the sweep {self.name} has {' '.join(words)} in its name; parts of names are {', '.join(known)}"
+            )
         return found
 
 
@@ -219,5 +259,7 @@ def folder_of(output: str, name: str) -> str:
         UserError: the name can't be that of a folder.
     """
     if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
-        raise UserError(f"the sweep's name {name!r} must be of letters, digits, dots, underscores and hyphens: it becomes a folder's")
+        raise UserError(
+            f"the sweep's name {name!r} must be of letters, digits, dots, underscores and hyphens: it becomes a folder's"
+        )
     return os.path.join(os.path.abspath(output), "sweeps", name)

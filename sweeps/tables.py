@@ -1,4 +1,5 @@
 """The tables of a sweep, each protocol's once its runs are done."""
+
 import logging
 import os
 
@@ -40,9 +41,15 @@ def collect(sweep: Sweep) -> str:
         UserError: no run is done.
     """
     found = outputs(sweep)
-    texts = [f"{output}\n\n{make_table(sweep, protocol, output)}" for output, (protocol, runs) in found.items() if any(map(is_there, runs))]
+    texts = [
+        f"{output}\n\n{make_table(sweep, protocol, output)}"
+        for output, (protocol, runs) in found.items()
+        if any(map(is_there, runs))
+    ]
     if not texts:
-        raise UserError(f"no run of the sweep {sweep.name} is done yet: sweep.py status {sweep.name} shows how far it is")
+        raise UserError(
+            f"no run of the sweep {sweep.name} is done yet: sweep.py status {sweep.name} shows how far it is"
+        )
     return "\n".join(texts)
 
 

@@ -1,4 +1,5 @@
 """What a job of a sweep does, in a process of this machine or one that submitit starts on a machine of the cluster."""
+
 import logging
 import os
 import signal
@@ -66,7 +67,12 @@ class Work:
             for run in sweep.chains[self.name].runs:
                 self.note(sweep, "running", run=run.folder)
                 try:
-                    make(run, run.request.wanted_config(run), partial(start, run, self.errors), log.info)
+                    make(
+                        run,
+                        run.request.wanted_config(run),
+                        partial(start, run, self.errors),
+                        log.info,
+                    )
                 except (UserError, Failed) as error:
                     errors.append(str(error))
                 except Exception as error:
@@ -101,10 +107,15 @@ def start(run: Run, errors: str | None) -> None:
     code = training.main(run.request.arguments(run))
     if code == REQUEUE:
         if asked_by() == "SIGUSR1":
-            signal.raise_signal(signal.SIGUSR1)  # submitit, which train.py kept it from, now queues the job again
+            signal.raise_signal(
+                signal.SIGUSR1
+            )  # submitit, which train.py kept it from, now queues the job again
         raise Stopped
     if code or read_record(run.folder) is None:
-        raise Failed(last_error(errors or JobEnvironment().paths.stderr) or f"{run.folder} ended with exit code {code} and without a record")
+        raise Failed(
+            last_error(errors or JobEnvironment().paths.stderr)
+            or f"{run.folder} ended with exit code {code} and without a record"
+        )
 
 
 def one_line(error: Exception) -> str:
@@ -117,4 +128,7 @@ def last_error(path: str | Path) -> str | None:
     with open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - LAST_LINES))
         lines = file.read().decode(errors="replace").splitlines()
-    return next((line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")), None)
+    return next(
+        (line.removeprefix("error: ") for line in reversed(lines) if line.startswith("error: ")),
+        None,
+    )

@@ -1,4 +1,5 @@
 """Runs in processes of their own, to be killed, signalled or left without room: forked off one that has imported torch."""
+
 import multiprocessing
 import os
 import resource
@@ -49,6 +50,7 @@ def finish(*arguments, within=120, **keywords):
 
 # ---- what a child does before it runs ----
 
+
 def die_at(moment):
     """Kills this process at the given event of a run, counting images, steps, answers, pieces of files, renames and fsyncs."""
     own, left = os.getpid(), [moment]
@@ -60,6 +62,7 @@ def die_at(moment):
                 if left[0] == 0:
                     os.kill(own, signal.SIGKILL)
             return function(*arguments, **keywords)
+
         return call
 
     def in_pieces(path, write):
@@ -70,15 +73,27 @@ def die_at(moment):
             size = -(-len(content) // PIECES)
             with open(temporary, "wb", buffering=0) as file:
                 for begin in range(0, len(content), size):
-                    counted(file.write)(content[begin:begin + size])
+                    counted(file.write)(content[begin : begin + size])
+
         whole(path, slowly)
+
     whole = files.write_atomically
     for module in list(sys.modules.values()):
         if getattr(module, "write_atomically", None) is whole:
             module.write_atomically = in_pieces
-    for owner, name in ((os, "replace"), (os, "fsync"), (os, "remove"), (CheckedImages, "__getitem__"), (PromptTrainer, "forward_backward"),
-                        (PromptTrainer, "after_step"), (PromptTrainer, "answer"), (PromptTrainer, "test"), (torch.optim.SGD, "step"),
-                        (PromptTrainer, "resume_model_if_exist"), (PromptTrainer, "write_run_record")):
+    for owner, name in (
+        (os, "replace"),
+        (os, "fsync"),
+        (os, "remove"),
+        (CheckedImages, "__getitem__"),
+        (PromptTrainer, "forward_backward"),
+        (PromptTrainer, "after_step"),
+        (PromptTrainer, "answer"),
+        (PromptTrainer, "test"),
+        (torch.optim.SGD, "step"),
+        (PromptTrainer, "resume_model_if_exist"),
+        (PromptTrainer, "write_run_record"),
+    ):
         setattr(owner, name, counted(getattr(owner, name)))
 
 
@@ -108,23 +123,30 @@ def signal_group_in_step(number):
             time.sleep(0.3)  # in which a worker could end
         done.append(batch)
         return step(self, batch)
+
     PromptTrainer.forward_backward = signalled
 
 
 def interrupt_twice_in_a_step():
     """Sends this process two Ctrl-C in a step that never ends."""
+
     def endless(self, batch):
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(300)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell that starts the tests in the background has it ignore
+
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # which a shell that starts the tests in the background has it ignore
     PromptTrainer.forward_backward = endless
 
 
 def die_with_workers(file):
     """Kills this process in its first step, when it has written its workers' numbers to the file."""
+
     def killed(self, batch):
         with open(file, "w") as numbers:
             numbers.write(" ".join(str(worker.pid) for worker in multiprocessing.active_children()))
         os.kill(os.getpid(), signal.SIGKILL)
+
     PromptTrainer.forward_backward = killed

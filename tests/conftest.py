@@ -1,4 +1,5 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
+
 import atexit
 import functools
 import json
@@ -31,13 +32,18 @@ from trainers.settings import method_node
 REPOSITORY = Path(__file__).resolve().parents[1]
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
-TURN = os.environ.setdefault("TURN", str(date.today().toordinal()))  # one for all of pytest-xdist's processes
+TURN = os.environ.setdefault(
+    "TURN", str(date.today().toordinal())
+)  # one for all of pytest-xdist's processes
 DAYS = 8  # in which the turn has come to each of the others
 
 
 def in_turn(names, always=ALWAYS):
     """Names as a test's parameters: some always run, of the others one or two, which change from test to test and day to day."""
-    return [name if name in always else pytest.param(name, marks=pytest.mark.in_turn(name)) for name in names]
+    return [
+        name if name in always else pytest.param(name, marks=pytest.mark.in_turn(name))
+        for name in names
+    ]
 
 
 def pytest_report_header():
@@ -47,7 +53,11 @@ def pytest_report_header():
 def pytest_collection_modifyitems(config, items):
     """Leaves out names whose turn it is not, unless tests are asked for by name; files with slow tests come first."""
     waiting = defaultdict(list)
-    if TURN != "all" and not config.option.keyword and not any("::" in argument for argument in config.args):
+    if (
+        TURN != "all"
+        and not config.option.keyword
+        and not any("::" in argument for argument in config.args)
+    ):
         for item in items:
             if item.get_closest_marker("in_turn"):
                 waiting[item.nodeid.partition("[")[0]].append(item)
@@ -56,11 +66,13 @@ def pytest_collection_modifyitems(config, items):
         name_of = {item: item.get_closest_marker("in_turn").args[0] for item in tests}
         names = sorted(set(name_of.values()))
         days = min(DAYS, len(names))
-        chosen = names[(zlib.crc32(law.encode()) + int(TURN)) % days::days]
+        chosen = names[(zlib.crc32(law.encode()) + int(TURN)) % days :: days]
         left_out.update(item for item, name in name_of.items() if name not in chosen)
     config.hook.pytest_deselected(items=[*left_out])
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    items[:] = sorted((item for item in items if item not in left_out), key=lambda item: item.path not in long)
+    items[:] = sorted(
+        (item for item in items if item not in left_out), key=lambda item: item.path not in long
+    )
 
 
 def load_tool(name):
@@ -71,13 +83,28 @@ def load_tool(name):
     return module
 
 
-def random_clip(vision_layers=3, vision_width=128, patch_size=8, seed=0, transformer_width=128, transformer_layers=4):
+def random_clip(
+    vision_layers=3,
+    vision_width=128,
+    patch_size=8,
+    seed=0,
+    transformer_width=128,
+    transformer_layers=4,
+):
     """A small CLIP of the installed ``clip`` package with random weights large enough for every part to matter."""
     torch.manual_seed(seed)
-    model = clip.model.CLIP(embed_dim=48, image_resolution=32, vision_layers=vision_layers, vision_width=vision_width,
-                            vision_patch_size=patch_size, context_length=77, vocab_size=VOCABULARY,
-                            transformer_width=transformer_width, transformer_heads=transformer_width // 64,
-                            transformer_layers=transformer_layers)
+    model = clip.model.CLIP(
+        embed_dim=48,
+        image_resolution=32,
+        vision_layers=vision_layers,
+        vision_width=vision_width,
+        vision_patch_size=patch_size,
+        context_length=77,
+        vocab_size=VOCABULARY,
+        transformer_width=transformer_width,
+        transformer_heads=transformer_width // 64,
+        transformer_layers=transformer_layers,
+    )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name != "logit_scale" and parameter.dim() > 0:
@@ -135,7 +162,10 @@ def resnet(stock_resnet):
 @pytest.fixture(scope="session")
 def vit_b16():
     """The shapes of CLIP's ViT-B/16 with weights that mean nothing, to count parameters on."""
-    text, image = TextEncoder(512, 12, 8, 77, VOCABULARY, 512), ImageEncoder(224, 16, 768, 12, 12, 512)
+    text, image = (
+        TextEncoder(512, 12, 8, 77, VOCABULARY, 512),
+        ImageEncoder(224, 16, 768, 12, 12, 512),
+    )
     with torch.no_grad():
         text.token_embedding.weight.zero_()
     return Backbone(text, image, torch.zeros(()))
@@ -176,12 +206,25 @@ def drawn_root(tmp_path_factory):
 @pytest.fixture
 def run(data_root, small_clip_file, tmp_path):
     """Trains or tests on the miniature: ``run(trainer, *options, name="out")`` → (trainer object, record, output folder)."""
+
     def start(trainer, *options, name="out", seed=1, flags=()):
         output = tmp_path / name
-        finished = train.run(parse_arguments(
-            [*base_arguments(trainer, data_root, small_clip_file, output, seed), *flags, *options]))
+        finished = train.run(
+            parse_arguments(
+                [
+                    *base_arguments(trainer, data_root, small_clip_file, output, seed),
+                    *flags,
+                    *options,
+                ]
+            )
+        )
         record_file = output / "results.json"
-        return finished, json.loads(record_file.read_text()) if record_file.exists() else None, output
+        return (
+            finished,
+            json.loads(record_file.read_text()) if record_file.exists() else None,
+            output,
+        )
+
     return start
 
 
@@ -196,36 +239,55 @@ def trained(data_root, small_clip_file, tmp_path_factory):
             arguments = [*base_arguments(trainer, data_root, small_clip_file, folder), *options]
             made[trainer, options] = train.run(parse_arguments(arguments)), folder
         return made[trainer, options]
+
     return start
 
 
 @pytest.fixture
 def stopped(tmp_path):
     """Copies a training with a checkpoint an epoch as if it had been stopped after one: ``stopped(folder, epoch)`` → the folder of ``run(…)``."""
+
     def copy(folder, epoch=2, name="out"):
-        later = [path.name for path in (folder / MODEL_NAME).glob("model.pth.tar-*") if int(path.name.rpartition("-")[2]) > epoch]
-        place = shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns(*later, "results.json", "predictions-*.npz"))
+        later = [
+            path.name
+            for path in (folder / MODEL_NAME).glob("model.pth.tar-*")
+            if int(path.name.rpartition("-")[2]) > epoch
+        ]
+        place = shutil.copytree(
+            folder,
+            tmp_path / name,
+            ignore=shutil.ignore_patterns(*later, "results.json", "predictions-*.npz"),
+        )
         (place / MODEL_NAME / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
         lines = (place / "metrics.jsonl").read_text().splitlines(keepends=True)
-        (place / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["epoch"] <= epoch))
+        (place / "metrics.jsonl").write_text(
+            "".join(line for line in lines if json.loads(line)["epoch"] <= epoch)
+        )
         return place
+
     return copy
 
 
 @pytest.fixture
 def refusal(data_root, small_clip_file, tmp_path, capsys):
     """Runs train.py and returns its one line of error; fails if it does not refuse."""
+
     def start(*more, trainer="CDC", root=data_root, backbone=small_clip_file, replace=()):
         output = tmp_path / "out"
         arguments = base_arguments(trainer, root, backbone, output)
         for old, new in dict(replace).items():
             arguments[arguments.index(old) + 1] = new
         code = train.main([*arguments, *more])
-        lines = [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+        lines = [
+            line
+            for line in capsys.readouterr().err.replace("\r", "\n").splitlines()
+            if line.startswith("error: ")
+        ]
         assert code == 2 and len(lines) == 1
         assert not (output / "results.json").exists()
         start.output = output
         return lines[0]
+
     return start
 
 
@@ -245,9 +307,22 @@ def scrambled(module):
 
 
 def base_arguments(trainer, root, backbone, output, seed=1):
-    return ["--trainer", trainer, "--root", root, "--seed", str(seed), "--output-dir", str(output), "--backbone", backbone,
-            "--dataset-config-file", str(REPOSITORY / "configs" / "datasets" / "dtd.yaml"),
-            "--config-file", small_recipe()]
+    return [
+        "--trainer",
+        trainer,
+        "--root",
+        root,
+        "--seed",
+        str(seed),
+        "--output-dir",
+        str(output),
+        "--backbone",
+        backbone,
+        "--dataset-config-file",
+        str(REPOSITORY / "configs" / "datasets" / "dtd.yaml"),
+        "--config-file",
+        small_recipe(),
+    ]
 
 
 @functools.cache
@@ -255,7 +330,9 @@ def small_recipe():
     """A file of tests/small.yaml and all trainers' own smallest settings, in fp32."""
     recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
     trainers = [TRAINER_REGISTRY.get(name) for name in METHODS]
-    recipe["TRAINER"] = {trainer.__name__.upper(): {"PREC": "fp32", **trainer.small} for trainer in trainers}
+    recipe["TRAINER"] = {
+        trainer.__name__.upper(): {"PREC": "fp32", **trainer.small} for trainer in trainers
+    }
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o755)  # some tests start runs as a user without rights
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -264,7 +341,9 @@ def small_recipe():
     return path
 
 
-def make_textures(root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)):
+def make_textures(
+    root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)
+):
     folder = root / "dtd" / "images"
     generator = numpy.random.default_rng(0)
     split = {"train": [], "val": [], "test": []}
@@ -272,8 +351,12 @@ def make_textures(root, classes=("banded", "dotted", "striped", "woven", "zigzag
         (folder / name).mkdir(parents=True)
         pattern = generator.integers(0, 256, (8, 8, 3))
         for index in range(sum(sizes)):
-            pixels = numpy.kron(pattern, numpy.ones((5, 5, 1))) + generator.normal(0, 40, (40, 40, 3))
-            Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(folder / name / f"{index:02d}.png")
+            pixels = numpy.kron(pattern, numpy.ones((5, 5, 1))) + generator.normal(
+                0, 40, (40, 40, 3)
+            )
+            Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(
+                folder / name / f"{index:02d}.png"
+            )
             part = "train" if index < sizes[0] else "val" if index < sizes[0] + sizes[1] else "test"
             split[part].append([f"{name}/{index:02d}.png", label, name])
     (root / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
@@ -281,16 +364,27 @@ def make_textures(root, classes=("banded", "dotted", "striped", "woven", "zigzag
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install -e '.[test]'")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="needs selenium: pip install -e '.[test]'"
+    )
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not chromium or not driver:
         pytest.skip("needs Chromium and chromedriver: bash scripts/install_browser.sh")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in ("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-quic", "no-first-run",
-                     "disable-background-networking", "disable-component-update", "disable-sync",
-                     f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
+    for argument in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "disable-quic",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
+    ):
         options.add_argument(f"--{argument}")
     started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield started

@@ -1,4 +1,5 @@
 """Slow, readable references: the field's usual way with all 77 positions, one template and one loop at a time."""
+
 import clip
 import torch
 
@@ -15,7 +16,7 @@ def stock_text_features(model, embeddings, end, deep_prompts=()):
     for layer, block in enumerate(model.transformer.resblocks):
         if 0 < layer <= len(deep_prompts) and deep_prompts[layer - 1] is not None:
             prompt = deep_prompts[layer - 1][:, None].expand(-1, x.shape[1], -1)
-            x = torch.cat([x[:1], prompt, x[1 + len(prompt):]])
+            x = torch.cat([x[:1], prompt, x[1 + len(prompt) :]])
         x = block(x)
     x = model.ln_final(x.permute(1, 0, 2))
     return x[torch.arange(len(x)), end] @ model.text_projection
@@ -25,14 +26,17 @@ def stock_image_features(model, images, prompts=None, deep_prompts=()):
     """Prompted image features of (B, 3, H, W) through the modules of the installed ``clip``; prompts are (n, D)."""
     visual = model.visual
     x = visual.conv1(images).flatten(2).transpose(1, 2)
-    x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1) + visual.positional_embedding
+    x = (
+        torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        + visual.positional_embedding
+    )
     if prompts is not None:
         x = torch.cat([x, prompts.expand(len(x), -1, -1)], dim=1)
     x = visual.ln_pre(x).permute(1, 0, 2)
     for layer, block in enumerate(visual.transformer.resblocks):
         if 0 < layer <= len(deep_prompts) and deep_prompts[layer - 1] is not None:
             prompt = deep_prompts[layer - 1][:, None].expand(-1, x.shape[1], -1)
-            x = torch.cat([x[:-len(prompt)], prompt])
+            x = torch.cat([x[: -len(prompt)], prompt])
         x = block(x)
     return visual.ln_post(x.permute(1, 0, 2)[:, 0]) @ visual.proj
 
@@ -41,7 +45,7 @@ def prompted_embeddings(model, tokens, context):
     """(K, 77, D) embeddings of tokenized texts whose positions 1 … n are replaced by ``context``, (n, D) or (K, n, D)."""
     embedded = model.token_embedding(tokens)
     context = context.expand(len(tokens), -1, -1)
-    return torch.cat([embedded[:, :1], context, embedded[:, 1 + context.shape[1]:]], dim=1)
+    return torch.cat([embedded[:, :1], context, embedded[:, 1 + context.shape[1] :]], dim=1)
 
 
 def unit(features):
@@ -50,7 +54,11 @@ def unit(features):
 
 def stock_classifier(model, template, names):
     """(K, E) normalised features of a hand-crafted template for K names."""
-    return unit(model.encode_text(clip.tokenize([template.format(name.replace("_", " ")) for name in names])))
+    return unit(
+        model.encode_text(
+            clip.tokenize([template.format(name.replace("_", " ")) for name in names])
+        )
+    )
 
 
 def stock_context_features(model, context, names, words=None, deep_prompts=(), normalize=True):
@@ -62,5 +70,7 @@ def stock_context_features(model, context, names, words=None, deep_prompts=(), n
     """
     words = words or " ".join(["X"] * len(context))
     tokens = clip.tokenize([f"{words} {name.replace('_', ' ')}." for name in names])
-    features = stock_text_features(model, prompted_embeddings(model, tokens, context), tokens.argmax(1), deep_prompts)
+    features = stock_text_features(
+        model, prompted_embeddings(model, tokens, context), tokens.argmax(1), deep_prompts
+    )
     return unit(features) if normalize else features

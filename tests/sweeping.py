@@ -1,4 +1,5 @@
 """What the tests of sweeps share: a grid on the miniature data set, in the smallest settings."""
+
 import json
 import time
 from pathlib import Path
@@ -9,14 +10,36 @@ import sweep
 
 
 def small_options(clip_file, **more):
-    return {"MODEL.BACKBONE.NAME": clip_file, "INPUT.SIZE": "(32, 32)", "DATALOADER.TRAIN_X.BATCH_SIZE": 8, "DATALOADER.NUM_WORKERS": 0,
-            "OPTIM.MAX_EPOCH": 2, "OPTIM.WARMUP_EPOCH": -1, "TRAIN.PRINT_FREQ": 1, **more}
+    return {
+        "MODEL.BACKBONE.NAME": clip_file,
+        "INPUT.SIZE": "(32, 32)",
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 8,
+        "DATALOADER.NUM_WORKERS": 0,
+        "OPTIM.MAX_EPOCH": 2,
+        "OPTIM.WARMUP_EPOCH": -1,
+        "TRAIN.PRINT_FREQ": 1,
+        **more,
+    }
 
 
 def write_grid(path, root, output, options, **settings):
     """Writes a sweep's file; its name is the sweep's."""
-    path.write_text(yaml.safe_dump({"protocols": ["base2new"], "trainers": ["CoOp"], "datasets": ["dtd"], "config": "tiny", "seeds": [1],
-                                    "shots": [4], "root": str(root), "output": str(output), "options": options, **settings}))
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "protocols": ["base2new"],
+                "trainers": ["CoOp"],
+                "datasets": ["dtd"],
+                "config": "tiny",
+                "seeds": [1],
+                "shots": [4],
+                "root": str(root),
+                "output": str(output),
+                "options": options,
+                **settings,
+            }
+        )
+    )
     return str(path)
 
 

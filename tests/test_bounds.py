@@ -1,4 +1,5 @@
 """Small files that would take all memory, never end, or start a program: each is refused in a line, within bounded time and memory."""
+
 import ast
 import io
 import os
@@ -53,7 +54,7 @@ def bounded(monkeypatch):
     with open("/proc/self/statm") as file:
         own = int(file.read().split()[0]) * resource.getpagesize()
     before, started = resource.getrlimit(resource.RLIMIT_AS), time.monotonic()
-    resource.setrlimit(resource.RLIMIT_AS, (own + 2 * 2 ** 30, before[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (own + 2 * 2**30, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_AS, before)
     assert time.monotonic() - started < 10
@@ -61,10 +62,17 @@ def bounded(monkeypatch):
 
 # ---- pictures ----
 
+
 def test_every_picture_is_opened_with_its_formats_named():
-    calls = [(path, call) for path in code_files() for call in ast.walk(ast.parse(path.read_text()))
-             if isinstance(call, ast.Call) and ast.unparse(call.func) in ("Image.open", "PIL.Image.open")]
-    assert len(calls) >= 3 and all("formats" in {keyword.arg for keyword in call.keywords} for _, call in calls), calls
+    calls = [
+        (path, call)
+        for path in code_files()
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("Image.open", "PIL.Image.open")
+    ]
+    assert len(calls) >= 3 and all(
+        "formats" in {keyword.arg for keyword in call.keywords} for _, call in calls
+    ), calls
 
 
 @pytest.fixture
@@ -100,10 +108,17 @@ def test_no_picture_starts_a_program(interpreter, trained, refusal, data_root, t
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_pixels_are_bounded(bounded, tmp_path):
     (tmp_path / "bomb.png").write_bytes(pixels_bomb())
-    with pytest.raises(UserError, match="bomb.png can't be read .it has 12000 × 12000 pixels, the limit is 89 million"):
+    with pytest.raises(
+        UserError,
+        match="bomb.png can't be read .it has 12000 × 12000 pixels, the limit is 89 million",
+    ):
         read_picture(str(tmp_path / "bomb.png"))
-    with pytest.raises(UserError, match="'a.png' is no picture that can be read .it has 12000 × 12000 pixels"):
-        asked.Pictures([]).keep(type("File", (), {"stream": io.BytesIO(pixels_bomb()), "filename": "a.png"}))
+    with pytest.raises(
+        UserError, match="'a.png' is no picture that can be read .it has 12000 × 12000 pixels"
+    ):
+        asked.Pictures([]).keep(
+            type("File", (), {"stream": io.BytesIO(pixels_bomb()), "filename": "a.png"})
+        )
     assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS
 
 
@@ -111,11 +126,21 @@ def test_pixels_are_bounded(bounded, tmp_path):
 
 NESTED = "[" * 100_000
 ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"{name}: &{name} [{', '.join(10 * [f'*{before}'])}]\n" for before, name in zip("abcdefgh", "bcdefghi"))
-YAML = {"aliases": (ALIASES, "has an alias"), "nested": (f"a: {NESTED}", "nested too deeply"), "long": ("# " + " " * 2 ** 21, "more than 1 MB"),
-        "value": (f"OPTIM:\n  LR: '{'-' * 100_000}1'\n", "nested too deeply")}
-JSON = {"infinite": ('{"a": 1e999}', "the number 1e999 is not finite"), "surrogate": (r'["\ud800"]', "a lone surrogate"),
-        "nested": (NESTED, "nested too deeply"), "nan": ("[NaN]", "the number NaN is not finite")}
+    f"{name}: &{name} [{', '.join(10 * [f'*{before}'])}]\n"
+    for before, name in zip("abcdefgh", "bcdefghi")
+)
+YAML = {
+    "aliases": (ALIASES, "has an alias"),
+    "nested": (f"a: {NESTED}", "nested too deeply"),
+    "long": ("# " + " " * 2**21, "more than 1 MB"),
+    "value": (f"OPTIM:\n  LR: '{'-' * 100_000}1'\n", "nested too deeply"),
+}
+JSON = {
+    "infinite": ('{"a": 1e999}', "the number 1e999 is not finite"),
+    "surrogate": (r'["\ud800"]', "a lone surrogate"),
+    "nested": (NESTED, "nested too deeply"),
+    "nan": ("[NaN]", "the number NaN is not finite"),
+}
 
 
 @pytest.mark.parametrize("kind", YAML)
@@ -127,7 +152,9 @@ def test_yaml_is_bounded(bounded, tmp_path, monkeypatch, kind):
     with pytest.raises(UserError, match=message):
         merge(get_cfg_default(), str(path), "config file")
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
-    for read in (lambda: ablation_rows("CDC"), lambda: read_file(str(path))) if kind != "value" else ():
+    for read in (
+        (lambda: ablation_rows("CDC"), lambda: read_file(str(path))) if kind != "value" else ()
+    ):
         with pytest.raises(UserError, match=message):
             read()
 
@@ -137,7 +164,11 @@ def test_json_is_bounded(bounded, tmp_path, kind):
     content, message = JSON[kind]
     path = tmp_path / "x.json"
     path.write_text(content)
-    for read in (read_record, lambda path: read_split(str(path), str(tmp_path)), lambda path: read_sample(str(path), ("train",))):
+    for read in (
+        read_record,
+        lambda path: read_split(str(path), str(tmp_path)),
+        lambda path: read_sample(str(path), ("train",)),
+    ):
         with pytest.raises(UserError, match=message):
             read(path)
     with pytest.raises(ValueError, match=message.split(" (")[0]):
@@ -147,14 +178,25 @@ def test_json_is_bounded(bounded, tmp_path, kind):
 def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, capsys):
     pipe = tmp_path / "x.png"
     os.mkfifo(pipe)
-    for read in (lambda path: merge(None, path, "config file"), lambda path: read_split(path, "."), lambda path: read_sample(path, ()),
-                 read_record, read_picture, load_backbone, checkpoint.load):
+    for read in (
+        lambda path: merge(None, path, "config file"),
+        lambda path: read_split(path, "."),
+        lambda path: read_sample(path, ()),
+        read_record,
+        read_picture,
+        load_backbone,
+        checkpoint.load,
+    ):
         with pytest.raises(UserError):
             read(str(pipe))
-    assert predict.main(["--run", str(trained("CoOp")[1]), str(pipe)]) != 0 and "it is no regular file" in capsys.readouterr().err
+    assert (
+        predict.main(["--run", str(trained("CoOp")[1]), str(pipe)]) != 0
+        and "it is no regular file" in capsys.readouterr().err
+    )
 
 
 # ---- pickles and archives ----
+
 
 def test_a_pickle_of_lists_by_reference_is_refused(bounded, tmp_path):
     """Thirty lists, each twice in the next one, whose text would have a billion letters."""
@@ -169,32 +211,46 @@ def test_a_pickle_of_lists_by_reference_is_refused(bounded, tmp_path):
         read_pickle(str(path), ("train",))
 
 
-@pytest.mark.parametrize("content", [b"\x80\x02Nr" + struct.pack("<I", 2 ** 28) + b".", b"\x80\x05\x96" + struct.pack("<Q", 2 ** 33) + b"abc."])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr" + struct.pack("<I", 2**28) + b".",
+        b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b"abc.",
+    ],
+)
 def test_a_pickle_that_claims_much_gets_nothing(bounded, tmp_path, content):
     (tmp_path / "x.pkl").write_bytes(content)
     with pytest.raises(UserError, match="is not read"):
         read_pickle(str(tmp_path / "x.pkl"), ("train",))
 
 
-def inflating(path, member="x/data.pkl", size=2 ** 29):
+def inflating(path, member="x/data.pkl", size=2**29):
     """An archive of half a megabyte that unpacks to 512 MB."""
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(member, "w", force_zip64=True) as file:
-        for _ in range(size // 2 ** 24):
-            file.write(bytes(2 ** 24))
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open(member, "w", force_zip64=True) as file,
+    ):
+        for _ in range(size // 2**24):
+            file.write(bytes(2**24))
 
 
 def test_archives_that_inflate_are_refused(bounded, tmp_path):
     inflating(tmp_path / "x.npz", "label.npy")
     with pytest.raises(ValueError, match="it unpacks to 512 MB"):
         read_arrays(tmp_path / "x.npz")
-    for read, message in ((checkpoint.load, "can't be read"), (load_backbone, "it unpacks to 512 MB")):
+    for read, message in (
+        (checkpoint.load, "can't be read"),
+        (load_backbone, "it unpacks to 512 MB"),
+    ):
         os.replace(tmp_path / ("x.npz" if read is checkpoint.load else "x.pt"), tmp_path / "x.pt")
         with pytest.raises(UserError, match=message):
             read(str(tmp_path / "x.pt"))
 
 
 def test_weights_that_claim_more_numbers_than_they_hold_are_refused(bounded, tmp_path):
-    torch.save({"text_projection": torch.zeros(1, dtype=torch.half).expand(2 ** 40)}, tmp_path / "x.pt")
+    torch.save(
+        {"text_projection": torch.zeros(1, dtype=torch.half).expand(2**40)}, tmp_path / "x.pt"
+    )
     with pytest.raises(UserError, match="text_projection has more numbers than are stored"):
         load_backbone(str(tmp_path / "x.pt"))
     numpy.savez(tmp_path / "x.npz", a=numpy.zeros(3))
@@ -203,9 +259,14 @@ def test_weights_that_claim_more_numbers_than_they_hold_are_refused(bounded, tmp
 
 # ---- settings, names, answers ----
 
+
 def test_workers_are_bounded(refusal):
-    assert "DATALOADER.NUM_WORKERS is 100000, it must be at most 128" in refusal("DATALOADER.NUM_WORKERS", "100000")
-    assert "DATALOADER.NUM_WORKERS is -1, it must not be negative" in refusal("DATALOADER.NUM_WORKERS", "-1")
+    assert "DATALOADER.NUM_WORKERS is 100000, it must be at most 128" in refusal(
+        "DATALOADER.NUM_WORKERS", "100000"
+    )
+    assert "DATALOADER.NUM_WORKERS is -1, it must not be negative" in refusal(
+        "DATALOADER.NUM_WORKERS", "-1"
+    )
 
 
 def test_names_are_bounded(bounded, trained):
@@ -218,13 +279,31 @@ def test_names_are_bounded(bounded, trained):
 
 
 @pytest.mark.parametrize("trainer", ["CDC", "ZeroshotCLIP"])
-def test_what_is_no_number_is_never_an_answer(refusal, trained, stock_vit, data_root, tmp_path, capsys, trainer):
+def test_what_is_no_number_is_never_an_answer(
+    refusal, trained, stock_vit, data_root, tmp_path, capsys, trainer
+):
     state = {name: value.clone() for name, value in stock_vit.state_dict().items()}
     state["visual.proj"][0, 0] = float("nan")
     torch.save(state, tmp_path / "broken.pt")
-    flags = () if trainer == "ZeroshotCLIP" else ("--eval-only", "--model-dir", str(trained("CDC")[1]))
-    assert "are no numbers (NaN or infinite)" in refusal(*flags, trainer=trainer, backbone=str(tmp_path / "broken.pt"))
+    flags = (
+        () if trainer == "ZeroshotCLIP" else ("--eval-only", "--model-dir", str(trained("CDC")[1]))
+    )
+    assert "are no numbers (NaN or infinite)" in refusal(
+        *flags, trainer=trainer, backbone=str(tmp_path / "broken.pt")
+    )
     if flags:
-        assert predict.main(["--run", flags[-1], "--backbone", str(tmp_path / "broken.pt"), "--json", f"{data_root}/dtd/images/woven"]) == 2
+        assert (
+            predict.main(
+                [
+                    "--run",
+                    flags[-1],
+                    "--backbone",
+                    str(tmp_path / "broken.pt"),
+                    "--json",
+                    f"{data_root}/dtd/images/woven",
+                ]
+            )
+            == 2
+        )
         out, err = capsys.readouterr()
         assert out == "" and "are no numbers (NaN or infinite)" in err

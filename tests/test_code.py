@@ -1,4 +1,5 @@
 """What is imported with what; style, types and layers are checked by scripts/check.sh."""
+
 import re
 import subprocess
 import sys
@@ -10,11 +11,23 @@ from tests.conftest import REPOSITORY
 
 def test_no_warning_of_what_the_clip_package_imports():
     """A module that imports it before ``trainers.prompting`` does would show users that ``pkg_resources`` is deprecated."""
-    product = [path for path in REPOSITORY.glob("[a-z]*/**/*.py") if path.relative_to(REPOSITORY).parts[0] not in ("tests", "tools", "build")]
-    importers = {path.relative_to(REPOSITORY).parent.as_posix() for path in (*product, *REPOSITORY.glob("*.py"))
-                 if re.search(r"^(import|from) clip\b", path.read_text(encoding="utf-8"), re.MULTILINE)}
+    product = [
+        path
+        for path in REPOSITORY.glob("[a-z]*/**/*.py")
+        if path.relative_to(REPOSITORY).parts[0] not in ("tests", "tools", "build")
+    ]
+    importers = {
+        path.relative_to(REPOSITORY).parent.as_posix()
+        for path in (*product, *REPOSITORY.glob("*.py"))
+        if re.search(r"^(import|from) clip\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
     assert importers == {"trainers/prompting"}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", "import trainers.prompting.backbone"], cwd=REPOSITORY, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import trainers.prompting.backbone"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -22,5 +35,7 @@ def test_no_warning_of_what_the_clip_package_imports():
 def test_what_data_sets_and_sweeps_use_of_the_trainers_needs_no_torch(installed_as):
     names = [path.stem for path in (REPOSITORY / "trainers" / "common").glob("*.py")]
     code = f"import sys, {', '.join(f'{installed_as}.common.{name}' for name in names)}; sys.exit('torch' in sys.modules or 'dassl' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, text=True, capture_output=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, text=True, capture_output=True
+    )
     assert found.returncode == 0, found.stderr

@@ -1,4 +1,5 @@
 """What people get wrong: one line, exit code 2, and advice that works when it is followed."""
+
 import json
 import os
 import shutil
@@ -20,43 +21,68 @@ from trainers.common.files import write_text
 from trainers.engine import checkpoint
 
 
-@pytest.mark.parametrize("encoding, expected", [("utf-8-sig", None), ("latin-1", "it is not UTF-8"), ("utf-16", "it is not UTF-8")])
+@pytest.mark.parametrize(
+    "encoding, expected",
+    [("utf-8-sig", None), ("latin-1", "it is not UTF-8"), ("utf-16", "it is not UTF-8")],
+)
 def test_class_names_in_any_encoding_are_read_or_refused(tmp_path, encoding, expected):
     path = tmp_path / "classnames.txt"
     path.write_text("a Kühe\nb Pferde\n", encoding=encoding)
     if expected is None:
         assert read_classnames(str(path)) == {"a": "Kühe", "b": "Pferde"}
         return
-    with pytest.raises(UserError, match=f"classnames.txt can't be read: {expected} .*: save it as UTF-8"):
+    with pytest.raises(
+        UserError, match=f"classnames.txt can't be read: {expected} .*: save it as UTF-8"
+    ):
         read_classnames(str(path))
     path.write_text(path.read_text(encoding=encoding), encoding="utf-8")  # the advice
     assert read_classnames(str(path)) == {"a": "Kühe", "b": "Pferde"}
 
 
-@pytest.mark.parametrize("more, message", [
-    (("OPTIM.LR", "-0.1"), "OPTIM.LR is -0.1, it must be above 0"),
-    (("OPTIM.WEIGHT_DECAY", "-1.0"), "OPTIM.WEIGHT_DECAY is -1.0, it must not be negative"),
-    (("OPTIM.MOMENTUM", "-0.9"), "OPTIM.MOMENTUM is -0.9, it must not be negative"),
-    (("OPTIM.NAME", "adam", "OPTIM.ADAM_BETA1", "7.0"), "the config can't work: Invalid beta parameter"),
-    (("TRAIN.PRINT_FREQ", "0"), "TRAIN.PRINT_FREQ is 0, it must be at least 1"),
-    (("INPUT.GB_K", "4"), "INPUT.GB_K is 4, a blur takes an odd number of pixels: give 5"),
-    (("DATASET.NUM_SHOTS", str(2 ** 64)), "DATASET.NUM_SHOTS is 18446744073709551616, it takes a whole number of at most 64 bits"),
-    (("OPTIM.LR", "1" + "0" * 400), "OPTIM.LR"),
-    (("--seed", str(2 ** 32)), "--seed is 4294967296, it must be below 4294967296"),
-    (("--trainer", ""), "no trainer is given: give --trainer; known: CDC, "),
-    (("INPUT.BACKGROUND", "whit"), "INPUT.BACKGROUND is 'whit', it takes a colour such as white"),
-])
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (("OPTIM.LR", "-0.1"), "OPTIM.LR is -0.1, it must be above 0"),
+        (("OPTIM.WEIGHT_DECAY", "-1.0"), "OPTIM.WEIGHT_DECAY is -1.0, it must not be negative"),
+        (("OPTIM.MOMENTUM", "-0.9"), "OPTIM.MOMENTUM is -0.9, it must not be negative"),
+        (
+            ("OPTIM.NAME", "adam", "OPTIM.ADAM_BETA1", "7.0"),
+            "the config can't work: Invalid beta parameter",
+        ),
+        (("TRAIN.PRINT_FREQ", "0"), "TRAIN.PRINT_FREQ is 0, it must be at least 1"),
+        (("INPUT.GB_K", "4"), "INPUT.GB_K is 4, a blur takes an odd number of pixels: give 5"),
+        (
+            ("DATASET.NUM_SHOTS", str(2**64)),
+            "DATASET.NUM_SHOTS is 18446744073709551616, it takes a whole number of at most 64 bits",
+        ),
+        (("OPTIM.LR", "1" + "0" * 400), "OPTIM.LR"),
+        (("--seed", str(2**32)), "--seed is 4294967296, it must be below 4294967296"),
+        (("--trainer", ""), "no trainer is given: give --trainer; known: CDC, "),
+        (
+            ("INPUT.BACKGROUND", "whit"),
+            "INPUT.BACKGROUND is 'whit', it takes a colour such as white",
+        ),
+    ],
+)
 def test_a_setting_that_cannot_work(refusal, more, message):
-    assert message in (refusal(replace={more[0]: more[1]}) if more[0] in ("--seed", "--trainer") else refusal(*more))
+    assert message in (
+        refusal(replace={more[0]: more[1]})
+        if more[0] in ("--seed", "--trainer")
+        else refusal(*more)
+    )
     assert not refusal.output.exists()
 
 
 def test_an_output_that_is_a_folder_or_a_pipe_is_refused_and_stays(tmp_path, capsys):
     from tests.results.conftest import make_answers, write_run
+
     write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays=make_answers(1, templates=2))
     (tmp_path / "there").mkdir()
     assert report.main([str(tmp_path / "runs"), "--output", str(tmp_path / "there")]) == 2
-    assert f"error: {tmp_path / 'there'} is a folder, it must be a file: give another" in capsys.readouterr().err
+    assert (
+        f"error: {tmp_path / 'there'} is a folder, it must be a file: give another"
+        in capsys.readouterr().err
+    )
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match="pipe is no regular file"):
         write_text(str(tmp_path / "pipe"), "text")
@@ -82,36 +108,75 @@ def test_classes_that_swallow_the_images_are_noticed(trained, data_root, capsys,
         capsys.readouterr()
         assert predict.main(["--run", run, *arguments]) == 2
         return capsys.readouterr().err.splitlines()[-1]
-    for arguments in (("--classes", "cat", "dog", image), (image, "--classes", "cat", "dog", image)):
-        assert f"error: --classes takes all words after it as names, {image} too: give the images before it, or after --" in refused(*arguments)
+
+    for arguments in (
+        ("--classes", "cat", "dog", image),
+        (image, "--classes", "cat", "dog", image),
+    ):
+        assert (
+            f"error: --classes takes all words after it as names, {image} too: give the images before it, or after --"
+            in refused(*arguments)
+        )
     assert "error: there is no image to label: give files" in refused("--classes", "cat", "dog")
-    for arguments in ((image, "--classes", "cat", "dog"), ("--classes", "cat", "dog", "--", image)):  # the advice
+    for arguments in (
+        (image, "--classes", "cat", "dog"),
+        ("--classes", "cat", "dog", "--", image),
+    ):  # the advice
         assert predict.main(["--run", run, *arguments]) == 0 and image in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("key, value", [("classnames", 7), ("classnames", [1, 2]), ("epoch", "three"), ("config", []), ("trainer", None),
-                                        ("state_dict", {"ctx": "text"}), ("backbone_hash", 1)])
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("classnames", 7),
+        ("classnames", [1, 2]),
+        ("epoch", "three"),
+        ("config", []),
+        ("trainer", None),
+        ("state_dict", {"ctx": "text"}),
+        ("backbone_hash", 1),
+    ],
+)
 def test_a_whole_checkpoint_of_wrong_kinds_is_refused(trained, tmp_path, key, value):
     path = tmp_path / "model.pth.tar-3"
-    torch.save({**torch.load(trained("CoOp")[1] / "prompt_learner" / path.name, weights_only=True), key: value}, path)
+    torch.save(
+        {
+            **torch.load(trained("CoOp")[1] / "prompt_learner" / path.name, weights_only=True),
+            key: value,
+        },
+        path,
+    )
     with pytest.raises(UserError, match="model.pth.tar-3 is none of this toolbox's"):
         checkpoint.load(str(path))
 
 
-@pytest.mark.parametrize("key", ["optimizer", "scheduler", "rng", "training_state", "train_seconds"])
-def test_a_training_is_not_resumed_from_wrong_kinds_and_the_advice_works(trained, data_root, small_clip_file, tmp_path, capsys, key):
+@pytest.mark.parametrize(
+    "key", ["optimizer", "scheduler", "rng", "training_state", "train_seconds"]
+)
+def test_a_training_is_not_resumed_from_wrong_kinds_and_the_advice_works(
+    trained, data_root, small_clip_file, tmp_path, capsys, key
+):
     folder = tmp_path / "out"
     shutil.copytree(trained("CoOp")[1], folder)
     (folder / "results.json").unlink()
     path = folder / "prompt_learner" / "model.pth.tar-3"
-    torch.save({**torch.load(path, weights_only=True), key: {"x": "y"} if key in ("optimizer", "scheduler") else [1]}, path)
+    torch.save(
+        {
+            **torch.load(path, weights_only=True),
+            key: {"x": "y"} if key in ("optimizer", "scheduler") else [1],
+        },
+        path,
+    )
     arguments = base_arguments("CoOp", data_root, small_clip_file, folder)
     if key == "training_state":  # CoOp's has nothing
         assert train.main(arguments) == 0
         return
     assert train.main(arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "model.pth.tar-3 can't be gone on from (" in line and f"delete {folder}/prompt_learner to start over" in line
+    assert (
+        "model.pth.tar-3 can't be gone on from (" in line
+        and f"delete {folder}/prompt_learner to start over" in line
+    )
     shutil.rmtree(folder / "prompt_learner")
     assert train.main(arguments) == 0
 
@@ -121,7 +186,7 @@ def test_a_few_shot_sample_with_an_image_twice_is_refused(data_root, tmp_path):
     shutil.copytree(data_root, root)
     shutil.rmtree(root / "dtd" / "split_fewshot", ignore_errors=True)
     build("DescribableTextures", root, shots=2, seed=1)
-    path, = (root / "dtd" / "split_fewshot").glob("*.json")
+    (path,) = (root / "dtd" / "split_fewshot").glob("*.json")
     sample = json.loads(path.read_text())
     sample["train"][1] = sample["train"][0]
     path.write_text(json.dumps(sample))
@@ -138,9 +203,21 @@ def test_doubtful_data_are_warned_of(tmp_path, data_root, small_clip_file, capsy
     split = json.loads(path.read_text())
     split["test"].append(split["train"][0])
     path.write_text(json.dumps(split).replace('"grid"]', '"dotted"]'))
-    assert train.main([*base_arguments("ZeroshotCLIP", str(root), small_clip_file, tmp_path / "out"), "DATASET.NUM_SHOTS", "-1"]) == 0
+    assert (
+        train.main(
+            [
+                *base_arguments("ZeroshotCLIP", str(root), small_clip_file, tmp_path / "out"),
+                "DATASET.NUM_SHOTS",
+                "-1",
+            ]
+        )
+        == 0
+    )
     said = (tmp_path / "out" / "log.txt").read_text()
-    assert "several classes have the name dotted; CLIP, which reads names, can't tell them apart" in said
+    assert (
+        "several classes have the name dotted; CLIP, which reads names, can't tell them apart"
+        in said
+    )
     assert f"1 images are in train and test, such as {root}/dtd/images/banded/00.png" in said
 
 
@@ -150,11 +227,37 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
     assert "9 test images are copies of training images, such as " in caplog.text
 
 
-@pytest.mark.parametrize("command", ["train.py --seed one", "run.py --wrong", "sweep.py --wrong", "predict.py --wrong", "demo_app.py --wrong",
-                                     "-m results.table --wrong", "-m results.check --wrong", "-m results.report --wrong",
-                                     "-m analysis.factors --wrong", "-m analysis.templates --wrong", "-m analysis.uncertainty --wrong"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train.py --seed one",
+        "run.py --wrong",
+        "sweep.py --wrong",
+        "predict.py --wrong",
+        "demo_app.py --wrong",
+        "-m results.table --wrong",
+        "-m results.check --wrong",
+        "-m results.report --wrong",
+        "-m analysis.factors --wrong",
+        "-m analysis.templates --wrong",
+        "-m analysis.uncertainty --wrong",
+    ],
+)
 def test_a_wrong_argument_is_answered_before_what_takes_seconds_is_imported(command):
-    done = subprocess.run([sys.executable, "-X", "importtime", *command.split()], cwd=REPOSITORY, capture_output=True, text=True)
-    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert done.returncode == 2 and "error: " in done.stderr.splitlines()[-1] and "argparse" in imported
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *command.split()],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    imported = {
+        line.split("|")[-1].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+    assert (
+        done.returncode == 2
+        and "error: " in done.stderr.splitlines()[-1]
+        and "argparse" in imported
+    )
     assert not imported & {"torch", "dassl", "clip", "matplotlib", "scipy", "sklearn"}

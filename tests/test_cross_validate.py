@@ -1,4 +1,5 @@
 """The tool that cross-validates settings: it trains as the trainer does, and a fold is never trained on."""
+
 import sys
 from types import SimpleNamespace
 
@@ -31,7 +32,9 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     size = plain.backbone.image.image_size
     on_features = not tool.needs_images(plain)
     assert on_features == (name in ("CDC", "CoOp"))
-    stock = torch.randn(3, len(plain.training_views.transforms), len(items), 3, size, size)  # (R, V, N, …)
+    stock = torch.randn(
+        3, len(plain.training_views.transforms), len(items), 3, size, size
+    )  # (R, V, N, …)
     frozen = torch.stack([plain.unprompted_images(images) for images in stock])  # (R, V, N, E)
     if on_features:
         stock = frozen
@@ -56,19 +59,31 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
         plain.sched.step()
     start = trainer_of(run, name, "start").prompt_learner.ctx
     assert not torch.equal(ours.prompt_learner.ctx, start)
-    for found, expected in zip(ours.prompt_learner.state_dict().values(), plain.prompt_learner.state_dict().values()):
+    for found, expected in zip(
+        ours.prompt_learner.state_dict().values(), plain.prompt_learner.state_dict().values()
+    ):
         torch.testing.assert_close(found, expected)
 
 
 def test_of_some_of_a_batchs_views_the_loader_has_the_features():
     """CDC over PromptSRC compares each template with its own view, CoPrompt with the second."""
-    loader = tool.StockLoader(torch.randn(3, 4, 8, 5), torch.randn(3, 4, 8, 6), torch.zeros(8), torch.arange(8), 2)
+    loader = tool.StockLoader(
+        torch.randn(3, 4, 8, 5), torch.randn(3, 4, 8, 6), torch.zeros(8), torch.arange(8), 2
+    )
     for batch in loader:
         assert torch.equal(loader.unprompted_images(batch["img"]), loader.features)
-        assert all(torch.equal(loader.unprompted_images(batch["img"][view:view + 1]), loader.features[view:view + 1]) for view in range(4))
+        assert all(
+            torch.equal(
+                loader.unprompted_images(batch["img"][view : view + 1]),
+                loader.features[view : view + 1],
+            )
+            for view in range(4)
+        )
 
 
-def test_a_method_that_reads_lengths_gets_images_and_one_fitted_to_all_training_images_is_refused(run, tmp_path, monkeypatch):
+def test_a_method_that_reads_lengths_gets_images_and_one_fitted_to_all_training_images_is_refused(
+    run, tmp_path, monkeypatch
+):
     assert tool.needs_images(trainer_of(run, "DePTCoOp", "headed"))
     fitted = trainer_of(run, "TipAdapter", "fitted")
     monkeypatch.setattr(tool, "build_trainer", lambda cfg: fitted)
@@ -85,18 +100,35 @@ def test_what_is_judged_was_never_trained_on_and_holds_a_fifth_of_each_class(see
 
 
 def test_a_frontier_is_compared_at_the_others_points():
-    lower = numpy.array([[70.0, 50.0], [60.0, 60.0], [55.0, 58.0]])  # the last is exceeded by the second in both
-    assert frontiers.gap(lower + [0, 2], lower) == frontiers.gap(lower + [3, 2], lower) == 2, "its points are reached, and no further is asked"
+    lower = numpy.array(
+        [[70.0, 50.0], [60.0, 60.0], [55.0, 58.0]]
+    )  # the last is exceeded by the second in both
+    assert frontiers.gap(lower + [0, 2], lower) == frontiers.gap(lower + [3, 2], lower) == 2, (
+        "its points are reached, and no further is asked"
+    )
     assert frontiers.gap(lower + [-3, 2], lower + [-5, 0]) == 2
     assert numpy.isnan(frontiers.gap(lower - [3, 0], lower)), "70 is out of reach"
-    assert frontiers.gap(lower[:1] + [1, 12], lower) == (12 + 2) / 2, "one point further on in both serves for all"
+    assert frontiers.gap(lower[:1] + [1, 12], lower) == (12 + 2) / 2, (
+        "one point further on in both serves for all"
+    )
 
 
 def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch, capsys):
     """Two methods at two strengths on one task; what the file holds is not trained again."""
-    experiment, results, figure = tmp_path / "some.yaml", tmp_path / "found.jsonl", tmp_path / "frontiers.png"
+    experiment, results, figure = (
+        tmp_path / "some.yaml",
+        tmp_path / "found.jsonl",
+        tmp_path / "frontiers.png",
+    )
     names = {"a1": "A", "a2": "A", "b1": "B", "b2": "B"}
-    experiment.write_text(yaml.safe_dump([{"name": name, "description": name, "frontiers": [group]} for name, group in names.items()]))
+    experiment.write_text(
+        yaml.safe_dump(
+            [
+                {"name": name, "description": name, "frontiers": [group]}
+                for name, group in names.items()
+            ]
+        )
+    )
     judged, figures = [], {"a1": (60, 60), "a2": (70, 50), "b1": (61, 61), "b2": (71, 51)}
     monkeypatch.setattr(tool, "Pictures", lambda *_: None)
     monkeypatch.setattr(tool, "new_trainer", lambda *_: None)
@@ -104,13 +136,33 @@ def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch,
     def judge(setting, task, seed, pictures, root):
         judged.append(setting["name"])
         base, new = figures[setting["name"]]
-        return {"setting": setting["name"], "task": task, "seed": seed, **dict.fromkeys(frontiers.FIGURES, 1.0), "base": base, "new": new,
-                "H": harmonic_mean((base, new))}
+        return {
+            "setting": setting["name"],
+            "task": task,
+            "seed": seed,
+            **dict.fromkeys(frontiers.FIGURES, 1.0),
+            "base": base,
+            "new": new,
+            "H": harmonic_mean((base, new)),
+        }
+
     monkeypatch.setattr(tool, "judge", judge)
-    arguments = [str(experiment), "--results", str(results), "--tasks", "people", "--seeds", "1", "2"]
+    arguments = [
+        str(experiment),
+        "--results",
+        str(results),
+        "--tasks",
+        "people",
+        "--seeds",
+        "1",
+        "2",
+    ]
     assert tool.main([*arguments, "--figure", str(figure)]) == 0
     printed = capsys.readouterr().out
     assert sorted(judged) == sorted([*names] * 2) and figure.stat().st_size > 1000
-    above, gains = (" ".join(next(line for line in printed.splitlines() if line.startswith(name)).split()) for name in ("| B ", "| b1 "))
+    above, gains = (
+        " ".join(next(line for line in printed.splitlines() if line.startswith(name)).split())
+        for name in ("| B ", "| b1 ")
+    )
     assert "+1.00 | +1.00 … +1.00" in above and "+1.00 | +1.00 … +1.00" in gains
     assert tool.main(arguments) == 0 and len(judged) == 8

@@ -1,4 +1,5 @@
 """The documents: every link leads somewhere, and the site is built from them without a warning and needs no network."""
+
 import os
 import re
 import subprocess
@@ -14,14 +15,31 @@ from mdit_py_plugins.anchors import anchors_plugin
 from tests.conftest import REPOSITORY
 
 NOT_OURS = {"build", "data", "output"}
-DOCUMENTS = sorted(path for path in REPOSITORY.rglob("*.md")
-                   if not any(part in NOT_OURS or part.startswith(".") for part in path.relative_to(REPOSITORY).parts))
-LOADED = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href", "object": "data", "use": "href"}
+DOCUMENTS = sorted(
+    path
+    for path in REPOSITORY.rglob("*.md")
+    if not any(
+        part in NOT_OURS or part.startswith(".") for part in path.relative_to(REPOSITORY).parts
+    )
+)
+LOADED = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "link": "href",
+    "object": "data",
+    "use": "href",
+}
 
 
 def tokens_of(document):
     """All tokens of a Markdown file, those within its lines too; headings have the names that GitHub gives them."""
-    for token in MarkdownIt("gfm-like", {"linkify": False}).use(anchors_plugin, max_level=6).parse(document.read_text(encoding="utf-8")):
+    for token in (
+        MarkdownIt("gfm-like", {"linkify": False})
+        .use(anchors_plugin, max_level=6)
+        .parse(document.read_text(encoding="utf-8"))
+    ):
         yield token
         yield from token.children or ()
 
@@ -46,7 +64,12 @@ def dead_links(document):
         link = urlsplit(target)
         if not link.scheme:
             path = (document.parent / unquote(link.path)) if link.path else document
-            if not path.exists() or link.fragment and path.suffix == ".md" and unquote(link.fragment) not in anchors(path):
+            if (
+                not path.exists()
+                or link.fragment
+                and path.suffix == ".md"
+                and unquote(link.fragment) not in anchors(path)
+            ):
                 dead.append(target)
     return dead
 
@@ -58,16 +81,28 @@ def test_every_relative_link_and_anchor_resolves(document):
 
 def test_a_link_to_no_file_or_heading_is_found(tmp_path):
     (tmp_path / "other.md").write_text("# One two\n\n## `three`, four\n")
-    (tmp_path / "page.md").write_text("# Here\n[a](other.md#one-two) [b](#here) [c](other.md#three-four) [d](https://example.org/x)\n\n"
-                                      "[e](other.md#one) [f](#there) ![g](g.png) <img src=\"h.png\">\n\n`[i](i.md)`\n")
+    (tmp_path / "page.md").write_text(
+        "# Here\n[a](other.md#one-two) [b](#here) [c](other.md#three-four) [d](https://example.org/x)\n\n"
+        '[e](other.md#one) [f](#there) ![g](g.png) <img src="h.png">\n\n`[i](i.md)`\n'
+    )
     assert dead_links(tmp_path / "page.md") == ["other.md#one", "#there", "g.png", "h.png"]
 
 
 def build(folder, where=REPOSITORY):
     """What scripts/docs.sh does once there is an environment, for the documents below ``where``."""
-    command, = (line for line in (REPOSITORY / "scripts" / "docs.sh").read_text().splitlines() if line.startswith("python "))
-    return subprocess.run(["bash", "-c", command, "docs.sh", str(folder)], cwd=where, text=True, capture_output=True, timeout=300,
-                          env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"})
+    (command,) = (
+        line
+        for line in (REPOSITORY / "scripts" / "docs.sh").read_text().splitlines()
+        if line.startswith("python ")
+    )
+    return subprocess.run(
+        ["bash", "-c", command, "docs.sh", str(folder)],
+        cwd=where,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    )
 
 
 class Resources(HTMLParser):
@@ -79,7 +114,9 @@ class Resources(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
-        is_loaded = tag != "link" or {"stylesheet", "icon", "preload", "modulepreload"} & set(attributes["rel"].split())
+        is_loaded = tag != "link" or {"stylesheet", "icon", "preload", "modulepreload"} & set(
+            attributes["rel"].split()
+        )
         if tag in LOADED and is_loaded and attributes.get(LOADED[tag]):
             self.found.append(attributes[LOADED[tag]])
 
@@ -91,7 +128,11 @@ def resources(page):
         return re.findall(r"""(?:url\(|@import )\s*["']?([^"')]+)""", text)
     parser = Resources()
     parser.feed(text)
-    return parser.found + [found for style in re.findall(r"<style.*?</style>", text, re.DOTALL) for found in re.findall(r"url\(([^)]+)\)", style)]
+    return parser.found + [
+        found
+        for style in re.findall(r"<style.*?</style>", text, re.DOTALL)
+        for found in re.findall(r"url\(([^)]+)\)", style)
+    ]
 
 
 def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_path):
@@ -99,43 +140,91 @@ def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_
     assert built.returncode == 0, built.stderr
     site = tmp_path / "docs"
     pages = [*site.rglob("*.html"), *site.rglob("*.css")]
-    loaded = {(page, name) for page in pages for name in resources(page) if not name.startswith(("data:", "#"))}
+    loaded = {
+        (page, name)
+        for page in pages
+        for name in resources(page)
+        if not name.startswith(("data:", "#"))
+    }
     assert {page.relative_to(site).with_suffix(".md").as_posix() for page in pages} >= {
-        document.relative_to(REPOSITORY / "docs").as_posix() for document in DOCUMENTS if document.is_relative_to(REPOSITORY / "docs")}
-    assert len(loaded) > len(DOCUMENTS) and [(page.name, name) for page, name in loaded if not (page.parent / urlsplit(name).path).is_file()] == []
-    assert "masses e_k / S" in (site / "api" / "evidence.html").read_text(), "the reference has the docstrings"
+        document.relative_to(REPOSITORY / "docs").as_posix()
+        for document in DOCUMENTS
+        if document.is_relative_to(REPOSITORY / "docs")
+    }
+    assert (
+        len(loaded) > len(DOCUMENTS)
+        and [
+            (page.name, name)
+            for page, name in loaded
+            if not (page.parent / urlsplit(name).path).is_file()
+        ]
+        == []
+    )
+    assert "masses e_k / S" in (site / "api" / "evidence.html").read_text(), (
+        "the reference has the docstrings"
+    )
 
 
 def test_what_the_site_lacks_is_an_error(tmp_path):
-    lacks = {"[nowhere](nowhere.md)": "nowhere.md", "[nowhere](#no-heading)": "no-heading", "![picture](picture.png)": "picture.png",
-             "```{eval-rst}\n.. autofunction:: trainers.common.errors.no_such_function\n```": "no_such_function"}
+    lacks = {
+        "[nowhere](nowhere.md)": "nowhere.md",
+        "[nowhere](#no-heading)": "no-heading",
+        "![picture](picture.png)": "picture.png",
+        "```{eval-rst}\n.. autofunction:: trainers.common.errors.no_such_function\n```": "no_such_function",
+    }
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "conf.py").write_text((REPOSITORY / "docs" / "conf.py").read_text())
     (tmp_path / "docs" / "index.md").write_text("# Page\n\n" + "\n\n".join(lacks) + "\n")
     built = build(tmp_path / "built", where=tmp_path)
-    assert built.returncode != 0 and built.stderr.count("WARNING") == len(lacks) and all(name in built.stderr for name in lacks.values())
+    assert (
+        built.returncode != 0
+        and built.stderr.count("WARNING") == len(lacks)
+        and all(name in built.stderr for name in lacks.values())
+    )
 
 
 # ---- what is promised ----
+
 
 def test_the_readme_is_short_and_its_figures_are_those_of_the_benchmark():
     lines = (REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 130
     benchmark = (REPOSITORY / "docs" / "benchmark.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "±" in line and line.startswith("|")]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if "±" in line and line.startswith("|")
+    ]
     assert rows
     for trainer, *figures in rows:
-        assert any([cell.strip() for cell in line.strip("|").split("|")][2:3] + re.findall(r"\d+\.\d+ ± \d+\.\d+", line) == [trainer, *figures]
-                   for line in benchmark), trainer
+        assert any(
+            [cell.strip() for cell in line.strip("|").split("|")][2:3]
+            + re.findall(r"\d+\.\d+ ± \d+\.\d+", line)
+            == [trainer, *figures]
+            for line in benchmark
+        ), trainer
 
 
 def test_every_test_that_is_named_as_a_proof_exists():
     """Names in backticks, ``…`` standing for what is left out."""
-    tests = {name for path in (REPOSITORY / "tests").rglob("test_*.py")
-             for name in (path.stem, *re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))}
-    named = re.findall(r"`(?:\w+/)*(test_\w+…?|…_\w+)`", (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8"))
+    tests = {
+        name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in (
+            path.stem,
+            *re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE),
+        )
+    }
+    named = re.findall(
+        r"`(?:\w+/)*(test_\w+…?|…_\w+)`",
+        (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8"),
+    )
     assert len(named) > 30
-    assert [name for name in named if not any(re.fullmatch(name.replace("…", ".*"), test) for test in tests)] == []
+    assert [
+        name
+        for name in named
+        if not any(re.fullmatch(name.replace("…", ".*"), test) for test in tests)
+    ] == []
 
 
 def test_every_fault_that_is_told_has_a_test():

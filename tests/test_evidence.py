@@ -1,4 +1,5 @@
 """The laws of evidence, each against a textbook loop, a closed form or a sample."""
+
 import itertools
 import math
 
@@ -7,7 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.evidence import Opinion, conflict, dempster, digamma_of_exp, fitted_reliability, trusted_cross_entropy, usual_reliability
+from trainers.evidence import (
+    Opinion,
+    conflict,
+    dempster,
+    digamma_of_exp,
+    fitted_reliability,
+    trusted_cross_entropy,
+    usual_reliability,
+)
 
 
 def random_log_evidence(seed, templates, classes, spread=3.0):
@@ -24,17 +33,26 @@ def textbook_dempster(opinions):
     belief, vacuity = opinions[0]
     for other, other_vacuity in opinions[1:]:
         masses, others = torch.cat([belief, vacuity[None]]), torch.cat([other, other_vacuity[None]])
-        table = masses[:, None] * others[None, :]  # (K + 1, K + 1), the last row and column hold the vacuities
+        table = (
+            masses[:, None] * others[None, :]
+        )  # (K + 1, K + 1), the last row and column hold the vacuities
         conflicting = torch.ones_like(table, dtype=torch.bool).fill_diagonal_(False)
         conflicting[-1] = conflicting[:, -1] = False
         rest = table[~conflicting].sum()
         assert abs(rest - (1 - table[conflicting].sum())) < 1e-9
-        belief, vacuity = ((belief * other + belief * other_vacuity + other * vacuity) / rest, vacuity * other_vacuity / rest)
+        belief, vacuity = (
+            (belief * other + belief * other_vacuity + other * vacuity) / rest,
+            vacuity * other_vacuity / rest,
+        )
     return belief, vacuity
 
 
-shapes = {"seed": st.integers(0, 10 ** 6), "templates": st.integers(1, 8), "classes": st.integers(2, 60),
-          "spread": st.sampled_from([0.5, 2.0, 4.0])}
+shapes = {
+    "seed": st.integers(0, 10**6),
+    "templates": st.integers(1, 8),
+    "classes": st.integers(2, 60),
+    "spread": st.sampled_from([0.5, 2.0, 4.0]),
+}
 
 
 @settings(max_examples=60, deadline=None)
@@ -66,7 +84,9 @@ def check_against_the_textbook(logs):
 def test_the_order_of_the_templates_does_not_matter(seed, templates, classes, spread):
     logs = random_log_evidence(seed, templates, classes, spread)
     shuffled = logs[torch.randperm(templates, generator=torch.Generator().manual_seed(seed))]
-    torch.testing.assert_close(dempster(logs).log_evidence, dempster(shuffled).log_evidence, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        dempster(logs).log_evidence, dempster(shuffled).log_evidence, rtol=1e-12, atol=1e-12
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -74,8 +94,12 @@ def test_the_order_of_the_templates_does_not_matter(seed, templates, classes, sp
 def test_fusing_a_vacuous_opinion_changes_nothing(seed, templates, classes, spread):
     logs = random_log_evidence(seed, templates, classes, spread)
     vacuous = torch.full_like(logs[:1], -400.0)
-    torch.testing.assert_close(dempster(torch.cat([logs, vacuous])).log_evidence, dempster(logs).log_evidence,
-                               rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        dempster(torch.cat([logs, vacuous])).log_evidence,
+        dempster(logs).log_evidence,
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 def test_one_opinion_fused_with_nothing_is_itself():
@@ -85,20 +109,30 @@ def test_one_opinion_fused_with_nothing_is_itself():
 
 @settings(max_examples=40, deadline=None)
 @given(**shapes)
-def test_a_witness_who_is_heard_twice_counts_as_once_under_half_the_reliability(seed, templates, classes, spread):
+def test_a_witness_who_is_heard_twice_counts_as_once_under_half_the_reliability(
+    seed, templates, classes, spread
+):
     logs = random_log_evidence(seed, templates, classes, spread)
     twice = dempster(torch.cat([logs, logs]), 0.5)
-    torch.testing.assert_close(twice.log_evidence, dempster(logs).log_evidence, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        twice.log_evidence, dempster(logs).log_evidence, rtol=1e-9, atol=1e-9
+    )
 
 
 @settings(max_examples=40, deadline=None)
 @given(reliability=st.floats(0.05, 1.0), **shapes)
-def test_reliability_raises_each_factor_to_its_power_and_keeps_the_order_of_classes(reliability, seed, templates, classes, spread):
+def test_reliability_raises_each_factor_to_its_power_and_keeps_the_order_of_classes(
+    reliability, seed, templates, classes, spread
+):
     logs = random_log_evidence(seed, templates, classes, spread)
     fused = dempster(logs, reliability)
     factors = (1 + logs.exp() / classes) ** reliability  # (M, 2, K)
-    torch.testing.assert_close(1 + fused.log_evidence.exp() / classes, factors.prod(dim=0), rtol=1e-9, atol=0)
-    assert torch.equal(fused.log_evidence.argsort(dim=-1), dempster(logs).log_evidence.argsort(dim=-1))
+    torch.testing.assert_close(
+        1 + fused.log_evidence.exp() / classes, factors.prod(dim=0), rtol=1e-9, atol=0
+    )
+    assert torch.equal(
+        fused.log_evidence.argsort(dim=-1), dempster(logs).log_evidence.argsort(dim=-1)
+    )
     assert (fused.vacuity >= dempster(logs).vacuity - 1e-12).all()
 
 
@@ -111,6 +145,7 @@ def test_reliability_is_fitted_to_the_least_negative_log_likelihood():
 
     def loss(reliability):
         return -dempster(logs, reliability).log_probability.gather(1, labels[:, None]).mean().item()
+
     best = min((step / 1000 for step in range(50, 1001)), key=loss)
     assert fitted_reliability(logs, labels) == pytest.approx(best, abs=2e-3)
     assert 0.05 < best < 0.5
@@ -121,8 +156,10 @@ def test_the_usual_reliability_is_of_witnesses_with_half_their_variance_in_commo
     torch.manual_seed(0)
     for templates in (1, 2, 4, 8):
         common, own = torch.randn(200_000, 1), torch.randn(200_000, templates)
-        mean = ((common + own) / 2 ** 0.5).mean(dim=1)
-        assert templates * usual_reliability(templates) == pytest.approx(1 / mean.var().item(), rel=0.02)
+        mean = ((common + own) / 2**0.5).mean(dim=1)
+        assert templates * usual_reliability(templates) == pytest.approx(
+            1 / mean.var().item(), rel=0.02
+        )
 
 
 @settings(max_examples=40, deadline=None)
@@ -131,9 +168,13 @@ def test_beliefs_and_vacuity_sum_to_one_and_so_do_probabilities(seed, templates,
     logs = random_log_evidence(seed, templates, classes, spread)
     for opinion in (Opinion(logs), dempster(logs)):
         one = torch.ones_like(opinion.vacuity)
-        torch.testing.assert_close(opinion.belief.sum(-1) + opinion.vacuity, one, rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            opinion.belief.sum(-1) + opinion.vacuity, one, rtol=1e-12, atol=0
+        )
         torch.testing.assert_close(opinion.probability.sum(-1), one, rtol=1e-12, atol=0)
-        torch.testing.assert_close(opinion.log_probability.exp(), opinion.probability, rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            opinion.log_probability.exp(), opinion.probability, rtol=1e-12, atol=0
+        )
 
 
 def test_agreeing_opinions_gain_certainty():
@@ -142,11 +183,18 @@ def test_agreeing_opinions_gain_certainty():
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2 ** 31 - 1), templates=st.integers(1, 4), classes=st.integers(1, 5), spread=st.sampled_from([0.1, 2.0, 30.0]))
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    templates=st.integers(1, 4),
+    classes=st.integers(1, 5),
+    spread=st.sampled_from([0.1, 2.0, 30.0]),
+)
 def test_conflict_is_the_joint_mass_on_different_classes(seed, templates, classes, spread):
     logs = random_log_evidence(seed, templates, classes, spread)  # (M, 2, K)
     opinions = Opinion(logs)
-    mass = torch.cat([opinions.belief, opinions.vacuity[..., None]], dim=-1)  # (M, 2, K + 1): the last is "any class"
+    mass = torch.cat(
+        [opinions.belief, opinions.vacuity[..., None]], dim=-1
+    )  # (M, 2, K + 1): the last is "any class"
     expected = torch.zeros(logs.shape[1], dtype=torch.float64)
     for choice in itertools.product(range(classes + 1), repeat=templates):
         if len(set(choice) - {classes}) > 1:
@@ -166,21 +214,38 @@ def test_trusted_cross_entropy_is_the_expectation_under_the_dirichlet():
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10 ** 6), reliability=st.sampled_from([0.3, 1.0]), spread=st.sampled_from([1, 6]))
+@given(
+    seed=st.integers(0, 10**6),
+    reliability=st.sampled_from([0.3, 1.0]),
+    spread=st.sampled_from([1, 6]),
+)
 def test_the_loss_of_fused_opinions_has_the_numerical_gradient(seed, reliability, spread):
     logs = random_log_evidence(seed, 3, 5, spread).requires_grad_()
     labels = torch.tensor([seed % 5, 1])
-    assert torch.autograd.gradcheck(lambda x: trusted_cross_entropy(dempster(x, reliability), labels), logs, eps=1e-6, atol=1e-6, rtol=1e-4)
+    assert torch.autograd.gradcheck(
+        lambda x: trusted_cross_entropy(dempster(x, reliability), labels),
+        logs,
+        eps=1e-6,
+        atol=1e-6,
+        rtol=1e-4,
+    )
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.float64, 1e-12)])
 def test_digamma_from_the_logarithm(dtype, tolerance):
     log_x = torch.linspace(0, 20, 400, dtype=torch.float64)
-    torch.testing.assert_close(digamma_of_exp(log_x.to(dtype)).double(), torch.digamma(log_x.exp()), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(
+        digamma_of_exp(log_x.to(dtype)).double(),
+        torch.digamma(log_x.exp()),
+        rtol=tolerance,
+        atol=tolerance,
+    )
 
 
 @pytest.mark.parametrize("reliability", [0.05, 1.0])
-@pytest.mark.parametrize("top, others", [(200.0, -200.0), (-200.0, 200.0), (200.0, 200.0), (-200.0, -200.0), (0.0, 0.0)])
+@pytest.mark.parametrize(
+    "top, others", [(200.0, -200.0), (-200.0, 200.0), (200.0, 200.0), (-200.0, -200.0), (0.0, 0.0)]
+)
 def test_nothing_overflows_for_extreme_evidence(reliability, top, others):
     logits = torch.full((4, 2, 10), others)
     logits[:, :, 3] = top
@@ -193,12 +258,21 @@ def test_nothing_overflows_for_extreme_evidence(reliability, top, others):
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10 ** 6), spread=st.sampled_from([1.0, 10.0, 60.0]), reliability=st.sampled_from([0.3, 1.0]))
+@given(
+    seed=st.integers(0, 10**6),
+    spread=st.sampled_from([1.0, 10.0, 60.0]),
+    reliability=st.sampled_from([0.3, 1.0]),
+)
 def test_fp32_agrees_with_float64(seed, spread, reliability):
     logs = random_log_evidence(seed, 4, 20, spread)
     labels = torch.tensor([3, 7])
     exact = trusted_cross_entropy(dempster(logs, reliability), labels)
-    torch.testing.assert_close(trusted_cross_entropy(dempster(logs.float(), reliability), labels).double(), exact, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        trusted_cross_entropy(dempster(logs.float(), reliability), labels).double(),
+        exact,
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 def test_vacuity_is_one_without_evidence():

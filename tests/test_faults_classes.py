@@ -1,4 +1,5 @@
 """Class names of every kind, one class, ten thousand; split files that point elsewhere."""
+
 import json
 import os
 
@@ -18,24 +19,42 @@ from trainers.common.errors import UserError
 from trainers.evaluation.prediction import measure
 from trainers.prompting.tokens import class_tokens
 
-WORLD = ("猫", "🦊", "חתול", "قطة", "e\u0301tude", "कुत्ता")  # Chinese, an emoji, two from right to left, a combining accent, a script with conjuncts
+WORLD = (
+    "猫",
+    "🦊",
+    "חתול",
+    "قطة",
+    "e\u0301tude",
+    "कुत्ता",
+)  # Chinese, an emoji, two from right to left, a combining accent, a script with conjuncts
 
 
 # ---- names ----
 
+
 @pytest.mark.parametrize("trainer", ["CDC", "ZeroshotCLIP"])
-def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(tmp_path, small_clip_file, trainer):
+def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(
+    tmp_path, small_clip_file, trainer
+):
     make_textures(tmp_path, classes=WORLD)
     run(parse_arguments(base_arguments(trainer, str(tmp_path), small_clip_file, tmp_path / "out")))
     record = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
-    assert tuple(record["classnames"]) == WORLD and tuple(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
+    assert (
+        tuple(record["classnames"]) == WORLD
+        and tuple(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
+    )
 
 
 BAD_NAMES = [
-    ("very " * 80 + "long", r"the class name 'very very .* … is too long: with it a prompt has \d+ tokens, and \d+ fit"),
+    (
+        "very " * 80 + "long",
+        r"the class name 'very very .* … is too long: with it a prompt has \d+ tokens, and \d+ fit",
+    ),
     ("字" * 40, "the class name '字字.* is too long"),
-    ("_", "nothing of the class name '_' is left"), ("\ufeff", r"nothing of the class name '\\ufeff' is left"),
-    ("cat <|endoftext|> dog", "holds one of the marks"), ("&lt;|StartOfText|&gt;", "holds one of the marks"),
+    ("_", "nothing of the class name '_' is left"),
+    ("\ufeff", r"nothing of the class name '\\ufeff' is left"),
+    ("cat <|endoftext|> dog", "holds one of the marks"),
+    ("&lt;|StartOfText|&gt;", "holds one of the marks"),
     ("cat \ud800", r"the class name 'cat \\ud800' is no UTF-8"),
 ]
 
@@ -52,8 +71,13 @@ def test_a_name_that_no_prompt_can_hold_is_quoted(vit, name, message):
 def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
     """77 positions: start, one token a word, the full stop, end-of-text."""
     fits = " ".join(["cat"] * 74)
-    assert vit.encode_classes("{}.", [fits]).isfinite().all() and class_tokens([fits], 76).end.tolist() == [75]
-    for refuse in (lambda name: vit.encode_classes("{}.", [name]), lambda name: class_tokens([name], 76)):
+    assert vit.encode_classes("{}.", [fits]).isfinite().all() and class_tokens(
+        [fits], 76
+    ).end.tolist() == [75]
+    for refuse in (
+        lambda name: vit.encode_classes("{}.", [name]),
+        lambda name: class_tokens([name], 76),
+    ):
         with pytest.raises(UserError, match="has 78 tokens, and 77 fit"):
             refuse(f"{fits} cat")
 
@@ -62,11 +86,14 @@ def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
 def test_a_run_with_a_name_of_over_77_tokens_ends_with_that_name(refusal, tmp_path, trainer):
     make_textures(tmp_path, classes=("fine", "word " * 40 + "end"))
     split = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
-    split.write_text(split.read_text().replace('word end"]', "word " * 40 + 'end"]'))  # twice as long as a folder may be called
+    split.write_text(
+        split.read_text().replace('word end"]', "word " * 40 + 'end"]')
+    )  # twice as long as a folder may be called
     assert "the class name 'word word" in refusal(trainer=trainer, root=str(tmp_path))
 
 
 # ---- one class ----
+
 
 @pytest.fixture(scope="module")
 def one_class(tmp_path_factory):
@@ -76,38 +103,66 @@ def one_class(tmp_path_factory):
 
 
 @pytest.mark.parametrize("trainer", in_turn(TRAINERS))
-def test_one_class_is_always_right_and_what_is_undefined_is_null(one_class, small_clip_file, tmp_path, trainer):
+def test_one_class_is_always_right_and_what_is_undefined_is_null(
+    one_class, small_clip_file, tmp_path, trainer
+):
     run(parse_arguments(base_arguments(trainer, one_class, small_clip_file, tmp_path / "out")))
     found = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]["test"]
     assert found["per_class_accuracy"] == {"banded": 100.0}
-    assert (found["accuracy"], found["macro_f1"], found["ece"], found["nll"], found["brier"]) == (100.0, 100.0, 0.0, 0.0, 0.0)
-    assert all(doubt == {"aurc": 0.0, "error_auroc": None} for doubt in found["uncertainty"].values())
+    assert (found["accuracy"], found["macro_f1"], found["ece"], found["nll"], found["brier"]) == (
+        100.0,
+        100.0,
+        0.0,
+        0.0,
+        0.0,
+    )
+    assert all(
+        doubt == {"aurc": 0.0, "error_auroc": None} for doubt in found["uncertainty"].values()
+    )
     if trainer == "CDC":
         assert 0 < found["mean_vacuity"] <= 1 and 0 <= found["mean_conflict"] < 1
 
 
 def test_one_class_has_no_second_half(refusal, one_class):
-    assert "DATASET.SUBSAMPLE_CLASSES new leaves no class of 1: give all" in refusal("DATASET.SUBSAMPLE_CLASSES", "new", root=one_class)
+    assert "DATASET.SUBSAMPLE_CLASSES new leaves no class of 1: give all" in refusal(
+        "DATASET.SUBSAMPLE_CLASSES", "new", root=one_class
+    )
 
 
 # ---- ten thousand ----
+
 
 def test_ten_thousand_classes_are_trained_on_and_told_apart(tmp_path, one_thread):
     """A step with texts encoded in parts, answers, and metrics."""
     small = random_clip(vision_layers=1, transformer_layers=1, transformer_width=64)
     torch.save(small.state_dict(), tmp_path / "clip.pt")
     names = [f"kind {number}" for number in range(10_000)]
-    options = ("TRAINER.CDC.PROMPT_DEPTH", "1", "TRAINER.CDC.N_TEMPLATES", "2", "TRAINER.CDC.TEXT_CHUNK", "1000")
+    options = (
+        "TRAINER.CDC.PROMPT_DEPTH",
+        "1",
+        "TRAINER.CDC.N_TEMPLATES",
+        "2",
+        "TRAINER.CDC.TEXT_CHUNK",
+        "1000",
+    )
     arguments = base_arguments("CDC", "", str(tmp_path / "clip.pt"), tmp_path / "out")
-    model = TRAINER_REGISTRY.get("CDC")(build_config(parse_arguments([*arguments, *options])), names)
+    model = TRAINER_REGISTRY.get("CDC")(
+        build_config(parse_arguments([*arguments, *options])), names
+    )
     model.epoch = 0
     images, labels = torch.randn(1, 4, 3, 32, 32), torch.tensor([0, 17, 9_998, 9_999])
     loss, _ = model.loss(model.scores(images), labels)
     loss.backward()
-    assert loss.isfinite() and model.prompt_learner.ctx.grad.isfinite().all() and model.prompt_learner.ctx.grad.any()
+    assert (
+        loss.isfinite()
+        and model.prompt_learner.ctx.grad.isfinite().all()
+        and model.prompt_learner.ctx.grad.any()
+    )
     with torch.no_grad():
         answer = model.answer(images)
-    assert answer.probability.shape == (4, 10_000) and answer.probability.sum(dim=1).tolist() == pytest.approx([1] * 4, abs=1e-4)
+    assert answer.probability.shape == (4, 10_000) and answer.probability.sum(
+        dim=1
+    ).tolist() == pytest.approx([1] * 4, abs=1e-4)
     found = measure(answer.cpu(), labels, names)
     assert list(found["per_class_accuracy"]) == ["kind 0", "kind 17", "kind 9998", "kind 9999"]
 
@@ -116,16 +171,21 @@ def test_hand_crafted_prompts_of_many_classes_are_encoded_in_parts(vit, monkeypa
     names = [f"kind {number}" for number in range(10)]
     whole, sizes, encode = vit.encode_classes("a {}.", names), [], vit.text.encode_tokens
     monkeypatch.setattr("trainers.prompting.backbone.CLASSES", 4)
-    monkeypatch.setattr(vit.text, "encode_tokens", lambda tokens: sizes.append(len(tokens)) or encode(tokens))
+    monkeypatch.setattr(
+        vit.text, "encode_tokens", lambda tokens: sizes.append(len(tokens)) or encode(tokens)
+    )
     torch.testing.assert_close(vit.encode_classes("a {}.", names), whole, rtol=1e-5, atol=1e-6)
     assert sizes == [4, 4, 2]
 
 
 # ---- split files ----
 
+
 def write_split(folder, *entries):
     path = folder / "split.json"
-    path.write_text(json.dumps({"train": [["in/a.png", 0, "ant"], *entries], "val": [], "test": []}))
+    path.write_text(
+        json.dumps({"train": [["in/a.png", 0, "ant"], *entries], "val": [], "test": []})
+    )
     return str(path)
 
 
@@ -138,8 +198,19 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize("name", ["../outside/a.png", "in/../../outside/a.png", "{outside}/a.png", "..", ".", "../images_2/a.png",
-                                  "in/../in/a.png", "folder_link/../outside/a.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../outside/a.png",
+        "in/../../outside/a.png",
+        "{outside}/a.png",
+        "..",
+        ".",
+        "../images_2/a.png",
+        "in/../in/a.png",
+        "folder_link/../outside/a.png",
+    ],
+)
 def test_a_split_file_that_points_outside_its_folder_is_refused(images, name):
     (images / "folder_link").symlink_to(images.parent / "outside")
     (images.parent / "images_2").mkdir()
@@ -152,7 +223,9 @@ def test_links_to_images_elsewhere_are_followed(images):
     (images / "one.png").symlink_to(images.parent / "outside" / "a.png")
     (images / "more").symlink_to(images.parent / "outside")
     os.symlink(images, images.parent / "elsewhere")
-    path = write_split(images.parent, ["one.png", 0, "ant"], ["more/a.png", 0, "ant"], ["in/a.png", 0, "ant"])
+    path = write_split(
+        images.parent, ["one.png", 0, "ant"], ["more/a.png", 0, "ant"], ["in/a.png", 0, "ant"]
+    )
     for folder in (images, images.parent / "elsewhere"):
         assert len(read_split(path, str(folder))[0]) == 4
 
@@ -161,16 +234,30 @@ def test_aircraft_lists_that_point_outside_are_refused(tmp_path):
     aircraft(tmp_path)
     lines = tmp_path / "fgvc_aircraft" / "images_variant_test.txt"
     lines.write_text(lines.read_text() + "../../secret A310\n")
-    with pytest.raises(UserError, match=r"images_variant_\*.txt lists .*secret.jpg, which lies outside"):
+    with pytest.raises(
+        UserError, match=r"images_variant_\*.txt lists .*secret.jpg, which lies outside"
+    ):
         FGVCAircraft.list_images(str(tmp_path / "fgvc_aircraft"))
 
 
-@pytest.mark.parametrize("entry, message", [
-    (["in/b.png", 2, "bee"], "has the label 2 among 2 classes: labels must be 0 … K−1 without gaps"),
-    (["in/b.png", -1, "bee"], "has the label -1 among 2 classes"), (["in/b.png", 10 ** 12, "bee"], "has the label 1000000000000 among 2"),
-    (["in/b.png", 1.5, "bee"], "no path, label and class name"), (["in/b.png", True, "bee"], "no path, label and class name"),
-    (["in/b.png", 1, None], "no path, label and class name"), ([5, 1, "bee"], "no path, label and class name"), (["in/b.png"], "malformed or cut"),
-    ("abc", "malformed or cut"), (None, "malformed or cut")])
+@pytest.mark.parametrize(
+    "entry, message",
+    [
+        (
+            ["in/b.png", 2, "bee"],
+            "has the label 2 among 2 classes: labels must be 0 … K−1 without gaps",
+        ),
+        (["in/b.png", -1, "bee"], "has the label -1 among 2 classes"),
+        (["in/b.png", 10**12, "bee"], "has the label 1000000000000 among 2"),
+        (["in/b.png", 1.5, "bee"], "no path, label and class name"),
+        (["in/b.png", True, "bee"], "no path, label and class name"),
+        (["in/b.png", 1, None], "no path, label and class name"),
+        ([5, 1, "bee"], "no path, label and class name"),
+        (["in/b.png"], "malformed or cut"),
+        ("abc", "malformed or cut"),
+        (None, "malformed or cut"),
+    ],
+)
 def test_an_entry_that_is_none_is_named(images, entry, message):
     with pytest.raises(UserError, match=message):
         read_split(write_split(images.parent, entry), str(images))
@@ -178,6 +265,10 @@ def test_an_entry_that_is_none_is_named(images, entry, message):
 
 def test_a_test_image_of_a_class_without_training_images_is_named(images):
     path = images.parent / "split.json"
-    path.write_text(json.dumps({"train": [["in/a.png", 0, "ant"]], "val": [], "test": [["in/a.png", 1, "bee"]]}))
-    with pytest.raises(UserError, match="has the label 1 .*in/a.png.*, of which there is no training image"):
+    path.write_text(
+        json.dumps({"train": [["in/a.png", 0, "ant"]], "val": [], "test": [["in/a.png", 1, "bee"]]})
+    )
+    with pytest.raises(
+        UserError, match="has the label 1 .*in/a.png.*, of which there is no training image"
+    ):
         read_split(str(path), str(images))

@@ -1,4 +1,5 @@
 """Images that are missing or truncated when they are read: named, or skipped, counted, and left out of the metrics."""
+
 import json
 
 import numpy
@@ -40,7 +41,9 @@ def breaks(path, how):
 
 def start(root, backbone, output, *options, trainer="CoOp", flags=()):
     """A run on textures of its own; returns the trainer and the record."""
-    finished = run(parse_arguments([*base_arguments(trainer, str(root), backbone, output), *flags, *options]))
+    finished = run(
+        parse_arguments([*base_arguments(trainer, str(root), backbone, output), *flags, *options])
+    )
     return finished, json.loads((output / "results.json").read_text())
 
 
@@ -53,12 +56,15 @@ def break_at_step(monkeypatch, step, path, how):
         if len(steps) == step:
             breaks(path(self), how)
         return original(self, batch)
+
     monkeypatch.setattr(CoOp, "forward_backward", watched)
     return steps
 
 
 @pytest.mark.parametrize("how, workers", [("missing", "0"), ("cut", "1")])
-def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_name(refusal, root, monkeypatch, how, workers):
+def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_name(
+    refusal, root, monkeypatch, how, workers
+):
     """It is read anew in each epoch: nothing is kept decoded."""
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
     broken = []
@@ -66,37 +72,65 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_na
     def path(trainer):
         broken.append(root / "dtd" / "images" / image_name(trainer.dm.dataset.train_x[0].impath))
         return broken[0]
+
     steps = break_at_step(monkeypatch, 2, path, how)
     message = refusal("DATALOADER.NUM_WORKERS", workers, trainer="CoOp", root=str(root))
-    assert f"image {broken[0]} can't be read" in message and "DATALOADER.BROKEN_IMAGES skip goes on without it" in message
+    assert (
+        f"image {broken[0]} can't be read" in message
+        and "DATALOADER.BROKEN_IMAGES skip goes on without it" in message
+    )
     assert 2 <= len(steps) <= 6, "in the first epoch or the second"
 
 
 @pytest.mark.parametrize("how, workers", [("missing", "1"), ("cut", "0")])
-def test_a_run_that_skips_trains_on_and_says_what_it_skipped(root, small_clip_file, tmp_path, monkeypatch, how, workers):
+def test_a_run_that_skips_trains_on_and_says_what_it_skipped(
+    root, small_clip_file, tmp_path, monkeypatch, how, workers
+):
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
-    steps = break_at_step(monkeypatch, 2, lambda trainer: root / "dtd" / "images" / image_name(trainer.dm.dataset.train_x[0].impath), how)
-    trainer, record = start(root, small_clip_file, tmp_path / "out", *SKIP, "DATALOADER.NUM_WORKERS", workers)
+    steps = break_at_step(
+        monkeypatch,
+        2,
+        lambda trainer: root / "dtd" / "images" / image_name(trainer.dm.dataset.train_x[0].impath),
+        how,
+    )
+    trainer, record = start(
+        root, small_clip_file, tmp_path / "out", *SKIP, "DATALOADER.NUM_WORKERS", workers
+    )
     name = image_name(trainer.dm.dataset.train_x[0].impath)
     assert record["skipped_images"] == {"train": [name]} and len(steps) == 9
     assert (tmp_path / "out" / "log.txt").read_text().count(f"{name} of train can't be read") == 1
     last_epoch = [image_name(path) for batch in steps[6:] for path in batch]
     stand_in = image_name(trainer.dm.dataset.train_x[1].impath)
-    assert name not in last_epoch and last_epoch.count(stand_in) == 2, "the next one of its class has its place"
+    assert name not in last_epoch and last_epoch.count(stand_in) == 2, (
+        "the next one of its class has its place"
+    )
 
 
-def test_what_stands_in_is_the_same_in_every_run_and_every_process(root, small_clip_file, tmp_path, monkeypatch):
+def test_what_stands_in_is_the_same_in_every_run_and_every_process(
+    root, small_clip_file, tmp_path, monkeypatch
+):
     broken = [root / "dtd" / "images" / split_of(root)["train"][index][0] for index in (0, 3)]
     breaks(broken[0], "cut")
     breaks(broken[1], "empty")
     steps, runs = break_at_step(monkeypatch, 0, None, None), []
     for name, workers in (("one", "0"), ("again", "0"), ("two", "2")):
-        trainer, record = start(root, small_clip_file, tmp_path / name, *SKIP, "DATALOADER.NUM_WORKERS", workers, "DATASET.NUM_SHOTS", "8")
+        trainer, record = start(
+            root,
+            small_clip_file,
+            tmp_path / name,
+            *SKIP,
+            "DATALOADER.NUM_WORKERS",
+            workers,
+            "DATASET.NUM_SHOTS",
+            "8",
+        )
         runs.append((trainer.prompt_learner.ctx, steps[:]))
         assert record["skipped_images"] == {"train": ["banded/00.png", "banded/03.png"]}
         steps.clear()
     assert torch.equal(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
-    assert runs[0][1][:6] == runs[2][1][:6], "in the first epoch: workers draw views elsewhere, so the order of the second is another"
+    assert runs[0][1][:6] == runs[2][1][:6], (
+        "in the first epoch: workers draw views elsewhere, so the order of the second is another"
+    )
 
 
 def test_skipped_images_are_left_out_of_every_figure_of_a_test(root, small_clip_file, tmp_path):
@@ -108,33 +142,65 @@ def test_skipped_images_are_left_out_of_every_figure_of_a_test(root, small_clip_
     for number, name in enumerate(broken):
         breaks(root / "dtd" / "images" / name, ("missing", "cut", "empty")[number % 3])
     options = ("DATALOADER.TEST.BATCH_SIZE", "4")
-    _, record = start(root, small_clip_file, tmp_path / "skipping", *SKIP, *options, flags=("--eval-only", "--model-dir", str(whole)))
+    _, record = start(
+        root,
+        small_clip_file,
+        tmp_path / "skipping",
+        *SKIP,
+        *options,
+        flags=("--eval-only", "--model-dir", str(whole)),
+    )
     split["test"] = [row for row in split["test"] if row[0] not in broken]
     (root / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
-    _, expected = start(root, small_clip_file, tmp_path / "listed", *options, flags=("--eval-only", "--model-dir", str(whole)))
+    _, expected = start(
+        root,
+        small_clip_file,
+        tmp_path / "listed",
+        *options,
+        flags=("--eval-only", "--model-dir", str(whole)),
+    )
     assert record["skipped_images"] == {"test": sorted(broken)} and expected["skipped_images"] == {}
     record, expected = record["metrics"]["test"], expected["metrics"]["test"]
     assert record["images"] == 6 and record["per_class_accuracy"] == expected["per_class_accuracy"]
-    assert record["nll"] == pytest.approx(expected["nll"], rel=1e-5) and record["ece"] == pytest.approx(expected["ece"], rel=1e-4)
-    answers, wanted = (numpy.load(tmp_path / name / "predictions-test.npz") for name in ("skipping", "listed"))
+    assert record["nll"] == pytest.approx(expected["nll"], rel=1e-5) and record[
+        "ece"
+    ] == pytest.approx(expected["ece"], rel=1e-4)
+    answers, wanted = (
+        numpy.load(tmp_path / name / "predictions-test.npz") for name in ("skipping", "listed")
+    )
     assert all((answers[key] == wanted[key]).all() for key in ("image", "label", "top"))
 
 
 def test_skipping_changes_nothing_where_no_image_is_broken(run, trained):
     usual, folder = trained("CDC")
     skipping, record, _ = run("CDC", *SKIP)
-    assert record["metrics"] == json.loads((folder / "results.json").read_text())["metrics"] and record["skipped_images"] == {}
-    assert all(torch.equal(value, usual.prompt_learner.state_dict()[key]) for key, value in skipping.prompt_learner.state_dict().items())
+    assert (
+        record["metrics"] == json.loads((folder / "results.json").read_text())["metrics"]
+        and record["skipped_images"] == {}
+    )
+    assert all(
+        torch.equal(value, usual.prompt_learner.state_dict()[key])
+        for key, value in skipping.prompt_learner.state_dict().items()
+    )
 
 
 def test_cdc_starts_from_the_readable_images(root, small_clip_file, tmp_path):
     breaks(root / "dtd" / "images" / split_of(root)["train"][0][0], "cut")
-    trainer, record = start(root, small_clip_file, tmp_path / "out", *SKIP, "DATASET.NUM_SHOTS", "8", trainer="CDC")
-    assert record["skipped_images"] == {"train": ["banded/00.png"]} and torch.isfinite(trainer.prompt_learner.offset)
+    trainer, record = start(
+        root, small_clip_file, tmp_path / "out", *SKIP, "DATASET.NUM_SHOTS", "8", trainer="CDC"
+    )
+    assert record["skipped_images"] == {"train": ["banded/00.png"]} and torch.isfinite(
+        trainer.prompt_learner.offset
+    )
 
 
-@pytest.mark.parametrize("part, trainer, message", [
-    ("train", "CoOp", "no training image of the class 'dotted' can be read"), ("test", "ZeroshotCLIP", "not one of the test images can be read")])
+@pytest.mark.parametrize(
+    "part, trainer, message",
+    [
+        ("train", "CoOp", "no training image of the class 'dotted' can be read"),
+        ("test", "ZeroshotCLIP", "not one of the test images can be read"),
+    ],
+)
 def test_where_nothing_is_left_to_skip_to_the_run_ends(refusal, root, part, trainer, message):
     for name, label, _ in split_of(root)[part]:
         if part == "test" or label == 1:
@@ -143,18 +209,38 @@ def test_where_nothing_is_left_to_skip_to_the_run_ends(refusal, root, part, trai
 
 
 def test_the_policy_is_error_or_skip(refusal):
-    assert "DATALOADER.BROKEN_IMAGES is 'skp', it takes one of error, skip (did you mean skip?)" in refusal("DATALOADER.BROKEN_IMAGES", "skp")
+    assert (
+        "DATALOADER.BROKEN_IMAGES is 'skp', it takes one of error, skip (did you mean skip?)"
+        in refusal("DATALOADER.BROKEN_IMAGES", "skp")
+    )
 
 
-def test_a_run_that_broke_off_goes_on_under_the_other_policy(root, small_clip_file, tmp_path, monkeypatch):
+def test_a_run_that_broke_off_goes_on_under_the_other_policy(
+    root, small_clip_file, tmp_path, monkeypatch
+):
     """A resumed run may have another policy."""
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
-    steps = break_at_step(monkeypatch, 5, lambda trainer: root / "dtd" / "images" / image_name(trainer.dm.dataset.train_x[0].impath), "cut")
-    arguments = [*base_arguments("CoOp", str(root), small_clip_file, tmp_path / "out"), "TRAIN.CHECKPOINT_FREQ", "1"]
+    steps = break_at_step(
+        monkeypatch,
+        5,
+        lambda trainer: root / "dtd" / "images" / image_name(trainer.dm.dataset.train_x[0].impath),
+        "cut",
+    )
+    arguments = [
+        *base_arguments("CoOp", str(root), small_clip_file, tmp_path / "out"),
+        "TRAIN.CHECKPOINT_FREQ",
+        "1",
+    ]
     assert main(arguments) == 2
     before = len(steps)
-    trainer, record = start(root, small_clip_file, tmp_path / "out", "TRAIN.CHECKPOINT_FREQ", "1", *SKIP)
-    assert trainer.start_epoch >= 1 and len(steps) - before == 3 * (3 - trainer.start_epoch) and len(record["skipped_images"]["train"]) == 1
+    trainer, record = start(
+        root, small_clip_file, tmp_path / "out", "TRAIN.CHECKPOINT_FREQ", "1", *SKIP
+    )
+    assert (
+        trainer.start_epoch >= 1
+        and len(steps) - before == 3 * (3 - trainer.start_epoch)
+        and len(record["skipped_images"]["train"]) == 1
+    )
 
 
 def test_a_table_says_which_runs_were_not_tested_on_all_images(tmp_path, caplog):
@@ -163,10 +249,12 @@ def test_a_table_says_which_runs_were_not_tested_on_all_images(tmp_path, caplog)
     collect(tmp_path)
     assert [line for line in caplog.messages if "skipped" in line] == [
         "not on all images: train_all/openmoji/shots_16/CoOp/tiny/seed1 skipped 2 test images that could not be read",
-        "not on all images: train_all/openmoji/shots_16/CoOp/tiny/seed2 skipped 1 train image that could not be read"]
+        "not on all images: train_all/openmoji/shots_16/CoOp/tiny/seed2 skipped 1 train image that could not be read",
+    ]
 
 
 # ---- a loss that is no number ----
+
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_batch(refusal):
     """The prompts that are saved, on the images that are saved, give that loss again."""
@@ -175,14 +263,22 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_batch(refusal):
     assert f"the loss is nan at step 2 (epoch 1, batch 2): {path} holds the batch" in message
     kept = torch.load(path, weights_only=True)
     assert (kept["epoch"], kept["batch"], kept["step"]) == (1, 2, 2) and numpy.isnan(kept["loss"])
-    assert kept["images"].shape == (1, 8, 3, 32, 32) and kept["labels"].shape == (8,) and kept["learning_rate"] == 1e36
+    assert (
+        kept["images"].shape == (1, 8, 3, 32, 32)
+        and kept["labels"].shape == (8,)
+        and kept["learning_rate"] == 1e36
+    )
     assert [path.split("/")[-2] for path in kept["paths"]] == [
-        ("banded", "dotted", "striped", "woven", "zigzagged", "grid")[label] for label in kept["labels"]]
+        ("banded", "dotted", "striped", "woven", "zigzagged", "grid")[label]
+        for label in kept["labels"]
+    ]
     assert not (refusal.output / "prompt_learner").exists()
 
 
 @pytest.mark.parametrize("trainer, loss", [("CDC", float("nan")), ("ProGrad", float("inf"))])
-def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(run, trained, monkeypatch, trainer, loss):
+def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(
+    run, trained, monkeypatch, trainer, loss
+):
     kind = TRAINER_REGISTRY.get(trainer)
     original, options = kind.loss, ("TRAIN.CHECKPOINT_FREQ", "1")
     expected, _ = trained(trainer, *options)
@@ -190,10 +286,17 @@ def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(run, traine
     def spoilt(self, scores, labels):
         total, figures = original(self, scores, labels)
         return (total * loss if (self.epoch, self.batch_idx) == (1, 1) else total), figures
+
     monkeypatch.setattr(kind, "loss", spoilt)
-    with pytest.raises(UserError, match="at step 5 .epoch 2, batch 2.: .*failed_batch.pt holds the batch and the prompts; lower OPTIM.LR"):
+    with pytest.raises(
+        UserError,
+        match="at step 5 .epoch 2, batch 2.: .*failed_batch.pt holds the batch and the prompts; lower OPTIM.LR",
+    ):
         run(trainer, *options, name="spoilt")
     monkeypatch.setattr(kind, "loss", original)
     resumed, _, _ = run(trainer, *options, name="spoilt")
     assert resumed.start_epoch == 1
-    assert all(torch.equal(value, expected.prompt_learner.state_dict()[key]) for key, value in resumed.prompt_learner.state_dict().items())
+    assert all(
+        torch.equal(value, expected.prompt_learner.state_dict()[key])
+        for key, value in resumed.prompt_learner.state_dict().items()
+    )

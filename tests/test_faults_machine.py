@@ -2,6 +2,7 @@
 
 Each ends with one line and exit code 2, or does no harm; the same command then gives what it would have given.
 """
+
 import json
 import os
 import resource
@@ -31,11 +32,17 @@ NOBODY = 65534
 
 def tell(capsys):
     """The lines of error since the last call."""
-    return [line for line in capsys.readouterr().err.replace("\r", "\n").splitlines() if line.startswith("error: ")]
+    return [
+        line
+        for line in capsys.readouterr().err.replace("\r", "\n").splitlines()
+        if line.startswith("error: ")
+    ]
 
 
 def prompts(folder):
-    return torch.load(folder / "prompt_learner" / "model.pth.tar-3", weights_only=True)["state_dict"]["ctx"]
+    return torch.load(folder / "prompt_learner" / "model.pth.tar-3", weights_only=True)[
+        "state_dict"
+    ]["ctx"]
 
 
 def leftovers(folder):
@@ -44,9 +51,11 @@ def leftovers(folder):
 
 # ---- a full disk ----
 
+
 @pytest.fixture
 def full_disk(monkeypatch):
     """Lets the kernel say "No space left on device" where a file of a certain ending is written; returns a function that frees the disk."""
+
     def fill(ending):
         original = files.write_atomically
 
@@ -54,54 +63,95 @@ def full_disk(monkeypatch):
             def write_to_full(temporary):
                 os.symlink("/dev/full", temporary)
                 write(temporary)
+
             original(path, write_to_full if str(path).endswith(ending) else write)
+
         for module in WRITERS:
             monkeypatch.setattr(module, "write_atomically", write_atomically)
         return monkeypatch.undo
+
     return fill
 
 
 @pytest.mark.parametrize("name", ["predictions-val.npz", "predictions-test.npz", "results.json"])
-def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(trained, full_disk, data_root, small_clip_file, tmp_path, capsys, name):
+def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(
+    trained, full_disk, data_root, small_clip_file, tmp_path, capsys, name
+):
     """What was trained is there: the same command tests it and ends as if nothing had been."""
     expected = json.loads((trained("CoOp")[1] / "results.json").read_text())
     folder = tmp_path / "out"
     arguments, free = base_arguments("CoOp", data_root, small_clip_file, folder), full_disk(name)
     assert main(arguments) == 2
-    assert tell(capsys) == [f"error: {folder / name}: No space left on device: make room on that disk, and give the same command again"]
-    assert not (folder / "results.json").exists() and not (folder / name).exists() and not leftovers(folder)
+    assert tell(capsys) == [
+        f"error: {folder / name}: No space left on device: make room on that disk, and give the same command again"
+    ]
+    assert (
+        not (folder / "results.json").exists()
+        and not (folder / name).exists()
+        and not leftovers(folder)
+    )
     trained = (folder / "prompt_learner" / "model.pth.tar-3").stat().st_mtime_ns
     free()
     assert main(arguments) == 0
     assert (folder / "prompt_learner" / "model.pth.tar-3").stat().st_mtime_ns == trained
     record = json.loads((folder / "results.json").read_text())
-    assert record["metrics"] == expected["metrics"] and record["prompts_hash"] == expected["prompts_hash"]
+    assert (
+        record["metrics"] == expected["metrics"]
+        and record["prompts_hash"] == expected["prompts_hash"]
+    )
 
 
 @pytest.fixture
 def runs(tmp_path):
     for seed in (1, 2):
-        write_run(tmp_path / "runs", "train_all", "CDC", seed, arrays=make_answers(seed, templates=2))
+        write_run(
+            tmp_path / "runs", "train_all", "CDC", seed, arrays=make_answers(seed, templates=2)
+        )
     return tmp_path / "runs"
 
 
-@pytest.mark.parametrize("command, name, full", [(table, "table.md", ".md"), (report, "report.html", ".html"), (report, "report.html", ".png")])
-def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(runs, full_disk, tmp_path, capsys, command, name, full):
+@pytest.mark.parametrize(
+    "command, name, full",
+    [(table, "table.md", ".md"), (report, "report.html", ".html"), (report, "report.html", ".png")],
+)
+def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(
+    runs, full_disk, tmp_path, capsys, command, name, full
+):
     output = tmp_path / "output"
     output.mkdir()
     (output / name).write_text("of yesterday")
     full_disk(full)
     assert command.main([str(runs), "--output", str(output / name)]) == 2
-    message, = tell(capsys)
+    (message,) = tell(capsys)
     assert f"{full}: No space left on device: make room on that disk" in message
-    assert (output / name).read_text() == "of yesterday" and not leftovers(output) and not list(output.rglob("*.png"))[:full == ".png"]
+    assert (
+        (output / name).read_text() == "of yesterday"
+        and not leftovers(output)
+        and not list(output.rglob("*.png"))[: full == ".png"]
+    )
 
 
-def test_a_disk_that_is_full_for_labels_is_one_line(trained, full_disk, data_root, tmp_path, capsys):
+def test_a_disk_that_is_full_for_labels_is_one_line(
+    trained, full_disk, data_root, tmp_path, capsys
+):
     _, folder = trained("CoOp")
     full_disk(".csv")
-    assert predict.main(["--run", str(folder), f"{data_root}/dtd/images/woven", "--csv", str(tmp_path / "labels.csv")]) == 2
-    assert "labels.csv can't be written: No space left on device" in tell(capsys)[0] and os.listdir(tmp_path) == []
+    assert (
+        predict.main(
+            [
+                "--run",
+                str(folder),
+                f"{data_root}/dtd/images/woven",
+                "--csv",
+                str(tmp_path / "labels.csv"),
+            ]
+        )
+        == 2
+    )
+    assert (
+        "labels.csv can't be written: No space left on device" in tell(capsys)[0]
+        and os.listdir(tmp_path) == []
+    )
 
 
 def in_child(tmp_path, command):
@@ -119,16 +169,27 @@ def in_child(tmp_path, command):
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    return os.waitstatus_to_exitcode(status), [
+        line for line in log.read_text().splitlines() if line.startswith("error: ")
+    ]
 
 
-def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(data_root, small_clip_file, tmp_path):
+def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(
+    data_root, small_clip_file, tmp_path
+):
     """The kernel's own refusal: no file may grow beyond 4000 bytes, and the log does first."""
+
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
         return main(base_arguments("ZeroshotCLIP", data_root, small_clip_file, tmp_path / "out"))
+
     code, lines = in_child(tmp_path, limited)
-    assert (code, lines) == (2, [f"error: {tmp_path / 'out' / 'log.txt'}: File too large: make room on that disk, and give the same command again"])
+    assert (code, lines) == (
+        2,
+        [
+            f"error: {tmp_path / 'out' / 'log.txt'}: File too large: make room on that disk, and give the same command again"
+        ],
+    )
     assert os.listdir(tmp_path / "out") == ["log.txt"]
     assert main(base_arguments("ZeroshotCLIP", data_root, small_clip_file, tmp_path / "out")) == 0
 
@@ -145,12 +206,16 @@ def test_a_disk_that_is_full_while_pictures_are_drawn_leaves_none(tmp_path):
             sys.stderr.write(f"error: {error}\n")
             return 2
         return 0
+
     code, lines = in_child(tmp_path, limited)
-    assert code == 2 and lines[0].startswith(f"error: OpenMoji's pictures can't be drawn into {tmp_path / 'data'} (File too large)")
+    assert code == 2 and lines[0].startswith(
+        f"error: OpenMoji's pictures can't be drawn into {tmp_path / 'data'} (File too large)"
+    )
     assert os.listdir(tmp_path / "data") == []
 
 
 # ---- a data folder that is read-only ----
+
 
 def open_to_all(folder):
     """Lets everybody through to a temporary folder, which pytest makes for its user only."""
@@ -181,7 +246,9 @@ def without_rights(command):
 
 
 @pytest.mark.parametrize("cache", ["cache", "data"])
-def test_a_read_only_data_folder_is_trained_on(readable_by_all, small_clip_file, monkeypatch, cache):
+def test_a_read_only_data_folder_is_trained_on(
+    readable_by_all, small_clip_file, monkeypatch, cache
+):
     """The few-shot sample goes to the cache folder; where that can't be written either it is drawn again."""
     root = readable_by_all
     os.chmod(small_clip_file, 0o444)
@@ -194,17 +261,29 @@ def test_a_read_only_data_folder_is_trained_on(readable_by_all, small_clip_file,
     assert in_child(root, lambda: without_rights(lambda: main(arguments))) == (0, [])
     assert sorted(str(path) for path in (root / "data").rglob("*")) == before
     assert len(list((root / "cache").rglob("*.json"))) == (cache == "cache")
-    assert main([*base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "mine")]) == 0
+    assert (
+        main([*base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "mine")])
+        == 0
+    )
     assert torch.equal(prompts(root / "out" / "run"), prompts(root / "out" / "mine"))
 
 
-@pytest.mark.parametrize("place, message", [("data", "OpenMoji's pictures can't be drawn into"),
-                                            ("out", "can't be written to (Permission denied): give another --output-dir")])
-def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, small_clip_file, place, message):
+@pytest.mark.parametrize(
+    "place, message",
+    [
+        ("data", "OpenMoji's pictures can't be drawn into"),
+        ("out", "can't be written to (Permission denied): give another --output-dir"),
+    ],
+)
+def test_what_has_to_be_written_and_can_not_is_one_line(
+    readable_by_all, small_clip_file, place, message
+):
     """Pictures that are drawn into the data folder, and a run's own folder."""
     root = readable_by_all
     (root / "out").chmod(0o555 if place == "out" else 0o777)
-    arguments = base_arguments("ZeroshotCLIP", str(root / "data"), small_clip_file, root / "out" / "run")
+    arguments = base_arguments(
+        "ZeroshotCLIP", str(root / "data"), small_clip_file, root / "out" / "run"
+    )
     if place == "data":
         arguments[arguments.index("--dataset-config-file") + 1] = "configs/datasets/openmoji.yaml"
     (root / "stderr.txt").touch()
@@ -215,8 +294,11 @@ def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, small_c
 
 # ---- a killed worker ----
 
+
 @pytest.mark.parametrize("at", ["train", "test"])
-def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(trained, data_root, small_clip_file, tmp_path, monkeypatch, capsys, at):
+def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
+    trained, data_root, small_clip_file, tmp_path, monkeypatch, capsys, at
+):
     """``kill -9`` in the middle of the second epoch, or of the test."""
     options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
     expected, whole = trained("CoOp", *options)
@@ -225,31 +307,59 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(trained,
 
     def killed(self, index):
         epochs = (tmp_path / "out" / "prompt_learner" / "checkpoint").exists()
-        if get_worker_info() is not None and epochs and not mark.exists() and self.is_train == (at == "train") and index == len(self) - 1:
+        if (
+            get_worker_info() is not None
+            and epochs
+            and not mark.exists()
+            and self.is_train == (at == "train")
+            and index == len(self) - 1
+        ):
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, index)
+
     monkeypatch.setattr(data.CheckedImages, "__getitem__", killed)
     arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), *options]
     assert main(arguments) == 2 and mark.exists()
-    message, = tell(capsys)
-    assert message.startswith("error: DataLoader worker (pid") and "give the same command again" in message
+    (message,) = tell(capsys)
+    assert (
+        message.startswith("error: DataLoader worker (pid")
+        and "give the same command again" in message
+    )
     assert not (tmp_path / "out" / "results.json").exists()
     assert main(arguments) == 0
     resumed = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert torch.equal(prompts(tmp_path / "out"), expected.prompt_learner.ctx) and resumed["metrics"] == record["metrics"]
+    assert (
+        torch.equal(prompts(tmp_path / "out"), expected.prompt_learner.ctx)
+        and resumed["metrics"] == record["metrics"]
+    )
 
 
 # ---- a clock that goes back ----
 
-def test_a_clock_that_goes_back_changes_no_duration(data_root, small_clip_file, tmp_path, monkeypatch):
+
+def test_a_clock_that_goes_back_changes_no_duration(
+    data_root, small_clip_file, tmp_path, monkeypatch
+):
     """An hour back at each look."""
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 3600 * next(looks))
-    looks = iter(range(10 ** 9))
-    run(parse_arguments([*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), "OPTIM.MAX_EPOCH", "2"]))
+    looks = iter(range(10**9))
+    run(
+        parse_arguments(
+            [
+                *base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"),
+                "OPTIM.MAX_EPOCH",
+                "2",
+            ]
+        )
+    )
     record = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert all(0 <= value < 60 for value in (*record["seconds"].values(), record["seconds_per_step"]))
+    assert all(
+        0 <= value < 60 for value in (*record["seconds"].values(), record["seconds_per_step"])
+    )
     log = (tmp_path / "out" / "log.txt").read_text()
-    assert "eta 0:00:0" in log and "Elapsed: 0:00:" in log and "day" not in log and "time -" not in log
+    assert (
+        "eta 0:00:0" in log and "Elapsed: 0:00:" in log and "day" not in log and "time -" not in log
+    )
     assert next(looks) > 10, "the clock was looked at: the scalars have its time"

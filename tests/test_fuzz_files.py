@@ -2,6 +2,7 @@
 
 The examples are the same every time, so that a test fails because of a change, not by chance.
 """
+
 import contextlib
 import io
 import json
@@ -37,12 +38,24 @@ from trainers.engine import checkpoint
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.tokens import class_tokens
 
-settings.register_profile("files", derandomize=True, deadline=None, database=None, max_examples=50,
-                          suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+settings.register_profile(
+    "files",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 FILES = settings.get_profile("files")
-TEXTS = st.text(st.characters(codec=None, categories=None), max_size=20)  # lone surrogates and NUL included
+TEXTS = st.text(
+    st.characters(codec=None, categories=None), max_size=20
+)  # lone surrogates and NUL included
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXTS
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4), max_leaves=12)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
 
 
 def only_user_errors(function, *arguments):
@@ -64,10 +77,15 @@ def damaged(content):
         for where, bit in places:
             changed[where] ^= 1 << bit
         return bytes(changed)
-    return st.one_of(place.map(lambda end: content[:end]),
-                     st.lists(st.tuples(place, st.integers(0, 7)), min_size=1, max_size=4).map(flipped),
-                     st.tuples(place, st.binary(min_size=1, max_size=8)).map(lambda at: content[:at[0]] + at[1] + content[at[0] + len(at[1]):]),
-                     st.tuples(place, place).map(lambda ends: content[:min(ends)] + content[max(ends):]))
+
+    return st.one_of(
+        place.map(lambda end: content[:end]),
+        st.lists(st.tuples(place, st.integers(0, 7)), min_size=1, max_size=4).map(flipped),
+        st.tuples(place, st.binary(min_size=1, max_size=8)).map(
+            lambda at: content[: at[0]] + at[1] + content[at[0] + len(at[1]) :]
+        ),
+        st.tuples(place, place).map(lambda ends: content[: min(ends)] + content[max(ends) :]),
+    )
 
 
 def changed(tree, path, value):
@@ -84,7 +102,13 @@ def changed(tree, path, value):
 
 
 def paths_of(tree, path=()):
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    items = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
     for key, value in items:
         yield (*path, key)
         yield from paths_of(value, (*path, key))
@@ -97,16 +121,30 @@ def variants(tree):
     def apply(changes):
         found = tree
         for path, value in changes:
-            with contextlib.suppress(KeyError, IndexError, TypeError):  # an earlier change has taken the place away
+            with contextlib.suppress(
+                KeyError, IndexError, TypeError
+            ):  # an earlier change has taken the place away
                 found = changed(found, path, value)
         return found
+
     return st.lists(change, min_size=1, max_size=3).map(apply)
 
 
 # ---- configs ----
 
-KEYS = ("OPTIM", "OPTIM.LR", "INPUT.SIZE", "INPUT.TRANSFORMS", "DATASET.NUM_SHOTS", "TRAINER.CDC.CTX_INIT", "SEED", "DATASET.FACTORS.CORRELATION",
-        "TRAINER.CDC.AUGMENTATION", "MODEL.BACKBONE.NAME", "OPTIM.LR.X")
+KEYS = (
+    "OPTIM",
+    "OPTIM.LR",
+    "INPUT.SIZE",
+    "INPUT.TRANSFORMS",
+    "DATASET.NUM_SHOTS",
+    "TRAINER.CDC.CTX_INIT",
+    "SEED",
+    "DATASET.FACTORS.CORRELATION",
+    "TRAINER.CDC.AUGMENTATION",
+    "MODEL.BACKBONE.NAME",
+    "OPTIM.LR.X",
+)
 
 
 def config_of_text(tmp_path, text, *options):
@@ -124,15 +162,28 @@ def nest(key, value):
 
 
 @settings(FILES)
-@given(text=st.one_of(JSON.map(lambda tree: json.dumps(tree)), st.tuples(st.sampled_from(KEYS), JSON).map(lambda pair: json.dumps(nest(*pair))),
-                      st.binary(max_size=60), st.text("abOPTIM:LR \n\t-[]{}&*!?|>'\"%@`#,0.", max_size=40)))
+@given(
+    text=st.one_of(
+        JSON.map(lambda tree: json.dumps(tree)),
+        st.tuples(st.sampled_from(KEYS), JSON).map(lambda pair: json.dumps(nest(*pair))),
+        st.binary(max_size=60),
+        st.text("abOPTIM:LR \n\t-[]{}&*!?|>'\"%@`#,0.", max_size=40),
+    )
+)
 def test_config_files(tmp_path, text):
     cfg = only_user_errors(config_of_text, tmp_path, text)
-    assert cfg is None or isinstance(cfg.OPTIM.LR, float) and isinstance(cfg.INPUT.TRANSFORMS, (list, tuple))
+    assert (
+        cfg is None
+        or isinstance(cfg.OPTIM.LR, float)
+        and isinstance(cfg.INPUT.TRANSFORMS, (list, tuple))
+    )
 
 
 @settings(FILES)
-@given(key=st.sampled_from(KEYS) | st.text("OPTIM.LR", max_size=8), value=st.text("0123456789.e-+()[]{}'\",:abNone TrueFalse", max_size=20))
+@given(
+    key=st.sampled_from(KEYS) | st.text("OPTIM.LR", max_size=8),
+    value=st.text("0123456789.e-+()[]{}'\",:abNone TrueFalse", max_size=20),
+)
 def test_options(tmp_path, key, value):
     cfg = only_user_errors(config_of_text, tmp_path, "SEED: 1\n", key, value)
     assert cfg is None or isinstance(cfg.SEED, int)
@@ -145,17 +196,31 @@ SAMPLE = {"train": [["a/1.png", 0]], "val": [["b/2.png", 1]], "seed": 1}
 
 
 @settings(FILES)
-@given(content=st.one_of(variants(SPLIT).map(lambda tree: json.dumps(tree).encode()), damaged(json.dumps(SPLIT).encode()),
-                         JSON.map(lambda tree: json.dumps(tree).encode())))
+@given(
+    content=st.one_of(
+        variants(SPLIT).map(lambda tree: json.dumps(tree).encode()),
+        damaged(json.dumps(SPLIT).encode()),
+        JSON.map(lambda tree: json.dumps(tree).encode()),
+    )
+)
 def test_split_files(tmp_path, content):
     (tmp_path / "split.json").write_bytes(content)
     lists = only_user_errors(read_split, str(tmp_path / "split.json"), str(tmp_path / "images"))
     for image in (image for images in lists or () for image in images):
-        assert os.path.normpath(image.impath).startswith(f"{tmp_path}/images/") and isinstance(image.classname, str) and 0 <= image.label < 10
+        assert (
+            os.path.normpath(image.impath).startswith(f"{tmp_path}/images/")
+            and isinstance(image.classname, str)
+            and 0 <= image.label < 10
+        )
 
 
 @settings(FILES)
-@given(content=st.one_of(variants(SAMPLE).map(lambda tree: json.dumps(tree).encode()), damaged(json.dumps(SAMPLE).encode())))
+@given(
+    content=st.one_of(
+        variants(SAMPLE).map(lambda tree: json.dumps(tree).encode()),
+        damaged(json.dumps(SAMPLE).encode()),
+    )
+)
 def test_few_shot_samples(tmp_path, content):
     (tmp_path / "split.json").write_text(json.dumps(SPLIT))
     train, val, _ = read_split(str(tmp_path / "split.json"), str(tmp_path / "images"))
@@ -163,7 +228,14 @@ def test_few_shot_samples(tmp_path, content):
 
     def read():
         parts = {"train": train, "val": val}
-        return resolve("sample.json", read_sample(str(tmp_path / "sample.json"), parts), parts, {"train": 1, "val": 1}, str(tmp_path / "images"))
+        return resolve(
+            "sample.json",
+            read_sample(str(tmp_path / "sample.json"), parts),
+            parts,
+            {"train": 1, "val": 1},
+            str(tmp_path / "images"),
+        )
+
     found = only_user_errors(read)
     assert found is None or set(found["train"]) <= set(train)
 
@@ -172,7 +244,12 @@ def test_few_shot_samples(tmp_path, content):
 def coops_pickle(tmp_path_factory):
     image = tmp_path_factory.mktemp("pickle") / "a.png"
     image.touch()
-    return pickle.dumps({"train": [Datum(str(image), 0, classname="ant")], "val": [Datum(str(image), 1, classname="bee")]})
+    return pickle.dumps(
+        {
+            "train": [Datum(str(image), 0, classname="ant")],
+            "val": [Datum(str(image), 1, classname="bee")],
+        }
+    )
 
 
 @settings(FILES)
@@ -180,7 +257,11 @@ def coops_pickle(tmp_path_factory):
 def test_few_shot_pickles(tmp_path, coops_pickle, data):
     (tmp_path / "sample.pkl").write_bytes(data.draw(damaged(coops_pickle) | st.binary(max_size=60)))
     found = only_user_errors(read_pickle, str(tmp_path / "sample.pkl"), ("train", "val"))
-    assert found is None or all(isinstance(path, str) and isinstance(label, int) for part in found.values() for path, label in part)
+    assert found is None or all(
+        isinstance(path, str) and isinstance(label, int)
+        for part in found.values()
+        for path, label in part
+    )
 
 
 @settings(FILES)
@@ -192,9 +273,12 @@ def test_class_names(names):
 
 # ---- images ----
 
+
 def encoded(kind):
     buffer = io.BytesIO()
-    Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype="uint8")).save(buffer, kind)
+    Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype="uint8")).save(
+        buffer, kind
+    )
     return buffer.getvalue()
 
 
@@ -206,17 +290,30 @@ def test_images(tmp_path, kind):
         (tmp_path / "image").write_bytes(content)
         image = only_user_errors(read_picture, str(tmp_path / "image"))
         assert image is None or image.mode == "RGB"
+
     check()
 
 
 # ---- what runs leave ----
 
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A made-up run in a protocol's folder, and its files' bytes."""
     root = tmp_path_factory.mktemp("finished")
-    folder = write_run(root / "fewshot", "train_all", "CDC", 1, arrays=make_answers(1, templates=2), skipped_images={"test": ["a/1.png"]},
-                       classnames=["a", "b"], parameters={"learnable": 3, "total": 4}, seconds={"train": 1.0}, git_commit="abc", finished="today")
+    folder = write_run(
+        root / "fewshot",
+        "train_all",
+        "CDC",
+        1,
+        arrays=make_answers(1, templates=2),
+        skipped_images={"test": ["a/1.png"]},
+        classnames=["a", "b"],
+        parameters={"learnable": 3, "total": 4},
+        seconds={"train": 1.0},
+        git_commit="abc",
+        finished="today",
+    )
     return root, folder, {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -239,11 +336,17 @@ def test_records_in_tables_and_reports(finished, tmp_path):
     sound = json.loads(files["results.json"])
 
     @settings(FILES)
-    @given(content=st.one_of(variants(sound).map(lambda tree: json.dumps(tree).encode()), damaged(files["results.json"])))
+    @given(
+        content=st.one_of(
+            variants(sound).map(lambda tree: json.dumps(tree).encode()),
+            damaged(files["results.json"]),
+        )
+    )
     def check(content):
         (folder / "results.json").write_bytes(content)
         only_user_errors(report_numbers, root, folder)
         only_user_errors(table.collect, root / "fewshot", "ece")
+
     check()
     (folder / "results.json").write_bytes(files["results.json"])
     assert report_numbers(root, folder)
@@ -253,7 +356,11 @@ def test_predictions_in_reports(finished):
     root, folder, files = finished
     arrays = make_answers(1, templates=2)
     shapes = st.sampled_from([(), (0,), (3,), (40,), (40, 4), (2, 40), (40, 0), (1, 1, 1)])
-    other = st.tuples(st.sampled_from(sorted(arrays)), shapes, st.sampled_from(["int64", "float32", "U3", "bool", "complex64", "uint8"]))
+    other = st.tuples(
+        st.sampled_from(sorted(arrays)),
+        shapes,
+        st.sampled_from(["int64", "float32", "U3", "bool", "complex64", "uint8"]),
+    )
 
     def packed(change):
         name, shape, kind = change
@@ -266,6 +373,7 @@ def test_predictions_in_reports(finished):
     def check(content):
         (folder / "predictions-test.npz").write_bytes(content)
         only_user_errors(report_numbers, root, folder)
+
     check()
     (folder / "predictions-test.npz").write_bytes(files["predictions-test.npz"])
 
@@ -277,13 +385,19 @@ def test_metrics_of_a_training(finished):
     sound = json.loads(path.read_text().splitlines()[0])
 
     @settings(FILES)
-    @given(content=damaged(path.read_bytes()) | variants(sound).map(lambda tree: json.dumps(tree).encode()))
+    @given(
+        content=damaged(path.read_bytes())
+        | variants(sound).map(lambda tree: json.dumps(tree).encode())
+    )
     def check(content):
         path.write_bytes(content)
-        run, = runs.find_runs([root])
+        (run,) = runs.find_runs([root])
         for curve in runs.training_curve(run).values():
-            assert all(1 <= epoch < 10 ** 9 and math.isfinite(value) for epoch, value in curve.items())
+            assert all(
+                1 <= epoch < 10**9 and math.isfinite(value) for epoch, value in curve.items()
+            )
         assert all(isinstance(part, str) for part in last_progress(str(folder)))
+
     check()
     path.unlink()
 
@@ -298,6 +412,7 @@ def test_kept_measures_are_whole_or_made_again(tmp_path):
         path.write_bytes(content)
         found = read_kept(path, 1, {"of": "x"})
         assert found is None or found == whole
+
     whole = read_kept(path, 1, {"of": "x"})
     assert whole == {**content, "format": 1, "made_from": {"of": "x"}}
     check()
@@ -315,12 +430,15 @@ def test_records_of_runs_to_ask(trained, tmp_path):
         def load():
             record = record_file.read_record(tmp_path / "results.json")
             return config_of(record, find_trainer(record["trainer"]))
+
         cfg = only_user_errors(load)
         assert cfg is None or isinstance(cfg.OPTIM.LR, float)
+
     check()
 
 
 # ---- weights ----
+
 
 def test_checkpoints(trained, tmp_path):
     sound = (trained("CoOp")[1] / "prompt_learner" / "model.pth.tar-3").read_bytes()
@@ -331,19 +449,28 @@ def test_checkpoints(trained, tmp_path):
         (tmp_path / "model.pth.tar-3").write_bytes(content)
         state = only_user_errors(checkpoint.load, str(tmp_path / "model.pth.tar-3"))
         assert state is None or isinstance(state, dict)
+
     check()
 
 
 def test_clip_weights(tmp_path, stock_vit):
     """The ends of the file, where the names are, matter most: its middle is numbers."""
-    torch.save({key: value[..., :1] if value.dim() else value for key, value in stock_vit.state_dict().items()}, tmp_path / "small.pt")
+    torch.save(
+        {
+            key: value[..., :1] if value.dim() else value
+            for key, value in stock_vit.state_dict().items()
+        },
+        tmp_path / "small.pt",
+    )
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
     for name in ("small.pt", "script.pt"):
+
         @settings(FILES, max_examples=30)
         @given(content=damaged((tmp_path / name).read_bytes()))
         def check(content):
             (tmp_path / "clip.pt").write_bytes(content)
             assert only_user_errors(load_backbone, str(tmp_path / "clip.pt")) is None
+
         check()
 
 

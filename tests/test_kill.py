@@ -1,4 +1,5 @@
 """Runs that are killed with SIGKILL at random moments end, after the same command, as if they had not been."""
+
 import random
 import time
 
@@ -10,39 +11,65 @@ from tests.conftest import base_arguments, in_turn
 from tests.same_run import assert_same_run
 
 KILLS = 9
-LONGEST = 20  # moments that a process lives, so that the run is not done before it was killed so often
+LONGEST = (
+    20  # moments that a process lives, so that the run is not done before it was killed so often
+)
 SEED = 20261125
 OPTIONS = ("TRAIN.CHECKPOINT_STEPS", "1", "OPTIM.MAX_EPOCH", "2")
 
 
-RUNS = {"CDC": ("CDC", ("TEST.FINAL_MODEL", "best_val")),
-        "CDC-workers": ("CDC", ("DATALOADER.NUM_WORKERS", "2", "TRAINER.CDC.PROMPT_MODALITY", "text")),
-        "PromptSRC-amp": ("PromptSRC", ("TRAINER.PROMPTSRC.PREC", "amp")),
-        "ProGrad": ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1"))}
+RUNS = {
+    "CDC": ("CDC", ("TEST.FINAL_MODEL", "best_val")),
+    "CDC-workers": ("CDC", ("DATALOADER.NUM_WORKERS", "2", "TRAINER.CDC.PROMPT_MODALITY", "text")),
+    "PromptSRC-amp": ("PromptSRC", ("TRAINER.PROMPTSRC.PREC", "amp")),
+    "ProGrad": ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1")),
+}
 
 
 @pytest.mark.parametrize("run", in_turn(RUNS, always=()))
-def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(data_root, small_clip_file, tmp_path, run):
+def test_a_run_that_is_killed_nine_times_ends_as_if_it_were_not(
+    data_root, small_clip_file, tmp_path, run
+):
     trainer, options = RUNS[run]
     seed = SEED + list(RUNS).index(run)
     draw = random.Random(seed)
 
     def finish(name, *prepare):
-        arguments = [*base_arguments(trainer, data_root, small_clip_file, tmp_path / name), *OPTIONS, *options]
+        arguments = [
+            *base_arguments(trainer, data_root, small_clip_file, tmp_path / name),
+            *OPTIONS,
+            *options,
+        ]
         return children.finish(arguments, tmp_path / f"{name}.txt", *prepare)
+
     assert finish("whole") == 0
     moments = []
     while len(moments) < KILLS:
         moments.append(draw.randint(1, LONGEST))
-        assert finish("killed", children.die_at, moments[-1]) == -9, f"seed {seed}, moments {moments}"
-    assert finish("killed") == 0, f"seed {seed}, moments {moments}: {(tmp_path / 'killed.txt').read_text()[-2000:]}"
+        assert finish("killed", children.die_at, moments[-1]) == -9, (
+            f"seed {seed}, moments {moments}"
+        )
+    assert finish("killed") == 0, (
+        f"seed {seed}, moments {moments}: {(tmp_path / 'killed.txt').read_text()[-2000:]}"
+    )
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
-    assert not list((tmp_path / "killed").rglob("*.tmp")) and not list((tmp_path / "killed").rglob(".lock"))
+    assert not list((tmp_path / "killed").rglob("*.tmp")) and not list(
+        (tmp_path / "killed").rglob(".lock")
+    )
 
 
 def test_workers_of_a_run_that_is_killed_end_with_it(data_root, small_clip_file, tmp_path):
-    arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), "DATALOADER.NUM_WORKERS", "2"]
-    assert children.finish(arguments, tmp_path / "said", children.die_with_workers, tmp_path / "workers") == -9
+    arguments = [
+        *base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"),
+        "DATALOADER.NUM_WORKERS",
+        "2",
+    ]
+    assert (
+        children.finish(
+            arguments, tmp_path / "said", children.die_with_workers, tmp_path / "workers"
+        )
+        == -9
+    )
     workers = [int(number) for number in (tmp_path / "workers").read_text().split()]
     assert len(workers) == 2
     until = time.monotonic() + 60  # they look every five seconds

@@ -1,4 +1,5 @@
 """The embedded data set: what the committed split promises, and pictures that are drawn whole or not at all."""
+
 import json
 import os
 from collections import Counter, defaultdict
@@ -48,7 +49,10 @@ def test_there_are_at_least_40_classes_numbered_in_alphabetical_order():
     assert len(names) >= 40
     assert [label for label, _ in names] == list(range(len(names)))
     assert [name for _, name in names] == sorted(name for _, name in names)
-    assert all({label for label, _ in names} == {label for _, label, _ in SPLIT[part]} for part in openmoji.PARTS)
+    assert all(
+        {label for label, _ in names} == {label for _, label, _ in SPLIT[part]}
+        for part in openmoji.PARTS
+    )
 
 
 def test_every_class_has_enough_images_in_every_part():
@@ -57,7 +61,9 @@ def test_every_class_has_enough_images_in_every_part():
         train, val, test = (count[part][name] for part in openmoji.PARTS)
         total = train + val + test
         assert total <= 60
-        assert train >= 16 or train >= total // 2 - 1, name  # one less where a concept's variants had to stay together
+        assert train >= 16 or train >= total // 2 - 1, (
+            name
+        )  # one less where a concept's variants had to stay together
         assert val >= 4 and test >= 4, name
 
 
@@ -69,20 +75,50 @@ def test_no_emoji_is_twice_and_no_concept_crosses_the_line(tool):
     assert {concept: found for concept, found in parts.items() if len(found) > 1} == {}
 
 
-@pytest.mark.parametrize("variants", [
-    ["1F9D1-200D-1F373", "1F468-200D-1F373", "1F469-200D-1F373", "1F469-1F3FD-200D-1F373"],  # cook
-    ["1F3C3", "1F3C3-200D-2640-FE0F", "1F3C3-200D-27A1-FE0F", "1F3C3-200D-2642-FE0F-200D-27A1-FE0F"],  # running
-    ["1F385", "1F936", "1F9D1-200D-1F384"],  # Claus
-    ["1F468-200D-1F469-200D-1F466", "1F469-200D-1F469-200D-1F467", "1F46A"],  # two adults and a child
-    ["1F48F", "1F468-200D-2764-FE0F-200D-1F48B-200D-1F468"],  # kiss
-])
+@pytest.mark.parametrize(
+    "variants",
+    [
+        [
+            "1F9D1-200D-1F373",
+            "1F468-200D-1F373",
+            "1F469-200D-1F373",
+            "1F469-1F3FD-200D-1F373",
+        ],  # cook
+        [
+            "1F3C3",
+            "1F3C3-200D-2640-FE0F",
+            "1F3C3-200D-27A1-FE0F",
+            "1F3C3-200D-2642-FE0F-200D-27A1-FE0F",
+        ],  # running
+        ["1F385", "1F936", "1F9D1-200D-1F384"],  # Claus
+        [
+            "1F468-200D-1F469-200D-1F466",
+            "1F469-200D-1F469-200D-1F467",
+            "1F46A",
+        ],  # two adults and a child
+        ["1F48F", "1F468-200D-2764-FE0F-200D-1F48B-200D-1F468"],  # kiss
+    ],
+)
 def test_variants_of_one_concept_have_one_name(tool, variants):
     assert len({tool.concept(code) for code in variants}) == 1
 
 
 def test_different_concepts_have_different_names(tool):
-    codes = ["1F468-200D-1F373", "1F468-200D-1F33E", "1F3C3", "1F3C4", "1F468-200D-1F466", "1F468-200D-1F466-200D-1F466",
-             "2640-FE0F", "2642-FE0F", "27A1-FE0F", "1F1EB-1F1F7", "1F1EC-1F1E7", "0031-FE0F-20E3", "0032-FE0F-20E3"]
+    codes = [
+        "1F468-200D-1F373",
+        "1F468-200D-1F33E",
+        "1F3C3",
+        "1F3C4",
+        "1F468-200D-1F466",
+        "1F468-200D-1F466-200D-1F466",
+        "2640-FE0F",
+        "2642-FE0F",
+        "27A1-FE0F",
+        "1F1EB-1F1F7",
+        "1F1EC-1F1E7",
+        "0031-FE0F-20E3",
+        "0032-FE0F-20E3",
+    ]
     assert len({tool.concept(code) for code in codes}) == len(codes)
 
 
@@ -158,8 +194,14 @@ def test_a_run_killed_while_drawing_leaves_no_folder_behind_that_looks_whole(tmp
     assert len(some(folder)) == 9
 
 
-@pytest.mark.parametrize("damage", [os.remove, lambda path: Path(path).write_bytes(b""),
-                                    lambda path: Path(path).write_bytes(Path(path).read_bytes()[:-1] + b"?")])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        os.remove,
+        lambda path: Path(path).write_bytes(b""),
+        lambda path: Path(path).write_bytes(Path(path).read_bytes()[:-1] + b"?"),
+    ],
+)
 @pytest.mark.parametrize("name", [f"{CODES[3]}.png", "made_from.json"])
 def test_a_damaged_folder_is_drawn_anew(tmp_path, name, damage):
     folder = tmp_path / "images"
@@ -197,7 +239,9 @@ def test_few_shot_draws_as_many_as_asked_or_all_there_are(root):
     set_random_seed(1)
     dataset, full = build(root, NUM_SHOTS=16), build(root)
     have = Counter(item.label for item in full.train_x)
-    assert Counter(item.label for item in dataset.train_x) == {label: min(16, n) for label, n in have.items()}
+    assert Counter(item.label for item in dataset.train_x) == {
+        label: min(16, n) for label, n in have.items()
+    }
     assert set(Counter(item.label for item in dataset.val).values()) == {4}
     assert len(dataset.test) == len(full.test) == len(SPLIT["test"])
 

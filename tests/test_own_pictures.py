@@ -1,4 +1,5 @@
 """Pictures as people have them: transparent, turned, in folders below, of formats that are not read, animated, broken."""
+
 import json
 import shutil
 
@@ -24,8 +25,10 @@ def drawn(seed, colour):
 def transparent(pixels):
     """The left half as it is, the right half transparent; what is stored there is black, as most programs leave it."""
     alpha = numpy.full((SIZE, SIZE, 1), 255, dtype="uint8")
-    alpha[:, SIZE // 2:] = 0
-    return Image.fromarray(numpy.concatenate([numpy.where(alpha > 0, pixels, 0).astype("uint8"), alpha], axis=2))
+    alpha[:, SIZE // 2 :] = 0
+    return Image.fromarray(
+        numpy.concatenate([numpy.where(alpha > 0, pixels, 0).astype("uint8"), alpha], axis=2)
+    )
 
 
 @pytest.fixture
@@ -42,18 +45,40 @@ def folder(tmp_path):
 @pytest.fixture
 def start(small_clip_file, tmp_path, capsys):
     """Trains on a folder of one's own; returns the exit code, the record and what was logged."""
+
     def start(images, *options, trainer="ZeroshotCLIP", name="out"):
-        code = train.main(["--trainer", trainer, "--images", str(images), "--backbone", small_clip_file, "--output-dir", str(tmp_path / name),
-                           "--config-file", str(REPOSITORY / "tests" / "small.yaml"), *options])
+        code = train.main(
+            [
+                "--trainer",
+                trainer,
+                "--images",
+                str(images),
+                "--backbone",
+                small_clip_file,
+                "--output-dir",
+                str(tmp_path / name),
+                "--config-file",
+                str(REPOSITORY / "tests" / "small.yaml"),
+                *options,
+            ]
+        )
         record = tmp_path / name / "results.json"
         said = capsys.readouterr()
-        return code, json.loads(record.read_text()) if record.exists() else None, said.out + said.err
+        return (
+            code,
+            json.loads(record.read_text()) if record.exists() else None,
+            said.out + said.err,
+        )
+
     return start
 
 
 def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_path, capsys):
     code, record, log = start(folder)
-    assert code == 0 and "20 of 20 images have transparent parts, put on white (INPUT.BACKGROUND)" in log
+    assert (
+        code == 0
+        and "20 of 20 images have transparent parts, put on white (INPUT.BACKGROUND)" in log
+    )
     shutil.copytree(folder, tmp_path / "flat" / "mine")
     for path in (tmp_path / "flat").rglob("*.png"):
         with Image.open(path) as image:
@@ -63,20 +88,49 @@ def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_p
     _, flat_record, log = start(tmp_path / "flat" / "mine", name="flat_out")
     assert "transparent parts" not in log and record["metrics"] == flat_record["metrics"]
     _, stored_record, log = start(folder, "INPUT.BACKGROUND", "", name="stored")
-    assert "20 of 20 images have transparent parts, taken as stored" in log and record["metrics"] != stored_record["metrics"]
-    assert predict.main(["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv"), str(folder)]) == 0
+    assert (
+        "20 of 20 images have transparent parts, taken as stored" in log
+        and record["metrics"] != stored_record["metrics"]
+    )
+    assert (
+        predict.main(
+            ["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv"), str(folder)]
+        )
+        == 0
+    )
     assert "20 of 20 images can have transparent parts, put on white" in capsys.readouterr().err
-    assert predict.main(["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "b.csv"), str(tmp_path / "flat" / "mine")]) == 0
-    assert (tmp_path / "a.csv").read_text().replace(str(folder), "") == (tmp_path / "b.csv").read_text().replace(str(tmp_path / "flat" / "mine"), "")
+    assert (
+        predict.main(
+            [
+                "--run",
+                str(tmp_path / "out"),
+                "--csv",
+                str(tmp_path / "b.csv"),
+                str(tmp_path / "flat" / "mine"),
+            ]
+        )
+        == 0
+    )
+    assert (tmp_path / "a.csv").read_text().replace(str(folder), "") == (
+        tmp_path / "b.csv"
+    ).read_text().replace(str(tmp_path / "flat" / "mine"), "")
 
 
-def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_report(folder, start, tmp_path):
+def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_report(
+    folder, start, tmp_path
+):
     assert start(folder)[0] == 0
     with numpy.load(tmp_path / "out" / "predictions-test.npz") as kept:
         names = kept["image"].tolist()
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
-    assert len(set(names)) == len(names) == 6 and set(names) <= there and any("more/deep" in name for name in names)
-    run = next(run for run in find_runs([tmp_path / "out"]) if run.record["trainer"] == "ZeroshotCLIP")
+    assert (
+        len(set(names)) == len(names) == 6
+        and set(names) <= there
+        and any("more/deep" in name for name in names)
+    )
+    run = next(
+        run for run in find_runs([tmp_path / "out"]) if run.record["trainer"] == "ZeroshotCLIP"
+    )
     assert set(find_images(run, str(folder))) == set(names)
 
 
@@ -84,8 +138,16 @@ def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_repor
 def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, turn):
     """Against a picture that was drawn upright, stored turned with the EXIF tag of a camera held that way."""
     upright = drawn(1, (90, 90, 90))[:, :30]
-    stored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1], 5: upright.transpose(1, 0, 2),
-              6: numpy.rot90(upright), 7: upright[::-1, ::-1].transpose(1, 0, 2), 8: numpy.rot90(upright, -1)}[turn]
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: numpy.rot90(upright),
+        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        8: numpy.rot90(upright, -1),
+    }[turn]
     exif = Image.Exif()
     exif[0x0112] = turn
     Image.fromarray(numpy.ascontiguousarray(stored)).save(tmp_path / "x.png", exif=exif)
@@ -96,7 +158,9 @@ def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, turn):
 def test_grey_pictures_of_16_bits_are_not_cut_off_at_255(tmp_path):
     grey = numpy.linspace(0, 65535, 100).astype("uint16").reshape(10, 10)
     Image.fromarray(grey).save(tmp_path / "x.png")
-    assert (numpy.asarray(read_picture(str(tmp_path / "x.png"), "white"))[:, :, 1] == grey // 256).all()
+    assert (
+        numpy.asarray(read_picture(str(tmp_path / "x.png"), "white"))[:, :, 1] == grey // 256
+    ).all()
 
 
 def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypatch):
@@ -106,12 +170,24 @@ def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypa
     (folder / "loose.png").write_bytes((folder / "ant" / "0.png").read_bytes())
     frames = [Image.fromarray(drawn(seed, (200, 0, 0))) for seed in range(3)]
     frames[0].save(folder / "ant" / "moves.gif", save_all=True, append_images=frames[1:])
-    monkeypatch.setattr("trainers.common.image_files.ENDINGS", (".png", ".gif"))  # as without pillow-heif
-    expected = ("Left out: 2 .heic (x.heic, y.HEIC; to take these: pip install pillow-heif); 1 .svg (drawing.svg); "
-                "1 of several pictures, of which the first is taken (moves.gif)")
+    monkeypatch.setattr(
+        "trainers.common.image_files.ENDINGS", (".png", ".gif")
+    )  # as without pillow-heif
+    expected = (
+        "Left out: 2 .heic (x.heic, y.HEIC; to take these: pip install pillow-heif); 1 .svg (drawing.svg); "
+        "1 of several pictures, of which the first is taken (moves.gif)"
+    )
     _, _, log = start(folder)
-    assert expected in log and "Left out, since they lie in no class folder: 1 images (loose.png)" in log
-    assert predict.main(["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv"), str(folder)]) == 0
+    assert (
+        expected in log
+        and "Left out, since they lie in no class folder: 1 images (loose.png)" in log
+    )
+    assert (
+        predict.main(
+            ["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv"), str(folder)]
+        )
+        == 0
+    )
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 22
     assert left_out([str(folder / "ant" / "0.png")]) == ""
 
@@ -120,7 +196,13 @@ def test_heic_is_taken_with_its_library(tmp_path):
     pytest.importorskip("pillow_heif")
     Image.new("RGB", (64, 64), (10, 200, 30)).save(tmp_path / "x.heic", format="HEIF", quality=95)
     assert left_out([str(tmp_path / "x.heic")]) == ""
-    assert numpy.abs(numpy.asarray(read_picture(str(tmp_path / "x.heic"), "white")).astype(int) - (10, 200, 30)).max() < 12
+    assert (
+        numpy.abs(
+            numpy.asarray(read_picture(str(tmp_path / "x.heic"), "white")).astype(int)
+            - (10, 200, 30)
+        ).max()
+        < 12
+    )
 
 
 def broken_images(folder):
@@ -131,11 +213,17 @@ def broken_images(folder):
 def test_all_broken_images_are_named_at_the_start_and_the_run_goes_on(folder, start):
     broken_images(folder)
     code, record, log = start(folder, trainer="CoOp")
-    assert code == 0 and "Left out, since they can't be read: 2 images (ant/0.png (image file is truncated" in log
+    assert (
+        code == 0
+        and "Left out, since they can't be read: 2 images (ant/0.png (image file is truncated"
+        in log
+    )
     assert "bee/more/deep/3.png (it is no image of a known format)" in log
     skipped = sorted(name for names in record["skipped_images"].values() for name in names)
     assert skipped == ["ant/0.png", "bee/more/deep/3.png"]
-    code, record, log = start(folder, "DATALOADER.BROKEN_IMAGES", "error", trainer="CoOp", name="strict")
+    code, record, log = start(
+        folder, "DATALOADER.BROKEN_IMAGES", "error", trainer="CoOp", name="strict"
+    )
     assert code == 2 and record is None and "error: 2 of the images in" in log
     assert all(f"{name} (" in log.splitlines()[-1] for name in ("ant/0.png", "bee/more/deep/3.png"))
 
@@ -149,9 +237,18 @@ def test_a_class_of_broken_images_is_named(folder, start):
 
 def test_one_broken_image_does_not_cost_the_other_answers(folder, trained, tmp_path, capsys):
     broken_images(folder)
-    assert predict.main(["--run", str(trained("CoOp")[1]), "--csv", str(tmp_path / "a.csv"), str(folder)]) == 1
+    assert (
+        predict.main(
+            ["--run", str(trained("CoOp")[1]), "--csv", str(tmp_path / "a.csv"), str(folder)]
+        )
+        == 1
+    )
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 18
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("2 images have no answer: image ") and "ant/0.png can't be read" in last and "deep/3.png can't be read" in last
+    assert (
+        last.startswith("2 images have no answer: image ")
+        and "ant/0.png can't be read" in last
+        and "deep/3.png can't be read" in last
+    )
     assert predict.main(["--run", str(trained("CoOp")[1]), str(folder / "ant" / "0.png")]) == 2
     assert "not one of the images can be read" in capsys.readouterr().err

@@ -1,4 +1,5 @@
 """One's own folder of pictures in the protocols: what is asked for, what it is called, and a whole run of run.py."""
+
 import json
 import os
 
@@ -27,28 +28,54 @@ def folder(tmp_path):
 
 
 def test_a_protocol_takes_the_embedded_clip_and_calls_runs_by_the_folder(folder):
-    train, test = Request("base2new", ["CDC"], ["image_folder"], [1], "out", root=str(folder)).runs()
-    assert (train.folder, test.folder) == ("out/train_base/mine/shots_16/CDC/tiny/seed1", "out/test_new/mine/shots_16/CDC/tiny/seed1")
+    train, test = Request(
+        "base2new", ["CDC"], ["image_folder"], [1], "out", root=str(folder)
+    ).runs()
+    assert (train.folder, test.folder) == (
+        "out/train_base/mine/shots_16/CDC/tiny/seed1",
+        "out/test_new/mine/shots_16/CDC/tiny/seed1",
+    )
     assert test.model == train.folder and train.recipe.endswith("configs/trainers/CDC/tiny.yaml")
 
 
 def test_a_folder_in_place_of_a_data_set_says_what_to_type(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for given in ("mine", str(folder)):
-        with pytest.raises(UserError, match=f"--dataset {given} is a folder; .* give --dataset image_folder --root {given}"):
+        with pytest.raises(
+            UserError,
+            match=f"--dataset {given} is a folder; .* give --dataset image_folder --root {given}",
+        ):
             plan("base2new", "CDC", given, (16,), [1], "out")
 
 
 def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys):
-    arguments = ["--protocol", "base2new", "--trainer", "ZeroshotCLIP", "--dataset", "image_folder", "--root", str(folder), "--seeds", "1",
-                 "--output", str(tmp_path / "out"), "--shots", "2"]
+    arguments = [
+        "--protocol",
+        "base2new",
+        "--trainer",
+        "ZeroshotCLIP",
+        "--dataset",
+        "image_folder",
+        "--root",
+        str(folder),
+        "--seeds",
+        "1",
+        "--output",
+        str(tmp_path / "out"),
+        "--shots",
+        "2",
+    ]
     before = sorted(folder.rglob("*"))
     assert protocol_run.main(arguments) == 0
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines() if "ZeroshotCLIP" in line] == [["mine", "2", "ZeroshotCLIP"]]
+    assert [
+        line.split()[:3] for line in capsys.readouterr().out.splitlines() if "ZeroshotCLIP" in line
+    ] == [["mine", "2", "ZeroshotCLIP"]]
     assert sorted(folder.rglob("*")) == before, "nothing is written among the pictures"
     place = tmp_path / "out" / "train_base" / "mine" / "shots_2" / "ZeroshotCLIP" / "tiny" / "seed1"
     record = json.loads((place / "results.json").read_text())
-    assert demo_app.Demo(PromptedClassifier.load(str(place)), Judge(str(place))).title.startswith("ZeroshotCLIP on mine, base classes")
+    assert demo_app.Demo(PromptedClassifier.load(str(place)), Judge(str(place))).title.startswith(
+        "ZeroshotCLIP on mine, base classes"
+    )
     alone = place.rename(tmp_path / "alone")
     assert make_run(alone, record, None).setting == ("mine", "base", 2)
     alone.rename(place)
@@ -57,4 +84,7 @@ def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys):
     os.rename(folder / "more" / "ant" / "0.bmp", folder / "ant one" / "another.bmp")
     own_images.cache_clear()  # another process
     assert protocol_run.main(arguments) == 2
-    assert "with other settings (its images are others: some were added" in capsys.readouterr().err.splitlines()[-1]
+    assert (
+        "with other settings (its images are others: some were added"
+        in capsys.readouterr().err.splitlines()[-1]
+    )

@@ -1,4 +1,5 @@
 """CDC in another Dassl toolbox, which has packages ``trainers`` and ``clip`` of its own and adds CDC with two lines."""
+
 import json
 import re
 import shutil
@@ -84,6 +85,7 @@ def test_a_host_that_forgets_the_config_node_is_told_so():
 
     from trainers.cdc import CDC
     from trainers.common.errors import UserError
+
     with pytest.raises(UserError, match=r"call add_cdc_config\(cfg\) in extend_cfg"):
         CDC(get_cfg_default())
 
@@ -92,10 +94,15 @@ def test_a_key_that_the_host_has_declared_keeps_its_value():
     from dassl.config import get_cfg_default
 
     from trainers.cdc import add_cdc_config
+
     cfg = get_cfg_default()
     cfg.DATASET.SUBSAMPLE_CLASSES = "base"
     add_cdc_config(cfg)
-    assert cfg.DATASET.SUBSAMPLE_CLASSES == "base" and cfg.TRAIN.CHECKPOINT_MINUTES == 10 and cfg.DATALOADER.BROKEN_IMAGES == "error"
+    assert (
+        cfg.DATASET.SUBSAMPLE_CLASSES == "base"
+        and cfg.TRAIN.CHECKPOINT_MINUTES == 10
+        and cfg.DATALOADER.BROKEN_IMAGES == "error"
+    )
 
 
 @pytest.fixture
@@ -103,37 +110,89 @@ def host(tmp_path):
     """A checkout in CoOp's manner: its own ``train.py`` and its own packages ``trainers``, ``datasets`` and ``clip``."""
     folder = tmp_path / "host"
     folder.mkdir()
-    for package, name, text in (("trainers", "coop", HOSTS_COOP), ("datasets", "textures", HOSTS_DATA)):
+    for package, name, text in (
+        ("trainers", "coop", HOSTS_COOP),
+        ("datasets", "textures", HOSTS_DATA),
+    ):
         (folder / package).mkdir()
         (folder / package / "__init__.py").write_text("")
         (folder / package / f"{name}.py").write_text(text)
     (folder / "train.py").write_text(textwrap.dedent(HOST))
-    shutil.copytree(Path(clip.__file__).parent, folder / "clip", ignore=shutil.ignore_patterns("__pycache__"))
-    model = folder / "clip" / "model.py"  # as in MaPLe's checkout: the host's towers want an argument that ours don't know
-    model.write_text(model.read_text().replace("def build_model(state_dict: dict):", "def build_model(state_dict: dict, design_details):"))
+    shutil.copytree(
+        Path(clip.__file__).parent, folder / "clip", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    model = (
+        folder / "clip" / "model.py"
+    )  # as in MaPLe's checkout: the host's towers want an argument that ours don't know
+    model.write_text(
+        model.read_text().replace(
+            "def build_model(state_dict: dict):",
+            "def build_model(state_dict: dict, design_details):",
+        )
+    )
     recipe = yaml.safe_load(Path(small_recipe()).read_text())
     recipe["TRAINER"] = {"CDC": recipe["TRAINER"]["CDC"]}  # the host declares no other node of ours
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     return folder
 
 
-def test_two_lines_bring_cdc_into_another_toolbox_base_to_new(host, tmp_path, data_root, small_clip_file):
+def test_two_lines_bring_cdc_into_another_toolbox_base_to_new(
+    host, tmp_path, data_root, small_clip_file
+):
     def in_host(folder, *arguments):
-        done = subprocess.run([sys.executable, "train.py", "--root", data_root, "--trainer", "CDC", "--config-file", "recipe.yaml", "--seed", "1",
-                               "--backbone", small_clip_file, "--output-dir", str(folder), *arguments], cwd=host,
-                              capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [
+                sys.executable,
+                "train.py",
+                "--root",
+                data_root,
+                "--trainer",
+                "CDC",
+                "--config-file",
+                "recipe.yaml",
+                "--seed",
+                "1",
+                "--backbone",
+                small_clip_file,
+                "--output-dir",
+                str(folder),
+                *arguments,
+            ],
+            cwd=host,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
         assert done.returncode == 0, done.stderr
-        assert "=> result" in done.stdout and "=> result" in (folder / "log.txt").read_text()  # what parse_test_res.py reads
+        assert (
+            "=> result" in done.stdout and "=> result" in (folder / "log.txt").read_text()
+        )  # what parse_test_res.py reads
         return done.stdout, json.loads((folder / "results.json").read_text())
 
     base, new = tmp_path / "base", tmp_path / "new"
     printed, trained = in_host(base, "TRAINER.CDC.PREC", "amp", "DATASET.SUBSAMPLE_CLASSES", "base")
     assert "Finish training" in printed and (base / "prompt_learner" / "model.pth.tar-3").exists()
-    assert re.search(r"^CDC: [\d,]+ learnable parameters", printed, re.MULTILINE) and "Resuming" not in printed
+    assert (
+        re.search(r"^CDC: [\d,]+ learnable parameters", printed, re.MULTILINE)
+        and "Resuming" not in printed
+    )
     again, _ = in_host(base, "TRAINER.CDC.PREC", "amp", "DATASET.SUBSAMPLE_CLASSES", "base")
     assert "Resuming from" in again
-    _, tested = in_host(new, "--eval-only", "--model-dir", str(base), "--load-epoch", "3", "TRAINER.CDC.PREC", "amp",
-                        "DATASET.SUBSAMPLE_CLASSES", "new")
-    assert tested["prompts_hash"] == trained["prompts_hash"] and tested["config"]["TRAINER"]["CDC"]["PREC"] == "amp"
+    _, tested = in_host(
+        new,
+        "--eval-only",
+        "--model-dir",
+        str(base),
+        "--load-epoch",
+        "3",
+        "TRAINER.CDC.PREC",
+        "amp",
+        "DATASET.SUBSAMPLE_CLASSES",
+        "new",
+    )
+    assert (
+        tested["prompts_hash"] == trained["prompts_hash"]
+        and tested["config"]["TRAINER"]["CDC"]["PREC"] == "amp"
+    )
     assert set(trained["metrics"]["test"]["per_class_accuracy"]) == {"banded", "dotted"}
     assert set(tested["metrics"]["test"]["per_class_accuracy"]) == {"striped", "woven"}

@@ -1,4 +1,5 @@
 """Every trainer runs every protocol on the embedded data, in the smallest settings: one shot, one epoch, one seed."""
+
 import json
 import time
 from itertools import count
@@ -20,13 +21,21 @@ from tests.conftest import ALWAYS, in_turn
 from trainers.base import PromptTrainer
 from trainers.engine.checkpoint import config_of_run
 
-TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
+TRAINERS = [
+    name
+    for name in TRAINER_REGISTRY.registered_names()
+    if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
+]
 
 
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Starting Python anew takes longer than these runs."""
-    monkeypatch.setattr(launch, "start", lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))))
+    monkeypatch.setattr(
+        launch,
+        "start",
+        lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))),
+    )
 
 
 @pytest.fixture
@@ -37,45 +46,87 @@ def few_tested(monkeypatch):
     def with_few(self, cfg):
         build(self, cfg)
         self._test = self._test[::4]
+
     monkeypatch.setattr(DrawnDataset, "__init__", with_few)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", in_turn(TRAINERS, always=("CDC", "ZeroshotCLIP", ALWAYS[-1])))
-def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, few_tested, tmp_path, capsys):
+def test_every_trainer_runs_every_protocol(
+    name, drawn_root, in_this_process, few_tested, tmp_path, capsys
+):
     learns = TRAINER_REGISTRY.get(name).learns
     templates = [f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else []
     for protocol in PROTOCOLS:
-        if protocol == "zeroshot" and learns or protocol in ("ablation", "factors"):  # which have tests of their own
+        if (
+            protocol == "zeroshot" and learns or protocol in ("ablation", "factors")
+        ):  # which have tests of their own
             continue
-        code = protocol_run.main(["--protocol", protocol, "--trainer", name, "--shots", "1", "--seeds", "1", "--root", str(drawn_root),
-                                  "--output", str(tmp_path), "--", "OPTIM.MAX_EPOCH", "1", "OPTIM.WARMUP_EPOCH", "-1",
-                                  "DATALOADER.TEST.BATCH_SIZE", "500", *templates])
+        code = protocol_run.main(
+            [
+                "--protocol",
+                protocol,
+                "--trainer",
+                name,
+                "--shots",
+                "1",
+                "--seeds",
+                "1",
+                "--root",
+                str(drawn_root),
+                "--output",
+                str(tmp_path),
+                "--",
+                "OPTIM.MAX_EPOCH",
+                "1",
+                "OPTIM.WARMUP_EPOCH",
+                "-1",
+                "DATALOADER.TEST.BATCH_SIZE",
+                "500",
+                *templates,
+            ]
+        )
         assert code == 0, capsys.readouterr().err
     tables = {table.title: table for table in collect(tmp_path)}
-    expected = {"base-to-new": {"base", "new", "H"}, "few-shot, by shots": {1},
-                "base and new together": {"base", "new", "AUROC", "OpenworldAUC", "H"},
-                "base and new together, told apart by doubt": {"AUROC", "OpenworldAUC"},
-                "cross-data-set from openmoji": {"source", "average", *TARGETS["xd"]["openmoji"]},
-                "domain generalisation from openmoji": {"source", "average", *TARGETS["dg"]["openmoji"]}}
+    expected = {
+        "base-to-new": {"base", "new", "H"},
+        "few-shot, by shots": {1},
+        "base and new together": {"base", "new", "AUROC", "OpenworldAUC", "H"},
+        "base and new together, told apart by doubt": {"AUROC", "OpenworldAUC"},
+        "cross-data-set from openmoji": {"source", "average", *TARGETS["xd"]["openmoji"]},
+        "domain generalisation from openmoji": {"source", "average", *TARGETS["dg"]["openmoji"]},
+    }
     if not learns:
         expected["zero-shot"] = {"all classes"}
     assert {title: set(table.names) for title, table in tables.items()} == expected
     for table in tables.values():
-        assert {row.key[2] for row in table.rows} == {name} and (len(table.rows) == 1 or table.heads[-1] == "doubt")
-        assert all(0 < accuracy < 100 for values in table.figures(table.rows[0]).values() for accuracy in values)
-    records = [json.loads(path.read_text()) for path in (tmp_path / "train_source").rglob("results.json")]
+        assert {row.key[2] for row in table.rows} == {name} and (
+            len(table.rows) == 1 or table.heads[-1] == "doubt"
+        )
+        assert all(
+            0 < accuracy < 100
+            for values in table.figures(table.rows[0]).values()
+            for accuracy in values
+        )
+    records = [
+        json.loads(path.read_text()) for path in (tmp_path / "train_source").rglob("results.json")
+    ]
     assert [record["metrics"]["test"]["images"] for record in records] == [126]
 
 
 def row_configs(dataset):
     """Name of a row of CDC's ablation → its flat config; the rows are in their order."""
-    jobs = [job for job in plan("ablation", "CDC", dataset, [16], [1], "output") if job.model is None]
+    jobs = [
+        job for job in plan("ablation", "CDC", dataset, [16], [1], "output") if job.model is None
+    ]
     configs = [build_config(parse_arguments(job.arguments("data"))) for job in jobs]
     for cfg in configs:
         trainer = TRAINER_REGISTRY.get("CDC")
         trainer.check_cfg(trainer.__new__(trainer), cfg)
-    return {row.name: config_of_run(cfg, ("OUTPUT_DIR",)) for row, cfg in zip(ablation_rows("CDC"), configs, strict=True)}
+    return {
+        row.name: config_of_run(cfg, ("OUTPUT_DIR",))
+        for row, cfg in zip(ablation_rows("CDC"), configs, strict=True)
+    }
 
 
 @pytest.mark.parametrize("dataset", ["openmoji", "imagenet"])
@@ -83,40 +134,116 @@ def test_the_ablations_rows_add_one_part_each_or_change_one_setting(dataset):
     configs = row_configs(dataset)
 
     def changed(one, other):
-        return {key.removeprefix("TRAINER.CDC.") for key in configs[one] if configs[one][key] != configs[other][key]}
-    ladder = ["single_template", "templates", "views", "phrases", "consistency", "decoupling", "full"]
+        return {
+            key.removeprefix("TRAINER.CDC.")
+            for key in configs[one]
+            if configs[one][key] != configs[other][key]
+        }
+
+    ladder = [
+        "single_template",
+        "templates",
+        "views",
+        "phrases",
+        "consistency",
+        "decoupling",
+        "full",
+    ]
     assert list(configs)[:7] == ladder
     assert [changed(*pair) for pair in zip(ladder, ladder[1:])] == [
-        {"N_TEMPLATES", "CTX_INIT"}, {"AUGMENTATION"}, {"CTX_INIT"}, {"CONSISTENCY_WEIGHT"}, {"DECOUPLING_WEIGHT"}, {"LOSS", "FUSION"}]
+        {"N_TEMPLATES", "CTX_INIT"},
+        {"AUGMENTATION"},
+        {"CTX_INIT"},
+        {"CONSISTENCY_WEIGHT"},
+        {"DECOUPLING_WEIGHT"},
+        {"LOSS", "FUSION"},
+    ]
     assert all(len(changed(name, "full")) == 1 for name in list(configs)[7:] if name != "text")
     assert "PROMPT_MODALITY" in changed("text", "full")
-    assert len({tuple(config.items()) for config in configs.values()}) == len(configs), "no row twice"
+    assert len({tuple(config.items()) for config in configs.values()}) == len(configs), (
+        "no row twice"
+    )
 
 
 def test_the_ablations_first_row_is_maple(run):
-    row, = ablation_rows("CDC", ["single_template"])
+    (row,) = ablation_rows("CDC", ["single_template"])
     _, maple, _ = run("MaPLe", name="maple")
     _, cdc, _ = run("CDC", *row.settings, name="cdc")
     for figure in ("accuracy", "macro_f1", "nll", "ece"):
-        assert cdc["metrics"]["test"][figure] == pytest.approx(maple["metrics"]["test"][figure], rel=1e-3, abs=1e-3)
+        assert cdc["metrics"]["test"][figure] == pytest.approx(
+            maple["metrics"]["test"][figure], rel=1e-3, abs=1e-3
+        )
 
 
-def test_an_ablation_from_training_to_table(data_root, small_clip_file, in_this_process, tmp_path, capsys):
-    small = ["MODEL.BACKBONE.NAME", small_clip_file, "INPUT.SIZE", "(32, 32)", "INPUT.GB_K", "5", "DATALOADER.TRAIN_X.BATCH_SIZE", "8",
-             "DATALOADER.NUM_WORKERS", "0", "OPTIM.MAX_EPOCH", "2", "TRAINER.CDC.PREC", "fp32", "TRAINER.CDC.PROMPT_DEPTH", "2"]
-    code = protocol_run.main(["--protocol", "ablation", "--trainer", "CDC", "--dataset", "dtd", "--shots", "4", "--seeds", "1", "2",
-                              "--root", data_root, "--output", str(tmp_path), "--rows", "text", "single_template", "full", "--", *small])
+def test_an_ablation_from_training_to_table(
+    data_root, small_clip_file, in_this_process, tmp_path, capsys
+):
+    small = [
+        "MODEL.BACKBONE.NAME",
+        small_clip_file,
+        "INPUT.SIZE",
+        "(32, 32)",
+        "INPUT.GB_K",
+        "5",
+        "DATALOADER.TRAIN_X.BATCH_SIZE",
+        "8",
+        "DATALOADER.NUM_WORKERS",
+        "0",
+        "OPTIM.MAX_EPOCH",
+        "2",
+        "TRAINER.CDC.PREC",
+        "fp32",
+        "TRAINER.CDC.PROMPT_DEPTH",
+        "2",
+    ]
+    code = protocol_run.main(
+        [
+            "--protocol",
+            "ablation",
+            "--trainer",
+            "CDC",
+            "--dataset",
+            "dtd",
+            "--shots",
+            "4",
+            "--seeds",
+            "1",
+            "2",
+            "--root",
+            data_root,
+            "--output",
+            str(tmp_path),
+            "--rows",
+            "text",
+            "single_template",
+            "full",
+            "--",
+            *small,
+        ]
+    )
     assert code == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
     assert ablation.main([str(tmp_path)]) == 0
     table = capsys.readouterr().out
-    assert printed.endswith(table) and [line.split()[0] for line in table.splitlines()[2:]] == ["single_template", "full", "text"]
+    assert printed.endswith(table) and [line.split()[0] for line in table.splitlines()[2:]] == [
+        "single_template",
+        "full",
+        "text",
+    ]
     single, full, text = ablation.collect_ablations(tmp_path)[0].lines
-    assert full.parameters == 4 * single.parameters > text.parameters  # prompts, their maps and an evidence offset for each template
+    assert (
+        full.parameters == 4 * single.parameters > text.parameters
+    )  # prompts, their maps and an evidence offset for each template
     assert full.interval is None and single.interval[0] <= single.difference <= single.interval[1]
-    assert min(line.step_seconds for line in (single, full, text)) > 0 < min(line.images_per_second for line in (single, full, text))
+    assert (
+        min(line.step_seconds for line in (single, full, text))
+        > 0
+        < min(line.images_per_second for line in (single, full, text))
+    )
     base = collect(tmp_path)[0]
-    assert {row.key[3]: base.figures(row, by_seed=True)["H"] for row in base.rows}["full"] == full.figures["H"]
+    assert {row.key[3]: base.figures(row, by_seed=True)["H"] for row in base.rows}[
+        "full"
+    ] == full.figures["H"]
 
 
 def test_times_are_medians_over_steps_and_test_batches(run, monkeypatch):

@@ -1,4 +1,5 @@
 """The same command again: a finished run is not repeated, and one trained on other images is refused."""
+
 import json
 import shutil
 
@@ -23,25 +24,52 @@ def make(folder, seed, count=10):
     for name in ("ant", "bee"):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
-            Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype="uint8")).save(folder / name / f"{index}.bmp")
+            Image.fromarray(generator.integers(0, 256, (32, 32, 3), dtype="uint8")).save(
+                folder / name / f"{index}.bmp"
+            )
 
 
 @pytest.fixture
 def start(small_clip_file, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(page, "write_figure", lambda *_: {"light": "", "dark": ""})  # whose drawing takes longer than the runs
+    monkeypatch.setattr(
+        page, "write_figure", lambda *_: {"light": "", "dark": ""}
+    )  # whose drawing takes longer than the runs
 
     def start(images, *options, trainer="CoOp"):
         capsys.readouterr()
-        code = train.main(["--trainer", trainer, "--images", str(images), "--backbone", small_clip_file, "--output-dir", str(tmp_path / "out"),
-                           "--config-file", str(REPOSITORY / "tests" / "small.yaml"), "OPTIM.MAX_EPOCH", "2",
-                           "TRAIN.CHECKPOINT_FREQ", "1", "TRAINER.CDC.PROMPT_DEPTH", "2", *options])
+        code = train.main(
+            [
+                "--trainer",
+                trainer,
+                "--images",
+                str(images),
+                "--backbone",
+                small_clip_file,
+                "--output-dir",
+                str(tmp_path / "out"),
+                "--config-file",
+                str(REPOSITORY / "tests" / "small.yaml"),
+                "OPTIM.MAX_EPOCH",
+                "2",
+                "TRAIN.CHECKPOINT_FREQ",
+                "1",
+                "TRAINER.CDC.PROMPT_DEPTH",
+                "2",
+                *options,
+            ]
+        )
         said = capsys.readouterr()
         return code, said.out + said.err
+
     return start
 
 
 def files(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "log.txt"
+    }
 
 
 @pytest.mark.parametrize("change", ["added", "removed", "other folder"])
@@ -58,9 +86,15 @@ def test_what_was_trained_on_other_images_is_refused(folder, start, tmp_path, ch
     for _ in range(2):
         before = files(tmp_path / "out")
         code, said = start(folder)
-        assert code == 2 and "its images are others: some were added, removed or changed, or the folder is another" in said.splitlines()[-1]
+        assert (
+            code == 2
+            and "its images are others: some were added, removed or changed, or the folder is another"
+            in said.splitlines()[-1]
+        )
         assert "give another --output-dir, or delete that folder" in said.splitlines()[-1]
-        assert "Resuming" not in said and "=> result" not in said and files(tmp_path / "out") == before
+        assert (
+            "Resuming" not in said and "=> result" not in said and files(tmp_path / "out") == before
+        )
         (tmp_path / "out" / "results.json").unlink(missing_ok=True)
 
 
@@ -71,12 +105,19 @@ def test_a_finished_run_is_done_already(folder, start, tmp_path, trainer):
     before = files(tmp_path / "out")
     moved = folder.rename(tmp_path / "moved")
     code, said = start(moved, trainer=trainer)
-    assert code == 0 and f"Done already: {tmp_path / 'out'}; to train anew delete that folder" in said
-    assert "=> result" not in said and files(tmp_path / "out") == before, "the same images, wherever they lie"
+    assert (
+        code == 0 and f"Done already: {tmp_path / 'out'}; to train anew delete that folder" in said
+    )
+    assert "=> result" not in said and files(tmp_path / "out") == before, (
+        "the same images, wherever they lie"
+    )
     (tmp_path / "out" / "predictions-val.npz").write_bytes(b"damaged")
     code, said = start(moved, trainer=trainer)
     assert code == 0 and "=> result" in said, "what predict.py advises where they are damaged"
-    assert files(tmp_path / "out")[tmp_path / "out" / "predictions-val.npz"] == before[tmp_path / "out" / "predictions-val.npz"]
+    assert (
+        files(tmp_path / "out")[tmp_path / "out" / "predictions-val.npz"]
+        == before[tmp_path / "out" / "predictions-val.npz"]
+    )
     shutil.rmtree(tmp_path / "out")
     assert "Done already" not in start(moved, trainer=trainer)[1]
 
@@ -86,4 +127,7 @@ def test_an_image_that_was_added_changes_what_a_test_without_training_says(folde
     make(folder, 0, count=20)
     code, said = start(folder, trainer="ZeroshotCLIP")
     assert code == 0 and "Done already" not in said
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]["test"]["images"] == 12
+    assert (
+        json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]["test"]["images"]
+        == 12
+    )

@@ -1,4 +1,5 @@
 """Configs and scripts: each is valid and points to something that is there."""
+
 import subprocess
 
 import pytest
@@ -16,7 +17,9 @@ DATASET_CONFIGS = sorted((REPOSITORY / "configs" / "datasets").glob("*.yaml"))
 SCRIPTS = sorted((REPOSITORY / "scripts").rglob("*.sh"))
 
 
-@pytest.mark.parametrize("path", TRAINER_CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize(
+    "path", TRAINER_CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_every_trainer_config_is_valid_and_says_what_it_is(path):
     assert path.parent.name in TRAINER_REGISTRY.registered_names()
     assert path.read_text().startswith("# "), "the head says what the recipe is and what it costs"
@@ -30,7 +33,9 @@ def test_every_trainer_config_is_valid_and_says_what_it_is(path):
 
 @pytest.mark.parametrize("path", DATASET_CONFIGS, ids=lambda path: path.stem)
 def test_every_data_set_config_names_a_registered_data_set(path):
-    assert yaml.safe_load(path.read_text())["DATASET"]["NAME"] in DATASET_REGISTRY.registered_names()
+    assert (
+        yaml.safe_load(path.read_text())["DATASET"]["NAME"] in DATASET_REGISTRY.registered_names()
+    )
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

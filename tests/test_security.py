@@ -1,4 +1,5 @@
 """Nothing in a file is executed or leaves its folder: hostile files, and a search of the code for what could."""
+
 import ast
 import os
 import pickle
@@ -26,63 +27,139 @@ from trainers.prompting.backbone import load_backbone
 
 # (file, what) → why it is safe there
 ADMITTED = {
-    ("datasets/pickles.py", "Unpickler"): "find_class admits one empty class, nothing is imported or called",
-    ("trainers/prompting/weights/torchscript.py", "Unpickler"): "find_class gives stand-ins, nothing is imported or called",
+    (
+        "datasets/pickles.py",
+        "Unpickler",
+    ): "find_class admits one empty class, nothing is imported or called",
+    (
+        "trainers/prompting/weights/torchscript.py",
+        "Unpickler",
+    ): "find_class gives stand-ins, nothing is imported or called",
     ("trainers/common/readers.py", "yaml.load"): "its loader is yaml's SafeLoader without aliases",
-    ("dassl-lite/dassl/utils/checkpoint.py", "safe_globals"): "torch's own optimisers and schedulers, for Dassl's checkpoints, under weights_only",
+    (
+        "dassl-lite/dassl/utils/checkpoint.py",
+        "safe_globals",
+    ): "torch's own optimisers and schedulers, for Dassl's checkpoints, under weights_only",
     ("dassl-lite/dassl/utils/checkpoint.py", "add_safe_globals"): "the same on torch 2.4",
 }
-NEVER = {"eval", "exec", "compile", "__import__", "system", "popen", "Unpickler", "extractall", "extract", "unpack_archive", "safe_globals",
-         "add_safe_globals", "unsafe_load", "full_load"}
-MODULES = {"pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal"}  # whose load and loads run what they read
+NEVER = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "system",
+    "popen",
+    "Unpickler",
+    "extractall",
+    "extract",
+    "unpack_archive",
+    "safe_globals",
+    "add_safe_globals",
+    "unsafe_load",
+    "full_load",
+}
+MODULES = {
+    "pickle",
+    "joblib",
+    "dill",
+    "cloudpickle",
+    "shelve",
+    "marshal",
+}  # whose load and loads run what they read
 
 
 def dangers(tree):
     """Yields what in a module runs, or unpacks, what it is given: its name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef):
-            yield from ("Unpickler" for base in node.bases if ast.unparse(base).endswith("Unpickler"))
+            yield from (
+                "Unpickler" for base in node.bases if ast.unparse(base).endswith("Unpickler")
+            )
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
         owner, _, name = called.rpartition(".")
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         is_method = owner and name in ("eval", "compile")  # model.eval(), re.compile()
-        if name in NEVER and not is_method or given.get("shell") == "True" or given.get("allow_pickle") == "True":
+        if (
+            name in NEVER
+            and not is_method
+            or given.get("shell") == "True"
+            or given.get("allow_pickle") == "True"
+        ):
             yield name
-        if name in ("load", "loads") and (owner in MODULES or owner in ("torch.jit", "clip") or owner == "yaml"):
+        if name in ("load", "loads") and (
+            owner in MODULES or owner in ("torch.jit", "clip") or owner == "yaml"
+        ):
             yield called
         if called == "torch.load" and given.get("weights_only") != "True":
             yield called
 
 
 def code_files():
-    return sorted(path for path in REPOSITORY.rglob("*.py")
-                  if not {".venv", "tests", "build"} & set(path.relative_to(REPOSITORY).parts) and "egg-info" not in str(path))
+    return sorted(
+        path
+        for path in REPOSITORY.rglob("*.py")
+        if not {".venv", "tests", "build"} & set(path.relative_to(REPOSITORY).parts)
+        and "egg-info" not in str(path)
+    )
 
 
 def test_no_call_in_the_code_runs_what_it_reads():
-    found = {(str(path.relative_to(REPOSITORY)), danger) for path in code_files() for danger in dangers(ast.parse(path.read_text()))}
+    found = {
+        (str(path.relative_to(REPOSITORY)), danger)
+        for path in code_files()
+        for danger in dangers(ast.parse(path.read_text()))
+    }
     assert found == set(ADMITTED), "an entry too many is as wrong as one too few"
     assert len(code_files()) > 100
 
 
-@pytest.mark.parametrize("code", [
-    "eval(text)", "exec(text)", "os.system(text)", "subprocess.run(text, shell=True)", "pickle.load(file)", "pickle.loads(data)",
-    "torch.load(path)", "torch.load(path, weights_only=False)", "torch.jit.load(path)", "clip.load(path)", "yaml.load(text, Loader=any)",
-    "numpy.load(path, allow_pickle=True)", "joblib.load(path)", "class Reader(pickle.Unpickler): pass", "archive.extractall(folder)",
-    "shutil.unpack_archive(path)", "__import__(name)", "yaml.unsafe_load(text)"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "eval(text)",
+        "exec(text)",
+        "os.system(text)",
+        "subprocess.run(text, shell=True)",
+        "pickle.load(file)",
+        "pickle.loads(data)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "torch.jit.load(path)",
+        "clip.load(path)",
+        "yaml.load(text, Loader=any)",
+        "numpy.load(path, allow_pickle=True)",
+        "joblib.load(path)",
+        "class Reader(pickle.Unpickler): pass",
+        "archive.extractall(folder)",
+        "shutil.unpack_archive(path)",
+        "__import__(name)",
+        "yaml.unsafe_load(text)",
+    ],
+)
 def test_the_search_finds_what_it_is_for(code):
     assert list(dangers(ast.parse(code)))
 
 
-@pytest.mark.parametrize("code", ["model.eval()", "re.compile(pattern)", "json.load(file)", "yaml.safe_load(file)", "numpy.load(path)",
-                                  "torch.load(path, weights_only=True)", "subprocess.run(words)"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "model.eval()",
+        "re.compile(pattern)",
+        "json.load(file)",
+        "yaml.safe_load(file)",
+        "numpy.load(path)",
+        "torch.load(path, weights_only=True)",
+        "subprocess.run(words)",
+    ],
+)
 def test_and_nothing_else(code):
     assert not list(dangers(ast.parse(code)))
 
 
 # ---- hostile files ----
+
 
 class Evil:
     """Makes a folder when it is unpickled."""
@@ -105,7 +182,17 @@ def mark(tmp_path):
 
 
 def hostile_checkpoint(path, mark):
-    torch.save({"state_dict": {}, "epoch": 3, "trainer": Evil(mark), "classnames": [], "config": {}, "backbone_hash": ""}, path)
+    torch.save(
+        {
+            "state_dict": {},
+            "epoch": 3,
+            "trainer": Evil(mark),
+            "classnames": [],
+            "config": {},
+            "backbone_hash": "",
+        },
+        path,
+    )
 
 
 @pytest.mark.parametrize("flags", [("--eval-only", "--model-dir"), ("--resume",)])
@@ -119,12 +206,18 @@ def test_a_hostile_checkpoint_is_refused(trained, refusal, tmp_path, mark, flags
 
 
 @pytest.mark.parametrize("command", [predict.main, demo_app.main])
-def test_a_hostile_checkpoint_of_a_run_to_ask_is_refused(trained, data_root, tmp_path, mark, capsys, command):
+def test_a_hostile_checkpoint_of_a_run_to_ask_is_refused(
+    trained, data_root, tmp_path, mark, capsys, command
+):
     folder = tmp_path / "run"
     shutil.copytree(trained("CoOp")[1], folder)
     for path in (folder / "prompt_learner").glob("model*"):
         hostile_checkpoint(path, mark)
-    arguments = ["--run", str(folder), *([f"{data_root}/dtd/images/woven"] if command is predict.main else [])]
+    arguments = [
+        "--run",
+        str(folder),
+        *([f"{data_root}/dtd/images/woven"] if command is predict.main else []),
+    ]
     assert command(arguments) == 2 and "can't be read" in capsys.readouterr().err
 
 
@@ -138,11 +231,20 @@ def test_a_hostile_few_shot_pickle_is_refused(tmp_path, mark):
         in_coops_order([], str(tmp_path))
 
 
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.mkdir [{}]", "!!python/object/new:os.mkdir [{}]", "!!python/name:os.mkdir"])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:os.mkdir [{}]",
+        "!!python/object/new:os.mkdir [{}]",
+        "!!python/name:os.mkdir",
+    ],
+)
 def test_hostile_yaml_is_refused(refusal, tmp_path, mark, monkeypatch, tag):
     (tmp_path / "evil.yaml").write_text(f"OPTIM:\n  NAME: {tag.format(mark)}\n")
     for flag in ("--config-file", "--dataset-config-file"):
-        assert "could not determine a constructor" in refusal(replace={flag: str(tmp_path / "evil.yaml")})
+        assert "could not determine a constructor" in refusal(
+            replace={flag: str(tmp_path / "evil.yaml")}
+        )
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations" / "CDC.yaml").write_text(f"- name: {tag.format(mark)}\n")
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
@@ -156,13 +258,24 @@ def test_a_setting_is_never_evaluated(refusal, mark):
 
 def test_hostile_arrays_are_refused(tmp_path, trained, data_root, mark, capsys):
     hostile = numpy.array([Evil(mark)], dtype=object)
-    folder = write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays=make_answers(1, templates=2))
-    numpy.savez(folder / "predictions-test.npz", **{**make_answers(1, templates=2), "image": hostile})
+    folder = write_run(
+        tmp_path / "runs", "train_all", "CDC", 1, arrays=make_answers(1, templates=2)
+    )
+    numpy.savez(
+        folder / "predictions-test.npz", **{**make_answers(1, templates=2), "image": hostile}
+    )
     assert report.main([str(tmp_path / "runs"), "--output", str(tmp_path / "report.html")]) == 2
     assert "predictions-test.npz can't be read" in capsys.readouterr().err
     shutil.copytree(trained("CDC")[1], tmp_path / "run")
-    numpy.savez(tmp_path / "run" / "predictions-val.npz", vacuity=hostile, top=hostile, label=hostile)
-    assert predict.main(["--run", str(tmp_path / "run"), "--max-error", "0.5", f"{data_root}/dtd/images/woven"]) == 2
+    numpy.savez(
+        tmp_path / "run" / "predictions-val.npz", vacuity=hostile, top=hostile, label=hostile
+    )
+    assert (
+        predict.main(
+            ["--run", str(tmp_path / "run"), "--max-error", "0.5", f"{data_root}/dtd/images/woven"]
+        )
+        == 2
+    )
     assert "predictions-val.npz can't be read" in capsys.readouterr().err
 
 
@@ -210,9 +323,14 @@ def test_torchscript_is_not_run(tmp_path):
 
 def test_a_torchscript_archive_whose_pickle_is_hostile_is_refused(tmp_path, mark):
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "sound.pt"))
-    with zipfile.ZipFile(tmp_path / "sound.pt") as sound, zipfile.ZipFile(tmp_path / "clip.pt", "w") as hostile:
+    with (
+        zipfile.ZipFile(tmp_path / "sound.pt") as sound,
+        zipfile.ZipFile(tmp_path / "clip.pt", "w") as hostile,
+    ):
         for name in sound.namelist():
-            hostile.writestr(name, pickle.dumps(Evil(mark)) if name.endswith("/data.pkl") else sound.read(name))
+            hostile.writestr(
+                name, pickle.dumps(Evil(mark)) if name.endswith("/data.pkl") else sound.read(name)
+            )
     with pytest.raises(UserError, match="it names .*mkdir, which weights don't need"):
         load_backbone(str(tmp_path / "clip.pt"))
 
@@ -224,6 +342,7 @@ def test_a_hostile_checkpoint_of_dassls_is_refused(tmp_path, mark):
 
 
 # ---- out of the folder ----
+
 
 def test_the_page_is_served_to_this_machine_only():
     """Other names that lead here, see ``test_demo_app.test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody``."""
@@ -249,4 +368,14 @@ def test_a_record_that_names_another_module_imports_none(trained, tmp_path, caps
 
 def test_files_that_are_not_hostile_are_taken(trained, data_root, small_clip_file, tmp_path):
     """The control."""
-    assert main([*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), "--eval-only", "--model-dir", str(trained("CoOp")[1])]) == 0
+    assert (
+        main(
+            [
+                *base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"),
+                "--eval-only",
+                "--model-dir",
+                str(trained("CoOp")[1]),
+            ]
+        )
+        == 0
+    )

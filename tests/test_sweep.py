@@ -1,4 +1,5 @@
 """sweep.py on this machine: a whole grid, a job that fails and is retried, interruption, and what the other commands say of it."""
+
 import os
 import signal
 import threading
@@ -31,21 +32,36 @@ def grid(data_root, small_clip_file, tmp_path_factory):
     """A sweep of two protocols, one seed of which can't run, and its output folder; made once."""
     folder = tmp_path_factory.mktemp("grid")
     output = folder / "output"
-    path = write_grid(folder / "small.yaml", data_root, output, small_options(small_clip_file), shots=[2],
-                      grids=[{"protocols": ["base2new"], "seeds": [1, 2]}, {"protocols": ["fewshot"], "seeds": [1]}])
+    path = write_grid(
+        folder / "small.yaml",
+        data_root,
+        output,
+        small_options(small_clip_file),
+        shots=[2],
+        grids=[
+            {"protocols": ["base2new"], "seeds": [1, 2]},
+            {"protocols": ["fewshot"], "seeds": [1]},
+        ],
+    )
     blocked = folder_of(output, seed=2, shots=2)
     blocked.parent.mkdir(parents=True)
     blocked.write_text("in the way")
     return path, output, blocked
 
 
-def test_a_grid_with_a_job_that_fails_and_is_retried_alone(grid, data_root, small_clip_file, tmp_path, one_thread, capfd):
+def test_a_grid_with_a_job_that_fails_and_is_retried_alone(
+    grid, data_root, small_clip_file, tmp_path, one_thread, capfd
+):
     path, output, blocked = grid
     assert command("start", path) == 2
     printed = capfd.readouterr().err
-    assert "5 runs in 3 jobs, 2 at once" in printed and "5 runs to make; estimate: unknown" in printed
+    assert (
+        "5 runs in 3 jobs, 2 at once" in printed and "5 runs to make; estimate: unknown" in printed
+    )
     last = printed.strip().splitlines()[-1]
-    assert last.startswith("error: 1 of 3 jobs failed, the first: base2new/train_base/dtd/shots_2/CoOp/tiny/seed2: ")
+    assert last.startswith(
+        "error: 1 of 3 jobs failed, the first: base2new/train_base/dtd/shots_2/CoOp/tiny/seed2: "
+    )
     assert f"{blocked} is a file, it must be a folder" in last and "sweep.py retry small" in last
     log = Path(last.split("(log: ")[1].split(")")[0])
     assert f"error: --output-dir {blocked} is a file" in log.read_text()
@@ -53,14 +69,37 @@ def test_a_grid_with_a_job_that_fails_and_is_retried_alone(grid, data_root, smal
         assert (folder_of(output, part=part, shots=2) / "results.json").is_file()
     alone = tmp_path / "alone"
     options = [str(word) for pair in small_options(small_clip_file).items() for word in pair]
-    assert train_main(["--root", data_root, "--seed", "1", "--trainer", "CoOp", "--dataset-config-file", "configs/datasets/dtd.yaml", "--config-file",
-                       "configs/trainers/CoOp/tiny.yaml", "--output-dir", str(alone), "DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base",
-                       *options]) == 0
+    assert (
+        train_main(
+            [
+                "--root",
+                data_root,
+                "--seed",
+                "1",
+                "--trainer",
+                "CoOp",
+                "--dataset-config-file",
+                "configs/datasets/dtd.yaml",
+                "--config-file",
+                "configs/trainers/CoOp/tiny.yaml",
+                "--output-dir",
+                str(alone),
+                "DATASET.NUM_SHOTS",
+                "2",
+                "DATASET.SUBSAMPLE_CLASSES",
+                "base",
+                *options,
+            ]
+        )
+        == 0
+    )
     assert figures(folder_of(output, shots=2)) == figures(alone)
 
     # the last job of few-shot has drawn its curve, that of base-to-new has failed
     assert (output / "fewshot" / "curve_dtd.png").read_bytes().startswith(b"\x89PNG")
-    assert [file.name for file in (output / "sweeps" / "small" / "tables").iterdir()] == ["fewshot.txt"]
+    assert [file.name for file in (output / "sweeps" / "small" / "tables").iterdir()] == [
+        "fewshot.txt"
+    ]
     assert command("status", "small", "--output", output) == 0
     shown = capfd.readouterr().out
     assert "small: 2 done, 1 failed" in shown and f"seed2: {log}" in shown
@@ -82,7 +121,9 @@ def test_a_grid_with_a_job_that_fails_and_is_retried_alone(grid, data_root, smal
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_interrupted_goes_on_to_the_same_figures(data_root, small_clip_file, tmp_path, capfd, interruptible):
+def test_a_sweep_that_is_interrupted_goes_on_to_the_same_figures(
+    data_root, small_clip_file, tmp_path, capfd, interruptible
+):
     options = small_options(small_clip_file, **{"OPTIM.MAX_EPOCH": 40})
     path = write_grid(tmp_path / "long.yaml", data_root, tmp_path, options)
     trained, log = folder_of(tmp_path), folder_of(tmp_path) / "log.txt"
@@ -90,6 +131,7 @@ def test_a_sweep_that_is_interrupted_goes_on_to_the_same_figures(data_root, smal
     def interrupt():
         wait_until(lambda: log.is_file() and "epoch [3/40]" in log.read_text())
         os.kill(os.getpid(), signal.SIGINT)
+
     other = threading.Thread(target=interrupt)
     other.start()
     assert command("start", path) == 2
@@ -104,4 +146,6 @@ def test_a_sweep_that_is_interrupted_goes_on_to_the_same_figures(data_root, smal
     write_grid(tmp_path / "whole.yaml", data_root, tmp_path / "other", options)
     assert command("start", tmp_path / "whole.yaml") == 0
     for part in ("base2new/train_base", "base2new/test_new"):
-        assert figures(folder_of(tmp_path, part=part)) == figures(folder_of(tmp_path / "other", part=part))
+        assert figures(folder_of(tmp_path, part=part)) == figures(
+            folder_of(tmp_path / "other", part=part)
+        )

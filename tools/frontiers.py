@@ -1,4 +1,5 @@
 """What cross-validated results say: tables of means, differences between settings, and frontiers of base against new accuracy."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -6,7 +7,18 @@ import matplotlib
 import numpy
 from tabulate import tabulate
 
-FIGURES = ("base", "new", "H", "styles_H", "ece_base", "ece_new", "nll_base", "nll_new", "mistakes_base", "mistakes_new")
+FIGURES = (
+    "base",
+    "new",
+    "H",
+    "styles_H",
+    "ece_base",
+    "ece_new",
+    "nll_base",
+    "nll_new",
+    "mistakes_base",
+    "mistakes_new",
+)
 RESAMPLES = 5000
 Row = dict[str, Any]  # a line of the results, or a setting
 
@@ -34,17 +46,36 @@ def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
         common = sorted(mine.keys() & reference.keys())
         if mine:
             difference = numpy.array([mine[key]["H"] - reference[key]["H"] for key in common])
-            gain = [f"{difference.mean():+.2f}", interval(difference[resamples(len(common))].mean(axis=1))] if common else ["", ""]
+            gain = (
+                [
+                    f"{difference.mean():+.2f}",
+                    interval(difference[resamples(len(common))].mean(axis=1)),
+                ]
+                if common
+                else ["", ""]
+            )
             means = [numpy.mean([row[figure] for row in mine.values()]) for figure in FIGURES]
             lines.append([setting["name"], setting["description"], len(mine), *means, *gain])
-    return tabulate(lines, headers=["setting", "description", "runs", *FIGURES, "H − first", "95 % interval"], floatfmt=".2f", tablefmt="pipe",
-                    disable_numparse=[len(FIGURES) + 3])  # it would take the sign away
+    return tabulate(
+        lines,
+        headers=["setting", "description", "runs", *FIGURES, "H − first", "95 % interval"],
+        floatfmt=".2f",
+        tablefmt="pipe",
+        disable_numparse=[len(FIGURES) + 3],
+    )  # it would take the sign away
 
 
-def frontier(settings: Sequence[Row], rows: Sequence[Row], keys: Sequence[tuple[str, int]], drawn: numpy.ndarray) -> numpy.ndarray:
+def frontier(
+    settings: Sequence[Row],
+    rows: Sequence[Row],
+    keys: Sequence[tuple[str, int]],
+    drawn: numpy.ndarray,
+) -> numpy.ndarray:
     """Points (R, P, 2), base and new accuracy of a method at P strengths, means over resamples (R, N) of the pairs."""
     by_name = [pairs(rows, setting["name"]) for setting in settings]
-    values = numpy.array([[[of[key]["base"], of[key]["new"]] for key in keys] for of in by_name])  # (P, N, 2)
+    values = numpy.array(
+        [[[of[key]["base"], of[key]["new"]] for key in keys] for of in by_name]
+    )  # (P, N, 2)
     return values[:, drawn].mean(axis=2).transpose(1, 0, 2)
 
 
@@ -70,22 +101,46 @@ def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[s
             groups.setdefault(name, []).append(setting)
     if not groups:
         return "", {}
-    keys = sorted(set.intersection(*(set(pairs(rows, setting["name"])) for group in groups.values() for setting in group)))
+    keys = sorted(
+        set.intersection(
+            *(set(pairs(rows, setting["name"])) for group in groups.values() for setting in group)
+        )
+    )
     drawn = resamples(len(keys))
     points = {name: frontier(group, rows, keys, drawn) for name, group in groups.items()}
-    plain = {name: frontier(group, rows, keys, numpy.arange(len(keys))[None])[0] for name, group in groups.items()}
+    plain = {
+        name: frontier(group, rows, keys, numpy.arange(len(keys))[None])[0]
+        for name, group in groups.items()
+    }
     first, lines = next(iter(groups)), []
     for name in list(groups)[1:]:
         gaps = numpy.array([gap(mine, other) for mine, other in zip(points[name], points[first])])
-        lines.append([name, gap(plain[name], plain[first]), interval(gaps[~numpy.isnan(gaps)]), f"{100 * numpy.isnan(gaps).mean():.0f} %"])
-    return tabulate(lines, headers=[f"frontier, over that of {first}", "new, at that base or more", "95 % interval", "resamples out of reach"],
-                    floatfmt="+.2f", tablefmt="pipe"), plain
+        lines.append(
+            [
+                name,
+                gap(plain[name], plain[first]),
+                interval(gaps[~numpy.isnan(gaps)]),
+                f"{100 * numpy.isnan(gaps).mean():.0f} %",
+            ]
+        )
+    return tabulate(
+        lines,
+        headers=[
+            f"frontier, over that of {first}",
+            "new, at that base or more",
+            "95 % interval",
+            "resamples out of reach",
+        ],
+        floatfmt="+.2f",
+        tablefmt="pipe",
+    ), plain
 
 
 def draw(points: dict[str, numpy.ndarray], path: str) -> None:
     """Writes the picture of the frontiers."""
     matplotlib.use("Agg")
     from matplotlib import pyplot
+
     figure, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
     for name, of in points.items():
         axes.plot(*of[of[:, 0].argsort()].T, "o-", label=name)

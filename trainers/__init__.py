@@ -3,6 +3,7 @@
 ``METHODS`` is the one list of them. ``PromptedClassifier``, a trained run as a classifier, is loaded when it is asked for: importing the
 package registers nothing.
 """
+
 from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,23 +12,45 @@ if TYPE_CHECKING:
     from .classifier.prompted import PromptedClassifier as PromptedClassifier
 
 METHODS = {  # registered name → module of this package
-    "ZeroshotCLIP": "zsclip", "ZeroshotCLIP2": "zsclip", "CoOp": "coop", "CoCoOp": "cocoop", "KgCoOp": "kgcoop", "ProGrad": "prograd",
-    "CLIPLoRA": "cliplora", "MMA": "mma", "MMRL": "mmrl",
-    "LinearProbe": "linearprobe", "TipAdapter": "tipadapter", "TipAdapterF": "tipadapter",
-    "TCP": "tcp", "CoPrompt": "coprompt", "DePTCoOp": "dept", "DePTKgCoOp": "dept", "DePTMaPLe": "dept", "DePTPromptSRC": "dept",
-    "CDCPromptSRC": "cdcover", "CDCTCP": "cdcover",
-    "VPT": "vpt", "IVLP": "ivlp", "MaPLe": "maple", "PromptSRC": "promptsrc", "CDC": "cdc",
+    "ZeroshotCLIP": "zsclip",
+    "ZeroshotCLIP2": "zsclip",
+    "CoOp": "coop",
+    "CoCoOp": "cocoop",
+    "KgCoOp": "kgcoop",
+    "ProGrad": "prograd",
+    "CLIPLoRA": "cliplora",
+    "MMA": "mma",
+    "MMRL": "mmrl",
+    "LinearProbe": "linearprobe",
+    "TipAdapter": "tipadapter",
+    "TipAdapterF": "tipadapter",
+    "TCP": "tcp",
+    "CoPrompt": "coprompt",
+    "DePTCoOp": "dept",
+    "DePTKgCoOp": "dept",
+    "DePTMaPLe": "dept",
+    "DePTPromptSRC": "dept",
+    "CDCPromptSRC": "cdcover",
+    "CDCTCP": "cdcover",
+    "VPT": "vpt",
+    "IVLP": "ivlp",
+    "MaPLe": "maple",
+    "PromptSRC": "promptsrc",
+    "CDC": "cdc",
 }
 
 
 def config_function(method: str) -> Callable[[Any], None]:
     """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings; importing its module registers the trainer."""
-    function: Callable[[Any], None] = getattr(import_module(f".{METHODS[method]}", __name__), f"add_{method.lower()}_config")
+    function: Callable[[Any], None] = getattr(
+        import_module(f".{METHODS[method]}", __name__), f"add_{method.lower()}_config"
+    )
     return function
 
 
 def __getattr__(name: str) -> object:
     if name == "PromptedClassifier":
         from .classifier.prompted import PromptedClassifier
+
         return PromptedClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

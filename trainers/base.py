@@ -10,6 +10,7 @@ A method derives from ``PromptTrainer``, names its config node by its own regist
 
 ``training.py`` holds the epochs, ``evaluation/testing.py`` the evaluation, ``engine/saved_prompts.py`` what is saved and how a run resumes.
 """
+
 import copy
 import logging
 import time
@@ -60,6 +61,7 @@ class PromptTrainer(Training):
         text_only: settings under which the image encoder is not prompted, so that any backbone serves; None: it always is.
         shape_setting: a whole number of the node that the prompts' shape follows from; None: it follows from the data alone.
     """
+
     learns = True
     stays_fp32 = False
     fp32_teacher = False
@@ -117,7 +119,9 @@ class PromptTrainer(Training):
         assert encoded is not None  # where it is None, a method has scores of its own
         text_features, prompts = encoded
         image_features = self.encode_images(images, prompts)
-        return Scores(self.logits(image_features, text_features), image_features, text_features, images)
+        return Scores(
+            self.logits(image_features, text_features), image_features, text_features, images
+        )
 
     def complete_prompts(self) -> bool:
         """Sets what a method learns from validation images after training; returns whether the prompts must be saved again."""
@@ -141,7 +145,11 @@ class PromptTrainer(Training):
         """Features (K, E) of the hand-crafted prompt of each class, with its descriptions if there are any; encoded once a run."""
         with torch.no_grad(), self.precision.autocast():
             features = self.encode_classes(self.hand_crafted_template())
-            return F.normalize(self.with_descriptions(features), dim=-1) if path_of(self.cfg) else features
+            return (
+                F.normalize(self.with_descriptions(features), dim=-1)
+                if path_of(self.cfg)
+                else features
+            )
 
     def with_descriptions(self, features: Tensor, normalize: bool = True) -> Tensor:
         """Adds to the features (K, E) of hand-crafted prompts those of each class's sentences in ``DATASET.DESCRIPTIONS``, if that is set.
@@ -152,12 +160,20 @@ class PromptTrainer(Training):
         if not path_of(self.cfg):
             return features
         sentences = read_descriptions(path_of(self.cfg), self.classnames)
-        return features + distributed.divided(lambda own: self.teacher.encode_sentences(sentences[own], normalize), len(sentences), dim=0)
+        return features + distributed.divided(
+            lambda own: self.teacher.encode_sentences(sentences[own], normalize),
+            len(sentences),
+            dim=0,
+        )
 
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
         names = self.classnames
-        return distributed.divided(lambda own: self.teacher.encode_classes(template, names[own], normalize=normalize), len(names), dim=0)
+        return distributed.divided(
+            lambda own: self.teacher.encode_classes(template, names[own], normalize=normalize),
+            len(names),
+            dim=0,
+        )
 
     def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         """Features (M, K, E) of the classes under prompts, ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again."""
@@ -168,9 +184,16 @@ class PromptTrainer(Training):
             if chunk == 0:
                 features = text(*prompts.texts(own))
             else:
-                parts = [slice(first, min(first + chunk, own.stop)) for first in range(own.start, own.stop, chunk)]
-                features = torch.cat([recomputed(text, *prompts.texts(part), use_reentrant=False) for part in parts], dim=1)
+                parts = [
+                    slice(first, min(first + chunk, own.stop))
+                    for first in range(own.start, own.stop, chunk)
+                ]
+                features = torch.cat(
+                    [recomputed(text, *prompts.texts(part), use_reentrant=False) for part in parts],
+                    dim=1,
+                )
             return F.normalize(features.float(), dim=-1) if normalize else features.float()
+
         return distributed.divided(encode, prompts.suffix.shape[1])
 
     @property
@@ -178,7 +201,13 @@ class PromptTrainer(Training):
         """The frozen CLIP of the hand-crafted prompts: the run's, or one in fp32, see ``fp32_teacher``."""
         return self.fp32_backbone or self.backbone
 
-    def encode_images(self, images: Tensor, prompts: Prompts | None = None, backbone: Backbone | None = None, normalize: bool = True) -> Tensor:
+    def encode_images(
+        self,
+        images: Tensor,
+        prompts: Prompts | None = None,
+        backbone: Backbone | None = None,
+        normalize: bool = True,
+    ) -> Tensor:
         """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where the image encoder is not prompted; see ``ImageEncoder``.
 
         Cached features (V, B, E) given in place of images are returned as they are.
@@ -188,13 +217,16 @@ class PromptTrainer(Training):
         """
         if images.dim() == 3:
             if not normalize:
-                raise ValueError(f"{type(self).__name__} reads the lengths of features, which kept ones have not: give it images")
+                raise ValueError(
+                    f"{type(self).__name__} reads the lengths of features, which kept ones have not: give it images"
+                )
             return images
         tower, prompts = (backbone or self.backbone).image, prompts or Prompts()
 
         def encode(own: slice) -> Tensor:
             features = tower(images[:, own], *prompts.images()).float()
             return F.normalize(features, dim=-1) if normalize else features
+
         return distributed.divided(encode, images.shape[1])
 
     @torch.no_grad()
@@ -225,7 +257,9 @@ class PromptTrainer(Training):
         """
         name = cls.__name__
         if name.upper() not in cfg.TRAINER:
-            raise UserError(f"cfg.TRAINER.{name.upper()} is not declared: call add_{name.lower()}_config(cfg) in extend_cfg")
+            raise UserError(
+                f"cfg.TRAINER.{name.upper()} is not declared: call add_{name.lower()}_config(cfg) in extend_cfg"
+            )
         return cfg.TRAINER[name.upper()]
 
     @property
@@ -247,15 +281,21 @@ class PromptTrainer(Training):
         cfg = self.cfg
         self.precision = Precision(self.settings.PREC, self.device)
         if self.stays_fp32 and self.precision.name == "fp16":
-            log.info("PREC fp16: %s computes in fp32, as its official code does", type(self).__name__)
+            log.info(
+                "PREC fp16: %s computes in fp32, as its official code does", type(self).__name__
+            )
             self.precision = Precision("fp32", self.device)
         backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
-        if cfg.MODEL.BACKBONE.get("INTERPOLATE_POSITIONS", False):  # another toolbox's config may not have it
+        if cfg.MODEL.BACKBONE.get(
+            "INTERPOLATE_POSITIONS", False
+        ):  # another toolbox's config may not have it
             backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
         check_pixels(cfg, backbone)
         self.backbone_hash = tensor_hash(backbone.signature())
         backbone.to(self.device)
-        self.fp32_backbone = copy.deepcopy(backbone) if self.fp32_teacher and self.precision.name == "fp16" else None
+        self.fp32_backbone = (
+            copy.deepcopy(backbone) if self.fp32_teacher and self.precision.name == "fp16" else None
+        )
         self.precision.convert(backbone)
         self.backbone = backbone
         self.prompt_learner = self.build_prompt_learner(backbone)
@@ -268,18 +308,28 @@ class PromptTrainer(Training):
             self.optim = build_optimizer(self.prompt_learner, cfg.OPTIM, self.parameter_groups())
             self.sched = build_schedule(self.optim, cfg.OPTIM)
             self.register_model(MODEL_NAME, self.prompt_learner, self.optim, self.sched)
-        log.info("%s: %s learnable parameters, %s in all", type(self).__name__, *map("{:,}".format, self.count_parameters()))
+        log.info(
+            "%s: %s learnable parameters, %s in all",
+            type(self).__name__,
+            *map("{:,}".format, self.count_parameters()),
+        )
 
     def count_parameters(self) -> tuple[int, int]:
         """Numbers of learnable parameters and of all, the backbone's included."""
-        learnable = 0 if self.prompt_learner is None else sum(p.numel() for p in self.prompt_learner.parameters() if p.requires_grad)
+        learnable = (
+            0
+            if self.prompt_learner is None
+            else sum(p.numel() for p in self.prompt_learner.parameters() if p.requires_grad)
+        )
         return learnable, learnable + sum(p.numel() for p in self.backbone.parameters())
 
     # ---- training ----
 
     def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
         started = time.perf_counter()
-        self.batch_idx = batch.get("batch_idx", self.batch_idx)  # Dassl's loop counts the batches that it gets, not those done before it resumed
+        self.batch_idx = batch.get(
+            "batch_idx", self.batch_idx
+        )  # Dassl's loop counts the batches that it gets, not those done before it resumed
         self.skipped.note(batch, "train")
         images, labels = self.parse_batch_train(batch)
         with self.precision.autocast():
@@ -290,7 +340,11 @@ class PromptTrainer(Training):
         self.precision.step(loss, self.optim)
         with torch.no_grad():
             right = self.predict(scores.logits).probability.argmax(dim=1) == labels
-        figures = {"loss": loss.item(), "acc": 100 * right.float().mean().item(), **figures}  # waits for a GPU to be done
+        figures = {
+            "loss": loss.item(),
+            "acc": 100 * right.float().mean().item(),
+            **figures,
+        }  # waits for a GPU to be done
         self.step_seconds.append(time.perf_counter() - started)
         self.progress.update()
         if self.is_training and distributed.is_first():

@@ -2,6 +2,7 @@
 cross-entropy becomes the trusted one of the template's evidence; L_de drives them apart, and Dempster's rule fuses their votes as in CDC
 (docs/method.md). One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's two terms is the method itself.
 """
+
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -28,7 +29,12 @@ from .promptsrc import PromptSRC, add_promptsrc_config
 from .settings import method_node
 from .tcp import TCP, add_tcp_config
 
-OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH"}  # CDC's keys in whose place the method has its own
+OF_THE_METHOD = {
+    "N_CTX",
+    "CTX_INIT",
+    "PROMPT_MODALITY",
+    "PROMPT_DEPTH",
+}  # CDC's keys in whose place the method has its own
 
 
 def add_settings(cfg: CfgNode, name: str, add_config: Callable[[CfgNode], None]) -> None:
@@ -37,7 +43,9 @@ def add_settings(cfg: CfgNode, name: str, add_config: Callable[[CfgNode], None])
     cfg.TRAINER[name] = node = method_node(add_config)
     for key in cdc.keys() - node.keys() - OF_THE_METHOD:
         node[key] = cdc[key]
-    node.PHRASES = cdc.CTX_INIT  # those with as many tokens as the context; if more than M, the best on the training images
+    node.PHRASES = (
+        cdc.CTX_INIT
+    )  # those with as many tokens as the context; if more than M, the best on the training images
     node.CONSISTENCY_WEIGHT = 0.0  # the methods regularise by themselves
 
 
@@ -64,13 +72,17 @@ class TemplateLearners(nn.Module):
     offset: Tensor
     reliability: Tensor
 
-    def __init__(self, learners: Sequence[Any], phrases: Sequence[str], text: TextEncoder, classes: int) -> None:
+    def __init__(
+        self, learners: Sequence[Any], phrases: Sequence[str], text: TextEncoder, classes: int
+    ) -> None:
         super().__init__()
         self.learners: Any = nn.ModuleList(learners)
         n_ctx = len(learners[0].ctx)
         self.context_of = lambda phrase: initial_context(text, n_ctx, phrase)[0]  # (n, D)
         self.start_from(phrases)
-        self.register_buffer("offset", torch.zeros(()))  # for one class; a list of K has log K less, as in DecoupledPrompts
+        self.register_buffer(
+            "offset", torch.zeros(())
+        )  # for one class; a list of K has log K less, as in DecoupledPrompts
         self.offset_shift = nn.Parameter(torch.zeros(len(learners)))
         self.log_classes = math.log(classes)
         self.register_buffer("reliability", torch.tensor(usual_reliability(len(learners))))
@@ -86,9 +98,14 @@ class TemplateLearners(nn.Module):
 
         def joined(parts: Sequence[Any]) -> Any:
             return None if parts[0] is None else torch.cat(list(parts))
-        return replace(each[0], prefix=joined([one.prefix for one in each]), visual=joined([one.visual for one in each]),
-                       deep_text=[joined(layer) for layer in zip(*(one.deep_text for one in each))],
-                       deep_visual=[joined(layer) for layer in zip(*(one.deep_visual for one in each))])
+
+        return replace(
+            each[0],
+            prefix=joined([one.prefix for one in each]),
+            visual=joined([one.visual for one in each]),
+            deep_text=[joined(layer) for layer in zip(*(one.deep_text for one in each))],
+            deep_visual=[joined(layer) for layer in zip(*(one.deep_visual for one in each))],
+        )
 
     def evidence_offset(self) -> Tensor:
         """b^m, shaped (M, 1, 1); see ``DecoupledPrompts``."""
@@ -97,12 +114,18 @@ class TemplateLearners(nn.Module):
 
 class CDCOver(CDC):
     """CDC over another method, named first in a class's bases: ``class CDCTCP(CDCOver, TCP)``. The prompts are the method's."""
+
     prompt_learner: Any
 
     def check_cfg(self, cfg: CfgNode) -> None:
         super(CDC, self).check_cfg(cfg)
         node = self.node(cfg)
-        for key, choices in (("AUGMENTATION", AUGMENTATIONS), ("FUSION", FUSIONS), ("RELIABILITY", RELIABILITIES), ("LOSS", LOSSES)):
+        for key, choices in (
+            ("AUGMENTATION", AUGMENTATIONS),
+            ("FUSION", FUSIONS),
+            ("RELIABILITY", RELIABILITIES),
+            ("LOSS", LOSSES),
+        ):
             check_choice(f"{self.path}.{key}", node[key], choices)
         check_at_least(1, self.path, node, "N_TEMPLATES")
         check_at_least(0, self.path, node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT")
@@ -110,13 +133,22 @@ class CDCOver(CDC):
     def build_prompt_learner(self, backbone: Backbone) -> Any:
         node, build = self.settings, super(CDC, self).build_prompt_learner
         learners: list[Any] = [build(backbone) for _ in range(node.N_TEMPLATES)]
-        return TemplateLearners(learners, self.possible_phrases(len(learners[0].ctx)), backbone.text, len(self.classnames))
+        return TemplateLearners(
+            learners,
+            self.possible_phrases(len(learners[0].ctx)),
+            backbone.text,
+            len(self.classnames),
+        )
 
     def possible_phrases(self, tokens: int | None = None) -> list[str]:
         """Phrases with exactly as many tokens as a context, so that no fixed words are left over."""
         length = self.backbone.text.context_length
-        return [phrase for phrase in self.settings.PHRASES
-                if len(phrase_tokens(phrase, length)) == (tokens or len(self.prompt_learner.learners[0].ctx))]
+        return [
+            phrase
+            for phrase in self.settings.PHRASES
+            if len(phrase_tokens(phrase, length))
+            == (tokens or len(self.prompt_learner.learners[0].ctx))
+        ]
 
     def start_from_training_images(self) -> None:
         super().start_from_training_images()
@@ -129,13 +161,22 @@ class CDCOver(CDC):
         unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
         total = logits.new_zeros(())
         for m in range(templates):
-            one_of = (part[m % len(part)][None] for part in (logits, scores.image_features, scores.text_features, scores.images))
+            one_of = (
+                part[m % len(part)][None]
+                for part in (logits, scores.image_features, scores.text_features, scores.images)
+            )
             view = None if unprompted is None else unprompted[m % len(unprompted)][None]
             own, found = super(CDC, self).loss(Scores(*one_of, unprompted=view), labels)
             if node.LOSS == "evidential":
-                own = own - F.cross_entropy(logits[m], labels) + trusted_cross_entropy(Opinion(evidence[m]), labels).mean()
+                own = (
+                    own
+                    - F.cross_entropy(logits[m], labels)
+                    + trusted_cross_entropy(Opinion(evidence[m]), labels).mean()
+                )
             total = total + own
-            figures = {name: figures.get(name, 0.0) + value / templates for name, value in found.items()}
+            figures = {
+                name: figures.get(name, 0.0) + value / templates for name, value in found.items()
+            }
         if node.LOSS == "evidential" and node.FUSION == "dempster":
             total = total + trusted_cross_entropy(dempster(evidence), labels).mean()
         return self.with_template_terms(total, figures, scores)
@@ -159,6 +200,7 @@ class CDCOver(CDC):
 @TRAINER_REGISTRY.register()
 class CDCPromptSRC(CDCOver, PromptSRC):
     """CDC's templates and fusion over PromptSRC's prompts and regularisers."""
+
     small = {**PromptSRC.small, "N_TEMPLATES": 2}
     text_only = PromptSRC.text_only
 
@@ -166,5 +208,6 @@ class CDCPromptSRC(CDCOver, PromptSRC):
 @TRAINER_REGISTRY.register()
 class CDCTCP(CDCOver, TCP):
     """CDC's templates and fusion over TCP's class-aware prompts."""
+
     small = {**TCP.small, "N_TEMPLATES": 2}
     text_only = {}

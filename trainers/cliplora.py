@@ -2,6 +2,7 @@
 "Low-Rank Few-Shot Adaptation of Vision-Language Models", §3; Hu et al., 2022, LoRA). The texts are one hand-crafted prompt, the same
 for all data sets. Cross-entropy; CLIP's own weights are frozen.
 """
+
 import math
 from collections.abc import Sequence
 
@@ -44,13 +45,17 @@ class LowRank(Adapter):
     def __init__(self, width: int, rank: int, alpha: float, dropout: float) -> None:
         super().__init__()
         self.scale, self.dropout = alpha / math.sqrt(rank), dropout
-        self.down = nn.Parameter(torch.stack([nn.Linear(width, rank, bias=False).weight.detach() for _ in PARTS]))  # A, (3, r, D)
+        self.down = nn.Parameter(
+            torch.stack([nn.Linear(width, rank, bias=False).weight.detach() for _ in PARTS])
+        )  # A, (3, r, D)
         self.up = nn.Parameter(torch.zeros(3, width, rank))  # B
 
     def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
         changes = []
         for part in map(PARTS.index, parts):
-            seen = F.dropout(normed.float(), self.dropout, self.training)  # (…, D), drawn again for each part
+            seen = F.dropout(
+                normed.float(), self.dropout, self.training
+            )  # (…, D), drawn again for each part
             changes.append(self.scale * F.linear(F.linear(seen, self.down[part]), self.up[part]))
         return projected + torch.cat(changes, dim=-1).to(projected.dtype)  # (…, parts · D)
 
@@ -68,9 +73,15 @@ class LowRankLayers(nn.Module):
         super().__init__()
         self.tokens = HandCraftedTokens(backbone.text, DEFAULT_TEMPLATE, classnames)
         changes, text = (settings.RANK, settings.ALPHA, settings.DROPOUT), backbone.text
-        self.text = nn.ModuleList(LowRank(text.width, *changes) for _ in range(text.layers) if settings.ENCODER != "vision")
+        self.text = nn.ModuleList(
+            LowRank(text.width, *changes)
+            for _ in range(text.layers)
+            if settings.ENCODER != "vision"
+        )
         layers = 0 if settings.ENCODER == "text" else backbone.vision_transformer.layers
-        self.image = nn.ModuleList(LowRank(backbone.vision_transformer.width, *changes) for _ in range(layers))
+        self.image = nn.ModuleList(
+            LowRank(backbone.vision_transformer.width, *changes) for _ in range(layers)
+        )
 
     def forward(self) -> Prompts:
         return self.tokens(text_adapters=self.text, image_adapters=self.image)
@@ -79,6 +90,7 @@ class LowRankLayers(nn.Module):
 @TRAINER_REGISTRY.register()
 class CLIPLoRA(PromptTrainer):
     """Low-rank adaptation of both encoders."""
+
     small = {"DROPOUT": 0.0}  # two processes, or chunks of classes, draw other elements to drop
     text_only = {"ENCODER": "text"}
     shape_setting = "RANK"
@@ -93,5 +105,10 @@ class CLIPLoRA(PromptTrainer):
 
     def build_prompt_learner(self, backbone: Backbone) -> LowRankLayers:
         if self.settings.ENCODER != "text":
-            check_image_prompts(f"{self.path}.ENCODER {self.settings.ENCODER}", backbone, self.cfg.MODEL.BACKBONE.NAME, "use text")
+            check_image_prompts(
+                f"{self.path}.ENCODER {self.settings.ENCODER}",
+                backbone,
+                self.cfg.MODEL.BACKBONE.NAME,
+                "use text",
+            )
         return LowRankLayers(self.settings, self.classnames, backbone)

@@ -4,6 +4,7 @@ its own (Zhou et al., 2022, "Conditional Prompt Learning for Vision-Language Mod
 Nothing of the texts can be kept for the next image, but within an image all classes share start token and context: they are
 encoded once an image, and only the classes' own tokens K times.
 """
+
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -44,11 +45,20 @@ class ConditionalContext(nn.Module):
     def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
         text, embed_dim = backbone.text, backbone.embed_dim
-        self.ctx = nn.Parameter(context_of_phrase(text, settings.N_CTX, settings.CTX_INIT))  # (n, D)
+        self.ctx = nn.Parameter(
+            context_of_phrase(text, settings.N_CTX, settings.CTX_INIT)
+        )  # (n, D)
         hidden = max(1, embed_dim // REDUCTION)
-        self.meta_net = nn.Sequential(OrderedDict(
-            linear1=nn.Linear(embed_dim, hidden), relu=nn.ReLU(), linear2=nn.Linear(hidden, text.width)))
-        self.tokens = FixedTokens(text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)])
+        self.meta_net = nn.Sequential(
+            OrderedDict(
+                linear1=nn.Linear(embed_dim, hidden),
+                relu=nn.ReLU(),
+                linear2=nn.Linear(hidden, text.width),
+            )
+        )
+        self.tokens = FixedTokens(
+            text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)]
+        )
 
     def forward(self, image_features: Tensor) -> Prompts:
         """Normalised image features (B, E) → ``Prompts`` of B templates, one an image."""
@@ -59,6 +69,7 @@ class ConditionalContext(nn.Module):
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
     """Conditional context optimisation."""
+
     small = {"N_CTX": 4}
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -74,6 +85,10 @@ class CoCoOp(PromptTrainer):
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         image_features = self.encode_images(images)  # (1, B, E)
         chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // self.num_classes))
-        text_features = torch.cat([self.encode_texts(self.prompt_learner(chunk)) for chunk in chunks])  # (B, K, E)
-        logits = self.logits(image_features.transpose(0, 1), text_features).transpose(0, 1)  # (B, 1, E) · (B, K, E) → (1, B, K)
+        text_features = torch.cat(
+            [self.encode_texts(self.prompt_learner(chunk)) for chunk in chunks]
+        )  # (B, K, E)
+        logits = self.logits(image_features.transpose(0, 1), text_features).transpose(
+            0, 1
+        )  # (B, 1, E) · (B, K, E) → (1, B, K)
         return Scores(logits, image_features, text_features, images)

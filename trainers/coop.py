@@ -2,6 +2,7 @@
 Vision-Language Models"). The context is shared by all classes, or one per class (CSC); it stands before, around or after
 the class name. Cross-entropy on the logits of one template; both encoders frozen.
 """
+
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
@@ -22,4 +23,5 @@ def add_coop_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class CoOp(ContextTrainer):
     """Context optimisation: ``ContextLearner`` under the base's cross-entropy."""
+
     small = {"N_CTX": 4}

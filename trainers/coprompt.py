@@ -2,6 +2,7 @@
 Learning for Vision-Language Models", §3.2). An adapter follows each encoder. Cross-entropy on one random view of an image, + W · (1 − cos) of its
 feature to the frozen CLIP's of another view, and of each class's text to the frozen CLIP's of a sentence about it, drawn at each step.
 """
+
 import random
 from dataclasses import replace
 from functools import cached_property
@@ -28,7 +29,9 @@ from .templates import hand_crafted_template
 
 REDUCTION = 4  # of the width in the adapters
 IMAGE_SHARE, TEXT_SHARE = 0.1, 0.2  # of the adapters in the features
-EXCEPTIONS = {"DescribableTextures": "a photo of a {}, a type of texture."}  # where CoPrompt departs from CoOp's hand-crafted prompts
+EXCEPTIONS = {
+    "DescribableTextures": "a photo of a {}, a type of texture."
+}  # where CoPrompt departs from CoOp's hand-crafted prompts
 
 
 def add_coprompt_config(cfg: CfgNode) -> None:
@@ -43,7 +46,12 @@ class OutputAdapter(nn.Module):
     def __init__(self, embed_dim: int, share: float) -> None:
         super().__init__()
         hidden = embed_dim // REDUCTION
-        self.fc = nn.Sequential(nn.Linear(embed_dim, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, embed_dim, bias=False), nn.ReLU())
+        self.fc = nn.Sequential(
+            nn.Linear(embed_dim, hidden, bias=False),
+            nn.ReLU(),
+            nn.Linear(hidden, embed_dim, bias=False),
+            nn.ReLU(),
+        )
         self.share = share
 
     def forward(self, features: Tensor) -> Tensor:
@@ -60,7 +68,9 @@ class CoPrompt(MaPLe):
 
     @cached_property
     def training_views(self) -> PictureViews:
-        return PictureViews(super().training_views.transforms * 2)  # two draws: for the prompts, for the frozen CLIP
+        return PictureViews(
+            super().training_views.transforms * 2
+        )  # two draws: for the prompts, for the frozen CLIP
 
     def build_prompt_learner(self, backbone: Backbone) -> Any:
         learner: Any = super().build_prompt_learner(backbone)
@@ -79,17 +89,32 @@ class CoPrompt(MaPLe):
             return hand_crafted
         sentences = read_descriptions(path_of(self.cfg), self.classnames)
         with torch.no_grad(), self.precision.autocast():
-            return torch.stack([self.encode_one([texts[r % len(texts)] for texts in sentences]) for r in range(max(map(len, sentences)))])
+            return torch.stack(
+                [
+                    self.encode_one([texts[r % len(texts)] for texts in sentences])
+                    for r in range(max(map(len, sentences)))
+                ]
+            )
 
     def encode_one(self, sentences: list[str]) -> Tensor:
         """Features (K, E) of a sentence about each class."""
-        return distributed.divided(lambda own: self.teacher.encode_sentences([[text] for text in sentences[own]]), len(sentences), dim=0)
+        return distributed.divided(
+            lambda own: self.teacher.encode_sentences([[text] for text in sentences[own]]),
+            len(sentences),
+            dim=0,
+        )
 
     def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         features = self.prompt_learner.adapter_text(super().encode_texts(prompts, normalize))
         return F.normalize(features, dim=-1) if normalize else features
 
-    def encode_images(self, images: Tensor, prompts: Prompts | None = None, backbone: Backbone | None = None, normalize: bool = True) -> Tensor:
+    def encode_images(
+        self,
+        images: Tensor,
+        prompts: Prompts | None = None,
+        backbone: Backbone | None = None,
+        normalize: bool = True,
+    ) -> Tensor:
         """The frozen CLIP's features without prompts; with them the adapter's."""
         features = super().encode_images(images, prompts, backbone, normalize)
         if prompts is None:
@@ -107,4 +132,8 @@ class CoPrompt(MaPLe):
         task = F.cross_entropy(scores.logits[0], labels)
         text = consistency_loss(scores.text_features, perturbed[sentence])
         image = consistency_loss(scores.image_features, self.unprompted_images(scores.images[-1:]))
-        return task + self.settings.W * (text + image), {"loss_ce": task.item(), "loss_text": text.item(), "loss_image": image.item()}
+        return task + self.settings.W * (text + image), {
+            "loss_ce": task.item(),
+            "loss_text": text.item(),
+            "loss_image": image.item(),
+        }

@@ -1,4 +1,5 @@
 """CDC's learnable part: the prompts of M templates, their evidence offsets and their reliability."""
+
 import copy
 from collections.abc import Sequence
 from functools import partial
@@ -31,14 +32,24 @@ class DecoupledPrompts(nn.Module):
     def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
         templates, n_ctx, text = settings.N_TEMPLATES, settings.N_CTX, backbone.text
-        self.tokens_around = partial(FixedTokens, text, classnames, n_ctx)  # of the words that follow the contexts
+        self.tokens_around = partial(
+            FixedTokens, text, classnames, n_ctx
+        )  # of the words that follow the contexts
         self.ctx = nn.Parameter(torch.empty(templates, n_ctx, text.width))  # (M, n, D)
-        self.register_buffer("phrases", torch.zeros(templates, text.context_length, dtype=torch.long))  # token ids, then zeros
+        self.register_buffer(
+            "phrases", torch.zeros(templates, text.context_length, dtype=torch.long)
+        )  # token ids, then zeros
         self.start_from(list(settings.CTX_INIT))
         # drawn in MaPLe's order, and like there all deep maps start alike: one template is MaPLe from the same seed on
         dual, depth = settings.PROMPT_MODALITY == "dual", settings.PROMPT_DEPTH
-        maps = [TemplateLinear(templates, text.width, backbone.vision_transformer.width)] if dual else []
-        self.deep_ctx = nn.ParameterList(gaussian(templates, n_ctx, text.width) for _ in range(depth - 1))
+        maps = (
+            [TemplateLinear(templates, text.width, backbone.vision_transformer.width)]
+            if dual
+            else []
+        )
+        self.deep_ctx = nn.ParameterList(
+            gaussian(templates, n_ctx, text.width) for _ in range(depth - 1)
+        )
         if dual:
             deep_map = TemplateLinear(templates, text.width, backbone.vision_transformer.width)
             maps += [copy.deepcopy(deep_map) for _ in range(depth - 1)]
@@ -47,8 +58,12 @@ class DecoupledPrompts(nn.Module):
         self.register_buffer("offset", torch.zeros(()))
         self.offset_shift = nn.Parameter(torch.zeros(templates))
         self.classes = len(classnames)
-        self.register_buffer("trained_classes", torch.tensor(self.classes))  # K of the list that the offset is for
-        self.register_buffer("reliability", torch.tensor(usual_reliability(templates)))  # ω, until it is fitted
+        self.register_buffer(
+            "trained_classes", torch.tensor(self.classes)
+        )  # K of the list that the offset is for
+        self.register_buffer(
+            "reliability", torch.tensor(usual_reliability(templates))
+        )  # ω, until it is fitted
         self.register_load_state_dict_post_hook(put_fixed_words)
 
     @torch.no_grad()
@@ -59,12 +74,19 @@ class DecoupledPrompts(nn.Module):
         for template, phrase in enumerate([*phrases, *[""] * templates][:templates]):
             self.ctx[template] = initial_context(text, n_ctx, phrase)[0]
             ids = phrase_tokens(phrase, text.context_length)
-            self.phrases[template, :len(ids)] = ids
+            self.phrases[template, : len(ids)] = ids
         put_fixed_words(self)
 
     def forward(self) -> Prompts:
-        visual = [project(layer) for project, layer in zip(self.visual_maps, [self.ctx, *self.deep_ctx])]  # (M, n, D_v) each
-        return self.tokens(self.ctx, deep_text=list(self.deep_ctx), visual=visual[0] if visual else None, deep_visual=visual[1:])
+        visual = [
+            project(layer) for project, layer in zip(self.visual_maps, [self.ctx, *self.deep_ctx])
+        ]  # (M, n, D_v) each
+        return self.tokens(
+            self.ctx,
+            deep_text=list(self.deep_ctx),
+            visual=visual[0] if visual else None,
+            deep_visual=visual[1:],
+        )
 
     def evidence_offset(self) -> Tensor:
         """b^m, shaped (M, 1, 1) to go with logits of the classes that are asked for.
@@ -80,8 +102,10 @@ class DecoupledPrompts(nn.Module):
 def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
     """Makes the tokens around the contexts those of the learner's phrases, which may differ in number of words."""
     text, _, n_ctx = learner.tokens_around.args
-    ids = [phrase[:int((phrase > 0).sum())][n_ctx:] for phrase in learner.phrases.cpu()]
-    learner.tokens = learner.tokens_around([embed(text, words) for words in ids]).to(learner.ctx.device)
+    ids = [phrase[: int((phrase > 0).sum())][n_ctx:] for phrase in learner.phrases.cpu()]
+    learner.tokens = learner.tokens_around([embed(text, words) for words in ids]).to(
+        learner.ctx.device
+    )
 
 
 class TemplateLinear(nn.Module):
@@ -90,7 +114,9 @@ class TemplateLinear(nn.Module):
     def __init__(self, templates: int, width: int, out_width: int) -> None:
         super().__init__()
         maps = [nn.Linear(width, out_width) for _ in range(templates)]
-        self.weight = nn.Parameter(torch.stack([linear.weight.detach() for linear in maps]))  # (M, D_v, D)
+        self.weight = nn.Parameter(
+            torch.stack([linear.weight.detach() for linear in maps])
+        )  # (M, D_v, D)
         self.bias = nn.Parameter(torch.stack([linear.bias.detach() for linear in maps]))  # (M, D_v)
 
     def forward(self, prompts: Tensor) -> Tensor:

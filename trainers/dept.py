@@ -2,6 +2,7 @@
 §3.2), over any method whose loss has the cross-entropy of its one template. Features of both encoders, each scaled and shifted channel by channel,
 go through one linear classifier of the trained classes. Its logits are mixed with the prompts'; for other classes the prompts answer alone.
 """
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -88,6 +89,7 @@ class HeadedScores(Scores):
     Attributes:
         texts: (K, E), the text features before they were normalised.
     """
+
     texts: Tensor
 
 
@@ -109,8 +111,18 @@ class DePT(PromptTrainer):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         learner = self.prompt_learner
-        prompts = [parameter for name, parameter in learner.named_parameters() if not name.startswith("head.")]
-        return [{"params": prompts}, {"params": list(learner.head.parameters()), "lr": self.cfg.OPTIM.LR * self.settings.HEAD_LR}]
+        prompts = [
+            parameter
+            for name, parameter in learner.named_parameters()
+            if not name.startswith("head.")
+        ]
+        return [
+            {"params": prompts},
+            {
+                "params": list(learner.head.parameters()),
+                "lr": self.cfg.OPTIM.LR * self.settings.HEAD_LR,
+            },
+        ]
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         head = self.prompt_learner.head
@@ -119,7 +131,9 @@ class DePT(PromptTrainer):
         if encoded is None:
             own = self.prompt_learner()
             encoded = self.encode_texts(own, normalize=False), own
-        texts, prompts = encoded  # (1, K, E); normalised if they were given, which only the loss would mind
+        texts, prompts = (
+            encoded  # (1, K, E); normalised if they were given, which only the loss would mind
+        )
         features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)
         image_features, text_features = F.normalize(features, dim=-1), F.normalize(texts, dim=-1)
         with torch.autocast(self.device.type, enabled=False):
@@ -134,13 +148,17 @@ class DePT(PromptTrainer):
         task = F.cross_entropy(scores.logits[0], labels)
         of_texts = self.prompt_learner.head.of_texts(scores.texts[labels])  # (B, K)
         headed = F.cross_entropy(torch.cat([of_texts, scores.logits[1]]), labels.repeat(2))
-        total = total + (self.settings.PROMPT_WEIGHT - 1) * task + self.settings.HEAD_WEIGHT * headed
+        total = (
+            total + (self.settings.PROMPT_WEIGHT - 1) * task + self.settings.HEAD_WEIGHT * headed
+        )
         return total, {**figures, "loss_ce": task.item(), "loss_head": headed.item()}
 
     def predict(self, logits: Tensor) -> Prediction:
         """``Prediction`` from the prompts' logits (1, B, K), or from theirs and the head's, (2, B, K)."""
         weight = self.settings.HEAD_WEIGHT
-        return super().predict(logits if len(logits) == 1 else (1 - weight) * logits[:1] + weight * logits[1:])
+        return super().predict(
+            logits if len(logits) == 1 else (1 - weight) * logits[:1] + weight * logits[1:]
+        )
 
     def takes_features(self, prompts: Prompts | None) -> bool:
         """Not where there is a head: it needs the features' lengths."""

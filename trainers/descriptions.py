@@ -4,6 +4,7 @@ Generating customized prompts for zero-shot image classification": CuPL).
 ``DATASET.DESCRIPTIONS`` names a JSON file, class name → list of sentences, the form in which CuPL and its followers publish them. The sentences
 count like the hand-crafted prompts of a method: the hand-crafted feature of a class is the mean over all of them.
 """
+
 import hashlib
 from collections.abc import Sequence
 
@@ -30,9 +31,15 @@ def note_content(cfg: CfgNode) -> None:
         UserError: there is no such file, or it is no text.
     """
     try:
-        cfg.DATASET.DESCRIPTIONS_HASH = hashlib.sha256(read_text(path_of(cfg)).encode()).hexdigest()[:16] if path_of(cfg) else ""
+        cfg.DATASET.DESCRIPTIONS_HASH = (
+            hashlib.sha256(read_text(path_of(cfg)).encode()).hexdigest()[:16]
+            if path_of(cfg)
+            else ""
+        )
     except (OSError, ValueError) as error:
-        raise UserError(f"DATASET.DESCRIPTIONS {path_of(cfg)!r} can't be read ({getattr(error, 'strerror', None) or error}): give {FORM}") from error
+        raise UserError(
+            f"DATASET.DESCRIPTIONS {path_of(cfg)!r} can't be read ({getattr(error, 'strerror', None) or error}): give {FORM}"
+        ) from error
 
 
 def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
@@ -44,21 +51,36 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}") from error
+        raise UserError(
+            f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}"
+        ) from error
     if not isinstance(found, dict):
         raise UserError(f"DATASET.DESCRIPTIONS {path} holds a {type(found).__name__}: give {FORM}")
     for name, sentences in found.items():
         if not isinstance(sentences, list) or not sentences:
-            raise UserError(f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}, it needs a list of at least one sentence")
-        odd = next((text for text in sentences if not isinstance(text, str) or not text.strip() or len(text) > LONGEST), None)
+            raise UserError(
+                f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}, it needs a list of at least one sentence"
+            )
+        odd = next(
+            (
+                text
+                for text in sentences
+                if not isinstance(text, str) or not text.strip() or len(text) > LONGEST
+            ),
+            None,
+        )
         if odd is not None:
-            raise UserError(f"DATASET.DESCRIPTIONS {path}: {name!r} has {odd!r:.60}, which is no sentence of at most {LONGEST} characters")
+            raise UserError(
+                f"DATASET.DESCRIPTIONS {path}: {name!r} has {odd!r:.60}, which is no sentence of at most {LONGEST} characters"
+            )
     by_name = {key(name): sentences for name, sentences in found.items()}
     missing = [name for name in classnames if key(name) not in by_name]
     if missing:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-        raise UserError(f"DATASET.DESCRIPTIONS {path} says nothing of {', '.join(map(repr, missing[:NAMED]))}{more} of the {len(classnames)} "
-                        "classes: add them, under the data set's own names")
+        raise UserError(
+            f"DATASET.DESCRIPTIONS {path} says nothing of {', '.join(map(repr, missing[:NAMED]))}{more} of the {len(classnames)} "
+            "classes: add them, under the data set's own names"
+        )
     return [by_name[key(name)] for name in classnames]
 
 

@@ -7,6 +7,7 @@ loss of the whole batch, as one process would, so that no loss needs to know how
 It is not ``DistributedDataParallel``: that one hooks into ``backward`` of a module whose processes have losses of their own, which
 ``torch.autograd.grad`` (ProGrad) passes by, and whose mean is the batch's loss only where shares are equal and every term is a mean over images.
 """
+
 import contextlib
 import datetime
 import os
@@ -22,12 +23,18 @@ from .common.interruption import REQUEUE, Interrupted
 
 Found = TypeVar("Found")
 
-TIMEOUT = datetime.timedelta(minutes=10)  # of waiting for another process, after which it is taken for lost
+TIMEOUT = datetime.timedelta(
+    minutes=10
+)  # of waiting for another process, after which it is taken for lost
 
 
 def count() -> int:
     """Number of processes of this run."""
-    return torch.distributed.get_world_size() if torch.distributed.is_available() and torch.distributed.is_initialized() else 1
+    return (
+        torch.distributed.get_world_size()
+        if torch.distributed.is_available() and torch.distributed.is_initialized()
+        else 1
+    )
 
 
 def rank() -> int:
@@ -42,6 +49,7 @@ def is_first() -> bool:
 
 # ---- start and end ----
 
+
 @contextlib.contextmanager
 def joined() -> Iterator[None]:
     """Makes the processes that ``torchrun`` started one run, as its environment variables say.
@@ -53,7 +61,9 @@ def joined() -> Iterator[None]:
         return
     store, own, processes = next(torch.distributed.rendezvous("env://", timeout=TIMEOUT))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    torch.distributed.init_process_group(backend, store=store, rank=own, world_size=processes, timeout=TIMEOUT)
+    torch.distributed.init_process_group(
+        backend, store=store, rank=own, world_size=processes, timeout=TIMEOUT
+    )
     try:
         yield
     except BaseException as error:
@@ -86,12 +96,15 @@ def choose_gpu() -> None:
     if count() > 1:
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
-            raise UserError(f"process {local} of this machine has no GPU, there are {torch.cuda.device_count()}: start as many processes as "
-                            "GPUs, or set USE_CUDA to False")
+            raise UserError(
+                f"process {local} of this machine has no GPU, there are {torch.cuda.device_count()}: start as many processes as "
+                "GPUs, or set USE_CUDA to False"
+            )
         torch.cuda.set_device(local)
 
 
 # ---- what is divided ----
+
 
 def bounds(total: int, rank: int, processes: int) -> tuple[int, int]:
     """First and one after the last of the ``total`` things that are a process's share; shares differ by one at most."""
@@ -133,7 +146,10 @@ def gathered(own: Tensor, dim: int, total: int) -> Tensor:
     """
     if count() == 1:
         return own
-    sizes = [end - first for first, end in (bounds(total, process, count()) for process in range(count()))]
+    sizes = [
+        end - first
+        for first, end in (bounds(total, process, count()) for process in range(count()))
+    ]
     return Gather.apply(own.narrow(dim, 0, sizes[rank()]), dim, sizes)
 
 
@@ -146,9 +162,11 @@ class Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, dim: int, sizes: list[int]) -> Tensor:
-        ctx.dim, ctx.first, ctx.size = dim, sum(sizes[:rank()]), sizes[rank()]
+        ctx.dim, ctx.first, ctx.size = dim, sum(sizes[: rank()]), sizes[rank()]
         own = own.movedim(dim, 0)
-        padded = torch.cat([own, own.new_zeros(max(sizes) - ctx.size, *own.shape[1:])])  # gloo takes tensors of one shape only
+        padded = torch.cat(
+            [own, own.new_zeros(max(sizes) - ctx.size, *own.shape[1:])]
+        )  # gloo takes tensors of one shape only
         parts = [torch.empty_like(padded) for _ in sizes]
         torch.distributed.all_gather(parts, padded)
         return torch.cat([part[:size] for part, size in zip(parts, sizes)]).movedim(0, dim)
@@ -160,6 +178,7 @@ class Gather(torch.autograd.Function):
 
 # ---- what is made one ----
 
+
 def averaged(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     """Each tensor's mean over the processes; all of them travel at once."""
     if count() == 1:
@@ -167,13 +186,18 @@ def averaged(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
     flat = torch.cat([tensor.flatten() for tensor in tensors])
     torch.distributed.all_reduce(flat)
     flat /= count()
-    return [mean.view_as(tensor) for mean, tensor in zip(flat.split([tensor.numel() for tensor in tensors]), tensors)]
+    return [
+        mean.view_as(tensor)
+        for mean, tensor in zip(flat.split([tensor.numel() for tensor in tensors]), tensors)
+    ]
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Puts the mean over the processes in the place of each parameter's gradient."""
     if count() > 1:
-        found = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
+        found = [
+            (parameter, parameter.grad) for parameter in parameters if parameter.grad is not None
+        ]
         for (parameter, _), mean in zip(found, averaged([gradient for _, gradient in found])):
             parameter.grad = mean
 
@@ -228,5 +252,7 @@ def check_same(what: str, value: object) -> None:
     found = every(value)
     other = next((number for number, theirs in enumerate(found) if theirs != found[0]), None)
     if other is not None:
-        raise UserError(f"processes 0 and {other} differ in {what} ({found[0]} and {found[other]}): every machine needs the same code, data "
-                        "and --output-dir, on a common drive")
+        raise UserError(
+            f"processes 0 and {other} differ in {what} ({found[0]} and {found[other]}): every machine needs the same code, data "
+            "and --output-dir, on a common drive"
+        )

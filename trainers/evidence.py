@@ -8,6 +8,7 @@ References:
     - Sensoy et al. (2018), "Evidential Deep Learning to Quantify Classification Uncertainty": α = e + 1, eqs. 1–5.
     - Han et al. (2021), "Trusted Multi-View Classification": Dempster's rule for opinions (def. 4), loss (eqs. 8–10).
 """
+
 import math
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ class Opinion:
     Attributes:
         log_evidence: (…, K), log e_k.
     """
+
     log_evidence: Tensor
 
     @property
@@ -104,7 +106,9 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
     # log expm1(total); where all evidence is below the precision of 1 + e/K, expm1(total) is the plain sum
     plain = parts.logsumexp(dim=0) + torch.as_tensor(reliability, dtype=parts.dtype).log()
     tiny = plain < math.log(torch.finfo(parts.dtype).eps)
-    total = torch.where(tiny, torch.ones_like(total), total)  # keeps the other branch's gradient finite
+    total = torch.where(
+        tiny, torch.ones_like(total), total
+    )  # keeps the other branch's gradient finite
     fused = torch.where(tiny, plain, total + (-torch.expm1(-total)).log())
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
@@ -130,8 +134,16 @@ def fitted_reliability(log_evidences: Tensor, labels: Tensor) -> float:
     def loss(reliability: float) -> float:
         log_probability = dempster(log_evidences, reliability).log_probability  # (N, K)
         return -log_probability.gather(-1, labels[:, None]).mean().item()
-    best, step = min(RELIABILITIES, key=loss), RELIABILITIES[0]  # a grid first: the loss need not have one minimum only
-    refined = float(minimize_scalar(loss, bounds=(max(step, best - step), min(1.0, best + step)), method="bounded").x)
+
+    best, step = (
+        min(RELIABILITIES, key=loss),
+        RELIABILITIES[0],
+    )  # a grid first: the loss need not have one minimum only
+    refined = float(
+        minimize_scalar(
+            loss, bounds=(max(step, best - step), min(1.0, best + step)), method="bounded"
+        ).x
+    )
     found: float = min(best, refined, key=loss)
     return round(found, 3)  # further digits are noise of some hundred images, and of the processor
 
@@ -149,7 +161,11 @@ def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:
         (…).
     """
     templates, classes = log_evidences.shape[0], log_evidences.shape[-1]
-    log_agreement = (templates - 1) * math.log(classes) - Opinion(log_evidences).log_strength.sum(dim=0) + fused.log_strength
+    log_agreement = (
+        (templates - 1) * math.log(classes)
+        - Opinion(log_evidences).log_strength.sum(dim=0)
+        + fused.log_strength
+    )
     return -torch.expm1(log_agreement.clamp(max=0))  # rounding alone would put it above 0
 
 
@@ -176,5 +192,5 @@ def digamma_of_exp(log_x: Tensor) -> Tensor:
     """ψ(x) for x = exp(log_x) ≥ 1, however large."""
     limit = _series_from(log_x.dtype)
     inverse = (-log_x.clamp(min=limit)).exp()
-    series = log_x - inverse / 2 - inverse ** 2 / 12 + inverse ** 4 / 120
+    series = log_x - inverse / 2 - inverse**2 / 12 + inverse**4 / 120
     return torch.where(log_x > limit, series, torch.digamma(log_x.clamp(max=limit).exp()))

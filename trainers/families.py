@@ -1,4 +1,5 @@
 """What the methods of one family share: trainers to derive from, not registered themselves."""
+
 from functools import cached_property
 
 import torch
@@ -8,7 +9,13 @@ from yacs.config import CfgNode
 
 from .base import PromptTrainer
 from .common.errors import UserError
-from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts, validates_on_test_images
+from .engine.checks import (
+    check_at_least,
+    check_choice,
+    check_depth,
+    check_image_prompts,
+    validates_on_test_images,
+)
 from .evaluation.prediction import Scores
 from .prompting.backbone import Backbone
 from .prompting.context import POSITIONS, ContextLearner
@@ -32,6 +39,7 @@ class ContextTrainer(PromptTrainer):
 
 class IndependentTrainer(PromptTrainer):
     """Deep prompts that each encoder learns for itself; the node has IVLP's keys."""
+
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
     shape_setting = "N_CTX_TEXT"
 
@@ -41,15 +49,26 @@ class IndependentTrainer(PromptTrainer):
         check_at_least(1, self.path, node, "N_CTX_TEXT", "PROMPT_DEPTH_TEXT")
         check_at_least(0, self.path, node, "N_CTX_VISION", "PROMPT_DEPTH_VISION")
         if (node.N_CTX_VISION == 0) != (node.PROMPT_DEPTH_VISION == 0):
-            raise UserError(f"{self.path} has N_CTX_VISION {node.N_CTX_VISION} and PROMPT_DEPTH_VISION {node.PROMPT_DEPTH_VISION}: "
-                            "both are 0 to prompt the text encoder only, or neither")
+            raise UserError(
+                f"{self.path} has N_CTX_VISION {node.N_CTX_VISION} and PROMPT_DEPTH_VISION {node.PROMPT_DEPTH_VISION}: "
+                "both are 0 to prompt the text encoder only, or neither"
+            )
 
     def build_prompt_learner(self, backbone: Backbone) -> IndependentPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        check_depth(f"{self.path}.PROMPT_DEPTH_TEXT", node.PROMPT_DEPTH_TEXT, backbone.text.layers, name)
+        check_depth(
+            f"{self.path}.PROMPT_DEPTH_TEXT", node.PROMPT_DEPTH_TEXT, backbone.text.layers, name
+        )
         if node.PROMPT_DEPTH_VISION > 0:
-            check_image_prompts(f"{self.path}.PROMPT_DEPTH_VISION", backbone, name, "set it and N_CTX_VISION to 0")
-            check_depth(f"{self.path}.PROMPT_DEPTH_VISION", node.PROMPT_DEPTH_VISION, backbone.vision_transformer.layers, name)
+            check_image_prompts(
+                f"{self.path}.PROMPT_DEPTH_VISION", backbone, name, "set it and N_CTX_VISION to 0"
+            )
+            check_depth(
+                f"{self.path}.PROMPT_DEPTH_VISION",
+                node.PROMPT_DEPTH_VISION,
+                backbone.vision_transformer.layers,
+                name,
+            )
         return IndependentPrompts(node, self.classnames, backbone)
 
 
@@ -59,12 +78,17 @@ class FeatureTrainer(PromptTrainer):
     The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K). What it learned of the classes is in its
     ``class_parameters``; without them, for classes that were not trained, it gives the zero-shot logits.
     """
+
     shape_setting = None
 
     @cached_property
     def hand_crafted(self) -> Tensor:
         """Features (K, E) of the data set's prompt, for ImageNet the mean over the seven selected ones, as Tip-Adapter has it."""
-        templates = SELECTED_TEMPLATES if self.cfg.DATASET.NAME.startswith("ImageNet") else [self.hand_crafted_template()]
+        templates = (
+            SELECTED_TEMPLATES
+            if self.cfg.DATASET.NAME.startswith("ImageNet")
+            else [self.hand_crafted_template()]
+        )
         with torch.no_grad(), self.precision.autocast():
             features = [self.encode_classes(template) for template in templates]
             return F.normalize(self.with_descriptions(torch.stack(features).sum(dim=0)), dim=-1)
@@ -72,20 +96,30 @@ class FeatureTrainer(PromptTrainer):
     def encode_prompts(self) -> tuple[Tensor, Prompts | None]:
         return self.hand_crafted[None], None  # (1, K, E)
 
-    def scores(self, images: Tensor, encoded: tuple[Tensor, Prompts | None] | None = None) -> Scores:
+    def scores(
+        self, images: Tensor, encoded: tuple[Tensor, Prompts | None] | None = None
+    ) -> Scores:
         text_features, _ = encoded or self.encode_prompts()
         features = self.encode_images(images)  # (1, B, E)
         logits = self.logits(features, text_features)  # (1, B, K)
         with torch.autocast(self.device.type, enabled=False):
-            return Scores(self.prompt_learner(features[0], logits[0])[None], features, text_features, images)
+            return Scores(
+                self.prompt_learner(features[0], logits[0])[None], features, text_features, images
+            )
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        return [{"params": list(self.prompt_learner.parameters()), "lr": 0.0}]  # nothing is left for epochs to learn
+        return [
+            {"params": list(self.prompt_learner.parameters()), "lr": 0.0}
+        ]  # nothing is left for epochs to learn
 
     def before_train(self) -> None:
         super().before_train()
-        if self.start_epoch == 0 and self.train_loader_x.batches_done == 0:  # not where it goes on in the middle of the first epoch
-            with torch.random.fork_rng(devices=[]):  # a loader draws a seed; training must not depend on this pass
+        if (
+            self.start_epoch == 0 and self.train_loader_x.batches_done == 0
+        ):  # not where it goes on in the middle of the first epoch
+            with torch.random.fork_rng(
+                devices=[]
+            ):  # a loader draws a seed; training must not depend on this pass
                 self.fit()
 
     def fit(self) -> None:
@@ -97,5 +131,7 @@ class FeatureTrainer(PromptTrainer):
         if self.val_loader is None or validates_on_test_images(self.dm.dataset):
             return None
         with torch.random.fork_rng(devices=[]):
-            features, labels = self.features_of(self.images_or_features(self.val_loader, "val", None), "val")
+            features, labels = self.features_of(
+                self.images_or_features(self.val_loader, "val", None), "val"
+            )
         return features[0], labels

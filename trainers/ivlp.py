@@ -1,6 +1,7 @@
 """IVLP: deep prompts in both encoders, learned independently of each other (Khattak et al., 2023, MaPLe, §4.2 and its public
 repository). Cross-entropy; both encoders frozen. Without the image encoder's part it is deep language prompting.
 """
+
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
@@ -11,7 +12,9 @@ from .settings import add_encoder_settings
 def add_ivlp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.IVLP``, the official keys."""
     cfg.TRAINER.IVLP = node = CfgNode()
-    node.N_CTX_VISION = 2  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
+    node.N_CTX_VISION = (
+        2  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
+    )
     node.N_CTX_TEXT = 2  # the same of the text encoder, at least 1
     node.CTX_INIT = "a photo of a"  # its first N_CTX_TEXT tokens start the context, the rest stays in the text; Gaussian without
     add_encoder_settings(node)
@@ -22,4 +25,5 @@ def add_ivlp_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class IVLP(IndependentTrainer):
     """Independent vision-language prompting: ``IndependentPrompts`` under the base's cross-entropy."""
+
     small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2}

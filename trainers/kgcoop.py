@@ -1,6 +1,7 @@
 """KgCoOp: CoOp whose texts are held near the hand-crafted ones (Yao et al., 2023, "Visual-Language Prompt Tuning with
 Knowledge-guided Context Optimization"): cross-entropy + W · mean over classes of 1 − cos(w_k, w_k of the hand-crafted prompt).
 """
+
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
@@ -13,7 +14,9 @@ from .losses import consistency_loss
 from .settings import add_encoder_settings
 from .templates import hand_crafted_template
 
-EXCEPTIONS = {"DescribableTextures": "a photo of a {}, a type of texture."}  # where KgCoOp departs from CoOp's hand-crafted prompts
+EXCEPTIONS = {
+    "DescribableTextures": "a photo of a {}, a type of texture."
+}  # where KgCoOp departs from CoOp's hand-crafted prompts
 
 
 def add_kgcoop_config(cfg: CfgNode) -> None:
@@ -30,6 +33,7 @@ def add_kgcoop_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class KgCoOp(ContextTrainer):
     """Knowledge-guided context optimisation."""
+
     small = {"CTX_INIT": ""}
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -43,4 +47,7 @@ class KgCoOp(ContextTrainer):
         """Cross-entropy + W · distance to the hand-crafted prompts."""
         task = F.cross_entropy(scores.logits[0], labels)
         distance = consistency_loss(scores.text_features, self.hand_crafted)
-        return task + self.settings.W * distance, {"loss_ce": task.item(), "loss_kg": distance.item()}
+        return task + self.settings.W * distance, {
+            "loss_ce": task.item(),
+            "loss_kg": distance.item(),
+        }

@@ -1,6 +1,7 @@
 """Linear probe: logistic regression on the features that CLIP has of the training images, regularised as is best for validation images
 (Radford et al., 2021, CLIP, §3.2 and appendix A.3; for few shots as in CoOp's public repository, ``lpclip``). Texts play no part.
 """
+
 import logging
 from collections.abc import Callable
 from functools import cache
@@ -37,7 +38,10 @@ class Probe(nn.Module):
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.class_parameters = ("weight", "bias")  # see ``PromptTrainer.build_prompt_learner``
-        self.weight, self.bias = nn.Parameter(torch.zeros(classes, width)), nn.Parameter(torch.zeros(classes))
+        self.weight, self.bias = (
+            nn.Parameter(torch.zeros(classes, width)),
+            nn.Parameter(torch.zeros(classes)),
+        )
         self.register_buffer("C", torch.tensor(0.0))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
@@ -50,11 +54,19 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
 
     A class without images gets the smallest bias of a float, and is never answered.
     """
-    weight, bias = torch.zeros(classes, features.shape[1], dtype=torch.float64), torch.zeros(classes, dtype=torch.float64)
+    weight, bias = (
+        torch.zeros(classes, features.shape[1], dtype=torch.float64),
+        torch.zeros(classes, dtype=torch.float64),
+    )
     present = labels.unique().cpu()
     if len(present) > 1:
-        found = LogisticRegression(C=C, max_iter=1000).fit(features.double().cpu().numpy(), labels.cpu().numpy())
-        rows = [numpy.concatenate([-part / 2, part / 2]) if len(present) == 2 else part for part in (found.coef_, found.intercept_)]
+        found = LogisticRegression(C=C, max_iter=1000).fit(
+            features.double().cpu().numpy(), labels.cpu().numpy()
+        )
+        rows = [
+            numpy.concatenate([-part / 2, part / 2]) if len(present) == 2 else part
+            for part in (found.coef_, found.intercept_)
+        ]
         bias.fill_(torch.finfo(torch.float32).min)
         weight[present], bias[present] = (torch.from_numpy(part) for part in rows)
     return weight, bias
@@ -66,16 +78,17 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
     middle = numpy.log10(max(GRID, key=accuracy))
     left, right = middle - 1, middle + 1
     for _ in range(STEPS):
-        if accuracy(10 ** left) < accuracy(10 ** right):
+        if accuracy(10**left) < accuracy(10**right):
             best, left = right, (left + right) / 2
         else:
             best, right = left, (left + right) / 2
-    return float(10 ** best)
+    return float(10**best)
 
 
 @TRAINER_REGISTRY.register()
 class LinearProbe(FeatureTrainer):
     """Logistic regression on image features; a recipe's single epoch only measures."""
+
     prompt_learner: Probe
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -89,17 +102,31 @@ class LinearProbe(FeatureTrainer):
     @torch.no_grad()
     def fit(self) -> None:
         features, labels = self.features_of(self.training_images(), "train")  # (1, N, E), (N,)
-        validation, probe, classes = self.validation_features(), self.prompt_learner, len(self.classnames)
+        validation, probe, classes = (
+            self.validation_features(),
+            self.prompt_learner,
+            len(self.classnames),
+        )
 
         @cache
         def accuracy(C: float) -> float:
             assert validation is not None
-            weight, bias = (part.to(self.device) for part in fitted(features[0], labels, C, classes))
-            return ((validation[0].double() @ weight.t() + bias).argmax(dim=1) == validation[1]).double().mean().item()
+            weight, bias = (
+                part.to(self.device) for part in fitted(features[0], labels, C, classes)
+            )
+            return (
+                ((validation[0].double() @ weight.t() + bias).argmax(dim=1) == validation[1])
+                .double()
+                .mean()
+                .item()
+            )
+
         probe.C.fill_(self.settings.C if validation is None else best_strength(accuracy))
         weight, bias = fitted(features[0], labels, probe.C.item(), classes)
         probe.weight.copy_(weight), probe.bias.copy_(bias)
-        log.info("Logistic regression on the features of %d images with C = %.3g", len(labels), probe.C)
+        log.info(
+            "Logistic regression on the features of %d images with C = %.3g", len(labels), probe.C
+        )
 
     def learned_figures(self) -> dict[str, float]:
         return {"C": float(self.prompt_learner.C)}

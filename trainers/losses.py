@@ -1,4 +1,5 @@
 """Loss terms that several methods have."""
+
 import math
 
 import torch.nn.functional as F
@@ -45,7 +46,9 @@ def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
     if len(features) == 1:
         return features.new_zeros(())
     deviation = features - reference  # (M, N, E)
-    direction = deviation / (deviation.square().sum(dim=-1, keepdim=True) + SHORT ** 2).sqrt()  # (M, N, E)
+    direction = (
+        deviation / (deviation.square().sum(dim=-1, keepdim=True) + SHORT**2).sqrt()
+    )  # (M, N, E)
     return mean_over_pairs(direction)
 
 
@@ -64,10 +67,16 @@ def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
         ``to_clip``: to the reference; with two templates or more also ``between``: of pairs of templates, and ``deviations``: of pairs of
         their deviations from the reference. Each a mean over pairs and N.
     """
+
     def between(vectors: Tensor) -> float:
         return mean_over_pairs(F.normalize(vectors, dim=-1)).item()
+
     found = {"to_clip": (features * reference).sum(dim=-1).mean().item()}
-    return found if len(features) == 1 else {**found, "between": between(features), "deviations": between(features - reference)}
+    return (
+        found
+        if len(features) == 1
+        else {**found, "between": between(features), "deviations": between(features - reference)}
+    )
 
 
 def collapse_weight(templates: int, decoupling: float) -> float:
@@ -76,7 +85,7 @@ def collapse_weight(templates: int, decoupling: float) -> float:
     Args:
         templates: M ≥ 2; decoupling: β. The formula is derived in ``decoupling_loss``.
     """
-    return 2 * decoupling / (templates * (templates - 1) * SHORT ** 2)
+    return 2 * decoupling / (templates * (templates - 1) * SHORT**2)
 
 
 def distance_at_minimum(templates: int, decoupling: float, consistency: float) -> float:
@@ -87,6 +96,11 @@ def distance_at_minimum(templates: int, decoupling: float, consistency: float) -
     """
     if consistency >= collapse_weight(templates, decoupling):
         return 0.0
-    rho, short = -1 / (templates - 1), SHORT ** 2
+    rho, short = -1 / (templates - 1), SHORT**2
     constant = short * (-rho + (1 - rho) * short / 4)
-    return math.sqrt(math.sqrt(decoupling * constant / (decoupling * (1 - rho) / 4 + consistency * templates / 2)) - short)
+    return math.sqrt(
+        math.sqrt(
+            decoupling * constant / (decoupling * (1 - rho) / 4 + consistency * templates / 2)
+        )
+        - short
+    )

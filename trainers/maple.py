@@ -1,6 +1,7 @@
 """MaPLe: deep prompts in both encoders, those of the image encoder a linear map of the text encoder's, so that the two are learned
 as one (Khattak et al., 2023, "MaPLe: Multi-modal Prompt Learning", §3.2). Cross-entropy; both encoders frozen.
 """
+
 import copy
 from collections.abc import Sequence
 
@@ -21,7 +22,9 @@ def add_maple_config(cfg: CfgNode) -> None:
     node.N_CTX = 2  # prompt tokens a layer, in either encoder
     node.CTX_INIT = "a photo of a"  # its first N_CTX tokens start the context, the rest stays in the text; Gaussian without
     add_encoder_settings(node)
-    node.PROMPT_DEPTH = 9  # layers of each encoder that get prompts of their own, the first included
+    node.PROMPT_DEPTH = (
+        9  # layers of each encoder that get prompts of their own, the first included
+    )
 
 
 class MultiModalPrompts(nn.Module):
@@ -41,21 +44,32 @@ class MultiModalPrompts(nn.Module):
         context, words = initial_context(text, n_ctx, settings.CTX_INIT)
         self.ctx = nn.Parameter(context)  # (n, D)
         self.proj = nn.Linear(text.width, backbone.vision_transformer.width)
-        self.compound_prompts_text = nn.ParameterList(gaussian(n_ctx, text.width) for _ in range(deep))
+        self.compound_prompts_text = nn.ParameterList(
+            gaussian(n_ctx, text.width) for _ in range(deep)
+        )
         projection = nn.Linear(text.width, backbone.vision_transformer.width)
-        self.compound_prompt_projections = nn.ModuleList(copy.deepcopy(projection) for _ in range(deep))  # all start alike
+        self.compound_prompt_projections = nn.ModuleList(
+            copy.deepcopy(projection) for _ in range(deep)
+        )  # all start alike
         self.tokens = FixedTokens(text, classnames, n_ctx, [words])
 
     def forward(self) -> Prompts:
-        textual = [layer[None] for layer in (self.ctx, *self.compound_prompts_text)]  # (1, n, D) each
+        textual = [
+            layer[None] for layer in (self.ctx, *self.compound_prompts_text)
+        ]  # (1, n, D) each
         projections = [self.proj, *self.compound_prompt_projections]
-        visual = [project(layer) for project, layer in zip(projections, textual)]  # (1, n, D_v) each
-        return self.tokens(textual[0], deep_text=textual[1:], visual=visual[0], deep_visual=visual[1:])
+        visual = [
+            project(layer) for project, layer in zip(projections, textual)
+        ]  # (1, n, D_v) each
+        return self.tokens(
+            textual[0], deep_text=textual[1:], visual=visual[0], deep_visual=visual[1:]
+        )
 
 
 @TRAINER_REGISTRY.register()
 class MaPLe(PromptTrainer):
     """Multi-modal prompt learning."""
+
     small = {"PROMPT_DEPTH": 2}
     text_only = None
 
@@ -65,6 +79,13 @@ class MaPLe(PromptTrainer):
 
     def build_prompt_learner(self, backbone: Backbone) -> MultiModalPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        check_image_prompts(type(self).__name__, backbone, name, "choose a ViT, or CoOp, which prompts texts only")
-        check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, min(backbone.text.layers, backbone.vision_transformer.layers), name)
+        check_image_prompts(
+            type(self).__name__, backbone, name, "choose a ViT, or CoOp, which prompts texts only"
+        )
+        check_depth(
+            f"{self.path}.PROMPT_DEPTH",
+            node.PROMPT_DEPTH,
+            min(backbone.text.layers, backbone.vision_transformer.layers),
+            name,
+        )
         return MultiModalPrompts(node, self.classnames, backbone)

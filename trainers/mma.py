@@ -2,6 +2,7 @@
 Adapter for Vision-Language Models", §3.3). Lower layers, which hold what is general, stay as they are. The texts are one hand-crafted
 prompt. Cross-entropy; CLIP's own weights are frozen.
 """
+
 from collections.abc import Sequence
 
 from dassl.engine import TRAINER_REGISTRY
@@ -65,24 +66,40 @@ class SharedAdapters(nn.Module):
         super().__init__()
         layers, dim = range(settings.ADAPTER_START, settings.ADAPTER_END + 1), settings.ADAPTER_DIM
         self.scale = settings.ADAPTER_SCALE
-        self.text_adapter = started({layer: bottleneck(backbone.text.width, dim) for layer in layers})
-        self.visual_adapter = started({layer: bottleneck(backbone.vision_transformer.width, dim) for layer in layers})
-        self.shared_adapter = started({layer: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for layer in layers})
-        self.tokens = HandCraftedTokens(backbone.text, f"{readable(settings.TEXT_CTX_INIT)} {{}}.".lstrip(), classnames)
+        self.text_adapter = started(
+            {layer: bottleneck(backbone.text.width, dim) for layer in layers}
+        )
+        self.visual_adapter = started(
+            {layer: bottleneck(backbone.vision_transformer.width, dim) for layer in layers}
+        )
+        self.shared_adapter = started(
+            {layer: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for layer in layers}
+        )
+        self.tokens = HandCraftedTokens(
+            backbone.text, f"{readable(settings.TEXT_CTX_INIT)} {{}}.".lstrip(), classnames
+        )
 
     def beside(self, own: nn.ModuleDict) -> list[Adapter | None]:
         """One or None for each layer up to ``ADAPTER_END``."""
         shared = dict(self.shared_adapter.items())
         numbers = map(str, range(1, 1 + max(map(int, shared))))
-        return [Beside(own[layer], shared[layer], self.scale) if layer in shared else None for layer in numbers]  # type: ignore[arg-type]
+        return [
+            Beside(own[layer], shared[layer], self.scale) if layer in shared else None
+            for layer in numbers
+        ]  # type: ignore[arg-type]
 
     def forward(self) -> Prompts:
-        return self.tokens(text_adapters=self.beside(self.text_adapter), image_adapters=self.beside(self.visual_adapter))
+        return self.tokens(
+            text_adapters=self.beside(self.text_adapter),
+            image_adapters=self.beside(self.visual_adapter),
+        )
 
 
 def bottleneck(width: int, dim: int) -> nn.ModuleDict:
     """The part of an adapter that is the encoder's own: (…, D) → (…, d), and back."""
-    return nn.ModuleDict({"down": nn.Sequential(nn.Linear(width, dim), nn.ReLU()), "up": nn.Linear(dim, width)})
+    return nn.ModuleDict(
+        {"down": nn.Sequential(nn.Linear(width, dim), nn.ReLU()), "up": nn.Linear(dim, width)}
+    )
 
 
 def started(adapters: dict[int, nn.Module]) -> nn.ModuleDict:
@@ -98,6 +115,7 @@ def started(adapters: dict[int, nn.Module]) -> nn.ModuleDict:
 @TRAINER_REGISTRY.register()
 class MMA(PromptTrainer):
     """Multi-modal adapter."""
+
     small = {"ADAPTER_START": 2, "ADAPTER_END": 3}
     text_only = None
     shape_setting = "ADAPTER_DIM"
@@ -107,14 +125,27 @@ class MMA(PromptTrainer):
         node = self.node(cfg)
         check_at_least(1, self.path, node, "ADAPTER_START", "ADAPTER_DIM")
         if node.ADAPTER_END < node.ADAPTER_START:
-            raise UserError(f"{self.path}.ADAPTER_END is {node.ADAPTER_END}, it must be ADAPTER_START, {node.ADAPTER_START}, or more")
+            raise UserError(
+                f"{self.path}.ADAPTER_END is {node.ADAPTER_END}, it must be ADAPTER_START, {node.ADAPTER_START}, or more"
+            )
         if node.ADAPTER_SCALE <= 0:
-            raise UserError(f"{self.path}.ADAPTER_SCALE is {node.ADAPTER_SCALE}, it must be above 0")
+            raise UserError(
+                f"{self.path}.ADAPTER_SCALE is {node.ADAPTER_SCALE}, it must be above 0"
+            )
         if {"{", "}"} & set(node.TEXT_CTX_INIT):
-            raise UserError(f"{self.path}.TEXT_CTX_INIT is {node.TEXT_CTX_INIT!r}: give what stands before the class name, without braces")
+            raise UserError(
+                f"{self.path}.TEXT_CTX_INIT is {node.TEXT_CTX_INIT!r}: give what stands before the class name, without braces"
+            )
 
     def build_prompt_learner(self, backbone: Backbone) -> SharedAdapters:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        check_image_prompts("MMA", backbone, name, "choose a ViT, or CLIPLoRA with TRAINER.CLIPLORA.ENCODER text")
-        check_depth(f"{self.path}.ADAPTER_END", node.ADAPTER_END, min(backbone.text.layers, backbone.vision_transformer.layers), name)
+        check_image_prompts(
+            "MMA", backbone, name, "choose a ViT, or CLIPLoRA with TRAINER.CLIPLORA.ENCODER text"
+        )
+        check_depth(
+            f"{self.path}.ADAPTER_END",
+            node.ADAPTER_END,
+            min(backbone.text.layers, backbone.vision_transformer.layers),
+            name,
+        )
         return SharedAdapters(node, self.classnames, backbone)

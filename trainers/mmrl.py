@@ -3,6 +3,7 @@ Representation Learning for Vision-Language Models", §3). An image has two feat
 that of its representation tokens under a projection which is learned. Classes that were trained are answered by both, others by the
 first alone. The texts are one hand-crafted prompt; CLIP's own weights are frozen.
 """
+
 import copy
 from collections.abc import Sequence
 
@@ -45,7 +46,7 @@ class Enters(Adapter):
 
     def enter(self, tokens: Tensor) -> Tensor:
         own = self.own.to(tokens.dtype).expand(len(tokens), -1, -1)  # (N, n, D)
-        return torch.cat([tokens[:, :1], own, tokens[:, self.others:]], dim=1)
+        return torch.cat([tokens[:, :1], own, tokens[:, self.others :]], dim=1)
 
 
 class RepresentationSpace(nn.Module):
@@ -60,36 +61,54 @@ class RepresentationSpace(nn.Module):
         backbone: whose widths D (text), D_v (image) and E are used.
     """
 
-    def __init__(self, settings: CfgNode, template: str, classnames: Sequence[str], backbone: Backbone) -> None:
+    def __init__(
+        self, settings: CfgNode, template: str, classnames: Sequence[str], backbone: Backbone
+    ) -> None:
         super().__init__()
         self.class_parameters = ("proj_rep",)  # see ``PromptTrainer.build_prompt_learner``
         self.before, image = settings.REP_START - 1, backbone.vision_transformer
-        self.proj_rep = nn.Parameter(image.width ** -0.5 * torch.randn(image.width, backbone.embed_dim))  # (D_v, E)
+        self.proj_rep = nn.Parameter(
+            image.width**-0.5 * torch.randn(image.width, backbone.embed_dim)
+        )  # (D_v, E)
         self.compound_rep_tokens = nn.Parameter(gaussian(settings.N_REP_TOKENS, settings.REP_DIM))
-        visual, textual = nn.Linear(settings.REP_DIM, image.width), nn.Linear(settings.REP_DIM, backbone.text.width)
+        visual, textual = (
+            nn.Linear(settings.REP_DIM, image.width),
+            nn.Linear(settings.REP_DIM, backbone.text.width),
+        )
         layers = range(settings.REP_START, settings.REP_END + 1)
-        self.compound_rep_tokens_r2vproj = nn.ModuleList(copy.deepcopy(visual) for _ in layers)  # all start alike
+        self.compound_rep_tokens_r2vproj = nn.ModuleList(
+            copy.deepcopy(visual) for _ in layers
+        )  # all start alike
         self.compound_rep_tokens_r2tproj = nn.ModuleList(copy.deepcopy(textual) for _ in layers)
         self.tokens = HandCraftedTokens(backbone.text, template, classnames)
 
     def entering(self, maps: nn.ModuleList) -> list[Adapter | None]:
         """One or None for each layer up to ``REP_END``."""
         own = [project(self.compound_rep_tokens) for project in maps]  # (n, D) each
-        return [*[None] * self.before, *(Enters(tokens, is_first=layer == 0) for layer, tokens in enumerate(own))]
+        return [
+            *[None] * self.before,
+            *(Enters(tokens, is_first=layer == 0) for layer, tokens in enumerate(own)),
+        ]
 
     def project(self, tokens: Tensor) -> Tensor:
         """The second feature (N, E) of an image's representation tokens (N, n, D_v)."""
         return tokens.float().mean(dim=1) @ self.proj_rep
 
     def forward(self) -> Prompts:
-        readout = None if self.proj_rep is None else Readout(len(self.compound_rep_tokens), self.project)
-        return self.tokens(text_adapters=self.entering(self.compound_rep_tokens_r2tproj),
-                           image_adapters=self.entering(self.compound_rep_tokens_r2vproj), readout=readout)
+        readout = (
+            None if self.proj_rep is None else Readout(len(self.compound_rep_tokens), self.project)
+        )
+        return self.tokens(
+            text_adapters=self.entering(self.compound_rep_tokens_r2tproj),
+            image_adapters=self.entering(self.compound_rep_tokens_r2vproj),
+            readout=readout,
+        )
 
 
 @TRAINER_REGISTRY.register()
 class MMRL(PromptTrainer):
     """Multi-modal representation learning; its logits are (2, B, K), or (1, B, K) for classes that were not trained."""
+
     small = {"N_REP_TOKENS": 2, "REP_DIM": 16, "REP_START": 2, "REP_END": 3}
     text_only = None
     shape_setting = "N_REP_TOKENS"
@@ -100,14 +119,21 @@ class MMRL(PromptTrainer):
         check_at_least(1, self.path, node, "N_REP_TOKENS", "REP_DIM", "REP_START")
         check_at_least(0, self.path, node, "REG_WEIGHT")
         if node.REP_END < node.REP_START:
-            raise UserError(f"{self.path}.REP_END is {node.REP_END}, it must be REP_START, {node.REP_START}, or more")
+            raise UserError(
+                f"{self.path}.REP_END is {node.REP_END}, it must be REP_START, {node.REP_START}, or more"
+            )
         if not 0 <= node.SCALE <= 1:
             raise UserError(f"{self.path}.SCALE is {node.SCALE}, it must be in [0, 1]")
 
     def build_prompt_learner(self, backbone: Backbone) -> RepresentationSpace:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
         check_image_prompts("MMRL", backbone, name, "choose a ViT")
-        check_depth(f"{self.path}.REP_END", node.REP_END, min(backbone.text.layers, backbone.vision_transformer.layers), name)
+        check_depth(
+            f"{self.path}.REP_END",
+            node.REP_END,
+            min(backbone.text.layers, backbone.vision_transformer.layers),
+            name,
+        )
         return RepresentationSpace(node, self.hand_crafted_template(), self.classnames, backbone)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -120,9 +146,18 @@ class MMRL(PromptTrainer):
         image = consistency_loss(scores.image_features[:1], self.unprompted(scores))
         text = consistency_loss(scores.text_features, self.hand_crafted)
         total = node.SCALE * first + (1 - node.SCALE) * second + node.REG_WEIGHT * (image + text)
-        return total, {"loss_ce": first.item(), "loss_ce_rep": second.item(), "loss_image": image.item(), "loss_text": text.item()}
+        return total, {
+            "loss_ce": first.item(),
+            "loss_ce_rep": second.item(),
+            "loss_image": image.item(),
+            "loss_text": text.item(),
+        }
 
     def predict(self, logits: Tensor) -> Prediction:
         if len(logits) == 1:
             return super().predict(logits)
-        return Prediction((self.settings.SCALE * logits[0] + (1 - self.settings.SCALE) * logits[1]).softmax(dim=-1))
+        return Prediction(
+            (self.settings.SCALE * logits[0] + (1 - self.settings.SCALE) * logits[1]).softmax(
+                dim=-1
+            )
+        )

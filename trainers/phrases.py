@@ -1,12 +1,22 @@
 """The phrases that templates start from: usual ones, and which of them are of use to a CLIP and its training images."""
+
 import torch
 from torch import Tensor
 
 from .templates import DIVERSE_TEMPLATES
 
 AFTER = " {}."  # what follows a phrase: the class name and a full stop
-PHRASES = ["a photo of a", "a picture of a", "an image of a", "a view of a",
-           *(template.removesuffix(AFTER) for template in DIVERSE_TEMPLATES[1:] if template.endswith(AFTER))]
+PHRASES = [
+    "a photo of a",
+    "a picture of a",
+    "an image of a",
+    "a view of a",
+    *(
+        template.removesuffix(AFTER)
+        for template in DIVERSE_TEMPLATES[1:]
+        if template.endswith(AFTER)
+    ),
+]
 USEFUL = 0.05  # how far below the best phrase's accuracy another may be
 
 
@@ -25,10 +35,16 @@ def choose_phrases(log_probability: Tensor, labels: Tensor, number: int) -> list
     """
     accuracy = (log_probability.argmax(dim=-1) == labels).double().mean(dim=1)  # (P,)
     candidates = (accuracy >= accuracy.max() - USEFUL).nonzero()[:, 0].tolist()
-    of_label = log_probability.double().gather(-1, labels.expand(len(log_probability), -1)[..., None])[..., 0].exp()  # (P, N)
+    of_label = (
+        log_probability.double()
+        .gather(-1, labels.expand(len(log_probability), -1)[..., None])[..., 0]
+        .exp()
+    )  # (P, N)
     chosen: list[int] = []
     while candidates and len(chosen) < number:
         total = of_label[chosen].sum(dim=0)
-        loss = torch.stack([-((total + of_label[one]) / (len(chosen) + 1)).log().mean() for one in candidates])
+        loss = torch.stack(
+            [-((total + of_label[one]) / (len(chosen) + 1)).log().mean() for one in candidates]
+        )
         chosen.append(candidates.pop(int(loss.argmin())))
     return chosen

@@ -2,6 +2,7 @@
 Tuning", §3.2). Where the gradient of the cross-entropy points against that of the distance to zero-shot CLIP's answers, the
 conflicting part is removed.
 """
+
 import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
@@ -35,7 +36,9 @@ def add_prograd_config(cfg: CfgNode) -> None:
     cfg.TRAINER.PROGRAD = node = CfgNode()
     node.N_CTX = 16  # context tokens
     node.CSC = False  # a context for each class
-    node.CTX_INIT = True  # start from the data set's hand-crafted prompt, zeros before it; False: Gaussian
+    node.CTX_INIT = (
+        True  # start from the data set's hand-crafted prompt, zeros before it; False: Gaussian
+    )
     add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
     node.LAMBDA = 1.0  # how much of the part that works against CLIP is taken away; 0 is CoOp
@@ -55,6 +58,7 @@ def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
 @TRAINER_REGISTRY.register()
 class ProGrad(ContextTrainer):
     """Prompt-aligned gradient."""
+
     small = {"N_CTX": 6}
     fp32_teacher = True
 
@@ -74,12 +78,20 @@ class ProGrad(ContextTrainer):
             phrase = self.hand_crafted_template().split(" {}")[0]
             words = embed(text, phrase_tokens(phrase, text.context_length))  # (r, D)
             if len(words) > node.N_CTX:
-                raise UserError(f"{self.path}.N_CTX is {node.N_CTX}, but CTX_INIT starts it from {phrase!r}, which has {len(words)} "
-                                "tokens: raise N_CTX or set CTX_INIT to False")
-            context = torch.cat([words.new_zeros(node.N_CTX - len(words), text.width), words])  # (n, D)
+                raise UserError(
+                    f"{self.path}.N_CTX is {node.N_CTX}, but CTX_INIT starts it from {phrase!r}, which has {len(words)} "
+                    "tokens: raise N_CTX or set CTX_INIT to False"
+                )
+            context = torch.cat(
+                [words.new_zeros(node.N_CTX - len(words), text.width), words]
+            )  # (n, D)
             context = context.repeat(classes, 1, 1) if node.CSC else context
         else:
-            context = gaussian(classes, node.N_CTX, text.width) if node.CSC else gaussian(node.N_CTX, text.width)
+            context = (
+                gaussian(classes, node.N_CTX, text.width)
+                if node.CSC
+                else gaussian(node.N_CTX, text.width)
+            )
         return ContextLearner(context, self.classnames, text, node.CLASS_TOKEN_POSITION)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -90,13 +102,25 @@ class ProGrad(ContextTrainer):
         """
         node, logits = self.settings, scores.logits[0]  # (B, K)
         # (1, B, E): the image encoder is not prompted, so zero-shot CLIP's features are the step's, unless those are fp16's
-        images = scores.image_features if self.teacher is self.backbone else self.unprompted_images(scores.images, self.teacher)
+        images = (
+            scores.image_features
+            if self.teacher is self.backbone
+            else self.unprompted_images(scores.images, self.teacher)
+        )
         zero_shot = self.logits(images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
-        general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T ** 2
+        general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T**2
         parameters = list(self.prompt_learner.parameters())
-        gradients = [project(*pair, node.LAMBDA) for pair in zip(
-            averaged(torch.autograd.grad(task, parameters, retain_graph=True)), averaged(torch.autograd.grad(general, parameters)))]
+        gradients = [
+            project(*pair, node.LAMBDA)
+            for pair in zip(
+                averaged(torch.autograd.grad(task, parameters, retain_graph=True)),
+                averaged(torch.autograd.grad(general, parameters)),
+            )
+        ]
         # a term that is zero and whose gradient is the projected one: what follows is an ordinary step
-        carrier = sum((gradient * (parameter - parameter.detach())).sum() for gradient, parameter in zip(gradients, parameters))
+        carrier = sum(
+            (gradient * (parameter - parameter.detach())).sum()
+            for gradient, parameter in zip(gradients, parameters)
+        )
         return task.detach() + carrier, {"loss_ce": task.item(), "loss_general": general.item()}

@@ -5,6 +5,7 @@ Prompts: Foundational Model Adaptation without Forgetting", §3.2). Three regula
 - textual diversity: the frozen texts are the mean over 60 hand-crafted prompts,
 - Gaussian-weighted aggregation: the final prompts are the mean of those after each epoch, weighted by a Gaussian of the epoch.
 """
+
 from functools import cached_property, reduce
 from typing import Any
 
@@ -24,7 +25,9 @@ from .templates import DIVERSE_TEMPLATES
 def add_promptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.PROMPTSRC``, the official keys; weights and Gaussian are whole numbers there."""
     cfg.TRAINER.PROMPTSRC = node = CfgNode()
-    node.N_CTX_VISION = 4  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
+    node.N_CTX_VISION = (
+        4  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
+    )
     node.N_CTX_TEXT = 4  # the same of the text encoder, at least 1
     node.CTX_INIT = "a photo of a"  # its first N_CTX_TEXT tokens start the context, the rest stays in the text; Gaussian without
     add_encoder_settings(node)
@@ -39,12 +42,15 @@ def add_promptsrc_config(cfg: CfgNode) -> None:
 def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
     """Weights (epochs,) of the prompts after epoch 1, 2, …: a Gaussian's values, scaled to sum to one (float64)."""
     epoch = torch.arange(1, epochs + 1, dtype=torch.float64)
-    return (-0.5 * ((epoch - mean) / std) ** 2).softmax(dim=0)  # a softmax: far from the mean all values underflow
+    return (-0.5 * ((epoch - mean) / std) ** 2).softmax(
+        dim=0
+    )  # a softmax: far from the mean all values underflow
 
 
 @TRAINER_REGISTRY.register()
 class PromptSRC(IndependentTrainer):
     """Prompting with self-regulating constraints."""
+
     small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
     fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
 
@@ -58,7 +64,10 @@ class PromptSRC(IndependentTrainer):
     def hand_crafted(self) -> Tensor:
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts
-            features = reduce(torch.add, (self.encode_classes(template, normalize=False) for template in DIVERSE_TEMPLATES))
+            features = reduce(
+                torch.add,
+                (self.encode_classes(template, normalize=False) for template in DIVERSE_TEMPLATES),
+            )
             return F.normalize(self.with_descriptions(features, normalize=False), dim=-1)  # (K, E)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
@@ -73,19 +82,37 @@ class PromptSRC(IndependentTrainer):
         task = F.cross_entropy(logits, labels)
         text = F.l1_loss(scores.text_features, self.hand_crafted[None])
         image = F.l1_loss(scores.image_features, frozen_images)
-        answers = F.kl_div(logits.log_softmax(dim=-1), frozen_logits.log_softmax(dim=-1), log_target=True, reduction="sum") / logits.numel()
+        answers = (
+            F.kl_div(
+                logits.log_softmax(dim=-1),
+                frozen_logits.log_softmax(dim=-1),
+                log_target=True,
+                reduction="sum",
+            )
+            / logits.numel()
+        )
         total = task + node.TEXT_LOSS_WEIGHT * text + node.IMAGE_LOSS_WEIGHT * image + answers
-        return total, {"loss_ce": task.item(), "loss_text": text.item(), "loss_image": image.item(), "loss_kl": answers.item()}
+        return total, {
+            "loss_ce": task.item(),
+            "loss_text": text.item(),
+            "loss_image": image.item(),
+            "loss_kl": answers.item(),
+        }
 
     # ---- the Gaussian-weighted mean ----
 
     def before_train(self) -> None:
-        self.aggregate = {name: torch.zeros_like(value) for name, value in self.prompt_learner.state_dict().items()}
+        self.aggregate = {
+            name: torch.zeros_like(value)
+            for name, value in self.prompt_learner.state_dict().items()
+        }
         super().before_train()  # resumes, and then has the aggregate of the epochs done
 
     def after_epoch(self) -> None:
         """Adds this epoch's prompts to the mean; the last epoch's are replaced by it before they are saved and tested."""
-        weight = gaussian_weights(self.max_epoch, self.settings.GPA_MEAN, self.settings.GPA_STD)[self.epoch].item()
+        weight = gaussian_weights(self.max_epoch, self.settings.GPA_MEAN, self.settings.GPA_STD)[
+            self.epoch
+        ].item()
         for name, value in self.prompt_learner.state_dict().items():
             self.aggregate[name] += weight * value
         if self.epoch + 1 == self.max_epoch:

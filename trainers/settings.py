@@ -1,4 +1,5 @@
 """The settings that methods share: in their own nodes, and those of a run that Dassl's defaults lack."""
+
 from collections.abc import Callable
 
 from dassl.config import get_cfg_default
@@ -8,16 +9,41 @@ from yacs.config import CfgNode
 def add_run_settings(cfg: CfgNode) -> None:
     """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared itself keeps its value."""
     for node, key, default in (
-            (cfg.DATASET, "SUBSAMPLE_CLASSES", "all"),  # all | base | new
-            (cfg.DATASET, "DESCRIPTIONS", ""),  # file of sentences about each class, see descriptions.py
-            (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
-            (cfg.INPUT, "BACKGROUND", ""),  # a colour: transparent pictures are put on it, and all are turned as their EXIF data say | "": as stored
-            (cfg.DATALOADER, "BROKEN_IMAGES", "error"),  # error: an image that can't be read ends the run | skip: it goes on, and counts them
-            (cfg.TEST, "OPEN", False),  # whether base and new classes are compared among all of them, see evaluation/open_world.py
-            (cfg.TEST, "FEATURE_CACHE", ""),  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
-            (cfg.TRAIN, "CHECKPOINT_MINUTES", 10.0),  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
-            (cfg.TRAIN, "CHECKPOINT_STEPS", 0),  # the same every so many steps; 0: not by steps
-            (cfg.MODEL.BACKBONE, "INTERPOLATE_POSITIONS", False)):  # whether INPUT.SIZE may be another than the backbone's
+        (cfg.DATASET, "SUBSAMPLE_CLASSES", "all"),  # all | base | new
+        (
+            cfg.DATASET,
+            "DESCRIPTIONS",
+            "",
+        ),  # file of sentences about each class, see descriptions.py
+        (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
+        (
+            cfg.INPUT,
+            "BACKGROUND",
+            "",
+        ),  # a colour: transparent pictures are put on it, and all are turned as their EXIF data say | "": as stored
+        (
+            cfg.DATALOADER,
+            "BROKEN_IMAGES",
+            "error",
+        ),  # error: an image that can't be read ends the run | skip: it goes on, and counts them
+        (
+            cfg.TEST,
+            "OPEN",
+            False,
+        ),  # whether base and new classes are compared among all of them, see evaluation/open_world.py
+        (
+            cfg.TEST,
+            "FEATURE_CACHE",
+            "",
+        ),  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
+        (
+            cfg.TRAIN,
+            "CHECKPOINT_MINUTES",
+            10.0,
+        ),  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
+        (cfg.TRAIN, "CHECKPOINT_STEPS", 0),  # the same every so many steps; 0: not by steps
+        (cfg.MODEL.BACKBONE, "INTERPOLATE_POSITIONS", False),
+    ):  # whether INPUT.SIZE may be another than the backbone's
         if key not in node:
             node[key] = default
 
@@ -33,5 +59,5 @@ def method_node(add_config: Callable[[CfgNode], None]) -> CfgNode:
     cfg = get_cfg_default()
     before = set(cfg.TRAINER)
     add_config(cfg)
-    name, = set(cfg.TRAINER) - before
+    (name,) = set(cfg.TRAINER) - before
     return cfg.TRAINER[name]

@@ -2,6 +2,7 @@
 Class-aware Prompt tuning for Visual-Language Model", §3.2). A bottleneck network, the textual knowledge embedding, turns the features of the
 hand-crafted prompts into n tokens a class, which take the place of the context there. Cross-entropy and KgCoOp's term; both encoders frozen.
 """
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,7 +42,9 @@ AFTER_CONTEXT = {  # what follows the learned context, if not the class name and
 def add_tcp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps stand in its code."""
     cfg.TRAINER.TCP = node = CfgNode()
-    node.N_CTX = 4  # context tokens n, of the input and of the layer; a phrase brings its own number
+    node.N_CTX = (
+        4  # context tokens n, of the input and of the layer; a phrase brings its own number
+    )
     node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
     node.LAYER = 8  # whose context is each class's own, counted from 0
     node.W = 8.0  # weight of the knowledge-guided term
@@ -62,18 +65,31 @@ class ClassAwarePrompts(nn.Module):
 
     classes: Tensor
 
-    def __init__(self, settings: CfgNode, hand_crafted: Tensor, classnames: Sequence[str], text: TextEncoder, template: str) -> None:
+    def __init__(
+        self,
+        settings: CfgNode,
+        hand_crafted: Tensor,
+        classnames: Sequence[str],
+        text: TextEncoder,
+        template: str,
+    ) -> None:
         super().__init__()
         embed_dim = hand_crafted.shape[1]
         self.ctx = nn.Parameter(context_of_phrase(text, settings.N_CTX, settings.CTX_INIT))
         self.reduce = nn.Linear(embed_dim, embed_dim // REDUCTION)
         self.expand = nn.Linear(embed_dim // REDUCTION, self.ctx.numel())
-        self.register_buffer("classes", hand_crafted, persistent=False)  # follows from the names: not saved
-        self.tokens = FixedTokens(text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)], template)
+        self.register_buffer(
+            "classes", hand_crafted, persistent=False
+        )  # follows from the names: not saved
+        self.tokens = FixedTokens(
+            text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)], template
+        )
         self.layers_before = settings.LAYER - 1  # that keep what the context has become
 
     def forward(self) -> Prompts:
-        hidden = F.silu(QuickGELUMLP.SLOPE * self.reduce(self.classes)) / QuickGELUMLP.SLOPE  # (K, E/4): QuickGELU
+        hidden = (
+            F.silu(QuickGELUMLP.SLOPE * self.reduce(self.classes)) / QuickGELUMLP.SLOPE
+        )  # (K, E/4): QuickGELU
         own = self.expand(hidden).view(-1, *self.ctx.shape)  # (K, n, D)
         return self.tokens(self.ctx[None], deep_text=[*[None] * self.layers_before, own[None]])
 
@@ -81,6 +97,7 @@ class ClassAwarePrompts(nn.Module):
 @TRAINER_REGISTRY.register()
 class TCP(PromptTrainer):
     """Textual-based class-aware prompt tuning."""
+
     small = {"LAYER": 2}
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -91,8 +108,19 @@ class TCP(PromptTrainer):
 
     def build_prompt_learner(self, backbone: Backbone) -> ClassAwarePrompts:
         node, text = self.settings, backbone.text
-        check_depth(f"{self.path}.LAYER, counted from 0,", node.LAYER + 1, text.layers, self.cfg.MODEL.BACKBONE.NAME)
-        return ClassAwarePrompts(node, self.hand_crafted, self.classnames, text, AFTER_CONTEXT.get(self.cfg.DATASET.NAME, "{}."))
+        check_depth(
+            f"{self.path}.LAYER, counted from 0,",
+            node.LAYER + 1,
+            text.layers,
+            self.cfg.MODEL.BACKBONE.NAME,
+        )
+        return ClassAwarePrompts(
+            node,
+            self.hand_crafted,
+            self.classnames,
+            text,
+            AFTER_CONTEXT.get(self.cfg.DATASET.NAME, "{}."),
+        )
 
     def hand_crafted_template(self) -> str:
         return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
@@ -104,4 +132,7 @@ class TCP(PromptTrainer):
         """Cross-entropy + W · distance to the hand-crafted prompts, as KgCoOp's."""
         task = F.cross_entropy(scores.logits[0], labels)
         distance = consistency_loss(scores.text_features, self.hand_crafted)
-        return task + self.settings.W * distance, {"loss_ce": task.item(), "loss_kg": distance.item()}
+        return task + self.settings.W * distance, {
+            "loss_ce": task.item(),
+            "loss_kg": distance.item(),
+        }

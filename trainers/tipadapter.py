@@ -2,6 +2,7 @@
 (Zhang et al., 2022, "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", §3). Nothing is trained;
 in ``TipAdapterF`` the kept features are, by cross-entropy. α and β are chosen on validation images.
 """
+
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -69,12 +70,19 @@ class FeatureCache(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Takes as many features as were kept."""
         if "keys" in state_dict:
-            self.fill(*(torch.empty_like(state_dict[name], device=self.keys.device) for name in ("keys", "labels")))
+            self.fill(
+                *(
+                    torch.empty_like(state_dict[name], device=self.keys.device)
+                    for name in ("keys", "labels")
+                )
+            )
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def votes(self, likeness: Tensor, beta: Tensor | float) -> Tensor:
         """Σ_i exp(−β (1 − cos_i)) over the features of each class: cosines (B, N) → (B, K)."""
-        of_class = (self.labels[:, None] == torch.arange(self.classes, device=likeness.device)).float()  # (N, K)
+        of_class = (
+            self.labels[:, None] == torch.arange(self.classes, device=likeness.device)
+        ).float()  # (N, K)
         return (beta * (likeness - 1)).exp() @ of_class
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
@@ -87,6 +95,7 @@ class FeatureCache(nn.Module):
 @TRAINER_REGISTRY.register()
 class TipAdapter(FeatureTrainer):
     """Training-free: a recipe's single epoch only measures."""
+
     small = {"AUGMENT_EPOCH": 2}
     prompt_learner: FeatureCache
 
@@ -96,14 +105,24 @@ class TipAdapter(FeatureTrainer):
         check_at_least(0, self.path, node, "INIT_BETA", "INIT_ALPHA")
         check_at_least(1, self.path, node, "AUGMENT_EPOCH")
         if min(node.SEARCH_STEP) < 1:
-            raise UserError(f"{self.path}.SEARCH_STEP is {list(node.SEARCH_STEP)}, it takes how many values of β and α are tried, at least 1 of each")
+            raise UserError(
+                f"{self.path}.SEARCH_STEP is {list(node.SEARCH_STEP)}, it takes how many values of β and α are tried, at least 1 of each"
+            )
 
     def build_prompt_learner(self, backbone: Backbone) -> FeatureCache:
-        return FeatureCache(self.settings.INIT_BETA, self.settings.INIT_ALPHA, backbone.embed_dim, len(self.classnames))
+        return FeatureCache(
+            self.settings.INIT_BETA,
+            self.settings.INIT_ALPHA,
+            backbone.embed_dim,
+            len(self.classnames),
+        )
 
     def fit(self) -> None:
         loader = self.training_images(augmented=True)
-        views = [self.features_of(loader, "train", normalize=False) for _ in range(self.settings.AUGMENT_EPOCH)]  # (1, N, E), (N,) each
+        views = [
+            self.features_of(loader, "train", normalize=False)
+            for _ in range(self.settings.AUGMENT_EPOCH)
+        ]  # (1, N, E), (N,) each
         features = torch.stack([features[0] for features, _ in views]).mean(dim=0)
         self.prompt_learner.fill(F.normalize(features, dim=-1), views[0][1])
 
@@ -114,8 +133,14 @@ class TipAdapter(FeatureTrainer):
         if found is None:
             return False
         (features, labels), cache, best, node = found, self.prompt_learner, -1, self.settings
-        betas, alphas = (torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in zip(node.SEARCH_SCALE, node.SEARCH_STEP))
-        zero_shot, likeness = self.logits(features[None], self.hand_crafted[None])[0], features @ cache.keys.t()  # (N_val, K), (N_val, N)
+        betas, alphas = (
+            torch.arange(steps) * (scale - 0.1) / steps + 0.1
+            for scale, steps in zip(node.SEARCH_SCALE, node.SEARCH_STEP)
+        )
+        zero_shot, likeness = (
+            self.logits(features[None], self.hand_crafted[None])[0],
+            features @ cache.keys.t(),
+        )  # (N_val, K), (N_val, N)
         for beta in betas.tolist():
             votes = cache.votes(likeness, beta)
             for alpha in alphas.tolist():
@@ -123,7 +148,13 @@ class TipAdapter(FeatureTrainer):
                 if right > best:
                     best = right
                     cache.beta.fill_(beta), cache.alpha.fill_(alpha)
-        log.info("β %.3f and α %.3f: %d of %d validation images right", cache.beta, cache.alpha, best, len(labels))
+        log.info(
+            "β %.3f and α %.3f: %d of %d validation images right",
+            cache.beta,
+            cache.alpha,
+            best,
+            len(labels),
+        )
         return True
 
     def learned_figures(self) -> dict[str, float]:
@@ -135,4 +166,6 @@ class TipAdapterF(TipAdapter):
     """Tip-Adapter whose cached features are fine-tuned."""
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        return [{"params": [self.prompt_learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code
+        return [
+            {"params": [self.prompt_learner.keys], "eps": 1e-4}
+        ]  # AdamW's, as in the official code

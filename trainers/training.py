@@ -1,4 +1,5 @@
 """How a ``PromptTrainer`` is trained: its data, and what happens before, around and after the steps of Dassl's loop."""
+
 import contextlib
 import logging
 import time
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 class Training(Evaluation):
     """The part of ``PromptTrainer`` that loads data and goes from epoch to epoch; ``forward_backward`` makes the steps."""
+
     progress: "tqdm[Any]"
     starting: contextlib.ExitStack
     # of the other parts of ``PromptTrainer``:
@@ -49,14 +51,22 @@ class Training(Evaluation):
         self.skipped = SkippedImages()
         if self.given_classnames is not None:
             self.classnames = list(self.given_classnames)
-            self.num_classes, self.lab2cname = len(self.classnames), dict(enumerate(self.classnames))
+            self.num_classes, self.lab2cname = (
+                len(self.classnames),
+                dict(enumerate(self.classnames)),
+            )
             return
-        self.dm = dm = DataManager(self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages)
+        self.dm = dm = DataManager(
+            self.cfg, custom_tfm_train=self.training_views, dataset_wrapper=CheckedImages
+        )
         self.train_loader_x = TrainingLoader(divide_loading(dm.train_loader_x))
         self.val_loader = divide_loading(dm.val_loader)
         self.test_loader = divide_loading(dm.test_loader)
         for loader in filter(None, (self.val_loader, self.test_loader)):
-            loader.worker_init_fn, loader.num_workers = begin_worker, worth_starting(loader.num_workers)
+            loader.worker_init_fn, loader.num_workers = (
+                begin_worker,
+                worth_starting(loader.num_workers),
+            )
             loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains
@@ -71,14 +81,28 @@ class Training(Evaluation):
         ``augmented`` as they are trained on."""
         images = self.dm.dataset.train_x
         every = 1 if most is None else -(-len(images) // most)
-        loader = build_data_loader(self.cfg, data_source=images[::every], batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE, is_train=False,
-                                   tfm=build_transform(self.cfg, is_train=augmented), dataset_wrapper=CheckedImages)
+        loader = build_data_loader(
+            self.cfg,
+            data_source=images[::every],
+            batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            is_train=False,
+            tfm=build_transform(self.cfg, is_train=augmented),
+            dataset_wrapper=CheckedImages,
+        )
         assert isinstance(loader.dataset, CheckedImages)
-        loader.dataset.is_train = augmented  # with random draws, which several processes make for each other's images too
+        loader.dataset.is_train = (
+            augmented  # with random draws, which several processes make for each other's images too
+        )
         return divide_loading(loader)
 
     @torch.no_grad()
-    def features_of(self, loader: DataLoader[Any], split: str, prompts: Prompts | None = None, normalize: bool = True) -> tuple[Tensor, Tensor]:
+    def features_of(
+        self,
+        loader: DataLoader[Any],
+        split: str,
+        prompts: Prompts | None = None,
+        normalize: bool = True,
+    ) -> tuple[Tensor, Tensor]:
         """Features (M or 1, N, E) and labels (N,) of the N images of a split's loader, under the prompts if any."""
         found = []
         for batch in self.skipped.readable(iter(loader), split):
@@ -91,7 +115,10 @@ class Training(Evaluation):
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Images (V, B, 3, H, W) in their views, and labels (B,). Of several processes each has its share of the images, see ``in_place``."""
-        images, labels = self.training_views.finish(batch["img"], self.device), batch["label"].to(self.device)
+        images, labels = (
+            self.training_views.finish(batch["img"], self.device),
+            batch["label"].to(self.device),
+        )
         return distributed.in_place(images, len(labels)), labels
 
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -118,7 +145,9 @@ class Training(Evaluation):
 
     def before_train(self) -> None:
         if path_of(self.cfg):
-            read_descriptions(path_of(self.cfg), self.classnames)  # errors in them are raised before anything is trained
+            read_descriptions(
+                path_of(self.cfg), self.classnames
+            )  # errors in them are raised before anything is trained
         super().before_train()  # resumes, or refuses to
         done = self.train_loader_x.batches_done
         start = tensor_hash([*self.prompt_learner.state_dict().values(), torch.get_rng_state()])
@@ -132,9 +161,15 @@ class Training(Evaluation):
         self.train_loader_x.after_step = self.after_step
         steps = len(self.train_loader_x)
         name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
-        self.progress = tqdm(total=self.max_epoch * steps, initial=self.start_epoch * steps + done, unit="step", mininterval=1,
-                             desc=f"{type(self).__name__} on {name}, seed {self.cfg.SEED}", dynamic_ncols=True,
-                             disable=not distributed.is_first())
+        self.progress = tqdm(
+            total=self.max_epoch * steps,
+            initial=self.start_epoch * steps + done,
+            unit="step",
+            mininterval=1,
+            desc=f"{type(self).__name__} on {name}, seed {self.cfg.SEED}",
+            dynamic_ncols=True,
+            disable=not distributed.is_first(),
+        )
 
     def init_writer(self, log_dir: str) -> None:
         if distributed.is_first():
@@ -152,14 +187,26 @@ class Training(Evaluation):
         if batch % self.cfg.TRAIN.PRINT_FREQ == 0 or batch == self.num_batches:
             seconds = (time.monotonic() - self.train_started) / len(self.step_seconds)
             left = (self.max_epoch - self.epoch) * self.num_batches - batch
-            write_metrics(self.output_dir, {
-                "epoch": self.epoch + 1, "epochs": self.max_epoch, "batch": batch, "batches": self.num_batches,
-                **{name: meter.avg for name, meter in self.means.meters.items()}, "lr": self.get_current_lr(), "eta": round(seconds * left, 1)})
+            write_metrics(
+                self.output_dir,
+                {
+                    "epoch": self.epoch + 1,
+                    "epochs": self.max_epoch,
+                    "batch": batch,
+                    "batches": self.num_batches,
+                    **{name: meter.avg for name, meter in self.means.meters.items()},
+                    "lr": self.get_current_lr(),
+                    "eta": round(seconds * left, 1),
+                },
+            )
 
     def after_train(self) -> None:
         self.is_training = False
         if path_of(self.cfg) and "hand_crafted" not in vars(self):
-            log.warning("DATASET.DESCRIPTIONS made no difference: %s holds to no hand-crafted prompts", type(self).__name__)
+            log.warning(
+                "DATASET.DESCRIPTIONS made no difference: %s holds to no hand-crafted prompts",
+                type(self).__name__,
+            )
         self.progress.close()  # before the bar of the test starts
         self.seconds["train"] += time.monotonic() - self.train_started
         if self.cfg.TEST.FINAL_MODEL == "best_val":

@@ -1,6 +1,7 @@
 """VPT: deep prompts in the image encoder only, compared with a hand-crafted text (Jia et al., 2022, "Visual Prompt Tuning", for
 CLIP as in MaPLe's public repository). Cross-entropy; both encoders frozen, and the texts are encoded once a run.
 """
+
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
@@ -26,6 +27,7 @@ def add_vpt_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
     """Visual prompt tuning."""
+
     small = {"PROMPT_DEPTH_VISION": 2}
     text_only = None
     shape_setting = "N_CTX_VISION"
@@ -36,13 +38,22 @@ class VPT(PromptTrainer):
         node = self.node(cfg)
         check_at_least(1, self.path, node, "N_CTX_VISION", "PROMPT_DEPTH_VISION")
         if {"{", "}"} & set(node.CTX_INIT):
-            raise UserError(f"{self.path}.CTX_INIT is {node.CTX_INIT!r}: give what stands before the class name, without braces")
+            raise UserError(
+                f"{self.path}.CTX_INIT is {node.CTX_INIT!r}: give what stands before the class name, without braces"
+            )
 
     def build_prompt_learner(self, backbone: Backbone) -> VisualPrompts:
         node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
         check_image_prompts("VPT", backbone, name, "choose a ViT")
-        check_depth(f"{self.path}.PROMPT_DEPTH_VISION", node.PROMPT_DEPTH_VISION, backbone.vision_transformer.layers, name)
-        return VisualPrompts(backbone.vision_transformer.width, node.N_CTX_VISION, node.PROMPT_DEPTH_VISION)
+        check_depth(
+            f"{self.path}.PROMPT_DEPTH_VISION",
+            node.PROMPT_DEPTH_VISION,
+            backbone.vision_transformer.layers,
+            name,
+        )
+        return VisualPrompts(
+            backbone.vision_transformer.width, node.N_CTX_VISION, node.PROMPT_DEPTH_VISION
+        )
 
     def hand_crafted_template(self) -> str:
         return f"{readable(self.settings.CTX_INIT)} {{}}.".lstrip()

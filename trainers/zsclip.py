@@ -2,6 +2,7 @@
 
 ``ZeroshotCLIP`` takes one prompt a class, ``ZeroshotCLIP2`` the mean over several (their §3.1.4).
 """
+
 from functools import cached_property
 
 import torch
@@ -30,6 +31,7 @@ def add_zeroshotclip2_config(cfg: CfgNode) -> None:
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(PromptTrainer):
     """One template a data set, no training; ``train()`` only tests."""
+
     learns = False
 
     def build_prompt_learner(self, backbone: Backbone) -> None:
@@ -49,4 +51,6 @@ class ZeroshotCLIP2(ZeroshotCLIP):
         with torch.no_grad(), self.precision.autocast():
             # one template after the other: all at once would be thousands of texts
             features = [self.encode_classes(template) for template in SELECTED_TEMPLATES + own]
-            return F.normalize(self.with_descriptions(torch.stack(features).sum(dim=0)), dim=-1)  # (K, E)
+            return F.normalize(
+                self.with_descriptions(torch.stack(features).sum(dim=0)), dim=-1
+            )  # (K, E)

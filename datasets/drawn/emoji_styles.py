@@ -2,6 +2,7 @@
 
 Each function is deterministic: the same emoji gives the same picture on every machine.
 """
+
 import hashlib
 import io
 import math
@@ -30,7 +31,9 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 def draws_of(hexcode: str, purpose: str) -> numpy.random.Generator:
     """A numpy generator seeded by one emoji and a purpose."""
-    return numpy.random.default_rng(int.from_bytes(hashlib.sha256(f"{purpose} {hexcode}".encode()).digest()[:8], "big"))
+    return numpy.random.default_rng(
+        int.from_bytes(hashlib.sha256(f"{purpose} {hexcode}".encode()).digest()[:8], "big")
+    )
 
 
 def sketch(hexcode: str, size: int) -> Image.Image:
@@ -41,7 +44,9 @@ def sketch(hexcode: str, size: int) -> Image.Image:
         differing = numpy.abs(numpy.diff(pixels, axis=axis)).max(2) > EDGE
         index = (slice(None), slice(None, -1)) if axis else (slice(None, -1),)
         lines[index] |= differing
-    paper = Image.fromarray(numpy.where(lines, 0, 255).astype(numpy.uint8)).filter(ImageFilter.MinFilter(LINE))
+    paper = Image.fromarray(numpy.where(lines, 0, 255).astype(numpy.uint8)).filter(
+        ImageFilter.MinFilter(LINE)
+    )
     return paper.resize((size, size), Image.Resampling.LANCZOS).convert("RGB")
 
 
@@ -66,7 +71,9 @@ def corrupted_at(severity: int, image: Image.Image, name: str) -> Image.Image:
     return corrupt(image, kind, CORRUPTIONS[kind][severity - 1], draws_of(name, "corruption"))
 
 
-def corrupt(image: Image.Image, kind: str, strength: Any, generator: numpy.random.Generator) -> Image.Image:
+def corrupt(
+    image: Image.Image, kind: str, strength: Any, generator: numpy.random.Generator
+) -> Image.Image:
     """One corruption (Hendrycks and Dietterich, 2019, "Benchmarking Neural Network Robustness to Common Corruptions") of an RGB image.
 
     kind and strength: see ``CORRUPTIONS``. generator: numpy's, for the two kinds of noise.
@@ -74,7 +81,9 @@ def corrupt(image: Image.Image, kind: str, strength: Any, generator: numpy.rando
     if kind == "blur":
         return image.filter(ImageFilter.GaussianBlur(strength))
     if kind == "pixelation":
-        return image.resize((strength, strength), Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+        return image.resize((strength, strength), Image.Resampling.BOX).resize(
+            image.size, Image.Resampling.NEAREST
+        )
     if kind == "jpeg":
         compressed = io.BytesIO()
         image.save(compressed, "JPEG", quality=strength)
@@ -83,7 +92,10 @@ def corrupt(image: Image.Image, kind: str, strength: Any, generator: numpy.rando
     if kind == "gaussian noise":
         pixels = pixels + generator.normal(0, strength, pixels.shape)
     elif kind == "impulse noise":
-        hit, white = generator.random(pixels.shape[:2]) < strength, generator.random(pixels.shape[:2]) < 0.5
+        hit, white = (
+            generator.random(pixels.shape[:2]) < strength,
+            generator.random(pixels.shape[:2]) < 0.5,
+        )
         pixels = numpy.where(hit[..., None], white[..., None].astype(float), pixels)
     else:  # low contrast
         pixels = 0.5 + (pixels - 0.5) * strength
@@ -103,4 +115,8 @@ def hue_rotation(degrees: float) -> numpy.ndarray:
     angle = math.radians(degrees)
     grey = numpy.full(3, 1 / math.sqrt(3))
     cross = numpy.array([[0, -grey[2], grey[1]], [grey[2], 0, -grey[0]], [-grey[1], grey[0], 0]])
-    return math.cos(angle) * numpy.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * numpy.outer(grey, grey)
+    return (
+        math.cos(angle) * numpy.eye(3)
+        + math.sin(angle) * cross
+        + (1 - math.cos(angle)) * numpy.outer(grey, grey)
+    )

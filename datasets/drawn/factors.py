@@ -4,6 +4,7 @@ In training one of the five is correlated with the class, as the background is i
 Robust Neural Networks for Group Shifts") and the colour in Coloured MNIST (Arjovsky et al., 2019, "Invariant Risk Minimization"); the
 others are independent of it and of each other. At test the same emojis come in three versions that differ in nothing but that factor.
 """
+
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -37,22 +38,42 @@ SETTINGS = {  # of cfg.DATASET.FACTORS
 # copes with any colour, but not with sharp lines that are no part of the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
-SHIFT, BORDER, MARK = 5, 3, 5  # object off the middle; widths of border and mark, which touches the border in the upper right corner
+SHIFT, BORDER, MARK = (
+    5,
+    3,
+    5,
+)  # object off the middle; widths of border and mark, which touches the border in the upper right corner
 BORDER_ALPHA = 22  # of 255: the border is a tint
 # paper, ink, and where the ink is: x to the right, y down
 BACKGROUNDS = (
     ((255, 228, 160), (255, 228, 160), lambda x, y: x < 0),  # plain
     ((185, 220, 252), (170, 210, 248), lambda x, y: y % 8 < 4),  # stripes
-    ((252, 196, 210), (248, 182, 198), lambda x, y: (x % 8 - 4) ** 2 + (y % 8 - 4) ** 2 < 5),  # dots
+    (
+        (252, 196, 210),
+        (248, 182, 198),
+        lambda x, y: (x % 8 - 4) ** 2 + (y % 8 - 4) ** 2 < 5,
+    ),  # dots
     ((190, 235, 190), (175, 226, 175), lambda x, y: (x // 8 + y // 8) % 2 == 0),  # checks
     ((222, 200, 252), (208, 186, 246), lambda x, y: (x + y) % 8 < 4),  # slanted stripes
 )
-CASTS = ((1, 1, 1), (1, 0.7, 0.7), (0.7, 1, 0.7), (0.7, 0.7, 1), (1, 1, 0.7))  # factors of red, green, blue
+CASTS = (
+    (1, 1, 1),
+    (1, 0.7, 0.7),
+    (0.7, 1, 0.7),
+    (0.7, 0.7, 1),
+    (1, 1, 0.7),
+)  # factors of red, green, blue
 BORDERS = ((20, 20, 20), (220, 40, 40), (30, 150, 60), (40, 80, 220), (250, 170, 20))
-POSITIONS = ((0, 0), (-SHIFT, -SHIFT), (SHIFT, -SHIFT), (-SHIFT, SHIFT), (SHIFT, SHIFT))  # right, down
+POSITIONS = (
+    (0, 0),
+    (-SHIFT, -SHIFT),
+    (SHIFT, -SHIFT),
+    (-SHIFT, SHIFT),
+    (SHIFT, SHIFT),
+)  # right, down
 # colour, and where it is: x and y from the middle, edges at ±1
 MARKS = (
-    ((220, 40, 40), lambda x, y: x ** 2 + y ** 2 < 1),  # disc
+    ((220, 40, 40), lambda x, y: x**2 + y**2 < 1),  # disc
     ((40, 80, 220), lambda x, y: numpy.maximum(abs(x), abs(y)) < 0.85),  # square
     ((30, 150, 60), lambda x, y: 2 * abs(x) < 1 + y),  # triangle
     ((20, 20, 20), lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
@@ -67,6 +88,7 @@ def add_factors_config(cfg: CfgNode) -> None:
 
 # ---- pictures ----
 
+
 def grid() -> tuple[numpy.ndarray, numpy.ndarray]:
     """x and y of the canvas's pixels, (CANVAS, CANVAS) each, in units."""
     y, x = (numpy.indices((CANVAS, CANVAS)) + 0.5) / UNIT
@@ -77,7 +99,9 @@ def grid() -> tuple[numpy.ndarray, numpy.ndarray]:
 def paper(background: int) -> Picture.Image:
     """RGB, CANVAS × CANVAS; shared: to be copied before anything is drawn on it."""
     light, ink, where = BACKGROUNDS[background]
-    return Picture.fromarray(numpy.where(where(*grid())[..., None], ink, light).astype(numpy.uint8))  # (S, S, 3)
+    return Picture.fromarray(
+        numpy.where(where(*grid())[..., None], ink, light).astype(numpy.uint8)
+    )  # (S, S, 3)
 
 
 @cache
@@ -88,7 +112,10 @@ def cover(border: int, mark: int, size: int) -> Picture.Image:
     right, down = (x - 64 + BORDER + radius) / radius, (y - BORDER - radius) / radius
     pixels = numpy.zeros((CANVAS, CANVAS, 4), numpy.uint8)
     pixels[where(right, down) & (abs(right) < 1) & (abs(down) < 1)] = (*colour, 255)
-    pixels[numpy.minimum(numpy.minimum(x, y), numpy.minimum(64 - x, 64 - y)) < BORDER] = (*BORDERS[border], BORDER_ALPHA)
+    pixels[numpy.minimum(numpy.minimum(x, y), numpy.minimum(64 - x, 64 - y)) < BORDER] = (
+        *BORDERS[border],
+        BORDER_ALPHA,
+    )
     return Picture.fromarray(pixels).resize((size, size), Picture.Resampling.BOX)
 
 
@@ -107,17 +134,31 @@ def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.I
     character = characters[without_variation(int(point, 16) for point in hexcode.split("-"))]
     canvas = paper(levels["background"]).copy()
     right, down = (CANVAS / 2 + UNIT * shift for shift in POSITIONS[levels["position"]])
-    ImageDraw.Draw(canvas).text((right, down), character, font=font, embedded_color=True, anchor="mm")
-    lit = numpy.asarray(canvas.resize((size, size), Picture.Resampling.LANCZOS)) * numpy.array(CASTS[levels["cast"]])  # (S, S, 3)
-    picture, top = Picture.fromarray(lit.round().astype(numpy.uint8)), cover(levels["border"], levels["mark"], size)
+    ImageDraw.Draw(canvas).text(
+        (right, down), character, font=font, embedded_color=True, anchor="mm"
+    )
+    lit = numpy.asarray(canvas.resize((size, size), Picture.Resampling.LANCZOS)) * numpy.array(
+        CASTS[levels["cast"]]
+    )  # (S, S, 3)
+    picture, top = (
+        Picture.fromarray(lit.round().astype(numpy.uint8)),
+        cover(levels["border"], levels["mark"], size),
+    )
     picture.paste(top, mask=top)
     return picture
 
 
 # ---- which levels ----
 
-def levels_of(hexcode: str, label: int, split: str, version: str = "independent", correlated: str = "",
-              correlation: float = 0.0) -> dict[str, int]:
+
+def levels_of(
+    hexcode: str,
+    label: int,
+    split: str,
+    version: str = "independent",
+    correlated: str = "",
+    correlation: float = 0.0,
+) -> dict[str, int]:
     """The factors of an emoji's picture, drawn from a generator that belongs to the emoji and the split.
 
     A class's own level of any factor is its label modulo LEVELS. Of one emoji all factors but the correlated one have the same level in
@@ -133,7 +174,11 @@ def levels_of(hexcode: str, label: int, split: str, version: str = "independent"
     """
     generator = draws_of(hexcode, f"OpenMojiFactors {split}")
     found = dict(zip(FACTORS, generator.integers(LEVELS, size=len(FACTORS)).tolist()))
-    own, chance, other = own_level(label), generator.random(), (label + int(generator.integers(1, LEVELS))) % LEVELS
+    own, chance, other = (
+        own_level(label),
+        generator.random(),
+        (label + int(generator.integers(1, LEVELS))) % LEVELS,
+    )
     if version == "biased":
         found[correlated] = own if chance < correlation else other
     elif version != "independent":
@@ -148,23 +193,35 @@ def own_level(label: Label) -> Label:
 
 # ---- the data set ----
 
+
 @DATASET_REGISTRY.register()
 class OpenMojiFactors(DrawnDataset):
     """OpenMoji's classes and emojis; ``cfg.DATASET.FACTORS`` says which factor is correlated and which version is tested.
 
     Train and val have the same bias: only tests see other images. ``aligned`` and ``reversed`` have no exceptions.
     """
+
     dataset_dir = "openmoji_factors"
 
     def __init__(self, cfg: CfgNode) -> None:
-        ImageDataset.__init__(self, cfg)  # not DrawnDataset's, which draws one picture of each emoji
+        ImageDataset.__init__(
+            self, cfg
+        )  # not DrawnDataset's, which draws one picture of each emoji
 
     @classmethod
     def list_images(cls, folder: str, settings: CfgNode | None = None) -> Lists:
         """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``, their defaults if None."""
         settings = settings or CfgNode(SETTINGS)
-        return tuple([Image(image_path(os.path.join(folder, part_name(split, settings)), code_of(image)), *image[1:]) for image in images]
-                     for split, images in zip(PARTS, super().list_images(folder)))
+        return tuple(
+            [
+                Image(
+                    image_path(os.path.join(folder, part_name(split, settings)), code_of(image)),
+                    *image[1:],
+                )
+                for image in images
+            ]
+            for split, images in zip(PARTS, super().list_images(folder))
+        )
 
     def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Any]]:
         """
@@ -174,7 +231,9 @@ class OpenMojiFactors(DrawnDataset):
         settings = checked(cfg.DATASET.get("FACTORS", CfgNode(SETTINGS)))
         parts = self.list_images(self.dataset_dir, settings)
         for split, images in zip(PARTS, parts):
-            draw_part(os.path.join(self.dataset_dir, part_name(split, settings)), images, split, settings)
+            draw_part(
+                os.path.join(self.dataset_dir, part_name(split, settings)), images, split, settings
+            )
         return super().choose(cfg, *parts)
 
 
@@ -186,10 +245,14 @@ def checked(settings: CfgNode) -> CfgNode:
     """
     for key, known in (("CORRELATED", FACTORS), ("TEST", VERSIONS)):
         if settings[key] not in known:
-            raise UserError(f"DATASET.FACTORS.{key} is {settings[key]!r}{nearest(settings[key], known)}, it takes one of "
-                            f"{', '.join(known)}")
+            raise UserError(
+                f"DATASET.FACTORS.{key} is {settings[key]!r}{nearest(settings[key], known)}, it takes one of "
+                f"{', '.join(known)}"
+            )
     if not 0 <= settings.CORRELATION <= 1:
-        raise UserError(f"DATASET.FACTORS.CORRELATION is {settings.CORRELATION}, it is a share: give 0 to 1")
+        raise UserError(
+            f"DATASET.FACTORS.CORRELATION is {settings.CORRELATION}, it is a share: give 0 to 1"
+        )
     return settings
 
 
@@ -197,7 +260,11 @@ def part_name(split: str, settings: CfgNode) -> str:
     """Folder of a split's pictures: its name says all that they depend on, and so tells runs' split hashes apart."""
     if split != "test":
         return f"{split}_{settings.CORRELATED}_{settings.CORRELATION:g}"
-    return settings.TEST if settings.TEST == "independent" else f"{settings.TEST}_{settings.CORRELATED}"
+    return (
+        settings.TEST
+        if settings.TEST == "independent"
+        else f"{settings.TEST}_{settings.CORRELATED}"
+    )
 
 
 def code_of(image: Image) -> str:
@@ -211,5 +278,12 @@ def draw_part(folder: str, images: Sequence[Image], split: str, settings: CfgNod
     version = settings.TEST if split == "test" else "biased"
 
     def composed(code: str, size: int) -> Picture.Image:
-        return compose(code, levels_of(code, labels[code], split, version, settings.CORRELATED, settings.CORRELATION), size)
+        return compose(
+            code,
+            levels_of(
+                code, labels[code], split, version, settings.CORRELATED, settings.CORRELATION
+            ),
+            size,
+        )
+
     render(folder, sorted(labels), composed)

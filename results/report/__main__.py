@@ -7,6 +7,7 @@ no JavaScript. With --root, the folder of the data sets, the gallery shows the i
 templates that need images. Where ``python -m analysis.uncertainty`` has left its files, new classes and corrupted images are among the
 vacuities.
 """
+
 import argparse
 import logging
 import sys
@@ -17,14 +18,29 @@ from trainers.common.errors import exit_code
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser("python -m results.report", description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", metavar="RUN_OR_FOLDER", help="a finished run, or a folder that has some below it")
-    parser.add_argument("--output", default="report.html", help="the page (report.html); the figures go beside it")
-    parser.add_argument("--root", help="folder of the data sets, for the gallery's pictures and the templates' figures")
+    parser = argparse.ArgumentParser(
+        "python -m results.report", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="RUN_OR_FOLDER",
+        help="a finished run, or a folder that has some below it",
+    )
+    parser.add_argument(
+        "--output", default="report.html", help="the page (report.html); the figures go beside it"
+    )
+    parser.add_argument(
+        "--root",
+        help="folder of the data sets, for the gallery's pictures and the templates' figures",
+    )
     args = parser.parse_args(arguments)
-    from analysis.inspection import inspect_all  # here, since they take seconds: wrong arguments are answered at once
+    from analysis.inspection import (
+        inspect_all,
+    )  # here, since they take seconds: wrong arguments are answered at once
 
     from .page import make_report
+
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     return exit_code(make_report, args.folders, args.output, inspect_all, args.root)
 

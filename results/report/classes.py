@@ -1,4 +1,5 @@
 """The head of a report: how good the answers are, and which classes are taken for which."""
+
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,9 @@ from ..runs import Series, Setting, is_right
 from .gallery import thumbnail
 
 ZERO_SHOT = "ZeroshotCLIP"
-MATRIX = 24  # classes of a confusion matrix; of more those are shown that take part in most mistakes
+MATRIX = (
+    24  # classes of a confusion matrix; of more those are shown that take part in most mistakes
+)
 CONFUSIONS = 6
 PICTURES = 6  # of each confusion
 
@@ -28,13 +31,30 @@ def headlines(series: Sequence[Series], named: Mapping[Setting, str]) -> list[di
         images, classes = number_of_images(one), number_of_classes(one)
         accuracy = float(numpy.mean([run.metrics["accuracy"] for run in one.runs]))
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
-        rival = next((other for other in series if is_zero_shot(other) and comparable(one, other)), None)
+        rival = next(
+            (other for other in series if is_zero_shot(other) and comparable(one, other)), None
+        )
         labels = one.runs[0].answers["label"] if one.runs[0].answers is not None else None
-        found.append({
-            "tested_on": named[one.setting], "model": one.name, "zero_shot_itself": is_zero_shot(one), "seeds": len(one.runs),
-            "accuracy": accuracy, "images": images, "classes": classes, "low": 100 * low, "high": 100 * high, "chance": 100 / classes,
-            "zero_shot": None if rival is None else float(numpy.mean([run.metrics["accuracy"] for run in rival.runs])),
-            "commonest": None if labels is None else 100 * float(numpy.bincount(labels).max()) / len(labels)})
+        found.append(
+            {
+                "tested_on": named[one.setting],
+                "model": one.name,
+                "zero_shot_itself": is_zero_shot(one),
+                "seeds": len(one.runs),
+                "accuracy": accuracy,
+                "images": images,
+                "classes": classes,
+                "low": 100 * low,
+                "high": 100 * high,
+                "chance": 100 / classes,
+                "zero_shot": None
+                if rival is None
+                else float(numpy.mean([run.metrics["accuracy"] for run in rival.runs])),
+                "commonest": None
+                if labels is None
+                else 100 * float(numpy.bincount(labels).max()) / len(labels),
+            }
+        )
     return found
 
 
@@ -50,15 +70,23 @@ def number_of_images(one: Series) -> int:
 
 def number_of_classes(one: Series) -> int:
     run = one.runs[0]
-    return max(1, len(run.record.get("classnames", ())), len(run.metrics.get("per_class_accuracy", ())))
+    return max(
+        1, len(run.record.get("classnames", ())), len(run.metrics.get("per_class_accuracy", ()))
+    )
 
 
 def comparable(one: Series, other: Series) -> bool:
     """Whether both were tested on the same images with the same CLIP."""
     first, second = one.runs[0].record, other.runs[0].record
-    return (one.setting[:2] == other.setting[:2] and number_of_images(one) == number_of_images(other)
-            and all("accuracy" in run.metrics for run in other.runs)
-            and all(first.get(key) == second.get(key) for key in ("backbone_hash", "split_hash", "classnames")))
+    return (
+        one.setting[:2] == other.setting[:2]
+        and number_of_images(one) == number_of_images(other)
+        and all("accuracy" in run.metrics for run in other.runs)
+        and all(
+            first.get(key) == second.get(key)
+            for key in ("backbone_hash", "split_hash", "classnames")
+        )
+    )
 
 
 def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
@@ -80,19 +108,53 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
     numpy.fill_diagonal(wrong, 0)
     name = one.runs[0].class_name
     present = numpy.flatnonzero(of).tolist()
-    classes = [{"name": name(truth), "images": round(of[truth] / seeds), "accuracy": 100 * counts[truth, truth] / of[truth],
-                "mistakes": (name(int(wrong[truth].argmax())), int(wrong[truth].max())) if wrong[truth].any() else None} for truth in present]
+    classes = [
+        {
+            "name": name(truth),
+            "images": round(of[truth] / seeds),
+            "accuracy": 100 * counts[truth, truth] / of[truth],
+            "mistakes": (name(int(wrong[truth].argmax())), int(wrong[truth].max()))
+            if wrong[truth].any()
+            else None,
+        }
+        for truth in present
+    ]
     taking_part = numpy.flatnonzero(of + counts.sum(axis=0))
-    shown = sorted(taking_part[numpy.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1))[taking_part], kind="stable")][:MATRIX].tolist())
+    shown = sorted(
+        taking_part[
+            numpy.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1))[taking_part], kind="stable")
+        ][:MATRIX].tolist()
+    )
     others = counts.sum(axis=1) - counts[:, shown].sum(axis=1)
-    rows = [(name(truth), [(int(number), number / of[truth], column == truth)
-                           for column, number in zip([*shown, None], [*counts[truth, shown], others[truth]])])
-            for truth in shown if of[truth]]
+    rows = [
+        (
+            name(truth),
+            [
+                (int(number), number / of[truth], column == truth)
+                for column, number in zip([*shown, None], [*counts[truth, shown], others[truth]])
+            ],
+        )
+        for truth in shown
+        if of[truth]
+    ]
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
-    return {"seeds": seeds, "classes": sorted(classes, key=lambda row: row["accuracy"]), "names": [name(one) for one in shown], "rows": rows,
-            "left_out": len(taking_part) - len(shown),
-            "confusions": [{"truth": name(truth), "answer": name(answer), "number": int(wrong[truth, answer]), "of": int(of[truth]),
-                            "cards": cards(one, truth, answer, images)} for truth, answer in pairs]}
+    return {
+        "seeds": seeds,
+        "classes": sorted(classes, key=lambda row: row["accuracy"]),
+        "names": [name(one) for one in shown],
+        "rows": rows,
+        "left_out": len(taking_part) - len(shown),
+        "confusions": [
+            {
+                "truth": name(truth),
+                "answer": name(answer),
+                "number": int(wrong[truth, answer]),
+                "of": int(of[truth]),
+                "cards": cards(one, truth, answer, images),
+            }
+            for truth, answer in pairs
+        ],
+    }
 
 
 def cards(one: Series, truth: int, answer: int, images: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -100,7 +162,15 @@ def cards(one: Series, truth: int, answer: int, images: Mapping[str, str]) -> li
     found: dict[str, float] = {}
     for run in one.runs:
         answers = run.known_answers
-        for index in numpy.flatnonzero((answers["label"] == truth) & (answers["top"][:, 0] == answer) & ~is_right(answers)):
-            found[str(answers["image"][index])] = max(found.get(str(answers["image"][index]), 0.0), float(answers["top_probability"][index, 0]))
+        for index in numpy.flatnonzero(
+            (answers["label"] == truth) & (answers["top"][:, 0] == answer) & ~is_right(answers)
+        ):
+            found[str(answers["image"][index])] = max(
+                found.get(str(answers["image"][index]), 0.0),
+                float(answers["top_probability"][index, 0]),
+            )
     order = sorted(found, key=lambda image: -found[image])[:PICTURES]
-    return [{"image": image, "probability": 100 * found[image], "picture": thumbnail(images.get(image))} for image in order]
+    return [
+        {"image": image, "probability": 100 * found[image], "picture": thumbnail(images.get(image))}
+        for image in order
+    ]

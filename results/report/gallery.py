@@ -1,4 +1,5 @@
 """The gallery of a report: images a run is most surely wrong about, and those it doubts most, with each template's vote."""
+
 import base64
 import io
 import logging
@@ -33,15 +34,32 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, Any]:
     answers, right = run.known_answers, is_right(run.known_answers)
 
     def card(index: int) -> dict[str, Any]:
-        votes = zip(answers["vote"][:, index].tolist(), answers["vote_probability"][:, index].tolist()) if "vote" in answers else ()
+        votes = (
+            zip(answers["vote"][:, index].tolist(), answers["vote_probability"][:, index].tolist())
+            if "vote" in answers
+            else ()
+        )
         name = str(answers["image"][index])
-        return {"image": name, "picture": thumbnail(paths.get(name)), "truth": run.class_name(int(answers["label"][index])),
-                "answer": run.class_name(int(answers["top"][index, 0])), "probability": 100 * float(answers["top_probability"][index, 0]),
-                "right": bool(right[index]), "doubt": float(answers[DOUBT][index]),
-                "votes": [(run.class_name(label), 100 * probability) for label, probability in votes]}
-    return {"measure": "1 − probability",
-            "kinds": {"Most certain mistakes": [card(index) for index in certain_mistakes(answers[DOUBT], right, SHOWN)],
-                      "Most doubted images": [card(index) for index in most_doubted(answers[DOUBT], SHOWN)]}}
+        return {
+            "image": name,
+            "picture": thumbnail(paths.get(name)),
+            "truth": run.class_name(int(answers["label"][index])),
+            "answer": run.class_name(int(answers["top"][index, 0])),
+            "probability": 100 * float(answers["top_probability"][index, 0]),
+            "right": bool(right[index]),
+            "doubt": float(answers[DOUBT][index]),
+            "votes": [(run.class_name(label), 100 * probability) for label, probability in votes],
+        }
+
+    return {
+        "measure": "1 − probability",
+        "kinds": {
+            "Most certain mistakes": [
+                card(index) for index in certain_mistakes(answers[DOUBT], right, SHOWN)
+            ],
+            "Most doubted images": [card(index) for index in most_doubted(answers[DOUBT], SHOWN)],
+        },
+    }
 
 
 def check_root(root: str | None) -> None:
@@ -50,7 +68,9 @@ def check_root(root: str | None) -> None:
         UserError: a root is given, and it is no folder.
     """
     if root and not os.path.isdir(root):
-        raise UserError(f"--root {root} is no folder: give the one that holds the data sets, or leave it out for what needs no images")
+        raise UserError(
+            f"--root {root} is no folder: give the one that holds the data sets, or leave it out for what needs no images"
+        )
 
 
 def find_images(run: Run, root: str) -> dict[str, str]:
@@ -58,6 +78,7 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     from dassl.data.datasets import DATASET_REGISTRY
 
     import datasets.every  # noqa: F401  (registers the data sets, which takes seconds)
+
     name = run.record["dataset"]
     try:
         if name not in DATASET_REGISTRY.registered_names():
@@ -68,7 +89,9 @@ def find_images(run: Run, root: str) -> dict[str, str]:
         log.warning("no pictures of %s: %s", name, error)
         return {}
     found = Counter(image_name(image.impath) for image in images)
-    return {name: image.impath for image in images if found[name := image_name(image.impath)] == 1}  # of several it is not known which
+    return {
+        name: image.impath for image in images if found[name := image_name(image.impath)] == 1
+    }  # of several it is not known which
 
 
 def thumbnail(path: str | None) -> str | None:

@@ -1,4 +1,5 @@
 """What was seen inside the models whose templates vote (``analysis/inspection.py``), and the matrices between templates that follow."""
+
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,7 @@ class Occlusion:
         drops: (M, R, C), see ``analysis.occlusion.occlusion_map``.
         size, stride: of the patch and between its places, in pixels.
     """
+
     name: str
     picture: numpy.ndarray
     drops: numpy.ndarray
@@ -41,6 +43,7 @@ class Inspection:
         between_words: distance of a word to the nearest other one, median over words.
         occlusions: an ``Occlusion`` of some of the images at hand.
     """
+
     text: numpy.ndarray
     image: numpy.ndarray | None
     words: list[list[list[Near]]]
@@ -65,7 +68,10 @@ def matrices(one: Series, inspections: Inspections) -> dict[str, dict[int, numpy
     found: dict[str, dict[int, numpy.ndarray]] = {}
     for run in one.runs:
         answers, inspection = run.known_answers, inspections.get(run.folder)
-        here = {AGREEMENT: agreement(answers["vote"], answers["top"][:, 0], answers["label"]), KAPPA: kappa(answers["vote"])}
+        here = {
+            AGREEMENT: agreement(answers["vote"], answers["top"][:, 0], answers["label"]),
+            KAPPA: kappa(answers["vote"]),
+        }
         if inspection is not None:
             here[TEXT] = 100 * inspection.text
             if inspection.image is not None:
@@ -77,5 +83,7 @@ def matrices(one: Series, inspections: Inspections) -> dict[str, dict[int, numpy
 
 def names(title: str, size: int) -> list[str]:
     """What the rows and columns of a matrix are called: templates from 1 on, and what is compared with them."""
-    further = {AGREEMENT: ["answer", "truth"], KAPPA: []}.get(title, ["t⁰"])  # the hand-crafted prompt, and images without prompts
+    further = {AGREEMENT: ["answer", "truth"], KAPPA: []}.get(
+        title, ["t⁰"]
+    )  # the hand-crafted prompt, and images without prompts
     return [*map(str, range(1, size + 1 - len(further))), *further]

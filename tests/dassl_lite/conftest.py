@@ -54,7 +54,9 @@ class LiteLinear(TrainerX):
     def build_model(self):
         cfg = self.cfg
         size = 3 * cfg.INPUT.SIZE[0] * cfg.INPUT.SIZE[1]
-        self.model = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(size, len(self.dm.dataset.classnames)))
+        self.model = nn.Sequential(
+            nn.Flatten(), nn.Dropout(0.2), nn.Linear(size, len(self.dm.dataset.classnames))
+        )
         self.model.to(self.device)
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)

@@ -19,16 +19,29 @@ from dassl.utils.checkpoint import copy_checkpoint, describe, last_checkpoint
 
 
 def state_of(model, epoch=1, **more):
-    return {"state_dict": model.state_dict(), "epoch": epoch, "optimizer": None, "scheduler": None, "val_result": None, **more}
+    return {
+        "state_dict": model.state_dict(),
+        "epoch": epoch,
+        "optimizer": None,
+        "scheduler": None,
+        "val_result": None,
+        **more,
+    }
 
 
 def test_a_checkpoint_is_a_file_for_each_epoch_and_the_name_of_the_last(tmp_path, capsys):
     model = nn.Linear(2, 1)
     save_checkpoint(state_of(model, 3), str(tmp_path / "m"))
     save_checkpoint(state_of(model, 10), str(tmp_path / "m"))
-    assert sorted(os.listdir(tmp_path / "m")) == ["checkpoint", "model.pth.tar-10", "model.pth.tar-3"]
+    assert sorted(os.listdir(tmp_path / "m")) == [
+        "checkpoint",
+        "model.pth.tar-10",
+        "model.pth.tar-3",
+    ]
     assert (tmp_path / "m" / "checkpoint").read_text() == "model.pth.tar-10\n"
-    assert capsys.readouterr().out.splitlines() == [f"Checkpoint saved to {tmp_path}/m/model.pth.tar-{e}" for e in (3, 10)]
+    assert capsys.readouterr().out.splitlines() == [
+        f"Checkpoint saved to {tmp_path}/m/model.pth.tar-{e}" for e in (3, 10)
+    ]
 
 
 def test_a_checkpoint_loads_with_weights_only(tmp_path):
@@ -36,10 +49,20 @@ def test_a_checkpoint_loads_with_weights_only(tmp_path):
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
-    state = state_of(model, np.int64(2), optimizer=optimizer.state_dict(), val_result=np.float64(55.5), extra=[np.arange(3), (1, None)])
+    state = state_of(
+        model,
+        np.int64(2),
+        optimizer=optimizer.state_dict(),
+        val_result=np.float64(55.5),
+        extra=[np.arange(3), (1, None)],
+    )
     save_checkpoint(state, str(tmp_path))
     loaded = torch.load(tmp_path / "model.pth.tar-2", weights_only=True)
-    assert loaded["val_result"] == 55.5 and type(loaded["val_result"]) is float and type(loaded["epoch"]) is int
+    assert (
+        loaded["val_result"] == 55.5
+        and type(loaded["val_result"]) is float
+        and type(loaded["epoch"]) is int
+    )
     assert torch.equal(loaded["extra"][0], torch.arange(3)) and loaded["extra"][1] == (1, None)
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in loaded["state_dict"].items())
     optimizer.load_state_dict(loaded["optimizer"])
@@ -54,8 +77,14 @@ def test_milestones_are_saved_plainly_and_go_on(tmp_path):
     optimizer.step()
     scheduler.step()
     model = nn.Linear(1, 1)
-    save_checkpoint(state_of(model, optimizer=optimizer.state_dict(), scheduler=scheduler.state_dict()), str(tmp_path))
-    assert type(torch.load(tmp_path / "model.pth.tar-1", weights_only=True)["scheduler"]["milestones"]) is dict
+    save_checkpoint(
+        state_of(model, optimizer=optimizer.state_dict(), scheduler=scheduler.state_dict()),
+        str(tmp_path),
+    )
+    assert (
+        type(torch.load(tmp_path / "model.pth.tar-1", weights_only=True)["scheduler"]["milestones"])
+        is dict
+    )
     optimizer, scheduler = fresh()
     resume_from_checkpoint(str(tmp_path), model, optimizer, scheduler)
     optimizer.step()
@@ -67,7 +96,9 @@ def test_saving_what_would_not_load_again_warns_and_names_the_entry(tmp_path):
     with pytest.warns(UserWarning, match=r"entry scheduler\.successor is a StepLR"):
         optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1)
         successor = torch.optim.lr_scheduler.StepLR(optimizer, 1)
-        save_checkpoint(state_of(nn.Linear(1, 1), scheduler={"successor": successor}), str(tmp_path))
+        save_checkpoint(
+            state_of(nn.Linear(1, 1), scheduler={"successor": successor}), str(tmp_path)
+        )
 
 
 def test_module_is_cut_from_the_front_of_names_only(tmp_path):
@@ -76,8 +107,14 @@ def test_module_is_cut_from_the_front_of_names_only(tmp_path):
     state["state_dict"]["module.0.module.x"] = torch.zeros(1)
     save_checkpoint(state, str(tmp_path / "a"))
     save_checkpoint(state, str(tmp_path / "b"), remove_module_from_keys=False)
-    assert list(load_checkpoint(str(tmp_path / "a" / "model.pth.tar-1"))["state_dict"]) == ["0.weight", "0.bias", "0.module.x"]
-    assert "module.0.weight" in load_checkpoint(str(tmp_path / "b" / "model.pth.tar-1"))["state_dict"]
+    assert list(load_checkpoint(str(tmp_path / "a" / "model.pth.tar-1"))["state_dict"]) == [
+        "0.weight",
+        "0.bias",
+        "0.module.x",
+    ]
+    assert (
+        "module.0.weight" in load_checkpoint(str(tmp_path / "b" / "model.pth.tar-1"))["state_dict"]
+    )
     assert "module.0.weight" in state["state_dict"]  # the caller's dict stays as it was
 
 
@@ -165,7 +202,10 @@ def test_a_file_of_the_real_dassl_with_a_pickled_scheduler_resumes(tmp_path, opt
         if epoch == 3:
             pickled = {k: v for k, v in scheduler.__dict__.items() if k != "optimizer"}
             pickled["last_epoch"] = 1  # real Dassl stops counting at the end of the warm-up
-            torch.save(state_of(model, 4, optimizer=optimizer.state_dict(), scheduler=pickled), tmp_path / "model.pth.tar-4")
+            torch.save(
+                state_of(model, 4, optimizer=optimizer.state_dict(), scheduler=pickled),
+                tmp_path / "model.pth.tar-4",
+            )
             (tmp_path / "checkpoint").write_text("model.pth.tar-4\n")
             with pytest.raises(Exception, match="[Ww]eights.only"):
                 torch.load(tmp_path / "model.pth.tar-4", weights_only=True)
@@ -186,11 +226,19 @@ def test_resuming_prints_what_it_loads(tmp_path, capsys):
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
-    save_checkpoint(state_of(model, 7, optimizer=optimizer.state_dict(), scheduler=scheduler.state_dict()), str(tmp_path))
+    save_checkpoint(
+        state_of(model, 7, optimizer=optimizer.state_dict(), scheduler=scheduler.state_dict()),
+        str(tmp_path),
+    )
     capsys.readouterr()
     other = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
-    assert resume_from_checkpoint(str(tmp_path), other, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1)) == 7
+    assert (
+        resume_from_checkpoint(
+            str(tmp_path), other, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1)
+        )
+        == 7
+    )
     assert capsys.readouterr().out.splitlines() == [
         f'Loading checkpoint from "{tmp_path}/model.pth.tar-7"',
         "Loaded model weights",

@@ -78,7 +78,11 @@ def test_defaults_are_dassls():
 
     def leaves(node, path=()):
         for key, value in node.items():
-            yield from leaves(value, (*path, key)) if isinstance(value, CN) else [(".".join((*path, key)), value)]
+            yield from (
+                leaves(value, (*path, key))
+                if isinstance(value, CN)
+                else [(".".join((*path, key)), value)]
+            )
 
     found = dict(leaves(cfg))
     assert found == expected
@@ -110,7 +114,10 @@ def test_a_file_gives_tuples_floats_and_lists(tmp_path):
     assert cfg.OPTIM.LR_SCHEDULER == "cosine"
 
 
-@pytest.mark.parametrize("key, value", [("OPTIM.LR", "1"), ("OPTIM.MAX_EPOCH", "1.5"), ("VERBOSE", "0"), ("DATASET.NAME", "12")])
+@pytest.mark.parametrize(
+    "key, value",
+    [("OPTIM.LR", "1"), ("OPTIM.MAX_EPOCH", "1.5"), ("VERBOSE", "0"), ("DATASET.NAME", "12")],
+)
 def test_a_value_of_another_type_is_refused(key, value):
     with pytest.raises(ValueError, match="Type mismatch"):
         get_cfg_default().merge_from_list([key, value])
@@ -127,7 +134,9 @@ def test_unknown_keys_are_refused(tmp_path):
         get_cfg_default().merge_from_list(["OPTIM.LR"])
 
 
-@pytest.mark.parametrize("key", ["INPUT.CUTOUT_N", "DATALOADER.TRAIN_U.BATCH_SIZE", "TRAINER.FIXMATCH.WEIGHT_U"])
+@pytest.mark.parametrize(
+    "key", ["INPUT.CUTOUT_N", "DATALOADER.TRAIN_U.BATCH_SIZE", "TRAINER.FIXMATCH.WEIGHT_U"]
+)
 def test_keys_of_parts_that_are_not_here_are_refused_not_ignored(key):
     with pytest.raises(AssertionError, match="Non-existent key"):
         get_cfg_default().merge_from_list([key, "1"])
@@ -136,7 +145,9 @@ def test_keys_of_parts_that_are_not_here_are_refused_not_ignored(key):
 def test_a_frozen_config_cannot_be_changed():
     cfg = get_cfg_default()
     cfg.freeze()
-    with pytest.raises(AttributeError, match="Attempted to set SEED to 1, but CfgNode is immutable"):
+    with pytest.raises(
+        AttributeError, match="Attempted to set SEED to 1, but CfgNode is immutable"
+    ):
         cfg.SEED = 1
 
 

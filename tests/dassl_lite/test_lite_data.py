@@ -35,7 +35,10 @@ def test_a_datum_is_what_was_given(image_root):
 
 
 def test_a_datum_needs_a_file():
-    with pytest.warns(UserWarning, match='No file found at "nowhere.png"'), pytest.raises(AssertionError, match="nowhere.png"):
+    with (
+        pytest.warns(UserWarning, match='No file found at "nowhere.png"'),
+        pytest.raises(AssertionError, match="nowhere.png"),
+    ):
         Datum("nowhere.png")
     with pytest.warns(UserWarning), pytest.raises(AssertionError):
         Datum()
@@ -120,7 +123,9 @@ def test_few_shots_are_the_literal_loops_draws(n, repeat, capsys):
     random.seed(11)
     expected = [literal_few_shot(train, n, repeat), literal_few_shot(val, n, repeat)]
     assert random.getstate() == state  # nothing more, nothing less was drawn
-    assert [[id(x) for x in split] for split in got] == [[id(x) for x in split] for split in expected]
+    assert [[id(x) for x in split] for split in got] == [
+        [id(x) for x in split] for split in expected
+    ]
     assert capsys.readouterr().out == f"Creating a {n}-shot dataset\n"
 
 
@@ -155,7 +160,9 @@ def test_the_data_set_is_built_by_name(make_cfg, capsys):
 def test_samplers_are_torchs():
     items = [item(0)] * 22
     assert type(build_sampler("RandomSampler", data_source=items)) is RandomSampler
-    assert list(build_sampler("SequentialSampler", None, items, batch_size=4, n_ins=2)) == list(range(22))
+    assert list(build_sampler("SequentialSampler", None, items, batch_size=4, n_ins=2)) == list(
+        range(22)
+    )
     with pytest.raises(ValueError, match="Unknown sampler type: RandomDomainSampler"):
         build_sampler("RandomDomainSampler", data_source=items)
 
@@ -170,14 +177,28 @@ def data(cfg, quiet):
 
 @pytest.mark.parametrize(
     "is_train, batch_size, sizes",
-    [(True, 7, [7, 7, 7]), (True, 24, [24]), (True, 25, [24]), (False, 7, [7, 7, 7, 3]), (False, 25, [24])],
+    [
+        (True, 7, [7, 7, 7]),
+        (True, 24, [24]),
+        (True, 25, [24]),
+        (False, 7, [7, 7, 7, 3]),
+        (False, 25, [24]),
+    ],
 )
-def test_training_drops_an_incomplete_batch_if_there_is_a_whole_one(make_cfg, quiet, is_train, batch_size, sizes):
+def test_training_drops_an_incomplete_batch_if_there_is_a_whole_one(
+    make_cfg, quiet, is_train, batch_size, sizes
+):
     cfg = make_cfg()
     source = data(cfg, quiet).train_x
     tfm = T.Compose([T.Resize((4, 4)), T.ToTensor()])
-    loader = build_data_loader(cfg, data_source=source, batch_size=batch_size, tfm=tfm, is_train=is_train)
-    assert [len(batch["label"]) for batch in loader] == sizes == [len(batch["img"]) for batch in loader]
+    loader = build_data_loader(
+        cfg, data_source=source, batch_size=batch_size, tfm=tfm, is_train=is_train
+    )
+    assert (
+        [len(batch["label"]) for batch in loader]
+        == sizes
+        == [len(batch["img"]) for batch in loader]
+    )
     assert not loader.pin_memory and loader.num_workers == 0
 
 
@@ -213,11 +234,16 @@ def test_a_batch_holds_everything(make_cfg, quiet):
     cfg = make_cfg()
     source = data(cfg, quiet).train_x
     with quiet():
-        loader = build_data_loader(cfg, data_source=source, batch_size=5, tfm=build_transform(cfg), is_train=True)
+        loader = build_data_loader(
+            cfg, data_source=source, batch_size=5, tfm=build_transform(cfg), is_train=True
+        )
     batch = next(iter(loader))
     assert set(batch) == {"label", "domain", "impath", "index", "img"}
     assert batch["img"].shape == (5, 3, 8, 8) and batch["img"].dtype == torch.float32
-    assert batch["label"].tolist() == [x.label for x in source[:5]] and batch["label"].dtype == torch.int64
+    assert (
+        batch["label"].tolist() == [x.label for x in source[:5]]
+        and batch["label"].dtype == torch.int64
+    )
     assert batch["domain"].tolist() == [x.domain for x in source[:5]]
     assert batch["index"].tolist() == [0, 1, 2, 3, 4]
     assert batch["impath"] == [x.impath for x in source[:5]]
@@ -242,14 +268,20 @@ def test_k_views_are_drawn_in_training_only(make_cfg, quiet):
     expected = [tfm(Image.open(source[1].impath).convert("RGB")) for _ in range(3)]
     assert isinstance(views, list) and all(torch.equal(a, b) for a, b in zip(views, expected))
     assert torch.is_tensor(DatasetWrapper(cfg, source, transform=tfm, is_train=False)[1]["img"])
-    with pytest.raises(ValueError, match="Cannot transform the image 3 times because transform is None"):
+    with pytest.raises(
+        ValueError, match="Cannot transform the image 3 times because transform is None"
+    ):
         DatasetWrapper(cfg, source, is_train=True)
     with pytest.raises(ValueError, match="K_TRANSFORMS must be at least 1, got 0"):
         DatasetWrapper(make_cfg(DATALOADER__K_TRANSFORMS=0), source, transform=tfm, is_train=True)
 
 
 def test_the_unaugmented_image_comes_on_request(make_cfg, quiet):
-    cfg = make_cfg(DATALOADER__RETURN_IMG0=True, INPUT__TRANSFORMS=("random_flip", "normalize"), INPUT__INTERPOLATION="bicubic")
+    cfg = make_cfg(
+        DATALOADER__RETURN_IMG0=True,
+        INPUT__TRANSFORMS=("random_flip", "normalize"),
+        INPUT__INTERPOLATION="bicubic",
+    )
     source = data(cfg, quiet).train_x
     out = DatasetWrapper(cfg, source, transform=T.ToTensor(), is_train=True)[0]
     image = Image.open(source[0].impath).convert("RGB").resize((8, 8), Image.BICUBIC)
@@ -267,7 +299,9 @@ def test_without_transform_the_image_stays_an_image(make_cfg, quiet):
 def test_a_wrapper_can_be_sent_to_worker_processes(make_cfg, quiet):
     cfg = make_cfg(INPUT__TRANSFORMS=("random_crop", "colorjitter"))
     with quiet():
-        wrapper = DatasetWrapper(cfg, data(cfg, quiet).train_x, transform=build_transform(cfg), is_train=True)
+        wrapper = DatasetWrapper(
+            cfg, data(cfg, quiet).train_x, transform=build_transform(cfg), is_train=True
+        )
     assert pickle.loads(pickle.dumps(wrapper))[0]["img"].shape == (3, 8, 8)
 
 
@@ -276,7 +310,13 @@ def test_workers_load_the_same_images(make_cfg, quiet):
     for workers in (0, 1):
         cfg = make_cfg(DATALOADER__NUM_WORKERS=workers)
         with quiet():
-            loader = build_data_loader(cfg, data_source=data(cfg, quiet).test, batch_size=8, tfm=build_transform(cfg, False), is_train=False)
+            loader = build_data_loader(
+                cfg,
+                data_source=data(cfg, quiet).test,
+                batch_size=8,
+                tfm=build_transform(cfg, False),
+                is_train=False,
+            )
         batches.append(torch.cat([batch["img"] for batch in loader]))
     assert torch.equal(*batches)
 
@@ -311,7 +351,10 @@ def test_validation_and_test_are_never_cut_or_shuffled(make_cfg, quiet):
     cfg = make_cfg(DATALOADER__TEST__BATCH_SIZE=4)
     with quiet():
         manager = DataManager(cfg)
-    for loader, source in ((manager.val_loader, manager.dataset.val), (manager.test_loader, manager.dataset.test)):
+    for loader, source in (
+        (manager.val_loader, manager.dataset.val),
+        (manager.test_loader, manager.dataset.test),
+    ):
         assert torch.cat([batch["index"] for batch in loader]).tolist() == list(range(len(source)))
 
 
@@ -320,7 +363,12 @@ def test_custom_transforms_and_wrappers_take_their_place(make_cfg, capsys):
         pass
 
     tfm = T.Compose([T.Resize((2, 2)), T.ToTensor()])
-    manager = DataManager(make_cfg(VERBOSE=False), custom_tfm_train=tfm, custom_tfm_test=tfm, dataset_wrapper=Wrapper)
-    assert capsys.readouterr().out == "* Using custom transform for training\n* Using custom transform for testing\n"
+    manager = DataManager(
+        make_cfg(VERBOSE=False), custom_tfm_train=tfm, custom_tfm_test=tfm, dataset_wrapper=Wrapper
+    )
+    assert (
+        capsys.readouterr().out
+        == "* Using custom transform for training\n* Using custom transform for testing\n"
+    )
     assert type(manager.test_loader.dataset) is Wrapper
     assert next(iter(manager.train_loader_x))["img"].shape[-2:] == (2, 2)

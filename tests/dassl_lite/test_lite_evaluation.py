@@ -42,9 +42,14 @@ def test_figures_by_hand(make_cfg, capsys):
 
 def test_totals_have_thousands_separators(make_cfg, capsys):
     evaluator = Classification(make_cfg())
-    evaluator.process(torch.eye(2)[torch.zeros(8100, dtype=torch.long)], (torch.arange(8100) >= 4500).long())
+    evaluator.process(
+        torch.eye(2)[torch.zeros(8100, dtype=torch.long)], (torch.arange(8100) >= 4500).long()
+    )
     evaluator.evaluate()
-    assert "* total: 8,100\n* correct: 4,500\n* accuracy: 55.6%\n* error: 44.4%" in capsys.readouterr().out
+    assert (
+        "* total: 8,100\n* correct: 4,500\n* accuracy: 55.6%\n* error: 44.4%"
+        in capsys.readouterr().out
+    )
 
 
 def test_figures_per_class(make_cfg, capsys):
@@ -88,7 +93,9 @@ def test_the_evaluator_is_built_by_name(make_cfg, capsys):
     assert capsys.readouterr().out == "Loading evaluator: Classification\n"
     build_evaluator(make_cfg(VERBOSE=False), lab2cname=NAMES)
     assert capsys.readouterr().out == ""
-    with pytest.raises(ValueError, match=r"got \[Clasification\] \(do you mean \[Classification\]\?\)"):
+    with pytest.raises(
+        ValueError, match=r"got \[Clasification\] \(do you mean \[Classification\]\?\)"
+    ):
         build_evaluator(make_cfg(TEST__EVALUATOR="Clasification"))
 
 

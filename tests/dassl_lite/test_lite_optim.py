@@ -43,27 +43,41 @@ L, E = 0.002, 10
 
 
 def test_cosine_is_half_a_wave():
-    assert rates(E, LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E) == pytest.approx([cosine(e, E, L) for e in range(E)], rel=1e-12)
+    assert rates(E, LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E) == pytest.approx(
+        [cosine(e, E, L) for e in range(E)], rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("w", [1, 3])
 def test_constant_warm_up_shifts_the_cosine(w):
     expected = [1e-5 if e < w else cosine(e - w, E, L) for e in range(E)]
     options = {"WARMUP_EPOCH": w, "WARMUP_TYPE": "constant", "WARMUP_CONS_LR": 1e-5}
-    assert rates(E, LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E, **options) == pytest.approx(expected, rel=1e-12)
+    assert rates(E, LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E, **options) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("w", [1, 3])
 def test_linear_warm_up_climbs_to_the_full_rate_and_shifts_the_cosine(w):
     expected = [(1e-5 if e == 0 else L * e / w) if e < w else cosine(e - w, E, L) for e in range(E)]
     options = {"WARMUP_EPOCH": w, "WARMUP_TYPE": "linear", "WARMUP_MIN_LR": 1e-5}
-    assert rates(E, LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E, **options) == pytest.approx(expected, rel=1e-12)
+    assert rates(E, LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E, **options) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", ["constant", "linear"])
 def test_without_recount_the_cosine_goes_on_from_the_warm_ups_epochs(kind):
     w = 2
-    got = rates(E, LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E, WARMUP_EPOCH=w, WARMUP_TYPE=kind, WARMUP_RECOUNT=False)
+    got = rates(
+        E,
+        LR=L,
+        LR_SCHEDULER="cosine",
+        MAX_EPOCH=E,
+        WARMUP_EPOCH=w,
+        WARMUP_TYPE=kind,
+        WARMUP_RECOUNT=False,
+    )
     expected = [L * cosine(e, E, 1) / cosine(w, E, 1) for e in range(w, E)]
     assert got[w:] == pytest.approx(expected, rel=1e-12)
     assert got[:w] == pytest.approx([1e-5, 1e-5 if kind == "constant" else L / 2], rel=1e-12)
@@ -73,7 +87,9 @@ def test_coops_own_numbers():
     options = {"WARMUP_EPOCH": 1, "WARMUP_TYPE": "constant", "WARMUP_CONS_LR": 1e-5}
     got = rates(5, LR=0.002, LR_SCHEDULER="cosine", MAX_EPOCH=5, **options)
     assert got == pytest.approx([1e-5, 2e-3, 1.8090e-3, 1.3090e-3, 6.9098e-4], rel=1e-4)
-    assert rates(3, LR=0.002, LR_SCHEDULER="cosine", MAX_EPOCH=50, **options) == pytest.approx([1e-5, 0.002, 0.001998], rel=1e-3)
+    assert rates(3, LR=0.002, LR_SCHEDULER="cosine", MAX_EPOCH=50, **options) == pytest.approx(
+        [1e-5, 0.002, 0.001998], rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("stepsize, step", [((4,), 4), ((9, 3), 3), (2, 2), ((-1,), E)])
@@ -84,19 +100,34 @@ def test_single_step_multiplies_by_gamma_every_so_many_epochs(stepsize, step):
 
 def test_multi_step_multiplies_by_gamma_at_each_milestone():
     got = rates(E, LR=L, LR_SCHEDULER="multi_step", STEPSIZE=(2, 5, 6), GAMMA=0.1, MAX_EPOCH=E)
-    assert got == pytest.approx([L * 0.1 ** sum(e >= m for m in (2, 5, 6)) for e in range(E)], rel=1e-12)
+    assert got == pytest.approx(
+        [L * 0.1 ** sum(e >= m for m in (2, 5, 6)) for e in range(E)], rel=1e-12
+    )
 
 
 def test_milestones_count_from_the_end_of_the_warm_up_unless_recount_is_off():
-    options = {"LR": L, "LR_SCHEDULER": "multi_step", "STEPSIZE": (3,), "GAMMA": 0.1, "WARMUP_EPOCH": 2, "WARMUP_TYPE": "constant"}
+    options = {
+        "LR": L,
+        "LR_SCHEDULER": "multi_step",
+        "STEPSIZE": (3,),
+        "GAMMA": 0.1,
+        "WARMUP_EPOCH": 2,
+        "WARMUP_TYPE": "constant",
+    }
     assert rates(7, **options)[2:] == pytest.approx([L, L, L, L * 0.1, L * 0.1])
-    assert rates(7, WARMUP_RECOUNT=False, **options)[2:] == pytest.approx([L, L * 0.1, L * 0.1, L * 0.1, L * 0.1])
+    assert rates(7, WARMUP_RECOUNT=False, **options)[2:] == pytest.approx(
+        [L, L * 0.1, L * 0.1, L * 0.1, L * 0.1]
+    )
 
 
 def test_warm_up_treats_each_parameter_group_by_its_own_rate():
-    cfg = optim_cfg(NAME="sgd", LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E, WARMUP_EPOCH=2, WARMUP_TYPE="linear")
+    cfg = optim_cfg(
+        NAME="sgd", LR=L, LR_SCHEDULER="cosine", MAX_EPOCH=E, WARMUP_EPOCH=2, WARMUP_TYPE="linear"
+    )
     a, b = nn.Linear(2, 1), nn.Linear(2, 1)
-    optimizer = build_optimizer(None, cfg, param_groups=[{"params": a.parameters()}, {"params": b.parameters(), "lr": 1.0}])
+    optimizer = build_optimizer(
+        None, cfg, param_groups=[{"params": a.parameters()}, {"params": b.parameters(), "lr": 1.0}]
+    )
     scheduler = build_lr_scheduler(optimizer, cfg)
     seen = []
     for _ in range(4):
@@ -109,7 +140,11 @@ def test_warm_up_treats_each_parameter_group_by_its_own_rate():
     assert seen[3] == pytest.approx([cosine(1, E, L), cosine(1, E, 1.0)])
 
 
-WARMUPS = [{}, {"WARMUP_EPOCH": 3, "WARMUP_TYPE": "constant"}, {"WARMUP_EPOCH": 3, "WARMUP_TYPE": "linear", "WARMUP_RECOUNT": False}]
+WARMUPS = [
+    {},
+    {"WARMUP_EPOCH": 3, "WARMUP_TYPE": "constant"},
+    {"WARMUP_EPOCH": 3, "WARMUP_TYPE": "linear", "WARMUP_RECOUNT": False},
+]
 
 
 def is_plain(value):
@@ -123,7 +158,9 @@ def is_plain(value):
 @pytest.mark.parametrize("warmup", WARMUPS)
 @pytest.mark.parametrize("name", AVAI_SCHEDS)
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_a_schedule_restored_from_plain_values_goes_on_as_if_never_stopped(tmp_path, name, warmup, stop):
+def test_a_schedule_restored_from_plain_values_goes_on_as_if_never_stopped(
+    tmp_path, name, warmup, stop
+):
     cfg = optim_cfg(NAME="sgd", LR=L, LR_SCHEDULER=name, MAX_EPOCH=E, STEPSIZE=(2, 4), **warmup)
 
     def fresh():
@@ -156,14 +193,20 @@ def test_the_warm_up_classes_can_be_built_by_hand():
     successor = torch.optim.lr_scheduler.StepLR(optimizer, 5)
     assert ConstantWarmupScheduler(optimizer, successor, 2, 0.03).get_last_lr() == [0.03]
     assert LinearWarmupScheduler(optimizer, successor, 2, 0.04).get_last_lr() == [0.04]
-    assert isinstance(LinearWarmupScheduler(optimizer, successor, 2, 0.04), torch.optim.lr_scheduler.LRScheduler)
+    assert isinstance(
+        LinearWarmupScheduler(optimizer, successor, 2, 0.04), torch.optim.lr_scheduler.LRScheduler
+    )
 
 
 def test_schedule_mistakes_are_named():
     optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=r"OPTIM.LR_SCHEDULER: .* got \[cosin\] \(do you mean \[cosine\]\?\)"):
+    with pytest.raises(
+        ValueError, match=r"OPTIM.LR_SCHEDULER: .* got \[cosin\] \(do you mean \[cosine\]\?\)"
+    ):
         build_lr_scheduler(optimizer, optim_cfg(LR_SCHEDULER="cosin"))
-    with pytest.raises(ValueError, match=r"OPTIM.WARMUP_TYPE: .* got \[const\] \(do you mean \[constant\]\?\)"):
+    with pytest.raises(
+        ValueError, match=r"OPTIM.WARMUP_TYPE: .* got \[const\] \(do you mean \[constant\]\?\)"
+    ):
         build_lr_scheduler(optimizer, optim_cfg(WARMUP_EPOCH=1, WARMUP_TYPE="const"))
     with pytest.raises(TypeError, match="must be an integer for single_step, got float"):
         build_lr_scheduler(optimizer, optim_cfg(STEPSIZE=(2.0,)))
@@ -184,7 +227,14 @@ CLASSES = {
 @pytest.mark.parametrize("name", CLASSES)
 def test_each_name_is_torchs_class_with_the_configs_settings(name):
     cfg = optim_cfg(
-        NAME=name, LR=0.01, WEIGHT_DECAY=0.02, MOMENTUM=0.8, SGD_NESTEROV=True, RMSPROP_ALPHA=0.7, ADAM_BETA1=0.6, ADAM_BETA2=0.95
+        NAME=name,
+        LR=0.01,
+        WEIGHT_DECAY=0.02,
+        MOMENTUM=0.8,
+        SGD_NESTEROV=True,
+        RMSPROP_ALPHA=0.7,
+        ADAM_BETA1=0.6,
+        ADAM_BETA2=0.95,
     )
     model = nn.Linear(2, 1)
     model.bias.requires_grad_(False)
@@ -206,8 +256,14 @@ def test_each_name_is_torchs_class_with_the_configs_settings(name):
 def test_radam_is_the_papers_rule_with_decoupled_decay():
     lr, decay, b1, b2 = 0.05, 0.1, 0.9, 0.99
     p = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    optimizer = build_optimizer([p], optim_cfg(NAME="radam", LR=lr, WEIGHT_DECAY=decay, ADAM_BETA1=b1, ADAM_BETA2=b2))
-    w, m, v = p.detach().clone(), torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    optimizer = build_optimizer(
+        [p], optim_cfg(NAME="radam", LR=lr, WEIGHT_DECAY=decay, ADAM_BETA1=b1, ADAM_BETA2=b2)
+    )
+    w, m, v = (
+        p.detach().clone(),
+        torch.zeros(2, dtype=torch.float64),
+        torch.zeros(2, dtype=torch.float64),
+    )
     for t in range(1, 30):
         grad = torch.tensor([math.sin(t), math.cos(3 * t)], dtype=torch.float64)
         p.grad = grad.clone()
@@ -226,13 +282,19 @@ def test_radam_is_the_papers_rule_with_decoupled_decay():
 
 def test_an_iterable_or_groups_may_stand_for_the_model():
     model = nn.Linear(2, 1)
-    assert build_optimizer(model.parameters(), optim_cfg()).param_groups[0]["params"] == list(model.parameters())
+    assert build_optimizer(model.parameters(), optim_cfg()).param_groups[0]["params"] == list(
+        model.parameters()
+    )
     other = nn.Linear(3, 1)
-    optimizer = build_optimizer(model, optim_cfg(), param_groups=[{"params": other.parameters(), "lr": 1.0}])
+    optimizer = build_optimizer(
+        model, optim_cfg(), param_groups=[{"params": other.parameters(), "lr": 1.0}]
+    )
     assert optimizer.param_groups[0]["params"] == list(other.parameters())
     assert optimizer.param_groups[0]["lr"] == 1.0
 
 
 def test_an_unknown_optimiser_is_a_value_error_with_the_nearest_name():
-    with pytest.raises(ValueError, match=r"OPTIM.NAME: .* got \[adamax\] \(do you mean \[adam\]\?\)"):
+    with pytest.raises(
+        ValueError, match=r"OPTIM.NAME: .* got \[adamax\] \(do you mean \[adam\]\?\)"
+    ):
         build_optimizer(nn.Linear(2, 1), optim_cfg(NAME="adamax"))

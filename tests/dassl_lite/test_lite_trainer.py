@@ -30,11 +30,22 @@ def test_a_trainer_is_built_in_dassls_order(make_cfg, quiet):
             calls.append(("check_cfg", hasattr(self, "cfg"), hasattr(self, "device"), self._models))
 
         def build_data_loader(self):
-            calls.append(("data", self.device.type, self.max_epoch, self.start_epoch, self.epoch, self.output_dir))
+            calls.append(
+                (
+                    "data",
+                    self.device.type,
+                    self.max_epoch,
+                    self.start_epoch,
+                    self.epoch,
+                    self.output_dir,
+                )
+            )
             super().build_data_loader()
 
         def build_model(self):
-            calls.append(("model", self.num_classes, self.dm.dataset.classnames, hasattr(self, "evaluator")))
+            calls.append(
+                ("model", self.num_classes, self.dm.dataset.classnames, hasattr(self, "evaluator"))
+            )
             super().build_model()
 
     with quiet():
@@ -47,13 +58,21 @@ def test_a_trainer_is_built_in_dassls_order(make_cfg, quiet):
     ]
     assert trainer.best_result == -math.inf and trainer.cfg is cfg
     assert trainer.lab2cname == trainer.dm.lab2cname == trainer.evaluator._lab2cname
-    for name in ("train_loader_x", "val_loader", "test_loader", "num_classes", "num_source_domains"):
+    for name in (
+        "train_loader_x",
+        "val_loader",
+        "test_loader",
+        "num_classes",
+        "num_source_domains",
+    ):
         assert getattr(trainer, name) is getattr(trainer.dm, name)
 
 
 def test_the_trainer_is_built_by_name(make_cfg, capsys):
     build_trainer(make_cfg())
-    assert capsys.readouterr().out.startswith("Loading trainer: LiteLinear\nLoading dataset: LiteBlobs\n")
+    assert capsys.readouterr().out.startswith(
+        "Loading trainer: LiteLinear\nLoading dataset: LiteBlobs\n"
+    )
     with pytest.raises(ValueError, match=r"got \[Litelinear\] \(do you mean \[LiteLinear\]\?\)"):
         build_trainer(make_cfg(TRAINER__NAME="Litelinear"))
 
@@ -69,7 +88,9 @@ def test_a_run_prints_what_dassl_prints(make_cfg, train):
     batches = [line for line in lines if line.startswith("epoch [")]
     rest = [line for line in lines[start:] if not line.startswith(("epoch [", "* "))]
     assert all(BATCH_LINE.fullmatch(line) for line in batches)
-    assert [BATCH_LINE.fullmatch(line).groups()[:2] for line in batches] == [(str(e), str(b)) for e in (1, 2) for b in (1, 2, 3)]
+    assert [BATCH_LINE.fullmatch(line).groups()[:2] for line in batches] == [
+        (str(e), str(b)) for e in (1, 2) for b in (1, 2, 3)
+    ]
     assert rest[:-1] == [
         "Loading evaluator: Classification",
         "No checkpoint found, train from scratch",
@@ -84,18 +105,24 @@ def test_a_run_prints_what_dassl_prints(make_cfg, train):
 
 
 @pytest.mark.parametrize("freq, expected", [(1, 6), (2, 2), (3, 2), (4, 6), (10, 6)])
-def test_batches_are_printed_every_so_often_or_all_when_there_are_few(make_cfg, train, freq, expected):
+def test_batches_are_printed_every_so_often_or_all_when_there_are_few(
+    make_cfg, train, freq, expected
+):
     _, out = train(make_cfg(TRAIN__PRINT_FREQ=freq, TEST__NO_TEST=True))
     assert len(re.findall("^epoch ", out, re.M)) == expected
 
 
 def test_the_printed_average_is_of_this_epoch_and_the_last_rate_is_the_next_epochs(make_cfg, train):
     _, out = train(make_cfg(TRAIN__PRINT_FREQ=1))
-    rows = [BATCH_LINE.fullmatch(line).groups() for line in out.splitlines() if line.startswith("epoch")]
+    rows = [
+        BATCH_LINE.fullmatch(line).groups() for line in out.splitlines() if line.startswith("epoch")
+    ]
     for epoch in (0, 1):
         losses = [float(r[2]) for r in rows[3 * epoch : 3 * epoch + 3]]
         for i in range(3):
-            assert float(rows[3 * epoch + i][3]) == pytest.approx(sum(losses[: i + 1]) / (i + 1), abs=2e-4)
+            assert float(rows[3 * epoch + i][3]) == pytest.approx(
+                sum(losses[: i + 1]) / (i + 1), abs=2e-4
+            )
     full, half = "2.0000e-03", "1.0000e-03"  # cosine over two epochs
     assert [r[4] for r in rows] == [full, full, half, half, half, "0.0000e+00"]
 
@@ -126,7 +153,9 @@ def test_parse_test_res_reads_the_log(make_cfg, quiet, train):
     assert parse_test_res(log) == round(result, 1)
     assert parse_test_res(log, "error") == round(100 - result, 1)
     assert parse_test_res(log, signal="=> result") == round(result, 1)
-    assert parse_test_res(log, "average") is not None and parse_test_res(log, "macro_f1") is not None
+    assert (
+        parse_test_res(log, "average") is not None and parse_test_res(log, "macro_f1") is not None
+    )
     assert parse_test_res(log.split("Finish training")[0]) is None
 
 
@@ -154,7 +183,8 @@ def test_training_learns_and_test_returns_the_accuracy(make_cfg, train, quiet):
 def test_one_seed_one_result(make_cfg, train, weights):
     augment = ("random_resized_crop", "random_flip", "colorjitter")
     a, b, c = (
-        weights(train(make_cfg(f"r{i}", INPUT__TRANSFORMS=augment), seed=seed)[0]) for i, seed in enumerate((0, 0, 1))
+        weights(train(make_cfg(f"r{i}", INPUT__TRANSFORMS=augment), seed=seed)[0])
+        for i, seed in enumerate((0, 0, 1))
     )
     assert torch.equal(a, b) and not torch.equal(a, c)
 
@@ -163,7 +193,11 @@ def test_scalars_are_recorded_at_their_steps(make_cfg, train, monkeypatch):
     import importlib.util
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "tensorboard" else real(name, *a))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *a: None if name == "tensorboard" else real(name, *a),
+    )
     cfg = make_cfg(TEST__FINAL_MODEL="best_val")
     trainer, _ = train(cfg)
     rows = list(csv.DictReader(open(f"{cfg.OUTPUT_DIR}/tensorboard/scalars.csv")))
@@ -171,7 +205,9 @@ def test_scalars_are_recorded_at_their_steps(make_cfg, train, monkeypatch):
     for row in rows:
         steps.setdefault(row["tag"], []).append(int(row["step"]))
     assert steps["train/loss"] == steps["train/acc"] == steps["train/lr"] == list(range(6))
-    assert steps["val/accuracy"] == [0, 1] and steps["test/accuracy"] == steps["test/macro_f1"] == [1]
+    assert steps["val/accuracy"] == [0, 1] and steps["test/accuracy"] == steps["test/macro_f1"] == [
+        1
+    ]
     assert trainer._writer is None
     trainer.write_scalar("x", 1.0)  # no writer: nothing happens
 
@@ -182,7 +218,10 @@ def test_scalars_are_recorded_at_their_steps(make_cfg, train, monkeypatch):
 def test_checkpoints_are_written_at_their_frequency_and_at_the_end(make_cfg, train):
     cfg = make_cfg(OPTIM__MAX_EPOCH=5, TRAIN__CHECKPOINT_FREQ=2, TEST__NO_TEST=True)
     train(cfg)
-    assert sorted(os.listdir(f"{cfg.OUTPUT_DIR}/linear")) == ["checkpoint", *(f"model.pth.tar-{e}" for e in (2, 4, 5))]
+    assert sorted(os.listdir(f"{cfg.OUTPUT_DIR}/linear")) == [
+        "checkpoint",
+        *(f"model.pth.tar-{e}" for e in (2, 4, 5)),
+    ]
 
 
 def test_a_training_checkpoint_loads_with_weights_only(make_cfg, train):
@@ -191,7 +230,15 @@ def test_a_training_checkpoint_loads_with_weights_only(make_cfg, train):
     folder = f"{cfg.OUTPUT_DIR}/linear"
     last = torch.load(f"{folder}/model.pth.tar-2", weights_only=True)
     best = torch.load(f"{folder}/model-best.pth.tar", weights_only=True)
-    assert set(last) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "scaler", "random_state"}
+    assert set(last) == {
+        "state_dict",
+        "epoch",
+        "optimizer",
+        "scheduler",
+        "val_result",
+        "scaler",
+        "random_state",
+    }
     assert last["epoch"] == 2 and last["val_result"] is None
     assert type(best["val_result"]) is float and best["val_result"] == trainer.best_result
 
@@ -207,8 +254,12 @@ AUGMENT = ("random_resized_crop", "random_flip", "normalize")
 OPTIMS = ["sgd", "adam", "amsgrad", "rmsprop", "radam", "adamw"]
 
 
-@pytest.mark.parametrize("optim, warmup", [*zip(OPTIMS, WARMUPS * 2), ("sgd", WARMUPS[1]), ("sgd", WARMUPS[2])])
-def test_a_stopped_and_resumed_run_has_the_weights_of_an_uninterrupted_one(make_cfg, train, weights, optim, warmup):
+@pytest.mark.parametrize(
+    "optim, warmup", [*zip(OPTIMS, WARMUPS * 2), ("sgd", WARMUPS[1]), ("sgd", WARMUPS[2])]
+)
+def test_a_stopped_and_resumed_run_has_the_weights_of_an_uninterrupted_one(
+    make_cfg, train, weights, optim, warmup
+):
     options = {
         "OPTIM__NAME": optim,
         "OPTIM__MAX_EPOCH": 4,
@@ -238,7 +289,9 @@ def test_resuming_with_best_val_is_as_if_never_stopped_too(make_cfg, train, weig
     cfg = make_cfg("stopped", **options)
     train(cfg, seed=3, stop_at=(3, 2))
     resumed, out = train(cfg, seed=3)
-    assert torch.equal(weights(resumed), weights(whole)) and resumed.best_result == whole.best_result
+    assert (
+        torch.equal(weights(resumed), weights(whole)) and resumed.best_result == whole.best_result
+    )
     assert parse_test_res(out) == parse_test_res(whole_out)
 
 
@@ -268,7 +321,9 @@ def test_a_finished_run_is_only_tested_again(make_cfg, train, weights):
     second, out2 = train(cfg)
     assert f"Found checkpoint at {cfg.OUTPUT_DIR} (will resume training)" in out2
     assert "epoch [" not in out2 and "Checkpoint saved" not in out2
-    assert torch.equal(weights(first), weights(second)) and parse_test_res(out1) == parse_test_res(out2)
+    assert torch.equal(weights(first), weights(second)) and parse_test_res(out1) == parse_test_res(
+        out2
+    )
 
 
 def test_a_run_longer_than_asked_for_is_not_passed_off_as_the_shorter_one(make_cfg, train):
@@ -293,17 +348,28 @@ def test_resume_names_the_folder_to_go_on_from(make_cfg, train):
 
 
 def test_resume_without_a_checkpoint_there_is_an_error_not_a_fresh_start(make_cfg, train, tmp_path):
-    with pytest.raises(FileNotFoundError, match="RESUME is .*nowhere.*no checkpoint of \\['linear'\\]"):
+    with pytest.raises(
+        FileNotFoundError, match="RESUME is .*nowhere.*no checkpoint of \\['linear'\\]"
+    ):
         train(make_cfg(RESUME=str(tmp_path / "nowhere")))
 
 
 def test_a_run_resumed_elsewhere_takes_its_best_model_along(make_cfg, train):
-    options = {"TEST__FINAL_MODEL": "best_val", "TRAIN__CHECKPOINT_FREQ": 1, "OPTIM__LR": 0.0, "OPTIM__WEIGHT_DECAY": 0.0}
-    first = make_cfg("first", **options)  # nothing is learned: the first epoch's result stays the best
+    options = {
+        "TEST__FINAL_MODEL": "best_val",
+        "TRAIN__CHECKPOINT_FREQ": 1,
+        "OPTIM__LR": 0.0,
+        "OPTIM__WEIGHT_DECAY": 0.0,
+    }
+    first = make_cfg(
+        "first", **options
+    )  # nothing is learned: the first epoch's result stays the best
     train(first, stop_at=(1, 0))
     second = make_cfg("second", RESUME=first.OUTPUT_DIR, **options)
     _, out = train(second)
-    assert f"Load {second.OUTPUT_DIR}/linear/model-best.pth.tar to linear (epoch=1, val_result=" in out
+    assert (
+        f"Load {second.OUTPUT_DIR}/linear/model-best.pth.tar to linear (epoch=1, val_result=" in out
+    )
 
 
 class TwoModels(TRAINER_REGISTRY.get("LiteLinear")):
@@ -333,14 +399,20 @@ def test_load_model_loads_an_epoch_or_the_best(make_cfg, train, quiet, weights):
     best = load_checkpoint(f"{folder}/model-best.pth.tar")
     for epoch, file, line in (
         (1, "model.pth.tar-1", "(epoch=1, val_result=None)"),
-        (None, "model-best.pth.tar", f"(epoch={best['epoch']}, val_result={best['val_result']:.1f})"),
+        (
+            None,
+            "model-best.pth.tar",
+            f"(epoch={best['epoch']}, val_result={best['val_result']:.1f})",
+        ),
     ):
         with quiet():
             trainer = build_trainer(cfg)
         with quiet() as out:
             trainer.load_model(cfg.OUTPUT_DIR, epoch=epoch)
         assert out.getvalue() == f"Load {folder}/{file} to linear {line}\n"
-        assert torch.equal(trainer.model[2].weight, load_checkpoint(f"{folder}/{file}")["state_dict"]["2.weight"])
+        assert torch.equal(
+            trainer.model[2].weight, load_checkpoint(f"{folder}/{file}")["state_dict"]["2.weight"]
+        )
     with quiet() as out:
         trainer.load_model("")
     assert out.getvalue() == (
@@ -406,7 +478,12 @@ def test_what_a_trainer_must_write_is_not_implemented():
     for call in (trainer.run_epoch, trainer.test):
         with pytest.raises(NotImplementedError):
             call()
-    for call in (trainer.parse_batch_train, trainer.parse_batch_test, trainer.forward_backward, trainer.model_inference):
+    for call in (
+        trainer.parse_batch_train,
+        trainer.parse_batch_test,
+        trainer.forward_backward,
+        trainer.model_inference,
+    ):
         with pytest.raises(NotImplementedError):
             call(None)
 
@@ -431,7 +508,9 @@ def test_default_batches_are_parsed_onto_the_device(make_cfg, quiet):
     batch = next(iter(trainer.train_loader_x))
     img, label, domain = TrainerX.parse_batch_train(trainer, batch)
     assert img is batch["img"] and label is batch["label"] and domain is batch["domain"]
-    assert [x is y for x, y in zip(trainer.parse_batch_test(batch), (batch["img"], batch["label"]))] == [True, True]
+    assert [
+        x is y for x, y in zip(trainer.parse_batch_test(batch), (batch["img"], batch["label"]))
+    ] == [True, True]
 
 
 def test_a_step_may_report_nothing(make_cfg, quiet):

@@ -16,10 +16,18 @@ STATS = "(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])"
 
 STEPS = [  # (choice, class, line) in the order of application
     ("random_crop", "RandomCrop", "+ random crop (padding = 4)"),
-    ("random_resized_crop", "RandomResizedCrop", "+ random resized crop (size=(8, 8), scale=(0.08, 1.0))"),
+    (
+        "random_resized_crop",
+        "RandomResizedCrop",
+        "+ random resized crop (size=(8, 8), scale=(0.08, 1.0))",
+    ),
     ("random_flip", "RandomHorizontalFlip", "+ random flip"),
     ("randaugment", "RandAugment", "+ randaugment (n=2, m=10)"),
-    ("colorjitter", "ColorJitter", "+ color jitter (brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)"),
+    (
+        "colorjitter",
+        "ColorJitter",
+        "+ color jitter (brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)",
+    ),
     ("randomgrayscale", "RandomGrayscale", "+ random gray scale"),
     ("gaussian_blur", "RandomApply", "+ gaussian blur (kernel=3)"),
     (None, "ToTensor", "+ to torch tensor of range [0, 1]"),
@@ -35,9 +43,14 @@ def names(tfm):
 def test_the_order_of_the_choices_does_not_matter(make_cfg, capsys, seed):
     choices = [choice for choice, *_ in STEPS if choice]
     random.Random(seed).shuffle(choices)
-    tfm = build_transform(make_cfg(INPUT__TRANSFORMS=choices, INPUT__GB_K=3))  # 21 is too large for 8 x 8
+    tfm = build_transform(
+        make_cfg(INPUT__TRANSFORMS=choices, INPUT__GB_K=3)
+    )  # 21 is too large for 8 x 8
     assert names(tfm) == [name for _, name, _ in STEPS]
-    assert capsys.readouterr().out.splitlines() == ["Building transform_train", *(line for *_, line in STEPS)]
+    assert capsys.readouterr().out.splitlines() == [
+        "Building transform_train",
+        *(line for *_, line in STEPS),
+    ]
     assert tfm(IMAGE).shape == (3, 8, 8)
 
 
@@ -70,7 +83,11 @@ def test_coops_transforms(make_cfg, capsys):
         "+ to torch tensor of range [0, 1]",
         f"+ normalization {STATS}",
     ]
-    assert train.transforms[0].interpolation == test.transforms[0].interpolation == INTERPOLATION_MODES["bicubic"]
+    assert (
+        train.transforms[0].interpolation
+        == test.transforms[0].interpolation
+        == INTERPOLATION_MODES["bicubic"]
+    )
     assert test(IMAGE).shape == train(IMAGE).shape == (3, 224, 224)
 
 
@@ -95,12 +112,17 @@ def test_no_transform(make_cfg, capsys):
 
 
 def test_unknown_choices_are_named(make_cfg):
-    with pytest.raises(AssertionError, match=r"INPUT.TRANSFORMS: random_flop is unknown \(do you mean random_flip\?\)"):
+    with pytest.raises(
+        AssertionError,
+        match=r"INPUT.TRANSFORMS: random_flop is unknown \(do you mean random_flip\?\)",
+    ):
         build_transform(make_cfg(INPUT__TRANSFORMS=["random_flop"]))
     for choice in ("randaugment2", "imagenet_policy", "cutout"):
         with pytest.raises(AssertionError, match=f"{choice} is not part of dassl-lite"):
             build_transform(make_cfg(INPUT__TRANSFORMS=[choice]))
-    with pytest.raises(ValueError, match=r"INPUT.INTERPOLATION: .* got \[cubic\] \(do you mean \[bicubic\]\?\)"):
+    with pytest.raises(
+        ValueError, match=r"INPUT.INTERPOLATION: .* got \[cubic\] \(do you mean \[bicubic\]\?\)"
+    ):
         build_transform(make_cfg(INPUT__INTERPOLATION="cubic"))
 
 
@@ -109,10 +131,19 @@ MOVED[:, 10:] = PIXELS[:, :-10]  # a coin above a half: to the right, black foll
 BRIGHTER = (PIXELS.astype(int) + 110).clip(0, 255)
 
 
-@pytest.mark.parametrize("operation, m, expected", [
-    (2, 10, 255 - PIXELS), (4, 15, PIXELS & 0b11111100), (5, 15, np.where(PIXELS < 128, PIXELS, 255 - PIXELS)),
-    (6, 30, np.where(BRIGHTER < 128, BRIGHTER, 255 - BRIGHTER)), (14, 3, MOVED)])
-def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(monkeypatch, operation, m, expected):
+@pytest.mark.parametrize(
+    "operation, m, expected",
+    [
+        (2, 10, 255 - PIXELS),
+        (4, 15, PIXELS & 0b11111100),
+        (5, 15, np.where(PIXELS < 128, PIXELS, 255 - PIXELS)),
+        (6, 30, np.where(BRIGHTER < 128, BRIGHTER, 255 - BRIGHTER)),
+        (14, 3, MOVED),
+    ],
+)
+def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(
+    monkeypatch, operation, m, expected
+):
     monkeypatch.setattr(random, "choices", lambda operations, k: [operations[operation]] * k)
     monkeypatch.setattr(random, "random", lambda: 0.9)
     assert np.array_equal(RandAugment(1, m)(IMAGE), expected)
@@ -120,7 +151,10 @@ def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(monkeypatch, op
 
 def test_randaugment_draws_operations_and_cuts_a_grey_rectangle_out(make_cfg):
     tfm = build_transform(make_cfg(INPUT__TRANSFORMS=["randaugment"], INPUT__RANDAUGMENT_M=20))
-    assert names(tfm) == ["Resize", "RandAugment", "ToTensor"] and (tfm.transforms[1].n, tfm.transforms[1].m) == (2, 20)
+    assert names(tfm) == ["Resize", "RandAugment", "ToTensor"] and (
+        tfm.transforms[1].n,
+        tfm.transforms[1].m,
+    ) == (2, 20)
     random.seed(0)
     assert len({tfm.transforms[1](IMAGE).tobytes() for _ in range(30)}) > 15
     cut = np.asarray(OPERATIONS[13][0](IMAGE, 10))

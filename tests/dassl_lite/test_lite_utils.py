@@ -66,7 +66,9 @@ def test_a_name_is_taken_once_unless_forced():
     def thing():
         return 2
 
-    with pytest.raises(KeyError, match='An object named "thing" was already registered in "THING" registry'):
+    with pytest.raises(
+        KeyError, match='An object named "thing" was already registered in "THING" registry'
+    ):
         registry.register(thing)
     assert registry.get("thing") is first
     registry.register(thing, force=True)
@@ -90,7 +92,9 @@ def test_check_availability_names_the_nearest():
     )
     with pytest.raises(ValueError, match=r"^OPTIM.NAME: The requested one"):
         check_availability("sgdd", ["sgd"], key="OPTIM.NAME")
-    with pytest.raises(ValueError, match=r"belong to \[\], but got \[x\] \(do you mean \[None\]\?\)"):
+    with pytest.raises(
+        ValueError, match=r"belong to \[\], but got \[x\] \(do you mean \[None\]\?\)"
+    ):
         check_availability("x", [])
 
 
@@ -132,7 +136,13 @@ def test_the_random_state_survives_a_file_of_plain_values(tmp_path):
     torch.save(get_random_state(), tmp_path / "s")
 
     def draw():
-        return random.random(), random.gauss(0, 1), np.random.randn(), np.random.rand(), torch.rand(1).item()
+        return (
+            random.random(),
+            random.gauss(0, 1),
+            np.random.randn(),
+            np.random.rand(),
+            torch.rand(1).item(),
+        )
 
     expected = draw()
     set_random_seed(4)
@@ -238,7 +248,9 @@ def test_parameters_are_counted_in_models_lists_and_groups():
     model = nn.Linear(3, 2)
     assert count_num_param(model) == 8
     assert count_num_param(params=model.parameters()) == 8
-    assert count_num_param(params=[{"params": list(model.parameters())}, {"params": model.bias}]) == 10
+    assert (
+        count_num_param(params=[{"params": list(model.parameters())}, {"params": model.bias}]) == 10
+    )
     with pytest.raises(ValueError, match="needs a model or params"):
         count_num_param()
 
@@ -337,7 +349,11 @@ def test_a_tee_without_a_file_only_passes_on(monkeypatch):
 
 def without_tensorboard(monkeypatch):
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "tensorboard" else real(name, *a))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *a: None if name == "tensorboard" else real(name, *a),
+    )
 
 
 def test_without_tensorboard_scalars_are_kept_as_csv(tmp_path, monkeypatch):
@@ -368,8 +384,14 @@ def test_with_tensorboard_its_writer_is_used(tmp_path, monkeypatch):
             calls.append(args)
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: "here" if name == "tensorboard" else real(name, *a))
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Fake))
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *a: "here" if name == "tensorboard" else real(name, *a),
+    )
+    monkeypatch.setitem(
+        sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Fake)
+    )
     writer = SummaryWriter(log_dir="d", flush_secs=3)
     writer.add_scalar("a", 1.0, 2)
     assert calls == [("new", "d", {"flush_secs": 3}), ("a", 1.0, 2)]

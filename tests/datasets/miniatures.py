@@ -1,15 +1,31 @@
 """Every data set in miniature, in the folder layout that its users have on disk."""
+
 import json
 import os
 
 from PIL import Image as Picture
 
-SPLIT_FILES = {"Caltech101": "caltech-101/101_ObjectCategories", "OxfordPets": "oxford_pets/images", "StanfordCars": "stanford_cars",
-               "OxfordFlowers": "oxford_flowers/jpg", "Food101": "food-101/images", "SUN397": "sun397/SUN397",
-               "DescribableTextures": "dtd/images", "EuroSAT": "eurosat/2750", "UCF101": "ucf101/UCF-101-midframes"}
-WNIDS = {"n02": "cock", "n01": "great white shark", "n03": "drum"}  # as written; the labels follow the sorted ids
-VARIANTS = {"ImageNetSketch": "imagenet-sketch/images", "ImageNetA": "imagenet-adversarial/imagenet-a",
-            "ImageNetR": "imagenet-rendition/imagenet-r"}
+SPLIT_FILES = {
+    "Caltech101": "caltech-101/101_ObjectCategories",
+    "OxfordPets": "oxford_pets/images",
+    "StanfordCars": "stanford_cars",
+    "OxfordFlowers": "oxford_flowers/jpg",
+    "Food101": "food-101/images",
+    "SUN397": "sun397/SUN397",
+    "DescribableTextures": "dtd/images",
+    "EuroSAT": "eurosat/2750",
+    "UCF101": "ucf101/UCF-101-midframes",
+}
+WNIDS = {
+    "n02": "cock",
+    "n01": "great white shark",
+    "n03": "drum",
+}  # as written; the labels follow the sorted ids
+VARIANTS = {
+    "ImageNetSketch": "imagenet-sketch/images",
+    "ImageNetA": "imagenet-adversarial/imagenet-a",
+    "ImageNetR": "imagenet-rendition/imagenet-r",
+}
 
 
 def picture(path):
@@ -27,7 +43,9 @@ def split_file(root, name):
                 file_name = f"{classname}/{part}{index}.jpg"
                 picture(folder / file_name)
                 rows[part].append([file_name, label, classname])
-    (root / SPLIT_FILES[name].split("/")[0] / f"split_zhou_{name}.json").write_text(json.dumps(rows))
+    (root / SPLIT_FILES[name].split("/")[0] / f"split_zhou_{name}.json").write_text(
+        json.dumps(rows)
+    )
 
 
 def aircraft(root):
@@ -53,7 +71,9 @@ def imagenet(root, count=5):
 
 
 def classnames(folder):
-    (folder / "classnames.txt").write_text("".join(f"{wnid} {WNIDS[wnid]}\n" for wnid in sorted(WNIDS)))
+    (folder / "classnames.txt").write_text(
+        "".join(f"{wnid} {WNIDS[wnid]}\n" for wnid in sorted(WNIDS))
+    )
 
 
 def imagenet_variant(root, name):
@@ -69,18 +89,27 @@ def imagenet_variant(root, name):
 
 def imagenet_v2(root):
     for label in range(3):
-        picture(root / "imagenetv2" / "imagenetv2-matched-frequency-format-val" / str(label) / "a.jpeg")
+        picture(
+            root / "imagenetv2" / "imagenetv2-matched-frequency-format-val" / str(label) / "a.jpeg"
+        )
     classnames(root / "imagenetv2")
 
 
-GROCERIES = (("Golden-Delicious", "Apple", "Fruit/Apple/Golden-Delicious"), ("Avocado", "Avocado", "Fruit/Avocado"),
-             ("Soy-Milk", "Milk", "Packages/Milk/Soy-Milk"), ("Royal-Gala", "Apple", "Fruit/Apple/Royal-Gala"),
-             ("Red-Beet", "Red-Beet", "Vegetables/Red-Beet"))
+GROCERIES = (
+    ("Golden-Delicious", "Apple", "Fruit/Apple/Golden-Delicious"),
+    ("Avocado", "Avocado", "Fruit/Avocado"),
+    ("Soy-Milk", "Milk", "Packages/Milk/Soy-Milk"),
+    ("Royal-Gala", "Apple", "Fruit/Apple/Royal-Gala"),
+    ("Red-Beet", "Red-Beet", "Vegetables/Red-Beet"),
+)
 
 
 def grocery_store(root):
     """Avocados have no val images, as some products in the real one."""
-    folder, kinds = root / "GroceryStoreDataset" / "dataset", ["Apple", "Avocado", "Milk", "Red-Beet"]
+    folder, kinds = (
+        root / "GroceryStoreDataset" / "dataset",
+        ["Apple", "Avocado", "Milk", "Red-Beet"],
+    )
     for part, count in (("train", 5), ("val", 2), ("test", 3)):
         lines = []
         for label, (product, kind, place) in enumerate(GROCERIES):
@@ -89,25 +118,45 @@ def grocery_store(root):
                 picture(folder / name)
                 lines.append(f"{name}, {label}, {kinds.index(kind)}\n")
         (folder / f"{part}.txt").write_text("".join(lines))
-    rows = "".join(f"{product},{label},{kind},{kinds.index(kind)},/iconic/{place}.jpg,/iconic/{place}.txt\n"
-                   for label, (product, kind, place) in enumerate(GROCERIES))
+    rows = "".join(
+        f"{product},{label},{kind},{kinds.index(kind)},/iconic/{place}.jpg,/iconic/{place}.txt\n"
+        for label, (product, kind, place) in enumerate(GROCERIES)
+    )
     heads = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str),Product Description Path (str)"
     (folder / "classes.csv").write_text(f"{heads}\n{rows}")
 
 
 def cifar(root):
     for part, count in (("train", 10), ("test", 2)):
-        for name in ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"):
+        for name in (
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ):
             for index in range(count):
                 picture(root / "CIFAR-10-images" / part / name / f"{index:04d}.jpg")
     (root / "CIFAR-10-images" / "README.md").write_text("a readme")
 
 
 def pacs(root):
-    for domain, ending in (("art_painting", "jpg"), ("cartoon", "jpg"), ("photo", "jpg"), ("sketch", "png")):
+    for domain, ending in (
+        ("art_painting", "jpg"),
+        ("cartoon", "jpg"),
+        ("photo", "jpg"),
+        ("sketch", "png"),
+    ):
         for name in ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person"):
             for index in range(10):
-                picture(root / "Homework3-PACS" / "PACS" / domain / name / f"pic_{index:03d}.{ending}")
+                picture(
+                    root / "Homework3-PACS" / "PACS" / domain / name / f"pic_{index:03d}.{ending}"
+                )
 
 
 def image_folder(root):
@@ -123,12 +172,38 @@ def nothing(root):
 MINIATURES = {
     **{name: lambda root, name=name: split_file(root, name) for name in SPLIT_FILES},
     **{name: lambda root, name=name: imagenet_variant(root, name) for name in VARIANTS},
-    "FGVCAircraft": aircraft, "ImageNet": imagenet, "ImageNetV2": imagenet_v2, "ImageFolder": image_folder,
-    "GroceryStore": grocery_store, "GroceryStoreCoarse": grocery_store, "CIFAR10": cifar,
-    **dict.fromkeys((f"PACS{domain}{ending}" for domain in ("Photo", "ArtPainting", "Cartoon", "Sketch") for ending in ("", "All")), pacs),
-    **dict.fromkeys(("OpenMoji", "OpenMojiPeople", "OpenMojiSketch", "OpenMojiCorrupted", "OpenMojiRecoloured", "OpenMojiFactors"), nothing),
+    "FGVCAircraft": aircraft,
+    "ImageNet": imagenet,
+    "ImageNetV2": imagenet_v2,
+    "ImageFolder": image_folder,
+    "GroceryStore": grocery_store,
+    "GroceryStoreCoarse": grocery_store,
+    "CIFAR10": cifar,
+    **dict.fromkeys(
+        (
+            f"PACS{domain}{ending}"
+            for domain in ("Photo", "ArtPainting", "Cartoon", "Sketch")
+            for ending in ("", "All")
+        ),
+        pacs,
+    ),
+    **dict.fromkeys(
+        (
+            "OpenMoji",
+            "OpenMojiPeople",
+            "OpenMojiSketch",
+            "OpenMojiCorrupted",
+            "OpenMojiRecoloured",
+            "OpenMojiFactors",
+        ),
+        nothing,
+    ),
 }
 
 
 def files_below(folder):
-    return sorted(os.path.relpath(os.path.join(place, name), folder) for place, _, names in os.walk(folder) for name in names)
+    return sorted(
+        os.path.relpath(os.path.join(place, name), folder)
+        for place, _, names in os.walk(folder)
+        for name in names
+    )

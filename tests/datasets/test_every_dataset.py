@@ -1,4 +1,5 @@
 """What holds for every registered data set, on a miniature of its real layout: generated from the registry."""
+
 import os
 
 import pytest
@@ -13,7 +14,11 @@ from trainers.common.errors import UserError
 
 from .miniatures import MINIATURES
 
-ALL = sorted(name for name in DATASET_REGISTRY.registered_names() if issubclass(DATASET_REGISTRY.get(name), ImageDataset))
+ALL = sorted(
+    name
+    for name in DATASET_REGISTRY.registered_names()
+    if issubclass(DATASET_REGISTRY.get(name), ImageDataset)
+)
 TEST_ONLY = [name for name in ALL if DATASET_REGISTRY.get(name).test_only]
 TRAINED = [name for name in ALL if name not in TEST_ONLY]
 
@@ -28,27 +33,60 @@ def root_of(tmp_path_factory, drawn_root):
             roots[name] = tmp_path_factory.mktemp(name)
             MINIATURES[name](roots[name])
         return roots[name]
+
     return make
 
 
 def build(name, root, shots=-1, classes="all", seed=-1):
     cfg = get_cfg_default()
-    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = name, str(root), shots, classes
+    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = (
+        name,
+        str(root),
+        shots,
+        classes,
+    )
     cfg.SEED, cfg.VERBOSE = seed, False
     return build_dataset(cfg)
 
 
 def test_the_names_are_coops_and_ours():
-    assert set(ALL) >= {"ImageNet", "Caltech101", "OxfordPets", "StanfordCars", "OxfordFlowers", "Food101", "FGVCAircraft", "SUN397",
-                        "DescribableTextures", "EuroSAT", "UCF101", "ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"}
-    assert set(TEST_ONLY) == {"ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR",
-                              "OpenMojiSketch", "OpenMojiCorrupted", "OpenMojiRecoloured",
-                              "PACSPhotoAll", "PACSArtPaintingAll", "PACSCartoonAll", "PACSSketchAll"}
+    assert set(ALL) >= {
+        "ImageNet",
+        "Caltech101",
+        "OxfordPets",
+        "StanfordCars",
+        "OxfordFlowers",
+        "Food101",
+        "FGVCAircraft",
+        "SUN397",
+        "DescribableTextures",
+        "EuroSAT",
+        "UCF101",
+        "ImageNetV2",
+        "ImageNetSketch",
+        "ImageNetA",
+        "ImageNetR",
+    }
+    assert set(TEST_ONLY) == {
+        "ImageNetV2",
+        "ImageNetSketch",
+        "ImageNetA",
+        "ImageNetR",
+        "OpenMojiSketch",
+        "OpenMojiCorrupted",
+        "OpenMojiRecoloured",
+        "PACSPhotoAll",
+        "PACSArtPaintingAll",
+        "PACSCartoonAll",
+        "PACSSketchAll",
+    }
 
 
 def test_every_data_set_has_a_config_and_every_config_a_data_set():
     files = (REPOSITORY / "configs" / "datasets").glob("*.yaml")
-    assert sorted({yaml.safe_load(path.read_text())["DATASET"]["NAME"] for path in files}) == ALL  # a set's settings may have files
+    assert (
+        sorted({yaml.safe_load(path.read_text())["DATASET"]["NAME"] for path in files}) == ALL
+    )  # a set's settings may have files
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -57,13 +95,18 @@ def test_labels_have_no_gaps_and_every_image_is_there(root_of, name):
     assert len(dataset.classnames) == dataset.num_classes >= 3
     assert {item.label for item in dataset.test} == set(range(dataset.num_classes))
     for part in (dataset.train_x, dataset.val or (), dataset.test):
-        assert all(os.path.isfile(item.impath) and dataset.lab2cname[item.label] == item.classname for item in part)
+        assert all(
+            os.path.isfile(item.impath) and dataset.lab2cname[item.label] == item.classname
+            for item in part
+        )
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_no_test_image_is_trained_on(root_of, name):
     dataset = build(name, root_of(name))
-    train, val, test = ({item.impath for item in part} for part in (dataset.train_x, dataset.val, dataset.test))
+    train, val, test = (
+        {item.impath for item in part} for part in (dataset.train_x, dataset.val, dataset.test)
+    )
     assert not train & test and not train & val
     assert val == test if name == "ImageNet" else not val & test
 
@@ -71,23 +114,41 @@ def test_no_test_image_is_trained_on(root_of, name):
 @pytest.mark.parametrize("name", TRAINED)
 def test_base_and_new_are_the_two_halves_of_the_classes(root_of, name):
     whole = build(name, root_of(name))
-    base, new = (build(name, root_of(name), shots=2, classes=half, seed=3) for half in ("base", "new"))
-    assert base.classnames + new.classnames == whole.classnames and len(base.test) + len(new.test) == len(whole.test)
-    assert len(base.train_x) == 2 * len(base.classnames) and len(new.train_x) == 2 * len(new.classnames)
+    base, new = (
+        build(name, root_of(name), shots=2, classes=half, seed=3) for half in ("base", "new")
+    )
+    assert base.classnames + new.classnames == whole.classnames and len(base.test) + len(
+        new.test
+    ) == len(whole.test)
+    assert len(base.train_x) == 2 * len(base.classnames) and len(new.train_x) == 2 * len(
+        new.classnames
+    )
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_seeds_sample_is_the_same_whichever_half_is_asked_for_first(root_of, name):
-    whole, base = (build(name, root_of(name), shots=2, classes=half, seed=4) for half in ("all", "base"))
-    assert [item.impath for item in base.train_x] == [item.impath for item in whole.train_x if item.label < base.num_classes]
+    whole, base = (
+        build(name, root_of(name), shots=2, classes=half, seed=4) for half in ("all", "base")
+    )
+    assert [item.impath for item in base.train_x] == [
+        item.impath for item in whole.train_x if item.label < base.num_classes
+    ]
 
 
 @pytest.mark.parametrize("name", TEST_ONLY)
-@pytest.mark.parametrize("keys, reason", [({"shots": 16}, "no few-shot sample can be drawn"),
-                                          ({"classes": "base"}, "base-to-new needs training images"),
-                                          ({"classes": "new"}, "base-to-new needs training images")])
+@pytest.mark.parametrize(
+    "keys, reason",
+    [
+        ({"shots": 16}, "no few-shot sample can be drawn"),
+        ({"classes": "base"}, "base-to-new needs training images"),
+        ({"classes": "new"}, "base-to-new needs training images"),
+    ],
+)
 def test_a_set_without_training_images_refuses_what_needs_them(root_of, name, keys, reason):
-    with pytest.raises(UserError, match=f"{name} has test images only, {reason}.*: train on (ImageNet|OpenMoji|another domain of PACS), then test"):
+    with pytest.raises(
+        UserError,
+        match=f"{name} has test images only, {reason}.*: train on (ImageNet|OpenMoji|another domain of PACS), then test",
+    ):
         build(name, root_of(name), **keys)
 
 

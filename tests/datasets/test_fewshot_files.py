@@ -1,4 +1,5 @@
 """Files of few-shot samples: CoOp's pickles are read without running them, ours give the same sample again, and neither changes a run."""
+
 import json
 import logging
 import os
@@ -38,7 +39,10 @@ def build_pets(root, seed=1, shots=2):
 
 def sample(dataset, root):
     """What a run trains and validates on, without the folder's place."""
-    return [[(os.path.relpath(item.impath, root), item.label, item.classname) for item in part] for part in (dataset.train_x, dataset.val)]
+    return [
+        [(os.path.relpath(item.impath, root), item.label, item.classname) for item in part]
+        for part in (dataset.train_x, dataset.val)
+    ]
 
 
 def write_pickle(path, content):
@@ -49,20 +53,37 @@ def write_pickle(path, content):
 def coops_sample(root, seed=1, shots=2):
     """The pickle that CoOp writes, whose sample is not the one the seed draws here."""
     whole = build(NAME, root)
-    content = {"train": [item for label in range(3) for item in [x for x in whole.train_x if x.label == label][::-1][:shots]],
-               "val": [item for label in range(3) for item in [x for x in whole.val if x.label == label][::-1][:min(shots, 4)]]}
+    content = {
+        "train": [
+            item
+            for label in range(3)
+            for item in [x for x in whole.train_x if x.label == label][::-1][:shots]
+        ],
+        "val": [
+            item
+            for label in range(3)
+            for item in [x for x in whole.val if x.label == label][::-1][: min(shots, 4)]
+        ],
+    }
     write_pickle(root / FOLDER / f"shot_{shots}-seed_{seed}.pkl", content)
     return content
 
 
 # --- our own files
 
+
 def test_the_sample_of_a_seed_is_coops(root):
     """Drawn class by class with a generator freshly set to the seed, train before val."""
     whole = build(NAME, root)
     random.seed(5)
-    expected = [[item.impath for label in range(3) for item in random.sample([x for x in part if x.label == label], shots)]
-                for part, shots in ((whole.train_x, 5), (whole.val, 4))]
+    expected = [
+        [
+            item.impath
+            for label in range(3)
+            for item in random.sample([x for x in part if x.label == label], shots)
+        ]
+        for part, shots in ((whole.train_x, 5), (whole.val, 4))
+    ]
     dataset = build_pets(root, seed=5, shots=5)
     assert [[item.impath for item in part] for part in (dataset.train_x, dataset.val)] == expected
 
@@ -81,7 +102,9 @@ def test_our_file_has_relative_paths_and_says_what_it_is_of(root):
     content = json.loads(path.read_text())
     assert (content["shots"], content["seed"]) == (2, 3) and content["split_hash"] in path.name
     named = [name for part in ("train", "val") for name, _ in content[part]]
-    assert all((root / "oxford_pets" / name).is_file() and not os.path.isabs(name) for name in named)
+    assert all(
+        (root / "oxford_pets" / name).is_file() and not os.path.isabs(name) for name in named
+    )
 
 
 def test_a_stored_sample_holds_wherever_the_data_lie(root, tmp_path):
@@ -103,10 +126,12 @@ def test_another_split_number_or_seed_is_another_file(root):
 
 def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
     """Python's, numpy's and torch's generators are where the seed left them, however the sample came about."""
+
     def states():
         set_random_seed(1)
         dataset = build_pets(root)
         return sample(dataset, root), random.random(), numpy.random.random(), torch.rand(1).item()
+
     drawn, read = states(), states()
     assert drawn == read
     coops_sample(root)
@@ -133,7 +158,11 @@ def test_without_a_seed_nothing_is_read_or_written(root):
     for seed in range(5):
         random.seed(seed)
         drawn.add(str(sample(build_pets(root, seed=-1), root)))
-    assert len(drawn) > 1 and os.listdir(root / FOLDER) == ["shot_2-seed_-1.pkl"] and not os.path.exists(os.environ["CDC_CACHE"])
+    assert (
+        len(drawn) > 1
+        and os.listdir(root / FOLDER) == ["shot_2-seed_-1.pkl"]
+        and not os.path.exists(os.environ["CDC_CACHE"])
+    )
 
 
 def refuse_writing(monkeypatch, *folders):
@@ -143,6 +172,7 @@ def refuse_writing(monkeypatch, *folders):
         if any(path.startswith(str(folder)) for folder in folders):
             raise PermissionError(13, "Permission denied")
         real(path, text)
+
     monkeypatch.setattr(fewshot, "write_text", write)
 
 
@@ -161,13 +191,20 @@ def test_where_nothing_can_be_written_the_run_goes_on(root, monkeypatch, caplog)
     refuse_writing(monkeypatch, root, os.environ["CDC_CACHE"])
     with caplog.at_level(logging.INFO):
         first, second = (sample(build_pets(root), root) for _ in range(2))
-    assert first == second and "The few-shot sample is not stored; the same seed draws it again" in caplog.text
+    assert (
+        first == second
+        and "The few-shot sample is not stored; the same seed draws it again" in caplog.text
+    )
 
 
-@pytest.mark.parametrize("variables, expected", [
-    ({"CDC_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "/a"),
-    ({"XDG_CACHE_HOME": "/b"}, "/b/cdc-prompt-learning"),
-    ({}, "/c/.cache/cdc-prompt-learning")])
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        ({"CDC_CACHE": "/a", "XDG_CACHE_HOME": "/b"}, "/a"),
+        ({"XDG_CACHE_HOME": "/b"}, "/b/cdc-prompt-learning"),
+        ({}, "/c/.cache/cdc-prompt-learning"),
+    ],
+)
 def test_the_cache_folder(monkeypatch, variables, expected):
     for name in ("CDC_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -176,11 +213,26 @@ def test_the_cache_folder(monkeypatch, variables, expected):
     assert fewshot.cache_folder() == expected
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda text: text[:50], "can't be read"), (lambda text: "", "can't be read"),
-    (lambda text: "{}", r"can't be read \(KeyError: 'train'\)"),
-    (lambda text: text.replace("train0.jpg", "val0.jpg").replace("train1", "val1").replace("train2", "val2"), "is not in the train split"),
-    (lambda text: json.dumps({**json.loads(text), "val": json.loads(text)["val"][1:]}), "has 1 val images of class 0, not 2: delete it")])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda text: text[:50], "can't be read"),
+        (lambda text: "", "can't be read"),
+        (lambda text: "{}", r"can't be read \(KeyError: 'train'\)"),
+        (
+            lambda text: (
+                text.replace("train0.jpg", "val0.jpg")
+                .replace("train1", "val1")
+                .replace("train2", "val2")
+            ),
+            "is not in the train split",
+        ),
+        (
+            lambda text: json.dumps({**json.loads(text), "val": json.loads(text)["val"][1:]}),
+            "has 1 val images of class 0, not 2: delete it",
+        ),
+    ],
+)
 def test_a_damaged_sample_is_named(root, damage, message):
     build_pets(root, shots=4 if "split" in message else 2)
     [path] = (root / FOLDER).iterdir()
@@ -197,6 +249,7 @@ def test_a_class_with_fewer_images_gives_all_it_has(root):
 
 
 # --- CoOp's files
+
 
 def test_coops_sample_is_taken_if_it_is_there(root):
     drawn = sample(build_pets(root), root)
@@ -221,12 +274,16 @@ def test_coops_paths_of_another_machine_lead_to_this_folder(root, tmp_path, wind
     assert sample(build_pets(tmp_path / "elsewhere"), tmp_path / "elsewhere") == expected
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"_impath": "/etc/passwd"}, "/etc/passwd with label 0 is not in the train split"),
-    ({"_impath": "../../images/one/train5.jpeg"}, "is not in the train split"),
-    ({"_label": 1}, "with label 1 is not in the train split"),
-    ({"_impath": 7}, "a Datum whose path is a int"),
-    ({"_label": "0"}, "whose label is a str")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"_impath": "/etc/passwd"}, "/etc/passwd with label 0 is not in the train split"),
+        ({"_impath": "../../images/one/train5.jpeg"}, "is not in the train split"),
+        ({"_label": 1}, "with label 1 is not in the train split"),
+        ({"_impath": 7}, "a Datum whose path is a int"),
+        ({"_label": "0"}, "whose label is a str"),
+    ],
+)
 def test_a_sample_that_leads_elsewhere_is_refused(root, change, message):
     content = coops_sample(root)
     vars(content["train"][0]).update(change)
@@ -235,10 +292,15 @@ def test_a_sample_that_leads_elsewhere_is_refused(root, change, message):
         build_pets(root)
 
 
-@pytest.mark.parametrize("content", [[], {}, {"train": []}, {"train": [1], "val": []}, {"train": None, "val": None}, "text", 7])
+@pytest.mark.parametrize(
+    "content",
+    [[], {}, {"train": []}, {"train": [1], "val": []}, {"train": None, "val": None}, "text", 7],
+)
 def test_a_pickle_of_something_else_is_refused(root, content):
     write_pickle(root / FOLDER / "shot_2-seed_1.pkl", content)
-    with pytest.raises(UserError, match="shot_2-seed_1.pkl is not read .* delete it|has 0 train images of class 0"):
+    with pytest.raises(
+        UserError, match="shot_2-seed_1.pkl is not read .* delete it|has 0 train images of class 0"
+    ):
         build_pets(root)
 
 
@@ -261,12 +323,35 @@ class Calls:
 
 def dotted(module, name, argument):
     """A pickle that asks a module it may name for something inside it, and calls that."""
-    return (b"\x80\x04" + b"\x8c" + bytes([len(module)]) + module + b"\x8c" + bytes([len(name)]) + name + b"\x93"
-            + b"\x8c" + bytes([len(argument)]) + argument + b"\x85R.")
+    return (
+        b"\x80\x04"
+        + b"\x8c"
+        + bytes([len(module)])
+        + module
+        + b"\x8c"
+        + bytes([len(name)])
+        + name
+        + b"\x93"
+        + b"\x8c"
+        + bytes([len(argument)])
+        + argument
+        + b"\x85R."
+    )
 
 
-@pytest.mark.parametrize("kind", ["os.system", "builtins.exec", "builtins.eval", "inside a sample", "getattr", "dotted",
-                                  "old protocol", "persistent"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "os.system",
+        "builtins.exec",
+        "builtins.eval",
+        "inside a sample",
+        "getattr",
+        "dotted",
+        "old protocol",
+        "persistent",
+    ],
+)
 def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path, kind):
     marker = tmp_path / "executed"
     shell, code = f"touch {marker}", f"open({str(marker)!r}, 'w')"
@@ -275,7 +360,9 @@ def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path, kind):
         "os.system": lambda: pickle.dumps(Calls(os.system, shell)),
         "builtins.exec": lambda: pickle.dumps(Calls(exec, code)),
         "builtins.eval": lambda: pickle.dumps({"train": [Calls(eval, code)], "val": []}),
-        "inside a sample": lambda: pickle.dumps({**content, "val": [*content["val"], Calls(os.system, shell)]}),
+        "inside a sample": lambda: pickle.dumps(
+            {**content, "val": [*content["val"], Calls(os.system, shell)]}
+        ),
         "getattr": lambda: pickle.dumps(Calls(getattr, content["train"][0], "__class__")),
         "dotted": lambda: dotted(b"dassl.data.datasets.base_dataset", b"os.system", shell.encode()),
         "old protocol": lambda: b"cos\nsystem\n(S'" + shell.encode() + b"'\ntR.",
@@ -301,10 +388,13 @@ def test_not_even_datum_is_called(root, monkeypatch):
 
 # --- ImageNet
 
+
 def test_imagenets_sample_has_no_validation_part(tmp_path):
     imagenet(tmp_path)
     whole = build("ImageNet", tmp_path)
-    content = {"train": [item for item in whole.train_x if item.impath.endswith(("_4.JPEG", "_1.JPEG"))]}
+    content = {
+        "train": [item for item in whole.train_x if item.impath.endswith(("_4.JPEG", "_1.JPEG"))]
+    }
     write_pickle(tmp_path / "imagenet" / "split_fewshot" / "shot_2-seed_1.pkl", content)
     dataset = build("ImageNet", tmp_path, shots=2, seed=1)
     assert [item.impath for item in dataset.train_x] == [item.impath for item in content["train"]]
@@ -316,10 +406,16 @@ def test_coops_order_of_imagenet_is_taken_over(tmp_path):
     imagenet(tmp_path / "there")
     whole = build("ImageNet", tmp_path / "there")
     order = sorted(whole.train_x, key=lambda item: (item.label, -ord(item.impath[-6])))
-    write_pickle(tmp_path / "there" / "imagenet" / "preprocessed.pkl", {"train": order, "test": whole.test})
+    write_pickle(
+        tmp_path / "there" / "imagenet" / "preprocessed.pkl", {"train": order, "test": whole.test}
+    )
     (tmp_path / "there").rename(tmp_path / "here")
     random.seed(1)
-    expected = [item.impath for label in range(3) for item in random.sample([x for x in order if x.label == label], 2)]
+    expected = [
+        item.impath
+        for label in range(3)
+        for item in random.sample([x for x in order if x.label == label], 2)
+    ]
     dataset = build("ImageNet", tmp_path / "here", shots=2, seed=1)
     assert [item.impath.replace("/here/", "/there/") for item in dataset.train_x] == expected
 
@@ -330,7 +426,9 @@ def test_an_order_of_other_images_is_refused(tmp_path):
     path = tmp_path / "imagenet" / "preprocessed.pkl"
     write_pickle(path, {"train": whole.train_x, "test": whole.test})
     (tmp_path / "imagenet" / "images" / "train" / "n02" / "n02_0.JPEG").unlink()
-    with pytest.raises(UserError, match="preprocessed.pkl lists other training images than .*images/train holds"):
+    with pytest.raises(
+        UserError, match="preprocessed.pkl lists other training images than .*images/train holds"
+    ):
         build("ImageNet", tmp_path)
     path.write_bytes(pickle.dumps(Calls(os.system, f"touch {tmp_path / 'executed'}")))
     with pytest.raises(UserError, match="preprocessed.pkl is not read"):
@@ -342,33 +440,66 @@ def test_a_training_is_the_same_whether_the_file_was_there_or_not(tmp_path, smal
     make_textures(tmp_path)
     records = []
     for name in ("drawn", "read"):
-        train.run(parse_arguments(base_arguments("CoOp", str(tmp_path), small_clip_file, tmp_path / name)))
+        train.run(
+            parse_arguments(base_arguments("CoOp", str(tmp_path), small_clip_file, tmp_path / name))
+        )
         records.append(json.loads((tmp_path / name / "results.json").read_text()))
         assert len(os.listdir(tmp_path / "dtd" / "split_fewshot")) == 1
     for key in ("split_hash", "prompts_hash", "metrics", "fewshot_sample"):
         assert records[0][key] == records[1][key]
-    assert records[0]["fewshot_sample"]["origin"] == "drawn with seed 1" and len(records[0]["fewshot_sample"]["hash"]) == 16
+    assert (
+        records[0]["fewshot_sample"]["origin"] == "drawn with seed 1"
+        and len(records[0]["fewshot_sample"]["hash"]) == 16
+    )
 
 
 # --- samples of others
+
 
 def write_foreign(root, whose, content):
     """The sample ``content`` (part → items) as cross_modal_adaptation or 2SFS write it, with paths of their machines."""
     folder = root / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     if whose == "cross_modal_adaptation":
-        data = {part: {"data": [{"impath": f"./data/{os.path.relpath(item.impath, root)}", "label": item.label, "classname": item.classname}
-                                for item in items], "indices": list(range(len(items)))} for part, items in content.items()}
+        data = {
+            part: {
+                "data": [
+                    {
+                        "impath": f"./data/{os.path.relpath(item.impath, root)}",
+                        "label": item.label,
+                        "classname": item.classname,
+                    }
+                    for item in items
+                ],
+                "indices": list(range(len(items))),
+            }
+            for part, items in content.items()
+        }
         (folder / "shot_2-seed_1.json").write_text(json.dumps(data, indent=4))
     else:
         for part, items in content.items():
-            lines = [json.dumps({"_impath": os.path.relpath(item.impath, root), "_label": item.label, "_domain": 0, "_classname": item.classname})
-                     for item in items]
+            lines = [
+                json.dumps(
+                    {
+                        "_impath": os.path.relpath(item.impath, root),
+                        "_label": item.label,
+                        "_domain": 0,
+                        "_classname": item.classname,
+                    }
+                )
+                for item in items
+            ]
             (folder / f"shot_2-seed_1_{part}.jsonl").write_text("\n".join(lines))
 
 
-@pytest.mark.parametrize("whose, name", [("CoOp", "shot_2-seed_1.pkl"), ("cross_modal_adaptation", "shot_2-seed_1.json"),
-                                         ("2SFS", "shot_2-seed_1_train.jsonl")])
+@pytest.mark.parametrize(
+    "whose, name",
+    [
+        ("CoOp", "shot_2-seed_1.pkl"),
+        ("cross_modal_adaptation", "shot_2-seed_1.json"),
+        ("2SFS", "shot_2-seed_1_train.jsonl"),
+    ],
+)
 def test_a_sample_of_others_is_taken_and_named(root, whose, name):
     drawn = build_pets(root)
     expected = coops_sample(root)
@@ -378,7 +509,10 @@ def test_a_sample_of_others_is_taken_and_named(root, whose, name):
     dataset = build_pets(root)
     assert [item.impath for item in dataset.train_x] == [item.impath for item in expected["train"]]
     assert [item.impath for item in dataset.val] == [item.impath for item in expected["val"]]
-    assert dataset.fewshot_sample["origin"] == f"{whose}: {name}" and drawn.fewshot_sample["origin"] == "drawn with seed 1"
+    assert (
+        dataset.fewshot_sample["origin"] == f"{whose}: {name}"
+        and drawn.fewshot_sample["origin"] == "drawn with seed 1"
+    )
     assert dataset.fewshot_sample["hash"] != drawn.fewshot_sample["hash"]
 
 
@@ -394,12 +528,20 @@ def test_the_hash_is_of_the_images_and_not_of_the_file_or_the_classes_that_are_k
 
 def test_two_samples_of_others_are_refused(root):
     write_foreign(root, "2SFS", coops_sample(root))
-    with pytest.raises(UserError, match=r"several samples of 2 shots and seed 1 \(shot_2-seed_1.pkl, shot_2-seed_1_train.jsonl\)"):
+    with pytest.raises(
+        UserError,
+        match=r"several samples of 2 shots and seed 1 \(shot_2-seed_1.pkl, shot_2-seed_1_train.jsonl\)",
+    ):
         build_pets(root)
 
 
-@pytest.mark.parametrize("whose, name", [("cross_modal_adaptation", "shot_2-seed_1.json"), ("2SFS", "shot_2-seed_1_val.jsonl")])
-@pytest.mark.parametrize("text", ["", "{", '{"train": []}', '{"_impath": 3, "_label": 0}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "whose, name",
+    [("cross_modal_adaptation", "shot_2-seed_1.json"), ("2SFS", "shot_2-seed_1_val.jsonl")],
+)
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"train": []}', '{"_impath": 3, "_label": 0}', "[" * 100_000]
+)
 def test_a_damaged_sample_of_others_is_named_and_stays(root, whose, name, text):
     write_foreign(root, whose, coops_sample(root))
     (root / FOLDER / "shot_2-seed_1.pkl").unlink()

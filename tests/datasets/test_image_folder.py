@@ -1,4 +1,5 @@
 """ImageFolder: two layouts, a division that never changes, names from a file, and every way to lay it out wrongly."""
+
 import os
 
 import pytest
@@ -27,7 +28,9 @@ def test_parts_are_taken_as_they_are(parts):
     (parts / "train" / ".cache").mkdir()
     dataset = build("ImageFolder", parts)
     assert dataset.classnames == ["ant", "bee"]
-    assert names(dataset.train_x, 3) == [f"train/{name}/{index}.png" for name in ("ant", "bee") for index in range(4)]
+    assert names(dataset.train_x, 3) == [
+        f"train/{name}/{index}.png" for name in ("ant", "bee") for index in range(4)
+    ]
     assert names(dataset.val, 3) == ["val/ant/0.png", "val/bee/0.png"] and len(dataset.test) == 4
 
 
@@ -43,9 +46,14 @@ def test_one_folder_is_divided_in_fixed_shares(tmp_path):
     image_folder(tmp_path)
     dataset = build("ImageFolder", tmp_path)
     for label in range(3):
-        assert [sum(item.label == label for item in part) for part in (dataset.train_x, dataset.val, dataset.test)] == [5, 2, 3]
+        assert [
+            sum(item.label == label for item in part)
+            for part in (dataset.train_x, dataset.val, dataset.test)
+        ] == [5, 2, 3]
     everything = names([*dataset.train_x, *dataset.val, *dataset.test])
-    assert sorted(everything) == sorted(f"{name}/{index}.png" for name in ("ant", "bee", "cat fish") for index in range(10))
+    assert sorted(everything) == sorted(
+        f"{name}/{index}.png" for name in ("ant", "bee", "cat fish") for index in range(10)
+    )
 
 
 def test_the_division_depends_on_neither_seed_nor_other_classes(tmp_path):
@@ -64,12 +72,16 @@ def test_a_sample_is_not_stored_in_the_folder_and_one_that_is_there_is_no_class(
     assert sorted(tmp_path.rglob("*")) == before
     (tmp_path / "split_fewshot").mkdir()
     again = build("ImageFolder", tmp_path, shots=2, seed=1)
-    assert again.classnames == ["ant", "bee", "cat fish"] and names(again.train_x) == names(first.train_x)
+    assert again.classnames == ["ant", "bee", "cat fish"] and names(again.train_x) == names(
+        first.train_x
+    )
 
 
 def test_names_come_from_classnames_txt(tmp_path):
     image_folder(tmp_path)
-    (tmp_path / "classnames.txt").write_text("ant fire ant\nbee honey bee\ncat fish\twels catfish\n", encoding="utf-8")
+    (tmp_path / "classnames.txt").write_text(
+        "ant fire ant\nbee honey bee\ncat fish\twels catfish\n", encoding="utf-8"
+    )
     assert build("ImageFolder", tmp_path).classnames == ["fire ant", "honey bee", "wels catfish"]
     (tmp_path / "classnames.txt").write_text("ant fire ant\n")
     with pytest.raises(UserError, match="classnames.txt has no line for the class folder bee"):
@@ -90,9 +102,14 @@ def test_no_class_folders_and_one_class_only(tmp_path):
         build("ImageFolder", tmp_path)
 
 
-@pytest.mark.parametrize("part, message", [("test", "the class ant is in train and not in test"),
-                                           ("val", "the class ant is in train and not in val"),
-                                           ("train", "the class ant is in test and not in train")])
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ("test", "the class ant is in train and not in test"),
+        ("val", "the class ant is in train and not in val"),
+        ("train", "the class ant is in test and not in train"),
+    ],
+)
 def test_a_class_missing_in_a_part(parts, part, message):
     picture(parts / part / "cow" / "0.png")
     for other in {"train", "val", "test"} - {part}:
@@ -125,7 +142,9 @@ def test_too_few_images(tmp_path, parts):
 def test_a_name_that_is_no_text(tmp_path):
     image_folder(tmp_path)
     try:
-        os.rename(os.fsencode(tmp_path / "bee" / "3.png"), os.fsencode(tmp_path / "bee") + b"/\xff.png")
+        os.rename(
+            os.fsencode(tmp_path / "bee" / "3.png"), os.fsencode(tmp_path / "bee") + b"/\xff.png"
+        )
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
     with pytest.raises(UserError, match=r"bee/\\udcff.png' is not UTF-8: rename it"):

@@ -1,4 +1,5 @@
 """The sets derived from OpenMoji and its people: same emojis, other pictures; deterministic, distinct, and hard in the way they say."""
+
 import json
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -14,11 +15,21 @@ from trainers.common.errors import UserError
 
 from .test_every_dataset import build
 
-STYLES = {"OpenMojiSketch": emoji_styles.sketch, "OpenMojiCorrupted": emoji_styles.corrupted, "OpenMojiRecoloured": emoji_styles.recoloured}
+STYLES = {
+    "OpenMojiSketch": emoji_styles.sketch,
+    "OpenMojiCorrupted": emoji_styles.corrupted,
+    "OpenMojiRecoloured": emoji_styles.recoloured,
+}
 SPLIT = json.loads(Path(openmoji.SPLIT).read_text(encoding="utf-8"))
 PEOPLE = json.loads(Path(openmoji.PEOPLE_SPLIT).read_text(encoding="utf-8"))
 SOME = ("1F426", "1F1EB-1F1F7", "1F34E", "1F469-200D-1F52C", "23F0", "1F3E0")
-GENDERS = {"1F9D1": "person", "1F468": "man", "1F469": "woman", "1F385": "man", "1F936": "woman"}  # the last two: the Clauses
+GENDERS = {
+    "1F9D1": "person",
+    "1F468": "man",
+    "1F469": "woman",
+    "1F385": "man",
+    "1F936": "woman",
+}  # the last two: the Clauses
 
 
 @pytest.fixture
@@ -39,10 +50,15 @@ def pixels(image):
 def test_classes_labels_and_test_emojis_are_openmojis(root, name):
     plain, variant = build("OpenMoji", root), build(name, root)
     assert variant.classnames == plain.classnames
-    files, plain_files = ([(item.impath.split("/")[-1], item.label) for item in dataset.test] for dataset in (variant, plain))
+    files, plain_files = (
+        [(item.impath.split("/")[-1], item.label) for item in dataset.test]
+        for dataset in (variant, plain)
+    )
     assert files == plain_files
-    different = [(pixels(Image.open(one.impath)) != pixels(Image.open(other.impath))).any()
-                 for one, other in zip(variant.test[::10], plain.test[::10])]
+    different = [
+        (pixels(Image.open(one.impath)) != pixels(Image.open(other.impath))).any()
+        for one, other in zip(variant.test[::10], plain.test[::10])
+    ]
     assert np.mean(different) > 0.9
 
 
@@ -67,7 +83,11 @@ def test_a_second_start_does_not_draw_again_and_another_style_does(root, monkeyp
 @pytest.mark.parametrize("code", SOME)
 def test_a_sketch_is_thin_black_lines_on_white(code):
     image = pixels(emoji_styles.sketch(code, 256))
-    assert set(np.unique(image)) <= {0, 255} and (image[..., 0] == image[..., 1]).all() and (image[..., 0] == image[..., 2]).all()
+    assert (
+        set(np.unique(image)) <= {0, 255}
+        and (image[..., 0] == image[..., 1]).all()
+        and (image[..., 0] == image[..., 2]).all()
+    )
     assert 0.01 < (image[..., 0] == 0).mean() < 0.3
     plain = pixels(draw_emoji(code, 256))
     edges = np.abs(np.diff(plain, axis=1)).max(2) > emoji_styles.EDGE
@@ -76,41 +96,76 @@ def test_a_sketch_is_thin_black_lines_on_white(code):
 
 def test_every_corruption_and_severity_occurs_about_equally_often():
     found = Counter(emoji_styles.corruption_of(code) for code, _, _ in SPLIT["test"])
-    assert set(found) == {(kind, severity) for kind in emoji_styles.CORRUPTIONS for severity in range(1, 6)}
+    assert set(found) == {
+        (kind, severity) for kind in emoji_styles.CORRUPTIONS for severity in range(1, 6)
+    }
     assert max(found.values()) < 4 * len(SPLIT["test"]) / 30
 
 
 @pytest.mark.parametrize("kind", emoji_styles.CORRUPTIONS)
 def test_a_higher_severity_is_farther_from_the_picture(kind):
     images = [draw_emoji(code, 64) for code in SOME]
-    distances = [np.mean([np.abs(pixels(emoji_styles.corrupt(image, kind, strength, np.random.default_rng(0))) - pixels(image)).mean()
-                          for image in images]) for strength in emoji_styles.CORRUPTIONS[kind]]
-    assert distances[0] > 0 and all(harder > 1.05 * easier for easier, harder in zip(distances, distances[1:])), distances
+    distances = [
+        np.mean(
+            [
+                np.abs(
+                    pixels(emoji_styles.corrupt(image, kind, strength, np.random.default_rng(0)))
+                    - pixels(image)
+                ).mean()
+                for image in images
+            ]
+        )
+        for strength in emoji_styles.CORRUPTIONS[kind]
+    ]
+    assert distances[0] > 0 and all(
+        harder > 1.05 * easier for easier, harder in zip(distances, distances[1:])
+    ), distances
 
 
 @pytest.mark.parametrize("code", SOME)
 def test_a_picture_at_its_own_severity_is_the_corrupted_sets(code):
     severity, image = emoji_styles.corruption_of(code)[1], draw_emoji(code, 64)
     assert severity in emoji_styles.SEVERITIES
-    found = {one: pixels(emoji_styles.corrupted_at(one, image, code)) for one in emoji_styles.SEVERITIES}
+    found = {
+        one: pixels(emoji_styles.corrupted_at(one, image, code)) for one in emoji_styles.SEVERITIES
+    }
     assert (found[severity] == pixels(emoji_styles.corrupted(code, 64))).all()
-    assert all((found[one] != found[severity]).any() for one in emoji_styles.SEVERITIES if one != severity)
+    assert all(
+        (found[one] != found[severity]).any() for one in emoji_styles.SEVERITIES if one != severity
+    )
 
 
 def test_a_higher_severity_of_a_pictures_own_corruption_is_farther_from_it():
     images = {code: draw_emoji(code, 64) for code in SOME}
-    distances = [np.mean([np.abs(pixels(emoji_styles.corrupted_at(severity, image, code)) - pixels(image)).mean()
-                          for code, image in images.items()]) for severity in emoji_styles.SEVERITIES]
-    assert distances[0] > 0 and all(harder > easier for easier, harder in zip(distances, distances[1:])), distances
+    distances = [
+        np.mean(
+            [
+                np.abs(
+                    pixels(emoji_styles.corrupted_at(severity, image, code)) - pixels(image)
+                ).mean()
+                for code, image in images.items()
+            ]
+        )
+        for severity in emoji_styles.SEVERITIES
+    ]
+    assert distances[0] > 0 and all(
+        harder > easier for easier, harder in zip(distances, distances[1:])
+    ), distances
 
 
 def test_gaussian_noise_and_contrast_have_the_strength_they_say():
     grey = Image.new("RGB", (200, 200), (128, 128, 128))
     noise = pixels(emoji_styles.corrupt(grey, "gaussian noise", 0.1, np.random.default_rng(0)))
-    assert noise.std() == pytest.approx(25.5, rel=0.02) and noise.mean() == pytest.approx(128, abs=0.5)
+    assert noise.std() == pytest.approx(25.5, rel=0.02) and noise.mean() == pytest.approx(
+        128, abs=0.5
+    )
     hit = pixels(emoji_styles.corrupt(grey, "impulse noise", 0.1, np.random.default_rng(0)))[..., 0]
-    assert ((hit == 0) | (hit == 255)).mean() == pytest.approx(0.1, abs=0.01) and set(np.unique(hit)) == {0, 128, 255}
-    flat = pixels(emoji_styles.corrupt(Image.new("RGB", (4, 4), (255, 0, 255)), "low contrast", 0.2, None))
+    assert ((hit == 0) | (hit == 255)).mean() == pytest.approx(0.1, abs=0.01) and set(
+        np.unique(hit)
+    ) == {0, 128, 255}
+    flat = pixels(
+        emoji_styles.corrupt(Image.new("RGB", (4, 4), (255, 0, 255)), "low contrast", 0.2, None)
+    )
     assert flat[0, 0].tolist() == [153, 102, 153]
 
 
@@ -132,30 +187,47 @@ def test_recolouring_changes_colours_and_not_shapes(code):
 
 def test_a_root_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can't be drawn into .*file/openmoji_sketch .*give a --root that can be written to"):
+    with pytest.raises(
+        UserError,
+        match="can't be drawn into .*file/openmoji_sketch .*give a --root that can be written to",
+    ):
         build("OpenMojiSketch", tmp_path / "file")
 
 
 # --- people
 
+
 def test_the_people_are_enough_and_none_is_in_openmoji():
     codes = [code for part in openmoji.PARTS for code, _, _ in PEOPLE[part]]
-    assert len(codes) == len(set(codes)) and not set(codes) & {code for part in openmoji.PARTS for code, _, _ in SPLIT[part]}
-    labels = {name: label for label, name in enumerate(sorted({name for _, _, name in PEOPLE["train"]}))}
+    assert len(codes) == len(set(codes)) and not set(codes) & {
+        code for part in openmoji.PARTS for code, _, _ in SPLIT[part]
+    }
+    labels = {
+        name: label for label, name in enumerate(sorted({name for _, _, name in PEOPLE["train"]}))
+    }
     assert len(labels) >= 50
     for part, count in (("train", 8), ("val", 2), ("test", 5)):
-        assert Counter((label, name) for _, label, name in PEOPLE[part]) == {(label, name): count for name, label in labels.items()}
+        assert Counter((label, name) for _, label, name in PEOPLE[part]) == {
+            (label, name): count for name, label in labels.items()
+        }
 
 
 def test_no_two_pictures_of_people_are_alike(root):
     """Within a class they are most alike in different genders of the same tone; across the line they must differ visibly."""
     dataset = build("OpenMojiPeople", root)
-    seen = {Image.open(item.impath).tobytes() for part in (dataset.train_x, dataset.val, dataset.test) for item in part}
+    seen = {
+        Image.open(item.impath).tobytes()
+        for part in (dataset.train_x, dataset.val, dataset.test)
+        for item in part
+    }
     assert len(seen) == len(dataset.train_x) + len(dataset.val) + len(dataset.test)
     shown = defaultdict(list)
     for item in [*dataset.train_x, *dataset.val]:
         shown[item.label].append(pixels(Image.open(item.impath)))
-    nearest = [min(np.abs(pixels(Image.open(item.impath)) - other).mean() for other in shown[item.label]) for item in dataset.test]
+    nearest = [
+        min(np.abs(pixels(Image.open(item.impath)) - other).mean() for other in shown[item.label])
+        for item in dataset.test
+    ]
     assert min(nearest) > 0.3
 
 
@@ -164,26 +236,46 @@ def test_a_test_gender_is_in_no_other_part():
     seen = defaultdict(set)
     for part in openmoji.PARTS:
         for code, label, _ in PEOPLE[part]:
-            gender = GENDERS.get(code.split("-")[0]) or next((mark for mark in ("2640", "2642") if mark in code), "person")
+            gender = GENDERS.get(code.split("-")[0]) or next(
+                (mark for mark in ("2640", "2642") if mark in code), "person"
+            )
             seen[label, "test" if part == "test" else "shown"].add(gender)
-    assert all(len(seen[label, "test"]) == 1 and len(seen[label, "shown"]) == 2 and not seen[label, "test"] & seen[label, "shown"]
-               for label in range(51))
+    assert all(
+        len(seen[label, "test"]) == 1
+        and len(seen[label, "shown"]) == 2
+        and not seen[label, "test"] & seen[label, "shown"]
+        for label in range(51)
+    )
 
 
 def emoji(label, hexcode, tones=range(1, 6), subgroup=1):
-    return {"label": label, "hexcode": hexcode, "subgroup": subgroup,
-            "skins": [{"tone": tone, "hexcode": f"{hexcode}-{tone}"} for tone in tones] + [{"tone": [1, 2], "hexcode": "two people"}]}
+    return {
+        "label": label,
+        "hexcode": hexcode,
+        "subgroup": subgroup,
+        "skins": [{"tone": tone, "hexcode": f"{hexcode}-{tone}"} for tone in tones]
+        + [{"tone": [1, 2], "hexcode": "two people"}],
+    }
 
 
 def test_who_is_among_the_people(tool):
-    data = [emoji("man vet", "1F468-200D-1F43E"), emoji("Vet", "1F9D1-200D-1F43E"), emoji("woman vet", "1F469-200D-1F43E"),
-            emoji("ninja", "1F977"),
-            emoji("cook", "1F9D1-200D-1F373"), emoji("man cook", "1F468-200D-1F373"), emoji("woman cook", "1F469-200D-1F373"),
-            emoji("pale person", "1F9D1-200D-1F4AF", tones=(1, 2)), emoji("hand", "1F44B", subgroup=2)]
+    data = [
+        emoji("man vet", "1F468-200D-1F43E"),
+        emoji("Vet", "1F9D1-200D-1F43E"),
+        emoji("woman vet", "1F469-200D-1F43E"),
+        emoji("ninja", "1F977"),
+        emoji("cook", "1F9D1-200D-1F373"),
+        emoji("man cook", "1F468-200D-1F373"),
+        emoji("woman cook", "1F469-200D-1F373"),
+        emoji("pale person", "1F9D1-200D-1F4AF", tones=(1, 2)),
+        emoji("hand", "1F44B", subgroup=2),
+    ]
     chosen = tool.choose_people(data, {1: "person-role", 2: "hands"})
     assert list(chosen) == ["vet"], "one gender only, drawn alike, too few tones, no person"
     assert chosen["vet"][1] == [f"1F9D1-200D-1F43E-{tone}" for tone in range(1, 6)]
-    split = tool.make_people_split(data, {"subgroups": [{"order": 1, "key": "person-role"}, {"order": 2, "key": "hands"}]})
+    split = tool.make_people_split(
+        data, {"subgroups": [{"order": 1, "key": "person-role"}, {"order": 2, "key": "hands"}]}
+    )
     assert [len(split[part]) for part in openmoji.PARTS] == [8, 2, 5]
     assert {code[:5] for code, _, _ in split["test"]} == {"1F468"}
     assert [code[-1] for code, _, _ in split["val"]] == ["2", "4"]

@@ -1,4 +1,5 @@
 """Split files, base/new halves and few-shot samples against literal references; ImageNet on a miniature of its layout."""
+
 import json
 import math
 import random
@@ -26,8 +27,12 @@ class Item:
 
 
 @settings(max_examples=50, deadline=None)
-@given(labels=st.lists(st.integers(0, 12), min_size=2, max_size=60).filter(lambda labels: len(set(labels)) > 1),
-       others=st.lists(st.integers(0, 12), max_size=30))
+@given(
+    labels=st.lists(st.integers(0, 12), min_size=2, max_size=60).filter(
+        lambda labels: len(set(labels)) > 1
+    ),
+    others=st.lists(st.integers(0, 12), max_size=30),
+)
 def test_base_is_the_first_half_of_the_labels_and_new_the_rest(labels, others):
     first, second = [Item(label) for label in labels], [Item(label) for label in others]
     classes = sorted(set(labels))
@@ -35,8 +40,12 @@ def test_base_is_the_first_half_of_the_labels_and_new_the_rest(labels, others):
     for subsample, kept in (("base", classes[:middle]), ("new", classes[middle:])):
         result = subsample_classes(first, second, subsample=subsample)
         for items, source in zip(result, (labels, others)):
-            assert [item.classname for item in items] == [f"class {label}" for label in source if label in kept]
-            assert [item.label for item in items] == [kept.index(label) for label in source if label in kept]
+            assert [item.classname for item in items] == [
+                f"class {label}" for label in source if label in kept
+            ]
+            assert [item.label for item in items] == [
+                kept.index(label) for label in source if label in kept
+            ]
     assert subsample_classes(first, second, subsample="all") == (first, second)
 
 
@@ -49,8 +58,15 @@ def test_a_split_file_is_read_in_order(tmp_path):
     for name in ("b/1.png", "a/2.png"):
         (tmp_path / name).parent.mkdir()
         Image.new("RGB", (4, 4)).save(tmp_path / name)
-    (tmp_path / "split.json").write_text(json.dumps(
-        {"train": [["b/1.png", "1", "bee"], ["a/2.png", 0, "ant"]], "val": [], "test": [["a/2.png", 0, "ant"]]}))
+    (tmp_path / "split.json").write_text(
+        json.dumps(
+            {
+                "train": [["b/1.png", "1", "bee"], ["a/2.png", 0, "ant"]],
+                "val": [],
+                "test": [["a/2.png", 0, "ant"]],
+            }
+        )
+    )
     train, val, test = read_split(str(tmp_path / "split.json"), str(tmp_path))
     assert [(item.label, item.classname) for item in train] == [(1, "bee"), (0, "ant")]
     assert val == [] and test[0].impath == str(tmp_path / "a" / "2.png")
@@ -59,7 +75,12 @@ def test_a_split_file_is_read_in_order(tmp_path):
 def config(name, root, shots=-1, classes="all"):
     cfg = get_cfg_default()
     extend_config(cfg)
-    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = name, str(root), shots, classes
+    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = (
+        name,
+        str(root),
+        shots,
+        classes,
+    )
     return cfg
 
 
@@ -69,7 +90,10 @@ def test_a_few_shot_sample_is_coops(data_root):
         split = json.load(file)
     random.seed(7)
     expected = {}
-    for part, shots in (("train", 5), ("val", 3)):  # val has three images a class, fewer than min(shots, 4)
+    for part, shots in (
+        ("train", 5),
+        ("val", 3),
+    ):  # val has three images a class, fewer than min(shots, 4)
         expected[part] = []
         for label in dict.fromkeys(label for _, label, _ in split[part]):
             names = [name for name, own, _ in split[part] if own == label]
@@ -84,10 +108,23 @@ def test_a_few_shot_sample_is_coops(data_root):
 def test_the_split_hash_tells_samples_apart_but_not_machines(data_root, tmp_path):
     def hash_of(seed, root, classes="all"):
         random.seed(seed)
-        return split_hash(build_dataset(config("DescribableTextures", root, shots=4, classes=classes)))
+        return split_hash(
+            build_dataset(config("DescribableTextures", root, shots=4, classes=classes))
+        )
+
     (tmp_path / "elsewhere").symlink_to(data_root)
     assert hash_of(1, data_root) == hash_of(1, data_root) == hash_of(1, tmp_path / "elsewhere")
-    assert len({hash_of(1, data_root), hash_of(2, data_root), hash_of(1, data_root, "base"), hash_of(1, data_root, "new")}) == 4
+    assert (
+        len(
+            {
+                hash_of(1, data_root),
+                hash_of(2, data_root),
+                hash_of(1, data_root, "base"),
+                hash_of(1, data_root, "new"),
+            }
+        )
+        == 4
+    )
 
 
 def test_fgvc_aircraft_reads_its_own_lists(tmp_path):
@@ -97,11 +134,17 @@ def test_fgvc_aircraft_reads_its_own_lists(tmp_path):
     for part, numbers in (("train", (1, 2)), ("val", (3, 4)), ("test", (5, 6))):
         for number in numbers:
             Image.new("RGB", (4, 4)).save(folder / "images" / f"{number}.jpg")
-        (folder / f"images_variant_{part}.txt").write_text("".join(
-            f"{number} {name}\n" for number, name in zip(numbers, ("Boeing 717", "707-320"))))
+        (folder / f"images_variant_{part}.txt").write_text(
+            "".join(
+                f"{number} {name}\n" for number, name in zip(numbers, ("Boeing 717", "707-320"))
+            )
+        )
     dataset = build_dataset(config("FGVCAircraft", tmp_path))
     assert dataset.classnames == ["707-320", "Boeing 717"]
-    assert [(item.impath.rsplit("/")[-1], item.label) for item in dataset.test] == [("5.jpg", 1), ("6.jpg", 0)]
+    assert [(item.impath.rsplit("/")[-1], item.label) for item in dataset.test] == [
+        ("5.jpg", 1),
+        ("6.jpg", 0),
+    ]
     (folder / "images_variant_val.txt").write_text("3 Concorde\n")
     with pytest.raises(UserError, match="'Concorde' is not in variants.txt"):
         build_dataset(config("FGVCAircraft", tmp_path))
@@ -114,7 +157,11 @@ def test_fgvc_aircraft_reads_its_own_lists(tmp_path):
 def test_data_sets_with_a_split_file_are_found_where_coops_users_have_them(tmp_path, name):
     split_file(tmp_path, name)
     dataset = build_dataset(config(name, tmp_path, shots=2))
-    assert dataset.classnames == ["one", "two_words", "three"] and len(dataset.train_x) == 6 and len(dataset.test) == 6
+    assert (
+        dataset.classnames == ["one", "two_words", "three"]
+        and len(dataset.train_x) == 6
+        and len(dataset.test) == 6
+    )
     assert dataset.test[0].impath == str(tmp_path / SPLIT_FILES[name] / "one" / "test0.jpg")
 
 
@@ -141,6 +188,7 @@ def test_imagenet_labels_follow_the_sorted_ids_and_val_is_test(imagenet):
 def test_imagenet_with_a_class_missing_from_one_part_is_refused(imagenet):
     """Otherwise the labels of the two parts would mean different classes."""
     import shutil
+
     shutil.rmtree(imagenet / "imagenet" / "images" / "val" / "n01")
     with pytest.raises(UserError, match=r"hold different classes \(n01\)"):
         build_dataset(config("ImageNet", imagenet))
@@ -162,8 +210,16 @@ def test_the_docs_name_every_split_file_its_folder_and_where_to_get_it(tmp_path)
     found = SplitFileDataset.__subclasses__()
     assert len(found) == 9
     for dataset in found:
-        assert f"| {dataset.__name__} | `split_zhou_{dataset.__name__}.json` | `{dataset.dataset_dir}` |" in page
-    assert "huggingface.co/zhengli97/prompt_learning_dataset" in page and "14 of the 15 data sets" in page
+        assert (
+            f"| {dataset.__name__} | `split_zhou_{dataset.__name__}.json` | `{dataset.dataset_dir}` |"
+            in page
+        )
+    assert (
+        "huggingface.co/zhengli97/prompt_learning_dataset" in page
+        and "14 of the 15 data sets" in page
+    )
     assert "preprocessed.pkl" in page, "ImageNet's sample without it is another one"
-    with pytest.raises(UserError, match=r"split_zhou_DTD.json is missing: docs/reproduce.md says where to get it"):
+    with pytest.raises(
+        UserError, match=r"split_zhou_DTD.json is missing: docs/reproduce.md says where to get it"
+    ):
         read_split(str(tmp_path / "split_zhou_DTD.json"), str(tmp_path))

@@ -1,4 +1,5 @@
 """Small random models for the tests of this folder."""
+
 import clip.model
 import torch
 

@@ -1,4 +1,5 @@
 """What adapters change in the two towers, against the blocks of the installed ``clip`` taken apart."""
+
 import clip
 import pytest
 import torch
@@ -23,10 +24,19 @@ class Everything(Adapter):
         self.more = torch.nn.Linear(128, 128)
 
     def enter(self, tokens):
-        return torch.cat([tokens[:, :1], self.put.expand(len(tokens), -1, -1), tokens[:, 1 if self.first else 3:]], dim=1)
+        return torch.cat(
+            [
+                tokens[:, :1],
+                self.put.expand(len(tokens), -1, -1),
+                tokens[:, 1 if self.first else 3 :],
+            ],
+            dim=1,
+        )
 
     def project(self, normed, projected, parts):
-        return projected + torch.cat([torch.tanh(normed @ self.shear["qkv".index(part)]) for part in parts], dim=-1)
+        return projected + torch.cat(
+            [torch.tanh(normed @ self.shear["qkv".index(part)]) for part in parts], dim=-1
+        )
 
     def leave(self, block, tokens, output):
         return output + self.more(block.ln_1(tokens)).relu()
@@ -35,12 +45,16 @@ class Everything(Adapter):
 def stock_block(block, x, adapter, causal):
     """A block of ``clip``'s (N, L, D) → (N, L, D), under an adapter or None."""
     if adapter is not None:
-        x = torch.cat([x[:, :1], adapter.put.expand(len(x), -1, -1), x[:, 1 if adapter.first else 3:]], dim=1)
+        x = torch.cat(
+            [x[:, :1], adapter.put.expand(len(x), -1, -1), x[:, 1 if adapter.first else 3 :]], dim=1
+        )
     normed, attention = block.ln_1(x), block.attn
     parts = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias).chunk(3, dim=-1)
     if adapter is not None:
         parts = [part + torch.tanh(normed @ shear) for part, shear in zip(parts, adapter.shear)]
-    query, key, value = (part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts)
+    query, key, value = (
+        part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in parts
+    )
     weights = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
     if causal:
         weights = weights + torch.full(weights.shape[-2:], -torch.inf).triu(1)
@@ -59,7 +73,10 @@ def adapters():
 
 def gradients(features, adapters):
     weight = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
-    return torch.autograd.grad((features * weight).sum(), [p for adapter in filter(None, adapters) for p in adapter.parameters()])
+    return torch.autograd.grad(
+        (features * weight).sum(),
+        [p for adapter in filter(None, adapters) for p in adapter.parameters()],
+    )
 
 
 def assert_same(ours, theirs, adapters):
@@ -78,18 +95,26 @@ def test_adapted_texts_are_those_of_the_77_position_loop(vit, stock_vit, adapter
     x = stock_vit.token_embedding(tokens) + stock_vit.positional_embedding
     for layer, block in enumerate(stock_vit.transformer.resblocks):
         x = stock_block(block, x, adapters[layer] if layer < len(adapters) else None, causal=True)
-    theirs = stock_vit.ln_final(x)[torch.arange(len(x)), tokens.argmax(1) + 2] @ stock_vit.text_projection
+    theirs = (
+        stock_vit.ln_final(x)[torch.arange(len(x)), tokens.argmax(1) + 2]
+        @ stock_vit.text_projection
+    )
     assert_same(ours, theirs, adapters)
 
 
 @pytest.mark.parametrize("at_once", [1, 1000])
-def test_adapted_images_and_what_is_read_beside_the_class_token(vit, stock_vit, adapters, monkeypatch, at_once):
+def test_adapted_images_and_what_is_read_beside_the_class_token(
+    vit, stock_vit, adapters, monkeypatch, at_once
+):
     monkeypatch.setattr(image, "CPU_BATCH", at_once)
     images, visual = torch.randn(2, 3, 3, 32, 32), stock_vit.visual
     readout = Readout(2, lambda tokens: tokens.prod(dim=1)[:, :48])
     ours = vit.image(images, *Prompts(image_adapters=adapters, readout=readout).images())
     x = visual.conv1(images.flatten(0, 1)).flatten(2).transpose(1, 2)
-    x = torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1) + visual.positional_embedding
+    x = (
+        torch.cat([visual.class_embedding.expand(len(x), 1, -1), x], dim=1)
+        + visual.positional_embedding
+    )
     x = visual.ln_pre(x)
     for block, adapter in zip(visual.transformer.resblocks, adapters):
         x = stock_block(block, x, adapter, causal=False)
@@ -99,10 +124,15 @@ def test_adapted_images_and_what_is_read_beside_the_class_token(vit, stock_vit, 
 
 
 def test_an_adapter_that_overrides_nothing_changes_nothing(vit):
-    tokens, images = HandCraftedTokens(vit.text, "a photo of a {}.", NAMES), torch.randn(1, 2, 3, 32, 32)
+    tokens, images = (
+        HandCraftedTokens(vit.text, "a photo of a {}.", NAMES),
+        torch.randn(1, 2, 3, 32, 32),
+    )
     everywhere = tokens(text_adapters=[Adapter()] * 4, image_adapters=[None, Adapter()])
     texts = unit(vit.text(*everywhere.texts(slice(0, len(NAMES))))[0])
-    torch.testing.assert_close(texts, vit.encode_classes("a photo of a {}.", NAMES), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(
+        texts, vit.encode_classes("a photo of a {}.", NAMES), rtol=1e-6, atol=1e-6
+    )
     assert torch.equal(vit.image(images, *everywhere.images()), vit.image(images))
     assert everywhere.change_images and not tokens().change_images
 

@@ -1,4 +1,5 @@
 """Made-up runs, and a report on them."""
+
 from html.parser import HTMLParser
 
 import numpy
@@ -14,27 +15,59 @@ NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plai
 def make_answers(seed, images=40, classes=4, templates=0):
     """What a run says of its images, at random."""
     generator = numpy.random.default_rng(seed)
-    probability = numpy.sort(generator.dirichlet(numpy.ones(classes), images).astype("float32"))[:, ::-1]
-    found = {"image": numpy.array([f"folder <{index % 3}>/{index:03d}.png" for index in range(images)]),
-             "label": numpy.arange(images) % classes, "top": generator.permuted(numpy.tile(numpy.arange(classes), (images, 1)), axis=1),
-             "top_probability": probability, "max_probability": 1 - probability[:, 0], "energy": generator.normal(size=images)}
+    probability = numpy.sort(generator.dirichlet(numpy.ones(classes), images).astype("float32"))[
+        :, ::-1
+    ]
+    found = {
+        "image": numpy.array([f"folder <{index % 3}>/{index:03d}.png" for index in range(images)]),
+        "label": numpy.arange(images) % classes,
+        "top": generator.permuted(numpy.tile(numpy.arange(classes), (images, 1)), axis=1),
+        "top_probability": probability,
+        "max_probability": 1 - probability[:, 0],
+        "energy": generator.normal(size=images),
+    }
     if templates:
-        found.update(vacuity=generator.uniform(0.001, 1, images).astype("float32"), conflict=generator.uniform(0, 1, images),
-                     vote=generator.integers(0, classes, (templates, images)),
-                     vote_probability=generator.uniform(0.2, 1, (templates, images)))
+        found.update(
+            vacuity=generator.uniform(0.001, 1, images).astype("float32"),
+            conflict=generator.uniform(0, 1, images),
+            vote=generator.integers(0, classes, (templates, images)),
+            vote_probability=generator.uniform(0.2, 1, (templates, images)),
+        )
     return found
 
 
 def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY, **changes):
     """A run with the record's metrics that a report reads, and predictions where there are arrays."""
     accuracy = 50.0 + 3 * seed + len(trainer)
-    metrics = {"accuracy": accuracy, "macro_f1": accuracy - 1, "per_class_accuracy": dict.fromkeys(names, 50.0), "ece": 10.0 + seed,
-               "adaptive_ece": 11.0 + seed, "nll": 1.0 + seed, "brier": 0.5,
-               "uncertainty": {"max_probability": {"aurc": 20.0 + seed, "error_auroc": 70.0 + seed},
-                               "energy": {"aurc": 30.0, "error_auroc": None}}}
+    metrics = {
+        "accuracy": accuracy,
+        "macro_f1": accuracy - 1,
+        "per_class_accuracy": dict.fromkeys(names, 50.0),
+        "ece": 10.0 + seed,
+        "adaptive_ece": 11.0 + seed,
+        "nll": 1.0 + seed,
+        "brier": 0.5,
+        "uncertainty": {
+            "max_probability": {"aurc": 20.0 + seed, "error_auroc": 70.0 + seed},
+            "energy": {"aurc": 30.0, "error_auroc": None},
+        },
+    }
     config = {"MODEL": {"BACKBONE": {"NAME": "tiny"}}, "OPTIM": {"MAX_EPOCH": 2}}
-    folder = write(root, part, trainer, seed, accuracy, classes, split=f"{part} {seed}",
-                   **{"prompts_hash": f"{trainer} {seed}", "metrics": {"test": metrics}, "config": config, **changes})
+    folder = write(
+        root,
+        part,
+        trainer,
+        seed,
+        accuracy,
+        classes,
+        split=f"{part} {seed}",
+        **{
+            "prompts_hash": f"{trainer} {seed}",
+            "metrics": {"test": metrics},
+            "config": config,
+            **changes,
+        },
+    )
     if arrays is not None:
         numpy.savez_compressed(folder / "predictions-test.npz", **arrays)
     return folder
@@ -43,7 +76,19 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
 def write_curve(folder, *means):
     """``metrics.jsonl`` of a training of two epochs; means: (epoch, loss, accuracy) of each line."""
     for epoch, loss, accuracy in means:
-        write_metrics(folder, {"epoch": epoch, "epochs": 2, "batch": 1, "batches": 1, "loss": loss, "acc": accuracy, "lr": 0.1, "eta": 60.0})
+        write_metrics(
+            folder,
+            {
+                "epoch": epoch,
+                "epochs": 2,
+                "batch": 1,
+                "batches": 1,
+                "loss": loss,
+                "acc": accuracy,
+                "lr": 0.1,
+                "eta": 60.0,
+            },
+        )
 
 
 class Page(HTMLParser):
@@ -71,11 +116,33 @@ def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
     for seed in (1, 2):
         for trainer, templates in (("CDC", 3), ("CoOp", 0)):
-            folder = write_run(root / "base2new", "train_base", trainer, seed, "base", make_answers(seed, templates=templates))
+            folder = write_run(
+                root / "base2new",
+                "train_base",
+                trainer,
+                seed,
+                "base",
+                make_answers(seed, templates=templates),
+            )
             write_curve(folder, (1, 8.0, 8.0), (2, 6.0, 6.0))
-            write_run(root / "base2new", "test_new", trainer, seed, "new", make_answers(9 + seed, templates=templates))
+            write_run(
+                root / "base2new",
+                "test_new",
+                trainer,
+                seed,
+                "new",
+                make_answers(9 + seed, templates=templates),
+            )
         write_run(root / "transfer", "train_source", "CDC", seed)
-        write_run(root / "transfer", "dg_from_openmoji", "CDC", seed, "all", make_answers(seed, templates=3), data="openmoji_corrupted")
+        write_run(
+            root / "transfer",
+            "dg_from_openmoji",
+            "CDC",
+            seed,
+            "all",
+            make_answers(seed, templates=3),
+            data="openmoji_corrupted",
+        )
         for shots in (1, 4):
             write_run(root / "fewshot", "train_all", "CoOp", seed, shots=shots)
     assert main([str(root), "--output", str(root / "out" / "page.html")]) == 0

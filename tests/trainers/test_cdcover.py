@@ -1,4 +1,5 @@
 """CDC over other methods: the methods themselves as its simplest case, and the whole loss against loops in float64."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,43 +10,83 @@ from tests.trainers.test_tcp import published_texts
 
 
 def options(name, **settings):
-    return [part for key, value in settings.items() for part in (f"TRAINER.{name.upper()}.{key}", str(value))]
+    return [
+        part
+        for key, value in settings.items()
+        for part in (f"TRAINER.{name.upper()}.{key}", str(value))
+    ]
 
 
-PLAIN = {"N_TEMPLATES": 1, "LOSS": "cross_entropy", "FUSION": "mean_probability", "AUGMENTATION": None, "DECOUPLING_WEIGHT": 0.0}
+PLAIN = {
+    "N_TEMPLATES": 1,
+    "LOSS": "cross_entropy",
+    "FUSION": "mean_probability",
+    "AUGMENTATION": None,
+    "DECOUPLING_WEIGHT": 0.0,
+}
 
 
 @pytest.mark.parametrize("method", ["PromptSRC", "TCP"])
 def test_one_template_with_cross_entropy_is_the_method(run, method):
     """From the same seed to the same weights and figures."""
     plain, record, _ = run(method, name="plain")
-    ours, found, _ = run(f"CDC{method}", *options(f"CDC{method}", **PLAIN, PHRASES=["a photo of a"] if method == "PromptSRC" else []), name="ours")
+    ours, found, _ = run(
+        f"CDC{method}",
+        *options(
+            f"CDC{method}", **PLAIN, PHRASES=["a photo of a"] if method == "PromptSRC" else []
+        ),
+        name="ours",
+    )
     for name, value in plain.prompt_learner.named_parameters():
-        torch.testing.assert_close(ours.prompt_learner.learners[0].get_parameter(name), value, rtol=1e-4, atol=1e-6)
-    assert found["metrics"]["test"]["nll"] == pytest.approx(record["metrics"]["test"]["nll"], rel=1e-4)
+        torch.testing.assert_close(
+            ours.prompt_learner.learners[0].get_parameter(name), value, rtol=1e-4, atol=1e-6
+        )
+    assert found["metrics"]["test"]["nll"] == pytest.approx(
+        record["metrics"]["test"]["nll"], rel=1e-4
+    )
 
 
 def test_the_loss_over_tcp_is_the_sum_of_its_named_parts(run, stock_vit):
-    trainer = run("CDCTCP", *options("CDCTCP", DECOUPLING_WEIGHT=0.5, CONSISTENCY_WEIGHT=0.25, W=3.0), flags=("--no-train",))[0]
+    trainer = run(
+        "CDCTCP",
+        *options("CDCTCP", DECOUPLING_WEIGHT=0.5, CONSISTENCY_WEIGHT=0.25, W=3.0),
+        flags=("--no-train",),
+    )[0]
     torch.manual_seed(2)
     learner = scrambled(trainer.prompt_learner)
     learner.offset.fill_(3.0)
-    views, labels = torch.randn(2, 3, 3, 32, 32), torch.tensor([0, 5, 2])  # a view for each template
+    views, labels = (
+        torch.randn(2, 3, 3, 32, 32),
+        torch.tensor([0, 5, 2]),
+    )  # a view for each template
     loss, _ = trainer.loss(trainer.scores(views), labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
 
-    hand_crafted = stock_classifier(stock_vit, "a photo of a {}, a type of texture.", trainer.classnames)
-    texts = [published_texts(stock_vit, one, trainer.classnames, hand_crafted) for one in learner.learners]
+    hand_crafted = stock_classifier(
+        stock_vit, "a photo of a {}, a type of texture.", trainer.classnames
+    )
+    texts = [
+        published_texts(stock_vit, one, trainer.classnames, hand_crafted)
+        for one in learner.learners
+    ]
     expected, product = 0, 1
     for m in range(2):
-        logits = (stock_vit.logit_scale.exp() * unit(stock_vit.encode_image(views[m])) @ texts[m].T).double()
+        logits = (
+            stock_vit.logit_scale.exp() * unit(stock_vit.encode_image(views[m])) @ texts[m].T
+        ).double()
         evidence = (logits - (3 + learner.offset_shift[m] - torch.tensor(6.0).log())).exp()
-        expected = expected + trusted(evidence + 1, labels) + (3.0 + 0.25) * (1 - F.cosine_similarity(texts[m], hand_crafted).mean())
+        expected = (
+            expected
+            + trusted(evidence + 1, labels)
+            + (3.0 + 0.25) * (1 - F.cosine_similarity(texts[m], hand_crafted).mean())
+        )
         product = product * (1 + evidence / 6)
     expected = expected + trusted(6 * (product - 1) + 1, labels)
     deviations = [text - hand_crafted for text in texts]
-    lengths = [(deviation.square().sum(1) + 0.03 ** 2).sqrt() for deviation in deviations]
-    expected = expected + 0.5 * ((deviations[0] * deviations[1]).sum(1) / (lengths[0] * lengths[1])).mean()
+    lengths = [(deviation.square().sum(1) + 0.03**2).sqrt() for deviation in deviations]
+    expected = (
+        expected + 0.5 * ((deviations[0] * deviations[1]).sum(1) / (lengths[0] * lengths[1])).mean()
+    )
     references = torch.autograd.grad(expected, list(learner.parameters()))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for gradient, reference in zip(gradients, references, strict=True):
@@ -58,20 +99,36 @@ def trusted(alpha, labels):
 
 
 def test_templates_start_from_phrases_of_the_contexts_length_and_vote(run):
-    trainer, record, _ = run("CDCPromptSRC", *options("CDCPromptSRC", PHRASES=["a photo of a", "a photo of one", "art of the", "a bad photo of the"]))
+    trainer, record, _ = run(
+        "CDCPromptSRC",
+        *options(
+            "CDCPromptSRC",
+            PHRASES=["a photo of a", "a photo of one", "art of the", "a bad photo of the"],
+        ),
+    )
     assert trainer.possible_phrases() == ["a photo of a", "a photo of one"]
-    assert len(record["metrics"]["test"]["template_accuracy"]) == 2 and 0 < record["metrics"]["test"]["mean_vacuity"] <= 1
-    assert set(trainer.aggregate) == set(trainer.prompt_learner.state_dict()), "PromptSRC's mean over epochs is of all templates"
+    assert (
+        len(record["metrics"]["test"]["template_accuracy"]) == 2
+        and 0 < record["metrics"]["test"]["mean_vacuity"] <= 1
+    )
+    assert set(trainer.aggregate) == set(trainer.prompt_learner.state_dict()), (
+        "PromptSRC's mean over epochs is of all templates"
+    )
 
 
 def test_all_losses_share_one_pass_without_prompts(run, monkeypatch):
     trainer = run("CDCPromptSRC", flags=("--no-train",))[0]
     passes, encode = [], trainer.unprompted_images
-    monkeypatch.setattr(trainer, "unprompted_images", lambda images: passes.append(len(images)) or encode(images))
+    monkeypatch.setattr(
+        trainer, "unprompted_images", lambda images: passes.append(len(images)) or encode(images)
+    )
     trainer.loss(trainer.scores(torch.randn(2, 3, 3, 32, 32)), torch.tensor([0, 5, 2]))
     assert passes == [2], "both templates' views at once"
 
 
-@pytest.mark.parametrize("key, value, message", [("N_TEMPLATES", "0", "must be at least 1"), ("LOSS", "hinge", "takes one of evidential")])
+@pytest.mark.parametrize(
+    "key, value, message",
+    [("N_TEMPLATES", "0", "must be at least 1"), ("LOSS", "hinge", "takes one of evidential")],
+)
 def test_contradictions_are_refused(refusal, key, value, message):
     assert message in refusal(f"TRAINER.CDCTCP.{key}", value, trainer="CDCTCP")

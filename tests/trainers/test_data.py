@@ -1,4 +1,5 @@
 """The data pipeline against Dassl's own: the same images, whatever is kept and wherever they are decoded."""
+
 import pytest
 import torch
 from dassl.data import DatasetWrapper
@@ -15,8 +16,15 @@ def batches(trainer, wrapper, epochs=2):
     """All training batches of some epochs, out of a loader of its own."""
     set_random_seed(5)
     views = trainer.training_views
-    loader = build_data_loader(trainer.cfg, sampler_type="RandomSampler", data_source=trainer.dm.dataset.train_x, batch_size=8,
-                               tfm=views if wrapper is data.CheckedImages else views.transforms, is_train=True, dataset_wrapper=wrapper)
+    loader = build_data_loader(
+        trainer.cfg,
+        sampler_type="RandomSampler",
+        data_source=trainer.dm.dataset.train_x,
+        batch_size=8,
+        tfm=views if wrapper is data.CheckedImages else views.transforms,
+        is_train=True,
+        dataset_wrapper=wrapper,
+    )
     return [batch for _ in range(epochs) for batch in loader]
 
 
@@ -25,20 +33,37 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers, more):
     """Whatever room there is for decoded images, and also after a transform of tensors, with which they travel as floats."""
     steps = transforms._train_steps
     if more:
-        monkeypatch.setattr(transforms, "_train_steps", lambda *settings: [*steps(*settings), ("erasing", RandomErasing(p=0.5))])
-    trainer, _, _ = run("CDC", "DATALOADER.NUM_WORKERS", workers, "DATALOADER.RETURN_IMG0", "True", flags=("--no-train",))
+        monkeypatch.setattr(
+            transforms,
+            "_train_steps",
+            lambda *settings: [*steps(*settings), ("erasing", RandomErasing(p=0.5))],
+        )
+    trainer, _, _ = run(
+        "CDC",
+        "DATALOADER.NUM_WORKERS",
+        workers,
+        "DATALOADER.RETURN_IMG0",
+        "True",
+        flags=("--no-train",),
+    )
     theirs = batches(trainer, DatasetWrapper)
-    for room in (2 ** 30, 10 * 4 * 40 * 40, 0):
+    for room in (2**30, 10 * 4 * 40 * 40, 0):
         monkeypatch.setattr(data, "DECODED_BYTES", room)
         ours = batches(trainer, data.CheckedImages)
         assert len(ours) == len(theirs) == 6
         for mine, other in zip(ours, theirs):
-            assert all(view.dtype == (torch.float32 if more else torch.uint8) for view in mine["img"])
+            assert all(
+                view.dtype == (torch.float32 if more else torch.uint8) for view in mine["img"]
+            )
             images, _ = trainer.parse_batch_train(mine)
             mine.update(zip(("img", "img2", "img3", "img4"), images))
             assert mine.keys() == other.keys() >= {"img", "img2", "img3", "img4", "img0", "label"}
             for key, value in mine.items():
-                assert torch.equal(value, other[key]) if torch.is_tensor(value) else value == other[key], key
+                assert (
+                    torch.equal(value, other[key])
+                    if torch.is_tensor(value)
+                    else value == other[key]
+                ), key
 
 
 @pytest.mark.parametrize("name", ["CDC", "PromptSRC"])
@@ -46,7 +71,10 @@ def test_a_run_is_the_same_with_and_without_memory(run, trained, monkeypatch, na
     kept, folder = trained(name)
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
     decoded, found, _ = run(name)
-    assert len(kept.train_loader_x.dataset.decoded) == 24 and not decoded.train_loader_x.dataset.decoded
+    assert (
+        len(kept.train_loader_x.dataset.decoded) == 24
+        and not decoded.train_loader_x.dataset.decoded
+    )
     assert all(torch.equal(value, weights(decoded)[key]) for key, value in weights(kept).items())
     assert found["metrics"] == record_of(folder)["metrics"]
 
@@ -57,6 +85,7 @@ def test_a_training_image_is_decoded_once_a_run(run, monkeypatch):
     def watched(path, background):
         paths.append(path)
         return read(path, background)
+
     trainer, _, _ = run("CoOp", flags=("--no-train",))
     training = {item.impath for item in trainer.dm.dataset.train_x}
     monkeypatch.setattr(data, "read_picture", watched)
@@ -65,14 +94,24 @@ def test_a_training_image_is_decoded_once_a_run(run, monkeypatch):
     assert not trainer.test_loader.dataset.decoded and not trainer.val_loader.dataset.decoded
 
 
-@pytest.mark.parametrize("start, workers, started", [("fork", "1", 1), (None, "1", 0), (None, "2", 2)])
-def test_a_single_worker_is_only_started_where_it_is_forked(run, monkeypatch, start, workers, started):
+@pytest.mark.parametrize(
+    "start, workers, started", [("fork", "1", 1), (None, "1", 0), (None, "2", 2)]
+)
+def test_a_single_worker_is_only_started_where_it_is_forked(
+    run, monkeypatch, start, workers, started
+):
     monkeypatch.setattr(data, "WORKERS", start)
     trainer, _, _ = run("CoOp", "DATALOADER.NUM_WORKERS", workers, flags=("--no-train",))
-    assert [loader.num_workers for loader in (trainer.train_loader_x, trainer.val_loader, trainer.test_loader)] == [started] * 3
+    assert [
+        loader.num_workers
+        for loader in (trainer.train_loader_x, trainer.val_loader, trainer.test_loader)
+    ] == [started] * 3
 
 
 def test_no_more_is_kept_than_there_is_room_for(run, monkeypatch):
     monkeypatch.setattr(data, "DECODED_BYTES", 10 * 4 * 40 * 40 + 1)  # ten of the 24 images
     trainer, _, _ = run("CoOp")
-    assert len(trainer.train_loader_x.dataset.decoded) == 10 and trainer.train_loader_x.dataset.room == 1
+    assert (
+        len(trainer.train_loader_x.dataset.decoded) == 10
+        and trainer.train_loader_x.dataset.room == 1
+    )

@@ -1,4 +1,5 @@
 """DePT's logits, loss and gradients against loops with the stock encoders, and what becomes of the head."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,14 @@ def features(model, trainer, images):
 @pytest.mark.parametrize("method, own", [("CoOp", 0), ("KgCoOp", 8), ("MaPLe", 0)])
 def test_logits_loss_and_gradients_are_those_of_the_published_formula(run, stock_vit, method, own):
     name = f"DePT{method}"
-    trainer = run(name, f"TRAINER.{name.upper()}.HEAD_WEIGHT", "0.6", f"TRAINER.{name.upper()}.PROMPT_WEIGHT", "0.5", flags=("--no-train",))[0]
+    trainer = run(
+        name,
+        f"TRAINER.{name.upper()}.HEAD_WEIGHT",
+        "0.6",
+        f"TRAINER.{name.upper()}.PROMPT_WEIGHT",
+        "0.5",
+        flags=("--no-train",),
+    )[0]
     torch.manual_seed(4)
     learner = scrambled(trainer.prompt_learner)
     images, labels = torch.randn(3, 3, 32, 32), torch.tensor([0, 5, 2])
@@ -35,14 +43,39 @@ def test_logits_loss_and_gradients_are_those_of_the_published_formula(run, stock
     head = learner.head
     texts, pictures = features(stock_vit, trainer, images)
     logits = stock_vit.logit_scale.exp() * unit(pictures) @ unit(texts).T
-    headed = torch.stack([head.linear.weight @ (head.image.scale * picture + head.image.bias) + head.linear.bias for picture in pictures])
-    of_texts = torch.stack([head.linear.weight @ (head.text.scale * texts[k] + head.text.bias) + head.linear.bias for k in labels])
-    both = [F.cross_entropy(row, label) for rows in (of_texts, headed) for row, label in zip(rows, labels)]
-    hand_crafted = stock_classifier(stock_vit, "a photo of a {}, a type of texture.", trainer.classnames)
-    expected = 0.5 * F.cross_entropy(logits, labels) + 0.6 * sum(both) / 6 + own * (1 - (unit(texts) * hand_crafted).sum(1).mean())
+    headed = torch.stack(
+        [
+            head.linear.weight @ (head.image.scale * picture + head.image.bias) + head.linear.bias
+            for picture in pictures
+        ]
+    )
+    of_texts = torch.stack(
+        [
+            head.linear.weight @ (head.text.scale * texts[k] + head.text.bias) + head.linear.bias
+            for k in labels
+        ]
+    )
+    both = [
+        F.cross_entropy(row, label)
+        for rows in (of_texts, headed)
+        for row, label in zip(rows, labels)
+    ]
+    hand_crafted = stock_classifier(
+        stock_vit, "a photo of a {}, a type of texture.", trainer.classnames
+    )
+    expected = (
+        0.5 * F.cross_entropy(logits, labels)
+        + 0.6 * sum(both) / 6
+        + own * (1 - (unit(texts) * hand_crafted).sum(1).mean())
+    )
     references = torch.autograd.grad(expected, list(learner.parameters()))
     torch.testing.assert_close(scores.logits, torch.stack([logits, headed]), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(trainer.answer(images[None]).probability, (0.4 * logits + 0.6 * headed).softmax(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        trainer.answer(images[None]).probability,
+        (0.4 * logits + 0.6 * headed).softmax(1),
+        rtol=1e-5,
+        atol=1e-5,
+    )
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for gradient, reference in zip(gradients, references, strict=True):
         assert (gradient - reference).norm() / reference.norm() < 1e-5
@@ -51,14 +84,25 @@ def test_logits_loss_and_gradients_are_those_of_the_published_formula(run, stock
 def test_promptsrc_keeps_its_regularisers_and_its_mean_has_the_head(run):
     """Without the head's share the loss is PromptSRC's, gradients too; in training the head is in the weighted mean over epochs."""
     plain = run("PromptSRC", name="plain", flags=("--no-train",))[0]
-    ours = run("DePTPromptSRC", "TRAINER.DEPTPROMPTSRC.HEAD_WEIGHT", "0.0", "TRAINER.DEPTPROMPTSRC.PROMPT_WEIGHT", "1.0", name="ours")[0]
-    assert set(ours.aggregate) == set(ours.prompt_learner.state_dict()) and torch.equal(ours.aggregate["head.linear.weight"],
-                                                                                        ours.prompt_learner.head.linear.weight)
+    ours = run(
+        "DePTPromptSRC",
+        "TRAINER.DEPTPROMPTSRC.HEAD_WEIGHT",
+        "0.0",
+        "TRAINER.DEPTPROMPTSRC.PROMPT_WEIGHT",
+        "1.0",
+        name="ours",
+    )[0]
+    assert set(ours.aggregate) == set(ours.prompt_learner.state_dict()) and torch.equal(
+        ours.aggregate["head.linear.weight"], ours.prompt_learner.head.linear.weight
+    )
     plain.prompt_learner.load_state_dict(ours.prompt_learner.state_dict(), strict=False)
     images, labels = torch.randn(1, 3, 3, 32, 32), torch.tensor([0, 5, 2])
     losses = [trainer.loss(trainer.scores(images), labels)[0] for trainer in (ours, plain)]
     torch.testing.assert_close(*losses)
-    gradients = [torch.autograd.grad(loss, trainer.prompt_learner.ctx)[0] for loss, trainer in zip(losses, (ours, plain))]
+    gradients = [
+        torch.autograd.grad(loss, trainer.prompt_learner.ctx)[0]
+        for loss, trainer in zip(losses, (ours, plain))
+    ]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
@@ -66,8 +110,14 @@ def test_other_classes_are_answered_by_the_prompts_alone_from_kept_features_too(
     cache = ("TEST.FEATURE_CACHE", str(tmp_path / "cache"))
     trained, _, folder = run("DePTCoOp", *BASE, *cache, name="base")
     assert not (tmp_path / "cache").exists(), "the head reads the features' lengths"
-    tested, record, _ = run("DePTCoOp", *NEW, *cache, name="new", flags=("--eval-only", "--model-dir", str(folder)))
-    assert (tmp_path / "cache").exists() and tested.prompt_learner.head is None and record["metrics"]["test"]["images"] == 12
+    tested, record, _ = run(
+        "DePTCoOp", *NEW, *cache, name="new", flags=("--eval-only", "--model-dir", str(folder))
+    )
+    assert (
+        (tmp_path / "cache").exists()
+        and tested.prompt_learner.head is None
+        and record["metrics"]["test"]["images"] == 12
+    )
     images = torch.randn(1, 2, 3, 32, 32)
     assert len(tested.scores(images).logits) == 1 and len(trained.scores(images).logits) == 2
 
@@ -77,10 +127,18 @@ def test_the_head_has_a_learning_rate_of_its_own(run):
     groups = trainer.optim.param_groups
     assert [group["initial_lr"] for group in groups] == pytest.approx([0.02, 0.13])
     assert sum(p.numel() for p in groups[1]["params"]) == 4 * 48 + 48 * 6 + 6
-    assert sum(len(group["params"]) for group in groups) == len(list(trainer.prompt_learner.parameters()))
+    assert sum(len(group["params"]) for group in groups) == len(
+        list(trainer.prompt_learner.parameters())
+    )
 
 
-@pytest.mark.parametrize("key, value, message", [("HEAD_WEIGHT", "1.5", "is 1.5, it must be in [0, 1]"), ("HEAD_LR", "-1.0", "must not be negative")])
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("HEAD_WEIGHT", "1.5", "is 1.5, it must be in [0, 1]"),
+        ("HEAD_LR", "-1.0", "must not be negative"),
+    ],
+)
 def test_contradictions_are_refused(refusal, key, value, message):
     error = refusal(f"TRAINER.DEPTCOOP.{key}", value, trainer="DePTCoOp")
     assert f"TRAINER.DEPTCOOP.{key}" in error and message in error

@@ -1,4 +1,5 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
+
 import csv
 import json
 from pathlib import Path
@@ -19,12 +20,25 @@ from trainers.engine.precision import PRECISIONS
 from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.evaluation.run_record import versions
 
-TRAINERS = [name for name in TRAINER_REGISTRY.registered_names() if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)]
+TRAINERS = [
+    name
+    for name in TRAINER_REGISTRY.registered_names()
+    if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
+]
 LEARNING = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).learns]
-TEXT_ONLY = {name: tuple(word for key, value in settings.items() for word in (f"TRAINER.{name.upper()}.{key}", str(value)))
-             for name in TRAINERS if (settings := TRAINER_REGISTRY.get(name).text_only)}  # options with which it leaves the image encoder alone
+TEXT_ONLY = {
+    name: tuple(
+        word
+        for key, value in settings.items()
+        for word in (f"TRAINER.{name.upper()}.{key}", str(value))
+    )
+    for name in TRAINERS
+    if (settings := TRAINER_REGISTRY.get(name).text_only)
+}  # options with which it leaves the image encoder alone
 IMAGE_ONLY = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).text_only is None]
-PROMPTS_NO_TEXT = [name for name in TRAINERS if "TEXT_CHUNK" not in trainer_node(config_function(name))]
+PROMPTS_NO_TEXT = [
+    name for name in TRAINERS if "TEXT_CHUNK" not in trainer_node(config_function(name))
+]
 BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES", "new")
 
 
@@ -45,9 +59,13 @@ def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
     assert set(base["metrics"]["test"]["per_class_accuracy"]) == {"banded", "dotted", "striped"}
     assert set(new["metrics"]["test"]["per_class_accuracy"]) == {"woven", "zigzagged", "grid"}
     assert new["metrics"]["test"]["images"] == 12
-    assert new["prompts_hash"] == base["prompts_hash"] and (name in LEARNING) == (new["prompts_hash"] is not None)
+    assert new["prompts_hash"] == base["prompts_hash"] and (name in LEARNING) == (
+        new["prompts_hash"] is not None
+    )
     if name in LEARNING:
-        trained = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["state_dict"]
+        trained = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)[
+            "state_dict"
+        ]
         assert all(torch.equal(value, trained[key]) for key, value in weights(tester).items())
 
 
@@ -58,7 +76,9 @@ def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, tra
     for key, _ in trainer.prompt_learner.named_parameters():
         assert not torch.equal(before[key], changed[key]), key
     frozen = untrained.backbone.state_dict()
-    assert all(torch.equal(value, frozen[key]) for key, value in trainer.backbone.state_dict().items())
+    assert all(
+        torch.equal(value, frozen[key]) for key, value in trainer.backbone.state_dict().items()
+    )
 
 
 @pytest.mark.parametrize("name", in_turn(name for name in LEARNING if name not in PROMPTS_NO_TEXT))
@@ -67,7 +87,9 @@ def test_encoding_a_few_classes_at_a_time_trains_the_same(run, trained, name):
     chunked, again, _ = run(name, f"TRAINER.{name.upper()}.TEXT_CHUNK", "2")
     for key, value in weights(whole).items():
         torch.testing.assert_close(weights(chunked)[key], value, rtol=1e-4, atol=1e-5, msg=key)
-    assert again["metrics"]["test"]["nll"] == pytest.approx(record_of(folder)["metrics"]["test"]["nll"], rel=1e-4)
+    assert again["metrics"]["test"]["nll"] == pytest.approx(
+        record_of(folder)["metrics"]["test"]["nll"], rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", in_turn(LEARNING))
@@ -77,7 +99,9 @@ def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(tr
     path = folder / MODEL_NAME / "model.pth.tar-3"
     state = torch.load(path, weights_only=True)
     held = sum(value.numel() for value in state["state_dict"].values() if value.is_floating_point())
-    assert record["parameters"]["learnable"] <= held <= record["parameters"]["learnable"] + 2  # CDC's offset and reliability
+    assert (
+        record["parameters"]["learnable"] <= held <= record["parameters"]["learnable"] + 2
+    )  # CDC's offset and reliability
     assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-3\n"
     assert not list(folder.rglob("*.tmp"))
 
@@ -89,18 +113,40 @@ def means(folder):
 
 def test_metrics_hold_the_means_of_each_epoch(run):
     folder = run("CDC", "TRAIN.PRINT_FREQ", "2")[2]
-    assert [(line["epoch"], line["batch"]) for line in read_metrics(folder)] == [(epoch, batch) for epoch in (1, 2, 3) for batch in (2, 3)]
-    steps = [line for line in csv.DictReader((folder / "tensorboard" / "scalars.csv").open()) if line["tag"].startswith("train/")]
-    ends = {(int(line["step"]), line["tag"]): float(line["value"]) for line in steps}  # Dassl's running means
-    assert means(folder) == {epoch: (ends[3 * epoch - 1, "train/loss"], ends[3 * epoch - 1, "train/acc"]) for epoch in (1, 2, 3)}
+    assert [(line["epoch"], line["batch"]) for line in read_metrics(folder)] == [
+        (epoch, batch) for epoch in (1, 2, 3) for batch in (2, 3)
+    ]
+    steps = [
+        line
+        for line in csv.DictReader((folder / "tensorboard" / "scalars.csv").open())
+        if line["tag"].startswith("train/")
+    ]
+    ends = {
+        (int(line["step"]), line["tag"]): float(line["value"]) for line in steps
+    }  # Dassl's running means
+    assert means(folder) == {
+        epoch: (ends[3 * epoch - 1, "train/loss"], ends[3 * epoch - 1, "train/acc"])
+        for epoch in (1, 2, 3)
+    }
     assert read_metrics(folder)[-1]["eta"] == 0 and read_metrics(folder)[0]["eta"] > 0
-    assert [line["lr"] for line in read_metrics(folder)[::2]] == pytest.approx([1e-5, 0.02, 0.015]), "as in the log: the rate the steps were made at"
+    assert [line["lr"] for line in read_metrics(folder)[::2]] == pytest.approx(
+        [1e-5, 0.02, 0.015]
+    ), "as in the log: the rate the steps were made at"
 
 
 @pytest.mark.parametrize("name", in_turn(LEARNING))
 def test_a_killed_run_resumes_to_the_same_numbers(run, trained, stopped, name):
     """With all that has a state: AdamW, the best epoch so far, autocast. Runs that are killed: ``test_resume.py``."""
-    options = ("OPTIM.NAME", "adamw", "TEST.FINAL_MODEL", "best_val", f"TRAINER.{name.upper()}.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
+    options = (
+        "OPTIM.NAME",
+        "adamw",
+        "TEST.FINAL_MODEL",
+        "best_val",
+        f"TRAINER.{name.upper()}.PREC",
+        "amp",
+        "TRAIN.CHECKPOINT_FREQ",
+        "1",
+    )
     whole, uninterrupted = trained(name, *options)
     folder = stopped(uninterrupted, epoch=2)
     torch.manual_seed(12345)  # whatever state the new process is in
@@ -120,12 +166,18 @@ def spread(logits):
 
 @pytest.mark.parametrize("precision, tolerance", [("amp", 0.2), ("fp16", 0.03)])
 @pytest.mark.parametrize("name", in_turn(TRAINERS))
-def test_every_precision_trains_and_stays_near_fp32(run, trained, name, precision, tolerance, monkeypatch):
+def test_every_precision_trains_and_stays_near_fp32(
+    run, trained, name, precision, tolerance, monkeypatch
+):
     assert precision in PRECISIONS
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     reference = trained(name)[0]
-    trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision, "OPTIM.MAX_EPOCH", "1")
-    assert trainer.backbone.text.text_projection.dtype == (torch.float16 if precision == "fp16" and not trainer.stays_fp32 else torch.float32)
+    trainer, record, _ = run(
+        name, f"TRAINER.{name.upper()}.PREC", precision, "OPTIM.MAX_EPOCH", "1"
+    )
+    assert trainer.backbone.text.text_projection.dtype == (
+        torch.float16 if precision == "fp16" and not trainer.stays_fp32 else torch.float32
+    )
     assert record["precision"] == trainer.precision.name
     assert record["metrics"]["test"]["images"] == 24
     if name in LEARNING:
@@ -145,17 +197,25 @@ def test_every_precision_trains_and_stays_near_fp32(run, trained, name, precisio
 def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, stopped, monkeypatch):
     """What ``amp`` does on a GPU without bfloat16, forced here; a run started without a scaler goes on with one."""
     from trainers.engine.precision import Precision
+
     build = Precision.__init__
 
     def with_scaler(self, name, device):
         build(self, name, device)
-        self.autocast_dtype, self.scaler = torch.float16, torch.amp.GradScaler(device.type, enabled=True, init_scale=1024.0)
+        self.autocast_dtype, self.scaler = (
+            torch.float16,
+            torch.amp.GradScaler(device.type, enabled=True, init_scale=1024.0),
+        )
+
     options = ("TRAINER.COOP.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
     stopped(trained("CoOp", *options)[1], epoch=1)
     monkeypatch.setattr(Precision, "__init__", with_scaler)
     resumed, record, folder = run("CoOp", *options)
     assert resumed.start_epoch == 1 and record["metrics"]["test"]["images"] == 24
-    assert torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["scaler"]["scale"] > 0
+    assert (
+        torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["scaler"]["scale"]
+        > 0
+    )
     assert all(torch.isfinite(value).all() for value in weights(resumed).values())
 
 
@@ -185,10 +245,15 @@ def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, n
 
 
 @pytest.mark.parametrize("name", [*TEXT_ONLY, *IMAGE_ONLY])
-def test_a_resnet_is_refused_where_images_are_prompted(name, capsys, data_root, small_resnet_file, tmp_path):
+def test_a_resnet_is_refused_where_images_are_prompted(
+    name, capsys, data_root, small_resnet_file, tmp_path
+):
     assert main(base_arguments(name, data_root, small_resnet_file, tmp_path / "out")) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"prompts the image encoder, and {small_resnet_file} is a ResNet: " in error and name.lower() in error.lower()
+    assert (
+        f"prompts the image encoder, and {small_resnet_file} is a ResNet: " in error
+        and name.lower() in error.lower()
+    )
     assert not (tmp_path / "out").exists()
 
 
@@ -199,7 +264,9 @@ def test_text_is_encoded_once_a_test(run, name, monkeypatch):
     trainer.test()
     encoder, calls = trainer.backbone.text, []
     forward = encoder.forward
-    monkeypatch.setattr(encoder, "forward", lambda *arguments: calls.append(1) or forward(*arguments))
+    monkeypatch.setattr(
+        encoder, "forward", lambda *arguments: calls.append(1) or forward(*arguments)
+    )
     trainer.test()
     batches = len(trainer.test_loader)
     expected = 0 if name in PROMPTS_NO_TEXT else batches if name == "CoCoOp" else 1
@@ -207,35 +274,59 @@ def test_text_is_encoded_once_a_test(run, name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", in_turn(LEARNING))
-def test_prompts_of_another_trainer_backbone_or_shape_are_refused(trained, name, capsys, data_root, small_clip_file, tmp_path):
+def test_prompts_of_another_trainer_backbone_or_shape_are_refused(
+    trained, name, capsys, data_root, small_clip_file, tmp_path
+):
     folder = trained(name)[1]
 
     def refused(trainer, *options, backbone=small_clip_file):
         arguments = base_arguments(trainer, data_root, backbone, tmp_path / "other")
         assert main([*arguments, "--eval-only", "--model-dir", str(folder), *options]) == 2
         return capsys.readouterr().err.strip().splitlines()[-1]
+
     other = next(trainer for trainer in LEARNING if trainer != name)
     assert f"was trained by {name}, this is {other}" in refused(other)
     shape_setting = TRAINER_REGISTRY.get(name).shape_setting
     if shape_setting is not None:
-        assert "holds prompts of another shape" in refused(name, f"TRAINER.{name.upper()}.{shape_setting}", "7")
+        assert "holds prompts of another shape" in refused(
+            name, f"TRAINER.{name.upper()}.{shape_setting}", "7"
+        )
     state = torch.load(small_clip_file, weights_only=True)
     torch.save(state, tmp_path / "elsewhere.pt")
     arguments = base_arguments(name, data_root, str(tmp_path / "elsewhere.pt"), tmp_path / "same")
-    assert main([*arguments, "--eval-only", "--model-dir", str(folder)]) == 0, "the same weights in another place are the same backbone"
+    assert main([*arguments, "--eval-only", "--model-dir", str(folder)]) == 0, (
+        "the same weights in another place are the same backbone"
+    )
     torch.save({**state, "text_projection": state["text_projection"] * 2}, tmp_path / "other.pt")
     assert "was trained for the backbone" in refused(name, backbone=str(tmp_path / "other.pt"))
 
 
-def test_class_specific_contexts_are_refused_on_other_classes(trained, capsys, data_root, small_clip_file, tmp_path):
+def test_class_specific_contexts_are_refused_on_other_classes(
+    trained, capsys, data_root, small_clip_file, tmp_path
+):
     folder = trained("CoOp", "TRAINER.COOP.CSC", "True", *BASE)[1]
     arguments = base_arguments("CoOp", data_root, small_clip_file, tmp_path / "other")
-    assert main([*arguments, "--eval-only", "--model-dir", str(folder), "TRAINER.COOP.CSC", "True", *NEW]) == 2
+    assert (
+        main(
+            [
+                *arguments,
+                "--eval-only",
+                "--model-dir",
+                str(folder),
+                "TRAINER.COOP.CSC",
+                "True",
+                *NEW,
+            ]
+        )
+        == 2
+    )
     assert "class-specific contexts of 3 other classes" in capsys.readouterr().err
 
 
 def test_best_val_deploys_the_best_epoch(trained):
-    trainer, folder = trained("CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "TRAIN.CHECKPOINT_FREQ", "1")
+    trainer, folder = trained(
+        "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "TRAIN.CHECKPOINT_FREQ", "1"
+    )
     best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
     assert best["val_result"] == trainer.best_result
     assert torch.equal(best["state_dict"]["ctx"], trainer.prompt_learner.ctx)
@@ -249,6 +340,7 @@ def test_a_run_is_not_done_while_it_is_being_redone(run, monkeypatch):
     def stop(self):
         assert not (folder / "results.json").exists()
         raise KeyboardInterrupt
+
     monkeypatch.setattr(TRAINER_REGISTRY.get("CoOp"), "after_train", stop)
     (folder / MODEL_NAME / "checkpoint").unlink()
     with pytest.raises(KeyboardInterrupt):
@@ -268,8 +360,15 @@ def test_seed_0_is_a_seed_and_seeds_differ(run, trained):
 def test_the_record_says_what_was_run(trained):
     trainer, folder = trained("CDC")
     record = record_of(folder)
-    assert (record["trainer"], record["dataset"], record["seed"], record["shots"]) == ("CDC", "DescribableTextures", 1, 4)
-    assert record["parameters"]["learnable"] == sum(p.numel() for p in trainer.prompt_learner.parameters())
+    assert (record["trainer"], record["dataset"], record["seed"], record["shots"]) == (
+        "CDC",
+        "DescribableTextures",
+        1,
+        4,
+    )
+    assert record["parameters"]["learnable"] == sum(
+        p.numel() for p in trainer.prompt_learner.parameters()
+    )
     assert record["parameters"]["total"] > record["parameters"]["learnable"] + 49408 * 128
     assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4
     assert record["seconds"]["train"] > 0 and record["versions"]["torch"] == torch.__version__
@@ -278,12 +377,16 @@ def test_the_record_says_what_was_run(trained):
         assert versions()["which dassl"] == "real"
     metrics = record["metrics"]["test"]
     assert len(metrics["template_accuracy"]) == 4 and 0 < metrics["mean_vacuity"] <= 1
-    assert {"ece", "nll", "mean_probability_ece", "mean_probability_nll", "macro_f1"} <= set(metrics)
+    assert {"ece", "nll", "mean_probability_ece", "mean_probability_nll", "macro_f1"} <= set(
+        metrics
+    )
     assert set(metrics["uncertainty"]) == {"max_probability", "energy", "vacuity", "conflict"}
     kept = numpy.load(folder / "predictions-test.npz", allow_pickle=False)
     assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(metrics["accuracy"])
     assert kept["vacuity"].mean() == pytest.approx(metrics["mean_vacuity"], rel=1e-5)
-    assert [f"{item.classname}/{Path(item.impath).name}" for item in trainer.dm.dataset.test] == kept["image"].tolist()
+    assert [
+        f"{item.classname}/{Path(item.impath).name}" for item in trainer.dm.dataset.test
+    ] == kept["image"].tolist()
     log = (folder / "log.txt").read_text()
     accuracy = log.split("=> result")[-1].split("* accuracy: ")[1].split("%")[0]
     assert float(accuracy) == pytest.approx(metrics["accuracy"], abs=0.051)

@@ -1,4 +1,5 @@
 """TEST.FEATURE_CACHE: features that are kept change no figure, and are not taken where anything that they follow from is another."""
+
 import json
 import os
 import shutil
@@ -26,11 +27,19 @@ def encoded(monkeypatch):
         if not torch.is_grad_enabled():
             calls.append(images.shape[1])
         return original(self, images, *prompts)
+
     monkeypatch.setattr(ImageEncoder, "forward", counted)
     return calls
 
 
-FIT_ON_VAL = ("CDC", "CDCPromptSRC", "CDCTCP", "LinearProbe", "TipAdapter", "TipAdapterF")  # which set something by the features of val, too
+FIT_ON_VAL = (
+    "CDC",
+    "CDCPromptSRC",
+    "CDCTCP",
+    "LinearProbe",
+    "TipAdapter",
+    "TipAdapterF",
+)  # which set something by the features of val, too
 
 
 @pytest.fixture
@@ -49,7 +58,12 @@ def zero_shot(small_clip_file, tmp_path, cache, encoded, capsys):
         shutil.rmtree(output, ignore_errors=True)
         arguments = base_arguments("ZeroshotCLIP", str(tmp_path / "own"), backbone, output)
         assert train.main([*arguments, "TEST.FEATURE_CACHE", str(cache), *options]) == 0
-        return sum(encoded), json.loads((output / "results.json").read_text())["metrics"], (output / "log.txt").read_text()
+        return (
+            sum(encoded),
+            json.loads((output / "results.json").read_text())["metrics"],
+            (output / "log.txt").read_text(),
+        )
+
     return start
 
 
@@ -59,11 +73,18 @@ def test_with_kept_features_every_run_is_the_same_to_the_bit(run, cache, encoded
 
     A method that wants images where others take features has them.
     """
-    options = (*TEXT_ONLY.get(name, ()), *BASE, "TEST.FINAL_MODEL", "best_val" if name != "ZeroshotCLIP" and name != "ZeroshotCLIP2" else "last_step")
+    options = (
+        *TEXT_ONLY.get(name, ()),
+        *BASE,
+        "TEST.FINAL_MODEL",
+        "best_val" if name != "ZeroshotCLIP" and name != "ZeroshotCLIP2" else "last_step",
+    )
     kept = ("TEST.FEATURE_CACHE", str(cache))
     trainer, expected, plain = run(name, *options, name="plain")
     whole, is_kept = sum(encoded), type(trainer).takes_features is PromptTrainer.takes_features
-    others = whole - 12 - 9 * (4 if "best_val" in options else 1)  # of test, and of val after each epoch and at the end
+    others = (
+        whole - 12 - 9 * (4 if "best_val" in options else 1)
+    )  # of test, and of val after each epoch and at the end
     others -= 9 if name in FIT_ON_VAL else 0
     encoded.clear()
     _, _, first = run(name, *options, *kept, name="first")
@@ -72,7 +93,9 @@ def test_with_kept_features_every_run_is_the_same_to_the_bit(run, cache, encoded
     encoded.clear()
     _, record, second = run(name, *options, *kept, name="second")
     assert sum(encoded) == (others if is_kept else whole)
-    assert (record["test_images_per_second"] is None) == is_kept and expected["test_images_per_second"] > 0
+    assert (record["test_images_per_second"] is None) == is_kept and expected[
+        "test_images_per_second"
+    ] > 0
     if "best_val" in options:
         assert_same_run(plain, first)
         assert_same_run(plain, second)
@@ -108,15 +131,23 @@ def test_another_image_is_computed_anew_though_its_name_and_date_are_the_same(ze
     change_an_image(images)
     os.utime(images / "banded" / "13.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     count, after, _ = zero_shot()
-    assert count == 24 and after["test"]["nll"] != before["test"]["nll"], "of val, which has not changed, nothing"
+    assert count == 24 and after["test"]["nll"] != before["test"]["nll"], (
+        "of val, which has not changed, nothing"
+    )
     shutil.rmtree(tmp_path / "cache")
     assert zero_shot()[1] == after
 
 
 def test_what_features_follow_from_is_told_apart(zero_shot, tmp_path, monkeypatch):
     """Weights may differ in one number of the image encoder; what names a CLIP in the record is the text encoder's."""
-    settings = [("TRAINER.ZEROSHOTCLIP.PREC", "amp"), ("INPUT.INTERPOLATION", "bilinear"), ("DATALOADER.TEST.BATCH_SIZE", "5"),
-                ("INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]"), BASE, NEW]
+    settings = [
+        ("TRAINER.ZEROSHOTCLIP.PREC", "amp"),
+        ("INPUT.INTERPOLATION", "bilinear"),
+        ("DATALOADER.TEST.BATCH_SIZE", "5"),
+        ("INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]"),
+        BASE,
+        NEW,
+    ]
     assert [zero_shot(*options)[0] for options in ((), *settings)] == [42, 42, 42, 42, 42, 21, 21]
     assert [zero_shot(*options)[0] for options in ((), *settings)] == [0] * 7
     other = random_clip()
@@ -142,10 +173,18 @@ def exchange_a_number(path):
     numpy.savez(path, **arrays)
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, exchange_a_number, lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"nonsense"),
-                                    lambda path: os.truncate(path, path.stat().st_size // 2),
-                                    lambda path: numpy.savez(path, other=numpy.zeros(3))],
-                         ids=["bit", "number", "empty", "nonsense", "cut", "other"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_bit,
+        exchange_a_number,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"nonsense"),
+        lambda path: os.truncate(path, path.stat().st_size // 2),
+        lambda path: numpy.savez(path, other=numpy.zeros(3)),
+    ],
+    ids=["bit", "number", "empty", "nonsense", "cut", "other"],
+)
 def test_damaged_features_are_told_by_their_hash_and_computed_anew(zero_shot, cache, damage):
     _, expected, _ = zero_shot()
     sizes = {path: path.stat().st_size for path in cache.iterdir()}
@@ -153,7 +192,10 @@ def test_damaged_features_are_told_by_their_hash_and_computed_anew(zero_shot, ca
         damage(path)
     count, found, log = zero_shot()
     assert count == 42 and found == expected and log.count("is damaged: the features of its") == 2
-    assert {path: path.stat().st_size for path in cache.iterdir()} == sizes and zero_shot()[:2] == (0, expected)
+    assert {path: path.stat().st_size for path in cache.iterdir()} == sizes and zero_shot()[:2] == (
+        0,
+        expected,
+    )
 
 
 def test_where_nothing_can_be_written_a_run_goes_on_and_warns(zero_shot, cache):
@@ -167,5 +209,7 @@ def test_a_split_with_a_skipped_image_is_not_kept(zero_shot, cache, tmp_path):
     assert zero_shot("DATALOADER.BROKEN_IMAGES", "skip")[0] == 41
     assert len(list(cache.iterdir())) == 1
     (tmp_path / "own" / "dtd" / "images" / "banded" / "13.png").write_bytes(b"no image, but a file")
-    assert zero_shot("DATALOADER.BROKEN_IMAGES", "skip")[0] == 22, "of the test; those of val are kept"
+    assert zero_shot("DATALOADER.BROKEN_IMAGES", "skip")[0] == 22, (
+        "of the test; those of val are kept"
+    )
     assert len(list(cache.iterdir())) == 1

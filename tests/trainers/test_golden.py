@@ -1,4 +1,5 @@
 """Figures and record keys of short runs, which stay what they are while code is moved."""
+
 import json
 
 import pytest
@@ -15,4 +16,6 @@ def test_a_run_measures_and_records_what_it_did(trained, name):
     record = json.loads((folder / "results.json").read_text())
     measured = record["metrics"]["test"]
     assert sorted(record) == GOLDEN["record"] and sorted(measured) == GOLDEN["metrics"]
-    assert {key: measured[key] for key in GOLDEN["figures"][name]} == pytest.approx(GOLDEN["figures"][name], rel=1e-3)
+    assert {key: measured[key] for key in GOLDEN["figures"][name]} == pytest.approx(
+        GOLDEN["figures"][name], rel=1e-3
+    )

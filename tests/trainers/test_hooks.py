@@ -1,4 +1,5 @@
 """What today's methods need of ``PromptTrainer``, by two small ones: class-aware prompts at one layer, and a second head."""
+
 import clip
 import pytest
 import torch
@@ -38,7 +39,10 @@ class ClassAware(PromptTrainer):
         return ClassAwarePrompts(self.hand_crafted, self.classnames, backbone.text)
 
     def parameter_groups(self):
-        return [{"params": [self.prompt_learner.ctx], "lr": 0.0}, {"params": self.prompt_learner.map.parameters()}]
+        return [
+            {"params": [self.prompt_learner.ctx], "lr": 0.0},
+            {"params": self.prompt_learner.map.parameters()},
+        ]
 
 
 class HeadedContext(ContextLearner):
@@ -62,29 +66,59 @@ class SecondHead(PromptTrainer):
 @pytest.fixture
 def build(data_root, small_clip_file, tmp_path):
     """A trainer with CoOp's settings: ``build(class, which classes, *options)``."""
+
     def start(kind, classes, *options):
-        arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / classes), "DATASET.SUBSAMPLE_CLASSES", classes, *options]
+        arguments = [
+            *base_arguments("CoOp", data_root, small_clip_file, tmp_path / classes),
+            "DATASET.SUBSAMPLE_CLASSES",
+            classes,
+            *options,
+        ]
         cfg = build_config(parse_arguments(arguments))
         cfg.defrost()
         cfg.TRAINER.NAME, cfg.TRAINER[kind.__name__.upper()] = kind.__name__, cfg.TRAINER.COOP
         cfg.freeze()
         set_random_seed(1)
         return kind(cfg)
+
     return start
 
 
-def test_deep_texts_of_any_layers_per_template_or_class_match_the_77_position_loop_in_value_and_gradient(vit, stock_vit):
-    contexts, own, late = torch.randn(2, 2, 128) * 0.5, torch.randn(2, 3, 2, 128) * 0.5, torch.randn(2, 2, 128) * 0.5
+def test_deep_texts_of_any_layers_per_template_or_class_match_the_77_position_loop_in_value_and_gradient(
+    vit, stock_vit
+):
+    contexts, own, late = (
+        torch.randn(2, 2, 128) * 0.5,
+        torch.randn(2, 3, 2, 128) * 0.5,
+        torch.randn(2, 2, 128) * 0.5,
+    )
     learned = [part.requires_grad_() for part in (contexts, own, late)]
-    prompts = FixedTokens(vit.text, NAMES, 2, [torch.empty(0, 128)] * 2)(contexts, deep_text=[None, own, late])
+    prompts = FixedTokens(vit.text, NAMES, 2, [torch.empty(0, 128)] * 2)(
+        contexts, deep_text=[None, own, late]
+    )
     ours = vit.text(*prompts.texts(slice(0, 3)))  # (M, K, E)
     texts = [clip.tokenize([f"X X {name}."]) for name in NAMES]
-    theirs = torch.stack([torch.cat([
-        stock_text_features(stock_vit, prompted_embeddings(stock_vit, tokens, contexts[m]), tokens.argmax(1), [None, own[m, k], late[m]])
-        for k, tokens in enumerate(texts)]) for m in range(2)])
+    theirs = torch.stack(
+        [
+            torch.cat(
+                [
+                    stock_text_features(
+                        stock_vit,
+                        prompted_embeddings(stock_vit, tokens, contexts[m]),
+                        tokens.argmax(1),
+                        [None, own[m, k], late[m]],
+                    )
+                    for k, tokens in enumerate(texts)
+                ]
+            )
+            for m in range(2)
+        ]
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     weights = torch.randn_like(ours)
-    for found, expected in zip(*(torch.autograd.grad((features * weights).sum(), learned) for features in (ours, theirs))):
+    for found, expected in zip(
+        *(torch.autograd.grad((features * weights).sum(), learned) for features in (ours, theirs))
+    ):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -93,22 +127,35 @@ def test_words_of_the_method_may_stand_on_either_side_of_the_class_name(vit, sto
     context = torch.randn(2, 128) * 0.5
     prompts = FixedTokens(vit.text, NAMES, 2, [torch.empty(0, 128)], template)(context[None])
     tokens = clip.tokenize([f"X X {template.format(name)}" for name in NAMES])
-    theirs = stock_text_features(stock_vit, prompted_embeddings(stock_vit, tokens, context), tokens.argmax(1))
-    torch.testing.assert_close(vit.text(*prompts.texts(slice(0, 3)))[0], theirs, rtol=1e-4, atol=1e-4)
+    theirs = stock_text_features(
+        stock_vit, prompted_embeddings(stock_vit, tokens, context), tokens.argmax(1)
+    )
+    torch.testing.assert_close(
+        vit.text(*prompts.texts(slice(0, 3)))[0], theirs, rtol=1e-4, atol=1e-4
+    )
 
 
 def test_deep_images_of_one_layer_match_the_usual_loop(vit, stock_vit):
     images, visual, deep = torch.randn(3, 3, 32, 32), torch.randn(2, 2, 128), torch.randn(2, 2, 128)
     ours = vit.image(images[None], visual, [None, deep])
-    theirs = torch.stack([stock_image_features(stock_vit, images, visual[m], [None, deep[m]]) for m in range(2)])
+    theirs = torch.stack(
+        [stock_image_features(stock_vit, images, visual[m], [None, deep[m]]) for m in range(2)]
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_features_can_be_had_with_their_lengths_but_not_of_kept_ones(build, stock_vit):
     trainer, images = build(SecondHead, "base"), torch.randn(3, 3, 32, 32)
-    torch.testing.assert_close(trainer.encode_images(images[None], normalize=False)[0], stock_vit.encode_image(images), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        trainer.encode_images(images[None], normalize=False)[0],
+        stock_vit.encode_image(images),
+        rtol=1e-4,
+        atol=1e-4,
+    )
     texts = trainer.encode_texts(trainer.prompt_learner(), normalize=False)
-    torch.testing.assert_close(texts / texts.norm(dim=-1, keepdim=True), trainer.encode_prompts()[0])
+    torch.testing.assert_close(
+        texts / texts.norm(dim=-1, keepdim=True), trainer.encode_prompts()[0]
+    )
     assert not torch.allclose(texts.norm(dim=-1), torch.ones(1, 3), atol=0.1)
     with pytest.raises(ValueError, match="SecondHead reads the lengths of features"):
         trainer.encode_images(torch.randn(1, 3, 48), normalize=False)
@@ -134,7 +181,9 @@ def test_a_head_of_the_base_classes_is_saved_and_left_out_for_others(build, capl
     trainer = build(SecondHead, "base")
     trainer.train()
     head = trainer.prompt_learner.head.weight
-    kept = torch.load(f"{trainer.output_dir}/{MODEL_NAME}/model.pth.tar-3", weights_only=True)["state_dict"]
+    kept = torch.load(f"{trainer.output_dir}/{MODEL_NAME}/model.pth.tar-3", weights_only=True)[
+        "state_dict"
+    ]
     assert torch.equal(kept["head.weight"], head)
     again = build(SecondHead, "base")
     again.load_model(trainer.output_dir)
@@ -142,11 +191,18 @@ def test_a_head_of_the_base_classes_is_saved_and_left_out_for_others(build, capl
     new = build(SecondHead, "new")
     with caplog.at_level("INFO"):
         new.load_model(trainer.output_dir)
-    assert new.prompt_learner.head is None and torch.equal(new.prompt_learner.ctx, trainer.prompt_learner.ctx)
+    assert new.prompt_learner.head is None and torch.equal(
+        new.prompt_learner.ctx, trainer.prompt_learner.ctx
+    )
     assert "Left out for these 3 classes: head" in caplog.text
     assert new.prompts_hash(new.prompt_learner.state_dict()) == trainer.prompts_hash(kept)
     assert new.test() > 0
     classifier = PromptedClassifier(trainer, {})
     others = classifier.with_classes(new.classnames)
-    assert classifier.trainer.prompt_learner.head is not None and others.trainer.prompt_learner.head is None
-    assert others.with_classes(classifier.classnames).trainer.prompt_learner.head is None, "it is lost on the way"
+    assert (
+        classifier.trainer.prompt_learner.head is not None
+        and others.trainer.prompt_learner.head is None
+    )
+    assert others.with_classes(classifier.classnames).trainer.prompt_learner.head is None, (
+        "it is lost on the way"
+    )

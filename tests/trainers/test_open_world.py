@@ -1,4 +1,5 @@
 """Base and new classes together: the figures against loops over pairs, and a classifier that knows base classes only."""
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,22 +17,35 @@ def answers(seed, images=40, sharpness=2.0):
     """Predictions of images of all classes, more right than wrong, and labels; probabilities in steps of 1/32, so that some doubts are equal."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(images) % CLASSES
-    logits = torch.randn(images, CLASSES, generator=generator) + sharpness * torch.nn.functional.one_hot(labels, CLASSES)
+    logits = torch.randn(
+        images, CLASSES, generator=generator
+    ) + sharpness * torch.nn.functional.one_hot(labels, CLASSES)
     return Prediction(logits.softmax(dim=1).mul(32).round() / 32), labels
 
 
 def by_pairs(probability, labels):
     """OpenworldAUC and AUROC of the new classes' probability, in percent."""
     new = [sum(row[BASE:]) for row in probability.tolist()]
-    right = [max(range(BASE) if label < BASE else range(BASE, CLASSES), key=lambda k, row=row: row[k]) == label
-             for row, label in zip(probability.tolist(), labels.tolist())]
-    pairs = [(b, n) for b, one in enumerate(labels) if one < BASE for n, other in enumerate(labels) if other >= BASE]
-    return (100 * sum(right[b] and right[n] and new[n] > new[b] for b, n in pairs) / len(pairs),
-            100 * sum((new[n] > new[b]) + (new[n] == new[b]) / 2 for b, n in pairs) / len(pairs))
+    right = [
+        max(range(BASE) if label < BASE else range(BASE, CLASSES), key=lambda k, row=row: row[k])
+        == label
+        for row, label in zip(probability.tolist(), labels.tolist())
+    ]
+    pairs = [
+        (b, n)
+        for b, one in enumerate(labels)
+        if one < BASE
+        for n, other in enumerate(labels)
+        if other >= BASE
+    ]
+    return (
+        100 * sum(right[b] and right[n] and new[n] > new[b] for b, n in pairs) / len(pairs),
+        100 * sum((new[n] > new[b]) + (new[n] == new[b]) / 2 for b, n in pairs) / len(pairs),
+    )
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2 ** 31), st.floats(0, 4))
+@given(st.integers(0, 2**31), st.floats(0, 4))
 def test_the_figures_are_those_of_all_pairs(seed, sharpness):
     prediction, labels = answers(seed, sharpness=sharpness)
     found = open_world(prediction, labels, BASE)
@@ -40,7 +54,9 @@ def test_the_figures_are_those_of_all_pairs(seed, sharpness):
     assert found["auroc"]["new_probability"] == pytest.approx(auroc, abs=1e-4)
     answer = prediction.probability.argmax(dim=1)
     for name, of_kind in (("base", labels < BASE), ("new", labels >= BASE)):
-        assert found[f"{name}_accuracy"] == pytest.approx(100 * (answer == labels)[of_kind].float().mean().item())
+        assert found[f"{name}_accuracy"] == pytest.approx(
+            100 * (answer == labels)[of_kind].float().mean().item()
+        )
 
 
 @pytest.mark.parametrize("left", [0.0, 1e-6])
@@ -48,43 +64,77 @@ def test_a_classifier_that_answers_everything_with_base_classes_looks_as_bad_as_
     labels = torch.arange(60) % CLASSES
     favourite = torch.where(labels < BASE, labels, labels % BASE)  # right on every base image
     probability = torch.full((60, CLASSES), left)
-    probability[:, :BASE] = (1 - left * (CLASSES - BASE)) * (0.1 / BASE + 0.9 * torch.nn.functional.one_hot(favourite, BASE))
+    probability[:, :BASE] = (1 - left * (CLASSES - BASE)) * (
+        0.1 / BASE + 0.9 * torch.nn.functional.one_hot(favourite, BASE)
+    )
     found = open_world(Prediction(probability), labels, BASE)
     assert found["base_accuracy"] == 100 and found["new_accuracy"] == 0
     assert harmonic_mean([found["base_accuracy"], found["new_accuracy"]]) == 0
-    assert found["auroc"]["new_probability"] == 50 and found["openworld_auc"]["new_probability"] == 0
+    assert (
+        found["auroc"]["new_probability"] == 50 and found["openworld_auc"]["new_probability"] == 0
+    )
 
 
 def test_a_classifier_that_knows_all_is_perfect():
     labels = torch.arange(60) % CLASSES
-    found = open_world(Prediction(0.9 * torch.nn.functional.one_hot(labels, CLASSES) + 0.02), labels, BASE)
-    assert found["base_accuracy"] == found["new_accuracy"] == found["auroc"]["new_probability"] == found["openworld_auc"]["new_probability"] == 100
+    found = open_world(
+        Prediction(0.9 * torch.nn.functional.one_hot(labels, CLASSES) + 0.02), labels, BASE
+    )
+    assert (
+        found["base_accuracy"]
+        == found["new_accuracy"]
+        == found["auroc"]["new_probability"]
+        == found["openworld_auc"]["new_probability"]
+        == 100
+    )
 
 
 def test_how_many_images_there_are_of_each_kind_does_not_matter():
     prediction, labels = answers(3)
-    again = torch.cat([torch.arange(len(labels)), *[torch.nonzero(labels >= BASE)[:, 0]] * 4])  # each new image five times
-    once, often = open_world(prediction, labels, BASE), open_world(Prediction(prediction.probability[again]), labels[again], BASE)
+    again = torch.cat(
+        [torch.arange(len(labels)), *[torch.nonzero(labels >= BASE)[:, 0]] * 4]
+    )  # each new image five times
+    once, often = (
+        open_world(prediction, labels, BASE),
+        open_world(Prediction(prediction.probability[again]), labels[again], BASE),
+    )
     for figure in ("auroc", "openworld_auc"):
-        assert often[figure]["new_probability"] == pytest.approx(once[figure]["new_probability"], abs=1e-4)
+        assert often[figure]["new_probability"] == pytest.approx(
+            once[figure]["new_probability"], abs=1e-4
+        )
 
 
 def test_images_of_one_kind_are_refused():
     prediction, labels = answers(1)
-    with pytest.raises(UserError, match="needs test images of base classes and of new ones, there are 24 and 0"):
+    with pytest.raises(
+        UserError, match="needs test images of base classes and of new ones, there are 24 and 0"
+    ):
         open_world(Prediction(prediction.probability[labels < BASE]), labels[labels < BASE], BASE)
 
 
 @pytest.mark.parametrize("trainer", ["CDC", "ZeroshotCLIP"])
 def test_a_trained_run_is_asked_with_all_classes(run, trainer):
     _, trained, folder = run(trainer, "DATASET.SUBSAMPLE_CLASSES", "base", name="base")
-    _, record, _ = run(trainer, "TEST.OPEN", "True", name="open", flags=("--eval-only", "--model-dir", str(folder)))
+    _, record, _ = run(
+        trainer, "TEST.OPEN", "True", name="open", flags=("--eval-only", "--model-dir", str(folder))
+    )
     found = record["metrics"]["test"]
-    assert record["prompts_hash"] == trained["prompts_hash"] and "open" not in trained["metrics"]["test"]
-    assert found["accuracy"] == pytest.approx((found["open"]["base_accuracy"] + found["open"]["new_accuracy"]) / 2)  # as many images of each
-    assert set(found["open"]["auroc"]) == {"new_probability", *found["uncertainty"]} == set(found["open"]["openworld_auc"])
+    assert (
+        record["prompts_hash"] == trained["prompts_hash"]
+        and "open" not in trained["metrics"]["test"]
+    )
+    assert found["accuracy"] == pytest.approx(
+        (found["open"]["base_accuracy"] + found["open"]["new_accuracy"]) / 2
+    )  # as many images of each
+    assert (
+        set(found["open"]["auroc"])
+        == {"new_probability", *found["uncertainty"]}
+        == set(found["open"]["openworld_auc"])
+    )
 
 
 def test_it_needs_all_classes(refusal):
-    assert "TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is 'base': it must be all" in refusal(
-        "TEST.OPEN", "True", "DATASET.SUBSAMPLE_CLASSES", "base")
+    assert (
+        "TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is 'base': it must be all"
+        in refusal("TEST.OPEN", "True", "DATASET.SUBSAMPLE_CLASSES", "base")
+    )

@@ -1,4 +1,5 @@
 """fp16 is CLIP's own: the same weights in float16, the same teachers in fp32; on a CPU it is replaced."""
+
 import copy
 
 import pytest
@@ -16,8 +17,14 @@ def test_fp16_keeps_in_fp32_what_clip_keeps(kind, request):
     ours = build_backbone(stock.state_dict())
     convert_weights(stock)
     to_half(ours)
-    towers = {**ours.text.state_dict(), **{f"visual.{key.removeprefix('network.')}": value for key, value in ours.image.state_dict().items()},
-              "logit_scale": ours.log_scale}
+    towers = {
+        **ours.text.state_dict(),
+        **{
+            f"visual.{key.removeprefix('network.')}": value
+            for key, value in ours.image.state_dict().items()
+        },
+        "logit_scale": ours.log_scale,
+    }
     expected = {key: value.dtype for key, value in stock.state_dict().items()}
     assert {key: value.dtype for key, value in towers.items()} == expected
     assert {torch.float16, torch.float32} <= set(expected.values())
@@ -38,8 +45,15 @@ def test_features_in_fp16_are_clips_own(stock_vit):
     assert (mine - theirs).norm() / theirs.norm() < 2e-3
 
 
-@pytest.mark.parametrize("name, text, image", [("VPT", torch.float32, torch.float32), ("ProGrad", torch.float32, torch.float32),
-                                               ("PromptSRC", torch.float32, torch.float16), ("KgCoOp", torch.float16, torch.float16)])
+@pytest.mark.parametrize(
+    "name, text, image",
+    [
+        ("VPT", torch.float32, torch.float32),
+        ("ProGrad", torch.float32, torch.float32),
+        ("PromptSRC", torch.float32, torch.float16),
+        ("KgCoOp", torch.float16, torch.float16),
+    ],
+)
 def test_teachers_are_in_the_precision_of_the_official_code(run, monkeypatch, name, text, image):
     """VPT's encoders, ProGrad's whole teacher and PromptSRC's texts are .float() there; PromptSRC's frozen images and KgCoOp's texts are not."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
@@ -52,6 +66,7 @@ def test_teachers_are_in_the_precision_of_the_official_code(run, monkeypatch, na
         if prompts is None or prompts.visual is None:
             seen.append((backbone or self.backbone).image.conv1.weight.dtype)
         return encode(self, images, prompts, backbone)
+
     monkeypatch.setattr(type(trainer), "encode_images", noted)
     images = torch.randn(1, 2, 3, 32, 32)
     trainer.loss(trainer.scores(images), torch.tensor([0, 1]))
@@ -69,6 +84,11 @@ def test_teachers_are_in_the_precision_of_the_official_code(run, monkeypatch, na
 
 def test_fp16_on_a_cpu_is_replaced_with_one_warning(run):
     trainer, record, folder = run("CoOp", "TRAINER.COOP.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
-    assert trainer.backbone.text.text_projection.dtype == torch.float32 and record["precision"] == "fp32"
-    assert record["config"]["TRAINER"]["COOP"]["PREC"] == "fp16", "what was asked for stays on record"
+    assert (
+        trainer.backbone.text.text_projection.dtype == torch.float32
+        and record["precision"] == "fp32"
+    )
+    assert record["config"]["TRAINER"]["COOP"]["PREC"] == "fp16", (
+        "what was asked for stays on record"
+    )
     assert (folder / "log.txt").read_text().count("fp16 is up to 19 times slower") == 1

@@ -1,4 +1,5 @@
 """Metrics against hand computation and textbook loops."""
+
 import math
 
 import pytest
@@ -19,7 +20,8 @@ def test_metrics_by_hand():
     assert metrics["brier"] == pytest.approx((0.14 + 0.62 + 0.14 + 0.54) / 4)
     assert set(metrics["uncertainty"]) == {"max_probability"}
     assert metrics["uncertainty"]["max_probability"] == pytest.approx(
-        {"aurc": 100 * (0 + 0 + 1 / 3 + 1 / 4) / 4, "error_auroc": 100 * 2 / 3})  # the mistake is the third of four in order of doubt
+        {"aurc": 100 * (0 + 0 + 1 / 3 + 1 / 4) / 4, "error_auroc": 100 * 2 / 3}
+    )  # the mistake is the third of four in order of doubt
     assert not {"template_accuracy", "mean_vacuity"} & set(metrics)
 
 
@@ -32,18 +34,36 @@ def test_ece_is_the_textbook_loop():
     for b in range(15):
         inside = (confidence > b / 15) & (confidence <= (b + 1) / 15)
         if inside.any():
-            gap += inside.float().mean() * abs((answer == labels)[inside].float().mean() - confidence[inside].mean())
-    assert measure(Prediction(probability), labels, "abcde")["ece"] == pytest.approx(100 * gap.item(), rel=1e-3)
+            gap += inside.float().mean() * abs(
+                (answer == labels)[inside].float().mean() - confidence[inside].mean()
+            )
+    assert measure(Prediction(probability), labels, "abcde")["ece"] == pytest.approx(
+        100 * gap.item(), rel=1e-3
+    )
 
 
 def test_templates_and_vacuity():
     templates = torch.stack([PROBABILITY, PROBABILITY.roll(1, dims=1)])
     ascending = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    metrics = measure(Prediction(PROBABILITY, templates, ascending, ascending / 2, -ascending), LABELS, ["a", "b", "c"])
+    metrics = measure(
+        Prediction(PROBABILITY, templates, ascending, ascending / 2, -ascending),
+        LABELS,
+        ["a", "b", "c"],
+    )
     assert metrics["template_accuracy"] == [75, 0]
-    assert metrics["mean_vacuity"] == pytest.approx(0.25) and metrics["mean_conflict"] == pytest.approx(0.125)
-    assert {name: found["error_auroc"] for name, found in metrics["uncertainty"].items()} == pytest.approx(
-        {"max_probability": 100 * 2 / 3, "vacuity": 100 / 3, "conflict": 100 / 3, "energy": 100 * 2 / 3})
+    assert metrics["mean_vacuity"] == pytest.approx(0.25) and metrics[
+        "mean_conflict"
+    ] == pytest.approx(0.125)
+    assert {
+        name: found["error_auroc"] for name, found in metrics["uncertainty"].items()
+    } == pytest.approx(
+        {
+            "max_probability": 100 * 2 / 3,
+            "vacuity": 100 / 3,
+            "conflict": 100 / 3,
+            "energy": 100 * 2 / 3,
+        }
+    )
     mean = templates.mean(0).gather(1, LABELS[:, None]).log().mean()
     assert metrics["mean_probability_nll"] == pytest.approx(-mean.item(), rel=1e-5)
 
@@ -54,23 +74,45 @@ def test_classes_without_images_do_not_count():
 
 
 def test_classes_of_the_same_name_are_told_apart():
-    assert measure(Prediction(PROBABILITY), LABELS, ["sunglasses", "b", "sunglasses"])["per_class_accuracy"] == {
-        "sunglasses (0)": 50, "b": 100, "sunglasses (2)": 100}
+    assert measure(Prediction(PROBABILITY), LABELS, ["sunglasses", "b", "sunglasses"])[
+        "per_class_accuracy"
+    ] == {"sunglasses (0)": 50, "b": 100, "sunglasses (2)": 100}
 
 
 def test_batches_are_put_together_in_order():
-    parts = [Prediction(PROBABILITY[:1], PROBABILITY[None, :1], torch.ones(1), energy=torch.zeros(1)),
-             Prediction(PROBABILITY[1:], PROBABILITY[None, 1:], torch.zeros(3), energy=torch.ones(3))]
+    parts = [
+        Prediction(PROBABILITY[:1], PROBABILITY[None, :1], torch.ones(1), energy=torch.zeros(1)),
+        Prediction(PROBABILITY[1:], PROBABILITY[None, 1:], torch.zeros(3), energy=torch.ones(3)),
+    ]
     whole = Prediction.concatenate(parts)
-    assert torch.equal(whole.probability, PROBABILITY) and torch.equal(whole.template_probability, PROBABILITY[None])
-    assert whole.vacuity.tolist() == [1, 0, 0, 0] and whole.energy.tolist() == [0, 1, 1, 1] and whole.conflict is None
+    assert torch.equal(whole.probability, PROBABILITY) and torch.equal(
+        whole.template_probability, PROBABILITY[None]
+    )
+    assert (
+        whole.vacuity.tolist() == [1, 0, 0, 0]
+        and whole.energy.tolist() == [0, 1, 1, 1]
+        and whole.conflict is None
+    )
 
 
 def test_what_is_kept_of_every_image():
     templates = torch.stack([PROBABILITY, PROBABILITY.roll(1, dims=1)])
-    kept = per_image(Prediction(PROBABILITY, templates, torch.ones(4), torch.zeros(4)), LABELS, [f"/anywhere/dog/{i}.png" for i in range(4)])
-    assert kept["image"].tolist() == ["dog/0.png", "dog/1.png", "dog/2.png", "dog/3.png"] and kept["label"].tolist() == LABELS.tolist()
+    kept = per_image(
+        Prediction(PROBABILITY, templates, torch.ones(4), torch.zeros(4)),
+        LABELS,
+        [f"/anywhere/dog/{i}.png" for i in range(4)],
+    )
+    assert (
+        kept["image"].tolist() == ["dog/0.png", "dog/1.png", "dog/2.png", "dog/3.png"]
+        and kept["label"].tolist() == LABELS.tolist()
+    )
     assert kept["top"].shape == (4, 3) and kept["top"][1].tolist() == [1, 0, 2]
     assert kept["top_probability"][1].tolist() == pytest.approx([0.5, 0.4, 0.1])
-    assert kept["vote"].tolist() == [[0, 1, 2, 1], [1, 2, 0, 2]] and kept["vote_probability"][1].tolist() == pytest.approx([0.7, 0.5, 0.7, 0.4])
-    assert kept["max_probability"].tolist() == pytest.approx([0.3, 0.5, 0.3, 0.6]) and set(kept) >= {"vacuity", "conflict"} and "energy" not in kept
+    assert kept["vote"].tolist() == [[0, 1, 2, 1], [1, 2, 0, 2]] and kept["vote_probability"][
+        1
+    ].tolist() == pytest.approx([0.7, 0.5, 0.7, 0.4])
+    assert (
+        kept["max_probability"].tolist() == pytest.approx([0.3, 0.5, 0.3, 0.6])
+        and set(kept) >= {"vacuity", "conflict"}
+        and "energy" not in kept
+    )

@@ -1,4 +1,5 @@
 """Learning rates against closed forms and against the figures known from the real Dassl."""
+
 import math
 
 import pytest
@@ -24,30 +25,44 @@ def rates(**settings):
 
 
 def test_cosine_with_constant_warmup_has_the_rates_of_the_real_dassl():
-    assert rates(WARMUP_EPOCH=1, WARMUP_TYPE="constant") == pytest.approx([1e-5, 2e-3, 1.8090e-3, 1.3090e-3, 6.9098e-4], rel=1e-4)
+    assert rates(WARMUP_EPOCH=1, WARMUP_TYPE="constant") == pytest.approx(
+        [1e-5, 2e-3, 1.8090e-3, 1.3090e-3, 6.9098e-4], rel=1e-4
+    )
 
 
 def test_cosine_without_warmup():
-    assert rates() == pytest.approx([0.001 * (1 + math.cos(math.pi * e / 5)) for e in range(5)], rel=1e-12)
+    assert rates() == pytest.approx(
+        [0.001 * (1 + math.cos(math.pi * e / 5)) for e in range(5)], rel=1e-12
+    )
 
 
 def test_linear_warmup_rises_from_the_minimum():
-    assert rates(WARMUP_EPOCH=3, WARMUP_TYPE="linear")[:4] == pytest.approx([1e-5, 0.002 / 3, 0.004 / 3, 0.002], rel=1e-12)
+    assert rates(WARMUP_EPOCH=3, WARMUP_TYPE="linear")[:4] == pytest.approx(
+        [1e-5, 0.002 / 3, 0.004 / 3, 0.002], rel=1e-12
+    )
 
 
 def test_without_recounting_the_decay_goes_on_from_the_full_rate():
     cosine = [(1 + math.cos(math.pi * e / 5)) / 2 for e in range(5)]
     expected = [1e-5, 1e-5] + [0.002 * cosine[e] / cosine[2] for e in (2, 3, 4)]
-    assert rates(WARMUP_EPOCH=2, WARMUP_TYPE="constant", WARMUP_RECOUNT=False) == pytest.approx(expected, rel=1e-12)
+    assert rates(WARMUP_EPOCH=2, WARMUP_TYPE="constant", WARMUP_RECOUNT=False) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
-@pytest.mark.parametrize("steps, expected", [((2,), [1, 1, .1, .1, .01]), ((-1,), [1] * 5), (3, [1, 1, 1, .1, .1])])
+@pytest.mark.parametrize(
+    "steps, expected", [((2,), [1, 1, 0.1, 0.1, 0.01]), ((-1,), [1] * 5), (3, [1, 1, 1, 0.1, 0.1])]
+)
 def test_single_step(steps, expected):
-    assert rates(LR_SCHEDULER="single_step", STEPSIZE=steps) == pytest.approx([0.002 * f for f in expected], rel=1e-12)
+    assert rates(LR_SCHEDULER="single_step", STEPSIZE=steps) == pytest.approx(
+        [0.002 * f for f in expected], rel=1e-12
+    )
 
 
 def test_multi_step():
-    assert rates(LR_SCHEDULER="multi_step", STEPSIZE=(1, 3)) == pytest.approx([0.002 * f for f in (1, .1, .1, .01, .01)], rel=1e-12)
+    assert rates(LR_SCHEDULER="multi_step", STEPSIZE=(1, 3)) == pytest.approx(
+        [0.002 * f for f in (1, 0.1, 0.1, 0.01, 0.01)], rel=1e-12
+    )
 
 
 def test_multi_step_without_milestones_keeps_the_rate():

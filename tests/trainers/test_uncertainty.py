@@ -1,4 +1,5 @@
 """Measures of doubt against textbook loops, closed forms and properties."""
+
 import itertools
 import math
 
@@ -36,7 +37,9 @@ def test_brier_score_by_hand_and_at_its_ends():
 @pytest.mark.parametrize("images", [400, 399, 7])
 def test_adaptive_calibration_error_is_the_textbook_loop(answers, images):
     probability, labels = (part[:images] for part in answers)
-    rows = sorted((row.max().item(), int(row.argmax() == label)) for row, label in zip(probability, labels))
+    rows = sorted(
+        (row.max().item(), int(row.argmax() == label)) for row, label in zip(probability, labels)
+    )
     gap, bins = 0.0, min(15, images)
     sizes = [images // bins + (b < images % bins) for b in range(bins)]
     for size in sizes:
@@ -47,7 +50,9 @@ def test_adaptive_calibration_error_is_the_textbook_loop(answers, images):
 
 def test_a_calibrated_classifier_has_no_calibration_error():
     probability = torch.tensor([[0.75, 0.25]]).repeat(4 * 15, 1)
-    assert adaptive_calibration_error(probability, torch.tensor([0, 0, 0, 1]).repeat(15)) == pytest.approx(0, abs=1e-7)
+    assert adaptive_calibration_error(
+        probability, torch.tensor([0, 0, 0, 1]).repeat(15)
+    ) == pytest.approx(0, abs=1e-7)
 
 
 @settings(max_examples=50, deadline=None)
@@ -64,8 +69,14 @@ def test_selective_risk_is_the_mean_over_all_orders_of_equal_doubts(rows):
 
 def test_doubt_of_the_best_the_worst_and_no_measure():
     wrong = torch.tensor([True] * 25 + [False] * 75)
-    best, worst, none = doubt(wrong.float(), wrong), doubt(-wrong.float(), wrong), doubt(torch.zeros(100), wrong)
-    assert (best["error_auroc"], worst["error_auroc"], none["error_auroc"]) == pytest.approx((100, 0, 50))
+    best, worst, none = (
+        doubt(wrong.float(), wrong),
+        doubt(-wrong.float(), wrong),
+        doubt(torch.zeros(100), wrong),
+    )
+    assert (best["error_auroc"], worst["error_auroc"], none["error_auroc"]) == pytest.approx(
+        (100, 0, 50)
+    )
     assert none["aurc"] == pytest.approx(25) and best["aurc"] < 4 < 25 < worst["aurc"]
     assert best["aurc"] == pytest.approx(sum(max(0, n - 75) / n for n in range(1, 101)))
 
@@ -75,7 +86,9 @@ def test_auroc_is_sklearns_whatever_the_scale(answers, scale, shift):
     probability, labels = answers
     wrong = probability.argmax(dim=1) != labels
     uncertainty = -probability.max(dim=1).values.mul(20).round() * scale + shift  # with ties
-    assert doubt(uncertainty, wrong)["error_auroc"] == pytest.approx(100 * roc_auc_score(wrong, uncertainty), rel=1e-5)
+    assert doubt(uncertainty, wrong)["error_auroc"] == pytest.approx(
+        100 * roc_auc_score(wrong, uncertainty), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("value", [True, False])
@@ -86,22 +99,29 @@ def test_there_is_no_auroc_where_all_answers_are_alike(value):
 
 # ---- temperature scaling ----
 
+
 def likelihood(log_probability, labels, temperature):
     """Mean log-likelihood in float64, image by image."""
     total = 0.0
     for row, label in zip(log_probability.double().tolist(), labels.tolist()):
-        total += row[label] / temperature - math.log(sum(math.exp(value / temperature) for value in row))
+        total += row[label] / temperature - math.log(
+            sum(math.exp(value / temperature) for value in row)
+        )
     return total / len(labels)
 
 
-@pytest.mark.parametrize("classes, margin, right", [(2, 3.0, 70), (5, 0.4, 90), (10, 8.0, 55), (100, 30.0, 2)])
+@pytest.mark.parametrize(
+    "classes, margin, right", [(2, 3.0, 70), (5, 0.4, 90), (10, 8.0, 55), (100, 30.0, 2)]
+)
 def test_the_temperature_of_equally_certain_answers_has_a_closed_form(classes, margin, right):
     """Every answer leads by the same margin and the share q of them is right: exp(margin / T) = (K − 1) q / (1 − q)."""
     log_probability = torch.zeros(100, classes, dtype=torch.float64)
     log_probability[:, 0] = margin
     labels = torch.tensor([0] * right + [1] * (100 - right))
     expected = margin / math.log((classes - 1) * right / (100 - right))
-    assert fit_temperature(log_probability.log_softmax(dim=1), labels) == pytest.approx(expected, rel=1e-9)
+    assert fit_temperature(log_probability.log_softmax(dim=1), labels) == pytest.approx(
+        expected, rel=1e-9
+    )
     scaled = temperature_scaled(log_probability, expected)
     assert scaled[:, 0].tolist() == pytest.approx([right / 100] * 100)  # it says what it is worth
 
@@ -111,8 +131,13 @@ def test_no_other_temperature_is_likelier(answers):
     labels = probability.sqrt().multinomial(1)[:, 0]  # true to a temperature of about 2
     found = fit_temperature(probability.log(), labels)
     best = likelihood(probability.log(), labels, found)
-    grid = [TEMPERATURES[0] * (TEMPERATURES[1] / TEMPERATURES[0]) ** (step / 60) for step in range(61)]
-    assert all(likelihood(probability.log(), labels, other) < best for other in [*grid[20:], 0.99 * found, 1.01 * found])
+    grid = [
+        TEMPERATURES[0] * (TEMPERATURES[1] / TEMPERATURES[0]) ** (step / 60) for step in range(61)
+    ]
+    assert all(
+        likelihood(probability.log(), labels, other) < best
+        for other in [*grid[20:], 0.99 * found, 1.01 * found]
+    )
     assert found == pytest.approx(2, rel=0.2)
 
 
@@ -120,11 +145,18 @@ def test_no_other_temperature_is_likelier(answers):
 @given(st.integers(0, 1000), st.floats(0.2, 5))
 def test_sharper_answers_have_a_temperature_that_undoes_it(seed, sharpness):
     generator = torch.Generator().manual_seed(seed)
-    log_probability = torch.randn(60, 4, generator=generator, dtype=torch.float64).log_softmax(dim=1)
-    labels = torch.distributions.Categorical(logits=log_probability).probs.multinomial(1, generator=generator)[:, 0]
+    log_probability = torch.randn(60, 4, generator=generator, dtype=torch.float64).log_softmax(
+        dim=1
+    )
+    labels = torch.distributions.Categorical(logits=log_probability).probs.multinomial(
+        1, generator=generator
+    )[:, 0]
     temperature = fit_temperature(log_probability, labels)
     sharper = fit_temperature((sharpness * log_probability).log_softmax(dim=1), labels)
-    if TEMPERATURES[0] < temperature < TEMPERATURES[1] and TEMPERATURES[0] < sharper < TEMPERATURES[1]:
+    if (
+        TEMPERATURES[0] < temperature < TEMPERATURES[1]
+        and TEMPERATURES[0] < sharper < TEMPERATURES[1]
+    ):
         assert sharper == pytest.approx(sharpness * temperature, rel=1e-6)
         again = fit_temperature(temperature_scaled(log_probability, temperature).log(), labels)
         assert again == pytest.approx(1, rel=1e-6)
@@ -132,7 +164,9 @@ def test_sharper_answers_have_a_temperature_that_undoes_it(seed, sharpness):
 
 def test_at_the_ends_of_what_is_looked_through():
     log_probability = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).log()
-    assert fit_temperature(log_probability, torch.tensor([0, 1])) == TEMPERATURES[0]  # all right: the surer, the likelier
+    assert (
+        fit_temperature(log_probability, torch.tensor([0, 1])) == TEMPERATURES[0]
+    )  # all right: the surer, the likelier
     assert fit_temperature(log_probability, torch.tensor([1, 0])) == TEMPERATURES[1]  # all wrong
 
 
@@ -141,7 +175,9 @@ def test_scaling_raises_to_a_power_and_keeps_the_answer(answers):
     for temperature in (0.3, 1.0, 4.0):
         power = probability.double() ** (1 / temperature)
         scaled = temperature_scaled(probability.log(), temperature)
-        torch.testing.assert_close(scaled, power / power.sum(dim=1, keepdim=True), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(
+            scaled, power / power.sum(dim=1, keepdim=True), rtol=1e-6, atol=1e-9
+        )
         assert torch.equal(scaled.argmax(dim=1), probability.argmax(dim=1))
 
 
@@ -153,8 +189,14 @@ def test_a_probability_of_zero_has_to_be_clamped_first():
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=12))
 def test_auroc_counts_pairs(images):
-    doubtful, others = ([value for value, is_doubtful in images if is_doubtful is wanted] for wanted in (True, False))
-    found = auroc(torch.tensor([float(value) for value, _ in images]), torch.tensor([mark for _, mark in images]))
+    doubtful, others = (
+        [value for value, is_doubtful in images if is_doubtful is wanted]
+        for wanted in (True, False)
+    )
+    found = auroc(
+        torch.tensor([float(value) for value, _ in images]),
+        torch.tensor([mark for _, mark in images]),
+    )
     if not doubtful or not others:
         assert found is None
     else:
@@ -165,12 +207,15 @@ def test_auroc_counts_pairs(images):
 @pytest.mark.parametrize("base", [3, 9])
 def test_distance_temperatures_are_those_of_the_papers_loop(base):
     torch.manual_seed(base)
-    tuned, tuned_base, plain, plain_base = (torch.nn.functional.normalize(torch.randn(*shape), dim=-1)
-                                            for shape in ((2, 4, 6), (2, base, 6), (4, 6), (base, 6)))
+    tuned, tuned_base, plain, plain_base = (
+        torch.nn.functional.normalize(torch.randn(*shape), dim=-1)
+        for shape in ((2, 4, 6), (2, base, 6), (4, 6), (base, 6))
+    )
 
     def score(text, others):  # exp of minus the mean distance from the nearest five
         nearest = sorted((text - other).norm().item() for other in others)[:5]
         return sum(nearest) / len(nearest)
+
     found = distance_temperatures(tuned, tuned_base, plain, plain_base)
     for k in range(4):
         after = sum(score(tuned[m, k], tuned_base[m]) for m in range(2)) / 2
@@ -181,7 +226,13 @@ def test_distance_temperatures_are_those_of_the_papers_loop(base):
 def test_a_text_of_a_base_class_and_one_that_did_not_move_keep_their_certainty():
     torch.manual_seed(1)
     texts, moved = (torch.nn.functional.normalize(torch.randn(8, 6), dim=-1) for _ in range(2))
-    assert distance_temperatures(texts[None, :3], texts[None, 3:], texts[:3], texts[3:]).tolist() == [1, 1, 1]
-    assert distance_temperatures(moved[None, 3:5], moved[None, 3:], texts[:2], texts[3:]).tolist() == [1, 1], "they are base classes themselves"
+    assert distance_temperatures(
+        texts[None, :3], texts[None, 3:], texts[:3], texts[3:]
+    ).tolist() == [1, 1, 1]
+    assert distance_temperatures(
+        moved[None, 3:5], moved[None, 3:], texts[:2], texts[3:]
+    ).tolist() == [1, 1], "they are base classes themselves"
     text = moved[:1]
-    assert distance_temperatures(-text[None], text[None], text, text).item() == pytest.approx(math.exp(2)), "from the base class to its opposite"
+    assert distance_temperatures(-text[None], text[None], text, text).item() == pytest.approx(
+        math.exp(2)
+    ), "from the base class to its opposite"

@@ -1,4 +1,5 @@
 """A training keeps what it says of validation images, and no figure of the run knows of it."""
+
 import json
 
 import numpy
@@ -19,9 +20,13 @@ def kept(folder, split):
 def test_it_is_what_a_test_on_val_says(run, trained, name):
     trainer, folder = trained(name)
     record = record_of(folder)
-    _, tested, again = run(name, "TEST.SPLIT", "val", flags=("--eval-only", "--model-dir", str(folder)))
+    _, tested, again = run(
+        name, "TEST.SPLIT", "val", flags=("--eval-only", "--model-dir", str(folder))
+    )
     ours, expected = kept(folder, "val"), kept(again, "val")
-    assert ours.keys() == expected.keys() and all(numpy.array_equal(value, expected[key]) for key, value in ours.items())
+    assert ours.keys() == expected.keys() and all(
+        numpy.array_equal(value, expected[key]) for key, value in ours.items()
+    )
     assert set(record["metrics"]) == {"test"} and set(tested["metrics"]) == {"val"}
     assert record["classnames"] == trainer.classnames
 
@@ -41,23 +46,35 @@ def test_no_figure_of_the_run_knows_of_it(run, trained, name, monkeypatch):
     record = record_of(folder)
     monkeypatch.setattr(PromptTrainer, "keep_validation_answers", lambda self: None)
     other, expected, without = run(name)
-    assert record["metrics"] == expected["metrics"] and record["prompts_hash"] == expected["prompts_hash"]
+    assert (
+        record["metrics"] == expected["metrics"]
+        and record["prompts_hash"] == expected["prompts_hash"]
+    )
     assert not (without / "predictions-val.npz").exists()
-    results = [[line for line in (place / "log.txt").read_text().splitlines() if line.startswith("* ")] for place in (folder, without)]
+    results = [
+        [line for line in (place / "log.txt").read_text().splitlines() if line.startswith("* ")]
+        for place in (folder, without)
+    ]
     assert results[0] == results[1]  # what CoOp's parse_test_res.py reads
     if name == "CDC":
-        assert all(torch.equal(value, weights(other)[key]) for key, value in weights(trainer).items())
+        assert all(
+            torch.equal(value, weights(other)[key]) for key, value in weights(trainer).items()
+        )
 
 
 def test_it_is_the_best_epochs_where_that_is_deployed(trained):
-    folder = trained("CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0")[1]
+    folder = trained(
+        "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0"
+    )[1]
     best = torch.load(folder / "prompt_learner" / "model-best.pth.tar", weights_only=True)
     found = kept(folder, "val")
     assert best["epoch"] < 4, "for this test to mean anything"
     assert 100 * (found["top"][:, 0] == found["label"]).mean() == pytest.approx(best["val_result"])
 
 
-def test_there_is_none_where_val_is_missing_or_the_test_or_nothing_is_tested(run, data_root, tmp_path):
+def test_there_is_none_where_val_is_missing_or_the_test_or_nothing_is_tested(
+    run, data_root, tmp_path
+):
     _, _, folder = run("CoOp", "TEST.NO_TEST", "True", name="untested")
     assert not list(folder.glob("predictions-*"))
     make_textures(tmp_path)
@@ -74,5 +91,7 @@ def test_repeating_a_finished_trainings_command_writes_it_again(run):
     expected = kept(folder, "val")
     (folder / "predictions-val.npz").unlink()
     _, again, _ = run("CoOp")
-    assert all(numpy.array_equal(value, expected[key]) for key, value in kept(folder, "val").items())
+    assert all(
+        numpy.array_equal(value, expected[key]) for key, value in kept(folder, "val").items()
+    )
     assert again["metrics"] == record["metrics"]

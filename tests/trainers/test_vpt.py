@@ -1,4 +1,5 @@
 """VPT against the published way: visual prompts layer by layer, a fixed text."""
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,8 +12,16 @@ from trainers.prompting.independent import VisualPrompts
 @pytest.mark.parametrize("phrase", ["a photo of a", "an_origami"])
 @pytest.mark.parametrize("depth", [1, 3])
 def test_logits_and_gradients_are_those_of_the_published_way(run, stock_vit, depth, phrase):
-    trainer = run("VPT", "TRAINER.VPT.PROMPT_DEPTH_VISION", str(depth), "TRAINER.VPT.N_CTX_VISION", "3", "TRAINER.VPT.CTX_INIT", phrase,
-                  flags=("--no-train",))[0]
+    trainer = run(
+        "VPT",
+        "TRAINER.VPT.PROMPT_DEPTH_VISION",
+        str(depth),
+        "TRAINER.VPT.N_CTX_VISION",
+        "3",
+        "TRAINER.VPT.CTX_INIT",
+        phrase,
+        flags=("--no-train",),
+    )[0]
     torch.manual_seed(depth)
     learner = scrambled(trainer.prompt_learner)
     images, labels = torch.randn(3, 3, 32, 32), torch.tensor([0, 5, 2])
@@ -31,9 +40,14 @@ def test_logits_and_gradients_are_those_of_the_published_way(run, stock_vit, dep
 
 def test_texts_are_encoded_once_a_run(run, monkeypatch):
     from trainers.prompting.text import TextEncoder
+
     calls = []
     forward = TextEncoder.forward
-    monkeypatch.setattr(TextEncoder, "forward", lambda self, *arguments: calls.append(1) or forward(self, *arguments))
+    monkeypatch.setattr(
+        TextEncoder,
+        "forward",
+        lambda self, *arguments: calls.append(1) or forward(self, *arguments),
+    )
     run("VPT")
     assert calls == [1]
 
@@ -46,12 +60,21 @@ def test_it_starts_gaussian():
 
 def test_parameters_on_vit_b16_shapes(vit_b16):
     """The deep recipe: 12 layers × 8 tokens × 768."""
-    assert sum(p.numel() for p in VisualPrompts(vit_b16.image.width, 8, 12).parameters()) == 12 * 8 * 768
+    assert (
+        sum(p.numel() for p in VisualPrompts(vit_b16.image.width, 8, 12).parameters())
+        == 12 * 8 * 768
+    )
 
 
-@pytest.mark.parametrize("key, value, message", [
-    ("PROMPT_DEPTH_VISION", "0", "must be at least 1"), ("N_CTX_VISION", "0", "must be at least 1"),
-    ("PROMPT_DEPTH_VISION", "4", "has 3 layers to prompt"), ("CTX_INIT", "a photo of a {}.", "without braces")])
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("PROMPT_DEPTH_VISION", "0", "must be at least 1"),
+        ("N_CTX_VISION", "0", "must be at least 1"),
+        ("PROMPT_DEPTH_VISION", "4", "has 3 layers to prompt"),
+        ("CTX_INIT", "a photo of a {}.", "without braces"),
+    ],
+)
 def test_contradictions_are_refused(refusal, key, value, message):
     error = refusal(f"TRAINER.VPT.{key}", value, trainer="VPT")
     assert f"TRAINER.VPT.{key}" in error and message in error

@@ -1,11 +1,19 @@
 """Zero-shot CLIP and its ensemble against a loop over templates with the stock encoders."""
+
 import pytest
 import torch
 
 from tests.reference import stock_classifier, unit
 
-SEVEN = ("itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
-         "art of the {}.", "a photo of the small {}.")
+SEVEN = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
 
 
 def logits_of(trainer, stock, text):
@@ -17,14 +25,27 @@ def logits_of(trainer, stock, text):
 
 def test_one_template_is_the_data_sets_own(run, stock_vit):
     trainer, _, _ = run("ZeroshotCLIP")
-    ours, expected = logits_of(trainer, stock_vit, stock_classifier(stock_vit, "{} texture.", trainer.classnames))
+    ours, expected = logits_of(
+        trainer, stock_vit, stock_classifier(stock_vit, "{} texture.", trainer.classnames)
+    )
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("dataset, own", [("DescribableTextures", ["{} texture."]), ("ImageNetR", ["a photo of a {}."]), ("ImageNet", [])])
-def test_the_ensemble_is_the_mean_over_seven_templates_and_the_data_sets_own(run, stock_vit, dataset, own):
+@pytest.mark.parametrize(
+    "dataset, own",
+    [
+        ("DescribableTextures", ["{} texture."]),
+        ("ImageNetR", ["a photo of a {}."]),
+        ("ImageNet", []),
+    ],
+)
+def test_the_ensemble_is_the_mean_over_seven_templates_and_the_data_sets_own(
+    run, stock_vit, dataset, own
+):
     trainer, _, _ = run("ZeroshotCLIP2")
-    del trainer.hand_crafted  # encoded with this data set's name; a second run in one process starts from the seven again
+    del (
+        trainer.hand_crafted
+    )  # encoded with this data set's name; a second run in one process starts from the seven again
     trainer.cfg.defrost()
     trainer.cfg.DATASET.NAME = dataset
     text = 0

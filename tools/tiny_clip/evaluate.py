@@ -4,6 +4,7 @@
 
 Prints one JSON object. The model is the unmodified clip package's. Choices are made on val; test is for the one final figure.
 """
+
 import argparse
 import importlib.util
 import json
@@ -27,12 +28,16 @@ TEMPLATES = ("a photo of a {}.", "a drawing of a {}.")
 
 def read_split() -> dict[str, Any]:
     """The committed split: {"train": [[hexcode, label, class name], …], "val": …, "test": …, …}."""
-    return json.loads((ROOT / "datasets" / "drawn" / "openmoji_split.json").read_text(encoding="utf-8"))
+    return json.loads(
+        (ROOT / "datasets" / "drawn" / "openmoji_split.json").read_text(encoding="utf-8")
+    )
 
 
 def draw(items: Iterable[tuple[str, int, str]]) -> Tensor:
     """Items of the split → normalised images (n, 3, 64, 64). Loads the drawing code by its file: no Dassl needed."""
-    spec = importlib.util.spec_from_file_location("emoji_font", ROOT / "datasets" / "drawn" / "emoji_font.py")
+    spec = importlib.util.spec_from_file_location(
+        "emoji_font", ROOT / "datasets" / "drawn" / "emoji_font.py"
+    )
     assert spec is not None and spec.loader is not None
     font = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(font)
@@ -45,24 +50,34 @@ class Benchmark:
 
     def __init__(self, parts: Iterable[str] = ("train", "val")) -> None:
         split = read_split()
-        self.names = [name for _, name in sorted({(label, name) for _, label, name in split["train"]})]
+        self.names = [
+            name for _, name in sorted({(label, name) for _, label, name in split["train"]})
+        ]
         self.images = {part: draw(split[part]) for part in parts}
         self.labels = {part: torch.tensor([label for _, label, _ in split[part]]) for part in parts}
 
     @torch.no_grad()
     def features(self, encode_image: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         """→ {part: unit vectors (n, embed)}, what the two methods below judge."""
-        return {part: torch.cat([F.normalize(encode_image(x).float(), dim=-1) for x in images.split(256)])
-                for part, images in self.images.items()}
+        return {
+            part: torch.cat(
+                [F.normalize(encode_image(x).float(), dim=-1) for x in images.split(256)]
+            )
+            for part, images in self.images.items()
+        }
 
     @torch.no_grad()
-    def zero_shot(self, features: dict[str, Tensor], encode_texts: Callable[[list[str]], Tensor], part: str) -> dict[str, dict[str, Any]]:
+    def zero_shot(
+        self, features: dict[str, Tensor], encode_texts: Callable[[list[str]], Tensor], part: str
+    ) -> dict[str, dict[str, Any]]:
         """encode_texts: list of strings → (n, embed). → {template: {"all", "base", "new": % right, "classes": {name: %}}}"""
         images, labels = features[part], self.labels[part]
         half = -(-len(self.names) // 2)
         found = {}
         for template in TEMPLATES:
-            texts = F.normalize(encode_texts([template.format(n) for n in self.names]).float(), dim=-1)
+            texts = F.normalize(
+                encode_texts([template.format(n) for n in self.names]).float(), dim=-1
+            )
             logits = images @ texts.T
             right = logits.argmax(1) == labels
             result: dict[str, Any] = {"all": percent(right)}
@@ -73,10 +88,17 @@ class Benchmark:
             found[template] = result
         return found
 
-    def probe(self, features: dict[str, Tensor], part: str, shots: int = 16, seeds: Sequence[int] = (1, 2, 3),
-              strengths: Sequence[float] = (1, 10, 100)) -> tuple[float, float]:
+    def probe(
+        self,
+        features: dict[str, Tensor],
+        part: str,
+        shots: int = 16,
+        seeds: Sequence[int] = (1, 2, 3),
+        strengths: Sequence[float] = (1, 10, 100),
+    ) -> tuple[float, float]:
         """Linear probe on the base classes: `shots` train images a class. → (best C on val, % right on `part`, seed mean)"""
         from sklearn.linear_model import LogisticRegression
+
         half = -(-len(self.names) // 2)
         kept = {}
         for name in {"train", "val", part}:
@@ -86,7 +108,9 @@ class Benchmark:
         for seed in seeds:
             rng = np.random.default_rng(seed)
             x, y = kept["train"]
-            chosen = np.concatenate([rng.permutation(np.flatnonzero(y == k))[:shots] for k in range(half)])
+            chosen = np.concatenate(
+                [rng.permutation(np.flatnonzero(y == k))[:shots] for k in range(half)]
+            )
             for c in strengths:
                 model = LogisticRegression(C=c, max_iter=1000).fit(x[chosen], y[chosen])
                 for name in scores[c]:
@@ -103,23 +127,45 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("weights")
     parser.add_argument("--part", choices=("train", "val", "test"), default="val")
-    parser.add_argument("--seed", type=int, default=1, help="of the pretraining: it says which concepts were held out")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="of the pretraining: it says which concepts were held out",
+    )
     parser.add_argument("--held-out", type=float, default=0.2)
     args = parser.parse_args(argv)
     import clip
     from clip.model import build_model
+
     model = build_model(torch.load(args.weights, map_location="cpu", weights_only=True)).float()
     benchmark = Benchmark(sorted({"train", "val", args.part}))
     features = benchmark.features(model.encode_image)
     with torch.no_grad():
-        found = benchmark.zero_shot(features, lambda texts: model.encode_text(clip.tokenize(texts)), args.part)
-        texts = model.encode_text(clip.tokenize([f"a photo of a {name}." for name in benchmark.names]))
-    right = (features[args.part] @ F.normalize(texts, dim=-1).T).argmax(1) == benchmark.labels[args.part]
-    held = torch.tensor([random.Random(f"{args.seed} held out {concept(bare(code))}").random() < args.held_out
-                         for code, _, _ in read_split()[args.part]])
-    found["concepts held out of pretraining"] = {"images": int(held.sum()), "all": percent(right[held])}
+        found = benchmark.zero_shot(
+            features, lambda texts: model.encode_text(clip.tokenize(texts)), args.part
+        )
+        texts = model.encode_text(
+            clip.tokenize([f"a photo of a {name}." for name in benchmark.names])
+        )
+    right = (features[args.part] @ F.normalize(texts, dim=-1).T).argmax(1) == benchmark.labels[
+        args.part
+    ]
+    held = torch.tensor(
+        [
+            random.Random(f"{args.seed} held out {concept(bare(code))}").random() < args.held_out
+            for code, _, _ in read_split()[args.part]
+        ]
+    )
+    found["concepts held out of pretraining"] = {
+        "images": int(held.sum()),
+        "all": percent(right[held]),
+    }
     strength, accuracy = benchmark.probe(features, args.part)
-    found["linear probe on base, 16 shots, 3 seeds"] = {"C chosen on val": strength, "base": accuracy}
+    found["linear probe on base, 16 shots, 3 seeds"] = {
+        "C chosen on val": strength,
+        "base": accuracy,
+    }
     print(json.dumps(found, indent=1))
     return found
 

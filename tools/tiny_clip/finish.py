@@ -7,6 +7,7 @@ A text tower mixed *beyond* a stage that trained without class names (its share 
 That leaves room for prompt learning; captions with just their names restore the weakest classes.
 docs/tiny-clip.md says what was chosen and why.
 """
+
 import argparse
 import logging
 import random
@@ -34,11 +35,21 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--sources", type=Path, required=True, help="as of pretrain.py")
-    add("--output", type=Path, required=True, help="folder for the weights; caches of the drawings are taken from there too")
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for the weights; caches of the drawings are taken from there too",
+    )
     add("--weights", type=Path, nargs="+", required=True, help="tiny.pt of several stages")
     add("--image", type=float, nargs="+", required=True, help="share of each in the image tower")
     add("--text", type=float, nargs="+", required=True, help="share of each in the text tower")
-    add("--class-captions", type=float, default=0.15, help="share of a weak class's captions that are its name")
+    add(
+        "--class-captions",
+        type=float,
+        default=0.15,
+        help="share of a weak class's captions that are its name",
+    )
     add("--steps", type=int, default=250, help="of the schedule")
     add("--stop-at", type=int, default=50, help="the step whose weights are written")
     add("--batch", type=int, default=256)
@@ -50,10 +61,20 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def mixture(states: Sequence[Mapping[str, Tensor]], image: Sequence[float], text: Sequence[float]) -> dict[str, Tensor]:
+def mixture(
+    states: Sequence[Mapping[str, Tensor]], image: Sequence[float], text: Sequence[float]
+) -> dict[str, Tensor]:
     """Sum of state dicts, weighted by ``image`` for the image tower and by ``text`` for the rest."""
-    return {name: reduce(torch.add, (share * state[name].float() for share, state in zip(image if name.startswith("visual") else text, states)))
-            for name in states[0]}
+    return {
+        name: reduce(
+            torch.add,
+            (
+                share * state[name].float()
+                for share, state in zip(image if name.startswith("visual") else text, states)
+            ),
+        )
+        for name in states[0]
+    }
 
 
 @torch.no_grad()
@@ -63,44 +84,88 @@ def features_of_drawings(material: Material, model: TinyCLIP) -> Tensor:
     found = []
     for images in material.images:
         parts = zip(images.split(IMAGES_AT_ONCE), material.may_flip.split(IMAGES_AT_ONCE))
-        found.append(torch.cat([F.normalize(model.visual(make_batch(*part)), dim=-1) for part in parts]))
+        found.append(
+            torch.cat([F.normalize(model.visual(make_batch(*part)), dim=-1) for part in parts])
+        )
     return torch.stack(found)
 
 
 @torch.no_grad()
 def weak_classes(benchmark: Benchmark, model: TinyCLIP, material: Material) -> set[str]:
     """Names of the classes that zero-shot is hardly ever right on, over train and val."""
-    text = F.normalize(material.encode(model, [f"a photo of a {name}." for name in benchmark.names]), dim=-1)
+    text = F.normalize(
+        material.encode(model, [f"a photo of a {name}." for name in benchmark.names]), dim=-1
+    )
     features = benchmark.features(model.visual)
     labels = torch.cat([benchmark.labels[part] for part in features])
     right = (torch.cat(list(features.values())) @ text.T).argmax(1) == labels
     log.info("zero-shot on train and val: %s %%", percent(right))
-    return {name for label, name in enumerate(benchmark.names) if percent(right[labels == label]) < WEAK}
+    return {
+        name for label, name in enumerate(benchmark.names) if percent(right[labels == label]) < WEAK
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> TinyCLIP:
     args = parse(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
-    settings = parse_pretraining(["--sources", str(args.sources), "--output", str(args.output), "--teach-image", "3", "--class-words", "0"])
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
+    )
+    settings = parse_pretraining(
+        [
+            "--sources",
+            str(args.sources),
+            "--output",
+            str(args.output),
+            "--teach-image",
+            "3",
+            "--class-words",
+            "0",
+        ]
+    )
     material, benchmark = Material(settings), Benchmark()
     model = TinyCLIP(material.tokens, vision_width=settings.width, vision_layers=settings.layers)
-    model.load_exported(mixture([torch.load(file, weights_only=True) for file in args.weights], args.image, args.text))
+    model.load_exported(
+        mixture(
+            [torch.load(file, weights_only=True) for file in args.weights], args.image, args.text
+        )
+    )
     weak = weak_classes(benchmark, model, material)
-    material.captions.class_captions = {name: args.class_captions if name in weak else 0.0 for name in benchmark.names}
+    material.captions.class_captions = {
+        name: args.class_captions if name in weak else 0.0 for name in benchmark.names
+    }
     log.info("captions name %s", ", ".join(sorted(weak)))
     features = features_of_drawings(material, model)
 
-    learned = [parameter for name, parameter in model.named_parameters() if not name.startswith(("visual.", "look."))]
-    optimiser = torch.optim.AdamW(learned, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.1, fused=True)
+    learned = [
+        parameter
+        for name, parameter in model.named_parameters()
+        if not name.startswith(("visual.", "look."))
+    ]
+    optimiser = torch.optim.AdamW(
+        learned, lr=args.lr, betas=(0.9, 0.98), weight_decay=0.1, fused=True
+    )
     for step in range(args.stop_at):
         for group in optimiser.param_groups:
             group["lr"] = args.lr * min(1, (step + 1) / 50, 2 * (args.steps - step) / args.steps)
         torch.manual_seed(step)
         rng = random.Random(f"lit {step}")
-        chosen, stroke = torch.randint(len(material.concepts), (args.batch,)), torch.randint(len(features), (args.batch,))
+        chosen, stroke = (
+            torch.randint(len(material.concepts), (args.batch,)),
+            torch.randint(len(features), (args.batch,)),
+        )
         concepts = material.concepts[chosen]
         texts, positive, phrases = material.texts(concepts, args.phrases, rng)
-        terms = losses(features[stroke, chosen], model.encode_text(texts), model, positive, concepts, phrases, None, material, settings)
+        terms = losses(
+            features[stroke, chosen],
+            model.encode_text(texts),
+            model,
+            positive,
+            concepts,
+            phrases,
+            None,
+            material,
+            settings,
+        )
         optimiser.zero_grad()
         reduce(torch.add, terms.values()).backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)

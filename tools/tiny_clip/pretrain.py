@@ -5,6 +5,7 @@
 A stopped command, given again, resumes to the same weights. docs/tiny-clip.md says what to install first,
 how long it takes and what came out.
 """
+
 import argparse
 import json
 import logging
@@ -38,12 +39,42 @@ log = logging.getLogger("pretrain")
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--sources", type=Path, required=True, help="node_modules with @iconify-json/* and emojibase-data")
-    add("--output", type=Path, required=True, help="folder for the caches, the checkpoint, the curve and the weights")
-    add("--steps", type=int, default=6000, help="in all; may be changed while the last --decay-steps have not started")
-    add("--decay-steps", type=int, default=1000, help="the last steps, over which the learning rate falls to zero")
-    add("--patches", type=int, default=32, help="of the 64 patches of an image, how many are seen at a time")
-    add("--stop-at", type=int, default=None, help="stop at this step, to be continued; the schedule stays that of --steps")
+    add(
+        "--sources",
+        type=Path,
+        required=True,
+        help="node_modules with @iconify-json/* and emojibase-data",
+    )
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        help="folder for the caches, the checkpoint, the curve and the weights",
+    )
+    add(
+        "--steps",
+        type=int,
+        default=6000,
+        help="in all; may be changed while the last --decay-steps have not started",
+    )
+    add(
+        "--decay-steps",
+        type=int,
+        default=1000,
+        help="the last steps, over which the learning rate falls to zero",
+    )
+    add(
+        "--patches",
+        type=int,
+        default=32,
+        help="of the 64 patches of an image, how many are seen at a time",
+    )
+    add(
+        "--stop-at",
+        type=int,
+        default=None,
+        help="stop at this step, to be continued; the schedule stays that of --steps",
+    )
     add("--batch", type=int, default=256, help="images a step")
     add("--phrases", type=int, default=96, help="general phrases a step, for the teacher")
     add("--width", type=int, default=192, help="of the vision tower")
@@ -51,16 +82,54 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=1)
     add("--lr", type=float, default=8e-4)
     add("--held-out", type=float, default=0.2, help="share of the concepts that are never seen")
-    add("--class-words", type=float, default=0.02, help="share of captions that may use a keyword naming the class")
-    add("--class-captions", type=float, default=0.0, help="share of captions that are the name of the concept's class")
-    add("--image-class-words", type=float, default=0.0, help="share of images that the teacher compares with class names too")
-    add("--teach-text", type=float, default=1.0, help="weight of the teacher on caption-phrase and phrase-phrase similarity")
-    add("--teach-image", type=float, default=0.3, help="weight of the teacher on image-phrase similarity ")
-    add("--teach-look", type=float, default=0.0, help="weight of the image teacher: what a linear map of the image's features should tell")
+    add(
+        "--class-words",
+        type=float,
+        default=0.02,
+        help="share of captions that may use a keyword naming the class",
+    )
+    add(
+        "--class-captions",
+        type=float,
+        default=0.0,
+        help="share of captions that are the name of the concept's class",
+    )
+    add(
+        "--image-class-words",
+        type=float,
+        default=0.0,
+        help="share of images that the teacher compares with class names too",
+    )
+    add(
+        "--teach-text",
+        type=float,
+        default=1.0,
+        help="weight of the teacher on caption-phrase and phrase-phrase similarity",
+    )
+    add(
+        "--teach-image",
+        type=float,
+        default=0.3,
+        help="weight of the teacher on image-phrase similarity ",
+    )
+    add(
+        "--teach-look",
+        type=float,
+        default=0.0,
+        help="weight of the image teacher: what a linear map of the image's features should tell",
+    )
     add("--every", type=int, default=250, help="steps between checkpoints and evaluations")
-    add("--begin-from", type=Path, help="a checkpoint of an earlier stage: its weights, optimiser and step, under the settings given now; "
-        "or a file of weights (tiny.pt): these alone, at step 0")
-    add("--bf16", action="store_true", help="towers in bfloat16: several times faster where the CPU has it, many times slower where not")
+    add(
+        "--begin-from",
+        type=Path,
+        help="a checkpoint of an earlier stage: its weights, optimiser and step, under the settings given now; "
+        "or a file of weights (tiny.pt): these alone, at step 0",
+    )
+    add(
+        "--bf16",
+        action="store_true",
+        help="towers in bfloat16: several times faster where the CPU has it, many times slower where not",
+    )
     add("--no-evaluation", action="store_true", help="log the losses only")
     return parser.parse_args(argv)
 
@@ -71,37 +140,68 @@ class Material:
     def __init__(self, args: argparse.Namespace) -> None:
         images, codes, _ = load_drawings(args.sources, args.output / "drawings.npz")
         records = read_concepts(args.sources)
-        kept = {c: r for c, r in records.items()
-                if random.Random(f"{args.seed} held out {concept(c)}").random() >= args.held_out}
+        kept = {
+            c: r
+            for c, r in records.items()
+            if random.Random(f"{args.seed} held out {concept(c)}").random() >= args.held_out
+        }
         split = read_split()
         names = sorted({name for _, _, name in split["train"]})
-        subgroups = json.loads((args.sources / "emojibase-data/en/messages.json").read_text(encoding="utf-8"))["subgroups"]
-        class_of = {bare(code): name for part in ("train", "val", "test") for code, _, name in split[part]}
-        self.captions = Captions(kept, names, {s["key"].replace("-", " ") for s in subgroups}, args.class_words, class_of, args.class_captions)
+        subgroups = json.loads(
+            (args.sources / "emojibase-data/en/messages.json").read_text(encoding="utf-8")
+        )["subgroups"]
+        class_of = {
+            bare(code): name for part in ("train", "val", "test") for code, _, name in split[part]
+        }
+        self.captions = Captions(
+            kept,
+            names,
+            {s["key"].replace("-", " ") for s in subgroups},
+            args.class_words,
+            class_of,
+            args.class_captions,
+        )
         index = {c: i for i, c in enumerate(self.captions.codes)}
         chosen = np.array([i for i, c in enumerate(codes) if c in index])
-        self.images = torch.from_numpy(images[:, chosen]).permute(0, 1, 4, 2, 3).contiguous()  # (strokes, n, 4, 64, 64)
+        self.images = (
+            torch.from_numpy(images[:, chosen]).permute(0, 1, 4, 2, 3).contiguous()
+        )  # (strokes, n, 4, 64, 64)
         self.concepts = torch.tensor([index[codes[i]] for i in chosen])
-        symbols = {8, 9}  # emojibase's groups of symbols and flags: a mirrored arrow or letter is another one
+        symbols = {
+            8,
+            9,
+        }  # emojibase's groups of symbols and flags: a mirrored arrow or letter is another one
         self.may_flip = torch.tensor([records[codes[i]]["group"] not in symbols for i in chosen])
-        self.tokens = sorted({START, END, 0} | {t for text in self.captions.texts() for t in caption_ids(text)}
-                             | {t for template in TEMPLATES for t in caption_ids("", template)})
+        self.tokens = sorted(
+            {START, END, 0}
+            | {t for text in self.captions.texts() for t in caption_ids(text)}
+            | {t for template in TEMPLATES for t in caption_ids("", template)}
+        )
         self.place = {t: i for i, t in enumerate(self.tokens)}
-        log.info("%d images of %d concepts, %d concepts held out, %d tokens; %.1f %% of captions name their class",
-                 len(chosen), len(kept), len(records) - len(kept), len(self.tokens),
-                 100 * self.captions.share_naming_a_class())
+        log.info(
+            "%d images of %d concepts, %d concepts held out, %d tokens; %.1f %% of captions name their class",
+            len(chosen),
+            len(kept),
+            len(records) - len(kept),
+            len(self.tokens),
+            100 * self.captions.share_naming_a_class(),
+        )
         if args.teach_text or args.teach_image:
-            self.taught, self.phrases = map(torch.from_numpy, teach(self.captions, args.output / "teacher.npz"))
+            self.taught, self.phrases = map(
+                torch.from_numpy, teach(self.captions, args.output / "teacher.npz")
+            )
         if args.teach_look:
             thin = STROKES.index(0.014)
-            self.looks = torch.from_numpy(load_looks(images[thin], args.output / "looks.npy")[chosen])
+            self.looks = torch.from_numpy(
+                load_looks(images[thin], args.output / "looks.npy")[chosen]
+            )
 
     def compact(self, ids: Sequence[Sequence[int]], length: int) -> Tensor:
         """List of token id tuples → (n, length) positions in `tokens`, with start and end marks, zero-padded."""
         rows = torch.zeros(len(ids), length, dtype=torch.long)
         for row, found in zip(rows, ids):
             full = [START, *found, END]
-            row[:len(full)] = torch.tensor([self.place.get(t, 0) for t in full])
+            row[: len(full)] = torch.tensor([self.place.get(t, 0) for t in full])
         return rows
 
     def batch(self, step: int, args: argparse.Namespace) -> tuple[Any, ...]:
@@ -111,7 +211,7 @@ class Material:
             raise ValueError(f"{len(self.concepts)} drawings do not fill one batch of {args.batch}")
         epoch, turn = divmod(step, steps_an_epoch)
         order = np.random.default_rng((args.seed, epoch)).permutation(len(self.concepts))
-        chosen = torch.from_numpy(order[turn * args.batch:(turn + 1) * args.batch])
+        chosen = torch.from_numpy(order[turn * args.batch : (turn + 1) * args.batch])
         torch.manual_seed(args.seed * 1_000_003 + step)
         rng = random.Random(f"{args.seed} {step}")
         stroke = torch.randint(len(self.images), (args.batch,))
@@ -122,7 +222,9 @@ class Material:
         looks = self.looks[chosen] if args.teach_look else None
         return images, keep, texts, positive, concepts, phrases, looks
 
-    def texts(self, concepts: Tensor, phrases: int, rng: random.Random) -> tuple[Tensor, Tensor, Tensor]:
+    def texts(
+        self, concepts: Tensor, phrases: int, rng: random.Random
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """A caption of each concept (b,), then `phrases` general phrases.
 
         → ((b + p, LONGEST) compact, (b, b) which captions are right for which concept, (p,) the phrases)
@@ -133,7 +235,11 @@ class Material:
         ids += tuple(caption_ids(general[p], rng.choice(TEMPLATES)) for p in chosen)
         number = {t: i for i, t in enumerate(sorted(set(texts)))}
         spoken = torch.tensor([number[t] for t in texts])
-        return self.compact(ids, LONGEST), (concepts[:, None] == concepts) | (spoken[:, None] == spoken), torch.tensor(chosen)
+        return (
+            self.compact(ids, LONGEST),
+            (concepts[:, None] == concepts) | (spoken[:, None] == spoken),
+            torch.tensor(chosen),
+        )
 
     def encode(self, model: TinyCLIP, texts: Sequence[str]) -> Tensor:
         """List of strings → (n, embed)."""
@@ -147,23 +253,38 @@ def agree(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Tenso
     return F.kl_div(F.log_softmax(student, 1), F.softmax(teacher, 1), reduction="batchmean")
 
 
-def losses(image: Tensor, text: Tensor, model: TinyCLIP, positive: Tensor, concepts: Tensor, phrases: Tensor, looks: Tensor | None,
-           material: Material, args: argparse.Namespace) -> dict[str, Tensor]:
+def losses(
+    image: Tensor,
+    text: Tensor,
+    model: TinyCLIP,
+    positive: Tensor,
+    concepts: Tensor,
+    phrases: Tensor,
+    looks: Tensor | None,
+    material: Material,
+    args: argparse.Namespace,
+) -> dict[str, Tensor]:
     """image (b, e), text (b + p, e): captions, then phrases; looks (b, d) → dictionary of terms, already weighted."""
     image, text = F.normalize(image.float(), dim=-1), F.normalize(text.float(), dim=-1)
-    spoken, general = text[:len(image)], text[len(image):]
+    spoken, general = text[: len(image)], text[len(image) :]
     logits = model.logit_scale.exp() * image @ spoken.T
-    target = positive.float() / positive.sum(1, keepdim=True)  # several captions of a batch may be right
+    target = positive.float() / positive.sum(
+        1, keepdim=True
+    )  # several captions of a batch may be right
     terms = {"clip": (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2}
     if args.teach_text or args.teach_image:
         known, bank = material.taught[concepts], material.phrases[phrases]
         wanted = known @ bank.T / 0.1
     if args.teach_text:
         itself = torch.eye(len(bank), dtype=torch.bool)
-        terms["text"] = args.teach_text * (agree(20 * spoken @ general.T, wanted)
-                                           + 0.5 * agree(20 * general @ general.T, bank @ bank.T / 0.1, itself))
+        terms["text"] = args.teach_text * (
+            agree(20 * spoken @ general.T, wanted)
+            + 0.5 * agree(20 * general @ general.T, bank @ bank.T / 0.1, itself)
+        )
     if args.teach_image:
-        hidden = ~torch.from_numpy(material.captions.safe)[phrases] & (torch.rand(len(image), 1) >= args.image_class_words)
+        hidden = ~torch.from_numpy(material.captions.safe)[phrases] & (
+            torch.rand(len(image), 1) >= args.image_class_words
+        )
         terms["image"] = args.teach_image * agree(20 * image @ general.T, wanted, hidden)
     if args.teach_look and looks is not None:
         terms["look"] = args.teach_look * (1 - F.cosine_similarity(model.look(image), looks)).mean()
@@ -175,34 +296,60 @@ def judge(benchmark: Benchmark, model: TinyCLIP, material: Material) -> dict[str
     features = benchmark.features(model.visual)
     line: dict[str, Any] = {}
     for part in features:
-        for template, result in benchmark.zero_shot(features, lambda texts: material.encode(model, texts), part).items():
+        for template, result in benchmark.zero_shot(
+            features, lambda texts: material.encode(model, texts), part
+        ).items():
             line[f"{part} {template}"] = [result[name] for name in ("all", "base", "new")]
     line["probe_base_val"] = benchmark.probe(features, "val", seeds=(1,), strengths=(10,))[1]
     return line
 
 
-def check_continuation(checkpoint: Path, kept: Mapping[str, Any], settings: Mapping[str, Any], args: argparse.Namespace) -> None:
+def check_continuation(
+    checkpoint: Path, kept: Mapping[str, Any], settings: Mapping[str, Any], args: argparse.Namespace
+) -> None:
     """Exits with one line where continuing would not give the weights of an uninterrupted run."""
     if kept["settings"] != settings:
         raise SystemExit(f"{checkpoint} was made with other settings: {kept['settings']}")
-    if kept["steps"] != args.steps and kept["step"] > min(kept["steps"], args.steps) - args.decay_steps:
-        raise SystemExit(f"{checkpoint} is in the last steps of {kept['steps']}: too late for another number of steps")
+    if (
+        kept["steps"] != args.steps
+        and kept["step"] > min(kept["steps"], args.steps) - args.decay_steps
+    ):
+        raise SystemExit(
+            f"{checkpoint} is in the last steps of {kept['steps']}: too late for another number of steps"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> TinyCLIP:
     args = parse(argv)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     args.output.mkdir(parents=True, exist_ok=True)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout
+    )
     material = Material(args)
     torch.manual_seed(args.seed)
-    model = TinyCLIP(material.tokens, vision_width=args.width, vision_layers=args.layers, look_dimensions=DIMENSIONS)
+    model = TinyCLIP(
+        material.tokens,
+        vision_width=args.width,
+        vision_layers=args.layers,
+        look_dimensions=DIMENSIONS,
+    )
     decayed = [p for p in model.parameters() if p.ndim >= 2]
-    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.1},
-                                   {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0}],
-                                  lr=args.lr, betas=(0.9, 0.98), fused=True)
-    settings = {k: v for k, v in vars(args).items() if k not in ("sources", "output", "steps", "stop_at", "every", "begin_from",
-                                                                "no_evaluation")}
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": 0.1},
+            {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ],
+        lr=args.lr,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+    settings = {
+        k: v
+        for k, v in vars(args).items()
+        if k
+        not in ("sources", "output", "steps", "stop_at", "every", "begin_from", "no_evaluation")
+    }
     checkpoint, first = args.output / "checkpoint.pt", 0
     source = checkpoint if checkpoint.exists() else args.begin_from
     if source:
@@ -238,11 +385,19 @@ def main(argv: Sequence[str] | None = None) -> TinyCLIP:
         for name, value in terms.items():
             sums[name] = sums.get(name, 0) + value.item()
         if (step + 1) % 50 == 0:
-            log.info("step %d of %d, %.0f images/s since the start", step + 1, args.steps, seen / (time.monotonic() - started))
+            log.info(
+                "step %d of %d, %.0f images/s since the start",
+                step + 1,
+                args.steps,
+                seen / (time.monotonic() - started),
+            )
         if (step + 1) % args.every == 0 or step + 1 == last:
             done = (step % args.every) + 1
-            line = {"step": step + 1, "images_per_second": round(seen / (time.monotonic() - started)),
-                    **{f"loss_{name}": round(value / done, 3) for name, value in sums.items()}}
+            line = {
+                "step": step + 1,
+                "images_per_second": round(seen / (time.monotonic() - started)),
+                **{f"loss_{name}": round(value / done, 3) for name, value in sums.items()},
+            }
             sums = {}
             if benchmark:
                 line.update(judge(benchmark, model, material))
@@ -250,8 +405,16 @@ def main(argv: Sequence[str] | None = None) -> TinyCLIP:
             with open(args.output / "curve.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             temporary = checkpoint.with_suffix(".tmp")
-            torch.save({"settings": settings, "steps": args.steps, "step": step + 1, "model": model.state_dict(),
-                        "optimiser": optimiser.state_dict()}, temporary)
+            torch.save(
+                {
+                    "settings": settings,
+                    "steps": args.steps,
+                    "step": step + 1,
+                    "model": model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                },
+                temporary,
+            )
             os.replace(temporary, checkpoint)
     save_deflated(model.export(), args.output / "tiny.pt")
     log.info("weights: %s", args.output / "tiny.pt")

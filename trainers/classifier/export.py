@@ -5,6 +5,7 @@
 - ``prompts.safetensors``: the learned prompts under the names of the run's checkpoint, and the texts' features.
 - ``README.md``: what it is, what it was measured at, how to call it.
 """
+
 import json
 import os
 import warnings
@@ -25,11 +26,14 @@ from .saved_run import rebuilt
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
 OPSET = 18
-TOLERANCE = 1e-4  # of the model's probabilities and vacuities against torch's in fp32; a test holds it
+TOLERANCE = (
+    1e-4  # of the model's probabilities and vacuities against torch's in fp32; a test holds it
+)
 
 
 class Classifier(Protocol):
     """A ``PromptedClassifier``, whose module imports this one."""
+
     trainer: PromptTrainer
     record: Record
     transform: T.Compose
@@ -57,14 +61,18 @@ class FusedClassifier(nn.Module):
         self.trainer = trainer = classifier.trainer
         self.encoded = classifier.encoded
         self.backbone, self.prompt_learner = trainer.backbone, trainer.prompt_learner
-        mean, std = ((0.0,) * 3, (1.0,) * 3) if normalize is None else (normalize.mean, normalize.std)
+        mean, std = (
+            ((0.0,) * 3, (1.0,) * 3) if normalize is None else (normalize.mean, normalize.std)
+        )
         self.register_buffer("mean", torch.tensor(mean)[:, None, None])
         self.register_buffer("std", torch.tensor(std)[:, None, None])
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels - self.mean) / self.std  # (B, 3, H, W)
         answer = self.trainer.answer(images[None], self.encoded)
-        return tuple(value for value in (answer.probability, answer.vacuity) if value is not None)  # (B, K), (B,)
+        return tuple(
+            value for value in (answer.probability, answer.vacuity) if value is not None
+        )  # (B, K), (B,)
 
 
 def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
@@ -80,16 +88,26 @@ def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
         import onnxscript  # noqa: F401
         from safetensors.torch import save_file
     except ImportError as error:
-        raise UserError(f"export needs the package {error.name}: pip install onnx onnxscript safetensors") from error
+        raise UserError(
+            f"export needs the package {error.name}: pip install onnx onnxscript safetensors"
+        ) from error
     if classifier.encoded is None:
-        raise UserError(f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
-                        "text encoder for every image; load the run with PromptedClassifier instead")
+        raise UserError(
+            f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
+            "text encoder for every image; load the run with PromptedClassifier instead"
+        )
     normalize = normalization(classifier)
     classifier = in_fp32_on_the_cpu(classifier)
     model = FusedClassifier(classifier, normalize)
     outputs = output_names(model)
-    write_atomically(os.path.join(folder, MODEL), lambda path: write_onnx(model, outputs, facts(classifier), path))
-    write_atomically(os.path.join(folder, PROMPTS), lambda path: save_file(tensors(classifier), path, facts(classifier)))
+    write_atomically(
+        os.path.join(folder, MODEL),
+        lambda path: write_onnx(model, outputs, facts(classifier), path),
+    )
+    write_atomically(
+        os.path.join(folder, PROMPTS),
+        lambda path: save_file(tensors(classifier), path, facts(classifier)),
+    )
     write_text(os.path.join(folder, CARD), model_card(classifier, outputs))
 
 
@@ -100,10 +118,12 @@ def normalization(classifier: Classifier) -> T.Normalize | None:
         UserError: there is another one.
     """
     steps = classifier.transform.transforms
-    after = steps[next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor)) + 1:]
+    after = steps[next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor)) + 1 :]
     other = [step for step in after if not isinstance(step, T.Normalize)]
     if other:
-        raise UserError(f"the run can't be exported: INPUT.TRANSFORMS has {type(other[0]).__name__}, the model has room for normalize only")
+        raise UserError(
+            f"the run can't be exported: INPUT.TRANSFORMS has {type(other[0]).__name__}, the model has room for normalize only"
+        )
     return after[0] if after else None
 
 
@@ -113,7 +133,9 @@ def in_fp32_on_the_cpu(classifier: Classifier) -> Classifier:
     cfg.USE_CUDA = False
     type(classifier.trainer).node(cfg).PREC = "fp32"
     cfg.freeze()
-    return type(classifier)(rebuilt(classifier.trainer, cfg, classifier.classnames), classifier.record)
+    return type(classifier)(
+        rebuilt(classifier.trainer, cfg, classifier.classnames), classifier.record
+    )
 
 
 def example_pixels(model: FusedClassifier, images: int) -> Tensor:
@@ -123,15 +145,25 @@ def example_pixels(model: FusedClassifier, images: int) -> Tensor:
 
 @torch.no_grad()
 def output_names(model: FusedClassifier) -> list[str]:
-    return ["probability", "vacuity"][:len(model(example_pixels(model, 1)))]
+    return ["probability", "vacuity"][: len(model(example_pixels(model, 1)))]
 
 
 @torch.no_grad()
-def write_onnx(model: FusedClassifier, outputs: list[str], metadata: dict[str, str], path: str) -> None:
+def write_onnx(
+    model: FusedClassifier, outputs: list[str], metadata: dict[str, str], path: str
+) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about torch
-        program = torch.onnx.export(model.eval(), (example_pixels(model, 2),), input_names=["pixels"], output_names=outputs,
-                                    dynamic_shapes=({0: "images"},), opset_version=OPSET, dynamo=True, verbose=False)
+        program = torch.onnx.export(
+            model.eval(),
+            (example_pixels(model, 2),),
+            input_names=["pixels"],
+            output_names=outputs,
+            dynamic_shapes=({0: "images"},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(metadata)
     program.save(path, external_data=False)
@@ -142,67 +174,133 @@ def tensors(classifier: Classifier) -> dict[str, Tensor]:
     assert classifier.encoded is not None
     learner = classifier.trainer.prompt_learner
     learned = {} if learner is None else learner.state_dict()
-    return {**{name: value.contiguous() for name, value in learned.items()}, "text_features": classifier.encoded[0].contiguous()}
+    return {
+        **{name: value.contiguous() for name, value in learned.items()},
+        "text_features": classifier.encoded[0].contiguous(),
+    }
 
 
 def facts(classifier: Classifier) -> dict[str, str]:
     """What both files carry along, as strings."""
     record = classifier.record
-    return {"trainer": record["trainer"], "backbone": classifier.trainer.cfg.MODEL.BACKBONE.NAME,
-            "backbone_hash": str(record["backbone_hash"]), "dataset": shown_name(record), "shots": str(record["shots"]),
-            "seed": str(record["seed"]), "classnames": json.dumps(classifier.classnames, ensure_ascii=False)}
+    return {
+        "trainer": record["trainer"],
+        "backbone": classifier.trainer.cfg.MODEL.BACKBONE.NAME,
+        "backbone_hash": str(record["backbone_hash"]),
+        "dataset": shown_name(record),
+        "shots": str(record["shots"]),
+        "seed": str(record["seed"]),
+        "classnames": json.dumps(classifier.classnames, ensure_ascii=False),
+    }
 
 
 def model_card(classifier: Classifier, outputs: list[str]) -> str:
     record, size = classifier.record, classifier.trainer.backbone.image.image_size
-    backbone, interpolation = classifier.trainer.cfg.MODEL.BACKBONE.NAME, classifier.trainer.cfg.INPUT.INTERPOLATION
-    precision = record.get("precision", record["config"]["TRAINER"][record["trainer"].upper()]["PREC"])  # older records have none
-    vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence" if "vacuity" in outputs else ""
-    return "\n".join([
-        f"# {record['trainer']} on {shown_name(record)}", "",
-        f"An image classifier: the CLIP `{backbone}` under prompts of the trainer {record['trainer']}, for {len(classifier.classnames)} "
-        "classes.", "", *table(run_facts(record)), "",
-        "## Figures", "",
-        *([f"On the run's own images and classes, computed in its own precision ({precision}).", "", *table(figures(record["metrics"]))]
-          if record["metrics"] else ["The run was not tested."]), "",
-        "## Use", "",
-        f"`{MODEL}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It "
-        f"normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and "
-        f"cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.", "",
-        "```python", *example(size, interpolation, outputs), "```", "",
-        f"`{PROMPTS}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.", "",
-        "## Classes", "",
-        *(f"{number}. {name}" for number, name in enumerate(classifier.classnames))]) + "\n"
+    backbone, interpolation = (
+        classifier.trainer.cfg.MODEL.BACKBONE.NAME,
+        classifier.trainer.cfg.INPUT.INTERPOLATION,
+    )
+    precision = record.get(
+        "precision", record["config"]["TRAINER"][record["trainer"].upper()]["PREC"]
+    )  # older records have none
+    vacuity = (
+        " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
+        if "vacuity" in outputs
+        else ""
+    )
+    return (
+        "\n".join(
+            [
+                f"# {record['trainer']} on {shown_name(record)}",
+                "",
+                f"An image classifier: the CLIP `{backbone}` under prompts of the trainer {record['trainer']}, for {len(classifier.classnames)} "
+                "classes.",
+                "",
+                *table(run_facts(record)),
+                "",
+                "## Figures",
+                "",
+                *(
+                    [
+                        f"On the run's own images and classes, computed in its own precision ({precision}).",
+                        "",
+                        *table(figures(record["metrics"])),
+                    ]
+                    if record["metrics"]
+                    else ["The run was not tested."]
+                ),
+                "",
+                "## Use",
+                "",
+                f"`{MODEL}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It "
+                f"normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and "
+                f"cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.",
+                "",
+                "```python",
+                *example(size, interpolation, outputs),
+                "```",
+                "",
+                f"`{PROMPTS}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.",
+                "",
+                "## Classes",
+                "",
+                *(f"{number}. {name}" for number, name in enumerate(classifier.classnames)),
+            ]
+        )
+        + "\n"
+    )
 
 
 def run_facts(record: Record) -> dict[str, Any]:
     shots = record["shots"] if record["shots"] > 0 else "all"
     data = f"{shown_name(record)}, {record['classes']} classes, {shots} images a class"
-    return {"trained on": data if record["prompts_hash"] else "nothing", "seed": record["seed"],
-            "learned parameters": f"{record['parameters']['learnable']:,}", "prompts": record["prompts_hash"],
-            "CLIP's weights": record["backbone_hash"], "split": record["split_hash"], "finished": record["finished"],
-            "code": record["git_commit"], "torch": record["versions"]["torch"]}
+    return {
+        "trained on": data if record["prompts_hash"] else "nothing",
+        "seed": record["seed"],
+        "learned parameters": f"{record['parameters']['learnable']:,}",
+        "prompts": record["prompts_hash"],
+        "CLIP's weights": record["backbone_hash"],
+        "split": record["split_hash"],
+        "finished": record["finished"],
+        "code": record["git_commit"],
+        "torch": record["versions"]["torch"],
+    }
 
 
 def figures(metrics: Mapping[str, Metrics]) -> dict[str, Any]:
     """Name → value of the figures of the first split that was tested."""
     split, found = next(iter(metrics.items()))
-    shown = {"images": found["images"], "accuracy": f"{found['accuracy']:.2f} %", "macro F1": f"{found['macro_f1']:.2f} %",
-             "expected calibration error": f"{found['ece']:.2f} %", "negative log-likelihood": f"{found['nll']:.4f}"}
+    shown = {
+        "images": found["images"],
+        "accuracy": f"{found['accuracy']:.2f} %",
+        "macro F1": f"{found['macro_f1']:.2f} %",
+        "expected calibration error": f"{found['ece']:.2f} %",
+        "negative log-likelihood": f"{found['nll']:.4f}",
+    }
     if "mean_vacuity" in found:
         shown["mean vacuity"] = f"{found['mean_vacuity']:.4f}"
     return {f"{name} ({split})": value for name, value in shown.items()}
 
 
 def table(rows: Mapping[str, object]) -> list[str]:
-    return ["| what | value |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())]
+    return [
+        "| what | value |",
+        "| --- | --- |",
+        *(f"| {name} | {value} |" for name, value in rows.items()),
+    ]
 
 
 def example(size: int, interpolation: str, outputs: list[str]) -> list[str]:
-    return ["import json", "import numpy", "import onnxruntime", "from PIL import Image, ImageOps", "",
-            f'session = onnxruntime.InferenceSession("{MODEL}")',
-            'classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])',
-            f'image = ImageOps.fit(Image.open("cat.jpg").convert("RGB"), ({size}, {size}), Image.Resampling.{interpolation.upper()})',
-            'pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255',
-            f'[{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})',
-            "print(classes[probability[0].argmax()], probability[0].max())"]
+    return [
+        "import json",
+        "import numpy",
+        "import onnxruntime",
+        "from PIL import Image, ImageOps",
+        "",
+        f'session = onnxruntime.InferenceSession("{MODEL}")',
+        'classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])',
+        f'image = ImageOps.fit(Image.open("cat.jpg").convert("RGB"), ({size}, {size}), Image.Resampling.{interpolation.upper()})',
+        'pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255',
+        f'[{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})',
+        "print(classes[probability[0].argmax()], probability[0].max())",
+    ]

@@ -1,11 +1,12 @@
 """A trained run as a classifier of images: no data set, no training, a few lines in anybody's program.
 
-    from trainers import PromptedClassifier          # installed: from cdc_trainers import PromptedClassifier
+from trainers import PromptedClassifier          # installed: from cdc_trainers import PromptedClassifier
 
-    classifier = PromptedClassifier.load("output/my_run/seed1")
-    answers = classifier.predict(["cat.jpg", "dog.png"])
-    print(answers.labels, answers.probabilities, answers.uncertainty)
+classifier = PromptedClassifier.load("output/my_run/seed1")
+answers = classifier.predict(["cat.jpg", "dog.png"])
+print(answers.labels, answers.probabilities, answers.uncertainty)
 """
+
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,7 @@ class Answers:
         conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None likewise.
         votes: (N, M, K), the probabilities of each of M templates alone; None where the method has no templates to fuse.
     """
+
     classnames: list[str]
     images: list[str | None]
     labels: list[str]
@@ -64,9 +66,15 @@ class Answers:
         try:
             import pandas
         except ImportError as error:
-            raise UserError("to_pandas needs pandas, which is not installed: pip install pandas") from error
-        columns = {"image": self.images, "label": self.labels, "probability": self.probabilities.max(axis=1),
-                   "uncertainty": self.uncertainty}
+            raise UserError(
+                "to_pandas needs pandas, which is not installed: pip install pandas"
+            ) from error
+        columns = {
+            "image": self.images,
+            "label": self.labels,
+            "probability": self.probabilities.max(axis=1),
+            "uncertainty": self.uncertainty,
+        }
         if self.vacuity is not None:
             columns.update(vacuity=self.vacuity, conflict=self.conflict)
         if self.votes is not None:
@@ -100,10 +108,14 @@ class PromptedClassifier:
         if trainer.prompt_learner is not None:
             trainer.prompt_learner.requires_grad_(False)
         with torch.no_grad(), trainer.precision.autocast():
-            self.encoded = trainer.encode_prompts()  # once for all images; None where the text depends on the image
+            self.encoded = (
+                trainer.encode_prompts()
+            )  # once for all images; None where the text depends on the image
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], backbone: str | None = None) -> "PromptedClassifier":
+    def load(
+        cls, folder: str | os.PathLike[str], backbone: str | None = None
+    ) -> "PromptedClassifier":
         """The classifier that a run has trained, on a GPU if there is one and the run's config allows it.
 
         Args:
@@ -145,11 +157,17 @@ class PromptedClassifier:
             UserError: the context is class-specific, so it says nothing of other classes; a name is too long; or they are no names.
         """
         names = None if isinstance(classnames, str) else list(classnames)
-        if names is None or len(names) < 2 or not all(isinstance(name, str) and name.strip() for name in names):
+        if (
+            names is None
+            or len(names) < 2
+            or not all(isinstance(name, str) and name.strip() for name in names)
+        ):
             raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
         if self.trainer.is_class_specific:
-            raise UserError(f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
-                            "classes that they were not trained for; train without CSC to name others")
+            raise UserError(
+                f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
+                "classes that they were not trained for; train without CSC to name others"
+            )
         return type(self)(rebuilt(self.trainer, self.trainer.cfg, names), self.record)
 
     @torch.no_grad()
@@ -170,11 +188,17 @@ class PromptedClassifier:
             raise UserError(f"not one of the images can be read; the first: {broken[0]}")
         answer = Prediction.concatenate(found)
         return Answers(
-            classnames=self.classnames, images=names, labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
-            probabilities=answer.probability.numpy(), uncertainty=answer.uncertainties()["max_probability"].numpy(),
+            classnames=self.classnames,
+            images=names,
+            labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
+            probabilities=answer.probability.numpy(),
+            uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=None if answer.vacuity is None else answer.vacuity.numpy(),
             conflict=None if answer.conflict is None else answer.conflict.numpy(),
-            votes=None if answer.template_probability is None else answer.template_probability.transpose(0, 1).numpy())
+            votes=None
+            if answer.template_probability is None
+            else answer.template_probability.transpose(0, 1).numpy(),
+        )
 
     def embed_text(self) -> numpy.ndarray:
         """The classes' features under the prompts, (M, K, E) fp32 of length one.
@@ -183,7 +207,9 @@ class PromptedClassifier:
             UserError: the text depends on the image.
         """
         if self.encoded is None:
-            raise UserError(f"{self.record['trainer']}'s texts depend on the image: without one they have no features")
+            raise UserError(
+                f"{self.record['trainer']}'s texts depend on the image: without one they have no features"
+            )
         return self.encoded[0].float().cpu().numpy()
 
     @torch.no_grad()
@@ -205,12 +231,15 @@ class PromptedClassifier:
         """Writes the classifier for programs without this toolbox; see ``export.py``."""
         export(self, folder)
 
-    def batches(self, images: Pictures, broken: list[UserError] | None = None) -> Iterator[tuple[Tensor, list[str | None]]]:
+    def batches(
+        self, images: Pictures, broken: list[UserError] | None = None
+    ) -> Iterator[tuple[Tensor, list[str | None]]]:
         """Yields (1, B, 3, H, W) on the device and B names, as many images at a time as the run's tests take; for ``broken`` see ``predict``.
 
         Raises:
             UserError: see ``predict``.
         """
+
         def read(image: Picture) -> Tensor | UserError:
             try:
                 return self.transform(picture(image, self.background))
@@ -218,6 +247,7 @@ class PromptedClassifier:
                 if broken is None:
                     raise
                 return error
+
         images, size = iter(one_by_one(images)), self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE
         batch = list(islice(images, size))
         if not batch:
@@ -230,7 +260,8 @@ class PromptedClassifier:
                 sound = [(image, pixels) for image, pixels in found if isinstance(pixels, Tensor)]
                 if sound:
                     pixels = torch.stack([pixels for _, pixels in sound])  # (B, 3, H, W)
-                    yield pixels.to(self.trainer.device)[None], [os.fspath(image) if is_path(image) else None for image, _ in sound]
+                    yield (
+                        pixels.to(self.trainer.device)[None],
+                        [os.fspath(image) if is_path(image) else None for image, _ in sound],
+                    )
                 batch = list(islice(images, size))
-
-

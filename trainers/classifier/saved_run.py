@@ -1,4 +1,5 @@
 """Reads a finished run's folder: record, trainer, config, class names."""
+
 import contextlib
 import os
 import sys
@@ -27,7 +28,9 @@ def read_record(folder: str) -> Record:
     """
     path = os.path.join(folder, FILE_NAME)
     if not os.path.isfile(path):
-        raise UserError(f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended")
+        raise UserError(
+            f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended"
+        )
     return read_record_file(path)
 
 
@@ -41,11 +44,15 @@ def find_trainer(name: str) -> type[PromptTrainer]:
         if name in METHODS:
             config_function(name)
     if name not in TRAINER_REGISTRY.registered_names():
-        raise UserError(f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first")
+        raise UserError(
+            f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
+        )
     kind = TRAINER_REGISTRY.get(name)
     if not issubclass(kind, PromptTrainer):
-        raise UserError(f"the trainer {name} that is registered here is {kind.__module__}'s, not {__name__.partition('.')[0]}'s: load the run in a "
-                        "program of its own")
+        raise UserError(
+            f"the trainer {name} that is registered here is {kind.__module__}'s, not {__name__.partition('.')[0]}'s: load the run in a "
+            "program of its own"
+        )
     return kind
 
 
@@ -73,7 +80,11 @@ def overlay(node: CfgNode, values: dict[str, Any]) -> None:
                 node[key] = CfgNode()
             overlay(node[key], value)
         else:
-            node[key] = tuple(value) if isinstance(node.get(key), tuple) and isinstance(value, list) else value
+            node[key] = (
+                tuple(value)
+                if isinstance(node.get(key), tuple) and isinstance(value, list)
+                else value
+            )
 
 
 def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[str]:
@@ -85,10 +96,14 @@ def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[
     if kind.learns:
         file_name = checkpoint.newest(f"{folder}/{MODEL_NAME}")
         if file_name is None:
-            raise UserError(f"{folder} holds no prompts: it tested those of another run, give the folder of that training")
+            raise UserError(
+                f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
+            )
         return checkpoint.load(f"{folder}/{MODEL_NAME}/{file_name}")["classnames"]
     if "classnames" not in record:
-        raise UserError(f"{folder}/{FILE_NAME} does not say which classes there were: it was written by an earlier version, run it again")
+        raise UserError(
+            f"{folder}/{FILE_NAME} does not say which classes there were: it was written by an earlier version, run it again"
+        )
     return record["classnames"]
 
 

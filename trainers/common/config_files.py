@@ -2,6 +2,7 @@
 
 Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not UTF-8.
 """
+
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,18 @@ from yacs.config import CfgNode
 from .errors import UserError, nearest
 from .readers import read_yaml
 
-ONE = {bool: "True or False", int: "a whole number of at most 64 bits", float: "a finite number", str: "text in UTF-8"}
-NAMES = {bool: "True and False", int: "whole numbers", float: "finite numbers", str: "texts in UTF-8"}
+ONE = {
+    bool: "True or False",
+    int: "a whole number of at most 64 bits",
+    float: "a finite number",
+    str: "text in UTF-8",
+}
+NAMES = {
+    bool: "True and False",
+    int: "whole numbers",
+    float: "finite numbers",
+    str: "texts in UTF-8",
+}
 OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
 
 
@@ -36,13 +47,17 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
             if not isinstance(content, dict):
                 raise UserError(f"{where}: it must hold lines KEY: value")
             check_keys(content, where)
-            cfg.merge_from_other_cfg(CfgNode({key: value for key, value in content.items() if key != leave_out}))
+            cfg.merge_from_other_cfg(
+                CfgNode({key: value for key, value in content.items() if key != leave_out})
+            )
         else:
             cfg.merge_from_list(source)
     except UserError:
         raise
     except (KeyError, AttributeError) as error:
-        raise unknown_key(cfg, source, where, str(error.args[0] if error.args else error)) from error
+        raise unknown_key(
+            cfg, source, where, str(error.args[0] if error.args else error)
+        ) from error
     except AssertionError as error:
         if str(error).startswith("Non-existent key"):
             raise unknown_key(cfg, source, where, str(error)) from error
@@ -68,7 +83,11 @@ def check_keys(content: Mapping[object, object], where: str) -> None:
 def unknown_key(cfg: CfgNode, source: str | list[Any], where: str, message: str) -> UserError:
     """The ``UserError`` for a key that yacs doesn't know; message: yacs', which ends with it."""
     key = message.rsplit(": ", 1)[-1].strip("'\"")
-    full = key if isinstance(source, str) else next((name for name in source[::2] if name.endswith(key)), key)
+    full = (
+        key
+        if isinstance(source, str)
+        else next((name for name in source[::2] if name.endswith(key)), key)
+    )
     return UserError(f"{where}: unknown config key {full}{nearest(full, flatten(cfg))}")
 
 
@@ -85,7 +104,9 @@ def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
         value, name = cfg[key], path + key
         if hasattr(default, "items"):
             if not hasattr(value, "items"):
-                raise UserError(f"{name} is {value!r}, it takes settings of its own: {', '.join(default)}")
+                raise UserError(
+                    f"{name} is {value!r}, it takes settings of its own: {', '.join(default)}"
+                )
             check_types(value, default, f"{name}.")
         elif isinstance(default, (list, tuple)):
             check_elements(name, value, default)
@@ -97,14 +118,24 @@ def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:
     """Checks a list: all elements of one kind, and as many numbers as the default if that has several."""
     kind = type(default[0]) if default else str
     several = len(default) > 1 and kind is not str
-    if (not isinstance(value, (list, tuple)) or several and len(value) != len(default)
-            or not all(is_of(kind, element) for element in value)):
+    if (
+        not isinstance(value, (list, tuple))
+        or several
+        and len(value) != len(default)
+        or not all(is_of(kind, element) for element in value)
+    ):
         count = f"{len(default)} " if several else ""
-        raise UserError(f"{name} is {value!r}, it takes a list of {count}{NAMES[kind]}, such as {list(default)!r}")
+        raise UserError(
+            f"{name} is {value!r}, it takes a list of {count}{NAMES[kind]}, such as {list(default)!r}"
+        )
 
 
 def check_value(name: str, value: object, default: object) -> None:
-    if default is not None and not (value is None and name.rpartition(".")[2] in OPTIONAL) and not is_of(type(default), value):
+    if (
+        default is not None
+        and not (value is None and name.rpartition(".")[2] in OPTIONAL)
+        and not is_of(type(default), value)
+    ):
         raise UserError(f"{name} is {value!r}, it takes {ONE[type(default)]}, such as {default!r}")
 
 
@@ -112,7 +143,7 @@ def is_of(kind: type, value: Any) -> bool:
     """Whether a value is of a kind: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
     if isinstance(value, bool) and kind is not bool:
         return False
-    if isinstance(value, int) and abs(value) >= 2 ** 63:  # torch has no larger ones
+    if isinstance(value, int) and abs(value) >= 2**63:  # torch has no larger ones
         return False
     if kind is float:
         return isinstance(value, (int, float)) and math.isfinite(value)
@@ -132,5 +163,9 @@ def flatten(config: Any, prefix: str = "") -> dict[str, str]:
     """A config node as a flat dict, ``A.B`` → repr of its value."""
     flat: dict[str, str] = {}
     for key, value in config.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if hasattr(value, "items") else {prefix + key: repr(value)})
+        flat.update(
+            flatten(value, f"{prefix}{key}.")
+            if hasattr(value, "items")
+            else {prefix + key: repr(value)}
+        )
     return flat

@@ -1,4 +1,5 @@
 """Logging of a run: to the console and log.txt, or to log.txt only."""
+
 import io
 import logging
 import sys

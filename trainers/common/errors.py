@@ -1,4 +1,5 @@
 """The errors that a user can mend: in the input, and what a machine does to a run."""
+
 import difflib
 import errno
 import logging
@@ -8,8 +9,15 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable
 
 ROOM, RIGHTS = "make room on that disk", "have that place writable, or give another one"
-DISK = {errno.ENOSPC: ROOM, errno.EDQUOT: ROOM, errno.EFBIG: ROOM, errno.EROFS: RIGHTS, errno.EACCES: RIGHTS, errno.EPERM: RIGHTS,
-        errno.EIO: "look after that disk"}  # number of an OSError → what to do
+DISK = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EFBIG: ROOM,
+    errno.EROFS: RIGHTS,
+    errno.EACCES: RIGHTS,
+    errno.EPERM: RIGHTS,
+    errno.EIO: "look after that disk",
+}  # number of an OSError → what to do
 
 
 class UserError(ValueError):
@@ -34,8 +42,10 @@ def line_for_user(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename or 'a file'}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
-        return (f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
-                "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS")
+        return (
+            f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
+            "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
+        )
     return None
 
 
@@ -61,7 +71,9 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
     return code if isinstance(code, int) else 0
 
 
-def run_tool(command: Callable[[Namespace], object], arguments: Namespace, log: logging.Logger) -> int:
+def run_tool(
+    command: Callable[[Namespace], object], arguments: Namespace, log: logging.Logger
+) -> int:
     """Runs a command line tool that says how it gets on; returns its ``exit_code``.
 
     Args:

@@ -1,4 +1,5 @@
 """Atomic writing of files: written under a temporary name, flushed to disk, renamed."""
+
 import hashlib
 import os
 import re
@@ -24,7 +25,9 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
     """
     folder = os.path.dirname(path)
     if os.path.exists(path) and not os.path.isfile(path):
-        raise UserError(f"{path} is {'a folder' if os.path.isdir(path) else 'no regular file'}, it must be a file: give another")
+        raise UserError(
+            f"{path} is {'a folder' if os.path.isdir(path) else 'no regular file'}, it must be a file: give another"
+        )
     os.makedirs(folder, exist_ok=True)
     temporary = temporary_name(path, os.getpid())
     try:
@@ -55,14 +58,17 @@ def write_text(path: str, text: str) -> None:
     def write(temporary: str) -> None:
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
+
     write_atomically(path, write)
 
 
 def write_arrays(path: str, arrays: Mapping[str, numpy.ndarray]) -> None:
     """Writes arrays by name as a compressed ``.npz`` file."""
+
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
             numpy.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
+
     write_atomically(path, write)
 
 

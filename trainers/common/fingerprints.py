@@ -1,4 +1,5 @@
 """Names of images and data sets, and hashes of data and tensors that don't depend on where they are stored."""
+
 import hashlib
 import os
 from collections.abc import Iterable
@@ -22,7 +23,11 @@ def image_name(path: str) -> str:
 
 def data_name(name: str, root: str) -> str:
     """What a data set is called: one's own images by their folder, ``root``."""
-    return os.path.basename(os.path.abspath(os.path.expanduser(root))) if name == "ImageFolder" else name
+    return (
+        os.path.basename(os.path.abspath(os.path.expanduser(root)))
+        if name == "ImageFolder"
+        else name
+    )
 
 
 def split_hash(dataset: "DatasetBase | SimpleNamespace") -> str:
@@ -34,7 +39,9 @@ def split_hash(dataset: "DatasetBase | SimpleNamespace") -> str:
     digest = hashlib.sha256(getattr(dataset, "content", "").encode())
     for part in ("train_x", "val", "test"):
         for item in getattr(dataset, part) or ():
-            digest.update(f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode())
+            digest.update(
+                f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode()
+            )
     return digest.hexdigest()[:16]
 
 

@@ -1,4 +1,5 @@
 """Opens image files, which may be damaged or hostile; nothing else opens them."""
+
 import os
 import stat
 from collections import defaultdict
@@ -16,7 +17,17 @@ from .files import file_hash
 
 # Pillow would open many more formats, and start a PostScript interpreter for some.
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]
-ENDINGS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")  # of files that are taken for images
+ENDINGS: tuple[str, ...] = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".webp",
+    ".bmp",
+    ".gif",
+    ".tif",
+    ".tiff",
+    ".ppm",
+)  # of files that are taken for images
 HEIC = (".heic", ".heif")
 try:
     from pillow_heif import register_heif_opener
@@ -25,10 +36,20 @@ except ImportError:
 else:
     register_heif_opener()
     FORMATS, ENDINGS = [*FORMATS, "HEIF"], ENDINGS + HEIC
-POLICIES = ("error", "skip")  # of DATALOADER.BROKEN_IMAGES: an unreadable image ends the run, or is left out
+POLICIES = (
+    "error",
+    "skip",
+)  # of DATALOADER.BROKEN_IMAGES: an unreadable image ends the run, or is left out
 NAMED = 5  # left out files of a kind, at most
-TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-         6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}  # by EXIF's orientation
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by EXIF's orientation
 MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb; decoded it takes 340 MB
 
 
@@ -44,7 +65,9 @@ def open_image(file: str | IO[bytes]) -> Image.Image:
     image = Image.open(file, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise ValueError(f"it has {image.width} × {image.height} pixels, the limit is {MAX_PIXELS // 10 ** 6} million")
+        raise ValueError(
+            f"it has {image.width} × {image.height} pixels, the limit is {MAX_PIXELS // 10**6} million"
+        )
     return image
 
 
@@ -61,7 +84,9 @@ def read_picture(file: str | IO[bytes], background: str = "") -> Image.Image:
         with open_image(file) as image:
             return as_seen(image, background) if background else image.convert("RGB")
     except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
-        raise UserError(f"image {file} can't be read ({reason(error)}): replace it, or leave it out") from error
+        raise UserError(
+            f"image {file} can't be read ({reason(error)}): replace it, or leave it out"
+        ) from error
 
 
 def reason(error: Exception) -> str:
@@ -77,7 +102,9 @@ def as_seen(image: Image.Image, background: str) -> Image.Image:
     """An image in RGB as a viewer shows it: turned as its EXIF data say, transparent parts on a colour, 16 bits of grey as 8."""
     turn = TURNS.get(orientation(image))
     if image.mode == "I" or image.mode.startswith("I;16"):  # which ``convert`` would cut off at 255
-        image = Image.fromarray((numpy.asarray(image).astype(numpy.uint32) >> 8).astype(numpy.uint8))
+        image = Image.fromarray(
+            (numpy.asarray(image).astype(numpy.uint32) >> 8).astype(numpy.uint8)
+        )
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
@@ -94,6 +121,7 @@ def orientation(image: Image.Image) -> int:
 
 
 # ---- a folder of pictures ----
+
 
 def files_below(folder: str) -> Iterator[str]:
     """Paths of all files in a folder and those below, sorted folder by folder; without hidden ones."""
@@ -119,8 +147,11 @@ def left_out(paths: Iterable[str]) -> str:
             kinds[os.path.splitext(path)[1].lower() or "without an ending"].append(path)
         elif path.lower().endswith((".gif", ".webp", ".tif", ".tiff")) and frames(path) > 1:
             kinds["of several pictures, of which the first is taken"].append(path)
-    said = [f"{len(found)} {kind} ({', '.join(map(os.path.basename, found[:NAMED]))}{', …' if found[NAMED:] else ''}"
-            f"{'; to take these: pip install pillow-heif' if kind in HEIC else ''})" for kind, found in sorted(kinds.items())]
+    said = [
+        f"{len(found)} {kind} ({', '.join(map(os.path.basename, found[:NAMED]))}{', …' if found[NAMED:] else ''}"
+        f"{'; to take these: pip install pillow-heif' if kind in HEIC else ''})"
+        for kind, found in sorted(kinds.items())
+    ]
     return f"Left out: {'; '.join(said)}" if said else ""
 
 
@@ -131,12 +162,14 @@ def transparent_parts(background: str) -> str:
 
 def with_alpha(paths: Iterable[str]) -> int:
     """How many pictures can have transparent parts, as their headers say; those that can't be opened don't count."""
+
     def look(path: str) -> bool:
         try:
             with open_image(path) as image:
                 return image.has_transparency_data
         except Exception:  # as in ``read_picture``
             return False
+
     return sum(map(look, paths))
 
 
@@ -156,24 +189,41 @@ def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, list[bytes]
         path → what is wrong, of those that can't be read; how many have transparent parts; and a hash of each one's bytes,
         empty where it can't be read.
     """
+
     def look(path: str) -> tuple[bool | str, bytes]:
         try:
             with open_image(path) as image:
                 image.draft("RGB", (image.width // 8, image.height // 8))
                 image.load()
-                is_transparent = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+                is_transparent = (
+                    image.has_transparency_data
+                    and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+                )
             return is_transparent, bytes.fromhex(file_hash(path))
         except Exception as error:  # as in ``read_picture``
             return reason(error), b""
+
     paths = list(paths)
     with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
         try:
-            found = list(tqdm(pool.map(look, paths), total=len(paths), desc="looking through the images", unit="image", delay=2, dynamic_ncols=True))
+            found = list(
+                tqdm(
+                    pool.map(look, paths),
+                    total=len(paths),
+                    desc="looking through the images",
+                    unit="image",
+                    delay=2,
+                    dynamic_ncols=True,
+                )
+            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return ({path: said for path, (said, _) in zip(paths, found) if isinstance(said, str)}, sum(said is True for said, _ in found),
-            [own for _, own in found])
+    return (
+        {path: said for path, (said, _) in zip(paths, found) if isinstance(said, str)},
+        sum(said is True for said, _ in found),
+        [own for _, own in found],
+    )
 
 
 def skips_broken_images(cfg: CfgNode) -> bool:

@@ -4,6 +4,7 @@ Under ``noticed`` a signal does not end the process: after each step its trainer
 writes a checkpoint, and raises ``Interrupted``. Where there is nothing to save, a signal ends it at once (``at_once``).
 The process then exits with ``REQUEUE``. A second Ctrl-C always ends it.
 """
+
 import contextlib
 import errno
 import os
@@ -15,7 +16,11 @@ from types import FrameType
 from typing import Any, TextIO, cast
 
 REQUEUE = 75  # exit code of a run that is to be started again: EX_TEMPFAIL of sysexits.h
-SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP") if hasattr(signal, name)]  # Windows has not all
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP")
+    if hasattr(signal, name)
+]  # Windows has not all
 LEFT_IGNORED = ("SIGINT", "SIGHUP")  # by who started the process, as nohup does: they stay ignored
 _came: list[str] = []  # signals since ``noticed`` started
 _is_noticed = _is_at_once = False
@@ -62,7 +67,9 @@ class Terminal:
 
 
 def nothing_to_save() -> str:
-    return f"{asked_by()}: nothing to save; the same command goes on from here (exit code {REQUEUE})"
+    return (
+        f"{asked_by()}: nothing to save; the same command goes on from here (exit code {REQUEUE})"
+    )
 
 
 @contextlib.contextmanager
@@ -73,10 +80,19 @@ def noticed() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    chosen = [number for number in SIGNALS if number.name not in LEFT_IGNORED or signal.getsignal(number) is not signal.SIG_IGN]
-    before, streams = {number: signal.signal(number, _note) for number in chosen}, (sys.stdout, sys.stderr)
+    chosen = [
+        number
+        for number in SIGNALS
+        if number.name not in LEFT_IGNORED or signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    before, streams = (
+        {number: signal.signal(number, _note) for number in chosen},
+        (sys.stdout, sys.stderr),
+    )
     _is_noticed = True
-    sys.stdout, sys.stderr = (cast(TextIO, Terminal(stream)) if stream.isatty() else stream for stream in streams)
+    sys.stdout, sys.stderr = (
+        cast(TextIO, Terminal(stream)) if stream.isatty() else stream for stream in streams
+    )
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ The lock is the kernel's, on a file ``.lock`` in the folder, which names the hol
 inherited by a data loader's workers. The file is deleted when the work is done; one without a lock on it was left by a killed process. On a
 file system without locks the work goes on with a warning.
 """
+
 import contextlib
 import errno
 import json
@@ -23,7 +24,9 @@ from .readers import parse_json
 log = logging.getLogger(__name__)
 
 FILE_NAME = ".lock"
-PATIENCE = 5  # seconds for which a run waits for its folder: a process that is being ended needs a moment
+PATIENCE = (
+    5  # seconds for which a run waits for its folder: a process that is being ended needs a moment
+)
 NO_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
 
 
@@ -39,10 +42,14 @@ def only_writer(folder: str) -> Iterator[None]:
     except Timeout:
         path, holder = os.path.join(folder, FILE_NAME), holder_of(folder)
         elsewhere = holder.get("host", socket.gethostname()) != socket.gethostname()
-        raise UserError(f"{folder} is being written to by {described(holder)}: wait for that run, end it, or give another --output-dir"
-                        + (f"; if that machine is no more, delete {path}" if elsewhere else "")) from None
+        raise UserError(
+            f"{folder} is being written to by {described(holder)}: wait for that run, end it, or give another --output-dir"
+            + (f"; if that machine is no more, delete {path}" if elsewhere else "")
+        ) from None
     except OSError as error:
-        raise UserError(f"{folder} can't be written to ({error.strerror}): give another --output-dir") from error
+        raise UserError(
+            f"{folder} can't be written to ({error.strerror}): give another --output-dir"
+        ) from error
     with released(lock):
         yield
 
@@ -76,7 +83,9 @@ def waited_for(work: str, folder: str) -> FileLock | None:
             return acquired(folder, patience=1)
         except Timeout:
             if asked_by():
-                raise Interrupted(f"{asked_by()}: nothing to save, this run was waiting for {described(holder_of(folder))}") from None
+                raise Interrupted(
+                    f"{asked_by()}: nothing to save, this run was waiting for {described(holder_of(folder))}"
+                ) from None
             if not is_said:
                 log.info("Waiting for %s: %s in %s", described(holder_of(folder)), work, folder)
             is_said = True
@@ -97,7 +106,10 @@ def acquired(folder: str, patience: float) -> FileLock | None:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        log.warning("%s lies on a file system without locks: see to it that no other process writes there", folder)
+        log.warning(
+            "%s lies on a file system without locks: see to it that no other process writes there",
+            folder,
+        )
         return None
     return lock
 
@@ -109,7 +121,9 @@ def released(lock: FileLock | None) -> Iterator[None]:
         yield
     finally:
         if lock is not None:
-            with contextlib.suppress(OSError):  # gone already, or on Windows, which deletes no open file
+            with contextlib.suppress(
+                OSError
+            ):  # gone already, or on Windows, which deletes no open file
                 os.remove(lock.lock_file)
             lock.release()
 
@@ -119,7 +133,11 @@ def sign(descriptor: int) -> None:
     left = os.read(descriptor, 4096)
     if left:
         log.info("A lock was left by %s, which was killed: taking it over", described(parse(left)))
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now().isoformat(" ", "seconds")}
+    mine = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now().isoformat(" ", "seconds"),
+    }
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     os.write(descriptor, json.dumps(mine).encode())
@@ -143,4 +161,6 @@ def parse(content: bytes) -> dict[str, Any]:
 
 
 def described(holder: dict[str, Any]) -> str:
-    return "process {pid} on {host}, since {since}".format(**holder) if holder else "another process"
+    return (
+        "process {pid} on {host}, since {since}".format(**holder) if holder else "another process"
+    )

@@ -1,4 +1,5 @@
 """This package's messages in a program that has set up no logging: printed, as Dassl prints its own."""
+
 import logging
 import sys
 from typing import TextIO

@@ -4,6 +4,7 @@ Each line is a JSON object: ``epoch`` of ``epochs`` and ``batch`` of ``batches``
 method's further figures since the epoch started or was resumed, the learning rate ``lr``, and ``eta``, the seconds that are left. There is a line
 every TRAIN.PRINT_FREQ batches and one at the end of each epoch. A resumed training appends; where lines repeat an epoch the later ones count.
 """
+
 import json
 import os
 from collections.abc import Mapping
@@ -13,7 +14,13 @@ from typing import Any
 from .readers import parse_json
 
 FILE_NAME = "metrics.jsonl"
-KINDS = {"epoch": int, "epochs": int, "loss": float, "acc": float, "eta": float}  # of what every line has
+KINDS = {
+    "epoch": int,
+    "epochs": int,
+    "loss": float,
+    "acc": float,
+    "eta": float,
+}  # of what every line has
 END = 4096  # bytes, more than a line has
 
 
@@ -58,6 +65,10 @@ def parsed(text: bytes) -> dict[str, Any] | None:
         line = parse_json(text)
     except ValueError:
         return None
-    if not isinstance(line, dict) or any(type(line.get(name)) is not kind for name, kind in KINDS.items()):
+    if not isinstance(line, dict) or any(
+        type(line.get(name)) is not kind for name, kind in KINDS.items()
+    ):
         return None
-    return line if 1 <= line["epoch"] <= line["epochs"] < 10 ** 9 and 0 <= line["eta"] < 10 ** 9 else None
+    return (
+        line if 1 <= line["epoch"] <= line["epochs"] < 10**9 and 0 <= line["eta"] < 10**9 else None
+    )

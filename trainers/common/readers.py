@@ -2,6 +2,7 @@
 
 Each raises ``ValueError`` that says what is wrong with the file; the caller adds which file it is, and what to do.
 """
+
 import functools
 import json
 import math
@@ -14,9 +15,9 @@ from typing import Any
 import numpy
 import yaml
 
-MAX_TEXT = 2 ** 26  # bytes of a file of text: a split of a million images
-MAX_YAML = 2 ** 20  # bytes of a config: whose reader is slow
-UNPACKED = 2 ** 28  # bytes that any archive may unpack to; a larger one to twice its own size
+MAX_TEXT = 2**26  # bytes of a file of text: a split of a million images
+MAX_YAML = 2**20  # bytes of a config: whose reader is slow
+UNPACKED = 2**28  # bytes that any archive may unpack to; a larger one to twice its own size
 
 
 def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
@@ -30,11 +31,13 @@ def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise ValueError(f"it has more than {most // 2 ** 20} MB")
+        raise ValueError(f"it has more than {most // 2**20} MB")
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
+        raise ValueError(
+            f"it is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+        ) from error
 
 
 def read_json(path: str | Path) -> Any:
@@ -104,7 +107,7 @@ def check_archive(path: str | Path) -> None:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
         if unpacked > max(UNPACKED, 2 * os.path.getsize(path)):
-            raise ValueError(f"it unpacks to {unpacked // 2 ** 20} MB")
+            raise ValueError(f"it unpacks to {unpacked // 2**20} MB")
 
 
 def read_arrays(path: str | Path) -> dict[str, numpy.ndarray]:

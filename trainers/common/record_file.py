@@ -1,4 +1,5 @@
 """Reads and validates run records, ``results.json``: the fields of a record that is returned here have the types they should have."""
+
 import contextlib
 import math
 import os
@@ -17,15 +18,40 @@ Record = dict[str, Any]  # results.json, see ``evaluation.run_record.write_recor
 Kinds = type | tuple[type, ...]
 TEXT_OR_NOTHING = (str, type(None))
 REQUIRED: dict[str, Kinds] = {
-    "trainer": str, "dataset": str, "classes": str, "shots": int, "seed": int, "metrics": dict, "config": dict,
-    "prompts_hash": TEXT_OR_NOTHING, "backbone_hash": TEXT_OR_NOTHING, "split_hash": TEXT_OR_NOTHING,
+    "trainer": str,
+    "dataset": str,
+    "classes": str,
+    "shots": int,
+    "seed": int,
+    "metrics": dict,
+    "config": dict,
+    "prompts_hash": TEXT_OR_NOTHING,
+    "backbone_hash": TEXT_OR_NOTHING,
+    "split_hash": TEXT_OR_NOTHING,
 }
 OPTIONAL: dict[str, Kinds] = {
-    "classnames": list, "parameters": dict, "learned": dict, "seconds": dict, "skipped_images": dict, "precision": str,
-    "fewshot_sample": (dict, type(None)), "git_commit": TEXT_OR_NOTHING, "finished": TEXT_OR_NOTHING,
-    "seconds_per_step": (int, float, type(None)), "test_images_per_second": (int, float, type(None)),
+    "classnames": list,
+    "parameters": dict,
+    "learned": dict,
+    "seconds": dict,
+    "skipped_images": dict,
+    "precision": str,
+    "fewshot_sample": (dict, type(None)),
+    "git_commit": TEXT_OR_NOTHING,
+    "finished": TEXT_OR_NOTHING,
+    "seconds_per_step": (int, float, type(None)),
+    "test_images_per_second": (int, float, type(None)),
 }
-NUMBERS = ("accuracy", "macro_f1", "ece", "adaptive_ece", "nll", "brier", "mean_vacuity", "mean_conflict")  # of a split's metrics
+NUMBERS = (
+    "accuracy",
+    "macro_f1",
+    "ece",
+    "adaptive_ece",
+    "nll",
+    "brier",
+    "mean_vacuity",
+    "mean_conflict",
+)  # of a split's metrics
 
 
 def read_record(path: str | Path) -> Record:
@@ -39,18 +65,28 @@ def read_record(path: str | Path) -> Record:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is no run record ({error}): run it again") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise UserError(f"{path} has the format {record.get('format') if isinstance(record, dict) else None}, this version "
-                        f"reads {FORMAT}: run it again")
+        raise UserError(
+            f"{path} has the format {record.get('format') if isinstance(record, dict) else None}, this version "
+            f"reads {FORMAT}: run it again"
+        )
     odd = next(odd_fields(record), None)
     if odd is not None:
-        raise UserError(f"{path} is no run record (its {odd} is missing or of another kind): run it again")
+        raise UserError(
+            f"{path} is no run record (its {odd} is missing or of another kind): run it again"
+        )
     return record
 
 
 def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
     """Yields the names of fields that are missing or of another kind than a run leaves them."""
     kinds = {**REQUIRED, **{name: kind for name, kind in OPTIONAL.items() if name in record}}
-    odd = [name for name, kind in kinds.items() if name not in record or not isinstance(record[name], kind) or isinstance(record[name], bool)]
+    odd = [
+        name
+        for name, kind in kinds.items()
+        if name not in record
+        or not isinstance(record[name], kind)
+        or isinstance(record[name], bool)
+    ]
     if odd:
         yield from odd
         return
@@ -80,17 +116,28 @@ def odd_metrics(metrics: Any) -> Iterator[str]:
 def is_doubt(value: object) -> bool:
     """Whether a value is what ``uncertainty.doubt`` gives: two numbers or nothing in their place."""
     names = ("aurc", "error_auroc")
-    return isinstance(value, dict) and all(name in value and (value[name] is None or is_number(value[name])) for name in names)
+    return isinstance(value, dict) and all(
+        name in value and (value[name] is None or is_number(value[name])) for name in names
+    )
 
 
 def is_number(value: object) -> bool:
     """Whether a value is a number as a computer has them; JSON's may be too large."""
-    return isinstance(value, float) or isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2 ** 63
+    return (
+        isinstance(value, float)
+        or isinstance(value, int)
+        and not isinstance(value, bool)
+        and abs(value) < 2**63
+    )
 
 
 def finite(value: object) -> float | None:
     """The number, or None for all else."""
-    return value if isinstance(value, (int, float)) and is_number(value) and math.isfinite(value) else None
+    return (
+        value
+        if isinstance(value, (int, float)) and is_number(value) and math.isfinite(value)
+        else None
+    )
 
 
 def nested(record: Any, *keys: str) -> Any:

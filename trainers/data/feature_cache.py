@@ -4,6 +4,7 @@
 file, named by the SHA-256 of all that the features follow from: the images' bytes, how they are cut and normalised, the image encoder's
 weights and code, precision, device, torch. If any of that differs, there is no file, and the features are computed.
 """
+
 import hashlib
 import json
 import logging
@@ -51,7 +52,9 @@ class Features(Dataset[dict[str, Any]]):
         return {**self.images.facts(int(self.indices[index])), "img": self.features[index]}
 
 
-def features_of(path: str, images: CheckedImages, encode: Callable[[], tuple[Tensor, Tensor]]) -> Features:
+def features_of(
+    path: str, images: CheckedImages, encode: Callable[[], tuple[Tensor, Tensor]]
+) -> Features:
     """The features of N images: those in the cache, else computed, and kept there if no image is missing.
 
     A folder that can't be written to is warned of.
@@ -66,13 +69,30 @@ def features_of(path: str, images: CheckedImages, encode: Callable[[], tuple[Ten
     indices, features = encode()
     if distributed.is_first() and torch.equal(indices, torch.arange(len(images))):
         try:
-            write_arrays(path, {"features": features.numpy(), "sha256": numpy.array(content_hash(features.numpy()))})
+            write_arrays(
+                path,
+                {
+                    "features": features.numpy(),
+                    "sha256": numpy.array(content_hash(features.numpy())),
+                },
+            )
         except OSError as error:
-            log.warning("The features of %d images are not kept: %s (%s)", len(features), path, error.strerror)
+            log.warning(
+                "The features of %d images are not kept: %s (%s)",
+                len(features),
+                path,
+                error.strerror,
+            )
     return Features(images, indices, features)
 
 
-def file_of(folder: str, images: CheckedImages, batch_size: int | None, encoder: nn.Module, *circumstances: object) -> str | None:
+def file_of(
+    folder: str,
+    images: CheckedImages,
+    batch_size: int | None,
+    encoder: nn.Module,
+    *circumstances: object,
+) -> str | None:
     """Path in the cache for the features of images; None if one of them can't be read, which their loader will report.
 
     Args:
@@ -87,10 +107,15 @@ def file_of(folder: str, images: CheckedImages, batch_size: int | None, encoder:
         return None
     device = next(encoder.parameters()).device
     made_from = {
-        "images": contents, "transform": repr(images.transform), "input": plain(images.cfg.INPUT),
+        "images": contents,
+        "transform": repr(images.transform),
+        "input": plain(images.cfg.INPUT),
         "batch size": batch_size,  # which decides how sums are rounded
-        "encoder": repr(encoder), "weights": tensor_hash(encoder.state_dict().values()), "code": code_hash(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type, "torch": torch.__version__,
+        "encoder": repr(encoder),
+        "weights": tensor_hash(encoder.state_dict().values()),
+        "code": code_hash(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "torch": torch.__version__,
         "circumstances": circumstances,
     }
     name = hashlib.sha256(json.dumps(made_from, sort_keys=True, default=str).encode()).hexdigest()
@@ -112,11 +137,21 @@ def read(path: str, count: int) -> Tensor | None:
         features, sha256 = found["features"], str(found["sha256"])
         if sha256 == content_hash(features) and features.ndim == 2 and len(features) == count:
             return torch.from_numpy(features)
-    except (OSError, ValueError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, MemoryError):
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        MemoryError,
+    ):
         pass
     log.warning("%s is damaged: the features of its %d images are computed anew", path, count)
     return None
 
 
 def content_hash(features: numpy.ndarray) -> str:
-    return hashlib.sha256(repr((features.dtype, features.shape)).encode() + features.tobytes()).hexdigest()
+    return hashlib.sha256(
+        repr((features.dtype, features.shape)).encode() + features.tobytes()
+    ).hexdigest()

@@ -2,6 +2,7 @@
 
 ``DATALOADER.BROKEN_IMAGES`` says what becomes of an image that can't be read: ``error`` ends the run, ``skip`` goes on without it.
 """
+
 import logging
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +25,9 @@ from .random_state import State, restore_rng_state
 log = logging.getLogger(__name__)
 
 FACTS = ("label", "domain", "impath", "index")  # what is known of an item without its image
-DECODED_BYTES = 2 ** 30  # of decoded training images that a data set keeps in memory, at most; the others are decoded each time
+DECODED_BYTES = (
+    2**30
+)  # of decoded training images that a data set keeps in memory, at most; the others are decoded each time
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process that they are forked from: Python may
 # start them from a server instead, with which they would outlive a run that is killed.
 WORKERS = "fork" if sys.platform == "linux" else None
@@ -63,11 +66,19 @@ class CheckedImages(DatasetWrapper):
 
     transform: Any  # there is always one, see ``check_run``; in training PictureViews, which ``finish`` what comes from here
 
-    def __init__(self, cfg: CfgNode, data_source: Sequence[Datum], transform: Any = None, is_train: bool = False) -> None:
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data_source: Sequence[Datum],
+        transform: Any = None,
+        is_train: bool = False,
+    ) -> None:
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
         self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
-        self.process: tuple[int, int] | None = None  # (rank, number of processes) where the batches' images are divided
+        self.process: tuple[int, int] | None = (
+            None  # (rank, number of processes) where the batches' images are divided
+        )
         self.skips = skips_broken_images(cfg)
         self.background = background_of(cfg)
 
@@ -85,9 +96,15 @@ class CheckedImages(DatasetWrapper):
             image = self.image(index)
         except UserError as error:
             if not self.skips:
-                raise UserError(f"{error}; DATALOADER.BROKEN_IMAGES skip goes on without it") from error
+                raise UserError(
+                    f"{error}; DATALOADER.BROKEN_IMAGES skip goes on without it"
+                ) from error
             skipped = self.data_source[index].impath
-            index, image = self.stand_in(index) if self.is_train else (index, Image.new("RGB", tuple(self.cfg.INPUT.SIZE)))
+            index, image = (
+                self.stand_in(index)
+                if self.is_train
+                else (index, Image.new("RGB", tuple(self.cfg.INPUT.SIZE)))
+            )
         output = self.facts(index)
         if self.skips:
             output["skipped"] = skipped
@@ -100,9 +117,14 @@ class CheckedImages(DatasetWrapper):
         """The items of a batch; each process loads the images of its own share only, and has the others' items without the image."""
         if isinstance(indices, FirstBatch):
             restore_rng_state(with_tensor(indices.state))
-        own = slice(None) if self.process is None else distributed.share(len(indices), *self.process)
+        own = (
+            slice(None) if self.process is None else distributed.share(len(indices), *self.process)
+        )
         mine = range(len(indices))[own]
-        return [self[index] if place in mine else self.foreign(index) for place, index in enumerate(indices)]
+        return [
+            self[index] if place in mine else self.foreign(index)
+            for place, index in enumerate(indices)
+        ]
 
     def facts(self, index: int) -> dict[str, Any]:
         item = self.data_source[index]
@@ -121,7 +143,9 @@ class CheckedImages(DatasetWrapper):
         image = read_picture(self.data_source[index].impath, self.background)
         size = bytes_of(image)
         worker = get_worker_info()
-        if size <= self.room and (worker is None or worker.num_workers == 1):  # several are started anew for every epoch
+        if size <= self.room and (
+            worker is None or worker.num_workers == 1
+        ):  # several are started anew for every epoch
             self.decoded[index] = image
             self.room -= size
         return image
@@ -141,8 +165,10 @@ class CheckedImages(DatasetWrapper):
                     return other, self.image(other)
                 except UserError:
                     continue
-        raise UserError(f"no training image of the class {self.data_source[index].classname!r} can be read, the first being "
-                        f"{self.data_source[index].impath}: get its images again")
+        raise UserError(
+            f"no training image of the class {self.data_source[index].classname!r} can be read, the first being "
+            f"{self.data_source[index].impath}: get its images again"
+        )
 
 
 def batches_of(batches: Iterator[Any], kept: int | None = None) -> Iterator[Any]:
@@ -161,7 +187,9 @@ def batches_of(batches: Iterator[Any], kept: int | None = None) -> Iterator[Any]
         yield from islice(batches, kept)
         is_through = True
     except (ConnectionError, EOFError) as error:
-        raise RuntimeError("DataLoader worker (pid unknown) was killed while it handed over a batch") from error
+        raise RuntimeError(
+            "DataLoader worker (pid unknown) was killed while it handed over a batch"
+        ) from error
     finally:
         if kept is None or not is_through:
             end_workers(batches)
@@ -180,8 +208,10 @@ def divide_loading(loader: Any) -> Any:
     """
     if loader is not None and distributed.count() > 1:
         if loader.dataset.skips:
-            raise UserError("DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of the data, and give "
-                            "DATALOADER.BROKEN_IMAGES error")
+            raise UserError(
+                "DATALOADER.BROKEN_IMAGES skip is for one process, whose results.json lists them: take them out of the data, and give "
+                "DATALOADER.BROKEN_IMAGES error"
+            )
         loader.dataset.process = distributed.rank(), distributed.count()
         loader.collate_fn = collate_share
     return loader
@@ -189,8 +219,10 @@ def divide_loading(loader: Any) -> Any:
 
 def collate_share(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A batch with the images of this process's share, and the labels, paths and so on of all items."""
-    return {**default_collate([item for item in items if len(item) > len(FACTS)]),
-            **default_collate([{name: item[name] for name in FACTS} for item in items])}
+    return {
+        **default_collate([item for item in items if len(item) > len(FACTS)]),
+        **default_collate([{name: item[name] for name in FACTS} for item in items]),
+    }
 
 
 class SkippedImages:
@@ -223,9 +255,14 @@ class SkippedImages:
             self.note(batch, part)
             kept = [index for index, path in enumerate(batch.get("skipped", ())) if not path]
             if "skipped" in batch and len(kept) < len(batch["skipped"]):
-                batch = {key: value[kept] if torch.is_tensor(value) else [value[index] for index in kept] for key, value in batch.items()}
+                batch = {
+                    key: value[kept] if torch.is_tensor(value) else [value[index] for index in kept]
+                    for key, value in batch.items()
+                }
             if len(batch["label"]):
                 found = True
                 yield batch
         if not found:
-            raise UserError(f"not one of the {part} images can be read, such as {self.names[part][0]}: get them again")
+            raise UserError(
+                f"not one of the {part} images can be read, such as {self.names[part][0]}: get them again"
+            )

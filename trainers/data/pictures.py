@@ -1,4 +1,5 @@
 """Images as programs hold them, paths, PIL images, arrays and tensors, as PIL images."""
+
 import os
 from collections.abc import Iterable
 from typing import TypeGuard
@@ -41,18 +42,29 @@ def picture(image: Picture, background: str) -> Image.Image:
     if isinstance(image, Tensor):
         return tensor_picture(image)
     if not isinstance(image, numpy.ndarray):
-        raise UserError(f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}")
+        raise UserError(
+            f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}"
+        )
     if image.dtype != numpy.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise UserError(f"the array {image.dtype} {image.shape} is no image: it must be uint8 (H, W, 3)")
+        raise UserError(
+            f"the array {image.dtype} {image.shape} is no image: it must be uint8 (H, W, 3)"
+        )
     return Image.fromarray(image)
 
 
 def tensor_picture(image: Tensor) -> Image.Image:
     described = f"the tensor {str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
-    if image.dim() != 3 or len(image) != 3 or image.numel() == 0 or not (image.is_floating_point() or image.dtype == torch.uint8):
+    if (
+        image.dim() != 3
+        or len(image) != 3
+        or image.numel() == 0
+        or not (image.is_floating_point() or image.dtype == torch.uint8)
+    ):
         raise UserError(f"{described} is no image: it must be uint8 or floating point (3, H, W)")
     if image.is_floating_point():
         if not 0 <= image.min() <= image.max() <= 1:
-            raise UserError(f"{described} has values from {image.min():.3g} to {image.max():.3g}: give an image in [0, 1], not normalised")
+            raise UserError(
+                f"{described} has values from {image.min():.3g} to {image.max():.3g}: give an image in [0, 1], not normalised"
+            )
         image = (image.float() * 255).round().byte()
     return Image.fromarray(image.permute(1, 2, 0).cpu().numpy())

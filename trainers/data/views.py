@@ -2,6 +2,7 @@
 
 The paper names its two augmentation sets; which operations they hold is our choice (docs/method.md).
 """
+
 from collections.abc import Sequence
 
 import torch
@@ -31,10 +32,19 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int) -> list[T.Co
     """
     steps = build_transform(cfg, is_train=True).transforms
     tensor = place_of_tensor(steps)
-    extra = [[], [color_jitter(cfg.INPUT)], [T.RandomGrayscale(cfg.INPUT.RGS_P), blur(cfg.INPUT)],
-             [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))]]
-    crop = [T.RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)] if augmentation == 2 else []
-    return [T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:]) for template in range(templates)]
+    extra = [
+        [],
+        [color_jitter(cfg.INPUT)],
+        [T.RandomGrayscale(cfg.INPUT.RGS_P), blur(cfg.INPUT)],
+        [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))],
+    ]
+    crop = (
+        [T.RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)] if augmentation == 2 else []
+    )
+    return [
+        T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:])
+        for template in range(templates)
+    ]
 
 
 class PictureViews:
@@ -60,9 +70,13 @@ class PictureViews:
         views = torch.stack([crops.to(device, non_blocking=True) for crops in batch]).float()
         for view, rest in zip(views, self.rest):
             if rest is not None:
-                view.div_(view.new_tensor(255))  # a tensor: a GPU would multiply by a number's inverse
+                view.div_(
+                    view.new_tensor(255)
+                )  # a tensor: a GPU would multiply by a number's inverse
                 for step in rest:
-                    mean, std = (view.new_tensor(values)[:, None, None] for values in (step.mean, step.std))
+                    mean, std = (
+                        view.new_tensor(values)[:, None, None] for values in (step.mean, step.std)
+                    )
                     view.sub_(mean).div_(std)
         return views
 
@@ -76,14 +90,19 @@ def until_tensor(transform: T.Compose) -> tuple[T.Compose, list[T.Normalize] | N
     """A transform up to uint8 (3, H, W) and the Normalize steps (none or one) after that; the whole and None where other steps are there."""
     steps = transform.transforms
     tensor = place_of_tensor(steps)
-    rest = steps[tensor + 1:]
+    rest = steps[tensor + 1 :]
     if all(isinstance(step, T.Normalize) for step in rest):
         return T.Compose([*steps[:tensor], T.PILToTensor()]), rest
     return transform, None
 
 
 def color_jitter(settings: CfgNode) -> T.ColorJitter:
-    return T.ColorJitter(settings.COLORJITTER_B, settings.COLORJITTER_C, settings.COLORJITTER_S, settings.COLORJITTER_H)
+    return T.ColorJitter(
+        settings.COLORJITTER_B,
+        settings.COLORJITTER_C,
+        settings.COLORJITTER_S,
+        settings.COLORJITTER_H,
+    )
 
 
 def blur(settings: CfgNode) -> T.RandomApply:
@@ -97,7 +116,9 @@ class GaussianBlur(T.GaussianBlur):
         width, height = self.kernel_size
         sigma = torch.tensor([self.get_params(*self.sigma)])
         pixels = pil_to_tensor(image)[None].float()  # (1, 3, H, W)
-        kernel = torch.outer(gaussian(sigma, height), gaussian(sigma, width)).expand(pixels.shape[1], 1, height, width)
+        kernel = torch.outer(gaussian(sigma, height), gaussian(sigma, width)).expand(
+            pixels.shape[1], 1, height, width
+        )
         pixels = F.pad(pixels, [width // 2, width // 2, height // 2, height // 2], mode="reflect")
         return to_pil_image(F.conv2d(pixels, kernel, groups=pixels.shape[1])[0].round().byte())
 

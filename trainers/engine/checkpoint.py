@@ -4,6 +4,7 @@ Files lie where Dassl puts them: ``<output>/<model name>/model.pth.tar-<epoch>``
 which names the file to resume from. In the middle of an epoch it is ``model-step.pth.tar-<epochs done>-<steps of the next>``; of
 these no more than the last two are kept.
 """
+
 import io
 import json
 import logging
@@ -26,18 +27,54 @@ log = logging.getLogger(__name__)
 State = dict[str, Any]  # of a training, see ``SavedPrompts.save_state``
 
 BEST = "model-best.pth.tar"
-OTHER_IMAGES = "its images are others: some were added, removed or changed, or the folder is another"
+OTHER_IMAGES = (
+    "its images are others: some were added, removed or changed, or the folder is another"
+)
 POINTER = "checkpoint"
-KINDS = {"state_dict": dict, "epoch": int, "trainer": str, "classnames": list, "config": dict, "backbone_hash": str}  # of what each file has
-NAME = re.compile(r"model(?:-step)?\.pth\.tar-(\d+)(?:-(\d+))?")  # of a file that a run can go on from
+KINDS = {
+    "state_dict": dict,
+    "epoch": int,
+    "trainer": str,
+    "classnames": list,
+    "config": dict,
+    "backbone_hash": str,
+}  # of what each file has
+NAME = re.compile(
+    r"model(?:-step)?\.pth\.tar-(\d+)(?:-(\d+))?"
+)  # of a file that a run can go on from
 
 # What may differ between the run that wrote a checkpoint and the run that resumes it.
-NOT_PART_OF_A_RUN = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.BROKEN_IMAGES",
-                     "DATALOADER.TEST", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS", "TRAIN.CHECKPOINT_MINUTES", "TEST")
+NOT_PART_OF_A_RUN = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "USE_CUDA",
+    "VERBOSE",
+    "DATASET.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.BROKEN_IMAGES",
+    "DATALOADER.TEST",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TRAIN.CHECKPOINT_STEPS",
+    "TRAIN.CHECKPOINT_MINUTES",
+    "TEST",
+)
 # What may differ between a finished run and the one that is asked for: places and things that change no figure.
-NO_MATTER = ("OUTPUT_DIR", "RESUME", "USE_CUDA", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.TEST.BATCH_SIZE",
-             "DATALOADER.BROKEN_IMAGES", "TEST.FEATURE_CACHE", "TRAIN.PRINT_FREQ", "TRAIN.CHECKPOINT_FREQ", "TRAIN.CHECKPOINT_STEPS",
-             "TRAIN.CHECKPOINT_MINUTES")
+NO_MATTER = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "USE_CUDA",
+    "VERBOSE",
+    "DATASET.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.TEST.BATCH_SIZE",
+    "DATALOADER.BROKEN_IMAGES",
+    "TEST.FEATURE_CACHE",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TRAIN.CHECKPOINT_STEPS",
+    "TRAIN.CHECKPOINT_MINUTES",
+)
 
 
 def epoch_name(epochs: int) -> str:
@@ -70,13 +107,16 @@ def save(state: State, folder: str, file_name: str) -> None:
     def write(temporary: str) -> None:
         with open(temporary, "wb") as file:
             file.write(content.getbuffer())
+
     try:
         write_atomically(path, write)
         if file_name != BEST:
             write_text(os.path.join(folder, POINTER), file_name + "\n")
     except OSError as error:
-        raise UserError(f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same command goes on from "
-                        f"{before or 'the start'}") from error
+        raise UserError(
+            f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same command goes on from "
+            f"{before or 'the start'}"
+        ) from error
     if file_name != BEST:
         remove_steps(folder, kept=(file_name, before))
 
@@ -103,7 +143,10 @@ def resumable(folder: str) -> list[str]:
     found = sorted(done, key=done.__getitem__, reverse=True)
     if named and os.path.basename(named) == named and os.path.isfile(os.path.join(folder, named)):
         at = progress(named)
-        return [named, *(name for name in found if name != named and (at is None or done[name] < at))]
+        return [
+            named,
+            *(name for name in found if name != named and (at is None or done[name] < at)),
+        ]
     if found:
         log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, found[0])
     return found
@@ -127,7 +170,9 @@ def load_newest(folder: str) -> tuple[str, State] | tuple[None, None]:
         except UserError as error:
             log.warning("%s; going back to the checkpoint before", error)
     if names:
-        raise UserError(f"none of the checkpoints in {folder} can be read ({', '.join(names)}): delete that folder to start over")
+        raise UserError(
+            f"none of the checkpoints in {folder} can be read ({', '.join(names)}): delete that folder to start over"
+        )
     return None, None
 
 
@@ -139,19 +184,34 @@ def load(path: str) -> State:
     """
     if not os.path.isfile(path):
         folder = os.path.dirname(path)
-        found = sorted(name for name in os.listdir(folder) if ".pth.tar" in name) if os.path.isdir(folder) else []
-        raise UserError(f"no checkpoint at {path}; there is {', '.join(found) or 'none in that folder'}: check --model-dir and "
-                        "--load-epoch")
+        found = (
+            sorted(name for name in os.listdir(folder) if ".pth.tar" in name)
+            if os.path.isdir(folder)
+            else []
+        )
+        raise UserError(
+            f"no checkpoint at {path}; there is {', '.join(found) or 'none in that folder'}: check --model-dir and "
+            "--load-epoch"
+        )
     try:
         check_archive(path)
         check_sums(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way
-        raise UserError(f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it") from error
-    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in KINDS.items()):
+        raise UserError(
+            f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it"
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(key), kind) for key, kind in KINDS.items()
+    ):
         raise UserError(f"checkpoint {path} is none of this toolbox's")
-    if not (all(map(torch.is_tensor, state["state_dict"].values())) and all(isinstance(name, str) for name in state["classnames"])):
-        raise UserError(f"checkpoint {path} is none of this toolbox's: its prompts are no tensors, or its class names no texts")
+    if not (
+        all(map(torch.is_tensor, state["state_dict"].values()))
+        and all(isinstance(name, str) for name in state["classnames"])
+    ):
+        raise UserError(
+            f"checkpoint {path} is none of this toolbox's: its prompts are no tensors, or its class names no texts"
+        )
     return state
 
 
@@ -167,18 +227,30 @@ def check_sums(path: str) -> None:
 def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict[str, str]:
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
     own = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}."
-    return {key: value for key, value in flatten(cfg).items()
-            if not any(key == other or key.startswith(other + ".") for other in left_out)
-            and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")}
+    return {
+        key: value
+        for key, value in flatten(cfg).items()
+        if not any(key == other or key.startswith(other + ".") for other in left_out)
+        and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")
+    }
 
 
 def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
     """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
-    now, then = (config_of_run(config, NO_MATTER) for config in (json.loads(json.dumps(plain(cfg))), record["config"]))
-    return [f"{key} {then[key]} → {now[key]}" for key in sorted(now.keys() & then.keys()) if now[key] != then[key]]
+    now, then = (
+        config_of_run(config, NO_MATTER)
+        for config in (json.loads(json.dumps(plain(cfg))), record["config"])
+    )
+    return [
+        f"{key} {then[key]} → {now[key]}"
+        for key in sorted(now.keys() & then.keys())
+        if now[key] != then[key]
+    ]
 
 
-def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], has_other_images: bool, path: str) -> None:
+def check_same_run(
+    state: State, cfg: CfgNode, classnames: Sequence[str], has_other_images: bool, path: str
+) -> None:
     """A run may only be continued as it was started.
 
     Args:
@@ -188,15 +260,18 @@ def check_same_run(state: State, cfg: CfgNode, classnames: Sequence[str], has_ot
         UserError: settings, class list or images differ; the message names them.
     """
     now, then = config_of_run(cfg), state["config"]
-    changed = [f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}" for key in sorted({*now, *then})
-               if now.get(key) != then.get(key)]
+    changed = [
+        f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}"
+        for key in sorted({*now, *then})
+        if now.get(key) != then.get(key)
+    ]
     if not changed and state["classnames"] != classnames:
         changed = ["the class list"]
     if not changed and has_other_images:
         changed = [OTHER_IMAGES]
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise UserError(f"{path} belongs to another run ({'; '.join(changed[:3])}{more}): give another --output-dir, or delete "
-                        "that folder to start over")
-
-
+        raise UserError(
+            f"{path} belongs to another run ({'; '.join(changed[:3])}{more}): give another --output-dir, or delete "
+            "that folder to start over"
+        )

@@ -1,4 +1,5 @@
 """Checks that trainers share. Each raises UserError with the key, its value and what it takes."""
+
 import logging
 from collections import Counter
 from collections.abc import Collection
@@ -20,7 +21,9 @@ MOST_WORKERS = 128
 def check_choice(key: str, value: object, choices: Collection[object]) -> None:
     """``value`` must be one of ``choices``; the nearest one is named."""
     if value not in choices:
-        raise UserError(f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}")
+        raise UserError(
+            f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}"
+        )
 
 
 def check_at_least(least: float, path: str, node: CfgNode, *keys: str) -> None:
@@ -37,7 +40,9 @@ def check_colour(key: str, value: object) -> None:
         if value != "":
             ImageColor.getrgb(str(value))
     except ValueError:
-        raise UserError(f"{key} is {value!r}, it takes a colour such as white or '#f0f0f0', or '' for pictures as they are stored") from None
+        raise UserError(
+            f"{key} is {value!r}, it takes a colour such as white or '#f0f0f0', or '' for pictures as they are stored"
+        ) from None
 
 
 def check_depth(key: str, depth: int, layers: int, backbone_name: str) -> None:
@@ -49,20 +54,26 @@ def check_depth(key: str, depth: int, layers: int, backbone_name: str) -> None:
 def check_image_prompts(what: str, backbone: Backbone, backbone_name: str, instead: str) -> None:
     """Only a vision transformer has tokens to put prompts beside; ``instead`` says what to do where it is none."""
     if not backbone.takes_visual_prompts:
-        raise UserError(f"{what} prompts the image encoder, and {backbone_name} is a ResNet: {instead}")
+        raise UserError(
+            f"{what} prompts the image encoder, and {backbone_name} is a ResNet: {instead}"
+        )
 
 
 def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
     """Images must have the backbone's size, and its normalisation where that is known."""
     name, size = cfg.MODEL.BACKBONE.NAME, backbone.image.image_size
     if tuple(cfg.INPUT.SIZE) != (size, size):
-        raise UserError(f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {name} takes ({size}, {size}): give that, or have its positions "
-                        "interpolated with MODEL.BACKBONE.INTERPOLATE_POSITIONS True")
+        raise UserError(
+            f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {name} takes ({size}, {size}): give that, or have its positions "
+            "interpolated with MODEL.BACKBONE.INTERPOLATE_POSITIONS True"
+        )
     if backbone.normalization is None:
         return
     for key, known in zip(("PIXEL_MEAN", "PIXEL_STD"), backbone.normalization):
         if any(abs(given - wanted) > 1e-3 for given, wanted in zip(cfg.INPUT[key], known)):
-            raise UserError(f"INPUT.{key} is {list(cfg.INPUT[key])}, {name} was trained with {list(known)}: give that")
+            raise UserError(
+                f"INPUT.{key} is {list(cfg.INPUT[key])}, {name} was trained with {list(known)}: give that"
+            )
 
 
 def check_run(cfg: CfgNode) -> None:
@@ -71,14 +82,20 @@ def check_run(cfg: CfgNode) -> None:
     check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
     check_at_least(1, "DATALOADER.TEST", cfg.DATALOADER.TEST, "BATCH_SIZE")
     check_at_least(0, "DATALOADER", cfg.DATALOADER, "NUM_WORKERS")
-    check_at_least(0, "OPTIM", cfg.OPTIM, "WEIGHT_DECAY", "MOMENTUM", "WARMUP_CONS_LR", "WARMUP_MIN_LR")
+    check_at_least(
+        0, "OPTIM", cfg.OPTIM, "WEIGHT_DECAY", "MOMENTUM", "WARMUP_CONS_LR", "WARMUP_MIN_LR"
+    )
     check_at_least(1, "TRAIN", cfg.TRAIN, "PRINT_FREQ")
     if cfg.OPTIM.LR <= 0:
         raise UserError(f"OPTIM.LR is {cfg.OPTIM.LR}, it must be above 0")
     if cfg.INPUT.GB_K < 1 or cfg.INPUT.GB_K % 2 == 0:
-        raise UserError(f"INPUT.GB_K is {cfg.INPUT.GB_K}, a blur takes an odd number of pixels: give {max(1, cfg.INPUT.GB_K + 1)}")
+        raise UserError(
+            f"INPUT.GB_K is {cfg.INPUT.GB_K}, a blur takes an odd number of pixels: give {max(1, cfg.INPUT.GB_K + 1)}"
+        )
     if cfg.DATALOADER.NUM_WORKERS > MOST_WORKERS:
-        raise UserError(f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}, it must be at most {MOST_WORKERS}: each is a process")
+        raise UserError(
+            f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}, it must be at most {MOST_WORKERS}: each is a process"
+        )
     sides = tuple(cfg.INPUT.SIZE)
     if len(sides) != 2 or sides[0] != sides[1]:
         raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")
@@ -88,11 +105,17 @@ def check_run(cfg: CfgNode) -> None:
     check_choice("DATALOADER.BROKEN_IMAGES", cfg.DATALOADER.get("BROKEN_IMAGES", "error"), POLICIES)
     check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
     if cfg.TEST.get("OPEN", False) and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
-        raise UserError(f"TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}: it must be all")
+        raise UserError(
+            f"TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}: it must be all"
+        )
     if cfg.MODEL.INIT_WEIGHTS:
-        raise UserError("MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume")
+        raise UserError(
+            "MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume"
+        )
     if cfg.DATALOADER.K_TRANSFORMS != 1:
-        raise UserError(f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, these trainers take 1")
+        raise UserError(
+            f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, these trainers take 1"
+        )
 
 
 def check_data(cfg: CfgNode, data_manager: DataManager) -> None:
@@ -100,18 +123,31 @@ def check_data(cfg: CfgNode, data_manager: DataManager) -> None:
     data, name = data_manager.dataset, cfg.DATASET.NAME
     twins = sorted(classname for classname, count in Counter(data.classnames).items() if count > 1)
     if twins:
-        log.warning("%s: several classes have the name %s; CLIP, which reads names, can't tell them apart", name, ", ".join(twins))
+        log.warning(
+            "%s: several classes have the name %s; CLIP, which reads names, can't tell them apart",
+            name,
+            ", ".join(twins),
+        )
     both = sorted({item.impath for item in data.train_x} & {item.impath for item in data.test})
     if both and not getattr(data, "test_only", False):
-        log.warning("%s: %d images are in train and test, such as %s: what is measured there is no test", name, len(both), both[0])
+        log.warning(
+            "%s: %d images are in train and test, such as %s: what is measured there is no test",
+            name,
+            len(both),
+            both[0],
+        )
     if len(data.classnames) != data_manager.num_classes:
-        raise UserError(f"{name} has labels up to {data_manager.num_classes - 1} but {len(data.classnames)} classes: "
-                        "labels must be 0 … K−1 without gaps")
+        raise UserError(
+            f"{name} has labels up to {data_manager.num_classes - 1} but {len(data.classnames)} classes: "
+            "labels must be 0 … K−1 without gaps"
+        )
     if cfg.TEST.FINAL_MODEL == "best_val":
         if data_manager.val_loader is None:
             raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {name} has none")
         if validates_on_test_images(data):
-            raise UserError(f"TEST.FINAL_MODEL best_val would choose on test images: those of {name} serve as val too")
+            raise UserError(
+                f"TEST.FINAL_MODEL best_val would choose on test images: those of {name} serve as val too"
+            )
 
 
 def validates_on_test_images(data: DatasetBase) -> bool:

@@ -1,4 +1,5 @@
 """``PREC`` in one place: the dtype of the frozen weights, the autocast context, the gradient step."""
+
 import contextlib
 import logging
 
@@ -19,7 +20,9 @@ SLOW_IN_FP16 = ("cpu",)  # kinds of devices
 def check_precision(name: str) -> None:
     """Raises UserError for a value that ``PREC`` does not take."""
     if name not in PRECISIONS:
-        raise UserError(f"PREC is {name!r}, it takes one of {', '.join(PRECISIONS)}{nearest(name, PRECISIONS)}")
+        raise UserError(
+            f"PREC is {name!r}, it takes one of {', '.join(PRECISIONS)}{nearest(name, PRECISIONS)}"
+        )
 
 
 class Precision:
@@ -41,15 +44,21 @@ class Precision:
     def __init__(self, name: str, device: torch.device) -> None:
         check_precision(name)
         if name == "fp16" and device.type in SLOW_IN_FP16:
-            log.warning("PREC fp16 is up to 19 times slower than fp32 on a CPU: this run computes in fp32. PREC fp32 says the same without this line")
+            log.warning(
+                "PREC fp16 is up to 19 times slower than fp32 on a CPU: this run computes in fp32. PREC fp32 says the same without this line"
+            )
             name = "fp32"
         self.name = name
         self.device_type = device.type
         self.autocast_dtype = None
         if name == "amp":
-            has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+            has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(
+                including_emulation=False
+            )
             self.autocast_dtype = torch.bfloat16 if has_bfloat16 else torch.float16
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.autocast_dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(
+            device.type, enabled=self.autocast_dtype == torch.float16
+        )
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Context for the encoders' forward pass."""
@@ -66,7 +75,9 @@ class Precision:
         """One gradient step on ``loss`` (a scalar)."""
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
-        average_gradients(parameter for group in optimizer.param_groups for parameter in group["params"])
+        average_gradients(
+            parameter for group in optimizer.param_groups for parameter in group["params"]
+        )
         self.scaler.step(optimizer)
         self.scaler.update()
 

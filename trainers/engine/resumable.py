@@ -9,6 +9,7 @@ A single worker draws what this process would draw without it: it is given the g
 after it. So the numbers are the same whether images are made in this process or, during its steps, in a worker (unless steps draw
 too). It lives until the end of the training: after each fork, memory that a step writes to is copied first, which takes long.
 """
+
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,10 +42,16 @@ class TrainingLoader(DataLoader[Any]):
     def __init__(self, loader: DataLoader[Any]) -> None:
         workers = worth_starting(loader.num_workers)
         remaining = Remaining(loader.batch_sampler, workers)
-        super().__init__(loader.dataset, batch_sampler=remaining, num_workers=workers,
-                         collate_fn=partial(collate, loader.collate_fn), pin_memory=loader.pin_memory,
-                         multiprocessing_context=WORKERS if workers > 0 else None, persistent_workers=workers == 1,
-                         worker_init_fn=begin_worker)
+        super().__init__(
+            loader.dataset,
+            batch_sampler=remaining,
+            num_workers=workers,
+            collate_fn=partial(collate, loader.collate_fn),
+            pin_memory=loader.pin_memory,
+            multiprocessing_context=WORKERS if workers > 0 else None,
+            persistent_workers=workers == 1,
+            worker_init_fn=begin_worker,
+        )
         self.remaining = remaining
         self.after_step: Callable[[], None] = lambda: None
         self.beginning: State | None = None
@@ -54,8 +61,14 @@ class TrainingLoader(DataLoader[Any]):
 
     def position(self) -> State:
         """Where the epoch is, for ``begin_at``: in types that load without executing anything."""
-        return {"batches": self.batches_done, "start": self.start, "workers": self.num_workers,
-                "worker_states": {worker: with_tensor(state) for worker, state in self.worker_states.items()}}
+        return {
+            "batches": self.batches_done,
+            "start": self.start,
+            "workers": self.num_workers,
+            "worker_states": {
+                worker: with_tensor(state) for worker, state in self.worker_states.items()
+            },
+        }
 
     def begin_at(self, position: State, rng: State) -> None:
         """Makes the next epoch continue at ``position``, ``rng`` being the generators' states there.
@@ -63,18 +76,30 @@ class TrainingLoader(DataLoader[Any]):
         With another number of workers (0 and 1 are equal) it has the same order but other augmentation, and later epochs differ.
         """
         if position["workers"] == 0 and self.num_workers == 1:
-            position = {**position, "worker_states": {0: {name: state for name, state in rng.items() if name != "cuda"}}}
+            position = {
+                **position,
+                "worker_states": {
+                    0: {name: state for name, state in rng.items() if name != "cuda"}
+                },
+            }
         elif position["workers"] == 1 and self.num_workers == 0:
             rng = {**rng, **position["worker_states"][0]}
         elif position["workers"] != self.num_workers:
-            log.warning("The epoch was started with %d workers and goes on with %d: its images are augmented otherwise",
-                        position["workers"], self.num_workers)
+            log.warning(
+                "The epoch was started with %d workers and goes on with %d: its images are augmented otherwise",
+                position["workers"],
+                self.num_workers,
+            )
             position = {**position, "worker_states": {}}
         self.beginning, self.batches_done = {**position, "rng": rng}, position["batches"]
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises a class that its documentation doesn't name
         epoch, skipped = self.started()
-        self.start, self.batches_done, self.worker_states = epoch.start, skipped, epoch.worker_states
+        self.start, self.batches_done, self.worker_states = (
+            epoch.start,
+            skipped,
+            epoch.worker_states,
+        )
         try:
             yield from self.made(epoch, skipped)
         except BaseException:
@@ -87,7 +112,9 @@ class TrainingLoader(DataLoader[Any]):
 
     def made(self, epoch: "Epoch", skipped: int) -> Iterator[Any]:
         """An epoch's batches, of which the first ``skipped`` ones were made before."""
-        for number, (batch, worker) in enumerate(batches_of(epoch.batches, len(self) if self.num_workers == 1 else None), start=1):
+        for number, (batch, worker) in enumerate(
+            batches_of(epoch.batches, len(self) if self.num_workers == 1 else None), start=1
+        ):
             if number < skipped:
                 continue
             if number == skipped:
@@ -106,20 +133,29 @@ class TrainingLoader(DataLoader[Any]):
             return self.begin({}), 0
         if beginning["batches"]:
             restore_rng_state(beginning["start"])
-        return self.begin(beginning["worker_states"], beginning["batches"], beginning["rng"]), beginning["batches"]
+        return self.begin(
+            beginning["worker_states"], beginning["batches"], beginning["rng"]
+        ), beginning["batches"]
 
-    def begin(self, worker_states: dict[int, State], skipped: int = 0, rng: State | None = None) -> "Epoch":
+    def begin(
+        self, worker_states: dict[int, State], skipped: int = 0, rng: State | None = None
+    ) -> "Epoch":
         """Starts an epoch and its workers, if any; ``rng``: this process's generators' states after the skipped batches."""
         start = rng_state()
         self.remaining.skipped = skipped
         if self.num_workers == 1:
             self.remaining.order, after = self.drawn_order()
             worker_states = worker_states or {0: after}
-        states = {worker: {**state, "torch": state["torch"].numpy()} for worker, state in worker_states.items()}
+        states = {
+            worker: {**state, "torch": state["torch"].numpy()}
+            for worker, state in worker_states.items()
+        }
         self.remaining.states = states
         batches = super().__iter__()
         if self.num_workers == 1:
-            restore_rng_state(after)  # it has drawn something more, or not, as the worker is new or not
+            restore_rng_state(
+                after
+            )  # it has drawn something more, or not, as the worker is new or not
         return Epoch(batches, start, rng or rng_state(), states)
 
     def close(self) -> None:
@@ -144,6 +180,7 @@ class Epoch:
         rng: their states before its first batch that is not done.
         worker_states: of the workers' generators there.
     """
+
     batches: Iterator[Any]
     start: State
     rng: State
@@ -177,7 +214,9 @@ class Remaining:
                 yield batch
 
 
-def collate(inner: Callable[[list[Any]], Any], items: list[Any]) -> tuple[Any, SimpleNamespace | None]:
+def collate(
+    inner: Callable[[list[Any]], Any], items: list[Any]
+) -> tuple[Any, SimpleNamespace | None]:
     """A batch, None for an empty one, and the worker that made it with the states of its generators (None without workers)."""
     if not items:
         return None, None

@@ -3,6 +3,7 @@
 Dassl's own warm-up classes fail on current torch and keep a pickled optimiser in checkpoints; this one's state is an
 epoch number.
 """
+
 import math
 
 from torch.optim import Optimizer
@@ -27,8 +28,10 @@ def build_schedule(optimizer: Optimizer, optim_cfg: CfgNode) -> LambdaLR:
         UserError: unknown ``LR_SCHEDULER`` or ``WARMUP_TYPE``, a warm-up that leaves nothing.
     """
     if not optim_cfg.WARMUP_RECOUNT and optim_cfg.WARMUP_EPOCH >= optim_cfg.MAX_EPOCH:
-        raise UserError(f"OPTIM.WARMUP_EPOCH {optim_cfg.WARMUP_EPOCH} leaves none of the {optim_cfg.MAX_EPOCH} epochs, and WARMUP_RECOUNT "
-                        "is off")
+        raise UserError(
+            f"OPTIM.WARMUP_EPOCH {optim_cfg.WARMUP_EPOCH} leaves none of the {optim_cfg.MAX_EPOCH} epochs, and WARMUP_RECOUNT "
+            "is off"
+        )
     check_choice("OPTIM.LR_SCHEDULER", optim_cfg.LR_SCHEDULER, SCHEDULES)
     if optim_cfg.WARMUP_EPOCH > 0:
         check_choice("OPTIM.WARMUP_TYPE", optim_cfg.WARMUP_TYPE, WARMUPS)

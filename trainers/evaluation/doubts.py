@@ -3,6 +3,7 @@
 The rule rests on the run's answers to its validation images: the limit is the largest uncertainty up to which at most a share ``max_error``
 of the answers is wrong. A more uncertain answer is doubtful. Without a share, or for classes other than the run's own, nothing is claimed.
 """
+
 import math
 import os
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batc
 @dataclass(frozen=True)
 class Point:
     """The result of answering up to an uncertainty ``limit``: how many validation images are ``answered``, and how many of these ``wrong``."""
+
     limit: float
     answered: int
     wrong: int
@@ -46,14 +48,26 @@ class Validation:
     """
 
     def __init__(self, uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> None:
-        if uncertainty.shape != wrong.shape or wrong.ndim != 1 or not len(wrong) or not numpy.isfinite(uncertainty).all():
+        if (
+            uncertainty.shape != wrong.shape
+            or wrong.ndim != 1
+            or not len(wrong)
+            or not numpy.isfinite(uncertainty).all()
+        ):
             raise ValueError("uncertainties and answers of at least one image are needed")
         order = numpy.argsort(uncertainty, kind="stable")
         self.uncertainty, self.wrong = uncertainty[order].astype(float), wrong[order].cumsum()
-        ends = numpy.append(numpy.flatnonzero(numpy.diff(self.uncertainty)), len(wrong) - 1)  # equal ones stand or fall together
-        between = numpy.append((self.uncertainty[ends[:-1]] + self.uncertainty[ends[:-1] + 1]) / 2, math.inf)
+        ends = numpy.append(
+            numpy.flatnonzero(numpy.diff(self.uncertainty)), len(wrong) - 1
+        )  # equal ones stand or fall together
+        between = numpy.append(
+            (self.uncertainty[ends[:-1]] + self.uncertainty[ends[:-1] + 1]) / 2, math.inf
+        )
         limits = numpy.minimum(self.uncertainty[ends] * (1 + ROUNDING), between)
-        self.points = [Point(float(limit), int(end) + 1, int(self.wrong[end])) for limit, end in zip(limits, ends)]
+        self.points = [
+            Point(float(limit), int(end) + 1, int(self.wrong[end]))
+            for limit, end in zip(limits, ends)
+        ]
 
     def __len__(self) -> int:
         return len(self.wrong)
@@ -75,14 +89,18 @@ def read_validation(folder: str) -> Validation:
     """
     path = os.path.join(folder, "predictions-val.npz")
     if not os.path.isfile(path):
-        raise UserError(f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "
-                        "--max-error, or repeat the run's command if it is older than that, what is trained is only tested again")
+        raise UserError(
+            f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "
+            "--max-error, or repeat the run's command if it is older than that, what is trained is only tested again"
+        )
     try:
         kept = read_arrays(path)
         return Validation(kept["max_probability"], kept["top"][:, 0] != kept["label"])
     except Exception as error:  # damaged bytes can raise anything
-        raise UserError(f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
-                        "again") from error
+        raise UserError(
+            f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
+            "again"
+        ) from error
 
 
 def check_share(max_error: float | None) -> None:
@@ -115,7 +133,11 @@ class Judge:
             if max_error is not None:
                 raise
             self.validation = None
-        self.point = None if self.validation is None or max_error is None else self.validation.within(max_error)
+        self.point = (
+            None
+            if self.validation is None or max_error is None
+            else self.validation.within(max_error)
+        )
 
     def doubtful(self, uncertainty: float) -> bool | None:
         """Whether an answer to the run's own classes is doubtful; None where no share of errors was asked for."""
@@ -128,22 +150,36 @@ class Judge:
         if self.validation is None:
             return NO_VALIDATION
         images, best = f"the run's {len(self.validation)} validation images", self.validation.best()
-        lowest = f"The lowest error is {best}: --max-error {math.ceil(1000 * best.error) / 1000:g} allows it." if best.error <= 0.999 else ""
+        lowest = (
+            f"The lowest error is {best}: --max-error {math.ceil(1000 * best.error) / 1000:g} allows it."
+            if best.error <= 0.999
+            else ""
+        )
         if self.max_error is None:
-            possible = [(offer, point) for offer in OFFERED if (point := self.validation.within(offer)) is not None]
+            possible = [
+                (offer, point)
+                for offer in OFFERED
+                if (point := self.validation.within(offer)) is not None
+            ]
             offers = f"--max-error leaves out the doubtful: {', '.join(f'{offer:g} answers {point.answered}' for offer, point in possible)}."
             return f"No limit is set. Wrong among {images}: {self.validation.points[-1]}. {offers if possible else lowest}".rstrip()
         allowed = f"{100 * self.max_error:g} %"
         if self.point is None:
             return f"No answer is sure enough: among {images} more than {allowed} of even the surest answers are wrong. {lowest}".rstrip()
-        return (f"An answer is sure enough up to an uncertainty of {decimal(self.point.limit)}, the limit for at most {allowed} of errors. "
-                f"Of {images} {self.point.answered} are answered so surely; wrong among those: {self.point}.")
+        return (
+            f"An answer is sure enough up to an uncertainty of {decimal(self.point.limit)}, the limit for at most {allowed} of errors. "
+            f"Of {images} {self.point.answered} are answered so surely; wrong among those: {self.point}."
+        )
 
     def of_such(self, uncertainty: float) -> str:
         """How often the run was right where it was at least as sure, in words."""
         if self.validation is None:
             return ""
-        answered = int(numpy.searchsorted(self.validation.uncertainty, uncertainty * (1 + ROUNDING), side="right"))
+        answered = int(
+            numpy.searchsorted(
+                self.validation.uncertainty, uncertainty * (1 + ROUNDING), side="right"
+            )
+        )
         this = f"This answer's uncertainty is {decimal(uncertainty)}"
         if not answered:
             return f"{this}, lower than that of any validation image."
@@ -159,7 +195,10 @@ def interval(number: int, of: int) -> str:
 
 def wilson(number: int, of: int) -> tuple[float, float]:
     """The ends in [0, 1] of that interval."""
-    from scipy.stats import binomtest  # here, since it takes a second to import: wrong arguments are answered at once
+    from scipy.stats import (
+        binomtest,
+    )  # here, since it takes a second to import: wrong arguments are answered at once
+
     found = binomtest(number, of).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 
@@ -170,4 +209,8 @@ def share(value: float) -> str:
 
 def decimal(value: float) -> str:
     """A number in [0, 1] with two significant digits; vacuities span many orders of magnitude."""
-    return "less than 0.000001" if value < 1e-6 else numpy.format_float_positional(value, precision=2, fractional=False, trim="-")
+    return (
+        "less than 0.000001"
+        if value < 1e-6
+        else numpy.format_float_positional(value, precision=2, fractional=False, trim="-")
+    )

@@ -4,6 +4,7 @@ References:
     - Zhou et al. (2024), "DeCoOp: Robust Prompt Tuning with Out-of-Distribution Detection": accuracy among all classes.
     - Hua et al. (2025), "OpenworldAUC: Towards Unified Evaluation and Optimization for Open-world Prompt Tuning".
 """
+
 from typing import Any
 
 import torch
@@ -34,13 +35,23 @@ def open_world(prediction: Prediction, labels: Tensor, base: int) -> dict[str, A
     probability, is_new = prediction.probability, labels >= base
     number = int(is_new.sum())
     if not 0 < number < len(labels):
-        raise UserError(f"TEST.OPEN needs test images of base classes and of new ones, there are {len(labels) - number} and {number}")
+        raise UserError(
+            f"TEST.OPEN needs test images of base classes and of new ones, there are {len(labels) - number} and {number}"
+        )
     answer = probability.argmax(dim=1)
-    of_its_kind = torch.where(is_new, probability[:, base:].argmax(dim=1) + base, probability[:, :base].argmax(dim=1))  # (N,)
+    of_its_kind = torch.where(
+        is_new, probability[:, base:].argmax(dim=1) + base, probability[:, :base].argmax(dim=1)
+    )  # (N,)
     doubts = {NEW_PROBABILITY: probability[:, base:].sum(dim=1), **prediction.uncertainties()}
-    return {"base_accuracy": percent_right(answer[~is_new], labels[~is_new]), "new_accuracy": percent_right(answer[is_new], labels[is_new]),
-            "auroc": {name: auroc(doubt, is_new) for name, doubt in doubts.items()},
-            "openworld_auc": {name: openworld_auc(doubt, of_its_kind == labels, is_new) for name, doubt in doubts.items()}}
+    return {
+        "base_accuracy": percent_right(answer[~is_new], labels[~is_new]),
+        "new_accuracy": percent_right(answer[is_new], labels[is_new]),
+        "auroc": {name: auroc(doubt, is_new) for name, doubt in doubts.items()},
+        "openworld_auc": {
+            name: openworld_auc(doubt, of_its_kind == labels, is_new)
+            for name, doubt in doubts.items()
+        },
+    }
 
 
 def openworld_auc(doubt: Tensor, right: Tensor, is_new: Tensor) -> float:
@@ -54,5 +65,7 @@ def openworld_auc(doubt: Tensor, right: Tensor, is_new: Tensor) -> float:
         percent of all pairs; equal doubts tell nothing apart.
     """
     sure = doubt[right & ~is_new].sort().values
-    pairs = torch.searchsorted(sure, doubt[right & is_new]).sum()  # for each new image the base images below it
+    pairs = torch.searchsorted(
+        sure, doubt[right & is_new]
+    ).sum()  # for each new image the base images below it
     return 100 * pairs.item() / (int(is_new.sum()) * int((~is_new).sum()))

@@ -1,4 +1,5 @@
 """Scores and predictions for a batch of images, and their metrics."""
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ class Scores:
         images: (V, B, 3, H, W), what was shown, one entry a view.
         unprompted: (V, B, E), CLIP's own features of the images; None until a loss has asked for them, see ``PromptTrainer.unprompted``.
     """
+
     logits: Tensor
     image_features: Tensor
     text_features: Tensor
@@ -45,6 +47,7 @@ class Prediction:
         conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None where no evidence was learned.
         energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020, "Energy-based Out-of-distribution Detection").
     """
+
     probability: Tensor
     template_probability: Tensor | None = None
     vacuity: Tensor | None = None
@@ -53,20 +56,33 @@ class Prediction:
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of doubt: name → (B,), larger is more doubtful."""
-        found = {"max_probability": 1 - self.probability.max(dim=1).values, "energy": self.energy, "vacuity": self.vacuity,
-                 "conflict": self.conflict}
+        found = {
+            "max_probability": 1 - self.probability.max(dim=1).values,
+            "energy": self.energy,
+            "vacuity": self.vacuity,
+            "conflict": self.conflict,
+        }
         return {name: value for name, value in found.items() if value is not None}
 
     def cpu(self) -> "Prediction":
-        moved: dict[str, Any] = {name: None if value is None else value.float().cpu() for name, value in vars(self).items()}
+        moved: dict[str, Any] = {
+            name: None if value is None else value.float().cpu()
+            for name, value in vars(self).items()
+        }
         return Prediction(**moved)
 
     @staticmethod
     def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
         """One prediction out of those of several batches."""
+
         def joined(name: str) -> Any:
             values = [getattr(part, name) for part in parts]
-            return None if values[0] is None else torch.cat(values, dim=1 if name == "template_probability" else 0)
+            return (
+                None
+                if values[0] is None
+                else torch.cat(values, dim=1 if name == "template_probability" else 0)
+            )
+
         return Prediction(**{name: joined(name) for name in vars(parts[0])})
 
 
@@ -91,13 +107,23 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
     metrics = {
         "images": len(labels),
         "accuracy": percent_right(answer, labels),
-        "macro_f1": 100 * float(f1_score(labels, answer, labels=present, average="macro", zero_division=0)),
-        "per_class_accuracy": {unique_name(classnames, label): 100 * float(value) for label, value in zip(present, recall)},
+        "macro_f1": 100
+        * float(f1_score(labels, answer, labels=present, average="macro", zero_division=0)),
+        "per_class_accuracy": {
+            unique_name(classnames, label): 100 * float(value)
+            for label, value in zip(present, recall)
+        },
         **calibration(probability, labels),
-        "uncertainty": {name: doubt(value, answer != labels) for name, value in prediction.uncertainties().items()},
+        "uncertainty": {
+            name: doubt(value, answer != labels)
+            for name, value in prediction.uncertainties().items()
+        },
     }
     if prediction.template_probability is not None:
-        metrics["template_accuracy"] = [percent_right(template.argmax(dim=1), labels) for template in prediction.template_probability]
+        metrics["template_accuracy"] = [
+            percent_right(template.argmax(dim=1), labels)
+            for template in prediction.template_probability
+        ]
         mean = calibration(prediction.template_probability.mean(dim=0), labels)
         metrics.update({f"mean_probability_{name}": value for name, value in mean.items()})
     if prediction.vacuity is not None and prediction.conflict is not None:
@@ -119,13 +145,25 @@ def percent_right(answer: Tensor, labels: Tensor) -> float:
 def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
     """Calibration errors (percent), negative log-likelihood (nats) and Brier score of (B, K) probabilities."""
     classes = probability.shape[1]
-    ece = multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=BINS) if classes > 1 else 0.0
-    likelihood = probability.gather(1, labels[:, None]).clamp(min=torch.finfo(probability.dtype).tiny)
-    return {"ece": 100 * float(ece), "adaptive_ece": 100 * adaptive_calibration_error(probability, labels),
-            "nll": -likelihood.log().mean().item(), "brier": brier_score(probability, labels)}
+    ece = (
+        multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=BINS)
+        if classes > 1
+        else 0.0
+    )
+    likelihood = probability.gather(1, labels[:, None]).clamp(
+        min=torch.finfo(probability.dtype).tiny
+    )
+    return {
+        "ece": 100 * float(ece),
+        "adaptive_ece": 100 * adaptive_calibration_error(probability, labels),
+        "nll": -likelihood.log().mean().item(),
+        "brier": brier_score(probability, labels),
+    }
 
 
-def per_image(prediction: Prediction, labels: Tensor, paths: Iterable[str]) -> dict[str, numpy.ndarray]:
+def per_image(
+    prediction: Prediction, labels: Tensor, paths: Iterable[str]
+) -> dict[str, numpy.ndarray]:
     """What is kept of every image, for reports: arrays by name.
 
     Args:
@@ -136,8 +174,15 @@ def per_image(prediction: Prediction, labels: Tensor, paths: Iterable[str]) -> d
         measures of doubt (N,) by name; where there are templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
-    found = {"label": labels, "top": top, "top_probability": probability, **prediction.uncertainties()}
+    found = {
+        "label": labels,
+        "top": top,
+        "top_probability": probability,
+        **prediction.uncertainties(),
+    }
     if prediction.template_probability is not None:
         found["vote_probability"], found["vote"] = prediction.template_probability.max(dim=2)
-    return {"image": numpy.array([image_name(path) for path in paths]),
-            **{name: value.numpy() for name, value in found.items()}}
+    return {
+        "image": numpy.array([image_name(path) for path in paths]),
+        **{name: value.numpy() for name, value in found.items()},
+    }

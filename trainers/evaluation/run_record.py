@@ -2,6 +2,7 @@
 
 A run is done when this file exists; it is written last and renamed into place.
 """
+
 import importlib.metadata
 import json
 import os
@@ -28,21 +29,37 @@ def git_commit() -> str | None:
 
     Installed inside another project's folder, this code is not part of that project's checkout.
     """
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=os.path.dirname(os.path.abspath(__file__)), capture_output=True,
-                              text=True, timeout=30, check=True).stdout.strip()
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=os.path.dirname(os.path.abspath(__file__)),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout.strip()
+
     try:
         git("ls-files", "--error-unmatch", os.path.basename(__file__))
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "HEAD") + (
+            "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def versions() -> dict[str, str | None]:
     import dassl
+
     distributions = ("cdc-prompt-learning", "dassl-lite", "clip-anytorch", "numpy")
-    found = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__,
-             "dassl": getattr(dassl, "__version__", None), "which dassl": "lite" if getattr(dassl, "is_lite", False) else "real"}
+    found = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "dassl": getattr(dassl, "__version__", None),
+        "which dassl": "lite" if getattr(dassl, "is_lite", False) else "real",
+    }
     for name in distributions:
         try:
             found[name] = importlib.metadata.version(name)
@@ -51,7 +68,13 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mapping[str, dict[str, Any]], **facts: Any) -> None:
+def write_record(
+    folder: str,
+    cfg: CfgNode,
+    dataset: DatasetBase,
+    metrics: Mapping[str, dict[str, Any]],
+    **facts: Any,
+) -> None:
     """Writes ``results.json``.
 
     Args:
@@ -73,17 +96,20 @@ def write_record(folder: str, cfg: CfgNode, dataset: DatasetBase, metrics: Mappi
         "metrics": metrics,
         **facts,
         "split_hash": split_hash(dataset),
-        "fewshot_sample": getattr(dataset, "fewshot_sample", None),  # hash and origin; None: all images, or another toolbox's data set
+        "fewshot_sample": getattr(
+            dataset, "fewshot_sample", None
+        ),  # hash and origin; None: all images, or another toolbox's data set
         "git_commit": git_commit(),
         "versions": versions(),
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": plain(cfg),
     }
-    write_text(os.path.join(folder, FILE_NAME), json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        os.path.join(folder, FILE_NAME),
+        json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    )
 
 
 def write_predictions(folder: str, split: str, arrays: Mapping[str, numpy.ndarray]) -> None:
     """Writes ``predictions-<split>.npz``, beside the record: what was said of every image, see ``prediction.per_image``."""
     write_arrays(os.path.join(folder, f"predictions-{split}.npz"), arrays)
-
-

@@ -1,4 +1,5 @@
 """How a ``PromptTrainer`` answers, is tested, and leaves the record of its run."""
+
 import logging
 import math
 import statistics
@@ -24,13 +25,16 @@ from .open_world import NEW_PROBABILITY, open_world
 from .prediction import Metrics, Prediction, Scores, measure, per_image
 from .run_record import write_predictions, write_record
 
-Answered = tuple[Prediction, Tensor, list[str]]  # of a batch: what is said of it, labels (B,), paths
+Answered = tuple[
+    Prediction, Tensor, list[str]
+]  # of a batch: what is said of it, labels (B,), paths
 Encoded = tuple[Tensor, Prompts | None]  # see ``PromptTrainer.encode_prompts``
 log = logging.getLogger(__name__)
 
 
 class Evaluation(SavedPrompts):
     """The part of ``PromptTrainer`` that evaluates; ``scores`` and ``predict`` are the method's."""
+
     # of the other parts of ``PromptTrainer``:
     metrics: dict[str, Metrics]
     step_seconds: list[float]
@@ -64,9 +68,13 @@ class Evaluation(SavedPrompts):
             UserError: it is not finite.
         """
         answer = self.answer(images, encoded)
-        if not all(bool(value.isfinite().all()) for value in vars(answer).values() if value is not None):
-            raise UserError(f"{type(self).__name__}'s answers with {self.cfg.MODEL.BACKBONE.NAME!r} are no numbers (NaN or infinite): the weights of "
-                            "the CLIP or the prompts are broken, get or train them again")
+        if not all(
+            bool(value.isfinite().all()) for value in vars(answer).values() if value is not None
+        ):
+            raise UserError(
+                f"{type(self).__name__}'s answers with {self.cfg.MODEL.BACKBONE.NAME!r} are no numbers (NaN or infinite): the weights of "
+                "the CLIP or the prompts are broken, get or train them again"
+            )
         return answer
 
     @torch.no_grad()
@@ -96,9 +104,15 @@ class Evaluation(SavedPrompts):
             answers, labels = self.keep(split, kept)
             self.metrics[split] = measure(answers, labels, self.classnames)
             if self.cfg.TEST.get("OPEN", False):  # another toolbox's config may not have it
-                found = self.metrics[split]["open"] = open_world(answers, labels, math.ceil(self.num_classes / 2))
-                log.info("Among all classes: %.1f %% of the base and %.1f %% of the new classes' images are right; OpenworldAUC %.1f %%",
-                         found["base_accuracy"], found["new_accuracy"], found["openworld_auc"][NEW_PROBABILITY])
+                found = self.metrics[split]["open"] = open_world(
+                    answers, labels, math.ceil(self.num_classes / 2)
+                )
+                log.info(
+                    "Among all classes: %.1f %% of the base and %.1f %% of the new classes' images are right; OpenworldAUC %.1f %%",
+                    found["base_accuracy"],
+                    found["new_accuracy"],
+                    found["openworld_auc"][NEW_PROBABILITY],
+                )
             self.seconds["test"] += time.monotonic() - started
             self.write_run_record()
         return list(results.values())[0]
@@ -121,8 +135,15 @@ class Evaluation(SavedPrompts):
 
     def batches(self, loader: DataLoader[Any], split: str) -> Iterator[dict[str, Any]]:
         """A split's batches without images that can't be read, beside a progress bar; between them the run may be stopped."""
-        with tqdm(batches_of(iter(loader)), desc=f"{type(self).__name__}, {split}", total=len(loader), mininterval=1, dynamic_ncols=True,
-                  leave=not self.is_training, disable=not distributed.is_first()) as batches:
+        with tqdm(
+            batches_of(iter(loader)),
+            desc=f"{type(self).__name__}, {split}",
+            total=len(loader),
+            mininterval=1,
+            dynamic_ncols=True,
+            leave=not self.is_training,
+            disable=not distributed.is_first(),
+        ) as batches:
             for batch in self.skipped.readable(batches, split):
                 yield batch
                 self.stop_if_asked(self.end_of_epoch)
@@ -131,33 +152,59 @@ class Evaluation(SavedPrompts):
         """Whether features of images without prompts, of length one, can take the images' place."""
         return prompts is None or not prompts.change_images
 
-    def images_or_features(self, loader: DataLoader[Any], split: str, prompts: Prompts | None) -> DataLoader[Any]:
+    def images_or_features(
+        self, loader: DataLoader[Any], split: str, prompts: Prompts | None
+    ) -> DataLoader[Any]:
         """A split's loader; with ``TEST.FEATURE_CACHE``, and an unchanged image encoder, one of features, which takes its place."""
         folder = self.cfg.TEST.get("FEATURE_CACHE", "")  # another toolbox's config may not have it
         if not folder or not self.takes_features(prompts) or isinstance(loader.dataset, Features):
             return loader
         images = loader.dataset
         assert isinstance(images, CheckedImages)  # as all loaders' are, see ``build_data_loader``
-        path = distributed.from_first(lambda: file_of(
-            folder, images, loader.batch_size, self.backbone.image, self.backbone.activation, self.precision.name, distributed.count()))
+        path = distributed.from_first(
+            lambda: file_of(
+                folder,
+                images,
+                loader.batch_size,
+                self.backbone.image,
+                self.backbone.activation,
+                self.precision.name,
+                distributed.count(),
+            )
+        )
         if path is None:
             return loader
-        features = DataLoader(features_of(path, images, lambda: self.encode_all(loader, split)), batch_size=loader.batch_size)
+        features = DataLoader(
+            features_of(path, images, lambda: self.encode_all(loader, split)),
+            batch_size=loader.batch_size,
+        )
         setattr(self, f"{split}_loader", features)
         return features
 
     def encode_all(self, loader: DataLoader[Any], split: str) -> tuple[Tensor, Tensor]:
         """Indices (n,) and features (n, E), on the CPU, of those of a split's images that can be read."""
-        with torch.random.fork_rng(devices=[]):  # a loader draws a seed, and training must not depend on this pass
-            found = [(batch["index"], self.unprompted_images(self.parse_batch_test(batch)[0])[0].cpu()) for batch in self.batches(loader, split)]
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # a loader draws a seed, and training must not depend on this pass
+            found = [
+                (batch["index"], self.unprompted_images(self.parse_batch_test(batch)[0])[0].cpu())
+                for batch in self.batches(loader, split)
+            ]
         indices, features = (torch.cat(part) for part in zip(*found))
         return indices, features
 
     def keep(self, split: str, batches: Iterable[Answered]) -> tuple[Prediction, Tensor]:
         """Writes what was said of every image of a split; returns it as one ``Prediction``, and the labels (N,)."""
         kept = list(batches)
-        answers, labels = Prediction.concatenate([answer for answer, _, _ in kept]), torch.cat([label for _, label, _ in kept])
-        write_predictions(self.output_dir, split, per_image(answers, labels, [path for _, _, paths in kept for path in paths]))
+        answers, labels = (
+            Prediction.concatenate([answer for answer, _, _ in kept]),
+            torch.cat([label for _, label, _ in kept]),
+        )
+        write_predictions(
+            self.output_dir,
+            split,
+            per_image(answers, labels, [path for _, _, paths in kept for path in paths]),
+        )
         return answers, labels
 
     @torch.no_grad()
@@ -166,10 +213,18 @@ class Evaluation(SavedPrompts):
 
         It comes before the test and prints, measures and times nothing: no figure of the run depends on it.
         """
-        if self.val_loader is None or self.cfg.TEST.SPLIT == "val" or validates_on_test_images(self.dm.dataset):
+        if (
+            self.val_loader is None
+            or self.cfg.TEST.SPLIT == "val"
+            or validates_on_test_images(self.dm.dataset)
+        ):
             return
         self.set_model_mode("eval")
-        kept = [(answer.cpu(), label.cpu(), paths) for answer, label, paths in self.answers(self.val_loader, "val") if distributed.is_first()]
+        kept = [
+            (answer.cpu(), label.cpu(), paths)
+            for answer, label, paths in self.answers(self.val_loader, "val")
+            if distributed.is_first()
+        ]
         if kept:
             self.keep("val", kept)
 
@@ -177,11 +232,30 @@ class Evaluation(SavedPrompts):
         if not distributed.is_first():
             return
         learnable, total = self.count_parameters()
-        prompts_hash = None if self.prompt_learner is None else self.prompts_hash(self.prompt_learner.state_dict())
-        write_record(self.output_dir, self.cfg, self.dm.dataset, self.metrics, classnames=self.classnames,
-                     parameters={"learnable": learnable, "total": total}, prompts_hash=prompts_hash, backbone_hash=self.backbone_hash,
-                     seconds={name: round(value, 2) for name, value in self.seconds.items()},
-                     seconds_per_step=round(statistics.median(self.step_seconds), 6) if self.step_seconds else None,
-                     test_images_per_second=round(statistics.median(self.answer_rates), 2) if self.answer_rates else None,
-                     device=str(self.device), precision=self.precision.name, processes=distributed.count(), skipped_images=self.skipped.names,
-                     learned=self.learned_figures())
+        prompts_hash = (
+            None
+            if self.prompt_learner is None
+            else self.prompts_hash(self.prompt_learner.state_dict())
+        )
+        write_record(
+            self.output_dir,
+            self.cfg,
+            self.dm.dataset,
+            self.metrics,
+            classnames=self.classnames,
+            parameters={"learnable": learnable, "total": total},
+            prompts_hash=prompts_hash,
+            backbone_hash=self.backbone_hash,
+            seconds={name: round(value, 2) for name, value in self.seconds.items()},
+            seconds_per_step=round(statistics.median(self.step_seconds), 6)
+            if self.step_seconds
+            else None,
+            test_images_per_second=round(statistics.median(self.answer_rates), 2)
+            if self.answer_rates
+            else None,
+            device=str(self.device),
+            precision=self.precision.name,
+            processes=distributed.count(),
+            skipped_images=self.skipped.names,
+            learned=self.learned_figures(),
+        )

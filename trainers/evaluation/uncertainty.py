@@ -8,6 +8,7 @@ References:
     - Guo et al. (2017), "On Calibration of Modern Neural Networks", §4.2: temperature scaling.
     - Hendrycks & Gimpel (2017), "A Baseline for Detecting Misclassified and Out-of-Distribution Examples": AUROC of a measure of doubt.
 """
+
 import math
 
 import torch
@@ -16,8 +17,14 @@ from torch import Tensor
 from torchmetrics.functional.classification import binary_auroc
 
 BINS = 15
-NEIGHBOURS, SAME_TEXT = 5, 0.05  # DAC's: texts of base classes that a distance is taken to, and below which distance a text is one of theirs
-TEMPERATURES = (0.01, 100.0)  # limits of the search: where all answers are right the likelihood has no maximum
+NEIGHBOURS, SAME_TEXT = (
+    5,
+    0.05,
+)  # DAC's: texts of base classes that a distance is taken to, and below which distance a text is one of theirs
+TEMPERATURES = (
+    0.01,
+    100.0,
+)  # limits of the search: where all answers are right the likelihood has no maximum
 
 
 def brier_score(probability: Tensor, labels: Tensor) -> float:
@@ -35,7 +42,11 @@ def adaptive_calibration_error(probability: Tensor, labels: Tensor, bins: int = 
     confidence, answer = probability.max(dim=1)
     confidence, order = confidence.double().sort(stable=True)
     right = (answer == labels)[order].double()
-    gaps = [abs(r.mean() - c.mean()) * len(c) for c, r in zip(confidence.tensor_split(bins), right.tensor_split(bins)) if len(c)]
+    gaps = [
+        abs(r.mean() - c.mean()) * len(c)
+        for c, r in zip(confidence.tensor_split(bins), right.tensor_split(bins))
+        if len(c)
+    ]
     return float(sum(gaps)) / len(confidence)
 
 
@@ -62,7 +73,10 @@ def doubt(uncertainty: Tensor, wrong: Tensor) -> dict[str, float | None]:
         dict: ``aurc``, area under the risk–coverage curve (mean of ``selective_risk``) in percent, lower is better; ``error_auroc``, area
         under the ROC curve in percent, 50 for chance, or None where all answers are right or all are wrong.
     """
-    return {"aurc": 100 * selective_risk(uncertainty, wrong).mean().item(), "error_auroc": auroc(uncertainty, wrong)}
+    return {
+        "aurc": 100 * selective_risk(uncertainty, wrong).mean().item(),
+        "error_auroc": auroc(uncertainty, wrong),
+    }
 
 
 def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
@@ -90,7 +104,9 @@ def temperature_scaled(log_probability: Tensor, temperature: float | Tensor) -> 
     return (log_probability.double() / temperature).softmax(dim=1)
 
 
-def distance_temperatures(tuned: Tensor, tuned_base: Tensor, zero_shot: Tensor, zero_shot_base: Tensor) -> Tensor:
+def distance_temperatures(
+    tuned: Tensor, tuned_base: Tensor, zero_shot: Tensor, zero_shot_base: Tensor
+) -> Tensor:
     """Temperatures (K,) of DAC (Wang et al., 2024): an image's is that of the class that is answered.
 
     T_k = exp(d_k − d⁰_k), d_k being the mean distance of the class's text from the nearest texts of base classes, at most 5, under the prompts, and
@@ -101,8 +117,14 @@ def distance_temperatures(tuned: Tensor, tuned_base: Tensor, zero_shot: Tensor, 
         tuned: (M, K, E) texts of the classes that are asked for, tuned_base: (M, B, E) of the base classes; zero_shot, zero_shot_base: the same
             without prompts, (K, E) and (B, E); all of length one.
     """
+
     def nearest(texts: Tensor, base: Tensor) -> Tensor:
-        return torch.cdist(texts.double(), base.double()).topk(min(NEIGHBOURS, base.shape[-2]), dim=-1, largest=False).values  # (…, K, 5)
+        return (
+            torch.cdist(texts.double(), base.double())
+            .topk(min(NEIGHBOURS, base.shape[-2]), dim=-1, largest=False)
+            .values
+        )  # (…, K, 5)
+
     after, before = nearest(tuned, tuned_base), nearest(zero_shot, zero_shot_base)
     temperature = (after.mean(dim=-1).mean(dim=0) - before.mean(dim=-1)).exp()
     return torch.where(after[..., 0].mean(dim=0) < SAME_TEXT, 1.0, temperature)
@@ -125,12 +147,15 @@ def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
     """
     log_probability = log_probability.double()
     if not log_probability.isfinite().all():
-        raise ValueError("a log-probability is not finite: clamp probabilities of zero before taking the logarithm")
+        raise ValueError(
+            "a log-probability is not finite: clamp probabilities of zero before taking the logarithm"
+        )
     right = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
 
     def slope(log_temperature: float) -> float:
         scaled = temperature_scaled(log_probability, math.exp(log_temperature))  # (N, K)
         return ((scaled * log_probability).sum(dim=1) - right).mean().item()
+
     coldest, hottest = map(math.log, TEMPERATURES)
     if slope(coldest) <= 0:
         return TEMPERATURES[0]

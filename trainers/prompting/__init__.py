@@ -2,6 +2,7 @@
 
 The ``clip`` package is imported here, for all: it imports ``pkg_resources``, which warns that it is deprecated, and no user can help that.
 """
+
 import warnings
 
 with warnings.catch_warnings():

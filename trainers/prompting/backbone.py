@@ -1,4 +1,5 @@
 """A CLIP by name or by file. Every size is read from the weights, so any checkpoint in OpenAI's format loads."""
+
 import logging
 import os
 import tempfile
@@ -25,9 +26,13 @@ from .weights.state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # ours: 64 pixels, made for the embedded data set
+WEIGHTS = {
+    "tiny": Path(__file__).parent / "weights" / "tiny.pt"
+}  # ours: 64 pixels, made for the embedded data set
 CLASSES = 2048  # texts that are encoded at a time
-HEAD_WIDTH = 64  # the one size that CLIP's state dict does not show; all of OpenAI's models share it
+HEAD_WIDTH = (
+    64  # the one size that CLIP's state dict does not show; all of OpenAI's models share it
+)
 
 
 class Backbone(nn.Module):
@@ -46,8 +51,14 @@ class Backbone(nn.Module):
 
     log_scale: Tensor
 
-    def __init__(self, text: TextEncoder, image: ImageEncoder | ResNetImageEncoder, log_scale: Tensor, activation: str = QUICK_GELU,
-                 normalization: Normalization | None = None) -> None:
+    def __init__(
+        self,
+        text: TextEncoder,
+        image: ImageEncoder | ResNetImageEncoder,
+        log_scale: Tensor,
+        activation: str = QUICK_GELU,
+        normalization: Normalization | None = None,
+    ) -> None:
         super().__init__()
         self.text = text
         self.image = image
@@ -66,20 +77,39 @@ class Backbone(nn.Module):
         """τ, by which cosines are multiplied (about 100)."""
         return self.log_scale.float().exp()
 
-    def encode_classes(self, template: str, classnames: Iterable[str], normalize: bool = True) -> Tensor:
+    def encode_classes(
+        self, template: str, classnames: Iterable[str], normalize: bool = True
+    ) -> Tensor:
         """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes, for K names."""
         texts = [template.format(readable(name)) for name in classnames]
-        return self.encode_tokens(tokenize_classes(classnames, texts, self.text.context_length), normalize)
+        return self.encode_tokens(
+            tokenize_classes(classnames, texts, self.text.context_length), normalize
+        )
 
     def encode_sentences(self, texts: Sequence[Sequence[str]], normalize: bool = True) -> Tensor:
         """Sum (K, E) fp32 of the features of each of K lists of sentences; what doesn't fit into the encoder's positions is cut off."""
-        owner = torch.tensor([label for label, sentences in enumerate(texts) for _ in sentences], device=self.log_scale.device)
-        features = self.encode_tokens(tokenize([text for sentences in texts for text in sentences], self.text.context_length, cut=True), normalize)
+        owner = torch.tensor(
+            [label for label, sentences in enumerate(texts) for _ in sentences],
+            device=self.log_scale.device,
+        )
+        features = self.encode_tokens(
+            tokenize(
+                [text for sentences in texts for text in sentences],
+                self.text.context_length,
+                cut=True,
+            ),
+            normalize,
+        )
         return features.new_zeros(len(texts), self.embed_dim).index_add_(0, owner, features)
 
     def encode_tokens(self, tokens: Tensor, normalize: bool) -> Tensor:
         """Features (N, E) fp32 of token ids (N, length)."""
-        features = torch.cat([self.text.encode_tokens(part) for part in tokens.to(self.log_scale.device).split(CLASSES)]).float()
+        features = torch.cat(
+            [
+                self.text.encode_tokens(part)
+                for part in tokens.to(self.log_scale.device).split(CLASSES)
+            ]
+        ).float()
         return F.normalize(features, dim=-1) if normalize else features
 
     @property
@@ -122,13 +152,19 @@ def load_backbone(name: str, cache_dir: str | None = None) -> Backbone:
     """
     if name.startswith(open_clip_models.PREFIX):
         backbone = build_backbone(*open_clip_models.load(name, cache_dir))
-    elif name not in (*WEIGHTS, *clip._MODELS) and hugging_face.is_meant(name):  # a folder here may be called like one
+    elif name not in (*WEIGHTS, *clip._MODELS) and hugging_face.is_meant(
+        name
+    ):  # a folder here may be called like one
         backbone = build_backbone(*hugging_face.load(name))
     else:
         path = find(name, cache_dir)
         backbone = build_backbone(read_state_dict(path), path)
-    log.info("Loaded CLIP %s: %s, %d pixels", name, "ViT" if backbone.takes_visual_prompts else "ResNet",
-             backbone.image.image_size)
+    log.info(
+        "Loaded CLIP %s: %s, %d pixels",
+        name,
+        "ViT" if backbone.takes_visual_prompts else "ResNet",
+        backbone.image.image_size,
+    )
     return backbone
 
 
@@ -145,9 +181,11 @@ def find(name: str, cache_dir: str | None) -> str:
     if os.path.isfile(name):
         return name
     known = [*WEIGHTS, *clip.available_models()]
-    raise UserError(f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP{nearest(name, known)}; known: "
-                    f"{', '.join(known)}, OpenCLIP's as {open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
-                    f"{hugging_face.PREFIX}<owner>/<name> or their folder")
+    raise UserError(
+        f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP{nearest(name, known)}; known: "
+        f"{', '.join(known)}, OpenCLIP's as {open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
+        f"{hugging_face.PREFIX}<owner>/<name> or their folder"
+    )
 
 
 def download(name: str, cache_dir: str) -> str:
@@ -162,23 +200,35 @@ def download(name: str, cache_dir: str) -> str:
     try:
         with turn(f"the weights of {name} are downloaded", cache_dir):
             if not os.path.isfile(target):
-                with tempfile.TemporaryDirectory(dir=cache_dir) as folder:  # clip opens its target before the first byte has come
+                with tempfile.TemporaryDirectory(
+                    dir=cache_dir
+                ) as folder:  # clip opens its target before the first byte has come
                     os.replace(clip._download(url, folder), target)
                 return target
     except (OSError, RuntimeError) as error:
-        raise UserError(f"the weights of {name} can't be downloaded ({error}); put the file {os.path.basename(url)} from {url} "
-                        f"at {target}, give its path as MODEL.BACKBONE.NAME, or use MODEL.BACKBONE.NAME tiny, which comes "
-                        "with this package") from error
+        raise UserError(
+            f"the weights of {name} can't be downloaded ({error}); put the file {os.path.basename(url)} from {url} "
+            f"at {target}, give its path as MODEL.BACKBONE.NAME, or use MODEL.BACKBONE.NAME tiny, which comes "
+            "with this package"
+        ) from error
     found = file_hash(target)
     if found != expected:
-        raise UserError(f"{target} is not OpenAI's {name}: its SHA-256 is {found[:16]}…, {os.path.getsize(target)} bytes, not {expected[:16]}…. To "
-                        "use it all the same give its path as MODEL.BACKBONE.NAME; to have OpenAI's downloaded move it elsewhere (a download that "
-                        "was broken off leaves such a file)")
+        raise UserError(
+            f"{target} is not OpenAI's {name}: its SHA-256 is {found[:16]}…, {os.path.getsize(target)} bytes, not {expected[:16]}…. To "
+            "use it all the same give its path as MODEL.BACKBONE.NAME; to have OpenAI's downloaded move it elsewhere (a download that "
+            "was broken off leaves such a file)"
+        )
     return target
 
 
-def build_backbone(state: Mapping[str, Tensor], source: str = "the state dict", head_width: int = HEAD_WIDTH, text_head_width: int = HEAD_WIDTH,
-                   activation: str = QUICK_GELU, normalization: Normalization | None = None) -> Backbone:
+def build_backbone(
+    state: Mapping[str, Tensor],
+    source: str = "the state dict",
+    head_width: int = HEAD_WIDTH,
+    text_head_width: int = HEAD_WIDTH,
+    activation: str = QUICK_GELU,
+    normalization: Normalization | None = None,
+) -> Backbone:
     """Towers of the sizes that the weights have, with these weights.
 
     Args:
@@ -190,24 +240,52 @@ def build_backbone(state: Mapping[str, Tensor], source: str = "the state dict", 
     Raises:
         UserError: keys are missing or superfluous.
     """
-    needed = ("text_projection", "positional_embedding", "token_embedding.weight", "ln_final.weight", "logit_scale")
+    needed = (
+        "text_projection",
+        "positional_embedding",
+        "token_embedding.weight",
+        "ln_final.weight",
+        "logit_scale",
+    )
     missing = [key for key in needed if key not in state]
     if missing:
         raise UserError(f"{source} holds no CLIP in OpenAI's format: {', '.join(missing)} missing")
-    visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
-    textual = {key: value for key, value in state.items() if not key.startswith("visual.") and key != "logit_scale"}
+    visual = {
+        key.removeprefix("visual."): value
+        for key, value in state.items()
+        if key.startswith("visual.")
+    }
+    textual = {
+        key: value
+        for key, value in state.items()
+        if not key.startswith("visual.") and key != "logit_scale"
+    }
     try:
         width, embed_dim = state["text_projection"].shape
         context_length = state["positional_embedding"].shape[0]
-        text = TextEncoder(width, count_layers(textual), width // text_head_width, context_length,
-                           state["token_embedding.weight"].shape[0], embed_dim, hidden=hidden_width(textual), activation=activation)
-        image = vision_transformer(visual, head_width, activation) if "proj" in visual else resnet(visual, embed_dim, head_width)
+        text = TextEncoder(
+            width,
+            count_layers(textual),
+            width // text_head_width,
+            context_length,
+            state["token_embedding.weight"].shape[0],
+            embed_dim,
+            hidden=hidden_width(textual),
+            activation=activation,
+        )
+        image = (
+            vision_transformer(visual, head_width, activation)
+            if "proj" in visual
+            else resnet(visual, embed_dim, head_width)
+        )
         network = image if isinstance(image, ImageEncoder) else image.network
         text.load_state_dict(textual)
         network.load_state_dict(visual)
         log_scale = state["logit_scale"].reshape(())
     except Exception as error:  # shapes that no CLIP has can raise anything
-        raise UserError(f"{source} holds no CLIP in OpenAI's format: {' '.join(str(error).split())}") from error
+        raise UserError(
+            f"{source} holds no CLIP in OpenAI's format: {' '.join(str(error).split())}"
+        ) from error
     return Backbone(text, image, log_scale, activation, normalization)
 
 
@@ -220,17 +298,32 @@ def hidden_width(state: Mapping[str, Tensor]) -> int:
     return state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
 
 
-def vision_transformer(state: Mapping[str, Tensor], head_width: int, activation: str) -> ImageEncoder:
+def vision_transformer(
+    state: Mapping[str, Tensor], head_width: int, activation: str
+) -> ImageEncoder:
     width, _, patch_size, _ = state["conv1.weight"].shape
     embed_dim = state["proj"].shape[1]
     image_size = side(state["positional_embedding"]) * patch_size
-    return ImageEncoder(image_size, patch_size, width, count_layers(state), width // head_width, embed_dim, hidden=hidden_width(state),
-                        activation=activation)
+    return ImageEncoder(
+        image_size,
+        patch_size,
+        width,
+        count_layers(state),
+        width // head_width,
+        embed_dim,
+        hidden=hidden_width(state),
+        activation=activation,
+    )
 
 
 def resnet(state: Mapping[str, Tensor], embed_dim: int, head_width: int) -> ResNetImageEncoder:
-    layers = [len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")}) for stage in (1, 2, 3, 4)]
+    layers = [
+        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
+        for stage in (1, 2, 3, 4)
+    ]
     width = state["layer1.0.conv1.weight"].shape[0]
     image_size = side(state["attnpool.positional_embedding"]) * RESNET_STRIDE
-    network = ModifiedResNet(layers, embed_dim, heads=width * 32 // head_width, input_resolution=image_size, width=width)
+    network = ModifiedResNet(
+        layers, embed_dim, heads=width * 32 // head_width, input_resolution=image_size, width=width
+    )
     return ResNetImageEncoder(network, image_size)

@@ -1,4 +1,5 @@
 """CoOp's prompt learner, which the methods that keep its prompts and change its loss share."""
+
 from collections.abc import Sequence
 
 import torch
@@ -26,26 +27,45 @@ class ContextLearner(nn.Module):
     names: Tensor
     order: Tensor
 
-    def __init__(self, context: Tensor, classnames: Sequence[str], text_encoder: TextEncoder, position: str = "end") -> None:
+    def __init__(
+        self,
+        context: Tensor,
+        classnames: Sequence[str],
+        text_encoder: TextEncoder,
+        position: str = "end",
+    ) -> None:
         super().__init__()
         n_ctx = context.shape[-2]
-        self.class_parameters = ("ctx",) if context.dim() == 3 else ()  # see ``PromptTrainer.build_prompt_learner``
+        self.class_parameters = (
+            ("ctx",) if context.dim() == 3 else ()
+        )  # see ``PromptTrainer.build_prompt_learner``
         self.ctx = nn.Parameter(context)
         tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx)
         self.register_buffer("start", start_embedding(text_encoder), persistent=False)  # (1, D)
-        self.register_buffer("names", embed(text_encoder, tokens.ids), persistent=False)  # (K, S, D)
+        self.register_buffer(
+            "names", embed(text_encoder, tokens.ids), persistent=False
+        )  # (K, S, D)
         self.end = tokens.end[None]  # (1, K); no buffer: it stays on the CPU
-        order = [token_order(position, n_ctx, length, tokens.ids.shape[1]) for length in tokens.name_lengths]
+        order = [
+            token_order(position, n_ctx, length, tokens.ids.shape[1])
+            for length in tokens.name_lengths
+        ]
         self.register_buffer("order", torch.tensor(order), persistent=False)  # (K, n + S)
         self.shares_context = position == "end" and context.dim() == 2
 
     @classmethod
-    def from_settings(cls, settings: CfgNode, classnames: Sequence[str], text_encoder: TextEncoder) -> "ContextLearner":
+    def from_settings(
+        cls, settings: CfgNode, classnames: Sequence[str], text_encoder: TextEncoder
+    ) -> "ContextLearner":
         """With CoOp's keys N_CTX, CSC, CTX_INIT (a phrase, which brings its own length) and CLASS_TOKEN_POSITION."""
         context = context_of_phrase(text_encoder, settings.N_CTX, settings.CTX_INIT)
         if settings.CSC:
             has_phrase = settings.CTX_INIT.strip()
-            context = context.repeat(len(classnames), 1, 1) if has_phrase else gaussian(len(classnames), *context.shape)
+            context = (
+                context.repeat(len(classnames), 1, 1)
+                if has_phrase
+                else gaussian(len(classnames), *context.shape)
+            )
         return cls(context, classnames, text_encoder, settings.CLASS_TOKEN_POSITION)
 
     def forward(self) -> Prompts:

@@ -1,4 +1,5 @@
 """CLIP's image encoders: the ViT with deep prompts as an argument, and the ResNets, which take none."""
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ from .positions import interpolate, patches_a_side
 from .transformer import Adapter, LayerNorm, Transformer, adapter_of, attend, check_depth
 
 RESNET_STRIDE = 32  # pixels a side that become one of the places a ResNet's attention pool sees: it halves five times
-CPU_BATCH = 32  # images that stay in a CPU's cache: of more, pieces or templates are encoded one by one
+CPU_BATCH = (
+    32  # images that stay in a CPU's cache: of more, pieces or templates are encoded one by one
+)
 
 
 @dataclass
@@ -22,6 +25,7 @@ class Readout:
         tokens: how many.
         feature: (N, tokens, D), normed as the class token is → (N, E).
     """
+
     tokens: int
     feature: Callable[[Tensor], Tensor]
 
@@ -36,12 +40,23 @@ class ImageEncoder(nn.Module):
         **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
-    def __init__(self, image_size: int, patch_size: int, width: int, layers: int, heads: int, embed_dim: int, **mlp: Any) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        embed_dim: int,
+        **mlp: Any,
+    ) -> None:
         super().__init__()
         self.image_size = image_size
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
-        self.positional_embedding = nn.Parameter(torch.empty((image_size // patch_size) ** 2 + 1, width))
+        self.positional_embedding = nn.Parameter(
+            torch.empty((image_size // patch_size) ** 2 + 1, width)
+        )
         self.ln_pre = LayerNorm(width)
         self.transformer = Transformer(width, layers, heads, **mlp)
         self.ln_post = LayerNorm(width)
@@ -62,11 +77,19 @@ class ImageEncoder(nn.Module):
             UserError: it is no multiple of the patches' size.
         """
         grid = patches_a_side(image_size, self.conv1.kernel_size[0])
-        self.positional_embedding = nn.Parameter(interpolate(self.positional_embedding.detach(), grid), requires_grad=False)
+        self.positional_embedding = nn.Parameter(
+            interpolate(self.positional_embedding.detach(), grid), requires_grad=False
+        )
         self.image_size = image_size
 
-    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor | None] = (),
-                adapters: Sequence[Adapter | None] = (), readout: Readout | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        prompts: Tensor | None = None,
+        deep_prompts: Sequence[Tensor | None] = (),
+        adapters: Sequence[Adapter | None] = (),
+        readout: Readout | None = None,
+    ) -> Tensor:
         """Features of B images under M templates.
 
         Args:
@@ -85,44 +108,72 @@ class ImageEncoder(nn.Module):
         """
         check_depth(deep_prompts, adapters, self.layers)
         if prompts is None and len(deep_prompts) > 0:
-            raise ValueError("deep prompts take the place of prompts at the input: give those as well")
+            raise ValueError(
+                "deep prompts take the place of prompts at the input: give those as well"
+            )
         views, batch = images.shape[:2]
         if images.device.type == "cpu" and prompts is None and views * batch > CPU_BATCH:
-            pieces = [self(piece[None], adapters=adapters, readout=readout) for piece in images.flatten(0, 1).split(CPU_BATCH)]
+            pieces = [
+                self(piece[None], adapters=adapters, readout=readout)
+                for piece in images.flatten(0, 1).split(CPU_BATCH)
+            ]
             features = torch.cat(pieces, dim=1)  # (1, V·B, E), or two with a readout
             return features.unflatten(1, (views, batch)).transpose(0, 1).flatten(0, 1)
-        if images.device.type == "cpu" and prompts is not None and len(prompts) > 1 and len(prompts) * batch > CPU_BATCH:
+        if (
+            images.device.type == "cpu"
+            and prompts is not None
+            and len(prompts) > 1
+            and len(prompts) * batch > CPU_BATCH
+        ):
             shown = images.expand(len(prompts), *images.shape[1:])  # (M, B, 3, H, W)
-            return torch.cat([self(shown[m:m + 1], prompts[m:m + 1], [None if deep is None else deep[m:m + 1] for deep in deep_prompts],
-                                   adapters, readout) for m in range(len(prompts))])
+            return torch.cat(
+                [
+                    self(
+                        shown[m : m + 1],
+                        prompts[m : m + 1],
+                        [None if deep is None else deep[m : m + 1] for deep in deep_prompts],
+                        adapters,
+                        readout,
+                    )
+                    for m in range(len(prompts))
+                ]
+            )
         dtype = self.conv1.weight.dtype
-        patches = self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)  # (V·B, N, D)
+        patches = (
+            self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)
+        )  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
-        x = torch.cat([first, patches], dim=1) + self.positional_embedding.to(dtype)  # (V·B, 1 + N, D)
+        x = torch.cat([first, patches], dim=1) + self.positional_embedding.to(
+            dtype
+        )  # (V·B, 1 + N, D)
         templates = views
         if prompts is not None:
             templates = len(prompts)
             x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
-            x = torch.cat([x, self._per_image(prompts, batch, x.dtype)], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
+            x = torch.cat([x, self._per_image(prompts, batch, x.dtype)], dim=2).flatten(
+                0, 1
+            )  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
         for layer, block in enumerate(self.transformer.resblocks):
             deep = deep_prompts[layer - 1] if 0 < layer <= len(deep_prompts) else None
             if deep is not None:
                 prompt = self._per_image(deep, batch, x.dtype).flatten(0, 1)  # (M·B, n, D)
-                x = torch.cat([x[:, :-prompt.shape[1]], prompt], dim=1)
+                x = torch.cat([x[:, : -prompt.shape[1]], prompt], dim=1)
             adapter = adapter_of(adapters, layer)
             x = adapter.enter(x)
             if layer + 1 < self.layers:
                 x = block(x, adapter)
         # the last layer's output is read at the class token only, and where a readout is: the other tokens need not get that far
-        read = x[:, :1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
+        read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
         key, value = block.project(x, "kv", adapter)  # (M·B, 1 + N (+ n), H, D/H)
-        query, = block.project(read, "q", adapter)  # (M·B, R, H, D/H)
+        (query,) = block.project(read, "q", adapter)  # (M·B, R, H, D/H)
         read = self.ln_post(block.finish(read, attend(query, key, value), adapter))  # (M·B, R, D)
         found = [read[:, 0] @ self.proj]  # (M·B, E)
         if readout:
             found.append(readout.feature(read[:, 1:]).to(read.dtype))
-        return torch.stack([feature.view(templates, batch, -1) for feature in found], dim=1).flatten(0, 1)  # (M, B, E)
+        return torch.stack(
+            [feature.view(templates, batch, -1) for feature in found], dim=1
+        ).flatten(0, 1)  # (M, B, E)
 
     @staticmethod
     def _per_image(prompts: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
@@ -139,7 +190,9 @@ class ResNetImageEncoder(nn.Module):
 
     def __init__(self, network: ModifiedResNet, image_size: int) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)  # the layout that convolutions compute in: nothing is reordered between them
+        self.network = network.to(
+            memory_format=torch.channels_last
+        )  # the layout that convolutions compute in: nothing is reordered between them
         self.image_size = image_size
 
     def interpolate_positions(self, image_size: int) -> None:
@@ -149,18 +202,30 @@ class ResNetImageEncoder(nn.Module):
             UserError: it is no multiple of 32.
         """
         pool, grid = self.network.attnpool, patches_a_side(image_size, RESNET_STRIDE)
-        pool.positional_embedding = nn.Parameter(interpolate(pool.positional_embedding.detach(), grid), requires_grad=False)
+        pool.positional_embedding = nn.Parameter(
+            interpolate(pool.positional_embedding.detach(), grid), requires_grad=False
+        )
         self.image_size = image_size
 
-    def forward(self, images: Tensor, prompts: Tensor | None = None, deep_prompts: Sequence[Tensor | None] = (),
-                adapters: Sequence[Adapter | None] = (), readout: Readout | None = None) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        prompts: Tensor | None = None,
+        deep_prompts: Sequence[Tensor | None] = (),
+        adapters: Sequence[Adapter | None] = (),
+        readout: Readout | None = None,
+    ) -> Tensor:
         """(V, B, 3, H, W) → (V, B, E).
 
         Raises:
             ValueError: prompts or adapters are given; a convolutional network has no tokens to put them beside and no blocks to change.
         """
         if prompts is not None or len(deep_prompts) > 0 or len(adapters) > 0 or readout is not None:
-            raise ValueError("a ResNet takes no prompts and no adapters: prompt the text encoder only")
+            raise ValueError(
+                "a ResNet takes no prompts and no adapters: prompt the text encoder only"
+            )
         views, batch = images.shape[:2]
-        features = self.network(images.flatten(0, 1).to(self.network.conv1.weight.dtype))  # (V·B, E)
+        features = self.network(
+            images.flatten(0, 1).to(self.network.conv1.weight.dtype)
+        )  # (V·B, E)
         return features.view(views, batch, -1)

@@ -1,4 +1,5 @@
 """Deep prompts that the two encoders learn independently of each other (Khattak et al., 2023, MaPLe, §4.2: IVLP and VPT)."""
+
 from collections.abc import Sequence
 
 from torch import nn
@@ -23,7 +24,9 @@ class VisualPrompts(nn.Module):
         self.deep_ctx = nn.ParameterList(gaussian(n_ctx, width) for _ in range(depth - 1))
 
     def forward(self) -> Prompts:
-        return Prompts(visual=self.ctx[None], deep_visual=[layer[None] for layer in self.deep_ctx])  # (1, n, D_v) each
+        return Prompts(
+            visual=self.ctx[None], deep_visual=[layer[None] for layer in self.deep_ctx]
+        )  # (1, n, D_v) each
 
 
 class IndependentPrompts(nn.Module):
@@ -40,12 +43,22 @@ class IndependentPrompts(nn.Module):
         text, n_ctx = backbone.text, settings.N_CTX_TEXT
         context, words = initial_context(text, n_ctx, settings.CTX_INIT)
         self.ctx = nn.Parameter(context)  # (n, D)
-        self.deep_ctx = nn.ParameterList(gaussian(n_ctx, text.width) for _ in range(settings.PROMPT_DEPTH_TEXT - 1))
+        self.deep_ctx = nn.ParameterList(
+            gaussian(n_ctx, text.width) for _ in range(settings.PROMPT_DEPTH_TEXT - 1)
+        )
         depth = settings.PROMPT_DEPTH_VISION
-        self.visual = VisualPrompts(backbone.vision_transformer.width, settings.N_CTX_VISION, depth) if depth else None
+        self.visual = (
+            VisualPrompts(backbone.vision_transformer.width, settings.N_CTX_VISION, depth)
+            if depth
+            else None
+        )
         self.tokens = FixedTokens(text, classnames, n_ctx, [words])
 
     def forward(self) -> Prompts:
         image = Prompts() if self.visual is None else self.visual()
-        return self.tokens(self.ctx[None], deep_text=[layer[None] for layer in self.deep_ctx],  # (1, n, D) each
-                           visual=image.visual, deep_visual=image.deep_visual)
+        return self.tokens(
+            self.ctx[None],
+            deep_text=[layer[None] for layer in self.deep_ctx],  # (1, n, D) each
+            visual=image.visual,
+            deep_visual=image.deep_visual,
+        )

@@ -1,4 +1,5 @@
 """Positional embeddings of an image encoder for images of another size than it was trained on."""
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,7 +24,9 @@ def interpolate(positions: Tensor, grid: int) -> Tensor:
     if grid == old:
         return positions
     first, places = positions[:1], positions[1:].t().unflatten(1, (old, old))  # (1, D), (D, g, g)
-    places = F.interpolate(places[None], (grid, grid), mode="bicubic", antialias=True, align_corners=False)  # (1, D, g', g')
+    places = F.interpolate(
+        places[None], (grid, grid), mode="bicubic", antialias=True, align_corners=False
+    )  # (1, D, g', g')
     return torch.cat([first, places[0].flatten(1).t()])
 
 
@@ -39,6 +42,8 @@ def patches_a_side(image_size: int, patch_size: int) -> int:
         UserError: they don't fill the image.
     """
     if image_size < patch_size or image_size % patch_size:
-        raise UserError(f"images of {image_size} pixels can't be cut into patches of {patch_size}: give INPUT.SIZE as a multiple of "
-                        f"{patch_size}")
+        raise UserError(
+            f"images of {image_size} pixels can't be cut into patches of {patch_size}: give INPUT.SIZE as a multiple of "
+            f"{patch_size}"
+        )
     return image_size // patch_size

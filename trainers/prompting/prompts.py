@@ -1,4 +1,5 @@
 """What a prompt learner hands to the encoders, and how contexts are initialised."""
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class Prompts:
         text_adapters, image_adapters: one or None for each layer, as far as any has.
         readout: of a second feature of each image, or None.
     """
+
     prefix: Tensor | None = None
     suffix: Tensor | None = None
     end: Tensor | None = None
@@ -45,14 +47,23 @@ class Prompts:
         """Whether they change the image encoder's features."""
         return self.visual is not None or len(self.image_adapters) > 0
 
-    def images(self) -> tuple[Tensor | None, Sequence[Tensor | None], Sequence[Adapter | None], Readout | None]:
+    def images(
+        self,
+    ) -> tuple[Tensor | None, Sequence[Tensor | None], Sequence[Adapter | None], Readout | None]:
         """What ``ImageEncoder`` takes."""
         return self.visual, self.deep_visual, self.image_adapters, self.readout
 
-    def texts(self, classes: slice) -> tuple[Tensor, Tensor, Tensor, list[Tensor | None], Sequence[Adapter | None]]:
+    def texts(
+        self, classes: slice
+    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor | None], Sequence[Adapter | None]]:
         """What ``TextEncoder`` takes, for some of the classes."""
-        assert self.prefix is not None and self.suffix is not None and self.end is not None  # as for prompts of the image encoder alone
-        deep = [layer[:, classes] if layer is not None and layer.dim() == 4 else layer for layer in self.deep_text]
+        assert (
+            self.prefix is not None and self.suffix is not None and self.end is not None
+        )  # as for prompts of the image encoder alone
+        deep = [
+            layer[:, classes] if layer is not None and layer.dim() == 4 else layer
+            for layer in self.deep_text
+        ]
         return self.prefix, self.suffix[:, classes], self.end[:, classes], deep, self.text_adapters
 
 
@@ -71,14 +82,31 @@ class FixedTokens(nn.Module):
     words: Tensor
     suffix: Tensor
 
-    def __init__(self, text_encoder: TextEncoder, classnames: Sequence[str], n_ctx: int, words: Sequence[Tensor], template: str = "{}.") -> None:
+    def __init__(
+        self,
+        text_encoder: TextEncoder,
+        classnames: Sequence[str],
+        n_ctx: int,
+        words: Sequence[Tensor],
+        template: str = "{}.",
+    ) -> None:
         super().__init__()
         lengths = [len(fixed) for fixed in words]
-        shared = min(lengths)  # words that every template has go to the prefix, which is encoded once for all classes
-        tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx - max(lengths), template)
-        suffix, end = put_words_before(embed(text_encoder, tokens.ids), tokens.end, [fixed[shared:] for fixed in words])
-        self.register_buffer("start", start_embedding(text_encoder)[None], persistent=False)  # (1, 1, D)
-        self.register_buffer("words", torch.stack([fixed[:shared] for fixed in words]), persistent=False)  # (M, shared, D)
+        shared = min(
+            lengths
+        )  # words that every template has go to the prefix, which is encoded once for all classes
+        tokens = class_tokens(
+            classnames, text_encoder.context_length - 1 - n_ctx - max(lengths), template
+        )
+        suffix, end = put_words_before(
+            embed(text_encoder, tokens.ids), tokens.end, [fixed[shared:] for fixed in words]
+        )
+        self.register_buffer(
+            "start", start_embedding(text_encoder)[None], persistent=False
+        )  # (1, 1, D)
+        self.register_buffer(
+            "words", torch.stack([fixed[:shared] for fixed in words]), persistent=False
+        )  # (M, shared, D)
         self.register_buffer("suffix", suffix, persistent=False)  # (M, K, S, D)
         self.end = end  # (M, K); no buffer: it stays on the CPU
 
@@ -105,9 +133,13 @@ class HandCraftedTokens(nn.Module):
         texts = [template.format(readable(name)) for name in classnames]
         ids = tokenize_classes(classnames, texts, text_encoder.context_length)  # (K, positions)
         shared, end = shared_tokens(ids)
-        embedding = embed(text_encoder, ids[:, :end.max() + 1])  # (K, longest, D)
-        self.register_buffer("prefix", embedding[:1, :shared].clone(), persistent=False)  # (1, P, D)
-        self.register_buffer("suffix", embedding[None, :, shared:].clone(), persistent=False)  # (1, K, S, D)
+        embedding = embed(text_encoder, ids[:, : end.max() + 1])  # (K, longest, D)
+        self.register_buffer(
+            "prefix", embedding[:1, :shared].clone(), persistent=False
+        )  # (1, P, D)
+        self.register_buffer(
+            "suffix", embedding[None, :, shared:].clone(), persistent=False
+        )  # (1, K, S, D)
         self.end = (end - shared)[None]  # (1, K); no buffer: it stays on the CPU
 
     def forward(self, **further: Any) -> Prompts:
@@ -121,7 +153,9 @@ def gaussian(*shape: int) -> Tensor:
 
 
 @torch.no_grad()
-def initial_context(text_encoder: TextEncoder, n_ctx: int, phrase: str = "") -> tuple[Tensor, Tensor]:
+def initial_context(
+    text_encoder: TextEncoder, n_ctx: int, phrase: str = ""
+) -> tuple[Tensor, Tensor]:
     """A context's first value and the fixed words after it.
 
     Args:
@@ -133,14 +167,22 @@ def initial_context(text_encoder: TextEncoder, n_ctx: int, phrase: str = "") -> 
     Returns:
         (n, D) fp32 context, (r, D) fp32 fixed words.
     """
-    embedding = embed(text_encoder, phrase_tokens(phrase, text_encoder.context_length))  # (n + r, D)
+    embedding = embed(
+        text_encoder, phrase_tokens(phrase, text_encoder.context_length)
+    )  # (n + r, D)
     missing = max(n_ctx - len(embedding), 0)
-    return torch.cat([embedding[:n_ctx], gaussian(missing, text_encoder.width)]), embedding[n_ctx:].clone()
+    return torch.cat([embedding[:n_ctx], gaussian(missing, text_encoder.width)]), embedding[
+        n_ctx:
+    ].clone()
 
 
 def context_of_phrase(text_encoder: TextEncoder, n_ctx: int, phrase: str) -> Tensor:
     """A context's first value (n, D) where a phrase brings its own number of tokens; ``n_ctx`` Gaussian ones without a phrase."""
-    length = len(phrase_tokens(phrase, text_encoder.context_length)) if readable(phrase).strip() else n_ctx
+    length = (
+        len(phrase_tokens(phrase, text_encoder.context_length))
+        if readable(phrase).strip()
+        else n_ctx
+    )
     return initial_context(text_encoder, length, phrase)[0]
 
 
@@ -153,7 +195,11 @@ def start_embedding(text_encoder: TextEncoder) -> Tensor:
 @torch.no_grad()
 def embed(text_encoder: TextEncoder, ids: Tensor) -> Tensor:
     """Token ids of any shape → (…, D) fp32 embeddings on the CPU."""
-    return text_encoder.token_embedding(ids.to(text_encoder.token_embedding.weight.device)).float().cpu()
+    return (
+        text_encoder.token_embedding(ids.to(text_encoder.token_embedding.weight.device))
+        .float()
+        .cpu()
+    )
 
 
 def put_words_before(suffix: Tensor, end: Tensor, words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -168,6 +214,15 @@ def put_words_before(suffix: Tensor, end: Tensor, words: Sequence[Tensor]) -> tu
     """
     classes, _, width = suffix.shape
     longest = max(len(fixed) for fixed in words)
-    rows = [torch.cat([fixed.expand(classes, -1, -1), suffix, suffix.new_zeros(classes, longest - len(fixed), width)], dim=1)
-            for fixed in words]
+    rows = [
+        torch.cat(
+            [
+                fixed.expand(classes, -1, -1),
+                suffix,
+                suffix.new_zeros(classes, longest - len(fixed), width),
+            ],
+            dim=1,
+        )
+        for fixed in words
+    ]
     return torch.stack(rows), torch.stack([end + len(fixed) for fixed in words])

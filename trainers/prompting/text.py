@@ -8,6 +8,7 @@ CLIP's text transformer is causal and its feature is read at the end-of-text tok
 3. Whatever all classes of one template share at the start (start token, context tokens, fixed words; deep prompts too) sees
    nothing of the class. It is run once a template, and each class's own tokens attend to its keys and values.
 """
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,11 +38,17 @@ class Packing:
         ends = lengths.cumsum(0)
         position = torch.arange(lengths.sum().item()) - (ends - lengths).repeat_interleave(lengths)
         parts = order, order.repeat_interleave(lengths), position, ends - 1, order // classes
-        self.order, self.text, self.position, self.end, self.template = (part.to(device, non_blocking=True) for part in parts)
+        self.order, self.text, self.position, self.end, self.template = (
+            part.to(device, non_blocking=True) for part in parts
+        )
         self.groups, text, token = [], 0, 0
         self.masks: dict[tuple[int, int], Tensor] = {}
-        for length, number in zip(*(found.tolist() for found in lengths.unique_consecutive(return_counts=True))):
-            self.groups.append((slice(text, text + number), slice(token, token + number * length), length))
+        for length, number in zip(
+            *(found.tolist() for found in lengths.unique_consecutive(return_counts=True))
+        ):
+            self.groups.append(
+                (slice(text, text + number), slice(token, token + number * length), length)
+            )
             text, token = text + number, token + number * length
 
     def visible(self, shared: int, length: int) -> Tensor:
@@ -51,7 +58,9 @@ class Packing:
             self.masks[shared, length] = mask.tril(shared)
         return self.masks[shared, length]
 
-    def attend(self, key: Tensor, value: Tensor, query: Tensor, own_key: Tensor, own_value: Tensor) -> Tensor:
+    def attend(
+        self, key: Tensor, value: Tensor, query: Tensor, own_key: Tensor, own_value: Tensor
+    ) -> Tensor:
         """What the texts' tokens see: their template's prefix, and themselves up to their own place.
 
         Args:
@@ -67,13 +76,19 @@ class Packing:
         found = []
         for texts, tokens, length in self.groups:
             prefix = prefixes[texts]  # (n,)
-            keys, values = (torch.cat([shared.index_select(0, prefix), own[tokens].unflatten(0, (-1, length))], dim=1)
-                            for shared, own in ((key, own_key), (value, own_value)))  # (n, P + L, H, D/H)
+            keys, values = (
+                torch.cat(
+                    [shared.index_select(0, prefix), own[tokens].unflatten(0, (-1, length))], dim=1
+                )
+                for shared, own in ((key, own_key), (value, own_value))
+            )  # (n, P + L, H, D/H)
             if only_end:
                 attended = attend(query[texts][:, None], keys, values)  # (n, 1, D)
             else:
                 visible = self.visible(key.shape[1], length)
-                attended = attend(query[tokens].unflatten(0, (-1, length)), keys, values, visible)  # (n, L, D)
+                attended = attend(
+                    query[tokens].unflatten(0, (-1, length)), keys, values, visible
+                )  # (n, L, D)
             found.append(attended.flatten(0, 1))
         return torch.cat(found)
 
@@ -89,7 +104,16 @@ class TextEncoder(nn.Module):
         **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, context_length: int, vocabulary: int, embed_dim: int, **mlp: Any) -> None:
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        context_length: int,
+        vocabulary: int,
+        embed_dim: int,
+        **mlp: Any,
+    ) -> None:
         super().__init__()
         self.transformer = Transformer(width, layers, heads, **mlp)
         self.token_embedding = nn.Embedding(vocabulary, width)
@@ -109,8 +133,14 @@ class TextEncoder(nn.Module):
     def context_length(self) -> int:
         return self.positional_embedding.shape[0]
 
-    def forward(self, prefix: Tensor, suffix: Tensor, end: Tensor, deep_prompts: Sequence[Tensor | None] = (),
-                adapters: Sequence[Adapter | None] = ()) -> Tensor:
+    def forward(
+        self,
+        prefix: Tensor,
+        suffix: Tensor,
+        end: Tensor,
+        deep_prompts: Sequence[Tensor | None] = (),
+        adapters: Sequence[Adapter | None] = (),
+    ) -> Tensor:
         """Features of every class under every template.
 
         Args:
@@ -136,7 +166,9 @@ class TextEncoder(nn.Module):
             raise ValueError(f"{shared} + {longest} tokens for {self.context_length} positions")
         dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
         positions = self.positional_embedding.to(dtype)
-        packing = Packing((end.cpu() + 1).expand(templates, -1), prefix.device)  # N = M·K texts, T tokens
+        packing = Packing(
+            (end.cpu() + 1).expand(templates, -1), prefix.device
+        )  # N = M·K texts, T tokens
         text = packing.text % classes if len(suffix) == 1 else packing.text
         own = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
         own = own.to(dtype) + positions[shared + packing.position]
@@ -149,22 +181,28 @@ class TextEncoder(nn.Module):
             query, key, value = block.project(prefix, adapter=adapter)  # (M, P, H, D/H)
             attended = packing.attend(key, value, *block.project(own, adapter=adapter))  # (T, D)
             own = block.finish(own, attended, adapter)
-            prefix = block.finish(prefix, attend(query, key, value, causal=True), adapter)  # (M, P, D)
+            prefix = block.finish(
+                prefix, attend(query, key, value, causal=True), adapter
+            )  # (M, P, D)
 
         # the last layer's output is read at end-of-text only: the other tokens need not get that far
         adapter = adapter_of(adapters, len(blocks))
-        key, value = last.project(adapter.enter(replace_prompts(prefix, deep_prompts, len(blocks))), "kv", adapter)
+        key, value = last.project(
+            adapter.enter(replace_prompts(prefix, deep_prompts, len(blocks))), "kv", adapter
+        )
         own_key, own_value = last.project(own, "kv", adapter)  # (T, H, D/H)
         end = own[packing.end]  # (N, D)
-        query, = last.project(end, "q", adapter)  # (N, H, D/H)
-        feature = last.finish(end, packing.attend(key, value, query, own_key, own_value), adapter)  # (N, D)
+        (query,) = last.project(end, "q", adapter)  # (N, H, D/H)
+        feature = last.finish(
+            end, packing.attend(key, value, query, own_key, own_value), adapter
+        )  # (N, D)
         feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
         return feature.view(templates, classes, -1)  # (M, K, E)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features of plain texts, (N, length) token ids as ``clip.tokenize`` makes them → (N, E), not normalised."""
         shared, end = shared_tokens(tokens)
-        embedding = self.token_embedding(tokens[:, :end.max() + 1])  # (N, longest, D)
+        embedding = self.token_embedding(tokens[:, : end.max() + 1])  # (N, longest, D)
         return self(embedding[:1, :shared], embedding[None, :, shared:], (end - shared)[None])[0]
 
 
@@ -182,5 +220,8 @@ def replace_prompts(prefix: Tensor, deep_prompts: Sequence[Tensor | None], layer
         return prefix
     prompt = prompt.to(prefix.dtype).flatten(0, -3)  # (M or M·K, n, D)
     rows = max(len(prefix), len(prompt))
-    prefix, prompt = (part if len(part) == rows else part.repeat_interleave(rows // len(part), dim=0) for part in (prefix, prompt))
-    return torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1]:]], dim=1)
+    prefix, prompt = (
+        part if len(part) == rows else part.repeat_interleave(rows // len(part), dim=0)
+        for part in (prefix, prompt)
+    )
+    return torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], dim=1)

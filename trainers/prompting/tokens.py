@@ -1,4 +1,5 @@
 """Class names and phrases → token ids, through the tokenizer of the ``clip`` package."""
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ class ClassTokens:
         end: (K,) position of end-of-text.
         name_lengths: number of tokens of each name alone, without the full stop.
     """
+
     ids: Tensor
     end: Tensor
     name_lengths: list[int]
@@ -32,7 +34,9 @@ def readable(classname: str) -> str:
     return classname.replace("_", " ")
 
 
-def tokenize_classes(classnames: Iterable[str], texts: Sequence[str], context_length: int) -> Tensor:
+def tokenize_classes(
+    classnames: Iterable[str], texts: Sequence[str], context_length: int
+) -> Tensor:
     """Token ids (K, context_length) of a text for each of K classes, zero after end-of-text.
 
     Raises:
@@ -43,8 +47,10 @@ def tokenize_classes(classnames: Iterable[str], texts: Sequence[str], context_le
         check_name(name)
         count = 2 + len(TOKENIZER.encode(text))
         if count > context_length:
-            raise UserError(f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: with it a prompt has {count} tokens, "
-                            f"and {context_length} fit; shorten it, or give fewer context tokens")
+            raise UserError(
+                f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: with it a prompt has {count} tokens, "
+                f"and {context_length} fit; shorten it, or give fewer context tokens"
+            )
     return tokenize(texts, context_length)
 
 
@@ -58,12 +64,18 @@ def check_name(name: str) -> None:
     except UnicodeEncodeError:
         raise UserError(f"the class name {name!a} is no UTF-8: rename it") from None
     if len(name) > LONGEST:
-        raise UserError(f"the class name {name[:SHOWN]!r} … is too long: it has {len(name)} characters")
+        raise UserError(
+            f"the class name {name[:SHOWN]!r} … is too long: it has {len(name)} characters"
+        )
     tokens = TOKENIZER.encode(readable(name))
     if not tokens:
-        raise UserError(f"nothing of the class name {name!r} is left for the text encoder: give it a name of letters")
+        raise UserError(
+            f"nothing of the class name {name!r} is left for the text encoder: give it a name of letters"
+        )
     if set(tokens) & MARKS:
-        raise UserError(f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: take it out")
+        raise UserError(
+            f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: take it out"
+        )
 
 
 def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Tensor:
@@ -75,13 +87,15 @@ def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Te
     try:
         return clip.tokenize(list(texts), context_length=context_length, truncate=cut)
     except RuntimeError as error:
-        raise UserError(f"a prompt is too long for the text encoder's {context_length} positions: {error}") from error
+        raise UserError(
+            f"a prompt is too long for the text encoder's {context_length} positions: {error}"
+        ) from error
 
 
 def phrase_tokens(phrase: str, context_length: int) -> Tensor:
     """Token ids (n,) of a phrase, without start and end tokens; none of an empty one."""
     ids = tokenize([readable(phrase).strip()], context_length)[0]
-    return ids[1:ids.argmax()]
+    return ids[1 : ids.argmax()]
 
 
 def class_tokens(classnames: Sequence[str], positions: int, template: str = "{}.") -> ClassTokens:
@@ -96,9 +110,11 @@ def class_tokens(classnames: Sequence[str], positions: int, template: str = "{}.
         UserError: see ``tokenize_classes``.
     """
     names = [readable(name) for name in classnames]
-    with_start = tokenize_classes(classnames, [template.format(name) for name in names], positions + 1)  # (K, 1 + positions)
+    with_start = tokenize_classes(
+        classnames, [template.format(name) for name in names], positions + 1
+    )  # (K, 1 + positions)
     ids = with_start[:, 1:]
     end = ids.argmax(dim=1)  # (K,): end-of-text has the highest id
     # the full stop is one token, but it may merge with a name that ends in a sign, so names are measured alone
     lengths = [len(phrase_tokens(name, positions + 1)) for name in names]
-    return ClassTokens(ids[:, :end.max() + 1], end, lengths)
+    return ClassTokens(ids[:, : end.max() + 1], end, lengths)

@@ -1,4 +1,5 @@
 """The transformer block that both towers of CLIP are made of, with CLIP's parameter names."""
+
 import contextlib
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,9 @@ class LayerNorm(nn.LayerNorm):
     """Layer norm that computes in fp32 whatever the dtype of its input, as CLIP's does."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
+        return F.layer_norm(
+            x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps
+        ).to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -32,21 +35,40 @@ class Attention(nn.Module):
         """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv" alone."""
         first, width = "qkv".index(parts), x.shape[-1]
         rows = slice(first * width, (first + len(parts)) * width)
-        projected = adapter.project(x, F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows]), parts)  # (…, 3D)
+        projected = adapter.project(
+            x, F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows]), parts
+        )  # (…, 3D)
         return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None = None, *, causal: bool = False) -> Tensor:
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None = None,
+    *,
+    causal: bool = False,
+) -> Tensor:
     """Attention of N sequences, (N, L, H, D / H) each, L queries and another number of keys → (N, L, D).
 
     visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all without either.
     """
-    query, key, value, dtype = *(part.transpose(1, 2) for part in (query, key, value)), query.dtype  # (N, H, L, D/H) each
+    query, key, value, dtype = (
+        *(part.transpose(1, 2) for part in (query, key, value)),
+        query.dtype,
+    )  # (N, H, L, D/H) each
     with contextlib.ExitStack() as stack:
-        if query.device.type == "cpu" and query.dtype == torch.bfloat16:  # its backward pass takes ten times as long there as in fp32
+        if (
+            query.device.type == "cpu" and query.dtype == torch.bfloat16
+        ):  # its backward pass takes ten times as long there as in fp32
             stack.enter_context(torch.autocast("cpu", enabled=False))
             query, key, value = query.float(), key.float(), value.float()
-        return F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal).transpose(1, 2).flatten(2).to(dtype)
+        return (
+            F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal)
+            .transpose(1, 2)
+            .flatten(2)
+            .to(dtype)
+        )
 
 
 class MLP(nn.Module):
@@ -68,12 +90,15 @@ class QuickGELUMLP(MLP):
     Both factors go into the matrix products, which scale at no cost. What is left is one pass over the largest tensor of the
     block instead of three, and one tensor kept for the gradient instead of three.
     """
+
     SLOPE = 1.702
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
         fc, proj = self.c_fc, self.c_proj
-        hidden = torch.addmm(self.SLOPE * fc.bias, x.flatten(0, -2), fc.weight.t(), alpha=self.SLOPE)  # (N, W)
+        hidden = torch.addmm(
+            self.SLOPE * fc.bias, x.flatten(0, -2), fc.weight.t(), alpha=self.SLOPE
+        )  # (N, W)
         hidden = F.silu(hidden, inplace=not hidden.requires_grad)
         return torch.addmm(proj.bias, hidden, proj.weight.t(), alpha=1 / self.SLOPE).view(x.shape)
 
@@ -128,7 +153,9 @@ class Block(nn.Module):
         self.mlp = MLPS[activation](width, hidden)
         self.ln_2 = LayerNorm(width)
 
-    def project(self, x: Tensor, parts: str = "qkv", adapter: Adapter = UNCHANGED) -> tuple[Tensor, ...]:
+    def project(
+        self, x: Tensor, parts: str = "qkv", adapter: Adapter = UNCHANGED
+    ) -> tuple[Tensor, ...]:
         return self.attn.project(self.ln_1(x), parts, adapter)
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter = UNCHANGED) -> Tensor:
@@ -150,13 +177,22 @@ class Transformer(nn.Module):
         activation: of the MLPs, ``quick_gelu`` or ``gelu``.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, hidden: int | None = None, activation: str = QUICK_GELU) -> None:
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        hidden: int | None = None,
+        activation: str = QUICK_GELU,
+    ) -> None:
         super().__init__()
         blocks = (Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 
 
-def check_depth(deep_prompts: Sequence[Tensor | None], adapters: Sequence[Adapter | None], layers: int) -> None:
+def check_depth(
+    deep_prompts: Sequence[Tensor | None], adapters: Sequence[Adapter | None], layers: int
+) -> None:
     """Deep prompts enter before layers 1 … len(deep_prompts), adapters belong to layers 0 …; there have to be that many.
 
     Raises:
@@ -165,5 +201,7 @@ def check_depth(deep_prompts: Sequence[Tensor | None], adapters: Sequence[Adapte
     if len(adapters) > layers:
         raise ValueError(f"{len(adapters)} adapters for {layers} layers")
     if len(deep_prompts) > layers - 1:
-        raise ValueError(f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first layer takes "
-                         "its prompts at the input")
+        raise ValueError(
+            f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first layer takes "
+            "its prompts at the input"
+        )

@@ -47,7 +47,9 @@ def build_data_loader(
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
     if len(loader) == 0:
-        raise AssertionError(f"The data loader has no batch: {len(data_source)} images, batch size {batch_size}")
+        raise AssertionError(
+            f"The data loader has no batch: {len(data_source)} images, batch size {batch_size}"
+        )
     return loader
 
 
@@ -77,13 +79,25 @@ class DataManager:
         def test_loader(source: list[Datum]) -> DataLoader[Any]:
             settings = cfg.DATALOADER.TEST
             return build_data_loader(
-                cfg, settings.SAMPLER, source, settings.BATCH_SIZE, tfm=tfm_test, is_train=False, dataset_wrapper=dataset_wrapper
+                cfg,
+                settings.SAMPLER,
+                source,
+                settings.BATCH_SIZE,
+                tfm=tfm_test,
+                is_train=False,
+                dataset_wrapper=dataset_wrapper,
             )
 
         self.dataset = dataset
         settings = cfg.DATALOADER.TRAIN_X
         self.train_loader_x = build_data_loader(
-            cfg, settings.SAMPLER, dataset.train_x, settings.BATCH_SIZE, tfm=tfm_train, is_train=True, dataset_wrapper=dataset_wrapper
+            cfg,
+            settings.SAMPLER,
+            dataset.train_x,
+            settings.BATCH_SIZE,
+            tfm=tfm_train,
+            is_train=True,
+            dataset_wrapper=dataset_wrapper,
         )
         self.val_loader = test_loader(dataset.val) if dataset.val else None
         self.test_loader = test_loader(dataset.test)
@@ -125,7 +139,11 @@ class DatasetWrapper(TorchDataset[dict[str, Any]]):
     """Items as dicts: label, domain, impath, index, and the image under each transform (img, img2, ...)."""
 
     def __init__(
-        self, cfg: CfgNode, data_source: Sequence[Datum], transform: Transforms | None = None, is_train: bool = False
+        self,
+        cfg: CfgNode,
+        data_source: Sequence[Datum],
+        transform: Transforms | None = None,
+        is_train: bool = False,
     ) -> None:
         self.cfg = cfg
         self.data_source = data_source
@@ -136,10 +154,15 @@ class DatasetWrapper(TorchDataset[dict[str, Any]]):
         if self.k_tfm < 1:
             raise ValueError(f"DATALOADER.K_TRANSFORMS must be at least 1, got {self.k_tfm}")
         if self.k_tfm > 1 and transform is None:
-            raise ValueError(f"Cannot transform the image {self.k_tfm} times because transform is None")
+            raise ValueError(
+                f"Cannot transform the image {self.k_tfm} times because transform is None"
+            )
 
         # turns the unaugmented image into a tensor of the same size and range
-        steps = [T.Resize(cfg.INPUT.SIZE, interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
+        steps = [
+            T.Resize(cfg.INPUT.SIZE, interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]),
+            T.ToTensor(),
+        ]
         if "normalize" in cfg.INPUT.TRANSFORMS:
             steps.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
         self.to_tensor = T.Compose(steps)

@@ -10,12 +10,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dassl.utils import load_checkpoint, mkdir_if_missing, resume_from_checkpoint, save_checkpoint, tolist_if_not
+from dassl.utils import (
+    load_checkpoint,
+    mkdir_if_missing,
+    resume_from_checkpoint,
+    save_checkpoint,
+    tolist_if_not,
+)
 from dassl.utils.checkpoint import BEST, STEP, describe, last_checkpoint, step_files, unwrapped
 from dassl.utils.random_state import get_random_state
 from dassl.utils.writer import SummaryWriter
 
-Batch = Any  # what a data loader hands out: with `DatasetWrapper` a dict of tensors and lists by name
+Batch = (
+    Any  # what a data loader hands out: with `DatasetWrapper` a dict of tensors and lists by name
+)
 Names = str | list[str] | None
 
 
@@ -118,7 +126,9 @@ class TrainerBase:
     ) -> None:
         """Write every model after `epoch` (from 0) to `directory/<its name>`."""
         # the last two entries are not in Dassl's files: they let a resumed run end like an uninterrupted one
-        scaler = getattr(self, "scaler", None)  # so called in all CoOp-style trainers; None without mixed precision
+        scaler = getattr(
+            self, "scaler", None
+        )  # so called in all CoOp-style trainers; None without mixed precision
         random_state = get_random_state()
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
@@ -131,7 +141,9 @@ class TrainerBase:
                 "scaler": None if scaler is None else scaler.state_dict(),
                 "random_state": random_state,
             }
-            save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+            save_checkpoint(
+                state, os.path.join(directory, name), is_best=is_best, model_name=model_name
+            )
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Resume from the last epoch that every model has in `directory`; returns the epochs done, 0 if there are none."""
@@ -159,7 +171,9 @@ class TrainerBase:
         latest = {last_checkpoint(folder) for folder in folders}
         if len(latest) == 1:
             return latest.pop()
-        common = set.intersection(*(set(step_files(folder)) for folder in folders)) if folders else set()
+        common = (
+            set.intersection(*(set(step_files(folder)) for folder in folders)) if folders else set()
+        )
         return f"{STEP}{max(common)}" if common else None
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

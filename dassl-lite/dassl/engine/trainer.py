@@ -83,7 +83,9 @@ class SimpleTrainer(TrainerBase):
 
     def build_model(self) -> None:
         """Hook: make `self.model` and what trains it, and register them."""
-        raise NotImplementedError(f"{type(self).__name__} must write build_model: dassl-lite comes with no network")
+        raise NotImplementedError(
+            f"{type(self).__name__} must write build_model: dassl-lite comes with no network"
+        )
 
     def train(self) -> None:  # type: ignore[override]  # Dassl's two signatures
         super().train(self.start_epoch, self.max_epoch)
@@ -98,13 +100,19 @@ class SimpleTrainer(TrainerBase):
         check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], key="TEST.FINAL_MODEL")
         if cfg.TEST.FINAL_MODEL == "best_val":
             if cfg.TEST.NO_TEST:
-                warnings.warn("TEST.FINAL_MODEL best_val has no effect with TEST.NO_TEST", stacklevel=2)
+                warnings.warn(
+                    "TEST.FINAL_MODEL best_val has no effect with TEST.NO_TEST", stacklevel=2
+                )
             elif self.val_loader is None:
-                raise ValueError("TEST.FINAL_MODEL is best_val, but the data set has no validation split")
+                raise ValueError(
+                    "TEST.FINAL_MODEL is best_val, but the data set has no validation split"
+                )
         directory = cfg.RESUME or self.output_dir
         self.start_epoch = self.resume_model_if_exist(directory)
         if self.start_epoch > self.max_epoch:
-            raise ValueError(f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is only {self.max_epoch}")
+            raise ValueError(
+                f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is only {self.max_epoch}"
+            )
         if self.start_epoch > 0 and self._picks_best():
             self._recall_best(directory)
 
@@ -116,7 +124,9 @@ class SimpleTrainer(TrainerBase):
     def resume_model_if_exist(self, directory: str) -> int:
         epoch = super().resume_model_if_exist(directory)
         if self.cfg.RESUME and epoch == 0:
-            raise FileNotFoundError(f'RESUME is "{self.cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}')
+            raise FileNotFoundError(
+                f'RESUME is "{self.cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}'
+            )
         return epoch
 
     def _recall_best(self, directory: str) -> None:
@@ -208,8 +218,15 @@ class SimpleTrainer(TrainerBase):
             self.write_scalar("train/lr", self.get_current_lr(), step)
             end = time.monotonic()
 
-    def _print_batch(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> None:
-        left = self.num_batches - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * self.num_batches
+    def _print_batch(
+        self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter
+    ) -> None:
+        left = (
+            self.num_batches
+            - self.batch_idx
+            - 1
+            + (self.max_epoch - self.epoch - 1) * self.num_batches
+        )
         eta = datetime.timedelta(seconds=int(batch_time.avg * left))
         parts = [
             f"epoch [{self.epoch + 1}/{self.max_epoch}]",
@@ -227,4 +244,8 @@ class TrainerX(SimpleTrainer):
     """Trains on labelled batches: subclasses write `forward_backward(batch)`, which returns a dict of figures."""
 
     def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
-        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+        return (
+            batch["img"].to(self.device),
+            batch["label"].to(self.device),
+            batch["domain"].to(self.device),
+        )

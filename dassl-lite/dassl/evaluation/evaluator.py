@@ -18,7 +18,9 @@ from dassl.utils import mkdir_if_missing
 class Classification(EvaluatorBase):
     """Top-1 figures in percent, on request per class and with a confusion matrix."""
 
-    def __init__(self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(cfg)
         self._lab2cname = lab2cname or {}
         if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
@@ -44,7 +46,9 @@ class Classification(EvaluatorBase):
             raise ValueError("Nothing to evaluate: no batch was processed")
         acc = 100.0 * self._correct / self._total
         err = 100.0 - acc
-        macro_f1 = 100.0 * float(f1_score(self._y_true, self._y_pred, average="macro", labels=np.unique(self._y_true)))
+        macro_f1 = 100.0 * float(
+            f1_score(self._y_true, self._y_pred, average="macro", labels=np.unique(self._y_true))
+        )
         results = OrderedDict(accuracy=acc, error_rate=err, macro_f1=macro_f1)
         print(
             "=> result\n"
@@ -82,5 +86,7 @@ class Classification(EvaluatorBase):
         matrix = confusion_matrix(self._y_true, self._y_pred, normalize="true")
         mkdir_if_missing(self.cfg.OUTPUT_DIR)
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
-        torch.save(torch.from_numpy(matrix), path)  # a tensor, since torch.load refuses numpy arrays by default
+        torch.save(
+            torch.from_numpy(matrix), path
+        )  # a tensor, since torch.load refuses numpy arrays by default
         print(f"Confusion matrix is saved to {path}")

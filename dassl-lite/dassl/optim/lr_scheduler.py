@@ -19,7 +19,9 @@ class _WarmupScheduler(LRScheduler):
     The state holds the successor's state, not the successor: its optimiser is always the live one.
     """
 
-    def __init__(self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, last_epoch: int = -1
+    ) -> None:
         self.successor = successor
         self.warmup_epoch = warmup_epoch
         super().__init__(optimizer, last_epoch)
@@ -56,7 +58,12 @@ class ConstantWarmupScheduler(_WarmupScheduler):
     """`cons_lr` during the warm-up."""
 
     def __init__(
-        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        successor: LRScheduler,
+        warmup_epoch: int,
+        cons_lr: float,
+        last_epoch: int = -1,
     ) -> None:
         self.cons_lr = cons_lr
         super().__init__(optimizer, successor, warmup_epoch, last_epoch)
@@ -69,7 +76,12 @@ class LinearWarmupScheduler(_WarmupScheduler):
     """`min_lr` in the first epoch, then e / `warmup_epoch` of the full rate."""
 
     def __init__(
-        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        successor: LRScheduler,
+        warmup_epoch: int,
+        min_lr: float,
+        last_epoch: int = -1,
     ) -> None:
         self.min_lr = min_lr
         super().__init__(optimizer, successor, warmup_epoch, last_epoch)
@@ -90,11 +102,19 @@ def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
         if isinstance(stepsize, (list, tuple)):
             stepsize = stepsize[-1]
         if not isinstance(stepsize, int):
-            raise TypeError(f"OPTIM.STEPSIZE must be an integer for single_step, got {type(stepsize).__name__}")
-        scheduler = StepLR(optimizer, step_size=stepsize if stepsize > 0 else optim_cfg.MAX_EPOCH, gamma=optim_cfg.GAMMA)
+            raise TypeError(
+                f"OPTIM.STEPSIZE must be an integer for single_step, got {type(stepsize).__name__}"
+            )
+        scheduler = StepLR(
+            optimizer,
+            step_size=stepsize if stepsize > 0 else optim_cfg.MAX_EPOCH,
+            gamma=optim_cfg.GAMMA,
+        )
     elif name == "multi_step":
         if not isinstance(stepsize, (list, tuple)):
-            raise TypeError(f"OPTIM.STEPSIZE must be a list for multi_step, got {type(stepsize).__name__}")
+            raise TypeError(
+                f"OPTIM.STEPSIZE must be a list for multi_step, got {type(stepsize).__name__}"
+            )
         scheduler = MultiStepLR(optimizer, milestones=list(stepsize), gamma=optim_cfg.GAMMA)
     else:
         scheduler = CosineAnnealingLR(optimizer, float(optim_cfg.MAX_EPOCH))  # type: ignore[arg-type]  # as Dassl saves it

@@ -35,7 +35,9 @@ def build_optimizer(
         # Dassl's own RAdam shrinks the weights directly (decoupled), as in the paper's code
         return torch.optim.RAdam(param_groups, betas=betas, decoupled_weight_decay=True, **common)
     if name == "rmsprop":
-        return torch.optim.RMSprop(param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
+        return torch.optim.RMSprop(
+            param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common
+        )
     return torch.optim.SGD(
         param_groups,
         momentum=optim_cfg.MOMENTUM,

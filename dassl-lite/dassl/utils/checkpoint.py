@@ -25,7 +25,18 @@ BEST = "model-best.pth.tar"
 STEP = "model.pth.tar-"
 POINTER = "checkpoint"
 
-_PLAIN = (torch.Tensor, str, bytes, bool, int, float, complex, type(None), torch.dtype, torch.device)
+_PLAIN = (
+    torch.Tensor,
+    str,
+    bytes,
+    bool,
+    int,
+    float,
+    complex,
+    type(None),
+    torch.dtype,
+    torch.device,
+)
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -119,8 +130,18 @@ _plain_dict.__name__ = _plain_dict.__qualname__ = "defaultdict"
 @contextmanager
 def _schedulers_allowed() -> Iterator[None]:
     """Let `weights_only` loading build torch's optimisers and schedulers: Dassl pickles those after a warm-up."""
-    schedulers = [torch.optim.lr_scheduler.StepLR, torch.optim.lr_scheduler.MultiStepLR, torch.optim.lr_scheduler.CosineAnnealingLR]
-    optimizers = [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.RAdam]
+    schedulers = [
+        torch.optim.lr_scheduler.StepLR,
+        torch.optim.lr_scheduler.MultiStepLR,
+        torch.optim.lr_scheduler.CosineAnnealingLR,
+    ]
+    optimizers = [
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.SGD,
+        torch.optim.RMSprop,
+        torch.optim.RAdam,
+    ]
     allowed: list[Any] = [*schedulers, *optimizers, _plain_dict, dict, Counter]
     if hasattr(torch.serialization, "safe_globals"):
         with torch.serialization.safe_globals(allowed):

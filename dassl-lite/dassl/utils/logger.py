@@ -13,7 +13,9 @@ class Logger:
 
     def __init__(self, fpath: str | os.PathLike[str] | None = None) -> None:
         console: TextIO | Logger = sys.stdout
-        if isinstance(console, Logger):  # a second log in one process: end the first, do not write through it
+        if isinstance(
+            console, Logger
+        ):  # a second log in one process: end the first, do not write through it
             console.close()
             console = console.console
         self.console: TextIO = console

@@ -14,7 +14,9 @@ class Registry:
         self._objects: dict[str, Any] = {}
 
     @overload
-    def register(self, obj: None = None, force: bool = False) -> Callable[[Registered], Registered]: ...
+    def register(
+        self, obj: None = None, force: bool = False
+    ) -> Callable[[Registered], Registered]: ...
 
     @overload
     def register(self, obj: Any, force: bool = False) -> None: ...
@@ -34,7 +36,9 @@ class Registry:
     def _store(self, obj: Any, force: bool) -> None:
         name = obj.__name__
         if name in self._objects and not force:
-            raise KeyError(f'An object named "{name}" was already registered in "{self._name}" registry')
+            raise KeyError(
+                f'An object named "{name}" was already registered in "{self._name}" registry'
+            )
         self._objects[name] = obj
 
     def get(self, name: str) -> Any:

@@ -16,7 +16,9 @@ class CSVWriter:
         written = open(path, "rb").read() if os.path.exists(path) else b""
         is_new = not written
         self._file = open(path, "a", newline="", encoding="utf-8", buffering=1)
-        if written and not written.endswith(b"\n"):  # a run that was stopped in the middle of a line
+        if written and not written.endswith(
+            b"\n"
+        ):  # a run that was stopped in the middle of a line
             self._file.write("\n")
         self._rows = csv.writer(self._file)
         if is_new:

@@ -3,6 +3,7 @@
 The weights are those of OpenAI's format under other names, linear maps transposed, queries, keys and values apart: the same weights give the same
 state dict, to the bit.
 """
+
 import os
 import re
 from collections.abc import Mapping
@@ -18,23 +19,45 @@ from .open_clip_models import Normalization
 from .state_dict import read_state_dict
 
 PREFIX = "hf:"
-CONFIG, PIXELS, WEIGHTS = "config.json", "preprocessor_config.json", ("model.safetensors", "pytorch_model.bin")
+CONFIG, PIXELS, WEIGHTS = (
+    "config.json",
+    "preprocessor_config.json",
+    ("model.safetensors", "pytorch_model.bin"),
+)
 ACTIVATIONS = {"quick_gelu": QUICK_GELU, "gelu": GELU}
 EPSILON = 1e-5  # of CLIP's layer norms
-DEFAULT_HEADS = {"vision_config": 12, "text_config": 8}  # transformers omits default values from a config
+DEFAULT_HEADS = {
+    "vision_config": 12,
+    "text_config": 8,
+}  # transformers omits default values from a config
 NOT_CAUSAL = "its text encoder is not causal, so a class name would change the context before it"
-MEANING = {"siglip": NOT_CAUSAL, "siglip2": NOT_CAUSAL, "altclip": "its text encoder is XLM-R", "chinese_clip": "its text encoder is BERT",
-           "blip": "its towers are others than CLIP's", "clip_text_model": "it is a text encoder alone",
-           "clip_vision_model": "it is an image encoder alone"}
+MEANING = {
+    "siglip": NOT_CAUSAL,
+    "siglip2": NOT_CAUSAL,
+    "altclip": "its text encoder is XLM-R",
+    "chinese_clip": "its text encoder is BERT",
+    "blip": "its towers are others than CLIP's",
+    "clip_text_model": "it is a text encoder alone",
+    "clip_vision_model": "it is an image encoder alone",
+}
 RENAMED = (  # in this order: pattern → replacement, Hugging Face's names → OpenAI's
-    (r"^text_projection\.weight$", "text_projection"), (r"^visual_projection\.weight$", "visual.proj"),
-    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"), (r"^text_model\.embeddings\.", ""),
+    (r"^text_projection\.weight$", "text_projection"),
+    (r"^visual_projection\.weight$", "visual.proj"),
+    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
+    (r"^text_model\.embeddings\.", ""),
     (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
-    (r"^vision_model\.embeddings\.patch_embedding", "visual.conv1"), (r"^vision_model\.embeddings\.", "visual."),
-    (r"^vision_model\.pre_layrnorm", "visual.ln_pre"), (r"^vision_model\.post_layernorm", "visual.ln_post"),
-    (r"^text_model\.final_layer_norm", "ln_final"), (r"^vision_model\.encoder\.layers", "visual.transformer.resblocks"),
-    (r"^text_model\.encoder\.layers", "transformer.resblocks"), (r"\.self_attn\.", ".attn."), (r"\.layer_norm([12])\.", r".ln_\1."),
-    (r"\.mlp\.fc1\.", ".mlp.c_fc."), (r"\.mlp\.fc2\.", ".mlp.c_proj."))
+    (r"^vision_model\.embeddings\.patch_embedding", "visual.conv1"),
+    (r"^vision_model\.embeddings\.", "visual."),
+    (r"^vision_model\.pre_layrnorm", "visual.ln_pre"),
+    (r"^vision_model\.post_layernorm", "visual.ln_post"),
+    (r"^text_model\.final_layer_norm", "ln_final"),
+    (r"^vision_model\.encoder\.layers", "visual.transformer.resblocks"),
+    (r"^text_model\.encoder\.layers", "transformer.resblocks"),
+    (r"\.self_attn\.", ".attn."),
+    (r"\.layer_norm([12])\.", r".ln_\1."),
+    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+)
 
 
 def is_meant(name: str) -> bool:
@@ -56,21 +79,37 @@ def load(name: str) -> tuple[dict[str, Tensor], str, int, int, str, Normalizatio
     kind = config.get("model_type")
     if kind != "clip":
         reason = MEANING.get(str(kind), f"its model_type is {kind!r}, not clip")
-        raise UserError(f"{name} can't be used: {reason}. Models that can are CLIP's own, such as {PREFIX}openai/clip-vit-base-patch16")
-    path = next((path for file in WEIGHTS if os.path.isfile(path := os.path.join(folder, file))), None)
+        raise UserError(
+            f"{name} can't be used: {reason}. Models that can are CLIP's own, such as {PREFIX}openai/clip-vit-base-patch16"
+        )
+    path = next(
+        (path for file in WEIGHTS if os.path.isfile(path := os.path.join(folder, file))), None
+    )
     if path is None:
-        raise UserError(f"{folder} has a {CONFIG}, but neither {' nor '.join(WEIGHTS)}: download the model again, with its weights in one file")
+        raise UserError(
+            f"{folder} has a {CONFIG}, but neither {' nor '.join(WEIGHTS)}: download the model again, with its weights in one file"
+        )
     vision, text = (part_of(config, part, name) for part in DEFAULT_HEADS)
     activation, other = (ACTIVATIONS[part["hidden_act"]] for part in (vision, text))
     if activation != other:
-        raise UserError(f"{name} can't be used: its encoders have different activations, {vision['hidden_act']} and {text['hidden_act']}")
+        raise UserError(
+            f"{name} can't be used: its encoders have different activations, {vision['hidden_act']} and {text['hidden_act']}"
+        )
     state = openai_names(read_state_dict(path), path)
     widths = [state[key].shape[0] for key in ("visual.class_embedding", "ln_final.weight")]
     for width, part in zip(widths, (vision, text)):
         if width % part["num_attention_heads"]:
-            raise UserError(f"{path} holds another model than {CONFIG}: {width} features don't divide into {part['num_attention_heads']} heads")
-    return (state, path, widths[0] // vision["num_attention_heads"], widths[1] // text["num_attention_heads"], activation,
-            read_normalization(os.path.join(folder, PIXELS)))
+            raise UserError(
+                f"{path} holds another model than {CONFIG}: {width} features don't divide into {part['num_attention_heads']} heads"
+            )
+    return (
+        state,
+        path,
+        widths[0] // vision["num_attention_heads"],
+        widths[1] // text["num_attention_heads"],
+        activation,
+        read_normalization(os.path.join(folder, PIXELS)),
+    )
 
 
 def find(name: str) -> str:
@@ -82,13 +121,24 @@ def find(name: str) -> str:
     place = os.path.expanduser(name.removeprefix(PREFIX))
     if os.path.isfile(os.path.join(place, CONFIG)):
         return place
-    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface")
-    cache = os.path.join(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"), f"models--{place.replace('/', '--')}", "snapshots")
-    found = [folder for entry in (os.listdir(cache) if os.path.isdir(cache) else ())
-             if os.path.isfile(os.path.join(folder := os.path.join(cache, entry), CONFIG))]
+    home = os.environ.get("HF_HOME") or os.path.join(
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
+    )
+    cache = os.path.join(
+        os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"),
+        f"models--{place.replace('/', '--')}",
+        "snapshots",
+    )
+    found = [
+        folder
+        for entry in (os.listdir(cache) if os.path.isdir(cache) else ())
+        if os.path.isfile(os.path.join(folder := os.path.join(cache, entry), CONFIG))
+    ]
     if not found:
-        raise UserError(f"MODEL.BACKBONE.NAME is {name!r}, but no {CONFIG} is in {place}, nor in {cache}: download the model (hf download "
-                        f"{place}), or give the folder that it is in")
+        raise UserError(
+            f"MODEL.BACKBONE.NAME is {name!r}, but no {CONFIG} is in {place}, nor in {cache}: download the model (hf download "
+            f"{place}), or give the folder that it is in"
+        )
     return max(found, key=os.path.getmtime)
 
 
@@ -113,13 +163,21 @@ def part_of(config: Mapping[str, Any], part: str, name: str) -> dict[str, Any]:
         UserError: they are none that CLIP's towers can have.
     """
     own = config.get(part)
-    defaults = {"num_attention_heads": DEFAULT_HEADS[part], "hidden_act": "quick_gelu", "layer_norm_eps": EPSILON}
+    defaults = {
+        "num_attention_heads": DEFAULT_HEADS[part],
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": EPSILON,
+    }
     found = {**defaults, **(own if isinstance(own, dict) else {})}
     if str(found["hidden_act"]) not in ACTIVATIONS or found["layer_norm_eps"] != EPSILON:
-        raise UserError(f"{name} can't be used: its {part} has hidden_act {found['hidden_act']!r} and layer_norm_eps {found['layer_norm_eps']!r}, "
-                        f"CLIP's are {' or '.join(ACTIVATIONS)}, and {EPSILON}")
+        raise UserError(
+            f"{name} can't be used: its {part} has hidden_act {found['hidden_act']!r} and layer_norm_eps {found['layer_norm_eps']!r}, "
+            f"CLIP's are {' or '.join(ACTIVATIONS)}, and {EPSILON}"
+        )
     if not isinstance(found["num_attention_heads"], int) or found["num_attention_heads"] < 1:
-        raise UserError(f"{name} can't be used: its {part} has {found['num_attention_heads']!r} attention heads")
+        raise UserError(
+            f"{name} can't be used: its {part} has {found['num_attention_heads']!r} attention heads"
+        )
     return found
 
 
@@ -140,9 +198,15 @@ def openai_names(found: Mapping[str, Tensor], path: str) -> dict[str, Tensor]:
         for key in [key for key in state if ".q_proj." in key]:
             parts = [state.pop(key.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
             state[key.replace(".q_proj.", ".in_proj_")] = torch.cat(parts)
-        return {**state, "visual.class_embedding": state["visual.class_embedding"].flatten(), "ln_final.weight": state["ln_final.weight"].flatten()}
+        return {
+            **state,
+            "visual.class_embedding": state["visual.class_embedding"].flatten(),
+            "ln_final.weight": state["ln_final.weight"].flatten(),
+        }
     except (KeyError, RuntimeError) as error:
-        raise UserError(f"{path} holds no CLIP in Hugging Face's format: {' '.join(str(error).split())} is missing or of another shape") from error
+        raise UserError(
+            f"{path} holds no CLIP in Hugging Face's format: {' '.join(str(error).split())} is missing or of another shape"
+        ) from error
 
 
 def read_normalization(path: str) -> Normalization | None:
@@ -156,6 +220,12 @@ def read_normalization(path: str) -> Normalization | None:
     found = read_config(path)
     mean, std = found.get("image_mean"), found.get("image_std")
     for values in (mean, std):
-        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(one, (int, float)) for one in values):
-            raise UserError(f"{path} has image_mean {mean!r:.60} and image_std {std!r:.60}, they take three numbers each: download the model again")
+        if (
+            not isinstance(values, list)
+            or len(values) != 3
+            or not all(isinstance(one, (int, float)) for one in values)
+        ):
+            raise UserError(
+                f"{path} has image_mean {mean!r:.60} and image_std {std!r:.60}, they take three numbers each: download the model again"
+            )
     return cast(Normalization, (mean, std))

@@ -1,4 +1,5 @@
 """Files of weights → state dicts with the names of OpenAI's. Nothing in a file is run."""
+
 import zipfile
 from typing import Any
 
@@ -9,7 +10,11 @@ from ...common.errors import UserError
 from ...common.readers import check_archive
 from .torchscript import read_torchscript
 
-SCALARS = ("input_resolution", "context_length", "vocab_size")  # kept in the state dict for the record, not parameters
+SCALARS = (
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+)  # kept in the state dict for the record, not parameters
 
 
 def read_state_dict(path: str) -> dict[str, Tensor]:
@@ -25,22 +30,38 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     try:
         state = read(path)
     except ImportError as error:
-        raise UserError(f"{path} needs the package {error.name} to be read: pip install {error.name}") from error
+        raise UserError(
+            f"{path} needs the package {error.name} to be read: pip install {error.name}"
+        ) from error
     except Exception as error:  # damaged or hostile bytes can raise anything
         raise UserError(f"{path} can't be read as CLIP weights: {first_line(error)}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise UserError(f"{path} holds no state dict but a {type(state).__name__}")
-    swollen = next((key for key, value in state.items() if torch.is_tensor(value) and value.nbytes > value.untyped_storage().nbytes()), None)
+    swollen = next(
+        (
+            key
+            for key, value in state.items()
+            if torch.is_tensor(value) and value.nbytes > value.untyped_storage().nbytes()
+        ),
+        None,
+    )
     if swollen is not None:
-        raise UserError(f"{path} can't be read as CLIP weights: {swollen} has more numbers than are stored of it")
-    return {key.removeprefix("module."): value.float() for key, value in state.items() if torch.is_tensor(value) and key not in SCALARS}
+        raise UserError(
+            f"{path} can't be read as CLIP weights: {swollen} has more numbers than are stored of it"
+        )
+    return {
+        key.removeprefix("module."): value.float()
+        for key, value in state.items()
+        if torch.is_tensor(value) and key not in SCALARS
+    }
 
 
 def read(path: str) -> Any:
     if path.endswith(".safetensors"):
         from safetensors import SafetensorError
         from safetensors.torch import load_file
+
         try:
             return load_file(path)
         except SafetensorError as error:

@@ -3,6 +3,7 @@
 ``torch.jit.load`` runs code that the archive brings along (a module's own ``__setstate__``), and that code can write files. Here the pickle
 of the weights is read with stand-ins for all that it names, and the code only as text, for what is a parameter or a buffer.
 """
+
 import pickle
 import re
 import zipfile
@@ -12,14 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-DTYPES = {"DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16, "BFloat16Storage": torch.bfloat16,
-          "LongStorage": torch.int64, "IntStorage": torch.int32, "ShortStorage": torch.int16, "CharStorage": torch.int8,
-          "ByteStorage": torch.uint8, "BoolStorage": torch.bool}
+DTYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
 REGISTERED = r"class {}\(Module\):\s+__parameters__ = \[(.*?)\]\s+__buffers__ = \[(.*?)\]"
 
 
 class StoredModule:
     """Stands for a module of the archive: what it holds by name, and the name of its class."""
+
     class_name = ""
 
     def __setstate__(self, state: object) -> None:
@@ -35,7 +46,11 @@ class WeightsUnpickler(pickle._Unpickler):
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
 
-    dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # room for any number of bytes
+    dispatch = {
+        code: load
+        for code, load in pickle._Unpickler.dispatch.items()
+        if code != pickle.BYTEARRAY8[0]
+    }  # room for any number of bytes
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))
@@ -47,10 +62,17 @@ class WeightsUnpickler(pickle._Unpickler):
         if module == "torch" and name in DTYPES:
             return DTYPES[name]
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, size, stride, *_: storage.as_strided(size, stride, offset)
-        if (module, name) == ("collections", "OrderedDict"):  # a tensor's hooks, of which there are none
+            return lambda storage, offset, size, stride, *_: storage.as_strided(
+                size, stride, offset
+            )
+        if (module, name) == (
+            "collections",
+            "OrderedDict",
+        ):  # a tensor's hooks, of which there are none
             return lambda *_: None
-        if module == "torch.jit._pickle" and (name.startswith("build_") or name == "restore_type_tag"):  # lists and dicts with their types
+        if module == "torch.jit._pickle" and (
+            name.startswith("build_") or name == "restore_type_tag"
+        ):  # lists and dicts with their types
             return lambda content, *_: content
         raise pickle.UnpicklingError(f"it names {module}.{name}, which weights don't need")
 
@@ -58,7 +80,11 @@ class WeightsUnpickler(pickle._Unpickler):
         """A storage, as a tensor of one dimension."""
         _, dtype, key, _, count = identity
         content = self.archive.read(f"{self.root}/data/{key}")
-        return torch.frombuffer(bytearray(content), dtype=dtype) if count else torch.empty(0, dtype=dtype)
+        return (
+            torch.frombuffer(bytearray(content), dtype=dtype)
+            if count
+            else torch.empty(0, dtype=dtype)
+        )
 
 
 def read_torchscript(path: str) -> dict[str, Tensor]:
@@ -72,7 +98,9 @@ def read_torchscript(path: str) -> dict[str, Tensor]:
         return dict(tensors(WeightsUnpickler(archive, root).load(), archive, root))
 
 
-def tensors(module: StoredModule, archive: zipfile.ZipFile, root: str, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def tensors(
+    module: StoredModule, archive: zipfile.ZipFile, root: str, prefix: str = ""
+) -> Iterator[tuple[str, Tensor]]:
     """Yields name and tensor of the parameters and buffers of a stored module and those in it."""
     registered = registered_names(archive, root, module.class_name)
     for name, value in module.held.items():

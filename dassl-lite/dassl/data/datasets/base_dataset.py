@@ -14,7 +14,9 @@ class Datum:
     Few-shot caches are pickles of these: module, class name and attribute names are Dassl's, so either reads the other's.
     """
 
-    def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = "") -> None:
+    def __init__(
+        self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""
+    ) -> None:
         if not isinstance(impath, str):
             raise AssertionError(f"impath must be a str, got {type(impath).__name__}")
         if not check_isfile(impath):
@@ -62,7 +64,9 @@ class DatasetBase:
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
         missing = [label for label in range(self._num_classes) if label not in self._lab2cname]
         if missing:
-            raise ValueError(f"Labels must be 0, 1, 2, ... without gaps: no image of train_x has label {missing[0]}")
+            raise ValueError(
+                f"Labels must be 0, 1, 2, ... without gaps: no image of train_x has label {missing[0]}"
+            )
 
     @property
     def train_x(self) -> list[Datum]:
@@ -107,11 +111,15 @@ class DatasetBase:
         for item in data_source:
             known = lab2cname.setdefault(item.label, item.classname)
             if known != item.classname:
-                raise ValueError(f'Label {item.label} has two class names, "{known}" and "{item.classname}"')
+                raise ValueError(
+                    f'Label {item.label} has two class names, "{known}" and "{item.classname}"'
+                )
         labels = sorted(lab2cname)
         return {label: lab2cname[label] for label in labels}, [lab2cname[label] for label in labels]
 
-    def generate_fewshot_dataset(self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False) -> Any:
+    def generate_fewshot_dataset(
+        self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False
+    ) -> Any:
         """`num_shots` random items of each class: a list for one source, a list of lists for several.
 
         With less than 1 shot the sources are returned as they are. A class with too few items gives all it has,

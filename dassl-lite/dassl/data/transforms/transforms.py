@@ -24,8 +24,17 @@ AVAI_CHOICES = [
     "gaussian_blur",
 ]
 
-NOT_HERE = ["imagenet_policy", "cifar10_policy", "svhn_policy", "randaugment_fixmatch", "randaugment2",
-            "random_translation", "cutout", "gaussian_noise", "instance_norm"]
+NOT_HERE = [
+    "imagenet_policy",
+    "cifar10_policy",
+    "svhn_policy",
+    "randaugment_fixmatch",
+    "randaugment2",
+    "random_translation",
+    "cutout",
+    "gaussian_noise",
+    "instance_norm",
+]
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -37,13 +46,17 @@ INTERPOLATION_MODES = {
 def _check_choices(choices: Collection[str]) -> None:
     for choice in choices:
         if choice in NOT_HERE:
-            raise AssertionError(f"INPUT.TRANSFORMS: {choice} is not part of dassl-lite (here: {', '.join(AVAI_CHOICES)})")
+            raise AssertionError(
+                f"INPUT.TRANSFORMS: {choice} is not part of dassl-lite (here: {', '.join(AVAI_CHOICES)})"
+            )
         if choice not in AVAI_CHOICES:
             nearest = get_most_similar_str_to_a_from_b(choice, AVAI_CHOICES)
             raise AssertionError(f"INPUT.TRANSFORMS: {choice} is unknown (do you mean {nearest}?)")
 
 
-def build_transform(cfg: CfgNode, is_train: bool = True, choices: Collection[str] | None = None) -> Any:
+def build_transform(
+    cfg: CfgNode, is_train: bool = True, choices: Collection[str] | None = None
+) -> Any:
     """The transform (`Compose`) for training or testing with `choices` (by default INPUT.TRANSFORMS); prints its steps.
 
     None with INPUT.NO_TRANSFORM.
@@ -54,7 +67,9 @@ def build_transform(cfg: CfgNode, is_train: bool = True, choices: Collection[str
     if choices is None:
         choices = cfg.INPUT.TRANSFORMS
     _check_choices(choices)
-    check_availability(cfg.INPUT.INTERPOLATION, list(INTERPOLATION_MODES), key="INPUT.INTERPOLATION")
+    check_availability(
+        cfg.INPUT.INTERPOLATION, list(INTERPOLATION_MODES), key="INPUT.INTERPOLATION"
+    )
     steps = _train_steps(cfg.INPUT, choices) if is_train else _test_steps(cfg.INPUT, choices)
     print(f"Building transform_{'train' if is_train else 'test'}")
     tfms = []
@@ -75,7 +90,10 @@ def _train_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
     if "random_crop" not in choices and "random_resized_crop" not in choices:
         yield f"resize to {size[0]}x{size[1]}", T.Resize(size, interpolation=interp)
     if "random_crop" in choices:
-        yield f"random crop (padding = {inp.CROP_PADDING})", T.RandomCrop(size, padding=inp.CROP_PADDING)
+        yield (
+            f"random crop (padding = {inp.CROP_PADDING})",
+            T.RandomCrop(size, padding=inp.CROP_PADDING),
+        )
     if "random_resized_crop" in choices:
         scale = inp.RRCROP_SCALE
         tfm = T.RandomResizedCrop(size, scale=scale, interpolation=interp)
@@ -92,7 +110,10 @@ def _train_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
     if "randomgrayscale" in choices:
         yield "random gray scale", T.RandomGrayscale(p=inp.RGS_P)
     if "gaussian_blur" in choices:
-        yield f"gaussian blur (kernel={inp.GB_K})", T.RandomApply([T.GaussianBlur(inp.GB_K)], p=inp.GB_P)
+        yield (
+            f"gaussian blur (kernel={inp.GB_K})",
+            T.RandomApply([T.GaussianBlur(inp.GB_K)], p=inp.GB_P),
+        )
     yield "to torch tensor of range [0, 1]", T.ToTensor()
     if "normalize" in choices:
         yield _normalize(inp)
