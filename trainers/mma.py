@@ -84,9 +84,11 @@ class SharedAdapters(nn.Module):
         shared = dict(self.shared_adapter.items())
         numbers = map(str, range(1, 1 + max(map(int, shared))))
         return [
-            Beside(own[layer], shared[layer], self.scale) if layer in shared else None
+            Beside(own[layer], shared[layer], self.scale)  # type: ignore[arg-type]
+            if layer in shared
+            else None
             for layer in numbers
-        ]  # type: ignore[arg-type]
+        ]
 
     def forward(self) -> Prompts:
         return self.tokens(
