@@ -22,6 +22,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -46,7 +47,7 @@ from torch import Tensor  # noqa: E402
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch  # noqa: E402
 from protocols.arguments import build_config  # noqa: E402
 from protocols.command_line import parse_arguments  # noqa: E402
-from protocols.plan import Run, recipe_path  # noqa: E402
+from protocols.plan import CONFIGS, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
 from trainers.common.errors import UserError, run_tool  # noqa: E402
@@ -132,34 +133,26 @@ def new_trainer(
 ) -> PromptTrainer:
     """The trainer of a setting on all images of the training half (1) or of the other (2); it writes to the folder."""
     name, trainer = task_of(task), setting.get("trainer", "CDC")
-    run = Run(
-        folder,
-        trainer,
-        recipe_path(trainer, setting.get("recipe", "tiny")),
-        DRAWN.get(name, "image_folder"),
-        DIRECTIONS[task.removeprefix(name)][half - 1],
-        None,
-        seed,
-    )
     options = [
         part for key, value in setting.get("settings", {}).items() for part in (key, str(value))
     ]
-    cfg = build_config(
-        parse_arguments(
-            run.arguments(
-                root if name in DRAWN else str(suite.folder_of(root, name)),
-                [
-                    *options,
-                    "TEST.NO_TEST",
-                    "True",
-                    "TRAIN.CHECKPOINT_FREQ",
-                    "0",
-                    "DATALOADER.NUM_WORKERS",
-                    "0",
-                ],
-            )
-        )
-    )
+    dataset = DRAWN.get(name, "image_folder")
+    named = {
+        "--root": root if name in DRAWN else str(suite.folder_of(root, name)),
+        "--seed": str(seed),
+        "--trainer": trainer,
+        "--dataset-config-file": os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"),
+        "--config-file": recipe_path(trainer, setting.get("recipe", "tiny")),
+        "--output-dir": folder,
+    }
+    fixed = {
+        "DATASET.SUBSAMPLE_CLASSES": DIRECTIONS[task.removeprefix(name)][half - 1],
+        "TEST.NO_TEST": "True",
+        "TRAIN.CHECKPOINT_FREQ": "0",
+        "DATALOADER.NUM_WORKERS": "0",
+    }
+    flags, last = ([word for pair in pairs.items() for word in pair] for pairs in (named, fixed))
+    cfg = build_config(parse_arguments([*flags, *options, *last]))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build_trainer(cfg)
