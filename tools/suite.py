@@ -35,11 +35,11 @@ sys.path.insert(0, str(REPOSITORY))
 import clip  # noqa: E402
 import numpy  # noqa: E402
 import torch  # noqa: E402
-from PIL import Image, ImageOps  # noqa: E402
+from PIL import Image, ImageChops, ImageOps  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 from trainers.common.errors import UserError, run_tool  # noqa: E402
-from trainers.common.image_files import ENDINGS  # noqa: E402
+from trainers.common.image_files import ENDINGS, as_seen  # noqa: E402
 
 log = logging.getLogger("suite")
 
@@ -231,7 +231,7 @@ ICONS = {
     "drink": word("beer coffee wine tea milk martini cocktail bottle cup mug"),
     "dessert": word("cake cookie candy icecream donut popsicle lollipop croissant dessert"),
     "tool": word("hammer wrench screwdriver saw axe shovel pickaxe drill tool"),
-    "furniture": word("sofa chair bed armchair desk couch lamp table wardrobe dresser"),
+    "furniture": word("sofa chair bed armchair desk couch lamp wardrobe dresser"),
     "building": word(
         "building castle church mosque hospital factory bank tower skyscraper warehouse house"
     ),
@@ -252,12 +252,12 @@ ICONS = {
     "arrow": word("arrow arrows"),
 }
 WEATHER = {
-    "rain": word("rain rainy shower drizzle sprinkle rains"),
+    "rain": word("rain rainy shower drizzle sprinkle"),
     "snow": word("snow snowy snowflake sleet snowing"),
     "fog": word("fog foggy mist haze smoke dust hazy"),
     "wind": word("wind windy windsock windmill beaufort"),
-    "thunderstorm": word("thunderstorm lightning thunder storm thunderstorm"),
-    "sun": word("sun sunny sunset sunrise day-sunny clear-day brightness"),
+    "thunderstorm": word("thunderstorm lightning thunder storm"),
+    "sun": word("sun sunny sunset sunrise clear-day"),
     "moon": word("moon clear-night starry"),
     "cloud": word("cloud cloudy overcast"),
     "thermometer": word("thermometer temperature"),
@@ -290,17 +290,23 @@ PHOTOS = {
         "truck",
     )
 }
-VARIANTS = r"-(off|outline|filled|variant|rounded|sharp|twotone|remove|cancel|alert|lock|clock|plus|minus|check|edit|box|circle|square|multiple|x|up|down|left|pause|cog|share|search|star|heart|question|dollar|pin|bolt|code|exclamation)(-|$)"
+VARIANTS = r"brand-|(list|binary|folder)-tree|-(off|outline|filled|variant|rounded|sharp|twotone|remove|cancel|alert|lock|clock|plus|minus|check|edit|box|circle|square|multiple|x|up|down|left|pause|cog|share|search|star|heart|question|dollar|pin|bolt|code|exclamation)(-|$)"
 TASKS = {
-    "clipart": Task(["openclipart"], CLIPART),
+    "clipart": Task(["openclipart"], CLIPART, "_bw|bullet_hole"),
     "stamps": Task(["tuxpaint"], STAMPS),
     "words": Task(["art4apps"], WORDS),
     "desktop": Task(
-        ["oxygen", "gnome", "openclipart"], DESKTOP, "^openclipart/(?!computer/icons/)|tango|emblem"
+        ["oxygen", "gnome", "openclipart"],
+        DESKTOP,
+        "^openclipart/(?!computer/icons/)|tango|emblem|home|trash",
     ),
     "glyphs": Task(["mdi"], GLYPHS, r"-(off|outline)(-|$)"),
     "icons": Task(["tabler", "lucide", "lucide-lab"], ICONS, VARIANTS),
-    "weather": Task(["wi", "meteocons", "mdi", "tabler"], WEATHER, r"-(off|filled|fill)(-|$)"),
+    "weather": Task(
+        ["wi", "meteocons", "mdi", "tabler"],
+        WEATHER,
+        r"-(off|filled|fill)(-|$)|/(head|home|car|shield|shower|bath|pool|oil|truck|brightness)",
+    ),
     "groceries": Task(["GroceryStoreCoarse"], GROCERIES),
     "photos": Task(["CIFAR10"], PHOTOS),
 }
@@ -433,12 +439,11 @@ def by_class(task: Task, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def square(picture: Image.Image) -> Image.Image:
-    """On white, as large as it goes into a square."""
-    picture = ImageOps.exif_transpose(picture).convert("RGBA")
-    picture = ImageOps.contain(picture, (SIZE, SIZE), Image.Resampling.LANCZOS)
-    page = Image.new("RGBA", (SIZE, SIZE), "white")
-    page.alpha_composite(picture, ((SIZE - picture.width) // 2, (SIZE - picture.height) // 2))
-    return page.convert("RGB")
+    """On white, without its white margins, as large as it goes into a square."""
+    picture = ImageOps.contain(as_seen(picture, "white"), (4 * SIZE, 4 * SIZE))
+    white = Image.new("RGB", picture.size, "white")
+    picture = picture.crop(ImageChops.difference(picture, white).getbbox())
+    return ImageOps.pad(picture, (SIZE, SIZE), Image.Resampling.LANCZOS, "white")
 
 
 def look(picture: Image.Image) -> numpy.ndarray:
