@@ -14,8 +14,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from app.labels import as_csv, as_json, as_text, find_images, rows
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import write_text
@@ -121,9 +119,10 @@ def run(args: argparse.Namespace) -> int:
     """
     check(args)
     paths = find_images(args.paths, sys.stdin)
-    from trainers.classifier.prompted import (
-        PromptedClassifier,
-    )  # here, since it takes seconds: wrong arguments are answered at once
+    # here, since it takes seconds: wrong arguments are answered at once
+    from tqdm import tqdm
+
+    from trainers.classifier.prompted import PromptedClassifier
 
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:

@@ -41,6 +41,8 @@ def line_for_user(error: Exception) -> str | None:
         return str(error).strip().splitlines()[-1].split("UserError: ")[-1]
     if isinstance(error, OSError) and error.errno in DISK:
         return f"{error.filename or 'a file'}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
+    if isinstance(error, MemoryError):
+        return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
     if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
         return (
             f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "

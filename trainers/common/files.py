@@ -74,7 +74,11 @@ def write_arrays(path: str, arrays: Mapping[str, numpy.ndarray]) -> None:
 
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file's content, 64 hex digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_leftovers(folder: str) -> None:
