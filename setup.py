@@ -85,7 +85,6 @@ setup(
             "pytest-xdist>=3.7",
             "hypothesis>=6.100",
             "mpmath>=1.3",
-            "resvg_py>=0.5,<1",
             "selenium>=4.15,<5",
             "open_clip_torch>=2.32,<4",
             "flask>=3.1,<4",

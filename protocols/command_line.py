@@ -1,6 +1,7 @@
 """The arguments of ``train.py``; without torch, so that a wrong one is answered at once."""
 
 import argparse
+import json
 from collections.abc import Sequence
 
 from .recipes import EXPERIMENTS
@@ -39,6 +40,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         choices=EXPERIMENTS,
         help="which of the recipe's rules hold (base2new where "
         "DATASET.SUBSAMPLE_CLASSES is base or new, else fewshot)",
+    )
+    parser.add_argument(
+        "--run",
+        type=json.loads,
+        default={},
+        help="what results.json says of the run (protocol, part, row, recipe …), as JSON: run.py gives it",
     )
     parser.add_argument("--trainer", default="", help="a registered name: CDC, CoOp, MaPLe …")
     parser.add_argument(

@@ -52,6 +52,7 @@ def test_zero_shot(
         "dataset_config_file": "",
         "config_file": "",
         "resume": "",
+        "run": {},
         "opts": [
             *args.opts,
             "INPUT.SIZE",

@@ -14,6 +14,7 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
 - zeroshot: ``test_all`` tests a trainer that learns nothing on all classes.
 """
 
+import json
 import os
 import re
 import shlex
@@ -25,7 +26,9 @@ from yacs.config import CfgNode
 
 from protocols.recipes import EXPERIMENTS, Recipe, Rule
 from trainers.common.errors import UserError, nearest
+from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
+from trainers.common.record_file import protocol_of
 
 CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 PROTOCOLS = ("base2new", "open", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
@@ -61,55 +64,77 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One run of ``train.py``.
+    """One training or test, as a protocol plans it.
 
     Attributes:
-        folder: where it goes.
+        output: folder of the protocol's runs.
+        part: of the protocol, such as ``train_base``.
+        dataset: its name in folders and tables: the config file's, or that of one's own folder of images.
+        dataset_file: path of the data set's config file.
+        classes: ``all``, ``base`` or ``new``.
         trainer: its registered name.
         recipe: path of the trainer's config file.
-        dataset: name of a file of configs/datasets.
-        classes: ``all``, ``base`` or ``new``.
-        shots: training images a class; None: the data set's own training images, which are not used.
+        row: name of the ablation's row; None: the recipe as it is.
+        shots: training images a class, of the training where this is a test.
         seed: of the run.
         model: folder of the run whose prompts are tested; None: this run trains.
         settings: KEY, VALUE, KEY … of an ablation's row or a protocol's test, over the recipe and all other options.
-        experiment: which of the recipe's rules hold, see ``protocols/recipes.py``; "": as ``train.py`` decides.
     """
 
-    folder: str
+    output: str
+    part: str
+    dataset: str
+    dataset_file: str
+    classes: str
     trainer: str
     recipe: str
-    dataset: str
-    classes: str
-    shots: int | None
+    row: str | None
+    shots: int
     seed: int
     model: str | None = None
     settings: tuple[str, ...] = ()
-    experiment: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where it goes, in CoOp's manner."""
+        name = self.row or stem(self.recipe)
+        place = (self.dataset, f"shots_{self.shots}", self.trainer, name, f"seed{self.seed}")
+        return os.path.join(self.output, self.part, *place)
+
+    @property
+    def protocol(self) -> str:
+        """That of its part: a training that protocols share is the same run in each."""
+        return protocol_of(self.part, self.row is not None)
+
+    @property
+    def has_sample(self) -> bool:
+        """Whether its data set has the few-shot sample; that of another set is of no use to a test."""
+        return "_from_" not in self.part and self.part != "test_all"
 
     def arguments(self, root: str, options: Sequence[str] = ()) -> list[str]:
-        """Arguments of ``train.py``."""
-        found = [
-            "--root",
-            root,
-            "--seed",
-            str(self.seed),
-            "--trainer",
-            self.trainer,
-            "--dataset-config-file",
-            os.path.join(CONFIGS, "datasets", f"{self.dataset}.yaml"),
-            "--config-file",
-            self.recipe,
-            "--output-dir",
-            self.folder,
-        ]
-        if self.experiment:
-            found += ["--protocol", self.experiment]
-        if self.model:
-            found += ["--eval-only", "--model-dir", self.model]
-        if self.shots:
-            found += ["DATASET.NUM_SHOTS", str(self.shots)]
-        return [*found, "DATASET.SUBSAMPLE_CLASSES", self.classes, *options, *self.settings]
+        """Arguments of ``train.py``; root: folder of the data sets."""
+        said = {
+            **{
+                name: getattr(self, name)
+                for name in ("protocol", "part", "dataset", "row", "shots")
+            },
+            "recipe": stem(self.recipe),
+        }
+        named = {
+            "--root": root,
+            "--seed": str(self.seed),
+            "--trainer": self.trainer,
+            "--dataset-config-file": self.dataset_file,
+            "--config-file": self.recipe,
+            "--output-dir": self.folder,
+            "--protocol": EXPERIMENTS[self.protocol],
+            "--run": json.dumps(said, ensure_ascii=False),
+        }
+        test = ["--eval-only", "--model-dir", self.model] if self.model else []
+        sample = ["DATASET.NUM_SHOTS", str(self.shots)] if self.has_sample else []
+        classes = ["DATASET.SUBSAMPLE_CLASSES", self.classes]
+        flags = [word for pair in named.items() for word in pair]
+        return [*flags, *test, *sample, *classes, *options, *self.settings]
 
 
 @dataclass(frozen=True)
@@ -178,6 +203,11 @@ def recipe_path(trainer: str, config: str) -> str:
     )
 
 
+def stem(path: str) -> str:
+    """Name of a file without its folder and ending."""
+    return os.path.splitext(os.path.basename(path))[0]
+
+
 def source_of(protocol: str, dataset: str) -> str:
     """The data set that was trained on where this one is tested: for xd and dg the source, else itself."""
     found = (
@@ -235,6 +265,7 @@ def plan(
     output: str,
     config: str | None = None,
     rows: Sequence[str] | None = None,
+    root: str = "data",
 ) -> list[Run]:
     """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
 
@@ -243,6 +274,7 @@ def plan(
         shots, seeds: lists of numbers; without shots the recipe's own or the protocol's; output: folder.
         config: name of a recipe, the protocol's own without it.
         rows: names of the ablation's rows, for ablation (without it all of them) and factors (without it the recipe).
+        root: folder of the data sets; one's own images are called by it.
 
     Raises:
         UserError: no such data set, recipe or row, no targets are known for that source, it has no known factors, or several numbers of
@@ -276,7 +308,7 @@ def plan(
         raise UserError(
             f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot"
         )
-    variants: list[tuple[str, str, tuple[str, ...]]] = [(config, recipe, ())]
+    variants: list[tuple[str | None, str, tuple[str, ...]]] = [(None, recipe, ())]
     if protocol == "ablation" or rows:
         variants = [
             (row.name, recipe_path(trainer, row.recipe.replace("{}", config)), row.settings)
@@ -284,34 +316,31 @@ def plan(
         ]
     runs = []
     for number in shots:
-        for seed, (name, recipe, settings) in product(seeds, variants):
+        for seed, (row_name, recipe, settings) in product(seeds, variants):
 
             def add(
                 part: str,
                 data: str,
                 classes: str,
                 model: str | None = None,
-                drawn: int | None = number,
                 more: tuple[str, ...] = (),
             ) -> str:
-                folder = os.path.join(
-                    output, part, data, f"shots_{number}", trainer, name, f"seed{seed}"
+                run = Run(
+                    output,
+                    part,
+                    data_name("ImageFolder", root) if data == "image_folder" else data,
+                    os.path.join(CONFIGS, "datasets", f"{data}.yaml"),
+                    classes,
+                    trainer,
+                    recipe,
+                    row_name,
+                    number,
+                    seed,
+                    model,
+                    (*settings, *more),
                 )
-                runs.append(
-                    Run(
-                        folder,
-                        trainer,
-                        recipe,
-                        data,
-                        classes,
-                        drawn,
-                        seed,
-                        model,
-                        (*settings, *more),
-                        EXPERIMENTS[protocol],
-                    )
-                )
-                return folder
+                runs.append(run)
+                return run.folder
 
             if protocol in ("base2new", "ablation"):
                 add("test_new", dataset, "new", add("train_base", dataset, "base"))
@@ -338,11 +367,11 @@ def plan(
             elif protocol == "fewshot":
                 add("train_all", dataset, "all")
             elif protocol == "zeroshot":
-                add("test_all", dataset, "all", drawn=None)
+                add("test_all", dataset, "all")
             else:
                 trained = add("train_source", dataset, "all")
                 for target in TARGETS[protocol][dataset]:
-                    add(f"{protocol}_from_{dataset}", target, "all", trained, drawn=None)
+                    add(f"{protocol}_from_{dataset}", target, "all", trained)
     return runs
 
 

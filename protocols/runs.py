@@ -1,10 +1,8 @@
 """The runs that protocols consist of: which are asked for, which are done, which another protocol has made, and what comes of them."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from dassl.data.datasets import build_dataset
@@ -15,13 +13,13 @@ from yacs.config import CfgNode
 from analysis.ablation import collect_ablations, render_ablations
 from protocols.arguments import build_config, config_and_rules
 from protocols.command_line import parse_arguments
-from protocols.plan import CONFIGS, PROTOCOLS, Run, plan
+from protocols.plan import CONFIGS, PROTOCOLS, Run, plan, stem
 from protocols.recipes import Rule
 from results.curve import draw_curves
 from results.render import render_all
 from results.table import collect
 from trainers.common.errors import UserError, nearest
-from trainers.common.fingerprints import data_name, split_hash
+from trainers.common.fingerprints import split_hash
 from trainers.common.record_file import FILE_NAME, Record
 from trainers.common.record_file import read_record as read_record_file
 from trainers.engine.checkpoint import OTHER_IMAGES, changes
@@ -31,11 +29,6 @@ FOLDERS = {
     "dg": "transfer",
     "open": "base2new",
 }  # protocols that share a training; the others: the protocol's name
-# Trainings on all classes that two protocols ask for, by the names of the folders: the same run where recipe and shots are the same.
-TWINS: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("transfer", "train_source"): ("fewshot", "train_all"),
-    ("fewshot", "train_all"): ("transfer", "train_source"),
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ class Request:
                 f"--rows are for --protocol ablation and factors, {self.protocol} has none: leave it out"
             )
         return [
-            self.named(run)
+            run
             for dataset in self.datasets
             for trainer in self.trainers
             for run in plan(
@@ -100,19 +93,9 @@ class Request:
                 self.output,
                 self.config,
                 self.rows,
+                self.root,
             )
         ]
-
-    def named(self, run: Run) -> Run:
-        """The run; for one's own images, in a folder named after the images' folder."""
-        if run.dataset != "image_folder":
-            return run
-        own = os.path.join(os.sep, data_name("ImageFolder", self.root), "shots_")
-        folder, model = (
-            path and path.replace(os.path.join(os.sep, "image_folder", "shots_"), own)
-            for path in (run.folder, run.model)
-        )
-        return replace(run, folder=folder or "", model=model)
 
     def arguments(self, run: Run) -> list[str]:
         """Arguments of ``train.py`` for one of the runs."""
@@ -139,11 +122,13 @@ class Request:
     def plan(self) -> str:
         """A table of the runs, those that differ in their seed only in one line, with what the recipe's rules make of each."""
         rows: dict[tuple[object, ...], list[int]] = {}
-        for run in self.runs():
-            part, data, _, trainer, name = run.folder.split(os.sep)[-6:-1]
+        runs = self.runs()
+        trained = {run.folder: run.part for run in runs}
+        for run in runs:
+            trainer = run.trainer
             training: tuple[object, ...] = ("", "", "", "")
             if run.model:
-                training = ("", "", "", f"tests {run.model.split(os.sep)[-6]}")
+                training = ("", "", "", f"tests {trained[run.model]}")
             elif getattr(TRAINER_REGISTRY.get(trainer), "learns", True):
                 cfg, rules = self.config_and_rules(run)
                 training = (
@@ -152,9 +137,9 @@ class Request:
                     cfg.OPTIM.LR,
                     "; ".join(map(str, rules)),
                 )
-            rows.setdefault((part, data, trainer, name, run.shots or "", *training), []).append(
-                run.seed
-            )
+            name, shots = run.row or stem(run.recipe), run.shots if run.has_sample else ""
+            row = (run.part, run.dataset, trainer, name, shots, *training)
+            rows.setdefault(row, []).append(run.seed)
         heads = (
             "part",
             "data set",
@@ -252,53 +237,16 @@ def own_images(root: str, seed: int, shots: int, classes: str, broken: str) -> s
     return split_hash(build_dataset(cfg))
 
 
-def twin(run: Run) -> Run | None:
-    """The run in the folder where another protocol would have made the same run; None where none does."""
-    parts = os.path.abspath(run.folder).split(os.sep)
-    other = TWINS.get(
-        tuple(parts[-7:-5])
-    )  # <protocol's folder>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>
-    return (
-        None
-        if other is None
-        else replace(run, folder=os.sep.join([*parts[:-7], *other, *parts[-5:]]))
-    )
-
-
-def take_over(run: Run, cfg: CfgNode) -> str | None:
-    """Copies the run from where another protocol has made it; returns that folder, None where none has the same settings."""
-    other = twin(run)
-    if other is None or os.path.exists(run.folder):
-        return None
-    try:
-        if not is_done(other, cfg):
-            return None
-    except UserError:  # it has other settings
-        return None
-    os.makedirs(os.path.dirname(run.folder), exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(run.folder)) as temporary:
-        copy = shutil.copytree(other.folder, os.path.join(temporary, "copy"))
-        os.rename(copy, run.folder)
-    return other.folder
-
-
 def chains(runs: Iterable[Run]) -> list[list[Run]]:
-    """The runs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone.
-
-    A training that another protocol asks for as well stands in the same list as that one, which can then be copied.
-    """
+    """The runs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        trained = run if run.model is None else replace(run, folder=run.model)
-        other = twin(trained)
-        found.setdefault(
-            min(os.path.abspath(trained.folder), other.folder if other else "~"), []
-        ).append(run)
+        found.setdefault(run.model or run.folder, []).append(run)
     return list(found.values())
 
 
 def make(run: Run, cfg: CfgNode, start: Callable[[], object], say: Callable[[str], object]) -> None:
-    """Makes a run, unless it is done or can be copied.
+    """Makes a run, unless it is done.
 
     Args:
         cfg: its config; start: called without arguments to make it; say: called with a line on what is done.
@@ -310,8 +258,6 @@ def make(run: Run, cfg: CfgNode, start: Callable[[], object], say: Callable[[str
         say(f"done already: {run.folder}")
     elif run.model and read_record(run.model) is None:
         raise UserError(f"{run.model} is not trained to its end: run the protocol's training first")
-    elif (source := take_over(run, cfg)) is not None:
-        say(f"the same run is done in {source}, copied to {run.folder}")
     else:
         say(run.folder)
         start()

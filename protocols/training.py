@@ -30,6 +30,7 @@ from trainers.common.record_file import remove_record
 from . import own_images
 from .arguments import config_and_rules, expand_images
 from .command_line import parse_arguments
+from .plan import stem
 from .recipes import Rule
 
 log = logging.getLogger("train")
@@ -135,6 +136,7 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with at_once(distributed.count() == 1), contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
+    trainer.run_description = {"recipe": stem(args.config_file) or None, **args.run}
     data = trainer.dm.dataset
     log.info(
         "%s: %d classes; %d images for training, %d for validation, %d for testing",

@@ -34,7 +34,7 @@ def missing_runs(chains: Sequence[Chain]) -> dict[str, list[Run]]:
     )  # settings that differ only in the seed are checked once where no run exists
 
     def is_missing(run: Run) -> bool:
-        settings = (replace(run, folder="", seed=0, model=run.model and ""), run.request)
+        settings = (replace(run, output="", seed=0, model=run.model and ""), run.request)
         if settings in tried and not is_there(run):
             return True
         tried.add(settings)
