@@ -5,6 +5,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -19,7 +20,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
-from trainers.common.interruption import REQUEUE, Interrupted, asked_by, ignored
+from trainers.common.interruption import REQUEUE, SIGNALS, Interrupted
 
 from . import training
 from .plan import Run
@@ -31,6 +32,7 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A run's process is forked off one that has imported everything: what takes seconds is done once, and no run sees another's state.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["protocols.training"])
+STOPPING = threading.Event()  # whether a signal has come, which ends all runs
 
 
 def end_with_parent() -> None:
@@ -88,8 +90,12 @@ def start_server() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [HERE, *filter(None, [os.environ.get("PYTHONPATH")])]
     )  # where the processes find this package
-    with ignored():
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
         forkserver.ensure_running()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def wait_for(process: BaseProcess) -> None:
@@ -97,7 +103,7 @@ def wait_for(process: BaseProcess) -> None:
     is_told = False
     while process.exitcode is None:
         process.join(0.5)
-        if asked_by() and not is_told and process.exitcode is None:
+        if STOPPING.is_set() and not is_told and process.exitcode is None:
             process.terminate()  # SIGTERM
             is_told = True
 
@@ -151,10 +157,8 @@ def make_all(configs: Mapping[Run, CfgNode], args: argparse.Namespace) -> None:
 
     def make_chain(chain: Sequence[Run]) -> None:
         for run in chain:
-            if asked_by():
-                raise Interrupted(
-                    f"{asked_by()}: {run.folder} is not started; the same command goes on from here (exit code {REQUEUE})"
-                )
+            if STOPPING.is_set():
+                return
             make(
                 run,
                 configs[run],
@@ -165,9 +169,12 @@ def make_all(configs: Mapping[Run, CfgNode], args: argparse.Namespace) -> None:
 
     with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:
         futures = [pool.submit(make_chain, chain) for chain in chains(runs)]
+        STOPPING.clear()
         try:
             for future in futures:
                 future.result()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Interrupted):
+                STOPPING.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise

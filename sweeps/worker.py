@@ -18,7 +18,7 @@ from submitit.core.utils import DelayedSubmission
 from protocols import training
 from protocols.runs import make, read_record
 from trainers.common.errors import UserError
-from trainers.common.interruption import REQUEUE, asked_by
+from trainers.common.interruption import REQUEUE
 
 from .grid import Run
 from .store import Sweep
@@ -106,10 +106,6 @@ def start(run: Run, errors: str | None) -> None:
     """
     code = training.main(run.request.arguments(run))
     if code == REQUEUE:
-        if asked_by() == "SIGUSR1":
-            signal.raise_signal(
-                signal.SIGUSR1
-            )  # submitit, which train.py kept it from, now queues the job again
         raise Stopped
     if code or read_record(run.folder) is None:
         raise Failed(

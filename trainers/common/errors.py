@@ -71,7 +71,9 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 141  # 128 and SIGPIPE's number, which Windows hasn't
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args:  # a run's own, see interruption.py
+            raise
         sys.stderr.write("interrupted by Ctrl-C\n")
         return 130
     except Exception as error:
