@@ -73,9 +73,8 @@ setup(
             "tabulate>=0.9",
         ],  # tabulate: the examples come by way of results/
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
-        "sweep": [
+        "slurm": [
             "submitit>=1.5,<2",
-            "rich>=13",
             "tabulate>=0.9",
             "matplotlib>=3.8",
         ],  # the last two: results/
