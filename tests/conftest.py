@@ -203,6 +203,20 @@ def drawn_root(tmp_path_factory):
     return folder
 
 
+def make_small_options(clip_file, epochs):
+    """KEY, VALUE, KEY … of a run of run.py on the miniature in the smallest settings, which saves each epoch."""
+    pairs = {
+        "MODEL.BACKBONE.NAME": clip_file,
+        "INPUT.SIZE": "(32, 32)",
+        "DATALOADER.TRAIN_X.BATCH_SIZE": "8",
+        "DATALOADER.NUM_WORKERS": "0",
+        "OPTIM.MAX_EPOCH": str(epochs),
+        "TRAIN.CHECKPOINT_FREQ": "1",
+        "TRAIN.PRINT_FREQ": "1",
+    }
+    return [word for pair in pairs.items() for word in pair]
+
+
 @pytest.fixture
 def run(data_root, small_clip_file, tmp_path):
     """Trains or tests on the miniature: ``run(trainer, *options, name="out")`` → (trainer object, record, output folder)."""

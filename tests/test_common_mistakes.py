@@ -232,7 +232,8 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
     [
         "train.py --seed one",
         "run.py --wrong",
-        "sweep.py --wrong",
+        "train.py --trainer CDD",
+        "train.py --trainer CDC --images /nope",
         "predict.py --wrong",
         "demo_app.py --wrong",
         "-m results.table --wrong",
