@@ -73,9 +73,8 @@ setup(
             "waitress>=3,<4",
         ],
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
-        "sweep": [
+        "slurm": [
             "submitit>=1.5,<2",
-            "rich>=13",
             "tabulate>=0.9",
             "pandas>=2.2,<4",
             "matplotlib>=3.8",
