@@ -64,21 +64,22 @@ setup(
             "fonttools>=4.50",
             "pillow>=10.1",
             "tabulate>=0.9",
+            "pandas>=2.2,<4",
             "matplotlib>=3.8",
             "jinja2>=3.1",
         ],
         "app": [
             "flask>=3.1,<4",
             "waitress>=3,<4",
-            "tabulate>=0.9",
-        ],  # tabulate: the examples come by way of results/
+        ],
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
         "sweep": [
             "submitit>=1.5,<2",
             "rich>=13",
             "tabulate>=0.9",
+            "pandas>=2.2,<4",
             "matplotlib>=3.8",
-        ],  # the last two: results/
+        ],  # the last three: results/
         "test": [
             "pytest>=8",
             "ruff>=0.17,<0.18",

@@ -17,7 +17,8 @@ from protocols.plan import CONFIGS, PROTOCOLS, Run, plan, stem
 from protocols.recipes import Rule
 from results.curve import draw_curves
 from results.render import render_all
-from results.table import collect
+from results.runs import collect
+from results.table import tables
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import split_hash
 from trainers.common.record_file import FILE_NAME, Record
@@ -274,12 +275,12 @@ def summary(protocol: str, output: str) -> tuple[str, list[str]]:
     """
     if protocol == "ablation":
         return render_ablations(collect_ablations(output)), []
-    found = collect(output)
+    found = tables(collect(output))
     curves = (
         draw_curves(next(table for table in found if table.title.startswith("few-shot")), output)
         if protocol == "fewshot"
         else []
     )
     return render_all(
-        [table for table in found if table.rows]
+        [table for table in found if len(table.frame)]
     ), curves  # without base-to-new's where only its trainings are done

@@ -1,5 +1,7 @@
-"""Commands that are started outside of their environment say so in one line."""
+"""What every command does first, whatever its surroundings: no package, no output or a locale without our letters is no traceback."""
 
+import io
+import os
 import sys
 from types import TracebackType
 
@@ -19,3 +21,11 @@ def say_what_is_missing(
 
 
 sys.excepthook = say_what_is_missing
+if sys.stderr is None:  # closed
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")
+if sys.stdout is None:
+    sys.stderr.write("error: standard output is closed: leave it open, or send it to /dev/null\n")
+    sys.exit(2)
+for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):  # a letter that the locale lacks is shown escaped
+        stream.reconfigure(errors="backslashreplace")
