@@ -57,8 +57,10 @@ def run(args: argparse.Namespace) -> None:
     if args.stage or args.shard != (1, 1):
         sys.stdout.write(accuracies(runs))
         return
+    protocols: dict[str, list[str]] = {}
     for protocol in args.protocol:
-        sys.stdout.write(summary(protocol, args.output or default_output(protocol)))
+        protocols.setdefault(args.output or default_output(protocol), []).append(protocol)
+    sys.stdout.write("\n".join(summary(names, output) for output, names in protocols.items()))
 
 
 def wanted_config(run: Run, args: argparse.Namespace) -> CfgNode:
@@ -255,8 +257,8 @@ def accuracies(runs: Iterable[Run]) -> str:
     return tabulate(rows, heads, "simple", disable_numparse=True) + "\n"
 
 
-def summary(protocol: str, output: str) -> str:
-    """A protocol's tables; draws the few-shot curve.
+def summary(protocols: Sequence[str], output: str) -> str:
+    """The tables of the protocols whose runs lie in a folder; draws the few-shot curve.
 
     Raises:
         UserError: no run there is done.
@@ -264,13 +266,15 @@ def summary(protocol: str, output: str) -> str:
     from analysis.ablation import collect_ablations, render_ablations
     from results.curve import draw_curves
     from results.render import render_all
-    from results.table import collect
+    from results.runs import collect
+    from results.table import tables
 
-    if protocol == "ablation":
+    if "ablation" in protocols:
         return render_ablations(collect_ablations(output))
-    tables = [table for table in collect(output) if table.rows]
-    if protocol == "fewshot":
-        curve = next(table for table in tables if table.title.startswith("few-shot"))
+    # without base-to-new's where only its trainings are done
+    shown = [table for table in tables(collect(output)) if len(table.frame)]
+    if "fewshot" in protocols:
+        curve = next(table for table in shown if table.title.startswith("few-shot"))
         for path in draw_curves(curve, output):
             log.info("curve: %s", path)
-    return render_all(tables)
+    return render_all(shown)

@@ -123,7 +123,7 @@ def test_pixels_are_bounded(bounded, tmp_path):
 
 # ---- text ----
 
-NESTED = "[" * 100_000
+NESTED = "[" * 20_000
 ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(10 * [f'*{before}'])}]\n"
     for before, name in zip("abcdefgh", "bcdefghi")
@@ -131,8 +131,8 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 YAML = {
     "aliases": (ALIASES, "has an alias"),
     "nested": (f"a: {NESTED}", "nested too deeply"),
-    "long": ("# " + " " * 2**21, "more than 1 MB"),
-    "value": (f"OPTIM:\n  LR: '{'-' * 100_000}1'\n", "nested too deeply"),
+    "long": ("# " + " " * 2**21, "more than 64 kB"),
+    "value": (f"OPTIM:\n  LR: '{'-' * 20_000}1'\n", "nested too deeply"),
 }
 JSON = {
     "infinite": ('{"a": 1e999}', "the number 1e999 is not finite"),

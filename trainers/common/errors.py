@@ -9,6 +9,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 
+from .console import Lines, printable
 from .interruption import REQUEUE, Interrupted
 
 ROOM, RIGHTS = "make room on that disk", "have that place writable, or give another one"
@@ -26,8 +27,16 @@ DISK = {
 class UserError(ValueError):
     """Something in the user's input is wrong. The message is one line: what is wrong, where, and what to do next.
 
-    ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a plain ``ValueError``.
+    ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a plain ``ValueError``. A name in it may hold
+    anything: control characters are shown escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith(
+            "Caught UserError in "
+        ):  # a loader's worker puts its traceback before it
+            message = message.strip().splitlines()[-1].split("UserError: ")[-1]
+        super().__init__(printable(message))
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
@@ -40,10 +49,12 @@ def nearest(name: object, known: Iterable[object]) -> str:
 def line_for_user(error: Exception) -> str | None:
     """The one line for an error that the user can mend; None for any other, which is a fault of the code."""
     if isinstance(error, UserError):
-        # a data loader's worker wraps the message in its own traceback: the line itself is the last one
-        return str(error).strip().splitlines()[-1].split("UserError: ")[-1]
+        return str(error)
     if isinstance(error, OSError) and error.errno in DISK:
-        return f"{error.filename or 'a file'}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
+        path = printable(str(error.filename or "a file"))
+        return f"{path}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
+    if isinstance(error, MemoryError):
+        return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
     if isinstance(error, RuntimeError) and raised_in(error, "torch.utils.data"):
         return (
             f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
@@ -99,6 +110,7 @@ def run_tool(
         command: the tool's function; arguments: its only argument.
         log: its logger, whose messages from INFO on go to standard error as they are; of others only warnings do.
     """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.basicConfig(level=logging.WARNING, force=True)
+    logging.getLogger().handlers[0].setFormatter(Lines())
     log.setLevel(logging.INFO)
     return exit_code(command, arguments)
