@@ -268,7 +268,7 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
             backbone = f"the backbone {record['config']['MODEL']['BACKBONE']['NAME']}"
             prompts = f"{record['prompts_hash']} {record['backbone_hash']}"
             facts += [
-                (title, f"not one run: {row}", "parts were tested with different prompts", prompts),
+                (title, f"not one run: {row}", "prompts were tested in its parts", prompts),
                 ("", f"not comparable: {sample}", "samples were used", record["split_hash"]),
                 ("", f"not comparable: {backbone}", "weights in them", record["backbone_hash"]),
             ]

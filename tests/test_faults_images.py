@@ -11,7 +11,7 @@ from protocols.command_line import parse_arguments
 from protocols.training import main, run
 from results.table import collect
 from tests.conftest import base_arguments, make_textures
-from tests.results.test_table import write
+from tests.results.conftest import write
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp
