@@ -78,13 +78,14 @@ COLUMNS: dict[str, list[Column]] = {
 def place(run: Run) -> tuple[str, Key, Column] | None:
     """Title of the table, row and column that a run belongs to; None where it is in none."""
     what = run.record["run"]
-    part, data, shots = what["part"], what["dataset"], what["shots"]
-    if part is None:
-        return None
+    part, data, shots = what["part"] or "", what["dataset"], what["shots"]
     protocol, _, source = part.partition("_from_")
-    title, column, classes = (
-        (f"{TRANSFER[protocol]} from {source}", data, "all") if source else PLACES[part]
-    )
+    if protocol in TRANSFER and source:
+        title, column, classes = f"{TRANSFER[protocol]} from {source}", data, "all"
+    elif part in PLACES:
+        title, column, classes = PLACES[part]
+    else:
+        return None
     if what["classes"] != classes or not run.metrics:
         tested = ", ".join(run.record["metrics"]) or "nothing"
         log.warning("left out: %s tests the %s classes' %s", run.folder, what["classes"], tested)

@@ -10,7 +10,7 @@ from PIL import Image
 import predict
 from protocols import training as train
 from results.report.gallery import find_images
-from results.runs import find_runs
+from results.runs import collect
 from tests.conftest import REPOSITORY
 from trainers.common.image_files import left_out, read_picture
 
@@ -128,9 +128,7 @@ def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_repor
         and set(names) <= there
         and any("more/deep" in name for name in names)
     )
-    run = next(
-        run for run in find_runs([tmp_path / "out"]) if run.record["trainer"] == "ZeroshotCLIP"
-    )
+    run = next(run for run in collect(tmp_path / "out") if run.record["trainer"] == "ZeroshotCLIP")
     assert set(find_images(run, str(folder))) == set(names)
 
 
