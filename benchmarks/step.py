@@ -1,279 +1,371 @@
-"""Whole training steps through the real trainers, against the same trainers with the usual encoders and fusion in them.
+"""What CDC costs, against the field's usual way: text encoder, training step, fusion and test.
 
-Forward, loss, backward and the optimiser's step; images are there already: on ViT-B/16, and CDC's on ViT-L/14 too. Then the peak memory of
-training at ImageNet's size.
+    python benchmarks/step.py --shape ViT-B/16 --classes 50 100 --templates 4
+
+The usual way is that of the CoOp and MaPLe repositories: the ``clip`` package's transformer over all
+77 positions of every text, templates in a loop, all layers on all tokens, opinions fused two at a time
+with a K × K table. It has the same weights and gives the same numbers (``tests/test_benchmarks.py``).
+A training step is forward, loss, backward and the optimiser's step; images are in memory already.
+
+Implementations take turns, and a ratio is the median of the rounds' ratios, so that a machine that slows
+down does so for all. FLOPs are counted; each row has its share of what a matrix product reaches in the
+same run. Memory is what one call adds at its peak to what was in use before.
 """
 
+import argparse
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+import ctypes
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
-from measure import (
-    DEVICE,
-    GIGA,
-    Entry,
-    Memory,
-    Repetitions,
-    Work,
-    by_name,
-    compare,
-    log,
-    main,
-    matmul_peak,
-    peak_memory,
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
+
+import clip  # noqa: E402
+import torch  # noqa: E402
+from dassl.engine import TRAINER_REGISTRY  # noqa: E402
+from tabulate import tabulate  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from torch.utils.benchmark import Timer  # noqa: E402
+from torch.utils.flop_counter import (  # noqa: E402
+    FlopCounterMode,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
 )
-import torch
-from models import (
-    SMALL,
-    VIT_B16,
-    VIT_L14,
-    Shape,
-    build_trainer,
-    in_the_usual_way,
-    training_batch,
-    usual_fusion,
-)
-from torch import Tensor
+from torchvision.models import ResNet50_Weights  # noqa: E402
 
-from trainers.base import PromptTrainer
+from protocols.arguments import build_config  # noqa: E402
+from protocols.command_line import parse_arguments  # noqa: E402
+from trainers.evidence import Opinion, dempster  # noqa: E402
 
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
+Work = Callable[[], object]  # what is measured
+Row = dict[str, Any]  # of a table: column → figure
 
-
-@dataclass(frozen=True)
-class Method:
-    """A trainer with its recipe, and the batch that recipe trains on: B images in as many views as it has templates."""
-
-    trainer: str
-    recipe: str
-    batch: int
-    views: int
-
-
-CDC_DUAL = Method("CDC", "vit_b16", batch=4, views=4)
-CDC_TEXT = Method("CDC", "vit_b16_text", batch=32, views=4)
-MAPLE = Method("MaPLe", "vit_b16", batch=4, views=1)
-COOP = Method("CoOp", "vit_b16", batch=32, views=1)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Our step of a method against usual steps, at several K.
-
-    Attributes:
-        ours: the method that is ours.
-        usual: name → method in the usual way.
-        classes: values of K.
-        targets: (name, K) → how many times ours the usual step should take at least.
-        shape: of the backbone, where that is not the setting's.
-    """
-
-    ours: Method
-    usual: dict[str, Method]
-    classes: tuple[int, ...]
-    targets: dict[tuple[str, int], float] = field(default_factory=dict)
-    shape: Shape | None = None
-
-
-ONE_TEMPLATE = "usual MaPLe, one template"
-COMPARISONS = {
-    "CDC, prompts in both encoders": Comparison(
-        CDC_DUAL,
-        {ONE_TEMPLATE: MAPLE, "usual CDC": CDC_DUAL},
-        (50, 100, 125, 500, 1000),
-        {
-            (ONE_TEMPLATE, 50): 1 / 1.3,
-            (ONE_TEMPLATE, 100): 1.0,
-            (ONE_TEMPLATE, 500): 2.0,
-            ("usual CDC", 50): 2.7,
-            ("usual CDC", 500): 8.0,
-        },
-    ),
-    "MaPLe": Comparison(MAPLE, {"usual MaPLe": MAPLE}, (50, 100), {("usual MaPLe", 50): 2.5}),
-    "CoOp": Comparison(
-        COOP, {"usual CoOp": COOP}, (100, 500), {("usual CoOp", 100): 2.0, ("usual CoOp", 500): 4.0}
-    ),
-    "CDC, prompts in the text encoder": Comparison(CDC_TEXT, {"usual CDC": CDC_TEXT}, (50, 100)),
-    "CDC, prompts in both encoders, ViT-L/14": Comparison(
-        CDC_DUAL, {ONE_TEMPLATE: MAPLE}, (100,), shape=VIT_L14
-    ),
+# shape: arguments of clip.model.CLIP up to the vocabulary, and the recipe of that size
+SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
+    "tiny": ((128, 64, 4, 192, 8, 77, 49408, 128, 2, 3), "tiny"),
+    "ViT-B/16": ((512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), "vit_b16"),
 }
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What is measured.
+# ---- the usual way: the stock CLIP's modules under the calls of our towers ----
 
-    Attributes:
-        shape: of the backbone.
-        comparisons: title → ``Comparison``.
-        memory: precisions of the memory table.
-        memory_classes, text_chunk: its K, and classes in one pass of the text encoder where these are chunked.
-        depth: layers that get prompts of their own, where that is not the recipe's.
+
+def through(transformer: Any, x: Tensor, deep: Sequence[Tensor], first: int) -> Tensor:
+    """(L, B, D) through all blocks; from the second on, deep prompts (n, D) replace the tokens from ``first``."""
+    for layer, block in enumerate(transformer.resblocks):
+        if 0 < layer <= len(deep):
+            prompt = deep[layer - 1].to(x.dtype)[:, None].expand(-1, x.shape[1], -1)  # (n, B, D)
+            end = first % len(x) + len(prompt)
+            x = torch.cat([x[: first % len(x)], prompt, x[end:]])
+        x = block(x)
+    return x
+
+
+class UsualText(nn.Module):
+    """The stock CLIP's text tower with the call of ``TextEncoder``."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.stock = stock
+
+    def forward(
+        self, prefix: Tensor, suffix: Tensor, end: Tensor, deep: Sequence[Tensor] = (), _: Any = ()
+    ) -> Tensor:
+        """(M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E)."""
+        tower, features = self.stock, []
+        for template, own in enumerate(prefix):
+            which = template if len(suffix) > 1 else 0
+            classes, length, width = suffix[which].shape
+            rest = 77 - len(own) - length
+            parts = [
+                own.expand(classes, -1, -1),
+                suffix[which],
+                own.new_zeros(classes, rest, width),
+            ]
+            x = torch.cat(parts, dim=1) + tower.positional_embedding  # (K, 77, D)
+            x = through(
+                tower.transformer, x.transpose(0, 1), [layer[template] for layer in deep], 1
+            )
+            x = tower.ln_final(x.transpose(0, 1))  # (K, 77, D)
+            ends = len(own) + end[which].to(x.device)  # (K,)
+            features.append(x[torch.arange(classes, device=x.device), ends] @ tower.text_projection)
+        return torch.stack(features)
+
+
+class UsualImage(nn.Module):
+    """The stock CLIP's vision transformer with the call of ``ImageEncoder``."""
+
+    def __init__(self, stock: Any) -> None:
+        super().__init__()
+        self.visual, self.image_size = stock.visual, stock.visual.input_resolution
+
+    def forward(
+        self,
+        images: Tensor,
+        prompts: Tensor | None = None,
+        deep: Sequence[Tensor] = (),
+        *_: Any,
+    ) -> Tensor:
+        """(V, B, 3, H, W), (M, n, D), [(M, n, D)] → (M, B, E); (V, B, E) without prompts."""
+        visual, features = self.visual, []
+        for number in range(len(images) if prompts is None else len(prompts)):
+            x = visual.conv1(images[number if len(images) > 1 else 0]).flatten(2).transpose(1, 2)
+            token = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+            x = torch.cat([token, x], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
+            if prompts is not None:
+                x = torch.cat([x, prompts[number].to(x.dtype).expand(len(x), -1, -1)], dim=1)
+            own = [layer[number] for layer in deep]  # (n, D) each
+            x = visual.ln_pre(x).transpose(0, 1)  # (L, B, D)
+            x = through(visual.transformer, x, own, -len(own[0]) if own else 0)
+            features.append(visual.ln_post(x[0]) @ visual.proj)
+        return torch.stack(features)
+
+
+def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
+    """Fuses (M, …, K) opinions two at a time with all K × K products of beliefs (Han et al., 2021, def. 4)."""
+    fused, classes = log_evidence[0].exp(), log_evidence.shape[-1]  # (…, K)
+    for evidence in log_evidence[1:].exp():
+        strengths = [(part + 1).sum(dim=-1, keepdim=True) for part in (fused, evidence)]  # (…, 1)
+        a, b = fused / strengths[0], evidence / strengths[1]  # beliefs (…, K)
+        u, v = (classes / strength for strength in strengths)  # vacuities (…, 1)
+        products = a[..., :, None] @ b[..., None, :]  # (…, K, K)
+        agreed = products.diagonal(dim1=-2, dim2=-1).sum(dim=-1)  # (…)
+        rest = 1 - (products.sum(dim=(-2, -1)) - agreed)[..., None]  # (…, 1), 1 − conflict
+        fused = (a * b + a * v + b * u) / rest * classes / (u * v / rest)  # e = b S with S = K / u
+    return Opinion((classes * torch.expm1(reliability * torch.log1p(fused / classes))).log())
+
+
+# ---- what is measured ----
+
+
+def class_names(classes: int) -> list[str]:
+    """ImageNet's class names, at most 1000, evenly spaced, so that their lengths are distributed alike for any K."""
+    names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
+    return [names[index * len(names) // classes] for index in range(classes)]
+
+
+def build(name: str, shape: str, classes: int, *options: object) -> tuple[Any, Any]:
+    """A method on random weights, in our and in the usual way: two methods that share all they learn.
+
+    Args:
+        name: as registered; shape: see ``SHAPES``; classes: K; options: KEY, value pairs of the method's node.
     """
-
-    shape: Shape
-    comparisons: dict[str, Comparison]
-    memory: tuple[str, ...] = ("fp32", "amp")
-    memory_classes: int = 1000
-    text_chunk: int = 100
-    depth: int = 0
-    repetitions: Repetitions = Repetitions(seconds=60)
-
-    def options(self, method: Method, precision: str, chunk: int = 0) -> tuple[Any, ...]:
-        """KEY, value pairs over the method's recipe; ``chunk`` classes in one pass of the text encoder, 0 for all."""
-        node = f"TRAINER.{method.trainer.upper()}"
-        shallow = (
-            [f"{node}.PROMPT_DEPTH", self.depth]
-            if self.depth and method in (CDC_DUAL, MAPLE)
-            else []
+    sizes, recipe = SHAPES[shape]
+    torch.manual_seed(0)
+    stock: Any = clip.model.CLIP(*sizes).float()
+    configs, node = REPOSITORY / "configs", f"TRAINER.{name.upper()}."
+    pairs = [node + key if place % 2 == 0 else str(key) for place, key in enumerate(options)]
+    with tempfile.TemporaryDirectory() as folder:
+        weights = os.path.join(folder, "random.pt")
+        torch.save(stock.state_dict(), weights)
+        arguments = ["--trainer", name, "--config-file", f"{configs}/trainers/{name}/{recipe}.yaml"]
+        arguments += ["--dataset-config-file", f"{configs}/datasets/imagenet.yaml"]
+        arguments += ["MODEL.BACKBONE.NAME", weights, "INPUT.SIZE", str((sizes[1],) * 2)]
+        cfg = build_config(
+            parse_arguments([*arguments, "VERBOSE", "False", node + "PREC", PRECISION, *pairs])
         )
-        chunked = [f"{node}.TEXT_CHUNK", chunk] if chunk else []  # VPT has no such setting
-        return (f"{node}.PREC", precision, *chunked, *shallow)
+        ours = TRAINER_REGISTRY.get(name)(cfg, class_names(classes))
+    if hasattr(ours.prompt_learner, "reliability"):
+        ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
+    usual = copy.copy(ours)
+    usual.backbone = copy.copy(ours.backbone)
+    stock = stock.to(DEVICE).requires_grad_(False)
+    usual.backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
+    return ours, usual
 
 
-FULL = Setting(VIT_B16, COMPARISONS)
-QUICK = Setting(
-    SMALL,
-    {
-        title: Comparison(case.ours, case.usual, (20,))
-        for title, case in list(COMPARISONS.items())[:1]
-    },
-    memory=("fp32",),
-    memory_classes=50,
-    text_chunk=10,
-    depth=3,
-    repetitions=Repetitions(most=3, seconds=1),
-)
+def training_step(method: Any, views: int, batch: int, is_usual: bool = False) -> Work:
+    """Forward, loss, backward and the optimiser's step on ``batch`` images in so many views; returns the loss."""
+    side = method.backbone.image.image_size
+    images = torch.randn(views, batch, 3, side, side, device=DEVICE)  # (V, B, 3, H, W)
+    labels = torch.arange(batch, device=DEVICE) % len(method.classnames)  # (B,)
 
-
-def build_step(
-    setting: Setting, method: Method, is_ours: bool, classes: int, precision: str, chunk: int = 0
-) -> Work:
-    """One training step as a function without arguments; for ``peak_memory`` too."""
-    trainer = build_trainer(
-        method.trainer,
-        setting.shape,
-        classes,
-        setting.options(method, precision, chunk),
-        method.recipe,
-    )
-    batch = training_batch(method.batch, method.views, setting.shape, classes)
-    return step_of(trainer if is_ours else in_the_usual_way(trainer), batch, is_ours)
-
-
-def step_of(trainer: PromptTrainer, batch: dict[str, Tensor], is_ours: bool) -> Work:
-    if is_ours:
-        return lambda: trainer.forward_backward(batch)
-
-    def step() -> object:
-        with usual_fusion():
-            return trainer.forward_backward(batch)
+    def step() -> Tensor:
+        with mock.patch("trainers.cdc.dempster", usual_dempster if is_usual else dempster):
+            method.optim.zero_grad()
+            with method.precision.autocast():
+                scores = method.scores(images)
+            loss, _ = method.loss(scores, labels)
+            loss.backward()
+            method.optim.step()
+        return loss.detach()
 
     return step
 
 
-def tables(setting: Setting) -> Iterator[tuple[str, list[Entry]]]:
-    peak, targets = matmul_peak(DTYPE), []
-    for title, case in setting.comparisons.items():
-        rows = []
-        for classes in case.classes:
-            log.info("%s, K = %d", title, classes)
-            rows += compare_steps(setting, case, classes, peak)
-            times_ours = {
-                row["implementation"]: row.get("times ours") for row in rows if row["K"] == classes
+def test(method: Any, batch: int, is_usual: bool = False) -> Work:
+    """Probabilities (B, K) of test images. Ours encodes the texts once for all, the usual way for every batch."""
+    side = method.backbone.image.image_size
+    images = torch.randn(1, batch, 3, side, side, device=DEVICE)  # (1, B, 3, H, W)
+    with torch.no_grad(), method.precision.autocast():
+        encoded = None if is_usual else method.encode_prompts()
+
+    @torch.no_grad()
+    def answer() -> Tensor:
+        with mock.patch("trainers.cdc.dempster", usual_dempster if is_usual else dempster):
+            with method.precision.autocast():
+                logits = method.scores(images, encoded).logits
+            return method.predict(logits).probability
+
+    return answer
+
+
+def text_encoder(method: Any) -> Work:
+    """Texts' features (M, K, E) and the gradient of their mean square to the prompts."""
+
+    def encode() -> Tensor:
+        method.optim.zero_grad()
+        with method.precision.autocast():
+            features, _ = method.encode_prompts()
+        features.square().mean().backward()
+        return features.detach()
+
+    return encode
+
+
+def fusion(fuse: Callable[..., Opinion], templates: int, batch: int, classes: int) -> Work:
+    """Fused log-evidence (B, K) of random opinions, and its gradient."""
+    torch.manual_seed(0)
+    log_evidence = torch.randn(templates, batch, classes, device=DEVICE, requires_grad=True)
+
+    def both() -> Tensor:
+        fused = fuse(log_evidence).log_evidence
+        log_evidence.grad = None
+        fused.mean().backward()
+        return fused.detach()
+
+    return both
+
+
+# ---- how it is measured ----
+
+# torch counts the fused attention of GPUs but not the CPU's
+ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+FUSED_ATTENTION: dict[Any, Any] = {
+    ATTENTION: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda gradient, query, key, value, *_, **__: sdpa_backward_flop_count(
+            gradient, query, key, value
+        )
+    ),
+}
+
+
+def count_flops(work: Work) -> int:
+    """FLOPs of one call's matrix products, convolutions and attention; a multiplication and an addition are two."""
+    with FlopCounterMode(display=False, custom_mapping=FUSED_ATTENTION) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def added_memory(work: Work) -> float:
+    """GB that one call adds at its peak to what was in use before."""
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return (torch.cuda.max_memory_allocated() - before) / 1e9
+    ctypes.CDLL(None).malloc_trim(0)  # glibc's: what earlier calls have freed would hide this one's
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
+    before = resident("VmRSS")
+    work()
+    return (resident("VmHWM") - before) / 1e9
+
+
+def resident(key: str) -> int:
+    """Bytes of memory in use now (VmRSS) or at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+
+
+def timer(work: Work) -> Timer:
+    return Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
+
+
+def matmul_peak() -> float:
+    """FLOP/s of a large matrix product, the best of ten: what the machine can do."""
+    size = 8192 if DEVICE.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=DTYPE) for _ in range(2))
+    clock = timer(lambda: a @ b)
+    return 2 * size**3 / min(clock.timeit(1).mean for _ in range(10))
+
+
+def compare(works: dict[str, Work], rounds: int, peak: float) -> list[Row]:
+    """A row for each implementation; the first is the one that all are compared with."""
+    flops = {name: count_flops(work) for name, work in works.items()}  # warms up as well
+    clocks = {name: timer(work) for name, work in works.items()}
+    turns = [{name: clock.timeit(1).mean for name, clock in clocks.items()} for _ in range(rounds)]
+    first = next(iter(works))
+    rows = []
+    for name, work in works.items():
+        seconds = statistics.median(turn[name] for turn in turns)
+        rows.append(
+            {
+                "implementation": name,
+                "s": seconds,
+                "times the first": statistics.median(turn[name] / turn[first] for turn in turns),
+                "GFLOP": flops[name] / 1e9,
+                "% of peak": 100 * flops[name] / seconds / peak,
+                "GB added": added_memory(work),
             }
-            targets += [
-                {
-                    "ours": title,
-                    "against": name,
-                    "K": classes,
-                    "at least": least,
-                    "measured": times_ours[name] or "does not fit",
-                }
-                for (name, at), least in case.targets.items()
-                if at == classes
-            ]
-        yield f"{title}, a training step of {case.ours.batch} images, {PRECISION}", rows
-    if targets:
-        yield "Targets: how many times ours the usual step takes", targets
-    yield (
-        f"Peak memory of a training step, K = {setting.memory_classes}",
-        list(memory_rows(setting)),
-    )
+        )
+    return rows
 
 
-def compare_steps(setting: Setting, case: Comparison, classes: int, peak: float) -> list[Entry]:
-    """Rows of one K; a usual step that does not fit in memory says so."""
-    setting = replace(setting, shape=case.shape or setting.shape)
-    memory = {
-        name: peak_memory(build_step, setting, method, name == "ours", classes, PRECISION)
-        for name, method in {**case.usual, "ours": case.ours}.items()
-    }
-    # a trainer that shares the prompts and weights of ours, with the usual encoders in it, stands for the usual way of the same method
-    ours = build_trainer(
-        case.ours.trainer,
-        setting.shape,
-        classes,
-        setting.options(case.ours, PRECISION),
-        case.ours.recipe,
-    )
-    steps = {}
-    for name, method in case.usual.items():
-        if memory[name] is None:
-            continue
-        if method == case.ours:
-            trainer = in_the_usual_way(copy.copy(ours))
-            steps[name] = step_of(
-                trainer, training_batch(method.batch, method.views, setting.shape, classes), False
-            )
-        else:
-            steps[name] = build_step(setting, method, False, classes, PRECISION)
-    steps["ours"] = step_of(
-        ours, training_batch(case.ours.batch, case.ours.views, setting.shape, classes), True
-    )
-    measured = by_name(compare(steps, setting.repetitions, peak))
-    return [
-        {"K": classes, **measured.get(name, {"implementation": name}), **figures(memory[name])}
-        for name in memory
-    ]
+def tables(args: argparse.Namespace) -> Iterator[tuple[str, list[Row]]]:
+    """Titles and rows."""
+    batch, views = args.batch, args.templates
+    peak = matmul_peak()
+    for classes in args.classes:
+        cdc, usual_cdc = build("CDC", args.shape, classes, "N_TEMPLATES", views)
+        maple, usual_maple = build("MaPLe", args.shape, classes)
+        parts = {
+            f"Text encoder under {views} templates, forward and backward": {
+                "usual": text_encoder(usual_cdc),
+                "ours": text_encoder(cdc),
+            },
+            f"Training step of {batch} images": {
+                "usual MaPLe, one template": training_step(usual_maple, 1, batch, True),
+                "MaPLe": training_step(maple, 1, batch),
+                f"usual CDC, {views} templates": training_step(usual_cdc, views, batch, True),
+                f"CDC, {views} templates": training_step(cdc, views, batch),
+            },
+            f"Fusion of {views} opinions on {batch} images, forward and backward": {
+                "usual": fusion(usual_dempster, views, batch, classes),
+                "ours": fusion(dempster, views, batch, classes),
+            },
+            f"Test of CDC on {batch} images": {
+                "usual": test(usual_cdc, batch, True),
+                "ours": test(cdc, batch),
+            },
+        }
+        for title, works in parts.items():
+            yield f"K = {classes}: {title}", compare(works, args.rounds, peak)
 
 
-def figures(memory: Memory | None) -> Entry:
-    """Columns of a memory measurement."""
-    if memory is None:
-        return {"memory GB": "does not fit", "of it added": None}
-    return {"memory GB": memory.peak / GIGA, "of it added": memory.added / GIGA}
-
-
-def memory_rows(setting: Setting) -> Iterator[Entry]:
-    """Ours, ours in chunks of classes with recomputation, and the usual way; each step in a process of its own."""
-    for name, method in (("CDC, text", CDC_TEXT), ("CDC, dual", CDC_DUAL)):
-        for precision in setting.memory:
-            for implementation, chunk in (
-                ("ours", 0),
-                (f"ours, TEXT_CHUNK {setting.text_chunk}", setting.text_chunk),
-                ("usual", 0),
-            ):
-                log.info("memory of %s, %s, %s", name, precision, implementation)
-                memory = peak_memory(
-                    build_step,
-                    setting,
-                    method,
-                    implementation != "usual",
-                    setting.memory_classes,
-                    precision,
-                    chunk,
-                )
-                yield {
-                    "step": name,
-                    "B": method.batch,
-                    "precision": precision,
-                    "implementation": implementation,
-                    **figures(memory),
-                }
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
+    parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
+    parser.add_argument("--templates", type=int, default=4, metavar="M")
+    parser.add_argument("--batch", type=int, default=4, metavar="B", help="images (4)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
+    for title, rows in tables(args):
+        sys.stdout.write(f"\n{title}\n{tabulate(rows, headers='keys', floatfmt='.4g')}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main(__doc__, tables, FULL, QUICK)
+    main()

@@ -2,7 +2,7 @@
 
 A sample is looked for in this order:
 
-1. ``<data set>/split_fewshot/shot_S-seed_N.…``: one of another toolbox, CoOp's pickle for one, see ``foreign_samples.py``;
+1. ``<data set>/split_fewshot/shot_S-seed_N.pkl``: CoOp's, of everything built on it too;
 2. ``<data set>/split_fewshot/<Name>-shot_S-seed_N-<split hash>.json``: ours;
 3. the same file in ``split_fewshot`` of the cache folder: ``$CDC_CACHE``, else ``cdc-prompt-learning`` in the user's cache folder;
 4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to; of one's own folder of pictures always as 3.
@@ -31,7 +31,7 @@ from trainers.common.fingerprints import split_hash
 from trainers.common.locks import turn
 from trainers.common.readers import read_json
 
-from .foreign_samples import find_foreign, read_foreign
+from .pickles import read_pickle
 from .splits import Image, make_data, subsample_classes
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
@@ -97,12 +97,11 @@ def seeded_sample(
     dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str
 ) -> tuple[Parts, str]:
     """The sample of a seed, read where a file holds it, else drawn and written, and where it is from. The generator is left as it was."""
-    foreign = find_foreign(os.path.join(dataset.dataset_dir, FOLDER), shots["train"], seed)
-    if foreign:
-        path, whose = foreign
-        return resolve(
-            path, read_foreign(path, parts), parts, shots, dataset.dataset_dir
-        ), f"{whose}: {os.path.basename(path)}"
+    folder = dataset.dataset_dir
+    coops = os.path.join(folder, FOLDER, f"shot_{shots['train']}-seed_{seed}.pkl")
+    if os.path.isfile(coops):
+        sample = resolve(coops, read_pickle(coops, parts), parts, shots, folder)
+        return sample, f"CoOp: {os.path.basename(coops)}"
     origin = f"drawn with seed {seed}"
     name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
     folders = (
@@ -243,12 +242,11 @@ def resolve(
 
 def match(name: str, label: int, known: Mapping[tuple[str, int], Image]) -> Image | None:
     """The image whose path below the data folder is the longest end of ``name``, or None."""
-    steps = name.replace("\\", "/").split("/")
-    return next(
-        (
-            known[end, label]
-            for end in ("/".join(steps[i:]) for i in range(len(steps)))
-            if (end, label) in known
-        ),
-        None,
+    spellings = (
+        name,
+        name.replace("\\", "/"),
+    )  # a backslash may be Windows' or a letter of the name
+    ends = (
+        text.split("/", steps)[-1] for text in spellings for steps in range(text.count("/") + 1)
     )
+    return next((known[end, label] for end in ends if (end, label) in known), None)

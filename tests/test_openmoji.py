@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -15,17 +15,11 @@ from PIL import Image
 
 from datasets.drawn import openmoji
 from datasets.drawn.emoji_font import draw_emoji, load_font
-from tests.conftest import load_tool
 from trainers.common.errors import UserError
 
 SPLIT = json.loads(Path(openmoji.SPLIT).read_text(encoding="utf-8"))
 ITEMS = [(part, *item) for part in openmoji.PARTS for item in SPLIT[part]]
 CODES = sorted(code for _, code, _, _ in ITEMS)
-
-
-@pytest.fixture(scope="module")
-def tool():
-    return load_tool("make_openmoji_split")
 
 
 @pytest.fixture(scope="module")
@@ -67,72 +61,8 @@ def test_every_class_has_enough_images_in_every_part():
         assert val >= 4 and test >= 4, name
 
 
-def test_no_emoji_is_twice_and_no_concept_crosses_the_line(tool):
+def test_no_emoji_is_twice():
     assert len(set(CODES)) == len(CODES)
-    parts = defaultdict(set)
-    for part, code, _, _ in ITEMS:
-        parts[tool.concept(code)].add(part)
-    assert {concept: found for concept, found in parts.items() if len(found) > 1} == {}
-
-
-@pytest.mark.parametrize(
-    "variants",
-    [
-        [
-            "1F9D1-200D-1F373",
-            "1F468-200D-1F373",
-            "1F469-200D-1F373",
-            "1F469-1F3FD-200D-1F373",
-        ],  # cook
-        [
-            "1F3C3",
-            "1F3C3-200D-2640-FE0F",
-            "1F3C3-200D-27A1-FE0F",
-            "1F3C3-200D-2642-FE0F-200D-27A1-FE0F",
-        ],  # running
-        ["1F385", "1F936", "1F9D1-200D-1F384"],  # Claus
-        [
-            "1F468-200D-1F469-200D-1F466",
-            "1F469-200D-1F469-200D-1F467",
-            "1F46A",
-        ],  # two adults and a child
-        ["1F48F", "1F468-200D-2764-FE0F-200D-1F48B-200D-1F468"],  # kiss
-    ],
-)
-def test_variants_of_one_concept_have_one_name(tool, variants):
-    assert len({tool.concept(code) for code in variants}) == 1
-
-
-def test_different_concepts_have_different_names(tool):
-    codes = [
-        "1F468-200D-1F373",
-        "1F468-200D-1F33E",
-        "1F3C3",
-        "1F3C4",
-        "1F468-200D-1F466",
-        "1F468-200D-1F466-200D-1F466",
-        "2640-FE0F",
-        "2642-FE0F",
-        "27A1-FE0F",
-        "1F1EB-1F1F7",
-        "1F1EC-1F1E7",
-        "0031-FE0F-20E3",
-        "0032-FE0F-20E3",
-    ]
-    assert len({tool.concept(code) for code in codes}) == len(codes)
-
-
-def test_a_class_rule_that_names_nothing_known_is_refused(tool, monkeypatch):
-    monkeypatch.setattr(tool, "CLASSES", {"bird": "animal-bird -feathre"})
-    with pytest.raises(ValueError, match="feathre"):
-        tool.choose([{"label": "owl", "hexcode": "1F989", "subgroup": 1}], {1: "animal-bird"})
-
-
-def test_all_classes_are_divided_without_loss(tool):
-    members = [f"1F{n:03X}" for n in range(40)] + ["1F468-200D-1F373", "1F469-200D-1F373"]
-    parts = tool.divide("anything", members)
-    assert sorted(sum(parts.values(), [])) == sorted(members)
-    assert parts == tool.divide("anything", members)
 
 
 def test_the_font_has_a_picture_of_every_emoji():

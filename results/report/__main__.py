@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from trainers.common.errors import exit_code
+from trainers.common.files import check_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from .page import make_report
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    return exit_code(make_report, args.folders, args.output, occlusion_figures, args.root)
+
+    def command() -> None:
+        check_output("--output", args.output, "<title>Report on ")
+        make_report(args.folders, args.output, occlusion_figures, args.root)
+
+    return exit_code(command)
 
 
 if __name__ == "__main__":

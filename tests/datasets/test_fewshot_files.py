@@ -453,99 +453,10 @@ def test_a_training_is_the_same_whether_the_file_was_there_or_not(tmp_path, smal
     )
 
 
-# --- samples of others
-
-
-def write_foreign(root, whose, content):
-    """The sample ``content`` (part → items) as cross_modal_adaptation or 2SFS write it, with paths of their machines."""
-    folder = root / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    if whose == "cross_modal_adaptation":
-        data = {
-            part: {
-                "data": [
-                    {
-                        "impath": f"./data/{os.path.relpath(item.impath, root)}",
-                        "label": item.label,
-                        "classname": item.classname,
-                    }
-                    for item in items
-                ],
-                "indices": list(range(len(items))),
-            }
-            for part, items in content.items()
-        }
-        (folder / "shot_2-seed_1.json").write_text(json.dumps(data, indent=4))
-    else:
-        for part, items in content.items():
-            lines = [
-                json.dumps(
-                    {
-                        "_impath": os.path.relpath(item.impath, root),
-                        "_label": item.label,
-                        "_domain": 0,
-                        "_classname": item.classname,
-                    }
-                )
-                for item in items
-            ]
-            (folder / f"shot_2-seed_1_{part}.jsonl").write_text("\n".join(lines))
-
-
-@pytest.mark.parametrize(
-    "whose, name",
-    [
-        ("CoOp", "shot_2-seed_1.pkl"),
-        ("cross_modal_adaptation", "shot_2-seed_1.json"),
-        ("2SFS", "shot_2-seed_1_train.jsonl"),
-    ],
-)
-def test_a_sample_of_others_is_taken_and_named(root, whose, name):
-    drawn = build_pets(root)
-    expected = coops_sample(root)
-    if whose != "CoOp":
-        (root / FOLDER / "shot_2-seed_1.pkl").unlink()
-        write_foreign(root, whose, expected)
-    dataset = build_pets(root)
-    assert [item.impath for item in dataset.train_x] == [item.impath for item in expected["train"]]
-    assert [item.impath for item in dataset.val] == [item.impath for item in expected["val"]]
-    assert (
-        dataset.fewshot_sample["origin"] == f"{whose}: {name}"
-        and drawn.fewshot_sample["origin"] == "drawn with seed 1"
-    )
-    assert dataset.fewshot_sample["hash"] != drawn.fewshot_sample["hash"]
-
-
-def test_the_hash_is_of_the_images_and_not_of_the_file_or_the_classes_that_are_kept(root):
-    expected = coops_sample(root)
-    pickled = build_pets(root).fewshot_sample["hash"]
-    (root / FOLDER / "shot_2-seed_1.pkl").unlink()
-    drawn = build_pets(root).fewshot_sample["hash"]
-    write_foreign(root, "2SFS", expected)
-    assert build_pets(root).fewshot_sample["hash"] == pickled != drawn
-    assert build(NAME, root, shots=2, seed=1, classes="base").fewshot_sample["hash"] == pickled
-
-
-def test_two_samples_of_others_are_refused(root):
-    write_foreign(root, "2SFS", coops_sample(root))
-    with pytest.raises(
-        UserError,
-        match=r"several samples of 2 shots and seed 1 \(shot_2-seed_1.pkl, shot_2-seed_1_train.jsonl\)",
-    ):
-        build_pets(root)
-
-
-@pytest.mark.parametrize(
-    "whose, name",
-    [("cross_modal_adaptation", "shot_2-seed_1.json"), ("2SFS", "shot_2-seed_1_val.jsonl")],
-)
-@pytest.mark.parametrize(
-    "text", ["", "{", '{"train": []}', '{"_impath": 3, "_label": 0}', "[" * 100_000]
-)
-def test_a_damaged_sample_of_others_is_named_and_stays(root, whose, name, text):
-    write_foreign(root, whose, coops_sample(root))
-    (root / FOLDER / "shot_2-seed_1.pkl").unlink()
-    (root / FOLDER / name).write_text(text)
-    with pytest.raises(UserError, match="few-shot sample .*shot_2-seed_1"):
-        build_pets(root)
-    assert (root / FOLDER / name).read_text() == text
+def test_coops_sample_is_named_and_its_hash_is_of_the_images_whichever_classes_are_kept(root):
+    drawn = build_pets(root).fewshot_sample
+    coops_sample(root)
+    taken = build_pets(root).fewshot_sample
+    assert (drawn["origin"], taken["origin"]) == ("drawn with seed 1", "CoOp: shot_2-seed_1.pkl")
+    assert drawn["hash"] != taken["hash"]
+    assert build(NAME, root, shots=2, seed=1, classes="base").fewshot_sample == taken

@@ -10,7 +10,6 @@ from PIL import Image
 
 from datasets.drawn import emoji_styles, openmoji
 from datasets.drawn.emoji_font import draw_emoji
-from tests.conftest import load_tool
 from trainers.common.errors import UserError
 
 from .test_every_dataset import build
@@ -35,11 +34,6 @@ GENDERS = {
 @pytest.fixture
 def root(drawn_root):
     return drawn_root
-
-
-@pytest.fixture(scope="module")
-def tool():
-    return load_tool("make_openmoji_split")
 
 
 def pixels(image):
@@ -246,36 +240,3 @@ def test_a_test_gender_is_in_no_other_part():
         and not seen[label, "test"] & seen[label, "shown"]
         for label in range(51)
     )
-
-
-def emoji(label, hexcode, tones=range(1, 6), subgroup=1):
-    return {
-        "label": label,
-        "hexcode": hexcode,
-        "subgroup": subgroup,
-        "skins": [{"tone": tone, "hexcode": f"{hexcode}-{tone}"} for tone in tones]
-        + [{"tone": [1, 2], "hexcode": "two people"}],
-    }
-
-
-def test_who_is_among_the_people(tool):
-    data = [
-        emoji("man vet", "1F468-200D-1F43E"),
-        emoji("Vet", "1F9D1-200D-1F43E"),
-        emoji("woman vet", "1F469-200D-1F43E"),
-        emoji("ninja", "1F977"),
-        emoji("cook", "1F9D1-200D-1F373"),
-        emoji("man cook", "1F468-200D-1F373"),
-        emoji("woman cook", "1F469-200D-1F373"),
-        emoji("pale person", "1F9D1-200D-1F4AF", tones=(1, 2)),
-        emoji("hand", "1F44B", subgroup=2),
-    ]
-    chosen = tool.choose_people(data, {1: "person-role", 2: "hands"})
-    assert list(chosen) == ["vet"], "one gender only, drawn alike, too few tones, no person"
-    assert chosen["vet"][1] == [f"1F9D1-200D-1F43E-{tone}" for tone in range(1, 6)]
-    split = tool.make_people_split(
-        data, {"subgroups": [{"order": 1, "key": "person-role"}, {"order": 2, "key": "hands"}]}
-    )
-    assert [len(split[part]) for part in openmoji.PARTS] == [8, 2, 5]
-    assert {code[:5] for code, _, _ in split["test"]} == {"1F468"}
-    assert [code[-1] for code, _, _ in split["val"]] == ["2", "4"]
