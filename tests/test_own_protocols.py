@@ -1,6 +1,5 @@
 """One's own folder of pictures in the protocols: what is asked for, what it is called, and a whole run of run.py."""
 
-import json
 import os
 
 import pytest

@@ -100,7 +100,7 @@ def test_without_predictions_there_are_tables_bars_and_training_curves(tmp_path,
     assert main(["runs"]) == 0
     page = Page(tmp_path / "report.html")
     assert "2 of 2 runs have no predictions-test.npz" in page.text and "Gallery" not in page.text
-    assert "CDC tiny, seed 1: 2 different prompts" in page.text, "what tables warn of"
+    assert "CDC tiny, seed 1: its parts were tested" in page.text, "what tables warn of"
     assert {path.name for path in (tmp_path / "report_figures").iterdir()} == {
         "bars-openmoji.svg",
         "training-loss-openmoji-base-classes.svg",

@@ -203,12 +203,12 @@ def test_a_seed_of_which_one_half_is_missing_is_left_out_and_said(folder, caplog
 @pytest.mark.parametrize(
     "base, new, message",
     [
-        ({"split": "other"}, {}, "seed 1: 2 different samples were used"),
-        ({"prompts_hash": "old"}, {}, "MaPLe tiny, seed 1: 2 different prompts were tested"),
+        ({"split": "other"}, {}, "seed 1: the runs used different samples"),
+        ({"prompts_hash": "old"}, {}, "MaPLe tiny, seed 1: its parts were tested"),
         (dict.fromkeys(["backbone_hash"], "other"),) * 2
-        + ("the backbone tiny: 2 different weights in them",),
+        + ("the backbone tiny had different weights",),
         ({}, {"classes": "base"}, "tests the base classes' test"),
-        ({}, {"skipped_images": {"test": ["a.png"]}}, "skipped 1 test image that could not be"),
+        ({}, {"skipped_images": {"test": ["a.png"]}}, "skipped 1 test image that could"),
     ],
 )
 def test_what_does_not_belong_together_is_said(folder, caplog, base, new, message):
