@@ -3,7 +3,6 @@
 import csv
 import io
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -24,7 +23,7 @@ def config_of(part, trainer, data, config):
     protocol = {"train": "base2new", "test": "base2new"}.get(protocol, protocol)
     source = data if protocol == "base2new" else "imagenet"
     for run in plan(protocol, trainer, source, [16], [1], "", config):
-        if part in Path(run.folder).parts and run.dataset == data:
+        if (run.part, run.dataset) == (part, data):
             return plain(build_config(parse_arguments(run.arguments(""))))
 
 
