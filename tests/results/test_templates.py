@@ -30,7 +30,8 @@ def protocol(tmp_path_factory, data_root, small_clip_file):
     def start(part, name, seed, *more):
         folder = root / part / "dtd" / "shots_4" / name / "small" / f"seed{seed}"
         arguments = base_arguments(name, data_root, small_clip_file, folder, seed)
-        train.run(parse_arguments([*arguments, *more]))
+        what = {"protocol": "base2new", "part": part, "dataset": "dtd", "recipe": "small"}
+        train.run(parse_arguments([*arguments, "--run", json.dumps(what), *more]))
         return str(folder)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -34,6 +34,8 @@ def lay(folder, output, trainer="CDC", seed=1):
     """A copy of a run where the base-to-new protocol has it."""
     place = output / "train_base" / "dtd" / "shots_4" / trainer / "tiny" / f"seed{seed}"
     shutil.copytree(folder, place)
+    what = {"protocol": "base2new", "part": "train_base", "dataset": "dtd", "recipe": "tiny"}
+    (place / "results.json").write_text(json.dumps({**record_of(place), "run": what}))
     return place
 
 
