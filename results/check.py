@@ -62,9 +62,8 @@ def differences(run: Run, recipe: str) -> list[str]:
     planned = plan(
         protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe or None
     )
-    same = next(
-        other for other in planned if (other.part, other.dataset) == (what["part"], what["dataset"])
-    )
+    kind = what["part"], what["dataset"]
+    same = next(other for other in planned if (other.part, other.dataset) == kind)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]
     return changes(build_config(parse_arguments(same.arguments(""))), run.record)

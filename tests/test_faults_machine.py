@@ -112,7 +112,7 @@ def runs(tmp_path):
 
 @pytest.mark.parametrize(
     "command, name, full",
-    [(table, "table.md", ".md"), (report, "report.html", ".html"), (report, "report.html", ".png")],
+    [(table, "table.md", ".md"), (report, "report.html", ".html"), (report, "report.html", ".svg")],
 )
 def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(
     runs, full_disk, tmp_path, capsys, command, name, full
@@ -127,7 +127,7 @@ def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(
     assert (
         (output / name).read_text() == "of yesterday"
         and not leftovers(output)
-        and not list(output.rglob("*.png"))[: full == ".png"]
+        and not list(output.rglob("*.svg"))[: full == ".svg"]
     )
 
 

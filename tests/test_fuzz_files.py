@@ -318,9 +318,9 @@ def finished(tmp_path_factory):
 
 def report_numbers(root, folder):
     """All that a report computes before it draws."""
-    found = runs.find_runs([root])
+    found = runs.collect(root)
     series, named = runs.group(found), runs.titles([run.setting for run in found])
-    for made in (*report.protocol_tables(found, [root]), *report.measured_tables(series, named)):
+    for made in (*report.protocol_tables([root]), *report.measured_tables(series, named)):
         render.render(made, "csv")
     report.list_runs(found)
     for run in found:
@@ -344,7 +344,7 @@ def test_records_in_tables_and_reports(finished, tmp_path):
     def check(content):
         (folder / "results.json").write_bytes(content)
         only_user_errors(report_numbers, root, folder)
-        only_user_errors(table.collect, root / "fewshot", "ece")
+        only_user_errors(lambda: table.tables(runs.collect(root / "fewshot"), "ece"))
 
     check()
     (folder / "results.json").write_bytes(files["results.json"])
@@ -390,7 +390,7 @@ def test_metrics_of_a_training(finished):
     )
     def check(content):
         path.write_bytes(content)
-        (run,) = runs.find_runs([root])
+        (run,) = runs.collect(root)
         for curve in runs.training_curve(run).values():
             assert all(
                 1 <= epoch < 10**9 and math.isfinite(value) for epoch, value in curve.items()
