@@ -78,10 +78,10 @@ def few_shot(
             "origin": origin,
         }
     train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
-    trained, tested = (make_data(part, cfg) for part in (train, test))
+    trained, tested = make_data(train), make_data(test)
     return {
         "train_x": trained,
-        "val": tested if val_is_test else make_data(val, cfg),
+        "val": tested if val_is_test else make_data(val),
         "test": tested,
     }, taken
 
@@ -126,27 +126,29 @@ def new_sample(
     split: str,
     places: Iterable[str],
 ) -> Parts:
-    """Draws the sample of a seed and writes it to the first place that takes it."""
+    """Draws the sample of a seed and writes it to the first place that takes it; a warning where none does."""
     state = random.getstate()
     try:
         random.seed(seed)
         sample = draw(dataset, parts, shots)
     finally:
         random.setstate(state)
-    store(
-        places,
-        {
-            "shots": shots["train"],
-            "seed": seed,
-            "split_hash": split,
-            **{
-                part: [
-                    [relative(image.impath, dataset.dataset_dir), image.label] for image in images
-                ]
-                for part, images in sample.items()
-            },
-        },
-    )
+    listed = {
+        part: [[relative(image.impath, dataset.dataset_dir), image.label] for image in images]
+        for part, images in sample.items()
+    }
+    content = {"shots": shots["train"], "seed": seed, "split_hash": split, **listed}
+    text = json.dumps(content, ensure_ascii=False, indent=0) + "\n"
+    for path in places:
+        try:
+            remove_leftovers(os.path.dirname(path))
+            write_text(path, text)
+        except OSError as error:
+            log.info("The few-shot sample can't be written to %s (%s)", path, error.strerror)
+        else:
+            log.info("Few-shot sample written to %s", path)
+            return sample
+    log.warning("The few-shot sample is not stored; the same seed draws it again")
     return sample
 
 
@@ -159,21 +161,6 @@ def cache_folder() -> str:
 def relative(path: str, folder: str) -> str:
     """The path below the folder, which it starts with, with forward slashes."""
     return path.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
-
-
-def store(places: Iterable[str], sample: Mapping[str, Any]) -> None:
-    """Writes a sample to the first place that takes it; a warning where none does."""
-    text = json.dumps(sample, ensure_ascii=False, indent=0) + "\n"
-    for path in places:
-        try:
-            remove_leftovers(os.path.dirname(path))
-            write_text(path, text)
-        except OSError as error:
-            log.info("The few-shot sample can't be written to %s (%s)", path, error.strerror)
-        else:
-            log.info("Few-shot sample written to %s", path)
-            return
-    log.warning("The few-shot sample is not stored; the same seed draws it again")
 
 
 def read_sample(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, int]]]:
@@ -209,35 +196,32 @@ def resolve(
     Raises:
         UserError: a path or label that the split doesn't have, or a class without its number of images.
     """
-    found: dict[str, list[Image]] = {}
+    chosen: dict[str, list[Image]] = {}
     for part, images in parts.items():
         known = {(relative(image.impath, folder), image.label): image for image in images}
-        matches = [match(name, label, known) for name, label in sample[part]]
-        if None in matches:
-            name, label = sample[part][matches.index(None)]
-            raise UserError(
-                f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
-                "it belongs to another split or data set, delete it"
-            )
-        found[part] = [image for image in matches if image is not None]
-        twice = next((image for image, count in Counter(found[part]).items() if count > 1), None)
+        chosen[part] = []
+        for name, label in sample[part]:
+            image = match(name, label, known)
+            if image is None:
+                raise UserError(
+                    f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
+                    "it belongs to another split or data set, delete it"
+                )
+            chosen[part].append(image)
+        twice = next((image for image, count in Counter(chosen[part]).items() if count > 1), None)
         if twice is not None:
             raise UserError(
                 f"few-shot sample {path} has {relative(twice.impath, folder)} twice in {part}: delete it"
             )
-        wanted = {
-            label: min(shots[part], count)
-            for label, count in Counter(image.label for image in images).items()
-        }
-        counts = Counter(image.label for image in found[part])
-        wrong = sorted(label for label in wanted if counts[label] != wanted[label])
-        if wrong:
-            raise UserError(
-                f"few-shot sample {path} has {counts[wrong[0]]} {part} images of class {wrong[0]}, "
-                f"not {wanted[wrong[0]]}: delete it"
-            )
+        counts = Counter(image.label for image in chosen[part])
+        for label, count in sorted(Counter(image.label for image in images).items()):
+            if counts[label] != min(shots[part], count):
+                raise UserError(
+                    f"few-shot sample {path} has {counts[label]} {part} images of class {label}, "
+                    f"not {min(shots[part], count)}: delete it"
+                )
     log.info("Few-shot sample read from %s", path)
-    return found
+    return chosen
 
 
 def match(name: str, label: int, known: Mapping[tuple[str, int], Image]) -> Image | None:

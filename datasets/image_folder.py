@@ -19,7 +19,7 @@ from dassl.utils import listdir_nohidden
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import BELOW, image_name
+from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import (
     ENDINGS,
     NAMED,
@@ -156,11 +156,6 @@ class ImageFolder(ImageDataset):
         if lost or not left["test"]:
             what = f"training image of the class {min(lost)!r}" if lost else "test image"
             raise UserError(f"no {what} in {self.dataset_dir} can be read: {broken}: replace them")
-        self.broken = {
-            part.removesuffix("_x"): sorted(names)
-            for part, items in chosen.items()
-            if (names := [image_name(item.impath) for item in items if item.impath in reasons])
-        }
         return left
 
 
