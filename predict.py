@@ -14,11 +14,9 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from app.labels import as_csv, as_json, as_text, find_images, rows
+from app.labels import COLUMNS, as_csv, as_json, as_text, find_images, rows
 from trainers.common.errors import UserError, run_tool
-from trainers.common.files import write_text
+from trainers.common.files import check_output, write_text
 from trainers.common.image_files import is_image, transparent_parts, with_alpha
 from trainers.evaluation.doubts import Judge, check_share
 
@@ -96,8 +94,6 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(
             "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
         )
-    if args.csv and os.path.isdir(args.csv):
-        raise UserError(f"--csv {args.csv} is a folder, it must be a file")
 
 
 def doubts(args: argparse.Namespace, answers: "Answers", judge: Judge | None) -> list[bool | None]:
@@ -120,10 +116,13 @@ def run(args: argparse.Namespace) -> int:
         UserError: the input can't work.
     """
     check(args)
-    paths = find_images(args.paths, sys.stdin)
-    from trainers.classifier.prompted import (
-        PromptedClassifier,
-    )  # here, since it takes seconds: wrong arguments are answered at once
+    paths = find_images(args.paths, sys.stdin or ())
+    if args.csv:
+        check_output("--csv", args.csv, ",".join(COLUMNS), paths)
+    # here, since it takes seconds: wrong arguments are answered at once
+    from tqdm import tqdm
+
+    from trainers.classifier.prompted import PromptedClassifier
 
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
@@ -149,7 +148,8 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise UserError(f"--csv {args.csv} can't be written: {error.strerror}") from error
     else:
-        sys.stdout.write(as_json(found) if args.json else as_text(found))
+        is_ascii = sys.stdout.encoding.lower() != "utf-8"
+        sys.stdout.write(as_json(found, is_ascii) if args.json else as_text(found))
     count = (
         ""
         if doubtful[0] is None

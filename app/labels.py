@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
+from trainers.common.console import printable, table_cell
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS, files_below, is_image, left_out
 from trainers.evaluation.doubts import decimal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from trainers.classifier.prompted import Answers
 
 log = logging.getLogger("predict")
+COLUMNS = ("image", "label", "doubtful", "uncertainty")  # of every table
 
 
 def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
@@ -104,19 +106,19 @@ def as_csv(found: Sequence[dict[str, Any]]) -> str:
     for row in found:
         writer.writerow(
             [
-                *("" if row[key] is None else row[key] for key in plain),
-                *(value for pair in row["top"] for value in pair),
+                *("" if row[key] is None else table_cell(row[key]) for key in plain),
+                *(table_cell(value) for pair in row["top"] for value in pair),
             ]
         )
     return text.getvalue()
 
 
-def as_json(found: Sequence[dict[str, Any]]) -> str:
+def as_json(found: Sequence[dict[str, Any]], is_ascii: bool = False) -> str:
     named = [
         {**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]}
         for row in found
     ]
-    return json.dumps(named, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(named, indent=2, ensure_ascii=is_ascii, allow_nan=False) + "\n"
 
 
 def as_text(found: Sequence[dict[str, Any]]) -> str:
@@ -128,7 +130,6 @@ def as_text(found: Sequence[dict[str, Any]]) -> str:
             f"uncertainty {decimal(row['uncertainty'])}"
             + {True: ", not sure", False: ", sure enough", None: ""}[row["doubtful"]]
         )
-        lines.append(
-            "\t".join([row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty])
-        )
+        cells = [row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty]
+        lines.append("\t".join(map(printable, cells)))
     return "\n".join(lines) + "\n"

@@ -226,12 +226,11 @@ def resolve(
 
 def match(name: str, label: int, known: Mapping[tuple[str, int], Image]) -> Image | None:
     """The image whose path below the data folder is the longest end of ``name``, or None."""
-    steps = name.replace("\\", "/").split("/")
-    return next(
-        (
-            known[end, label]
-            for end in ("/".join(steps[i:]) for i in range(len(steps)))
-            if (end, label) in known
-        ),
-        None,
+    spellings = (
+        name,
+        name.replace("\\", "/"),
+    )  # a backslash may be Windows' or a letter of the name
+    ends = (
+        text.split("/", steps)[-1] for text in spellings for steps in range(text.count("/") + 1)
     )
+    return next((known[end, label] for end in ends if (end, label) in known), None)

@@ -3,7 +3,7 @@
 # skipped, so it can be stopped and started again.
 #   SEEDS="1 2"  (default: 1 to 5 base-to-new and open, 1 to 3 else)  TRAINERS="CoOp CDC"  DATA=data  JOBS=2  (side by side; default: one a core)
 source "$(dirname "$0")/setup.sh"
-set_up
+set_up demo
 every=$(python -c "from trainers import METHODS; print(*METHODS)")
 for protocol in base2new open xd dg fewshot; do
     seeds="1 2 3"

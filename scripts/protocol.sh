@@ -7,7 +7,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 protocol() { # protocol stage trainer dataset seed [KEY VALUE …]
     local trainer="${3:?TRAINER is missing}" dataset="${4:?DATASET is missing}" seed="${5:?SEED is missing}"
-    set_up
+    set_up demo
     # shellcheck disable=SC2086  (SHOTS may be several numbers)
     python run.py --protocol "$1" --stage "$2" --trainer "$trainer" --dataset "$dataset" --seeds "$seed" \
         --root "${DATA:-data}" ${CFG:+--config "$CFG"} ${SHOTS:+--shots $SHOTS} ${OUTPUT:+--output "$OUTPUT"} ${6:+--} "${@:6}"

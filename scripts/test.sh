@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up and runs the tests, and beside them scripts/check.sh: bash scripts/test.sh [pytest's arguments]
 source "$(dirname "$0")/setup.sh"
-set_up
+set_up demo docs export test
 complaints="$(mktemp)"
 bash scripts/check.sh > "$complaints" &
 checks=$!

@@ -17,6 +17,7 @@ import torch
 from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum
 from PIL import Image
+from sweeps.grid import read_file
 
 import predict
 from app import demo as asked
@@ -24,7 +25,6 @@ from datasets.fewshot import read_sample
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from protocols.plan import ablation_rows
-from sweeps.grid import read_file
 from tests.test_security import code_files
 from trainers import PromptedClassifier
 from trainers.common.config_files import merge
@@ -124,7 +124,7 @@ def test_pixels_are_bounded(bounded, tmp_path):
 
 # ---- text ----
 
-NESTED = "[" * 100_000
+NESTED = "[" * 20_000
 ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(10 * [f'*{before}'])}]\n"
     for before, name in zip("abcdefgh", "bcdefghi")
@@ -132,8 +132,8 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 YAML = {
     "aliases": (ALIASES, "has an alias"),
     "nested": (f"a: {NESTED}", "nested too deeply"),
-    "long": ("# " + " " * 2**21, "more than 1 MB"),
-    "value": (f"OPTIM:\n  LR: '{'-' * 100_000}1'\n", "nested too deeply"),
+    "long": ("# " + " " * 2**21, "more than 64 kB"),
+    "value": (f"OPTIM:\n  LR: '{'-' * 20_000}1'\n", "nested too deeply"),
 }
 JSON = {
     "infinite": ('{"a": 1e999}', "the number 1e999 is not finite"),

@@ -173,6 +173,7 @@ def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypa
     monkeypatch.setattr(
         "trainers.common.image_files.ENDINGS", (".png", ".gif")
     )  # as without pillow-heif
+    monkeypatch.setattr("trainers.common.image_files.MISSING", {".heic": "pillow-heif"})
     expected = (
         "Left out: 2 .heic (x.heic, y.HEIC; to take these: pip install pillow-heif); 1 .svg (drawing.svg); "
         "1 of several pictures, of which the first is taken (moves.gif)"

@@ -172,54 +172,6 @@ def test_xd_and_dg_share_the_training_on_the_source(start):
     )
 
 
-def test_a_training_that_another_protocol_has_made_is_copied(calls, tmp_path, capsys):
-    def go(protocol, folder, *arguments):
-        calls.noted.clear()
-        code = protocol_run.main(
-            [
-                "--protocol",
-                protocol,
-                "--trainer",
-                "CoOp",
-                "--seeds",
-                "1",
-                "--output",
-                str(tmp_path / "o" / folder),
-                *arguments,
-            ]
-        )
-        return code, [
-            (run.output_dir.removeprefix(f"{tmp_path}/o/"), run.eval_only) for run in calls.noted
-        ]
-
-    own = "train_all/openmoji/shots_16/CoOp/tiny/seed1"
-    assert go("xd", "transfer")[0] == 0
-    source = tmp_path / "o" / "transfer" / own.replace("train_all", "train_source")
-    assert go("fewshot", "fewshot", "--shots", "4", "16") == (
-        0,
-        [("fewshot/" + own.replace("shots_16", "shots_4"), False)],
-    )
-    assert (tmp_path / "o" / "fewshot" / own / "results.json").read_text() == (
-        source / "results.json"
-    ).read_text()
-    assert f"the same run is done in {source}" in capsys.readouterr().err
-    assert go("fewshot", "fewshot", "--shots", "4", "16") == (0, [])
-    assert sorted(path.name for path in (tmp_path / "o" / "fewshot" / own).parent.iterdir()) == [
-        "seed1"
-    ]
-
-    shutil.rmtree(
-        tmp_path / "o" / "fewshot"
-    )  # not with other settings, not where a run has started, not to another name of the folder
-    assert go("fewshot", "fewshot", "--shots", "16", "--", "OPTIM.LR", "0.5")[1] == [
-        (f"fewshot/{own}", False)
-    ]
-    shutil.rmtree(tmp_path / "o" / "fewshot")
-    (tmp_path / "o" / "fewshot" / own).mkdir(parents=True)
-    assert go("fewshot", "fewshot", "--shots", "16")[1] == [(f"fewshot/{own}", False)]
-    assert go("fewshot", "mine", "--shots", "16")[1] == [(f"mine/{own}", False)]
-
-
 def test_an_ablation_is_base_to_new_for_each_row_whose_settings_come_last(start):
     arguments = ("--stage", "train", "--seeds", "1", "2", "--rows", "text", "views")
     code, noted, _ = start(

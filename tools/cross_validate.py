@@ -3,16 +3,18 @@
     python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --jobs 2     # trains what the file does not hold yet
     python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show       # tables and, with --figure, the picture
 
-The suite: four tasks, OpenMoji and its people, each trained on its base classes and, with the halves swapped, on its new ones; a fold a seed.
-Of each class a fifth of the images (at least two) is held out, prompts are trained on up to 16 others, and judged on all that were not
-trained on (*base*) and on all images of the other half (*new*), as they are and drawn in three other styles. Training is the trainer's
+The suite: OpenMoji, its people, and the other pictures that tools/suite.py lays out, each trained on its base classes and, with the halves
+swapped, on its new ones, as ``<task>_swapped``; a fold a seed. A task whose folder is missing is skipped. Of each class a fifth of the images (at least two) is held out, prompts are trained on up to 16 others, and judged on all that were not
+trained on (*base*) and on all images of the other half (*new*), as they are and, where the pictures are drawn here, in three other styles;
+beside them the images trained on (*train*), how well doubt tells images of the other half from held-out ones under the base prompts
+(*unknown*), and calibration after a temperature fitted to every other held-out image (*fit*). Training is the trainer's
 own; only its loader is replaced by one that draws from a stock of views made beforehand; where the method leaves the image
 encoder alone the stock holds their features. Each result is a line of the file, appended when it is known.
 
 The YAML file lists settings in the form of configs/ablations: name, description, trainer (CDC unless given), recipe, settings, and the
-frontiers that it is a point of: one method at several strengths of regularisation, zero-shot CLIP being the strongest of any. Differences
-to the first setting are paired, by task and seed; their intervals, and those of one frontier over another (see ``gap``), are
-percentile bootstraps over the pairs.
+frontiers that it is a point of: one method at several strengths of regularisation, zero-shot CLIP being the strongest of any. A task
+counts once: means are over tasks of means over folds and both directions. Differences to the first setting are paired; their intervals,
+and those of one frontier over another (see ``gap``), are percentile bootstraps over the tasks.
 """
 
 import argparse
@@ -20,6 +22,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -32,23 +35,30 @@ from typing import Any, cast
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
+import suite  # noqa: E402
 import torch  # noqa: E402
 from dassl.data.datasets import Datum  # noqa: E402
 from dassl.engine import build_trainer  # noqa: E402
-from dassl.utils import read_image, set_random_seed  # noqa: E402
-from frontiers import Row, draw, frontiers, table  # noqa: E402
+from dassl.utils import set_random_seed  # noqa: E402
+from frontiers import SWAPPED, Row, draw, frontiers, table, task_of  # noqa: E402
+from PIL import Image  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch  # noqa: E402
 from protocols.arguments import build_config  # noqa: E402
 from protocols.command_line import parse_arguments  # noqa: E402
-from protocols.plan import Run, recipe_path  # noqa: E402
+from protocols.plan import CONFIGS, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.base import PromptTrainer  # noqa: E402
 from trainers.common.errors import UserError, run_tool  # noqa: E402
+from trainers.common.image_files import background_of, read_picture  # noqa: E402
 from trainers.common.readers import read_yaml  # noqa: E402
 from trainers.evaluation.prediction import Prediction, calibration, percent_right  # noqa: E402
-from trainers.evaluation.uncertainty import auroc  # noqa: E402
+from trainers.evaluation.uncertainty import (  # noqa: E402
+    auroc,
+    fit_temperature,
+    temperature_scaled,
+)
 from trainers.families import FeatureTrainer  # noqa: E402
 
 log = logging.getLogger("cross_validate")
@@ -57,12 +67,12 @@ SHOTS = 16
 HELD_OUT = 5  # one in this many images
 STOCK = 8  # random views of each image and template
 IMAGES_AT_ONCE = 128
-TASKS = {
-    "openmoji": ("openmoji", "base", "new"),
-    "openmoji_swapped": ("openmoji", "new", "base"),
-    "people": ("openmoji_people", "base", "new"),
-    "people_swapped": ("openmoji_people", "new", "base"),
-}
+DRAWN = {"openmoji": "openmoji", "people": "openmoji_people"}  # task → data set
+TASKS = [*DRAWN, *suite.TASKS]
+DIRECTIONS = {
+    "": ("base", "new"),
+    SWAPPED: ("new", "base"),
+}  # ending of a row's task → the half to train on, and the other
 STYLES: dict[str, Callable[[str, int], Any]] = {
     "sketch": sketch,
     "recoloured": recoloured,
@@ -122,35 +132,27 @@ def new_trainer(
     setting: Row, task: str, half: int, seed: int, root: str, folder: str
 ) -> PromptTrainer:
     """The trainer of a setting on all images of the training half (1) or of the other (2); it writes to the folder."""
-    dataset, trainer = TASKS[task][0], setting.get("trainer", "CDC")
-    run = Run(
-        folder,
-        trainer,
-        recipe_path(trainer, setting.get("recipe", "tiny")),
-        dataset,
-        TASKS[task][half],
-        None,
-        seed,
-    )
+    name, trainer = task_of(task), setting.get("trainer", "CDC")
     options = [
         part for key, value in setting.get("settings", {}).items() for part in (key, str(value))
     ]
-    cfg = build_config(
-        parse_arguments(
-            run.arguments(
-                root,
-                [
-                    *options,
-                    "TEST.NO_TEST",
-                    "True",
-                    "TRAIN.CHECKPOINT_FREQ",
-                    "0",
-                    "DATALOADER.NUM_WORKERS",
-                    "0",
-                ],
-            )
-        )
-    )
+    dataset = DRAWN.get(name, "image_folder")
+    named = {
+        "--root": root if name in DRAWN else str(suite.folder_of(root, name)),
+        "--seed": str(seed),
+        "--trainer": trainer,
+        "--dataset-config-file": os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"),
+        "--config-file": recipe_path(trainer, setting.get("recipe", "tiny")),
+        "--output-dir": folder,
+    }
+    fixed = {
+        "DATASET.SUBSAMPLE_CLASSES": DIRECTIONS[task.removeprefix(name)][half - 1],
+        "TEST.NO_TEST": "True",
+        "TRAIN.CHECKPOINT_FREQ": "0",
+        "DATALOADER.NUM_WORKERS": "0",
+    }
+    flags, last = ([word for pair in pairs.items() for word in pair] for pairs in (named, fixed))
+    cfg = build_config(parse_arguments([*flags, *options, *last]))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build_trainer(cfg)
@@ -181,17 +183,24 @@ def images_of(trainer: PromptTrainer) -> list[Datum]:
     return [*trainer.dm.dataset.train_x, *(trainer.dm.dataset.val or [])]
 
 
+def picture(trainer: PromptTrainer, item: Datum) -> Image.Image:
+    """As the loaders read it."""
+    return read_picture(item.impath, background_of(trainer.cfg))
+
+
 class Pictures:
     """The images of a task, made once for all settings.
 
     Args:
-        trainer, other: a trainer on the half that is trained on, and on the other.
+        trainer, other: a trainer on the half that is trained on, and on the other; styles: those that the images are drawn in beside plain.
 
     Attributes:
         labels, other_labels: (N,) and (N',); centre, other_centre: style (``plain`` among them) → images as they are tested, half precision.
     """
 
-    def __init__(self, trainer: PromptTrainer, other: PromptTrainer) -> None:
+    def __init__(
+        self, trainer: PromptTrainer, other: PromptTrainer, styles: Sequence[str] = ()
+    ) -> None:
         self.trainer, dataset = trainer, cast(Any, trainer.test_loader).dataset
         halves = images_of(trainer), images_of(other)
         self.labels, self.other_labels = (
@@ -200,13 +209,16 @@ class Pictures:
         self.centre, self.other_centre = (
             {
                 "plain": torch.stack(
-                    [dataset.transform(read_image(item.impath)) for item in items]
+                    [dataset.transform(picture(trainer, item)) for item in items]
                 ).half(),
                 **{
                     name: torch.stack(
-                        [dataset.transform(style(Path(item.impath).stem, 64)) for item in items]
+                        [
+                            dataset.transform(STYLES[name](Path(item.impath).stem, 64))
+                            for item in items
+                        ]
                     ).half()
-                    for name, style in STYLES.items()
+                    for name in styles
                 },
             }
             for items in halves
@@ -216,7 +228,7 @@ class Pictures:
     def stock(self) -> Tensor:
         """(R, V, N, 3, H, W), half precision: views of the images to train on."""
         set_random_seed(1)
-        pictures = [read_image(item.impath) for item in images_of(self.trainer)]
+        pictures = [picture(self.trainer, item) for item in images_of(self.trainer)]
         views = self.trainer.training_views.transforms
         return torch.stack(
             [
@@ -301,38 +313,73 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             other.take_prompts(trained.prompt_learner.state_dict(), trained.classnames)
             other.set_model_mode("eval")
     found: Row = {"setting": setting["name"], "task": task, "seed": seed}
+    predicted, temperature = {}, 1.0
     for half, trainer, labels, centre, selected in (
         ("base", trained, pictures.labels[held_out], pictures.centre, held_out),
         ("new", other, pictures.other_labels, pictures.other_centre, slice(None)),
     ):
-        prediction = answers(trainer, centre["plain"][selected])
-        measures, wrong = (
-            calibration(prediction.probability, labels),
-            prediction.probability.argmax(dim=1) != labels,
-        )
+        prediction = predicted[half] = answers(trainer, centre["plain"][selected])
+        probability = prediction.probability
+        answer = probability.argmax(dim=1)
+        log_probability = probability.clamp(min=torch.finfo(probability.dtype).tiny).log()
+        measured = slice(None)
+        if half == "base":
+            temperature = fit_temperature(log_probability[::2], labels[::2])
+            measured = slice(1, None, 2)
+        scaled = temperature_scaled(log_probability[measured], temperature)
         found |= {
-            half: percent_right(prediction.probability.argmax(dim=1), labels),
-            f"ece_{half}": measures["ece"],
-            f"nll_{half}": measures["nll"],
-            f"mistakes_{half}": auroc(1 - prediction.probability.max(dim=1).values, wrong) or 0.0,
+            half: percent_right(answer, labels),
+            **calibrated(half, probability, labels),
+            **calibrated(f"fit_{half}", scaled, labels[measured]),
+            f"mistakes_{half}": auroc(1 - probability.max(dim=1).values, answer != labels) or 0.0,
         }
         styled = [
-            percent_right(
-                answers(trainer, centre[style][selected]).probability.argmax(dim=1), labels
-            )
-            for style in STYLES
+            percent_right(answers(trainer, images[selected]).probability.argmax(dim=1), labels)
+            for style, images in centre.items()
+            if style != "plain"
         ]
-        found[f"styles_{half}"] = sum(styled) / len(styled)
-    found["H"], found["styles_H"] = (
-        harmonic_mean((found["base"], found["new"])),
-        harmonic_mean((found["styles_base"], found["styles_new"])),
-    )
+        if styled:
+            found[f"styles_{half}"] = sum(styled) / len(styled)
+    seen = answers(trained, pictures.centre["plain"][chosen]).probability.argmax(dim=1)
+    found["train"] = percent_right(seen, pictures.labels[chosen])
+    found["unknown"] = unknown(predicted["base"], answers(trained, pictures.other_centre["plain"]))
+    for kind in ("", "styles_"):
+        if f"{kind}base" in found:
+            found[f"{kind}H"] = harmonic_mean((found[f"{kind}base"], found[f"{kind}new"]))
     return {
         key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()
     }
 
 
+def calibrated(name: str, probability: Tensor, labels: Tensor) -> Row:
+    """ECE and NLL of probabilities (N, K) for labels (N,), as ``ece_<name>`` and ``nll_<name>``."""
+    measures = calibration(probability, labels)
+    return {f"{measure}_{name}": measures[measure] for measure in ("ece", "nll")}
+
+
+def unknown(known: Prediction, others: Prediction) -> float:
+    """How well doubt tells images of other classes from those of known ones: area under the ROC curve in %; by vacuity if there is one."""
+    doubts = [prediction.uncertainties() for prediction in (known, others)]
+    by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
+    values = torch.cat([of[by] for of in doubts])
+    return auroc(values, torch.arange(len(values)) >= len(doubts[0][by])) or 0.0
+
+
 # ---- the command ----
+
+
+def present(tasks: Sequence[str], root: str) -> list[str]:
+    """The tasks whose pictures are there, or are drawn here."""
+    missing = [
+        name for name in tasks if name not in DRAWN and not suite.folder_of(root, name).is_dir()
+    ]
+    if missing:
+        log.warning(
+            "Skipped, their pictures are not below %s (tools/suite.py fetches them): %s",
+            root,
+            ", ".join(missing),
+        )
+    return [name for name in tasks if name not in missing]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -346,14 +393,16 @@ def read_rows(path: Path) -> list[Row]:
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     """Trains what the results file lacks; of n jobs each takes every n-th line."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
+    tasks = present(args.tasks, args.root)
     todo = [
         (task, seed, setting)
-        for task in args.tasks
+        for name in tasks
+        for task in (name + ending for ending in DIRECTIONS)
         for seed in args.seeds
         for setting in settings
         if (setting["name"], task, seed) not in done
     ]
-    if args.jobs > 1:
+    if args.jobs > 1 and todo:
         same = [
             sys.executable,
             __file__,
@@ -363,7 +412,7 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
             "--root",
             args.root,
             "--tasks",
-            *args.tasks,
+            *tasks,
             "--seeds",
             *map(str, args.seeds),
         ]
@@ -381,12 +430,12 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     pictures: dict[str, Pictures] = {}
     for task, seed, setting in todo[args.share[0] :: args.share[1]]:
         if task not in pictures:
+            styles = [*STYLES] if task_of(task) in DRAWN else []
             with tempfile.TemporaryDirectory() as folder:
-                pictures = {
-                    task: Pictures(
-                        *(new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2))
-                    )
-                }  # CDC's views
+                trained, other = (
+                    new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)
+                )  # CDC's views
+                pictures = {task: Pictures(trained, other, styles)}
         row = judge(setting, task, seed, pictures[task], args.root)
         with open(args.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -411,8 +460,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("experiment", help="YAML file of settings; differences are to the first")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--root", default="data")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
     parser.add_argument("--show", action="store_true", help="print the tables and train nothing")

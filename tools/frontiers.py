@@ -1,6 +1,6 @@
 """What cross-validated results say: tables of means, differences between settings, and frontiers of base against new accuracy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
@@ -8,6 +8,7 @@ import numpy
 from tabulate import tabulate
 
 FIGURES = (
+    "train",
     "base",
     "new",
     "H",
@@ -16,15 +17,40 @@ FIGURES = (
     "ece_new",
     "nll_base",
     "nll_new",
+    "ece_fit_base",
+    "ece_fit_new",
+    "nll_fit_base",
+    "nll_fit_new",
     "mistakes_base",
     "mistakes_new",
+    "unknown",
 )
+SWAPPED = "_swapped"
 RESAMPLES = 5000
 Row = dict[str, Any]  # a line of the results, or a setting
 
 
+def task_of(name: str) -> str:
+    """The task of a row's ``task``, which may be the one with its halves swapped."""
+    return name.removesuffix(SWAPPED)
+
+
 def pairs(rows: Sequence[Row], name: str) -> dict[tuple[str, int], Row]:
     return {(row["task"], row["seed"]): row for row in rows if row["setting"] == name}
+
+
+def by_task(
+    rows: dict[tuple[str, int], Row], keys: Iterable[tuple[str, int]], figure: str
+) -> numpy.ndarray:
+    """(T,) means of the keys' T tasks over folds and both directions; NaN where no row has the figure."""
+    values: dict[str, list[float]] = {}
+    for task, seed in sorted(keys):
+        of_task = values.setdefault(task_of(task), [])
+        if figure in rows[task, seed]:
+            of_task.append(rows[task, seed][figure])
+    return numpy.array(
+        [numpy.mean(of_task) if of_task else numpy.nan for of_task in values.values()]
+    )
 
 
 def interval(differences: numpy.ndarray) -> str:
@@ -34,34 +60,38 @@ def interval(differences: numpy.ndarray) -> str:
 
 
 def resamples(count: int) -> numpy.ndarray:
-    """Indices (R, N) of bootstrap samples of N pairs."""
+    """Indices (R, N) of bootstrap samples of N."""
     return numpy.random.default_rng(0).integers(count, size=(RESAMPLES, count))
 
 
 def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Means over tasks and seeds, and H less that of the first setting over the pairs that both have."""
+    """Means over tasks, and H less that of the first setting over the pairs that both have."""
     lines, reference = [], pairs(rows, settings[0]["name"])
     for setting in settings:
         mine = pairs(rows, setting["name"])
         common = sorted(mine.keys() & reference.keys())
         if mine:
-            difference = numpy.array([mine[key]["H"] - reference[key]["H"] for key in common])
+            difference = by_task(mine, common, "H") - by_task(reference, common, "H")
             gain = (
                 [
                     f"{difference.mean():+.2f}",
-                    interval(difference[resamples(len(common))].mean(axis=1)),
+                    interval(difference[resamples(len(difference))].mean(axis=1)),
                 ]
                 if common
                 else ["", ""]
             )
-            means = [numpy.mean([row[figure] for row in mine.values()]) for figure in FIGURES]
-            lines.append([setting["name"], setting["description"], len(mine), *means, *gain])
+            values = numpy.array([by_task(mine, mine, figure) for figure in FIGURES])  # (F, T)
+            means = [
+                of[~numpy.isnan(of)].mean() if not numpy.isnan(of).all() else "" for of in values
+            ]
+            tasks = values.shape[1]
+            lines.append([setting["name"], setting["description"], tasks, len(mine), *means, *gain])
     return tabulate(
         lines,
-        headers=["setting", "description", "runs", *FIGURES, "H − first", "95 % interval"],
+        headers=["setting", "description", "tasks", "runs", *FIGURES, "H − first", "95 % interval"],
         floatfmt=".2f",
         tablefmt="pipe",
-        disable_numparse=[len(FIGURES) + 3],
+        disable_numparse=[len(FIGURES) + 4],
     )  # it would take the sign away
 
 
@@ -71,11 +101,11 @@ def frontier(
     keys: Sequence[tuple[str, int]],
     drawn: numpy.ndarray,
 ) -> numpy.ndarray:
-    """Points (R, P, 2), base and new accuracy of a method at P strengths, means over resamples (R, N) of the pairs."""
+    """Points (R, P, 2), base and new accuracy of a method at P strengths, means over resamples (R, T) of the tasks."""
     by_name = [pairs(rows, setting["name"]) for setting in settings]
     values = numpy.array(
-        [[[of[key]["base"], of[key]["new"]] for key in keys] for of in by_name]
-    )  # (P, N, 2)
+        [[by_task(of, keys, half) for half in ("base", "new")] for of in by_name]
+    ).transpose(0, 2, 1)  # (P, T, 2)
     return values[:, drawn].mean(axis=2).transpose(1, 0, 2)
 
 
@@ -106,10 +136,11 @@ def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[s
             *(set(pairs(rows, setting["name"])) for group in groups.values() for setting in group)
         )
     )
-    drawn = resamples(len(keys))
+    tasks = len({task_of(task) for task, _ in keys})
+    drawn = resamples(tasks)
     points = {name: frontier(group, rows, keys, drawn) for name, group in groups.items()}
     plain = {
-        name: frontier(group, rows, keys, numpy.arange(len(keys))[None])[0]
+        name: frontier(group, rows, keys, numpy.arange(tasks)[None])[0]
         for name, group in groups.items()
     }
     first, lines = next(iter(groups)), []

@@ -23,7 +23,7 @@ from ..base import PromptTrainer
 from ..common.errors import UserError
 from ..common.image_files import background_of
 from ..common.record_file import Record
-from ..data.pictures import Picture, Pictures, is_path, one_by_one, picture
+from ..data.pictures import Picture, Pictures, is_path, one_by_one, transformed
 from ..evaluation.prediction import Prediction
 from .export import export
 from .saved_run import class_names, config_of, find_trainer, read_record, rebuilt, silence
@@ -242,7 +242,7 @@ class PromptedClassifier:
 
         def read(image: Picture) -> Tensor | UserError:
             try:
-                return self.transform(picture(image, self.background))
+                return transformed(image, self.background, self.transform)
             except UserError as error:
                 if broken is None:
                     raise

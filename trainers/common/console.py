@@ -1,9 +1,39 @@
-"""Logging of a run: to the console and log.txt, or to log.txt only."""
+"""Text that leaves the program: logs, to the console and log.txt or to log.txt only, and names in lines and tables."""
 
 import io
 import logging
+import re
 import sys
 from typing import Any
+
+# what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are no text
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str, kept: str = "") -> str:
+    """A text, such as a file's name, in which control characters are shown as Python writes them, except those of ``kept``."""
+    return CONTROL.sub(
+        lambda found: found[0] if found[0] in kept else found[0].encode("unicode_escape").decode(),
+        text,
+    )
+
+
+def table_cell(value: Any) -> Any:
+    """A value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
+
+
+class Lines(logging.Formatter):
+    """Messages without control characters but their own ends of line and tabs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple) and record.msg != "%s":
+            arguments = tuple(
+                printable(value) if isinstance(value, str) else value for value in record.args
+            )
+            record = logging.makeLogRecord({**record.__dict__, "args": arguments})
+        return printable(super().format(record), "\n\t")
 
 
 class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -18,7 +48,7 @@ class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
 def log_to_stdout() -> None:
     """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
     handler = LogHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Lines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)

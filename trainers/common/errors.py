@@ -5,8 +5,12 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable
+
+from .console import Lines, printable
+from .interruption import REQUEUE, Interrupted
 
 ROOM, RIGHTS = "make room on that disk", "have that place writable, or give another one"
 DISK = {
@@ -23,8 +27,16 @@ DISK = {
 class UserError(ValueError):
     """Something in the user's input is wrong. The message is one line: what is wrong, where, and what to do next.
 
-    ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a plain ``ValueError``.
+    ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a plain ``ValueError``. A name in it may hold
+    anything: control characters are shown escaped.
     """
+
+    def __init__(self, message: str) -> None:
+        if message.startswith(
+            "Caught UserError in "
+        ):  # a loader's worker puts its traceback before it
+            message = message.strip().splitlines()[-1].split("UserError: ")[-1]
+        super().__init__(printable(message))
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
@@ -37,11 +49,13 @@ def nearest(name: object, known: Iterable[object]) -> str:
 def line_for_user(error: Exception) -> str | None:
     """The one line for an error that the user can mend; None for any other, which is a fault of the code."""
     if isinstance(error, UserError):
-        # a data loader's worker wraps the message in its own traceback: the line itself is the last one
-        return str(error).strip().splitlines()[-1].split("UserError: ")[-1]
+        return str(error)
     if isinstance(error, OSError) and error.errno in DISK:
-        return f"{error.filename or 'a file'}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
+        path = printable(str(error.filename or "a file"))
+        return f"{path}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
+    if isinstance(error, MemoryError):
+        return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
+    if isinstance(error, RuntimeError) and raised_in(error, "torch.utils.data"):
         return (
             f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
             "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
@@ -49,9 +63,22 @@ def line_for_user(error: Exception) -> str | None:
     return None
 
 
+def raised_in(error: BaseException, *packages: str) -> bool:
+    """Whether an error comes from the code of one of these packages: what a caller can do about it depends on that, not on its words."""
+    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    places = [
+        os.path.realpath(place) + os.sep
+        for package in packages
+        for place in getattr(sys.modules.get(package), "__path__", ())
+    ]
+    return file_name.startswith(tuple(places))
+
+
 def exit_code(command: Callable[..., object], *arguments: object) -> int:
-    """Calls a command line tool's function; returns the number that it gives, else 0, or 2 after an error that the user can mend, whose line goes to
-    standard error."""
+    """Calls a command line tool's function; returns the number that it gives, else 0.
+
+    A line on standard error says why it is 2 (the user can mend it), 75 (it was asked to stop: start it again) or 130 (Ctrl-C).
+    """
     try:
         code = command(*arguments)
         sys.stdout.flush()
@@ -59,6 +86,9 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 141  # 128 and SIGPIPE's number, which Windows hasn't
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return REQUEUE
     except KeyboardInterrupt:
         sys.stderr.write("interrupted by Ctrl-C\n")
         return 130
@@ -80,6 +110,7 @@ def run_tool(
         command: the tool's function; arguments: its only argument.
         log: its logger, whose messages from INFO on go to standard error as they are; of others only warnings do.
     """
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    logging.basicConfig(level=logging.WARNING, force=True)
+    logging.getLogger().handlers[0].setFormatter(Lines())
     log.setLevel(logging.INFO)
     return exit_code(command, arguments)

@@ -4,7 +4,8 @@ import hashlib
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy
@@ -15,6 +16,34 @@ from .errors import UserError
 def temporary_name(path: str, pid: int | str) -> str:
     """A name that no two writers share, on any machines, and that names its writer."""
     return f"{path}.{socket.gethostname()}-{pid}.tmp"
+
+
+def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) -> None:
+    """A file that a command shall write must not be there, or be one that the command has written before.
+
+    Args:
+        option: that names it, for the message; mark: a text by whose presence in its first 4096 bytes the command knows its own.
+        inputs: paths of files that the command reads.
+
+    Raises:
+        UserError: it is somebody's, a folder, a pipe or a device, or its path can't be one.
+    """
+    try:
+        is_there = stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):  # the latter is found out in writing
+        return
+    except (OSError, ValueError) as error:  # too long; a character that no path has
+        raise UserError(f"{option} {path!a} can't be written: {error}") from error
+    if not is_there:
+        what = "a folder" if os.path.isdir(path) else "no regular file"
+        raise UserError(f"{option} {path} is {what}, it must be a file")
+    if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
+        raise UserError(f"{option} {path} is one of the files to read: give another name")
+    with open(path, "rb") as file:
+        if mark.encode() not in file.read(4096):
+            raise UserError(
+                f"{option} {path} is there already, and not of this command's making: give another name, or delete it first"
+            )
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:
@@ -74,7 +103,11 @@ def write_arrays(path: str, arrays: Mapping[str, numpy.ndarray]) -> None:
 
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file's content, 64 hex digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def remove_leftovers(folder: str) -> None:

@@ -1,14 +1,20 @@
-"""Opens image files, which may be damaged or hostile; nothing else opens them."""
+"""Opens image files, which may be damaged or hostile; nothing else opens them.
+
+What a picture costs is bounded: its file, its pixels, its shape, a JPEG's scans; and a process decodes ``AT_ONCE`` pixels at a time.
+"""
 
 import os
+import re
 import stat
+import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import IO, TypeVar
 
 import numpy
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -28,14 +34,22 @@ ENDINGS: tuple[str, ...] = (
     ".tiff",
     ".ppm",
 )  # of files that are taken for images
-HEIC = (".heic", ".heif")
+MISSING: dict[str, str] = {}  # ending that is not taken here → what to install for it
 try:
     from pillow_heif import register_heif_opener
 except ImportError:
-    pass
+    MISSING.update(dict.fromkeys((".heic", ".heif"), "pillow-heif"))
 else:
     register_heif_opener()
-    FORMATS, ENDINGS = [*FORMATS, "HEIF"], ENDINGS + HEIC
+    FORMATS, ENDINGS = [*FORMATS, "HEIF"], (*ENDINGS, ".heic", ".heif")
+for codec, format_name, endings in (
+    ("avif", "AVIF", (".avif",)),
+    ("jpg_2000", "JPEG2000", (".jp2", ".j2k")),
+):
+    if features.check(codec):
+        FORMATS, ENDINGS = [*FORMATS, format_name], ENDINGS + endings
+    else:
+        MISSING.update(dict.fromkeys(endings, "--upgrade pillow"))
 POLICIES = (
     "error",
     "skip",
@@ -50,47 +64,175 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # by EXIF's orientation
-MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb; decoded it takes 340 MB
+MAX_BYTES = 2**30  # of a file; a picture of MAX_PIXELS that is not compressed has 720 MB at most
+MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb
+AT_ONCE = 25_000_000  # pixels that a process decodes at a time; a larger picture is decoded alone
+MAX_RATIO = 50  # of the sides: the shorter one becomes INPUT.SIZE, and the longer one grows with it
+MAX_SCANS = (
+    100  # of a JPEG, each of which passes over all its pixels; cameras and libraries make ten
+)
+MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
+MARKER = re.compile(
+    rb"\xff([^\x00\x01\xff\xd0-\xd8])"
+)  # of a JPEG's segments; the others have no length
+Answer = TypeVar("Answer")
+
+
+class Room:
+    """A number of pixels that threads share; who comes first is served first."""
+
+    def __init__(self, size: int) -> None:
+        self.size = self.free = size
+        self.queue, self.changed = threading.Lock(), threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Waits until that many are free, all of them for a picture that is larger, and keeps them to the end of the block."""
+        pixels = min(pixels, self.size)
+        with self.queue, self.changed:
+            self.changed.wait_for(lambda: self.free >= pixels)
+            self.free -= pixels
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.free += pixels
+                self.changed.notify_all()
+
+
+ROOM = Room(AT_ONCE)
 
 
 def open_image(file: str | IO[bytes]) -> Image.Image:
     """The image of a path or an open file, not decoded yet; it has to be closed.
 
     Raises:
-        OSError: no file, or none of ``FORMATS``; ValueError: it has too many pixels, or is a pipe or a device; and whatever else damaged bytes
-            can make Pillow raise.
+        OSError: no file, or none of ``FORMATS``; ValueError: it is too large, see the limits above, or is a pipe or a device; and whatever
+            else damaged bytes can make Pillow raise.
     """
-    if isinstance(file, str) and not stat.S_ISREG(os.stat(file).st_mode):
-        raise ValueError("it is no regular file")
+    if isinstance(file, str):
+        check_file(file)
+    with open(file, "rb") if isinstance(file, str) else nullcontext(file) as content:
+        check_header(content)
     image = Image.open(file, formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
+    try:
+        check_shape(image.width, image.height)
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(
+                f"it has {image.width} × {image.height} pixels, the limit is {MAX_PIXELS // 10**6} million"
+            )
+    except ValueError:
         image.close()
-        raise ValueError(
-            f"it has {image.width} × {image.height} pixels, the limit is {MAX_PIXELS // 10**6} million"
-        )
+        raise
     return image
 
 
-def read_picture(file: str | IO[bytes], background: str = "") -> Image.Image:
-    """The RGB image of a path or an open file.
+def check_file(path: str) -> None:
+    """
+    Raises:
+        OSError: there is no file; ValueError: it is a pipe, a device or too large.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("it is no regular file")
+    if status.st_size > MAX_BYTES:
+        raise ValueError(
+            f"it has {status.st_size // 2**20} MB, the limit is {MAX_BYTES // 2**20} MB"
+        )
+
+
+def check_header(file: IO[bytes]) -> None:
+    """
+    Raises:
+        ValueError: a JPEG has too many scans, or a PPM's header is too long.
+    """
+    magic = file.read(2)
+    if magic == b"\xff\xd8":
+        if scans(file) > MAX_SCANS:
+            raise ValueError(f"it is a JPEG of more than {MAX_SCANS} scans: save it again")
+    elif magic.startswith(b"P"):
+        head, numbers = file.read(MAX_HEADER), 2 if magic in (b"P1", b"P4") else 3
+        words = re.sub(rb"#[^\r\n]*", b"", head).split(maxsplit=numbers)
+        if len(head) == MAX_HEADER and len(words) < numbers:
+            raise ValueError(f"its header has more than {MAX_HEADER // 2**10} kB")
+    file.seek(0)
+
+
+def scans(file: IO[bytes]) -> int:
+    """How many scans a JPEG has, whose first marker is read already; counted up to ``MAX_SCANS`` + 1."""
+    number = place = 0
+    block = file.read(2**20)
+    while number <= MAX_SCANS:
+        marker = MARKER.search(block, place)
+        if marker and marker.end() + 2 <= len(block):
+            if marker[1] == b"\xd9":  # the end
+                break
+            number += marker[1] == b"\xda"
+            place = marker.end() + int.from_bytes(block[marker.end() : marker.end() + 2], "big")
+        else:
+            kept = marker.start() if marker else max(len(block) - 1, 0)
+            more = file.read(2**20)
+            if not more:
+                break
+            block, place = block[kept:] + more, max(place - kept, 0)
+    return number
+
+
+def check_shape(width: int, height: int) -> None:
+    """
+    Raises:
+        ValueError: one side is more than ``MAX_RATIO`` times the other.
+    """
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise ValueError(
+            f"it has {width} × {height} pixels, one side may be {MAX_RATIO} times the other: crop it"
+        )
+
+
+@contextmanager
+def decoded(file: str | IO[bytes] | Image.Image, background: str = "") -> Iterator[Image.Image]:
+    """The RGB image of a path, an open file or a PIL image; to the end of the block it counts among the ``AT_ONCE`` pixels.
+
+    A JPEG of more pixels is decoded at half its size.
 
     Args:
         background: a colour: the picture as a viewer shows it, see ``as_seen``; "": as it is stored, which is CoOp's way.
 
     Raises:
-        UserError: it can't be read. (Dassl's own ``read_image`` tries again, for ever.)
+        UserError: it can't be read; MemoryError, which says nothing of the picture.
     """
-    try:
-        with open_image(file) as image:
-            return as_seen(image, background) if background else image.convert("RGB")
-    except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
-        raise UserError(
-            f"image {file} can't be read ({reason(error)}): replace it, or leave it out"
-        ) from error
+    with ExitStack() as stack:
+        try:
+            if isinstance(file, Image.Image):
+                image = file  # which stays open
+                check_shape(image.width, image.height)
+            else:
+                image = stack.enter_context(open_image(file))
+                if image.width * image.height > AT_ONCE:
+                    image.draft(image.mode, (image.width // 2, image.height // 2))
+            stack.enter_context(ROOM.taken(image.width * image.height))
+            picture = as_seen(image, background) if background else image.convert("RGB")
+        except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
+            raise UserError(
+                f"image {file} can't be read ({reason(error)}): replace it, or leave it out"
+            ) from error
+        yield picture
+
+
+def read_picture(file: str | IO[bytes], background: str = "") -> Image.Image:
+    """The RGB image of a path or an open file, to be kept; see ``decoded``. (Dassl's own ``read_image`` tries again, for ever.)"""
+    with decoded(file, background) as image:
+        return image
 
 
 def reason(error: Exception) -> str:
-    """Why a picture can't be read, in a few words."""
+    """Why a picture can't be read, in a few words.
+
+    Raises:
+        MemoryError: it is one, which says nothing of the picture.
+    """
+    if isinstance(error, MemoryError):
+        raise error
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, UnidentifiedImageError):
@@ -106,7 +248,7 @@ def as_seen(image: Image.Image, background: str) -> Image.Image:
             (numpy.asarray(image).astype(numpy.uint32) >> 8).astype(numpy.uint8)
         )
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
     image = image.convert("RGB")
     return image if turn is None else image.transpose(turn)
@@ -116,7 +258,8 @@ def orientation(image: Image.Image) -> int:
     """What EXIF data say of how an image is to be turned, 1 to 8; 1, not at all, where they are damaged."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # as in ``read_picture``
+    except Exception as error:  # as in ``decoded``
+        reason(error)
         return 1
 
 
@@ -145,11 +288,13 @@ def left_out(paths: Iterable[str]) -> str:
     for path in paths:
         if not is_image(path):
             kinds[os.path.splitext(path)[1].lower() or "without an ending"].append(path)
-        elif path.lower().endswith((".gif", ".webp", ".tif", ".tiff")) and frames(path) > 1:
+        elif path.lower().endswith((".gif", ".webp", ".tif", ".tiff", ".avif")) and look_at(
+            path, lambda image: getattr(image, "is_animated", False), False
+        ):
             kinds["of several pictures, of which the first is taken"].append(path)
     said = [
         f"{len(found)} {kind} ({', '.join(map(os.path.basename, found[:NAMED]))}{', …' if found[NAMED:] else ''}"
-        f"{'; to take these: pip install pillow-heif' if kind in HEIC else ''})"
+        f"{f'; to take these: pip install {MISSING[kind]}' if kind in MISSING else ''})"
         for kind, found in sorted(kinds.items())
     ]
     return f"Left out: {'; '.join(said)}" if said else ""
@@ -163,23 +308,27 @@ def transparent_parts(background: str) -> str:
 def with_alpha(paths: Iterable[str]) -> int:
     """How many pictures can have transparent parts, as their headers say; those that can't be opened don't count."""
 
-    def look(path: str) -> bool:
-        try:
-            with open_image(path) as image:
-                return image.has_transparency_data
-        except Exception:  # as in ``read_picture``
-            return False
-
-    return sum(map(look, paths))
+    return sum(look_at(path, lambda image: image.has_transparency_data, False) for path in paths)
 
 
-def frames(path: str) -> int:
-    """How many pictures a file holds; 0 where it can't be read."""
+def look_at(path: str, question: Callable[[Image.Image], Answer], otherwise: Answer) -> Answer:
+    """What a picture's header says; ``otherwise`` where it can't be read."""
     try:
         with open_image(path) as image:
-            return getattr(image, "n_frames", 1)
-    except Exception:  # as in ``read_picture``
-        return 0
+            return question(image)
+    except Exception as error:  # as in ``decoded``
+        reason(error)
+        return otherwise
+
+
+def picture_hash(path: str) -> str:
+    """See ``file_hash``.
+
+    Raises:
+        ValueError: see ``check_file``.
+    """
+    check_file(path)
+    return file_hash(path)
 
 
 def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, list[bytes]]:
@@ -194,13 +343,14 @@ def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, list[bytes]
         try:
             with open_image(path) as image:
                 image.draft("RGB", (image.width // 8, image.height // 8))
-                image.load()
-                is_transparent = (
-                    image.has_transparency_data
-                    and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
-                )
+                with ROOM.taken(image.width * image.height):
+                    image.load()
+                    is_transparent = (
+                        image.has_transparency_data
+                        and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+                    )
             return is_transparent, bytes.fromhex(file_hash(path))
-        except Exception as error:  # as in ``read_picture``
+        except Exception as error:  # as in ``decoded``
             return reason(error), b""
 
     paths = list(paths)

@@ -4,12 +4,15 @@ import logging
 import sys
 from typing import TextIO
 
+from .console import Lines
+
 
 class Stdout(logging.StreamHandler):  # type: ignore[type-arg]
     """Writes to what is standard output at that moment, into which Dassl's ``setup_logger`` puts its tee."""
 
     def __init__(self) -> None:
         logging.Handler.__init__(self)  # StreamHandler would keep the stream of now
+        self.setFormatter(Lines())
 
     @property
     def stream(self) -> TextIO:

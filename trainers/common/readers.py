@@ -16,7 +16,8 @@ import numpy
 import yaml
 
 MAX_TEXT = 2**26  # bytes of a file of text: a split of a million images
-MAX_YAML = 2**20  # bytes of a config: whose reader is slow
+MAX_YAML = 2**16  # bytes of a config, whose reader is slow: a second
+MAX_DEPTH = 20  # of its nesting, in which the time grows too
 UNPACKED = 2**28  # bytes that any archive may unpack to; a larger one to twice its own size
 
 
@@ -31,7 +32,7 @@ def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise ValueError(f"it has more than {most // 2**20} MB")
+        raise ValueError(f"it has more than {most // 2**10} kB")
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
@@ -73,10 +74,17 @@ def finite(number: str) -> float:
 class PlainLoader(yaml.SafeLoader):
     """Without aliases: a few lines of them stand for more than memory holds."""
 
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
             raise ValueError("it has an alias (*name): write out what it stands for")
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise ValueError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def read_yaml(path: str | Path) -> Any:

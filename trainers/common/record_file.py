@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,39 @@ OPTIONAL: dict[str, Kinds] = {
     "skipped_images": dict,
     "precision": str,
     "fewshot_sample": (dict, type(None)),
+    "run": dict,
     "git_commit": TEXT_OR_NOTHING,
     "finished": TEXT_OR_NOTHING,
     "seconds_per_step": (int, float, type(None)),
     "test_images_per_second": (int, float, type(None)),
 }
+RUN: dict[str, Kinds] = {
+    "protocol": TEXT_OR_NOTHING,
+    "part": TEXT_OR_NOTHING,
+    "dataset": str,
+    "classes": str,
+    "trainer": str,
+    "recipe": TEXT_OR_NOTHING,
+    "row": TEXT_OR_NOTHING,
+    "shots": int,
+    "seed": int,
+}  # of the field ``run``, see ``described``
+PROTOCOL_OF = {
+    "train_base": "base2new",
+    "test_new": "base2new",
+    "test_open": "open",
+    "train_biased": "factors",
+    "test_independent": "factors",
+    "test_reversed": "factors",
+    "train_all": "fewshot",
+    "train_source": "xd",
+    "test_all": "zeroshot",
+}
+# Where a run of a protocol lies, from which records without ``run`` tell what they are.
+LAYOUT = re.compile(
+    rf"({'|'.join(PROTOCOL_OF)}|(?:xd|dg)_from_[^/]+)/([^/]+)/shots_(-?\d+)/[^/]+/([^/]+)/seed-?\d+"
+)
+RECIPE = re.compile(r"tiny|vit_|rn\d")  # a recipe's name starts with its backbone, a row's doesn't
 NUMBERS = (
     "accuracy",
     "macro_f1",
@@ -55,7 +84,7 @@ NUMBERS = (
 
 
 def read_record(path: str | Path) -> Record:
-    """The run record in a file.
+    """The run record in a file; its ``run`` says what the run is, see ``described``.
 
     Raises:
         UserError: it can't be read, is of another format, or a field is missing or of another kind.
@@ -74,7 +103,47 @@ def read_record(path: str | Path) -> Record:
         raise UserError(
             f"{path} is no run record (its {odd} is missing or of another kind): run it again"
         )
-    return record
+    given = record["run"] if "run" in record else run_of_folder(Path(path).resolve().parent)
+    return {**record, "run": described(record, given)}
+
+
+def described(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run is: its protocol and part (such as ``train_base``), data set, classes, trainer, recipe, ablation's row, shots and seed.
+
+    Args:
+        record: the other fields of its record.
+        given: what is known besides; what is not stands in the record, and a run of no protocol has no part.
+    """
+    by_hand = {
+        **dict.fromkeys(("protocol", "part", "recipe", "row")),
+        "dataset": shown_name(record),
+        **{name: record[name] for name in ("classes", "trainer", "shots", "seed")},
+    }
+    return {name: given.get(name, by_hand[name]) for name in RUN}
+
+
+def protocol_of(part: str, is_row: bool = False) -> str:
+    """The protocol of a part; of a training that several protocols share, one of them."""
+    protocol = PROTOCOL_OF.get(part) or part.split("_from_")[0]
+    return "ablation" if is_row and protocol == "base2new" else protocol
+
+
+def run_of_folder(folder: Path) -> dict[str, Any]:
+    """What the folder of a run tells of it, for records from before they said so; nothing where no protocol made it."""
+    match = LAYOUT.fullmatch("/".join(folder.parts[-6:]))
+    if match is None:
+        return {}
+    part, dataset, shots, name = match.groups()
+    is_row = folder.parts[-7:-6] == ("ablation",) or (
+        protocol_of(part) == "factors" and not RECIPE.match(name)
+    )
+    return {
+        "protocol": protocol_of(part, is_row),
+        "part": part,
+        "dataset": dataset,
+        "shots": int(shots),
+        "row" if is_row else "recipe": name,
+    }
 
 
 def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
@@ -96,6 +165,12 @@ def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
         yield "classnames"
     if not all(isinstance(names, list) for names in record.get("skipped_images", {}).values()):
         yield "skipped_images"
+    run = record.get("run", {})
+    yield from (
+        f"run.{name}"
+        for name, kind in RUN.items()
+        if name in run and (not isinstance(run[name], kind) or isinstance(run[name], bool))
+    )
     for split, metrics in record["metrics"].items():
         yield from (f"metrics.{split}{name}" for name in odd_metrics(metrics))
 
@@ -147,7 +222,7 @@ def nested(record: Any, *keys: str) -> Any:
     return record
 
 
-def shown_name(record: Record) -> str:
+def shown_name(record: Mapping[str, Any]) -> str:
     """What a run's data set is called, see ``data_name``."""
     root = nested(record, "config", "DATASET", "ROOT")
     return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]

@@ -23,7 +23,8 @@ from torch.utils.data import Dataset
 
 from .. import distributed
 from ..common.config_files import plain
-from ..common.files import file_hash, write_arrays
+from ..common.files import write_arrays
+from ..common.image_files import picture_hash
 from ..common.fingerprints import tensor_hash
 from ..common.readers import read_arrays
 from .loader import CheckedImages
@@ -102,8 +103,8 @@ def file_of(
     """
     try:
         with ThreadPoolExecutor(READERS) as readers:
-            contents = list(readers.map(file_hash, [item.impath for item in images.data_source]))
-    except OSError:
+            contents = list(readers.map(picture_hash, [item.impath for item in images.data_source]))
+    except (OSError, ValueError):
         return None
     device = next(encoder.parameters()).device
     made_from = {

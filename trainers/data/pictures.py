@@ -1,7 +1,7 @@
 """Images as programs hold them, paths, PIL images, arrays and tensors, as PIL images."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeGuard
 
 import numpy
@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..common.errors import UserError
-from ..common.image_files import as_seen, read_picture
+from ..common.image_files import decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
@@ -29,16 +29,24 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
     return images
 
 
-def picture(image: Picture, background: str) -> Image.Image:
-    """An image of any kind as an RGB PIL image; of a path or a PIL image what a viewer shows, see ``as_seen``.
+def transformed(
+    image: Picture, background: str, transform: Callable[[Image.Image], Tensor]
+) -> Tensor:
+    """What a transform makes of an image of any kind: of a path or a PIL image of what a viewer shows, see ``as_seen``.
 
     Raises:
         UserError: see ``PromptedClassifier.predict``.
     """
     if is_path(image):
-        return read_picture(os.fspath(image), background)
-    if isinstance(image, Image.Image):
-        return as_seen(image, background)
+        image = os.fspath(image)
+    elif not isinstance(image, Image.Image):
+        image = array_picture(image)
+    with decoded(image, background) as picture:
+        return transform(picture)
+
+
+def array_picture(image: object) -> Image.Image:
+    """A tensor or an array as a PIL image."""
     if isinstance(image, Tensor):
         return tensor_picture(image)
     if not isinstance(image, numpy.ndarray):

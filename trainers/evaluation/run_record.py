@@ -21,7 +21,7 @@ from yacs.config import CfgNode
 from ..common.config_files import plain
 from ..common.files import write_arrays, write_text
 from ..common.fingerprints import split_hash
-from ..common.record_file import FILE_NAME, FORMAT
+from ..common.record_file import FILE_NAME, FORMAT, described
 
 
 def git_commit() -> str | None:
@@ -73,6 +73,7 @@ def write_record(
     cfg: CfgNode,
     dataset: DatasetBase,
     metrics: Mapping[str, dict[str, Any]],
+    run: Mapping[str, Any],
     **facts: Any,
 ) -> None:
     """Writes ``results.json``.
@@ -82,6 +83,7 @@ def write_record(
         cfg: the run's config.
         dataset: what it trained and was tested on.
         metrics: split name → dict, see ``prediction.measure``.
+        run: what is known of the run beyond its config, see ``record_file.described``.
         **facts: parameters, seconds and so on, as JSON takes them. ``seconds_per_step`` is the median over training steps (None where
             nothing was trained), ``test_images_per_second`` the median over test batches (None where nothing was tested); ``learned``
             holds figures of the prompts, for CDC the ``reliability`` of its templates.
@@ -104,6 +106,7 @@ def write_record(
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": plain(cfg),
     }
+    record["run"] = described(record, run)
     write_text(
         os.path.join(folder, FILE_NAME),
         json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n",

@@ -4,7 +4,8 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 class Evaluation(SavedPrompts):
     """The part of ``PromptTrainer`` that evaluates; ``scores`` and ``predict`` are the method's."""
+
+    run_description: Mapping[str, Any] = MappingProxyType({})  # for its record, beyond its config
 
     # of the other parts of ``PromptTrainer``:
     metrics: dict[str, Metrics]
@@ -242,6 +245,7 @@ class Evaluation(SavedPrompts):
             self.cfg,
             self.dm.dataset,
             self.metrics,
+            self.run_description,
             classnames=self.classnames,
             parameters={"learnable": learnable, "total": total},
             prompts_hash=prompts_hash,

@@ -2,33 +2,26 @@
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from clip import clip
 from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..common.errors import UserError, nearest
-from ..common.files import file_hash
-from ..common.locks import turn
-from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder
-from .positions import side
+from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder, side
 from .text import TextEncoder
 from .tokens import readable, tokenize, tokenize_classes
 from .transformer import QUICK_GELU
-from .weights import hugging_face, open_clip_models
-from .weights.open_clip_models import Normalization
+from .weights import Facts, Normalization, hugging_face, open_clip_models, openai
 from .weights.state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = {
-    "tiny": Path(__file__).parent / "weights" / "tiny.pt"
-}  # ours: 64 pixels, made for the embedded data set
+TINY = str(Path(__file__).parent / "weights" / "tiny.pt")  # ours: 64 pixels, made for OpenMoji
+NAMES = ("tiny", *openai.ADDRESSES)
 CLASSES = 2048  # texts that are encoded at a time
 HEAD_WIDTH = (
     64  # the one size that CLIP's state dict does not show; all of OpenAI's models share it
@@ -138,87 +131,39 @@ class Backbone(nn.Module):
         return [self.text.positional_embedding, self.text.text_projection, name]
 
 
-def load_backbone(name: str, cache_dir: str | None = None) -> Backbone:
+def load_backbone(name: str) -> Backbone:
     """Loads a CLIP in fp32 on the CPU.
 
     Args:
-        name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …), ``tiny`` (ours), ``open_clip:<model>/<weights>`` (see
-            ``open_clip_models``), ``hf:<owner>/<name>`` or a folder (see ``hugging_face``), or the path of a file in OpenAI's format, see
-            ``read_state_dict``.
-        cache_dir: where downloaded files are kept; by default ``~/.cache/clip``, or where ``open_clip`` keeps them.
+        name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …, see ``weights.openai``), ``tiny`` (ours),
+            ``open_clip:<model>/<weights>`` (see ``open_clip_models``), ``hf:<owner>/<name>`` or a
+            folder (see ``hugging_face``), or the path of a file, see ``read_state_dict``.
 
     Raises:
         UserError: no such name or file, the weights can't be downloaded, or the file holds no CLIP.
     """
+    facts: Facts = {}
     if name.startswith(open_clip_models.PREFIX):
-        backbone = build_backbone(*open_clip_models.load(name, cache_dir))
-    elif name not in (*WEIGHTS, *clip._MODELS) and hugging_face.is_meant(
-        name
-    ):  # a folder here may be called like one
-        backbone = build_backbone(*hugging_face.load(name))
+        state, path, facts = open_clip_models.load(name)
+    elif name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
+        state, path, facts = hugging_face.load(name)
     else:
-        path = find(name, cache_dir)
-        backbone = build_backbone(read_state_dict(path), path)
-    log.info(
-        "Loaded CLIP %s: %s, %d pixels",
-        name,
-        "ViT" if backbone.takes_visual_prompts else "ResNet",
-        backbone.image.image_size,
-    )
+        if name in openai.ADDRESSES:
+            path = openai.find(name)
+        elif name == "tiny" or os.path.isfile(name):
+            path = TINY if name == "tiny" else name
+        else:
+            raise UserError(
+                f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP"
+                f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
+                f"{open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
+                f"{hugging_face.PREFIX}<owner>/<name> or their folder"
+            )
+        state = read_state_dict(path)
+    backbone = build_backbone(state, path, **facts)
+    kind = "ViT" if backbone.takes_visual_prompts else "ResNet"
+    log.info("Loaded CLIP %s: %s, %d pixels", name, kind, backbone.image.image_size)
     return backbone
-
-
-def find(name: str, cache_dir: str | None) -> str:
-    """Path of the weights of a name or path that ``load_backbone`` takes.
-
-    Raises:
-        UserError: see there.
-    """
-    if name in WEIGHTS:
-        return str(WEIGHTS[name])
-    if name in clip._MODELS:
-        return download(name, cache_dir or os.path.expanduser("~/.cache/clip"))
-    if os.path.isfile(name):
-        return name
-    known = [*WEIGHTS, *clip.available_models()]
-    raise UserError(
-        f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP{nearest(name, known)}; known: "
-        f"{', '.join(known)}, OpenCLIP's as {open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
-        f"{hugging_face.PREFIX}<owner>/<name> or their folder"
-    )
-
-
-def download(name: str, cache_dir: str) -> str:
-    """Path of OpenAI's weights, fetched at first use. A file that is there is never touched.
-
-    Raises:
-        UserError: they can't be fetched; the message names the file, where to put it, and the way around. Or the file that is there is
-            another one.
-    """
-    url = clip._MODELS[name]
-    target, expected = os.path.join(cache_dir, os.path.basename(url)), url.split("/")[-2]
-    try:
-        with turn(f"the weights of {name} are downloaded", cache_dir):
-            if not os.path.isfile(target):
-                with tempfile.TemporaryDirectory(
-                    dir=cache_dir
-                ) as folder:  # clip opens its target before the first byte has come
-                    os.replace(clip._download(url, folder), target)
-                return target
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"the weights of {name} can't be downloaded ({error}); put the file {os.path.basename(url)} from {url} "
-            f"at {target}, give its path as MODEL.BACKBONE.NAME, or use MODEL.BACKBONE.NAME tiny, which comes "
-            "with this package"
-        ) from error
-    found = file_hash(target)
-    if found != expected:
-        raise UserError(
-            f"{target} is not OpenAI's {name}: its SHA-256 is {found[:16]}…, {os.path.getsize(target)} bytes, not {expected[:16]}…. To "
-            "use it all the same give its path as MODEL.BACKBONE.NAME; to have OpenAI's downloaded move it elsewhere (a download that "
-            "was broken off leaves such a file)"
-        )
-    return target
 
 
 def build_backbone(
@@ -240,35 +185,20 @@ def build_backbone(
     Raises:
         UserError: keys are missing or superfluous.
     """
-    needed = (
-        "text_projection",
-        "positional_embedding",
-        "token_embedding.weight",
-        "ln_final.weight",
-        "logit_scale",
-    )
-    missing = [key for key in needed if key not in state]
-    if missing:
-        raise UserError(f"{source} holds no CLIP in OpenAI's format: {', '.join(missing)} missing")
-    visual = {
-        key.removeprefix("visual."): value
-        for key, value in state.items()
-        if key.startswith("visual.")
-    }
-    textual = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith("visual.") and key != "logit_scale"
-    }
+    visual: dict[str, Tensor] = {}
+    textual: dict[str, Tensor] = {}
+    for key, value in state.items():
+        part = visual if key.startswith("visual.") else textual
+        part[key.removeprefix("visual.")] = value
     try:
-        width, embed_dim = state["text_projection"].shape
-        context_length = state["positional_embedding"].shape[0]
+        log_scale = textual.pop("logit_scale").reshape(())
+        width, embed_dim = textual["text_projection"].shape
         text = TextEncoder(
             width,
             count_layers(textual),
             width // text_head_width,
-            context_length,
-            state["token_embedding.weight"].shape[0],
+            len(textual["positional_embedding"]),
+            len(textual["token_embedding.weight"]),
             embed_dim,
             hidden=hidden_width(textual),
             activation=activation,
@@ -278,10 +208,10 @@ def build_backbone(
             if "proj" in visual
             else resnet(visual, embed_dim, head_width)
         )
-        network = image if isinstance(image, ImageEncoder) else image.network
         text.load_state_dict(textual)
-        network.load_state_dict(visual)
-        log_scale = state["logit_scale"].reshape(())
+        (image if isinstance(image, ImageEncoder) else image.network).load_state_dict(visual)
+    except KeyError as error:
+        raise UserError(f"{source} holds no CLIP in OpenAI's format: {error} is missing") from error
     except Exception as error:  # shapes that no CLIP has can raise anything
         raise UserError(
             f"{source} holds no CLIP in OpenAI's format: {' '.join(str(error).split())}"

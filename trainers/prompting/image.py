@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
-from .positions import interpolate, patches_a_side
+from ..common.errors import UserError
 from .transformer import Adapter, LayerNorm, Transformer, adapter_of, attend, check_depth
 
 RESNET_STRIDE = 32  # pixels a side that become one of the places a ResNet's attention pool sees: it halves five times
@@ -71,7 +72,7 @@ class ImageEncoder(nn.Module):
         return len(self.transformer.resblocks)
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Takes images of that many pixels from now on, see ``positions.interpolate``.
+        """Takes images of that many pixels from now on, see ``interpolate``.
 
         Raises:
             UserError: it is no multiple of the patches' size.
@@ -196,7 +197,7 @@ class ResNetImageEncoder(nn.Module):
         self.image_size = image_size
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Takes images of that many pixels from now on: the positions of the attention pool, see ``positions.interpolate``.
+        """Takes images of that many pixels from now on: the positions of the attention pool, see ``interpolate``.
 
         Raises:
             UserError: it is no multiple of 32.
@@ -229,3 +230,46 @@ class ResNetImageEncoder(nn.Module):
             images.flatten(0, 1).to(self.network.conv1.weight.dtype)
         )  # (V·B, E)
         return features.view(views, batch, -1)
+
+
+def interpolate(positions: Tensor, grid: int) -> Tensor:
+    """Positional embeddings for a grid of another size: bicubic, antialiased where it gets smaller.
+
+    (Dosovitskiy et al., 2021, ViT, §3.2; the antialiasing as in open_clip and timm.)
+
+    Args:
+        positions: (1 + g², D). The first belongs to no place, but to a ViT's class token or to the
+            mean that a ResNet's attention pool starts from; it stays. The others are a grid of
+            g × g, row by row.
+        grid: g', patches a side.
+
+    Returns:
+        (1 + g'², D).
+    """
+    old = side(positions)
+    if grid == old:
+        return positions
+    first, places = positions[:1], positions[1:].t().unflatten(1, (old, old))  # (1, D), (D, g, g)
+    places = F.interpolate(
+        places[None], (grid, grid), mode="bicubic", antialias=True, align_corners=False
+    )  # (1, D, g', g')
+    return torch.cat([first, places[0].flatten(1).t()])
+
+
+def side(positions: Tensor) -> int:
+    """Patches a side g of positional embeddings (1 + g², D)."""
+    return round((len(positions) - 1) ** 0.5)
+
+
+def patches_a_side(image_size: int, patch_size: int) -> int:
+    """Number of patches along one side of an image; both sizes in pixels.
+
+    Raises:
+        UserError: they don't fill the image.
+    """
+    if image_size < patch_size or image_size % patch_size:
+        raise UserError(
+            f"images of {image_size} pixels can't be cut into patches of {patch_size}: give "
+            f"INPUT.SIZE as a multiple of {patch_size}"
+        )
+    return image_size // patch_size

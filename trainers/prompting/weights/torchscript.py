@@ -1,11 +1,11 @@
-"""Reads the weights of a TorchScript archive, the format of OpenAI's CLIPs, without running anything in it.
+"""Reads the weights of a TorchScript archive, the format of OpenAI's CLIPs; nothing in it is run.
 
-``torch.jit.load`` runs code that the archive brings along (a module's own ``__setstate__``), and that code can write files. Here the pickle
-of the weights is read with stand-ins for all that it names, and the code only as text, for what is a parameter or a buffer.
+``torch.jit.load`` runs code that the archive brings along (a module's own ``__setstate__``), and
+that code can write files. Here only the pickle of the weights is read, with stand-ins for all that
+it names.
 """
 
 import pickle
-import re
 import zipfile
 from collections.abc import Iterator
 from typing import Any
@@ -25,7 +25,7 @@ DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-REGISTERED = r"class {}\(Module\):\s+__parameters__ = \[(.*?)\]\s+__buffers__ = \[(.*?)\]"
+MASK = "attn_mask"  # a tensor of CLIP's modules that is neither parameter nor buffer
 
 
 class StoredModule:
@@ -40,17 +40,16 @@ class StoredModule:
 
 
 class WeightsUnpickler(pickle._Unpickler):
-    """Admits modules, tensors, lists, numbers and strings. In Python: the one in C makes room for whatever number an entry claims to have.
+    """Admits modules, tensors, lists, numbers and strings.
+
+    It is the unpickler in Python, since the one in C allocates whatever length an entry claims.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
 
-    dispatch = {
-        code: load
-        for code, load in pickle._Unpickler.dispatch.items()
-        if code != pickle.BYTEARRAY8[0]
-    }  # room for any number of bytes
+    dispatch = dict(pickle._Unpickler.dispatch)
+    del dispatch[pickle.BYTEARRAY8[0]]  # allocates any number of bytes
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))
@@ -65,10 +64,7 @@ class WeightsUnpickler(pickle._Unpickler):
             return lambda storage, offset, size, stride, *_: storage.as_strided(
                 size, stride, offset
             )
-        if (module, name) == (
-            "collections",
-            "OrderedDict",
-        ):  # a tensor's hooks, of which there are none
+        if (module, name) == ("collections", "OrderedDict"):  # a tensor's hooks: there are none
             return lambda *_: None
         if module == "torch.jit._pickle" and (
             name.startswith("build_") or name == "restore_type_tag"
@@ -79,40 +75,24 @@ class WeightsUnpickler(pickle._Unpickler):
     def persistent_load(self, identity: Any) -> Tensor:
         """A storage, as a tensor of one dimension."""
         _, dtype, key, _, count = identity
-        content = self.archive.read(f"{self.root}/data/{key}")
-        return (
-            torch.frombuffer(bytearray(content), dtype=dtype)
-            if count
-            else torch.empty(0, dtype=dtype)
-        )
+        content = bytearray(self.archive.read(f"{self.root}/data/{key}"))
+        return torch.frombuffer(content, dtype=dtype) if count else torch.empty(0, dtype=dtype)
 
 
-def read_torchscript(path: str) -> dict[str, Tensor]:
-    """State dict of a TorchScript archive, the same as of the module that ``torch.jit.load`` gives.
+def read_torchscript(archive: zipfile.ZipFile) -> dict[str, Tensor]:
+    """State dict of a CLIP's archive, the same as of the module that ``torch.jit.load`` gives.
 
     Raises:
         Exception: of any kind, where the archive is damaged or hostile; nothing of it has been run.
     """
-    with zipfile.ZipFile(path) as archive:
-        root = archive.namelist()[0].split("/")[0]
-        return dict(tensors(WeightsUnpickler(archive, root).load(), archive, root))
+    root = archive.namelist()[0].split("/")[0]
+    return dict(tensors(WeightsUnpickler(archive, root).load()))
 
 
-def tensors(
-    module: StoredModule, archive: zipfile.ZipFile, root: str, prefix: str = ""
-) -> Iterator[tuple[str, Tensor]]:
-    """Yields name and tensor of the parameters and buffers of a stored module and those in it."""
-    registered = registered_names(archive, root, module.class_name)
+def tensors(module: StoredModule, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yields name and tensor of all that a stored module and those in it hold, but masks."""
     for name, value in module.held.items():
         if isinstance(value, StoredModule):
-            yield from tensors(value, archive, root, f"{prefix}{name}.")
-        elif torch.is_tensor(value) and (registered is None or name in registered):
+            yield from tensors(value, f"{prefix}{name}.")
+        elif torch.is_tensor(value) and name != MASK:
             yield prefix + name, value
-
-
-def registered_names(archive: zipfile.ZipFile, root: str, class_name: str) -> set[str] | None:
-    """Names of a class's parameters and buffers; None where the archive, as old ones, does not tell them from other tensors."""
-    place, _, name = class_name.rpartition(".")
-    code = archive.read(f"{root}/code/{place.replace('.', '/')}.py").decode()
-    found = re.search(REGISTERED.format(re.escape(name)), code, re.DOTALL)
-    return None if found is None else set(re.findall(r'"(.*?)"', "".join(found.groups())))

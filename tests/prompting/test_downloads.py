@@ -1,0 +1,162 @@
+"""Where OpenAI's weights come from: caches, then addresses, which a server here plays."""
+
+import hashlib
+import http.server
+import subprocess
+import sys
+import threading
+
+import huggingface_hub.constants
+import pytest
+import torch
+from safetensors.torch import save
+
+from tests.prompting.models import CONFIG
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import tensor_hash
+from trainers.prompting.backbone import load_backbone
+from trainers.prompting.weights import openai
+
+REPOSITORY = "timm/vit_base_patch16_clip_224.openai"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as ``server.answers`` says for what the path ends in, and keeps the requests."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        content, how = self.server.answers[self.path.rpartition(".")[2]]
+        asked = self.headers.get("Range")
+        self.server.requests.append((self.path.rpartition(".")[2], asked))
+        start = int(asked[6:-1]) if asked and how != "no ranges" else 0
+        if how == "hangs":
+            self.server.is_over.wait(10)
+        if how == "404" or start >= len(content):
+            self.send_error(404 if how == "404" else 416)
+            return
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        self.wfile.write(content[start : 1000 if how == "cut" else None])
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path, stock_vit):
+    """A server with ViT-B/16's file at OpenAI's address and on the hub, and empty caches."""
+    weights = {key: value.contiguous() for key, value in stock_vit.state_dict().items()}
+    torch.save(weights, tmp_path / "whole.pt")
+    contents = {"pt": (tmp_path / "whole.pt").read_bytes(), "safetensors": save(weights)}
+    sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        server.requests, server.is_over = [], threading.Event()
+        server.answers = {name: (content, "whole") for name, content in contents.items()}
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("no_proxy", "*")
+        monkeypatch.setitem(openai.ADDRESSES, "ViT-B/16", f"{url}/{sha256['pt']}/ViT-B-16.pt")
+        monkeypatch.setitem(openai.TIMM, "ViT-B/16", (REPOSITORY, sha256["safetensors"]))
+        monkeypatch.setattr(openai, "HUB", url)
+        monkeypatch.setattr(openai, "TIMEOUT", 0.3)
+        monkeypatch.setattr(openai, "CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        server.answer = lambda name, how: server.answers.update({name: (contents[name], how)})
+        yield server
+        server.is_over.set()
+        server.shutdown()
+        thread.join()
+
+
+def in_hub_cache(tmp_path, repository, file):
+    place = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("abc")
+    (place / "snapshots" / "abc").mkdir(parents=True)
+    return place / "snapshots" / "abc" / file
+
+
+@pytest.mark.parametrize("how", ["whole", "404", "wrong", "hangs", "cut"])
+def test_openais_weights_come_from_openai_or_else_from_the_hub_and_once(server, tmp_path, vit, how):
+    server.answer("pt", how)
+    if how == "wrong":
+        server.answers["pt"] = b"another file", "whole"
+    for _ in range(2):
+        ours = load_backbone("ViT-B/16")
+        assert tensor_hash(ours.state_dict().values()) == tensor_hash(vit.state_dict().values())
+        asked = ["pt"] if how == "whole" else ["pt", "safetensors"]
+        assert server.requests == [(name, None) for name in asked]
+    left = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert left == {f"ViT-B-16.{asked[-1]}"} | ({"ViT-B-16.pt.part"} if how == "cut" else set())
+
+
+@pytest.mark.parametrize("then", ["whole", "no ranges"])
+def test_a_broken_download_goes_on_where_it_broke_off_or_starts_over(server, tmp_path, then):
+    server.answer("pt", "cut")
+    server.answer("safetensors", "404")
+    with pytest.raises(UserError, match=r"ViT-B-16.pt \(broken off after 1000 of \d+ bytes"):
+        load_backbone("ViT-B/16")
+    server.answer("pt", then)
+    assert load_backbone("ViT-B/16").takes_visual_prompts
+    assert server.requests[-1] == ("pt", "bytes=1000-")
+
+
+def test_a_part_of_another_file_is_not_gone_on_with(server, tmp_path):
+    server.answer("safetensors", "404")
+    part = tmp_path / "cache" / "ViT-B-16.pt.part"
+    part.parent.mkdir()
+    part.write_bytes(b"x" * 1000)
+    with pytest.raises(UserError, match="its SHA-256 is"):
+        load_backbone("ViT-B/16")
+    part.write_bytes(bytes(len(server.answers["pt"][0])))
+    assert load_backbone("ViT-B/16").takes_visual_prompts and not part.exists()
+
+
+def test_where_nothing_answers_all_places_are_told_and_which_file_goes_where(server, tmp_path):
+    server.answer("pt", "404")
+    server.answer("safetensors", "hangs")
+    with pytest.raises(UserError) as refusal:
+        load_backbone("ViT-B/16")
+    url, hub = openai.ADDRESSES["ViT-B/16"], f"{openai.HUB}/{REPOSITORY}/resolve/main/"
+    for part in (
+        f"{url} (HTTP Error 404: Not Found) nor from {hub}open_clip_model.safetensors (",
+        "timed out",
+        f"Hugging Face's cache as {REPOSITORY}/open_clip_model.safetensors or openai/clip-vit-base",
+        f"put it at this path: {url} at {tmp_path}/cache/ViT-B-16.pt, or {hub}open_clip_model",
+        f" at {tmp_path}/cache/ViT-B-16.safetensors. Or",
+        "--backbone tiny",
+    ):
+        assert part in str(refusal.value)
+    (tmp_path / "cache" / "ViT-B-16.safetensors").write_bytes(server.answers["safetensors"][0])
+    assert load_backbone("ViT-B/16").takes_visual_prompts
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "open_clip_model.safetensors"])
+def test_what_hugging_faces_cache_has_is_not_downloaded(server, tmp_path, vit, file):
+    if file == "open_clip_model.safetensors":
+        in_hub_cache(tmp_path, REPOSITORY, file).write_bytes(server.answers["safetensors"][0])
+    else:
+        transformers = pytest.importorskip("transformers")
+        place = in_hub_cache(tmp_path, "openai/clip-vit-base-patch16", file)
+        transformers.CLIPModel(transformers.CLIPConfig(**CONFIG)).save_pretrained(place.parent)
+        assert load_backbone("hf:openai/clip-vit-base-patch16").image.image_size == 32
+    assert load_backbone("ViT-B/16").image.image_size == 32
+    assert not server.requests and not (tmp_path / "cache").exists()
+
+
+def test_a_file_of_the_users_in_the_place_of_the_weights_is_never_touched(server, tmp_path):
+    """clip itself would download over it; a failed download deleted it."""
+    path = tmp_path / "cache" / "ViT-B-16.pt"
+    path.parent.mkdir()
+    path.write_bytes(b"mine")
+    message = r"ViT-B-16\.pt is not OpenAI's ViT-B/16: its SHA-256 is .{16}…, 4 bytes, not .{16}…"
+    with pytest.raises(UserError, match=message):
+        load_backbone("ViT-B/16")
+    assert path.read_bytes() == b"mine" and not server.requests
+
+
+def test_importing_a_method_loads_no_package_that_only_some_weights_need():
+    code = "import sys, trainers.cdc; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-W", "ignore", "-c", code]).decode().split()
+    assert not {"transformers", "open_clip", "huggingface_hub", "safetensors"} & set(loaded)

@@ -1,0 +1,134 @@
+"""The researcher's environment is left alone; without one the scripts make .venv and install what they need, once."""
+
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+EXTRAS = {"base2new_train.sh CDC x 1": "demo", "test.sh": "demo,docs,export,test"}
+COMMANDS = ["train.py", "run.py", "sweep.py", "predict.py", "demo_app.py"]
+COMMANDS += ["-m results.table", "-m results.published", "-m analysis.uncertainty"]
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """What the scripts look at of the repository."""
+    folder = tmp_path / "repository"
+    for name in ("scripts", "dassl-lite"):
+        shutil.copytree(REPOSITORY / name, folder / name)
+    shutil.copy(REPOSITORY / "setup.py", folder)
+    return folder
+
+
+@pytest.fixture
+def installed(repository, tmp_path):
+    """Runs a script where no environment is active, with a stand-in for Python; returns what it has installed."""
+    log, python = tmp_path / "log", tmp_path / "bin" / "python3"
+    python.parent.mkdir()
+    python.write_text(
+        "#!/usr/bin/env bash\n"
+        f'echo "$*" >> {log}\n'
+        'case "$*" in\n'
+        '"-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; touch .venv/bin/activate;;\n'
+        '*"import dassl"*) exit 1;;\n'
+        "esac\n"
+    )
+    python.chmod(0o755)
+    path = f"{repository}/.venv/bin:{python.parent}:{os.environ['PATH']}"
+
+    def start(words, **settings):
+        log.write_text("")
+        subprocess.run(
+            ["bash", *f"scripts/{words}".split()],
+            cwd=repository,
+            env={"PATH": path, **settings},
+            capture_output=True,
+        )
+        lines = [line for line in log.read_text().splitlines() if " pip install " in f" {line} "]
+        return [line.rpartition(" ")[2] for line in lines]
+
+    return start
+
+
+def test_each_script_installs_what_it_needs_and_no_more(installed, repository):
+    first, second = EXTRAS
+    assert installed(first) == [".[demo]", "./dassl-lite"]
+    assert installed(first) == []
+    assert installed(second) == [f".[{EXTRAS[second]}]", "./dassl-lite"]
+    assert installed(second) == installed(first) == [], "the stamp holds the extras of both"
+    own = str(repository / ".venv")
+    assert installed(first, VIRTUAL_ENV=own) == [], "ours may be active"
+    with open(repository / "setup.py", "a") as file:
+        file.write("# of another version\n")
+    assert installed(first, VIRTUAL_ENV=own) == [".[demo]", "./dassl-lite"]
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """An environment in which nothing is installed."""
+    folder = tmp_path / "bare"
+    venv.create(folder, with_pip=False)
+    return folder
+
+
+def start_in(environment, variable, repository, *words):
+    return subprocess.run(
+        ["bash", *words],
+        cwd=repository,
+        env={"PATH": f"{environment}/bin:{os.environ['PATH']}", variable: str(environment)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def contents(folder):
+    return sorted(path.relative_to(folder) for path in Path(folder).rglob("*"))
+
+
+@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
+@pytest.mark.parametrize("words", EXTRAS)
+def test_an_active_environment_is_looked_at_and_left_alone(repository, bare, variable, words):
+    before = contents(bare), contents(repository)
+    done = start_in(bare, variable, repository, *f"scripts/{words}".split())
+    assert done.returncode == 2 and done.stdout == ""
+    first, line, last = done.stderr.splitlines()
+    assert first.startswith(f"The active environment, {bare}, lacks")
+    assert line.startswith(f'    {bare}/bin/python -m pip install "torch>=2.4" ')
+    assert '"tabulate>=0.9"' in line and line.endswith(" ./dassl-lite")
+    assert ('"sphinx>=8.1,<10"' in line) == (words == "test.sh")
+    assert last.startswith("or leave it (deactivate, conda deactivate)")
+    assert (contents(bare), contents(repository)) == before
+
+
+def test_the_real_dassl_is_never_replaced_and_old_packages_are_named(repository, bare):
+    (packages,) = bare.glob("lib/python*/site-packages")
+    for name in ("dassl", "yacs", "torch"):
+        (packages / f"{name}.py").touch()
+    (packages / "torch-2.1.0.dist-info").mkdir()
+    (packages / "torch-2.1.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.1.0\n")
+    line = start_in(bare, "VIRTUAL_ENV", repository, "scripts/docs.sh").stderr
+    assert "./dassl-lite" not in line and '"yacs' not in line and '"torch>=2.4"' in line
+
+
+def test_a_complete_environment_is_used():
+    done = subprocess.run([sys.executable, "scripts/missing.py", "demo"], cwd=REPOSITORY)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_without_its_environment_says_so_in_a_line(bare, command, tmp_path):
+    done = subprocess.run(
+        [bare / "bin" / "python", *command.split(), "--help"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"error: {bare}/bin/python has no package ")
+    assert "source .venv/bin/activate" in done.stderr and done.stderr.count("\n") == 1

@@ -1,0 +1,261 @@
+"""What a picture costs is bounded by its bytes, wherever it comes from; every other picture has the pixels that Pillow gives."""
+
+import hashlib
+import io
+import json
+import os
+import struct
+import threading
+import time
+import zlib
+
+import numpy
+import pytest
+import torch
+from PIL import Image, features
+
+import predict
+from datasets import image_folder
+from tests.conftest import make_textures
+from trainers import PromptedClassifier
+from trainers.common import image_files
+from trainers.common.config_files import merge
+from trainers.common.errors import UserError, exit_code
+from trainers.common.files import file_hash
+from trainers.common.image_files import ROOM, Room, decoded, left_out, look_through, read_picture
+from trainers.common.readers import read_yaml
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
+
+
+@pytest.fixture(autouse=True)
+def at_once():
+    """What is refused is refused without decoding it."""
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < 15  # training the run that is asked included
+
+
+def png(width, height, mode="RGB"):
+    buffer = io.BytesIO()
+    Image.new(mode, (width, height)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def claiming(width, height):
+    """A PNG that says it has that many pixels."""
+    content = bytearray(png(1, 1))
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
+    return bytes(content)
+
+
+def jpeg(scans):
+    """A progressive JPEG whose last scan is there again and again."""
+    buffer = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(buffer, "JPEG", progressive=True)
+    content = buffer.getvalue()
+    last = content.rindex(b"\xff\xda")
+    there = content.count(b"\xff\xda")
+    return content[:-2] + content[last:-2] * (scans - there) + b"\xff\xd9"
+
+
+HOSTILE = {
+    "tall.png": (png(1, 100_000), "one side may be 50 times the other"),
+    "wide.png": (png(5100, 100), "one side may be 50 times the other"),
+    "many.png": (claiming(12_000, 12_000), "the limit is 89 million"),
+    "scans.jpg": (jpeg(5000), "a JPEG of more than 100 scans"),
+    "comment.ppm": (b"P6\n#" + b"x" * 2**21 + b"\n1 1\n255\nabc", "more than 64 kB"),
+    "late.ppm": (b"P5 1 1\n" + b"# x\n" * 2**16 + b"255\na", "more than 64 kB"),
+    "sparse.png": (png(40, 40), "it has 6144 MB, the limit is 1024 MB"),
+}
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    (tmp_path / "hostile").mkdir()
+    for name, (content, _) in HOSTILE.items():
+        (tmp_path / "hostile" / name).write_bytes(content)
+    os.truncate(tmp_path / "hostile" / "sparse.png", 6 * 2**30)
+    return tmp_path / "hostile"
+
+
+def test_a_hostile_picture_is_refused_in_a_line_wherever_it_is_read(hostile, monkeypatch):
+    reads = []
+    monkeypatch.setattr(image_files, "file_hash", reads.append)
+    reasons, _, hashes = look_through([str(hostile / name) for name in HOSTILE])
+    for name, (_, message) in HOSTILE.items():
+        assert message in reasons[str(hostile / name)]
+        with pytest.raises(UserError, match=message):
+            read_picture(str(hostile / name))
+    assert not any(hashes) and not reads
+    with pytest.raises(ValueError, match="the limit is 1024 MB"):
+        image_files.picture_hash(str(hostile / "sparse.png"))
+
+
+def test_a_hostile_picture_costs_no_other_its_answer(hostile, trained, data_root, tmp_path, capsys):
+    table = tmp_path / "a.csv"
+    folders = [str(hostile), f"{data_root}/dtd/images/woven"]
+    assert predict.main(["--run", str(trained("CoOp")[1]), "--csv", str(table), *folders]) == 1
+    assert len(table.read_text().splitlines()) == 1 + 15
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"{len(HOSTILE)} images have no answer")
+    assert all(message in last for _, message in HOSTILE.values())
+
+
+@pytest.mark.parametrize("shape", [(1, 60), (60, 1), (8, 401)])
+def test_shapes_of_arrays_are_bounded_too(trained, shape):
+    classifier = PromptedClassifier.load(trained("CoOp")[1])
+    array = numpy.zeros((*shape, 3), dtype=numpy.uint8)
+    kinds = [array, torch.from_numpy(array).permute(2, 0, 1), Image.fromarray(array)]
+    sound = numpy.zeros((8, 400, 3), dtype=numpy.uint8)
+    for picture in kinds:
+        broken = []
+        answers = classifier.predict([sound, picture, Image.fromarray(sound)], broken)
+        assert len(broken) == 1 and "one side may be 50 times the other" in str(broken[0])
+        assert len(answers.labels) == 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "I;16", "1", "LA"])
+@pytest.mark.parametrize("size", [(50, 1), (3, 150), (37, 41)])
+def test_all_others_keep_their_pixels_to_the_bit(tmp_path, mode, size):
+    pixels = numpy.random.default_rng(0).integers(0, 256, (*size[::-1], 4), dtype=numpy.uint8)
+    image = Image.fromarray(pixels, "RGBA")
+    if mode == "I;16":
+        image = Image.fromarray(pixels[..., :2].copy().view("uint16")[..., 0])
+    elif mode != "RGBA":
+        image = image.convert(mode)
+    image.save(tmp_path / "x.png")
+    stored = Image.open(tmp_path / "x.png")
+    assert read_picture(str(tmp_path / "x.png")).tobytes() == stored.convert("RGB").tobytes()
+    if mode == "RGBA":
+        white = Image.new("RGBA", size, "white")
+        seen = Image.alpha_composite(white, image).convert("RGB").tobytes()
+        assert read_picture(str(tmp_path / "x.png"), "white").tobytes() == seen
+        with decoded(image, "white") as picture:
+            assert picture.tobytes() == seen
+
+
+@pytest.mark.parametrize("number", [1, 10, 100])
+def test_a_jpeg_of_as_many_scans_as_cameras_make_is_read(tmp_path, number):
+    content, buffer = jpeg(number), io.BytesIO()
+    if number == 1:
+        Image.effect_noise((64, 64), 50).save(buffer, "JPEG", comment=b"\xff\xda" * 200)
+        content = buffer.getvalue()
+    for length in (len(content), 100):  # read in one piece, and in many
+        pieces = io.BytesIO(content[2:])
+        whole, pieces.read = pieces.read, lambda _, n=length: whole(n)
+        assert image_files.scans(pieces) == number
+    (tmp_path / "x.jpg").write_bytes(content)
+    with Image.open(io.BytesIO(content)) as image:
+        assert read_picture(str(tmp_path / "x.jpg")).tobytes() == image.convert("RGB").tobytes()
+
+
+def test_a_large_jpeg_is_decoded_at_half_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "AT_ONCE", 60 * 60)
+    for name in ("x.jpg", "x.png"):
+        Image.new("RGB", (64, 64), "red").save(tmp_path / name)
+    assert read_picture(str(tmp_path / "x.jpg")).size == (32, 32)
+    assert read_picture(str(tmp_path / "x.png")).size == (64, 64)
+
+
+def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
+    room, inside, most = Room(10), [], []
+
+    def read(pixels):
+        with room.taken(pixels):
+            inside.append(pixels)
+            most.append(list(inside))
+            time.sleep(0.001)
+            inside.remove(pixels)
+
+    sizes = [3, 25, 4, 3, 10, 1, 40, 2, 2, 2, 2, 2, 9] * 3
+    threads = [threading.Thread(target=read, args=(pixels,)) for pixels in sizes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(most) == len(sizes) and room.free == 10
+    assert all(sum(present) <= 10 or len(present) == 1 for present in most)
+    assert max(map(len, most)) > 1
+    with pytest.raises(KeyError), room.taken(7):
+        raise KeyError
+    assert room.free == 10
+
+
+def test_pictures_are_transformed_before_the_next_ones_are_decoded(trained, data_root, monkeypatch):
+    """The room is held until the pixels have their final size."""
+    classifier, free = PromptedClassifier.load(trained("CoOp")[1]), []
+    transform = classifier.transform
+    classifier.transform = lambda image: free.append(ROOM.free) or transform(image)
+    classifier.predict(f"{data_root}/dtd/images/woven/00.png")
+    assert free == [image_files.AT_ONCE - 40 * 40] and ROOM.free == image_files.AT_ONCE
+
+
+def test_memory_that_is_used_up_ends_the_command_and_says_nothing_of_the_picture(
+    trained, data_root, monkeypatch, capsys, tmp_path
+):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(image_files, "as_seen", full)
+    folder = f"{data_root}/dtd/images/woven"
+    assert predict.main(["--run", str(trained("CoOp")[1]), folder]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "error: memory is used up: end other programs" in err
+    monkeypatch.setattr(image_files, "open_image", full)
+    for read in (look_through, image_files.with_alpha):
+        with pytest.raises(MemoryError):
+            read([f"{folder}/00.png"])
+    assert exit_code(full) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [" + ("[" * 300 + "a," * 100 + "]" * 300 + ",") * 80 + "]",
+        "a: " + "1:" * 200_000 + "1",
+        "a: [" + "a, " * 130_000 + "a]",
+    ],
+)
+def test_yaml_is_answered_in_a_second(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="it is nested too deeply|it has more than 64 kB"):
+        read_yaml(tmp_path / "x.yaml")
+    with pytest.raises(UserError):
+        merge(None, str(tmp_path / "x.yaml"), "config file")
+    assert time.monotonic() - started < 2
+
+
+def test_a_file_is_hashed_piece_by_piece(tmp_path):
+    content = os.urandom(2**20 + 5)
+    (tmp_path / "x").write_bytes(content)
+    assert file_hash(tmp_path / "x") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "ending, codec", [(".avif", "avif"), (".jp2", "jpg_2000"), (".j2k", "jpg_2000")]
+)
+def test_avif_and_jpeg_2000_are_read(tmp_path, trained, ending, codec):
+    if not features.check(codec):
+        pytest.skip(f"this Pillow has no {codec}")
+    path = tmp_path / f"x{ending}"
+    Image.new("RGB", (64, 48), (10, 200, 30)).save(path)
+    assert left_out([str(path)]) == "" and image_folder.is_image(str(path))
+    pixels = numpy.asarray(read_picture(str(path), "white")).astype(int)
+    assert pixels.shape == (48, 64, 3) and numpy.abs(pixels - (10, 200, 30)).max() < 12
+    assert PromptedClassifier.load(trained("CoOp")[1]).predict(path).images == [str(path)]
+
+
+def test_a_training_on_ones_own_pictures_names_the_hostile_ones(refusal, tmp_path, hostile):
+    make_textures(tmp_path / "data")
+    banded = tmp_path / "data" / "dtd" / "images" / "banded"
+    for name in ("tall.png", "sparse.png"):
+        os.replace(hostile / name, banded / name)
+    for trainer in ("CoOp", "ZeroshotCLIP"):
+        split = tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json"
+        for name in ("tall.png", "sparse.png"):
+            rows = [[f"banded/{name}", 0, "a"], ["dotted/00.png", 1, "b"]]
+            split.write_text(json.dumps({"train": rows, "val": [], "test": rows}))
+            assert f"{name} can't be read" in refusal(trainer=trainer, root=str(tmp_path / "data"))

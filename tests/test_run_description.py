@@ -1,0 +1,81 @@
+"""A record says what its run is: handed over by the protocol, or, in records from before, told from the folder."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from protocols.plan import plan
+from trainers.common.errors import UserError
+from trainers.common.record_file import read_record
+
+CASES = [
+    ("base2new", "CDC", "openmoji", None),
+    ("open", "CoOp", "openmoji", None),
+    ("ablation", "CDC", "openmoji", ["full", "text"]),
+    ("factors", "CDC", "factors_mark", None),
+    ("factors", "CDC", "factors_mark", ["text"]),
+    ("fewshot", "CoOp", "dtd", None),
+    ("xd", "CoOp", "imagenet", None),
+    ("dg", "CoOp", "openmoji", None),
+    ("zeroshot", "ZeroshotCLIP", "image_folder", None),
+]
+
+
+def test_a_record_says_what_the_protocol_handed_over(run):
+    given = {"protocol": "ablation", "part": "train_base", "row": "text", "dataset": "mine"}
+    _, record, folder = run("CoOp", flags=("--run", json.dumps({**given, "shots": 3})))
+    assert read_record(folder / "results.json")["run"] == record["run"]
+    own = {"classes": "all", "trainer": "CoOp", "recipe": "small", "seed": 1}
+    assert record["run"] == {**given, **own, "shots": 3}
+
+
+@pytest.mark.parametrize("protocol, trainer, dataset, rows", CASES)
+def test_the_folder_of_an_older_record_tells_the_same(
+    protocol, trainer, dataset, rows, tmp_path, older_record
+):
+    output = str(tmp_path / protocol)
+    for job in plan(protocol, trainer, dataset, [4], [2], output, rows=rows, root="a/mine"):
+        words = job.arguments("data")
+        expected = json.loads(words[words.index("--run") + 1])
+        record = {
+            **older_record,
+            "classes": job.classes,
+            "trainer": trainer,
+            "seed": 2,
+            "shots": -1,
+        }
+        read = read_record(record_in(job.folder, record))["run"]
+        if rows:  # the folder holds the row's name only
+            expected["recipe"] = None
+        own = {"classes": job.classes, "trainer": trainer, "seed": 2}
+        assert read == {**expected, **own}, job.folder
+
+
+def test_a_run_by_hand_belongs_to_no_protocol(older_record, tmp_path):
+    read = read_record(record_in(tmp_path / "train_base" / "seed1", older_record))["run"]
+    facts = {
+        name: older_record[name] for name in ("dataset", "classes", "trainer", "shots", "seed")
+    }
+    assert read == {**dict.fromkeys(("protocol", "part", "recipe", "row")), **facts}
+
+
+@pytest.mark.parametrize("name, value", [("part", 3), ("shots", "4"), ("seed", True)])
+def test_a_run_of_another_kind_is_refused(name, value, older_record, tmp_path):
+    path = record_in(tmp_path / "run", {**older_record, "run": {name: value}})
+    with pytest.raises(UserError, match=rf"its run\.{name} is missing or of another kind"):
+        read_record(path)
+
+
+@pytest.fixture(scope="module")
+def older_record(trained):
+    record = json.loads((trained("ZeroshotCLIP")[1] / "results.json").read_text())
+    del record["run"]
+    return record
+
+
+def record_in(folder, record):
+    path = Path(folder, "results.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    return path

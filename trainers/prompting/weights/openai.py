@@ -1,0 +1,148 @@
+"""OpenAI's CLIPs by name: on this machine already, else downloaded once.
+
+OpenAI's addresses answer 404 to some users since October 2025 (openai/CLIP, issue 516). timm's
+copies on the Hugging Face hub hold the same weights; they are taken where OpenAI does not answer.
+"""
+
+import http.client
+import logging
+import os
+import shutil
+import urllib.error
+import urllib.request
+
+from clip import clip
+from tqdm import tqdm
+
+from ...common.errors import UserError
+from ...common.files import file_hash
+from ...common.locks import turn
+
+log = logging.getLogger(__name__)
+
+CACHE = "~/.cache/clip"  # the package ``clip`` keeps them there, too
+TIMEOUT = 10  # seconds without a connection or without another byte
+ADDRESSES: dict[str, str] = dict(clip._MODELS)  # name: …/<SHA-256 of the file>/<file>
+HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+HUB_FILE, HUB_FILES = "open_clip_model.safetensors", ("model.safetensors", "pytorch_model.bin")
+TIMM = {  # name: the hub's repository, and the SHA-256 of HUB_FILE in it, as far as it is known
+    "RN50": (
+        "timm/resnet50_clip.openai",
+        "da0baa37fb2211eee5729ab69ed587eb10d48f5b7076ceeed01552fc3d4cb4ee",
+    ),
+    "RN101": ("timm/resnet101_clip.openai", ""),
+    "RN50x4": ("timm/resnet50x4_clip.openai", ""),
+    "RN50x16": ("timm/resnet50x16_clip.openai", ""),
+    "RN50x64": ("timm/resnet50x64_clip.openai", ""),
+    "ViT-B/32": (
+        "timm/vit_base_patch32_clip_224.openai",
+        "e6d1bd7789aa45192b3bf90570a789b478bae1b74ebcce7eddd908e83a2b7c31",
+    ),
+    "ViT-B/16": (
+        "timm/vit_base_patch16_clip_224.openai",
+        "4b8699299b1e8997753c64b052ba32031449d5d853f55a039148560ee02b820f",
+    ),
+    "ViT-L/14": (
+        "timm/vit_large_patch14_clip_224.openai",
+        "9ce2e8a8ebfff3793d7d375ad6d3c35cb9aebf3de7ace0fc7308accab7cd207e",
+    ),
+    "ViT-L/14@336px": ("timm/vit_large_patch14_clip_336.openai", ""),
+}
+TRANSFORMERS = {  # name: the hub's repository with the weights as ``transformers`` names them
+    "ViT-B/32": "openai/clip-vit-base-patch32",
+    "ViT-B/16": "openai/clip-vit-base-patch16",
+    "ViT-L/14": "openai/clip-vit-large-patch14",
+    "ViT-L/14@336px": "openai/clip-vit-large-patch14-336",
+}
+
+
+def find(name: str) -> str:
+    """Path of the weights of one of OpenAI's names, downloaded if no cache has them.
+
+    Raises:
+        UserError: they can't be had; the message lists all places and which file to put where. Or
+            the file in the cache, which is left as it is, is another one.
+    """
+    folder, address, (repository, sha256) = os.path.expanduser(CACHE), ADDRESSES[name], TIMM[name]
+    target = os.path.join(folder, os.path.basename(address))
+    sources = [(address, target, address.split("/")[-2])]
+    if sha256:
+        url = f"{HUB}/{repository}/resolve/main/{HUB_FILE}"
+        sources.append((url, f"{os.path.splitext(target)[0]}.safetensors", sha256))
+    for _, path, expected in sources:
+        if os.path.isfile(path):
+            sha256 = file_hash(path)
+            if sha256 == expected:
+                return path
+            raise UserError(
+                f"{path} is not OpenAI's {name}: its SHA-256 is {sha256[:16]}…, "
+                f"{os.path.getsize(path)} bytes, not {expected[:16]}…. To use it all the same give "
+                "its path as MODEL.BACKBONE.NAME; to have OpenAI's downloaded move it elsewhere (a "
+                "download that was broken off leaves such a file)"
+            )
+    places = [(repository, HUB_FILE)]
+    places += [(TRANSFORMERS[name], file) for file in HUB_FILES] if name in TRANSFORMERS else []
+    for repository, file in places:
+        if in_cache := cached(repository, file):
+            return in_cache
+    failures = []
+    for url, path, expected in sources:
+        try:
+            with turn(f"the weights of {name} are downloaded", folder):
+                if not os.path.isfile(path):
+                    log.info("Downloading the weights of %s from %s", name, url)
+                    download(url, path, expected)
+            return path
+        except (OSError, http.client.HTTPException) as error:
+            failures.append(f"{url} ({error})")
+            log.warning("%s: %s", url, error)
+    raise UserError(
+        f"the weights of {name} can't be downloaded from {' nor from '.join(failures)}; nor are "
+        f"they in {folder}, or in Hugging Face's cache as "
+        f"{' or '.join('/'.join(place) for place in places)}. Fetch one of these files elsewhere and "
+        f"put it at this path: {', or '.join(f'{url} at {path}' for url, path, _ in sources)}. Or "
+        "take the CLIP that comes with this package, which needs no download: --backbone tiny with "
+        "run.py and with train.py --images; else --config-file configs/trainers/<trainer>/tiny.yaml "
+        "and, last, MODEL.BACKBONE.NAME tiny"
+    )
+
+
+def cached(repository: str, file: str) -> str | None:
+    """Path of a file of a repository on the hub, if Hugging Face's cache has it."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(repository, file)
+    return path if isinstance(path, str) else None
+
+
+def download(url: str, path: str, expected: str) -> None:
+    """Fetches a file, under ``<path>.part`` until it is whole; a part that is there is gone on with.
+
+    Raises:
+        OSError, http.client.HTTPException: it does not come, not whole, or with another SHA-256.
+    """
+    part = f"{path}.part"
+    start = os.path.getsize(part) if os.path.isfile(part) else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        os.remove(part)  # it is no part of this file
+        return download(url, path, expected)
+    with answer:
+        start *= answer.status == http.HTTPStatus.PARTIAL_CONTENT  # else it comes from the start
+        size = start + int(answer.headers.get("Content-Length") or 0)
+        with (
+            open(part, "ab" if start else "wb") as file,
+            tqdm.wrapattr(file, "write", total=size, initial=start, disable=None) as bar,
+        ):
+            shutil.copyfileobj(answer, bar)
+    if os.path.getsize(part) < size:
+        raise OSError(f"broken off after {os.path.getsize(part)} of {size} bytes; try again")
+    sha256 = file_hash(part)
+    if sha256 != expected:
+        os.remove(part)
+        raise OSError(f"its SHA-256 is {sha256[:16]}…, not {expected[:16]}…")
+    os.replace(part, path)
