@@ -18,13 +18,11 @@ class ImageDataset(DatasetBase):
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         test_only: whether it has no images to train on.
         fewshot_sample: ``hash`` and ``origin`` of its few-shot sample, None where all images are taken.
-        keeps_samples: whether few-shot samples are written into its folder; else into the cache folder.
         content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
     """
 
     fewshot_sample: dict[str, str] | None = None
     dataset_dir = ""
-    keeps_samples = True
     content = ""
     test_only = False
 

@@ -49,8 +49,6 @@ SHARES = {
 class ImageFolder(ImageDataset):
     """Labels follow the sorted names of the class folders. See the head of this file."""
 
-    keeps_samples = False
-
     @classmethod
     def find(cls, root: str) -> str:
         if not root:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from datasets.clones import read_rows
-from datasets.fewshot import read_sample, resolve
+from datasets.fewshot import resolve
 from datasets.imagenet import read_classnames
 from datasets.pickles import read_pickle
 from datasets.splits import Image, read_split
@@ -169,10 +169,9 @@ def test_class_names(names):
     assert tokens is None or all(length > 0 for length in tokens.name_lengths)
 
 
-# ---- lists of images: a split, few-shot samples, class names, lists with commas ----
+# ---- lists of images: a split, CoOp's few-shot sample, class names, lists with commas ----
 
 SPLIT = {part: [["a/1.png", 0, "ant"], ["b/2.png", 1, "bee"]] for part in ("train", "val", "test")}
-SAMPLE = {part: [["a/1.png", 0], ["b/2.png", 1]] for part in ("train", "val")}
 GROCERY = b"Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int)\nFuji,0,Apple,0\n"
 
 
@@ -183,12 +182,6 @@ def coops_pickle():
     return pickle.dumps({"train": [datum], "val": [datum]})
 
 
-def resolved(path, folder):
-    train, val = ([Image(f"{folder}/{name}", *rest) for name, *rest in SPLIT[part]] for part in ("train", "val"))  # fmt: skip
-    parts = {"train": train, "val": val}
-    return resolve(path, read_sample(path, parts), parts, {"train": 1, "val": 1}, folder)
-
-
 def inside(lists, folder):
     return all(
         os.path.normpath(image.impath).startswith(f"{folder}/") and 0 <= image.label < 10
@@ -197,16 +190,15 @@ def inside(lists, folder):
     )
 
 
-def labelled(parts, _):
-    return all(
-        isinstance(p, str) and isinstance(n, int) for part in parts.values() for p, n in part
-    )
+def sampled(path, folder):
+    train, val = ([Image(f"{folder}/a.png", 0, "ant")] for _ in range(2))
+    parts = {"train": train, "val": val}
+    return resolve(path, read_pickle(path, parts), parts, {"train": 1, "val": 1}, folder)
 
 
 LISTS = {  # sound content, its tree if it is JSON, how it is read, what holds for what is read
     "split": (json.dumps(SPLIT).encode(), SPLIT, read_split, inside),
-    "sample": (json.dumps(SAMPLE).encode(), SAMPLE, resolved, lambda sample, folder: inside(sample.values(), folder)),
-    "CoOp's sample": (coops_pickle(), None, lambda path, _: read_pickle(path, ("train", "val")), labelled),
+    "CoOp's sample": (coops_pickle(), None, sampled, lambda sample, folder: inside(sample.values(), folder)),
     "class names": (b"n01 shark\nn02 cock\n", None, lambda path, _: read_classnames(path), lambda names, _: all(map(str.strip, names))),
     "lists with commas": (GROCERY, None, lambda path, _: read_rows(path, 4), lambda rows, _: all(len(row) >= 4 for row in rows)),
 }  # fmt: skip

@@ -55,7 +55,7 @@ def test_a_set_is_missing_then_of_another_size_then_present(
     MINIATURES[name](tmp_path)
     if name.startswith("OpenMoji"):
         drawn = Path(build(name, drawn_root).dataset_dir)  # where other tests are at work too
-        ours = shutil.ignore_patterns(".*", "split_fewshot")
+        ours = shutil.ignore_patterns(".*")
         shutil.copytree(drawn, tmp_path / drawn.name, ignore=ours, copy_function=os.link)
     else:
         other = check(name)

@@ -1,7 +1,5 @@
-"""Files of few-shot samples: CoOp's pickles are read without running them, ours give the same sample again, and neither changes a run."""
+"""Few-shot samples: drawn as CoOp draws them, or read from CoOp's pickles without running these; neither changes a run."""
 
-import json
-import logging
 import os
 import pickle
 import random
@@ -13,7 +11,6 @@ import torch
 from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 
-from datasets import fewshot
 from trainers.common.errors import UserError
 
 from .miniatures import files_below, imagenet, split_file
@@ -25,8 +22,7 @@ PICKLE = f"{FOLDER}/shot_2-seed_1.pkl"
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    monkeypatch.setenv("CDC_CACHE", str(tmp_path / "cache"))
+def root(tmp_path):
     split_file(tmp_path / "data", NAME)
     return tmp_path / "data"
 
@@ -64,13 +60,13 @@ def coops_sample(root):
     return content
 
 
-# --- our own files
+# --- drawn samples
 
 
 @pytest.mark.parametrize("draws_before", [0, 3])
 def test_the_sample_of_a_seed_is_coops_whatever_was_drawn_before(root, draws_before):
     """Drawn class by class with a generator freshly set to the seed, train before val."""
-    whole = build(NAME, root)
+    whole, before = build(NAME, root), files_below(root)
     random.seed(5)
     expected = [
         [item.impath for label in range(3) for item in random.sample(of_class(part, label), shots)]
@@ -84,31 +80,7 @@ def test_the_sample_of_a_seed_is_coops_whatever_was_drawn_before(root, draws_bef
     most = build_pets(root, shots=16)  # a class with fewer images gives all it has
     counts = [Counter(item.label for item in part) for part in (most.train_x, most.val)]
     assert counts == [{0: 6, 1: 6, 2: 6}, {0: 4, 1: 4, 2: 4}]
-
-
-def test_a_stored_sample_is_given_again_without_drawing_wherever_the_data_lie(
-    root, tmp_path, monkeypatch
-):
-    first = sample(root, seed=3)
-    [path] = (root / FOLDER).iterdir()
-    content = json.loads(path.read_text())
-    assert path.name == f"OxfordPets-shot_2-seed_3-{content['split_hash']}.json"
-    assert (content["shots"], content["seed"]) == (2, 3)
-    named = [name for part in ("train", "val") for name, _ in content[part]]
-    assert all((root / "oxford_pets" / name).is_file() for name in named)
-    root.rename(tmp_path / "moved")
-    monkeypatch.setattr(random, "sample", lambda *_: pytest.fail("drawn again"))
-    assert sample(tmp_path / "moved", seed=3) == first
-
-
-def test_another_split_number_or_seed_is_another_file(root):
-    for options in ({}, {"seed": 2}, {"shots": 3}):
-        build_pets(root, **options)
-    split = root / "oxford_pets" / "split_zhou_OxfordPets.json"
-    content = json.loads(split.read_text())
-    split.write_text(json.dumps({**content, "train": content["train"][1:]}))
-    build_pets(root)
-    assert len(os.listdir(root / FOLDER)) == 4
+    assert files_below(root) == before, "nothing is written"
 
 
 def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
@@ -121,89 +93,20 @@ def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
         set_random_seed(1)
         return sample(root), numbers()
 
-    drawn, read = states(), states()
+    drawn, again = states(), states()
     coops_sample(root)
     set_random_seed(1)
-    assert drawn == read and drawn[1] == states()[1] == (set_random_seed(1), numbers())[1]
+    assert drawn == again and drawn[1] == states()[1] == (set_random_seed(1), numbers())[1]
 
 
-def test_without_a_seed_nothing_is_read_or_written(root):
+def test_without_a_seed_nothing_is_read(root):
     (root / FOLDER).mkdir()
     (root / FOLDER / "shot_2-seed_-1.pkl").write_bytes(b"never opened")
     drawn = set()
     for seed in range(5):
         random.seed(seed)
         drawn.add(str(sample(root, seed=-1)))
-    assert len(drawn) > 1 and not os.path.exists(os.environ["CDC_CACHE"])
-    assert os.listdir(root / FOLDER) == ["shot_2-seed_-1.pkl"]
-
-
-def refuse_writing(monkeypatch, *folders):
-    real = fewshot.write_text
-
-    def write(path, text):
-        if any(path.startswith(str(folder)) for folder in folders):
-            raise PermissionError(13, "Permission denied")
-        real(path, text)
-
-    monkeypatch.setattr(fewshot, "write_text", write)
-
-
-def test_a_read_only_data_folder_has_its_samples_in_the_cache_folder(root, monkeypatch):
-    refuse_writing(monkeypatch, root)
-    before, first = files_below(root), sample(root)
-    assert files_below(root) == before
-    [name] = os.listdir(os.path.join(os.environ["CDC_CACHE"], "split_fewshot"))
-    assert name.startswith("OxfordPets-shot_2-seed_1-")
-    monkeypatch.setattr(random, "sample", lambda *_: pytest.fail("drawn again"))
-    assert sample(root) == first
-
-
-def test_where_nothing_can_be_written_the_run_goes_on(root, monkeypatch, caplog):
-    refuse_writing(monkeypatch, root, os.environ["CDC_CACHE"])
-    with caplog.at_level(logging.INFO):
-        assert sample(root) == sample(root)
-    assert "The few-shot sample is not stored; the same seed draws it again" in caplog.text
-
-
-def test_the_cache_folder(monkeypatch):
-    monkeypatch.setenv("CDC_CACHE", "/a")
-    monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    monkeypatch.setenv("HOME", "/c")
-    for variable, below in (("CDC_CACHE", "/a"), ("XDG_CACHE_HOME", "/b/cdc-prompt-learning")):
-        assert fewshot.cache_folder() == below
-        monkeypatch.delenv(variable)
-    assert fewshot.cache_folder() == "/c/.cache/cdc-prompt-learning"
-
-
-def without_first(content):
-    return {**content, "val": content["val"][1:]}
-
-
-def of_validation(content):
-    return {**content, "train": content["val"]}
-
-
-def twice(content):
-    return {**content, "train": [content["train"][0], *content["train"][:-1]]}
-
-
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        (lambda content: {}, r"can't be read \(KeyError: 'train'\)"),
-        (of_validation, "is not in the train split"),
-        (without_first, "has 1 val images of class 0, not 2: delete it"),
-        (twice, "twice in train: delete it"),
-    ],
-)
-def test_a_damaged_sample_is_named(root, change, message):
-    """What is no JSON: ``test_fuzz_files.py``."""
-    build_pets(root)
-    [path] = (root / FOLDER).iterdir()
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
-    with pytest.raises(UserError, match=f"few-shot sample {path}.* ?{message}"):
-        build_pets(root)
+    assert len(drawn) > 1
 
 
 # --- CoOp's files
@@ -230,19 +133,29 @@ def test_coops_sample_is_taken_and_named_wherever_it_was_written(root, tmp_path,
     assert half.fewshot_sample == taken, "of the images, whichever classes are kept"
 
 
+def first(**change):
+    return lambda content: vars(content["train"][0]).update(change)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"_impath": "/etc/passwd"}, "/etc/passwd with label 0 is not in the train split"),
-        ({"_impath": "../../images/one/train5.jpeg"}, "is not in the train split"),
-        ({"_label": 1}, "with label 1 is not in the train split"),
-        ({"_impath": 7}, "a Datum whose path is a int"),
-        ({"_label": "0"}, "whose label is a str"),
+        (first(_impath="/etc/passwd"), "/etc/passwd with label 0 is not in the train split"),
+        (first(_impath="../../images/one/train5.jpeg"), "is not in the train split"),
+        (first(_label=1), "with label 1 is not in the train split"),
+        (first(_impath=7), "a Datum whose path is a int"),
+        (first(_label="0"), "whose label is a str"),
+        (lambda content: content.pop("val"), "is not read .KeyError: 'val'.*delete it"),
+        (lambda content: content["val"].pop(0), "has 1 val images of class 0, not 2: delete it"),
+        (
+            lambda content: content["train"].append(content["train"][0]),
+            "images/one/train5.jpg twice in train: delete it",
+        ),
     ],
 )
-def test_a_sample_that_leads_elsewhere_is_refused(root, change, message):
+def test_a_sample_of_other_images_is_refused(root, change, message):
     content = coops_sample(root)
-    vars(content["train"][0]).update(change)
+    change(content)
     write_pickle(root / PICKLE, content)
     with pytest.raises(UserError, match=message):
         build_pets(root)
