@@ -268,9 +268,9 @@ def finished(tmp_path_factory):
 
 def report_numbers(root, folder):
     """All that a report computes before it draws."""
-    found = runs.find_runs([root])
+    found = runs.collect(root)
     series, named = runs.group(found), runs.titles([run.setting for run in found])
-    for made in (*report.protocol_tables(found, [root]), *report.measured_tables(series, named)):
+    for made in (*report.protocol_tables([root]), *report.measured_tables(series, named)):
         render.render(made, "csv")
     report.list_runs(found)
     for run in found:
@@ -311,7 +311,7 @@ def test_what_a_run_leaves_in_tables_and_reports(finished, name):
     def check(content):
         (folder / name).write_bytes(content)
         only_user_errors(report_numbers, root, folder)
-        only_user_errors(table.collect, root / "fewshot", "ece")
+        only_user_errors(lambda: table.tables(runs.collect(root / "fewshot"), "ece"))
 
     check()
     (folder / name).write_bytes(files[name])
