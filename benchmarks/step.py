@@ -153,17 +153,17 @@ def class_names(classes: int) -> list[str]:
     return [names[index * len(names) // classes] for index in range(classes)]
 
 
-def build(name: str, shape: str, classes: int, *options: object) -> tuple[Any, Any]:
+def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any, Any]:
     """A method on random weights, in our and in the usual way: two methods that share all they learn.
 
     Args:
-        name: as registered; shape: see ``SHAPES``; classes: K; options: KEY, value pairs of the method's node.
+        name: as registered; shape: see ``SHAPES``; classes: K; settings: keys of the method's node.
     """
     sizes, recipe = SHAPES[shape]
     torch.manual_seed(0)
     stock: Any = clip.model.CLIP(*sizes).float()
     configs, node = REPOSITORY / "configs", f"TRAINER.{name.upper()}."
-    pairs = [node + key if place % 2 == 0 else str(key) for place, key in enumerate(options)]
+    pairs = [text for key, value in settings.items() for text in (node + key, str(value))]
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "random.pt")
         torch.save(stock.state_dict(), weights)
@@ -326,7 +326,7 @@ def tables(args: argparse.Namespace) -> Iterator[tuple[str, list[Row]]]:
     batch, views = args.batch, args.templates
     peak = matmul_peak()
     for classes in args.classes:
-        cdc, usual_cdc = build("CDC", args.shape, classes, "N_TEMPLATES", views)
+        cdc, usual_cdc = build("CDC", args.shape, classes, N_TEMPLATES=views)
         maple, usual_maple = build("MaPLe", args.shape, classes)
         parts = {
             f"Text encoder under {views} templates, forward and backward": {

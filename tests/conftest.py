@@ -124,12 +124,6 @@ def no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path_factory):
-    """Few-shot samples that go to the cache folder are the tests' own."""
-    monkeypatch.setenv("CDC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture
 def one_thread():
     """One thread, for tensors so small that several would mostly wait for each other."""

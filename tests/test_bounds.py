@@ -20,7 +20,6 @@ from PIL import Image
 
 import predict
 from app import demo as asked
-from datasets.fewshot import read_sample
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from protocols.plan import ablation_rows
@@ -164,7 +163,6 @@ def test_json_is_bounded(bounded, tmp_path, kind):
     for read in (
         read_record,
         lambda path: read_split(str(path), str(tmp_path)),
-        lambda path: read_sample(str(path), ("train",)),
     ):
         with pytest.raises(UserError, match=message):
             read(path)
@@ -178,7 +176,6 @@ def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, capsys):
     for read in (
         lambda path: merge(None, path, "config file"),
         lambda path: read_split(path, "."),
-        lambda path: read_sample(path, ()),
         read_record,
         read_picture,
         load_backbone,
