@@ -38,7 +38,7 @@ def both(request, small):
     """A method in our and in the usual way, no two templates alike; gradients are kept, not followed."""
     torch.manual_seed(1)
     ours, usual = step.build(request.param, "tiny", CLASSES, *OPTIONS[request.param])
-    scrambled(ours.prompt_learner)
+    scrambled(ours.model.learner)
     ours.optim.step = lambda: None
     return ours, usual
 

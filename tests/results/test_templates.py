@@ -294,7 +294,7 @@ def test_cosines_are_those_of_the_tested_classes_and_the_last_is_the_hand_crafte
     classifier = PromptedClassifier.load(
         protocol / "train_base/dtd/shots_4/CDC/small/seed2"
     ).with_classes(["woven", "zigzagged", "grid"])
-    texts, plain = classifier.embed_text(), classifier.trainer.hand_crafted.numpy()
+    texts, plain = classifier.embed_text(), classifier.method.hand_crafted.numpy()
     rows = {row["template"]: row for row in found["Text features, 100 × cosine"]}
     assert list(rows) == ["1", "2", "3", "4", "t⁰"]
     assert float(rows["1"]["3_mean"]) == pytest.approx(
@@ -324,7 +324,7 @@ def test_image_features_of_a_prompted_encoder_are_compared_with_each_other_and_w
     )
     plain = torch.cat(
         [
-            classifier.trainer.encode_images(batch)[0]
+            classifier.method.encode_images(batch)[0]
             for batch, _ in classifier.batches(list(paths.values()))
         ]
     ).numpy()

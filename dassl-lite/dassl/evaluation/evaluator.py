@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix, f1_score
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -44,6 +43,8 @@ class Classification(EvaluatorBase):
     def evaluate(self) -> OrderedDict[str, float]:
         if self._total == 0:
             raise ValueError("Nothing to evaluate: no batch was processed")
+        from sklearn.metrics import f1_score  # here: importing a trainer must not take its time
+
         acc = 100.0 * self._correct / self._total
         err = 100.0 - acc
         macro_f1 = 100.0 * float(
@@ -83,6 +84,8 @@ class Classification(EvaluatorBase):
         return mean
 
     def _confusion_matrix(self) -> None:
+        from sklearn.metrics import confusion_matrix
+
         matrix = confusion_matrix(self._y_true, self._y_pred, normalize="true")
         mkdir_if_missing(self.cfg.OUTPUT_DIR)
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
