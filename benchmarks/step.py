@@ -29,6 +29,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import clip  # noqa: E402
 import torch  # noqa: E402
 from dassl.engine import TRAINER_REGISTRY  # noqa: E402
+from dassl.optim import build_optimizer  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.benchmark import Timer  # noqa: E402
@@ -173,10 +174,12 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
         cfg = build_config(
             parse_arguments([*arguments, "VERBOSE", "False", node + "PREC", PRECISION, *pairs])
         )
-        ours = TRAINER_REGISTRY.get(name)(cfg, class_names(classes))
-    if hasattr(ours.prompt_learner, "reliability"):
+        ours = TRAINER_REGISTRY.get(name).build_method(cfg, class_names(classes), DEVICE)
+    ours.optim = build_optimizer(ours.learner, cfg.OPTIM, ours.parameter_groups(cfg.OPTIM.LR))
+    if hasattr(ours.learner, "reliability"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
     usual = copy.copy(ours)
+    usual._modules = dict(ours._modules)
     usual.backbone = copy.copy(ours.backbone)
     stock = stock.to(DEVICE).requires_grad_(False)
     usual.backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
@@ -192,9 +195,7 @@ def training_step(method: Any, views: int, batch: int, is_usual: bool = False) -
     def step() -> Tensor:
         with mock.patch("trainers.cdc.dempster", usual_dempster if is_usual else dempster):
             method.optim.zero_grad()
-            with method.precision.autocast():
-                scores = method.scores(images)
-            loss, _ = method.loss(scores, labels)
+            loss, _ = method.loss(method(images), labels)
             loss.backward()
             method.optim.step()
         return loss.detach()
@@ -206,15 +207,13 @@ def test(method: Any, batch: int, is_usual: bool = False) -> Work:
     """Probabilities (B, K) of test images. Ours encodes the texts once for all, the usual way for every batch."""
     side = method.backbone.image.image_size
     images = torch.randn(1, batch, 3, side, side, device=DEVICE)  # (1, B, 3, H, W)
-    with torch.no_grad(), method.precision.autocast():
-        encoded = None if is_usual else method.encode_prompts()
+    with torch.no_grad(), method.autocast():
+        encoded = None if is_usual else method.encode()
 
     @torch.no_grad()
     def answer() -> Tensor:
         with mock.patch("trainers.cdc.dempster", usual_dempster if is_usual else dempster):
-            with method.precision.autocast():
-                logits = method.scores(images, encoded).logits
-            return method.predict(logits).probability
+            return method.predict(method(images, encoded).logits).probability
 
     return answer
 
@@ -224,8 +223,8 @@ def text_encoder(method: Any) -> Work:
 
     def encode() -> Tensor:
         method.optim.zero_grad()
-        with method.precision.autocast():
-            features, _ = method.encode_prompts()
+        with method.autocast():
+            features, _ = method.encode()
         features.square().mean().backward()
         return features.detach()
 

@@ -23,7 +23,7 @@ from PIL import Image
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from trainers import METHODS
-from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
@@ -339,7 +339,7 @@ def small_recipe():
     recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
     trainers = [TRAINER_REGISTRY.get(name) for name in METHODS]
     recipe["TRAINER"] = {
-        trainer.__name__.upper(): {"PREC": "fp32", **trainer.small} for trainer in trainers
+        trainer.__name__.upper(): {"PREC": "fp32", **trainer.method.small} for trainer in trainers
     }
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o755)  # some tests start runs as a user without rights

@@ -122,7 +122,7 @@ def test_what_stands_in_is_the_same_in_every_run_and_every_process(
             "DATASET.NUM_SHOTS",
             "8",
         )
-        runs.append((trainer.prompt_learner.ctx, steps[:]))
+        runs.append((trainer.model.learner.ctx, steps[:]))
         assert record["skipped_images"] == {"train": ["banded/00.png", "banded/03.png"]}
         steps.clear()
     assert torch.equal(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
@@ -177,8 +177,8 @@ def test_skipping_changes_nothing_where_no_image_is_broken(run, trained):
         and record["skipped_images"] == {}
     )
     assert all(
-        torch.equal(value, usual.prompt_learner.state_dict()[key])
-        for key, value in skipping.prompt_learner.state_dict().items()
+        torch.equal(value, usual.model.learner.state_dict()[key])
+        for key, value in skipping.model.learner.state_dict().items()
     )
 
 
@@ -188,7 +188,7 @@ def test_cdc_starts_from_the_readable_images(root, small_clip_file, tmp_path):
         root, small_clip_file, tmp_path / "out", *SKIP, "DATASET.NUM_SHOTS", "8", trainer="CDC"
     )
     assert record["skipped_images"] == {"train": ["banded/00.png"]} and torch.isfinite(
-        trainer.prompt_learner.offset
+        trainer.model.learner.offset
     )
 
 
@@ -285,6 +285,6 @@ def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(
     resumed, _, _ = run(trainer, *options, name="spoilt")
     assert resumed.start_epoch == 1
     assert all(
-        torch.equal(value, expected.prompt_learner.state_dict()[key])
-        for key, value in resumed.prompt_learner.state_dict().items()
+        torch.equal(value, expected.model.learner.state_dict()[key])
+        for key, value in resumed.model.learner.state_dict().items()
     )

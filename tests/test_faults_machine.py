@@ -324,7 +324,7 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
     assert main(arguments) == 0
     resumed = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (
-        torch.equal(prompts(tmp_path / "out"), expected.prompt_learner.ctx)
+        torch.equal(prompts(tmp_path / "out"), expected.model.learner.ctx)
         and resumed["metrics"] == record["metrics"]
     )
 

@@ -238,7 +238,7 @@ def test_the_new_classes_are_scaled_by_the_distances_of_their_texts(evaluated, d
                     for tuned, others in zip(new.embed_text(), base.embed_text())
                 ]
             )
-            - distance(new.trainer.hand_crafted[k].numpy(), base.trainer.hand_crafted.numpy())
+            - distance(new.method.hand_crafted[k].numpy(), base.method.hand_crafted.numpy())
         )
         for k in range(3)
     ]
