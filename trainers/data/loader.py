@@ -17,7 +17,7 @@ from torch.utils.data import default_collate, get_worker_info
 from yacs.config import CfgNode
 
 from .. import distributed
-from ..common.errors import UserError
+from ..common.errors import UserError, WorkerKilled
 from ..common.fingerprints import image_name
 from ..common.image_files import background_of, read_picture, skips_broken_images
 from .random_state import State, restore_rng_state
@@ -180,14 +180,14 @@ def batches_of(batches: Iterator[Any], kept: int | None = None) -> Iterator[Any]
         kept: how many batches there are; after the last the workers do not end, but wait for another epoch.
 
     Raises:
-        RuntimeError: a worker was killed, also while handing over a batch, where torch itself raises the socket's error.
+        RuntimeError: a worker was killed; ``WorkerKilled`` while handing over a batch, where torch itself raises the socket's error.
     """
     is_through = False
     try:
         yield from islice(batches, kept)
         is_through = True
     except (ConnectionError, EOFError) as error:
-        raise RuntimeError(
+        raise WorkerKilled(
             "DataLoader worker (pid unknown) was killed while it handed over a batch"
         ) from error
     finally:
