@@ -4,7 +4,6 @@ from collections import OrderedDict
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import f1_score
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -37,6 +36,8 @@ class Classification(EvaluatorBase):
         total = len(self._y_true)
         if total == 0:
             raise ValueError("Nothing to evaluate: no batch was processed")
+        from sklearn.metrics import f1_score  # here: importing a trainer must not take its time
+
         labels, pred = np.array(self._y_true), np.array(self._y_pred)
         correct = int((labels == pred).sum())
         acc = 100.0 * correct / total
