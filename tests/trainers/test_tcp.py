@@ -52,7 +52,7 @@ def test_logits_loss_and_gradients_are_those_of_the_published_formula(run, stock
         "loss_kg"
     ] == pytest.approx(distance.item(), rel=1e-5)
     for gradient, reference in zip(gradients, references, strict=True):
-        assert (gradient - reference).norm() / reference.norm() < 1e-5
+        assert (gradient - reference).norm() / reference.norm() < 1e-4
 
 
 def test_adam_has_the_published_eps(run):
