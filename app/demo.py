@@ -52,17 +52,11 @@ def class_names(text: str, own: Sequence[str]) -> list[str]:
         raise UserError(
             f"there is {f'only the class name {names[0]!r}' if names else 'no class name'}: give at least two, one a line"
         )
-    from trainers.prompting.tokens import readable  # here, since it imports torch
+    from trainers.classnames import alike  # here, since it imports torch
 
-    seen: dict[str, str] = {}
-    for name in names:
-        key = " ".join(
-            readable(name).split()
-        ).casefold()  # CLIP's tokenizer looks at neither case nor width of spaces
-        if key in seen:
-            twin = "" if seen[key] == name else f", once as {seen[key]!r}"
-            raise UserError(f"the class name {name!r} is there twice{twin}: remove one")
-        seen[key] = name
+    for first, second, *_ in alike(names):
+        twin = "" if first == second else f", once as {first!r}"
+        raise UserError(f"the class name {second!r} is there twice{twin}: remove one")
     return names
 
 

@@ -8,7 +8,7 @@ import re
 import stat
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import IO, TypeVar
@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from .console import printable
 from .errors import UserError
 from .files import file_hash
 
@@ -292,12 +293,22 @@ def left_out(paths: Iterable[str]) -> str:
             path, lambda image: getattr(image, "is_animated", False), False
         ):
             kinds["of several pictures, of which the first is taken"].append(path)
-    said = [
-        f"{len(found)} {kind} ({', '.join(map(os.path.basename, found[:NAMED]))}{', …' if found[NAMED:] else ''}"
-        f"{f'; to take these: pip install {MISSING[kind]}' if kind in MISSING else ''})"
-        for kind, found in sorted(kinds.items())
-    ]
-    return f"Left out: {'; '.join(said)}" if said else ""
+    return (
+        "Left out: "
+        + "; ".join(
+            f"{len(found)} {kind} ({named(found)}"
+            f"{f'; to take these: pip install {MISSING[kind]}' if kind in MISSING else ''})"
+            for kind, found in sorted(kinds.items())
+        )
+        if kinds
+        else ""
+    )
+
+
+def named(paths: Sequence[str]) -> str:
+    """The first few files by their names."""
+    names = [printable(os.path.basename(path)) for path in paths[:NAMED]]
+    return ", ".join(names) + (", …" if paths[NAMED:] else "")
 
 
 def transparent_parts(background: str) -> str:
