@@ -55,10 +55,7 @@ def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_p
         for words in (["--csv", output, *photos[1:]], [*photos, "--csv", output]):
             assert predict.main(["--run", own_run, *words]) == 2
             out, err = capsys.readouterr()
-            reason = "one of the files to read" if output in photos else ""
-            assert (
-                out == "" and err.startswith(f"error: --csv {output} is ") and reason in err or True
-            )
+            assert out == "" and err.startswith(f"error: --csv {output} is ")
             assert err.count("\n") == 1 and ("delete it first" in err or "files to read" in err)
     assert content(tmp_path) == before
 
@@ -110,7 +107,6 @@ def test_control_characters_are_shown_escaped_in_lines_and_logs(
 ):
     odd = tmp_path / ESCAPE
     shutil.copy(photos[0], odd)
-    assert predict.main(["--run", own_run, str(odd), "--classes", "\x1b]0;x\x07", "b"]) == 0 or True
     assert predict.main(["--run", own_run, str(odd)]) == 0
     (line,) = capsys.readouterr().out.splitlines()[-1:]
     assert line.startswith(f"{tmp_path}/{ESCAPED}\t") and printable(line, "\t") == line
