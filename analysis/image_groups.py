@@ -34,13 +34,21 @@ from torch import Tensor
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.doubts import FIGURES, FORMAT, IMAGES, MEASURES, SCALED, Figures, origin
-from results.kept import file_fingerprint, write_kept
+from results.kept import (
+    FIGURES,
+    FORMAT,
+    IMAGES,
+    MEASURES,
+    SCALED,
+    Figures,
+    origin,
+    write_kept,
+)
 from results.runs import Arrays
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.classifier.saved_run import silence
 from trainers.common.errors import UserError
-from trainers.common.files import write_arrays
+from trainers.common.files import file_hash, write_arrays
 from trainers.common.fingerprints import image_name, split_hash
 from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record
@@ -65,7 +73,7 @@ def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: 
         Path(folder) / FIGURES,
         FORMAT,
         origin(record),
-        {**figures, "images_sha256": file_fingerprint(Path(folder) / IMAGES)},
+        {**figures, "images_sha256": file_hash(Path(folder) / IMAGES)},
     )
 
 

@@ -1,95 +1,150 @@
-"""Occlusion maps: which places of an image each template's answer depends on."""
+"""Where each template looks: how its probability of an image's class falls when places of the image are covered."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy
-import torch
-from torch import Tensor
+from matplotlib.axes import Axes
+from PIL import Image, ImageOps
 
-from results.report.inspections import Occlusion
-from trainers.classifier.prompted import PromptedClassifier
-from trainers.prompting.backbone import Backbone
+from results.answers import DOUBT
+from results.report.figures import Figure
+from results.runs import Run, Series, Setting, is_right
+from trainers.common.errors import UserError
+from trainers.common.image_files import read_picture
 
-GREY = 0.5  # of the patch, in all three colours
-RESNET_PATCH = 32  # pixels of an image that one place of a ResNet's last stage stands for: its stages halve five times
+log = logging.getLogger(__name__)
+
+SIDE, PATCH, STEP = 224, 56, 28  # of the picture, of the patch, between its places, in pixels
+PLACES = 1 + (SIDE - PATCH) // STEP  # of the patch, in each direction
+GREY = (128, 128, 128)
+SHOWN = 4  # images
+SMALL, GAP = 96, 0.06  # pixels of a picture's side in the figure; between two, as a share of it
+Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, PLACES, PLACES)
 
 
 def occlusion_map(
-    predict: Callable[[Tensor], Any], image: Tensor, label: int, size: int, stride: int
+    predict: Callable[[Sequence[Image.Image]], Any], picture: Image.Image, label: int
 ) -> numpy.ndarray:
     """How far each template's probability of a class falls when a grey patch covers a place of the image (Zeiler, Fergus, 2014,
     "Visualizing and Understanding Convolutional Networks", §4.2).
 
     Args:
-        predict: (B, 3, H, W) images in [0, 1] → (B, M, K) probabilities of M templates.
-        image: (3, H, W) in [0, 1].
-        label: index of the class.
-        size, stride: side of the patch and distance between its places, in pixels.
+        predict: N pictures → (N, M, K) probabilities of M templates; picture: ``SIDE`` × ``SIDE``; label: index of the class.
 
     Returns:
-        (M, R, C) numpy array in [-1, 1]: at [m, r, c] template m's probability of the whole image less that of the image covered from
-        pixel (r · stride, c · stride) on.
-
-    Raises:
-        ValueError: the patch is larger than the image.
+        (M, PLACES, PLACES) in [-1, 1]: at [m, r, c] template m's probability of the whole image less that of the image covered from
+        pixel (r · STEP, c · STEP) on.
     """
-    if size > min(image.shape[1:]):
-        raise ValueError(
-            f"a patch of {size} pixels covers all of an image of {tuple(image.shape[1:])}"
-        )
-    rows, columns = ((side - size) // stride + 1 for side in image.shape[1:])
-    shown = image.repeat(1 + rows * columns, 1, 1, 1)  # the first one stays whole
-    for place, covered in enumerate(shown[1:]):
-        top, left = (number * stride for number in divmod(place, columns))
-        covered[:, top : top + size, left : left + size] = GREY
-    probability = numpy.asarray(predict(shown))[:, :, label]  # (1 + R·C, M)
-    return (probability[0] - probability[1:]).T.reshape(-1, rows, columns)
+    covered = [picture]  # the first one stays whole
+    for row, column in numpy.ndindex(PLACES, PLACES):
+        covered.append(picture.copy())
+        left, top = column * STEP, row * STEP
+        covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
+    probability = numpy.asarray(predict(covered))[:, :, label]  # (1 + PLACES², M)
+    return (probability[0] - probability[1:]).T.reshape(-1, PLACES, PLACES)
 
 
-def patch_size(backbone: Backbone) -> int:
-    """Side in pixels of what becomes one token, or one place of a ResNet's last stage."""
-    return (
-        backbone.vision_transformer.conv1.kernel_size[0]
-        if backbone.takes_visual_prompts
-        else RESNET_PATCH
-    )
-
-
-def pictures(classifier: PromptedClassifier, paths: Sequence[str]) -> Tensor:
-    """(N, 3, H, W) in [0, 1]: what the classifier's model is shown of image files, before colours are normalised."""
-    shown = torch.cat([batch[0].cpu() for batch, _ in classifier.batches(paths)])  # (N, 3, H, W)
-    settings = classifier.trainer.cfg.INPUT
-    if "normalize" in settings.TRANSFORMS:
-        mean, deviation = (
-            torch.tensor(values)[:, None, None]
-            for values in (settings.PIXEL_MEAN, settings.PIXEL_STD)
-        )
-        shown = shown * deviation + mean
-    return (255 * shown).round().clamp(0, 255) / 255
-
-
-def occlusions(
-    classifier: PromptedClassifier, paths: Sequence[str], labels: Sequence[int]
-) -> list[Occlusion]:
-    """``Occlusion`` of each image file: the patch is two tokens wide and moves by one.
+def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
+    """An ``Occlusion`` for the right answers that are doubted least, one a class.
 
     Args:
-        classifier: a ``PromptedClassifier`` of a method with templates; paths: N files; labels: N class indices.
+        run: a training whose templates vote; paths: name of an image, as the answers have it → file; the others are passed over.
+
+    Raises:
+        UserError: the prompts, their CLIP or an image can't be loaded.
     """
-    stride = patch_size(classifier.trainer.backbone)
-    found = []
-    for image, label in zip(pictures(classifier, paths), labels):
-        drops = occlusion_map(
-            lambda covered: classifier.predict(covered).votes, image, label, 2 * stride, stride
-        )
-        found.append(
-            Occlusion(
-                classifier.classnames[label],
-                image.permute(1, 2, 0).numpy(),
-                drops,
-                2 * stride,
-                stride,
+    from trainers.classifier.prompted import PromptedClassifier
+
+    answers = run.known_answers
+    chosen: dict[int, str] = {}
+    for index in numpy.argsort(answers[DOUBT], kind="stable")[: None if paths else 0]:
+        path = paths.get(str(answers["image"][index]))
+        if path and is_right(answers)[index] and len(chosen) < SHOWN:
+            chosen.setdefault(int(answers["label"][index]), path)
+    if not chosen:
+        return []
+    classifier = PromptedClassifier.load(run.folder)
+    made = []
+    for label, path in chosen.items():
+        picture = ImageOps.fit(read_picture(path, classifier.background), (SIDE, SIDE))
+        drops = occlusion_map(lambda covered: classifier.predict(covered).votes, picture, label)
+        made.append((classifier.classnames[label], picture, drops))
+    return made
+
+
+def occlusion_figures(
+    series: Sequence[Series],
+    named: Mapping[Setting, str],
+    images: Mapping[str, Mapping[str, str]],
+) -> Iterator[Figure]:
+    """A figure for the first seed of each series of trainings whose templates vote and whose images are at hand.
+
+    Args:
+        series: those with answers; named: see ``runs.titles``; images: data set → image → path.
+
+    Raises:
+        UserError: the seeds of a series have different numbers of templates.
+    """
+    for one in series:
+        run = one.runs[0]
+        is_training = (run.record["run"]["part"] or "train_").startswith("train_")
+        if not one.has("vote") or len(one.pooled("vote")) < 2 or not is_training:
+            continue
+        try:
+            shown = occlusions(run, images.get(run.record["dataset"], {}))
+        except UserError as error:
+            log.warning("where the templates of %s look can't be drawn: %s", run.folder, error)
+            continue
+        if shown:
+            where = f"{one.name}, {named[one.setting]}, seed {run.record['seed']}"
+            largest = "; ".join(
+                f"{name} {', '.join(f'{100 * drop:.0f}' for drop in drops.max(axis=(1, 2)))}"
+                for name, _, drops in shown
             )
-        )
-    return found
+            yield Figure(
+                f"occlusion {named[one.setting]} {one.name}",
+                f"Where each template looks, {where}",
+                "Red where a template's probability of the image's class falls when a grey patch "
+                "covers the place, blue where it rises. The least doubted right answers, one a "
+                "class.",
+                f"Occlusion maps of {where}. Largest fall of the class's probability in points: "
+                f"{largest}.",
+                partial(draw, shown),
+            )
+
+
+def draw(shown: Sequence[Occlusion], axes: Axes) -> None:
+    """A row for each image: the picture, and the drops of each template over a grey copy of it; all on one scale."""
+    step, templates = 1 + GAP, len(shown[0][2])
+    limit = 100 * max(numpy.abs(drops).max() for _, _, drops in shown)
+    # a patch's drop is shown in the middle of what it covers
+    near = (PATCH - STEP) / 2 / SIDE
+    far = near + PLACES * STEP / SIDE
+    for row, (_, picture, drops) in enumerate(shown):
+        small, top = picture.resize((SMALL, SMALL)), row * step
+        for column in range(1 + templates):
+            left = column * step
+            under = small if column == 0 else small.convert("L").convert("RGB")
+            axes.imshow(under, extent=(left, left + 1, top + 1, top))
+            if column > 0:
+                colours = axes.imshow(
+                    100 * drops[column - 1],
+                    extent=(left + near, left + far, top + far, top + near),
+                    cmap="RdBu_r",
+                    vmin=-limit,
+                    vmax=limit,
+                    alpha=0.6,
+                    interpolation="bilinear",
+                )
+    axes.set(xlim=(0, (1 + templates) * step - GAP), ylim=(len(shown) * step - GAP, 0))
+    heads = ["image", *(f"S{number}" for number in range(1, 1 + templates))]
+    axes.set_xticks([column * step + 0.5 for column in range(1 + templates)], heads)
+    names = [name.replace(" ", "\n") for name, _, _ in shown]
+    axes.set_yticks([row * step + 0.5 for row in range(len(shown))], names, fontsize="small")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    label = "fall of the class's probability in points"
+    axes.figure.colorbar(colours, ax=axes, label=label, shrink=0.6)

@@ -1,24 +1,128 @@
-"""Do the templates of a run differ? How each of them votes, what it asks for, and where it looks.
+"""Do the templates of a run differ? How each of them votes, and how far apart they are.
 
-    python -m analysis.templates output/base2new [--root data] [--format text|markdown|csv|latex|html] [--output FILE] [--figures FOLDER]
+    python -m analysis.templates output/base2new [--format text|markdown|csv|latex|html] [--output FILE]
 
-Of every run whose templates vote (CDC): how far apart the templates were before and after training, each template's own accuracy
-beside the fused answer's, agreement and Cohen's kappa of the votes, cosines between the templates' text features, and the words that are
-nearest to their context tokens. With --root, the folder of the data
-sets, also cosines between image features, where the image encoder is prompted. ± is the sample standard deviation over seeds. --figures
-draws them, and with --root occlusion maps of a few images, as PNG and SVG for light and for dark pages.
+Of every run whose templates vote (CDC), from its record and its answers alone: how far apart the templates were before and after training;
+the accuracy of each template's own vote (S1, S2 …), of the model's answer (fused) and of an oracle, for which an image counts where at
+least one template is right: no fusion that takes one of the votes can exceed it; agreement and Cohen's kappa of the votes. ± is the sample
+standard deviation over seeds. Where each template looks is drawn in the report: ``python -m results.report output/base2new --root data``.
 """
 
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+
+import numpy
 
 from results.render import render_all, run_table_command, table_arguments, write_out
+from results.rows import Table
+from results.runs import Series, Setting, collect, group, is_right, titles, with_answers
 from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
+HEADS = ("tested on", "model")
+COSINES = {
+    "between": "between templates",
+    "to_clip": "to CLIP's own",
+    "deviations": "between deviations from CLIP's own",
+}  # what a training notes of texts and images, before and after
+
+
+def agreement(votes: numpy.ndarray, answer: numpy.ndarray, label: numpy.ndarray) -> numpy.ndarray:
+    """How often two templates vote for the same class.
+
+    Args:
+        votes: (M, N) classes; answer, label: (N,), what was answered, and what is right.
+
+    Returns:
+        (M + 2, M + 2) in percent: templates, answer, truth.
+    """
+    classes = numpy.vstack([votes, answer, label])
+    return 100 * (classes[:, None] == classes[None]).mean(axis=2)
+
+
+def kappa(votes: numpy.ndarray) -> numpy.ndarray:
+    """How far two templates agree beyond what their frequencies of classes make likely (Cohen, 1960, "A Coefficient of Agreement for
+    Nominal Scales").
+
+    Args:
+        votes: (M, N) classes.
+
+    Returns:
+        (M, M): 1 where they always agree, 0 where as often as by chance, and down to -1.
+    """
+    from sklearn.metrics import cohen_kappa_score
+
+    def between(first: numpy.ndarray, second: numpy.ndarray) -> float:
+        # 0 / 0 where both have one and the same class throughout
+        return 1.0 if (first == second).all() else cohen_kappa_score(first, second)
+
+    return numpy.array([[between(first, second) for second in votes] for first in votes])
+
+
+def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
+    """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,) label."""
+    return 100 * (votes == label).any(axis=0).mean()
+
+
+def template_tables(series: Iterable[Series], named: dict[Setting, str]) -> list[Table]:
+    """The tables described above; those of votes once for each number of templates.
+
+    Args:
+        series: those whose runs all have votes; named: see ``runs.titles``.
+    """
+    cosines = []
+    votes: dict[tuple[str, tuple[str, ...]], list[tuple[object, ...]]] = {}
+    for one in series:
+        key = named[one.setting], one.name
+        for run in one.runs:
+            seed, learned = run.record["seed"], run.record.get("learned", {})
+            cosines += [
+                (*key, f"{of}, {title}", seed, when, 100 * learned[f"{of}_{name}_{when}"])
+                for of in ("texts", "images")
+                for name, title in COSINES.items()
+                for when in ("before", "after")
+                if f"{of}_{name}_{when}" in learned
+            ]
+            answers = run.known_answers
+            vote, answer, label = answers["vote"], answers["top"][:, 0], answers["label"]
+            names = tuple(str(number) for number in range(1, len(vote) + 1))
+            right = [*(100 * (vote == label).mean(axis=1)), 100 * is_right(answers).mean()]
+            for title, labels, columns, matrix in (
+                (
+                    f"Accuracy of {len(vote)} templates",
+                    [()],
+                    (*(f"S{name}" for name in names), "fused", "oracle"),
+                    [[*right, oracle(vote, label)]],
+                ),
+                (
+                    "Agreement of the votes in %",
+                    [(name,) for name in (*names, "answer", "truth")],
+                    (*names, "answer", "truth"),
+                    agreement(vote, answer, label),
+                ),
+                (
+                    "Cohen's kappa of the votes",
+                    [(name,) for name in names],
+                    names,
+                    kappa(vote),
+                ),
+            ):
+                votes.setdefault((title, columns), []).extend(
+                    (*key, *row, seed, column, value)
+                    for row, values in zip(labels, matrix)
+                    for column, value in zip(columns, values)
+                )
+    made = [
+        Table.of(title, HEADS if "oracle" in columns else (*HEADS, "template"), lines, columns)
+        for (title, columns), lines in sorted(votes.items(), key=lambda item: item[0][0])
+    ]
+    if cosines:
+        heads = (*HEADS, "100 × cosine")
+        title = "Templates before and after training"
+        made.insert(0, Table.of(title, heads, cosines, ("before", "after")))
+    return made
 
 
 def run_command(args: argparse.Namespace) -> None:
@@ -26,50 +130,20 @@ def run_command(args: argparse.Namespace) -> None:
     Raises:
         UserError: no run with several templates is in or below one of the folders, or a file can't be read.
     """
-    # here, since they take seconds: wrong arguments are answered at once
-    from results.report.figures import write_figure
-    from results.report.gallery import check_root
-    from results.report.inspections import with_templates
-    from results.report.template_figures import template_figures
-    from results.report.template_tables import (
-        accuracy_tables,
-        cosine_tables,
-        evidence_tables,
-        matrix_tables,
-        word_tables,
-    )
-    from results.runs import find_runs, group, titles, with_answers
-
-    from .inspection import inspect_all
-
-    check_root(args.root)
-    runs = find_runs(args.folders)
+    runs = collect(*args.folders)
     every, named = group(runs), titles([run.setting for run in runs])
-    series = with_templates(with_answers(every))
+    series = [one for one in with_answers(every) if one.has("vote") and len(one.pooled("vote")) > 1]
+    voting = {(one.setting, one.name) for one in series}
     for one in every:
-        if not any((other.setting, other.name) == (one.setting, one.name) for other in series):
-            log.warning(
-                "left out: %s, %s, has no votes of several templates", one.name, named[one.setting]
-            )
+        if (one.setting, one.name) not in voting:
+            where = named[one.setting]
+            log.warning("left out: %s, %s, has no votes of several templates", one.name, where)
     if not series:
         raise UserError(
-            f"no run in or below {', '.join(map(str, args.folders))} has votes of several templates: train CDC with "
-            "TRAINER.CDC.N_TEMPLATES above 1"
+            f"no run in or below {', '.join(map(str, args.folders))} has votes of several "
+            "templates: train CDC with TRAINER.CDC.N_TEMPLATES above 1"
         )
-    inspections = inspect_all(series, args.root)
-    made = [
-        *cosine_tables(series, named),
-        *evidence_tables(series, named),
-        *accuracy_tables(series, named),
-        *matrix_tables(series, named, inspections),
-        *word_tables(series, named, inspections),
-    ]
-    text = render_all(made, args.format)
-    if args.figures:
-        taken: set[str] = set()
-        for figure in template_figures(series, named, inspections):
-            write_figure(figure, str(Path(args.figures).absolute()), taken)
-    write_out(text, args.output)
+    write_out(render_all(template_tables(series, named), args.format), args.output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,8 +155,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         metavar="RUN_OR_FOLDER",
     )
-    parser.add_argument("--root", help="folder of the data sets, for what needs the images")
-    parser.add_argument("--figures", metavar="FOLDER", help="also draw figures, into this folder")
     return run_table_command(run_command, parser.parse_args(arguments))
 
 

@@ -14,29 +14,28 @@ data, nothing is computed again.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from datasets.drawn.emoji_styles import SEVERITIES
-from results.doubts import MEASURES, SCALED, Figures, read_figures
+from results.kept import MEASURES, SCALED, Figures, read_figures
 from results.render import render_all, run_table_command, table_arguments, write_out
-from results.rows import HEADS, Key, Row, Table
-from results.table import averages, place, read_records
+from results.rows import HEADS, Key, Table
+from results.runs import collect
+from results.table import place, with_averages
 from trainers.common.errors import UserError
 
-PART = "train_base"  # of the protocol's folder
-UNITS = {
-    "energy": 1
-}  # of the means in the tables: nats; the other measures lie in [0, 1] and stand there in percent
+PART = "train_base"  # of the protocol
+# of the means in the tables: nats; the other measures lie in [0, 1] and stand there in percent
+UNITS = {"energy": 1}
 SCALINGS = ("before", "after", "by_distance")
 CALIBRATION = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
 
 
-def collect(folder: str | Path, root: str | Path | None = None) -> dict[Key, dict[int, Figures]]:
-    """Figures of all base runs below a protocol's folder; computes those that are missing.
+def measured(folder: str | Path, root: str | Path | None = None) -> dict[Key, dict[int, Figures]]:
+    """Figures of all trained base runs below a folder; computes those that are missing.
 
     Returns:
         (data set, shots, trainer, config) → seed → figures, see the module's docstring.
@@ -44,144 +43,116 @@ def collect(folder: str | Path, root: str | Path | None = None) -> dict[Key, dic
     Raises:
         UserError: there is no such run, or see ``image_groups.evaluate``.
     """
-    part, runs = Path(folder) / PART, []
-    for path, record in read_records(part):
-        placed = place(PART, path, record)
-        if placed is not None:
-            runs.append((part / path.parent, record, placed[1]))
-    if not runs:
+    placed = {
+        run.folder: (run.record, found[1])
+        for run in collect(folder)
+        if run.record["run"]["part"] == PART and (found := place(run))
+    }
+    if not placed:
         raise UserError(
-            f"no trained base run below {part}: python run.py --protocol base2new makes them"
+            f"no trained base run below {folder}: python run.py --protocol base2new makes them"
         )
-    found: dict[Key, dict[int, Figures]] = {}
-    for run, record, key in tqdm(runs, unit="run", disable=None):
+    by_key: dict[Key, dict[int, Figures]] = {}
+    for run, (record, key) in tqdm(placed.items(), unit="run", disable=None):
         figures = read_figures(run, record)
         if figures is None:
-            from .image_groups import (
-                evaluate,
-                write_figures,
-            )  # here, since it takes seconds: wrong arguments are answered at once
+            # here, since it takes seconds: wrong arguments are answered at once
+            from .image_groups import evaluate, write_figures
 
             figures, arrays = evaluate(run, root)
             write_figures(run, record, figures, arrays)
-        found.setdefault(key, {})[record["seed"]] = figures
-    return found
+        by_key.setdefault(key, {})[record["seed"]] = figures
+    return by_key
 
 
-def tables(found: Mapping[Key, dict[int, Figures]]) -> list[Table]:
-    """Three tables of what ``collect`` found: what each measure tells apart, its means, and calibration."""
-    apart, means, calibrated = [], [], []
-    for key, seeds in found.items():
-        accuracies = {
-            seed: by_group({**one["accuracy"], "new": 0.0}) for seed, one in seeds.items()
-        }  # no new class is among the answers
-        means.append(make_row((*key, "accuracy"), accuracies))
-        for name in MEASURES:
-            having, own = (
-                {seed: one["doubt"][name] for seed, one in seeds.items() if name in one["doubt"]},
-                (*key, in_words(name)),
-            )
-            apart.append(make_row(own, {seed: told_apart(one) for seed, one in having.items()}))
-            means.append(
-                make_row(
-                    own,
-                    {
-                        seed: by_group(one["mean"], UNITS.get(name, 100))
-                        for seed, one in having.items()
-                    },
-                )
-            )
+def tables(by_key: Mapping[Key, Mapping[int, Figures]]) -> list[Table]:
+    """Three tables of what ``measured`` gives: what each measure tells apart, its means, and calibration."""
+    runs = [(key, seed, run) for key, seeds in by_key.items() for seed, run in seeds.items()]
+    severities = len(runs[0][2]["accuracy"]["corrupted"])
+    groups = ["base", "new", *(f"corrupted {number}" for number in range(1, severities + 1))]
+
+    def by_group(values: Mapping[str, Any], unit: float = 1) -> dict[str, float]:
+        """``base``, ``new`` and the list ``corrupted`` by column, times ``unit``."""
+        figures = (values["base"], values["new"], *values["corrupted"])
+        return {group: unit * figure for group, figure in zip(groups, figures)}
+
+    def apart(run: Figures) -> Iterator[tuple[Key, Mapping[str, float | None]]]:
+        for name in (name for name in MEASURES if name in run["doubt"]):
+            doubt = run["doubt"][name]
+            against_base = zip(groups[1:], (doubt["new_auroc"], *doubt["corrupted_auroc"]))
+            errors = {"errors": doubt["error_auroc"], "AURC": doubt["aurc"]}
+            yield (in_words(name),), {**errors, **dict(against_base)}
+
+    def means(run: Figures) -> Iterator[tuple[Key, Mapping[str, float | None]]]:
+        # no new class is among the answers
+        yield ("accuracy",), by_group({**run["accuracy"], "new": 0.0})
+        for name in (name for name in MEASURES if name in run["doubt"]):
+            yield (in_words(name),), by_group(run["doubt"][name]["mean"], UNITS.get(name, 100))
+
+    def calibrated(run: Figures) -> Iterator[tuple[Key, Mapping[str, float | None]]]:
         for classes in ("base", "new"):
             for when in SCALINGS:
-                figures = {
-                    seed: calibration_columns(one, classes, when) for seed, one in seeds.items()
-                }
-                calibrated.append(make_row((*key, classes, when.replace("_", " ")), figures))
-    groups = ["base", "new", *map(severity_name, SEVERITIES)]
-    made = [
-        Table(
-            "What doubt tells apart, AUROC in percent: wrong from right answers on base classes (errors), new classes and corrupted "
-            "images, by severity, from those of base; AURC in percent",
+                figures = (run["calibration"][classes] or {}).get(when) or {}
+                temperatures = {"before": 1, "after": run["temperature"]}
+                temperature = temperatures.get(when, figures.get("temperature"))
+                columns = {title: figures.get(name) for name, title in CALIBRATION.items()}
+                yield (classes, when.replace("_", " ")), {"T": temperature, **columns}
+
+    made = []
+    for title, lines_of, columns, heads in (
+        (
+            "What doubt tells apart, AUROC in percent: wrong from right answers on base classes "
+            "(errors), new classes and corrupted images, by severity, from those of base; AURC in "
+            "percent",
             apart,
             ["errors", "AURC", *groups[1:]],
-            heads=(*HEADS, "doubt"),
+            ("doubt",),
         ),
-        Table(
+        (
             "Accuracy and mean doubt in percent (energy: in nats)",
             means,
             groups,
-            heads=(*HEADS, "figure"),
+            ("figure",),
         ),
-        Table(
-            "Calibration before and after temperature scaling, and by distance (DAC): ECE in percent, NLL in nats",
+        (
+            "Calibration before and after temperature scaling, and by distance (DAC): ECE in "
+            "percent, NLL in nats",
             calibrated,
             ["T", *CALIBRATION.values()],
-            heads=(*HEADS, "classes", "scaling"),
+            ("classes", "scaling"),
         ),
-    ]
-    for table in made:
-        table.rows = [row for row in table.rows if row.seeds(table.columns)]
-        table.rows += averages(table)
+    ):
+        lines = [
+            (*key, *names, seed, column, value)
+            for key, seed, run in runs
+            for names, figures in lines_of(run)
+            for column, value in figures.items()
+        ]
+        table = Table.of(title, (*HEADS, *heads), in_order(lines), columns)
+        made.append(Table(title, with_averages(table.frame.dropna())))
     return made
 
 
-def severity_name(severity: int) -> str:
-    return f"corrupted {severity}"
+def in_order(lines: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Lines of one trainer after another, each with the rows as they come up for its first seed."""
+    first: dict[Any, int] = {}
+    lines = list(lines)
+    for line in lines:
+        first.setdefault(line[:-3], len(first))
+    return sorted(lines, key=lambda line: first[line[:-3]])
 
 
 def in_words(measure: str) -> str:
     return {SCALED: "max probability, scaled"}.get(measure, measure.replace("_", " "))
 
 
-def told_apart(figures: Figures) -> dict[str, float | None]:
-    """A measure's figures of one run by column."""
-    severities = {
-        severity_name(severity): value
-        for severity, value in zip(SEVERITIES, figures["corrupted_auroc"])
-    }
-    return {
-        "errors": figures["error_auroc"],
-        "AURC": figures["aurc"],
-        "new": figures["new_auroc"],
-        **severities,
-    }
-
-
-def by_group(values: Mapping[str, Any], unit: float = 1) -> dict[str, float]:
-    """``base``, ``new`` and the list ``corrupted`` by column, times ``unit``."""
-    severities = {
-        severity_name(severity): unit * value
-        for severity, value in zip(SEVERITIES, values["corrupted"])
-    }
-    return {"base": unit * values["base"], "new": unit * values["new"], **severities}
-
-
-def calibration_columns(figures: Figures, classes: str, when: str) -> dict[str, float]:
-    """Temperature and calibration of one run by column; empty where it has none."""
-    found = (figures["calibration"][classes] or {}).get(when)
-    if found is None:
-        return {}
-    temperature = {"before": 1, "after": figures["temperature"]}.get(when, found.get("temperature"))
-    return {"T": temperature, **{name: found[metric] for metric, name in CALIBRATION.items()}}
-
-
-def make_row(key: Key, figures: Mapping[int, Mapping[str, float | None]]) -> Row:
-    """figures: seed → column → value, None where it is not defined."""
-    row = Row(key)
-    for seed, columns in figures.items():
-        for column, value in columns.items():
-            if value is not None:
-                row.values.setdefault(column, {})[seed] = value
-    return row
-
-
 def run(args: argparse.Namespace) -> None:
     """Prints the tables.
 
     Raises:
-        UserError: see ``collect``.
+        UserError: see ``measured``.
     """
-    write_out(render_all(tables(collect(args.folder, args.root)), args.format), args.output)
+    write_out(render_all(tables(measured(args.folder, args.root)), args.format), args.output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

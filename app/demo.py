@@ -133,11 +133,11 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     """
     from results.answers import DOUBT
     from results.report.gallery import check_root, find_images
-    from results.runs import PREDICTIONS, make_run, read_answers
+    from results.runs import Run
 
     check_root(root)
     folder = Path(folder).resolve()
-    run = make_run(folder, record, read_answers(folder / PREDICTIONS))
+    run = Run(folder, record)
     paths = find_images(run, root) if run.answers else {}
     there = (
         [

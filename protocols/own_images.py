@@ -5,6 +5,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 from collections.abc import Callable
 
 from yacs.config import CfgNode
@@ -27,15 +28,14 @@ def report(
     """
     if cfg.TRAINER.NAME != ZERO_SHOT and not cfg.TEST.NO_TEST:
         test_zero_shot(cfg, args, run)
-    from analysis.inspection import (
-        inspect_all,
-    )  # here, since every other run can do without what draws
+    # here, since every other run can do without what draws
+    from analysis.occlusion import occlusion_figures
     from results.report.page import make_report
 
     page = os.path.join(cfg.OUTPUT_DIR, REPORT)
-    make_report([cfg.OUTPUT_DIR], page, inspect_all, cfg.DATASET.ROOT)
+    make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
     log.info("Look at the run: %s", page)
-    log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
+    log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
 
 
 def test_zero_shot(

@@ -5,13 +5,10 @@ import contextlib
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
-import dassl
 import torch
-import torchvision.transforms
 from dassl.engine import SimpleTrainer, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
@@ -19,17 +16,17 @@ from yacs.config import CfgNode
 from datasets.base import TargetDataset
 from trainers import distributed
 from trainers.common.console import FileOnly, log_to_stdout
-from trainers.common.errors import UserError, exit_code
+from trainers.common.errors import UserError, exit_code, raised_in
 from trainers.common.files import remove_leftovers
 from trainers.common.fingerprints import data_name
-from trainers.common.interruption import REQUEUE, Interrupted, at_once, noticed
+from trainers.common.interruption import at_once, noticed
 from trainers.common.locks import FILE_NAME as LOCK
 from trainers.common.locks import only_writer
 from trainers.common.record_file import remove_record
 
 from . import own_images
-from .arguments import config_and_rules, expand_images
-from .command_line import parse_arguments
+from .arguments import config_and_rules
+from .command_line import expand_images, parse_arguments
 from .plan import stem
 from .recipes import Rule
 
@@ -182,19 +179,11 @@ def build(cfg: CfgNode) -> SimpleTrainer:
     try:
         return build_trainer(cfg)
     except (ValueError, AssertionError) as error:
-        if isinstance(error, UserError) or not raised_in_dassl(error):
+        if isinstance(error, UserError) or not raised_in(
+            error, "dassl", "torch.optim", "torchvision.transforms"
+        ):
             raise
         raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
-
-
-def raised_in_dassl(error: BaseException) -> bool:
-    """Whether the error comes from Dassl (an unknown optimiser, sampler …) or from what it builds from the config; any other may be our bug."""
-    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return any(
-        file_name.startswith(os.path.realpath(place) + os.sep)
-        for module in (dassl, torch.optim, torchvision.transforms)
-        for place in module.__path__
-    )
 
 
 def join_and_run(arguments: Sequence[str] | None) -> None:
@@ -204,12 +193,8 @@ def join_and_run(arguments: Sequence[str] | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if it was asked to stop."""
-    try:
-        with noticed():
-            return exit_code(join_and_run, arguments)
-    except Interrupted as stop:
-        sys.stderr.write(f"{stop}\n")
-        return REQUEUE
+    with noticed():
+        return exit_code(join_and_run, arguments)
 
 
 if __name__ == "__main__":

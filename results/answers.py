@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy
 import torch
-from sklearn.metrics import cohen_kappa_score
 
 from trainers.evaluation.uncertainty import BINS, selective_risk
 
@@ -43,14 +42,13 @@ def risk_coverage(
         selective_risk(torch.from_numpy(doubt), torch.from_numpy(wrong)).numpy()
         for doubt, wrong in zip(doubts, wrongs)
     ]
-    coverage = numpy.arange(1, max(map(len, curves)) + 1) / max(map(len, curves))
-    return coverage, numpy.mean(
-        [
-            numpy.interp(coverage, numpy.arange(1, len(curve) + 1) / len(curve), curve)
-            for curve in curves
-        ],
-        axis=0,
-    )
+    longest = max(map(len, curves))
+    coverage = numpy.arange(1, longest + 1) / longest
+    risks = [
+        numpy.interp(coverage, numpy.arange(1, len(curve) + 1) / len(curve), curve)
+        for curve in curves
+    ]
+    return coverage, numpy.mean(risks, axis=0)
 
 
 def histogram(
@@ -65,70 +63,13 @@ def histogram(
         edges (bins + 1,), name → (bins,) shares in percent, each summing to 100.
     """
     tiny = numpy.finfo("float32").tiny  # what underflowed to 0 is below all others
-    groups = {
+    logarithms = {
         name: numpy.log10(numpy.maximum(values, tiny, dtype=float))
         for name, values in groups.items()
         if len(values)
     }
-    edges = numpy.histogram_bin_edges(numpy.concatenate(list(groups.values())), bins)
+    edges = numpy.histogram_bin_edges(numpy.concatenate(list(logarithms.values())), bins)
     return 10**edges, {
         name: 100 * numpy.histogram(values, edges)[0] / len(values)
-        for name, values in groups.items()
+        for name, values in logarithms.items()
     }
-
-
-def agreement(votes: numpy.ndarray, answer: numpy.ndarray, label: numpy.ndarray) -> numpy.ndarray:
-    """How often two templates say the same.
-
-    Args:
-        votes: (M, N) classes; answer, label: (N,), what was answered, and what is right.
-
-    Returns:
-        (M + 2, M + 2) in percent: templates, answer, truth.
-    """
-    said = numpy.vstack([votes, answer, label])
-    return 100 * (said[:, None] == said[None]).mean(axis=2)
-
-
-def kappa(votes: numpy.ndarray) -> numpy.ndarray:
-    """How far two templates agree beyond what their frequencies of classes make likely (Cohen, 1960, "A Coefficient of Agreement for
-    Nominal Scales").
-
-    Args:
-        votes: (M, N) classes.
-
-    Returns:
-        (M, M): 1 where they always agree, 0 where as often as by chance, and down to -1.
-    """
-
-    def between(
-        one: numpy.ndarray, other: numpy.ndarray
-    ) -> float:  # 0 / 0 where both have one and the same class throughout
-        return 1.0 if (one == other).all() else cohen_kappa_score(one, other)
-
-    return numpy.array([[between(one, other) for other in votes] for one in votes])
-
-
-def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
-    """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,) label."""
-    return 100 * (votes == label).any(axis=0).mean()
-
-
-def certain_mistakes(doubt: numpy.ndarray, right: numpy.ndarray, number: int) -> numpy.ndarray:
-    """Indices of the wrong answers with the least doubt, that first; at equal doubt in the order of the images."""
-    order = numpy.argsort(doubt, kind="stable")
-    return order[~right[order]][:number]
-
-
-def most_doubted(doubt: numpy.ndarray, number: int) -> numpy.ndarray:
-    """Indices of the images with the most doubt, that first; at equal doubt in the order of the images."""
-    return numpy.argsort(-doubt, kind="stable")[:number]
-
-
-def certain_answers(
-    doubt: numpy.ndarray, right: numpy.ndarray, label: numpy.ndarray, number: int
-) -> numpy.ndarray:
-    """Indices of the right answers with the least doubt, that first, at most one of each class."""
-    order = numpy.argsort(doubt, kind="stable")
-    order = order[right[order]]
-    return order[numpy.sort(numpy.unique(label[order], return_index=True)[1])][:number]

@@ -1,22 +1,20 @@
-"""Tables as text, Markdown, CSV, LaTeX and HTML."""
+"""Tables of figures over seeds, as text, Markdown, CSV, LaTeX and HTML; what commands of tables share."""
 
 import argparse
-import csv
-import io
 import logging
-import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-from tabulate import tabulate
+from typing import TYPE_CHECKING, Any
 
 from trainers.common.errors import exit_code
 from trainers.common.files import write_text
 
 from .published import Comparison
 from .rows import Table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 LAYOUTS = {
     "text": "simple",
@@ -27,96 +25,58 @@ LAYOUTS = {
 FORMATS = ("text", "markdown", "csv", "latex", "html")
 
 
-def summary(values: Sequence[float]) -> str:
-    """``mean ± sample standard deviation`` in percent with two decimals; one value stands alone."""
-    mean = f"{statistics.mean(values):.2f}"
-    return f"{mean} ± {statistics.stdev(values):.2f}" if len(values) > 1 else mean
+def summary(mean: float, deviation: float) -> str:
+    """``mean ± sample standard deviation`` with two decimals; without a deviation the mean alone."""
+    return f"{mean:.2f}" if deviation != deviation else f"{mean:.2f} ± {deviation:.2f}"
 
 
 def render(table: Table, style: str = "text", compared: Iterable[Comparison] = ()) -> str:
-    """A table as text, Markdown, CSV (means and deviations in columns of their own), LaTeX or HTML (escaped).
+    """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML all is escaped.
 
-    compared: cells beside published figures; a column is added for each that has any.
+    Args:
+        compared: figures beside published ones; a column is added for each that has any.
     """
-    shown = [
-        index
-        for index, name in enumerate(table.heads)
-        if name != "shots" or any(row.key[index] is not None for row in table.rows)
-    ]
-    heads = [table.heads[index] for index in shown]
-    lines = [
-        ([row.key[index] for index in shown], len(row.seeds(table.columns)), table.figures(row))
-        for row in table.rows
-    ]
-    published = {(found.row.key, found.name): found for found in compared}
-    names = [
-        name for name in table.names if any(column == name for _, column in published)
-    ]  # with a column beside them
-    beside = [[published.get((row.key, name)) for name in names] for row in table.rows]
+    published = {(found.row, found.name): found for found in compared}
+    cells = table.means.index.to_frame(index=False)
+    cells["seeds"] = list(table.seeds)
+    for name in table.names:
+        mean, deviation = table.means[name], table.deviations[name]
+        if style == "csv":
+            cells[f"{name}_mean"], cells[f"{name}_std"] = list(mean), list(deviation)
+        else:
+            cells[str(name)] = [summary(*pair) for pair in zip(mean, deviation)]
+    for name in table.names:
+        beside = [published.get((row, name)) for row in table.means.index]
+        if any(beside) and style == "csv":
+            for figure, attribute in (
+                ("published", "published"),
+                ("difference", "points"),
+                ("deviations", "deviations"),
+            ):
+                values = [getattr(found, attribute, None) for found in beside]
+                cells[f"{name}_{figure}"] = [float("nan") if v is None else v for v in values]
+        elif any(beside):
+            cells[f"{name}, published"] = [str(found or "") for found in beside]
+    return write_cells(cells, style, len(table.heads))
+
+
+def write_cells(cells: "DataFrame", style: str, left: int) -> str:
+    """Cells in one of ``FORMATS``; left: how many columns are aligned at the left."""
     if style == "csv":
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(
-            [
-                *heads,
-                "seeds",
-                *(f"{name}_{figure}" for name in table.names for figure in ("mean", "std")),
-                *(
-                    f"{name}_{figure}"
-                    for name in names
-                    for figure in ("published", "difference", "deviations")
-                ),
-            ]
-        )
-        for (key, seeds, figures), others in zip(lines, beside, strict=True):
-            cells: list[str] = []
-            for name in table.names:
-                cells += [
-                    f"{statistics.mean(figures[name]):.4f}",
-                    f"{statistics.stdev(figures[name]):.4f}" if len(figures[name]) > 1 else "",
-                ]
-            for found in others:
-                cells += [
-                    "" if value is None else f"{value:.4f}"
-                    for value in (
-                        (found.published, found.points, found.deviations)
-                        if found
-                        else (None, None, None)
-                    )
-                ]
-            writer.writerow([*key, seeds, *cells])
-        return buffer.getvalue()
-    lines_of_text = [
-        [
-            *key,
-            seeds,
-            *(summary(figures[name]) for name in table.names),
-            *(str(found or "") for found in others),
-        ]
-        for (key, seeds, figures), others in zip(lines, beside, strict=True)
-    ]
-    headers = [*heads, "seeds", *map(str, table.names), *(f"{name}, published" for name in names)]
-    return (
-        tabulate(
-            lines_of_text,
-            headers=headers,
-            tablefmt=LAYOUTS[style],
-            disable_numparse=True,
-            colalign=("left",) * len(heads) + ("right",) * (len(headers) - len(heads)),
-        )
-        + "\n"
-    )
+        return cells.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    alignment = ("left",) * left + ("right",) * (cells.shape[1] - left)
+    layout = {"tablefmt": LAYOUTS[style], "disable_numparse": True, "colalign": alignment}
+    return cells.to_markdown(index=False, **layout) + "\n"
 
 
 def render_all(
     made: Sequence[Table],
     style: str = "text",
-    compare: Callable[[Table], Iterable[Comparison]] | None = None,
+    compare: Callable[[Table], Iterable[Comparison]] = lambda table: (),
 ) -> str:
-    """All tables, each below its title where there are several; compare: gives a table's comparisons with published figures."""
+    """All tables, each below its title where there are several; compare: see ``published.comparisons``."""
     return "\n".join(
-        (f"{table.title}\n\n" if len(made) > 1 else "")
-        + render(table, style, compare(table) if compare else ())
+        (f"{table.title}\n\n" if len(made) > 1 else "") + render(table, style, compare(table))
         for table in made
     )
 

@@ -1,76 +1,95 @@
-"""Rows and tables of figures, a value a seed."""
+"""Rows of figures, a value a seed: what tables are made of."""
 
-import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from .runs import Run
+
+if TYPE_CHECKING:  # imported where tables are made: it takes a second
+    from pandas import DataFrame, Series
 
 HEADS = ("data set", "shots", "trainer", "config")
 Column = str | int  # a number of shots in the few-shot table
-Key = tuple[
-    Any, ...
-]  # of a row; the parts of a protocol's: data set, shots (None where they are the columns), trainer, config
-
-
-@dataclass
-class Row:
-    """One trainer with one config, on one data set.
-
-    Attributes:
-        key: data set, shots (None where they are the columns), trainer, config.
-        values: column → seed → the metric.
-        tested: seed → hashes of the prompts and backbones that were tested; one where all is well.
-        backbones: names of the CLIPs of its runs.
-    """
-
-    key: Key
-    values: dict[Column, dict[int, float]] = field(default_factory=dict)
-    tested: dict[Any, set[tuple[str | None, str]]] = field(default_factory=dict)
-    backbones: set[str] = field(default_factory=set)
-
-    def add(self, seed: int, values: Mapping[Column, Any]) -> None:
-        for column, value in values.items():
-            self.values.setdefault(column, {})[seed] = value
-
-    def seeds(self, columns: Iterable[Column]) -> list[int]:
-        """Seeds for which all of the columns are done."""
-        return sorted(set.intersection(*(set(self.values.get(column, ())) for column in columns)))
+Key = tuple[Any, ...]  # of a row, by the table's heads
+Line = tuple[Any, ...]  # a row's key, seed, column, value
 
 
 @dataclass
 class Table:
-    """Rows of one protocol.
+    """Figures, a value for each row, seed and column.
 
     Attributes:
         title: what the figures are.
-        columns: those that are measured; derived: name → function of a seed's measured figures (list, in the order of ``columns``).
-        heads: what the parts of the rows' keys are.
-        of_means: those of the derived figures that follow from the columns' means, as papers print them.
+        frame: a line for each row and seed, its index the heads and ``seed``; NaN where a figure is missing.
+        derived: name → function of such a frame's columns.
+        of_means: those derived figures that follow from the means over seeds, as papers print them.
+        runs: the runs behind each row, where it has some.
     """
 
     title: str
-    rows: list[Row]
-    columns: Sequence[Column]
-    derived: dict[str, Callable[[list[float]], float]] = field(default_factory=dict)
-    heads: tuple[str, ...] = HEADS
+    frame: "DataFrame"
+    derived: Mapping[str, Callable[["DataFrame"], "Series"]] = field(default_factory=dict)
     of_means: tuple[str, ...] = ()
+    runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        heads: Sequence[str],
+        lines: Iterable[Line],
+        columns: Sequence[Column] | None = None,
+        **more: Any,
+    ) -> "Table":
+        """A table out of single figures; rows and, unless given, columns in the order in which they come up."""
+        from pandas import DataFrame, MultiIndex
+
+        names = [*heads, "seed"]
+        long = DataFrame(list(lines), columns=[*names, "column", "value"])
+        wide = long.pivot(index=names, columns="column", values="value").astype(float)
+        order = MultiIndex.from_frame(long[names].drop_duplicates())
+        found = list(long["column"].unique()) if columns is None else list(columns)
+        return cls(title, wide.reindex(index=order, columns=found), **more)
+
+    @property
+    def heads(self) -> list[str]:
+        return list(self.frame.index.names[:-1])
+
+    def runs_of(self, row: Key) -> list[Run]:
+        """The runs behind a row; of an average those of all its data sets."""
+        return [
+            run
+            for key, runs in self.runs.items()
+            if key == row or row[0].startswith("average") and key[1:] == row[1:]
+            for run in runs
+        ]
 
     @property
     def names(self) -> list[Column]:
-        return [*self.columns, *self.derived]
+        """The columns, measured and derived."""
+        return [*self.frame.columns, *self.derived]
 
-    def figures(self, row: Row, by_seed: bool = False) -> dict[Column, list[float]]:
-        """name of a column → its values over the complete seeds; of those in ``of_means`` one value, unless ``by_seed``."""
-        seeds = row.seeds(self.columns)
-        found = {column: [row.values[column][seed] for seed in seeds] for column in self.columns}
-        for name, function in self.derived.items():
-            if name in self.of_means and not by_seed:
-                found[name] = [
-                    function([statistics.mean(found[column]) for column in self.columns])
-                ]
-            else:
-                found[name] = [
-                    function([row.values[column][seed] for column in self.columns])
-                    for seed in seeds
-                ]
-        return found
+    @cached_property
+    def by_seed(self) -> "DataFrame":
+        """Measured and derived figures of the seeds that have all of them."""
+        whole = self.frame.dropna()
+        return whole.assign(**{name: function(whole) for name, function in self.derived.items()})
+
+    @cached_property
+    def means(self) -> "DataFrame":
+        """Mean over seeds, a line a row."""
+        means = self.by_seed.groupby(level=self.heads, sort=False, dropna=False).mean()
+        return means.assign(**{name: self.derived[name](means) for name in self.of_means})
+
+    @cached_property
+    def deviations(self) -> "DataFrame":
+        """Sample standard deviation over seeds; NaN of one seed, and of figures that follow from means."""
+        groups = self.by_seed.groupby(level=self.heads, sort=False, dropna=False)
+        return groups.std().assign(**dict.fromkeys(self.of_means, float("nan")))
+
+    @property
+    def seeds(self) -> "Series":
+        """Number of seeds of each row."""
+        return self.by_seed.groupby(level=self.heads, sort=False, dropna=False).size()

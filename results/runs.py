@@ -1,8 +1,10 @@
-"""The runs that a report is about: records, what was said of every test image, and how training went."""
+"""The finished runs below folders: their records, what they answered to every test image, and how training went."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,56 +13,83 @@ import numpy
 from trainers.common.errors import UserError
 from trainers.common.metrics import read_metrics
 from trainers.common.readers import read_arrays as read_packed
-from trainers.common.record_file import Record, shown_name
-
-from .doubts import IMAGES
-from .table import FACTOR_PARTS, read_records
+from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
-# <part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>, see protocols/plan.py
-LAYOUT = re.compile(
-    rf"(train_base|test_new|test_open|train_all|test_all|train_source|(?:xd|dg)_from_[^/]+|{'|'.join(FACTOR_PARTS)})/([^/]+)/"
-    r"shots_(\d+)/([^/]+)/([^/]+)/seed-?\d+"
-)
-
+FACTOR_PARTS = {
+    "train_biased": "aligned",
+    "test_independent": "independent",
+    "test_reversed": "reversed",
+}  # part of the protocol → version of the test images
+VARIANTS = {**FACTOR_PARTS, "test_open": ", base and new together"}
 
 Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.evaluation.prediction.per_image``
-Setting = tuple[str, str, int]  # see ``Run``
+Setting = tuple[str, str, int]  # see ``Run.setting``
 Curve = dict[int, float]  # epoch → value
 
 
 @dataclass
 class Run:
-    """A done run.
+    """A finished run.
 
     Attributes:
         folder: where it lies, absolute.
-        record: its ``results.json``.
-        answers: arrays of its ``predictions-test.npz``, see ``trainers.evaluation.prediction.per_image``; None where there is no such file.
-        setting: what was tested: data set, classes (``all``, ``base``, ``new``), training images a class.
-        model: trainer and config (by hand: trainer and folder), as one string.
-        place: folder of the runs it belongs to; runs of one place, setting and model differ in their seed only.
-        protocol: folder of its protocol, which ``results.table.collect`` takes; None where it lies elsewhere.
+        record: its ``results.json``; ``record["run"]`` says what the run is.
     """
 
     folder: Path
     record: Record
-    answers: Arrays | None
-    setting: Setting
-    model: str
-    place: Path
-    protocol: Path | None
+
+    @property
+    def setting(self) -> Setting:
+        """What was tested: data set, classes (``all``, ``base``, ``new``), training images a class."""
+        what = self.record["run"]
+        variant = VARIANTS.get(what["part"], "")
+        space = " " if variant and variant[0] != "," else ""
+        return what["dataset"] + space + variant, what["classes"], what["shots"]
+
+    @property
+    def config(self) -> str:
+        """The ablation's row or the recipe; empty for a run made by hand."""
+        what = self.record["run"]
+        return what["row"] or what["recipe"] or ""
+
+    @property
+    def model(self) -> str:
+        return f"{self.record['trainer']} {self.config}".strip()
+
+    @property
+    def place(self) -> Path:
+        """Folder of the runs that differ from this one in their seed only."""
+        is_seed = re.fullmatch(r"seed-?\d+", self.folder.name)
+        return self.folder.parent if is_seed else self.folder
 
     @property
     def metrics(self) -> dict[str, Any]:
         """Metrics on the test images; empty where it was tested on others."""
         return self.record["metrics"].get("test", {})
 
+    @cached_property
+    def answers(self) -> Arrays | None:
+        """Arrays of ``predictions-test.npz``; None where there is no such file.
+
+        Raises:
+            UserError: see ``read_answers``.
+        """
+        return read_answers(self.folder / PREDICTIONS)
+
     @property
     def known_answers(self) -> Arrays:
-        """Its ``answers``, for what is only asked of runs that have them."""
-        assert self.answers is not None
+        """The answers, for what needs them.
+
+        Raises:
+            UserError: the run has none, or they can't be read.
+        """
+        if self.answers is None:
+            raise UserError(
+                f"{self.folder / PREDICTIONS} is missing: delete {self.folder} and run it again"
+            )
         return self.answers
 
     def class_name(self, label: int) -> str:
@@ -100,8 +129,8 @@ class Series:
             return numpy.concatenate([run.known_answers[array] for run in self.runs], axis=-1)
         except ValueError as error:
             raise UserError(
-                f"the seeds in {self.runs[0].folder.parent} have different settings ({array}: {error}): report on them one by "
-                "one, or make them again"
+                f"the seeds in {self.runs[0].place} have different settings ({array}: {error}): "
+                "report on them one by one, or make them again"
             ) from error
 
     @property
@@ -120,52 +149,24 @@ def is_right(answers: Arrays) -> numpy.ndarray:
     return answers["top"][:, 0] == answers["label"]
 
 
-def find_runs(folders: Iterable[str | Path]) -> list[Run]:
-    """All done runs in or below the folders, each once, in the order of the folders.
+def collect(*folders: str | Path) -> list[Run]:
+    """All finished runs in or below the folders, each once, in the order of the folders.
 
     Raises:
-        UserError: one of the folders holds none, or a file can't be read.
+        UserError: one of the folders holds none, or a record can't be read.
     """
-    found: dict[Path, tuple[Record, Arrays | None]] = {}
+    runs: dict[Path, Run] = {}
     for folder in folders:
-        records = list(read_records(folder))
-        if not records:
+        paths = sorted(Path(folder).rglob(FILE_NAME))
+        if not paths:
             raise UserError(
-                f"no results.json in or below {folder}: give the folder of a finished run, or one that holds such folders"
+                f"no {FILE_NAME} in or below {folder}: give the folder of a finished run, or one "
+                "that holds such folders"
             )
-        for path, record in records:
-            place = (Path(folder) / path).parent.resolve()
-            found.setdefault(place, (record, read_answers(place / PREDICTIONS)))
-    return [make_run(folder, record, answers) for folder, (record, answers) in found.items()]
-
-
-def make_run(folder: Path, record: Record, answers: Arrays | None) -> Run:
-    """The ``Run`` in an absolute folder; where it lies as the protocols lay it, the folders' names say what it is."""
-    match = LAYOUT.fullmatch("/".join(folder.parts[-6:]))
-    if match:
-        part, data, shots, trainer, config = match.groups()
-        if part in FACTOR_PARTS:  # the same images but for one factor
-            data = f"{data} {FACTOR_PARTS[part]}"
-        elif (
-            part == "test_open"
-        ):  # trained on base classes, unlike the others that are asked with all
-            data = f"{data}, base and new together"
-        setting = (data, record["classes"], int(shots))
-        return Run(
-            folder,
-            record,
-            answers,
-            setting,
-            f"{trainer} {config}",
-            folder.parents[4],
-            folder.parents[5],
-        )
-    own = folder.parent if re.fullmatch(r"seed-?\d+", folder.name) else folder
-    setting = (shown_name(record), record["classes"], record["shots"])
-    model = (
-        record["trainer"] if own.name == record["trainer"] else f"{record['trainer']} {own.name}"
-    )
-    return Run(folder, record, answers, setting, model, own.parent, None)
+        for path in paths:
+            place = path.parent.resolve()
+            runs[place] = runs.get(place) or Run(place, read_record(path))
+    return list(runs.values())
 
 
 def read_answers(path: Path) -> Arrays | None:
@@ -183,7 +184,8 @@ def read_answers(path: Path) -> Arrays | None:
     odd = next(odd_arrays(arrays), None)
     if odd is not None:
         raise UserError(
-            f"{path} is not what a run leaves ({odd} has another shape or kind of values): run it again"
+            f"{path} is not what a run leaves ({odd} has another shape or kind of values): run it "
+            "again"
         )
     return arrays
 
@@ -192,19 +194,16 @@ def odd_arrays(arrays: Arrays) -> Iterator[str]:
     """Yields the names of arrays that don't fit ``trainers.evaluation.prediction.per_image``."""
     top = arrays["top"]
     count, answers = (len(top), top.shape) if top.ndim == 2 and top.size else (0, ())
+    votes = (*arrays["vote"].shape[:1], count) if "vote" in arrays else ()
+    shapes = {"top": answers, "top_probability": answers, "vote": votes, "vote_probability": votes}
     for name, array in arrays.items():
-        kind, shape = {"image": "U", "label": "i", "top": "i", "vote": "i"}.get(name, "f"), (count,)
-        if name in ("top", "top_probability"):
-            shape = answers
-        elif name in ("vote", "vote_probability"):
-            shape = (*arrays["vote"].shape[:1], count) if "vote" in arrays else ()
-        is_label = (
-            kind == "i"
-            and array.dtype.kind == "i"
-            and array.size
-            and not 0 <= array.min() <= array.max() < 2**31
-        )
-        if array.dtype.kind != kind or array.shape != shape or not array.size or is_label:
+        kind = {"image": "U", "label": "i", "top": "i", "vote": "i"}.get(name, "f")
+        if (
+            array.dtype.kind != kind
+            or array.shape != shapes.get(name, (count,))
+            or not array.size
+            or (kind == "i" and not 0 <= array.min() <= array.max() < 2**31)
+        ):
             yield name
 
 
@@ -222,48 +221,36 @@ def read_arrays(path: Path) -> Arrays:
         ) from error
 
 
-def read_doubts(run: Run) -> Arrays | None:
-    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; None where there is none, or it is older than the run.
-
-    Raises:
-        UserError: it can't be read.
-    """
-    path = run.folder / IMAGES
-    if not path.is_file():
-        return None
-    from results.doubts import read_figures
-
-    return read_arrays(path) if read_figures(run.folder, run.record) else None
-
-
 def group(runs: Iterable[Run]) -> list[Series]:
     """The runs as a list of ``Series``, by setting, then in the order of the runs.
 
-    A name is the model's; where one setting has that model twice, the place is added as far as needed.
+    A name is the model's; where one setting has that model in several places, it says which.
     """
-    groups: dict[tuple[Setting, str, Path], list[Run]] = {}
+    places: dict[tuple[Setting, str], dict[Path, list[Run]]] = {}
     for run in runs:
-        groups.setdefault((run.setting, run.model, run.place), []).append(run)
-    made = []
-    for (setting, model, place), members in groups.items():
-        rivals = [
-            other for at, name, other in groups if (at, name) == (setting, model) and other != place
-        ]
-        ends = ("/".join(place.parts[-length:]) for length in range(1, len(place.parts) + 1))
-        end = next(
-            end for end in ends if not any(str(other).endswith(f"/{end}") for other in rivals)
+        of_model = places.setdefault((run.setting, run.model), {})
+        of_model.setdefault(run.place, []).append(run)
+    made = [
+        Series(
+            setting,
+            model if len(members) == 1 else f"{model} ({distinct_part(place, members)})",
+            sorted(seeds, key=lambda run: run.record["seed"]),
         )
-        made.append(
-            Series(
-                setting,
-                f"{model} ({end})" if rivals else model,
-                sorted(members, key=lambda run: run.record["seed"]),
-            )
-        )
+        for (setting, model), members in places.items()
+        for place, seeds in members.items()
+    ]
     return sorted(made, key=lambda series: series.setting)
 
 
-def with_answers(series: list[Series]) -> list[Series]:
+def distinct_part(place: Path, places: Iterable[Path]) -> str:
+    """A path without the folders that all the paths start with, and those that all end with."""
+    paths = [path.parts for path in places]
+    start = len(os.path.commonprefix(paths))
+    end = len(os.path.commonprefix([path[:start:-1] for path in paths]))
+    return "/".join(place.parts[start : len(place.parts) - end]) or place.name
+
+
+def with_answers(series: Iterable[Series]) -> list[Series]:
     """The same series of those runs only that have answers."""
     kept = [
         Series(one.setting, one.name, [run for run in one.runs if run.answers is not None])
@@ -273,27 +260,19 @@ def with_answers(series: list[Series]) -> list[Series]:
 
 
 def titles(settings: Iterable[Setting]) -> dict[Setting, str]:
-    """setting → how it is called; the number of training images only where the settings differ in it."""
+    """setting → how it is called; the training images only where the settings differ in them."""
     several = len({shots for _, _, shots in settings}) > 1
 
     def title(data: str, classes: str, shots: int) -> str:
-        number = (
-            f", {shots} shot{'s' if shots > 1 else ''}" if shots > 0 else ", no few-shot sample"
-        )
-        return (
-            data
-            + ("" if classes == "all" else f", {classes} classes")
-            + (number if several else "")
-        )
+        number = f"{shots} shot{'s' if shots > 1 else ''}" if shots > 0 else "no few-shot sample"
+        of_classes = "" if classes == "all" else f", {classes} classes"
+        return data + of_classes + (f", {number}" if several else "")
 
     return {setting: title(*setting) for setting in settings}
 
 
 def training_curve(run: Run, names: Sequence[str] = ("loss", "acc")) -> dict[str, Curve]:
-    """Name of a figure of ``metrics.jsonl`` → epoch (from 1) → mean over that epoch; without epochs that have no such figure."""
+    """Name of a figure of ``metrics.jsonl`` → epoch (from 1) → mean over that epoch."""
     lines = read_metrics(run.folder)
-    return (
-        {name: {line["epoch"]: line[name] for line in lines if name in line} for name in names}
-        if lines
-        else {}
-    )
+    curves = {name: {line["epoch"]: line[name] for line in lines if name in line} for name in names}
+    return {name: curve for name, curve in curves.items() if lines}

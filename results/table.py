@@ -9,37 +9,45 @@ print it; with ``--seed-h`` the mean of the seeds' own H. ± is the sample stand
 
 import argparse
 import logging
-import re
-import statistics
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from trainers.common.errors import UserError
-from trainers.common.record_file import FILE_NAME, Record, finite, nested, read_record
+from trainers.common.record_file import FILE_NAME, finite, nested
 
 from .published import comparisons
 from .render import render_all, run_table_command, table_arguments, write_out
-from .rows import HEADS, Column, Key, Row, Table
+from .rows import HEADS, Column, Key, Line, Table
+from .runs import FACTOR_PARTS, Run, collect
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
 
 log = logging.getLogger(__name__)
 
-SHARES = (
-    "accuracy",
-    "macro_f1",
-)  # the metrics of which papers print a harmonic mean of base and new
+SHARES = ("accuracy", "macro_f1")  # of which papers print a harmonic mean of base and new
 OPEN = {
     "base": "open.base_accuracy",
-    "new": "open.new_accuracy",  # column → metric, of runs of ``test_open``
+    "new": "open.new_accuracy",
     "AUROC": "open.auroc.new_probability",
     "OpenworldAUC": "open.openworld_auc.new_probability",
-}
+}  # column → metric, of runs of ``test_open``
 APART = {"AUROC": "auroc", "OpenworldAUC": "openworld_auc"}
-FACTOR_PARTS = {
-    "train_biased": "aligned",
-    "test_independent": "independent",
-    "test_reversed": "reversed",
-}  # folder → column
+BASE2NEW, TOGETHER = "base-to-new", "base and new together"
+BY_DOUBT, FACTORS = f"{TOGETHER}, told apart by doubt", "a factor that goes with the class"
+FEWSHOT, ZEROSHOT, SOURCE = "few-shot, by shots", "zero-shot", "source"
+TRANSFER = {"xd": "cross-data-set", "dg": "domain generalisation"}
+PLACES = {
+    "train_base": (BASE2NEW, "base", "base"),
+    "test_new": (BASE2NEW, "new", "new"),
+    **{part: (FACTORS, version, "base") for part, version in FACTOR_PARTS.items()},
+    "train_all": (FEWSHOT, "", "all"),
+    "test_all": (ZEROSHOT, "all classes", "all"),
+    "test_open": (TOGETHER, "all classes", "all"),
+    "train_source": (SOURCE, SOURCE, "all"),
+}  # part of a protocol → table, column ("": the number of shots), classes that are tested
 
 
 def harmonic_mean(pair: Sequence[float]) -> float:
@@ -48,314 +56,241 @@ def harmonic_mean(pair: Sequence[float]) -> float:
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
-def read_records(folder: str | Path) -> Iterator[tuple[Path, Record]]:
-    """Run records below a folder, with their paths relative to it.
-
-    Raises:
-        UserError: a record can't be read or has another format.
-    """
-    for path in sorted(Path(folder).rglob(FILE_NAME)):
-        yield path.relative_to(folder), read_record(path)
+def h_of(frame: "DataFrame") -> "Series":
+    """``harmonic_mean`` of the columns base and new."""
+    return (2 * frame["base"] * frame["new"] / (frame["base"] + frame["new"])).fillna(0.0)
 
 
-def place(part: str, path: Path, record: Record) -> tuple[str, Key, Column] | None:
-    """Which table, row and column a record belongs to, or None: ``protocols/plan.py`` says how the folders are called.
+DERIVED: dict[str, dict[str, Callable[["DataFrame"], "Series"]]] = {
+    BASE2NEW: {"H": h_of},
+    TOGETHER: {"H": h_of},
+    FACTORS: {"drop": lambda frame: frame["aligned"] - frame["reversed"]},
+    **dict.fromkeys(TRANSFER.values(), {"average": lambda frame: frame.iloc[:, 1:].mean(axis=1)}),
+}  # table → what follows from its columns
+COLUMNS: dict[str, list[Column]] = {
+    BASE2NEW: ["base", "new"],
+    FACTORS: [*FACTOR_PARTS.values()],
+    TOGETHER: [*OPEN],
+    BY_DOUBT: [*APART],
+}  # the others: those that come up
+
+
+def place(run: Run) -> tuple[str, Key, Column] | None:
+    """Title of the table, row and column that a run belongs to; None where it is in none."""
+    what = run.record["run"]
+    part, data, shots = what["part"], what["dataset"], what["shots"]
+    if part is None:
+        return None
+    protocol, _, source = part.partition("_from_")
+    title, column, classes = (
+        (f"{TRANSFER[protocol]} from {source}", data, "all") if source else PLACES[part]
+    )
+    if what["classes"] != classes or not run.metrics:
+        tested = ", ".join(run.record["metrics"]) or "nothing"
+        log.warning("left out: %s tests the %s classes' %s", run.folder, what["classes"], tested)
+        return None
+    key = (source or data, shots, run.record["trainer"], run.config)
+    if title in (FEWSHOT, ZEROSHOT):
+        return title, (key[0], *key[2:]), column or shots
+    return title, key, column
+
+
+def metric_of(run: Run, metric: str) -> float | None:
+    """A metric of the test images, a number, by its dotted name; None where the run has none of that name."""
+    return finite(nested(run.metrics, *metric.split(".")))
+
+
+def by_doubt(run: Run, key: Key) -> Iterable[Line]:
+    """How well each measure of doubt tells new images from base ones, of a run of ``test_open``."""
+    measures = nested(run.metrics, "open", "auroc")
+    for name in measures if isinstance(measures, dict) else ():
+        for column, metric in APART.items():
+            value = metric_of(run, f"open.{metric}.{name}")
+            if value is not None:
+                yield *key, name.replace("_", " "), run.record["seed"], column, value
+
+
+def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
+    """The tables of all protocols that the runs belong to, of one metric; runs that lack it are left out.
 
     Args:
-        part: folder below the protocol's own; path: data set/shots_N/trainer/config/seedN/results.json.
-    """
-    trained = (
-        "all"
-        if part.startswith(("train_source", "xd_from_", "dg_from_"))
-        else {
-            "train_base": "base",
-            "test_new": "new",
-            "train_all": "all",
-            "test_all": "all",
-            "test_open": "all",
-            **dict.fromkeys(FACTOR_PARTS, "base"),
-        }.get(part)
-    )
-    if trained is None or len(path.parts) != 6 or not re.fullmatch(r"shots_-?\d+", path.parts[1]):
-        return None
-    if record["classes"] != trained or "test" not in record["metrics"]:
-        log.warning(
-            "left out: %s/%s tests the %s classes' %s",
-            part,
-            path,
-            record["classes"],
-            ", ".join(record["metrics"]) or "nothing",
-        )
-        return None
-    data, shots, trainer, config = (
-        path.parts[0],
-        int(path.parts[1].removeprefix("shots_")),
-        *path.parts[2:4],
-    )
-    if part in ("train_base", "test_new"):
-        return "base2new", (data, shots, trainer, config), trained
-    if part in FACTOR_PARTS:
-        return "factors", (data, shots, trainer, config), FACTOR_PARTS[part]
-    if part == "train_all":
-        return "fewshot", (data, None, trainer, config), shots
-    if part == "test_open":
-        return "open", (data, shots, trainer, config), "all classes"
-    if part == "test_all":
-        return "zeroshot", (data, None, trainer, config), "all classes"
-    if part == "train_source":
-        return "source", (data, shots, trainer, config), "source"
-    protocol, source = part.split("_from_", 1)
-    return f"{protocol} {source}", (source, shots, trainer, config), data
-
-
-def metric_of(record: Record, metric: str) -> float | None:
-    """A metric of the test images, a number, by its dotted name; None where the run has none of that name."""
-    return finite(nested(record["metrics"]["test"], *metric.split(".")))
-
-
-def told_apart(record: Record) -> dict[str, dict[Column, float]]:
-    """Of a run of ``test_open``: measure of doubt, in words → how well it tells new images from base ones, by column."""
-    measures = nested(record["metrics"]["test"], "open", "auroc")
-    found = {
-        name: {column: metric_of(record, f"open.{key}.{name}") for column, key in APART.items()}
-        for name in (measures if isinstance(measures, dict) else ())
-    }
-    return {
-        name.replace("_", " "): {
-            column: value for column, value in values.items() if value is not None
-        }
-        for name, values in found.items()
-    }
-
-
-def collect(folder: str | Path, metric: str = "accuracy") -> list[Table]:
-    """The tables of all protocols whose runs lie in a folder, of one metric; runs that lack it are left out.
+        seed_h: whether H is the mean of the seeds' own, not that of the means.
 
     Raises:
-        UserError: no record there, or none has that metric.
+        UserError: no run belongs to a protocol, or none has that metric.
     """
-    found: dict[str, dict[Key, Row]] = {}
-    samples: dict[tuple[str, str, str, int], set[str]] = {}
-    backbones: dict[str, set[str]] = {}
-    lacking = 0
-    for part in (
-        sorted(path.name for path in Path(folder).iterdir() if path.is_dir())
-        if Path(folder).is_dir()
-        else ()
-    ):
-        for path, record in read_records(Path(folder) / part):
-            placed = place(part, path, record)
-            if placed is None:
-                continue
-            name, key, column = placed
-            for skipped, names in record.get("skipped_images", {}).items():
-                log.warning(
-                    "not on all images: %s/%s skipped %d %s image%s that could not be read",
-                    part,
-                    path.parent,
-                    len(names),
-                    skipped,
-                    "" if len(names) == 1 else "s",
-                )
-            is_open = name == "open" and metric == "accuracy"
-            values = {
-                column: metric_of(record, dotted)
-                for column, dotted in (OPEN if is_open else {column: metric}).items()
-            }
-            if None in values.values():
-                lacking += 1
-                continue
-            row = found.setdefault(name, {}).setdefault(key, Row(key))
-            row.add(record["seed"], values)
-            for measure, figures in told_apart(record).items() if is_open else ():
-                found.setdefault("open, by doubt", {}).setdefault(
-                    (*key, measure), Row((*key, measure))
-                ).add(record["seed"], figures)
-            tests_one_training = name not in ("fewshot", "zeroshot")
-            row.tested.setdefault(
-                record["seed"] if tests_one_training else (record["seed"], column), set()
-            ).add((record["prompts_hash"], record["backbone_hash"]))
-            samples.setdefault((part, path.parts[0], path.parts[1], record["seed"]), set()).add(
-                record["split_hash"]
-            )
-            row.backbones.add(record["config"]["MODEL"]["BACKBONE"]["NAME"])
-            backbones.setdefault(record["config"]["MODEL"]["BACKBONE"]["NAME"], set()).add(
-                record["backbone_hash"]
-            )
+    lines: dict[str, list[Line]] = defaultdict(list)
+    members: dict[str, dict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    seen, lacking = set(), 0
+    for run in runs:
+        placed = place(run)
+        if placed is None:
+            continue
+        title, key, column = placed
+        is_open = title == TOGETHER and metric == "accuracy"
+        metrics = OPEN if is_open else {column: metric}
+        figures = {name: metric_of(run, dotted) for name, dotted in metrics.items()}
+        if None in figures.values():
+            lacking += 1
+            continue
+        seed = run.record["seed"]
+        if (*placed, seed) in seen:
+            log.warning("left out: %s, of whose kind another run is in the table", run.folder)
+            continue
+        seen.add((*placed, seed))
+        lines[title] += [(*key, seed, name, value) for name, value in figures.items()]
+        members[title][key].append(run)
+        if is_open:
+            lines[BY_DOUBT] += by_doubt(run, key)
+    sources, trainings = lines.pop(SOURCE, []), members[SOURCE]
     if lacking:
         log.warning("left out: %d run(s) that have no %s", lacking, metric)
-    if not found and lacking:
+    if not lines:
         raise UserError(
-            f"none of the runs below {folder} has the metric {metric!r}; it is a key of their {FILE_NAME}, such as "
-            "accuracy, macro_f1, ece, nll, uncertainty.max_probability.aurc"
+            f"none of the runs has the metric {metric!r}; it is a key of their {FILE_NAME}, such "
+            "as accuracy, macro_f1, ece, nll, uncertainty.max_probability.aurc"
+            if lacking
+            else "no run of a protocol's is done there: run scripts/cdc/demo.sh or run.py first"
         )
-    if not found:
-        raise UserError(
-            f"no run record in a protocol's folder below {folder}: run scripts/cdc/demo.sh or run.py first"
+    for title, rows in members.items():
+        if " from " in title:
+            lines[title] += [line for line in sources if line[:4] in rows]
+            for key in rows:
+                rows[key] += trainings.get(key, [])
+    warn_of(members)
+    return [
+        make_table(title, lines[title], members, metric, seed_h)
+        for title in sorted(lines, key=lambda title: (title != BASE2NEW, title))
+        if lines[title]
+    ]
+
+
+def make_table(
+    title: str,
+    lines: list[Line],
+    members: dict[str, dict[Key, list[Run]]],
+    metric: str,
+    seed_h: bool,
+) -> Table:
+    """One table of a protocol, with averages over data sets, in order; see ``tables``."""
+    name = title.split(" from ")[0]
+    heads = [*HEADS, "doubt"] if title == BY_DOUBT else list(HEADS)
+    if title in (FEWSHOT, ZEROSHOT):
+        heads.remove("shots")
+    columns = None if name == TOGETHER and metric != "accuracy" else COLUMNS.get(name)
+    if columns is None:
+        columns = sorted(
+            {line[-2] for line in lines}, key=lambda column: (column != SOURCE, column)
         )
-    for (part, data, shots, seed), hashes in samples.items():
-        if len(hashes) > 1:
-            log.warning(
-                "not comparable: %s/%s/%s, seed %s: the runs used %d different samples",
-                part,
-                data,
-                shots,
-                seed,
-                len(hashes),
-            )
-    for name, hashes in backbones.items():
-        if len(hashes) > 1:
-            log.warning(
-                "not comparable: the backbone %s had %d different weights in these runs",
-                name,
-                len(hashes),
-            )
-    return tables(found, metric)
-
-
-def tables(found: dict[str, dict[Key, Row]], metric: str) -> list[Table]:
-    """Puts columns and derived figures to the rows of each protocol; adds averages over data sets."""
-    made = []
-    sources = found.pop("source", {})
-    for name, by_key in sorted(found.items()):
-        for key, row in by_key.items():
-            if name.startswith(("xd", "dg")) and key in sources:
-                row.values["source"] = sources[key].values["source"]
-                for seed, hashes in sources[key].tested.items():
-                    row.tested.setdefault(seed, set()).update(hashes)
-            for seed, hashes in row.tested.items():
-                if len(hashes) > 1:
-                    log.warning(
-                        "not one run: %s, seed %s: its parts were tested with different prompts",
-                        label(key),
-                        seed,
-                    )
-        rows = list(by_key.values())
-        columns = list(dict.fromkeys(column for row in rows for column in row.values))
-        if name == "base2new":
-            table = Table(
-                "base-to-new",
-                rows,
-                ["base", "new"],
-                {"H": harmonic_mean} if metric in SHARES else {},
-                of_means=("H",),
-            )
-        elif name == "open":
-            derived = (
-                {"H": lambda values: harmonic_mean(values[:2])} if metric == "accuracy" else {}
-            )
-            table = Table(
-                "base and new together",
-                rows,
-                list(OPEN) if metric == "accuracy" else columns,
-                derived,
-                of_means=("H",),
-            )
-        elif name == "open, by doubt":
-            table = Table(
-                "base and new together, told apart by doubt",
-                rows,
-                list(APART),
-                heads=(*HEADS, "doubt"),
-            )
-        elif name == "factors":
-            columns = list(FACTOR_PARTS.values())
-            table = Table(
-                "a factor that goes with the class",
-                rows,
-                columns,
-                {"drop": lambda values: values[0] - values[2]},
-            )
-        elif name == "fewshot":
-            table = Table("few-shot, by shots", rows, sorted(columns, key=int))
-        elif name == "zeroshot":
-            table = Table("zero-shot", rows, columns)
-        else:
-            protocol, source = name.split(" ", 1)
-            title = {"xd": "cross-data-set", "dg": "domain generalisation"}[protocol]
-            columns = ["source", *sorted(set(columns) - {"source"})]
-            table = Table(
-                f"{title} from {source}",
-                rows,
-                columns,
-                {"average": lambda values: statistics.mean(values[1:])},
-            )
-        for row in rows:
-            partly = sorted(
-                {seed for seeds in row.values.values() for seed in seeds}
-                - set(row.seeds(table.columns))
-            )
-            is_for_open = (
-                name == "base2new" and "new" not in row.values and row.key in found.get("open", {})
-            )
-            if partly and not is_for_open:
-                log.warning(
-                    "left out: %s seed(s) %s, of which only a part is done",
-                    label(row.key),
-                    ", ".join(map(str, partly)),
-                )
-        table.rows = [row for row in rows if row.seeds(table.columns)]
-        table.rows += averages(table)
-        table.title += "" if metric == "accuracy" else f", {metric}"
-        first = table.columns[0]
-        table.rows.sort(
-            key=lambda row: (
-                row.key[0].startswith("average"),
-                row.key[0],
-                row.key[1] or 0,
-                statistics.mean(table.figures(row)[first]),
-            )
+    derived = {
+        key: function
+        for key, function in DERIVED.get(name, {}).items()
+        if key != "H" or metric in SHARES and "new" in columns
+    }
+    table = Table.of(title, heads, lines, columns)
+    whole = table.frame.dropna()
+    # trainings that base and new together has tested need no test on new classes alone
+    tested = set(members[TOGETHER]) if title == BASE2NEW else set()
+    partly: dict[Key, list[int]] = defaultdict(list)
+    for *key, seed in table.frame.index.difference(whole.index):
+        if tuple(key) not in tested or "test_new" in parts_of(members[title][tuple(key)]):
+            partly[tuple(key)].append(seed)
+    for key, seeds in partly.items():
+        log.warning(
+            "left out: %s seed(s) %s, of which only a part is done",
+            " ".join(map(str, key)),
+            ", ".join(map(str, sorted(seeds))),
         )
-        made.append(table)
-    return made
+    frame = with_averages(whole)
+    first = frame.groupby(level=heads)[columns[:1]].mean()
+    shown = len(heads) - heads.index("trainer")
+    order = sorted(
+        frame.index,
+        key=lambda line: (
+            line[0].startswith("average"),
+            line[: -shown - 1],
+            first.loc[line[:-1]].item(),
+            line[-1],
+        ),
+    )
+    title += "" if metric == "accuracy" else f", {metric}"
+    of_means = ("H",) if "H" in derived and not seed_h else ()
+    return Table(title, frame.reindex(order), derived, of_means, members[title])
 
 
-def averages(table: Table) -> list[Row]:
+def parts_of(runs: Iterable[Run]) -> set[str]:
+    return {run.record["run"]["part"] for run in runs}
+
+
+def with_averages(frame: "DataFrame") -> "DataFrame":
     """For each trainer and config with several data sets the row of their mean, over the seeds that all of them have.
 
     Derived figures follow from the means, as papers print them: the average H is that of the mean base and new accuracy.
     """
-    groups: dict[Key, list[Row]] = {}
-    added = []
-    for row in table.rows:
-        groups.setdefault(row.key[1:], []).append(row)
-    for key, rows in groups.items():
-        seeds = set.intersection(*(set(row.seeds(table.columns)) for row in rows))
-        if len(rows) > 1 and seeds:
-            mean = {
-                column: {
-                    seed: statistics.mean(row.values[column][seed] for row in rows)
-                    for seed in sorted(seeds)
-                }
-                for column in table.columns
-            }
-            added.append(
-                Row(
-                    (f"average of {len(rows)}", *key),
-                    mean,
-                    backbones=set().union(*(row.backbones for row in rows)),
+    from pandas import concat
+
+    first, *others, _ = frame.index.names
+    made = [frame]
+    for _, rows in frame.groupby(level=others, sort=False):
+        count = rows.index.get_level_values(first).nunique()
+        groups = rows.groupby(level=[*others, "seed"])
+        means = groups.mean()[groups.size() == count]
+        if count > 1:
+            made.append(concat({f"average of {count}": means}, names=[first]))
+    return concat(made)
+
+
+def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
+    """Warns of runs whose figures don't belong together, or are not of all images.
+
+    Args:
+        members: title of a table → row → its runs.
+    """
+    from pandas import DataFrame
+
+    facts = []
+    for title, rows in members.items():
+        for key, run in ((key, run) for key, runs in rows.items() for run in runs):
+            record, what = run.record, run.record["run"]
+            for split, names in record.get("skipped_images", {}).items():
+                log.warning(
+                    "not on all images: %s skipped %d %s image%s that could not be read",
+                    run.folder,
+                    len(names),
+                    split,
+                    "" if len(names) == 1 else "s",
                 )
+            alone = f" ({what['shots']} shots)" if title in (FEWSHOT, ZEROSHOT) else ""
+            row = f"{' '.join(map(str, key))}, seed {record['seed']}{alone}"
+            sample = (
+                f"{what['part']}/{what['dataset']}/shots_{what['shots']}, seed {record['seed']}"
             )
-    return added
-
-
-def label(key: Key) -> str:
-    return " ".join(str(part) for part in key if part is not None)
+            backbone = f"the backbone {record['config']['MODEL']['BACKBONE']['NAME']}"
+            prompts = f"{record['prompts_hash']} {record['backbone_hash']}"
+            facts += [
+                (title, f"not one run: {row}", "parts were tested with different prompts", prompts),
+                ("", f"not comparable: {sample}", "samples were used", record["split_hash"]),
+                ("", f"not comparable: {backbone}", "weights in them", record["backbone_hash"]),
+            ]
+    frame = DataFrame(facts, columns=["title", "place", "trouble", "value"])
+    counts = frame.groupby(["title", "place", "trouble"], sort=False)["value"].nunique(dropna=False)
+    for (_, where, trouble), count in counts.items():
+        if count > 1:
+            log.warning("%s: %d different %s", where, count, trouble)
 
 
 def print_tables(args: argparse.Namespace) -> None:
     """
     Raises:
-        UserError: see ``collect``; also for published figures of another metric.
+        UserError: see ``tables``; also for published figures of another metric.
     """
-    made = collect(args.folder, args.metric)
     if args.published and args.metric != "accuracy":
         raise UserError(
             f"--published: only accuracies are published, leave out --metric {args.metric}"
         )
-    for table in made if args.seed_h else ():
-        table.of_means = ()
-    write_out(render_all(made, args.format, comparisons if args.published else None), args.output)
+    made = tables(collect(args.folder), args.metric, args.seed_h)
+    compare = comparisons if args.published else lambda table: ()
+    write_out(render_all(made, args.format, compare), args.output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -262,7 +262,7 @@ def test_the_command_itself_exits_with_2_and_one_line(tmp_path):
 
 
 def test_no_clip_weights(refusal, monkeypatch):
-    def no_network(url):
+    def no_network(*request, **settings):
         raise OSError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)

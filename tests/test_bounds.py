@@ -17,6 +17,7 @@ import torch
 from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum
 from PIL import Image
+from sweeps.grid import read_file
 
 import predict
 from app import demo as asked
@@ -24,7 +25,6 @@ from datasets.fewshot import read_sample
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from protocols.plan import ablation_rows
-from sweeps.grid import read_file
 from tests.test_security import code_files
 from trainers import PromptedClassifier
 from trainers.common.config_files import merge

@@ -7,6 +7,7 @@ import numpy
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from results.table import harmonic_mean
 from tests.conftest import REPOSITORY
@@ -159,10 +160,72 @@ def test_settings_are_judged_once_and_the_frontiers_drawn(tmp_path, monkeypatch,
     ]
     assert tool.main([*arguments, "--figure", str(figure)]) == 0
     printed = capsys.readouterr().out
-    assert sorted(judged) == sorted([*names] * 2) and figure.stat().st_size > 1000
+    assert sorted(judged) == sorted([*names] * 4) and figure.stat().st_size > 1000
     above, gains = (
         " ".join(next(line for line in printed.splitlines() if line.startswith(name)).split())
         for name in ("| B ", "| b1 ")
     )
     assert "+1.00 | +1.00 … +1.00" in above and "+1.00 | +1.00 … +1.00" in gains
-    assert tool.main(arguments) == 0 and len(judged) == 8
+    assert tool.main(arguments) == 0 and len(judged) == 16
+
+
+def row(setting, task, seed=1, **figures):
+    return {"setting": setting, "task": task, "seed": seed, **figures}
+
+
+def test_a_task_counts_once_however_many_folds_and_directions_it_has():
+    rows = [
+        *(row("a", "icons", seed, H=50.0) for seed in (1, 2, 3)),
+        row("a", "icons_swapped", H=70.0),
+        row("a", "words", H=10.0, styles_H=5.0),
+    ]
+    of = frontiers.pairs(rows, "a")
+    assert frontiers.by_task(of, of, "H").tolist() == [55, 10]
+    numpy.testing.assert_equal(frontiers.by_task(of, of, "styles_H"), [numpy.nan, 5])
+    more = [*rows, *({**old, "setting": "b", "H": old["H"] + 2} for old in rows)]
+    table = frontiers.table([{"name": name, "description": name} for name in "ab"], more)
+    found = [cell.strip() for cell in table.splitlines()[-1].split("|")[1:-1]]
+    head = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
+    found = dict(zip(head, found))
+    assert found["H"] == "34.50" and found["styles_H"] == "5.00" and found["train"] == ""
+    assert found["tasks"] == "2" and found["runs"] == "5" and found["H − first"] == "+2.00"
+
+
+def test_unknown_classes_are_told_by_vacuity_or_else_by_the_highest_probability():
+    known, others = torch.tensor([[0.9, 0.1], [0.7, 0.3]]), torch.tensor([[0.6, 0.4], [0.2, 0.8]])
+    assert tool.unknown(tool.Prediction(known), tool.Prediction(others)) == 75
+    vacuity = torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.4])
+    with_vacuity = (tool.Prediction(of, vacuity=by) for of, by in zip((known, others), vacuity))
+    assert tool.unknown(*with_vacuity) == 100
+
+
+def test_a_task_of_pictures_in_folders_is_judged_both_ways_and_a_missing_one_skipped(
+    tmp_path, monkeypatch, capsys
+):
+    """With the tiny CLIP as it is: what is trained on in one direction is asked for as new in the other."""
+    for shade, label in enumerate(("arrow", "bird", "car", "fish")):
+        place = tool.suite.folder_of(tmp_path, "icons") / label
+        place.mkdir(parents=True)
+        for number in range(10):
+            image = Image.new("RGBA", (20, 30), (60 * shade, 20 * number, 99, 200))
+            image.save(place / f"{number}.png")
+    fitted_to: list[int] = []
+    monkeypatch.setattr(
+        tool, "fit_temperature", lambda _, labels: fitted_to.append(len(labels)) or 1.0
+    )
+    experiment, results = tmp_path / "some.yaml", tmp_path / "found.jsonl"
+    experiment.write_text("[{name: plain, description: as it is, trainer: ZeroshotCLIP}]")
+    arguments = ["--root", str(tmp_path), "--tasks", "icons", "words", "--seeds", "1"]
+    assert tool.main([str(experiment), "--results", str(results), *arguments]) == 0
+    skipped = [line for line in capsys.readouterr().err.splitlines() if "tools/suite.py" in line]
+    assert len(skipped) == 1 and skipped[0].endswith("words")
+    found = tool.read_rows(results)
+    assert [of["task"] for of in found] == ["icons", "icons_swapped"]
+    for of in found:
+        assert {*frontiers.FIGURES} - {*of} == {"styles_H"}
+        assert of["H"] == pytest.approx(harmonic_mean((of["base"], of["new"])), abs=1e-3)
+    trained = 2 * 5  # of 7 images of a class that are not for testing two are held out
+    everything = (4 * found[0]["base"] + trained * found[0]["train"]) / 14
+    assert everything == pytest.approx(found[1]["new"], abs=1e-3)
+    assert fitted_to == [2, 2], "half of the held-out images"
+    assert all(of["nll_fit_new"] == pytest.approx(of["nll_new"], abs=1e-3) for of in found)

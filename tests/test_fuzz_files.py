@@ -18,6 +18,7 @@ from dassl.data.datasets import Datum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sweeps.store import last_progress
 
 from datasets.fewshot import read_sample, resolve
 from datasets.pickles import read_pickle
@@ -27,7 +28,6 @@ from protocols.command_line import parse_arguments
 from results import render, runs, table
 from results.kept import read_kept, write_kept
 from results.report import page as report
-from sweeps.store import last_progress
 from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_curve, write_run
 from trainers.classifier.saved_run import config_of, find_trainer

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 from dassl.engine import TRAINER_REGISTRY
+from sweeps.grid import read_file, requests
 
 import run as protocol_run
 from protocols.arguments import build_config, config_and_rules
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS
 from protocols.runs import Request
-from sweeps.grid import read_file, requests
 from tests.conftest import REPOSITORY
 from trainers.common.errors import UserError
 

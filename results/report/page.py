@@ -1,26 +1,25 @@
-"""The page of a report: one HTML file with everything in it, and its figures as PNG and SVG beside it."""
+"""The page of a report: one HTML file with everything in it, and its figures as SVG beside it."""
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
-from tabulate import tabulate
+import pandas
 from tqdm import tqdm
 
 from trainers.common.errors import UserError
 from trainers.common.files import write_text
-from trainers.common.record_file import shown_name
 
-from ..render import render
-from ..rows import Key, Row, Table
-from ..runs import Run, Series, Setting, find_runs, group, titles, with_answers
-from ..table import collect
+from ..render import render, write_cells
+from ..rows import Line, Table
+from ..runs import Run, Series, Setting, collect, group, titles, with_answers
+from ..table import tables
 from .classes import class_page, headlines, is_zero_shot
 from .figures import (
-    THEMES,
+    INKS,
+    PAPERS,
     Figure,
     answer_figures,
     table_figures,
@@ -29,9 +28,6 @@ from .figures import (
     write_figure,
 )
 from .gallery import check_root, find_images, gallery
-from .inspections import Inspections, with_templates
-from .template_figures import template_figures
-from .template_tables import accuracy_tables, word_tables
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +39,33 @@ CALIBRATION = {
     "nll": "NLL",
     "brier": "Brier",
 }
-Inspect = Callable[
-    [list[Series], str | None], Inspections
-]  # ``analysis.inspection.inspect_all``, which loads models
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
-TEMPLATES = "Do the templates differ?"
-READING = {  # of the tables that stand in a section
-    "accuracy": "S1, S2 …: a template's own vote counts alone; fused: the model's answer; oracle: an image counts where at least one "
-    "template is right, which no fusion can exceed if it takes one of the votes.",
-    "words": "Euclidean distances in CLIP's table of tokens. Between words: how far a word is from the nearest other one (median). A "
-    "context token farther than that from its nearest word is like no word, and the words beside it explain little.",
+MEANINGS = {  # of the columns of the tables, said below each that has them
+    "H": "harmonic mean of the mean accuracies on base and new classes",
+    "AUROC": "how often a new class's image has more probability on new classes than a base "
+    "class's image has; 50 is chance",
+    "OpenworldAUC": "the same, counting only pairs of which both images are answered rightly",
+    "source": "the data set that was trained on",
+    "average": "mean of the data sets that were not trained on",
+    "aligned": "the factor has the level that it had with the class in training",
+    "independent": "the factor has any level",
+    "reversed": "the factor has another class's level",
+    "drop": "aligned less reversed",
+    "ECE": "mean distance of probabilities from the share of right answers, in 15 bins of equal "
+    "width; lower is better",
+    "adaptive ECE": "the same in 15 bins of equally many images",
+    "NLL": "mean negative logarithm of the right class's probability, in nats; lower is better",
+    "Brier": "mean squared distance of the probabilities from the right answer, 0 to 2; lower is "
+    "better",
+    "AURC": "area under the risk–coverage curve, the share of wrong answers among the least "
+    "doubted ones; lower is better",
+    "error AUROC": "how often a wrong answer is doubted more than a right one; 50 is chance",
+    "macro F1": "mean over classes of the harmonic mean of precision and recall, in percent",
+    "learnable": "number of trained parameters",
 }
+MoreFigures = Callable[
+    [list[Series], dict[Setting, str], Mapping[str, Mapping[str, str]]], Iterable[Figure]
+]  # of series that have answers, how settings are called, and data set → image → path
 
 
 class Notes(logging.Handler):
@@ -68,168 +80,86 @@ class Notes(logging.Handler):
             self.texts.append(record.getMessage())
 
 
-def protocol_tables(runs: Sequence[Run], folders: Sequence[str | Path]) -> list[Table]:
-    """The tables of the protocols whose folders lie in or below the given ones; with the folder in the title where there are several."""
-    given = [Path(folder).resolve() for folder in folders]
-    protocols = dict.fromkeys(
-        run.protocol
-        for run in runs
-        if run.protocol
-        and any(run.protocol == folder or folder in run.protocol.parents for folder in given)
-    )
-    found = []
-    for protocol in protocols:
+def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
+    """The tables of the protocols whose runs lie in or below each folder; with the folder in the title where there are several."""
+    made = []
+    for folder in folders:
         try:
-            made = collect(protocol)
-        except (
-            UserError
-        ) as error:  # its runs were tested on other images, or other classes, than a table is of
-            log.warning("no table: %s", error)
+            found = tables(collect(folder))
+        except UserError as error:  # its runs belong to no protocol, or have no accuracy
+            log.info("no table: %s", error)
             continue
-        for table in made:
-            table.title += f" ({protocol.name})" if len(protocols) > 1 else ""
-        found += made
-    return [table for table in found if table.rows]
+        for table in found:
+            table.title = f"Accuracy, {table.title}"
+            table.title += f" ({Path(folder).name})" if len(folders) > 1 else ""
+        made += found
+    return [table for table in made if len(table.frame)]
 
 
-def measured_tables(series: list[Series], named: dict[Setting, str]) -> list[Table]:
+def measured_tables(series: list[Series], named: Mapping[Setting, str]) -> list[Table]:
     """Calibration, and what each measure of doubt is worth: a row for each series, and for each of its measures; named: see ``titles``."""
-    calibration: list[Row] = []
-    doubt: dict[Key, Row] = {}
-    for one in series:
-        row = Row((named[one.setting], one.name))
-        for run in one.runs:
-            seed = run.record["seed"]
-            for key, column in CALIBRATION.items():
-                if key in run.metrics:
-                    row.values.setdefault(column, {})[seed] = run.metrics[key]
-            for measure, values in run.metrics.get("uncertainty", {}).items():
-                for key, column in DOUBT.items():
-                    if values[key] is not None:
-                        key_of_row = (named[one.setting], one.name, measure.replace("_", " "))
-                        doubt.setdefault(key_of_row, Row(key_of_row)).values.setdefault(column, {})[
-                            seed
-                        ] = values[key]
-        calibration.append(row)
-    made = [
-        Table("Calibration", calibration, list(CALIBRATION.values()), heads=("tested on", "model")),
-        Table(
-            "Doubt", list(doubt.values()), list(DOUBT.values()), heads=("tested on", "model", "by")
-        ),
-    ]
-    for table in made:
-        table.rows = [row for row in table.rows if row.seeds(table.columns)]
-    return [table for table in made if table.rows]
+
+    def calibration(run: Run) -> Iterator[Line]:
+        for key, column in CALIBRATION.items():
+            if key in run.metrics:
+                yield (), column, run.metrics[key]
+
+    def doubt(run: Run) -> Iterator[Line]:
+        for measure, values in run.metrics.get("uncertainty", {}).items():
+            for key, column in DOUBT.items():
+                if values[key] is not None:
+                    yield (measure.replace("_", " "),), column, values[key]
+
+    made = []
+    for title, measured, columns, heads in (
+        ("Calibration", calibration, CALIBRATION, ()),
+        ("Doubt", doubt, DOUBT, ("by",)),
+    ):
+        lines = [
+            (named[one.setting], one.name, *more, run.record["seed"], column, value)
+            for one in series
+            for run in one.runs
+            for more, column, value in measured(run)
+        ]
+        made.append(Table.of(title, ("tested on", "model", *heads), lines, [*columns.values()]))
+    return [table for table in made if len(table.by_seed)]
 
 
 def list_runs(runs: Sequence[Run]) -> str:
     """An HTML table of the runs: where each number comes from."""
     common = os.path.commonpath([run.folder.parent for run in runs])
-    lines = [
-        [
-            os.path.relpath(run.folder, common),
-            shown_name(run.record),
-            run.record["classes"],
-            run.record["seed"],
-            *(
-                f"{run.metrics[name]:.2f}" if name in run.metrics else ""
-                for name in ("accuracy", "macro_f1")
-            ),
-            run.record.get("parameters", {}).get("learnable", ""),
-            (run.record.get("git_commit") or "")[:10],
-            run.record.get("finished", ""),
-        ]
+    cells = [
+        {
+            "run": os.path.relpath(run.folder, common),
+            "data set": run.record["run"]["dataset"],
+            "classes": run.record["classes"],
+            "commit": (run.record.get("git_commit") or "")[:10],
+            "finished": run.record.get("finished", ""),
+            "seed": str(run.record["seed"]),
+            **{
+                title: f"{run.metrics[name]:.2f}" if name in run.metrics else ""
+                for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1"))
+            },
+            "learnable": str(run.record.get("parameters", {}).get("learnable", "")),
+        }
         for run in runs
     ]
-    return tabulate(
-        lines,
-        tablefmt="html",
-        disable_numparse=True,
-        colalign=("left",) * 3 + ("right",) * 4 + ("left",) * 2,
-        headers=(
-            "run",
-            "data set",
-            "classes",
-            "seed",
-            "accuracy",
-            "macro F1",
-            "learnable",
-            "commit",
-            "finished",
-        ),
-    )
+    return write_cells(pandas.DataFrame(cells), "html", left=5)
 
 
-def make_sections(
-    series: list[Series],
-    named: dict[Setting, str],
-    tables: Sequence[Table],
-    inspections: Inspections,
-) -> dict[str, tuple[list[tuple[Table, str]], list[Figure]]]:
-    """Title → its tables, each with a sentence on how to read it, and its figures; those sections that have any."""
-    answered = with_answers(series)
-    voting = with_templates(answered)
-    names = [
-        *(one.name for one in series),
-        *(" ".join(row.key[2:]) for table in tables for row in table.rows),
-    ]
-    colours = {
-        name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))
-    }  # a model has the same one everywhere
-    sections = {
-        "Accuracy": table_figures(tables, colours),
-        "Can its probabilities be trusted?": answer_figures(answered, named, colours),
-        "Evidence": vacuity_figures(answered, named),
-        TEMPLATES: template_figures(voting, named, inspections),
-        "Training": training_figures(series, named, colours),
-    }
-    own = {
-        TEMPLATES: [
-            *((table, READING["accuracy"]) for table in accuracy_tables(voting, named)),
-            *((table, READING["words"]) for table in word_tables(voting, named, inspections)),
-        ]
-    }
-    return {
-        title: (own.get(title, []), found)
-        for title, figures in sections.items()
-        if (found := list(figures))
-    }
-
-
-def with_pictures(
-    series: list[Series], named: dict[Setting, str], root: str | None
-) -> tuple[list[tuple[str, dict[str, Any]]], list[tuple[str, dict[str, Any]]]]:
-    """(title, ``class_page``) of each series that has answers, trained ones first, and (title, gallery) of the first seed of each, those with
-    templates' votes first."""
-    answered = with_answers(series)
-    runs = {one.runs[0].record["dataset"]: one.runs[0] for one in answered}
-    images = {data: find_images(run, root) if root else {} for data, run in runs.items()}
-
-    def of(one: Series) -> dict[str, str]:
-        return images[one.runs[0].record["dataset"]]
-
-    return (
-        [
-            (f"{one.name}, {named[one.setting]}", class_page(one, of(one)))
-            for one in sorted(answered, key=is_zero_shot)
-        ],
-        [
-            (
-                f"{one.name}, {named[one.setting]}, seed {one.runs[0].record['seed']}",
-                gallery(one.runs[0], of(one)),
-            )
-            for one in sorted(answered, key=lambda one: not one.has("vote"))
-        ],
-    )
+def explained(columns: Iterable[object]) -> str:
+    """What the columns of a table mean, as far as they don't say so."""
+    known = [f"{name}: {MEANINGS[str(name)]}" for name in columns if str(name) in MEANINGS]
+    return ". ".join(known) + "." * bool(known)
 
 
 def make_report(
-    folders: Sequence[str | Path], output: str | Path, inspect: Inspect, root: str | None = None
+    folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
 ) -> None:
     """Writes the report to ``output`` and its figures to the folder ``<output without its ending>_figures``.
 
     Args:
-        folders: of runs, or that have runs below them; inspect: looks into the models whose templates vote.
+        folders: of runs, or that have runs below them; more: gives the figures that need the runs' models.
         root: folder of the data sets; None: what needs images is left out.
 
     Raises:
@@ -241,31 +171,58 @@ def make_report(
     for package in packages:
         package.addHandler(notes)
     try:
-        runs = find_runs(folders)
-        tables = protocol_tables(runs, folders)
+        runs = collect(*folders)
+        accuracies = protocol_tables(folders)
         without = sum(run.answers is None for run in runs)
         if without:
             log.warning(
-                "%d of %d runs have no predictions-test.npz: they are missing wherever single images count",
+                "%d of %d runs have no predictions-test.npz: they are missing wherever single "
+                "images count",
                 without,
                 len(runs),
             )
         series, named = group(runs), titles([run.setting for run in runs])
-        inspections = inspect(with_templates(with_answers(series)), root)
-        sections = make_sections(series, named, tables, inspections)
-        class_pages, galleries = with_pictures(series, named, root)
+        answered = with_answers(series)
+        names = [one.name for one in series]
+        names += [" ".join(row[-2:]) for table in accuracies for row in table.means.index]
+        # a model has the same one everywhere
+        colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}
+        images = {
+            run.record["dataset"]: find_images(run, root) if root else {}
+            for run in {one.runs[0].record["dataset"]: one.runs[0] for one in answered}.values()
+        }
+        sections = {
+            "Accuracy": list(table_figures(accuracies, colours)),
+            "Can its probabilities be trusted?": list(answer_figures(answered, named, colours)),
+            "Evidence": list(vacuity_figures(answered, named)),
+            "Where do the templates look?": list(more(answered, named, images)),
+            "Training": list(training_figures(series, named, colours)),
+        }
+        class_pages = [
+            (
+                f"{one.name}, {named[one.setting]}",
+                class_page(one, images[one.runs[0].record["dataset"]]),
+            )
+            for one in sorted(answered, key=is_zero_shot)
+        ]
+        galleries = [
+            (
+                f"{one.name}, {named[one.setting]}, seed {one.runs[0].record['seed']}",
+                gallery(one.runs[0], images[one.runs[0].record["dataset"]]),
+            )
+            for one in sorted(answered, key=lambda one: not one.has("vote"))
+        ]
     finally:
         for package in packages:
             package.removeHandler(notes)
     figures_folder = str(Path(output).absolute().with_suffix("")) + "_figures"
     taken: set[str] = set()
-    with tqdm(
-        total=sum(len(figures) for _, figures in sections.values()), unit="figure", disable=None
-    ) as bar:
-        drawn: dict[str, list[tuple[Figure, dict[str, str]]]] = {title: [] for title in sections}
-        for title, (_, figures) in sections.items():
+    with tqdm(total=sum(map(len, sections.values())), unit="figure", disable=None) as bar:
+        drawn: dict[str, list[tuple[Figure, str]]] = {}
+        for title, figures in sections.items():
             for figure in figures:
-                drawn[title].append((figure, write_figure(figure, figures_folder, taken)))
+                pair = figure, write_figure(figure, figures_folder, taken)
+                drawn.setdefault(title, []).append(pair)
                 bar.update()
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -274,18 +231,18 @@ def make_report(
         folders=[str(folder) for folder in folders],
         runs=runs,
         notes=notes.texts,
-        themes=THEMES,
+        papers=PAPERS,
+        inks=INKS,
         sections=drawn,
-        own_tables={
-            title: [(table.title, render(table, "html"), reading) for table, reading in own]
-            for title, (own, _) in sections.items()
-        },
         headlines=headlines(series, named),
         class_pages=class_pages,
         galleries=galleries,
         root=root,
-        tables=[(table, render(table, "html")) for table in tables],
+        tables=[
+            (table.title, render(table, "html"), explained(table.names))
+            for table in [*accuracies, *measured_tables(series, named)]
+        ],
         list_runs=list_runs(runs),
-        measured={table.title: render(table, "html") for table in measured_tables(series, named)},
+        of_runs=explained(("macro F1", "learnable")),
     )
     write_text(str(Path(output).absolute()), page)

@@ -5,10 +5,12 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 
 from .console import Lines, printable
+from .interruption import REQUEUE, Interrupted
 
 ROOM, RIGHTS = "make room on that disk", "have that place writable, or give another one"
 DISK = {
@@ -53,7 +55,7 @@ def line_for_user(error: Exception) -> str | None:
         return f"{path}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
     if isinstance(error, MemoryError):
         return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
+    if isinstance(error, RuntimeError) and raised_in(error, "torch.utils.data"):
         return (
             f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
             "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
@@ -61,9 +63,22 @@ def line_for_user(error: Exception) -> str | None:
     return None
 
 
+def raised_in(error: BaseException, *packages: str) -> bool:
+    """Whether an error comes from the code of one of these packages: what a caller can do about it depends on that, not on its words."""
+    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
+    places = [
+        os.path.realpath(place) + os.sep
+        for package in packages
+        for place in getattr(sys.modules.get(package), "__path__", ())
+    ]
+    return file_name.startswith(tuple(places))
+
+
 def exit_code(command: Callable[..., object], *arguments: object) -> int:
-    """Calls a command line tool's function; returns the number that it gives, else 0, or 2 after an error that the user can mend, whose line goes to
-    standard error."""
+    """Calls a command line tool's function; returns the number that it gives, else 0.
+
+    A line on standard error says why it is 2 (the user can mend it), 75 (it was asked to stop: start it again) or 130 (Ctrl-C).
+    """
     try:
         code = command(*arguments)
         sys.stdout.flush()
@@ -71,6 +86,9 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 141  # 128 and SIGPIPE's number, which Windows hasn't
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return REQUEUE
     except KeyboardInterrupt:
         sys.stderr.write("interrupted by Ctrl-C\n")
         return 130

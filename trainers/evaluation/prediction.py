@@ -8,7 +8,6 @@ import numpy
 import torch
 from sklearn.metrics import f1_score, recall_score
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from ..common.fingerprints import image_name
 from .uncertainty import BINS, adaptive_calibration_error, brier_score, doubt
@@ -144,6 +143,9 @@ def percent_right(answer: Tensor, labels: Tensor) -> float:
 
 def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
     """Calibration errors (percent), negative log-likelihood (nats) and Brier score of (B, K) probabilities."""
+    # here, since torchmetrics imports transformers where that is installed, which takes seconds
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     classes = probability.shape[1]
     ece = (
         multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=BINS)

@@ -14,7 +14,6 @@ import math
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc
 
 BINS = 15
 NEIGHBOURS, SAME_TEXT = (
@@ -88,6 +87,9 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     Returns:
         percent, 50 for chance; None where all are doubtful or none is.
     """
+    # here, since torchmetrics imports transformers where that is installed, which takes seconds
+    from torchmetrics.functional.classification import binary_auroc
+
     if not 0 < doubtful.sum() < len(doubtful):
         return None
     # ranks: torchmetrics takes scores for logits, and squeezes them, unless they lie in [0, 1]
