@@ -187,17 +187,29 @@ class Demo:
         shots = f", {record['shots']} images a class" if record["shots"] > 0 else ""
         return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes{shots}, seed {record['seed']}"
 
+    @property
+    def accuracy(self) -> str:
+        """How good the model is on its own classes, in words; "" where the run was not tested."""
+        tested = self.classifier.record["metrics"].get("test")
+        return (
+            f"Right on {tested['accuracy']:.1f} % of its {tested['images']} test images."
+            if tested
+            else ""
+        )
+
     def ask(self, key: str, names: list[str]) -> dict[str, Any]:
         """The answer to a picture among class names, see ``answer.describe``.
 
         Raises:
             UserError: the picture is not there, or the names don't work.
         """
-        image, own = self.pictures.open(key), names == self.classnames
+        own = names == self.classnames
         with self.lock:
+            image = self.pictures.open(key)
             try:
                 classifier = self.classifier if own else self.with_classes(tuple(names))
             except UserError as error:
                 raise UserError(f"these class names can't be asked for: {error}") from error
             answers = classifier.predict(image)
-        return describe(answers, self.judge if own else None)
+        _, truth = self.pictures.examples.get(key, ("", None))
+        return describe(answers, self.judge if own else None, truth if own else None)
