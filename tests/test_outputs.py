@@ -204,7 +204,7 @@ def test_output_works_in_any_locale(own_run, tmp_path, photos, encoding):
             assert json.loads(done.stdout.decode(encoding))[0]["image"].endswith("ö→.png")
         else:
             assert rb"\u2192.png" in done.stdout
-    for program in ("train.py", "run.py", "predict.py", "demo_app.py", "sweep.py"):
+    for program in ("train.py", "run.py", "predict.py", "demo_app.py"):
         done = command(program, "--help", PYTHONIOENCODING=encoding)
         assert done.returncode == 0 and b"usage" in done.stdout
 

@@ -108,7 +108,7 @@ def test_the_rule_in_words_says_what_was_measured_and_what_can_be_had(
     uncertainty = [0.1, 0.2, 0.3, 0.4, 0.5]
     found = judge(uncertainty, wrong, max_error)
     assert found.rule() == words
-    expected = None if max_error is None else not words.startswith("An answer")
+    expected = None if max_error is None else not words.startswith("The limit")
     assert found.doubtful(0.1) is expected and found.doubtful(0.5) is (
         None if max_error is None else True
     )
