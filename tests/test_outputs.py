@@ -99,6 +99,47 @@ def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
     check_output("--csv", "new/file", "x")
 
 
+@pytest.mark.parametrize(
+    "name", ["log.txt", "metrics.jsonl", "results.json", "predictions-val.npz"]
+)
+@pytest.mark.parametrize("kind", ["folder", "pipe", "broken link", "device"])
+def test_a_training_names_what_stands_in_its_files_place(refusal, tmp_path, name, kind):
+    folder = tmp_path / "taken"
+    folder.mkdir()
+    path = folder / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nowhere" if kind == "broken link" else "/dev/full")
+    message = refusal("OUTPUT_DIR", str(folder), trainer="CoOp")
+    assert (
+        message == f"error: {path} is no regular file: move it away, or give another --output-dir"
+    )
+    assert [entry.name for entry in folder.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("folder", ["x" * 300, "file/x", "loop/x"])
+def test_what_can_be_no_folder_is_a_line(refusal, tmp_path, folder):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    assert "can't be a folder: [Errno" in refusal("OUTPUT_DIR", str(tmp_path / folder))
+
+
+def test_a_folder_that_is_deleted_while_training_is_a_line_or_made_again(
+    refusal, tmp_path, monkeypatch
+):
+    from trainers.coop import CoOp
+
+    loss, folder = CoOp.loss, tmp_path / "gone"
+    monkeypatch.setattr(
+        CoOp, "loss", lambda *given: shutil.rmtree(folder, ignore_errors=True) or loss(*given)
+    )
+    message = refusal("OUTPUT_DIR", str(folder), trainer="CoOp")
+    assert message.startswith(f"error: {folder}") and "put back what was there" in message
+
+
 # ---- names ----
 
 

@@ -1,6 +1,7 @@
 """One table says what a config's numbers and names may be: every default and recipe is in it, and what is outside is a line."""
 
 import math
+import random
 from fnmatch import fnmatchcase
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from protocols.arguments import extend_config
 from tests.conftest import REPOSITORY
-from trainers.common.config_files import flatten, merge
+from trainers.common.config_files import check_types, flatten, merge
 from trainers.common.errors import UserError
 from trainers.common.ranges import RANGES, Range, check_range, check_ranges
 
@@ -79,3 +80,32 @@ def test_a_range_holds_what_lies_between_its_ends(least, width, value, is_open):
 def test_what_is_no_number_is_left_to_its_type():
     for value in (None, "", "0.3"):
         check_range("OPTIM.LR", value)
+
+
+VALUES = "-1 0 1 0.5 1e400 -1e400 nan 4611686018427387904 99999999999 1e-320 True None x '' [] () {} [[1]] [0] ['x'] [1,'x'] (5,1) (0,0) "
+VALUES += "{'a':1} 1j b'x' 0x7fffffffffffffff '\\ud800' '\\x00' *a !!x [ ((( 1_000 .5. -"
+
+
+def test_three_hundred_overrides_are_taken_or_answered_in_a_line():
+    """Through the three checks that every config and record passes."""
+    generator, whole = random.Random(1), defaults()
+    keys = [key for key in flatten(whole) if not key.startswith("TRAINER.DEPT")]
+    taken = 0
+    for _ in range(300):
+        pair, cfg = [generator.choice(keys), generator.choice(VALUES.split())], whole.clone()
+        try:
+            merge(cfg, pair, "options")
+            check_types(cfg, whole)
+            check_ranges(cfg)
+            taken += 1
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1 and str(error), pair
+    assert 20 < taken < 250
+
+
+@pytest.mark.parametrize("node", [{"OPTIM": {"LR": [[]]}}, {"INPUT": {"TRANSFORMS": [["x"], {}]}}])
+def test_a_record_may_hold_anything(node):
+    try:
+        check_ranges(node)
+    except UserError as error:
+        assert str(error)
