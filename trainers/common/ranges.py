@@ -73,7 +73,7 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "TRAIN.PRINT_FREQ": Range(1),
     "TRAIN.CHECKPOINT_*": NOT_NEGATIVE,
     "TRAINER.*.N_TEMPLATES": Range(1, 1000),
-    "TRAINER.*.N_CTX*": LAYERS,
+    "TRAINER.*.N_CTX*": Range(most=1000),  # the least is the method's
     "TRAINER.*.N_REP_TOKENS": LAYERS,
     "TRAINER.*.PROMPT_DEPTH*": LAYERS,
     "TRAINER.*.LAYER": LAYERS,
@@ -84,7 +84,7 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "TRAINER.*.TEXT_CHUNK": COUNT_OR_NONE,
     "TRAINER.*.DROPOUT": SHARE,
     "TRAINER.*.ADAM_EPS": POSITIVE,
-    "TRAINER.*.HEAD_LR": POSITIVE,
+    "TRAINER.*.HEAD_LR": NOT_NEGATIVE,
     "TRAINER.*.C": POSITIVE,
     "TRAINER.*.T": POSITIVE,
     "TRAINER.*.SEARCH_STEP": Range(1, 10**4),
