@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 
 from trainers.classnames import alike
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import BELOW, image_name
+from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import (
     ENDINGS,
     background_of,
@@ -49,8 +49,6 @@ SHARES = {
 @DATASET_REGISTRY.register()
 class ImageFolder(ImageDataset):
     """Labels follow the sorted names of the class folders. See the head of this file."""
-
-    keeps_samples = False
 
     @classmethod
     def find(cls, root: str) -> str:
@@ -162,11 +160,6 @@ class ImageFolder(ImageDataset):
         if lost or not left["test"]:
             what = f"training image of the class {min(lost)!r}" if lost else "test image"
             raise UserError(f"no {what} in {self.dataset_dir} can be read: {broken}: replace them")
-        self.broken = {
-            part.removesuffix("_x"): sorted(names)
-            for part, items in chosen.items()
-            if (names := [image_name(item.impath) for item in items if item.impath in reasons])
-        }
         return left
 
 

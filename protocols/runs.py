@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from dassl.config import get_cfg_default
@@ -26,6 +27,7 @@ FIGURES = {
     "batch": "DATALOADER.TRAIN_X.BATCH_SIZE",
     "learning rate": "OPTIM.LR",
 }  # column of a plan → key
+read_once = cache(read_recipe)
 
 
 def default_output(protocol: str) -> str:
@@ -80,7 +82,7 @@ def is_recorded(run: Run) -> bool:
 
 def figures_of(run: Run, options: list[str]) -> tuple[dict[str, Any], list[Rule]]:
     """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
-    recipe = read_recipe(run.recipe)
+    recipe = read_once(run.recipe)
     experiment = EXPERIMENTS[run.protocol]
     rules = recipe.holding(
         protocol=experiment, dataset=source_of(experiment, stem(run.dataset_file)), shots=run.shots
@@ -105,7 +107,7 @@ def show_plan(args: argparse.Namespace) -> str:
         figures: list[object] = [values["CLIP"], "", "", "", ""]
         if run.model:
             figures[-1] = f"tests {parts[run.model]}"
-        elif read_recipe(run.recipe).is_trained:
+        elif read_once(run.recipe).is_trained:
             figures = [*values.values(), "; ".join(map(str, rules))]
         shots = run.shots if run.has_sample else ""
         line = (run.part, run.dataset, run.trainer, run.name, shots, *figures)

@@ -78,13 +78,14 @@ COLUMNS: dict[str, list[Column]] = {
 def place(run: Run) -> tuple[str, Key, Column] | None:
     """Title of the table, row and column that a run belongs to; None where it is in none."""
     what = run.record["run"]
-    part, data, shots = what["part"], what["dataset"], what["shots"]
-    if part is None:
-        return None
+    part, data, shots = what["part"] or "", what["dataset"], what["shots"]
     protocol, _, source = part.partition("_from_")
-    title, column, classes = (
-        (f"{TRANSFER[protocol]} from {source}", data, "all") if source else PLACES[part]
-    )
+    if protocol in TRANSFER and source:
+        title, column, classes = f"{TRANSFER[protocol]} from {source}", data, "all"
+    elif part in PLACES:
+        title, column, classes = PLACES[part]
+    else:
+        return None
     if what["classes"] != classes or not run.metrics:
         tested = ", ".join(run.record["metrics"]) or "nothing"
         log.warning("left out: %s tests the %s classes' %s", run.folder, what["classes"], tested)
@@ -246,37 +247,32 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
     Args:
         members: title of a table → row → its runs.
     """
-    from pandas import DataFrame
-
-    facts = []
-    for title, rows in members.items():
-        for key, run in ((key, run) for key, runs in rows.items() for run in runs):
-            record, what = run.record, run.record["run"]
-            for split, names in record.get("skipped_images", {}).items():
-                log.warning(
-                    "not on all images: %s skipped %d %s image%s that could not be read",
-                    run.folder,
-                    len(names),
-                    split,
-                    "" if len(names) == 1 else "s",
-                )
-            alone = f" ({what['shots']} shots)" if title in (FEWSHOT, ZEROSHOT) else ""
-            row = f"{' '.join(map(str, key))}, seed {record['seed']}{alone}"
-            sample = (
-                f"{what['part']}/{what['dataset']}/shots_{what['shots']}, seed {record['seed']}"
-            )
-            backbone = f"the backbone {record['config']['MODEL']['BACKBONE']['NAME']}"
-            prompts = f"{record['prompts_hash']} {record['backbone_hash']}"
-            facts += [
-                (title, f"not one run: {row}", "parts were tested with different prompts", prompts),
-                ("", f"not comparable: {sample}", "samples were used", record["split_hash"]),
-                ("", f"not comparable: {backbone}", "weights in them", record["backbone_hash"]),
-            ]
-    frame = DataFrame(facts, columns=["title", "place", "trouble", "value"])
-    counts = frame.groupby(["title", "place", "trouble"], sort=False)["value"].nunique(dropna=False)
-    for (_, where, trouble), count in counts.items():
-        if count > 1:
-            log.warning("%s: %d different %s", where, count, trouble)
+    facts: dict[tuple[str, str], set[object]] = defaultdict(set)
+    for title, key, run in (
+        (title, key, run)
+        for title, rows in members.items()
+        for key, runs in rows.items()
+        for run in runs
+    ):
+        record, what = run.record, run.record["run"]
+        for split, names in record.get("skipped_images", {}).items():
+            images = f"{len(names)} {split} image{'s' * (len(names) != 1)}"
+            text = "not on all images: %s skipped %s that could not be read"
+            log.warning(text, run.folder, images)
+        shots, seed = f"shots_{what['shots']}", f"seed {record['seed']}"
+        row = " ".join(map(str, key)) + (f" {shots}" if title in (FEWSHOT, ZEROSHOT) else "")
+        sample = f"{what['part']}/{what['dataset']}/{shots}, {seed}"
+        backbone = record["config"]["MODEL"]["BACKBONE"]["NAME"], record["backbone_hash"]
+        prompts = record["prompts_hash"], record["backbone_hash"]
+        tested = f"not one run: {row}, {seed}: its parts were tested with different prompts"
+        facts[title, tested].add(prompts)
+        facts["", f"not comparable: {sample}: the runs used different samples"].add(
+            record["split_hash"]
+        )
+        facts["", f"not comparable: the backbone {backbone[0]} had different weights"].add(backbone)
+    for (_, text), values in facts.items():
+        if len(values) > 1:
+            log.warning("%s", text)
 
 
 def print_tables(args: argparse.Namespace) -> None:

@@ -88,7 +88,7 @@ def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, na
     trainer, folder = trained(name, *options)
     monkeypatch.setattr("trainers.training.DataManager", None)  # it must do without
     classifier = PromptedClassifier.load(str(folder))
-    assert classifier.trainer.cfg == trainer.cfg
+    assert classifier.cfg == trainer.cfg
     assert classifier.classnames == trainer.classnames
     assert_same(classifier.predict(paths_of(kept(folder), data_root)), kept(folder))
 
@@ -134,9 +134,9 @@ def test_best_val_runs_answer_with_their_best_epoch(trained, data_root):
 def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     """For any classes, but for what a head of the trained ones alone adds."""
     classifier = PromptedClassifier.load(trained(name)[1])
-    if getattr(classifier.trainer.prompt_learner, "class_parameters", ()):
+    if getattr(classifier.method.learner, "class_parameters", ()):
         classifier = classifier.with_classes(classifier.classnames[::-1])
-    images, trainer = classifier.embed_image(pictures), classifier.trainer
+    images, trainer = classifier.embed_image(pictures), classifier.method
     assert images.shape[::2] == (6, 48) and images.dtype == numpy.float32
     numpy.testing.assert_allclose(numpy.linalg.norm(images, axis=2), 1, rtol=1e-5)
     if name == CONDITIONAL:
@@ -153,7 +153,7 @@ def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     )
     logits = logits * trainer.backbone.logit_scale
     if isinstance(trainer, FeatureTrainer):  # whose classifier has more than the texts
-        logits = trainer.prompt_learner(torch.from_numpy(images[:, 0]), logits[0])[None]
+        logits = trainer.model.learner(torch.from_numpy(images[:, 0]), logits[0])[None]
     answer = trainer.predict(logits)
     numpy.testing.assert_allclose(
         answer.probability, classifier.predict(pictures).probabilities, atol=1e-5
@@ -203,9 +203,9 @@ def test_colours_and_shapes_are_brought_to_what_the_test_takes(classifier, pictu
 
 
 def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictures, monkeypatch):
-    read, seen, answer = [], [], classifier.trainer.answer
+    read, seen, answer = [], [], classifier.method.answer
     monkeypatch.setattr(
-        classifier.trainer,
+        classifier.method,
         "answer",
         lambda images, encoded: (
             seen.append((images.shape[1], len(read))) or answer(images, encoded)
@@ -369,11 +369,8 @@ def test_records_from_before_class_names_and_from_before_a_setting(copy_of, trai
     del config["TRAINER"]["CDC"]["RELIABILITY"]
     config["OUTPUT_DIR"] = "7"  # a name that yacs would take for a number
     older = PromptedClassifier.load(copy_of("CDC", config=config, classnames=None))
-    assert (
-        older.trainer.cfg.TRAINER.CDC.RELIABILITY == "fitted"
-        and older.trainer.cfg.OUTPUT_DIR == "7"
-    )
-    assert older.trainer.cfg.INPUT.SIZE == (32, 32)
+    assert older.cfg.TRAINER.CDC.RELIABILITY == "fitted" and older.cfg.OUTPUT_DIR == "7"
+    assert older.cfg.INPUT.SIZE == (32, 32)
     expected = PromptedClassifier.load(trained("CDC")[1]).predict(pictures)
     numpy.testing.assert_array_equal(older.predict(pictures).probabilities, expected.probabilities)
     with pytest.raises(
@@ -554,12 +551,12 @@ def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_expor
     images = classifier.embed_image(pixels)[:, 0]
     texts = classifier.embed_text()[0]
     expected = F.softmax(
-        torch.from_numpy(images @ texts.T) * classifier.trainer.backbone.logit_scale, dim=1
+        torch.from_numpy(images @ texts.T) * classifier.method.backbone.logit_scale, dim=1
     )
     numpy.testing.assert_allclose(
         session.run(None, {"pixels": pixels.float().numpy() / 255})[0], expected, atol=0.02
     )  # fp16 itself
-    assert classifier.trainer.cfg.TRAINER.COOP.PREC == "fp16"
+    assert classifier.cfg.TRAINER.COOP.PREC == "fp16"
     assert "The run was not tested." in (tmp_path / "exported" / "README.md").read_text(
         encoding="utf-8"
     )

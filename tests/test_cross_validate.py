@@ -58,10 +58,10 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
                 loss, _ = plain.loss(plain.scores(views), labels[images])
                 plain.precision.step(loss, plain.optim)
         plain.sched.step()
-    start = trainer_of(run, name, "start").prompt_learner.ctx
-    assert not torch.equal(ours.prompt_learner.ctx, start)
+    start = trainer_of(run, name, "start").model.learner.ctx
+    assert not torch.equal(ours.model.learner.ctx, start)
     for found, expected in zip(
-        ours.prompt_learner.state_dict().values(), plain.prompt_learner.state_dict().values()
+        ours.model.learner.state_dict().values(), plain.model.learner.state_dict().values()
     ):
         torch.testing.assert_close(found, expected)
 

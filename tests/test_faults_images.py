@@ -9,9 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from protocols.command_line import parse_arguments
 from protocols.training import main, run
-from results.table import collect
 from tests.conftest import base_arguments, make_textures
-from tests.results.test_table import write
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp
@@ -124,7 +122,7 @@ def test_what_stands_in_is_the_same_in_every_run_and_every_process(
             "DATASET.NUM_SHOTS",
             "8",
         )
-        runs.append((trainer.prompt_learner.ctx, steps[:]))
+        runs.append((trainer.model.learner.ctx, steps[:]))
         assert record["skipped_images"] == {"train": ["banded/00.png", "banded/03.png"]}
         steps.clear()
     assert torch.equal(runs[0][0], runs[1][0]) and runs[0][1] == runs[1][1]
@@ -179,8 +177,8 @@ def test_skipping_changes_nothing_where_no_image_is_broken(run, trained):
         and record["skipped_images"] == {}
     )
     assert all(
-        torch.equal(value, usual.prompt_learner.state_dict()[key])
-        for key, value in skipping.prompt_learner.state_dict().items()
+        torch.equal(value, usual.model.learner.state_dict()[key])
+        for key, value in skipping.model.learner.state_dict().items()
     )
 
 
@@ -190,7 +188,7 @@ def test_cdc_starts_from_the_readable_images(root, small_clip_file, tmp_path):
         root, small_clip_file, tmp_path / "out", *SKIP, "DATASET.NUM_SHOTS", "8", trainer="CDC"
     )
     assert record["skipped_images"] == {"train": ["banded/00.png"]} and torch.isfinite(
-        trainer.prompt_learner.offset
+        trainer.model.learner.offset
     )
 
 
@@ -243,16 +241,6 @@ def test_a_run_that_broke_off_goes_on_under_the_other_policy(
     )
 
 
-def test_a_table_says_which_runs_were_not_tested_on_all_images(tmp_path, caplog):
-    write(tmp_path, "train_all", "CoOp", 1, 50.0, skipped_images={"test": ["a/1.png", "b/2.png"]})
-    write(tmp_path, "train_all", "CoOp", 2, 50.0, skipped_images={"train": ["a/1.png"]})
-    collect(tmp_path)
-    assert [line for line in caplog.messages if "skipped" in line] == [
-        "not on all images: train_all/openmoji/shots_16/CoOp/tiny/seed1 skipped 2 test images that could not be read",
-        "not on all images: train_all/openmoji/shots_16/CoOp/tiny/seed2 skipped 1 train image that could not be read",
-    ]
-
-
 # ---- a loss that is no number ----
 
 
@@ -297,6 +285,6 @@ def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(
     resumed, _, _ = run(trainer, *options, name="spoilt")
     assert resumed.start_epoch == 1
     assert all(
-        torch.equal(value, expected.prompt_learner.state_dict()[key])
-        for key, value in resumed.prompt_learner.state_dict().items()
+        torch.equal(value, expected.model.learner.state_dict()[key])
+        for key, value in resumed.model.learner.state_dict().items()
     )

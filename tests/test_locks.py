@@ -5,18 +5,16 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from datasets import fewshot
 from datasets.drawn import openmoji
 from protocols.training import main
 from tests import children
-from tests.conftest import base_arguments, make_textures
+from tests.conftest import base_arguments
 from trainers.common import locks
 from trainers.common.errors import UserError
 from trainers.common.interruption import Interrupted, noticed
@@ -172,44 +170,3 @@ def test_of_processes_that_start_together_one_draws_and_the_others_take_its_pict
         sorted(os.listdir(tmp_path)) == ["images", "log"]
         and len(os.listdir(tmp_path / "images")) == 21
     )
-
-
-def draw_slowly(arguments, log):
-    draw = fewshot.draw
-
-    def drawn(*arguments):
-        with open(log, "a") as file:
-            file.write("drawn\n")
-        time.sleep(0.5)
-        return draw(*arguments)
-
-    fewshot.draw = drawn
-    sys.exit(main(arguments))
-
-
-def test_of_runs_that_start_together_one_draws_the_few_shot_sample(tmp_path, small_clip_file):
-    make_textures(tmp_path)
-    processes = [
-        children.PROCESSES.Process(
-            target=draw_slowly,
-            args=(
-                [
-                    *base_arguments("CoOp", str(tmp_path), small_clip_file, tmp_path / name),
-                    "OPTIM.MAX_EPOCH",
-                    "2",
-                ],
-                str(tmp_path / "log"),
-            ),
-        )
-        for name in "ab"
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
-    assert (tmp_path / "log").read_text() == "drawn\n" and len(
-        os.listdir(tmp_path / "dtd" / "split_fewshot")
-    ) == 1
-    records = [json.loads((tmp_path / name / "results.json").read_text()) for name in "ab"]
-    assert records[0]["split_hash"] == records[1]["split_hash"]

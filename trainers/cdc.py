@@ -8,44 +8,52 @@ the templates' reliability is fitted on validation images: they look at the same
 docs/method.md lists what the paper states and what is our choice.
 """
 
+import copy
 import logging
 import math
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .common.errors import UserError
-from .data.views import AUGMENTATIONS, PictureViews, template_views
-from .decoupled_prompts import DecoupledPrompts
-from .engine.checkpoint import State
-from .engine.checks import (
-    check_at_least,
-    check_choice,
-    check_depth,
-    check_image_prompts,
-    validates_on_test_images,
-)
+from .data.views import AUGMENTATIONS
+from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
-from .evidence import Opinion, conflict, dempster, fitted_reliability, trusted_cross_entropy
+from .evidence import (
+    Opinion,
+    conflict,
+    dempster,
+    fitted_reliability,
+    trusted_cross_entropy,
+    usual_reliability,
+)
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
+from .method import Batches, Encoded, Figures, Method, State, TrainingImages
 from .phrases import AFTER, PHRASES, choose_phrases
 from .prompting.backbone import Backbone
-from .prompting.prompts import Prompts
+from .prompting.prompts import FixedTokens, Prompts, embed, gaussian, initial_context
 from .prompting.tokens import phrase_tokens
 from .settings import add_encoder_settings, add_run_settings
+from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
-MODALITIES = ("dual", "text")
 FUSIONS = ("dempster", "mean_probability", "sum_logits")
 RELIABILITIES = ("fitted", "independent")
 LOSSES = ("evidential", "cross_entropy")
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "PROMPT_MODALITY": ("dual", "text"),
+    "AUGMENTATION": AUGMENTATIONS,
+    "FUSION": FUSIONS,
+    "RELIABILITY": RELIABILITIES,
+    "LOSS": LOSSES,
+}
 START_IMAGES = 1024  # at most so many training images set the offset and the phrases
 COMPARED_IMAGES = 64  # at most so many have their features under the templates compared
 
@@ -80,162 +88,337 @@ def add_cdc_config(cfg: CfgNode) -> None:
     add_encoder_settings(node)
 
 
-@TRAINER_REGISTRY.register()
-class CDC(PromptTrainer):
+class DecoupledPrompts(nn.Module):
+    """M templates' prompts for both encoders, their evidence offsets and their reliability.
+
+    Args:
+        settings: ``cfg.TRAINER.CDC``; M, n and the depth J are its N_TEMPLATES, N_CTX and PROMPT_DEPTH.
+        classnames: K names.
+        backbone: whose widths D (text) and D_v (image) are used.
+    """
+
+    offset: Tensor
+    trained_classes: Tensor
+    reliability: Tensor
+    phrases: Tensor
+    tokens: FixedTokens
+
+    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+        super().__init__()
+        templates, n_ctx, text = settings.N_TEMPLATES, settings.N_CTX, backbone.text
+        self.tokens_around = partial(
+            FixedTokens, text, classnames, n_ctx
+        )  # of the words that follow the contexts
+        self.ctx = nn.Parameter(torch.empty(templates, n_ctx, text.width))  # (M, n, D)
+        self.register_buffer(
+            "phrases", torch.zeros(templates, text.context_length, dtype=torch.long)
+        )  # token ids, then zeros
+        self.start_from(list(settings.CTX_INIT))
+        # drawn in MaPLe's order, and like there all deep maps start alike: one template is MaPLe from the same seed on
+        dual, depth = settings.PROMPT_MODALITY == "dual", settings.PROMPT_DEPTH
+        maps = (
+            [TemplateLinear(templates, text.width, backbone.vision_transformer.width)]
+            if dual
+            else []
+        )
+        self.deep_ctx = nn.ParameterList(
+            gaussian(templates, n_ctx, text.width) for _ in range(depth - 1)
+        )
+        if dual:
+            deep_map = TemplateLinear(templates, text.width, backbone.vision_transformer.width)
+            maps += [copy.deepcopy(deep_map) for _ in range(depth - 1)]
+        self.visual_maps = nn.ModuleList(maps)
+        # b^m = offset + shift^m, so that weight decay draws the learned part to the start and not to zero
+        self.register_buffer("offset", torch.zeros(()))
+        self.offset_shift = nn.Parameter(torch.zeros(templates))
+        self.classes = len(classnames)
+        self.register_buffer(
+            "trained_classes", torch.tensor(self.classes)
+        )  # K of the list that the offset is for
+        self.register_buffer(
+            "reliability", torch.tensor(usual_reliability(templates))
+        )  # ω, until it is fitted
+        self.register_load_state_dict_post_hook(put_fixed_words)
+
+    @torch.no_grad()
+    def start_from(self, phrases: Sequence[str]) -> None:
+        """Puts the first n tokens of the first M phrases into the contexts, and their other words after these; Gaussian contexts beyond them."""
+        text, (templates, n_ctx, _) = self.tokens_around.args[0], self.ctx.shape
+        self.phrases.zero_()
+        for template, phrase in enumerate([*phrases, *[""] * templates][:templates]):
+            self.ctx[template] = initial_context(text, n_ctx, phrase)[0]
+            ids = phrase_tokens(phrase, text.context_length)
+            self.phrases[template, : len(ids)] = ids
+        put_fixed_words(self)
+
+    def forward(self) -> Prompts:
+        visual = [
+            project(layer) for project, layer in zip(self.visual_maps, [self.ctx, *self.deep_ctx])
+        ]  # (M, n, D_v) each
+        return self.tokens(
+            self.ctx,
+            deep_text=list(self.deep_ctx),
+            visual=visual[0] if visual else None,
+            deep_visual=visual[1:],
+        )
+
+    def evidence_offset(self) -> Tensor:
+        """b^m, shaped (M, 1, 1) to go with logits of the classes that are asked for.
+
+        The offset holds −log K of the training list; another list has that of its own K. Then e_k / K = exp(l_k − b − log K), of which
+        belief and vacuity are made, depends on the image and the class alone, and the vacuity 1 / (1 + Σ_k e_k / K) changes with the
+        list only by what its further classes get as evidence.
+        """
+        of_list = (self.trained_classes / self.classes).log()  # 0 for the training list
+        return (self.offset + self.offset_shift + of_list)[:, None, None]
+
+
+def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
+    """Makes the tokens around the contexts those of the learner's phrases, which may differ in number of words."""
+    text, _, n_ctx = learner.tokens_around.args
+    ids = [phrase[: int((phrase > 0).sum())][n_ctx:] for phrase in learner.phrases.cpu()]
+    learner.tokens = learner.tokens_around([embed(text, words) for words in ids]).to(
+        learner.ctx.device
+    )
+
+
+class TemplateLinear(nn.Module):
+    """A linear map of its own for each template, (M, n, D) → (M, n, D_v); initialised as ``nn.Linear``."""
+
+    def __init__(self, templates: int, width: int, out_width: int) -> None:
+        super().__init__()
+        maps = [nn.Linear(width, out_width) for _ in range(templates)]
+        self.weight = nn.Parameter(
+            torch.stack([linear.weight.detach() for linear in maps])
+        )  # (M, D_v, D)
+        self.bias = nn.Parameter(torch.stack([linear.bias.detach() for linear in maps]))  # (M, D_v)
+
+    def forward(self, prompts: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias[:, None], prompts, self.weight.transpose(1, 2))
+
+
+class CDCMethod(Method):
     """Semantic-decoupled prompts with evidential fusion."""
 
     small = {"PROMPT_DEPTH": 2, "CTX_INIT": PHRASES[:5]}
     text_only = {"PROMPT_MODALITY": "text"}
-    prompt_learner: DecoupledPrompts
 
-    def build_model(self) -> None:
-        super().build_model()
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self.cosines: dict[str, dict[str, float]] = {}  # before and after training
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        for key, choices in (
-            ("PROMPT_MODALITY", MODALITIES),
-            ("AUGMENTATION", AUGMENTATIONS),
-            ("FUSION", FUSIONS),
-            ("RELIABILITY", RELIABILITIES),
-            ("LOSS", LOSSES),
-        ):
-            check_choice(f"TRAINER.CDC.{key}", node[key], choices)
-        check_at_least(1, "TRAINER.CDC", node, "N_TEMPLATES", "N_CTX", "PROMPT_DEPTH")
-        check_at_least(0, "TRAINER.CDC", node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT")
-        if node.HAND_CRAFTED and not (
-            node.HAND_CRAFTED.count("{}")
-            == node.HAND_CRAFTED.count("{")
-            == node.HAND_CRAFTED.count("}")
-            == 1
-        ):
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        for key in filter(settings.__contains__, CHOICES):
+            check_choice(f"{path}.{key}", settings[key], CHOICES[key])
+        counts = filter(settings.__contains__, ("N_TEMPLATES", "N_CTX", "PROMPT_DEPTH"))
+        check_at_least(1, path, settings, *counts)
+        check_at_least(0, path, settings, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT")
+        template = settings.get("HAND_CRAFTED", "")
+        if template and not template.count("{}") == template.count("{") == template.count("}") == 1:
             raise UserError(
-                f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} once, where the class name goes"
+                f"{path}.HAND_CRAFTED is {template!r}, it needs {{}} once, where the class name goes"
             )
-        templates, beta, gamma = node.N_TEMPLATES, node.DECOUPLING_WEIGHT, node.CONSISTENCY_WEIGHT
-        if templates > 1 and beta and gamma >= collapse_weight(templates, beta):
-            log.warning(
-                "TRAINER.CDC.DECOUPLING_WEIGHT %g and CONSISTENCY_WEIGHT %g: together they are least where all templates equal CLIP's own "
-                "features, so nothing drives them apart; it takes a CONSISTENCY_WEIGHT below %.3g",
-                beta,
-                gamma,
-                collapse_weight(templates, beta),
-            )
+        beta, gamma = settings.DECOUPLING_WEIGHT, settings.CONSISTENCY_WEIGHT
+        if settings.N_TEMPLATES > 1 and beta:
+            limit = collapse_weight(settings.N_TEMPLATES, beta)
+            if gamma >= limit:
+                log.warning(
+                    "%s.DECOUPLING_WEIGHT %g and CONSISTENCY_WEIGHT %g: together they are least "
+                    "where all templates equal CLIP's own features, so nothing drives them apart; "
+                    "it takes a CONSISTENCY_WEIGHT below %.3g",
+                    path,
+                    beta,
+                    gamma,
+                    limit,
+                )
 
-    @cached_property
-    def training_views(self) -> PictureViews:
-        if self.settings.AUGMENTATION is None:
-            return super().training_views
-        return PictureViews(
-            template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
-        )
+    @classmethod
+    def views(cls, settings: CfgNode) -> tuple[int, int | None]:
+        shown = 1 if settings.AUGMENTATION is None else settings.N_TEMPLATES
+        return shown, settings.AUGMENTATION
 
-    def build_prompt_learner(self, backbone: Backbone) -> DecoupledPrompts:
-        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        layers = backbone.text.layers
+    def build(self) -> nn.Module:
+        node, layers = self.settings, self.backbone.text.layers
         if node.PROMPT_MODALITY == "dual":
-            check_image_prompts("TRAINER.CDC.PROMPT_MODALITY dual", backbone, name, "use text")
-            layers = min(layers, backbone.vision_transformer.layers)
-        check_depth("TRAINER.CDC.PROMPT_DEPTH", node.PROMPT_DEPTH, layers, name)
-        return DecoupledPrompts(node, self.classnames, backbone)
+            check_image_prompts(f"{self.path}.PROMPT_MODALITY dual", self.backbone, "use text")
+            layers = min(layers, self.backbone.vision_transformer.layers)
+        check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, layers)
+        return DecoupledPrompts(node, self.classnames, self.backbone)
 
     def hand_crafted_template(self) -> str:
         return self.settings.HAND_CRAFTED or super().hand_crafted_template()
 
-    def before_train(self) -> None:
-        super().before_train()
-        if (
-            self.start_epoch == 0 and self.train_loader_x.batches_done == 0
-        ):  # not where it goes on in the middle of the first epoch
-            self.start_from_training_images()
-            self.cosines = {"before": self.cosines_to_clip(*self.encoded_templates())}
+    @property
+    def prompts_images(self) -> bool:
+        """Whether the image encoder is prompted, so that there are terms of image features too."""
+        return bool(self.settings.PROMPT_MODALITY == "dual")
+
+    @property
+    def reliability(self) -> Tensor | float:
+        """ω of ``dempster`` for test images."""
+        return 1.0 if self.settings.RELIABILITY == "independent" else self.learner.reliability
+
+    def log_evidence(self, logits: Tensor) -> Tensor:
+        """log e^m = l^m − b^m in fp32, (M, B, K)."""
+        return logits.float() - self.learner.evidence_offset()
+
+    def probability(self, logits: Tensor, votes: Tensor, fused: Opinion) -> Tensor:
+        """The answer (B, K) under ``FUSION``; votes: (M, B, K), each template's own."""
+        if self.settings.FUSION == "mean_probability":
+            return votes.mean(dim=0)
+        if self.settings.FUSION == "sum_logits":
+            return logits.sum(dim=0).softmax(dim=-1)
+        return fused.probability
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        """L = L_t-ce + β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m).
+
+        L_t-ce sums over the templates' opinions and, where FUSION is of opinions, the one that
+        Dempster's rule makes of them (ω = 1: in training each template sees a view of its own).
+        With LOSS cross_entropy the votes' term is the sum of the templates' cross-entropies. L_de
+        and L_con: see ``template_terms``.
+
+        The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in
+        nats), how far the ``offset`` has gone from its start, and the fused ``vacuity``; means over
+        templates and images.
+        """
+        if self.settings.LOSS == "cross_entropy":
+            every_label = labels.expand(len(scores.logits), -1)  # (M, B)
+            each = F.cross_entropy(scores.logits.transpose(1, 2), every_label, reduction="none")
+            total, figures = each.mean(dim=1).sum(), dict[str, Any]()
+        else:
+            total, figures = self.evidential_loss(scores.logits, labels)
+        figures["loss_votes"] = total.detach()
+        for name, (weight, term) in self.template_terms(scores).items():
+            total = total + weight * term
+            figures[name] = term.detach()
+        return total, figures
+
+    def evidential_loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Figures]:
+        """L_t-ce of logits (M, B, K) and labels (B,), and figures of the evidence."""
+        votes = Opinion(self.log_evidence(logits))
+        total = trusted_cross_entropy(votes, labels.expand(len(logits), -1)).mean(dim=-1).sum()
+        if self.settings.FUSION == "dempster":
+            joint = dempster(votes.log_evidence)
+            total = total + trusted_cross_entropy(joint, labels).mean()
+        with torch.no_grad():
+            fused = dempster(votes.log_evidence, self.reliability)
+            answer = self.probability(logits, votes.probability, fused).argmax(dim=1)
+            level = votes.log_evidence.logsumexp(dim=-1).mean()
+            return total, {
+                "acc": 100 * (answer == labels).float().mean(),
+                "level": level.item() - math.log(len(self.classnames)),
+                "offset": self.learner.offset_shift.mean(),
+                "vacuity": fused.vacuity.mean(),
+            }
+
+    def template_terms(self, scores: Scores) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of L_de, Σ_m L_con^m, and the same of images, by name in the log.
+
+        They compare the templates' texts with the hand-crafted prompt's and, where images are
+        prompted, their features of a view with those of the image encoder without prompts;
+        ``decoupling_loss`` derives where they balance.
+        """
+        beta, gamma = self.settings.DECOUPLING_WEIGHT, self.settings.CONSISTENCY_WEIGHT
+        texts, images = scores.text_features, scores.image_features
+        terms = {
+            "loss_de": (beta, decoupling_loss(texts, self.hand_crafted)),
+            "loss_con": (gamma * len(texts), consistency_loss(texts, self.hand_crafted)),
+        }
+        if self.prompts_images and (beta or gamma):
+            plain = self.unprompted(scores)
+            terms["loss_de_image"] = beta, decoupling_loss(images, plain)
+            terms["loss_con_image"] = gamma * len(images), consistency_loss(images, plain)
+        return terms
+
+    def predict(self, logits: Tensor) -> Prediction:
+        evidence = self.log_evidence(logits)  # (M, B, K)
+        fused = dempster(evidence, self.reliability)  # (B, K)
+        if self.settings.LOSS != "evidential":
+            votes = logits.softmax(dim=-1)
+            return Prediction(self.probability(logits, votes, fused), votes)
+        votes = Opinion(evidence).probability
+        probability = self.probability(logits, votes, fused)
+        return Prediction(probability, votes, fused.vacuity, conflict(evidence, dempster(evidence)))
+
+    # ---- before and after the epochs ----
 
     @torch.no_grad()
-    def start_from_training_images(self) -> None:
-        """Sets what the first step needs of zero-shot answers to training images: the evidence offset, and the phrases where there is a choice.
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        """Sets what the first step needs of zero-shot answers to training images: the evidence
+        offset, and the phrases where there is a choice.
 
-        b = mean over images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a useful range.
+        b = mean over images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a
+        useful range.
         """
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # a loader draws a seed; training must not depend on this pass
-            features, labels = self.features_of(
-                self.training_images(START_IMAGES), "train"
-            )  # (1, N, E), (N,)
-        logits = self.logits(features, self.hand_crafted[None])  # (1, N, K)
-        self.prompt_learner.offset.copy_(
-            logits.logsumexp(dim=-1).mean()
-            - math.log(self.num_classes)
-            - self.settings.EVIDENCE_START
-        )
-        phrases = self.possible_phrases()
-        if len(phrases) > self.settings.N_TEMPLATES:
-            with self.precision.autocast():
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed
+            features, labels = self.features_of(training(START_IMAGES))  # (1, N, E), (N,)
+        self.set_offset(self.logits(features, self.hand_crafted[None]))  # of (1, N, K)
+        phrases, templates = self.possible_phrases(), self.settings.N_TEMPLATES
+        if len(phrases) > templates:
+            with self.autocast():
                 answers = [
-                    self.logits(features, self.encode_classes(phrase + AFTER)[None])[0].log_softmax(
-                        dim=-1
-                    )
+                    self.logits(features, self.encode_classes(phrase + AFTER)[None])[0]
                     for phrase in phrases
                 ]
-            chosen = choose_phrases(torch.stack(answers), labels, self.settings.N_TEMPLATES)
-            self.prompt_learner.start_from([phrases[index] for index in chosen])
-            log.info(
-                "The templates start from %s", ", ".join(repr(phrases[index]) for index in chosen)
-            )
+            answers = [logits.log_softmax(dim=-1) for logits in answers]
+            chosen = choose_phrases(torch.stack(answers), labels, templates)
+            self.learner.start_from([phrases[index] for index in chosen])
+            names = ", ".join(repr(phrases[index]) for index in chosen)
+            log.info("The templates start from %s", names)
+        self.cosines = {"before": self.cosines_to_clip(*self.encoded_templates(), training)}
 
-    @torch.no_grad()
-    def encoded_templates(self) -> tuple[Tensor, Prompts]:
-        """Text features (M, K, E) and the prompts, as they are tested."""
-        self.set_model_mode("eval")
-        with self.precision.autocast():
-            prompts = self.prompt_learner()
-            return self.encode_texts(prompts), prompts
-
-    @torch.no_grad()
-    def cosines_to_clip(self, text_features: Tensor, prompts: Prompts) -> dict[str, float]:
-        """``cosines`` of the templates' texts (M, K, E) and, where images are prompted, of features of some training images."""
-        found = {"texts": cosines(text_features, self.hand_crafted)}
-        if prompts.visual is not None:
-            with torch.random.fork_rng(devices=[]):
-                loader = self.training_images(COMPARED_IMAGES)
-                found["images"] = cosines(
-                    self.features_of(loader, "train", prompts)[0],
-                    self.features_of(loader, "train")[0],
-                )
-        return {
-            f"{of}_{name}": value for of, values in found.items() for name, value in values.items()
-        }
+    def set_offset(self, logits: Tensor) -> None:
+        level = logits.logsumexp(dim=-1).mean() - math.log(len(self.classnames))
+        self.learner.offset.copy_(level - self.settings.EVIDENCE_START)
 
     def possible_phrases(self) -> list[str]:
         """Phrases of CTX_INIT that fill a context, if there are more than templates; else all."""
-        node = self.settings
-        length = self.backbone.text.context_length
+        node, length = self.settings, self.backbone.text.context_length
         filling = [
             phrase for phrase in node.CTX_INIT if len(phrase_tokens(phrase, length)) >= node.N_CTX
         ]
         return filling if len(filling) > node.N_TEMPLATES else list(node.CTX_INIT)
 
     @torch.no_grad()
-    def complete_prompts(self) -> bool:
-        """Notes how far apart the templates are, and fits their reliability on validation images; without any it stays
-        ``usual_reliability``."""
+    def encoded_templates(self) -> Encoded:
+        """Text features (M, K, E) and the prompts, as they are tested."""
+        self.eval()
+        with self.autocast():
+            prompts = self.learner()
+            return self.encode_texts(prompts), prompts
+
+    @torch.no_grad()
+    def cosines_to_clip(
+        self, texts: Tensor, prompts: Prompts | None, training: TrainingImages
+    ) -> dict[str, float]:
+        """``cosines`` of the templates' texts (M, K, E) and, where images are prompted, of features
+        of some training images."""
+        found = {"texts": cosines(texts, self.hand_crafted)}
+        if prompts is not None and prompts.visual is not None:
+            with torch.random.fork_rng(devices=[]):
+                prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
+                plain, _ = self.features_of(training(COMPARED_IMAGES))
+            found["images"] = cosines(prompted, plain)
+        return {
+            f"{of}_{name}": value for of, values in found.items() for name, value in values.items()
+        }
+
+    @torch.no_grad()
+    def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
+        """Notes how far apart the templates are, and fits their reliability on validation images;
+        without any it stays ``usual_reliability``."""
         node = self.settings
-        text_features, prompts = self.encoded_templates()
-        self.cosines["after"] = self.cosines_to_clip(text_features, prompts)
-        if (
-            self.val_loader is None
-            or validates_on_test_images(self.dm.dataset)
-            or (node.FUSION, node.RELIABILITY) != ("dempster", "fitted")
-        ):
+        texts, prompts = self.encoded_templates()
+        self.cosines["after"] = self.cosines_to_clip(texts, prompts, training)
+        if validation is None or (node.FUSION, node.RELIABILITY) != ("dempster", "fitted"):
             return False
         with torch.random.fork_rng(devices=[]):
-            features, labels = self.features_of(
-                self.val_loader, "val", prompts
-            )  # (M or 1, N, E), (N,)
-        logits = self.logits(features, text_features)  # (M, N, K)
-        self.prompt_learner.reliability.fill_(fitted_reliability(self.log_evidence(logits), labels))
+            features, labels = self.features_of(validation, prompts)  # (M or 1, N, E), (N,)
+        evidence = self.log_evidence(self.logits(features, texts))  # (M, N, K)
+        self.learner.reliability.fill_(fitted_reliability(evidence, labels))
         log.info(
             "Reliability of each template, fitted on %d validation images: %.3f",
             len(labels),
@@ -244,109 +427,32 @@ class CDC(PromptTrainer):
         return True
 
     def learned_figures(self) -> dict[str, float]:
-        cosines_found = {
+        distances = {
             f"{name}_{when}": value
             for when, found in self.cosines.items()
             for name, value in found.items()
         }
-        return {"reliability": float(self.reliability), **cosines_found}
+        return {"reliability": float(self.reliability), **distances}
 
-    def training_state(self) -> dict[str, Any]:
+    def training_state(self) -> State:
         return {"cosines": self.cosines}
 
-    def restore_training_state(self, state: dict[str, Any]) -> None:
+    def restore_training_state(self, state: State) -> None:
         self.cosines = state.get("cosines", {})  # files of earlier versions have none
 
-    @property
-    def reliability(self) -> Tensor | float:
-        """ω of ``dempster`` for test images."""
-        return (
-            1.0 if self.settings.RELIABILITY == "independent" else self.prompt_learner.reliability
-        )
+    def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
+        """Loads prompts; those of earlier versions, without a fitted reliability, are fused as
+        independent templates."""
+        defaults = {
+            "trained_classes": torch.tensor(len(classnames)),
+            "reliability": torch.tensor(1.0),
+            "phrases": getattr(self.learner, "phrases", None),
+        }
+        own = self.learner.state_dict()
+        missing = {name: value for name, value in defaults.items() if name in own}
+        super().load({**missing, **state}, classnames)
 
-    def load_prompts(self, state: State, folder: str) -> None:
-        """Loads prompts; those of earlier versions, without a fitted reliability, are fused as independent templates."""
-        state["state_dict"].setdefault("trained_classes", torch.tensor(len(state["classnames"])))
-        state["state_dict"].setdefault("reliability", torch.tensor(1.0))
-        state["state_dict"].setdefault("phrases", self.prompt_learner.phrases)
-        super().load_prompts(state, folder)
 
-    def log_evidence(self, logits: Tensor) -> Tensor:
-        """log e^m = l^m − b^m in fp32, (M, B, K)."""
-        return logits.float() - self.prompt_learner.evidence_offset()
-
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """L = L_t-ce + β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m).
-
-        L_t-ce sums over the templates' opinions and, where FUSION is of opinions, the one that Dempster's rule makes of them (ω = 1: in
-        training each template sees a view of its own). With LOSS cross_entropy the votes' term is the sum of the templates'
-        cross-entropies. L_de and L_con compare the templates' texts with the hand-crafted prompt's and, where images are prompted, their
-        features of a view with those of the image encoder without prompts; ``decoupling_loss`` derives where they balance.
-
-        The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in nats), how far the ``offset`` has gone from
-        its start, and the fused ``vacuity``; means over templates and images.
-        """
-        node, logits = self.settings, scores.logits
-        every_label, figures = labels.expand(len(logits), -1), {}  # (M, B)
-        if node.LOSS == "cross_entropy":
-            votes = (
-                F.cross_entropy(logits.transpose(1, 2), every_label, reduction="none")
-                .mean(dim=1)
-                .sum()
-            )
-        else:
-            evidence = self.log_evidence(logits)
-            votes = trusted_cross_entropy(Opinion(evidence), every_label).mean(dim=-1).sum()
-            if node.FUSION == "dempster":
-                votes = votes + trusted_cross_entropy(dempster(evidence), labels).mean()
-            with torch.no_grad():
-                figures = {
-                    "level": evidence.logsumexp(dim=-1).mean().item() - math.log(self.num_classes),
-                    "offset": self.prompt_learner.offset_shift.mean().item(),
-                    "vacuity": dempster(evidence, self.reliability).vacuity.mean().item(),
-                }
-        figures["loss_votes"] = votes.item()
-        return self.with_template_terms(votes, figures, scores)
-
-    @property
-    def prompts_images(self) -> bool:
-        """Whether the image encoder is prompted, so that the templates' terms are of image features too."""
-        return bool(self.settings.PROMPT_MODALITY == "dual")
-
-    def with_template_terms(
-        self, total: Tensor, figures: dict[str, float], scores: Scores
-    ) -> tuple[Tensor, dict[str, float]]:
-        """A loss and its figures with β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m) added."""
-        node, held = self.settings, [("", scores.text_features, self.hand_crafted)]
-        if self.prompts_images and (node.DECOUPLING_WEIGHT or node.CONSISTENCY_WEIGHT):
-            held.append(("_image", scores.image_features, self.unprompted(scores)))
-        for name, features, reference in held:
-            apart, near = (
-                decoupling_loss(features, reference),
-                consistency_loss(features, reference),
-            )
-            total = (
-                total
-                + node.DECOUPLING_WEIGHT * apart
-                + node.CONSISTENCY_WEIGHT * len(features) * near
-            )
-            figures |= {f"loss_de{name}": apart.item(), f"loss_con{name}": near.item()}
-        return total, figures
-
-    def predict(self, logits: Tensor) -> Prediction:
-        node, evidence = self.settings, self.log_evidence(logits)  # (M, B, K)
-        opinion = dempster(evidence, self.reliability)
-        votes = (
-            Opinion(evidence).probability if node.LOSS == "evidential" else logits.softmax(dim=-1)
-        )
-        if node.FUSION == "mean_probability":
-            probability = votes.mean(dim=0)
-        elif node.FUSION == "sum_logits":
-            probability = logits.sum(dim=0).softmax(dim=-1)
-        else:
-            probability = opinion.probability
-        if node.LOSS != "evidential":
-            return Prediction(probability, votes)
-        return Prediction(
-            probability, votes, opinion.vacuity, conflict(evidence, dempster(evidence))
-        )
+@TRAINER_REGISTRY.register()
+class CDC(MethodTrainer):
+    method = CDCMethod

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 RELIABILITIES = [step / 20 for step in range(1, 21)]  # where the search for the best one starts
@@ -135,17 +134,14 @@ def fitted_reliability(log_evidences: Tensor, labels: Tensor) -> float:
         log_probability = dempster(log_evidences, reliability).log_probability  # (N, K)
         return -log_probability.gather(-1, labels[:, None]).mean().item()
 
-    best, step = (
-        min(RELIABILITIES, key=loss),
-        RELIABILITIES[0],
-    )  # a grid first: the loss need not have one minimum only
-    refined = float(
-        minimize_scalar(
-            loss, bounds=(max(step, best - step), min(1.0, best + step)), method="bounded"
-        ).x
-    )
-    found: float = min(best, refined, key=loss)
-    return round(found, 3)  # further digits are noise of some hundred images, and of the processor
+    from scipy.optimize import minimize_scalar  # here: importing a method must not take its time
+
+    # a grid first: the loss need not have one minimum only
+    best, step = min(RELIABILITIES, key=loss), RELIABILITIES[0]
+    bounds = max(step, best - step), min(1.0, best + step)
+    refined = float(minimize_scalar(loss, bounds=bounds, method="bounded").x)
+    # further digits are noise of some hundred images, and of the processor
+    return round(min(best, refined, key=loss), 3)
 
 
 def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:

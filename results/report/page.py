@@ -90,7 +90,6 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
             log.info("no table: %s", error)
             continue
         for table in found:
-            table.title = f"Accuracy, {table.title}"
             table.title += f" ({Path(folder).name})" if len(folders) > 1 else ""
         made += found
     return [table for table in made if len(table.frame)]
@@ -239,8 +238,12 @@ def make_report(
         galleries=galleries,
         root=root,
         tables=[
-            (table.title, render(table, "html"), explained(table.names))
-            for table in [*accuracies, *measured_tables(series, named)]
+            (start + table.title, render(table, "html"), explained(table.names))
+            for start, found in (
+                ("Accuracy, ", accuracies),
+                ("", measured_tables(series, named)),
+            )
+            for table in found
         ],
         list_runs=list_runs(runs),
         of_runs=explained(("macro F1", "learnable")),

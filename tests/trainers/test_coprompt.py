@@ -40,11 +40,11 @@ def test_logits_loss_and_gradients_are_those_of_the_published_formula(
     options = ("DATASET.DESCRIPTIONS", str(tmp_path / "sentences.json")) if described else ()
     trainer = run("CoPrompt", "TRAINER.COPROMPT.W", "3.0", *options, flags=("--no-train",))[0]
     torch.manual_seed(5)
-    learner, names = scrambled(trainer.prompt_learner), trainer.classnames
+    learner, names = scrambled(trainer.model.learner), trainer.model.classnames
     views, labels = torch.randn(2, 3, 3, 32, 32), torch.tensor([0, 5, 2])
-    scores = trainer.scores(views)
+    scores = trainer.model.scores(views)
     random.seed(3)
-    loss, _ = trainer.loss(scores, labels)
+    loss, _ = trainer.model.loss(scores, labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
 
     if described:
@@ -96,10 +96,10 @@ def test_each_step_sees_two_views_and_one_of_the_sentences(run, tmp_path, monkey
     )[0]
     images, _ = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     assert len(images) == 2 and not torch.equal(images[0], images[1])
-    assert trainer.perturbed_texts.shape == (3, 6, 48)
+    assert trainer.model.perturbed_texts.shape == (3, 6, 48)
     distances = {
-        trainer.loss(scores, torch.zeros(8, dtype=torch.long))[1]["loss_text"]
-        for scores in [trainer.scores(images)] * 30
+        trainer.model.loss(scores, torch.zeros(8, dtype=torch.long))[1]["loss_text"]
+        for scores in [trainer.model.scores(images)] * 30
     }
     assert len(distances) == 3
 
@@ -109,7 +109,7 @@ def test_without_adapters_share_and_consistency_it_is_maple(run, monkeypatch):
     monkeypatch.setattr("trainers.coprompt.IMAGE_SHARE", 0.0)
     maple, ours = (run(name, name=name, flags=("--no-train",))[0] for name in ("MaPLe", "CoPrompt"))
     images = torch.randn(1, 3, 3, 32, 32)
-    torch.testing.assert_close(ours.scores(images).logits, maple.scores(images).logits)
+    torch.testing.assert_close(ours.scores(images).logits, maple.model.scores(images).logits)
 
 
 def test_contradictions_are_refused(refusal):

@@ -15,7 +15,7 @@ from trainers.data import loader as data
 def batches(trainer, wrapper, epochs=2):
     """All training batches of some epochs, out of a loader of its own."""
     set_random_seed(5)
-    views = trainer.training_views
+    views = trainer.views
     loader = build_data_loader(
         trainer.cfg,
         sampler_type="RandomSampler",

@@ -16,8 +16,8 @@ from tests.conftest import base_arguments, in_turn, trainer_node
 from trainers import config_function
 from trainers.base import PromptTrainer
 from trainers.common.metrics import read_metrics
+from trainers.engine.checkpoint import MODEL_NAME
 from trainers.engine.precision import PRECISIONS
-from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.evaluation.run_record import versions
 
 TRAINERS = [
@@ -43,7 +43,7 @@ BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES",
 
 
 def weights(trainer):
-    return {name: value.clone() for name, value in trainer.prompt_learner.state_dict().items()}
+    return {name: value.clone() for name, value in trainer.model.learner.state_dict().items()}
 
 
 def record_of(folder):
@@ -73,11 +73,12 @@ def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
 def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, trained, name):
     untrained, trainer = run(name, flags=("--no-train",))[0], trained(name)[0]
     before, changed = weights(untrained), weights(trainer)
-    for key, _ in trainer.prompt_learner.named_parameters():
+    for key, _ in trainer.model.learner.named_parameters():
         assert not torch.equal(before[key], changed[key]), key
-    frozen = untrained.backbone.state_dict()
+    frozen = untrained.model.backbone.state_dict()
     assert all(
-        torch.equal(value, frozen[key]) for key, value in trainer.backbone.state_dict().items()
+        torch.equal(value, frozen[key])
+        for key, value in trainer.model.backbone.state_dict().items()
     )
 
 
@@ -175,13 +176,13 @@ def test_every_precision_trains_and_stays_near_fp32(
     trainer, record, _ = run(
         name, f"TRAINER.{name.upper()}.PREC", precision, "OPTIM.MAX_EPOCH", "1"
     )
-    assert trainer.backbone.text.text_projection.dtype == (
+    assert trainer.model.backbone.text.text_projection.dtype == (
         torch.float16 if precision == "fp16" and not trainer.stays_fp32 else torch.float32
     )
     assert record["precision"] == trainer.precision.name
     assert record["metrics"]["test"]["images"] == 24
     if name in LEARNING:
-        trainer.prompt_learner.load_state_dict(reference.prompt_learner.state_dict())
+        trainer.model.learner.load_state_dict(reference.model.learner.state_dict())
     images, _ = trainer.parse_batch_test(next(iter(trainer.test_loader)))
     with torch.no_grad():
         logits = []
@@ -235,7 +236,7 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trai
     torch.save({**state, "best_result": 100.0}, folder / MODEL_NAME / "model.pth.tar-2")
     trainer, _, _ = run("CoOp", *options, name="second", flags=("--resume", str(folder)))
     assert trainer.start_epoch == 2
-    assert torch.equal(trainer.prompt_learner.ctx, best["state_dict"]["ctx"])
+    assert torch.equal(trainer.model.learner.ctx, best["state_dict"]["ctx"])
 
 
 @pytest.mark.parametrize("name", in_turn(name for name in TRAINERS if name not in IMAGE_ONLY))
@@ -262,7 +263,7 @@ def test_text_is_encoded_once_a_test(run, name, monkeypatch):
     """And once a batch where it depends on the image; hand-crafted text once a run, so not again for a second test."""
     trainer, _, _ = run(name, flags=("--no-train",))
     trainer.test()
-    encoder, calls = trainer.backbone.text, []
+    encoder, calls = trainer.model.backbone.text, []
     forward = encoder.forward
     monkeypatch.setattr(
         encoder, "forward", lambda *arguments: calls.append(1) or forward(*arguments)
@@ -329,7 +330,7 @@ def test_best_val_deploys_the_best_epoch(trained):
     )
     best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
     assert best["val_result"] == trainer.best_result
-    assert torch.equal(best["state_dict"]["ctx"], trainer.prompt_learner.ctx)
+    assert torch.equal(best["state_dict"]["ctx"], trainer.model.learner.ctx)
     assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-4\n"
 
 
@@ -353,8 +354,8 @@ def test_seed_0_is_a_seed_and_seeds_differ(run, trained):
     again, _, _ = run("CoOp", name="b", seed=0)
     other, _ = trained("CoOp")  # of seed 1
     assert record["seed"] == 0
-    assert torch.equal(first.prompt_learner.ctx, again.prompt_learner.ctx)
-    assert not torch.equal(first.prompt_learner.ctx, other.prompt_learner.ctx)
+    assert torch.equal(first.model.learner.ctx, again.model.learner.ctx)
+    assert not torch.equal(first.model.learner.ctx, other.model.learner.ctx)
 
 
 def test_the_record_says_what_was_run(trained):
@@ -367,7 +368,7 @@ def test_the_record_says_what_was_run(trained):
         4,
     )
     assert record["parameters"]["learnable"] == sum(
-        p.numel() for p in trainer.prompt_learner.parameters()
+        p.numel() for p in trainer.model.learner.parameters()
     )
     assert record["parameters"]["total"] > record["parameters"]["learnable"] + 49408 * 128
     assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4

@@ -11,7 +11,7 @@ from torch.utils.data import Sampler
 
 from tests.same_run import assert_same_run
 from trainers.base import PromptTrainer
-from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME
 
 EVERY_STEP = ("TRAIN.CHECKPOINT_STEPS", "1")
 BEST_VAL = ("TEST.FINAL_MODEL", "best_val")

@@ -16,8 +16,7 @@ from trainers.cdc import CDC
 from trainers.common import files, interruption
 from trainers.common.files import remove_leftovers, temporary_name, write_text
 from trainers.common.interruption import REQUEUE
-from trainers.engine.checkpoint import BEST, POINTER, epoch_name, resumable, step_name
-from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.engine.checkpoint import BEST, MODEL_NAME, POINTER, epoch_name, resumable, step_name
 
 EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
 
@@ -82,7 +81,7 @@ def test_a_pointer_that_names_no_checkpoint_is_survived(run, trained, stopped, c
     (folder / MODEL_NAME / POINTER).write_text(content)
     trainer, _, _ = run("CoOp", *EACH_EPOCH)
     assert trainer.start_epoch == 3 and torch.equal(
-        trainer.prompt_learner.ctx, whole.prompt_learner.ctx
+        trainer.model.learner.ctx, whole.model.learner.ctx
     )
     assert "names no checkpoint" in (folder / "log.txt").read_text()
 
@@ -343,7 +342,7 @@ def test_a_checkpoint_is_due_by_steps_and_by_minutes(run, monkeypatch):
         trainer.cfg.TRAIN.CHECKPOINT_STEPS, trainer.cfg.TRAIN.CHECKPOINT_MINUTES = steps, minutes
         trainer.train_loader_x.batches_done = batch
         monkeypatch.setattr(
-            "trainers.engine.saved_prompts.time.monotonic", lambda: trainer.saved_at + ago
+            "trainers.engine.checkpoint.time.monotonic", lambda: trainer.saved_at + ago
         )
         return trainer.is_due()
 

@@ -28,7 +28,7 @@ def test_it_is_what_a_test_on_val_says(run, trained, name):
         numpy.array_equal(value, expected[key]) for key, value in ours.items()
     )
     assert set(record["metrics"]) == {"test"} and set(tested["metrics"]) == {"val"}
-    assert record["classnames"] == trainer.classnames
+    assert record["classnames"] == trainer.model.classnames
 
 
 def test_answers_that_are_left_early_leave_nothing_to_the_training_after_them(run, trained):

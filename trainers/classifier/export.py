@@ -15,13 +15,13 @@ from typing import Any, Protocol
 import torch
 import torchvision.transforms as T
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
-from ..base import PromptTrainer
 from ..common.errors import UserError
 from ..common.files import write_atomically, write_text
 from ..common.record_file import Record, shown_name
 from ..evaluation.prediction import Metrics
-from ..evaluation.testing import Encoded
+from ..method import Encoded, Method
 from .saved_run import rebuilt
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
@@ -34,12 +34,13 @@ TOLERANCE = (
 class Classifier(Protocol):
     """A ``PromptedClassifier``, whose module imports this one."""
 
-    trainer: PromptTrainer
+    method: Method
+    cfg: CfgNode
     record: Record
     transform: T.Compose
     encoded: Encoded | None
 
-    def __init__(self, trainer: PromptTrainer, record: Record) -> None: ...
+    def __init__(self, method: Method, cfg: CfgNode, record: Record) -> None: ...
 
     @property
     def classnames(self) -> list[str]: ...
@@ -58,9 +59,7 @@ class FusedClassifier(nn.Module):
 
     def __init__(self, classifier: Classifier, normalize: T.Normalize | None) -> None:
         super().__init__()
-        self.trainer = trainer = classifier.trainer
-        self.encoded = classifier.encoded
-        self.backbone, self.prompt_learner = trainer.backbone, trainer.prompt_learner
+        self.method, self.encoded = classifier.method, classifier.encoded
         mean, std = (
             ((0.0,) * 3, (1.0,) * 3) if normalize is None else (normalize.mean, normalize.std)
         )
@@ -69,7 +68,7 @@ class FusedClassifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels - self.mean) / self.std  # (B, 3, H, W)
-        answer = self.trainer.answer(images[None], self.encoded)
+        answer = self.method.answer(images[None], self.encoded)
         return tuple(
             value for value in (answer.probability, answer.vacuity) if value is not None
         )  # (B, K), (B,)
@@ -128,18 +127,17 @@ def normalization(classifier: Classifier) -> T.Normalize | None:
 
 
 def in_fp32_on_the_cpu(classifier: Classifier) -> Classifier:
-    cfg = classifier.trainer.cfg.clone()
+    cfg = classifier.cfg.clone()
     cfg.defrost()
     cfg.USE_CUDA = False
-    type(classifier.trainer).node(cfg).PREC = "fp32"
+    cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
     cfg.freeze()
-    return type(classifier)(
-        rebuilt(classifier.trainer, cfg, classifier.classnames), classifier.record
-    )
+    method = rebuilt(classifier.method, cfg, classifier.classnames)
+    return type(classifier)(method, cfg, classifier.record)
 
 
 def example_pixels(model: FusedClassifier, images: int) -> Tensor:
-    size = model.backbone.image.image_size
+    size = model.method.backbone.image.image_size
     return torch.zeros(images, 3, size, size)
 
 
@@ -172,7 +170,7 @@ def write_onnx(
 def tensors(classifier: Classifier) -> dict[str, Tensor]:
     """Name → tensor: the prompt learner's state, and the texts' features (M, K, E)."""
     assert classifier.encoded is not None
-    learner = classifier.trainer.prompt_learner
+    learner = classifier.method.learner
     learned = {} if learner is None else learner.state_dict()
     return {
         **{name: value.contiguous() for name, value in learned.items()},
@@ -185,7 +183,7 @@ def facts(classifier: Classifier) -> dict[str, str]:
     record = classifier.record
     return {
         "trainer": record["trainer"],
-        "backbone": classifier.trainer.cfg.MODEL.BACKBONE.NAME,
+        "backbone": classifier.cfg.MODEL.BACKBONE.NAME,
         "backbone_hash": str(record["backbone_hash"]),
         "dataset": shown_name(record),
         "shots": str(record["shots"]),
@@ -195,10 +193,10 @@ def facts(classifier: Classifier) -> dict[str, str]:
 
 
 def model_card(classifier: Classifier, outputs: list[str]) -> str:
-    record, size = classifier.record, classifier.trainer.backbone.image.image_size
+    record, size = classifier.record, classifier.method.backbone.image.image_size
     backbone, interpolation = (
-        classifier.trainer.cfg.MODEL.BACKBONE.NAME,
-        classifier.trainer.cfg.INPUT.INTERPOLATION,
+        classifier.cfg.MODEL.BACKBONE.NAME,
+        classifier.cfg.INPUT.INTERPOLATION,
     )
     precision = record.get(
         "precision", record["config"]["TRAINER"][record["trainer"].upper()]["PREC"]

@@ -286,22 +286,23 @@ def left_out(paths: Iterable[str]) -> str:
         paths: of all files; those taken for images count where they are animated, for all but their first picture.
     """
     kinds: dict[str, list[str]] = defaultdict(list)
+    moving: list[str] = []
     for path in paths:
         if not is_image(path):
             kinds[os.path.splitext(path)[1].lower() or "without an ending"].append(path)
         elif path.lower().endswith((".gif", ".webp", ".tif", ".tiff", ".avif")) and look_at(
             path, lambda image: getattr(image, "is_animated", False), False
         ):
-            kinds["of several pictures, of which the first is taken"].append(path)
-    return (
-        "Left out: "
-        + "; ".join(
-            f"{len(found)} {kind} ({named(found)}"
-            f"{f'; to take these: pip install {MISSING[kind]}' if kind in MISSING else ''})"
-            for kind, found in sorted(kinds.items())
-        )
-        if kinds
-        else ""
+            moving.append(path)
+    lines = [
+        f"{len(files)} {kind} ({named(files)}"
+        f"{f'; to take these: pip install {MISSING[kind]}' if kind in MISSING else ''})"
+        for kind, files in sorted(kinds.items())
+    ]
+    return ". ".join(
+        [f"Left out: {'; '.join(lines)}"] * bool(lines)
+        + [f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"]
+        * bool(moving)
     )
 
 

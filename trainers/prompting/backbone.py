@@ -20,8 +20,8 @@ from .weights.state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
 
-TINY = str(Path(__file__).parent / "weights" / "tiny.pt")  # ours: 64 pixels, made for OpenMoji
-NAMES = ("tiny", *openai.ADDRESSES)
+WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # ours: 64 pixels, for OpenMoji
+NAMES = (*WEIGHTS, *openai.ADDRESSES)
 CLASSES = 2048  # texts that are encoded at a time
 HEAD_WIDTH = (
     64  # the one size that CLIP's state dict does not show; all of OpenAI's models share it
@@ -150,8 +150,8 @@ def load_backbone(name: str) -> Backbone:
     else:
         if name in openai.ADDRESSES:
             path = openai.find(name)
-        elif name == "tiny" or os.path.isfile(name):
-            path = TINY if name == "tiny" else name
+        elif name in WEIGHTS or os.path.isfile(name):
+            path = str(WEIGHTS.get(name, name))
         else:
             raise UserError(
                 f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP"

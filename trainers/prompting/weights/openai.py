@@ -11,18 +11,18 @@ import shutil
 import urllib.error
 import urllib.request
 
-from clip import clip
 from tqdm import tqdm
 
 from ...common.errors import UserError
 from ...common.files import file_hash
 from ...common.locks import turn
+from .. import clip
 
 log = logging.getLogger(__name__)
 
 CACHE = "~/.cache/clip"  # the package ``clip`` keeps them there, too
 TIMEOUT = 10  # seconds without a connection or without another byte
-ADDRESSES: dict[str, str] = dict(clip._MODELS)  # name: …/<SHA-256 of the file>/<file>
+ADDRESSES: dict[str, str] = dict(clip.clip._MODELS)  # name: …/<SHA-256 of the file>/<file>
 HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 HUB_FILE, HUB_FILES = "open_clip_model.safetensors", ("model.safetensors", "pytorch_model.bin")
 TIMM = {  # name: the hub's repository, and the SHA-256 of HUB_FILE in it, as far as it is known

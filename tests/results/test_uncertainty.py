@@ -1,7 +1,5 @@
 """What measures of doubt are worth: whole runs against the runs' own records, scikit-learn, textbook loops; the cache; tables by hand."""
 
-import csv
-import io
 import json
 import shutil
 import statistics
@@ -15,9 +13,9 @@ from sklearn.metrics import roc_auc_score
 from analysis import image_groups
 from analysis.uncertainty import main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.doubts import SCALED, read_figures
+from results.kept import SCALED, read_figures
 from results.render import FORMATS, render
-from results.table import read_records
+from tests.results.conftest import values, write
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
 from trainers.common.errors import UserError
@@ -36,6 +34,8 @@ def lay(folder, output, trainer="CDC", seed=1):
     """A copy of a run where the base-to-new protocol has it."""
     place = output / "train_base" / "dtd" / "shots_4" / trainer / "tiny" / f"seed{seed}"
     shutil.copytree(folder, place)
+    what = {"protocol": "base2new", "part": "train_base", "dataset": "dtd", "recipe": "tiny"}
+    (place / "results.json").write_text(json.dumps({**record_of(place), "run": what}))
     return place
 
 
@@ -84,8 +84,8 @@ def test_on_base_classes_it_finds_what_the_runs_own_test_found(evaluated, traine
         and figures["accuracy"]["base"] == metrics["accuracy"]
     )
     assert set(figures["doubt"]) == {*metrics["uncertainty"], SCALED}
-    for name, values in metrics["uncertainty"].items():
-        assert {key: figures["doubt"][name][key] for key in values} == values
+    for name, kept in metrics["uncertainty"].items():
+        assert {key: figures["doubt"][name][key] for key in kept} == kept
     assert figures["calibration"]["base"]["before"] == {
         key: metrics[key] for key in ("ece", "adaptive_ece", "nll", "brier")
     }
@@ -238,7 +238,7 @@ def test_the_new_classes_are_scaled_by_the_distances_of_their_texts(evaluated, d
                     for tuned, others in zip(new.embed_text(), base.embed_text())
                 ]
             )
-            - distance(new.trainer.hand_crafted[k].numpy(), base.trainer.hand_crafted.numpy())
+            - distance(new.method.hand_crafted[k].numpy(), base.method.hand_crafted.numpy())
         )
         for k in range(3)
     ]
@@ -271,7 +271,7 @@ def test_without_validation_images_of_its_own_nothing_is_scaled(
     assert figures["calibration"]["new"]["by_distance"] is not None, "it needs no validation images"
     assert "has no validation images of its own" in caplog.text
     calibrated = tables({("dtd", 4, "ZeroshotCLIP", "tiny"): {1: figures}})[2]
-    assert [row.key[4:] for row in calibrated.rows] == [
+    assert [row[4:] for row in calibrated.means.index] == [
         ("base", "before"),
         ("new", "before"),
         ("new", "by distance"),
@@ -285,7 +285,9 @@ def test_class_specific_contexts_have_no_calibration_on_new_classes(trained, tmp
         figures["calibration"]["new"] is None
         and figures["doubt"]["max_probability"]["new_auroc"] is not None
     )
-    assert [row.key[4:] for row in tables({("dtd", 4, "CoOp", "tiny"): {1: figures}})[2].rows] == [
+    assert [
+        row[4:] for row in tables({("dtd", 4, "CoOp", "tiny"): {1: figures}})[2].means.index
+    ] == [
         ("base", "before"),
         ("base", "after"),
     ]
@@ -327,11 +329,9 @@ def flip(path):
     "damage",
     [
         lambda folder: (folder / "uncertainty.npz").unlink(),
-        lambda folder: (folder / "uncertainty.npz").write_bytes(b""),
         lambda folder: flip(folder / "uncertainty.npz"),
         lambda folder: flip(folder / "uncertainty.json"),
         lambda folder: (folder / "uncertainty.json").write_bytes(b""),
-        lambda folder: (folder / "uncertainty.json").write_text('{"format": 1, "made'),
         lambda folder: (folder / "uncertainty.json").write_text("[]"),
         lambda folder: (folder / "uncertainty.json").write_text('{"format": 0}'),
     ],
@@ -362,124 +362,87 @@ def made_up(seed, evidence=False):
     """Figures of a run that can be followed by hand."""
 
     def of(start, scale=1.0):
-        severities = [start + seed + severity for severity in SEVERITIES]
+        tenths = [scale * severity / 10 for severity in SEVERITIES]
         return {
             "error_auroc": start + seed,
             "aurc": start - seed,
             "new_auroc": start,
-            "corrupted_auroc": severities,
-            "mean": {
-                "base": 0.1 * scale,
-                "new": 0.2 * scale,
-                "corrupted": [scale * severity / 10 for severity in SEVERITIES],
-            },
+            "corrupted_auroc": [start + seed + severity for severity in SEVERITIES],
+            "mean": {"base": 0.1 * scale, "new": 0.2 * scale, "corrupted": tenths},
         }
 
     calibrated = {
         "before": {"ece": 10.0 + seed, "adaptive_ece": 11.0, "nll": 1.5, "brier": 0.5},
         "after": {"ece": 5.0, "adaptive_ece": 6.0, "nll": 1.25, "brier": 0.25},
     }
+    vacuity = {"vacuity": of(70.0)} if evidence else {}
     return {
         "temperature": 1.0 + seed,
         "accuracy": {"base": 60.0 + seed, "corrupted": [50.0, 40.0, 30.0, 20.0, 10.0]},
-        "doubt": {
-            "max_probability": of(80.0),
-            "energy": of(60.0, -100.0),
-            **({"vacuity": of(70.0)} if evidence else {}),
-        },
+        "doubt": {"max_probability": of(80.0), "energy": of(60.0, -100.0), **vacuity},
         "calibration": {"base": calibrated, "new": calibrated},
     }
 
 
+CDC, COOP = (("dtd", 16, trainer, "tiny") for trainer in ("CDC", "CoOp"))
+
+
 @pytest.fixture
 def made():
-    keys = {trainer: ("dtd", 16, trainer, "tiny") for trainer in ("CDC", "CoOp")}
-    return tables(
-        {
-            keys["CDC"]: {1: made_up(1, evidence=True), 3: made_up(3, evidence=True)},
-            keys["CoOp"]: {1: made_up(1)},
-        }
-    )
-
-
-def rows(table):
-    return {row.key[2:]: table.figures(row) for row in table.rows}
+    runs = {seed: made_up(seed, evidence=True) for seed in (1, 3)}
+    return tables({CDC: runs, COOP: {1: made_up(1)}})
 
 
 def test_tables_by_hand(made):
-    apart, means, calibrated = map(rows, made)
-    assert list(apart) == [
-        ("CDC", "tiny", "max probability"),
-        ("CDC", "tiny", "energy"),
-        ("CDC", "tiny", "vacuity"),
-        ("CoOp", "tiny", "max probability"),
-        ("CoOp", "tiny", "energy"),
+    apart, means, calibrated = map(values, made)
+    rows = [
+        (*key, name) for key in (CDC, COOP) for name in ("max probability", "energy", "vacuity")
     ]
-    assert apart["CDC", "tiny", "vacuity"] == {
+    assert list(made[0].means.index) == rows[:5]
+    corrupted = [f"corrupted {severity}" for severity in SEVERITIES]
+    assert apart[(*CDC, "vacuity")] == {
         "errors": [71, 73],
         "AURC": [69, 67],
         "new": [70, 70],
-        **{f"corrupted {severity}": [71 + severity, 73 + severity] for severity in SEVERITIES},
+        **{name: [71 + n, 73 + n] for n, name in zip(SEVERITIES, corrupted)},
     }
-    assert means["CDC", "tiny", "accuracy"] == {
+    assert means[(*CDC, "accuracy")] == {
         "base": [61, 63],
         "new": [0, 0],
-        **{f"corrupted {severity}": [60 - 10 * severity] * 2 for severity in SEVERITIES},
+        **{name: [60 - 10 * n] * 2 for n, name in zip(SEVERITIES, corrupted)},
     }
-    assert means["CoOp", "tiny", "energy"]["new"] == [-20] and means[
-        "CoOp", "tiny", "max probability"
-    ]["new"] == [20]  # nats, percent
-    assert means["CoOp", "tiny", "max probability"]["corrupted 4"] == pytest.approx([40])
-    assert calibrated["CDC", "tiny", "new", "before"] == {
+    # nats, percent
+    assert means[(*COOP, "energy")]["new"] == [-20] and means[(*COOP, "max probability")][
+        "new"
+    ] == [20]
+    assert calibrated[(*CDC, "new", "before")] == {
         "T": [1, 1],
         "ECE": [11, 13],
         "adaptive ECE": [11, 11],
         "NLL": [1.5, 1.5],
         "Brier": [0.5, 0.5],
     }
-    assert calibrated["CDC", "tiny", "base", "after"]["T"] == [2, 4] and calibrated[
-        "CDC", "tiny", "base", "after"
-    ]["ECE"] == [5, 5]
-
-
-def test_mean_and_deviation_are_over_seeds(made):
-    text = render(made[0])
-    assert f"72.00 ± {statistics.stdev([71, 73]):.2f}" in text and "max probability" in text
-    cells = list(csv.DictReader(io.StringIO(render(made[2], "csv"))))
-    assert cells[0]["ECE_mean"] == "12.0000" and float(cells[0]["ECE_std"]) == pytest.approx(
-        2**0.5, abs=1e-4
-    )
-    assert [
-        (cell["trainer"], cell["classes"], cell["scaling"], cell["seeds"]) for cell in cells[:4]
-    ] == [
-        ("CDC", "base", "before", "2"),
-        ("CDC", "base", "after", "2"),
-        ("CDC", "new", "before", "2"),
-        ("CDC", "new", "after", "2"),
-    ]
+    after = calibrated[(*CDC, "base", "after")]
+    assert (after["T"], after["ECE"]) == ([2, 4], [5, 5])
+    assert f"72.00 ± {statistics.stdev([71, 73]):.2f}" in render(made[0])
+    order = [("base", "before"), ("base", "after"), ("new", "before"), ("new", "after")]
+    assert [row[4:] for row in made[2].means.index][:4] == order
 
 
 def test_a_figure_that_is_not_defined_leaves_its_seed_out():
     perfect = made_up(1)
     perfect["doubt"]["energy"]["error_auroc"] = None  # no wrong answer to tell from the right ones
-    apart = rows(tables({("dtd", 16, "CoOp", "tiny"): {1: perfect, 2: made_up(2)}})[0])
-    assert apart["CoOp", "tiny", "energy"]["new"] == [60] and apart[
-        "CoOp", "tiny", "max probability"
-    ]["new"] == [80, 80]
+    apart = values(tables({COOP: {1: perfect, 2: made_up(2)}})[0])
+    assert apart[(*COOP, "energy")]["new"] == [60]
+    assert apart[(*COOP, "max probability")]["new"] == [80, 80]
 
 
 def test_several_data_sets_have_an_average():
-    made = tables(
-        {
-            (data, 16, "CoOp", "tiny"): {1: made_up(seed)}
-            for data, seed in (("dtd", 1), ("eurosat", 3))
-        }
-    )
-    assert [[row.key[0] for row in table.rows].count("average of 2") for table in made] == [2, 3, 4]
-    (average,) = (
-        row for row in made[1].rows if row.key == ("average of 2", 16, "CoOp", "tiny", "accuracy")
-    )
-    assert made[1].figures(average)["base"] == [62]
+    sets = {"dtd": 1, "eurosat": 3}
+    made = tables({(data, *COOP[1:]): {1: made_up(seed)} for data, seed in sets.items()})
+    counts = [list(table.means.index.get_level_values(0)).count("average of 2") for table in made]
+    assert counts == [2, 3, 4]
+    assert values(made[1])[("average of 2", *COOP[1:], "accuracy")]["base"] == [62]
 
 
 @pytest.mark.parametrize("style", FORMATS)
@@ -515,11 +478,9 @@ def refusal(capsys, *arguments):
 
 
 def test_a_folder_without_base_runs_says_what_makes_them(tmp_path, capsys):
+    write(tmp_path, "test_all", "CoOp", 1, 50.0)
     line = refusal(capsys, tmp_path)
-    assert (
-        line
-        == f"error: no trained base run below {tmp_path / 'train_base'}: python run.py --protocol base2new makes them"
-    )
+    assert line.startswith(f"error: no trained base run below {tmp_path}: python run.py")
 
 
 def test_other_data_than_the_runs_are_refused(evaluated, tmp_path, data_root, capsys):
@@ -547,4 +508,3 @@ def test_another_root_with_the_same_data_will_do(trained, tmp_path, data_root, e
     shutil.copytree(f"{data_root}/dtd", tmp_path / "data" / "dtd")
     figures, _ = image_groups.evaluate(copy, tmp_path / "data")
     assert figures.items() <= evaluated("ZeroshotCLIP")[0].items()
-    assert [path.name for path, _ in read_records(tmp_path / "output")] == ["results.json"]
