@@ -13,6 +13,7 @@ from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
 from trainers.common.config_files import check_types, merge
 from trainers.common.errors import UserError, nearest
+from trainers.common.ranges import check_ranges
 from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
@@ -89,6 +90,7 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options after the flags")
     check_types(cfg, defaults)
+    check_ranges(cfg)
     note_content(cfg)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from datasets.base import TargetDataset
 from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, exit_code, raised_in
-from trainers.common.files import remove_leftovers
+from trainers.common.files import check_folder, remove_leftovers
 from trainers.common.fingerprints import data_name
 from trainers.common.interruption import interruptible
 from trainers.common.locks import FILE_NAME as LOCK
@@ -30,6 +30,14 @@ from .plan import stem
 from .recipes import Rule
 
 log = logging.getLogger("train")
+OUTPUTS = (
+    "log.txt",
+    "metrics.jsonl",
+    "results.json",
+    "predictions-val.npz",
+    "predictions-test.npz",
+    LOCK,
+)
 
 
 def run(args: argparse.Namespace) -> SimpleTrainer:
@@ -46,8 +54,7 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
         raise UserError(
             "--output-dir is missing: where shall log, checkpoints and results.json go?"
         )
-    if os.path.isfile(cfg.OUTPUT_DIR):
-        raise UserError(f"--output-dir {cfg.OUTPUT_DIR} is a file, it must be a folder")
+    check_folder("--output-dir", cfg.OUTPUT_DIR, OUTPUTS)
     made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
     console = sys.stdout
     is_left_empty = False

@@ -47,7 +47,7 @@ def test_class_names_in_any_encoding_are_read_or_refused(tmp_path, encoding, exp
         (("OPTIM.MOMENTUM", "-0.9"), "OPTIM.MOMENTUM is -0.9, it must not be negative"),
         (
             ("OPTIM.NAME", "adam", "OPTIM.ADAM_BETA1", "7.0"),
-            "the config can't work: Invalid beta parameter",
+            "OPTIM.ADAM_BETA1 is 7.0, it must be at most 1",
         ),
         (("TRAIN.PRINT_FREQ", "0"), "TRAIN.PRINT_FREQ is 0, it must be at least 1"),
         (("INPUT.GB_K", "4"), "INPUT.GB_K is 4, a blur takes an odd number of pixels: give 5"),

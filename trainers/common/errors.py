@@ -21,6 +21,10 @@ DISK = {
     errno.EACCES: RIGHTS,
     errno.EPERM: RIGHTS,
     errno.EIO: "look after that disk",
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
+        "give another place, or put back what was there",
+    ),
 }  # number of an OSError → what to do
 
 # what raises when a worker of a loader is killed
