@@ -18,13 +18,13 @@ from protocols.command_line import parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.table import collect
 from tests.conftest import ALWAYS, in_turn
-from trainers.base import PromptTrainer
 from trainers.engine.checkpoint import config_of_run
+from trainers.trainer import MethodTrainer
 
 TRAINERS = [
     name
     for name in TRAINER_REGISTRY.registered_names()
-    if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
+    if issubclass(TRAINER_REGISTRY.get(name), MethodTrainer)
 ]
 
 
