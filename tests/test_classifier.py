@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
@@ -20,13 +21,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.transforms import RandomErasing
 
-from tests.conftest import ALWAYS, in_turn
+from protocols.training import main
+from tests.conftest import ALWAYS, in_turn, small_recipe
 from tests.trainers.test_every_trainer import BASE, LEARNING, NEW, TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier import export
 from trainers.classifier.saved_run import read_record
 from trainers.common.errors import UserError
-from trainers.families import FeatureTrainer
+from trainers.features import FeatureMethod
 
 CONDITIONAL = "CoCoOp"  # whose texts depend on the image
 EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
@@ -86,10 +88,10 @@ def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, na
     """Also for runs in other precisions, as some of the trainers' are."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
-    monkeypatch.setattr("trainers.training.DataManager", None)  # it must do without
+    monkeypatch.setattr("trainers.trainer.DataManager", None)  # it must do without
     classifier = PromptedClassifier.load(str(folder))
     assert classifier.cfg == trainer.cfg
-    assert classifier.classnames == trainer.classnames
+    assert classifier.classnames == trainer.model.classnames
     assert_same(classifier.predict(paths_of(kept(folder), data_root)), kept(folder))
 
 
@@ -136,7 +138,7 @@ def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     classifier = PromptedClassifier.load(trained(name)[1])
     if getattr(classifier.method.learner, "class_parameters", ()):
         classifier = classifier.with_classes(classifier.classnames[::-1])
-    images, trainer = classifier.embed_image(pictures), classifier.method
+    images, method = classifier.embed_image(pictures), classifier.method
     assert images.shape[::2] == (6, 48) and images.dtype == numpy.float32
     numpy.testing.assert_allclose(numpy.linalg.norm(images, axis=2), 1, rtol=1e-5)
     if name == CONDITIONAL:
@@ -151,10 +153,10 @@ def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
             [images[:, m % images.shape[1]] @ texts[m % len(texts)].T for m in range(templates)]
         )
     )
-    logits = logits * trainer.backbone.logit_scale
-    if isinstance(trainer, FeatureTrainer):  # whose classifier has more than the texts
-        logits = trainer.model.learner(torch.from_numpy(images[:, 0]), logits[0])[None]
-    answer = trainer.predict(logits)
+    logits = logits * method.backbone.logit_scale
+    if isinstance(method, FeatureMethod):  # whose classifier has more than the texts
+        logits = method.learner(torch.from_numpy(images[:, 0]), logits[0])[None]
+    answer = method.predict(logits)
     numpy.testing.assert_allclose(
         answer.probability, classifier.predict(pictures).probabilities, atol=1e-5
     )
@@ -578,3 +580,45 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
     ):
         PromptedClassifier.load(trained("CoOp")[1]).export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# ---- from pictures ----
+
+
+def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
+    data_root, small_clip_file, tmp_path, capsys
+):
+    """With images that are given one by one as well: they end in the same folders, in the same order."""
+    folder = f"{data_root}/dtd/images"
+    options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
+    arguments = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
+    assert main([*arguments, "--output-dir", str(tmp_path / "command"), *options]) == 0
+    given = {"trainer": "CoOp", "backbone": small_clip_file, "options": options}
+    fitted = PromptedClassifier.fit(folder, folder=tmp_path / "fit", **given)
+    command = read_record(str(tmp_path / "command"))
+    assert fitted.record["prompts_hash"] == command["prompts_hash"] is not None
+    assert fitted.record["metrics"] == command["metrics"]
+    paths = sorted(str(path) for path in Path(folder).glob("*/*.png"))
+    images = [path if number % 2 else Image.open(path) for number, path in enumerate(paths)]
+    labels = [Path(path).parent.name for path in paths]
+    again = PromptedClassifier.fit(images, labels, folder=tmp_path / "again", **given)
+    assert again.classnames == fitted.classnames
+    assert again.record["metrics"]["test"]["images"] == command["metrics"]["test"]["images"]
+    numpy.testing.assert_array_equal(
+        PromptedClassifier.load(tmp_path / "again").predict(paths[:3]).probabilities,
+        again.predict(paths[:3]).probabilities,
+    )
+
+
+def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path, pictures):
+    with pytest.raises(UserError, match="there are 6 images and 1 labels: give one for each"):
+        PromptedClassifier.fit(pictures, ["cat"], folder=tmp_path / "out")
+    with pytest.raises(UserError, match="give labels"):
+        PromptedClassifier.fit(pictures)
+
+
+def test_labelling_pictures_builds_nothing_that_trains(trained, pictures, monkeypatch):
+    folder = trained("CDC")[1]
+    for name in ("DataManager", "Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
+        monkeypatch.setattr(f"trainers.trainer.{name}", None)
+    assert len(PromptedClassifier.load(folder).predict(pictures[:3]).labels) == 3

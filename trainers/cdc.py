@@ -68,30 +68,23 @@ def add_cdc_config(cfg: CfgNode) -> None:
     cfg.TRAINER.CDC = node = CfgNode()
     node.N_TEMPLATES = 4  # M
     node.N_CTX = 2  # context tokens a template (4 is usual with PROMPT_MODALITY text)
-    node.CTX_INIT = list(
-        PHRASES
-    )  # phrases that templates start from: of more than M, the best on the training images; of fewer, Gaussian beyond
-    node.PROMPT_MODALITY = (
-        "dual"  # prompts in both encoders (ViT only), or in the text encoder only
-    )
+    # phrases that templates start from: of more than M, the best on the training images; of fewer,
+    # Gaussian beyond
+    node.CTX_INIT = list(PHRASES)
+    node.PROMPT_MODALITY = "dual"  # prompts in both encoders (ViT only) | text
     node.PROMPT_DEPTH = (
-        9  # layers of each prompted encoder that get their own prompts, the first included
+        9  # layers of each prompted encoder with prompts of their own, from the first
     )
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
-    node.EVIDENCE_START = (
-        2.0  # c: training starts at this level, the log of the mean evidence over classes
-    )
+    # c: training starts at this level, the log of the mean evidence over classes
+    node.EVIDENCE_START = 2.0
     node.EVIDENCE_LEVEL = 4.0  # that of answers, see ``log_evidence``
-    node.FUSION = (
-        "dempster"  # dempster | mean_probability | sum_logits: these two have no fused loss
-    )
+    node.FUSION = "dempster"  # | mean_probability | sum_logits: these two have no fused loss
     node.IMAGE_WITNESS = True  # a further witness for the trained classes, see ``ImageWitness``
-    node.RELIABILITY = "fitted"  # of the fused templates: fitted on validation images | independent: Dempster's rule as it is
+    node.RELIABILITY = "fitted"  # on validation images | independent: Dempster's rule as it is
     node.LOSS = "evidential"  # evidential | cross_entropy
-    node.DECOUPLING_WEIGHT = (
-        0.5  # β, of text features and, with PROMPT_MODALITY dual, of image features
-    )
+    node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
     node.CONSISTENCY_WEIGHT = 2.0  # γ, of each template's text features and image features likewise
     add_encoder_settings(node)
 
@@ -278,7 +271,9 @@ class CDCMethod(Method):
 
     def build(self) -> nn.Module:
         node, layers = self.settings, self.backbone.text.layers
-        if node.PROMPT_MODALITY == "dual":
+        # whether the image encoder is prompted, so that there are terms of image features too
+        self.prompts_images = node.PROMPT_MODALITY == "dual"
+        if self.prompts_images:
             check_image_prompts(f"{self.path}.PROMPT_MODALITY dual", self.backbone, "use text")
             layers = min(layers, self.backbone.vision_transformer.layers)
         check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, layers)
@@ -286,11 +281,6 @@ class CDCMethod(Method):
 
     def hand_crafted_template(self) -> str:
         return self.settings.HAND_CRAFTED or super().hand_crafted_template()
-
-    @property
-    def prompts_images(self) -> bool:
-        """Whether the image encoder is prompted, so that there are terms of image features too."""
-        return bool(self.settings.PROMPT_MODALITY == "dual")
 
     def reliabilities(self, witnesses: int) -> Tensor:
         """ω of the witnesses (M or M + 1,) for ``dempster``: the image witness counts as much as all

@@ -114,6 +114,8 @@ class CDCOverMethod(CDCMethod):
         self.base = self.over(self.over_method)
         further = [self.base.build() for _ in range(1, self.settings.N_TEMPLATES)]
         learners: list[Any] = [self.base.learner, *further]
+        with torch.no_grad():
+            self.prompts_images = learners[0]().visual is not None
         phrases = self.phrases_of(len(learners[0].ctx))
         self.base.learner = TemplateLearners(
             learners, phrases, self.backbone.text, len(self.classnames)
@@ -135,11 +137,6 @@ class CDCOverMethod(CDCMethod):
     @cached_property
     def hand_crafted(self) -> Tensor:
         return self.base.hand_crafted
-
-    @cached_property
-    def prompts_images(self) -> bool:
-        with torch.no_grad():
-            return self.learner.learners[0]().visual is not None
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]] | None:
         return self.base.parameter_groups(lr)

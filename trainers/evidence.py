@@ -28,10 +28,6 @@ class Opinion:
     log_evidence: Tensor
 
     @property
-    def classes(self) -> int:
-        return self.log_evidence.shape[-1]
-
-    @property
     def log_alpha(self) -> Tensor:
         """(…, K), log of the Dirichlet's parameters α_k = e_k + 1."""
         return log1p_exp(self.log_evidence)
@@ -49,7 +45,7 @@ class Opinion:
     @property
     def vacuity(self) -> Tensor:
         """(…) uncertainty mass K / S in (0, 1], 1 without any evidence."""
-        return (math.log(self.classes) - self.log_strength).exp()
+        return (math.log(self.log_evidence.shape[-1]) - self.log_strength).exp()
 
     @property
     def probability(self) -> Tensor:
@@ -196,14 +192,10 @@ def evidential_loss(opinion: Opinion, labels: Tensor) -> Tensor:
     return (trusted_cross_entropy(opinion, labels) - shares) / 2
 
 
-def _series_from(dtype: torch.dtype) -> float:
-    """log x from which the asymptotic series below is exact to the dtype's precision."""
-    return math.log(30.0) if torch.finfo(dtype).bits <= 32 else math.log(1000.0)
-
-
 def digamma_of_exp(log_x: Tensor) -> Tensor:
     """ψ(x) for x = exp(log_x) ≥ 1, however large."""
-    limit = _series_from(log_x.dtype)
+    # log x from which the asymptotic series is exact to the dtype's precision
+    limit = math.log(30.0 if torch.finfo(log_x.dtype).bits <= 32 else 1000.0)
     inverse = (-log_x.clamp(min=limit)).exp()
     series = log_x - inverse / 2 - inverse**2 / 12 + inverse**4 / 120
     return torch.where(log_x > limit, series, torch.digamma(log_x.clamp(max=limit).exp()))

@@ -103,6 +103,7 @@ class Method(nn.Module):
         else:
             self.precision, self.backbone_hash = holder.precision, holder.backbone_hash
             self.teacher = holder.teacher
+        self.autocast_dtype = autocast_dtype(self.precision, self.device)
         self.backbone = backbone
         learner = self.build()
         self.learner: Any = None if learner is None else learner.to(self.device)
@@ -220,7 +221,7 @@ class Method(nn.Module):
 
     def autocast(self) -> torch.autocast:
         """Context for the encoders."""
-        dtype = autocast_dtype(self.precision, self.device)
+        dtype = self.autocast_dtype
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def forward(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
@@ -308,7 +309,8 @@ class Method(nn.Module):
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
         with torch.autocast(self.device.type, enabled=False):
-            return self.backbone.logit_scale * image_features @ text_features.transpose(1, 2)
+            scale = self.backbone.log_scale.float().exp()
+            return scale * image_features @ text_features.transpose(1, 2)
 
     @torch.no_grad()
     def features_of(

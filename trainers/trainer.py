@@ -37,7 +37,6 @@ from .descriptions import path_of, read_descriptions
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
 from .engine.failed_batch import stopped_by_loss
-from .engine.precision import autocast_dtype
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
 from .evaluation.testing import Evaluator
@@ -131,7 +130,7 @@ class MethodTrainer(TrainerX):
             groups = model.parameter_groups(cfg.OPTIM.LR)
             self.optim = build_optimizer(model.learner, cfg.OPTIM, groups)
             self.sched = build_schedule(self.optim, cfg.OPTIM)
-            is_half = autocast_dtype(model.precision, self.device) == torch.float16
+            is_half = model.autocast_dtype == torch.float16
             self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_half)
             self.register_model(MODEL_NAME, model.learner, self.optim, self.sched)
             name, parts = type(self).__name__, (self.optim, self.sched, self.scaler)
@@ -163,7 +162,7 @@ class MethodTrainer(TrainerX):
             figures["acc"] = 100 * (answer == labels).float().mean()
         figures = {name: float(value) for name, value in {"loss": loss, **figures}.items()}
         if self.progress is not None:
-            seconds, lr = time.perf_counter() - started, self.get_current_lr()
+            seconds, lr = time.perf_counter() - started, self.optim.param_groups[0]["lr"]
             self.progress.note(self.epoch, self.batch_idx, figures, lr, seconds)
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
@@ -261,6 +260,12 @@ class MethodTrainer(TrainerX):
         if self.start_epoch == 0:
             start_metrics(self.output_dir)
             self.model.start(self.training_images, self.validation_images())
+
+    def run_epoch(self) -> None:
+        self.set_model_mode("train")
+        self.num_batches = len(self.train_loader_x)
+        for self.batch_idx, batch in enumerate(self.train_loader_x):
+            self.forward_backward(batch)
 
     def after_epoch(self) -> None:
         self.model.end_epoch(self.epoch, self.max_epoch)

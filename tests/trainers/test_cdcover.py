@@ -106,12 +106,12 @@ def test_templates_start_from_phrases_of_the_contexts_length_and_vote(run):
             PHRASES=["a photo of a", "a photo of one", "art of the", "a bad photo of the"],
         ),
     )
-    assert trainer.possible_phrases() == ["a photo of a", "a photo of one"]
+    assert trainer.model.possible_phrases() == ["a photo of a", "a photo of one"]
     assert (
         len(record["metrics"]["test"]["template_accuracy"]) == 2
         and 0 < record["metrics"]["test"]["mean_vacuity"] <= 1
     )
-    assert set(trainer.aggregate) == set(trainer.model.learner.state_dict()), (
+    assert set(trainer.model.base.aggregate) == set(trainer.model.learner.state_dict()), (
         "PromptSRC's mean over epochs is of all templates"
     )
 
@@ -120,7 +120,9 @@ def test_all_losses_share_one_pass_without_prompts(run, monkeypatch):
     trainer = run("CDCPromptSRC", flags=("--no-train",))[0]
     passes, encode = [], trainer.model.unprompted_images
     monkeypatch.setattr(
-        trainer, "unprompted_images", lambda images: passes.append(len(images)) or encode(images)
+        trainer.model,
+        "unprompted_images",
+        lambda images: passes.append(len(images)) or encode(images),
     )
     trainer.model.loss(trainer.model.scores(torch.randn(2, 3, 3, 32, 32)), torch.tensor([0, 5, 2]))
     assert passes == [2], "both templates' views at once"

@@ -86,7 +86,9 @@ def test_logits_loss_and_gradients_are_those_of_the_published_formula(
     torch.testing.assert_close(scores.logits[0], logits, rtol=1e-5, atol=2e-5)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     for gradient, reference in zip(gradients, references, strict=True):
-        assert (gradient - reference).norm() <= 1e-4 * reference.norm()  # fp32, through seven layers
+        assert (
+            gradient - reference
+        ).norm() <= 1e-4 * reference.norm()  # fp32, through seven layers
 
 
 def test_each_step_sees_two_views_and_one_of_the_sentences(run, tmp_path, monkeypatch):

@@ -94,20 +94,6 @@ def test_a_training_image_is_decoded_once_a_run(run, monkeypatch):
     assert not trainer.test_loader.dataset.decoded and not trainer.val_loader.dataset.decoded
 
 
-@pytest.mark.parametrize(
-    "start, workers, started", [("fork", "1", 1), (None, "1", 0), (None, "2", 2)]
-)
-def test_a_single_worker_is_only_started_where_it_is_forked(
-    run, monkeypatch, start, workers, started
-):
-    monkeypatch.setattr(data, "WORKERS", start)
-    trainer, _, _ = run("CoOp", "DATALOADER.NUM_WORKERS", workers, flags=("--no-train",))
-    assert [
-        loader.num_workers
-        for loader in (trainer.train_loader_x, trainer.val_loader, trainer.test_loader)
-    ] == [started] * 3
-
-
 def test_no_more_is_kept_than_there_is_room_for(run, monkeypatch):
     monkeypatch.setattr(data, "DECODED_BYTES", 10 * 4 * 40 * 40 + 1)  # ten of the 24 images
     trainer, _, _ = run("CoOp")

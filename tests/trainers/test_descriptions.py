@@ -67,7 +67,7 @@ def test_the_hand_crafted_feature_is_the_mean_over_prompts_and_sentences(
 ):
     built, _, _ = run(trainer, "DATASET.DESCRIPTIONS", file(), flags=("--no-train",))
     torch.testing.assert_close(
-        built.hand_crafted, mean_of_all(stock_vit, templates, normalize), atol=2e-5, rtol=0
+        built.model.hand_crafted, mean_of_all(stock_vit, templates, normalize), atol=2e-5, rtol=0
     )
 
 

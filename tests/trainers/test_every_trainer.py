@@ -173,8 +173,7 @@ def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, st
     """What ``amp`` does on a GPU without bfloat16, forced here; a run started without a scaler goes on with one."""
     options = ("TRAINER.COOP.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
     stopped(trained("CoOp", *options)[1], epoch=1)
-    for place in ("method", "trainer"):
-        monkeypatch.setattr(f"trainers.{place}.autocast_dtype", lambda *_: torch.float16)
+    monkeypatch.setattr("trainers.method.autocast_dtype", lambda *_: torch.float16)
     resumed, record, folder = run("CoOp", *options)
     assert resumed.start_epoch == 1 and record["metrics"]["test"]["images"] == 24
     last = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)

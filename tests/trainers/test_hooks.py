@@ -13,8 +13,8 @@ from tests.conftest import base_arguments
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
 from trainers import PromptedClassifier
 from trainers.engine.checkpoint import MODEL_NAME
-from trainers.prompting.context import ContextLearner
 from trainers.method import Method
+from trainers.prompting.context import ContextLearner
 from trainers.prompting.prompts import FixedTokens, gaussian
 from trainers.trainer import MethodTrainer
 
@@ -178,7 +178,11 @@ def test_class_aware_prompts_train_in_groups_and_serve_new_classes(build):
     assert torch.equal(new.model.learner.map.weight, trainer.model.learner.map.weight)
     assert not torch.equal(new.model.learner.classes, trainer.model.learner.classes)
     chunked = new.model.encode()[0]
-    whole = PromptedClassifier(trainer.model, trainer.cfg, {}).with_classes(new.model.classnames).embed_text()
+    whole = (
+        PromptedClassifier(trainer.model, trainer.cfg, {})
+        .with_classes(new.model.classnames)
+        .embed_text()
+    )
     torch.testing.assert_close(chunked.detach(), torch.from_numpy(whole), rtol=1e-5, atol=1e-5)
 
 

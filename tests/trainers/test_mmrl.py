@@ -108,9 +108,9 @@ def test_classes_that_were_not_trained_are_answered_by_the_class_token_alone(run
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         text, image, _ = reference(
-            stock_vit, trainer.model.learner, "{} texture.", new.classnames, images
+            stock_vit, trainer.model.learner, "{} texture.", new.model.classnames, images
         )
-        answer = new.answer(images[None]).probability
+        answer = new.model.answer(images[None]).probability
     assert trainer.model.learner.proj_rep is not None and new.model.learner.proj_rep is None
     torch.testing.assert_close(
         answer, (stock_vit.logit_scale.exp() * image @ text.T).softmax(dim=1), rtol=1e-3, atol=1e-5

@@ -60,14 +60,14 @@ def test_teachers_are_in_the_precision_of_the_official_code(run, monkeypatch, na
     trainer, _, _ = run(name, f"TRAINER.{name.upper()}.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
     assert trainer.model.teacher.text.text_projection.dtype == text
     seen = []
-    encode = type(trainer).encode_images
+    encode = type(trainer.model).encode_images
 
     def noted(self, images, prompts=None, backbone=None):
         if prompts is None or prompts.visual is None:
             seen.append((backbone or self.backbone).image.conv1.weight.dtype)
         return encode(self, images, prompts, backbone)
 
-    monkeypatch.setattr(type(trainer), "encode_images", noted)
+    monkeypatch.setattr(type(trainer.model), "encode_images", noted)
     images = torch.randn(1, 2, 3, 32, 32)
     trainer.model.loss(trainer.model.scores(images), torch.tensor([0, 1]))
     if name == "VPT":
@@ -75,7 +75,7 @@ def test_teachers_are_in_the_precision_of_the_official_code(run, monkeypatch, na
     else:
         assert seen[-1] == image, "the teacher's images come last"
     expected = build_backbone(torch.load(trainer.cfg.MODEL.BACKBONE.NAME, weights_only=True))
-    trainer.fp32_backbone, trainer.model.backbone = None, expected
+    trainer.model.teacher = trainer.model.backbone = expected
     given = trainer.model.hand_crafted
     del trainer.model.hand_crafted
     error = (

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.reference import stock_classifier, unit
+from trainers.method import Method
 from trainers.tipadapter import FeatureCache
 
 NAMES = ["TipAdapter", "TipAdapterF"]
@@ -69,16 +70,14 @@ def test_logits_loss_and_gradient_are_those_of_the_loop(run, stock_vit):
 def test_it_keeps_the_mean_feature_of_each_images_views_and_only_f_trains_it(
     run, monkeypatch, name
 ):
-    from trainers.training import Training
+    views, features_of = [], Method.features_of
 
-    views, features_of = [], Training.features_of
-
-    def noted(self, loader, split, **normalize):
-        found = features_of(self, loader, split, **normalize)
-        views.extend([found] if split == "train" else [])
+    def noted(self, batches, **normalize):
+        found = features_of(self, batches, **normalize)
+        views.extend([found] if normalize else [])
         return found
 
-    monkeypatch.setattr(Training, "features_of", noted)
+    monkeypatch.setattr(Method, "features_of", noted)
     cache = run(name)[0].model.learner
     (first, labels), (second, _) = views
     assert not torch.equal(first, second), "views are drawn at random"
@@ -99,7 +98,7 @@ def test_beta_and_alpha_are_the_first_of_the_best_of_a_grid(run):
         "[5, 4]",
     )
     cache, text = trainer.model.learner, trainer.model.hand_crafted
-    features, labels = trainer.validation_features()
+    (features,), labels = trainer.model.features_of(trainer.validation_images())
     grid = [(0.1 + i * 29.9 / 5, 0.1 + j * 39.9 / 4) for i in range(5) for j in range(4)]
     accuracy = [
         (

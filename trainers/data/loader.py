@@ -42,6 +42,10 @@ class CheckedImages(DatasetWrapper):
         is_train: bool = False,
     ) -> None:
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
+        self.facts = [
+            {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
+            for index, item in enumerate(data_source)
+        ]
         self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
         self.background = background_of(cfg)
@@ -52,14 +56,8 @@ class CheckedImages(DatasetWrapper):
         Raises:
             UserError: the image can't be read.
         """
-        item, image = self.data_source[index], self.image(index)
-        output = {
-            "label": item.label,
-            "domain": item.domain,
-            "impath": item.impath,
-            "index": index,
-            "img": self.transform(image),
-        }
+        image = self.image(index)
+        output = {**self.facts[index], "img": self.transform(image)}
         if self.cfg.DATALOADER.RETURN_IMG0:
             output["img0"] = self.to_tensor(image)
         return output
@@ -68,7 +66,7 @@ class CheckedImages(DatasetWrapper):
         """The decoded image, out of memory if it is there: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
-        image = read_picture(self.data_source[index].impath, self.background)
+        image = read_picture(self.facts[index]["impath"], self.background)
         size = 4 * image.width * image.height  # Pillow keeps RGB in 32 bits a pixel
         if size <= self.room and get_worker_info() is None:  # workers are new for every epoch
             self.decoded[index] = image

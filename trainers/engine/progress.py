@@ -1,12 +1,14 @@
-"""How a training gets on: its bar, its lines in ``metrics.jsonl``, and what its steps take."""
+"""How a training gets on: its bar, its lines in ``metrics.jsonl`` and the log, and what its steps take."""
 
+import logging
 import time
-from typing import Any
+from collections import defaultdict
 
-from dassl.utils import MetricMeter
 from tqdm import tqdm
 
 from ..common.metrics import write_metrics
+
+log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -15,7 +17,7 @@ class Progress:
     Args:
         folder: of the run; title: shown beside the bar.
         epochs, batches: of the whole training, and of an epoch; done: epochs done before.
-        every: batches a line in ``metrics.jsonl``.
+        every: batches a line in ``metrics.jsonl`` and the log.
 
     Attributes:
         step_seconds: of each step, without waiting for its batch.
@@ -35,31 +37,39 @@ class Progress:
         )
         self.started = time.monotonic()
         self.step_seconds: list[float] = []
-        self.means = MetricMeter()
+        self.sums: dict[str, float] = defaultdict(float)  # over the epoch's steps
 
     @property
     def seconds(self) -> float:
         """Since it started."""
         return time.monotonic() - self.started
 
-    def note(self, epoch: int, batch: int, figures: dict[str, Any], lr: float, took: float) -> None:
+    def note(
+        self, epoch: int, batch: int, figures: dict[str, float], lr: float, took: float
+    ) -> None:
         """Takes note of a step; epoch and batch are counted from 0, ``took`` is in seconds."""
         self.step_seconds.append(took)
         if batch == 0:
-            self.means = MetricMeter()
-        self.means.update(figures)
+            self.sums.clear()
+        for name, value in figures.items():
+            self.sums[name] += value
         if (batch + 1) % self.every == 0 or batch + 1 == self.batches:
-            left = (self.epochs - epoch) * self.batches - batch - 1
-            line = {
-                "epoch": epoch + 1,
-                "epochs": self.epochs,
-                "batch": batch + 1,
-                "batches": self.batches,
-                **{name: meter.avg for name, meter in self.means.meters.items()},
-                "lr": lr,
-                "eta": round(self.seconds / len(self.step_seconds) * left, 1),
-            }
-            write_metrics(self.folder, line)
+            means = {name: total / (batch + 1) for name, total in self.sums.items()}
+            steps = (self.epochs - epoch) * self.batches - batch - 1
+            left = self.seconds / len(self.step_seconds) * steps
+            place = {"epoch": epoch + 1, "epochs": self.epochs}
+            place |= {"batch": batch + 1, "batches": self.batches}
+            write_metrics(self.folder, {**place, **means, "lr": lr, "eta": round(left, 1)})
+            log.info(
+                "epoch [%d/%d] batch [%d/%d] %s lr %.4e eta %.0f s",
+                epoch + 1,
+                self.epochs,
+                batch + 1,
+                self.batches,
+                " ".join(f"{name} {value:.4f}" for name, value in means.items()),
+                lr,
+                left,
+            )
         self.bar.update()
 
     def close(self) -> None:

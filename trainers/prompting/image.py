@@ -10,7 +10,7 @@ from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..common.errors import UserError
-from .transformer import Adapter, LayerNorm, Transformer, adapter_of, attend, check_depth
+from .transformer import Adapter, LayerNorm, Transformer, attend, layerwise
 
 RESNET_STRIDE = 32  # pixels a side of one place of a ResNet's attention pool: it halves five times
 CPU_BATCH = 32  # images that stay in a CPU's cache: of more, pieces or templates go one by one
@@ -110,7 +110,8 @@ class ImageEncoder(nn.Module):
             ValueError: more deep prompts or adapters than layers, or deep prompts without prompts
                 at the input.
         """
-        check_depth(deep_prompts, adapters, self.layers)
+        blocks = self.transformer.resblocks
+        changes = layerwise(deep_prompts, adapters, len(blocks))
         if prompts is None and len(deep_prompts) > 0:
             raise ValueError(
                 "deep prompts take the place of prompts at the input: give those as well"
@@ -152,17 +153,16 @@ class ImageEncoder(nn.Module):
         if prompts is not None:
             templates = len(prompts)
             x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
-            x = torch.cat([x, self._per_image(prompts, batch, x.dtype)], dim=2)
-            x = x.flatten(0, 1)  # (M·B, 1 + N + n, D)
+            own = prompts.to(x.dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
+            x = torch.cat([x, own], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
-        for layer, block in enumerate(self.transformer.resblocks):
-            deep = deep_prompts[layer - 1] if 0 < layer <= len(deep_prompts) else None
+        for block, (deep, adapter) in zip(blocks, changes):
             if deep is not None:
-                prompt = self._per_image(deep, batch, x.dtype).flatten(0, 1)  # (M·B, n, D)
+                prompt = deep.to(x.dtype).repeat_interleave(batch, dim=0)  # (M·B, n, D)
                 x = torch.cat([x[:, : -prompt.shape[1]], prompt], dim=1)
-            adapter = adapter_of(adapters, layer)
-            x = adapter.enter(x)
-            if layer + 1 < self.layers:
+            if adapter is not None:
+                x = adapter.enter(x)
+            if block is not blocks[-1]:
                 x = block(x, adapter)
         # the last layer's output is read at the class token only, and where a readout is
         read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
@@ -175,10 +175,6 @@ class ImageEncoder(nn.Module):
         return torch.stack(
             [feature.view(templates, batch, -1) for feature in found], dim=1
         ).flatten(0, 1)  # (M, B, E)
-
-    @staticmethod
-    def _per_image(prompts: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
-        return prompts.to(dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
 
 
 class ResNetImageEncoder(nn.Module):

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .transformer import Adapter, LayerNorm, Transformer, adapter_of, attend, check_depth
+from .transformer import Adapter, LayerNorm, Transformer, attend, layerwise
 
 
 class Packing:
@@ -173,11 +173,14 @@ class TextEncoder(nn.Module):
             ValueError: more positions than the encoder has, or more deep prompts or adapters than
                 layers.
         """
-        check_depth(deep_prompts, adapters, self.layers)
+        *blocks, last = self.transformer.resblocks
+        *changes, (deep, adapter) = layerwise(deep_prompts, adapters, len(blocks) + 1)
         templates, shared = prefix.shape[:2]
         classes, longest = suffix.shape[1:3]
-        if shared + longest > self.context_length:
-            raise ValueError(f"{shared} + {longest} tokens for {self.context_length} positions")
+        if shared + longest > len(self.positional_embedding):
+            raise ValueError(
+                f"{shared} + {longest} tokens for {len(self.positional_embedding)} positions"
+            )
         dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
         positions = self.positional_embedding.to(dtype)
         lengths = (end.cpu() + 1).expand(templates, -1)  # (M, K)
@@ -187,20 +190,19 @@ class TextEncoder(nn.Module):
         own = own.to(dtype) + positions[shared + packing.position]
         prefix = prefix.to(dtype) + positions[:shared]  # (M, P, D)
 
-        *blocks, last = self.transformer.resblocks
-        for layer, block in enumerate(blocks):
-            adapter = adapter_of(adapters, layer)
-            prefix = adapter.enter(replace_prompts(prefix, deep_prompts, layer))
-            query, key, value = block.project(prefix, adapter=adapter)  # (M, P, H, D/H)
-            attended = packing.attend(key, value, *block.project(own, adapter=adapter))  # (T, D)
-            own = block.finish(own, attended, adapter)
-            attended = attend(query, key, value, causal=True)
-            prefix = block.finish(prefix, attended, adapter)  # (M, P, D)
+        for block, (prompt, own_adapter) in zip(blocks, changes):
+            prefix = entered(prefix, prompt, own_adapter)
+            query, key, value = block.project(prefix, adapter=own_adapter)  # (M, P, H, D/H)
+            attended = packing.attend(
+                key, value, *block.project(own, adapter=own_adapter)
+            )  # (T, D)
+            own = block.finish(own, attended, own_adapter)
+            prefix = block.finish(
+                prefix, attend(query, key, value, causal=True), own_adapter
+            )  # (M, P, D)
 
-        # the last layer's output is read at end-of-text only
-        adapter = adapter_of(adapters, len(blocks))
-        prefix = adapter.enter(replace_prompts(prefix, deep_prompts, len(blocks)))
-        key, value = last.project(prefix, "kv", adapter)
+        # the last layer's output is read at end-of-text only: the other tokens need not get that far
+        key, value = last.project(entered(prefix, deep, adapter), "kv", adapter)
         own_key, own_value = last.project(own, "kv", adapter)  # (T, H, D/H)
         end = own[packing.end]  # (N, D)
         (query,) = last.project(end, "q", adapter)  # (N, H, D/H)
@@ -225,16 +227,15 @@ def shared_tokens(tokens: Tensor) -> tuple[int, Tensor]:
     return max(1, min(common, int(end.min()))), end  # end-of-text stays with the texts
 
 
-def replace_prompts(prefix: Tensor, deep_prompts: Sequence[Tensor | None], layer: int) -> Tensor:
-    """The prefix, (M, P, D) or (M·K, P, D) if each class has its own, before a layer: with the
-    layer's prompts, if it has any."""
-    prompt = deep_prompts[layer - 1] if 0 < layer <= len(deep_prompts) else None
-    if prompt is None:
-        return prefix
-    prompt = prompt.to(prefix.dtype).flatten(0, -3)  # (M or M·K, n, D)
-    rows = max(len(prefix), len(prompt))
-    prefix, prompt = (
-        part if len(part) == rows else part.repeat_interleave(rows // len(part), dim=0)
-        for part in (prefix, prompt)
-    )
-    return torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], dim=1)
+def entered(prefix: Tensor, prompt: Tensor | None, adapter: Adapter | None) -> Tensor:
+    """The prefix, (M, P, D) or (M·K, P, D) if each class has its own, as it enters a layer: with the layer's prompts, (M, n, D) or
+    (M, K, n, D), and under its adapter, if it has any."""
+    if prompt is not None:
+        prompt = prompt.to(prefix.dtype).flatten(0, -3)  # (M or M·K, n, D)
+        rows = max(len(prefix), len(prompt))
+        prefix, prompt = (
+            part if len(part) == rows else part.repeat_interleave(rows // len(part), dim=0)
+            for part in (prefix, prompt)
+        )
+        prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], dim=1)
+    return prefix if adapter is None else adapter.enter(prefix)

@@ -31,14 +31,15 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def project(self, x: Tensor, parts: str, adapter: "Adapter") -> tuple[Tensor, ...]:
-        """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or
-        "kv" alone."""
+    def project(
+        self, x: Tensor, parts: str, adapter: "Adapter | None" = None
+    ) -> tuple[Tensor, ...]:
+        """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv" alone."""
         first, width = "qkv".index(parts), x.shape[-1]
         rows = slice(first * width, (first + len(parts)) * width)
-        projected = adapter.project(
-            x, F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows]), parts
-        )  # (…, 3D)
+        projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])  # (…, 3D)
+        if adapter is not None:
+            projected = adapter.project(x, projected, parts)
         return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
 
@@ -137,14 +138,6 @@ class Adapter(nn.Module):
         return output
 
 
-UNCHANGED = Adapter()
-
-
-def adapter_of(adapters: Sequence[Adapter | None], layer: int) -> Adapter:
-    """The adapter of a layer, of a list that may be shorter than there are layers."""
-    return (adapters[layer] if layer < len(adapters) else None) or UNCHANGED
-
-
 class Block(nn.Module):
     """Pre-norm residual block, as it is or under an adapter."""
 
@@ -156,17 +149,17 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(width)
 
     def project(
-        self, x: Tensor, parts: str = "qkv", adapter: Adapter = UNCHANGED
+        self, x: Tensor, parts: str = "qkv", adapter: Adapter | None = None
     ) -> tuple[Tensor, ...]:
         return self.attn.project(self.ln_1(x), parts, adapter)
 
-    def finish(self, x: Tensor, attended: Tensor, adapter: Adapter = UNCHANGED) -> Tensor:
-        """The residual around attention and around the MLP, given what the queries of x (…, D)
-        attended to, in the same shape."""
+    def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
+        """The residual around attention and around the MLP, given what the queries of x (…, D) attended to, in the same shape."""
         attended = x + self.attn.out_proj(attended)
-        return adapter.leave(self, x, attended + self.mlp(self.ln_2(attended)))
+        output = attended + self.mlp(self.ln_2(attended))
+        return output if adapter is None else adapter.leave(self, x, output)
 
-    def forward(self, x: Tensor, adapter: Adapter = UNCHANGED) -> Tensor:
+    def forward(self, x: Tensor, adapter: Adapter | None = None) -> Tensor:
         """Full self-attention, (N, L, D) → (N, L, D)."""
         return self.finish(x, attend(*self.project(x, adapter=adapter)), adapter)
 
@@ -193,11 +186,13 @@ class Transformer(nn.Module):
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 
 
-def check_depth(
+def layerwise(
     deep_prompts: Sequence[Tensor | None], adapters: Sequence[Adapter | None], layers: int
-) -> None:
-    """Deep prompts enter before layers 1 … len(deep_prompts), adapters belong to layers 0 …; there
-    have to be that many.
+) -> list[tuple[Tensor | None, Adapter | None]]:
+    """For each layer what takes the place of the prompts before it, and its adapter; None where it has none.
+
+    Args:
+        deep_prompts: of layers 1 …; adapters: of layers 0 …; either list may be shorter than there are layers.
 
     Raises:
         ValueError: more deep prompts than layers after the first, or more adapters than layers.
@@ -209,3 +204,5 @@ def check_depth(
             f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first "
             "layer takes its prompts at the input"
         )
+    deep = [None, *deep_prompts, *[None] * (layers - 1 - len(deep_prompts))]
+    return list(zip(deep, [*adapters, *[None] * (layers - len(adapters))]))
