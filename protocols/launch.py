@@ -32,7 +32,7 @@ from . import training
 from .arguments import build_config
 from .command_line import parse_arguments
 from .plan import Run, config_path
-from .runs import chains, default_output, is_recorded, planned, seeds_of
+from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
 
 log = logging.getLogger("run")
 
@@ -248,20 +248,15 @@ def python_path() -> str:
 
 def accuracies(runs: Iterable[Run]) -> str:
     """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation."""
-    lines: dict[tuple[object, ...], list[Run]] = {}
-    for run in filter(is_recorded, runs):
-        shots = run.shots if run.has_sample else ""
-        lines.setdefault((run.part, run.dataset, run.trainer, run.name, shots), []).append(run)
     rows = []
-    for line, group in lines.items():
+    for line, group in by_line(filter(is_recorded, runs)).items():
         records = [read_record(os.path.join(run.folder, FILE_NAME)) for run in group]
         values = [nested(record, "metrics", "test", "accuracy") for record in records]
         values = [value for value in values if value is not None]
         figure = f"{statistics.mean(values):.2f}" if values else "not tested"
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         rows.append((*line, seeds_of(group), figure + spread))
-    heads = ("part", "data set", "trainer", "recipe", "shots", "seeds", "accuracy")
-    return tabulate(rows, heads, "simple", disable_numparse=True) + "\n"
+    return tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True) + "\n"
 
 
 def summary(protocols: Sequence[str], output: str) -> str:

@@ -23,9 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from yacs.config import CfgNode
-
-from protocols.recipes import EXPERIMENTS, Recipe, Rule
+from protocols.recipes import EXPERIMENTS, Recipe
 from trainers import METHODS
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import data_name
@@ -230,25 +228,6 @@ def config_names(*folder: str) -> list[str]:
     """Names of the files in a folder of configs, without their ending; none where there is no such folder."""
     place = os.path.join(CONFIGS, *folder)
     return sorted(map(stem, os.listdir(place))) if os.path.isdir(place) else []
-
-
-def merge_rules(cfg: CfgNode, recipe: str, dataset_file: str, protocol: str | None) -> list[Rule]:
-    """Merges those of a recipe's rules that hold for a run into its config; returns them.
-
-    Args:
-        dataset_file: config file of the run's data set.
-        protocol: one of ``PROTOCOLS``; None: base2new on base or new classes, else few-shot.
-
-    Raises:
-        UserError: see ``Recipe.read`` and ``Recipe.merge``.
-    """
-    experiment = EXPERIMENTS[
-        protocol or ("fewshot" if cfg.DATASET.SUBSAMPLE_CLASSES == "all" else "base2new")
-    ]
-    dataset = source_of(experiment, stem(dataset_file))
-    return read_recipe(recipe).merge(
-        cfg, protocol=experiment, dataset=dataset, shots=cfg.DATASET.NUM_SHOTS
-    )
 
 
 def short_name(backbone: str) -> str:
