@@ -6,7 +6,8 @@ others are independent of it and of each other. At test the same emojis come in 
 """
 
 import os
-from functools import cache, partial
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy
@@ -146,11 +147,6 @@ def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.I
     return picture
 
 
-def compose_at(levels: dict[str, dict[str, int]], hexcode: str, size: int) -> Picture.Image:
-    """``compose`` with the emoji's own levels out of hexcode → levels."""
-    return compose(hexcode, levels[hexcode], size)
-
-
 # ---- which levels ----
 
 
@@ -238,16 +234,8 @@ class OpenMojiFactors(DrawnDataset):
             )
         parts = self.list_images(self.dataset_dir, settings)
         for split, images in zip(PARTS, parts):
-            labels = {code_of(image): image.label for image in images}
-            bias = settings.CORRELATED, settings.CORRELATION
-            levels = {
-                code: levels_of(
-                    code, label, split, settings.TEST if split == "test" else "biased", *bias
-                )
-                for code, label in labels.items()
-            }
             folder = os.path.join(self.dataset_dir, part_name(split, settings))
-            render(folder, sorted(labels), partial(compose_at, levels))
+            draw_part(folder, images, split, settings)
         return super().choose(cfg, *parts)
 
 
@@ -265,3 +253,15 @@ def part_name(split: str, settings: CfgNode) -> str:
 def code_of(image: Image) -> str:
     """hexcode of an ``Image``'s emoji."""
     return os.path.splitext(os.path.basename(image.impath))[0]
+
+
+def draw_part(folder: str, images: Sequence[Image], split: str, settings: CfgNode) -> None:
+    """Makes ``folder`` hold the pictures of a split; see ``render``."""
+    labels = {code_of(image): image.label for image in images}
+    version = settings.TEST if split == "test" else "biased"
+    bias = settings.CORRELATED, settings.CORRELATION
+
+    def composed(code: str, size: int) -> Picture.Image:
+        return compose(code, levels_of(code, labels[code], split, version, *bias), size)
+
+    render(folder, sorted(labels), composed)
