@@ -295,10 +295,14 @@ class Method(nn.Module):
         with self.autocast():
             return self.encode_images(images, backbone=backbone)
 
-    def unprompted(self, scores: Scores) -> Tensor:
-        """``unprompted_images`` of the images of ``scores``, encoded once for all losses."""
-        if scores.unprompted is None:
-            scores.unprompted = self.unprompted_images(scores.images)
+    def unprompted(self, scores: Scores, every: int = 1) -> Tensor:
+        """``unprompted_images`` (V, B / every, E) of each ``every``-th image of ``scores``; those of
+        all images are encoded once for all losses."""
+        if scores.unprompted is not None:
+            return scores.unprompted[:, ::every]
+        if every > 1:
+            return self.unprompted_images(scores.images[:, ::every])
+        scores.unprompted = self.unprompted_images(scores.images)
         return scores.unprompted
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:

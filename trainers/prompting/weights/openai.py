@@ -99,11 +99,11 @@ def find(name: str) -> str:
     raise UserError(
         f"the weights of {name} can't be downloaded from {' nor from '.join(failures)}; nor are "
         f"they in {folder}, or in Hugging Face's cache as "
-        f"{' or '.join('/'.join(place) for place in places)}. Fetch one of these files elsewhere and "
-        f"put it at this path: {', or '.join(f'{url} at {path}' for url, path, _ in sources)}. Or "
+        f"{' or '.join('/'.join(place) for place in places)}. Fetch one of these files elsewhere "
+        f"and put it at this path: {', or '.join(f'{url} at {path}' for url, path, _ in sources)}. Or "
         "take the CLIP that comes with this package, which needs no download: --backbone tiny with "
-        "run.py and with train.py --images; else --config-file configs/trainers/<trainer>/tiny.yaml "
-        "and, last, MODEL.BACKBONE.NAME tiny"
+        "run.py and with train.py --images; else --config-file "
+        "configs/trainers/<trainer>/tiny.yaml and, last, MODEL.BACKBONE.NAME tiny"
     )
 
 
@@ -116,7 +116,8 @@ def cached(repository: str, file: str) -> str | None:
 
 
 def download(url: str, path: str, expected: str) -> None:
-    """Fetches a file, under ``<path>.part`` until it is whole; a part that is there is gone on with.
+    """Fetches a file, under ``<path>.part`` until it is whole; a part that is there is gone on
+    with.
 
     Raises:
         OSError, http.client.HTTPException: it does not come, not whole, or with another SHA-256.
