@@ -130,11 +130,11 @@ def test_what_can_be_no_folder_is_a_line(refusal, tmp_path, folder):
 def test_a_folder_that_is_deleted_while_training_is_a_line_or_made_again(
     refusal, tmp_path, monkeypatch
 ):
-    from trainers.coop import CoOp
+    from trainers.coop import CoOpMethod
 
-    loss, folder = CoOp.loss, tmp_path / "gone"
+    loss, folder = CoOpMethod.loss, tmp_path / "gone"
     monkeypatch.setattr(
-        CoOp, "loss", lambda *given: shutil.rmtree(folder, ignore_errors=True) or loss(*given)
+        CoOpMethod, "loss", lambda *given: shutil.rmtree(folder, ignore_errors=True) or loss(*given)
     )
     message = refusal("OUTPUT_DIR", str(folder), trainer="CoOp")
     assert message.startswith(f"error: {folder}") and "put back what was there" in message
