@@ -128,7 +128,7 @@ def check_names(method: "Method", are_fixed: bool) -> None:
     """``check_classes`` of a method's class names in a plain prompt of its CLIP."""
     backbone = method.backbone
     with torch.no_grad():
-        features = method.encode_classes(DEFAULT_TEMPLATE)[None]  # (1, K, E)
+        features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)[None]  # (1, K, E)
     check_classes(
         method.classnames,
         backbone.text.token_embedding.weight,
