@@ -232,22 +232,18 @@ def command(*words, **settings):
     )
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_output_works_in_any_locale(own_run, tmp_path, photos, encoding):
-    shutil.copy(photos[0], tmp_path / "ö→.png")
-    for flags in ((), ("--json",)):
-        done = command(
-            *("predict.py", "--run", own_run, str(tmp_path / "ö→.png"), *flags),
-            PYTHONIOENCODING=encoding,
-        )
-        assert done.returncode == 0, done.stderr
-        if flags:
-            assert json.loads(done.stdout.decode(encoding))[0]["image"].endswith("ö→.png")
-        else:
-            assert rb"\u2192.png" in done.stdout
-    for program in ("train.py", "run.py", "predict.py", "demo_app.py"):
-        done = command(program, "--help", PYTHONIOENCODING=encoding)
-        assert done.returncode == 0 and b"usage" in done.stdout
+@pytest.mark.parametrize("encoding, flags", [("ascii", ("--json",)), ("latin-1", ())])
+def test_output_works_in_any_locale(own_run, tmp_path, photos, encoding, flags):
+    path = str(tmp_path / "ö→.png")
+    shutil.copy(photos[0], path)
+    done = command("predict.py", "--run", own_run, path, *flags, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr
+    if flags:
+        assert json.loads(done.stdout.decode(encoding))[0]["image"] == path
+    else:
+        assert rb"\u2192.png" in done.stdout
+    done = command("run.py", "--help", PYTHONIOENCODING=encoding)  # which has an ellipsis
+    assert done.returncode == 0 and b"usage" in done.stdout
 
 
 @pytest.mark.parametrize("closed", [">&-", "> /dev/full"])
