@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 
 from trainers.classnames import alike
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import BELOW
+from trainers.common.fingerprints import BELOW, image_name
 from trainers.common.image_files import (
     ENDINGS,
     background_of,
@@ -160,6 +160,11 @@ class ImageFolder(ImageDataset):
         if lost or not left["test"]:
             what = f"training image of the class {min(lost)!r}" if lost else "test image"
             raise UserError(f"no {what} in {self.dataset_dir} can be read: {broken}: replace them")
+        self.broken = {
+            part.removesuffix("_x"): sorted(names)
+            for part, items in chosen.items()
+            if (names := [image_name(item.impath) for item in items if item.impath in reasons])
+        }
         return left
 
 

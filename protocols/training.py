@@ -14,6 +14,7 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
+from trainers.classnames import check_names
 from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, exit_code, raised_in
 from trainers.common.files import check_folder, remove_leftovers
@@ -120,6 +121,7 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
+        check_names(trainer.model, are_fixed=not args.images)
     trainer.evaluation.run = {"recipe": stem(args.config_file) or None, **args.run}
     data = trainer.dm.dataset
     log.info(

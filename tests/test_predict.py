@@ -315,10 +315,11 @@ def test_what_is_wrong_with_the_answers_to_validation_images(refused, validated,
 
 def test_a_table_is_written_whole_or_not_at_all(refused, images, tmp_path):
     table = tmp_path / "labels.csv"
-    table.write_text("older")
+    older = "image,label,doubtful,uncertainty\n"
+    table.write_text(older)
     (tmp_path / "broken.png").write_bytes(b"no image")
     assert "broken.png can't be read" in refused("--csv", str(table), str(tmp_path / "broken.png"))
-    assert table.read_text() == "older" and sorted(path.name for path in tmp_path.iterdir()) == [
+    assert table.read_text() == older and sorted(path.name for path in tmp_path.iterdir()) == [
         "broken.png",
         "labels.csv",
     ]

@@ -1,6 +1,6 @@
 """Can a CLIP tell class names apart? It reads names through its tokens, of which a small CLIP has learned a few only.
 
-Pure functions of names, token rows and text features; ``check_classes`` says what becomes of their answers.
+Pure functions of names, token rows and text features; ``check_names`` asks them of a method's.
 """
 
 import logging
@@ -8,12 +8,17 @@ import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .common.errors import UserError
 from .prompting.tokens import TOKENIZER, readable
+from .templates import DEFAULT_TEMPLATE
+
+if TYPE_CHECKING:
+    from .method import Method
 
 log = logging.getLogger(__name__)
 Groups = list[list[str]]
@@ -105,8 +110,7 @@ def check_classes(
         log.warning("To this CLIP these classes are one and the same: %s", listed(same))
     # |logit a − logit b| ≤ scale · ‖a − b‖ for features of length one, whatever the picture
     near = groups_of(close_pairs(features, math.log(RATIO) / scale), names)
-    near = [group for group in near if group not in same]
-    if near:
+    if near and not are_fixed:
         log.warning(
             "This CLIP can hardly tell these classes apart, whatever the picture: %s", listed(near)
         )
@@ -118,3 +122,17 @@ def check_classes(
             "; ".join(f"{name!r} ({', '.join(found)})" for name, found in [*words.items()][:NAMED]),
             "; …" if len(words) > NAMED else "",
         )
+
+
+def check_names(method: "Method", are_fixed: bool) -> None:
+    """``check_classes`` of a method's class names in a plain prompt of its CLIP."""
+    backbone = method.backbone
+    with torch.no_grad():
+        features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)[None]  # (1, K, E)
+    check_classes(
+        method.classnames,
+        backbone.text.token_embedding.weight,
+        features,
+        float(backbone.logit_scale),
+        are_fixed,
+    )

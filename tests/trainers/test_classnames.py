@@ -7,7 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+import predict
+from protocols import training
+from trainers import PromptedClassifier
 from trainers.classnames import (
     NAMED,
     SAME,
@@ -148,3 +152,29 @@ def test_two_names_of_as_many_unknown_words_are_one_prompt_to_the_tiny_clip():
     features = torch.nn.functional.normalize(features, dim=-1)[None]
     with pytest.raises(UserError, match=f"{first!r} = {second!r}: give other words"):
         check_classes(names, backbone.text.token_embedding.weight, features, 100, are_fixed=False)
+
+
+def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_path, capsys):
+    """``A`` and ``a`` are the same tokens."""
+    classifier = PromptedClassifier.load(trained("CoOp")[1])
+    with pytest.raises(
+        UserError, match="one and the same: 'red fox' = 'Red Fox': give other words"
+    ):
+        classifier.with_classes(["red fox", "dog", "Red Fox"])
+    words = ["--run", str(trained("CoOp")[1]), str(tmp_path / "x.png"), "--classes", "ox", "Ox"]
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    assert predict.main(words) == 2 and "one and the same: 'ox' = 'Ox'" in capsys.readouterr().err
+    for name in ("ox", "Ox", "cat"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for index in range(4):
+            Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "mine" / name / f"{index}.png")
+    words = [
+        "--trainer",
+        "CoOp",
+        "--images",
+        str(tmp_path / "mine"),
+        "--output-dir",
+        str(tmp_path / "out"),
+    ]
+    assert training.main(words) == 2
+    assert "one and the same: 'Ox' = 'ox'" in capsys.readouterr().err.splitlines()[-1]
