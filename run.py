@@ -7,7 +7,7 @@
 
 A run whose results.json exists is done and skipped; any other is started, or resumed from its last checkpoint. Each run has a process of
 its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
-code 2. SIGTERM and SIGUSR1 are passed on to the runs, which write their checkpoints; then the exit code is 75: start the same command again.
+code 2. Ctrl-C, SIGTERM and SIGUSR1 end the runs at once with exit code 75: the same command goes on from their last epochs' ends.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from protocols.plan import PROTOCOLS
 from trainers.common.errors import UserError, run_tool
-from trainers.common.interruption import noticed
+from trainers.common.interruption import interruptible
 
 log = logging.getLogger("run")
 
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 2 with one line on standard error, or 75 if it was asked to stop."""
-    with noticed():
+    with interruptible():
         return run_tool(run, parse_arguments(arguments), log)
 
 

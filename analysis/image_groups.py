@@ -164,7 +164,7 @@ def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | N
     Raises:
         UserError: it is not there.
     """
-    cfg = classifier.trainer.cfg.clone()
+    cfg = classifier.cfg.clone()
     cfg.defrost()
     cfg.DATASET.SUBSAMPLE_CLASSES = classes
     if root:
@@ -186,7 +186,7 @@ def answer(classifier: PromptedClassifier, images: Pictures) -> Prediction:
     """One ``Prediction`` for images of any kind that the classifier takes."""
     return Prediction.concatenate(
         [
-            classifier.trainer.answer(batch, classifier.encoded).cpu()
+            classifier.method.answer(batch, classifier.encoded).cpu()
             for batch, _ in classifier.batches(images)
         ]
     )
@@ -258,7 +258,7 @@ def calibration_on_new(
     classifier: PromptedClassifier, new: DatasetBase, temperature: float | None
 ) -> dict[str, dict[str, float] | None] | None:
     """``before_and_after`` on the new classes with their own names, and ``by_distance``; None where the contexts belong to the base classes."""
-    if classifier.trainer.is_class_specific:
+    if classifier.method.is_class_specific:
         return None
     asked, labels = classifier.with_classes(new.classnames), labels_of(new.test)
     prediction = answer(asked, paths_of(new.test))
@@ -279,7 +279,7 @@ def by_distance(
         return None
     texts = (asked.encoded[0].cpu(), classifier.encoded[0].cpu())  # (M, K, E), (M, B, E)
     temperatures = distance_temperatures(
-        *texts, *(one.trainer.hand_crafted.cpu() for one in (asked, classifier))
+        *texts, *(one.method.hand_crafted.cpu() for one in (asked, classifier))
     )  # (K,)
     own = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
     return {

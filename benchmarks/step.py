@@ -29,6 +29,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import clip  # noqa: E402
 import torch  # noqa: E402
 from dassl.engine import TRAINER_REGISTRY  # noqa: E402
+from dassl.optim import build_optimizer  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from torch.utils.benchmark import Timer  # noqa: E402
@@ -153,17 +154,17 @@ def class_names(classes: int) -> list[str]:
     return [names[index * len(names) // classes] for index in range(classes)]
 
 
-def build(name: str, shape: str, classes: int, *options: object) -> tuple[Any, Any]:
+def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any, Any]:
     """A method on random weights, in our and in the usual way: two methods that share all they learn.
 
     Args:
-        name: as registered; shape: see ``SHAPES``; classes: K; options: KEY, value pairs of the method's node.
+        name: as registered; shape: see ``SHAPES``; classes: K; settings: keys of the method's node.
     """
     sizes, recipe = SHAPES[shape]
     torch.manual_seed(0)
     stock: Any = clip.model.CLIP(*sizes).float()
     configs, node = REPOSITORY / "configs", f"TRAINER.{name.upper()}."
-    pairs = [node + key if place % 2 == 0 else str(key) for place, key in enumerate(options)]
+    pairs = [text for key, value in settings.items() for text in (node + key, str(value))]
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "random.pt")
         torch.save(stock.state_dict(), weights)
@@ -173,10 +174,12 @@ def build(name: str, shape: str, classes: int, *options: object) -> tuple[Any, A
         cfg = build_config(
             parse_arguments([*arguments, "VERBOSE", "False", node + "PREC", PRECISION, *pairs])
         )
-        ours = TRAINER_REGISTRY.get(name)(cfg, class_names(classes))
-    if hasattr(ours.prompt_learner, "reliability"):
+        ours = TRAINER_REGISTRY.get(name).build_method(cfg, class_names(classes), DEVICE)
+    ours.optim = build_optimizer(ours.learner, cfg.OPTIM, ours.parameter_groups(cfg.OPTIM.LR))
+    if hasattr(ours.learner, "reliability"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
     usual = copy.copy(ours)
+    usual._modules = dict(ours._modules)
     usual.backbone = copy.copy(ours.backbone)
     stock = stock.to(DEVICE).requires_grad_(False)
     usual.backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
@@ -192,9 +195,7 @@ def training_step(method: Any, views: int, batch: int, is_usual: bool = False) -
     def step() -> Tensor:
         with mock.patch("trainers.cdc.dempster", usual_dempster if is_usual else dempster):
             method.optim.zero_grad()
-            with method.precision.autocast():
-                scores = method.scores(images)
-            loss, _ = method.loss(scores, labels)
+            loss, _ = method.loss(method(images), labels)
             loss.backward()
             method.optim.step()
         return loss.detach()
@@ -206,15 +207,13 @@ def test(method: Any, batch: int, is_usual: bool = False) -> Work:
     """Probabilities (B, K) of test images. Ours encodes the texts once for all, the usual way for every batch."""
     side = method.backbone.image.image_size
     images = torch.randn(1, batch, 3, side, side, device=DEVICE)  # (1, B, 3, H, W)
-    with torch.no_grad(), method.precision.autocast():
-        encoded = None if is_usual else method.encode_prompts()
+    with torch.no_grad(), method.autocast():
+        encoded = None if is_usual else method.encode()
 
     @torch.no_grad()
     def answer() -> Tensor:
         with mock.patch("trainers.cdc.dempster", usual_dempster if is_usual else dempster):
-            with method.precision.autocast():
-                logits = method.scores(images, encoded).logits
-            return method.predict(logits).probability
+            return method.predict(method(images, encoded).logits).probability
 
     return answer
 
@@ -224,8 +223,8 @@ def text_encoder(method: Any) -> Work:
 
     def encode() -> Tensor:
         method.optim.zero_grad()
-        with method.precision.autocast():
-            features, _ = method.encode_prompts()
+        with method.autocast():
+            features, _ = method.encode()
         features.square().mean().backward()
         return features.detach()
 
@@ -326,7 +325,7 @@ def tables(args: argparse.Namespace) -> Iterator[tuple[str, list[Row]]]:
     batch, views = args.batch, args.templates
     peak = matmul_peak()
     for classes in args.classes:
-        cdc, usual_cdc = build("CDC", args.shape, classes, "N_TEMPLATES", views)
+        cdc, usual_cdc = build("CDC", args.shape, classes, N_TEMPLATES=views)
         maple, usual_maple = build("MaPLe", args.shape, classes)
         parts = {
             f"Text encoder under {views} templates, forward and backward": {

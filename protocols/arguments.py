@@ -13,11 +13,12 @@ from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
 from trainers.common.config_files import check_types, merge
 from trainers.common.errors import UserError, nearest
+from trainers.common.ranges import check_ranges
 from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
-from .plan import merge_rules
-from .recipes import KEY, Rule
+from .plan import read_recipe, source_of, stem
+from .recipes import EXPERIMENTS, KEY, Rule
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
 
@@ -69,7 +70,14 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
         merge(
             cfg, args.opts, "options after the flags"
         )  # rules ask for the shots and the classes; below once more, over the rules
-        rules = merge_rules(cfg, args.config_file, args.dataset_config_file, args.protocol)
+        is_whole = cfg.DATASET.SUBSAMPLE_CLASSES == "all"
+        experiment = EXPERIMENTS[args.protocol or ("fewshot" if is_whole else "base2new")]
+        rules = read_recipe(args.config_file).merge(
+            cfg,
+            protocol=experiment,
+            dataset=source_of(experiment, stem(args.dataset_config_file)),
+            shots=cfg.DATASET.NUM_SHOTS,
+        )
     flags = {
         "root": (cfg.DATASET, "ROOT"),
         "output_dir": (cfg, "OUTPUT_DIR"),
@@ -89,6 +97,7 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options after the flags")
     check_types(cfg, defaults)
+    check_ranges(cfg)
     note_content(cfg)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)

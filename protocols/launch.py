@@ -5,6 +5,7 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
-from trainers.common.interruption import REQUEUE, Interrupted, asked_by, ignored
+from trainers.common.interruption import REQUEUE, SIGNALS, Interrupted
 from trainers.common.record_file import FILE_NAME, Record, nested, read_record
 from trainers.engine.checkpoint import OTHER_IMAGES, changes
 
@@ -31,7 +32,7 @@ from . import training
 from .arguments import build_config
 from .command_line import parse_arguments
 from .plan import Run, config_path
-from .runs import chains, default_output, is_recorded, planned, seeds_of
+from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
 
 log = logging.getLogger("run")
 
@@ -39,6 +40,7 @@ HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # A run's process is forked off one that has imported everything: what takes seconds is done once, and no run sees another's state.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["protocols.training"])
+STOPPING = threading.Event()  # whether a signal has come, which ends all runs
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,8 +59,10 @@ def run(args: argparse.Namespace) -> None:
     if args.stage or args.shard != (1, 1):
         sys.stdout.write(accuracies(runs))
         return
+    protocols: dict[str, list[str]] = {}
     for protocol in args.protocol:
-        sys.stdout.write(summary(protocol, args.output or default_output(protocol)))
+        protocols.setdefault(args.output or default_output(protocol), []).append(protocol)
+    sys.stdout.write("\n".join(summary(names, output) for output, names in protocols.items()))
 
 
 def wanted_config(run: Run, args: argparse.Namespace) -> CfgNode:
@@ -132,10 +136,8 @@ def make_all(runs: Sequence[Run], done: Iterable[Run], args: argparse.Namespace)
     def make_chain(chain: Sequence[Run]) -> None:
         anew = False
         for run in chain:
-            if asked_by():
-                raise Interrupted(
-                    f"{asked_by()}: {run.folder} is not started; the same command goes on from here (exit code {REQUEUE})"
-                )
+            if STOPPING.is_set():
+                return
             is_made = run not in done or anew
             anew = anew or is_made  # what tests prompts that are trained anew is tested anew
             line = run.folder if is_made else f"done already: {run.folder}"
@@ -150,10 +152,13 @@ def make_all(runs: Sequence[Run], done: Iterable[Run], args: argparse.Namespace)
 
     with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:
         futures = [pool.submit(make_chain, chain) for chain in chains(runs)]
+        STOPPING.clear()
         try:
             for future in futures:
                 future.result()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Interrupted):
+                STOPPING.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -193,7 +198,7 @@ def exit_code_of(arguments: Sequence[str], errors: str | None, threads: int | No
     is_told = False
     while process.exitcode is None:
         process.join(0.5)
-        if asked_by() and not is_told and process.exitcode is None:
+        if STOPPING.is_set() and not is_told and process.exitcode is None:
             process.terminate()  # SIGTERM
             is_told = True
     return process.exitcode
@@ -228,8 +233,12 @@ def end_with_parent() -> None:
 def start_server() -> None:
     """Starts the process that runs are forked off. Signals to a whole job must not end it: it knows the runs' exit codes."""
     os.environ["PYTHONPATH"] = python_path()
-    with ignored():
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
         forkserver.ensure_running()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def python_path() -> str:
@@ -239,24 +248,19 @@ def python_path() -> str:
 
 def accuracies(runs: Iterable[Run]) -> str:
     """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation."""
-    lines: dict[tuple[object, ...], list[Run]] = {}
-    for run in filter(is_recorded, runs):
-        shots = run.shots if run.has_sample else ""
-        lines.setdefault((run.part, run.dataset, run.trainer, run.name, shots), []).append(run)
     rows = []
-    for line, group in lines.items():
+    for line, group in by_line(filter(is_recorded, runs)).items():
         records = [read_record(os.path.join(run.folder, FILE_NAME)) for run in group]
         values = [nested(record, "metrics", "test", "accuracy") for record in records]
         values = [value for value in values if value is not None]
         figure = f"{statistics.mean(values):.2f}" if values else "not tested"
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         rows.append((*line, seeds_of(group), figure + spread))
-    heads = ("part", "data set", "trainer", "recipe", "shots", "seeds", "accuracy")
-    return tabulate(rows, heads, "simple", disable_numparse=True) + "\n"
+    return tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True) + "\n"
 
 
-def summary(protocol: str, output: str) -> str:
-    """A protocol's tables; draws the few-shot curve.
+def summary(protocols: Sequence[str], output: str) -> str:
+    """The tables of the protocols whose runs lie in a folder; draws the few-shot curve.
 
     Raises:
         UserError: no run there is done.
@@ -267,11 +271,11 @@ def summary(protocol: str, output: str) -> str:
     from results.runs import collect
     from results.table import tables
 
-    if protocol == "ablation":
+    if "ablation" in protocols:
         return render_ablations(collect_ablations(output))
     # without base-to-new's where only its trainings are done
     shown = [table for table in tables(collect(output)) if len(table.frame)]
-    if protocol == "fewshot":
+    if "fewshot" in protocols:
         curve = next(table for table in shown if table.title.startswith("few-shot"))
         for path in draw_curves(curve, output):
             log.info("curve: %s", path)

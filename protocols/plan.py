@@ -21,12 +21,9 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import product
 
-from yacs.config import CfgNode
-
-from protocols.recipes import EXPERIMENTS, Recipe, Rule
+from protocols.recipes import EXPERIMENTS, Recipe
 from trainers import METHODS
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import data_name
@@ -83,7 +80,7 @@ class Run:
         shots: training images a class, of the training where this is a test.
         seed: of the run.
         model: folder of the run whose prompts are tested; None: this run trains.
-        backbone: name of the CLIP where it is not the recipe's.
+        backbone: name of the CLIP; None: the recipe's.
         settings: KEY, VALUE, KEY … of an ablation's row or a protocol's test, over the recipe and all other options.
     """
 
@@ -104,8 +101,8 @@ class Run:
     @property
     def name(self) -> str:
         """What tells it from other runs of its trainer: the ablation's row, or the recipe, with the backbone where that is another."""
-        other = f"-{short_name(self.backbone)}" if self.backbone else ""
-        return self.row or stem(self.recipe) + other
+        recipe, short = stem(self.recipe), short_name(self.backbone or "")
+        return self.row or (recipe if recipe.startswith(short) else f"{recipe}-{short}")
 
     @property
     def folder(self) -> str:
@@ -125,13 +122,9 @@ class Run:
 
     def arguments(self, root: str, options: Sequence[str] = ()) -> list[str]:
         """Arguments of ``train.py``; root: folder of the data sets."""
-        said = {
-            **{
-                name: getattr(self, name)
-                for name in ("protocol", "part", "dataset", "row", "shots")
-            },
-            "recipe": stem(self.recipe) if self.row else self.name,
-        }
+        names = ("protocol", "part", "dataset", "row", "shots")
+        description = {name: getattr(self, name) for name in names}
+        description["recipe"] = stem(self.recipe) if self.row else self.name
         named = {
             "--root": root,
             "--seed": str(self.seed),
@@ -140,7 +133,7 @@ class Run:
             "--config-file": self.recipe,
             "--output-dir": self.folder,
             "--protocol": EXPERIMENTS[self.protocol],
-            "--run": json.dumps(said, ensure_ascii=False),
+            "--run": json.dumps(description, ensure_ascii=False),
         }
         if self.backbone:
             named["--backbone"] = self.backbone
@@ -219,16 +212,13 @@ def stem(path: str) -> str:
 
 def source_of(protocol: str, dataset: str) -> str:
     """The data set that was trained on where this one is tested: for xd and dg the source, else itself."""
-    found = (
-        source
-        for group in TARGETS.values()
-        for source, targets in group.items()
-        if dataset in targets
-    )
-    return next(found, dataset) if EXPERIMENTS.get(protocol) == "xd" else dataset
+    if EXPERIMENTS.get(protocol) == "xd":
+        for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
+            if dataset in targets:
+                return source
+    return dataset
 
 
-@cache
 def read_recipe(path: str) -> Recipe:
     """A trainer's config file; its rules may name any data set of configs/datasets."""
     return Recipe.read(path, config_names("datasets"))
@@ -240,37 +230,10 @@ def config_names(*folder: str) -> list[str]:
     return sorted(map(stem, os.listdir(place))) if os.path.isdir(place) else []
 
 
-def merge_rules(cfg: CfgNode, recipe: str, dataset_file: str, protocol: str | None) -> list[Rule]:
-    """Merges those of a recipe's rules that hold for a run into its config; returns them.
-
-    Args:
-        dataset_file: config file of the run's data set.
-        protocol: one of ``PROTOCOLS``; None: base2new on base or new classes, else few-shot.
-
-    Raises:
-        UserError: see ``Recipe.read`` and ``Recipe.merge``.
-    """
-    experiment = EXPERIMENTS[
-        protocol or ("fewshot" if cfg.DATASET.SUBSAMPLE_CLASSES == "all" else "base2new")
-    ]
-    dataset = source_of(experiment, os.path.splitext(os.path.basename(dataset_file))[0])
-    return read_recipe(recipe).merge(
-        cfg, protocol=experiment, dataset=dataset, shots=cfg.DATASET.NUM_SHOTS
-    )
-
-
 def short_name(backbone: str) -> str:
     """A CLIP's name as recipes have it: ``vit_b16`` of ``ViT-B/16``; of a file its own."""
-    return re.sub(
-        r"\W+",
-        "_",
-        stem(backbone).lower() if os.path.isfile(backbone) else backbone.lower().replace("/", ""),
-    )
-
-
-def is_of(recipe: str, backbone: str) -> bool:
-    """Whether a recipe is one of a CLIP, by its name."""
-    return f"{stem(recipe)}_".startswith(f"{short_name(backbone)}_")
+    name = stem(backbone) if os.path.isfile(backbone) else backbone.replace("/", "")
+    return re.sub(r"\W+", "_", name.lower())
 
 
 def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
@@ -329,13 +292,14 @@ def plan(
             f"--dataset {own} is a folder; for a folder of your own images give --dataset image_folder --root {own}"
         )
     config_path("datasets", dataset, missing=f"no data set {dataset!r}")
-    own_shots = read_recipe(recipe).default_shots(EXPERIMENTS[protocol])
+    rules = read_recipe(recipe)
+    own_shots = rules.default_shots(EXPERIMENTS[protocol])
     shots = shots or ([own_shots] if own_shots else SHOTS.get(protocol, (16,)))
-    if not read_recipe(recipe).is_trained and dataset != "image_folder":
+    if not rules.is_trained and dataset != "image_folder":
         seeds = seeds[
             :1
         ]  # on which nothing depends, except which of one's own images are tested on
-    if protocol == "zeroshot" and read_recipe(recipe).is_trained:
+    if protocol == "zeroshot" and rules.is_trained:
         raise UserError(
             f"zeroshot needs a training-free method such as ZeroshotCLIP; {trainer} is trained: --protocol fewshot"
         )
@@ -374,7 +338,7 @@ def plan(
                 number,
                 seed,
                 model,
-                backbone if backbone and not is_of(recipe, backbone) else None,
+                backbone,
                 (*settings, *more),
             )
             model = model or run.folder

@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from dassl.config import get_cfg_default
@@ -20,12 +21,14 @@ FOLDERS = {
     "open": "base2new",
 }  # of protocols that share a training
 EMBEDDED = "tiny"  # the CLIP that comes with this repository
+LINE = ("part", "data set", "trainer", "recipe", "shots")
 FIGURES = {
     "CLIP": "MODEL.BACKBONE.NAME",
     "epochs": "OPTIM.MAX_EPOCH",
     "batch": "DATALOADER.TRAIN_X.BATCH_SIZE",
     "learning rate": "OPTIM.LR",
 }  # column of a plan → key
+read_once = cache(read_recipe)
 
 
 def default_output(protocol: str) -> str:
@@ -80,7 +83,7 @@ def is_recorded(run: Run) -> bool:
 
 def figures_of(run: Run, options: list[str]) -> tuple[dict[str, Any], list[Rule]]:
     """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
-    recipe = read_recipe(run.recipe)
+    recipe = read_once(run.recipe)
     experiment = EXPERIMENTS[run.protocol]
     rules = recipe.holding(
         protocol=experiment, dataset=source_of(experiment, stem(run.dataset_file)), shots=run.shots
@@ -99,23 +102,16 @@ def show_plan(args: argparse.Namespace) -> str:
     """A table of the runs, those that differ in their seed only in one line: what the recipe's rules make of each, and what is done."""
     runs = planned(args)
     parts = {run.folder: run.part for run in runs}
-    lines: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
-        values, rules = figures_of(run, args.opts)
+    rows = []
+    for line, group in by_line(runs).items():
+        values, rules = figures_of(group[0], args.opts)
         figures: list[object] = [values["CLIP"], "", "", "", ""]
-        if run.model:
-            figures[-1] = f"tests {parts[run.model]}"
-        elif read_recipe(run.recipe).is_trained:
+        if group[0].model:
+            figures[-1] = f"tests {parts[group[0].model]}"
+        elif read_once(group[0].recipe).is_trained:
             figures = [*values.values(), "; ".join(map(str, rules))]
-        shots = run.shots if run.has_sample else ""
-        line = (run.part, run.dataset, run.trainer, run.name, shots, *figures)
-        lines.setdefault(line, []).append(run)
-    rows = [
-        (*line, seeds_of(group), seeds_of(filter(is_recorded, group)))
-        for line, group in lines.items()
-    ]
-    heads = ["part", "data set", "trainer", "recipe", "shots", *FIGURES]
-    heads += ["rules, a later one wins", "seeds", "done"]
+        rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
+    heads = [*LINE, *FIGURES, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))
     text = f"{len(runs)} runs: {done} done, {len(runs) - done} missing"
     clips = dict.fromkeys(row[5] for row in rows if row[5] != EMBEDDED)
@@ -125,6 +121,15 @@ def show_plan(args: argparse.Namespace) -> str:
             f"CLIP: --backbone {EMBEDDED}"
         )
     return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
+
+
+def by_line(runs: Iterable[Run]) -> dict[tuple[str | int, ...], list[Run]]:
+    """The runs by what stands in a table's columns ``LINE``; they differ in their seed only."""
+    lines: dict[tuple[str | int, ...], list[Run]] = {}
+    for run in runs:
+        shots = run.shots if run.has_sample else ""
+        lines.setdefault((run.part, run.dataset, run.trainer, run.name, shots), []).append(run)
+    return lines
 
 
 def seeds_of(runs: Iterable[Run]) -> str:

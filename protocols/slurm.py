@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 
 from trainers.common.errors import UserError, run_tool
-from trainers.common.interruption import REQUEUE, asked_by, noticed
+from trainers.common.interruption import Interrupted, interruptible
 
 from . import launch
 from .runs import chains, default_output, is_recorded, planned, shard
@@ -33,9 +33,19 @@ class Shard:
         Raises:
             SystemExit: a run failed, or the job was asked to stop.
         """
-        with noticed():
-            code = run_tool(launch.run, self.args, log)
-        if code == REQUEUE and asked_by() == "SIGUSR1":
+        stopped = 0
+
+        def attempt(args: argparse.Namespace) -> None:
+            nonlocal stopped
+            try:
+                launch.run(args)
+            except Interrupted as stop:
+                stopped = stop.number
+                raise
+
+        with interruptible():
+            code = run_tool(attempt, self.args, log)
+        if stopped == signal.SIGUSR1:
             signal.raise_signal(signal.SIGUSR1)  # by which submitit, too, knows the time limit
         if code:
             raise SystemExit(code)

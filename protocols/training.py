@@ -14,12 +14,12 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
-from trainers import distributed
+from trainers.classnames import check_names
 from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, exit_code, raised_in
-from trainers.common.files import remove_leftovers
+from trainers.common.files import check_folder, remove_leftovers
 from trainers.common.fingerprints import data_name
-from trainers.common.interruption import at_once, noticed
+from trainers.common.interruption import interruptible
 from trainers.common.locks import FILE_NAME as LOCK
 from trainers.common.locks import only_writer
 from trainers.common.record_file import remove_record
@@ -31,6 +31,14 @@ from .plan import stem
 from .recipes import Rule
 
 log = logging.getLogger("train")
+OUTPUTS = (
+    "log.txt",
+    "metrics.jsonl",
+    "results.json",
+    "predictions-val.npz",
+    "predictions-test.npz",
+    LOCK,
+)
 
 
 def run(args: argparse.Namespace) -> SimpleTrainer:
@@ -47,23 +55,17 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
         raise UserError(
             "--output-dir is missing: where shall log, checkpoints and results.json go?"
         )
-    if os.path.isfile(cfg.OUTPUT_DIR):
-        raise UserError(f"--output-dir {cfg.OUTPUT_DIR} is a file, it must be a folder")
+    check_folder("--output-dir", cfg.OUTPUT_DIR, OUTPUTS)
     made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
     console = sys.stdout
     is_left_empty = False
     try:
-        with only_writer(cfg.OUTPUT_DIR) if distributed.is_first() else contextlib.nullcontext():
-            if distributed.is_first():
-                remove_leftovers(cfg.OUTPUT_DIR)
+        with only_writer(cfg.OUTPUT_DIR):
+            remove_leftovers(cfg.OUTPUT_DIR)
             try:
                 return start(cfg, args, rules)
             except UserError:
-                is_left_empty = (
-                    distributed.is_first()
-                    and bool(made)
-                    and set(os.listdir(made[0])) <= {"log.txt", LOCK}
-                )
+                is_left_empty = bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
                 if is_left_empty:
                     with contextlib.suppress(FileNotFoundError):
                         os.remove(os.path.join(made[0], "log.txt"))
@@ -90,31 +92,17 @@ def folders_to_make(path: str) -> list[str]:
 def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> SimpleTrainer:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    elif distributed.count() > 1:
-        set_random_seed(
-            distributed.from_first(lambda: torch.seed() % 2**32)
-        )  # a random one, but the same in all processes
-    if cfg.USE_CUDA and torch.cuda.is_available():
-        distributed.choose_gpu()
-    if distributed.is_first():
-        setup_logger(cfg.OUTPUT_DIR)
-    else:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    setup_logger(cfg.OUTPUT_DIR)
     log_to_stdout()
     details = FileOnly(sys.stdout)
     log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
-    if distributed.count() > 1:
-        log.info("%d processes", distributed.count())
     details.write(
         "** Arguments **\n"
         + "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items()))
         + f"\n** Config **\n{cfg}\n"
     )
-    if distributed.is_first():  # it takes seconds
-        details.write(f"** System **\n{collect_env_info()}\n")
-        log.info(
-            "Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt")
-        )
+    details.write(f"** System **\n{collect_env_info()}\n")
+    log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
     for rule in rules:
         log.info("Rule of the recipe: %s", rule)
     if args.images:
@@ -131,9 +119,10 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
                 "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)"
             )
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
-    with at_once(distributed.count() == 1), contextlib.redirect_stdout(details):
+    with contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
-    trainer.run_description = {"recipe": stem(args.config_file) or None, **args.run}
+        check_names(trainer.model, are_fixed=not args.images)
+    trainer.evaluation.run = {"recipe": stem(args.config_file) or None, **args.run}
     data = trainer.dm.dataset
     log.info(
         "%s: %d classes; %d images for training, %d for validation, %d for testing",
@@ -142,31 +131,26 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
         *(len(part or ()) for part in (data.train_x, data.val, data.test)),
     )
     if args.eval_only:
-        with at_once(distributed.count() == 1):
-            trainer.load_model(args.model_dir, epoch=args.load_epoch)
-            remove_record(cfg.OUTPUT_DIR)
-            trainer.test()
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        remove_record(cfg.OUTPUT_DIR)
+        trainer.test()
     elif not args.no_train:
         if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
             raise UserError(
                 f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
                 "--eval-only --model-dir"
             )
-        if is_done := distributed.from_first(trainer.is_done):
+        if is_done := trainer.is_done():
             log.info(
                 "Done already: %s; to train anew delete that folder, or give another --output-dir",
                 cfg.OUTPUT_DIR,
             )
         else:
             trainer.train()
-        if (
-            args.images
-            and distributed.is_first()
-            and not (is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT)))
+        if args.images and not (
+            is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT))
         ):
-            distributed.leave()
-            with at_once():
-                own_images.report(cfg, args, run)
+            own_images.report(cfg, args, run)
     return trainer
 
 
@@ -186,15 +170,10 @@ def build(cfg: CfgNode) -> SimpleTrainer:
         raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
 
 
-def join_and_run(arguments: Sequence[str] | None) -> None:
-    with distributed.joined():
-        run(parse_arguments(arguments))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if it was asked to stop."""
-    with noticed():
-        return exit_code(join_and_run, arguments)
+    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if a signal ended it."""
+    with interruptible():
+        return exit_code(lambda: run(parse_arguments(arguments)))
 
 
 if __name__ == "__main__":

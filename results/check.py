@@ -59,9 +59,11 @@ def differences(run: Run, recipe: str) -> list[str]:
     what = run.record["run"]
     data = what["part"].partition("_from_")[2] or what["dataset"]
     protocol = "base2new" if what["part"] in ("train_base", "test_new") else what["protocol"]
-    planned = plan(protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe)
+    planned = plan(
+        protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe or None
+    )
     kind = what["part"], what["dataset"]
-    same = next(one for one in planned if (one.part, one.dataset) == kind)
+    same = next(other for other in planned if (other.part, other.dataset) == kind)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]
     return changes(build_config(parse_arguments(same.arguments(""))), run.record)

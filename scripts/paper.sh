@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The grid of papers on prompt learning as calls of run.py: ViT-B/16, three seeds, base-to-new and few-shot on 11 data sets, cross-data-set
 # and domain generalisation from ImageNet; nine trainers everywhere, others where their authors ran them, and zero-shot CLIP.
-# Costs: 3907 runs with 2872 trainings. OpenAI's weights, the data sets laid out as CoOp's DATASETS.md says, and a GPU. We have not run it.
+# Costs: 3938 runs, 2904 of them trainings. OpenAI's weights, the data sets laid out as CoOp's DATASETS.md says, and a GPU. We have not run it.
 # All arguments go to each call, in an environment that is active:
 #   DATA=… bash scripts/paper.sh --plan                       what it consists of, and what is done
 #   DATA=… bash scripts/paper.sh                              here, one run after the other

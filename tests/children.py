@@ -11,9 +11,11 @@ import torch
 
 from protocols import training as train
 from tests.conftest import REPOSITORY
-from trainers.base import PromptTrainer
 from trainers.common import files
 from trainers.data.loader import CheckedImages
+from trainers.evaluation.testing import Evaluator
+from trainers.method import Method
+from trainers.trainer import MethodTrainer
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train", "tests.children"])
@@ -86,13 +88,13 @@ def die_at(moment):
         (os, "fsync"),
         (os, "remove"),
         (CheckedImages, "__getitem__"),
-        (PromptTrainer, "forward_backward"),
-        (PromptTrainer, "after_step"),
-        (PromptTrainer, "answer"),
-        (PromptTrainer, "test"),
+        (MethodTrainer, "forward_backward"),
+        (MethodTrainer, "after_epoch"),
+        (Method, "answer"),
+        (MethodTrainer, "test"),
         (torch.optim.SGD, "step"),
-        (PromptTrainer, "resume_model_if_exist"),
-        (PromptTrainer, "write_run_record"),
+        (MethodTrainer, "resume_model_if_exist"),
+        (Evaluator, "write_record"),
     ):
         setattr(owner, name, counted(getattr(owner, name)))
 
@@ -102,20 +104,10 @@ def allow_bytes(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def take_terminal(path):
-    """Makes it the terminal of this process, which is told when that is closed."""
-    os.setsid()
-    terminal = os.open(path, os.O_RDWR)
-    for number in range(3):
-        os.dup2(terminal, number)
-    os.close(terminal)
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 def signal_group_in_step(number):
     """Sends SIGTERM to this process and its workers in a training step, counted from 0."""
     os.setpgrp()
-    step, done = PromptTrainer.forward_backward, []
+    step, done = MethodTrainer.forward_backward, []
 
     def signalled(self, batch):
         if len(done) == number:
@@ -124,21 +116,7 @@ def signal_group_in_step(number):
         done.append(batch)
         return step(self, batch)
 
-    PromptTrainer.forward_backward = signalled
-
-
-def interrupt_twice_in_a_step():
-    """Sends this process two Ctrl-C in a step that never ends."""
-
-    def endless(self, batch):
-        for _ in range(2):
-            os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(300)
-
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # which a shell that starts the tests in the background has it ignore
-    PromptTrainer.forward_backward = endless
+    MethodTrainer.forward_backward = signalled
 
 
 def die_with_workers(file):
@@ -149,4 +127,4 @@ def die_with_workers(file):
             numbers.write(" ".join(str(worker.pid) for worker in multiprocessing.active_children()))
         os.kill(os.getpid(), signal.SIGKILL)
 
-    PromptTrainer.forward_backward = killed
+    MethodTrainer.forward_backward = killed

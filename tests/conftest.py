@@ -23,7 +23,7 @@ from PIL import Image
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from trainers import METHODS
-from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
@@ -124,12 +124,6 @@ def no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path_factory):
-    """Few-shot samples that go to the cache folder are the tests' own."""
-    monkeypatch.setenv("CDC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture
 def one_thread():
     """One thread, for tensors so small that several would mostly wait for each other."""
@@ -201,6 +195,20 @@ def drawn_root(tmp_path_factory):
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "drawn"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def make_small_options(clip_file, epochs):
+    """KEY, VALUE, KEY … of a run of run.py on the miniature in the smallest settings, which saves each epoch."""
+    pairs = {
+        "MODEL.BACKBONE.NAME": clip_file,
+        "INPUT.SIZE": "(32, 32)",
+        "DATALOADER.TRAIN_X.BATCH_SIZE": "8",
+        "DATALOADER.NUM_WORKERS": "0",
+        "OPTIM.MAX_EPOCH": str(epochs),
+        "TRAIN.CHECKPOINT_FREQ": "1",
+        "TRAIN.PRINT_FREQ": "1",
+    }
+    return [word for pair in pairs.items() for word in pair]
 
 
 @pytest.fixture
@@ -331,7 +339,7 @@ def small_recipe():
     recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
     trainers = [TRAINER_REGISTRY.get(name) for name in METHODS]
     recipe["TRAINER"] = {
-        trainer.__name__.upper(): {"PREC": "fp32", **trainer.small} for trainer in trainers
+        trainer.__name__.upper(): {"PREC": "fp32", **trainer.method.small} for trainer in trainers
     }
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o755)  # some tests start runs as a user without rights

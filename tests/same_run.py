@@ -5,7 +5,7 @@ import json
 import numpy
 import torch
 
-from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME
 
 OTHER = {
     "seconds",

@@ -12,7 +12,7 @@ sys.path.append(str(REPOSITORY / "benchmarks"))
 
 import step  # noqa: E402
 
-CLASSES, OPTIONS = 5, {"CDC": ("N_TEMPLATES", 3, "PROMPT_DEPTH", 2), "MaPLe": ("PROMPT_DEPTH", 2)}
+CLASSES, OPTIONS = 5, {"CDC": {"N_TEMPLATES": 3, "PROMPT_DEPTH": 2}, "MaPLe": {"PROMPT_DEPTH": 2}}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -37,7 +37,7 @@ def small(monkeypatch):
 def both(request, small):
     """A method in our and in the usual way, no two templates alike; gradients are kept, not followed."""
     torch.manual_seed(1)
-    ours, usual = step.build(request.param, "tiny", CLASSES, *OPTIONS[request.param])
+    ours, usual = step.build(request.param, "tiny", CLASSES, **OPTIONS[request.param])
     scrambled(ours.prompt_learner)
     ours.optim.step = lambda: None
     return ours, usual
@@ -111,8 +111,12 @@ def test_memory_is_what_a_call_adds_at_its_peak():
 
 def test_the_command_prints_every_part(small, monkeypatch, capsys):
     monkeypatch.setattr(step, "matmul_peak", lambda: 1e9)
-    monkeypatch.setattr(step, "build", lambda name, *rest, build=step.build: build(
-        name, *rest[:2], *OPTIONS[name]))  # fmt: skip
+    build = step.build
+    monkeypatch.setattr(
+        step,
+        "build",
+        lambda name, shape, classes, **_: build(name, shape, classes, **OPTIONS[name]),
+    )
     step.main("--classes 5 --templates 3 --batch 2 --rounds 1 --threads 1".split())
     shown = capsys.readouterr().out
     for title in ("Text encoder", "Training step", "Fusion", "Test"):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
@@ -20,13 +21,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.transforms import RandomErasing
 
-from tests.conftest import ALWAYS, in_turn
+from protocols.training import main
+from tests.conftest import ALWAYS, in_turn, small_recipe
 from tests.trainers.test_every_trainer import BASE, LEARNING, NEW, TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier import export
 from trainers.classifier.saved_run import read_record
 from trainers.common.errors import UserError
-from trainers.families import FeatureTrainer
+from trainers.features import FeatureMethod
 
 CONDITIONAL = "CoCoOp"  # whose texts depend on the image
 EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
@@ -86,10 +88,10 @@ def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, na
     """Also for runs in other precisions, as some of the trainers' are."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
-    monkeypatch.setattr("trainers.training.DataManager", None)  # it must do without
+    monkeypatch.setattr("trainers.trainer.DataManager", None)  # it must do without
     classifier = PromptedClassifier.load(str(folder))
-    assert classifier.trainer.cfg == trainer.cfg
-    assert classifier.classnames == trainer.classnames
+    assert classifier.cfg == trainer.cfg
+    assert classifier.classnames == trainer.model.classnames
     assert_same(classifier.predict(paths_of(kept(folder), data_root)), kept(folder))
 
 
@@ -134,9 +136,9 @@ def test_best_val_runs_answer_with_their_best_epoch(trained, data_root):
 def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     """For any classes, but for what a head of the trained ones alone adds."""
     classifier = PromptedClassifier.load(trained(name)[1])
-    if getattr(classifier.trainer.prompt_learner, "class_parameters", ()):
+    if getattr(classifier.method.learner, "class_parameters", ()):
         classifier = classifier.with_classes(classifier.classnames[::-1])
-    images, trainer = classifier.embed_image(pictures), classifier.trainer
+    images, method = classifier.embed_image(pictures), classifier.method
     assert images.shape[::2] == (6, 48) and images.dtype == numpy.float32
     numpy.testing.assert_allclose(numpy.linalg.norm(images, axis=2), 1, rtol=1e-5)
     if name == CONDITIONAL:
@@ -151,10 +153,10 @@ def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
             [images[:, m % images.shape[1]] @ texts[m % len(texts)].T for m in range(templates)]
         )
     )
-    logits = logits * trainer.backbone.logit_scale
-    if isinstance(trainer, FeatureTrainer):  # whose classifier has more than the texts
-        logits = trainer.prompt_learner(torch.from_numpy(images[:, 0]), logits[0])[None]
-    answer = trainer.predict(logits)
+    logits = logits * method.backbone.logit_scale
+    if isinstance(method, FeatureMethod):  # whose classifier has more than the texts
+        logits = method.learner(torch.from_numpy(images[:, 0]), logits[0])[None]
+    answer = method.predict(logits)
     numpy.testing.assert_allclose(
         answer.probability, classifier.predict(pictures).probabilities, atol=1e-5
     )
@@ -203,9 +205,9 @@ def test_colours_and_shapes_are_brought_to_what_the_test_takes(classifier, pictu
 
 
 def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictures, monkeypatch):
-    read, seen, answer = [], [], classifier.trainer.answer
+    read, seen, answer = [], [], classifier.method.answer
     monkeypatch.setattr(
-        classifier.trainer,
+        classifier.method,
         "answer",
         lambda images, encoded: (
             seen.append((images.shape[1], len(read))) or answer(images, encoded)
@@ -369,11 +371,8 @@ def test_records_from_before_class_names_and_from_before_a_setting(copy_of, trai
     del config["TRAINER"]["CDC"]["RELIABILITY"]
     config["OUTPUT_DIR"] = "7"  # a name that yacs would take for a number
     older = PromptedClassifier.load(copy_of("CDC", config=config, classnames=None))
-    assert (
-        older.trainer.cfg.TRAINER.CDC.RELIABILITY == "fitted"
-        and older.trainer.cfg.OUTPUT_DIR == "7"
-    )
-    assert older.trainer.cfg.INPUT.SIZE == (32, 32)
+    assert older.cfg.TRAINER.CDC.RELIABILITY == "fitted" and older.cfg.OUTPUT_DIR == "7"
+    assert older.cfg.INPUT.SIZE == (32, 32)
     expected = PromptedClassifier.load(trained("CDC")[1]).predict(pictures)
     numpy.testing.assert_array_equal(older.predict(pictures).probabilities, expected.probabilities)
     with pytest.raises(
@@ -522,7 +521,11 @@ def test_the_cards_example_runs(german, pictures):
     program = (
         (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     )
-    Image.open(pictures[0]).save(folder / "cat.jpg", quality=100)
+    # half transparent, black where nobody sees it, turned by its EXIF data
+    image, exif = Image.open(pictures[0]).convert("RGBA"), Image.Exif()
+    image.paste((0, 0, 0, 0), (0, 0, image.width // 2, image.height))
+    exif[0x0112] = 6
+    image.save(folder / "cat.jpg", "PNG", exif=exif)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120
     )
@@ -554,12 +557,12 @@ def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_expor
     images = classifier.embed_image(pixels)[:, 0]
     texts = classifier.embed_text()[0]
     expected = F.softmax(
-        torch.from_numpy(images @ texts.T) * classifier.trainer.backbone.logit_scale, dim=1
+        torch.from_numpy(images @ texts.T) * classifier.method.backbone.logit_scale, dim=1
     )
     numpy.testing.assert_allclose(
         session.run(None, {"pixels": pixels.float().numpy() / 255})[0], expected, atol=0.02
     )  # fp16 itself
-    assert classifier.trainer.cfg.TRAINER.COOP.PREC == "fp16"
+    assert classifier.cfg.TRAINER.COOP.PREC == "fp16"
     assert "The run was not tested." in (tmp_path / "exported" / "README.md").read_text(
         encoding="utf-8"
     )
@@ -581,3 +584,45 @@ def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
     ):
         PromptedClassifier.load(trained("CoOp")[1]).export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# ---- from pictures ----
+
+
+def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
+    data_root, small_clip_file, tmp_path, capsys
+):
+    """With images that are given one by one as well: they end in the same folders, in the same order."""
+    folder = f"{data_root}/dtd/images"
+    options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
+    arguments = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
+    assert main([*arguments, "--output-dir", str(tmp_path / "command"), *options]) == 0
+    given = {"trainer": "CoOp", "backbone": small_clip_file, "options": options}
+    fitted = PromptedClassifier.fit(folder, folder=tmp_path / "fit", **given)
+    command = read_record(str(tmp_path / "command"))
+    assert fitted.record["prompts_hash"] == command["prompts_hash"] is not None
+    assert fitted.record["metrics"] == command["metrics"]
+    paths = sorted(str(path) for path in Path(folder).glob("*/*.png"))
+    images = [path if number % 2 else Image.open(path) for number, path in enumerate(paths)]
+    labels = [Path(path).parent.name for path in paths]
+    again = PromptedClassifier.fit(images, labels, folder=tmp_path / "again", **given)
+    assert again.classnames == fitted.classnames
+    assert again.record["metrics"]["test"]["images"] == command["metrics"]["test"]["images"]
+    numpy.testing.assert_array_equal(
+        PromptedClassifier.load(tmp_path / "again").predict(paths[:3]).probabilities,
+        again.predict(paths[:3]).probabilities,
+    )
+
+
+def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path, pictures):
+    with pytest.raises(UserError, match="there are 6 images and 1 labels: give one for each"):
+        PromptedClassifier.fit(pictures, ["cat"], folder=tmp_path / "out")
+    with pytest.raises(UserError, match="give labels"):
+        PromptedClassifier.fit(pictures)
+
+
+def test_labelling_pictures_builds_nothing_that_trains(trained, pictures, monkeypatch):
+    folder = trained("CDC")[1]
+    for name in ("DataManager", "Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
+        monkeypatch.setattr(f"trainers.trainer.{name}", None)
+    assert len(PromptedClassifier.load(folder).predict(pictures[:3]).labels) == 3

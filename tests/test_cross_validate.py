@@ -30,16 +30,13 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     ours, plain = (trainer_of(run, name, folder) for folder in ("ours", "plain"))
     items = tool.images_of(ours)
     labels = torch.tensor([item.label for item in items])
-    size = plain.backbone.image.image_size
-    on_features = not tool.needs_images(plain)
-    assert on_features == (name in ("CDC", "CoOp"))
-    stock = torch.randn(
-        3, len(plain.training_views.transforms), len(items), 3, size, size
-    )  # (R, V, N, …)
-    frozen = torch.stack([plain.unprompted_images(images) for images in stock])  # (R, V, N, E)
-    if on_features:
-        stock = frozen
-    pictures = SimpleNamespace(stock=None if on_features else stock, frozen=frozen, labels=labels)
+    size = plain.model.backbone.image.image_size
+    # (R, V, N, …)
+    stock = torch.randn(3, len(plain.views.transforms), len(items), 3, size, size)
+    frozen = torch.stack(
+        [plain.model.unprompted_images(images) for images in stock]
+    )  # (R, V, N, E)
+    pictures = SimpleNamespace(stock=stock, frozen=frozen, labels=labels)
     chosen, batch = torch.arange(1, len(items)), ours.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
 
     torch.manual_seed(3)
@@ -48,20 +45,22 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     torch.manual_seed(3)
     if name == "CDC":
         plain.dm.dataset.train_x[:] = [items[index] for index in chosen]
-        plain.start_from_training_images()
+        plain.model.start(plain.training_images, None)
     plain.set_model_mode("train")
     for _ in range(plain.max_epoch):
         order = chosen[torch.randperm(len(chosen))]
         for images in order.split(batch):
             if len(images) == batch:
                 views = stock[torch.randint(3, (batch,)), :, images].transpose(0, 1)  # (V, B, …)
-                loss, _ = plain.loss(plain.scores(views), labels[images])
-                plain.precision.step(loss, plain.optim)
+                loss, _ = plain.model.loss(plain.model(views), labels[images])
+                plain.optim.zero_grad()
+                loss.backward()
+                plain.optim.step()
         plain.sched.step()
-    start = trainer_of(run, name, "start").prompt_learner.ctx
-    assert not torch.equal(ours.prompt_learner.ctx, start)
+    start = trainer_of(run, name, "start").model.learner.ctx
+    assert not torch.equal(ours.model.learner.ctx, start)
     for found, expected in zip(
-        ours.prompt_learner.state_dict().values(), plain.prompt_learner.state_dict().values()
+        ours.model.learner.state_dict().values(), plain.model.learner.state_dict().values()
     ):
         torch.testing.assert_close(found, expected)
 
@@ -82,10 +81,7 @@ def test_of_some_of_a_batchs_views_the_loader_has_the_features():
         )
 
 
-def test_a_method_that_reads_lengths_gets_images_and_one_fitted_to_all_training_images_is_refused(
-    run, tmp_path, monkeypatch
-):
-    assert tool.needs_images(trainer_of(run, "DePTCoOp", "headed"))
+def test_a_method_that_is_fitted_to_all_training_images_is_refused(run, tmp_path, monkeypatch):
     fitted = trainer_of(run, "TipAdapter", "fitted")
     monkeypatch.setattr(tool, "build_trainer", lambda cfg: fitted)
     with pytest.raises(UserError, match="TipAdapter is fitted to all training images"):

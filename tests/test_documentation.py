@@ -207,7 +207,7 @@ def test_the_readme_is_short_and_its_figures_are_those_of_the_benchmark():
 
 # pages that are yet to be laid out so
 LONG = {"ablation", "backbones", "factors", "performance", "protocols", "report", "reproduce"} | {
-    *("own_trainer", "scaling", "sweep", "templates", "tiny-clip")
+    *("own_trainer", "scaling", "templates", "tiny-clip")
 }
 
 

@@ -155,8 +155,8 @@ def test_ten_thousand_classes_are_trained_on_and_told_apart(tmp_path, one_thread
     loss.backward()
     assert (
         loss.isfinite()
-        and model.prompt_learner.ctx.grad.isfinite().all()
-        and model.prompt_learner.ctx.grad.any()
+        and model.model.learner.ctx.grad.isfinite().all()
+        and model.model.learner.ctx.grad.any()
     )
     with torch.no_grad():
         answer = model.answer(images)

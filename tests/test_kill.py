@@ -15,7 +15,7 @@ LONGEST = (
     20  # moments that a process lives, so that the run is not done before it was killed so often
 )
 SEED = 20261125
-OPTIONS = ("TRAIN.CHECKPOINT_STEPS", "1", "OPTIM.MAX_EPOCH", "2")
+OPTIONS = ("OPTIM.MAX_EPOCH", "2")
 
 
 RUNS = {

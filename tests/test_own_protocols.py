@@ -6,8 +6,9 @@ import pytest
 
 import demo_app
 import run as protocol_run
+from protocols.launch import own_images
 from protocols.plan import plan
-from protocols.runs import Request, own_images
+from protocols.runs import planned
 from results.runs import collect
 from tests.test_same_command import make
 from trainers import PromptedClassifier
@@ -27,9 +28,9 @@ def folder(tmp_path):
 
 
 def test_a_protocol_takes_the_embedded_clip_and_calls_runs_by_the_folder(folder):
-    train, test = Request(
-        "base2new", ["CDC"], ["image_folder"], [1], "out", root=str(folder)
-    ).runs()
+    words = "--protocol base2new --trainer CDC --dataset image_folder --seeds 1 --output out"
+    args = protocol_run.parse_arguments([*words.split(), "--root", str(folder)])
+    train, test = planned(args)
     assert (train.folder, test.folder) == (
         "out/train_base/mine/shots_16/CDC/tiny/seed1",
         "out/test_new/mine/shots_16/CDC/tiny/seed1",

@@ -19,13 +19,13 @@ from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.runs import collect
 from results.table import tables as tables_of
 from tests.conftest import ALWAYS, in_turn
-from trainers.base import PromptTrainer
 from trainers.engine.checkpoint import config_of_run
+from trainers.trainer import MethodTrainer
 
 TRAINERS = [
     name
     for name in TRAINER_REGISTRY.registered_names()
-    if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
+    if issubclass(TRAINER_REGISTRY.get(name), MethodTrainer)
 ]
 
 

@@ -49,7 +49,6 @@ from protocols.arguments import build_config  # noqa: E402
 from protocols.command_line import parse_arguments  # noqa: E402
 from protocols.plan import CONFIGS, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
-from trainers.base import PromptTrainer  # noqa: E402
 from trainers.common.errors import UserError, run_tool  # noqa: E402
 from trainers.common.image_files import background_of, read_picture  # noqa: E402
 from trainers.common.readers import read_yaml  # noqa: E402
@@ -59,7 +58,9 @@ from trainers.evaluation.uncertainty import (  # noqa: E402
     fit_temperature,
     temperature_scaled,
 )
-from trainers.families import FeatureTrainer  # noqa: E402
+from trainers.features import FeatureMethod  # noqa: E402
+from trainers.method import Method  # noqa: E402
+from trainers.trainer import MethodTrainer  # noqa: E402
 
 log = logging.getLogger("cross_validate")
 
@@ -89,7 +90,7 @@ class StockLoader:
         chosen: (n,) indices of the images to train on; batch_size: B, an incomplete last batch is dropped, as Dassl does.
     """
 
-    num_workers = batches_done = 0
+    num_workers = 0
 
     def __init__(
         self, stock: Tensor, frozen: Tensor, labels: Tensor, chosen: Tensor, batch_size: int
@@ -114,23 +115,17 @@ class StockLoader:
             yield {"img": self.shown, "label": self.labels[images]}
 
     def unprompted_images(self, images: Tensor) -> Tensor:
-        """The frozen CLIP's features (v, B, E) of v of the batch's views, (v, B, …), which a loss asks for."""
+        """The frozen CLIP's features (v, B / n, E) of every n-th image of v of the batch's views, which a loss asks for."""
+        every = -(-self.shown.shape[1] // images.shape[1])
+        pairs = list(zip(self.features[:, ::every], self.shown[:, ::every]))
         return torch.stack(
-            [
-                next(
-                    own for own, view in zip(self.features, self.shown) if torch.equal(view, asked)
-                )
-                for asked in images
-            ]
+            [next(own for own, view in pairs if torch.equal(view, asked)) for asked in images]
         )
-
-    def close(self) -> None:
-        """It has no workers to end."""
 
 
 def new_trainer(
     setting: Row, task: str, half: int, seed: int, root: str, folder: str
-) -> PromptTrainer:
+) -> MethodTrainer:
     """The trainer of a setting on all images of the training half (1) or of the other (2); it writes to the folder."""
     name, trainer = task_of(task), setting.get("trainer", "CDC")
     options = [
@@ -156,8 +151,8 @@ def new_trainer(
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build_trainer(cfg)
-    assert isinstance(made, PromptTrainer)
-    if isinstance(made, FeatureTrainer):
+    assert isinstance(made, MethodTrainer)
+    if isinstance(made.model, FeatureMethod):
         raise UserError(
             f"{trainer} is fitted to all training images before the first step, those that are to be held out among them: leave it out"
         )
@@ -165,25 +160,21 @@ def new_trainer(
 
 
 @torch.no_grad()
-def needs_images(trainer: PromptTrainer) -> bool:
-    """Whether kept features can't take the place of training images."""
-    _, prompts = trainer.encode_prompts() or (None, None)
-    return not trainer.takes_features(prompts)
-
-
-@torch.no_grad()
-def frozen_features(trainer: PromptTrainer, images: Tensor) -> Tensor:
+def frozen_features(trainer: MethodTrainer, images: Tensor) -> Tensor:
     """(N, E) of images (N, 3, H, W) without prompts."""
     return torch.cat(
-        [trainer.encode_images(part[None].float())[0] for part in images.split(IMAGES_AT_ONCE)]
+        [
+            trainer.model.encode_images(part[None].float())[0]
+            for part in images.split(IMAGES_AT_ONCE)
+        ]
     )
 
 
-def images_of(trainer: PromptTrainer) -> list[Datum]:
+def images_of(trainer: MethodTrainer) -> list[Datum]:
     return [*trainer.dm.dataset.train_x, *(trainer.dm.dataset.val or [])]
 
 
-def picture(trainer: PromptTrainer, item: Datum) -> Image.Image:
+def picture(trainer: MethodTrainer, item: Datum) -> Image.Image:
     """As the loaders read it."""
     return read_picture(item.impath, background_of(trainer.cfg))
 
@@ -199,7 +190,7 @@ class Pictures:
     """
 
     def __init__(
-        self, trainer: PromptTrainer, other: PromptTrainer, styles: Sequence[str] = ()
+        self, trainer: MethodTrainer, other: MethodTrainer, styles: Sequence[str] = ()
     ) -> None:
         self.trainer, dataset = trainer, cast(Any, trainer.test_loader).dataset
         halves = images_of(trainer), images_of(other)
@@ -229,7 +220,7 @@ class Pictures:
         """(R, V, N, 3, H, W), half precision: views of the images to train on."""
         set_random_seed(1)
         pictures = [picture(self.trainer, item) for item in images_of(self.trainer)]
-        views = self.trainer.training_views.transforms
+        views = self.trainer.views.transforms
         return torch.stack(
             [
                 torch.stack(
@@ -265,14 +256,14 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(chosen), torch.tensor(others)
 
 
-def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None:
+def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None:
     """Trains the prompts as the trainer does, on views of the chosen images."""
     items = images_of(trainer)
     trainer.dm.dataset.train_x[:] = [
         items[i] for i in chosen
     ]  # what some look at before the first step
-    stock = pictures.stock if needs_images(trainer) else pictures.frozen
-    views = len(trainer.training_views.transforms)  # a method with fewer views takes the first
+    stock = pictures.stock
+    views = len(trainer.views.transforms)  # a method with fewer views takes the first
     loader = StockLoader(
         stock[:, :views],
         pictures.frozen[:, :views],
@@ -283,24 +274,26 @@ def train_on(trainer: PromptTrainer, pictures: Pictures, chosen: Tensor) -> None
     replaced: Any = trainer
     replaced.train_loader_x = loader
     replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
-    replaced.unprompted_images = loader.unprompted_images
-    replaced.complete_prompts = lambda: False  # its validation images are among the held-out ones
-    replaced.save_model = lambda *_, **__: None
+    for module in trainer.model.modules():
+        if isinstance(module, Method):  # also one that the method builds on
+            cast(Any, module).unprompted_images = loader.unprompted_images
+    replaced.validation_images = lambda: None  # they are among the held-out ones
+    replaced.save_model = replaced.checkpoints.save_prompts_again = lambda *_, **__: None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train()
     trainer.set_model_mode("eval")
 
 
 @torch.no_grad()
-def answers(trainer: PromptTrainer, images: Tensor) -> Prediction:
+def answers(trainer: MethodTrainer, images: Tensor) -> Prediction:
     """``Prediction`` for images (N, 3, H, W)."""
-    encoded = trainer.encode_prompts()
-    with trainer.precision.autocast():
-        logits = [
-            trainer.scores(part[None].float(), encoded).logits
-            for part in images.split(IMAGES_AT_ONCE)
-        ]  # (M, B, K) each
-    return trainer.predict(torch.cat(logits, dim=1))
+    model = trainer.model
+    with model.autocast():
+        encoded = model.encode()
+    logits = [
+        model(part[None].float(), encoded).logits for part in images.split(IMAGES_AT_ONCE)
+    ]  # (M, B, K) each
+    return model.predict(torch.cat(logits, dim=1))
 
 
 def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> Row:
@@ -308,9 +301,9 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     chosen, held_out = split(pictures.labels, seed)
     with tempfile.TemporaryDirectory() as folder:
         trained, other = (new_trainer(setting, task, half, seed, root, folder) for half in (1, 2))
-        if trained.learns:
+        if trained.model.learns:
             train_on(trained, pictures, chosen)
-            other.take_prompts(trained.prompt_learner.state_dict(), trained.classnames)
+            other.model.load(trained.model.learner.state_dict(), trained.model.classnames)
             other.set_model_mode("eval")
     found: Row = {"setting": setting["name"], "task": task, "seed": seed}
     predicted, temperature = {}, 1.0

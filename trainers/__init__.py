@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .classifier.prompted import PromptedClassifier as PromptedClassifier
+    from .method import Method
 
 METHODS = {  # registered name → module of this package
     "ZeroshotCLIP": "zsclip",
@@ -46,6 +47,12 @@ def config_function(method: str) -> Callable[[Any], None]:
         import_module(f".{METHODS[method]}", __name__), f"add_{method.lower()}_config"
     )
     return function
+
+
+def method_class(name: str) -> "type[Method]":
+    """The ``Method`` of a name in ``METHODS``."""
+    found: type[Method] = getattr(import_module(f".{METHODS[name]}", __name__), f"{name}Method")
+    return found
 
 
 def __getattr__(name: str) -> object:

@@ -4,49 +4,61 @@ Vision-Language Model Adaptation from a Causal Perspective", NeurIPS 2024).
 VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept near a hand-crafted
 prompt (L_con), so that each learns a different task-relevant semantic. DSTC: each template votes with evidence, and
 Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion. After training
-the templates' reliability is fitted on validation images: they look at the same picture, so they are not independent witnesses.
+one more witness, of the images' features alone, gives evidence for the classes that it has seen, and how far all are believed is fitted
+on validation images.
 docs/method.md lists what the paper states and what is our choice.
 """
 
+import copy
 import logging
 import math
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .common.errors import UserError
-from .data.views import AUGMENTATIONS, PictureViews, template_views
-from .decoupled_prompts import DecoupledPrompts
-from .engine.checkpoint import State
-from .engine.checks import (
-    check_at_least,
-    check_choice,
-    check_depth,
-    check_image_prompts,
-    validates_on_test_images,
-)
+from .data.views import AUGMENTATIONS
+from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
-from .evidence import Opinion, conflict, dempster, fitted_reliability, trusted_cross_entropy
+from .evidence import (
+    Opinion,
+    conflict,
+    dempster,
+    evidential_loss,
+    fitted_factor,
+    usual_reliability,
+)
+from .gaussians import fit_gaussians, held_out_log_densities, log_densities
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
+from .method import Batches, Encoded, Figures, Method, State, TrainingImages
 from .phrases import AFTER, PHRASES, choose_phrases
 from .prompting.backbone import Backbone
-from .prompting.prompts import Prompts
+from .prompting.prompts import FixedTokens, Prompts, embed, gaussian, initial_context
 from .prompting.tokens import phrase_tokens
 from .settings import add_encoder_settings, add_run_settings
+from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
-MODALITIES = ("dual", "text")
 FUSIONS = ("dempster", "mean_probability", "sum_logits")
 RELIABILITIES = ("fitted", "independent")
 LOSSES = ("evidential", "cross_entropy")
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "PROMPT_MODALITY": ("dual", "text"),
+    "AUGMENTATION": AUGMENTATIONS,
+    "FUSION": FUSIONS,
+    "RELIABILITY": RELIABILITIES,
+    "LOSS": LOSSES,
+}
 START_IMAGES = 1024  # at most so many training images set the offset and the phrases
+FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
 COMPARED_IMAGES = 64  # at most so many have their features under the templates compared
 
 
@@ -56,297 +68,463 @@ def add_cdc_config(cfg: CfgNode) -> None:
     cfg.TRAINER.CDC = node = CfgNode()
     node.N_TEMPLATES = 4  # M
     node.N_CTX = 2  # context tokens a template (4 is usual with PROMPT_MODALITY text)
-    node.CTX_INIT = list(
-        PHRASES
-    )  # phrases that templates start from: of more than M, the best on the training images; of fewer, Gaussian beyond
-    node.PROMPT_MODALITY = (
-        "dual"  # prompts in both encoders (ViT only), or in the text encoder only
-    )
+    # phrases that templates start from: of more than M, the best on the training images; of fewer,
+    # Gaussian beyond
+    node.CTX_INIT = list(PHRASES)
+    node.PROMPT_MODALITY = "dual"  # prompts in both encoders (ViT only) | text
     node.PROMPT_DEPTH = (
-        9  # layers of each prompted encoder that get their own prompts, the first included
+        9  # layers of each prompted encoder with prompts of their own, from the first
     )
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
-    node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
-    node.FUSION = (
-        "dempster"  # dempster | mean_probability | sum_logits: these two have no fused loss
-    )
-    node.RELIABILITY = "fitted"  # of the fused templates: fitted on validation images | independent: Dempster's rule as it is
+    # c: training starts at this level, the log of the mean evidence over classes
+    node.EVIDENCE_START = 2.0
+    node.EVIDENCE_LEVEL = 4.0  # that of answers, see ``log_evidence``
+    node.FUSION = "dempster"  # | mean_probability | sum_logits: these two have no fused loss
+    node.IMAGE_WITNESS = True  # a further witness for the trained classes, see ``ImageWitness``
+    node.RELIABILITY = "fitted"  # on validation images | independent: Dempster's rule as it is
     node.LOSS = "evidential"  # evidential | cross_entropy
-    node.DECOUPLING_WEIGHT = (
-        0.5  # β, of text features and, with PROMPT_MODALITY dual, of image features
-    )
+    node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
     node.CONSISTENCY_WEIGHT = 2.0  # γ, of each template's text features and image features likewise
     add_encoder_settings(node)
 
 
-@TRAINER_REGISTRY.register()
-class CDC(PromptTrainer):
+class DecoupledPrompts(nn.Module):
+    """M templates' prompts for both encoders, their evidence offsets and their reliability.
+
+    Args:
+        settings: ``cfg.TRAINER.CDC``; M, n and the depth J are its N_TEMPLATES, N_CTX and PROMPT_DEPTH.
+        classnames: K names.
+        backbone: whose widths D (text) and D_v (image) are used.
+    """
+
+    offset: Tensor
+    trained_classes: Tensor
+    reliability: Tensor
+    phrases: Tensor
+    tokens: FixedTokens
+
+    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+        super().__init__()
+        templates, n_ctx, text = settings.N_TEMPLATES, settings.N_CTX, backbone.text
+        self.tokens_around = partial(
+            FixedTokens, text, classnames, n_ctx
+        )  # of the words that follow the contexts
+        self.ctx = nn.Parameter(torch.empty(templates, n_ctx, text.width))  # (M, n, D)
+        self.register_buffer(
+            "phrases", torch.zeros(templates, text.context_length, dtype=torch.long)
+        )  # token ids, then zeros
+        self.start_from(list(settings.CTX_INIT))
+        # drawn in MaPLe's order, and like there all deep maps start alike: one template is MaPLe from the same seed on
+        dual, depth = settings.PROMPT_MODALITY == "dual", settings.PROMPT_DEPTH
+        maps = (
+            [TemplateLinear(templates, text.width, backbone.vision_transformer.width)]
+            if dual
+            else []
+        )
+        self.deep_ctx = nn.ParameterList(
+            gaussian(templates, n_ctx, text.width) for _ in range(depth - 1)
+        )
+        if dual:
+            deep_map = TemplateLinear(templates, text.width, backbone.vision_transformer.width)
+            maps += [copy.deepcopy(deep_map) for _ in range(depth - 1)]
+        self.visual_maps = nn.ModuleList(maps)
+        self.register_buffer("offset", torch.zeros(templates))  # b^m for one class
+        self.register_buffer("trained_classes", torch.tensor(len(classnames)))
+        self.register_buffer(
+            "reliability", torch.tensor(usual_reliability(templates))
+        )  # ω, until it is fitted
+        self.register_load_state_dict_post_hook(put_fixed_words)
+
+    @torch.no_grad()
+    def start_from(self, phrases: Sequence[str]) -> None:
+        """Puts the first n tokens of the first M phrases into the contexts, and their other words after these; Gaussian contexts beyond them."""
+        text, (templates, n_ctx, _) = self.tokens_around.args[0], self.ctx.shape
+        self.phrases.zero_()
+        for template, phrase in enumerate([*phrases, *[""] * templates][:templates]):
+            self.ctx[template] = initial_context(text, n_ctx, phrase)[0]
+            ids = phrase_tokens(phrase, text.context_length)
+            self.phrases[template, : len(ids)] = ids
+        put_fixed_words(self)
+
+    def forward(self) -> Prompts:
+        visual = [
+            project(layer) for project, layer in zip(self.visual_maps, [self.ctx, *self.deep_ctx])
+        ]  # (M, n, D_v) each
+        return self.tokens(
+            self.ctx,
+            deep_text=list(self.deep_ctx),
+            visual=visual[0] if visual else None,
+            deep_visual=visual[1:],
+        )
+
+
+def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
+    """Makes the tokens around the contexts those of the learner's phrases, which may differ in number of words."""
+    text, _, n_ctx = learner.tokens_around.args
+    ids = [phrase[: int((phrase > 0).sum())][n_ctx:] for phrase in learner.phrases.cpu()]
+    learner.tokens = learner.tokens_around([embed(text, words) for words in ids]).to(
+        learner.ctx.device
+    )
+
+
+class TemplateLinear(nn.Module):
+    """A linear map of its own for each template, (M, n, D) → (M, n, D_v); initialised as ``nn.Linear``."""
+
+    def __init__(self, templates: int, width: int, out_width: int) -> None:
+        super().__init__()
+        maps = [nn.Linear(width, out_width) for _ in range(templates)]
+        self.weight = nn.Parameter(
+            torch.stack([linear.weight.detach() for linear in maps])
+        )  # (M, D_v, D)
+        self.bias = nn.Parameter(torch.stack([linear.bias.detach() for linear in maps]))  # (M, D_v)
+
+    def forward(self, prompts: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias[:, None], prompts, self.weight.transpose(1, 2))
+
+
+class ImageWitness(nn.Module):
+    """Evidence for K classes from image features alone: Gaussians of the training images.
+
+    It speaks of lists of classes that it has seen, and abstains on any other (the method then has
+    None in its place), since it can't tell an image of a further class from one of its own.
+
+    Args:
+        width: E; classes: K.
+    """
+
+    means: Tensor
+    precision: Tensor
+    offset: Tensor
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(classes, width))
+        self.register_buffer("precision", torch.zeros(width, width))
+        self.register_buffer("offset", torch.zeros(()))
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        """Sets the Gaussians of features (N, E) with labels (N,), how much a difference of densities
+        tells, and the offset.
+
+        Each image's densities under Gaussians of the other images are, times the factor with the
+        least cross-entropy, logits that can be believed. With the offset the mean over images of
+        log Σ_k e_k / K is 0.
+        """
+        classes = len(self.means)
+        held_out = held_out_log_densities(features, labels, classes)  # (N, K)
+        factor = min(FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
+        means, precision = fit_gaussians(features, labels, classes)
+        self.means.copy_(means)
+        self.precision.copy_(factor * precision)
+        self.offset.copy_((factor * held_out).logsumexp(dim=-1).mean())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """log(e_k / K) at level 0 for features (B, E): (B, K)."""
+        return log_densities(features, self.means, self.precision) - self.offset
+
+
+class CDCMethod(Method):
     """Semantic-decoupled prompts with evidential fusion."""
 
     small = {"PROMPT_DEPTH": 2, "CTX_INIT": PHRASES[:5]}
     text_only = {"PROMPT_MODALITY": "text"}
-    prompt_learner: DecoupledPrompts
 
-    def build_model(self) -> None:
-        super().build_model()
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        witness = ImageWitness(self.backbone.embed_dim, len(self.classnames))
+        self.learner.witness = witness.to(self.device)
+        self.learner.class_parameters = ("witness",)
         self.cosines: dict[str, dict[str, float]] = {}  # before and after training
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        for key, choices in (
-            ("PROMPT_MODALITY", MODALITIES),
-            ("AUGMENTATION", AUGMENTATIONS),
-            ("FUSION", FUSIONS),
-            ("RELIABILITY", RELIABILITIES),
-            ("LOSS", LOSSES),
-        ):
-            check_choice(f"TRAINER.CDC.{key}", node[key], choices)
-        check_at_least(1, "TRAINER.CDC", node, "N_TEMPLATES", "N_CTX", "PROMPT_DEPTH")
-        check_at_least(0, "TRAINER.CDC", node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT")
-        if node.HAND_CRAFTED and not (
-            node.HAND_CRAFTED.count("{}")
-            == node.HAND_CRAFTED.count("{")
-            == node.HAND_CRAFTED.count("}")
-            == 1
-        ):
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        for key in filter(settings.__contains__, CHOICES):
+            check_choice(f"{path}.{key}", settings[key], CHOICES[key])
+        counts = filter(settings.__contains__, ("N_TEMPLATES", "N_CTX", "PROMPT_DEPTH"))
+        check_at_least(1, path, settings, *counts)
+        check_at_least(0, path, settings, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT")
+        template = settings.get("HAND_CRAFTED", "")
+        if template and not template.count("{}") == template.count("{") == template.count("}") == 1:
             raise UserError(
-                f"TRAINER.CDC.HAND_CRAFTED is {node.HAND_CRAFTED!r}, it needs {{}} once, where the class name goes"
+                f"{path}.HAND_CRAFTED is {template!r}, it needs {{}} once, where the class name goes"
             )
-        templates, beta, gamma = node.N_TEMPLATES, node.DECOUPLING_WEIGHT, node.CONSISTENCY_WEIGHT
-        if templates > 1 and beta and gamma >= collapse_weight(templates, beta):
-            log.warning(
-                "TRAINER.CDC.DECOUPLING_WEIGHT %g and CONSISTENCY_WEIGHT %g: together they are least where all templates equal CLIP's own "
-                "features, so nothing drives them apart; it takes a CONSISTENCY_WEIGHT below %.3g",
-                beta,
-                gamma,
-                collapse_weight(templates, beta),
-            )
+        beta, gamma = settings.DECOUPLING_WEIGHT, settings.CONSISTENCY_WEIGHT
+        if settings.N_TEMPLATES > 1 and beta:
+            limit = collapse_weight(settings.N_TEMPLATES, beta)
+            if gamma >= limit:
+                log.warning(
+                    "%s.DECOUPLING_WEIGHT %g and CONSISTENCY_WEIGHT %g: together they are least "
+                    "where all templates equal CLIP's own features, so nothing drives them apart; "
+                    "it takes a CONSISTENCY_WEIGHT below %.3g",
+                    path,
+                    beta,
+                    gamma,
+                    limit,
+                )
 
-    @cached_property
-    def training_views(self) -> PictureViews:
-        if self.settings.AUGMENTATION is None:
-            return super().training_views
-        return PictureViews(
-            template_views(self.cfg, self.settings.N_TEMPLATES, self.settings.AUGMENTATION)
-        )
+    @classmethod
+    def views(cls, settings: CfgNode) -> tuple[int, int | None]:
+        shown = 1 if settings.AUGMENTATION is None else settings.N_TEMPLATES
+        return shown, settings.AUGMENTATION
 
-    def build_prompt_learner(self, backbone: Backbone) -> DecoupledPrompts:
-        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        layers = backbone.text.layers
-        if node.PROMPT_MODALITY == "dual":
-            check_image_prompts("TRAINER.CDC.PROMPT_MODALITY dual", backbone, name, "use text")
-            layers = min(layers, backbone.vision_transformer.layers)
-        check_depth("TRAINER.CDC.PROMPT_DEPTH", node.PROMPT_DEPTH, layers, name)
-        return DecoupledPrompts(node, self.classnames, backbone)
+    def build(self) -> nn.Module:
+        node, layers = self.settings, self.backbone.text.layers
+        # whether the image encoder is prompted, so that there are terms of image features too
+        self.prompts_images = node.PROMPT_MODALITY == "dual"
+        if self.prompts_images:
+            check_image_prompts(f"{self.path}.PROMPT_MODALITY dual", self.backbone, "use text")
+            layers = min(layers, self.backbone.vision_transformer.layers)
+        check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, layers)
+        return DecoupledPrompts(node, self.classnames, self.backbone)
 
     def hand_crafted_template(self) -> str:
         return self.settings.HAND_CRAFTED or super().hand_crafted_template()
 
-    def before_train(self) -> None:
-        super().before_train()
-        if (
-            self.start_epoch == 0 and self.train_loader_x.batches_done == 0
-        ):  # not where it goes on in the middle of the first epoch
-            self.start_from_training_images()
-            self.cosines = {"before": self.cosines_to_clip(*self.encoded_templates())}
+    def reliabilities(self, witnesses: int) -> Tensor:
+        """ω of the witnesses (M or M + 1,) for ``dempster``: the image witness counts as much as all
+        templates together, which look at one picture through one encoder."""
+        counts = torch.ones(witnesses, device=self.device)
+        if self.settings.RELIABILITY == "independent":
+            return counts
+        counts[self.settings.N_TEMPLATES :] = self.settings.N_TEMPLATES
+        return self.learner.reliability * counts
+
+    def log_evidence(self, logits: Tensor) -> Tensor:
+        """log e^m = l^m − b^m + log max(K, K_trained) in fp32, (M, B, K); of the image witness, the
+        last of M + 1, the same with b = 0.
+
+        Answers have more evidence than training starts with, by EVIDENCE_LEVEL − EVIDENCE_START: a
+        loss at a low level leaves the templates nearer to CLIP, and answers at a high one are not
+        less sure than they are right. On a longer list than the trained one e_k / K, of which belief and vacuity are made, depends on the
+        image and the class alone, so that the vacuity 1 / (1 + Σ_k e_k / K) changes only by what
+        the further classes get. On a shorter one the evidence e_k does: a class does not lose what
+        speaks for it since others are not asked for.
+        """
+        classes = self.learner.trained_classes.clamp(min=logits.shape[-1])
+        node, offset = self.settings, self.learner.offset
+        if not self.learner.training:
+            offset = offset - (node.EVIDENCE_LEVEL - node.EVIDENCE_START)
+        offset = F.pad(offset, (0, len(logits) - len(offset)))
+        return logits.float() - offset[:, None, None] + classes.log()
+
+    def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
+        """``Scores`` whose logits have, where it is fitted and after training, the image witness's
+        log-evidence as the last of M + 1."""
+        scores, witness = super().scores(images, encoded), self.learner.witness
+        if self.learner.training or witness is None or not self.settings.IMAGE_WITNESS:
+            return scores
+        features = F.normalize(scores.image_features.mean(dim=0), dim=-1)  # (B, E)
+        evidence = self.settings.EVIDENCE_LEVEL + witness(features)  # (B, K), log(e_k / K)
+        return replace(scores, logits=torch.cat([scores.logits, evidence[None]]))  # (M + 1, B, K)
+
+    def probability(self, logits: Tensor, votes: Tensor, fused: Opinion) -> Tensor:
+        """The answer (B, K) under ``FUSION``; logits, votes: (M, B, K) of the templates."""
+        if self.settings.FUSION == "mean_probability":
+            return votes.mean(dim=0)
+        if self.settings.FUSION == "sum_logits":
+            return logits.sum(dim=0).softmax(dim=-1)
+        return fused.probability
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        """L = L_t-ce + β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m).
+
+        L_t-ce sums ``evidential_loss`` over the templates' opinions and, where FUSION is of
+        opinions, the one that ``dempster`` makes of them. With LOSS cross_entropy it is the sum of
+        the templates' cross-entropies. L_de and L_con: see ``template_terms``.
+
+        The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in
+        nats) and the fused ``vacuity``; means over templates and images.
+        """
+        if self.settings.LOSS == "cross_entropy":
+            every_label = labels.expand(len(scores.logits), -1)  # (M, B)
+            each = F.cross_entropy(scores.logits.transpose(1, 2), every_label, reduction="none")
+            total, figures = each.mean(dim=1).sum(), dict[str, Any]()
+        else:
+            total, figures = self.vote_loss(scores.logits, labels)
+        figures["loss_votes"] = total.detach()
+        for name, (weight, term) in self.template_terms(scores).items():
+            total = total + weight * term
+            figures[name] = term.detach()
+        return total, figures
+
+    def vote_loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Figures]:
+        """L_t-ce of logits (M, B, K) and labels (B,), and figures of the evidence."""
+        votes = Opinion(self.log_evidence(logits))
+        total = evidential_loss(votes, labels.expand(len(logits), -1)).mean(dim=-1).sum()
+        fused = dempster(votes.log_evidence, self.reliabilities(len(logits)))
+        if self.settings.FUSION == "dempster":
+            total = total + evidential_loss(fused, labels).mean()
+        with torch.no_grad():
+            answer = self.probability(logits, votes.probability, fused).argmax(dim=1)
+            level = votes.log_evidence.logsumexp(dim=-1).mean() - math.log(logits.shape[-1])
+            return total, {
+                "acc": 100 * (answer == labels).float().mean(),
+                "level": level,
+                "vacuity": fused.vacuity.mean(),
+            }
+
+    def template_terms(self, scores: Scores) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of L_de, Σ_m L_con^m, and the same of images, by name in the log.
+
+        They compare the templates' texts with the hand-crafted prompt's and, where images are
+        prompted, their features of a view with those of the image encoder without prompts, for
+        every M-th image of the batch, so that the pass without prompts costs as much as that of one
+        template. ``decoupling_loss`` derives where they balance.
+        """
+        beta, gamma = self.settings.DECOUPLING_WEIGHT, self.settings.CONSISTENCY_WEIGHT
+        texts, images = scores.text_features, scores.image_features
+        terms = {
+            "loss_de": (beta, decoupling_loss(texts, self.hand_crafted)),
+            "loss_con": (gamma * len(texts), consistency_loss(texts, self.hand_crafted)),
+        }
+        if self.prompts_images and (beta or gamma):
+            images = images[:, :: len(images)]  # (M, B / M, E)
+            plain = self.unprompted(scores, every=len(images))
+            terms["loss_de_image"] = beta, decoupling_loss(images, plain)
+            terms["loss_con_image"] = gamma * len(images), consistency_loss(images, plain)
+        return terms
+
+    def predict(self, logits: Tensor) -> Prediction:
+        evidence = self.log_evidence(logits)  # (M or M + 1, B, K)
+        fused = dempster(evidence, self.reliabilities(len(evidence)))  # (B, K)
+        templates = self.settings.N_TEMPLATES
+        logits, evidence = logits[:templates], evidence[:templates]
+        if self.settings.LOSS != "evidential":
+            votes = logits.softmax(dim=-1)
+            return Prediction(self.probability(logits, votes, fused), votes)
+        votes = Opinion(evidence).probability
+        probability = self.probability(logits, votes, fused)
+        return Prediction(probability, votes, fused.vacuity, conflict(evidence, dempster(evidence)))
+
+    # ---- before and after the epochs ----
 
     @torch.no_grad()
-    def start_from_training_images(self) -> None:
-        """Sets what the first step needs of zero-shot answers to training images: the evidence offset, and the phrases where there is a choice.
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        """Sets what the first step needs of zero-shot answers to training images: the evidence
+        offset, and the phrases where there is a choice.
 
-        b = mean over images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a useful range.
+        b = mean over images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a
+        useful range.
         """
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # a loader draws a seed; training must not depend on this pass
-            features, labels = self.features_of(
-                self.training_images(START_IMAGES), "train"
-            )  # (1, N, E), (N,)
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed
+            features, labels = self.features_of(training(START_IMAGES))  # (1, N, E), (N,)
         logits = self.logits(features, self.hand_crafted[None])  # (1, N, K)
-        self.prompt_learner.offset.copy_(
-            logits.logsumexp(dim=-1).mean()
-            - math.log(self.num_classes)
-            - self.settings.EVIDENCE_START
-        )
-        phrases = self.possible_phrases()
-        if len(phrases) > self.settings.N_TEMPLATES:
-            with self.precision.autocast():
+        self.learner.offset.fill_(logits.logsumexp(dim=-1).mean() - self.settings.EVIDENCE_START)
+        phrases, templates = self.possible_phrases(), self.settings.N_TEMPLATES
+        if len(phrases) > templates:
+            with self.autocast():
                 answers = [
-                    self.logits(features, self.encode_classes(phrase + AFTER)[None])[0].log_softmax(
-                        dim=-1
-                    )
+                    self.logits(features, self.encode_classes(phrase + AFTER)[None])[0]
                     for phrase in phrases
                 ]
-            chosen = choose_phrases(torch.stack(answers), labels, self.settings.N_TEMPLATES)
-            self.prompt_learner.start_from([phrases[index] for index in chosen])
-            log.info(
-                "The templates start from %s", ", ".join(repr(phrases[index]) for index in chosen)
-            )
-
-    @torch.no_grad()
-    def encoded_templates(self) -> tuple[Tensor, Prompts]:
-        """Text features (M, K, E) and the prompts, as they are tested."""
-        self.set_model_mode("eval")
-        with self.precision.autocast():
-            prompts = self.prompt_learner()
-            return self.encode_texts(prompts), prompts
-
-    @torch.no_grad()
-    def cosines_to_clip(self, text_features: Tensor, prompts: Prompts) -> dict[str, float]:
-        """``cosines`` of the templates' texts (M, K, E) and, where images are prompted, of features of some training images."""
-        found = {"texts": cosines(text_features, self.hand_crafted)}
-        if prompts.visual is not None:
-            with torch.random.fork_rng(devices=[]):
-                loader = self.training_images(COMPARED_IMAGES)
-                found["images"] = cosines(
-                    self.features_of(loader, "train", prompts)[0],
-                    self.features_of(loader, "train")[0],
-                )
-        return {
-            f"{of}_{name}": value for of, values in found.items() for name, value in values.items()
-        }
+            answers = [logits.log_softmax(dim=-1) for logits in answers]
+            chosen = choose_phrases(torch.stack(answers), labels, templates)
+            self.learner.start_from([phrases[index] for index in chosen])
+            names = ", ".join(repr(phrases[index]) for index in chosen)
+            log.info("The templates start from %s", names)
+        self.cosines = {"before": self.cosines_to_clip(*self.encoded_templates(), training)}
 
     def possible_phrases(self) -> list[str]:
         """Phrases of CTX_INIT that fill a context, if there are more than templates; else all."""
-        node = self.settings
-        length = self.backbone.text.context_length
+        node, length = self.settings, self.backbone.text.context_length
         filling = [
             phrase for phrase in node.CTX_INIT if len(phrase_tokens(phrase, length)) >= node.N_CTX
         ]
         return filling if len(filling) > node.N_TEMPLATES else list(node.CTX_INIT)
 
     @torch.no_grad()
-    def complete_prompts(self) -> bool:
-        """Notes how far apart the templates are, and fits their reliability on validation images; without any it stays
-        ``usual_reliability``."""
-        node = self.settings
-        text_features, prompts = self.encoded_templates()
-        self.cosines["after"] = self.cosines_to_clip(text_features, prompts)
-        if (
-            self.val_loader is None
-            or validates_on_test_images(self.dm.dataset)
-            or (node.FUSION, node.RELIABILITY) != ("dempster", "fitted")
-        ):
-            return False
+    def encoded_templates(self) -> Encoded:
+        """Text features (M, K, E) and the prompts, as they are tested."""
+        self.eval()
+        with self.autocast():
+            prompts = self.learner()
+            return self.encode_texts(prompts), prompts
+
+    @torch.no_grad()
+    def cosines_to_clip(
+        self, texts: Tensor, prompts: Prompts | None, training: TrainingImages
+    ) -> dict[str, float]:
+        """``cosines`` of the templates' texts (M, K, E) and, where images are prompted, of features
+        of some training images."""
+        found = {"texts": cosines(texts, self.hand_crafted)}
+        if prompts is not None and prompts.visual is not None:
+            with torch.random.fork_rng(devices=[]):
+                prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
+                plain, _ = self.features_of(training(COMPARED_IMAGES))
+            found["images"] = cosines(prompted, plain)
+        return {
+            f"{of}_{name}": value for of, values in found.items() for name, value in values.items()
+        }
+
+    @torch.no_grad()
+    def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
+        """Notes how far apart the templates are, fits the image witness to the training images and
+        the reliability to the validation images, if there are any."""
+        node, witness = self.settings, self.learner.witness
+        texts, prompts = self.encoded_templates()
+        self.cosines["after"] = self.cosines_to_clip(texts, prompts, training)
         with torch.random.fork_rng(devices=[]):
-            features, labels = self.features_of(
-                self.val_loader, "val", prompts
-            )  # (M or 1, N, E), (N,)
-        logits = self.logits(features, text_features)  # (M, N, K)
-        self.prompt_learner.reliability.fill_(fitted_reliability(self.log_evidence(logits), labels))
-        log.info(
-            "Reliability of each template, fitted on %d validation images: %.3f",
-            len(labels),
-            self.reliability,
-        )
+            if node.IMAGE_WITNESS and witness is not None:
+                features, labels = self.features_of(training(), prompts)  # (M or 1, N, E), (N,)
+                witness.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
+            if validation is not None and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
+                self.fit_reliability(validation, (texts, prompts))
         return True
 
+    def fit_reliability(self, validation: Batches, encoded: Encoded) -> None:
+        """Multiplies the usual reliability by the factor that fits the validation images best."""
+        answered = [(self(images, encoded).logits, labels) for images, labels in validation]
+        logits = torch.cat([part for part, _ in answered], dim=1)  # (M or M + 1, N, K)
+        labels = torch.cat([part for _, part in answered])
+        learner, evidence = self.learner, self.log_evidence(logits)
+        learner.reliability.fill_(usual_reliability(self.settings.N_TEMPLATES))
+        factor = fitted_factor(evidence, labels, self.reliabilities(len(evidence)))
+        learner.reliability.mul_(factor)
+        message = "Reliability of each template, fitted on %d validation images: %.3f"
+        log.info(message, len(labels), learner.reliability)
+
     def learned_figures(self) -> dict[str, float]:
-        cosines_found = {
+        distances = {
             f"{name}_{when}": value
             for when, found in self.cosines.items()
             for name, value in found.items()
         }
-        return {"reliability": float(self.reliability), **cosines_found}
+        reliability = self.reliabilities(1)[0].item()
+        return {"reliability": reliability, **distances}
 
-    def training_state(self) -> dict[str, Any]:
+    def training_state(self) -> State:
         return {"cosines": self.cosines}
 
-    def restore_training_state(self, state: dict[str, Any]) -> None:
+    def restore_training_state(self, state: State) -> None:
         self.cosines = state.get("cosines", {})  # files of earlier versions have none
 
-    @property
-    def reliability(self) -> Tensor | float:
-        """ω of ``dempster`` for test images."""
-        return (
-            1.0 if self.settings.RELIABILITY == "independent" else self.prompt_learner.reliability
-        )
+    def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
+        """Loads prompts; the image witness stays where it has seen all classes that are asked for.
 
-    def load_prompts(self, state: State, folder: str) -> None:
-        """Loads prompts; those of earlier versions, without a fitted reliability, are fused as independent templates."""
-        state["state_dict"].setdefault("trained_classes", torch.tensor(len(state["classnames"])))
-        state["state_dict"].setdefault("reliability", torch.tensor(1.0))
-        state["state_dict"].setdefault("phrases", self.prompt_learner.phrases)
-        super().load_prompts(state, folder)
-
-    def log_evidence(self, logits: Tensor) -> Tensor:
-        """log e^m = l^m − b^m in fp32, (M, B, K)."""
-        return logits.float() - self.prompt_learner.evidence_offset()
-
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """L = L_t-ce + β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m).
-
-        L_t-ce sums over the templates' opinions and, where FUSION is of opinions, the one that Dempster's rule makes of them (ω = 1: in
-        training each template sees a view of its own). With LOSS cross_entropy the votes' term is the sum of the templates'
-        cross-entropies. L_de and L_con compare the templates' texts with the hand-crafted prompt's and, where images are prompted, their
-        features of a view with those of the image encoder without prompts; ``decoupling_loss`` derives where they balance.
-
-        The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in nats), how far the ``offset`` has gone from
-        its start, and the fused ``vacuity``; means over templates and images.
+        Prompts of earlier versions have a learned offset for their list and no image witness;
+        without a fitted reliability they are fused as independent templates.
         """
-        node, logits = self.settings, scores.logits
-        every_label, figures = labels.expand(len(logits), -1), {}  # (M, B)
-        if node.LOSS == "cross_entropy":
-            votes = (
-                F.cross_entropy(logits.transpose(1, 2), every_label, reduction="none")
-                .mean(dim=1)
-                .sum()
-            )
-        else:
-            evidence = self.log_evidence(logits)
-            votes = trusted_cross_entropy(Opinion(evidence), every_label).mean(dim=-1).sum()
-            if node.FUSION == "dempster":
-                votes = votes + trusted_cross_entropy(dempster(evidence), labels).mean()
-            with torch.no_grad():
-                figures = {
-                    "level": evidence.logsumexp(dim=-1).mean().item() - math.log(self.num_classes),
-                    "offset": self.prompt_learner.offset_shift.mean().item(),
-                    "vacuity": dempster(evidence, self.reliability).vacuity.mean().item(),
-                }
-        figures["loss_votes"] = votes.item()
-        return self.with_template_terms(votes, figures, scores)
+        state = dict(state)
+        own = self.learner.state_dict()
+        defaults = {
+            "trained_classes": torch.tensor(len(classnames)),
+            "reliability": torch.tensor(1.0),
+            "phrases": own.get("phrases"),
+        }
+        state = {**{name: value for name, value in defaults.items() if name in own}, **state}
+        if "offset_shift" in state:
+            in_list = state["trained_classes"].log() if "ctx" in own else 0.0
+            raised = self.settings.EVIDENCE_LEVEL - self.settings.EVIDENCE_START
+            state["offset"] = state["offset"] + state.pop("offset_shift") + in_list + raised
+        if "witness.means" in state and set(self.classnames) < set(classnames):
+            rows = [classnames.index(name) for name in self.classnames]
+            state["witness.means"] = state["witness.means"][rows]
+            classnames = self.classnames
+        super().load(state, classnames)
 
-    @property
-    def prompts_images(self) -> bool:
-        """Whether the image encoder is prompted, so that the templates' terms are of image features too."""
-        return bool(self.settings.PROMPT_MODALITY == "dual")
 
-    def with_template_terms(
-        self, total: Tensor, figures: dict[str, float], scores: Scores
-    ) -> tuple[Tensor, dict[str, float]]:
-        """A loss and its figures with β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m) added."""
-        node, held = self.settings, [("", scores.text_features, self.hand_crafted)]
-        if self.prompts_images and (node.DECOUPLING_WEIGHT or node.CONSISTENCY_WEIGHT):
-            held.append(("_image", scores.image_features, self.unprompted(scores)))
-        for name, features, reference in held:
-            apart, near = (
-                decoupling_loss(features, reference),
-                consistency_loss(features, reference),
-            )
-            total = (
-                total
-                + node.DECOUPLING_WEIGHT * apart
-                + node.CONSISTENCY_WEIGHT * len(features) * near
-            )
-            figures |= {f"loss_de{name}": apart.item(), f"loss_con{name}": near.item()}
-        return total, figures
-
-    def predict(self, logits: Tensor) -> Prediction:
-        node, evidence = self.settings, self.log_evidence(logits)  # (M, B, K)
-        opinion = dempster(evidence, self.reliability)
-        votes = (
-            Opinion(evidence).probability if node.LOSS == "evidential" else logits.softmax(dim=-1)
-        )
-        if node.FUSION == "mean_probability":
-            probability = votes.mean(dim=0)
-        elif node.FUSION == "sum_logits":
-            probability = logits.sum(dim=0).softmax(dim=-1)
-        else:
-            probability = opinion.probability
-        if node.LOSS != "evidential":
-            return Prediction(probability, votes)
-        return Prediction(
-            probability, votes, opinion.vacuity, conflict(evidence, dempster(evidence))
-        )
+@TRAINER_REGISTRY.register()
+class CDC(MethodTrainer):
+    method = CDCMethod

@@ -3,11 +3,10 @@ cross-entropy becomes the trusted one of the template's evidence; L_de drives th
 (docs/method.md). One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's two terms is the method itself.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,48 +14,41 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import CDC, FUSIONS, LOSSES, RELIABILITIES, add_cdc_config
-from .data.views import AUGMENTATIONS
-from .engine.checkpoint import State
-from .engine.checks import check_at_least, check_choice
+from . import config_function, method_class
+from .cdc import CDCMethod, add_cdc_config
 from .evaluation.prediction import Scores
-from .evidence import Opinion, dempster, trusted_cross_entropy, usual_reliability
-from .prompting.backbone import Backbone
+from .evidence import Opinion, dempster, evidential_loss, usual_reliability
+from .method import Batches, Figures, State, TrainingImages
 from .prompting.prompts import Prompts, initial_context
 from .prompting.text import TextEncoder
 from .prompting.tokens import phrase_tokens
-from .promptsrc import PromptSRC, add_promptsrc_config
 from .settings import method_node
-from .tcp import TCP, add_tcp_config
+from .trainer import MethodTrainer
 
-OF_THE_METHOD = {
-    "N_CTX",
-    "CTX_INIT",
-    "PROMPT_MODALITY",
-    "PROMPT_DEPTH",
-}  # CDC's keys in whose place the method has its own
+# CDC's keys in whose place the method has its own
+OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH", "HAND_CRAFTED"}
 
 
-def add_settings(cfg: CfgNode, name: str, add_config: Callable[[CfgNode], None]) -> None:
-    """Declares ``cfg.TRAINER.<name>``: a method's own keys, CDC's, and the phrases that the templates start from."""
+def add_settings(cfg: CfgNode, over: str) -> None:
+    """Declares ``cfg.TRAINER.CDC<over>``: the keys of the method called ``over``, CDC's, and the
+    phrases that the templates start from."""
     cdc = method_node(add_cdc_config)
-    cfg.TRAINER[name] = node = method_node(add_config)
+    cfg.TRAINER[f"CDC{over.upper()}"] = node = method_node(config_function(over))
     for key in cdc.keys() - node.keys() - OF_THE_METHOD:
         node[key] = cdc[key]
-    node.PHRASES = (
-        cdc.CTX_INIT
-    )  # those with as many tokens as the context; if more than M, the best on the training images
+    # those with as many tokens as the context; if more than M, the best on the training images
+    node.PHRASES = cdc.CTX_INIT
     node.CONSISTENCY_WEIGHT = 0.0  # the methods regularise by themselves
 
 
 def add_cdcpromptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCPROMPTSRC``."""
-    add_settings(cfg, "CDCPROMPTSRC", add_promptsrc_config)
+    add_settings(cfg, "PromptSRC")
 
 
 def add_cdctcp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCTCP``."""
-    add_settings(cfg, "CDCTCP", add_tcp_config)
+    add_settings(cfg, "TCP")
 
 
 class TemplateLearners(nn.Module):
@@ -65,8 +57,7 @@ class TemplateLearners(nn.Module):
     Args:
         learners: M, each with a context ``ctx`` and the same fixed words after it.
         phrases: that contexts start from; further contexts stay.
-        text: the ``TextEncoder``.
-        classes: K.
+        text: the ``TextEncoder``; classes: K.
     """
 
     offset: Tensor
@@ -80,11 +71,9 @@ class TemplateLearners(nn.Module):
         n_ctx = len(learners[0].ctx)
         self.context_of = lambda phrase: initial_context(text, n_ctx, phrase)[0]  # (n, D)
         self.start_from(phrases)
-        self.register_buffer(
-            "offset", torch.zeros(())
-        )  # for one class; a list of K has log K less, as in DecoupledPrompts
-        self.offset_shift = nn.Parameter(torch.zeros(len(learners)))
-        self.log_classes = math.log(classes)
+        # as in ``DecoupledPrompts``
+        self.register_buffer("offset", torch.zeros(len(learners)))
+        self.register_buffer("trained_classes", torch.tensor(classes))
         self.register_buffer("reliability", torch.tensor(usual_reliability(len(learners))))
 
     @torch.no_grad()
@@ -107,107 +96,119 @@ class TemplateLearners(nn.Module):
             deep_visual=[joined(layer) for layer in zip(*(one.deep_visual for one in each))],
         )
 
-    def evidence_offset(self) -> Tensor:
-        """b^m, shaped (M, 1, 1); see ``DecoupledPrompts``."""
-        return (self.offset + self.offset_shift - self.log_classes)[:, None, None]
 
+class CDCOverMethod(CDCMethod):
+    """CDC over the method called ``over_method``, whose prompts and loss each template has.
 
-class CDCOver(CDC):
-    """CDC over another method, named first in a class's bases: ``class CDCTCP(CDCOver, TCP)``. The prompts are the method's."""
+    It holds that method as ``base``, whose learner is that of all templates.
+    """
 
-    prompt_learner: Any
+    over_method: ClassVar[str]
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super(CDC, self).check_cfg(cfg)
-        node = self.node(cfg)
-        for key, choices in (
-            ("AUGMENTATION", AUGMENTATIONS),
-            ("FUSION", FUSIONS),
-            ("RELIABILITY", RELIABILITIES),
-            ("LOSS", LOSSES),
-        ):
-            check_choice(f"{self.path}.{key}", node[key], choices)
-        check_at_least(1, self.path, node, "N_TEMPLATES")
-        check_at_least(0, self.path, node, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        method_class(cls.over_method).check(settings, path)
+        super().check(settings, path)
 
-    def build_prompt_learner(self, backbone: Backbone) -> Any:
-        node, build = self.settings, super(CDC, self).build_prompt_learner
-        learners: list[Any] = [build(backbone) for _ in range(node.N_TEMPLATES)]
-        return TemplateLearners(
-            learners,
-            self.possible_phrases(len(learners[0].ctx)),
-            backbone.text,
-            len(self.classnames),
+    def build(self) -> nn.Module:
+        self.base = self.over(self.over_method)
+        further = [self.base.build() for _ in range(1, self.settings.N_TEMPLATES)]
+        learners: list[Any] = [self.base.learner, *further]
+        with torch.no_grad():
+            self.prompts_images = learners[0]().visual is not None
+        phrases = self.phrases_of(len(learners[0].ctx))
+        self.base.learner = TemplateLearners(
+            learners, phrases, self.backbone.text, len(self.classnames)
         )
+        return self.base.learner
 
-    def possible_phrases(self, tokens: int | None = None) -> list[str]:
-        """Phrases with exactly as many tokens as a context, so that no fixed words are left over."""
+    def phrases_of(self, tokens: int) -> list[str]:
+        """Phrases with that many tokens, so that no fixed words are left over."""
         length = self.backbone.text.context_length
         return [
             phrase
             for phrase in self.settings.PHRASES
-            if len(phrase_tokens(phrase, length))
-            == (tokens or len(self.prompt_learner.learners[0].ctx))
+            if len(phrase_tokens(phrase, length)) == tokens
         ]
 
-    def start_from_training_images(self) -> None:
-        super().start_from_training_images()
-        self.prompt_learner.offset += math.log(self.num_classes)  # CDC's is for the training list
-
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Σ_m the method's loss of template m, with the trusted cross-entropy of its evidence, + the fused opinion's + β L_de + γ Σ_m L_con."""
-        node, logits = self.settings, scores.logits
-        evidence, templates, figures = self.log_evidence(logits), len(logits), dict[str, float]()
-        unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
-        total = logits.new_zeros(())
-        for m in range(templates):
-            one_of = (
-                part[m % len(part)][None]
-                for part in (logits, scores.image_features, scores.text_features, scores.images)
-            )
-            view = None if unprompted is None else unprompted[m % len(unprompted)][None]
-            own, found = super(CDC, self).loss(Scores(*one_of, unprompted=view), labels)
-            if node.LOSS == "evidential":
-                own = (
-                    own
-                    - F.cross_entropy(logits[m], labels)
-                    + trusted_cross_entropy(Opinion(evidence[m]), labels).mean()
-                )
-            total = total + own
-            figures = {
-                name: figures.get(name, 0.0) + value / templates for name, value in found.items()
-            }
-        if node.LOSS == "evidential" and node.FUSION == "dempster":
-            total = total + trusted_cross_entropy(dempster(evidence), labels).mean()
-        return self.with_template_terms(total, figures, scores)
+    def possible_phrases(self) -> list[str]:
+        return self.phrases_of(len(self.learner.learners[0].ctx))
 
     @cached_property
-    def prompts_images(self) -> bool:
+    def hand_crafted(self) -> Tensor:
+        return self.base.hand_crafted
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]] | None:
+        return self.base.parameter_groups(lr)
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        """Σ_m the method's loss of template m, with the trusted cross-entropy of its evidence, + the
+        fused opinion's + β L_de + γ Σ_m L_con."""
+        node, logits = self.settings, scores.logits
+        is_evidential, total, figures = node.LOSS == "evidential", logits.new_zeros(()), {}
+        evidence = self.log_evidence(logits)
+        unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
+        parts = logits, scores.image_features, scores.text_features, scores.images
+        for m in range(len(logits)):
+            one_of = (part[m % len(part)][None] for part in parts)
+            view = None if unprompted is None else unprompted[m % len(unprompted)][None]
+            own, found = self.base.loss(Scores(*one_of, unprompted=view), labels)
+            if is_evidential:
+                vote = evidential_loss(Opinion(evidence[m]), labels).mean()
+                own = own - F.cross_entropy(logits[m], labels) + vote
+            total = total + own
+            for name, value in found.items():
+                figures[name] = figures.get(name, 0.0) + float(value) / len(logits)
+        fused = dempster(evidence, self.reliabilities(len(evidence)))
+        if is_evidential and node.FUSION == "dempster":
+            total = total + evidential_loss(fused, labels).mean()
         with torch.no_grad():
-            return self.prompt_learner.learners[0]().visual is not None
+            votes = Opinion(evidence).probability if is_evidential else logits.softmax(dim=-1)
+            answer = self.probability(logits, votes, fused).argmax(dim=1)
+            figures["acc"] = 100 * (answer == labels).float().mean()
+        for name, (weight, term) in self.template_terms(scores).items():
+            total = total + weight * term
+            figures[name] = term.detach()
+        return total, figures
 
-    def training_state(self) -> dict[str, Any]:
-        return {**super().training_state(), **super(CDC, self).training_state()}
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        self.base.start(training, validation)
+        super().start(training, validation)
 
-    def restore_training_state(self, state: dict[str, Any]) -> None:
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        self.base.end_epoch(epoch, epochs)
+
+    def training_state(self) -> State:
+        return {**super().training_state(), **self.base.training_state()}
+
+    def restore_training_state(self, state: State) -> None:
         super().restore_training_state(state)
-        super(CDC, self).restore_training_state(state)
-
-    def load_prompts(self, state: State, folder: str) -> None:
-        super(CDC, self).load_prompts(state, folder)  # there are no files of earlier versions
+        self.base.restore_training_state(state)
 
 
-@TRAINER_REGISTRY.register()
-class CDCPromptSRC(CDCOver, PromptSRC):
+class CDCPromptSRCMethod(CDCOverMethod):
     """CDC's templates and fusion over PromptSRC's prompts and regularisers."""
 
-    small = {**PromptSRC.small, "N_TEMPLATES": 2}
-    text_only = PromptSRC.text_only
+    over_method = "PromptSRC"
+    small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2, "N_TEMPLATES": 2}
+    text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
+    shape_setting = "N_CTX_TEXT"
+    fp32_teacher = True
+
+
+class CDCTCPMethod(CDCOverMethod):
+    """CDC's templates and fusion over TCP's class-aware prompts."""
+
+    over_method = "TCP"
+    small = {"LAYER": 2, "N_TEMPLATES": 2}
+    text_only = {}
 
 
 @TRAINER_REGISTRY.register()
-class CDCTCP(CDCOver, TCP):
-    """CDC's templates and fusion over TCP's class-aware prompts."""
+class CDCPromptSRC(MethodTrainer):
+    method = CDCPromptSRCMethod
 
-    small = {**TCP.small, "N_TEMPLATES": 2}
-    text_only = {}
+
+@TRAINER_REGISTRY.register()
+class CDCTCP(MethodTrainer):
+    method = CDCTCPMethod

@@ -12,14 +12,15 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .common.errors import UserError
 from .engine.checks import check_at_least, check_choice, check_image_prompts
+from .method import Method
 from .prompting.backbone import Backbone
 from .prompting.prompts import HandCraftedTokens, Prompts
 from .prompting.transformer import Adapter
 from .settings import add_encoder_settings
 from .templates import DEFAULT_TEMPLATE
+from .trainer import MethodTrainer
 
 ENCODERS = ("both", "text", "vision")
 PARTS = "qkv"
@@ -87,28 +88,28 @@ class LowRankLayers(nn.Module):
         return self.tokens(text_adapters=self.text, image_adapters=self.image)
 
 
-@TRAINER_REGISTRY.register()
-class CLIPLoRA(PromptTrainer):
+class CLIPLoRAMethod(Method):
     """Low-rank adaptation of both encoders."""
 
-    small = {"DROPOUT": 0.0}  # two processes, or chunks of classes, draw other elements to drop
+    small = {"DROPOUT": 0.0}  # chunks of classes draw other elements to drop
     text_only = {"ENCODER": "text"}
     shape_setting = "RANK"
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_choice(f"{self.path}.ENCODER", node.ENCODER, ENCODERS)
-        check_at_least(1, self.path, node, "RANK")
-        if not 0 <= node.DROPOUT < 1:
-            raise UserError(f"{self.path}.DROPOUT is {node.DROPOUT}, it must be in [0, 1)")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_choice(f"{path}.ENCODER", settings.ENCODER, ENCODERS)
+        check_at_least(1, path, settings, "RANK")
+        if not 0 <= settings.DROPOUT < 1:
+            raise UserError(f"{path}.DROPOUT is {settings.DROPOUT}, it must be in [0, 1)")
 
-    def build_prompt_learner(self, backbone: Backbone) -> LowRankLayers:
-        if self.settings.ENCODER != "text":
-            check_image_prompts(
-                f"{self.path}.ENCODER {self.settings.ENCODER}",
-                backbone,
-                self.cfg.MODEL.BACKBONE.NAME,
-                "use text",
-            )
-        return LowRankLayers(self.settings, self.classnames, backbone)
+    def build(self) -> LowRankLayers:
+        encoder = self.settings.ENCODER
+        if encoder != "text":
+            check_image_prompts(f"{self.path}.ENCODER {encoder}", self.backbone, "use text")
+        return LowRankLayers(self.settings, self.classnames, self.backbone)
+
+
+@TRAINER_REGISTRY.register()
+class CLIPLoRA(MethodTrainer):
+    method = CLIPLoRAMethod

@@ -13,13 +13,13 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .engine.checks import check_at_least
 from .evaluation.prediction import Scores
-from .evaluation.testing import Encoded
+from .method import Encoded, Method
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .settings import add_encoder_settings
+from .trainer import MethodTrainer
 
 REDUCTION = 16  # of the width in the meta-net's hidden layer
 TEXTS_AT_ONCE = 8192  # images × classes in one pass of the text encoder, at most (but one image at least), to bound the memory
@@ -66,29 +66,34 @@ class ConditionalContext(nn.Module):
         return self.tokens(self.ctx + shift)  # contexts (B, n, D)
 
 
-@TRAINER_REGISTRY.register()
-class CoCoOp(PromptTrainer):
+class CoCoOpMethod(Method):
     """Conditional context optimisation."""
 
     small = {"N_CTX": 4}
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_at_least(1, self.path, self.node(cfg), "N_CTX")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(1, path, settings, "N_CTX")
 
-    def build_prompt_learner(self, backbone: Backbone) -> ConditionalContext:
-        return ConditionalContext(self.settings, self.classnames, backbone)
+    def build(self) -> ConditionalContext:
+        return ConditionalContext(self.settings, self.classnames, self.backbone)
 
-    def encode_prompts(self) -> None:
+    def encode(self) -> None:
         """None: nothing is the same for two images."""
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         image_features = self.encode_images(images)  # (1, B, E)
-        chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // self.num_classes))
+        chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // len(self.classnames)))
         text_features = torch.cat(
-            [self.encode_texts(self.prompt_learner(chunk)) for chunk in chunks]
+            [self.encode_texts(self.learner(chunk)) for chunk in chunks]
         )  # (B, K, E)
         logits = self.logits(image_features.transpose(0, 1), text_features).transpose(
             0, 1
         )  # (B, 1, E) · (B, K, E) → (1, B, K)
         return Scores(logits, image_features, text_features, images)
+
+
+@TRAINER_REGISTRY.register()
+class CoCoOp(MethodTrainer):
+    method = CoCoOpMethod

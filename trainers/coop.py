@@ -6,8 +6,11 @@ the class name. Cross-entropy on the logits of one template; both encoders froze
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .families import ContextTrainer
+from .engine.checks import check_at_least, check_choice
+from .method import Method
+from .prompting.context import POSITIONS, ContextLearner
 from .settings import add_encoder_settings
+from .trainer import MethodTrainer
 
 
 def add_coop_config(cfg: CfgNode) -> None:
@@ -20,8 +23,21 @@ def add_coop_config(cfg: CfgNode) -> None:
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
 
 
-@TRAINER_REGISTRY.register()
-class CoOp(ContextTrainer):
-    """Context optimisation: ``ContextLearner`` under the base's cross-entropy."""
+class CoOpMethod(Method):
+    """Context optimisation: ``ContextLearner`` under the cross-entropy."""
 
     small = {"N_CTX": 4}
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
+        check_at_least(1, path, settings, "N_CTX")
+
+    def build(self) -> ContextLearner:
+        return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(MethodTrainer):
+    method = CoOpMethod

@@ -3,9 +3,8 @@
 go through one linear classifier of the trained classes. Its logits are mixed with the prompts'; for other classes the prompts answer alone.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,23 +12,18 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
+from . import config_function, method_class
 from .common.errors import UserError
-from .coop import CoOp, add_coop_config
 from .engine.checks import check_at_least
 from .evaluation.prediction import Prediction, Scores
-from .evaluation.testing import Encoded
-from .kgcoop import KgCoOp, add_kgcoop_config
-from .maple import MaPLe, add_maple_config
-from .prompting.backbone import Backbone
-from .prompting.prompts import Prompts
-from .promptsrc import PromptSRC, add_promptsrc_config
+from .method import Batches, Encoded, Figures, Method, State, TrainingImages
 from .settings import method_node
+from .trainer import MethodTrainer
 
 
-def add_dept_settings(cfg: CfgNode, name: str, add_config: Callable[[CfgNode], None]) -> None:
-    """Declares ``cfg.TRAINER.<name>``: the keys that a method's own ``add_config`` declares, and DePT's."""
-    cfg.TRAINER[name] = node = method_node(add_config)
+def add_dept_settings(cfg: CfgNode, over: str) -> None:
+    """Declares ``cfg.TRAINER.DEPT<over>``: the keys of the method called ``over``, and DePT's."""
+    cfg.TRAINER[f"DEPT{over.upper()}"] = node = method_node(config_function(over))
     node.HEAD_WEIGHT = 0.7  # λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits have 1 − λ
     node.PROMPT_WEIGHT = 0.3  # of the prompts' cross-entropy, 1 − λ in the paper
     node.HEAD_LR = 6.5  # times OPTIM.LR, the head's learning rate
@@ -37,22 +31,22 @@ def add_dept_settings(cfg: CfgNode, name: str, add_config: Callable[[CfgNode], N
 
 def add_deptcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTCOOP``."""
-    add_dept_settings(cfg, "DEPTCOOP", add_coop_config)
+    add_dept_settings(cfg, "CoOp")
 
 
 def add_deptkgcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTKGCOOP``."""
-    add_dept_settings(cfg, "DEPTKGCOOP", add_kgcoop_config)
+    add_dept_settings(cfg, "KgCoOp")
 
 
 def add_deptmaple_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTMAPLE``."""
-    add_dept_settings(cfg, "DEPTMAPLE", add_maple_config)
+    add_dept_settings(cfg, "MaPLe")
 
 
 def add_deptpromptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTPROMPTSRC``."""
-    add_dept_settings(cfg, "DEPTPROMPTSRC", add_promptsrc_config)
+    add_dept_settings(cfg, "PromptSRC")
 
 
 class ChannelAdjustment(nn.Module):
@@ -93,47 +87,46 @@ class HeadedScores(Scores):
     texts: Tensor
 
 
-class DePT(PromptTrainer):
-    """DePT over a method, named first in a class's bases: ``class DePTCoOp(DePT, CoOp)``. The method's ``scores`` must be the base's."""
+class DePTMethod(Method):
+    """DePT over the method called ``over_method``, whose ``scores`` must be ``Method``'s.
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(0, self.path, node, "PROMPT_WEIGHT", "HEAD_LR")
-        if not 0 <= node.HEAD_WEIGHT <= 1:
-            raise UserError(f"{self.path}.HEAD_WEIGHT is {node.HEAD_WEIGHT}, it must be in [0, 1]")
+    It holds that method as ``base``, whose learner has the head as a further part.
+    """
 
-    def build_prompt_learner(self, backbone: Backbone) -> Any:
-        learner: Any = super().build_prompt_learner(backbone)
-        learner.head = TransferHead(backbone.embed_dim, len(self.classnames))
+    over_method: ClassVar[str]
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        method_class(cls.over_method).check(settings, path)
+        check_at_least(0, path, settings, "PROMPT_WEIGHT", "HEAD_LR")
+        if not 0 <= settings.HEAD_WEIGHT <= 1:
+            raise UserError(f"{path}.HEAD_WEIGHT is {settings.HEAD_WEIGHT}, it must be in [0, 1]")
+
+    def build(self) -> nn.Module:
+        self.base = self.over(self.over_method)
+        learner = self.base.learner
+        learner.head = TransferHead(self.backbone.embed_dim, len(self.classnames))
         learner.class_parameters = (*getattr(learner, "class_parameters", ()), "head")
         return learner
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        learner = self.prompt_learner
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        head = list(self.learner.head.parameters())
         prompts = [
             parameter
-            for name, parameter in learner.named_parameters()
+            for name, parameter in self.learner.named_parameters()
             if not name.startswith("head.")
         ]
-        return [
-            {"params": prompts},
-            {
-                "params": list(learner.head.parameters()),
-                "lr": self.cfg.OPTIM.LR * self.settings.HEAD_LR,
-            },
-        ]
+        return [{"params": prompts}, {"params": head, "lr": lr * self.settings.HEAD_LR}]
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
-        head = self.prompt_learner.head
+        head = self.learner.head
         if head is None:
-            return super().scores(images, encoded)
+            return self.base.scores(images, encoded)
         if encoded is None:
-            own = self.prompt_learner()
+            own = self.learner()
             encoded = self.encode_texts(own, normalize=False), own
-        texts, prompts = (
-            encoded  # (1, K, E); normalised if they were given, which only the loss would mind
-        )
+        # texts: (1, K, E); normalised if they were given, which only the loss would mind
+        texts, prompts = encoded
         features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)
         image_features, text_features = F.normalize(features, dim=-1), F.normalize(texts, dim=-1)
         with torch.autocast(self.device.type, enabled=False):
@@ -141,45 +134,85 @@ class DePT(PromptTrainer):
         logits = torch.cat([self.logits(image_features, text_features), headed])  # (2, B, K)
         return HeadedScores(logits, image_features, text_features, images, texts[0])
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The method's loss with PROMPT_WEIGHT times its cross-entropy, + λ cross-entropy of the head, over the images and their classes' texts."""
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        """The method's loss with PROMPT_WEIGHT times its cross-entropy, + λ cross-entropy of the head,
+        over the images and their classes' texts."""
         assert isinstance(scores, HeadedScores)
-        total, figures = super().loss(scores, labels)
+        total, figures = self.base.loss(scores, labels)
         task = F.cross_entropy(scores.logits[0], labels)
-        of_texts = self.prompt_learner.head.of_texts(scores.texts[labels])  # (B, K)
+        of_texts = self.learner.head.of_texts(scores.texts[labels])  # (B, K)
         headed = F.cross_entropy(torch.cat([of_texts, scores.logits[1]]), labels.repeat(2))
-        total = (
-            total + (self.settings.PROMPT_WEIGHT - 1) * task + self.settings.HEAD_WEIGHT * headed
-        )
-        return total, {**figures, "loss_ce": task.item(), "loss_head": headed.item()}
+        node = self.settings
+        total = total + (node.PROMPT_WEIGHT - 1) * task + node.HEAD_WEIGHT * headed
+        return total, {**figures, "loss_ce": task.detach(), "loss_head": headed.detach()}
 
     def predict(self, logits: Tensor) -> Prediction:
         """``Prediction`` from the prompts' logits (1, B, K), or from theirs and the head's, (2, B, K)."""
         weight = self.settings.HEAD_WEIGHT
-        return super().predict(
-            logits if len(logits) == 1 else (1 - weight) * logits[:1] + weight * logits[1:]
-        )
+        if len(logits) > 1:
+            logits = (1 - weight) * logits[:1] + weight * logits[1:]
+        return self.base.predict(logits)
 
-    def takes_features(self, prompts: Prompts | None) -> bool:
-        """Not where there is a head: it needs the features' lengths."""
-        return self.prompt_learner.head is None and super().takes_features(prompts)
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        self.base.start(training, validation)
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        self.base.end_epoch(epoch, epochs)
+
+    def training_state(self) -> State:
+        return self.base.training_state()
+
+    def restore_training_state(self, state: State) -> None:
+        self.base.restore_training_state(state)
 
 
-@TRAINER_REGISTRY.register()
-class DePTCoOp(DePT, CoOp):
+class DePTCoOpMethod(DePTMethod):
     """Decoupled prompt tuning over CoOp."""
 
+    over_method = "CoOp"
+    small = {"N_CTX": 4}
 
-@TRAINER_REGISTRY.register()
-class DePTKgCoOp(DePT, KgCoOp):
+
+class DePTKgCoOpMethod(DePTMethod):
     """Decoupled prompt tuning over KgCoOp."""
 
+    over_method = "KgCoOp"
+    small = {"CTX_INIT": ""}
 
-@TRAINER_REGISTRY.register()
-class DePTMaPLe(DePT, MaPLe):
+
+class DePTMaPLeMethod(DePTMethod):
     """Decoupled prompt tuning over MaPLe."""
 
+    over_method = "MaPLe"
+    small = {"PROMPT_DEPTH": 2}
+    text_only = None
+
+
+class DePTPromptSRCMethod(DePTMethod):
+    """Decoupled prompt tuning over PromptSRC, whose Gaussian-weighted mean has the head in it."""
+
+    over_method = "PromptSRC"
+    small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
+    text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
+    shape_setting = "N_CTX_TEXT"
+    fp32_teacher = True
+
 
 @TRAINER_REGISTRY.register()
-class DePTPromptSRC(DePT, PromptSRC):
-    """Decoupled prompt tuning over PromptSRC, whose Gaussian-weighted mean has the head in it."""
+class DePTCoOp(MethodTrainer):
+    method = DePTCoOpMethod
+
+
+@TRAINER_REGISTRY.register()
+class DePTKgCoOp(MethodTrainer):
+    method = DePTKgCoOpMethod
+
+
+@TRAINER_REGISTRY.register()
+class DePTMaPLe(MethodTrainer):
+    method = DePTMaPLeMethod
+
+
+@TRAINER_REGISTRY.register()
+class DePTPromptSRC(MethodTrainer):
+    method = DePTPromptSRCMethod

@@ -14,10 +14,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from scipy.optimize import minimize_scalar
 from torch import Tensor
-
-RELIABILITIES = [step / 20 for step in range(1, 21)]  # where the search for the best one starts
 
 
 @dataclass
@@ -29,10 +26,6 @@ class Opinion:
     """
 
     log_evidence: Tensor
-
-    @property
-    def classes(self) -> int:
-        return self.log_evidence.shape[-1]
 
     @property
     def log_alpha(self) -> Tensor:
@@ -52,7 +45,7 @@ class Opinion:
     @property
     def vacuity(self) -> Tensor:
         """(…) uncertainty mass K / S in (0, 1], 1 without any evidence."""
-        return (math.log(self.classes) - self.log_strength).exp()
+        return (math.log(self.log_evidence.shape[-1]) - self.log_strength).exp()
 
     @property
     def probability(self) -> Tensor:
@@ -88,64 +81,58 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
     whatever the order, in O(M·K) instead of O(M·K²), and without a division by 1 − C.
 
     The rule takes the opinions for those of independent witnesses. Witnesses who look at the same picture are not; a reliability ω ≤ 1
-    counts each as ω of an independent one::
+    counts a witness as ω of an independent one::
 
-        1 + e_k / K = Π_m (1 + e_k^m / K)^ω.
+        1 + e_k / K = Π_m (1 + e_k^m / K)^ω_m.
 
-    ω = 1 is Dempster's rule and ω = 1/M the (geometric) mean of the opinions; the order of the classes is the same under any ω > 0.
+    All ω = 1 is Dempster's rule and all ω = 1/M the (geometric) mean of the opinions. A witness without any evidence leaves the
+    opinion as it is.
 
     Args:
         log_evidences: (M, …, K).
-        reliability: ω, a number above 0.
+        reliability: ω, a number above 0 or one for each witness, (M,).
 
     Returns:
         ``Opinion`` of (…, K).
     """
     parts = log_evidences - math.log(log_evidences.shape[-1])  # (M, …, K), log(e_k^m / K)
-    total = reliability * log1p_exp(parts).sum(dim=0)  # (…, K), ω Σ_m log1p(e_k^m / K)
+    weights = torch.as_tensor(reliability, dtype=parts.dtype, device=parts.device)
+    weights = weights.expand(len(parts)).view(-1, *[1] * (parts.dim() - 1))  # (M, 1, …)
+    total = (weights * log1p_exp(parts)).sum(dim=0)  # (…, K), Σ_m ω_m log1p(e_k^m / K)
     # log expm1(total); where all evidence is below the precision of 1 + e/K, expm1(total) is the plain sum
-    plain = parts.logsumexp(dim=0) + torch.as_tensor(reliability, dtype=parts.dtype).log()
+    plain = (parts + weights.log()).logsumexp(dim=0)
     tiny = plain < math.log(torch.finfo(parts.dtype).eps)
-    total = torch.where(
-        tiny, torch.ones_like(total), total
-    )  # keeps the other branch's gradient finite
+    # keeps the other branch's gradient finite
+    total = torch.where(tiny, torch.ones_like(total), total)
     fused = torch.where(tiny, plain, total + (-torch.expm1(-total)).log())
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
 
 def usual_reliability(templates: int) -> float:
-    """The reliability 2 / (M + 1) of M witnesses where no validation image says more: 1 for a single one, 0.4 for four.
-
-    The mean of M numbers with pairwise correlation ρ varies like that of M / (1 + (M − 1) ρ) independent ones, so each counts as
-    1 / (1 + (M − 1) ρ) of one; here ρ = 1/2.
-    """
-    return 2 / (templates + 1)
+    """The reliability 1 / M of M witnesses where no validation image says more: together they count as
+    one, since they look at one picture through one encoder."""
+    return 1 / templates
 
 
-def fitted_reliability(log_evidences: Tensor, labels: Tensor) -> float:
-    """The reliability in [0.05, 1] under which ``dempster``'s expected probabilities have the least negative log-likelihood.
+def fitted_factor(log_evidences: Tensor, labels: Tensor, reliability: Tensor) -> float:
+    """The factor in [0.2, 2] of the reliabilities under which ``dempster``'s expected probabilities
+    have the least negative log-likelihood.
+
+    Without bounds a small set of images that are all right would make it grow without limit.
 
     Args:
         log_evidences: (M, N, K) of N images that nothing was trained on.
         labels: (N,) class indices.
+        reliability: (M,), to be multiplied.
     """
     log_evidences = log_evidences.double()
 
-    def loss(reliability: float) -> float:
-        log_probability = dempster(log_evidences, reliability).log_probability  # (N, K)
-        return -log_probability.gather(-1, labels[:, None]).mean().item()
+    def loss(factor: float) -> float:
+        fused = dempster(log_evidences, factor * reliability)
+        return -fused.log_probability.gather(-1, labels[:, None]).mean().item()
 
-    best, step = (
-        min(RELIABILITIES, key=loss),
-        RELIABILITIES[0],
-    )  # a grid first: the loss need not have one minimum only
-    refined = float(
-        minimize_scalar(
-            loss, bounds=(max(step, best - step), min(1.0, best + step)), method="bounded"
-        ).x
-    )
-    found: float = min(best, refined, key=loss)
-    return round(found, 3)  # further digits are noise of some hundred images, and of the processor
+    # finer steps would be noise of some hundred images, and of the processor
+    return min((step / 50 for step in range(10, 101)), key=loss)
 
 
 def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:
@@ -183,14 +170,32 @@ def trusted_cross_entropy(opinion: Opinion, labels: Tensor) -> Tensor:
     return digamma_of_exp(opinion.log_strength) - digamma_of_exp(log_alpha)
 
 
-def _series_from(dtype: torch.dtype) -> float:
-    """log x from which the asymptotic series below is exact to the dtype's precision."""
-    return math.log(30.0) if torch.finfo(dtype).bits <= 32 else math.log(1000.0)
+def evidential_loss(opinion: Opinion, labels: Tensor) -> Tensor:
+    """Mean of ``trusted_cross_entropy`` and of the cross-entropy of the belief's shares, −log(b_y / Σ_k b_k).
+
+    The trusted cross-entropy alone does not learn from images whose class has little evidence (Pandey and Yu, 2023, "Learn to
+    Accumulate Evidence from All Training Samples"). With p_y = e_y / Σ_k e_k its gradient by log e_y is::
+
+        −e_y (ψ′(1 + e_y) − ψ′(S)),   between −(1 − p_y) for much evidence and −e_y (π² / 6 − ψ′(S)) → 0 for little,
+
+    while that of the shares' cross-entropy is −(1 − p_y) for any amount. So the mean's is at least half of cross-entropy's, at
+    every level and for every K.
+
+    Args:
+        opinion: of (…, K).
+        labels: (…) class indices.
+
+    Returns:
+        (…) non-negative losses.
+    """
+    shares = opinion.log_evidence.log_softmax(dim=-1).gather(-1, labels[..., None])[..., 0]
+    return (trusted_cross_entropy(opinion, labels) - shares) / 2
 
 
 def digamma_of_exp(log_x: Tensor) -> Tensor:
     """ψ(x) for x = exp(log_x) ≥ 1, however large."""
-    limit = _series_from(log_x.dtype)
+    # log x from which the asymptotic series is exact to the dtype's precision
+    limit = math.log(30.0 if torch.finfo(log_x.dtype).bits <= 32 else 1000.0)
     inverse = (-log_x.clamp(min=limit)).exp()
     series = log_x - inverse / 2 - inverse**2 / 12 + inverse**4 / 120
     return torch.where(log_x > limit, series, torch.digamma(log_x.clamp(max=limit).exp()))

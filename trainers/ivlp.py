@@ -5,8 +5,11 @@ repository). Cross-entropy; both encoders frozen. Without the image encoder's pa
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .families import IndependentTrainer
+from .engine.checks import check_independent
+from .method import Method
+from .prompting.independent import IndependentPrompts
 from .settings import add_encoder_settings
+from .trainer import MethodTrainer
 
 
 def add_ivlp_config(cfg: CfgNode) -> None:
@@ -22,8 +25,23 @@ def add_ivlp_config(cfg: CfgNode) -> None:
     node.PROMPT_DEPTH_TEXT = 9
 
 
-@TRAINER_REGISTRY.register()
-class IVLP(IndependentTrainer):
-    """Independent vision-language prompting: ``IndependentPrompts`` under the base's cross-entropy."""
+class IVLPMethod(Method):
+    """Independent vision-language prompting: ``IndependentPrompts`` under the cross-entropy."""
 
     small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2}
+    text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
+    shape_setting = "N_CTX_TEXT"
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_independent(settings, path)
+
+    def build(self) -> IndependentPrompts:
+        check_independent(self.settings, self.path, self.backbone)
+        return IndependentPrompts(self.settings, self.classnames, self.backbone)
+
+
+@TRAINER_REGISTRY.register()
+class IVLP(MethodTrainer):
+    method = IVLPMethod

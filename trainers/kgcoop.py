@@ -7,12 +7,14 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least
+from .engine.checks import check_at_least, check_choice
 from .evaluation.prediction import Scores
-from .families import ContextTrainer
 from .losses import consistency_loss
+from .method import Figures, Method
+from .prompting.context import POSITIONS, ContextLearner
 from .settings import add_encoder_settings
 from .templates import hand_crafted_template
+from .trainer import MethodTrainer
 
 EXCEPTIONS = {
     "DescribableTextures": "a photo of a {}, a type of texture."
@@ -30,24 +32,32 @@ def add_kgcoop_config(cfg: CfgNode) -> None:
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
 
 
-@TRAINER_REGISTRY.register()
-class KgCoOp(ContextTrainer):
+class KgCoOpMethod(Method):
     """Knowledge-guided context optimisation."""
 
     small = {"CTX_INIT": ""}
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_at_least(0, self.path, self.node(cfg), "W")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
+        check_at_least(1, path, settings, "N_CTX")
+        check_at_least(0, path, settings, "W")
+
+    def build(self) -> ContextLearner:
+        return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)
 
     def hand_crafted_template(self) -> str:
-        return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
+        return hand_crafted_template(self.dataset, EXCEPTIONS)
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """Cross-entropy + W · distance to the hand-crafted prompts."""
         task = F.cross_entropy(scores.logits[0], labels)
         distance = consistency_loss(scores.text_features, self.hand_crafted)
-        return task + self.settings.W * distance, {
-            "loss_ce": task.item(),
-            "loss_kg": distance.item(),
-        }
+        figures = {"loss_ce": task.detach(), "loss_kg": distance.detach()}
+        return task + self.settings.W * distance, figures
+
+
+@TRAINER_REGISTRY.register()
+class KgCoOp(MethodTrainer):
+    method = KgCoOpMethod

@@ -9,13 +9,13 @@ from functools import cache
 import numpy
 import torch
 from dassl.engine import TRAINER_REGISTRY
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .families import FeatureTrainer
-from .prompting.backbone import Backbone
+from .features import FeatureMethod
+from .method import Batches, TrainingImages
+from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Probe(nn.Module):
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
-        self.class_parameters = ("weight", "bias")  # see ``PromptTrainer.build_prompt_learner``
+        self.class_parameters = ("weight", "bias")  # see ``Method.build``
         self.weight, self.bias = (
             nn.Parameter(torch.zeros(classes, width)),
             nn.Parameter(torch.zeros(classes)),
@@ -60,6 +60,8 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
     )
     present = labels.unique().cpu()
     if len(present) > 1:
+        from sklearn.linear_model import LogisticRegression  # here: it takes a second
+
         found = LogisticRegression(C=C, max_iter=1000).fit(
             features.double().cpu().numpy(), labels.cpu().numpy()
         )
@@ -85,43 +87,40 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
     return float(10**best)
 
 
-@TRAINER_REGISTRY.register()
-class LinearProbe(FeatureTrainer):
+class LinearProbeMethod(FeatureMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
-    prompt_learner: Probe
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        if settings.C <= 0:
+            raise UserError(f"{path}.C is {settings.C}, it must be above 0")
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        if self.node(cfg).C <= 0:
-            raise UserError(f"{self.path}.C is {self.node(cfg).C}, it must be above 0")
-
-    def build_prompt_learner(self, backbone: Backbone) -> Probe:
-        return Probe(backbone.embed_dim, len(self.classnames))
+    def build(self) -> Probe:
+        return Probe(self.backbone.embed_dim, len(self.classnames))
 
     @torch.no_grad()
-    def fit(self) -> None:
-        features, labels = self.features_of(self.training_images(), "train")  # (1, N, E), (N,)
-        validation, probe, classes = (
-            self.validation_features(),
-            self.prompt_learner,
-            len(self.classnames),
-        )
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        """Fits the regression."""
+        with torch.random.fork_rng(devices=[]):  # loaders draw seeds
+            features, labels = self.features_of(training())  # (1, N, E), (N,)
+            held = None if validation is None else self.features_of(validation)
+        probe, classes = self.learner, len(self.classnames)
 
         @cache
         def accuracy(C: float) -> float:
-            assert validation is not None
+            assert held is not None
             weight, bias = (
                 part.to(self.device) for part in fitted(features[0], labels, C, classes)
             )
             return (
-                ((validation[0].double() @ weight.t() + bias).argmax(dim=1) == validation[1])
+                ((held[0][0].double() @ weight.t() + bias).argmax(dim=1) == held[1])
                 .double()
                 .mean()
                 .item()
             )
 
-        probe.C.fill_(self.settings.C if validation is None else best_strength(accuracy))
+        probe.C.fill_(self.settings.C if held is None else best_strength(accuracy))
         weight, bias = fitted(features[0], labels, probe.C.item(), classes)
         probe.weight.copy_(weight), probe.bias.copy_(bias)
         log.info(
@@ -129,4 +128,9 @@ class LinearProbe(FeatureTrainer):
         )
 
     def learned_figures(self) -> dict[str, float]:
-        return {"C": float(self.prompt_learner.C)}
+        return {"C": float(self.learner.C)}
+
+
+@TRAINER_REGISTRY.register()
+class LinearProbe(MethodTrainer):
+    method = LinearProbeMethod

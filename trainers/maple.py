@@ -9,11 +9,12 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .method import Method
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .settings import add_encoder_settings
+from .trainer import MethodTrainer
 
 
 def add_maple_config(cfg: CfgNode) -> None:
@@ -66,26 +67,25 @@ class MultiModalPrompts(nn.Module):
         )
 
 
-@TRAINER_REGISTRY.register()
-class MaPLe(PromptTrainer):
+class MaPLeMethod(Method):
     """Multi-modal prompt learning."""
 
     small = {"PROMPT_DEPTH": 2}
     text_only = None
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        check_at_least(1, self.path, self.node(cfg), "N_CTX", "PROMPT_DEPTH")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(1, path, settings, "N_CTX", "PROMPT_DEPTH")
 
-    def build_prompt_learner(self, backbone: Backbone) -> MultiModalPrompts:
-        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        check_image_prompts(
-            type(self).__name__, backbone, name, "choose a ViT, or CoOp, which prompts texts only"
-        )
-        check_depth(
-            f"{self.path}.PROMPT_DEPTH",
-            node.PROMPT_DEPTH,
-            min(backbone.text.layers, backbone.vision_transformer.layers),
-            name,
-        )
-        return MultiModalPrompts(node, self.classnames, backbone)
+    def build(self) -> MultiModalPrompts:
+        backbone, depth = self.backbone, self.settings.PROMPT_DEPTH
+        check_image_prompts(self.path, backbone, "choose a ViT, or CoOp, which prompts texts only")
+        layers = min(backbone.text.layers, backbone.vision_transformer.layers)
+        check_depth(f"{self.path}.PROMPT_DEPTH", depth, layers)
+        return MultiModalPrompts(self.settings, self.classnames, backbone)
+
+
+@TRAINER_REGISTRY.register()
+class MaPLe(MethodTrainer):
+    method = MaPLeMethod

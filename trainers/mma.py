@@ -9,14 +9,15 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .common.errors import UserError
 from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .method import Method
 from .prompting.backbone import Backbone
 from .prompting.prompts import HandCraftedTokens, Prompts
 from .prompting.tokens import readable
 from .prompting.transformer import Adapter, Block
 from .settings import add_encoder_settings
+from .trainer import MethodTrainer
 
 
 def add_mma_config(cfg: CfgNode) -> None:
@@ -114,40 +115,37 @@ def started(adapters: dict[int, nn.Module]) -> nn.ModuleDict:
     return found
 
 
-@TRAINER_REGISTRY.register()
-class MMA(PromptTrainer):
+class MMAMethod(Method):
     """Multi-modal adapter."""
 
     small = {"ADAPTER_START": 2, "ADAPTER_END": 3}
     text_only = None
     shape_setting = "ADAPTER_DIM"
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(1, self.path, node, "ADAPTER_START", "ADAPTER_DIM")
-        if node.ADAPTER_END < node.ADAPTER_START:
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(1, path, settings, "ADAPTER_START", "ADAPTER_DIM")
+        if settings.ADAPTER_END < settings.ADAPTER_START:
             raise UserError(
-                f"{self.path}.ADAPTER_END is {node.ADAPTER_END}, it must be ADAPTER_START, {node.ADAPTER_START}, or more"
+                f"{path}.ADAPTER_END is {settings.ADAPTER_END}, it must be ADAPTER_START, {settings.ADAPTER_START}, or more"
             )
-        if node.ADAPTER_SCALE <= 0:
+        if settings.ADAPTER_SCALE <= 0:
+            raise UserError(f"{path}.ADAPTER_SCALE is {settings.ADAPTER_SCALE}, it must be above 0")
+        if {"{", "}"} & set(settings.TEXT_CTX_INIT):
             raise UserError(
-                f"{self.path}.ADAPTER_SCALE is {node.ADAPTER_SCALE}, it must be above 0"
-            )
-        if {"{", "}"} & set(node.TEXT_CTX_INIT):
-            raise UserError(
-                f"{self.path}.TEXT_CTX_INIT is {node.TEXT_CTX_INIT!r}: give what stands before the class name, without braces"
+                f"{path}.TEXT_CTX_INIT is {settings.TEXT_CTX_INIT!r}: give what stands before the class name, without braces"
             )
 
-    def build_prompt_learner(self, backbone: Backbone) -> SharedAdapters:
-        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        check_image_prompts(
-            "MMA", backbone, name, "choose a ViT, or CLIPLoRA with TRAINER.CLIPLORA.ENCODER text"
-        )
-        check_depth(
-            f"{self.path}.ADAPTER_END",
-            node.ADAPTER_END,
-            min(backbone.text.layers, backbone.vision_transformer.layers),
-            name,
-        )
-        return SharedAdapters(node, self.classnames, backbone)
+    def build(self) -> SharedAdapters:
+        backbone, end = self.backbone, self.settings.ADAPTER_END
+        instead = "choose a ViT, or CLIPLoRA with TRAINER.CLIPLORA.ENCODER text"
+        check_image_prompts("MMA", backbone, instead)
+        layers = min(backbone.text.layers, backbone.vision_transformer.layers)
+        check_depth(f"{self.path}.ADAPTER_END", end, layers)
+        return SharedAdapters(self.settings, self.classnames, backbone)
+
+
+@TRAINER_REGISTRY.register()
+class MMA(MethodTrainer):
+    method = MMAMethod

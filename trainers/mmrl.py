@@ -13,16 +13,17 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .common.errors import UserError
 from .engine.checks import check_at_least, check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
 from .losses import consistency_loss
+from .method import Figures, Method
 from .prompting.backbone import Backbone
 from .prompting.image import Readout
 from .prompting.prompts import HandCraftedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter
 from .settings import add_encoder_settings
+from .trainer import MethodTrainer
 
 
 def add_mmrl_config(cfg: CfgNode) -> None:
@@ -65,7 +66,7 @@ class RepresentationSpace(nn.Module):
         self, settings: CfgNode, template: str, classnames: Sequence[str], backbone: Backbone
     ) -> None:
         super().__init__()
-        self.class_parameters = ("proj_rep",)  # see ``PromptTrainer.build_prompt_learner``
+        self.class_parameters = ("proj_rep",)  # see ``Method.build``
         self.before, image = settings.REP_START - 1, backbone.vision_transformer
         self.proj_rep = nn.Parameter(
             image.width**-0.5 * torch.randn(image.width, backbone.embed_dim)
@@ -105,38 +106,34 @@ class RepresentationSpace(nn.Module):
         )
 
 
-@TRAINER_REGISTRY.register()
-class MMRL(PromptTrainer):
+class MMRLMethod(Method):
     """Multi-modal representation learning; its logits are (2, B, K), or (1, B, K) for classes that were not trained."""
 
     small = {"N_REP_TOKENS": 2, "REP_DIM": 16, "REP_START": 2, "REP_END": 3}
     text_only = None
     shape_setting = "N_REP_TOKENS"
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(1, self.path, node, "N_REP_TOKENS", "REP_DIM", "REP_START")
-        check_at_least(0, self.path, node, "REG_WEIGHT")
-        if node.REP_END < node.REP_START:
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(1, path, settings, "N_REP_TOKENS", "REP_DIM", "REP_START")
+        check_at_least(0, path, settings, "REG_WEIGHT")
+        if settings.REP_END < settings.REP_START:
             raise UserError(
-                f"{self.path}.REP_END is {node.REP_END}, it must be REP_START, {node.REP_START}, or more"
+                f"{path}.REP_END is {settings.REP_END}, it must be REP_START, {settings.REP_START}, or more"
             )
-        if not 0 <= node.SCALE <= 1:
-            raise UserError(f"{self.path}.SCALE is {node.SCALE}, it must be in [0, 1]")
+        if not 0 <= settings.SCALE <= 1:
+            raise UserError(f"{path}.SCALE is {settings.SCALE}, it must be in [0, 1]")
 
-    def build_prompt_learner(self, backbone: Backbone) -> RepresentationSpace:
-        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        check_image_prompts("MMRL", backbone, name, "choose a ViT")
-        check_depth(
-            f"{self.path}.REP_END",
-            node.REP_END,
-            min(backbone.text.layers, backbone.vision_transformer.layers),
-            name,
-        )
-        return RepresentationSpace(node, self.hand_crafted_template(), self.classnames, backbone)
+    def build(self) -> RepresentationSpace:
+        backbone, end = self.backbone, self.settings.REP_END
+        check_image_prompts("MMRL", backbone, "choose a ViT")
+        layers = min(backbone.text.layers, backbone.vision_transformer.layers)
+        check_depth(f"{self.path}.REP_END", end, layers)
+        template = self.hand_crafted_template()
+        return RepresentationSpace(self.settings, template, self.classnames, backbone)
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """α CE(class token) + (1 − α) CE(representation tokens) + λ (1 − cos(z, z⁰)) + λ (1 − cos(w, w⁰)), means over images and classes.
 
         z are the class tokens' features, w the texts', ⁰ the frozen CLIP's (Guo and Gu, 2025, §3.3).
@@ -146,18 +143,16 @@ class MMRL(PromptTrainer):
         image = consistency_loss(scores.image_features[:1], self.unprompted(scores))
         text = consistency_loss(scores.text_features, self.hand_crafted)
         total = node.SCALE * first + (1 - node.SCALE) * second + node.REG_WEIGHT * (image + text)
-        return total, {
-            "loss_ce": first.item(),
-            "loss_ce_rep": second.item(),
-            "loss_image": image.item(),
-            "loss_text": text.item(),
-        }
+        parts = {"loss_ce": first, "loss_ce_rep": second, "loss_image": image, "loss_text": text}
+        return total, {name: part.detach() for name, part in parts.items()}
 
     def predict(self, logits: Tensor) -> Prediction:
         if len(logits) == 1:
             return super().predict(logits)
-        return Prediction(
-            (self.settings.SCALE * logits[0] + (1 - self.settings.SCALE) * logits[1]).softmax(
-                dim=-1
-            )
-        )
+        scale = self.settings.SCALE
+        return Prediction((scale * logits[0] + (1 - scale) * logits[1]).softmax(dim=-1))
+
+
+@TRAINER_REGISTRY.register()
+class MMRL(MethodTrainer):
+    method = MMRLMethod

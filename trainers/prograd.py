@@ -10,16 +10,15 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .distributed import averaged
-from .engine.checks import check_at_least
+from .engine.checks import check_at_least, check_choice
 from .evaluation.prediction import Scores
-from .families import ContextTrainer
-from .prompting.backbone import Backbone
-from .prompting.context import ContextLearner
+from .method import Figures, Method
+from .prompting.context import POSITIONS, ContextLearner
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
 from .settings import add_encoder_settings
 from .templates import hand_crafted_template
+from .trainer import MethodTrainer
 
 # where ProGrad departs from CoOp's hand-crafted prompts: the class name is always last, so that what is before it can start the context
 EXCEPTIONS = {
@@ -55,25 +54,26 @@ def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
     return task - strength * along.clamp(max=0) * direction
 
 
-@TRAINER_REGISTRY.register()
-class ProGrad(ContextTrainer):
+class ProGradMethod(Method):
     """Prompt-aligned gradient."""
 
     small = {"N_CTX": 6}
     fp32_teacher = True
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(0, self.path, node, "LAMBDA")
-        if node.T <= 0:
-            raise UserError(f"{self.path}.T is {node.T}, it must be above 0")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
+        check_at_least(1, path, settings, "N_CTX")
+        check_at_least(0, path, settings, "LAMBDA")
+        if settings.T <= 0:
+            raise UserError(f"{path}.T is {settings.T}, it must be above 0")
 
     def hand_crafted_template(self) -> str:
-        return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
+        return hand_crafted_template(self.dataset, EXCEPTIONS)
 
-    def build_prompt_learner(self, backbone: Backbone) -> ContextLearner:
-        node, text, classes = self.settings, backbone.text, len(self.classnames)
+    def build(self) -> ContextLearner:
+        node, text, classes = self.settings, self.backbone.text, len(self.classnames)
         if node.CTX_INIT:
             phrase = self.hand_crafted_template().split(" {}")[0]
             words = embed(text, phrase_tokens(phrase, text.context_length))  # (r, D)
@@ -94,7 +94,7 @@ class ProGrad(ContextTrainer):
             )
         return ContextLearner(context, self.classnames, text, node.CLASS_TOKEN_POSITION)
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """The cross-entropy, whose gradient is the projected one.
 
         The general knowledge is −Σ_k p_k log q_k · T² with p zero-shot CLIP's and q the prompts' probabilities at temperature T,
@@ -110,12 +110,12 @@ class ProGrad(ContextTrainer):
         zero_shot = self.logits(images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
         general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T**2
-        parameters = list(self.prompt_learner.parameters())
+        parameters = list(self.learner.parameters())
         gradients = [
             project(*pair, node.LAMBDA)
             for pair in zip(
-                averaged(torch.autograd.grad(task, parameters, retain_graph=True)),
-                averaged(torch.autograd.grad(general, parameters)),
+                torch.autograd.grad(task, parameters, retain_graph=True),
+                torch.autograd.grad(general, parameters),
             )
         ]
         # a term that is zero and whose gradient is the projected one: what follows is an ordinary step
@@ -123,4 +123,10 @@ class ProGrad(ContextTrainer):
             (gradient * (parameter - parameter.detach())).sum()
             for gradient, parameter in zip(gradients, parameters)
         )
-        return task.detach() + carrier, {"loss_ce": task.item(), "loss_general": general.item()}
+        figures = {"loss_ce": task.detach(), "loss_general": general.detach()}
+        return task.detach() + carrier, figures
+
+
+@TRAINER_REGISTRY.register()
+class ProGrad(MethodTrainer):
+    method = ProGradMethod

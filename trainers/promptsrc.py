@@ -7,7 +7,6 @@ Prompts: Foundational Model Adaptation without Forgetting", §3.2). Three regula
 """
 
 from functools import cached_property, reduce
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +14,13 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least
+from .engine.checks import check_at_least, check_independent
 from .evaluation.prediction import Scores
-from .families import IndependentTrainer
+from .method import Batches, Figures, Method, State, TrainingImages
+from .prompting.independent import IndependentPrompts
 from .settings import add_encoder_settings
 from .templates import DIVERSE_TEMPLATES
+from .trainer import MethodTrainer
 
 
 def add_promptsrc_config(cfg: CfgNode) -> None:
@@ -47,30 +48,36 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
     )  # a softmax: far from the mean all values underflow
 
 
-@TRAINER_REGISTRY.register()
-class PromptSRC(IndependentTrainer):
+class PromptSRCMethod(Method):
     """Prompting with self-regulating constraints."""
 
     small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
+    text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
+    shape_setting = "N_CTX_TEXT"
     fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(0, self.path, node, "TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT")
-        check_at_least(1, self.path, node, "GPA_STD")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_independent(settings, path)
+        check_at_least(0, path, settings, "TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT")
+        check_at_least(1, path, settings, "GPA_STD")
+
+    def build(self) -> IndependentPrompts:
+        check_independent(self.settings, self.path, self.backbone)
+        return IndependentPrompts(self.settings, self.classnames, self.backbone)
 
     @cached_property
     def hand_crafted(self) -> Tensor:
-        with torch.no_grad(), self.precision.autocast():
+        with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
             features = reduce(
                 torch.add,
                 (self.encode_classes(template, normalize=False) for template in DIVERSE_TEMPLATES),
             )
-            return F.normalize(self.with_descriptions(features, normalize=False), dim=-1)  # (K, E)
+            return F.normalize(self.with_sentences(features, normalize=False), dim=-1)  # (K, E)
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """Cross-entropy + λ₁ mean abs(w − w⁰) + λ₂ mean abs(z − z⁰) + KL(p⁰ ‖ p) / K, averaged over images.
 
         w and z are normalised text and image features, p the answers, ⁰ the frozen CLIP's; λ₁ and λ₂ are TEXT_LOSS_WEIGHT and
@@ -92,36 +99,32 @@ class PromptSRC(IndependentTrainer):
             / logits.numel()
         )
         total = task + node.TEXT_LOSS_WEIGHT * text + node.IMAGE_LOSS_WEIGHT * image + answers
-        return total, {
-            "loss_ce": task.item(),
-            "loss_text": text.item(),
-            "loss_image": image.item(),
-            "loss_kl": answers.item(),
-        }
+        parts = {"loss_ce": task, "loss_text": text, "loss_image": image, "loss_kl": answers}
+        return total, {name: part.detach() for name, part in parts.items()}
 
-    # ---- the Gaussian-weighted mean ----
+    # ---- the Gaussian-weighted mean of the prompts after each epoch ----
 
-    def before_train(self) -> None:
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
         self.aggregate = {
-            name: torch.zeros_like(value)
-            for name, value in self.prompt_learner.state_dict().items()
+            name: torch.zeros_like(value) for name, value in self.learner.state_dict().items()
         }
-        super().before_train()  # resumes, and then has the aggregate of the epochs done
 
-    def after_epoch(self) -> None:
-        """Adds this epoch's prompts to the mean; the last epoch's are replaced by it before they are saved and tested."""
-        weight = gaussian_weights(self.max_epoch, self.settings.GPA_MEAN, self.settings.GPA_STD)[
-            self.epoch
-        ].item()
-        for name, value in self.prompt_learner.state_dict().items():
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Adds this epoch's prompts to the mean; after the last epoch it takes their place."""
+        node = self.settings
+        weight = gaussian_weights(epochs, node.GPA_MEAN, node.GPA_STD)[epoch].item()
+        for name, value in self.learner.state_dict().items():
             self.aggregate[name] += weight * value
-        if self.epoch + 1 == self.max_epoch:
-            self.prompt_learner.load_state_dict(self.aggregate)
-        super().after_epoch()
+        if epoch + 1 == epochs:
+            self.learner.load_state_dict(self.aggregate)
 
-    def training_state(self) -> dict[str, Any]:
+    def training_state(self) -> State:
         return {"aggregate": self.aggregate}
 
-    def restore_training_state(self, state: dict[str, Any]) -> None:
-        for name, value in state["aggregate"].items():
-            self.aggregate[name].copy_(value)
+    def restore_training_state(self, state: State) -> None:
+        self.aggregate = {name: value.to(self.device) for name, value in state["aggregate"].items()}
+
+
+@TRAINER_REGISTRY.register()
+class PromptSRC(MethodTrainer):
+    method = PromptSRCMethod

@@ -7,43 +7,22 @@ from yacs.config import CfgNode
 
 
 def add_run_settings(cfg: CfgNode) -> None:
-    """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared itself keeps its value."""
+    """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared
+    itself keeps its value."""
     for node, key, default in (
         (cfg.DATASET, "SUBSAMPLE_CLASSES", "all"),  # all | base | new
-        (
-            cfg.DATASET,
-            "DESCRIPTIONS",
-            "",
-        ),  # file of sentences about each class, see descriptions.py
+        (cfg.DATASET, "DESCRIPTIONS", ""),  # file of sentences about each class: descriptions.py
         (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
-        (
-            cfg.INPUT,
-            "BACKGROUND",
-            "",
-        ),  # a colour: transparent pictures are put on it, and all are turned as their EXIF data say | "": as stored
-        (
-            cfg.DATALOADER,
-            "BROKEN_IMAGES",
-            "error",
-        ),  # error: an image that can't be read ends the run | skip: it goes on, and counts them
-        (
-            cfg.TEST,
-            "OPEN",
-            False,
-        ),  # whether base and new classes are compared among all of them, see evaluation/open_world.py
-        (
-            cfg.TEST,
-            "FEATURE_CACHE",
-            "",
-        ),  # folder for the features of test images, for methods that don't prompt the image encoder; "": not kept
-        (
-            cfg.TRAIN,
-            "CHECKPOINT_MINUTES",
-            10.0,
-        ),  # in the middle of an epoch too, so that a killed run loses no more; 0: not by the clock
-        (cfg.TRAIN, "CHECKPOINT_STEPS", 0),  # the same every so many steps; 0: not by steps
+        # a colour: transparent pictures are put on it, and all are turned as their EXIF data say;
+        # "": as they are stored
+        (cfg.INPUT, "BACKGROUND", ""),
+        # of the data set's listing: error | skip: images that can't be read or are missing are left out
+        (cfg.DATALOADER, "BROKEN_IMAGES", "error"),
+        # whether base and new classes are compared among all of them: evaluation/open_world.py
+        (cfg.TEST, "OPEN", False),
+        # whether INPUT.SIZE may be another than the backbone's
         (cfg.MODEL.BACKBONE, "INTERPOLATE_POSITIONS", False),
-    ):  # whether INPUT.SIZE may be another than the backbone's
+    ):
         if key not in node:
             node[key] = default
 

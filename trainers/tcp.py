@@ -11,16 +11,16 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .engine.checks import check_at_least, check_depth
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
-from .prompting.backbone import Backbone
+from .method import Figures, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.text import TextEncoder
 from .prompting.transformer import QuickGELUMLP
 from .settings import add_encoder_settings
 from .templates import hand_crafted_template
+from .trainer import MethodTrainer
 
 REDUCTION = 4  # of the width in the bottleneck
 EXCEPTIONS = {  # where TCP departs from CoOp's hand-crafted prompts
@@ -94,45 +94,37 @@ class ClassAwarePrompts(nn.Module):
         return self.tokens(self.ctx[None], deep_text=[*[None] * self.layers_before, own[None]])
 
 
-@TRAINER_REGISTRY.register()
-class TCP(PromptTrainer):
+class TCPMethod(Method):
     """Textual-based class-aware prompt tuning."""
 
     small = {"LAYER": 2}
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(1, self.path, node, "N_CTX", "LAYER")
-        check_at_least(0, self.path, node, "W", "ADAM_EPS")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(1, path, settings, "N_CTX", "LAYER")
+        check_at_least(0, path, settings, "W", "ADAM_EPS")
 
-    def build_prompt_learner(self, backbone: Backbone) -> ClassAwarePrompts:
-        node, text = self.settings, backbone.text
-        check_depth(
-            f"{self.path}.LAYER, counted from 0,",
-            node.LAYER + 1,
-            text.layers,
-            self.cfg.MODEL.BACKBONE.NAME,
-        )
-        return ClassAwarePrompts(
-            node,
-            self.hand_crafted,
-            self.classnames,
-            text,
-            AFTER_CONTEXT.get(self.cfg.DATASET.NAME, "{}."),
-        )
+    def build(self) -> ClassAwarePrompts:
+        node, text = self.settings, self.backbone.text
+        check_depth(f"{self.path}.LAYER, counted from 0,", node.LAYER + 1, text.layers)
+        template = AFTER_CONTEXT.get(self.dataset, "{}.")
+        return ClassAwarePrompts(node, self.hand_crafted, self.classnames, text, template)
 
     def hand_crafted_template(self) -> str:
-        return hand_crafted_template(self.cfg.DATASET.NAME, EXCEPTIONS)
+        return hand_crafted_template(self.dataset, EXCEPTIONS)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return [{"params": list(self.prompt_learner.parameters()), "eps": self.settings.ADAM_EPS}]
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        return [{"params": list(self.learner.parameters()), "eps": self.settings.ADAM_EPS}]
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """Cross-entropy + W · distance to the hand-crafted prompts, as KgCoOp's."""
         task = F.cross_entropy(scores.logits[0], labels)
         distance = consistency_loss(scores.text_features, self.hand_crafted)
-        return task + self.settings.W * distance, {
-            "loss_ce": task.item(),
-            "loss_kg": distance.item(),
-        }
+        figures = {"loss_ce": task.detach(), "loss_kg": distance.detach()}
+        return task + self.settings.W * distance, figures
+
+
+@TRAINER_REGISTRY.register()
+class TCP(MethodTrainer):
+    method = TCPMethod

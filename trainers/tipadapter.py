@@ -15,8 +15,9 @@ from yacs.config import CfgNode
 
 from .common.errors import UserError
 from .engine.checks import check_at_least
-from .families import FeatureTrainer
-from .prompting.backbone import Backbone
+from .features import FeatureMethod
+from .method import Batches, TrainingImages
+from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class FeatureCache(nn.Module):
 
     def __init__(self, beta: float, alpha: float, width: int, classes: int) -> None:
         super().__init__()
-        self.class_parameters = ("keys", "labels")  # see ``PromptTrainer.build_prompt_learner``
+        self.class_parameters = ("keys", "labels")  # see ``Method.build``
         self.classes = classes
         self.keys = nn.Parameter(torch.zeros(0, width))  # (N, E), filled before training
         self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (N,)
@@ -92,47 +93,43 @@ class FeatureCache(nn.Module):
         return zero_shot + self.alpha * self.votes(features @ self.keys.t(), self.beta)
 
 
-@TRAINER_REGISTRY.register()
-class TipAdapter(FeatureTrainer):
+class TipAdapterMethod(FeatureMethod):
     """Training-free: a recipe's single epoch only measures."""
 
     small = {"AUGMENT_EPOCH": 2}
-    prompt_learner: FeatureCache
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(0, self.path, node, "INIT_BETA", "INIT_ALPHA")
-        check_at_least(1, self.path, node, "AUGMENT_EPOCH")
-        if min(node.SEARCH_STEP) < 1:
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(0, path, settings, "INIT_BETA", "INIT_ALPHA")
+        check_at_least(1, path, settings, "AUGMENT_EPOCH")
+        if min(settings.SEARCH_STEP) < 1:
             raise UserError(
-                f"{self.path}.SEARCH_STEP is {list(node.SEARCH_STEP)}, it takes how many values of β and α are tried, at least 1 of each"
+                f"{path}.SEARCH_STEP is {list(settings.SEARCH_STEP)}, it takes how many values of β and α are tried, at least 1 of each"
             )
 
-    def build_prompt_learner(self, backbone: Backbone) -> FeatureCache:
-        return FeatureCache(
-            self.settings.INIT_BETA,
-            self.settings.INIT_ALPHA,
-            backbone.embed_dim,
-            len(self.classnames),
-        )
+    def build(self) -> FeatureCache:
+        node, width = self.settings, self.backbone.embed_dim
+        return FeatureCache(node.INIT_BETA, node.INIT_ALPHA, width, len(self.classnames))
 
-    def fit(self) -> None:
-        loader = self.training_images(augmented=True)
-        views = [
-            self.features_of(loader, "train", normalize=False)
-            for _ in range(self.settings.AUGMENT_EPOCH)
-        ]  # (1, N, E), (N,) each
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        """Fills the cache."""
+        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
+            views = [
+                self.features_of(training(augmented=True), normalize=False)
+                for _ in range(self.settings.AUGMENT_EPOCH)
+            ]  # (1, N, E), (N,) each
         features = torch.stack([features[0] for features, _ in views]).mean(dim=0)
-        self.prompt_learner.fill(F.normalize(features, dim=-1), views[0][1])
+        self.learner.fill(F.normalize(features, dim=-1), views[0][1])
 
     @torch.no_grad()
-    def complete_prompts(self) -> bool:
+    def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
         """Takes the β and α with the highest accuracy on validation images, of equal ones the smaller; INIT_BETA and INIT_ALPHA without any."""
-        found = self.validation_features()
-        if found is None:
+        if validation is None:
             return False
-        (features, labels), cache, best, node = found, self.prompt_learner, -1, self.settings
+        with torch.random.fork_rng(devices=[]):
+            (features,), labels = self.features_of(validation)  # (N, E), (N,)
+        cache, best, node = self.learner, -1, self.settings
         betas, alphas = (
             torch.arange(steps) * (scale - 0.1) / steps + 0.1
             for scale, steps in zip(node.SEARCH_SCALE, node.SEARCH_STEP)
@@ -158,14 +155,21 @@ class TipAdapter(FeatureTrainer):
         return True
 
     def learned_figures(self) -> dict[str, float]:
-        return {"beta": float(self.prompt_learner.beta), "alpha": float(self.prompt_learner.alpha)}
+        return {"beta": float(self.learner.beta), "alpha": float(self.learner.alpha)}
+
+
+class TipAdapterFMethod(TipAdapterMethod):
+    """Tip-Adapter whose cached features are fine-tuned."""
+
+    def parameter_groups(self, lr: float) -> list[dict[str, object]]:
+        return [{"params": [self.learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code
 
 
 @TRAINER_REGISTRY.register()
-class TipAdapterF(TipAdapter):
-    """Tip-Adapter whose cached features are fine-tuned."""
+class TipAdapter(MethodTrainer):
+    method = TipAdapterMethod
 
-    def parameter_groups(self) -> list[dict[str, object]]:
-        return [
-            {"params": [self.prompt_learner.keys], "eps": 1e-4}
-        ]  # AdamW's, as in the official code
+
+@TRAINER_REGISTRY.register()
+class TipAdapterF(MethodTrainer):
+    method = TipAdapterFMethod

@@ -6,13 +6,13 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .common.errors import UserError
 from .engine.checks import check_at_least, check_depth, check_image_prompts
-from .prompting.backbone import Backbone
+from .method import Method
 from .prompting.independent import VisualPrompts
 from .prompting.prompts import Prompts
 from .prompting.tokens import readable
+from .trainer import MethodTrainer
 
 
 def add_vpt_config(cfg: CfgNode) -> None:
@@ -24,8 +24,7 @@ def add_vpt_config(cfg: CfgNode) -> None:
     node.PROMPT_DEPTH_VISION = 1  # layers that get prompts of their own, the first included
 
 
-@TRAINER_REGISTRY.register()
-class VPT(PromptTrainer):
+class VPTMethod(Method):
     """Visual prompt tuning."""
 
     small = {"PROMPT_DEPTH_VISION": 2}
@@ -33,30 +32,29 @@ class VPT(PromptTrainer):
     shape_setting = "N_CTX_VISION"
     stays_fp32 = True  # the official code loads CLIP with .float()
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(1, self.path, node, "N_CTX_VISION", "PROMPT_DEPTH_VISION")
-        if {"{", "}"} & set(node.CTX_INIT):
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(1, path, settings, "N_CTX_VISION", "PROMPT_DEPTH_VISION")
+        if {"{", "}"} & set(settings.CTX_INIT):
             raise UserError(
-                f"{self.path}.CTX_INIT is {node.CTX_INIT!r}: give what stands before the class name, without braces"
+                f"{path}.CTX_INIT is {settings.CTX_INIT!r}: give what stands before the class name, without braces"
             )
 
-    def build_prompt_learner(self, backbone: Backbone) -> VisualPrompts:
-        node, name = self.settings, self.cfg.MODEL.BACKBONE.NAME
-        check_image_prompts("VPT", backbone, name, "choose a ViT")
-        check_depth(
-            f"{self.path}.PROMPT_DEPTH_VISION",
-            node.PROMPT_DEPTH_VISION,
-            backbone.vision_transformer.layers,
-            name,
-        )
-        return VisualPrompts(
-            backbone.vision_transformer.width, node.N_CTX_VISION, node.PROMPT_DEPTH_VISION
-        )
+    def build(self) -> VisualPrompts:
+        node, backbone = self.settings, self.backbone
+        check_image_prompts("VPT", backbone, "choose a ViT")
+        vision, depth = backbone.vision_transformer, node.PROMPT_DEPTH_VISION
+        check_depth(f"{self.path}.PROMPT_DEPTH_VISION", depth, vision.layers)
+        return VisualPrompts(vision.width, node.N_CTX_VISION, depth)
 
     def hand_crafted_template(self) -> str:
         return f"{readable(self.settings.CTX_INIT)} {{}}.".lstrip()
 
-    def encode_prompts(self) -> tuple[Tensor, Prompts]:
-        return self.hand_crafted[None], self.prompt_learner()  # (1, K, E)
+    def encode(self) -> tuple[Tensor, Prompts]:
+        return self.hand_crafted[None], self.learner()  # (1, K, E)
+
+
+@TRAINER_REGISTRY.register()
+class VPT(MethodTrainer):
+    method = VPTMethod

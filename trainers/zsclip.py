@@ -11,9 +11,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
-from .prompting.backbone import Backbone
+from .method import Method
 from .templates import SELECTED_TEMPLATES
+from .trainer import MethodTrainer
 
 
 def add_zeroshotclip_config(cfg: CfgNode) -> None:
@@ -28,29 +28,35 @@ def add_zeroshotclip2_config(cfg: CfgNode) -> None:
     cfg.TRAINER.ZEROSHOTCLIP2.PREC = "fp32"
 
 
-@TRAINER_REGISTRY.register()
-class ZeroshotCLIP(PromptTrainer):
-    """One template a data set, no training; ``train()`` only tests."""
+class ZeroshotCLIPMethod(Method):
+    """One template a data set, no training."""
 
     learns = False
 
-    def build_prompt_learner(self, backbone: Backbone) -> None:
-        return None
-
-    def encode_prompts(self) -> tuple[Tensor, None]:
+    def encode(self) -> tuple[Tensor, None]:
         return self.hand_crafted[None], None  # (1, K, E)
 
 
-@TRAINER_REGISTRY.register()
-class ZeroshotCLIP2(ZeroshotCLIP):
-    """The normalised mean over seven selected templates and, but for ImageNet, the data set's own; no training."""
+class ZeroshotCLIP2Method(ZeroshotCLIPMethod):
+    """The normalised mean over seven selected templates and, but for ImageNet, the data set's own."""
 
     @cached_property
     def hand_crafted(self) -> Tensor:
-        own = [] if self.cfg.DATASET.NAME == "ImageNet" else [self.hand_crafted_template()]
-        with torch.no_grad(), self.precision.autocast():
+        own = [] if self.dataset == "ImageNet" else [self.hand_crafted_template()]
+        with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
             features = [self.encode_classes(template) for template in SELECTED_TEMPLATES + own]
-            return F.normalize(
-                self.with_descriptions(torch.stack(features).sum(dim=0)), dim=-1
-            )  # (K, E)
+            total = self.with_sentences(torch.stack(features).sum(dim=0))
+            return F.normalize(total, dim=-1)  # (K, E)
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(MethodTrainer):
+    """``train()`` only tests."""
+
+    method = ZeroshotCLIPMethod
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(MethodTrainer):
+    method = ZeroshotCLIP2Method

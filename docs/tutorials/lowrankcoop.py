@@ -11,14 +11,14 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import PromptTrainer
 from .common.errors import UserError
 from .engine.checks import check_at_least
 from .evaluation.prediction import Scores
-from .prompting.backbone import Backbone
+from .method import Figures, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase, gaussian
 from .prompting.text import TextEncoder
 from .settings import add_encoder_settings
+from .trainer import MethodTrainer
 
 
 def add_lowrankcoop_config(cfg: CfgNode) -> None:
@@ -56,28 +56,30 @@ class LowRankContext(nn.Module):
         return self.tokens(context[None])
 
 
-@TRAINER_REGISTRY.register()
-class LowRankCoOp(PromptTrainer):
+class LowRankCoOpMethod(Method):
     """Only what the method adds: the check of its settings, its prompts, its loss."""
 
     shape_setting = "RANK"  # for the tests: a whole number that the prompts' shape follows from
 
-    def check_cfg(self, cfg: CfgNode) -> None:
-        super().check_cfg(cfg)
-        node = self.node(cfg)
-        check_at_least(1, self.path, node, "RANK")
-        if not 0 <= node.SMOOTHING < 1:
-            raise UserError(f"{self.path}.SMOOTHING is {node.SMOOTHING}, it must be in [0, 1)")
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(1, path, settings, "RANK")
+        if not 0 <= settings.SMOOTHING < 1:
+            raise UserError(f"{path}.SMOOTHING is {settings.SMOOTHING}, it must be in [0, 1)")
 
-    def build_prompt_learner(self, backbone: Backbone) -> LowRankContext:
-        return LowRankContext(
-            self.settings.PHRASE, self.settings.RANK, self.classnames, backbone.text
-        )
+    def build(self) -> LowRankContext:
+        node = self.settings
+        return LowRankContext(node.PHRASE, node.RANK, self.classnames, self.backbone.text)
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Cross-entropy with smoothed labels; beside it, how far the context has gone from the phrase, for the log."""
-        learner = self.prompt_learner
-        distance = (learner.left @ learner.right).norm().item()
-        return F.cross_entropy(scores.logits[0], labels, label_smoothing=self.settings.SMOOTHING), {
-            "distance": distance
-        }
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        """Cross-entropy with smoothed labels; beside it, for the log, how far the context has gone."""
+        smoothing, learner = self.settings.SMOOTHING, self.learner
+        distance = (learner.left @ learner.right).norm().detach()
+        total = F.cross_entropy(scores.logits[0], labels, label_smoothing=smoothing)
+        return total, {"distance": distance}
+
+
+@TRAINER_REGISTRY.register()
+class LowRankCoOp(MethodTrainer):
+    method = LowRankCoOpMethod

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn as nn
 from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerBase, TrainerX, build_trainer
-from dassl.evaluation import EVALUATOR_REGISTRY
+from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 
 BATCH_LINE = re.compile(
@@ -89,12 +89,12 @@ def test_a_run_prints_what_dassl_prints(make_cfg, train):
     assert re.fullmatch(r"Elapsed: 0:0\d:\d\d", rest[-1])
 
 
-@pytest.mark.parametrize("freq, expected", [(1, 6), (2, 2), (3, 2), (4, 6)])
+@pytest.mark.parametrize("freq, expected", [(2, 2), (3, 2), (4, 6)])
 def test_batches_are_printed_every_so_often_or_all_when_there_are_few(
     make_cfg, train, freq, expected
 ):
     _, out = train(make_cfg(TRAIN__PRINT_FREQ=freq, TEST__NO_TEST=True))
-    assert len(re.findall("^epoch ", out, re.M)) == expected
+    assert out.count("\nepoch ") == expected
 
 
 def parse_test_res(log, keyword="accuracy", signal="Finish training"):
@@ -128,7 +128,7 @@ def test_training_learns_and_parse_test_res_reads_its_log(make_cfg, quiet, capfd
 
 
 def test_one_seed_zero_too_is_one_result(make_cfg, train, weights):
-    augment = ("random_resized_crop", "random_flip", "colorjitter")
+    augment = ("random_resized_crop", "random_flip", "randaugment")
     a, b, c = (
         weights(train(make_cfg(f"r{i}", INPUT__TRANSFORMS=augment), seed=seed)[0])
         for i, seed in enumerate((0, 0, 1))
@@ -255,22 +255,30 @@ def test_load_model_loads_an_epoch_else_the_best_else_the_last(make_cfg, train, 
 # What Dassl does silently
 
 
-def test_validation_that_is_not_there_is_not_replaced_by_the_test_images(make_cfg, train, quiet):
-    with pytest.raises(ValueError, match="best_val, but the data set has no validation split"):
-        train(make_cfg(DATASET__NAME="LiteBlobsNoVal", TEST__FINAL_MODEL="best_val"))
-    with quiet():
-        trainer = build_trainer(make_cfg(DATASET__NAME="LiteBlobsNoVal", TEST__SPLIT="val"))
-        with pytest.raises(ValueError, match="Cannot evaluate on the validation split"):
-            trainer.test()
-        with pytest.raises(ValueError, match=r"TEST.SPLIT: .* got \[train\]"):
-            trainer.test(split="train")
+NO_VAL = {"DATASET__NAME": "LiteBlobsNoVal"}
 
 
-def test_settings_that_cannot_work_are_refused(make_cfg, train):
-    with pytest.raises(ValueError, match="TRAIN.PRINT_FREQ must be at least 1, got 0"):
-        train(make_cfg(TRAIN__PRINT_FREQ=0))
-    with pytest.raises(ValueError, match=r"TEST.FINAL_MODEL: .* \(do you mean \[best_val\]\?\)"):
-        train(make_cfg(TEST__FINAL_MODEL="best"))
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            {**NO_VAL, "TEST__FINAL_MODEL": "best_val"},
+            "best_val, but the data set has no validation",
+        ),
+        ({**NO_VAL, "TEST__SPLIT": "val"}, "Cannot evaluate on the validation split"),
+        ({"TEST__SPLIT": "train"}, r"TEST.SPLIT: .* got \[train\]"),
+        ({"TRAIN__PRINT_FREQ": 0}, "TRAIN.PRINT_FREQ must be at least 1, got 0"),
+        ({"TEST__FINAL_MODEL": "best"}, r"TEST.FINAL_MODEL: .* \(do you mean \[best_val\]\?\)"),
+    ],
+)
+def test_what_cannot_work_is_refused_and_not_replaced_by_something_else(
+    make_cfg, train, options, message
+):
+    with pytest.raises(ValueError, match=message):
+        train(make_cfg(**options))
+
+
+def test_a_best_model_has_no_effect_without_a_test(make_cfg, train):
     with pytest.warns(UserWarning, match="best_val has no effect with TEST.NO_TEST"):
         train(make_cfg(TEST__FINAL_MODEL="best_val", TEST__NO_TEST=True))
 
@@ -359,18 +367,15 @@ def test_batches_are_parsed_and_a_step_may_report_nothing(make_cfg, quiet):
 
 
 def test_the_first_figure_of_a_custom_evaluator_is_the_result(make_cfg, quiet):
-    class LiteSeven:
+    class LiteSeven(EvaluatorBase):
         def __init__(self, cfg, **kwargs):
-            self.n = 0
-
-        def reset(self):
-            self.n = 0
+            self.reset = lambda: setattr(self, "images", 0)
 
         def process(self, output, label):
-            self.n += len(label)
+            self.images += len(label)
 
         def evaluate(self):
-            return {"images": self.n, "accuracy": 7.0}
+            return {"images": self.images, "accuracy": 7.0}
 
     EVALUATOR_REGISTRY.register(LiteSeven, force=True)
     with quiet():

@@ -25,10 +25,10 @@ def changed(tower, **settings):
 def folder(tmp_path):
     """``folder(config, pixels)``: a model as ``transformers`` itself saves it."""
 
-    def make(config=CONFIG, pixels=PIXELS, weights=CONFIG, **saving):
+    def make(config=CONFIG, pixels=PIXELS, weights=CONFIG):
         torch.manual_seed(0)
         model = transformers.CLIPModel(transformers.CLIPConfig(**weights)).eval()
-        model.save_pretrained(tmp_path, **saving)
+        model.save_pretrained(tmp_path)
         (tmp_path / "config.json").write_text(json.dumps(config))
         if pixels is not None:
             (tmp_path / "preprocessor_config.json").write_text(json.dumps(pixels))
@@ -104,7 +104,11 @@ def test_missing_files_and_odd_pixels_are_refused(folder, tmp_path):
     for pixels in ({"image_mean": [0.5]}, {**PIXELS, "image_std": [1, 2]}, []):
         with pytest.raises(UserError, match="preprocessor_config.json has no image_mean"):
             load_backbone(folder(pixels=pixels)[1])
+    model, place = folder()
     (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")  # the older format
+    assert load_backbone(place).image.image_size == 32
+    (tmp_path / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match="neither model.safetensors nor pytorch_model.bin"):
         load_backbone(str(tmp_path))
     (tmp_path / "config.json").unlink()

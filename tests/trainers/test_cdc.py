@@ -14,8 +14,7 @@ from hypothesis import settings as examples
 
 from tests.conftest import scrambled, trainer_node
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
-from trainers.cdc import add_cdc_config
-from trainers.decoupled_prompts import DecoupledPrompts
+from trainers.cdc import DecoupledPrompts, add_cdc_config
 from trainers.engine import checkpoint
 from trainers.evaluation.prediction import Scores
 from trainers.evidence import (
@@ -122,9 +121,9 @@ def test_one_template_with_cross_entropy_is_coop_to_floating_point(run, position
         name="cdc",
     )
     torch.testing.assert_close(
-        cdc.prompt_learner.ctx[0], coop.prompt_learner.ctx, rtol=1e-4, atol=1e-6
+        cdc.model.learner.ctx[0], coop.model.learner.ctx, rtol=1e-4, atol=1e-6
     )
-    assert not torch.equal(coop.prompt_learner.ctx, type(coop)(coop.cfg).prompt_learner.ctx), (
+    assert not torch.equal(coop.model.learner.ctx, type(coop)(coop.cfg).model.learner.ctx), (
         "training moved nothing"
     )
     for figure in ("accuracy", "macro_f1", "nll", "ece"):
@@ -133,7 +132,7 @@ def test_one_template_with_cross_entropy_is_coop_to_floating_point(run, position
         )
     for batch in coop.test_loader:
         images, _ = coop.parse_batch_test(batch)
-        ours, theirs = (trainer.scores(images).logits for trainer in (cdc, coop))
+        ours, theirs = (trainer.model.scores(images).logits for trainer in (cdc, coop))
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
     assert cdc_record["split_hash"] == coop_record["split_hash"]
 
@@ -154,7 +153,7 @@ def test_one_template_with_cross_entropy_is_maple_to_floating_point(run):
         "['a photo of a']",
         name="cdc",
     )
-    theirs, ours = maple.prompt_learner, cdc.prompt_learner
+    theirs, ours = maple.model.learner, cdc.model.learner
     pairs = [(ours.ctx, theirs.ctx), *zip(ours.deep_ctx, theirs.compound_prompts_text)]
     for mine, projection in zip(
         ours.visual_maps, [theirs.proj, *theirs.compound_prompt_projections], strict=True
@@ -162,7 +161,7 @@ def test_one_template_with_cross_entropy_is_maple_to_floating_point(run):
         pairs += [(mine.weight, projection.weight), (mine.bias, projection.bias)]
     for mine, other in pairs:
         torch.testing.assert_close(mine[0], other, rtol=1e-4, atol=1e-6)
-    assert not torch.equal(theirs.ctx, type(maple)(maple.cfg).prompt_learner.ctx), (
+    assert not torch.equal(theirs.ctx, type(maple)(maple.cfg).model.learner.ctx), (
         "training moved nothing"
     )
     for figure in ("accuracy", "macro_f1", "nll", "ece"):
@@ -171,7 +170,7 @@ def test_one_template_with_cross_entropy_is_maple_to_floating_point(run):
         )
     images, _ = maple.parse_batch_test(next(iter(maple.test_loader)))
     torch.testing.assert_close(
-        cdc.scores(images).logits, maple.scores(images).logits, rtol=1e-4, atol=1e-3
+        cdc.model.scores(images).logits, maple.model.scores(images).logits, rtol=1e-4, atol=1e-3
     )
 
 
@@ -191,7 +190,7 @@ def test_training_a_template_beside_others_changes_nothing_without_the_terms_tha
         name="alone",
     )
     torch.testing.assert_close(
-        four.prompt_learner.ctx[2], alone.prompt_learner.ctx[0], rtol=1e-4, atol=1e-6
+        four.model.learner.ctx[2], alone.model.learner.ctx[0], rtol=1e-4, atol=1e-6
     )
 
 
@@ -322,7 +321,7 @@ def test_chosen_phrases_and_cosines_are_kept_with_the_prompts(run):
         "3",
         name="chosen",
     )
-    tokens, learned = trainer.prompt_learner.phrases, record["learned"]
+    tokens, learned = trainer.model.learner.phrases, record["learned"]
     assert len({tuple(row) for row in tokens.tolist()}) == 4
     for of in ("texts", "images"):
         for name in ("to_clip", "between", "deviations"):
@@ -370,12 +369,12 @@ def test_images_are_held_against_clip_without_prompts_as_each_template_sees_them
         "0.7",
         flags=("--no-train",),
     )
-    scrambled(trainer.prompt_learner)
+    scrambled(trainer.model.learner)
     images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     with torch.no_grad():
-        scores = trainer.scores(images)
+        scores = trainer.model.scores(images)
         clip_features = [
-            F.normalize(trainer.backbone.image(images[view, None])[0], dim=-1)
+            F.normalize(trainer.model.backbone.image(images[view, None])[0], dim=-1)
             for view in range(views)
         ]
     distances = [
@@ -384,7 +383,8 @@ def test_images_are_held_against_clip_without_prompts_as_each_template_sees_them
         for b in range(len(labels))
     ]
     apart = decoupling_loss(scores.image_features, torch.stack(clip_features)).item()
-    loss, figures = trainer.loss(scores, labels)
+    loss, figures = trainer.model.loss(scores, labels)
+    figures = {name: float(value) for name, value in figures.items()}
     assert len(images) == views and min(distances) > 1e-3
     assert figures["loss_con_image"] == pytest.approx(sum(distances) / len(distances), rel=1e-4)
     assert figures["loss_de_image"] == pytest.approx(apart, rel=1e-3)
@@ -403,8 +403,8 @@ def asked(run):
     def start(*options):
         trainer = run("CDC", *TEXT, *options, flags=("--no-train",))[0]
         torch.manual_seed(3)
-        trainer.prompt_learner.offset.fill_(19)
-        trainer.prompt_learner.offset_shift.data.normal_()
+        trainer.model.learner.offset.fill_(19)
+        trainer.model.learner.offset_shift.data.normal_()
         logits = torch.randn(4, 5, 6) * 3 + 20
         labels = torch.tensor([0, 1, 2, 3, 5])
         text = F.normalize(torch.randn(4, 6, 48), dim=-1)
@@ -423,20 +423,20 @@ def test_the_evidential_loss_is_the_sum_of_its_named_parts(asked, fusion):
         "TRAINER.CDC.CONSISTENCY_WEIGHT",
         "1.3",
     )
-    offset = trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift
+    offset = trainer.model.learner.offset + trainer.model.learner.offset_shift
     opinions = [Opinion(logits[m] - offset[m]) for m in range(4)]
     if fusion == "dempster":
         opinions.append(dempster(torch.stack([opinion.log_evidence for opinion in opinions])))
     expected = sum(trusted_cross_entropy(opinion, labels).mean() for opinion in opinions)
     expected = (
         expected
-        + 0.7 * decoupling_loss(text, trainer.hand_crafted)
-        + 1.3 * 4 * consistency_loss(text, trainer.hand_crafted)
+        + 0.7 * decoupling_loss(text, trainer.model.hand_crafted)
+        + 1.3 * 4 * consistency_loss(text, trainer.model.hand_crafted)
     )
-    loss, figures = trainer.loss(Scores(logits, None, text, None), labels)
+    loss, figures = trainer.model.loss(Scores(logits, None, text, None), labels)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     assert figures["loss_de"] == pytest.approx(
-        decoupling_loss(text, trainer.hand_crafted).item(), rel=1e-5
+        decoupling_loss(text, trainer.model.hand_crafted).item(), rel=1e-5
     )
 
 
@@ -452,9 +452,9 @@ def test_fusion_rules(asked, fusion, loss, reliability):
         "TRAINER.CDC.RELIABILITY",
         reliability,
     )
-    trainer.prompt_learner.reliability.fill_(0.3)
+    trainer.model.learner.reliability.fill_(0.3)
     power = 0.3 if reliability == "fitted" else 1.0
-    offset = (trainer.prompt_learner.offset + trainer.prompt_learner.offset_shift).double()
+    offset = (trainer.model.learner.offset + trainer.model.learner.offset_shift).double()
     evidence = (logits.double() - offset[:, None, None]).exp()  # (M, B, K)
     alpha = evidence + 1
     votes = (
@@ -466,7 +466,7 @@ def test_fusion_rules(asked, fusion, loss, reliability):
         "mean_probability": votes.mean(0),
         "sum_logits": logits.double().sum(0).softmax(-1),
     }[fusion]
-    prediction = trainer.predict(logits)
+    prediction = trainer.model.predict(logits)
     torch.testing.assert_close(prediction.probability.double(), expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(
         prediction.template_probability.double(), votes, rtol=1e-4, atol=1e-6
@@ -482,8 +482,8 @@ def test_fusion_rules(asked, fusion, loss, reliability):
 def test_the_offset_starts_where_zero_shot_evidence_is_c_nats_above_one_per_class(run):
     trainer, _, _ = run("CDC", *TEXT, "TRAINER.CDC.EVIDENCE_START", "2.5", "OPTIM.MAX_EPOCH", "1")
     texts = F.normalize(
-        trainer.backbone.text.encode_tokens(
-            clip.tokenize([f"{name} texture." for name in trainer.classnames])
+        trainer.model.backbone.text.encode_tokens(
+            clip.tokenize([f"{name} texture." for name in trainer.model.classnames])
         ),
         dim=-1,
     )
@@ -500,15 +500,15 @@ def test_the_offset_starts_where_zero_shot_evidence_is_c_nats_above_one_per_clas
     sums = []
     for item in trainer.dm.dataset.train_x:
         image = F.normalize(
-            trainer.backbone.image(transform(Image.open(item.impath).convert("RGB"))[None, None])[
-                0, 0
-            ],
+            trainer.model.backbone.image(
+                transform(Image.open(item.impath).convert("RGB"))[None, None]
+            )[0, 0],
             dim=-1,
         )
-        sums.append((trainer.backbone.logit_scale * texts @ image).exp().sum().log().item())
+        sums.append((trainer.model.backbone.logit_scale * texts @ image).exp().sum().log().item())
     expected = sum(sums) / len(sums) - math.log(6) - 2.5
-    assert trainer.prompt_learner.offset.item() == pytest.approx(expected, rel=1e-4)
-    assert (trainer.prompt_learner.offset_shift != 0).all()  # and is learned from there
+    assert trainer.model.learner.offset.item() == pytest.approx(expected, rel=1e-4)
+    assert (trainer.model.learner.offset_shift != 0).all()  # and is learned from there
 
 
 @pytest.mark.parametrize("reliability", [0.4, 1.0])
@@ -553,11 +553,11 @@ def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(ru
         for batch in trainer.val_loader:
             images, label = trainer.parse_batch_test(batch)
             evidence.append(
-                trainer.scores(images).logits - trainer.prompt_learner.evidence_offset()
+                trainer.model.scores(images).logits - trainer.model.learner.evidence_offset()
             )
             labels.append(label)
     expected = fitted_reliability(torch.cat(evidence, dim=1), torch.cat(labels))
-    assert trainer.prompt_learner.reliability.item() == pytest.approx(expected, abs=1e-4)
+    assert trainer.model.learner.reliability.item() == pytest.approx(expected, abs=1e-4)
     assert record["learned"]["reliability"] == pytest.approx(expected, abs=1e-4)
     assert abs(expected - usual_reliability(4)) > 1e-3  # so that the fit is not the default
 
@@ -593,7 +593,7 @@ def test_prompts_of_earlier_versions_are_of_independent_templates(run):
     state = checkpoint.load(f"{file}/{name}")
     for key in ("trained_classes", "reliability", "phrases"):
         del state["state_dict"][key]
-    checkpoint.save(state, file, name)
+    checkpoint.write(state, file, name)
     loaded, record, _ = run(
         "CDC",
         *TEXT,
@@ -605,7 +605,7 @@ def test_prompts_of_earlier_versions_are_of_independent_templates(run):
     )
     assert record["learned"]["reliability"] == 1
     torch.testing.assert_close(
-        loaded.prompt_learner.evidence_offset(), trainer.prompt_learner.evidence_offset()
+        loaded.model.learner.evidence_offset(), trainer.model.learner.evidence_offset()
     )
 
 
@@ -623,7 +623,7 @@ def test_views_differ_by_one_operation(run, augmentation, crops):
         augmentation,
         flags=("--no-train",),
     )
-    views = trainer.training_views.transforms
+    views = trainer.views.transforms
     kinds = [[type(step) for step in view.transforms] for view in views]
     for view in kinds:
         assert view.count(T.RandomCrop) == crops

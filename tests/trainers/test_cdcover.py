@@ -37,9 +37,9 @@ def test_one_template_with_cross_entropy_is_the_method(run, method):
         ),
         name="ours",
     )
-    for name, value in plain.prompt_learner.named_parameters():
+    for name, value in plain.model.learner.named_parameters():
         torch.testing.assert_close(
-            ours.prompt_learner.learners[0].get_parameter(name), value, rtol=1e-4, atol=1e-6
+            ours.model.learner.learners[0].get_parameter(name), value, rtol=1e-4, atol=1e-6
         )
     assert found["metrics"]["test"]["nll"] == pytest.approx(
         record["metrics"]["test"]["nll"], rel=1e-4
@@ -53,20 +53,20 @@ def test_the_loss_over_tcp_is_the_sum_of_its_named_parts(run, stock_vit):
         flags=("--no-train",),
     )[0]
     torch.manual_seed(2)
-    learner = scrambled(trainer.prompt_learner)
+    learner = scrambled(trainer.model.learner)
     learner.offset.fill_(3.0)
     views, labels = (
         torch.randn(2, 3, 3, 32, 32),
         torch.tensor([0, 5, 2]),
     )  # a view for each template
-    loss, _ = trainer.loss(trainer.scores(views), labels)
+    loss, _ = trainer.model.loss(trainer.model.scores(views), labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
 
     hand_crafted = stock_classifier(
-        stock_vit, "a photo of a {}, a type of texture.", trainer.classnames
+        stock_vit, "a photo of a {}, a type of texture.", trainer.model.classnames
     )
     texts = [
-        published_texts(stock_vit, one, trainer.classnames, hand_crafted)
+        published_texts(stock_vit, one, trainer.model.classnames, hand_crafted)
         for one in learner.learners
     ]
     expected, product = 0, 1
@@ -106,23 +106,25 @@ def test_templates_start_from_phrases_of_the_contexts_length_and_vote(run):
             PHRASES=["a photo of a", "a photo of one", "art of the", "a bad photo of the"],
         ),
     )
-    assert trainer.possible_phrases() == ["a photo of a", "a photo of one"]
+    assert trainer.model.possible_phrases() == ["a photo of a", "a photo of one"]
     assert (
         len(record["metrics"]["test"]["template_accuracy"]) == 2
         and 0 < record["metrics"]["test"]["mean_vacuity"] <= 1
     )
-    assert set(trainer.aggregate) == set(trainer.prompt_learner.state_dict()), (
+    assert set(trainer.model.base.aggregate) == set(trainer.model.learner.state_dict()), (
         "PromptSRC's mean over epochs is of all templates"
     )
 
 
 def test_all_losses_share_one_pass_without_prompts(run, monkeypatch):
     trainer = run("CDCPromptSRC", flags=("--no-train",))[0]
-    passes, encode = [], trainer.unprompted_images
+    passes, encode = [], trainer.model.unprompted_images
     monkeypatch.setattr(
-        trainer, "unprompted_images", lambda images: passes.append(len(images)) or encode(images)
+        trainer.model,
+        "unprompted_images",
+        lambda images: passes.append(len(images)) or encode(images),
     )
-    trainer.loss(trainer.scores(torch.randn(2, 3, 3, 32, 32)), torch.tensor([0, 5, 2]))
+    trainer.model.loss(trainer.model.scores(torch.randn(2, 3, 3, 32, 32)), torch.tensor([0, 5, 2]))
     assert passes == [2], "both templates' views at once"
 
 

@@ -38,16 +38,16 @@ def test_logits_loss_and_gradients_are_those_of_the_merged_weights(run, stock_vi
         flags=("--no-train",),
     )[0]
     torch.manual_seed(0)
-    learner = scrambled(trainer.prompt_learner)
+    learner = scrambled(trainer.model.learner)
     with torch.no_grad():
         for parameter in learner.parameters():
             parameter.mul_(0.1)
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 5, 2])
-    scores = trainer.scores(images[None])
-    loss, _ = trainer.loss(scores, labels)
+    scores = trainer.model.scores(images[None])
+    loss, _ = trainer.model.loss(scores, labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
 
-    tokens = clip.tokenize([f"a photo of a {name}." for name in trainer.classnames])
+    tokens = clip.tokenize([f"a photo of a {name}." for name in trainer.model.classnames])
     logits, _ = functional_call(
         stock_vit, merged(stock_vit, learner, 1.5 / rank**0.5), (images, tokens)
     )

@@ -16,7 +16,7 @@ NAMES = ["cat", "person_on_a_bike", "a very long name of a class, with comma", "
 def trainer(run):
     built = run("CoCoOp", flags=("--no-train",))[0]
     torch.manual_seed(1)
-    scrambled(built.prompt_learner)
+    scrambled(built.model.learner)
     return built
 
 
@@ -41,13 +41,13 @@ def test_logits_and_gradients_are_those_of_one_image_at_a_time(
     trainer, stock_vit, monkeypatch, at_once
 ):
     monkeypatch.setattr(trainers.cocoop, "TEXTS_AT_ONCE", at_once)
-    learner, images = trainer.prompt_learner, torch.randn(3, 3, 32, 32)
+    learner, images = trainer.model.learner, torch.randn(3, 3, 32, 32)
     labels = torch.tensor([0, 5, 2])
-    scores = trainer.scores(images[None])
-    loss, _ = trainer.loss(scores, labels)
+    scores = trainer.model.scores(images[None])
+    loss, _ = trainer.model.loss(scores, labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
 
-    expected = published_logits(stock_vit, learner, images, trainer.classnames)
+    expected = published_logits(stock_vit, learner, images, trainer.model.classnames)
     references = torch.autograd.grad(F.cross_entropy(expected, labels), list(learner.parameters()))
     assert scores.logits.shape == (1, 3, 6) and scores.text_features.shape == (3, 6, 48)
     torch.testing.assert_close(scores.logits[0], expected, rtol=1e-4, atol=1e-3)
@@ -58,8 +58,8 @@ def test_logits_and_gradients_are_those_of_one_image_at_a_time(
 def test_an_images_answer_does_not_depend_on_its_neighbours(trainer):
     images = torch.randn(1, 5, 3, 32, 32)
     with torch.no_grad():
-        together = trainer.scores(images).logits[0]
-        alone = torch.cat([trainer.scores(images[:, i : i + 1]).logits[0] for i in range(5)])
+        together = trainer.model.scores(images).logits[0]
+        alone = torch.cat([trainer.model.scores(images[:, i : i + 1]).logits[0] for i in range(5)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-3)
     assert (together - together.mean(dim=0)).std() > 0.1, (
         "images must differ for this test to mean anything"

@@ -15,7 +15,7 @@ from trainers.data import loader as data
 def batches(trainer, wrapper, epochs=2):
     """All training batches of some epochs, out of a loader of its own."""
     set_random_seed(5)
-    views = trainer.training_views
+    views = trainer.views
     loader = build_data_loader(
         trainer.cfg,
         sampler_type="RandomSampler",
@@ -92,20 +92,6 @@ def test_a_training_image_is_decoded_once_a_run(run, monkeypatch):
     trainer.train()
     assert sorted(path for path in paths if path in training) == sorted(training)
     assert not trainer.test_loader.dataset.decoded and not trainer.val_loader.dataset.decoded
-
-
-@pytest.mark.parametrize(
-    "start, workers, started", [("fork", "1", 1), (None, "1", 0), (None, "2", 2)]
-)
-def test_a_single_worker_is_only_started_where_it_is_forked(
-    run, monkeypatch, start, workers, started
-):
-    monkeypatch.setattr(data, "WORKERS", start)
-    trainer, _, _ = run("CoOp", "DATALOADER.NUM_WORKERS", workers, flags=("--no-train",))
-    assert [
-        loader.num_workers
-        for loader in (trainer.train_loader_x, trainer.val_loader, trainer.test_loader)
-    ] == [started] * 3
 
 
 def test_no_more_is_kept_than_there_is_room_for(run, monkeypatch):

@@ -12,7 +12,7 @@ BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES",
 
 def features(model, trainer, images):
     """Raw texts (K, E) and images (B, E) under the prompts of CoOp, KgCoOp or MaPLe."""
-    learner, names = trainer.prompt_learner, trainer.classnames
+    learner, names = trainer.model.learner, trainer.model.classnames
     deep = list(getattr(learner, "compound_prompts_text", []))
     words = "a photo of a" if deep else None
     texts = stock_context_features(model, learner.ctx, names, words, deep, normalize=False)
@@ -34,10 +34,10 @@ def test_logits_loss_and_gradients_are_those_of_the_published_formula(run, stock
         flags=("--no-train",),
     )[0]
     torch.manual_seed(4)
-    learner = scrambled(trainer.prompt_learner)
+    learner = scrambled(trainer.model.learner)
     images, labels = torch.randn(3, 3, 32, 32), torch.tensor([0, 5, 2])
-    scores = trainer.scores(images[None])
-    loss, _ = trainer.loss(scores, labels)
+    scores = trainer.model.scores(images[None])
+    loss, _ = trainer.model.loss(scores, labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
 
     head = learner.head
@@ -61,7 +61,7 @@ def test_logits_loss_and_gradients_are_those_of_the_published_formula(run, stock
         for row, label in zip(rows, labels)
     ]
     hand_crafted = stock_classifier(
-        stock_vit, "a photo of a {}, a type of texture.", trainer.classnames
+        stock_vit, "a photo of a {}, a type of texture.", trainer.model.classnames
     )
     expected = (
         0.5 * F.cross_entropy(logits, labels)
@@ -71,7 +71,7 @@ def test_logits_loss_and_gradients_are_those_of_the_published_formula(run, stock
     references = torch.autograd.grad(expected, list(learner.parameters()))
     torch.testing.assert_close(scores.logits, torch.stack([logits, headed]), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(
-        trainer.answer(images[None]).probability,
+        trainer.model.answer(images[None]).probability,
         (0.4 * logits + 0.6 * headed).softmax(1),
         rtol=1e-5,
         atol=1e-5,
@@ -92,34 +92,29 @@ def test_promptsrc_keeps_its_regularisers_and_its_mean_has_the_head(run):
         "1.0",
         name="ours",
     )[0]
-    assert set(ours.aggregate) == set(ours.prompt_learner.state_dict()) and torch.equal(
-        ours.aggregate["head.linear.weight"], ours.prompt_learner.head.linear.weight
+    assert set(ours.model.base.aggregate) == set(ours.model.learner.state_dict()) and torch.equal(
+        ours.model.base.aggregate["head.linear.weight"], ours.model.learner.head.linear.weight
     )
-    plain.prompt_learner.load_state_dict(ours.prompt_learner.state_dict(), strict=False)
+    plain.model.learner.load_state_dict(ours.model.learner.state_dict(), strict=False)
     images, labels = torch.randn(1, 3, 3, 32, 32), torch.tensor([0, 5, 2])
-    losses = [trainer.loss(trainer.scores(images), labels)[0] for trainer in (ours, plain)]
+    losses = [
+        trainer.model.loss(trainer.model.scores(images), labels)[0] for trainer in (ours, plain)
+    ]
     torch.testing.assert_close(*losses)
     gradients = [
-        torch.autograd.grad(loss, trainer.prompt_learner.ctx)[0]
+        torch.autograd.grad(loss, trainer.model.learner.ctx)[0]
         for loss, trainer in zip(losses, (ours, plain))
     ]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
 
 
-def test_other_classes_are_answered_by_the_prompts_alone_from_kept_features_too(run, tmp_path):
-    cache = ("TEST.FEATURE_CACHE", str(tmp_path / "cache"))
-    trained, _, folder = run("DePTCoOp", *BASE, *cache, name="base")
-    assert not (tmp_path / "cache").exists(), "the head reads the features' lengths"
-    tested, record, _ = run(
-        "DePTCoOp", *NEW, *cache, name="new", flags=("--eval-only", "--model-dir", str(folder))
-    )
-    assert (
-        (tmp_path / "cache").exists()
-        and tested.prompt_learner.head is None
-        and record["metrics"]["test"]["images"] == 12
-    )
+def test_other_classes_are_answered_by_the_prompts_alone(run):
+    trained, _, folder = run("DePTCoOp", *BASE, name="base")
+    flags = ("--eval-only", "--model-dir", str(folder))
+    tested, record, _ = run("DePTCoOp", *NEW, name="new", flags=flags)
+    assert tested.model.learner.head is None and record["metrics"]["test"]["images"] == 12
     images = torch.randn(1, 2, 3, 32, 32)
-    assert len(tested.scores(images).logits) == 1 and len(trained.scores(images).logits) == 2
+    assert len(tested.model(images).logits) == 1 and len(trained.model(images).logits) == 2
 
 
 def test_the_head_has_a_learning_rate_of_its_own(run):
@@ -128,7 +123,7 @@ def test_the_head_has_a_learning_rate_of_its_own(run):
     assert [group["initial_lr"] for group in groups] == pytest.approx([0.02, 0.13])
     assert sum(p.numel() for p in groups[1]["params"]) == 4 * 48 + 48 * 6 + 6
     assert sum(len(group["params"]) for group in groups) == len(
-        list(trainer.prompt_learner.parameters())
+        list(trainer.model.learner.parameters())
     )
 
 

@@ -67,7 +67,7 @@ def test_the_hand_crafted_feature_is_the_mean_over_prompts_and_sentences(
 ):
     built, _, _ = run(trainer, "DATASET.DESCRIPTIONS", file(), flags=("--no-train",))
     torch.testing.assert_close(
-        built.hand_crafted, mean_of_all(stock_vit, templates, normalize), atol=2e-5, rtol=0
+        built.model.hand_crafted, mean_of_all(stock_vit, templates, normalize), atol=2e-5, rtol=0
     )
 
 
@@ -75,7 +75,9 @@ def test_zero_shot_answers_with_it_and_so_does_the_loaded_run(run, file):
     _, plain, _ = run("ZeroshotCLIP", name="plain")
     trainer, record, folder = run("ZeroshotCLIP", "DATASET.DESCRIPTIONS", file(), name="described")
     assert record["metrics"]["test"]["nll"] != plain["metrics"]["test"]["nll"]
-    assert (PromptedClassifier.load(folder).embed_text()[0] == trainer.hand_crafted.numpy()).all()
+    assert (
+        PromptedClassifier.load(folder).embed_text()[0] == trainer.model.hand_crafted.numpy()
+    ).all()
 
 
 def test_other_sentences_are_another_run(run, file, data_root, small_clip_file, capsys):

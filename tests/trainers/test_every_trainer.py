@@ -14,18 +14,18 @@ from dassl.engine import TRAINER_REGISTRY
 from protocols.training import main
 from tests.conftest import base_arguments, in_turn, trainer_node
 from trainers import config_function
-from trainers.base import PromptTrainer
 from trainers.common.metrics import read_metrics
+from trainers.engine.checkpoint import MODEL_NAME
 from trainers.engine.precision import PRECISIONS
-from trainers.engine.saved_prompts import MODEL_NAME
 from trainers.evaluation.run_record import versions
+from trainers.trainer import MethodTrainer
 
 TRAINERS = [
     name
     for name in TRAINER_REGISTRY.registered_names()
-    if issubclass(TRAINER_REGISTRY.get(name), PromptTrainer)
+    if issubclass(TRAINER_REGISTRY.get(name), MethodTrainer)
 ]
-LEARNING = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).learns]
+LEARNING = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).method.learns]
 TEXT_ONLY = {
     name: tuple(
         word
@@ -33,9 +33,9 @@ TEXT_ONLY = {
         for word in (f"TRAINER.{name.upper()}.{key}", str(value))
     )
     for name in TRAINERS
-    if (settings := TRAINER_REGISTRY.get(name).text_only)
+    if (settings := TRAINER_REGISTRY.get(name).method.text_only)
 }  # options with which it leaves the image encoder alone
-IMAGE_ONLY = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).text_only is None]
+IMAGE_ONLY = [name for name in TRAINERS if TRAINER_REGISTRY.get(name).method.text_only is None]
 PROMPTS_NO_TEXT = [
     name for name in TRAINERS if "TEXT_CHUNK" not in trainer_node(config_function(name))
 ]
@@ -43,7 +43,7 @@ BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES",
 
 
 def weights(trainer):
-    return {name: value.clone() for name, value in trainer.prompt_learner.state_dict().items()}
+    return {name: value.clone() for name, value in trainer.model.learner.state_dict().items()}
 
 
 def record_of(folder):
@@ -73,11 +73,12 @@ def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
 def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, trained, name):
     untrained, trainer = run(name, flags=("--no-train",))[0], trained(name)[0]
     before, changed = weights(untrained), weights(trainer)
-    for key, _ in trainer.prompt_learner.named_parameters():
+    for key, _ in trainer.model.learner.named_parameters():
         assert not torch.equal(before[key], changed[key]), key
-    frozen = untrained.backbone.state_dict()
+    frozen = untrained.model.backbone.state_dict()
     assert all(
-        torch.equal(value, frozen[key]) for key, value in trainer.backbone.state_dict().items()
+        torch.equal(value, frozen[key])
+        for key, value in trainer.model.backbone.state_dict().items()
     )
 
 
@@ -134,31 +135,6 @@ def test_metrics_hold_the_means_of_each_epoch(run):
     ), "as in the log: the rate the steps were made at"
 
 
-@pytest.mark.parametrize("name", in_turn(LEARNING))
-def test_a_killed_run_resumes_to_the_same_numbers(run, trained, stopped, name):
-    """With all that has a state: AdamW, the best epoch so far, autocast. Runs that are killed: ``test_resume.py``."""
-    options = (
-        "OPTIM.NAME",
-        "adamw",
-        "TEST.FINAL_MODEL",
-        "best_val",
-        f"TRAINER.{name.upper()}.PREC",
-        "amp",
-        "TRAIN.CHECKPOINT_FREQ",
-        "1",
-    )
-    whole, uninterrupted = trained(name, *options)
-    folder = stopped(uninterrupted, epoch=2)
-    torch.manual_seed(12345)  # whatever state the new process is in
-    resumed, record, _ = run(name, *options)
-
-    assert resumed.start_epoch == 2
-    for key, value in weights(whole).items():
-        assert torch.equal(value, weights(resumed)[key]), key
-    assert record["metrics"] == record_of(uninterrupted)["metrics"]
-    assert means(folder) == means(uninterrupted), "of each epoch as if it had not been stopped"
-
-
 def spread(logits):
     """What tells images and classes apart: logits (M, B, K) without the part that all images share."""
     return (logits - logits.mean(dim=1, keepdim=True)).flatten()
@@ -175,19 +151,18 @@ def test_every_precision_trains_and_stays_near_fp32(
     trainer, record, _ = run(
         name, f"TRAINER.{name.upper()}.PREC", precision, "OPTIM.MAX_EPOCH", "1"
     )
-    assert trainer.backbone.text.text_projection.dtype == (
-        torch.float16 if precision == "fp16" and not trainer.stays_fp32 else torch.float32
+    assert trainer.model.backbone.text.text_projection.dtype == (
+        torch.float16 if precision == "fp16" and not trainer.model.stays_fp32 else torch.float32
     )
-    assert record["precision"] == trainer.precision.name
+    assert record["precision"] == trainer.model.precision
     assert record["metrics"]["test"]["images"] == 24
     if name in LEARNING:
-        trainer.prompt_learner.load_state_dict(reference.prompt_learner.state_dict())
+        trainer.model.learner.load_state_dict(reference.model.learner.state_dict())
     images, _ = trainer.parse_batch_test(next(iter(trainer.test_loader)))
     with torch.no_grad():
         logits = []
         for each in (trainer, reference):
-            with each.precision.autocast():
-                logits.append(each.scores(images).logits)
+            logits.append(each.model(images).logits)
     assert logits[0].dtype == torch.float32
     ours, exact = map(spread, logits)
     assert exact.std() > 0.1, "images must differ for this test to mean anything"
@@ -196,26 +171,13 @@ def test_every_precision_trains_and_stays_near_fp32(
 
 def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, stopped, monkeypatch):
     """What ``amp`` does on a GPU without bfloat16, forced here; a run started without a scaler goes on with one."""
-    from trainers.engine.precision import Precision
-
-    build = Precision.__init__
-
-    def with_scaler(self, name, device):
-        build(self, name, device)
-        self.autocast_dtype, self.scaler = (
-            torch.float16,
-            torch.amp.GradScaler(device.type, enabled=True, init_scale=1024.0),
-        )
-
     options = ("TRAINER.COOP.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
     stopped(trained("CoOp", *options)[1], epoch=1)
-    monkeypatch.setattr(Precision, "__init__", with_scaler)
+    monkeypatch.setattr("trainers.method.autocast_dtype", lambda *_: torch.float16)
     resumed, record, folder = run("CoOp", *options)
     assert resumed.start_epoch == 1 and record["metrics"]["test"]["images"] == 24
-    assert (
-        torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["scaler"]["scale"]
-        > 0
-    )
+    last = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)
+    assert last["scaler"]["scale"] > 0
     assert all(torch.isfinite(value).all() for value in weights(resumed).values())
 
 
@@ -235,7 +197,7 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trai
     torch.save({**state, "best_result": 100.0}, folder / MODEL_NAME / "model.pth.tar-2")
     trainer, _, _ = run("CoOp", *options, name="second", flags=("--resume", str(folder)))
     assert trainer.start_epoch == 2
-    assert torch.equal(trainer.prompt_learner.ctx, best["state_dict"]["ctx"])
+    assert torch.equal(trainer.model.learner.ctx, best["state_dict"]["ctx"])
 
 
 @pytest.mark.parametrize("name", in_turn(name for name in TRAINERS if name not in IMAGE_ONLY))
@@ -251,7 +213,7 @@ def test_a_resnet_is_refused_where_images_are_prompted(
     assert main(base_arguments(name, data_root, small_resnet_file, tmp_path / "out")) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert (
-        f"prompts the image encoder, and {small_resnet_file} is a ResNet: " in error
+        "prompts the image encoder, and the backbone is a ResNet: " in error
         and name.lower() in error.lower()
     )
     assert not (tmp_path / "out").exists()
@@ -262,7 +224,7 @@ def test_text_is_encoded_once_a_test(run, name, monkeypatch):
     """And once a batch where it depends on the image; hand-crafted text once a run, so not again for a second test."""
     trainer, _, _ = run(name, flags=("--no-train",))
     trainer.test()
-    encoder, calls = trainer.backbone.text, []
+    encoder, calls = trainer.model.backbone.text, []
     forward = encoder.forward
     monkeypatch.setattr(
         encoder, "forward", lambda *arguments: calls.append(1) or forward(*arguments)
@@ -286,7 +248,7 @@ def test_prompts_of_another_trainer_backbone_or_shape_are_refused(
 
     other = next(trainer for trainer in LEARNING if trainer != name)
     assert f"was trained by {name}, this is {other}" in refused(other)
-    shape_setting = TRAINER_REGISTRY.get(name).shape_setting
+    shape_setting = TRAINER_REGISTRY.get(name).method.shape_setting
     if shape_setting is not None:
         assert "holds prompts of another shape" in refused(
             name, f"TRAINER.{name.upper()}.{shape_setting}", "7"
@@ -329,7 +291,7 @@ def test_best_val_deploys_the_best_epoch(trained):
     )
     best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
     assert best["val_result"] == trainer.best_result
-    assert torch.equal(best["state_dict"]["ctx"], trainer.prompt_learner.ctx)
+    assert torch.equal(best["state_dict"]["ctx"], trainer.model.learner.ctx)
     assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-4\n"
 
 
@@ -353,8 +315,8 @@ def test_seed_0_is_a_seed_and_seeds_differ(run, trained):
     again, _, _ = run("CoOp", name="b", seed=0)
     other, _ = trained("CoOp")  # of seed 1
     assert record["seed"] == 0
-    assert torch.equal(first.prompt_learner.ctx, again.prompt_learner.ctx)
-    assert not torch.equal(first.prompt_learner.ctx, other.prompt_learner.ctx)
+    assert torch.equal(first.model.learner.ctx, again.model.learner.ctx)
+    assert not torch.equal(first.model.learner.ctx, other.model.learner.ctx)
 
 
 def test_the_record_says_what_was_run(trained):
@@ -367,7 +329,7 @@ def test_the_record_says_what_was_run(trained):
         4,
     )
     assert record["parameters"]["learnable"] == sum(
-        p.numel() for p in trainer.prompt_learner.parameters()
+        p.numel() for p in trainer.model.learner.parameters()
     )
     assert record["parameters"]["total"] > record["parameters"]["learnable"] + 49408 * 128
     assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4

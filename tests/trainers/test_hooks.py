@@ -1,8 +1,9 @@
-"""What today's methods need of ``PromptTrainer``, by two small ones: class-aware prompts at one layer, and a second head."""
+"""What today's methods need of ``Method``, by two small ones: class-aware prompts at one layer, and a second head."""
 
 import clip
 import pytest
 import torch
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import set_random_seed
 from torch import nn
 
@@ -11,10 +12,11 @@ from protocols.command_line import parse_arguments
 from tests.conftest import base_arguments
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
 from trainers import PromptedClassifier
-from trainers.base import PromptTrainer
-from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME
+from trainers.method import Method
 from trainers.prompting.context import ContextLearner
 from trainers.prompting.prompts import FixedTokens, gaussian
+from trainers.trainer import MethodTrainer
 
 NAMES = ["banded", "polka dotted", "zigzagged"]
 
@@ -34,15 +36,17 @@ class ClassAwarePrompts(nn.Module):
         return self.tokens(self.ctx[None], deep_text=[None, own[None]])
 
 
-class ClassAware(PromptTrainer):
-    def build_prompt_learner(self, backbone):
-        return ClassAwarePrompts(self.hand_crafted, self.classnames, backbone.text)
+class ClassAwareMethod(Method):
+    def build(self):
+        return ClassAwarePrompts(self.hand_crafted, self.classnames, self.backbone.text)
 
-    def parameter_groups(self):
-        return [
-            {"params": [self.prompt_learner.ctx], "lr": 0.0},
-            {"params": self.prompt_learner.map.parameters()},
-        ]
+    def parameter_groups(self, lr):
+        groups = [{"params": [self.learner.ctx], "lr": 0.0}]
+        return [*groups, {"params": self.learner.map.parameters()}]
+
+
+class ClassAware(MethodTrainer):
+    method = ClassAwareMethod
 
 
 class HeadedContext(ContextLearner):
@@ -52,19 +56,23 @@ class HeadedContext(ContextLearner):
         self.head = nn.Linear(backbone.embed_dim, len(classnames))
 
 
-class SecondHead(PromptTrainer):
-    def build_prompt_learner(self, backbone):
-        return HeadedContext(self.classnames, backbone)
+class SecondHeadMethod(Method):
+    def build(self):
+        return HeadedContext(self.classnames, self.backbone)
 
     def scores(self, images, encoded=None):
-        scores, head = super().scores(images, encoded), self.prompt_learner.head
+        scores, head = super().scores(images, encoded), self.learner.head
         if head is not None:
             scores.logits = scores.logits + head(scores.image_features)
         return scores
 
 
+class SecondHead(MethodTrainer):
+    method = SecondHeadMethod
+
+
 @pytest.fixture
-def build(data_root, small_clip_file, tmp_path):
+def build(data_root, small_clip_file, tmp_path, monkeypatch):
     """A trainer with CoOp's settings: ``build(class, which classes, *options)``."""
 
     def start(kind, classes, *options):
@@ -78,6 +86,7 @@ def build(data_root, small_clip_file, tmp_path):
         cfg.defrost()
         cfg.TRAINER.NAME, cfg.TRAINER[kind.__name__.upper()] = kind.__name__, cfg.TRAINER.COOP
         cfg.freeze()
+        monkeypatch.setitem(TRAINER_REGISTRY._objects, kind.__name__, kind)
         set_random_seed(1)
         return kind(cfg)
 
@@ -144,65 +153,62 @@ def test_deep_images_of_one_layer_match_the_usual_loop(vit, stock_vit):
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_features_can_be_had_with_their_lengths_but_not_of_kept_ones(build, stock_vit):
-    trainer, images = build(SecondHead, "base"), torch.randn(3, 3, 32, 32)
+def test_features_can_be_had_with_their_lengths(build, stock_vit):
+    model, images = build(SecondHead, "base").model, torch.randn(3, 3, 32, 32)
     torch.testing.assert_close(
-        trainer.encode_images(images[None], normalize=False)[0],
+        model.encode_images(images[None], normalize=False)[0],
         stock_vit.encode_image(images),
         rtol=1e-4,
         atol=1e-4,
     )
-    texts = trainer.encode_texts(trainer.prompt_learner(), normalize=False)
-    torch.testing.assert_close(
-        texts / texts.norm(dim=-1, keepdim=True), trainer.encode_prompts()[0]
-    )
+    texts = model.encode_texts(model.learner(), normalize=False)
+    torch.testing.assert_close(texts / texts.norm(dim=-1, keepdim=True), model.encode()[0])
     assert not torch.allclose(texts.norm(dim=-1), torch.ones(1, 3), atol=0.1)
-    with pytest.raises(ValueError, match="SecondHead reads the lengths of features"):
-        trainer.encode_images(torch.randn(1, 3, 48), normalize=False)
 
 
 def test_class_aware_prompts_train_in_groups_and_serve_new_classes(build):
     """They are made of the hand-crafted features of whichever classes are asked for."""
     trainer = build(ClassAware, "base")
-    ctx, weight = trainer.prompt_learner.ctx.clone(), trainer.prompt_learner.map.weight.clone()
+    ctx, weight = trainer.model.learner.ctx.clone(), trainer.model.learner.map.weight.clone()
     trainer.train()
-    assert torch.equal(trainer.prompt_learner.ctx, ctx), "its group's rate is 0"
-    assert not torch.equal(trainer.prompt_learner.map.weight, weight)
+    assert torch.equal(trainer.model.learner.ctx, ctx), "its group's rate is 0"
+    assert not torch.equal(trainer.model.learner.map.weight, weight)
     new = build(ClassAware, "new", "TRAINER.COOP.TEXT_CHUNK", "2")
     new.load_model(trainer.output_dir)
-    assert torch.equal(new.prompt_learner.map.weight, trainer.prompt_learner.map.weight)
-    assert not torch.equal(new.prompt_learner.classes, trainer.prompt_learner.classes)
-    chunked = new.encode_prompts()[0]
-    whole = PromptedClassifier(trainer, {}).with_classes(new.classnames).embed_text()
+    assert torch.equal(new.model.learner.map.weight, trainer.model.learner.map.weight)
+    assert not torch.equal(new.model.learner.classes, trainer.model.learner.classes)
+    chunked = new.model.encode()[0]
+    whole = (
+        PromptedClassifier(trainer.model, trainer.cfg, {})
+        .with_classes(new.model.classnames)
+        .embed_text()
+    )
     torch.testing.assert_close(chunked.detach(), torch.from_numpy(whole), rtol=1e-5, atol=1e-5)
 
 
 def test_a_head_of_the_base_classes_is_saved_and_left_out_for_others(build, caplog):
     trainer = build(SecondHead, "base")
     trainer.train()
-    head = trainer.prompt_learner.head.weight
+    head = trainer.model.learner.head.weight
     kept = torch.load(f"{trainer.output_dir}/{MODEL_NAME}/model.pth.tar-3", weights_only=True)[
         "state_dict"
     ]
     assert torch.equal(kept["head.weight"], head)
     again = build(SecondHead, "base")
     again.load_model(trainer.output_dir)
-    assert torch.equal(again.prompt_learner.head.weight, head)
+    assert torch.equal(again.model.learner.head.weight, head)
     new = build(SecondHead, "new")
     with caplog.at_level("INFO"):
         new.load_model(trainer.output_dir)
-    assert new.prompt_learner.head is None and torch.equal(
-        new.prompt_learner.ctx, trainer.prompt_learner.ctx
+    assert new.model.learner.head is None and torch.equal(
+        new.model.learner.ctx, trainer.model.learner.ctx
     )
     assert "Left out for these 3 classes: head" in caplog.text
-    assert new.prompts_hash(new.prompt_learner.state_dict()) == trainer.prompts_hash(kept)
+    assert new.model.prompts_hash() == trainer.model.prompts_hash(kept)
     assert new.test() > 0
-    classifier = PromptedClassifier(trainer, {})
-    others = classifier.with_classes(new.classnames)
-    assert (
-        classifier.trainer.prompt_learner.head is not None
-        and others.trainer.prompt_learner.head is None
-    )
-    assert others.with_classes(classifier.classnames).trainer.prompt_learner.head is None, (
+    classifier = PromptedClassifier(trainer.model, trainer.cfg, {})
+    others = classifier.with_classes(new.model.classnames)
+    assert classifier.method.learner.head is not None and others.method.learner.head is None
+    assert others.with_classes(classifier.classnames).method.learner.head is None, (
         "it is lost on the way"
     )

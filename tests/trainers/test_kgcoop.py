@@ -14,9 +14,9 @@ from trainers.prompting.context import ContextLearner
 def test_loss_and_gradient_are_those_of_the_published_formula(run, stock_vit, weight):
     trainer = run("KgCoOp", "TRAINER.KGCOOP.W", weight, flags=("--no-train",))[0]
     torch.manual_seed(2)
-    learner, names = scrambled(trainer.prompt_learner), trainer.classnames
+    learner, names = scrambled(trainer.model.learner), trainer.model.classnames
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 5, 2])
-    loss, figures = trainer.loss(trainer.scores(images[None]), labels)
+    loss, figures = trainer.model.loss(trainer.model.scores(images[None]), labels)
     (gradient,) = torch.autograd.grad(loss, learner.ctx)
 
     text = stock_context_features(stock_vit, learner.ctx, names)
@@ -35,7 +35,7 @@ def test_loss_and_gradient_are_those_of_the_published_formula(run, stock_vit, we
 def test_without_the_term_it_is_coop(run):
     coop, coop_record, _ = run("CoOp", name="coop")
     ours, record, _ = run("KgCoOp", "TRAINER.KGCOOP.W", "0.0", name="kgcoop")
-    torch.testing.assert_close(ours.prompt_learner.ctx, coop.prompt_learner.ctx)
+    torch.testing.assert_close(ours.model.learner.ctx, coop.model.learner.ctx)
     for figure in ("accuracy", "macro_f1", "nll", "ece"):
         assert record["metrics"]["test"][figure] == pytest.approx(
             coop_record["metrics"]["test"][figure], rel=1e-3, abs=1e-3
@@ -48,8 +48,8 @@ def test_the_term_keeps_texts_near_the_hand_crafted_ones(run):
             "KgCoOp", "TRAINER.KGCOOP.W", weight, "OPTIM.MAX_EPOCH", "6", name=weight
         )
         with torch.no_grad():
-            text, _ = trainer.encode_prompts()
-            return 1 - (text[0] * trainer.hand_crafted).sum(-1).mean().item()
+            text, _ = trainer.model.encode()
+            return 1 - (text[0] * trainer.model.hand_crafted).sum(-1).mean().item()
 
     assert distance("8.0") < distance("0.0")
 

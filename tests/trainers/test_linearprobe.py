@@ -62,15 +62,15 @@ def test_the_search_ends_where_the_official_one_does(peak):
 
 def test_the_probe_is_what_the_features_of_training_and_validation_images_say(run):
     trainer, record, _ = run("LinearProbe")
-    probe, names = trainer.prompt_learner, trainer.classnames
-    (features,), labels = trainer.features_of(trainer.training_images(), "train")
+    probe, names = trainer.model.learner, trainer.model.classnames
+    (features,), labels = trainer.model.features_of(trainer.training_images())
     assert labels.tolist() == [label for label in range(len(names)) for _ in range(4)]
     weight, bias = fitted(features, labels, record["learned"]["C"], len(names))
     torch.testing.assert_close(probe.weight.double(), weight, rtol=1e-4, atol=1e-5)
     images = torch.randn(3, 3, 32, 32)
-    logits = trainer.encode_images(images[None])[0].double() @ weight.T + bias
+    logits = trainer.model.encode_images(images[None])[0].double() @ weight.T + bias
     torch.testing.assert_close(
-        trainer.answer(images[None]).probability.double(),
+        trainer.model.answer(images[None]).probability.double(),
         logits.softmax(dim=1),
         rtol=1e-3,
         atol=1e-5,
@@ -84,7 +84,7 @@ def test_other_classes_have_zero_shot_clips_answers(run):
         "LinearProbe", *new, name="new", flags=("--eval-only", "--model-dir", str(folder))
     )
     _, zero_shot, _ = run("ZeroshotCLIP", *new, name="zero-shot")
-    assert trainer.prompt_learner.weight is None
+    assert trainer.model.learner.weight is None
     assert record["metrics"]["test"]["nll"] == pytest.approx(
         zero_shot["metrics"]["test"]["nll"], rel=1e-5
     )

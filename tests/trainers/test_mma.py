@@ -61,12 +61,12 @@ def test_logits_loss_and_gradients_are_those_of_the_official_way(run, stock_vit,
     ]
     trainer = run("MMA", *options, flags=("--no-train",))[0]
     torch.manual_seed(1)
-    learner = scrambled(trainer.prompt_learner)
+    learner = scrambled(trainer.model.learner)
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 5, 2])
-    scores = trainer.scores(images[None])
-    loss, _ = trainer.loss(scores, labels)
+    scores = trainer.model.scores(images[None])
+    loss, _ = trainer.model.loss(scores, labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
-    logits = reference_logits(stock_vit, learner, trainer.classnames, images, scale)
+    logits = reference_logits(stock_vit, learner, trainer.model.classnames, images, scale)
     expected = F.cross_entropy(logits, labels)
     torch.testing.assert_close(scores.logits[0], logits, rtol=1e-5, atol=2e-4)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)

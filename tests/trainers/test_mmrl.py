@@ -61,10 +61,14 @@ def test_logits_loss_and_gradients_are_those_of_the_official_way(run, stock_vit,
         flags=("--no-train",),
     )[0]
     torch.manual_seed(1)
-    learner, names, template = scrambled(trainer.prompt_learner), trainer.classnames, "{} texture."
+    learner, names, template = (
+        scrambled(trainer.model.learner),
+        trainer.model.classnames,
+        "{} texture.",
+    )
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 5, 2])
-    scores = trainer.scores(images[None])
-    loss, _ = trainer.loss(scores, labels)
+    scores = trainer.model.scores(images[None])
+    loss, _ = trainer.model.loss(scores, labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
 
     text, image, representation = reference(stock_vit, learner, template, names, images)
@@ -87,7 +91,8 @@ def test_logits_loss_and_gradients_are_those_of_the_official_way(run, stock_vit,
     ):
         assert (gradient - known).norm() / known.norm() < 1e-4
     torch.testing.assert_close(
-        trainer.predict(logits).probability, (0.6 * logits[0] + 0.4 * logits[1]).softmax(dim=1)
+        trainer.model.predict(logits).probability,
+        (0.6 * logits[0] + 0.4 * logits[1]).softmax(dim=1),
     )
 
 
@@ -103,10 +108,10 @@ def test_classes_that_were_not_trained_are_answered_by_the_class_token_alone(run
     images = torch.randn(3, 3, 32, 32)
     with torch.no_grad():
         text, image, _ = reference(
-            stock_vit, trainer.prompt_learner, "{} texture.", new.classnames, images
+            stock_vit, trainer.model.learner, "{} texture.", new.model.classnames, images
         )
-        answer = new.answer(images[None]).probability
-    assert trainer.prompt_learner.proj_rep is not None and new.prompt_learner.proj_rep is None
+        answer = new.model.answer(images[None]).probability
+    assert trainer.model.learner.proj_rep is not None and new.model.learner.proj_rep is None
     torch.testing.assert_close(
         answer, (stock_vit.logit_scale.exp() * image @ text.T).softmax(dim=1), rtol=1e-3, atol=1e-5
     )

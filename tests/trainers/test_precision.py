@@ -58,34 +58,36 @@ def test_teachers_are_in_the_precision_of_the_official_code(run, monkeypatch, na
     """VPT's encoders, ProGrad's whole teacher and PromptSRC's texts are .float() there; PromptSRC's frozen images and KgCoOp's texts are not."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, _, _ = run(name, f"TRAINER.{name.upper()}.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
-    assert trainer.teacher.text.text_projection.dtype == text
+    assert trainer.model.teacher.text.text_projection.dtype == text
     seen = []
-    encode = type(trainer).encode_images
+    encode = type(trainer.model).encode_images
 
     def noted(self, images, prompts=None, backbone=None):
         if prompts is None or prompts.visual is None:
             seen.append((backbone or self.backbone).image.conv1.weight.dtype)
         return encode(self, images, prompts, backbone)
 
-    monkeypatch.setattr(type(trainer), "encode_images", noted)
+    monkeypatch.setattr(type(trainer.model), "encode_images", noted)
     images = torch.randn(1, 2, 3, 32, 32)
-    trainer.loss(trainer.scores(images), torch.tensor([0, 1]))
+    trainer.model.loss(trainer.model.scores(images), torch.tensor([0, 1]))
     if name == "VPT":
-        assert trainer.backbone.image.conv1.weight.dtype == image
+        assert trainer.model.backbone.image.conv1.weight.dtype == image
     else:
         assert seen[-1] == image, "the teacher's images come last"
     expected = build_backbone(torch.load(trainer.cfg.MODEL.BACKBONE.NAME, weights_only=True))
-    trainer.fp32_backbone, trainer.backbone = None, expected
-    given = trainer.hand_crafted
-    del trainer.hand_crafted
-    error = (F.normalize(given, dim=-1) - F.normalize(trainer.hand_crafted, dim=-1)).abs().max()
+    trainer.model.teacher = trainer.model.backbone = expected
+    given = trainer.model.hand_crafted
+    del trainer.model.hand_crafted
+    error = (
+        (F.normalize(given, dim=-1) - F.normalize(trainer.model.hand_crafted, dim=-1)).abs().max()
+    )
     assert error < 1e-6 if text == torch.float32 else error > 1e-6
 
 
 def test_fp16_on_a_cpu_is_replaced_with_one_warning(run):
     trainer, record, folder = run("CoOp", "TRAINER.COOP.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
     assert (
-        trainer.backbone.text.text_projection.dtype == torch.float32
+        trainer.model.backbone.text.text_projection.dtype == torch.float32
         and record["precision"] == "fp32"
     )
     assert record["config"]["TRAINER"]["COOP"]["PREC"] == "fp16", (

@@ -48,8 +48,8 @@ def test_the_gradient_of_a_step_is_the_textbooks(
     )[0]
     torch.manual_seed(4)
     learner, names, images = (
-        scrambled(trainer.prompt_learner),
-        trainer.classnames,
+        scrambled(trainer.model.learner),
+        trainer.model.classnames,
         torch.randn(5, 3, 32, 32),
     )
     scale, features = stock_vit.logit_scale.exp(), unit(stock_vit.encode_image(images))
@@ -58,7 +58,7 @@ def test_the_gradient_of_a_step_is_the_textbooks(
     )  # ProGrad's own prompt for this data set
     labels = zero_shot.argmax(1) if choice == "likely" else zero_shot.argmin(1)
 
-    loss, figures = trainer.loss(trainer.scores(images[None]), labels)
+    loss, figures = trainer.model.loss(trainer.model.scores(images[None]), labels)
     trainer.optim.zero_grad()
     loss.backward()
 
@@ -84,20 +84,18 @@ def test_without_projection_it_is_coop(run):
     gaussian = ("TRAINER.PROGRAD.CTX_INIT", "False", "TRAINER.PROGRAD.N_CTX", "4")
     coop, coop_record, _ = run("CoOp", name="coop")
     ours, record, _ = run("ProGrad", *gaussian, "TRAINER.PROGRAD.LAMBDA", "0.0", name="prograd")
-    torch.testing.assert_close(
-        ours.prompt_learner.ctx, coop.prompt_learner.ctx, rtol=1e-4, atol=1e-6
-    )
+    torch.testing.assert_close(ours.model.learner.ctx, coop.model.learner.ctx, rtol=1e-4, atol=1e-6)
     assert record["metrics"]["test"]["accuracy"] == coop_record["metrics"]["test"]["accuracy"]
     projected, _, _ = run("ProGrad", *gaussian, name="projected")
     assert not torch.allclose(
-        projected.prompt_learner.ctx, coop.prompt_learner.ctx, rtol=1e-4, atol=1e-6
+        projected.model.learner.ctx, coop.model.learner.ctx, rtol=1e-4, atol=1e-6
     )
 
 
 @pytest.mark.parametrize("class_specific", ["False", "True"])
 def test_it_starts_from_the_hand_crafted_prompt_behind_zeros(run, stock_vit, class_specific):
     trainer = run("ProGrad", "TRAINER.PROGRAD.CSC", class_specific, flags=("--no-train",))[0]
-    context = trainer.prompt_learner.ctx
+    context = trainer.model.learner.ctx
     assert context.shape == ((6, 6, 128) if class_specific == "True" else (6, 128))
     phrase = stock_vit.token_embedding(clip.tokenize("a texture of"))[0, 1:4]
     assert torch.equal(context.reshape(-1, 6, 128)[0], torch.cat([torch.zeros(3, 128), phrase]))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from tests.conftest import scrambled
 from tests.reference import stock_context_features, stock_image_features, unit
-from trainers.engine.saved_prompts import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME
 from trainers.promptsrc import PromptSRC, gaussian_weights
 from trainers.templates import DIVERSE_TEMPLATES
 
@@ -24,9 +24,9 @@ def test_loss_and_gradient_are_those_of_the_published_formula(run, stock_vit):
         flags=("--no-train",),
     )[0]
     torch.manual_seed(5)
-    learner, names = scrambled(trainer.prompt_learner), trainer.classnames
+    learner, names = scrambled(trainer.model.learner), trainer.model.classnames
     images, labels = torch.randn(3, 3, 32, 32), torch.tensor([0, 5, 2])
-    loss, figures = trainer.loss(trainer.scores(images[None]), labels)
+    loss, figures = trainer.model.loss(trainer.model.scores(images[None]), labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
 
     frozen_text = 0
@@ -88,7 +88,7 @@ def after_each_epoch(monkeypatch):
 
     def spy(self):
         seen.append(
-            {name: value.clone() for name, value in self.prompt_learner.state_dict().items()}
+            {name: value.clone() for name, value in self.model.learner.state_dict().items()}
         )
         after_epoch(self)
 
@@ -105,7 +105,7 @@ def test_the_final_prompts_are_the_weighted_mean_over_epochs(run, after_each_epo
         torch.load(folder / MODEL_NAME / f"model.pth.tar-{epoch}", weights_only=True)
         for epoch in (3, 2)
     )
-    for name, value in trainer.prompt_learner.state_dict().items():
+    for name, value in trainer.model.learner.state_dict().items():
         mean = sum(
             weight * prompts[name]
             for weight, prompts in zip(weights, after_each_epoch, strict=True)
@@ -129,8 +129,8 @@ def test_a_resumed_run_goes_on_with_the_mean_of_the_epochs_before(run):
     (folder / MODEL_NAME / "checkpoint").write_text("model.pth.tar-2\n")
     resumed, _, _ = run("PromptSRC", *options, name="resumed", flags=("--resume", str(folder)))
     assert resumed.start_epoch == 2
-    for name, value in whole.prompt_learner.state_dict().items():
-        assert torch.equal(value, resumed.prompt_learner.state_dict()[name])
+    for name, value in whole.model.learner.state_dict().items():
+        assert torch.equal(value, resumed.model.learner.state_dict()[name])
 
 
 @pytest.mark.parametrize(

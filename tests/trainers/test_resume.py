@@ -1,7 +1,9 @@
-"""Going on in the middle of an epoch: the same order, augmentation, schedule, precision and choice of the best epoch, to the bit."""
+"""A run that is ended at any moment and started again ends as if it had not been, to the bit; what goes wrong with its files, and signals."""
 
-import multiprocessing
+import errno
+import os
 import random
+import signal
 
 import pytest
 import torch
@@ -9,13 +11,21 @@ from dassl.data import data_manager
 from dassl.engine import TRAINER_REGISTRY
 from torch.utils.data import Sampler
 
+from protocols.training import main
+from tests import children
+from tests.conftest import base_arguments, in_turn
 from tests.same_run import assert_same_run
-from trainers.base import PromptTrainer
-from trainers.engine.saved_prompts import MODEL_NAME
+from tests.trainers.test_every_trainer import LEARNING
+from trainers.common import files
+from trainers.common.files import remove_leftovers, temporary_name, write_text
+from trainers.common.interruption import REQUEUE, SIGNALS
+from trainers.engine.checkpoint import MODEL_NAME, POINTER, epoch_name, newest
+from trainers.evaluation.testing import Evaluator
+from trainers.method import Method
+from trainers.trainer import MethodTrainer
 
-EVERY_STEP = ("TRAIN.CHECKPOINT_STEPS", "1")
+EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
 BEST_VAL = ("TEST.FINAL_MODEL", "best_val")
-WORKERS = ("DATALOADER.NUM_WORKERS", "2")
 
 
 class Killed(BaseException):
@@ -47,194 +57,248 @@ def another_sampler(monkeypatch):
     )
 
 
+def dies(monkeypatch, owner, name, moment, action):
+    """Has ``action`` done when ``owner.name`` is called for the ``moment``-th time, from 0."""
+    function, calls = getattr(owner, name), []
+
+    def dying(*arguments, **named):
+        calls.append(name)
+        if len(calls) == moment + 1:
+            action()
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, dying)
+
+
+def kill():
+    raise Killed
+
+
+OPTIONS = {
+    "CDC": (*BEST_VAL, "TRAINER.CDC.PREC", "amp"),
+    "ProGrad": ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "ByPython"),
+    "CoPrompt": ("DATALOADER.NUM_WORKERS", "2"),
+}
+MOMENTS = [
+    (MethodTrainer, "forward_backward", 0),
+    (MethodTrainer, "forward_backward", 2),
+    (MethodTrainer, "forward_backward", 3),
+    (MethodTrainer, "forward_backward", 7),
+    (MethodTrainer, "save_model", 1),
+    (Method, "answer", 1),
+    (Evaluator, "write_record", 0),
+]  # of three epochs of three steps
+
+
+@pytest.mark.parametrize("owner, name, moment", MOMENTS)
+@pytest.mark.parametrize("trainer", in_turn(LEARNING, always=("CDC",)))
+def test_a_run_that_is_killed_ends_as_if_it_were_not(
+    run, trained, monkeypatch, trainer, owner, name, moment
+):
+    options = OPTIONS.get(trainer, BEST_VAL)
+    whole = trained(trainer, *options)[1]
+    with monkeypatch.context() as patch:
+        dies(patch, owner, name, moment, kill)
+        with pytest.raises(Killed):
+            run(trainer, *options)
+    torch.manual_seed(12345)  # whatever state the new process is in
+    random.seed(12345)
+    assert_same_run(whole, run(trainer, *options)[2])
+
+
+def test_only_the_last_epochs_end_is_kept_beside_those_that_are_asked_for(run, monkeypatch):
+    kept, after_epoch = [], MethodTrainer.after_epoch
+
+    def watched(self):
+        after_epoch(self)
+        kept.append(sorted(path.name for path in (folder / MODEL_NAME).glob("model*")))
+
+    folder = run("CoOp", name="kept", flags=("--no-train",))[2]
+    monkeypatch.setattr(MethodTrainer, "after_epoch", watched)
+    run("CoOp", "TRAIN.CHECKPOINT_FREQ", "2", "OPTIM.MAX_EPOCH", "4", name="kept")
+    each = [[epoch_name(epoch) for epoch in epochs] for epochs in ((1,), (2,), (2, 3), (2, 4))]
+    assert kept == each
+
+
+# ---- files ----
+
+
 @pytest.fixture
-def killed(run, monkeypatch):
-    """Runs that die when they are about to do something: ``killed(function's name, chosen, *arguments of run)`` → whether it died."""
+def output(data_root, small_clip_file, tmp_path):
+    """Runs train.py on CoOp: ``output(*options)`` → exit code; the folder is ``output.folder``."""
 
-    def start(function_name, chosen, trainer, *options, **more):
-        own = TRAINER_REGISTRY.get(trainer)
-        function = getattr(own, function_name)
+    def start(*options):
+        return main([*base_arguments("CoOp", data_root, small_clip_file, start.folder), *options])
 
-        def dying(self, *arguments, **keywords):
-            if chosen(self):
-                raise Killed
-            return function(self, *arguments, **keywords)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(own, function_name, dying)
-            try:
-                run(trainer, *options, **more)
-            except Killed:
-                return True
-            return False
-
+    start.folder = tmp_path / "out"
+    start.checkpoints = start.folder / MODEL_NAME
     return start
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def change_a_bit(path):
+    """Of a number in the middle of the file, where torch doesn't notice."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut, empty, change_a_bit])
+def test_a_damaged_checkpoint_is_refused_and_the_line_says_what_to_do(
+    output, trained, stopped, capsys, damage
+):
+    stopped(trained("CoOp", *EACH_EPOCH)[1], epoch=2)
+    damage(output.checkpoints / epoch_name(2))
+    assert output(*EACH_EPOCH) == 2
+    said = capsys.readouterr().err
+    assert f"{epoch_name(2)} can't be read" in said
+    assert f"delete {output.checkpoints} to start over" in said
+    (output.checkpoints / POINTER).unlink()
+    assert output(*EACH_EPOCH) == 0, "without the pointer it is started over"
+
+
 @pytest.mark.parametrize(
-    "trainer, options",
-    [
-        ("CDC", (*BEST_VAL, "TRAINER.CDC.PREC", "amp")),
-        ("PromptSRC", BEST_VAL),
-        ("ProGrad", ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "ByPython", *WORKERS)),
-    ],
+    "content",
+    ["", "model.pth.tar-99\n", "../../elsewhere\n", "\x00\xff nonsense", "model-step.pth.tar-2-1"],
 )
-def test_a_run_that_is_killed_in_each_of_its_steps_ends_as_if_it_were_not(
-    run, trained, killed, trainer, options
+def test_a_pointer_that_names_no_epochs_end_is_survived(run, trained, stopped, content):
+    """The last is what earlier versions left in the middle of an epoch."""
+    whole = trained("CoOp", *EACH_EPOCH)[1]
+    folder = stopped(whole, epoch=2)
+    (folder / MODEL_NAME / POINTER).write_text(content)
+    trainer, _, _ = run("CoOp", *EACH_EPOCH)
+    assert trainer.start_epoch == 2 and "names no checkpoint" in (folder / "log.txt").read_text()
+    assert_same_run(whole, folder)
+
+
+def test_without_a_pointer_there_is_nothing_to_go_on_from(tmp_path):
+    for name in (epoch_name(2), epoch_name(10), "model-best.pth.tar", "other"):
+        (tmp_path / name).touch()
+    assert newest(str(tmp_path)) is None
+    write_text(str(tmp_path / POINTER), epoch_name(2) + "\n")
+    assert newest(str(tmp_path)) == epoch_name(2)
+    write_text(str(tmp_path / POINTER), "nothing\n")
+    assert newest(str(tmp_path)) == epoch_name(10)
+
+
+def full(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_goes_on(
+    output, trained, monkeypatch, capsys
 ):
-    options = (*options, "OPTIM.MAX_EPOCH", "2")
-    whole = trained(trainer, *options)[1]
-    steps = []
-
-    def new_step(self):
-        steps.append((self.epoch, self.train_loader_x.batches_done))
-        return steps.count(steps[-1]) == 1
-
-    while killed("forward_backward", new_step, trainer, *options, *EVERY_STEP, name="killed"):
-        torch.manual_seed(12345)  # whatever state the new process is in
-    assert sorted(set(steps)) == [(epoch, batch) for epoch in range(2) for batch in range(3)]
-    assert len(steps) == 12, "each step but the one that is killed is made once"
-    assert_same_run(whole, run(trainer, *options, *EVERY_STEP, name="killed")[2])
-
-
-def test_a_run_that_is_killed_while_it_validates_or_tests_ends_as_if_it_were_not(
-    run, trained, killed
-):
-    whole = trained("CDC", *BEST_VAL)[1]
-    for epoch in (0, 2):
-        assert killed(
-            "test",
-            lambda self, epoch=epoch: self.epoch == epoch,
-            "CDC",
-            *BEST_VAL,
-            *EVERY_STEP,
-            name="killed",
-        )
-    assert killed(
-        "write_run_record", lambda self: True, "CDC", *BEST_VAL, *EVERY_STEP, name="killed"
-    )
-    assert_same_run(whole, run("CDC", *BEST_VAL, *EVERY_STEP, name="killed")[2])
-
-
-def test_what_is_behind_the_checkpoint_is_made_again(run, trained, killed):
-    whole = trained("CoOp", *WORKERS)[1]
-    every = (*WORKERS, "TRAIN.CHECKPOINT_STEPS", "2")
-    for batch in ((1, 0), (1, 2), (2, 2)):  # after steps 3, 5 and 8 of 9
-        assert killed(
-            "forward_backward",
-            lambda self, batch=batch: (self.epoch, self.batch_idx) == batch,
-            "CoOp",
-            *every,
-            name="killed",
-        )
-    assert_same_run(whole, run("CoOp", *every, name="killed")[2])
-
-
-def test_batches_that_are_done_are_not_made_again(run, killed, monkeypatch):
-    assert killed(
-        "forward_backward",
-        lambda self: self.batch_idx == 2,
-        "CoOp",
-        *EVERY_STEP,
-        "OPTIM.MAX_EPOCH",
-        "2",
-    )
-    made, build = [], PromptTrainer.build_data_loader
-
-    def watched(self):
-        build(self)
-        dataset, get = self.train_loader_x.dataset, type(self.train_loader_x.dataset).__getitem__
-        monkeypatch.setattr(
-            type(dataset),
-            "__getitem__",
-            lambda data, index: made.append(data is dataset) or get(data, index),
-        )
-
-    monkeypatch.setattr(PromptTrainer, "build_data_loader", watched)
-    trainer, _, folder = run("CoOp", *EVERY_STEP, "OPTIM.MAX_EPOCH", "2")
-    assert sum(made) == 8 + 24, "one batch of the first epoch, three of the second"
-    log = (folder / "log.txt").read_text()
+    whole = trained("CoOp", *EACH_EPOCH)[1]
+    with monkeypatch.context() as patch:
+        dies(patch, MethodTrainer, "after_epoch", 1, lambda: patch.setattr(files.os, "fsync", full))
+        assert output(*EACH_EPOCH) == 2
     assert (
-        "0 epochs and 2 steps done" in log
-        and "epoch [1/2] batch [3/3]" in log.split("Resuming from")[1]
+        f"error: checkpoint {output.checkpoints}/model.pth.tar-2 can't be written (No space left on "
+        "device): make room there, and the same command goes on from model.pth.tar-1\n"
+    ) in capsys.readouterr().err
+    assert sorted(path.name for path in output.checkpoints.iterdir()) == [POINTER, epoch_name(1)]
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)
+    assert output(*EACH_EPOCH) == 0
+    assert_same_run(whole, output.folder)
+
+
+def test_where_the_kernel_takes_no_more_a_line_says_so_and_the_same_command_works_later(
+    output, trained, data_root, small_clip_file, tmp_path
+):
+    """Of a real file of a real process."""
+    _, whole = trained("CoOp", *EACH_EPOCH)
+    size = (whole / MODEL_NAME / epoch_name(1)).stat().st_size
+    arguments = [*base_arguments("CoOp", data_root, small_clip_file, output.folder), *EACH_EPOCH]
+    assert children.finish(arguments, tmp_path / "said", children.allow_bytes, size - 1) == 2
+    line = (
+        f"error: checkpoint {output.checkpoints}/model.pth.tar-1 can't be written (File too large)"
     )
+    assert line in (tmp_path / "said").read_text()
+    assert output(*EACH_EPOCH) == 0
+    assert_same_run(whole, output.folder)
 
 
-def test_checkpoints_in_the_middle_of_epochs_replace_each_other(run, monkeypatch):
-    kept, after_step = [], PromptTrainer.after_step
+def test_a_file_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_after(
+    tmp_path, monkeypatch
+):
+    done, replace = [], os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda descriptor: done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    )
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append("renamed") or replace(old, new))
+    write_text(str(tmp_path / "file"), "text")
+    assert done == [temporary_name(str(tmp_path / "file"), os.getpid()), "renamed", str(tmp_path)]
 
-    def watched(self):
-        after_step(self)
-        kept.append(sorted(path.name for path in (folder / MODEL_NAME).iterdir()))
 
-    folder = run("CoOp", name="killed", flags=("--no-train",))[2]
-    monkeypatch.setattr(PromptTrainer, "after_step", watched)
-    run("CoOp", *EVERY_STEP, "TRAIN.CHECKPOINT_FREQ", "1", "OPTIM.MAX_EPOCH", "2", name="killed")
-    assert kept[:3] == [
-        ["checkpoint", "model-step.pth.tar-0-1"],
-        ["checkpoint", "model-step.pth.tar-0-1", "model-step.pth.tar-0-2"],
-        ["checkpoint", "model-step.pth.tar-0-2", "model-step.pth.tar-0-3"],
+def test_temporary_files_of_processes_that_are_no_more_are_deleted(tmp_path):
+    dead = children.PROCESSES.Process()
+    dead.start()
+    dead.join()
+    names = [
+        temporary_name("model.pth.tar-1", pid) for pid in (dead.pid, os.getpid(), os.getppid())
     ]
-    assert kept[3] == ["checkpoint", "model-step.pth.tar-1-1", "model.pth.tar-1"]
+    others = ["results.json", "model.pth.tar-1.elsewhere-1.tmp", "notes.tmp"]
+    for name in (*names, *others):
+        (tmp_path / name).touch()
+    remove_leftovers(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names[1:], *others])
 
 
-def test_one_worker_makes_what_the_process_itself_would_make_also_where_the_other_begins(
-    run, trained, killed
+# ---- signals ----
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("owner, name, moment", [(TRAINER_REGISTRY, "get", 0), *MOMENTS[1::3]])
+def test_a_signal_ends_a_run_at_once_and_the_same_command_goes_on(
+    output, trained, monkeypatch, capsys, number, owner, name, moment
 ):
-    options = (*BEST_VAL, "DATALOADER.TRAIN_X.SAMPLER", "ByPython")
-    whole = trained("CoOp", *options)[1]
-    one = (*options, "DATALOADER.NUM_WORKERS", "1")
-    for first, second in ((options, one), (one, options)):
-        name = f"started with {first[-1]}"
-        assert killed(
-            "forward_backward",
-            lambda self: (self.epoch, self.batch_idx) == (1, 2),
-            "CoOp",
-            *first,
-            *EVERY_STEP,
-            name=name,
-        )
-        torch.manual_seed(12345)
-        assert_same_run(whole, run("CoOp", *second, name=name)[2])
+    before = [signal.signal(each, signal.SIG_DFL) for each in SIGNALS]  # some may be ignored here
+    try:
+        with monkeypatch.context() as patch:
+            dies(patch, owner, name, moment, lambda: os.kill(os.getpid(), number))
+            assert output() == REQUEUE == 75
+        assert [signal.getsignal(each) for each in SIGNALS] == [signal.SIG_DFL] * len(SIGNALS)
+    finally:
+        for each, handler in zip(SIGNALS, before):
+            signal.signal(each, handler)
+    lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
+    assert [line for line in lines if line.startswith(number.name)] == [
+        f"{number.name}: ended; the same command goes on from the last epoch's end (exit code 75)"
+    ]
+    assert not (output.folder / "results.json").exists()
+    assert output() == 0
+    assert_same_run(trained("CoOp")[1], output.folder)
 
 
-def test_a_single_worker_lives_as_long_as_the_training(run, monkeypatch):
-    seen, after_step = [], PromptTrainer.after_step
-
-    def noted(self):
-        seen.append([process.pid for process in multiprocessing.active_children()])
-        after_step(self)
-
-    monkeypatch.setattr(PromptTrainer, "after_step", noted)
-    run("CoOp", "DATALOADER.NUM_WORKERS", "1", *BEST_VAL)
-    assert len(seen) == 9 and all(workers == seen[0] for workers in seen) and len(seen[0]) == 1
-    assert multiprocessing.active_children() == []
-
-
-def test_an_error_in_a_step_leaves_no_process(run, killed):
-    assert killed("update_lr", lambda self: True, "CoOp", "DATALOADER.NUM_WORKERS", "1")
-    assert multiprocessing.active_children() == []
-
-
-def test_with_another_number_of_workers_the_epochs_order_is_the_same_and_the_log_says_what_is_not(
-    run, killed, monkeypatch
+def test_a_signal_to_a_whole_process_group_does_not_take_the_workers_from_the_run(
+    data_root, small_clip_file, tmp_path
 ):
-    assert killed(
-        "forward_backward", lambda self: self.batch_idx == 1, "CoOp", *WORKERS, *EVERY_STEP
-    )
-    parse = PromptTrainer.parse_batch_train
-    whole_order, order = [], []
+    """As Slurm and ``timeout`` send it: a worker that ends is an error of the loader's."""
+    arguments = [
+        *base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"),
+        *("DATALOADER.NUM_WORKERS", "2"),
+    ]
+    code = children.finish(arguments, tmp_path / "said.txt", children.signal_group_in_step, 4)
+    said = (tmp_path / "said.txt").read_text()
+    assert code == REQUEUE and "Traceback" not in said, said
+    assert (tmp_path / "out" / MODEL_NAME / epoch_name(1)).exists()
 
-    def noting(into):
-        def noted(self, batch):
-            into.extend(batch["index"].tolist())
-            return parse(self, batch)
 
-        return noted
+def test_what_is_ignored_stays_ignored_and_outside_the_command_nothing_changes():
+    """As under nohup."""
+    from trainers.common.interruption import interruptible
 
-    monkeypatch.setattr(PromptTrainer, "parse_batch_train", noting(whole_order))
-    run("CoOp", *WORKERS, name="whole")
-    monkeypatch.setattr(PromptTrainer, "parse_batch_train", noting(order))
-    _, _, folder = run("CoOp", *EVERY_STEP)
-    assert order[:16] == whole_order[8:24]
-    assert "started with 2 workers and goes on with 0" in (folder / "log.txt").read_text()
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.reference import stock_classifier, unit
+from trainers.method import Method
 from trainers.tipadapter import FeatureCache
 
 NAMES = ["TipAdapter", "TipAdapterF"]
@@ -42,13 +43,13 @@ def test_logits_loss_and_gradient_are_those_of_the_loop(run, stock_vit):
         flags=("--no-train",),
     )[0]
     torch.manual_seed(0)
-    cache, labels = trainer.prompt_learner, torch.tensor([0, 3, 3, 5, 1, 2, 4])
+    cache, labels = trainer.model.learner, torch.tensor([0, 3, 3, 5, 1, 2, 4])
     cache.fill(unit(torch.randn(7, 48)), labels)
     images, answers = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 5, 2])
-    scores = trainer.scores(images[None])
-    loss, _ = trainer.loss(scores, answers)
+    scores = trainer.model.scores(images[None])
+    loss, _ = trainer.model.loss(scores, answers)
     (gradient,) = torch.autograd.grad(loss, cache.keys)
-    text = stock_classifier(stock_vit, "{} texture.", trainer.classnames)
+    text = stock_classifier(stock_vit, "{} texture.", trainer.model.classnames)
     logits = loop_logits(
         unit(stock_vit.encode_image(images)),
         text,
@@ -69,17 +70,15 @@ def test_logits_loss_and_gradient_are_those_of_the_loop(run, stock_vit):
 def test_it_keeps_the_mean_feature_of_each_images_views_and_only_f_trains_it(
     run, monkeypatch, name
 ):
-    from trainers.training import Training
+    views, features_of = [], Method.features_of
 
-    views, features_of = [], Training.features_of
-
-    def noted(self, loader, split, **normalize):
-        found = features_of(self, loader, split, **normalize)
-        views.extend([found] if split == "train" else [])
+    def noted(self, batches, **normalize):
+        found = features_of(self, batches, **normalize)
+        views.extend([found] if normalize else [])
         return found
 
-    monkeypatch.setattr(Training, "features_of", noted)
-    cache = run(name)[0].prompt_learner
+    monkeypatch.setattr(Method, "features_of", noted)
+    cache = run(name)[0].model.learner
     (first, labels), (second, _) = views
     assert not torch.equal(first, second), "views are drawn at random"
     assert first.norm(dim=-1).std() > 0, "not normalised before the mean"
@@ -98,8 +97,8 @@ def test_beta_and_alpha_are_the_first_of_the_best_of_a_grid(run):
         "TRAINER.TIPADAPTER.SEARCH_STEP",
         "[5, 4]",
     )
-    cache, text = trainer.prompt_learner, trainer.hand_crafted
-    features, labels = trainer.validation_features()
+    cache, text = trainer.model.learner, trainer.model.hand_crafted
+    (features,), labels = trainer.model.features_of(trainer.validation_images())
     grid = [(0.1 + i * 29.9 / 5, 0.1 + j * 39.9 / 4) for i in range(5) for j in range(4)]
     accuracy = [
         (
@@ -110,7 +109,7 @@ def test_beta_and_alpha_are_the_first_of_the_best_of_a_grid(run):
                 cache.labels,
                 beta,
                 alpha,
-                trainer.backbone.logit_scale,
+                trainer.model.backbone.logit_scale,
             ).argmax(1)
             == labels
         )
@@ -134,7 +133,7 @@ def test_other_classes_have_zero_shot_clips_answers(run, name):
         name, *new, name="new", flags=("--eval-only", "--model-dir", str(folder))
     )
     _, zero_shot, _ = run("ZeroshotCLIP", *new, name="zero-shot")
-    assert trainer.prompt_learner.keys is None
+    assert trainer.model.learner.keys is None
     assert record["metrics"]["test"]["nll"] == pytest.approx(
         zero_shot["metrics"]["test"]["nll"], rel=1e-5
     )

@@ -8,7 +8,7 @@ import torch
 
 from tests.conftest import in_turn, make_textures
 from tests.trainers.test_every_trainer import TRAINERS, record_of, weights
-from trainers.base import PromptTrainer
+from trainers.trainer import MethodTrainer
 
 
 def kept(folder, split):
@@ -28,13 +28,13 @@ def test_it_is_what_a_test_on_val_says(run, trained, name):
         numpy.array_equal(value, expected[key]) for key, value in ours.items()
     )
     assert set(record["metrics"]) == {"test"} and set(tested["metrics"]) == {"val"}
-    assert record["classnames"] == trainer.classnames
+    assert record["classnames"] == trainer.model.classnames
 
 
 def test_answers_that_are_left_early_leave_nothing_to_the_training_after_them(run, trained):
     trainer, _, _ = run("CDC", flags=("--no-train",))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        next(trainer.answers(trainer.val_loader, "val"))
+        next(trainer.evaluation.answers(trainer.val_loader, "val"))
     trainer.train()
     known = weights(trained("CDC")[0])
     assert all(torch.equal(value, known[key]) for key, value in weights(trainer).items())
@@ -44,7 +44,7 @@ def test_answers_that_are_left_early_leave_nothing_to_the_training_after_them(ru
 def test_no_figure_of_the_run_knows_of_it(run, trained, name, monkeypatch):
     trainer, folder = trained(name)
     record = record_of(folder)
-    monkeypatch.setattr(PromptTrainer, "keep_validation_answers", lambda self: None)
+    monkeypatch.setattr(MethodTrainer, "keep_validation_answers", lambda self: None)
     other, expected, without = run(name)
     assert (
         record["metrics"] == expected["metrics"]

@@ -23,13 +23,17 @@ def test_logits_and_gradients_are_those_of_the_published_way(run, stock_vit, dep
         flags=("--no-train",),
     )[0]
     torch.manual_seed(depth)
-    learner = scrambled(trainer.prompt_learner)
+    learner = scrambled(trainer.model.learner)
     images, labels = torch.randn(3, 3, 32, 32), torch.tensor([0, 5, 2])
-    scores = trainer.scores(images[None])
-    gradients = torch.autograd.grad(trainer.loss(scores, labels)[0], list(learner.parameters()))
+    scores = trainer.model.scores(images[None])
+    gradients = torch.autograd.grad(
+        trainer.model.loss(scores, labels)[0], list(learner.parameters())
+    )
 
     features = unit(stock_image_features(stock_vit, images, learner.ctx, list(learner.deep_ctx)))
-    text = stock_classifier(stock_vit, f"{phrase.replace('_', ' ')} {{}}.", trainer.classnames)
+    text = stock_classifier(
+        stock_vit, f"{phrase.replace('_', ' ')} {{}}.", trainer.model.classnames
+    )
     expected = stock_vit.logit_scale.exp() * features @ text.T
     references = torch.autograd.grad(F.cross_entropy(expected, labels), list(learner.parameters()))
     torch.testing.assert_close(scores.logits[0], expected, rtol=1e-4, atol=1e-3)

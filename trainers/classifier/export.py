@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import torch
 import torchvision.transforms as T
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
-from ..base import PromptTrainer
 from ..common.errors import UserError
-from ..common.files import write_atomically, write_text
+from ..common.files import check_output, write_atomically, write_text
+from ..common.image_files import background_of
 from ..common.record_file import Record, shown_name
 from ..evaluation.prediction import Metrics
-from ..evaluation.testing import Encoded
+from ..method import Encoded, Method
 from .saved_run import rebuilt
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
@@ -34,12 +35,13 @@ TOLERANCE = (
 class Classifier(Protocol):
     """A ``PromptedClassifier``, whose module imports this one."""
 
-    trainer: PromptTrainer
+    method: Method
+    cfg: CfgNode
     record: Record
     transform: T.Compose
     encoded: Encoded | None
 
-    def __init__(self, trainer: PromptTrainer, record: Record) -> None: ...
+    def __init__(self, method: Method, cfg: CfgNode, record: Record) -> None: ...
 
     @property
     def classnames(self) -> list[str]: ...
@@ -58,9 +60,7 @@ class FusedClassifier(nn.Module):
 
     def __init__(self, classifier: Classifier, normalize: T.Normalize | None) -> None:
         super().__init__()
-        self.trainer = trainer = classifier.trainer
-        self.encoded = classifier.encoded
-        self.backbone, self.prompt_learner = trainer.backbone, trainer.prompt_learner
+        self.method, self.encoded = classifier.method, classifier.encoded
         mean, std = (
             ((0.0,) * 3, (1.0,) * 3) if normalize is None else (normalize.mean, normalize.std)
         )
@@ -69,7 +69,7 @@ class FusedClassifier(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels - self.mean) / self.std  # (B, 3, H, W)
-        answer = self.trainer.answer(images[None], self.encoded)
+        answer = self.method.answer(images[None], self.encoded)
         return tuple(
             value for value in (answer.probability, answer.vacuity) if value is not None
         )  # (B, K), (B,)
@@ -97,6 +97,7 @@ def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
     normalize = normalization(classifier)
+    check_output("export to", os.path.join(folder, CARD), "An image classifier: the CLIP ")
     classifier = in_fp32_on_the_cpu(classifier)
     model = FusedClassifier(classifier, normalize)
     outputs = output_names(model)
@@ -128,18 +129,17 @@ def normalization(classifier: Classifier) -> T.Normalize | None:
 
 
 def in_fp32_on_the_cpu(classifier: Classifier) -> Classifier:
-    cfg = classifier.trainer.cfg.clone()
+    cfg = classifier.cfg.clone()
     cfg.defrost()
     cfg.USE_CUDA = False
-    type(classifier.trainer).node(cfg).PREC = "fp32"
+    cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
     cfg.freeze()
-    return type(classifier)(
-        rebuilt(classifier.trainer, cfg, classifier.classnames), classifier.record
-    )
+    method = rebuilt(classifier.method, cfg, classifier.classnames)
+    return type(classifier)(method, cfg, classifier.record)
 
 
 def example_pixels(model: FusedClassifier, images: int) -> Tensor:
-    size = model.backbone.image.image_size
+    size = model.method.backbone.image.image_size
     return torch.zeros(images, 3, size, size)
 
 
@@ -172,7 +172,7 @@ def write_onnx(
 def tensors(classifier: Classifier) -> dict[str, Tensor]:
     """Name → tensor: the prompt learner's state, and the texts' features (M, K, E)."""
     assert classifier.encoded is not None
-    learner = classifier.trainer.prompt_learner
+    learner = classifier.method.learner
     learned = {} if learner is None else learner.state_dict()
     return {
         **{name: value.contiguous() for name, value in learned.items()},
@@ -185,7 +185,7 @@ def facts(classifier: Classifier) -> dict[str, str]:
     record = classifier.record
     return {
         "trainer": record["trainer"],
-        "backbone": classifier.trainer.cfg.MODEL.BACKBONE.NAME,
+        "backbone": classifier.cfg.MODEL.BACKBONE.NAME,
         "backbone_hash": str(record["backbone_hash"]),
         "dataset": shown_name(record),
         "shots": str(record["shots"]),
@@ -195,10 +195,10 @@ def facts(classifier: Classifier) -> dict[str, str]:
 
 
 def model_card(classifier: Classifier, outputs: list[str]) -> str:
-    record, size = classifier.record, classifier.trainer.backbone.image.image_size
+    record, size = classifier.record, classifier.method.backbone.image.image_size
     backbone, interpolation = (
-        classifier.trainer.cfg.MODEL.BACKBONE.NAME,
-        classifier.trainer.cfg.INPUT.INTERPOLATION,
+        classifier.cfg.MODEL.BACKBONE.NAME,
+        classifier.cfg.INPUT.INTERPOLATION,
     )
     precision = record.get(
         "precision", record["config"]["TRAINER"][record["trainer"].upper()]["PREC"]
@@ -237,7 +237,7 @@ def model_card(classifier: Classifier, outputs: list[str]) -> str:
                 f"cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.",
                 "",
                 "```python",
-                *example(size, interpolation, outputs),
+                *example(size, interpolation, background_of(classifier.cfg) or "white", outputs),
                 "```",
                 "",
                 f"`{PROMPTS}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.",
@@ -290,7 +290,8 @@ def table(rows: Mapping[str, object]) -> list[str]:
     ]
 
 
-def example(size: int, interpolation: str, outputs: list[str]) -> list[str]:
+def example(size: int, interpolation: str, background: str, outputs: list[str]) -> list[str]:
+    """A program that opens a picture as ``as_seen`` does."""
     return [
         "import json",
         "import numpy",
@@ -299,7 +300,9 @@ def example(size: int, interpolation: str, outputs: list[str]) -> list[str]:
         "",
         f'session = onnxruntime.InferenceSession("{MODEL}")',
         'classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])',
-        f'image = ImageOps.fit(Image.open("cat.jpg").convert("RGB"), ({size}, {size}), Image.Resampling.{interpolation.upper()})',
+        'image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")',
+        f'image = Image.alpha_composite(Image.new("RGBA", image.size, "{background}"), image).convert("RGB")',
+        f"image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})",
         'pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255',
         f'[{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})',
         "print(classes[probability[0].argmax()], probability[0].max())",

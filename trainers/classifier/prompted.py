@@ -8,7 +8,7 @@ print(answers.labels, answers.probabilities, answers.uncertainty)
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -18,15 +18,27 @@ import numpy
 import torch
 from dassl.data.transforms import build_transform
 from torch import Tensor
+from yacs.config import CfgNode
 
-from ..base import PromptTrainer
+from ..classnames import check_names
 from ..common.errors import UserError
 from ..common.image_files import background_of
 from ..common.record_file import Record
 from ..data.pictures import Picture, Pictures, is_path, one_by_one, transformed
+from ..engine.checkpoint import load_trained
 from ..evaluation.prediction import Prediction
+from ..method import Method
 from .export import export
-from .saved_run import class_names, config_of, find_trainer, read_record, rebuilt, silence
+from .fitting import fit
+from .saved_run import (
+    class_names,
+    config_of,
+    find_trainer,
+    read_record,
+    rebuilt,
+    silence,
+    untrained,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -95,22 +107,17 @@ class PromptedClassifier:
     Size and shape don't matter: each is resized and cropped as the run's test images were.
 
     Args:
-        trainer: a ``PromptTrainer`` whose prompts are loaded.
-        record: the run's ``results.json``.
+        method: whose prompts are loaded.
+        cfg: the run's config; record: its ``results.json``.
     """
 
-    def __init__(self, trainer: PromptTrainer, record: Record) -> None:
-        self.trainer = trainer
-        self.record = record
+    def __init__(self, method: Method, cfg: CfgNode, record: Record) -> None:
+        self.method, self.cfg, self.record = method.eval().requires_grad_(False), cfg, record
         with silence():
-            self.transform = build_transform(trainer.cfg, is_train=False)
-        trainer.set_model_mode("eval")
-        if trainer.prompt_learner is not None:
-            trainer.prompt_learner.requires_grad_(False)
-        with torch.no_grad(), trainer.precision.autocast():
-            self.encoded = (
-                trainer.encode_prompts()
-            )  # once for all images; None where the text depends on the image
+            self.transform = build_transform(cfg, is_train=False)
+        with torch.no_grad(), method.autocast():
+            # once for all images; None where the text depends on the image
+            self.encoded = method.encode()
 
     @classmethod
     def load(
@@ -132,20 +139,46 @@ class PromptedClassifier:
         if backbone is not None:
             cfg.MODEL.BACKBONE.NAME = backbone
         cfg.freeze()
-        with silence():
-            trainer = kind(cfg, class_names(folder, record, kind))
-        trainer.load_model(folder)
-        return cls(trainer, record)
+        kind.method.check(kind.node(cfg), f"TRAINER.{cfg.TRAINER.NAME.upper()}")
+        method = untrained(cfg, class_names(folder, record, kind))
+        if method.learner is not None:
+            load_trained(method, folder, cfg, cfg.TRAINER.NAME)
+        return cls(method, cfg, record)
+
+    @classmethod
+    def fit(
+        cls,
+        images: str | os.PathLike[str] | Sequence[Picture],
+        labels: Sequence[str] | None = None,
+        trainer: str = "CDC",
+        backbone: str | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        options: Sequence[str] = (),
+    ) -> "PromptedClassifier":
+        """Trains a classifier on your own images: the run of ``train.py --images``, with its numbers.
+
+        Args:
+            images: a folder of class folders; or N images, see above, with their ``labels``.
+            labels: N class names; None for a folder.
+            trainer, backbone: as ``train.py`` has them; without a backbone it takes what the command does.
+            folder: where the run goes, from which ``load`` has it again; by default where the command
+                would put it, and for images with labels ``output/fit/<trainer>``.
+            options: further arguments of ``train.py``, such as ``("--seed", "2", "OPTIM.MAX_EPOCH", "5")``.
+
+        Raises:
+            UserError: the input can't work; see also ``load``.
+        """
+        return cls.load(fit(images, labels, trainer, backbone, folder, options))
 
     @property
     def background(self) -> str:
         """What transparent pictures are put on: the run's ``INPUT.BACKGROUND``; white where it took its own pictures as they are stored."""
-        return background_of(self.trainer.cfg) or "white"
+        return background_of(self.cfg) or "white"
 
     @property
     def classnames(self) -> list[str]:
         """The K names that it tells apart."""
-        return list(self.trainer.classnames)
+        return list(self.method.classnames)
 
     def with_classes(self, classnames: Iterable[str]) -> "PromptedClassifier":
         """The same prompts for other classes: CLIP's vocabulary is open.
@@ -154,7 +187,8 @@ class PromptedClassifier:
             classnames: at least two names.
 
         Raises:
-            UserError: the context is class-specific, so it says nothing of other classes; a name is too long; or they are no names.
+            UserError: the context is class-specific, so it says nothing of other classes; a name is too long; they are
+                no names; or the CLIP can't tell two of them apart.
         """
         names = None if isinstance(classnames, str) else list(classnames)
         if (
@@ -163,12 +197,14 @@ class PromptedClassifier:
             or not all(isinstance(name, str) and name.strip() for name in names)
         ):
             raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
-        if self.trainer.is_class_specific:
+        if self.method.is_class_specific:
             raise UserError(
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
-        return type(self)(rebuilt(self.trainer, self.trainer.cfg, names), self.record)
+        method = rebuilt(self.method, self.cfg, names)
+        check_names(method, are_fixed=False)
+        return type(self)(method, self.cfg, self.record)
 
     @torch.no_grad()
     def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
@@ -182,7 +218,9 @@ class PromptedClassifier:
         """
         found, names = [], []
         for batch, batch_names in self.batches(images, broken):
-            found.append(self.trainer.checked_answer(batch, self.encoded).cpu())
+            answer = self.method.answer(batch, self.encoded)
+            answer.check_finite()
+            found.append(answer.cpu())
             names += batch_names
         if not found and broken:
             raise UserError(f"not one of the images can be read; the first: {broken[0]}")
@@ -222,8 +260,8 @@ class PromptedClassifier:
         prompts = None if self.encoded is None else self.encoded[1]
         found = []
         for batch, _ in self.batches(images):
-            with self.trainer.precision.autocast():
-                features = self.trainer.encode_images(batch, prompts)  # (M or 1, B, E)
+            with self.method.autocast():
+                features = self.method.encode_images(batch, prompts)  # (M or 1, B, E)
             found.append(features.transpose(0, 1).cpu())
         return torch.cat(found).numpy()
 
@@ -248,7 +286,7 @@ class PromptedClassifier:
                     raise
                 return error
 
-        images, size = iter(one_by_one(images)), self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE
+        images, size = iter(one_by_one(images)), self.cfg.DATALOADER.TEST.BATCH_SIZE
         batch = list(islice(images, size))
         if not batch:
             raise UserError("there is no image to look at")
@@ -261,7 +299,7 @@ class PromptedClassifier:
                 if sound:
                     pixels = torch.stack([pixels for _, pixels in sound])  # (B, 3, H, W)
                     yield (
-                        pixels.to(self.trainer.device)[None],
+                        pixels.to(self.method.device)[None],
                         [os.fspath(image) if is_path(image) else None for image, _ in sound],
                     )
                 batch = list(islice(images, size))

@@ -6,18 +6,20 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .. import METHODS, config_function
-from ..base import PromptTrainer
 from ..common.config_files import check_types
 from ..common.errors import UserError
+from ..common.ranges import check_ranges
 from ..common.record_file import FILE_NAME, Record
 from ..common.record_file import read_record as read_record_file
-from ..engine import checkpoint
-from ..engine.saved_prompts import MODEL_NAME
+from ..engine.checkpoint import MODEL_NAME, load, newest
+from ..method import Method
+from ..trainer import MethodTrainer
 
 
 def read_record(folder: str) -> Record:
@@ -34,7 +36,7 @@ def read_record(folder: str) -> Record:
     return read_record_file(path)
 
 
-def find_trainer(name: str) -> type[PromptTrainer]:
+def find_trainer(name: str) -> type[MethodTrainer]:
     """The trainer of that name; imports its module of this package if it is not registered yet.
 
     Raises:
@@ -48,7 +50,7 @@ def find_trainer(name: str) -> type[PromptTrainer]:
             f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
         )
     kind = TRAINER_REGISTRY.get(name)
-    if not issubclass(kind, PromptTrainer):
+    if not issubclass(kind, MethodTrainer):
         raise UserError(
             f"the trainer {name} that is registered here is {kind.__module__}'s, not {__name__.partition('.')[0]}'s: load the run in a "
             "program of its own"
@@ -56,7 +58,7 @@ def find_trainer(name: str) -> type[PromptTrainer]:
     return kind
 
 
-def config_of(record: Record, kind: type[PromptTrainer]) -> CfgNode:
+def config_of(record: Record, kind: type[MethodTrainer]) -> CfgNode:
     """The config that a run was made with; settings that came after it have their defaults.
 
     Raises:
@@ -69,6 +71,7 @@ def config_of(record: Record, kind: type[PromptTrainer]) -> CfgNode:
     defaults = cfg.clone()
     overlay(cfg, record["config"])
     check_types(cfg, defaults)
+    check_ranges(cfg)
     return cfg
 
 
@@ -87,19 +90,19 @@ def overlay(node: CfgNode, values: dict[str, Any]) -> None:
             )
 
 
-def class_names(folder: str, record: Record, kind: type[PromptTrainer]) -> list[str]:
+def class_names(folder: str, record: Record, kind: type[MethodTrainer]) -> list[str]:
     """The class names of a run: those of its checkpoint, or, where nothing is learned, of its record.
 
     Raises:
         UserError: the folder holds no prompts, or the record is older than its class names.
     """
-    if kind.learns:
-        file_name = checkpoint.newest(f"{folder}/{MODEL_NAME}")
+    if kind.method.learns:
+        file_name = newest(f"{folder}/{MODEL_NAME}")
         if file_name is None:
             raise UserError(
                 f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
             )
-        return checkpoint.load(f"{folder}/{MODEL_NAME}/{file_name}")["classnames"]
+        return load(f"{folder}/{MODEL_NAME}/{file_name}")["classnames"]
     if "classnames" not in record:
         raise UserError(
             f"{folder}/{FILE_NAME} does not say which classes there were: it was written by an earlier version, run it again"
@@ -112,10 +115,21 @@ def silence() -> contextlib.AbstractContextManager[None]:
     return contextlib.redirect_stdout(None)
 
 
-def rebuilt(trainer: PromptTrainer, cfg: CfgNode, classnames: Sequence[str]) -> PromptTrainer:
-    """A trainer with this one's prompts, for another config or other class names."""
+def untrained(cfg: CfgNode, classnames: Sequence[str]) -> Method:
+    """The method of a run's config, for any class names and without the run's prompts.
+
+    Raises:
+        UserError: the config can't work, or its CLIP is not found.
+    """
+    kind = find_trainer(cfg.TRAINER.NAME)
+    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
     with silence():
-        other = type(trainer)(cfg, classnames)
-    if trainer.prompt_learner is not None:
-        other.take_prompts(trainer.prompt_learner.state_dict(), trainer.classnames)
+        return kind.build_method(cfg, classnames, device)
+
+
+def rebuilt(method: Method, cfg: CfgNode, classnames: Sequence[str]) -> Method:
+    """A method with this one's prompts, for another config or other class names."""
+    other = untrained(cfg, classnames)
+    if method.learner is not None:
+        other.load(method.learner.state_dict(), method.classnames)
     return other

@@ -3,6 +3,7 @@
 Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not UTF-8.
 """
 
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from yacs.config import CfgNode
 
 from .errors import UserError, nearest
 from .readers import read_yaml
+
+log = logging.getLogger(__name__)
 
 ONE = {
     bool: "True or False",
@@ -26,6 +29,8 @@ NAMES = {
     str: "texts in UTF-8",
 }
 OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
+# of earlier versions; they changed no figure
+REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_STEPS")
 
 
 def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "") -> None:
@@ -47,11 +52,23 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
             if not isinstance(content, dict):
                 raise UserError(f"{where}: it must hold lines KEY: value")
             check_keys(content, where)
-            cfg.merge_from_other_cfg(
-                CfgNode({key: value for key, value in content.items() if key != leave_out})
-            )
+            content = {key: value for key, value in content.items() if key != leave_out}
+            removed = [
+                (node, key)
+                for node, key in (name.split(".") for name in REMOVED)
+                if key in (content.get(node) or {})
+            ]
+            warn_of_removed([".".join(names) for names in removed], where)
+            for node, key in removed:
+                content[node] = {
+                    name: value for name, value in content[node].items() if name != key
+                }
+            cfg.merge_from_other_cfg(CfgNode(content))
         else:
-            cfg.merge_from_list(source)
+            pairs = list(zip(source[::2], source[1::2]))
+            warn_of_removed([name for name, _ in pairs if name in REMOVED], where)
+            kept = [part for pair in pairs if pair[0] not in REMOVED for part in pair]
+            cfg.merge_from_list(kept)
     except UserError:
         raise
     except (KeyError, AttributeError) as error:
@@ -66,6 +83,11 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
         raise UserError(f"{where}: it is nested too deeply") from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def warn_of_removed(names: Sequence[str], where: str) -> None:
+    if names:
+        log.warning("%s: %s has no effect any more, leave it out", where, ", ".join(names))
 
 
 def check_keys(content: Mapping[object, object], where: str) -> None:

@@ -21,7 +21,14 @@ DISK = {
     errno.EACCES: RIGHTS,
     errno.EPERM: RIGHTS,
     errno.EIO: "look after that disk",
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
+        "give another place, or put back what was there",
+    ),
 }  # number of an OSError → what to do
+
+# what raises when a worker of a loader is killed
+LOADER = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
 
 
 class UserError(ValueError):
@@ -55,7 +62,7 @@ def line_for_user(error: Exception) -> str | None:
         return f"{path}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
     if isinstance(error, MemoryError):
         return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
-    if isinstance(error, RuntimeError) and raised_in(error, "torch.utils.data"):
+    if isinstance(error, RuntimeError) and raised_in(error, *LOADER):
         return (
             f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
             "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
@@ -63,15 +70,18 @@ def line_for_user(error: Exception) -> str | None:
     return None
 
 
-def raised_in(error: BaseException, *packages: str) -> bool:
-    """Whether an error comes from the code of one of these packages: what a caller can do about it depends on that, not on its words."""
-    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
-    places = [
-        os.path.realpath(place) + os.sep
-        for package in packages
-        for place in getattr(sys.modules.get(package), "__path__", ())
-    ]
-    return file_name.startswith(tuple(places))
+def raised_in(error: BaseException, *modules: str) -> bool:
+    """Whether an error was raised by the code of one of these modules or packages."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file_name = os.path.realpath(frames[-1].filename) if frames else ""
+    for module in filter(None, map(sys.modules.get, modules)):
+        place = os.path.realpath(module.__file__ or "")
+        if file_name == place or (
+            hasattr(module, "__path__")
+            and file_name.startswith(os.path.join(os.path.dirname(place), ""))
+        ):
+            return True
+    return False
 
 
 def exit_code(command: Callable[..., object], *arguments: object) -> int:

@@ -8,7 +8,7 @@ import re
 import stat
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import IO, TypeVar
@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from .console import printable
 from .errors import UserError
 from .files import file_hash
 
@@ -293,20 +294,22 @@ def left_out(paths: Iterable[str]) -> str:
             path, lambda image: getattr(image, "is_animated", False), False
         ):
             moving.append(path)
-
-    def names(files: list[str]) -> str:
-        return f"({', '.join(map(os.path.basename, files[:NAMED]))}{', …' * (len(files) > NAMED)}"
-
     lines = [
-        f"{len(files)} {kind} {names(files)}"
+        f"{len(files)} {kind} ({named(files)}"
         f"{f'; to take these: pip install {MISSING[kind]}' if kind in MISSING else ''})"
         for kind, files in sorted(kinds.items())
     ]
     return ". ".join(
         [f"Left out: {'; '.join(lines)}"] * bool(lines)
-        + [f"Of {len(moving)} moving pictures the first frame is taken {names(moving)})"]
+        + [f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"]
         * bool(moving)
     )
+
+
+def named(paths: Sequence[str]) -> str:
+    """The first few files by their names."""
+    names = [printable(os.path.basename(path)) for path in paths[:NAMED]]
+    return ", ".join(names) + (", …" if paths[NAMED:] else "")
 
 
 def transparent_parts(background: str) -> str:

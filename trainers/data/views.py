@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 AUGMENTATIONS = (1, 2, None)
 
 
-def template_views(cfg: CfgNode, templates: int, augmentation: int) -> list[T.Compose]:
+def template_views(cfg: CfgNode, templates: int, augmentation: int | None) -> list[T.Compose]:
     """One transform a template.
 
     Args:
@@ -25,7 +25,7 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int) -> list[T.Co
             (``COLORJITTER_*``), grayscale (``RGS_P``) and blur (``GB_P``, ``GB_K``) are.
         templates: M.
         augmentation: ``1``: in turn nothing more, colour jitter, grayscale and blur, a small affine map; ``2``: the same, and
-            one more random crop each (``CROP_PADDING``).
+            one more random crop each (``CROP_PADDING``); None: nothing more for any of them.
 
     Returns:
         list of M transforms, PIL image → (3, H, W).
@@ -38,6 +38,8 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int) -> list[T.Co
         [T.RandomGrayscale(cfg.INPUT.RGS_P), blur(cfg.INPUT)],
         [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))],
     ]
+    if augmentation is None:
+        extra = [[]]
     crop = (
         [T.RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)] if augmentation == 2 else []
     )

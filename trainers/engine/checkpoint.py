@@ -1,35 +1,43 @@
 """Checkpoints that hold prompts only, load without executing anything, and resume to the same numbers.
 
-Files lie where Dassl puts them: ``<output>/<model name>/model.pth.tar-<epoch>``, ``model-best.pth.tar``, and ``checkpoint``,
-which names the file to resume from. In the middle of an epoch it is ``model-step.pth.tar-<epochs done>-<steps of the next>``; of
-these no more than the last two are kept.
+Files lie where Dassl puts them: ``<output>/prompt_learner/model.pth.tar-<epoch>``,
+``model-best.pth.tar``, and ``checkpoint``, which names the file to resume from. The end of each epoch
+is kept until that of the next one; those that TRAIN.CHECKPOINT_FREQ asks for, and the last, stay.
 """
 
 import io
-import json
 import logging
 import os
 import re
+import shutil
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from yacs.config import CfgNode
 
-from ..common.config_files import flatten, plain
 from ..common.errors import UserError
-from ..common.files import write_atomically, write_text
-from ..common.readers import check_archive
+from ..common.files import remove_leftovers, write_atomically, write_text
+from ..common.fingerprints import split_hash
+from ..common.readers import check_archive, read_arrays
+from ..common.record_file import FILE_NAME, read_record
+from ..data.random_state import restore_rng_state, rng_state
+from .same_run import OTHER_IMAGES as OTHER_IMAGES
+from .same_run import changes as changes
+from .same_run import check_same_run
+from .same_run import config_of_run as config_of_run
+
+if TYPE_CHECKING:
+    from dassl.data.datasets import DatasetBase
+
+    from ..method import Method
 
 log = logging.getLogger(__name__)
 
-State = dict[str, Any]  # of a training, see ``SavedPrompts.save_state``
-
+State = dict[str, Any]  # of a training, see ``Checkpoints.save``
+MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 BEST = "model-best.pth.tar"
-OTHER_IMAGES = (
-    "its images are others: some were added, removed or changed, or the folder is another"
-)
 POINTER = "checkpoint"
 KINDS = {
     "state_dict": dict,
@@ -39,163 +47,297 @@ KINDS = {
     "config": dict,
     "backbone_hash": str,
 }  # of what each file has
-NAME = re.compile(
-    r"model(?:-step)?\.pth\.tar-(\d+)(?:-(\d+))?"
-)  # of a file that a run can go on from
-
-# What may differ between the run that wrote a checkpoint and the run that resumes it.
-NOT_PART_OF_A_RUN = (
-    "OUTPUT_DIR",
-    "RESUME",
-    "USE_CUDA",
-    "VERBOSE",
-    "DATASET.ROOT",
-    "DATALOADER.NUM_WORKERS",
-    "DATALOADER.BROKEN_IMAGES",
-    "DATALOADER.TEST",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.CHECKPOINT_STEPS",
-    "TRAIN.CHECKPOINT_MINUTES",
-    "TEST",
-)
-# What may differ between a finished run and the one that is asked for: places and things that change no figure.
-NO_MATTER = (
-    "OUTPUT_DIR",
-    "RESUME",
-    "USE_CUDA",
-    "VERBOSE",
-    "DATASET.ROOT",
-    "DATALOADER.NUM_WORKERS",
-    "DATALOADER.TEST.BATCH_SIZE",
-    "DATALOADER.BROKEN_IMAGES",
-    "TEST.FEATURE_CACHE",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.CHECKPOINT_STEPS",
-    "TRAIN.CHECKPOINT_MINUTES",
-)
+NAME = re.compile(r"model\.pth\.tar-(\d+)")  # of a file that a run can go on from
 
 
 def epoch_name(epochs: int) -> str:
     return f"model.pth.tar-{epochs}"
 
 
-def step_name(epochs: int, steps: int) -> str:
-    return f"model-step.pth.tar-{epochs}-{steps}"
-
-
-def progress(file_name: str) -> tuple[int, int] | None:
-    """(epochs, steps of the next one) that are done in a file of this name; None for any other name."""
+def epochs_in(file_name: str) -> int | None:
+    """Epochs that are done in a file of this name; None for any other name."""
     match = NAME.fullmatch(file_name)
-    return match and (int(match[1]), int(match[2] or 0))
+    return match and int(match[1])
 
 
-def save(state: State, folder: str, file_name: str) -> None:
-    """Writes a checkpoint and, unless it is the best one, points the next resume to it.
+class Checkpoints:
+    """The checkpoints of one training.
 
-    Of the files from the middle of epochs, all but this one and the one before are deleted.
+    A run that is killed at any moment and started again by the same command ends with the same
+    prompts and metrics, bit for bit on a CPU: the end of an epoch is kept with everything that later
+    steps depend on, and written atomically. Steps after it are repeated.
+
+    Args:
+        cfg: the run's config; trainer: its registered name; dataset: what it trains and tests on.
+        method: whose learner is trained; optimizer, schedule, scaler: that train it.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        trainer: str,
+        dataset: "DatasetBase",
+        method: "Method",
+        optimizer: Any,
+        schedule: Any,
+        scaler: Any,
+    ) -> None:
+        self.cfg, self.trainer, self.dataset, self.method = cfg, trainer, dataset, method
+        self.parts = {"optimizer": optimizer, "scheduler": schedule, "scaler": scaler}
+
+    def save(self, folder: str, file_name: str, epoch: int, **facts: Any) -> None:
+        """Writes prompts and all that an exact resume needs; never CLIP's weights.
+
+        Args:
+            folder: of the checkpoints; epoch: epochs done; facts: what else is to be kept, in types
+                that load without executing anything.
+
+        Raises:
+            UserError: it can't be written.
+        """
+        state = {
+            "epoch": epoch,
+            "rng": rng_state(),
+            "state_dict": self.method.learner.state_dict(),
+            **{name: part.state_dict() for name, part in self.parts.items()},
+            "training_state": self.method.training_state(),
+            "trainer": self.trainer,
+            "classnames": self.method.classnames,
+            "backbone_hash": self.method.backbone_hash,
+            "config": config_of_run(self.cfg),
+            "split_hash": split_hash(self.dataset),
+            **facts,
+        }
+        before = newest(folder)
+        write(state, folder, file_name)
+        log.info("Checkpoint saved to %s/%s", folder, file_name)
+        every, done = self.cfg.TRAIN.CHECKPOINT_FREQ, epochs_in(before or "")
+        is_due = done is not None and every > 0 and done % every == 0
+        if file_name != BEST and done is not None and done < epoch and not is_due:
+            os.remove(os.path.join(folder, str(before)))
+
+    def resume(self, directory: str) -> State | None:
+        """Takes back the newest checkpoint below ``directory``; None where there is none.
+
+        Raises:
+            UserError: it is another run's, can't be read, or ``--resume`` names a folder without one.
+        """
+        folder, own = f"{directory}/{MODEL_NAME}", f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
+        remove_leftovers(own)
+        file_name = newest(folder)
+        if file_name is None:
+            if self.cfg.RESUME:
+                raise UserError(
+                    f"--resume {directory}: no checkpoint there (looked for {folder}/{POINTER})"
+                )
+            return None
+        try:
+            state = load(f"{folder}/{file_name}")
+        except UserError as error:
+            raise UserError(f"{error}: delete {folder} to start over") from error
+        check_origin(self.method, state, folder, self.trainer)
+        check_same_run(
+            state, self.cfg, self.method.classnames, self.differs(state.get("split_hash")), folder
+        )
+        load_prompts(self.method, state, folder, self.trainer)
+        try:
+            for name, part in self.parts.items():
+                if state[name]:  # a scaler's is empty where the run's device needed none
+                    part.load_state_dict(state[name])
+            self.method.restore_training_state(state["training_state"])
+            restore_rng_state(state["rng"])
+        except Exception as error:  # what is whole may still be of another kind
+            raise UserError(
+                f"{folder}/{file_name} can't be gone on from ({type(error).__name__}): delete {folder} "
+                "to start over"
+            ) from error
+        if os.path.realpath(folder) != os.path.realpath(own) and os.path.isfile(f"{folder}/{BEST}"):
+            # the best epoch so far may stay the best: it has to be found in this run's folder
+            write_atomically(
+                f"{own}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path)
+            )
+        log.info("Resuming from %s/%s: %d epochs done", folder, file_name, state["epoch"])
+        return state
+
+    def differs(self, known: str | None) -> bool:
+        """Whether a run's ``split_hash`` (None in older files: no) is another than this one's.
+
+        Few-shot samples without a seed may differ.
+        """
+        is_drawn_anew = self.cfg.SEED < 0 and self.cfg.DATASET.NUM_SHOTS >= 1
+        return known is not None and not is_drawn_anew and known != split_hash(self.dataset)
+
+    def save_prompts_again(self) -> None:
+        """Puts the prompts as they are now into the checkpoint of the final ones."""
+        folder = f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
+        file_name = final(folder, self.cfg)
+        state = load(f"{folder}/{file_name}")
+        write({**state, "state_dict": self.method.learner.state_dict()}, folder, file_name)
+
+    def is_done(self, splits: Sequence[str]) -> bool:
+        """Whether the run's folder holds all that it would leave, made with the same settings from
+        the same images; splits: those whose answers it keeps.
+
+        Raises:
+            UserError: the finished run was trained on other images.
+        """
+        output = self.cfg.OUTPUT_DIR
+        path = os.path.join(output, FILE_NAME)
+        if not os.path.isfile(path):
+            return False
+        try:
+            record = read_record(path)
+        except UserError:  # it is written anew
+            return False
+        if changes(self.cfg, record):
+            return False
+        learns = self.method.learner is not None
+        if self.differs(record["split_hash"]):
+            if not learns:
+                return False
+            raise UserError(
+                f"{output} belongs to another run ({OTHER_IMAGES}): give another --output-dir, or "
+                "delete that folder"
+            )
+        try:
+            for split in splits:
+                read_arrays(f"{output}/predictions-{split}.npz")
+            folder = f"{output}/{MODEL_NAME}"
+            kept = load(f"{folder}/{final(folder, self.cfg)}")["state_dict"] if learns else None
+            made = self.method.backbone_hash, self.method.prompts_hash(kept)
+        except Exception:  # damaged bytes can raise anything
+            return False
+        return (record["backbone_hash"], record["prompts_hash"]) == made
+
+
+def load_trained(
+    method: "Method", directory: str, cfg: CfgNode, trainer: str, epoch: int | None = None
+) -> None:
+    """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
 
     Raises:
-        UserError: it can't be written, because the disk is full or for another reason. What was there before still is.
+        UserError: no such checkpoint, or see ``load_prompts``.
+    """
+    folder = f"{directory}/{MODEL_NAME}"
+    file_name = final(folder, cfg) if epoch is None else epoch_name(epoch)
+    state = load(f"{folder}/{file_name}")
+    load_prompts(method, state, folder, trainer)
+    log.info(
+        "Loading weights to %s from %s/%s (epoch = %d)",
+        MODEL_NAME,
+        folder,
+        file_name,
+        state["epoch"],
+    )
+
+
+def check_origin(method: "Method", state: State, folder: str, trainer: str) -> None:
+    """
+    Raises:
+        UserError: prompts are of another trainer, CLIP or, if they are per class, other classes.
+    """
+    if state["trainer"] != trainer:
+        raise UserError(f"{folder} was trained by {state['trainer']}, this is {trainer}")
+    if state["backbone_hash"] != method.backbone_hash:
+        raise UserError(
+            f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, "
+            "this run's MODEL.BACKBONE.NAME has other weights"
+        )
+    if method.is_class_specific and state["classnames"] != method.classnames:
+        raise UserError(
+            f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: "
+            "they can only be tested on the classes they were trained for"
+        )
+
+
+def load_prompts(method: "Method", state: State, folder: str, trainer: str) -> None:
+    """Loads a checkpoint's prompts into a method.
+
+    Raises:
+        UserError: they have another shape, or see ``check_origin``.
+    """
+    check_origin(method, state, folder, trainer)
+    try:
+        method.load(state["state_dict"], state["classnames"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{folder} holds prompts of another shape, use the config, and --protocol, that they were "
+            f"trained with: {' '.join(str(error).split())}"
+        ) from error
+
+
+def final(folder: str, cfg: CfgNode) -> str:
+    """Name of the file with a training's final prompts: the best ones under ``best_val``."""
+    return BEST if cfg.TEST.FINAL_MODEL == "best_val" else newest(folder) or BEST
+
+
+def newest(folder: str) -> str | None:
+    """Name of the file to resume from, or None.
+
+    Without a file ``checkpoint`` there is none: deleting it is how to start over. If it names none of
+    the files, the one of the latest epoch is taken.
+    """
+    path = os.path.join(folder, POINTER)
+    if not os.path.isfile(path):
+        return None
+    with open(path, encoding="utf-8", errors="replace") as file:
+        named = file.readline().strip()
+    if epochs_in(named) is not None and os.path.isfile(os.path.join(folder, named)):
+        return named
+    found = max(
+        filter(epochs_in, os.listdir(folder)), key=lambda name: epochs_in(name) or 0, default=None
+    )
+    if found:
+        log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, found)
+    return found
+
+
+def write(state: State, folder: str, file_name: str) -> None:
+    """Writes a checkpoint and, unless it is the best one, points the next resume to it.
+
+    Raises:
+        UserError: it can't be written, because the disk is full or for another reason. What was there
+            before still is.
     """
     content = io.BytesIO()  # torch's own writing to a file has no error that says what is wrong
     torch.save(state, content)
-    before = newest(folder)
     path = os.path.join(folder, file_name)
 
-    def write(temporary: str) -> None:
+    def write_content(temporary: str) -> None:
         with open(temporary, "wb") as file:
             file.write(content.getbuffer())
 
     try:
-        write_atomically(path, write)
+        write_atomically(path, write_content)
         if file_name != BEST:
             write_text(os.path.join(folder, POINTER), file_name + "\n")
     except OSError as error:
         raise UserError(
-            f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same command goes on from "
-            f"{before or 'the start'}"
+            f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same "
+            f"command goes on from {newest(folder) or 'the start'}"
         ) from error
-    if file_name != BEST:
-        remove_steps(folder, kept=(file_name, before))
-
-
-def remove_steps(folder: str, kept: Iterable[str | None] = ()) -> None:
-    """Deletes the checkpoints from the middle of epochs, except those of the given names."""
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        if name.startswith("model-step.") and progress(name) and name not in kept:
-            os.remove(os.path.join(folder, name))
-
-
-def resumable(folder: str) -> list[str]:
-    """Names of the files to resume from, the first being the one to take, the others those to fall back on, newest first.
-
-    Without a file ``checkpoint`` there are none: deleting it is how to start over. If it names none of the files, the newest of them
-    comes first.
-    """
-    path = os.path.join(folder, POINTER)
-    if not os.path.isfile(path):
-        return []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        named = file.readline().strip()
-    done = {name: at for name in os.listdir(folder) if (at := progress(name)) is not None}
-    found = sorted(done, key=done.__getitem__, reverse=True)
-    if named and os.path.basename(named) == named and os.path.isfile(os.path.join(folder, named)):
-        at = progress(named)
-        return [
-            named,
-            *(name for name in found if name != named and (at is None or done[name] < at)),
-        ]
-    if found:
-        log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, found[0])
-    return found
-
-
-def newest(folder: str) -> str | None:
-    """Name of the file to resume from, or None."""
-    return next(iter(resumable(folder)), None)
-
-
-def load_newest(folder: str) -> tuple[str, State] | tuple[None, None]:
-    """Name and content of the newest checkpoint that can be read; None and None where there is none.
-
-    Raises:
-        UserError: there are some, and none can be read.
-    """
-    names = resumable(folder)
-    for name in names:
-        try:
-            return name, load(os.path.join(folder, name))
-        except UserError as error:
-            log.warning("%s; going back to the checkpoint before", error)
-    if names:
-        raise UserError(
-            f"none of the checkpoints in {folder} can be read ({', '.join(names)}): delete that folder to start over"
-        )
-    return None, None
 
 
 def load(path: str) -> State:
-    """The dict that ``save`` wrote, on the CPU.
+    """The dict that ``write`` wrote, on the CPU.
 
     Raises:
         UserError: there is no such file (the message lists those that exist), or it can't be read.
     """
+    folder = os.path.dirname(path)
     if not os.path.isfile(path):
-        folder = os.path.dirname(path)
-        found = (
-            sorted(name for name in os.listdir(folder) if ".pth.tar" in name)
-            if os.path.isdir(folder)
-            else []
-        )
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        found = ", ".join(sorted(name for name in names if ".pth.tar" in name))
         raise UserError(
-            f"no checkpoint at {path}; there is {', '.join(found) or 'none in that folder'}: check --model-dir and "
+            f"no checkpoint at {path}; there is {found or 'none in that folder'}: check --model-dir and "
             "--load-epoch"
         )
     try:
         check_archive(path)
-        check_sums(path)
+        if zipfile.is_zipfile(path):  # torch itself doesn't look for bits that have changed
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip():
+                    raise zipfile.BadZipFile("a part is not what was written")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way
         raise UserError(
@@ -205,73 +347,11 @@ def load(path: str) -> State:
         isinstance(state.get(key), kind) for key, kind in KINDS.items()
     ):
         raise UserError(f"checkpoint {path} is none of this toolbox's")
-    if not (
-        all(map(torch.is_tensor, state["state_dict"].values()))
-        and all(isinstance(name, str) for name in state["classnames"])
+    if not all(map(torch.is_tensor, state["state_dict"].values())) or not all(
+        isinstance(name, str) for name in state["classnames"]
     ):
         raise UserError(
-            f"checkpoint {path} is none of this toolbox's: its prompts are no tensors, or its class names no texts"
+            f"checkpoint {path} is none of this toolbox's: its prompts are no tensors, or its class "
+            "names no texts"
         )
     return state
-
-
-def check_sums(path: str) -> None:
-    """Raises BadZipFile for a file of torch's in which a bit has changed, which torch itself doesn't look for."""
-    if zipfile.is_zipfile(path):  # else torch will say what it is
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken:
-            raise zipfile.BadZipFile(f"{broken} is not what was written")
-
-
-def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict[str, str]:
-    """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
-    own = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}."
-    return {
-        key: value
-        for key, value in flatten(cfg).items()
-        if not any(key == other or key.startswith(other + ".") for other in left_out)
-        and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")
-    }
-
-
-def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
-    """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
-    now, then = (
-        config_of_run(config, NO_MATTER)
-        for config in (json.loads(json.dumps(plain(cfg))), record["config"])
-    )
-    return [
-        f"{key} {then[key]} → {now[key]}"
-        for key in sorted(now.keys() & then.keys())
-        if now[key] != then[key]
-    ]
-
-
-def check_same_run(
-    state: State, cfg: CfgNode, classnames: Sequence[str], has_other_images: bool, path: str
-) -> None:
-    """A run may only be continued as it was started.
-
-    Args:
-        has_other_images: whether it is to go on with other images than it was started with.
-
-    Raises:
-        UserError: settings, class list or images differ; the message names them.
-    """
-    now, then = config_of_run(cfg), state["config"]
-    changed = [
-        f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}"
-        for key in sorted({*now, *then})
-        if now.get(key) != then.get(key)
-    ]
-    if not changed and state["classnames"] != classnames:
-        changed = ["the class list"]
-    if not changed and has_other_images:
-        changed = [OTHER_IMAGES]
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise UserError(
-            f"{path} belongs to another run ({'; '.join(changed[:3])}{more}): give another --output-dir, or delete "
-            "that folder to start over"
-        )

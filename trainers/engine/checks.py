@@ -3,15 +3,18 @@
 import logging
 from collections import Counter
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from dassl.data import DataManager
-from dassl.data.datasets import DatasetBase
 from PIL import ImageColor
 from yacs.config import CfgNode
 
 from ..common.errors import UserError, nearest
 from ..common.image_files import POLICIES, background_of
 from ..prompting.backbone import Backbone
+
+if TYPE_CHECKING:
+    from dassl.data import DataManager
+    from dassl.data.datasets import DatasetBase
 
 log = logging.getLogger(__name__)
 
@@ -45,17 +48,39 @@ def check_colour(key: str, value: object) -> None:
         ) from None
 
 
-def check_depth(key: str, depth: int, layers: int, backbone_name: str) -> None:
+def check_depth(key: str, depth: int, layers: int) -> None:
     """No more layers can get prompts of their own than there are."""
     if depth > layers:
-        raise UserError(f"{key} is {depth}, {backbone_name} has {layers} layers to prompt")
+        raise UserError(f"{key} is {depth}, the backbone has {layers} layers to prompt")
 
 
-def check_image_prompts(what: str, backbone: Backbone, backbone_name: str, instead: str) -> None:
-    """Only a vision transformer has tokens to put prompts beside; ``instead`` says what to do where it is none."""
+def check_image_prompts(what: str, backbone: Backbone, instead: str) -> None:
+    """Only a vision transformer has tokens to put prompts beside.
+
+    instead: what to do where it is none.
+    """
     if not backbone.takes_visual_prompts:
         raise UserError(
-            f"{what} prompts the image encoder, and {backbone_name} is a ResNet: {instead}"
+            f"{what} prompts the image encoder, and the backbone is a ResNet: {instead}"
+        )
+
+
+def check_independent(settings: CfgNode, path: str, backbone: Backbone | None = None) -> None:
+    """Checks IVLP's keys; with a backbone also that it has that many layers."""
+    depth = settings.PROMPT_DEPTH_VISION
+    if backbone is not None:
+        check_depth(f"{path}.PROMPT_DEPTH_TEXT", settings.PROMPT_DEPTH_TEXT, backbone.text.layers)
+        if depth > 0:
+            key = f"{path}.PROMPT_DEPTH_VISION"
+            check_image_prompts(key, backbone, "set it and N_CTX_VISION to 0")
+            check_depth(key, depth, backbone.vision_transformer.layers)
+        return
+    check_at_least(1, path, settings, "N_CTX_TEXT", "PROMPT_DEPTH_TEXT")
+    check_at_least(0, path, settings, "N_CTX_VISION", "PROMPT_DEPTH_VISION")
+    if (settings.N_CTX_VISION == 0) != (depth == 0):
+        raise UserError(
+            f"{path} has N_CTX_VISION {settings.N_CTX_VISION} and PROMPT_DEPTH_VISION {depth}: both are 0 "
+            "to prompt the text encoder only, or neither"
         )
 
 
@@ -118,7 +143,7 @@ def check_run(cfg: CfgNode) -> None:
         )
 
 
-def check_data(cfg: CfgNode, data_manager: DataManager) -> None:
+def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
     """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data cause warnings."""
     data, name = data_manager.dataset, cfg.DATASET.NAME
     twins = sorted(classname for classname, count in Counter(data.classnames).items() if count > 1)
@@ -150,6 +175,6 @@ def check_data(cfg: CfgNode, data_manager: DataManager) -> None:
             )
 
 
-def validates_on_test_images(data: DatasetBase) -> bool:
+def validates_on_test_images(data: "DatasetBase") -> bool:
     """Whether images of a data set's val are among its test's, as where a set has no val of its own."""
     return bool({item.impath for item in data.val or ()} & {item.impath for item in data.test})

@@ -1,13 +1,18 @@
-"""``PREC`` in one place: the dtype of the frozen weights, the autocast context, the gradient step."""
+"""``PREC`` in one place: the dtype of the frozen weights and the autocast's.
 
-import contextlib
+- ``fp32``: everything in fp32.
+- ``amp``: fp32 weights, encoders under autocast: bfloat16 where the device has it, else float16
+  with a loss scaler.
+- ``fp16``: the weights of the frozen maps in float16 as in CoOp, see ``to_half``; prompts and
+  losses in fp32. On a CPU, which computes it up to 19 times more slowly, it becomes fp32.
+"""
+
 import logging
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..common.errors import UserError, nearest
-from ..distributed import average_gradients
 from ..prompting import clip
 from ..prompting.transformer import Attention
 
@@ -25,65 +30,39 @@ def check_precision(name: str) -> None:
         )
 
 
-class Precision:
-    """How a run computes.
-
-    - ``fp32``: everything in fp32.
-    - ``amp``: fp32 weights, encoders under autocast: bfloat16 where the device has it, else float16 with a loss scaler.
-    - ``fp16``: the weights of the frozen maps in float16 as in CoOp, see ``to_half``; prompts and losses in fp32. On a CPU, which computes it up
-      to 19 times more slowly, it becomes fp32.
+def precision_on(name: str, device: torch.device, stays_fp32: bool = False) -> str:
+    """What a method computes in on a device, one of ``PRECISIONS``.
 
     Args:
-        name: one of ``PRECISIONS``.
-        device: ``torch.device`` the run is on.
+        name: what is asked for; stays_fp32: whether the method's fp16 is fp32.
 
-    Attributes:
-        name: what the run computes in.
+    Raises:
+        UserError: see ``check_precision``.
     """
-
-    def __init__(self, name: str, device: torch.device) -> None:
-        check_precision(name)
-        if name == "fp16" and device.type in SLOW_IN_FP16:
-            log.warning(
-                "PREC fp16 is up to 19 times slower than fp32 on a CPU: this run computes in fp32. PREC fp32 says the same without this line"
-            )
-            name = "fp32"
-        self.name = name
-        self.device_type = device.type
-        self.autocast_dtype = None
-        if name == "amp":
-            has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(
-                including_emulation=False
-            )
-            self.autocast_dtype = torch.bfloat16 if has_bfloat16 else torch.float16
-        self.scaler = torch.amp.GradScaler(
-            device.type, enabled=self.autocast_dtype == torch.float16
+    check_precision(name)
+    if name == "fp16" and device.type in SLOW_IN_FP16:
+        log.warning(
+            "PREC fp16 is up to 19 times slower than fp32 on a CPU: this run computes in fp32. "
+            "PREC fp32 says the same without this line"
         )
+        return "fp32"
+    if name == "fp16" and stays_fp32:
+        log.info("PREC fp16: this method computes in fp32, as its official code does")
+        return "fp32"
+    return name
 
-    def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Context for the encoders' forward pass."""
-        if self.autocast_dtype is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device_type, dtype=self.autocast_dtype)
 
-    def convert(self, model: nn.Module) -> None:
-        """Puts a frozen model's weights into this precision."""
-        if self.name == "fp16":
-            to_half(model)
-
-    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """One gradient step on ``loss`` (a scalar)."""
-        optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        average_gradients(
-            parameter for group in optimizer.param_groups for parameter in group["params"]
-        )
-        self.scaler.step(optimizer)
-        self.scaler.update()
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """What the encoders' maps are computed in under ``amp``; None under any other precision."""
+    if precision != "amp":
+        return None
+    has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bfloat16 else torch.float16
 
 
 def to_half(model: nn.Module) -> None:
-    """Puts into float16 what CLIP's own ``convert_weights`` does: linear maps, convolutions and projections.
+    """Puts into float16 what CLIP's own ``convert_weights`` does: linear maps, convolutions and
+    projections.
 
     Norms, embeddings, positions and the logit scale stay fp32.
     """

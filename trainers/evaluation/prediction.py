@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy
 import torch
-from sklearn.metrics import f1_score, recall_score
 from torch import Tensor
 
+from ..common.errors import UserError
 from ..common.fingerprints import image_name
-from .uncertainty import BINS, adaptive_calibration_error, brier_score, doubt
+from .uncertainty import (
+    adaptive_calibration_error,
+    brier_score,
+    doubt,
+    expected_calibration_error,
+)
 
 TOP = 5  # classes of an image that are kept
 Metrics = dict[str, Any]  # of a split, see ``measure``
@@ -25,7 +30,7 @@ class Scores:
         image_features: (M, B, E), or (1, B, E) where all templates see the same image and the image encoder is not prompted.
         text_features: (M, K, E); (B, K, E) where the text depends on the image.
         images: (V, B, 3, H, W), what was shown, one entry a view.
-        unprompted: (V, B, E), CLIP's own features of the images; None until a loss has asked for them, see ``PromptTrainer.unprompted``.
+        unprompted: (V, B, E), CLIP's own features of the images; None until a loss has asked for them, see ``Method.unprompted``.
     """
 
     logits: Tensor
@@ -62,6 +67,18 @@ class Prediction:
             "conflict": self.conflict,
         }
         return {name: value for name, value in found.items() if value is not None}
+
+    def check_finite(self) -> None:
+        """
+        Raises:
+            UserError: an answer is not finite.
+        """
+        values = [value for value in vars(self).values() if value is not None]
+        if not all(bool(value.isfinite().all()) for value in values):
+            raise UserError(
+                "the answers are no numbers (NaN or infinite): the weights of the CLIP or the prompts "
+                "are broken, get or train them again"
+            )
 
     def cpu(self) -> "Prediction":
         moved: dict[str, Any] = {
@@ -101,16 +118,20 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         of the templates' mean; where there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
     """
     probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
-    present = labels.unique().tolist()
-    recall = recall_score(labels, answer, labels=present, average=None, zero_division=0)
+    classes = probability.shape[1]
+    shown = labels.bincount(minlength=classes).double()  # (K,) images of each class
+    given = answer.bincount(minlength=classes).double()  # (K,) answers of each class
+    right = labels[answer == labels].bincount(minlength=classes).double()
+    present = labels.unique()
+    recall = right[present] / shown[present]
+    f1 = 2 * right[present] / (shown[present] + given[present])
     metrics = {
         "images": len(labels),
         "accuracy": percent_right(answer, labels),
-        "macro_f1": 100
-        * float(f1_score(labels, answer, labels=present, average="macro", zero_division=0)),
+        "macro_f1": 100 * float(numpy.mean(f1.numpy())),
         "per_class_accuracy": {
-            unique_name(classnames, label): 100 * float(value)
-            for label, value in zip(present, recall)
+            unique_name(classnames, label): 100 * value
+            for label, value in zip(present.tolist(), recall.tolist())
         },
         **calibration(probability, labels),
         "uncertainty": {
@@ -143,20 +164,11 @@ def percent_right(answer: Tensor, labels: Tensor) -> float:
 
 def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
     """Calibration errors (percent), negative log-likelihood (nats) and Brier score of (B, K) probabilities."""
-    # here, since torchmetrics imports transformers where that is installed, which takes seconds
-    from torchmetrics.functional.classification import multiclass_calibration_error
-
-    classes = probability.shape[1]
-    ece = (
-        multiclass_calibration_error(probability, labels, num_classes=classes, n_bins=BINS)
-        if classes > 1
-        else 0.0
-    )
     likelihood = probability.gather(1, labels[:, None]).clamp(
         min=torch.finfo(probability.dtype).tiny
     )
     return {
-        "ece": 100 * float(ece),
+        "ece": 100 * expected_calibration_error(probability, labels),
         "adaptive_ece": 100 * adaptive_calibration_error(probability, labels),
         "nll": -likelihood.log().mean().item(),
         "brier": brier_score(probability, labels),

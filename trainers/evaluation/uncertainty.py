@@ -12,7 +12,6 @@ References:
 import math
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 BINS = 15
@@ -30,6 +29,27 @@ def brier_score(probability: Tensor, labels: Tensor) -> float:
     """Mean squared distance in [0, 2] of probabilities (N, K) from the true class's indicator, labels (N,)."""
     target = torch.nn.functional.one_hot(labels, probability.shape[1])
     return (probability - target).square().sum(dim=1).mean().item()
+
+
+def expected_calibration_error(probability: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Mean distance in [0, 1] of confidence from accuracy over bins of equal width, weighted by images.
+
+    Args:
+        probability: (N, K); labels: (N,).
+    """
+    if probability.shape[1] == 1:
+        return 0.0
+    confidence, answer = probability.max(dim=1)
+    limits = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype)
+    place = (
+        torch.bucketize(confidence, limits, right=True) - 1
+    )  # (N,), full confidence beyond the last
+    count, confident, right = (
+        torch.zeros(bins + 1).scatter_add_(0, place, values.float())
+        for values in (torch.ones_like(confidence), confidence, answer == labels)
+    )
+    gap = (right / count).nan_to_num() - (confident / count).nan_to_num()
+    return (gap.abs() * (count / count.sum())).sum().item()
 
 
 def adaptive_calibration_error(probability: Tensor, labels: Tensor, bins: int = BINS) -> float:
@@ -88,13 +108,21 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
         percent, 50 for chance; None where all are doubtful or none is.
     """
     # here, since torchmetrics imports transformers where that is installed, which takes seconds
-    from torchmetrics.functional.classification import binary_auroc
 
     if not 0 < doubtful.sum() < len(doubtful):
         return None
-    # ranks: torchmetrics takes scores for logits, and squeezes them, unless they lie in [0, 1]
-    rank = uncertainty.unique(return_inverse=True)[1].double() / len(doubtful)
-    return 100 * binary_auroc(rank, doubtful.long()).item()
+    group = uncertainty.unique(return_inverse=True)[1]
+    # images of each kind with more than a limit, for each value as a limit, from the largest on
+    over, other = (
+        torch.cat(
+            [
+                torch.zeros(1, dtype=torch.long),
+                group[kind].bincount(minlength=int(group.max()) + 1).flip(0),
+            ]
+        ).cumsum(0)
+        for kind in (doubtful, ~doubtful)
+    )
+    return 100 * torch.trapezoid(over / over[-1], other / other[-1]).item()
 
 
 def temperature_scaled(log_probability: Tensor, temperature: float | Tensor) -> Tensor:
@@ -157,6 +185,8 @@ def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
     def slope(log_temperature: float) -> float:
         scaled = temperature_scaled(log_probability, math.exp(log_temperature))  # (N, K)
         return ((scaled * log_probability).sum(dim=1) - right).mean().item()
+
+    from scipy.optimize import brentq  # here, since importing a method must not take its time
 
     coldest, hottest = map(math.log, TEMPERATURES)
     if slope(coldest) <= 0:

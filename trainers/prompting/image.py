@@ -1,4 +1,4 @@
-"""CLIP's image encoders: the ViT with deep prompts as an argument, and the ResNets, which take none."""
+"""CLIP's image encoders: the ViT, which takes deep prompts, and the ResNets, which take none."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,16 @@ from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..common.errors import UserError
-from .transformer import Adapter, LayerNorm, Transformer, adapter_of, attend, check_depth
+from .transformer import Adapter, LayerNorm, Transformer, attend, layerwise
 
-RESNET_STRIDE = 32  # pixels a side that become one of the places a ResNet's attention pool sees: it halves five times
-CPU_BATCH = (
-    32  # images that stay in a CPU's cache: of more, pieces or templates are encoded one by one
-)
+RESNET_STRIDE = 32  # pixels a side of one place of a ResNet's attention pool: it halves five times
+CPU_BATCH = 32  # images that stay in a CPU's cache: of more, pieces or templates go one by one
 
 
 @dataclass
 class Readout:
-    """A second feature of an image, made of tokens that an ``Adapter`` has put after the class token.
+    """A second feature of an image, made of tokens that an ``Adapter`` has put after the class
+    token.
 
     Attributes:
         tokens: how many.
@@ -32,7 +31,8 @@ class Readout:
 
 
 class ImageEncoder(nn.Module):
-    """The vision transformer. Its parameters carry the names that CLIP's state dict has below ``visual.``.
+    """The vision transformer. Its parameters carry the names that CLIP's state dict has below
+    ``visual.``.
 
     Args:
         image_size, patch_size: in pixels, both sides alike.
@@ -94,20 +94,24 @@ class ImageEncoder(nn.Module):
         """Features of B images under M templates.
 
         Args:
-            images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all templates the same one.
+            images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all
+                templates the same one.
             prompts: (M, n, D) prompt tokens put after the patches, or None.
-            deep_prompts: one for each layer after the first: (M, n, D), which take the place of the prompts before
-                (Khattak et al., 2023, MaPLe, §3.2), or None.
+            deep_prompts: one for each layer after the first: (M, n, D), which take the place of the
+                prompts before (Khattak et al., 2023, MaPLe, §3.2), or None.
             adapters: one or None for each layer, as far as any has.
             readout: of a second feature, or None.
 
         Returns:
-            (M, B, E), not normalised; without prompts (V, B, E). With a readout twice as many: after each feature the second one.
+            (M, B, E), not normalised; without prompts (V, B, E). With a readout twice as many:
+            after each feature the second one.
 
         Raises:
-            ValueError: more deep prompts or adapters than layers, or deep prompts without prompts at the input.
+            ValueError: more deep prompts or adapters than layers, or deep prompts without prompts
+                at the input.
         """
-        check_depth(deep_prompts, adapters, self.layers)
+        blocks = self.transformer.resblocks
+        changes = layerwise(deep_prompts, adapters, len(blocks))
         if prompts is None and len(deep_prompts) > 0:
             raise ValueError(
                 "deep prompts take the place of prompts at the input: give those as well"
@@ -140,31 +144,27 @@ class ImageEncoder(nn.Module):
                 ]
             )
         dtype = self.conv1.weight.dtype
-        patches = (
-            self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)
-        )  # (V·B, N, D)
+        patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
+        patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
-        x = torch.cat([first, patches], dim=1) + self.positional_embedding.to(
-            dtype
-        )  # (V·B, 1 + N, D)
+        x = torch.cat([first, patches], dim=1)  # (V·B, 1 + N, D)
+        x = x + self.positional_embedding.to(dtype)
         templates = views
         if prompts is not None:
             templates = len(prompts)
             x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
-            x = torch.cat([x, self._per_image(prompts, batch, x.dtype)], dim=2).flatten(
-                0, 1
-            )  # (M·B, 1 + N + n, D)
+            own = prompts.to(x.dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
+            x = torch.cat([x, own], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
-        for layer, block in enumerate(self.transformer.resblocks):
-            deep = deep_prompts[layer - 1] if 0 < layer <= len(deep_prompts) else None
+        for block, (deep, adapter) in zip(blocks, changes):
             if deep is not None:
-                prompt = self._per_image(deep, batch, x.dtype).flatten(0, 1)  # (M·B, n, D)
+                prompt = deep.to(x.dtype).repeat_interleave(batch, dim=0)  # (M·B, n, D)
                 x = torch.cat([x[:, : -prompt.shape[1]], prompt], dim=1)
-            adapter = adapter_of(adapters, layer)
-            x = adapter.enter(x)
-            if layer + 1 < self.layers:
+            if adapter is not None:
+                x = adapter.enter(x)
+            if block is not blocks[-1]:
                 x = block(x, adapter)
-        # the last layer's output is read at the class token only, and where a readout is: the other tokens need not get that far
+        # the last layer's output is read at the class token only, and where a readout is
         read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
         key, value = block.project(x, "kv", adapter)  # (M·B, 1 + N (+ n), H, D/H)
         (query,) = block.project(read, "q", adapter)  # (M·B, R, H, D/H)
@@ -176,13 +176,10 @@ class ImageEncoder(nn.Module):
             [feature.view(templates, batch, -1) for feature in found], dim=1
         ).flatten(0, 1)  # (M, B, E)
 
-    @staticmethod
-    def _per_image(prompts: Tensor, batch: int, dtype: torch.dtype) -> Tensor:
-        return prompts.to(dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
-
 
 class ResNetImageEncoder(nn.Module):
-    """CLIP's ResNet as the installed ``clip`` package builds it, under the call of ``ImageEncoder``.
+    """CLIP's ResNet as the installed ``clip`` package builds it, under the call of
+    ``ImageEncoder``.
 
     Args:
         network: a ``clip.model.ModifiedResNet``.
@@ -191,13 +188,13 @@ class ResNetImageEncoder(nn.Module):
 
     def __init__(self, network: ModifiedResNet, image_size: int) -> None:
         super().__init__()
-        self.network = network.to(
-            memory_format=torch.channels_last
-        )  # the layout that convolutions compute in: nothing is reordered between them
+        # the layout that convolutions compute in: nothing is reordered between them
+        self.network = network.to(memory_format=torch.channels_last)
         self.image_size = image_size
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Takes images of that many pixels from now on: the positions of the attention pool, see ``interpolate``.
+        """Takes images of that many pixels from now on: the positions of the attention pool, see
+        ``interpolate``.
 
         Raises:
             UserError: it is no multiple of 32.
@@ -219,17 +216,16 @@ class ResNetImageEncoder(nn.Module):
         """(V, B, 3, H, W) → (V, B, E).
 
         Raises:
-            ValueError: prompts or adapters are given; a convolutional network has no tokens to put them beside and no blocks to change.
+            ValueError: prompts or adapters are given; a convolutional network has no tokens to put
+                them beside and no blocks to change.
         """
         if prompts is not None or len(deep_prompts) > 0 or len(adapters) > 0 or readout is not None:
             raise ValueError(
                 "a ResNet takes no prompts and no adapters: prompt the text encoder only"
             )
         views, batch = images.shape[:2]
-        features = self.network(
-            images.flatten(0, 1).to(self.network.conv1.weight.dtype)
-        )  # (V·B, E)
-        return features.view(views, batch, -1)
+        images = images.flatten(0, 1).to(self.network.conv1.weight.dtype)
+        return self.network(images).view(views, batch, -1)  # (V, B, E)
 
 
 def interpolate(positions: Tensor, grid: int) -> Tensor:

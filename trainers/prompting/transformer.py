@@ -31,13 +31,15 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def project(self, x: Tensor, parts: str, adapter: "Adapter") -> tuple[Tensor, ...]:
+    def project(
+        self, x: Tensor, parts: str, adapter: "Adapter | None" = None
+    ) -> tuple[Tensor, ...]:
         """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv" alone."""
         first, width = "qkv".index(parts), x.shape[-1]
         rows = slice(first * width, (first + len(parts)) * width)
-        projected = adapter.project(
-            x, F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows]), parts
-        )  # (…, 3D)
+        projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])  # (…, 3D)
+        if adapter is not None:
+            projected = adapter.project(x, projected, parts)
         return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
 
@@ -49,26 +51,21 @@ def attend(
     *,
     causal: bool = False,
 ) -> Tensor:
-    """Attention of N sequences, (N, L, H, D / H) each, L queries and another number of keys → (N, L, D).
+    """Attention of N sequences, (N, L, H, D / H) each, L queries and another number of keys → (N,
+    L, D).
 
-    visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all without either.
+    visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all
+        without either.
     """
-    query, key, value, dtype = (
-        *(part.transpose(1, 2) for part in (query, key, value)),
-        query.dtype,
-    )  # (N, H, L, D/H) each
-    with contextlib.ExitStack() as stack:
-        if (
-            query.device.type == "cpu" and query.dtype == torch.bfloat16
-        ):  # its backward pass takes ten times as long there as in fp32
-            stack.enter_context(torch.autocast("cpu", enabled=False))
-            query, key, value = query.float(), key.float(), value.float()
-        return (
-            F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal)
-            .transpose(1, 2)
-            .flatten(2)
-            .to(dtype)
-        )
+    dtype = query.dtype
+    # on a CPU the backward pass in bfloat16 takes ten times as long as in fp32
+    is_slow = query.device.type == "cpu" and dtype == torch.bfloat16
+    with torch.autocast("cpu", enabled=False) if is_slow else contextlib.nullcontext():
+        query, key, value = (
+            (part.float() if is_slow else part).transpose(1, 2) for part in (query, key, value)
+        )  # (N, H, L, D/H) each
+        attended = F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal)
+        return attended.transpose(1, 2).flatten(2).to(dtype)  # (N, L, D)
 
 
 class MLP(nn.Module):
@@ -85,10 +82,12 @@ class MLP(nn.Module):
 
 
 class QuickGELUMLP(MLP):
-    """With the activation of OpenAI's models, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) / 1.702.
+    """With the activation of OpenAI's models, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) /
+    1.702.
 
-    Both factors go into the matrix products, which scale at no cost. What is left is one pass over the largest tensor of the
-    block instead of three, and one tensor kept for the gradient instead of three.
+    Both factors go into the matrix products, which scale at no cost. What is left is one pass over
+    the largest tensor of the block instead of three, and one tensor kept for the gradient instead
+    of three.
     """
 
     SLOPE = 1.702
@@ -116,31 +115,27 @@ MLPS = {QUICK_GELU: QuickGELUMLP, GELU: GELUMLP}
 
 
 class Adapter(nn.Module):
-    """What a method changes in one frozen block; this one, of which others are made by overriding, changes nothing.
+    """What a method changes in one frozen block; this one, of which others are made by overriding,
+    changes nothing.
 
-    ``project`` and ``leave`` see tokens in any arrangement (the text encoder packs texts of different lengths one after the other), so
-    what they make of a token may depend on that token alone.
+    ``project`` and ``leave`` see tokens in any arrangement (the text encoder packs texts of
+    different lengths one after the other), so what they make of a token may depend on that token
+    alone.
     """
 
     def enter(self, tokens: Tensor) -> Tensor:
-        """Tokens that enter the block, (N, L, D) → (N, L', D): of an image all, the class token first; of texts the prefix, the start token first."""
+        """Tokens that enter the block, (N, L, D) → (N, L', D): of an image all, the class token
+        first; of texts the prefix, the start token first."""
         return tokens
 
     def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
-        """Queries, keys and values (…, 3D) that the block makes of normed tokens (…, D); ``parts`` says which of the three, "q" or "kv" alone."""
+        """Queries, keys and values (…, 3D) that the block makes of normed tokens (…, D); ``parts``
+        says which of the three, "q" or "kv" alone."""
         return projected
 
     def leave(self, block: "Block", tokens: Tensor, output: Tensor) -> Tensor:
         """The block's output (…, D) for tokens (…, D)."""
         return output
-
-
-UNCHANGED = Adapter()
-
-
-def adapter_of(adapters: Sequence[Adapter | None], layer: int) -> Adapter:
-    """The adapter of a layer, of a list that may be shorter than there are layers."""
-    return (adapters[layer] if layer < len(adapters) else None) or UNCHANGED
 
 
 class Block(nn.Module):
@@ -154,16 +149,17 @@ class Block(nn.Module):
         self.ln_2 = LayerNorm(width)
 
     def project(
-        self, x: Tensor, parts: str = "qkv", adapter: Adapter = UNCHANGED
+        self, x: Tensor, parts: str = "qkv", adapter: Adapter | None = None
     ) -> tuple[Tensor, ...]:
         return self.attn.project(self.ln_1(x), parts, adapter)
 
-    def finish(self, x: Tensor, attended: Tensor, adapter: Adapter = UNCHANGED) -> Tensor:
+    def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
         """The residual around attention and around the MLP, given what the queries of x (…, D) attended to, in the same shape."""
         attended = x + self.attn.out_proj(attended)
-        return adapter.leave(self, x, attended + self.mlp(self.ln_2(attended)))
+        output = attended + self.mlp(self.ln_2(attended))
+        return output if adapter is None else adapter.leave(self, x, output)
 
-    def forward(self, x: Tensor, adapter: Adapter = UNCHANGED) -> Tensor:
+    def forward(self, x: Tensor, adapter: Adapter | None = None) -> Tensor:
         """Full self-attention, (N, L, D) → (N, L, D)."""
         return self.finish(x, attend(*self.project(x, adapter=adapter)), adapter)
 
@@ -190,10 +186,13 @@ class Transformer(nn.Module):
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 
 
-def check_depth(
+def layerwise(
     deep_prompts: Sequence[Tensor | None], adapters: Sequence[Adapter | None], layers: int
-) -> None:
-    """Deep prompts enter before layers 1 … len(deep_prompts), adapters belong to layers 0 …; there have to be that many.
+) -> list[tuple[Tensor | None, Adapter | None]]:
+    """For each layer what takes the place of the prompts before it, and its adapter; None where it has none.
+
+    Args:
+        deep_prompts: of layers 1 …; adapters: of layers 0 …; either list may be shorter than there are layers.
 
     Raises:
         ValueError: more deep prompts than layers after the first, or more adapters than layers.
@@ -202,6 +201,8 @@ def check_depth(
         raise ValueError(f"{len(adapters)} adapters for {layers} layers")
     if len(deep_prompts) > layers - 1:
         raise ValueError(
-            f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first layer takes "
-            "its prompts at the input"
+            f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first "
+            "layer takes its prompts at the input"
         )
+    deep = [None, *deep_prompts, *[None] * (layers - 1 - len(deep_prompts))]
+    return list(zip(deep, [*adapters, *[None] * (layers - len(adapters))]))

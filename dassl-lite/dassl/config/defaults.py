@@ -89,7 +89,6 @@ _C = CN(
         "TEST": {
             "EVALUATOR": "Classification",
             "PER_CLASS_RESULT": False,
-            "COMPUTE_CMAT": False,
             "NO_TEST": False,
             "SPLIT": "test",
             "FINAL_MODEL": "last_step",

@@ -141,8 +141,8 @@ class DatasetWrapper(TorchDataset[dict[str, Any]]):
         if self.transform is None:
             output["img"] = img0
         else:
-            several = isinstance(self.transform, (list, tuple))
-            for i, tfm in enumerate(self.transform if several else [self.transform]):  # type: ignore[arg-type]
+            given = self.transform
+            for i, tfm in enumerate(given if isinstance(given, (list, tuple)) else [given]):
                 views = [tfm(img0) for _ in range(self.k_tfm)]
                 output[f"img{i + 1}" if i else "img"] = views if self.k_tfm > 1 else views[0]
         if self.return_img0:

@@ -126,10 +126,9 @@ class TrainerBase:
                 "optimizer": self._optims[name],
                 "scheduler": self._scheds[name],
             }
-            state = {
-                key: None if part is None else part.state_dict() for key, part in parts.items()
-            }
-            state |= {"epoch": epoch + 1, "val_result": val_result}
+            state: dict[str, Any] = {"epoch": epoch + 1, "val_result": val_result}
+            for key, part in parts.items():
+                state[key] = None if part is None else part.state_dict()
             save_checkpoint(
                 state, os.path.join(directory, name), is_best=is_best, model_name=model_name
             )

@@ -1,22 +1,18 @@
 """Accuracy, error and macro F1 of a classifier."""
 
-import os
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
-import torch
-from sklearn.metrics import confusion_matrix, f1_score
 from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
-from dassl.utils import mkdir_if_missing
 
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Top-1 figures in percent, on request per class and with a confusion matrix."""
+    """Top-1 figures in percent, on request per class."""
 
     def __init__(
         self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any
@@ -40,6 +36,8 @@ class Classification(EvaluatorBase):
         total = len(self._y_true)
         if total == 0:
             raise ValueError("Nothing to evaluate: no batch was processed")
+        from sklearn.metrics import f1_score  # here: importing a trainer must not take its time
+
         labels, pred = np.array(self._y_true), np.array(self._y_pred)
         correct = int((labels == pred).sum())
         acc = 100.0 * correct / total
@@ -55,12 +53,6 @@ class Classification(EvaluatorBase):
         )
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._per_class(labels, pred)
-        if self.cfg.TEST.COMPUTE_CMAT:
-            matrix = torch.from_numpy(confusion_matrix(labels, pred, normalize="true"))
-            mkdir_if_missing(self.cfg.OUTPUT_DIR)
-            path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
-            torch.save(matrix, path)  # a tensor: torch.load refuses numpy arrays by default
-            print(f"Confusion matrix is saved to {path}")
         return results
 
     def _per_class(self, labels: np.ndarray, pred: np.ndarray) -> float:

@@ -9,11 +9,11 @@ class Logger:
     """A text stream that writes to the console and to a file; everything else is left to the console."""
 
     def __init__(self, fpath: str | os.PathLike[str] | None = None) -> None:
-        console: Any = sys.stdout
+        console: TextIO | Logger = sys.stdout
         if isinstance(console, Logger):  # a second log in one process: end the first
             console.close()
             console = console.console
-        self.console = console
+        self.console: TextIO = console
         self.file: TextIO | None = None
         if fpath:
             os.makedirs(os.path.dirname(os.path.abspath(fpath)), exist_ok=True)

@@ -13,10 +13,7 @@ from dassl.utils import check_availability
 Step = tuple[str, Callable[[Any], Any]]  # what to print, transform
 
 # center_crop is accepted as in Dassl: testing crops the centre in any case
-AVAI_CHOICES = (
-    "random_flip random_resized_crop normalize random_crop center_crop randaugment colorjitter "
-    "randomgrayscale gaussian_blur"
-).split()
+AVAI_CHOICES = "random_flip random_resized_crop normalize random_crop center_crop randaugment".split()
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
@@ -73,17 +70,6 @@ def _train_steps(inp: CfgNode, choices: Collection[str]) -> Iterator[Step]:
     if "randaugment" in choices:
         n, m = inp.RANDAUGMENT_N, inp.RANDAUGMENT_M
         yield f"randaugment (n={n}, m={m})", RandAugment(n, m)
-    if "colorjitter" in choices:
-        b, c, s, h = inp.COLORJITTER_B, inp.COLORJITTER_C, inp.COLORJITTER_S, inp.COLORJITTER_H
-        line = f"color jitter (brightness={b}, contrast={c}, saturation={s}, hue={h})"
-        yield line, T.ColorJitter(brightness=b, contrast=c, saturation=s, hue=h)
-    if "randomgrayscale" in choices:
-        yield "random gray scale", T.RandomGrayscale(p=inp.RGS_P)
-    if "gaussian_blur" in choices:
-        yield (
-            f"gaussian blur (kernel={inp.GB_K})",
-            T.RandomApply([T.GaussianBlur(inp.GB_K)], p=inp.GB_P),
-        )
     yield from _tensor_steps(inp, choices)
 
 

@@ -1,0 +1,104 @@
+"""Whether a run is the one that was started: which settings, classes and images must be the same."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from yacs.config import CfgNode
+
+from ..common.config_files import flatten, plain
+from ..common.errors import UserError
+
+OTHER_IMAGES = (
+    "its images are others: some were added, removed or changed, or the folder is another"
+)
+
+# What may differ between the run that wrote a checkpoint and the run that resumes it.
+NOT_PART_OF_A_RUN = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "USE_CUDA",
+    "VERBOSE",
+    "DATASET.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.BROKEN_IMAGES",
+    "DATALOADER.TEST",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TRAIN.CHECKPOINT_STEPS",
+    "TRAIN.CHECKPOINT_MINUTES",
+    "TEST",
+)
+# What may differ between a finished run and the one that is asked for: places and things that change no figure.
+NO_MATTER = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "USE_CUDA",
+    "VERBOSE",
+    "DATASET.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.TEST.BATCH_SIZE",
+    "DATALOADER.BROKEN_IMAGES",
+    "TEST.FEATURE_CACHE",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TRAIN.CHECKPOINT_STEPS",
+    "TRAIN.CHECKPOINT_MINUTES",
+)
+
+
+def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict[str, str]:
+    """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
+    own = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}."
+    return {
+        key: value
+        for key, value in flatten(cfg).items()
+        if not any(key == other or key.startswith(other + ".") for other in left_out)
+        and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")
+    }
+
+
+def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
+    """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
+    now, then = (
+        config_of_run(config, NO_MATTER)
+        for config in (json.loads(json.dumps(plain(cfg))), record["config"])
+    )
+    return [
+        f"{key} {then[key]} → {now[key]}"
+        for key in sorted(now.keys() & then.keys())
+        if now[key] != then[key]
+    ]
+
+
+def check_same_run(
+    state: Mapping[str, Any],
+    cfg: CfgNode,
+    classnames: Sequence[str],
+    has_other_images: bool,
+    path: str,
+) -> None:
+    """A run may only be continued as it was started.
+
+    Args:
+        has_other_images: whether it is to go on with other images than it was started with.
+
+    Raises:
+        UserError: settings, class list or images differ; the message names them.
+    """
+    now, then = config_of_run(cfg), state["config"]
+    changed = [
+        f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}"
+        for key in sorted({*now, *then})
+        if now.get(key) != then.get(key)
+    ]
+    if not changed and state["classnames"] != classnames:
+        changed = ["the class list"]
+    if not changed and has_other_images:
+        changed = [OTHER_IMAGES]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise UserError(
+            f"{path} belongs to another run ({'; '.join(changed[:3])}{more}): give another --output-dir, or delete "
+            "that folder to start over"
+        )

@@ -1,0 +1,373 @@
+"""Method: a frozen CLIP under a method's learnable module, as one ``nn.Module``.
+
+A method derives from ``Method`` and overrides
+
+- ``build``: the module with the learnable parts; called without arguments it returns ``Prompts``,
+- ``loss`` (default: cross-entropy) and ``predict`` (default: softmax),
+- ``scores``, where texts depend on the image or logits are not the cosines,
+- ``start``, ``end_epoch`` and ``complete``, for what happens before, between and after the epochs,
+- ``training_state``, where training has a memory beyond the learnable parts; ``check`` for its settings.
+
+It needs no trainer::
+
+    method = CDCMethod(method_node("CDC"), ["cat", "dog"], load_backbone("tiny"))
+    loss, figures = method.loss(method(images), labels)
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recomputed
+from yacs.config import CfgNode
+
+from . import method_class
+from .common.fingerprints import tensor_hash
+from .engine.checks import check_at_least
+from .engine.precision import autocast_dtype, check_precision, precision_on, to_half
+from .evaluation.prediction import Prediction, Scores
+from .prompting.backbone import Backbone
+from .prompting.prompts import Prompts
+from .templates import hand_crafted_template
+
+Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (B,)
+TrainingImages = Callable[..., Batches]  # of at most ``most`` images, or ``augmented`` ones
+Encoded = tuple[Tensor, Prompts | None]  # see ``Method.encode``
+Figures = dict[str, Any]  # for the log: numbers, or scalar tensors
+State = dict[str, Any]
+
+log = logging.getLogger(__name__)
+
+
+class Method(nn.Module):
+    """The frozen CLIP's two towers and a method's learnable module.
+
+    Args:
+        settings: the method's own config node.
+        classnames: K names.
+        backbone: the CLIP, in fp32 and on the device that is computed on; it is put into the
+            settings' precision.
+        dataset: name of the data set, which has hand-crafted prompts of its own.
+        describe: K names → sentences about each class, which join the hand-crafted prompt.
+        path: the node's name for messages; by default that of the class.
+        holder: the method that builds on this one, see ``over``; it has prepared the CLIP.
+
+    Attributes:
+        learner: the learnable module; None where nothing is learned.
+        learns: whether there is anything to train.
+        stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
+        fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC
+            fp16 too, as officially.
+        small: settings of the smallest method that is complete, for a CLIP of three image layers.
+        text_only: settings under which the image encoder is not prompted, so that any backbone
+            serves; None: it always is.
+        shape_setting: a whole number of the node that the learnable parts' shape follows from;
+            None: it follows from the data alone.
+    """
+
+    learns = True
+    stays_fp32 = False
+    fp32_teacher = False
+    small: ClassVar[dict[str, Any]] = {}
+    text_only: ClassVar[dict[str, Any] | None] = {}
+    shape_setting: ClassVar[str | None] = "N_CTX"
+
+    def __init__(
+        self,
+        settings: CfgNode,
+        classnames: Sequence[str],
+        backbone: Backbone,
+        dataset: str = "",
+        describe: Callable[[Sequence[str]], list[list[str]]] | None = None,
+        path: str = "",
+        holder: "Method | None" = None,
+    ) -> None:
+        super().__init__()
+        self.settings, self.classnames = settings, list(classnames)
+        self.dataset, self.describe = dataset, describe
+        self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
+        self.device = backbone.log_scale.device
+        if holder is None:
+            self.precision = precision_on(settings.PREC, self.device, self.stays_fp32)
+            self.backbone_hash = tensor_hash(backbone.signature())
+            # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
+            is_half = self.precision == "fp16"
+            self.teacher = copy.deepcopy(backbone) if is_half and self.fp32_teacher else backbone
+            if is_half:
+                to_half(backbone)
+        else:
+            self.precision, self.backbone_hash = holder.precision, holder.backbone_hash
+            self.teacher = holder.teacher
+        self.autocast_dtype = autocast_dtype(self.precision, self.device)
+        self.backbone = backbone
+        learner = self.build()
+        self.learner: Any = None if learner is None else learner.to(self.device)
+
+    def over(self, name: str) -> "Method":
+        """The method called ``name`` with this one's settings, classes and CLIP, to build on."""
+        given = (
+            self.settings,
+            self.classnames,
+            self.backbone,
+            self.dataset,
+            self.describe,
+            self.path,
+        )
+        return method_class(name)(*given, holder=self)
+
+    # ---- what a method overrides ----
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        """Refuses settings that can't work; ``path``: the node's name for messages.
+
+        Raises:
+            UserError: the key, its value and what it takes.
+        """
+        check_precision(settings.PREC)
+        if "TEXT_CHUNK" in settings:
+            check_at_least(0, path, settings, "TEXT_CHUNK")
+
+    @classmethod
+    def views(cls, settings: CfgNode) -> tuple[int, int | None]:
+        """How many views V a training image is shown in, and the augmentation that tells them apart.
+
+        See ``data.views.template_views``.
+        """
+        return 1, None
+
+    def build(self) -> nn.Module | None:
+        """The learnable module; None where nothing is learned. ``hand_crafted`` can be used here.
+
+        Its attribute ``class_parameters``, if any, names the parameters and modules that serve only
+        the classes they were trained for; loaded for other classes they are None, see ``load``.
+        """
+        return None
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]] | None:
+        """Groups with ``params`` and settings of their own, as torch's optimisers take them.
+
+        lr: the run's learning rate. None: all parameters alike.
+        """
+        return None
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        """Loss of a training batch.
+
+        Args:
+            scores: of B images; labels: (B,).
+
+        Returns:
+            scalar tensor; further figures for the log.
+        """
+        return F.cross_entropy(scores.logits[0], labels), {}
+
+    def predict(self, logits: Tensor) -> Prediction:
+        """``Prediction`` from (M, B, K) fp32 logits."""
+        return Prediction(logits[0].softmax(dim=-1))
+
+    def hand_crafted_template(self) -> str:
+        """The prompt with ``{}`` for the class name that ``hand_crafted`` encodes."""
+        return hand_crafted_template(self.dataset)
+
+    def encode(self) -> Encoded | None:
+        """What is the same for all images: text features (M, K, E) and the prompts.
+
+        None where texts depend on the image; prompts are None where nothing is learned.
+        """
+        prompts = self.learner()
+        return self.encode_texts(prompts), prompts
+
+    def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
+        """``forward`` without the autocast."""
+        encoded = encoded or self.encode()
+        assert encoded is not None  # where it is None, a method has scores of its own
+        texts, prompts = encoded
+        features = self.encode_images(images, prompts)
+        return Scores(self.logits(features, texts), features, texts, images)
+
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        """Sets what the first step needs of the training images; not called where a run resumes."""
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        """Takes note of the prompts after an epoch, from 0."""
+
+    def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
+        """Sets what is learned from validation images after training, if there are any.
+
+        Returns:
+            whether the learnable parts have changed.
+        """
+        return False
+
+    def learned_figures(self) -> dict[str, float]:
+        """Figures of what was learned by name, for the run record."""
+        return {}
+
+    def training_state(self) -> State:
+        """What training remembers beyond the learner, for the checkpoint: tensors, numbers, dicts
+        and lists of them."""
+        return {}
+
+    def restore_training_state(self, state: State) -> None:
+        """Takes back what ``training_state`` gave."""
+
+    # ---- the two towers; features are fp32, normalised unless stated otherwise ----
+
+    def autocast(self) -> torch.autocast:
+        """Context for the encoders."""
+        dtype = self.autocast_dtype
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def forward(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
+        """``Scores`` of images (V, B, 3, H, W); ``encoded``: from ``encode``, if already called."""
+        with self.autocast():
+            return self.scores(images, encoded)
+
+    def answer(self, images: Tensor, encoded: Encoded | None = None) -> Prediction:
+        """``Prediction`` for test images (1, B, 3, H, W), its energy included."""
+        logits = self(images, encoded).logits  # (M, B, K)
+        answer = self.predict(logits)
+        answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
+        return answer
+
+    @cached_property
+    def hand_crafted(self) -> Tensor:
+        """Features (K, E) of each class's hand-crafted prompt, and of its sentences if it has any."""
+        with torch.no_grad(), self.autocast():
+            features = self.with_sentences(self.encode_classes(self.hand_crafted_template()))
+            return F.normalize(features, dim=-1) if self.describe else features
+
+    def with_sentences(self, features: Tensor, normalize: bool = True) -> Tensor:
+        """Features (K, E) of hand-crafted prompts with those of each class's sentences, if any, added.
+
+        Raises:
+            UserError: see ``read_descriptions``.
+        """
+        if self.describe is None:
+            return features
+        sentences = self.describe(self.classnames)
+        return features + self.teacher.encode_sentences(sentences, normalize)
+
+    def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
+        """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
+        return self.teacher.encode_classes(template, self.classnames, normalize=normalize)
+
+    def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
+        """Features (M, K, E) of the classes under prompts.
+
+        ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again.
+        """
+        assert prompts.suffix is not None  # as it is for prompts of the image encoder alone
+        classes, chunk = prompts.suffix.shape[1], self.settings.TEXT_CHUNK
+        if chunk == 0:
+            features = self.backbone.text(*prompts.texts(slice(classes)))
+        else:
+            parts = [slice(first, first + chunk) for first in range(0, classes, chunk)]
+            features = torch.cat(
+                [
+                    recomputed(self.backbone.text, *prompts.texts(part), use_reentrant=False)
+                    for part in parts
+                ],
+                dim=1,
+            )
+        return F.normalize(features.float(), dim=-1) if normalize else features.float()
+
+    def encode_images(
+        self,
+        images: Tensor,
+        prompts: Prompts | None = None,
+        backbone: Backbone | None = None,
+        normalize: bool = True,
+    ) -> Tensor:
+        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where images are not prompted."""
+        tower, prompts = (backbone or self.backbone).image, prompts or Prompts()
+        features = tower(images, *prompts.images()).float()
+        return F.normalize(features, dim=-1) if normalize else features
+
+    @torch.no_grad()
+    def unprompted_images(self, images: Tensor, backbone: Backbone | None = None) -> Tensor:
+        """CLIP's own features (V, B, E) of images (V, B, 3, H, W), as references; no gradient."""
+        with self.autocast():
+            return self.encode_images(images, backbone=backbone)
+
+    def unprompted(self, scores: Scores, every: int = 1) -> Tensor:
+        """``unprompted_images`` (V, B / every, E) of each ``every``-th image of ``scores``; those of
+        all images are encoded once for all losses."""
+        if scores.unprompted is not None:
+            return scores.unprompted[:, ::every]
+        if every > 1:
+            return self.unprompted_images(scores.images[:, ::every])
+        scores.unprompted = self.unprompted_images(scores.images)
+        return scores.unprompted
+
+    def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
+        """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
+        with torch.autocast(self.device.type, enabled=False):
+            scale = self.backbone.log_scale.float().exp()
+            return scale * image_features @ text_features.transpose(1, 2)
+
+    @torch.no_grad()
+    def features_of(
+        self, batches: Batches, prompts: Prompts | None = None, normalize: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Features (M or 1, N, E) and labels (N,) of N images, under the prompts if any."""
+        features, labels = [], []
+        for images, label in batches:
+            with self.autocast():
+                features.append(self.encode_images(images, prompts, normalize=normalize))
+            labels.append(label)
+        return torch.cat(features, dim=1), torch.cat(labels)
+
+    # ---- what belongs to the classes that were trained ----
+
+    def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
+        """Loads a learner's state that was trained for ``classnames``; where they are others its
+        ``class_parameters`` become None.
+
+        Raises:
+            RuntimeError: it has other names or shapes.
+        """
+        shared = self.for_any_classes(state)
+        own = getattr(self.learner, "class_parameters", ())
+        if own and (list(classnames) != self.classnames or len(shared) == len(state)):
+            log.info(
+                "Left out for these %d classes: %s, which belongs to those that it was trained for",
+                len(self.classnames),
+                ", ".join(own),
+            )
+            for name in own:
+                setattr(self.learner, name, None)
+            state = shared
+        self.learner.load_state_dict(state)
+
+    def for_any_classes(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The part of a learner's state that says something of any class."""
+        own = getattr(self.learner, "class_parameters", ())
+        return {name: value for name, value in state.items() if name.partition(".")[0] not in own}
+
+    @property
+    def is_class_specific(self) -> bool:
+        """Whether all that is learned belongs to the classes that were trained."""
+        return self.learner is not None and not self.for_any_classes(self.learner.state_dict())
+
+    def prompts_hash(self, state: Mapping[str, Tensor] | None = None) -> str | None:
+        """Hash of a learner's state (default: its own), the same for whatever classes are tested.
+
+        None where nothing is learned.
+        """
+        if self.learner is None:
+            return None
+        state = self.learner.state_dict() if state is None else state
+        return tensor_hash((self.for_any_classes(state) or state).values())
+
+    def count_parameters(self) -> tuple[int, int]:
+        """Numbers of learnable parameters and of all, the CLIP's included."""
+        learned = () if self.learner is None else self.learner.parameters()
+        learnable = sum(p.numel() for p in learned if p.requires_grad)
+        return learnable, learnable + sum(p.numel() for p in self.backbone.parameters())

@@ -1,0 +1,407 @@
+"""MethodTrainer: trains and tests a ``Method`` in Dassl.
+
+A method's registered trainer is two lines::
+
+    @TRAINER_REGISTRY.register()
+    class CDC(MethodTrainer):
+        method = CDCMethod
+
+Its settings are ``cfg.TRAINER.<NAME>``, the class's name in capitals. What happens in a training step
+stands in ``forward_backward``; a step's forward pass and loss are the method's.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from dassl.data import DataManager
+from dassl.data.data_manager import build_data_loader
+from dassl.data.transforms import build_transform
+from dassl.engine import TrainerX
+from dassl.optim import build_optimizer
+from torch import Tensor
+from torch.utils.data import DataLoader
+from yacs.config import CfgNode
+
+from .common.errors import UserError
+from .common.fingerprints import data_name
+from .common.messages import show_messages
+from .common.metrics import start_metrics
+from .common.record_file import remove_record
+from .data.loader import CheckedImages, prepare_workers
+from .data.views import PictureViews, template_views
+from .descriptions import path_of, read_descriptions
+from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
+from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
+from .engine.failed_batch import stopped_by_loss
+from .engine.progress import Progress
+from .engine.schedule import build_schedule
+from .evaluation.testing import Evaluator
+from .method import Batches, Method
+from .prompting.backbone import load_backbone
+
+log = logging.getLogger(__name__)
+
+
+class MethodTrainer(TrainerX):
+    """Builds data, method and optimiser from a config, trains, tests, and writes the run's record.
+
+    Attributes:
+        method: the ``Method`` that a subclass trains.
+        model: the one of this run.
+        checkpoints: what is saved of it, and how it goes on; None where nothing is learned.
+        evaluation: its tests.
+        progress: of its training; None until it starts.
+    """
+
+    method: type[Method]
+    model: Method
+
+    def __init__(self, cfg: CfgNode) -> None:
+        show_messages()
+        self.progress: Progress | None = None
+        super().__init__(cfg)
+
+    # ---- build ----
+
+    @classmethod
+    def node(cls, cfg: CfgNode) -> CfgNode:
+        """The method's settings, ``cfg.TRAINER.<NAME>``.
+
+        Raises:
+            UserError: they are not declared.
+        """
+        name = cls.__name__
+        if name.upper() not in cfg.TRAINER:
+            raise UserError(
+                f"cfg.TRAINER.{name.upper()} is not declared: call add_{name.lower()}_config(cfg) in "
+                "extend_cfg"
+            )
+        return cfg.TRAINER[name.upper()]
+
+    @classmethod
+    def build_method(cls, cfg: CfgNode, classnames: Sequence[str], device: torch.device) -> Method:
+        """The method of a config for K class names; nothing is loaded into it.
+
+        Raises:
+            UserError: the config can't work, or its CLIP is not found.
+        """
+        backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
+        # another toolbox's config may not have the key
+        if cfg.MODEL.BACKBONE.get("INTERPOLATE_POSITIONS", False):
+            backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
+        check_pixels(cfg, backbone)
+        path = path_of(cfg)
+        return cls.method(
+            cls.node(cfg),
+            classnames,
+            backbone.to(device),
+            dataset=cfg.DATASET.NAME,
+            describe=partial(read_descriptions, path) if path else None,
+            path=f"TRAINER.{cls.__name__.upper()}",
+        )
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        self.method.check(self.node(cfg), f"TRAINER.{type(self).__name__.upper()}")
+        check_run(cfg)
+
+    def build_data_loader(self) -> None:
+        self.views = PictureViews(template_views(self.cfg, *self.method.views(self.node(self.cfg))))
+        self.dm = dm = DataManager(
+            self.cfg, custom_tfm_train=self.views, dataset_wrapper=CheckedImages
+        )
+        self.train_loader_x, self.val_loader = dm.train_loader_x, dm.val_loader
+        self.test_loader = dm.test_loader
+        for loader in filter(None, (dm.train_loader_x, dm.val_loader, dm.test_loader)):
+            prepare_workers(loader)
+        self.num_classes, self.lab2cname = dm.num_classes, dm.lab2cname
+        self.num_source_domains = dm.num_source_domains
+        check_data(self.cfg, dm)
+
+    def build_model(self) -> None:
+        cfg, data = self.cfg, self.dm.dataset
+        self.model = model = self.build_method(cfg, list(data.classnames), self.device)
+        self.evaluation = Evaluator(cfg, data, model)
+        self.checkpoints: Checkpoints | None = None
+        if model.learner is not None:
+            groups = model.parameter_groups(cfg.OPTIM.LR)
+            self.optim = build_optimizer(model.learner, cfg.OPTIM, groups)
+            self.sched = build_schedule(self.optim, cfg.OPTIM)
+            is_half = model.autocast_dtype == torch.float16
+            self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_half)
+            self.register_model(MODEL_NAME, model.learner, self.optim, self.sched)
+            name, parts = type(self).__name__, (self.optim, self.sched, self.scaler)
+            self.checkpoints = Checkpoints(cfg, name, data, model, *parts)
+        log.info(
+            "%s: %s learnable parameters, %s in all",
+            type(self).__name__,
+            *map("{:,}".format, model.count_parameters()),
+        )
+
+    # ---- one step ----
+
+    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+        """One training step on a batch; returns its loss, its accuracy in percent, and the method's
+        further figures."""
+        started = time.perf_counter()
+        images, labels = self.parse_batch_train(batch)
+        scores = self.model(images)
+        loss, figures = self.model.loss(scores, labels)
+        if not torch.isfinite(loss):
+            raise self.stopped(batch, images, labels, loss, figures)
+        self.optim.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+        if "acc" not in figures:
+            with torch.no_grad():
+                answer = self.model.predict(scores.logits).probability.argmax(dim=1)
+            figures["acc"] = 100 * (answer == labels).float().mean()
+        figures = {name: float(value) for name, value in {"loss": loss, **figures}.items()}
+        if self.progress is not None:
+            seconds, lr = time.perf_counter() - started, self.optim.param_groups[0]["lr"]
+            self.progress.note(self.epoch, self.batch_idx, figures, lr, seconds)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return figures
+
+    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Images (V, B, 3, H, W) in their views, and labels (B,)."""
+        return self.views.finish(batch["img"], self.device), batch["label"].to(self.device)
+
+    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """The same of test images, (1, B, 3, H, W)."""
+        return batch["img"].to(self.device)[None], batch["label"].to(self.device)
+
+    def stopped(
+        self, batch: dict[str, Any], images: Tensor, labels: Tensor, loss: Tensor, figures: Any
+    ) -> UserError:
+        """See ``stopped_by_loss``."""
+        return stopped_by_loss(
+            self.output_dir,
+            self.model.path,
+            epoch=self.epoch + 1,
+            batch=self.batch_idx + 1,
+            step=self.epoch * self.num_batches + self.batch_idx + 1,
+            loss=loss.item(),
+            figures={name: float(value) for name, value in figures.items()},
+            images=images.cpu(),
+            labels=labels.cpu(),
+            paths=batch["impath"],
+            prompts={name: value.cpu() for name, value in self.model.learner.state_dict().items()},
+            learning_rate=self.get_current_lr(),
+        )
+
+    # ---- the images as a method takes them before and after the epochs ----
+
+    def training_images(self, most: int | None = None, augmented: bool = False) -> Batches:
+        """The training images in their order, as images are tested or ``augmented`` as they are
+        trained on; evenly spaced ones where there are more than ``most``."""
+        images = self.dm.dataset.train_x
+        every = 1 if most is None else -(-len(images) // most)
+        loader = build_data_loader(
+            self.cfg,
+            data_source=images[::every],
+            batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            is_train=False,
+            tfm=build_transform(self.cfg, is_train=augmented),
+            dataset_wrapper=CheckedImages,
+        )
+        prepare_workers(loader)
+        return self.parsed(loader)
+
+    def parsed(self, loader: DataLoader[Any]) -> Batches:
+        """A loader's batches; it draws its seed only when they are asked for."""
+        for batch in loader:
+            yield self.parse_batch_test(batch)
+
+    def validation_loader(self) -> DataLoader[Any] | None:
+        """Of validation images that are none of the test's; None without such."""
+        if self.val_loader is None or validates_on_test_images(self.dm.dataset):
+            return None
+        return self.val_loader
+
+    def validation_images(self) -> Batches | None:
+        loader = self.validation_loader()
+        return None if loader is None else self.parsed(loader)
+
+    # ---- the epochs ----
+
+    def train(self) -> None:  # type: ignore[override]  # as SimpleTrainer's
+        if self.checkpoints is None:
+            log.info("%s learns nothing: only tested", type(self).__name__)
+            remove_record(self.output_dir)
+            self.keep_validation_answers()
+            self.test()
+            return
+        try:
+            super().train()
+        finally:
+            if self.progress is not None:
+                self.progress.close()  # an error's message starts on a line of its own
+
+    def before_train(self) -> None:
+        if self.model.describe is not None:
+            self.model.describe(self.model.classnames)  # errors are raised before any training
+        super().before_train()  # resumes, or refuses to
+        remove_record(self.output_dir)
+        name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
+        self.progress = Progress(
+            self.output_dir,
+            f"{type(self).__name__} on {name}, seed {self.cfg.SEED}",
+            self.max_epoch,
+            len(self.train_loader_x),
+            self.start_epoch,
+            self.cfg.TRAIN.PRINT_FREQ,
+        )
+        if self.start_epoch == 0:
+            start_metrics(self.output_dir)
+            self.model.start(self.training_images, self.validation_images())
+
+    def run_epoch(self) -> None:
+        self.set_model_mode("train")
+        self.num_batches = len(self.train_loader_x)
+        for self.batch_idx, batch in enumerate(self.train_loader_x):
+            self.forward_backward(batch)
+
+    def after_epoch(self) -> None:
+        self.model.end_epoch(self.epoch, self.max_epoch)
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
+            result = self.validate()
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
+        self.save_model(self.epoch, self.output_dir)
+
+    def after_train(self) -> None:
+        assert self.checkpoints is not None and self.progress is not None  # as it has trained
+        if self.model.describe is not None and not any(
+            "hand_crafted" in vars(module) for module in self.model.modules()
+        ):
+            log.warning(
+                "DATASET.DESCRIPTIONS made no difference: %s holds to no hand-crafted prompts",
+                type(self).__name__,
+            )
+        self.progress.close()  # before the bar of the test starts
+        self.evaluation.seconds["train"] += self.progress.seconds
+        self.evaluation.step_seconds = self.progress.step_seconds
+        self.progress = None
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
+        if self.model.complete(self.training_images, self.validation_images()):
+            self.checkpoints.save_prompts_again()
+        if not self.cfg.TEST.NO_TEST:
+            self.keep_validation_answers()
+        super().after_train()  # tests
+        if self.cfg.TEST.NO_TEST:
+            self.evaluation.write_record()
+
+    # ---- tests ----
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        """Probabilities (B, K) of test images (1, B, 3, H, W)."""
+        return self.model.answer(images).probability
+
+    def loader_of(self, split: str) -> DataLoader[Any]:
+        loader = {"val": self.val_loader, "test": self.test_loader}.get(split)
+        if loader is None:
+            raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
+        return loader
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluates on ``val`` or ``test``; this ends the run with its record.
+
+        Returns:
+            accuracy in percent.
+        """
+        split = split or self.cfg.TEST.SPLIT
+        loader = self.loader_of(split)
+        log.info("Evaluate on the *%s* set", split)
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        self.evaluation.test(loader, split, self.evaluator.process)
+        result = self.evaluated(split)
+        self.evaluation.write_record()
+        return result
+
+    def validate(self) -> float:
+        """Accuracy in percent on ``val`` between the epochs; nothing is kept."""
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        for answer, labels, _ in self.evaluation.answers(self.loader_of("val"), "val"):
+            self.evaluator.process(answer.probability, labels)
+        return self.evaluated("val")
+
+    def evaluated(self, split: str) -> float:
+        """What Dassl's evaluator makes of what it was given: its first figure."""
+        results = self.evaluator.evaluate()
+        for key, value in results.items():
+            self.write_scalar(f"{split}/{key}", value, self.epoch)
+        return float(next(iter(results.values())))
+
+    def keep_validation_answers(self) -> None:
+        """Writes ``predictions-val.npz``, which ``predict.py`` takes thresholds from, where val images
+        are not the test's.
+
+        It comes before the test and prints, measures and times nothing: no figure of the run depends
+        on it.
+        """
+        loader = self.validation_loader()
+        if loader is not None and self.cfg.TEST.SPLIT != "val":
+            self.set_model_mode("eval")
+            self.evaluation.keep(loader, "val")
+
+    # ---- what is saved ----
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Writes the checkpoint after an epoch, from 0."""
+        assert self.checkpoints is not None  # as it trains
+        taken = 0.0 if self.progress is None else self.progress.seconds
+        self.checkpoints.save(
+            f"{directory}/{MODEL_NAME}",
+            model_name or epoch_name(epoch + 1),
+            epoch + 1,
+            val_result=None if val_result is None else float(val_result),
+            best_result=self.best_result,
+            train_seconds=self.evaluation.seconds["train"] + taken,
+        )
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Continues from the newest checkpoint below ``directory``; returns the epochs done."""
+        assert self.checkpoints is not None  # as it trains
+        state = self.checkpoints.resume(directory)
+        if state is None:
+            return 0
+        self.best_result = state["best_result"]
+        self.evaluation.seconds["train"] = float(state["train_seconds"])
+        return int(state["epoch"])
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Loads prompts for evaluation, see ``load_trained``."""
+        name = type(self).__name__
+        if self.checkpoints is None:
+            log.info("%s learns nothing, so nothing is loaded", name)
+            return
+        if not directory:
+            raise UserError(
+                f"--eval-only of {name} needs --model-dir, the folder of a finished training"
+            )
+        load_trained(self.model, directory, self.cfg, name, epoch)
+
+    def is_done(self) -> bool:
+        """Whether the run's folder holds all that this run would leave, see ``Checkpoints.is_done``."""
+        checkpoints = self.checkpoints or Checkpoints(
+            self.cfg, type(self).__name__, self.dm.dataset, self.model, None, None, None
+        )
+        splits = {self.cfg.TEST.SPLIT} | ({"val"} if self.validation_loader() else set())
+        return checkpoints.is_done(sorted(splits))
