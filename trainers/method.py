@@ -61,6 +61,8 @@ class Method(nn.Module):
         learner: the learnable module; None where nothing is learned.
         learns: whether there is anything to train.
         stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
+        amp_is_fp16: whether PREC amp is float16 with a loss scaler, never bfloat16, as in the
+            method's official code; on a CPU it is fp32.
         fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC
             fp16 too, as officially.
         small: settings of the smallest method that is complete, for a CLIP of three image layers.
@@ -72,6 +74,7 @@ class Method(nn.Module):
 
     learns = True
     stays_fp32 = False
+    amp_is_fp16 = False
     fp32_teacher = False
     small: ClassVar[dict[str, Any]] = {}
     text_only: ClassVar[dict[str, Any] | None] = {}
@@ -93,7 +96,9 @@ class Method(nn.Module):
         self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
         self.device = backbone.log_scale.device
         if holder is None:
-            self.precision = precision_on(settings.PREC, self.device, self.stays_fp32)
+            self.precision = precision_on(
+                settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
+            )
             self.backbone_hash = tensor_hash(backbone.signature())
             # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
             is_half = self.precision == "fp16"
@@ -103,7 +108,7 @@ class Method(nn.Module):
         else:
             self.precision, self.backbone_hash = holder.precision, holder.backbone_hash
             self.teacher = holder.teacher
-        self.autocast_dtype = autocast_dtype(self.precision, self.device)
+        self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
         self.backbone = backbone
         learner = self.build()
         self.learner: Any = None if learner is None else learner.to(self.device)
