@@ -3,9 +3,9 @@ Vision-Language Model Adaptation from a Causal Perspective", NeurIPS 2024).
 
 VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept near a hand-crafted
 prompt (L_con), so that each learns a different task-relevant semantic. DSTC: each template votes with evidence, and
-Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion. After training
-one more witness, of the images' features alone, gives evidence for the classes that it has seen, and how far all are believed is fitted
-on validation images.
+Dempster's rule fuses the votes; the loss is ``evidential_loss``, of every vote and of the fused opinion. After training one
+more witness, of the images' features alone, gives evidence for the classes that it has seen, and how far all are believed
+is fitted on validation images.
 docs/method.md lists what the paper states and what is our choice.
 """
 
@@ -202,6 +202,8 @@ class ImageWitness(nn.Module):
         self.register_buffer("means", torch.zeros(classes, width))
         self.register_buffer("precision", torch.zeros(width, width))
         self.register_buffer("offset", torch.zeros(()))
+        self.is_fitted = False  # until then it has nothing to say
+        self.register_load_state_dict_post_hook(note_fitted)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Sets the Gaussians of features (N, E) with labels (N,), how much a difference of densities
@@ -209,19 +211,29 @@ class ImageWitness(nn.Module):
 
         Each image's densities under Gaussians of the other images are, times the factor with the
         least cross-entropy, logits that can be believed. With the offset the mean over images of
-        log Σ_k e_k / K is 0.
+        log Σ_k e_k / K is 0. Of one image a class nothing can be held out: then nothing is set.
         """
         classes = len(self.means)
+        if labels.bincount().max() < 2:
+            log.info("The image witness is left out: no class has a second training image")
+            return
         held_out = held_out_log_densities(features, labels, classes)  # (N, K)
         factor = min(FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
         means, precision = fit_gaussians(features, labels, classes)
         self.means.copy_(means)
         self.precision.copy_(factor * precision)
         self.offset.copy_((factor * held_out).logsumexp(dim=-1).mean())
+        self.is_fitted = True
 
     def forward(self, features: Tensor) -> Tensor:
-        """log(e_k / K) at level 0 for features (B, E): (B, K)."""
-        return log_densities(features, self.means, self.precision) - self.offset
+        """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32."""
+        with torch.autocast(features.device.type, enabled=False):  # half has too few digits for it
+            return log_densities(features, self.means, self.precision) - self.offset
+
+
+def note_fitted(witness: ImageWitness, *_: object) -> None:
+    """Takes a loaded witness for fitted where its Gaussians are set."""
+    witness.is_fitted = bool(witness.precision.any())
 
 
 class CDCMethod(Method):
@@ -297,10 +309,10 @@ class CDCMethod(Method):
 
         Answers have more evidence than training starts with, by EVIDENCE_LEVEL − EVIDENCE_START: a
         loss at a low level leaves the templates nearer to CLIP, and answers at a high one are not
-        less sure than they are right. On a longer list than the trained one e_k / K, of which belief and vacuity are made, depends on the
-        image and the class alone, so that the vacuity 1 / (1 + Σ_k e_k / K) changes only by what
-        the further classes get. On a shorter one the evidence e_k does: a class does not lose what
-        speaks for it since others are not asked for.
+        less sure than they are right. On a longer list than the trained one e_k / K, of which
+        belief and vacuity are made, depends on the image and the class alone, so that the vacuity
+        1 / (1 + Σ_k e_k / K) changes only by what the further classes get. On a shorter one the
+        evidence e_k does: a class does not lose what speaks for it since others are not asked for.
         """
         classes = self.learner.trained_classes.clamp(min=logits.shape[-1])
         node, offset = self.settings, self.learner.offset
@@ -313,7 +325,8 @@ class CDCMethod(Method):
         """``Scores`` whose logits have, where it is fitted and after training, the image witness's
         log-evidence as the last of M + 1."""
         scores, witness = super().scores(images, encoded), self.learner.witness
-        if self.learner.training or witness is None or not self.settings.IMAGE_WITNESS:
+        speaks = self.settings.IMAGE_WITNESS and not self.learner.training
+        if not speaks or witness is None or not witness.is_fitted:
             return scores
         features = F.normalize(scores.image_features.mean(dim=0), dim=-1)  # (B, E)
         evidence = self.settings.EVIDENCE_LEVEL + witness(features)  # (B, K), log(e_k / K)
@@ -391,12 +404,14 @@ class CDCMethod(Method):
         fused = dempster(evidence, self.reliabilities(len(evidence)))  # (B, K)
         templates = self.settings.N_TEMPLATES
         logits, evidence = logits[:templates], evidence[:templates]
+        energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,), not of the witness's evidence
         if self.settings.LOSS != "evidential":
             votes = logits.softmax(dim=-1)
-            return Prediction(self.probability(logits, votes, fused), votes)
+            return Prediction(self.probability(logits, votes, fused), votes, energy=energy)
         votes = Opinion(evidence).probability
         probability = self.probability(logits, votes, fused)
-        return Prediction(probability, votes, fused.vacuity, conflict(evidence, dempster(evidence)))
+        against = conflict(evidence, dempster(evidence))
+        return Prediction(probability, votes, fused.vacuity, against, energy)
 
     # ---- before and after the epochs ----
 
@@ -503,8 +518,9 @@ class CDCMethod(Method):
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """Loads prompts; the image witness stays where it has seen all classes that are asked for.
 
-        Prompts of earlier versions have a learned offset for their list and no image witness;
-        without a fitted reliability they are fused as independent templates.
+        Prompts of earlier versions have a learned offset for their list and no image witness. They
+        answer as they did: without a fitted reliability as independent templates, and on any list,
+        also a shorter one, with the e_k / K that they were trained for.
         """
         state = dict(state)
         own = self.learner.state_dict()
@@ -518,7 +534,8 @@ class CDCMethod(Method):
             in_list = state["trained_classes"].log() if "ctx" in own else 0.0
             raised = self.settings.EVIDENCE_LEVEL - self.settings.EVIDENCE_START
             state["offset"] = state["offset"] + state.pop("offset_shift") + in_list + raised
-        if "witness.means" in state and set(self.classnames) < set(classnames):
+            state["trained_classes"] = torch.tensor(1)  # so that no list is a shorter one
+        if "witness.means" in state and set(self.classnames) <= set(classnames):
             rows = [classnames.index(name) for name in self.classnames]
             state["witness.means"] = state["witness.means"][rows]
             classnames = self.classnames

@@ -1,4 +1,4 @@
-"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, trusted cross-entropy, reliability of dependent witnesses.
+"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, losses, reliability of dependent witnesses.
 
 Pure functions on tensors; no CLIP, no Dassl. Everything starts from *log*-evidence, so that neither a logit of +200 nor
 one of −200 over- or underflows, in value or gradient. The last dimension is always the K classes.
@@ -174,12 +174,12 @@ def evidential_loss(opinion: Opinion, labels: Tensor) -> Tensor:
     """Mean of ``trusted_cross_entropy`` and of the cross-entropy of the belief's shares, −log(b_y / Σ_k b_k).
 
     The trusted cross-entropy alone does not learn from images whose class has little evidence (Pandey and Yu, 2023, "Learn to
-    Accumulate Evidence from All Training Samples"). With p_y = e_y / Σ_k e_k its gradient by log e_y is::
+    Accumulate Evidence from All Training Samples"). Its gradient by log e_y is::
 
-        −e_y (ψ′(1 + e_y) − ψ′(S)),   between −(1 − p_y) for much evidence and −e_y (π² / 6 − ψ′(S)) → 0 for little,
+        −e_y (ψ′(1 + e_y) − ψ′(S)),   about −(1 − e_y / S) for much evidence and −e_y (π² / 6 − ψ′(S)) → 0 for little,
 
-    while that of the shares' cross-entropy is −(1 − p_y) for any amount. So the mean's is at least half of cross-entropy's, at
-    every level and for every K.
+    never positive, while that of the shares' cross-entropy is −(1 − p_y) with p_y = e_y / Σ_k e_k for any amount. So the mean's is at
+    least half of cross-entropy's, at every level and for every K.
 
     Args:
         opinion: of (…, K).

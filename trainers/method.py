@@ -242,7 +242,8 @@ class Method(nn.Module):
         """``Prediction`` for test images (1, B, 3, H, W), its energy included."""
         logits = self(images, encoded).logits  # (M, B, K)
         answer = self.predict(logits)
-        answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
+        if answer.energy is None:
+            answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
         return answer
 
     @cached_property

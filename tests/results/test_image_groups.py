@@ -1,4 +1,4 @@
-"""What measures of doubt are worth: whole runs against the runs' own records, scikit-learn, textbook loops; the cache; tables by hand."""
+"""What measures of doubt are worth: whole runs against the runs' own records, scikit-learn, textbook loops; the cache."""
 
 import json
 import shutil
@@ -22,9 +22,12 @@ from trainers.common.errors import UserError
 # with evidence, with texts that depend on the image, with nothing learned
 TRAINERS = ("CDC", "CoCoOp", "ZeroshotCLIP")
 CONTENDER = "CDC"
-# trained until its validation images want a temperature that is not at the end of what is looked through
-LEARNED = "VPT"
+LEARNED = "VPT"  # its validation images want a temperature inside of what is looked through
 OPTIONS = {LEARNED: ("OPTIM.LR", "0.1", "OPTIM.MAX_EPOCH", "10")}
+
+
+def record_of(folder):
+    return json.loads((folder / "results.json").read_text())
 
 
 def lay(folder, output, trainer="CDC", seed=1):
@@ -52,10 +55,6 @@ def evaluated(trained, tmp_path_factory):
         return made[trainer]
 
     return start
-
-
-def record_of(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 def kept_paths(folder, split, data_root):
@@ -140,8 +139,8 @@ def test_new_and_corrupted_images_are_shown_to_the_base_classes(evaluated, data_
     assert new.probabilities.shape == (12, 3) and {
         name.split("/")[0] for name in arrays["new_image"]
     } == {"woven", "zigzagged", "grid"}
-    numpy.testing.assert_array_equal(arrays["new_vacuity"], new.vacuity)
-    numpy.testing.assert_array_equal(arrays["new_conflict"], new.conflict)
+    for name in ("vacuity", "conflict"):
+        numpy.testing.assert_array_equal(arrays[f"new_{name}"], getattr(new, name))
     paths, labels = kept_paths(folder, "test", data_root)
     for number, severity in enumerate(SEVERITIES):
         found = classifier.predict(
@@ -270,8 +269,8 @@ def test_without_validation_images_of_its_own_nothing_is_scaled(
 
 
 def test_class_specific_contexts_have_no_calibration_on_new_classes(trained, tmp_path):
-    folder = lay(trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")[1], tmp_path, "CoOp")
-    figures, _ = image_groups.evaluate(folder)
+    run = trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")[1]
+    figures, _ = image_groups.evaluate(lay(run, tmp_path, "CoOp"))
     assert (
         figures["calibration"]["new"] is None
         and figures["doubt"]["max_probability"]["new_auroc"] is not None
@@ -288,7 +287,7 @@ def test_class_specific_contexts_have_no_calibration_on_new_classes(trained, tmp
 
 
 def test_what_is_found_once_is_only_read(evaluated, monkeypatch, capsys):
-    _, _, folder = evaluated(CONTENDER)
+    folder = evaluated(CONTENDER)[2]
     monkeypatch.setattr(image_groups, "evaluate", lambda *_: pytest.fail("computed again"))
     assert main([str(folder.parents[5])]) == 0
     assert "CDC" in capsys.readouterr().out and not list(folder.glob("*.tmp"))
@@ -342,9 +341,6 @@ def test_what_is_missing_damaged_or_of_another_version_is_computed_again(
     assert read_figures(copy, record_of(copy)) == {
         name: value for name, value in figures.items() if name != "sha256"
     }
-
-
-# ---- tables ----
 
 
 @pytest.mark.parametrize("style", FORMATS)
