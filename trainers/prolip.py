@@ -78,7 +78,7 @@ class ProLIPMethod(FeatureMethod):
         return Scores(self.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Minimises CE + λ |P − P⁰|² over all images at once, λ = REG_WEIGHT / images a class."""
+        """Minimises CE + λ ‖P − P⁰‖² over all images at once, λ = REG_WEIGHT / images a class."""
         node, projection, texts = self.settings, self.learner, self.hand_crafted[None]
         start = projection.vit_proj.detach().clone()
         optimizer = torch.optim.Adam(projection.parameters(), lr=node.LR, eps=1e-4)
