@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dassl.data.datasets import DatasetBase
+from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
@@ -22,6 +22,7 @@ class ImageDataset(DatasetBase):
     """
 
     fewshot_sample: dict[str, str] | None = None
+    validation: list[Image] = []
     dataset_dir = ""
     content = ""
     test_only = False
@@ -52,8 +53,12 @@ class ImageDataset(DatasetBase):
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
     ) -> dict[str, list[Any]]:
         """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
-        found, self.fewshot_sample = few_shot(self, cfg, train, val, test)
-        return found
+        chosen, self.fewshot_sample, self.validation = few_shot(self, cfg, train, val, test)
+        return chosen
+
+    def whole_val(self) -> list[Datum]:
+        """All validation images of the run's classes, of which ``val`` may be a few-shot sample."""
+        return make_data(self.validation)
 
 
 class TargetDataset(ImageDataset):

@@ -33,7 +33,7 @@ Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 def few_shot(
     dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-) -> tuple[dict[str, list[Any]], dict[str, str] | None]:
+) -> tuple[dict[str, list[Any]], dict[str, str] | None, list[Image]]:
     """What a run trains, validates and tests on.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
@@ -46,12 +46,12 @@ def few_shot(
 
     Returns:
         dict of ``train_x``, ``val`` and ``test``, lists of ``Datum``; and ``hash`` and ``origin`` of the few-shot sample for the run record, None
-        where all images are taken.
+        where all images are taken; all validation images of the run's classes.
 
     Raises:
         UserError: an image is missing, or a stored sample can't be used.
     """
-    val_is_test, taken = val is test, None
+    val_is_test, taken, whole = val is test, None, val
     if cfg.DATASET.NUM_SHOTS >= 1:
         parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
         shots = {
@@ -67,13 +67,16 @@ def few_shot(
             "hash": split_hash(SimpleNamespace(train_x=train, val=parts.get("val"), test=None)),
             "origin": origin,
         }
-    train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
+    train, val, test, whole = subsample_classes(
+        train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
+    )
     trained, tested = make_data(train), make_data(test)
-    return {
+    chosen = {
         "train_x": trained,
         "val": tested if val_is_test else make_data(val),
         "test": tested,
-    }, taken
+    }
+    return chosen, taken, whole
 
 
 def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:

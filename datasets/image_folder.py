@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import listdir_nohidden
 from yacs.config import CfgNode
 
@@ -115,6 +115,10 @@ class ImageFolder(ImageDataset):
                 transparent_parts(background_of(cfg)),
             )
         return chosen
+
+    def whole_val(self) -> list[Datum]:
+        """Those that were looked through."""
+        return list(self.val or ())
 
     def warn_of_copies(self, hashes: Mapping[str, bytes], chosen: Mapping[str, list[Any]]) -> None:
         """Warns of test images that are byte-for-byte copies of training images."""

@@ -17,7 +17,7 @@ from trainers.common.ranges import check_ranges
 from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
-from .plan import read_recipe, source_of, stem
+from .plan import conditions_of, read_recipe, stem
 from .recipes import EXPERIMENTS, KEY, Rule
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
@@ -72,12 +72,9 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
         )  # rules ask for the shots and the classes; below once more, over the rules
         is_whole = cfg.DATASET.SUBSAMPLE_CLASSES == "all"
         experiment = EXPERIMENTS[args.protocol or ("fewshot" if is_whole else "base2new")]
-        rules = read_recipe(args.config_file).merge(
-            cfg,
-            protocol=experiment,
-            dataset=source_of(experiment, stem(args.dataset_config_file)),
-            shots=cfg.DATASET.NUM_SHOTS,
-        )
+        dataset = stem(args.dataset_config_file)
+        conditions = conditions_of(experiment, dataset, cfg.DATASET.NUM_SHOTS)
+        rules = read_recipe(args.config_file).merge(cfg, **conditions)
     flags = {
         "root": (cfg.DATASET, "ROOT"),
         "output_dir": (cfg, "OUTPUT_DIR"),

@@ -22,6 +22,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 from protocols.recipes import EXPERIMENTS, Recipe
 from trainers import METHODS
@@ -217,6 +218,17 @@ def source_of(protocol: str, dataset: str) -> str:
             if dataset in targets:
                 return source
     return dataset
+
+
+def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
+    """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
+
+    Args:
+        protocol: one of a recipe's experiments; dataset: the one that is tested on.
+    """
+    source = source_of(protocol, dataset)
+    conditions = {"protocol": protocol, "dataset": source, "shots": shots}
+    return conditions if dataset == source else {**conditions, "target": dataset}
 
 
 def read_recipe(path: str) -> Recipe:

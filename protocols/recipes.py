@@ -6,6 +6,7 @@ A config file of a trainer may end with
       - {protocol: fewshot, TRAINER.COOP.N_CTX: 16}
       - {protocol: fewshot, shots: [2, 3, 4], OPTIM.MAX_EPOCH: 100}
       - {dataset: imagenet, OPTIM.MAX_EPOCH: 50}
+      - {protocol: xd, target: imagenetv2, TRAINER.MMRL.SCALE: 1.0}
 
 Lower-case keys are conditions, which must all hold; the others are settings. Rules are applied in their order, so a later one wins; they come
 over the rest of the file and under what is given on the command line. ``run.py --plan`` shows what comes of them.
@@ -41,7 +42,9 @@ class Rule:
     """Settings and when they hold.
 
     Attributes:
-        conditions: ``protocol``, ``dataset``, ``shots`` → the values for which it holds.
+        conditions: ``protocol``, ``dataset``, ``target``, ``shots`` → the values for which it holds.
+            ``dataset`` is what is trained on, ``target`` what such prompts are tested on where it is
+            another.
         settings: KEY, value, KEY …
         default_shots: training images a class of a protocol where none are asked for.
     """
@@ -91,7 +94,7 @@ class Recipe:
     def read(cls, path: str, datasets: Sequence[str]) -> "Recipe":
         """
         Args:
-            datasets: the names that the condition ``dataset`` may have.
+            datasets: the names that the conditions ``dataset`` and ``target`` may have.
 
         Raises:
             UserError: a rule is malformed, or names a protocol or data set that is not known: it would never hold.
@@ -100,13 +103,15 @@ class Recipe:
             found = read_yaml(path)
         except (OSError, ValueError) as error:
             raise UserError(f"config file {path}: {error}") from error
-        settings = found if isinstance(found, dict) else {}  # ``merge`` says that it must be
+        # a copy: what is read is kept for the next reader; ``merge`` says that it must be a dict
+        settings = dict(found) if isinstance(found, dict) else {}
         rules = settings.pop(KEY, [])
         if not isinstance(rules, list):
             raise UserError(
                 f"{path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
             )
-        values = {"protocol": KNOWN_PROTOCOLS, "dataset": tuple(datasets), "shots": None}
+        names = tuple(datasets)
+        values = {"protocol": KNOWN_PROTOCOLS, "dataset": names, "target": names, "shots": None}
         numbered = enumerate(rules, 1)
         read = [read_rule(rule, values, f"{path}, rule {number}") for number, rule in numbered]
         return cls(path, read, settings)

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, nested
 
-from .plan import Run, check_trainer, plan, read_recipe, source_of, stem
+from .plan import Run, check_trainer, conditions_of, plan, read_recipe, stem
 from .recipes import EXPERIMENTS, Rule
 
 FOLDERS = {
@@ -85,9 +85,7 @@ def figures_of(run: Run, options: list[str]) -> tuple[dict[str, Any], list[Rule]
     """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
     recipe = read_once(run.recipe)
     experiment = EXPERIMENTS[run.protocol]
-    rules = recipe.holding(
-        protocol=experiment, dataset=source_of(experiment, stem(run.dataset_file)), shots=run.shots
-    )
+    rules = recipe.holding(**conditions_of(experiment, stem(run.dataset_file), run.shots))
     pairs = [*(word for rule in rules for word in rule.settings), *options, *run.settings]
     over = dict(zip(pairs[::2], pairs[1::2]))
     files = (recipe.settings, get_cfg_default())
@@ -107,7 +105,8 @@ def show_plan(args: argparse.Namespace) -> str:
         values, rules = figures_of(group[0], args.opts)
         figures: list[object] = [values["CLIP"], "", "", "", ""]
         if group[0].model:
-            figures[-1] = f"tests {parts[group[0].model]}"
+            of_tests = [str(rule) for rule in rules if "target" in rule.conditions]
+            figures[-1] = "; ".join([f"tests {parts[group[0].model]}", *of_tests])
         elif read_once(group[0].recipe).is_trained:
             figures = [*values.values(), "; ".join(map(str, rules))]
         rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))

@@ -119,7 +119,7 @@ def test_the_paper_grid_has_all_tests_and_trains_once_for_protocols_that_share_i
 
 def test_recipes_without_an_optimiser_are_those_of_trainers_that_learn_nothing():
     for path in sorted(Path(CONFIGS, "trainers").glob("*/*.yaml")):
-        learns = TRAINER_REGISTRY.get(path.parent.name).learns
+        learns = TRAINER_REGISTRY.get(path.parent.name).method.learns
         assert read_recipe(str(path)).is_trained == learns, path
         assert re.match(r"tiny|vit_|rn\d", path.stem), "a recipe's name starts with its backbone"
 
@@ -217,6 +217,27 @@ def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
         "shots 1|2: OPTIM.MAX_EPOCH 3",
         "dataset eurosat|dtd: OPTIM.MAX_EPOCH 4",
     ]
+
+
+def test_a_rule_for_a_target_holds_where_prompts_of_another_set_are_tested(tmp_path):
+    """MMRL's authors answer ImageNet by both features, its variants by the class token alone."""
+    rules = "  - {protocol: xd, target: [imagenetv2, imagenet], OPTIM.MAX_EPOCH: 5}"
+    epochs = {
+        dataset: config(tmp_path, rules, protocol="dg", dataset=dataset)[0].OPTIM.MAX_EPOCH
+        for dataset in ("imagenet", "imagenetv2", "imagenet_sketch")
+    }
+    assert epochs == {"imagenet": 7, "imagenetv2": 5, "imagenet_sketch": 7}
+    shares, (args,) = {}, [args for args in paper() if args.protocol == ["xd", "dg"]]
+    args.trainer = ["MMRL"]
+    for run in planned(args):
+        shares[run.dataset] = wanted_config(run, args).TRAINER.MMRL.SCALE
+    assert shares["imagenet"] == shares["imagenet_a"] == shares["dtd"] == 0.7
+    assert shares["imagenetv2"] == shares["imagenet_sketch"] == 1.0
+    shown = {row["data set"]: row["rules, a later one wins"] for row in read_plan(show_plan(args))}
+    assert shown["imagenet_sketch"] == (
+        "tests train_source; protocol xd, target imagenetv2|imagenet_sketch: TRAINER.MMRL.SCALE 1.0"
+    )
+    assert shown["imagenet_a"] == "tests train_source"
 
 
 def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few_shot():

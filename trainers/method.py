@@ -65,6 +65,8 @@ class Method(nn.Module):
             method's official code; on a CPU it is fp32.
         fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC
             fp16 too, as officially.
+        whole_validation: whether ``start`` and ``complete`` get all validation images of the data
+            set, as in the method's official code, not the few-shot sample of them.
         small: settings of the smallest method that is complete, for a CLIP of three image layers.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
@@ -76,6 +78,7 @@ class Method(nn.Module):
     stays_fp32 = False
     amp_is_fp16 = False
     fp32_teacher = False
+    whole_validation = False
     small: ClassVar[dict[str, Any]] = {}
     text_only: ClassVar[dict[str, Any] | None] = {}
     shape_setting: ClassVar[str | None] = "N_CTX"
@@ -151,6 +154,7 @@ class Method(nn.Module):
 
         Its attribute ``class_parameters``, if any, names the parameters and modules that serve only
         the classes they were trained for; loaded for other classes they are None, see ``load``.
+        ``class_rows``, if any, are the names in its state of those with one row a class.
         """
         return None
 
@@ -334,11 +338,18 @@ class Method(nn.Module):
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """Loads a learner's state that was trained for ``classnames``; where they are others its
-        ``class_parameters`` become None.
+        ``class_parameters`` become None. Its ``class_rows`` serve any of the trained classes.
 
         Raises:
             RuntimeError: it has other names or shapes.
         """
+        rows = getattr(self.learner, "class_rows", ())
+        if list(classnames) != self.classnames and {*self.classnames} <= {*classnames}:
+            numbers = [list(classnames).index(name) for name in self.classnames]
+            state = {
+                name: value[numbers] if name in rows else value for name, value in state.items()
+            }
+            classnames = self.classnames if rows else classnames
         shared = self.for_any_classes(state)
         own = getattr(self.learner, "class_parameters", ())
         if own and (list(classnames) != self.classnames or len(shared) == len(state)):
