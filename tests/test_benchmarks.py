@@ -67,7 +67,10 @@ def test_the_usual_way_gives_the_same_numbers(both, part):
 
 def test_fusion_two_at_a_time_gives_dempsters_closed_form():
     log_evidence = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
-    values = [fuse(log_evidence, 0.7).log_evidence for fuse in (dempster, step.usual_dempster)]
+    reliability = torch.linspace(0.4, 1, 4, dtype=torch.float64)
+    values = [
+        fuse(log_evidence, reliability).log_evidence for fuse in (dempster, step.usual_dempster)
+    ]
     grads = [torch.autograd.grad(value.square().sum(), log_evidence)[0] for value in values]
     torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(*grads, rtol=1e-11, atol=1e-12)

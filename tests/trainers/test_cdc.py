@@ -22,6 +22,8 @@ TEXT = (
     "4",
 )
 PLAIN = (
+    "TRAINER.CDC.IMAGE_WITNESS",
+    "False",
     "TRAINER.CDC.LOSS",
     "cross_entropy",
     "TRAINER.CDC.DECOUPLING_WEIGHT",
