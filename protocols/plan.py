@@ -3,7 +3,7 @@
 A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>``; the parts are
 
 - base2new: ``train_base`` trains on the base classes and tests on them, ``test_new`` tests the same prompts on the new ones,
-- open: ``test_open`` tests the prompts of ``train_base`` on the images of all classes, with all classes to choose from,
+- open: base2new, and ``test_open`` tests the same prompts on the images of all classes, with all classes to choose from,
 - ablation: base2new for each row of configs/ablations/<trainer>.yaml, whose name stands in place of the config's,
 - factors: ``train_biased`` trains on the base classes of a set in which one factor goes with the class, and tests where it always does;
   ``test_independent`` and ``test_reversed`` test the same prompts where it doesn't, see datasets/drawn/factors.py; of the recipe, or of rows
@@ -367,7 +367,11 @@ def parts_of(protocol: str, dataset: str) -> list[tuple[str, ...]]:
     parts: dict[str, list[tuple[str, ...]]] = {
         "base2new": [training, ("test_new", dataset, "new")],
         "ablation": [training, ("test_new", dataset, "new")],
-        "open": [training, ("test_open", dataset, "all", "TEST.OPEN", "True")],
+        "open": [
+            training,
+            ("test_new", dataset, "new"),
+            ("test_open", dataset, "all", "TEST.OPEN", "True"),
+        ],
         "factors": [
             ("train_biased", dataset, "base", factor, "aligned"),
             ("test_independent", dataset, "base", factor, "independent"),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
+from .openworld import SIGN, with_openworld_auc
 from .published import comparisons
 from .render import render_all, run_table_command, table_arguments, write_out
 from .rows import HEADS, Column, Key, Line, Table
@@ -31,8 +32,8 @@ SHARES = ("accuracy", "macro_f1")  # of which papers print a harmonic mean of ba
 OPEN = {
     "base": "open.base_accuracy",
     "new": "open.new_accuracy",
-    "AUROC": "open.auroc.new_probability",
-    "OpenworldAUC": "open.openworld_auc.new_probability",
+    "AUROC": f"open.auroc.{SIGN}",
+    "OpenworldAUC": f"open.openworld_auc.{SIGN}",
 }  # column → metric, of runs of ``test_open``
 APART = {"AUROC": "auroc", "OpenworldAUC": "openworld_auc"}
 BASE2NEW, TOGETHER = "base-to-new", "base and new together"
@@ -123,7 +124,8 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
     lines: dict[str, list[Line]] = defaultdict(list)
     members: dict[str, dict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
     seen, lacking = set(), 0
-    for run in runs:
+    is_asked = metric == "accuracy" or metric.startswith("open.")
+    for run in with_openworld_auc(runs) if is_asked else runs:
         placed = place(run)
         if placed is None:
             continue
@@ -132,7 +134,7 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
         metrics = OPEN if is_open else {column: metric}
         figures = {name: metric_of(run, dotted) for name, dotted in metrics.items()}
         if None in figures.values():
-            lacking += 1
+            lacking += not is_open  # of those it is said what they lack
             continue
         seed = run.record["seed"]
         if (*placed, seed) in seen:
@@ -190,12 +192,9 @@ def make_table(
     }
     table = Table.of(title, heads, lines, columns)
     whole = table.frame.dropna()
-    # trainings that base and new together has tested need no test on new classes alone
-    tested = set(members[TOGETHER]) if title == BASE2NEW else set()
     partly: dict[Key, list[int]] = defaultdict(list)
     for *key, seed in table.frame.index.difference(whole.index):
-        if tuple(key) not in tested or "test_new" in parts_of(members[title][tuple(key)]):
-            partly[tuple(key)].append(seed)
+        partly[tuple(key)].append(seed)
     for key, seeds in partly.items():
         log.warning(
             "left out: %s seed(s) %s, of which only a part is done",
@@ -217,10 +216,6 @@ def make_table(
     title += "" if metric == "accuracy" else f", {metric}"
     of_means = ("H",) if "H" in derived and not seed_h else ()
     return Table(title, frame.reindex(order), derived, of_means, members[title])
-
-
-def parts_of(runs: Iterable[Run]) -> set[str]:
-    return {run.record["run"]["part"] for run in runs}
 
 
 def with_averages(frame: "DataFrame") -> "DataFrame":
@@ -248,6 +243,7 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
         members: title of a table → row → its runs.
     """
     facts: dict[tuple[str, str], set[object]] = defaultdict(set)
+    partial: dict[str, str] = {}
     for title, key, run in (
         (title, key, run)
         for title, rows in members.items()
@@ -259,6 +255,9 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
             images = f"{len(names)} {split} image{'s' * (len(names) != 1)}"
             text = "not on all images: %s skipped %s that could not be read"
             log.warning(text, run.folder, images)
+        left_out = nested(run.metrics, "open", "left_out")
+        if isinstance(left_out, list) and left_out:
+            partial[record["trainer"]] = ", ".join(map(str, left_out))
         shots, seed = f"shots_{what['shots']}", f"seed {record['seed']}"
         row = " ".join(map(str, key)) + (f" {shots}" if title in (FEWSHOT, ZEROSHOT) else "")
         sample = f"{what['part']}/{what['dataset']}/{shots}, {seed}"
@@ -270,6 +269,9 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
             record["split_hash"]
         )
         facts["", f"not comparable: the backbone {backbone[0]} had different weights"].add(backbone)
+    for trainer, names in partial.items():
+        text = "among all classes %s answers without its %s, which serves the base classes alone"
+        log.warning(text, trainer, names)
     for (_, text), values in facts.items():
         if len(values) > 1:
             log.warning("%s", text)

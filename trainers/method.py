@@ -59,6 +59,7 @@ class Method(nn.Module):
 
     Attributes:
         learner: the learnable module; None where nothing is learned.
+        left_out: names of what ``load`` has left out, as it serves other classes.
         learns: whether there is anything to train.
         stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
         amp_is_fp16: whether PREC amp is float16 with a loss scaler, never bfloat16, as in the
@@ -95,6 +96,7 @@ class Method(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.classnames = settings, list(classnames)
+        self.left_out: tuple[str, ...] = ()
         self.dataset, self.describe = dataset, describe
         self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
         self.device = backbone.log_scale.device
@@ -358,6 +360,7 @@ class Method(nn.Module):
                 len(self.classnames),
                 ", ".join(own),
             )
+            self.left_out = own
             for name in own:
                 setattr(self.learner, name, None)
             state = shared

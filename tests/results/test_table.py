@@ -62,55 +62,6 @@ def test_the_average_over_data_sets_is_made_as_papers_make_it(folder):
     assert table.means.loc[average, "H"] == pytest.approx(2 * 65 * 55 / 120)
 
 
-def write_open(root, trainer, seed, base, new, **apart):
-    """A run of ``test_open`` of which AUROC and OpenworldAUC are given by measure of doubt."""
-    measured = {
-        "base_accuracy": base,
-        "new_accuracy": new,
-        "auroc": {name: pair[0] for name, pair in apart.items()},
-        "openworld_auc": {name: pair[1] for name, pair in apart.items()},
-    }
-    metrics = {"test": {"accuracy": (base + new) / 2, "open": measured}}
-    facts = {"split": f"open {seed}", "prompts_hash": f"{trainer} {seed}", "metrics": metrics}
-    write(root, "test_open", trainer, seed, 0, **facts)
-
-
-def test_base_and_new_together_have_the_h_of_both_and_a_row_for_each_measure_of_doubt(
-    tmp_path, caplog
-):
-    write_open(tmp_path, "CDC", 1, 60.0, 30.0, new_probability=(70.0, 20.0), vacuity=(55.0, 15.0))
-    write_open(tmp_path, "CDC", 2, 50.0, 50.0, new_probability=(72.0, 24.0), vacuity=(57.0, 17.0))
-    write_open(tmp_path, "CoOp", 1, 90.0, 0.0, new_probability=(50.0, 0.0))
-    together, apart = tables_of(tmp_path)
-    assert values(together, by_seed=False) == {
-        CDC: {"base": 55, "new": 40, "AUROC": 71, "OpenworldAUC": 22, "H": 2 * 55 * 40 / 95},
-        ("openmoji", 16, "CoOp", "tiny"): {
-            "base": 90,
-            "new": 0,
-            "AUROC": 50,
-            "OpenworldAUC": 0,
-            "H": 0,
-        },
-    }
-    assert {row[2:]: figures for row, figures in values(apart).items()} == {
-        ("CDC", "tiny", "new probability"): {"AUROC": [70, 72], "OpenworldAUC": [20, 24]},
-        ("CDC", "tiny", "vacuity"): {"AUROC": [55, 57], "OpenworldAUC": [15, 17]},
-        ("CoOp", "tiny", "new probability"): {"AUROC": [50], "OpenworldAUC": [0]},
-    }
-    assert apart.heads[-1] == "doubt" and not caplog.records
-    (of_vacuity,) = tables_of(tmp_path, "open.auroc.vacuity")
-    assert values(of_vacuity) == {CDC: {"all classes": [55, 57]}}
-
-
-def test_trainings_that_only_base_and_new_together_has_tested_are_not_half_done(tmp_path, caplog):
-    write(tmp_path, "train_base", "CDC", 1, 60.0, "base", "base", prompts_hash="CDC 1")
-    write_open(tmp_path, "CDC", 1, 60.0, 30.0, new_probability=(70.0, 20.0))
-    assert [len(table.frame) for table in tables_of(tmp_path)] == [0, 1, 1] and not caplog.records
-    write(tmp_path, "train_base", "CoOp", 1, 60.0, "base", "base")
-    tables_of(tmp_path)
-    assert "left out: openmoji 16 CoOp tiny seed(s) 1, of which only a part is done" in caplog.text
-
-
 def test_few_shot_has_a_column_for_each_number_of_shots(tmp_path, caplog):
     for shots, accuracies in {1: (30.0, 34.0), 16: (60.0, 62.0), 4: (50.0, 51.0)}.items():
         for seed, accuracy in enumerate(accuracies, 1):
