@@ -102,6 +102,8 @@ setup(
             "rich>=13",
             "psutil>=5.9",
             "pillow-heif>=0.16,<2",
+            "nbclient>=0.10,<1",
+            "ipykernel>=6.29",
         ],
         "docs": ["sphinx>=8.1,<10", "myst-parser>=4,<6", "furo>=2024.8.6"],
     },

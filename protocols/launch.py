@@ -151,8 +151,8 @@ def make_all(runs: Sequence[Run], done: Iterable[Run], args: argparse.Namespace)
             bar.update()
 
     with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(make_chain, chain) for chain in chains(runs)]
         STOPPING.clear()
+        futures = [pool.submit(make_chain, chain) for chain in chains(runs)]
         try:
             for future in futures:
                 future.result()

@@ -301,7 +301,7 @@ def test_a_shard_that_is_none_is_refused(text, capsys):
         ("base2new --dataset imagnet", "did you mean imagenet?"),
         ("base2new --config tini", "did you mean tiny?"),
         ("base2new --trainer CoOpp", "did you mean CoOp?"),
-        ("ablation", "CoOp has no ablation; there is CDC, CDCPromptSRC in "),
+        ("ablation", "CoOp has no ablation; there is CDC in "),
         ("ablation --rows veiws --trainer CDC", "no row 'veiws' (did you mean views?)"),
         ("base2new --rows full", "--rows are for --protocol ablation and factors, base2new has"),
         ("base2new --seeds -1", "--seeds at least 0"),

@@ -1,6 +1,7 @@
-"""CDC over another method: M sets of the method's own prompts as templates, each trained on its own view by the method's own loss, whose
-cross-entropy becomes the trusted one of the template's evidence; L_de drives them apart, and Dempster's rule fuses their votes as in CDC
-(docs/method.md). One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's two terms is the method itself.
+"""CDC over another method: M sets of the method's own prompts as templates, each trained on its own view by the method's own
+loss, whose cross-entropy becomes ``evidential_loss`` of the template's evidence; L_de drives them apart, and Dempster's rule
+fuses their votes as in CDC (docs/method.md). One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's
+two terms is the method itself.
 """
 
 from collections.abc import Sequence
@@ -142,10 +143,11 @@ class CDCOverMethod(CDCMethod):
         return self.base.parameter_groups(lr)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
-        """Σ_m the method's loss of template m, with the trusted cross-entropy of its evidence, + the
-        fused opinion's + β L_de + γ Σ_m L_con."""
+        """Σ_m the method's loss of template m, with ``evidential_loss`` of its evidence in place of
+        the cross-entropy, + the fused opinion's + β L_de + γ Σ_m L_con."""
         node, logits = self.settings, scores.logits
-        is_evidential, total, figures = node.LOSS == "evidential", logits.new_zeros(()), {}
+        is_evidential, total = node.LOSS == "evidential", logits.new_zeros(())
+        figures: Figures = {}
         evidence = self.log_evidence(logits)
         unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
         parts = logits, scores.image_features, scores.text_features, scores.images

@@ -219,7 +219,7 @@ def test_a_run_is_loaded_as_it_was_and_not_with_the_other_activation(model, run)
         expected = trainer.model_inference(images[None])
     torch.testing.assert_close(torch.from_numpy(classifier.predict(image).probabilities), expected)
     other = name.replace("small-gelu/", "small-gelu-quickgelu/")
-    with pytest.raises(UserError, match="which has other weights"):
+    with pytest.raises(UserError, match="BACKBONE.NAME has other weights"):
         PromptedClassifier.load(str(folder), backbone=other)
 
 

@@ -121,9 +121,9 @@ def test_figures_follow_from_what_is_kept_of_each_image(evaluated, trainer):
 
         assert found["new_auroc"] == against_base(new)
         assert found["corrupted_auroc"] == [against_base(part) for part in corrupted]
-        assert found["error_auroc"] == pytest.approx(
-            100 * roc_auc_score(~arrays["base_right"], base), rel=1e-5
-        )
+        wrong = ~arrays["base_right"]  # none: nothing to tell apart
+        errors = pytest.approx(100 * roc_auc_score(wrong, base), rel=1e-5) if wrong.any() else None
+        assert found["error_auroc"] == errors
         assert (found["mean"]["base"], found["mean"]["new"]) == pytest.approx(
             (base.mean(dtype=float), new.mean(dtype=float))
         )
@@ -228,7 +228,7 @@ def test_the_new_classes_are_scaled_by_the_distances_of_their_texts(evaluated, d
                     for tuned, others in zip(new.embed_text(), base.embed_text())
                 ]
             )
-            - distance(new.trainer.hand_crafted[k].numpy(), base.trainer.hand_crafted.numpy())
+            - distance(new.method.hand_crafted[k].numpy(), base.method.hand_crafted.numpy())
         )
         for k in range(3)
     ]
@@ -349,8 +349,8 @@ def test_every_format_has_three_tables(evaluated, capsys, style):
     text = capsys.readouterr().out
     for title in ("What doubt tells apart", "Accuracy and mean doubt", "Calibration before and"):
         assert title in text
-    names = ("vacuity", "conflict", "max probability, scaled")
-    assert [text.count(name) for name in names] == [2, 2, 2]
+    # once where there is no mistake, from which nothing could tell
+    assert {text.count(name) for name in ("vacuity", "conflict", "probability, scaled")} <= {1, 2}
 
 
 # ---- refusals ----
