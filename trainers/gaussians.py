@@ -73,6 +73,13 @@ def gaussians_of_texts(features: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]
     return means, precision
 
 
+def discriminants(means: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+    """W = μ P (K, E) and b = −½ μᵀ P μ (K,), in fp32: W z + b is the log density of z but for what all
+    classes have in common."""
+    weight = means @ precision
+    return weight.float(), -(weight * means).sum(dim=1).float() / 2
+
+
 def log_densities(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
     """log N(z; μ_k, P⁻¹) up to a constant, −½ (z − μ_k)ᵀ P (z − μ_k): (N, E) → (N, K)."""
     projected, means_projected = features @ precision, means @ precision

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from .engine.checks import check_at_least
 from .features import FeatureMethod
-from .gaussians import fit_gaussians, gaussians_of_texts, pooled_gaussians
+from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
 from .method import Batches, TrainingImages
 from .trainer import MethodTrainer
 
@@ -36,8 +36,9 @@ def add_gda_config(cfg: CfgNode) -> None:
 class GaussianClassifier(nn.Module):
     """Weights (K, E) and biases (K,) of K classes, the features (N, E) they are made of, and α."""
 
-    weight: Any  # a parameter; None until the Gaussians of classes that were not trained are made
+    weight: Any  # a parameter; None for classes that were not trained, as is the bias
     bias: Any
+    others: tuple[Tensor, Tensor]  # the weights and biases of those
     features: Tensor
     alpha: Tensor
 
@@ -49,15 +50,6 @@ class GaussianClassifier(nn.Module):
         self.register_buffer("features", torch.zeros(0, width))
         self.register_buffer("alpha", torch.tensor(alpha))
 
-    def fill(self, means: Tensor, precision: Tensor) -> None:
-        """Takes the discriminants of Gaussians: W = μ P, b = −½ μᵀ P μ."""
-        weight = means @ precision
-        bias = -(weight * means).sum(dim=1) / 2
-        if self.weight is None:  # as it is for classes that were not trained
-            self.weight, self.bias = nn.Parameter(weight.float()), nn.Parameter(bias.float())
-        else:
-            self.weight.data.copy_(weight), self.bias.data.copy_(bias)
-
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Takes as many features as were kept."""
         if "features" in state_dict:
@@ -66,7 +58,8 @@ class GaussianClassifier(nn.Module):
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""
-        return zero_shot + self.alpha * F.linear(features, self.weight, self.bias)
+        weight, bias = self.others if self.weight is None else (self.weight, self.bias)
+        return zero_shot + self.alpha * F.linear(features, weight, bias)
 
 
 class GDAMethod(FeatureMethod):
@@ -98,7 +91,8 @@ class GDAMethod(FeatureMethod):
         classifier.features = torch.cat([features[0] for features, _ in views])
         labels = torch.cat([labels for _, labels in views])
         fit = fit_gaussians if node.SHRINK else pooled_gaussians
-        classifier.fill(*fit(classifier.features, labels, classes))
+        weight, bias = discriminants(*fit(classifier.features, labels, classes))
+        classifier.weight.copy_(weight), classifier.bias.copy_(bias)
         if held is not None:
             images, answers = held[0][0], held[1]
             zero_shot = self.logits(held[0], self.hand_crafted[None])[0]  # (N_val, K)
@@ -113,7 +107,8 @@ class GDAMethod(FeatureMethod):
         """For other classes than the trained ones it makes their Gaussians."""
         super().load(state, classnames)
         if self.learner.weight is None:
-            self.learner.fill(*gaussians_of_texts(self.learner.features, self.hand_crafted))
+            gaussians = gaussians_of_texts(self.learner.features, self.hand_crafted)
+            self.learner.others = discriminants(*gaussians)
 
     def learned_figures(self) -> dict[str, float]:
         return {"alpha": float(self.learner.alpha)}
