@@ -146,7 +146,7 @@ def test_a_whole_checkpoint_of_wrong_kinds_is_refused(trained, tmp_path, key, va
         },
         path,
     )
-    with pytest.raises(UserError, match="model.pth.tar-3 is none of this toolbox's"):
+    with pytest.raises(UserError, match="model.pth.tar-3 was not written by this toolbox"):
         checkpoint.load(str(path))
 
 
@@ -174,7 +174,7 @@ def test_a_training_is_not_resumed_from_wrong_kinds_and_the_advice_works(
     assert train.main(arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert (
-        "model.pth.tar-3 can't be gone on from (" in line
+        "model.pth.tar-3 cannot be resumed (" in line
         and f"delete {folder}/prompt_learner to start over" in line
     )
     shutil.rmtree(folder / "prompt_learner")
