@@ -1,8 +1,9 @@
-"""Runs a whole protocol: trains what is missing, tests what is trained, prints the table.
+"""Runs whole protocols: trains what is missing, tests what is trained, prints the table.
 
     python run.py --protocol base2new --trainer CDC --dataset openmoji --seeds 1 2 3
     python run.py --protocol fewshot --trainer CoOp CDC --dataset openmoji --shots 1 4 16 --jobs 2
-    python run.py --protocol ablation --trainer CDC --dataset openmoji --seeds 1 2 3 4 5 --rows full views
+    python run.py --protocol xd dg --trainer CoOp CDC --dataset imagenet --plan
+    python run.py --protocol xd dg --trainer CoOp CDC --dataset imagenet --slurm partition=gpu gpus=1 time=240 --shards 16
 
 A run whose results.json exists is done and skipped; any other is started, or resumed from its last checkpoint. Each run has a process of
 its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
@@ -16,14 +17,14 @@ from collections.abc import Sequence
 
 from protocols.plan import PROTOCOLS
 from trainers.common.errors import UserError, run_tool
-from trainers.common.interruption import REQUEUE, Interrupted, interruptible
+from trainers.common.interruption import interruptible
 
 log = logging.getLogger("run")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--protocol", choices=PROTOCOLS, required=True)
+    parser.add_argument("--protocol", nargs="+", choices=PROTOCOLS, required=True)
     parser.add_argument(
         "--trainer", nargs="+", required=True, help="registered names: CDC, CoOp, MaPLe …"
     )
@@ -41,8 +42,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
+        "--backbone",
+        help="a CLIP, whose recipe is taken: ViT-B/16, RN50, tiny … (tiny for the embedded data and one's own, else ViT-B/16)",
+    )
+    parser.add_argument(
         "--config",
-        help="name of a recipe of configs/trainers/<trainer> (default: the protocol's own)",
+        help="name of a recipe of configs/trainers/<trainer> (default: the backbone's for the protocol)",
     )
     parser.add_argument(
         "--rows",
@@ -62,15 +67,29 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="runs side by side (1, whose progress is shown; more share the CPU's cores)",
     )
     parser.add_argument(
-        "--stage",
-        choices=("train", "test"),
-        help="only train, or only test what is trained; no table then",
+        "--stage", choices=("train", "test"), help="only train, or only test what is trained"
+    )
+    parser.add_argument(
+        "--shard",
+        type=read_shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="of the trainings, with their tests, each N-th from the I-th on: N commands with I from 1 to N make all",
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="submit to Slurm, with these options of sbatch; time is in minutes (240)",
+    )
+    parser.add_argument(
+        "--shards", type=int, help="with --slurm: jobs (default: one a training, at most 1000)"
     )
     parser.add_argument(
         "--plan",
         action="store_true",
-        help="print every run with its recipe, shots, epochs, learning rate and the recipe's rules "
-        "that set them; nothing is started",
+        help="print every run with its recipe, CLIP, epochs, learning rate and the recipe's rules "
+        "that set them, and what is done; nothing is started",
     )
     parser.add_argument(
         "opts",
@@ -82,55 +101,44 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(args: argparse.Namespace) -> None:
-    """All runs of the protocol for all trainers and data sets.
+def read_shard(text: str) -> tuple[int, int]:
+    """``I/N`` as two numbers.
 
     Raises:
-        UserError: the input can't work, before anything is started; or a run failed.
+        ValueError: it is something else.
     """
-    if args.jobs < 1:
-        raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
-    from protocols.launch import (
-        make_all,
-    )  # here, since they take seconds to import, and wrong arguments are answered at once
-    from protocols.runs import Request, default_output, is_done, summary
+    number, count = map(int, text.split("/"))
+    if not 1 <= number <= count:
+        raise argparse.ArgumentTypeError(f"{text}: I must be from 1 to N")
+    return number, count
 
-    output = args.output or default_output(args.protocol)
-    request = Request(
-        args.protocol,
-        args.trainer,
-        args.dataset,
-        args.seeds,
-        output,
-        args.shots,
-        args.config,
-        args.rows,
-        args.root,
-        args.opts,
-    )
+
+def run(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        UserError: see ``launch.run`` and ``slurm.submit``.
+    """
+    if len(args.opts) % 2:
+        raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
+    # imported here: what makes runs takes seconds to import, which a plan need not wait for
     if args.plan:
-        sys.stdout.write(request.plan())
-        return
-    runs = [run for run in request.runs() if args.stage in (None, "test" if run.model else "train")]
-    configs = {run: request.wanted_config(run) for run in runs}
-    done = sum(is_done(run, cfg) for run, cfg in configs.items())
-    log.info("%s: %d runs, %d done already", args.protocol, len(runs), done)
-    make_all(configs, args)
-    if args.stage is None:
-        text, curves = summary(args.protocol, output)
-        sys.stdout.write(text)
-        for path in curves:
-            log.info("curve: %s", path)
+        from protocols.runs import show_plan
+
+        sys.stdout.write(show_plan(args))
+    elif args.slurm:
+        from protocols.slurm import submit
+
+        submit(args)
+    else:
+        from protocols import launch
+
+        launch.run(args)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 2 with one line on standard error, or 75 if it was asked to stop."""
-    try:
-        with interruptible():
-            return run_tool(run, parse_arguments(arguments), log)
-    except Interrupted as stop:
-        sys.stderr.write(f"{stop}\n")
-        return REQUEUE
+    with interruptible():
+        return run_tool(run, parse_arguments(arguments), log)
 
 
 if __name__ == "__main__":

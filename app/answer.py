@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from trainers.evaluation.doubts import OTHER_CLASSES, VERDICTS, Judge, decimal
+from trainers.evaluation.doubts import NOT_KNOWN, OTHER_CLASSES, Judge, decimal
 
 if TYPE_CHECKING:
     from trainers.classifier.prompted import Answers
@@ -38,13 +38,14 @@ def most_probable(
     ]
 
 
-def describe(answers: "Answers", judge: Judge | None) -> dict[str, Any]:
+def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) -> dict[str, Any]:
     """What the page says of the first image, a dict for its template.
 
     ``measures`` (name, value, meaning) is empty where the method learns no evidence, ``votes`` where it has no templates to fuse.
 
     Args:
         answers: a classifier's ``Answers``; judge: the run's; None for other classes than its own.
+        truth: the class of an example, where it is among those asked for.
     """
     names, uncertainty = answers.classnames, float(answers.uncertainty[0])
     doubtful = None if judge is None else judge.doubtful(uncertainty)
@@ -52,7 +53,8 @@ def describe(answers: "Answers", judge: Judge | None) -> dict[str, Any]:
         "label": answers.labels[0],
         "probability": percent(answers.probabilities[0].max()),
         "doubtful": doubtful,
-        "verdict": VERDICTS[doubtful],
+        "verdict": NOT_KNOWN if judge is None else judge.verdict(doubtful),
+        "truth": truth,
         "basis": OTHER_CLASSES
         if judge is None
         else f"{judge.of_such(uncertainty)} {judge.rule()}".strip(),

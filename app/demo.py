@@ -52,17 +52,11 @@ def class_names(text: str, own: Sequence[str]) -> list[str]:
         raise UserError(
             f"there is {f'only the class name {names[0]!r}' if names else 'no class name'}: give at least two, one a line"
         )
-    from trainers.prompting.tokens import readable  # here, since it imports torch
+    from trainers.classnames import alike  # here, since it imports torch
 
-    seen: dict[str, str] = {}
-    for name in names:
-        key = " ".join(
-            readable(name).split()
-        ).casefold()  # CLIP's tokenizer looks at neither case nor width of spaces
-        if key in seen:
-            twin = "" if seen[key] == name else f", once as {seen[key]!r}"
-            raise UserError(f"the class name {name!r} is there twice{twin}: remove one")
-        seen[key] = name
+    for first, second, *_ in alike(names):
+        twin = "" if first == second else f", once as {first!r}"
+        raise UserError(f"the class name {second!r} is there twice{twin}: remove one")
     return names
 
 
@@ -193,17 +187,29 @@ class Demo:
         shots = f", {record['shots']} images a class" if record["shots"] > 0 else ""
         return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes{shots}, seed {record['seed']}"
 
+    @property
+    def accuracy(self) -> str:
+        """How good the model is on its own classes, in words; "" where the run was not tested."""
+        tested = self.classifier.record["metrics"].get("test")
+        return (
+            f"Right on {tested['accuracy']:.1f} % of its {tested['images']} test images."
+            if tested
+            else ""
+        )
+
     def ask(self, key: str, names: list[str]) -> dict[str, Any]:
         """The answer to a picture among class names, see ``answer.describe``.
 
         Raises:
             UserError: the picture is not there, or the names don't work.
         """
-        image, own = self.pictures.open(key), names == self.classnames
+        own = names == self.classnames
         with self.lock:
+            image = self.pictures.open(key)
             try:
                 classifier = self.classifier if own else self.with_classes(tuple(names))
             except UserError as error:
                 raise UserError(f"these class names can't be asked for: {error}") from error
             answers = classifier.predict(image)
-        return describe(answers, self.judge if own else None)
+        _, truth = self.pictures.examples.get(key, ("", None))
+        return describe(answers, self.judge if own else None, truth if own else None)

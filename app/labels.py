@@ -128,7 +128,7 @@ def as_text(found: Sequence[dict[str, Any]]) -> str:
         top = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["top"])
         uncertainty = (
             f"uncertainty {decimal(row['uncertainty'])}"
-            + {True: ", not sure", False: ", sure enough", None: ""}[row["doubtful"]]
+            + {True: ", not sure", False: ", within the limit", None: ""}[row["doubtful"]]
         )
         cells = [row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty]
         lines.append("\t".join(map(printable, cells)))

@@ -132,9 +132,12 @@ class UsualImage(nn.Module):
 
 
 def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
-    """Fuses (M, …, K) opinions two at a time with all K × K products of beliefs (Han et al., 2021, def. 4)."""
-    fused, classes = log_evidence[0].exp(), log_evidence.shape[-1]  # (…, K)
-    for evidence in log_evidence[1:].exp():
+    """Fuses (M, …, K) opinions, discounted by their reliability, two at a time with all K × K products of beliefs (Han et al., 2021, def. 4)."""
+    classes = log_evidence.shape[-1]
+    weights = torch.as_tensor(reliability, device=log_evidence.device).expand(len(log_evidence))
+    weights = weights.view(-1, *[1] * (log_evidence.dim() - 1))  # (M, 1, …)
+    fused, *others = classes * torch.expm1(weights * torch.log1p(log_evidence.exp() / classes))
+    for evidence in others:
         strengths = [(part + 1).sum(dim=-1, keepdim=True) for part in (fused, evidence)]  # (…, 1)
         a, b = fused / strengths[0], evidence / strengths[1]  # beliefs (…, K)
         u, v = (classes / strength for strength in strengths)  # vacuities (…, 1)
@@ -142,7 +145,7 @@ def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> O
         agreed = products.diagonal(dim1=-2, dim2=-1).sum(dim=-1)  # (…)
         rest = 1 - (products.sum(dim=(-2, -1)) - agreed)[..., None]  # (…, 1), 1 − conflict
         fused = (a * b + a * v + b * u) / rest * classes / (u * v / rest)  # e = b S with S = K / u
-    return Opinion((classes * torch.expm1(reliability * torch.log1p(fused / classes))).log())
+    return Opinion(fused.log())
 
 
 # ---- what is measured ----
@@ -154,17 +157,17 @@ def class_names(classes: int) -> list[str]:
     return [names[index * len(names) // classes] for index in range(classes)]
 
 
-def build(name: str, shape: str, classes: int, *options: object) -> tuple[Any, Any]:
+def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any, Any]:
     """A method on random weights, in our and in the usual way: two methods that share all they learn.
 
     Args:
-        name: as registered; shape: see ``SHAPES``; classes: K; options: KEY, value pairs of the method's node.
+        name: as registered; shape: see ``SHAPES``; classes: K; settings: keys of the method's node.
     """
     sizes, recipe = SHAPES[shape]
     torch.manual_seed(0)
     stock: Any = clip.model.CLIP(*sizes).float()
     configs, node = REPOSITORY / "configs", f"TRAINER.{name.upper()}."
-    pairs = [node + key if place % 2 == 0 else str(key) for place, key in enumerate(options)]
+    pairs = [text for key, value in settings.items() for text in (node + key, str(value))]
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "random.pt")
         torch.save(stock.state_dict(), weights)
@@ -325,7 +328,7 @@ def tables(args: argparse.Namespace) -> Iterator[tuple[str, list[Row]]]:
     batch, views = args.batch, args.templates
     peak = matmul_peak()
     for classes in args.classes:
-        cdc, usual_cdc = build("CDC", args.shape, classes, "N_TEMPLATES", views)
+        cdc, usual_cdc = build("CDC", args.shape, classes, N_TEMPLATES=views)
         maple, usual_maple = build("MaPLe", args.shape, classes)
         parts = {
             f"Text encoder under {views} templates, forward and backward": {

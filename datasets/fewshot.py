@@ -1,24 +1,18 @@
-"""The few-shot sample of a run: CoOp's rule for every data set, and the files that hold samples.
+"""The few-shot sample of a run: CoOp's rule for every data set.
 
-A sample is looked for in this order:
-
-1. ``<data set>/split_fewshot/shot_S-seed_N.pkl``: CoOp's, of everything built on it too;
-2. ``<data set>/split_fewshot/<Name>-shot_S-seed_N-<split hash>.json``: ours;
-3. the same file in ``split_fewshot`` of the cache folder: ``$CDC_CACHE``, else ``cdc-prompt-learning`` in the user's cache folder;
-4. else it is drawn, and written as 2, or as 3 where the data folder can't be written to; of one's own folder of pictures always as 3.
-
-It is drawn with Python's generator freshly seeded, whose state is then restored: the sample is CoOp's for that
-seed, and what follows in the run does not depend on whether a file was there. (CoOp's runs do: its first run of a seed
-goes on with a used generator, later ones, which read the file, with a fresh one. Every run here is like the later ones.)
-Without a seed (below 0) the sample is drawn with the generator as it is, and no file is read or written.
+Where CoOp, or anything built on it, has left ``<data set>/split_fewshot/shot_S-seed_N.pkl``, that sample is taken. Else it
+is drawn with Python's generator freshly seeded, whose state is then restored: the sample is CoOp's for that seed, and
+what follows in the run does not depend on whether a file was there. (CoOp's runs do: its first run of a seed goes on with
+a used generator, later ones, which read the file, with a fresh one. Every run here is like the later ones.) Nothing is
+written: the same seed draws the same sample again, whose hash is in the run record.
+Without a seed (below 0) the sample is drawn with the generator as it is, and no file is read.
 """
 
-import json
 import logging
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,10 +20,7 @@ from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
-from trainers.common.files import remove_leftovers, write_text
 from trainers.common.fingerprints import split_hash
-from trainers.common.locks import turn
-from trainers.common.readers import read_json
 
 from .pickles import read_pickle
 from .splits import Image, make_data, subsample_classes
@@ -42,7 +33,7 @@ Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 def few_shot(
     dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-) -> tuple[dict[str, list[Any]], dict[str, str] | None]:
+) -> tuple[dict[str, list[Any]], dict[str, str] | None, list[Image]]:
     """What a run trains, validates and tests on.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
@@ -55,12 +46,12 @@ def few_shot(
 
     Returns:
         dict of ``train_x``, ``val`` and ``test``, lists of ``Datum``; and ``hash`` and ``origin`` of the few-shot sample for the run record, None
-        where all images are taken.
+        where all images are taken; all validation images of the run's classes.
 
     Raises:
         UserError: an image is missing, or a stored sample can't be used.
     """
-    val_is_test, taken = val is test, None
+    val_is_test, taken, whole = val is test, None, val
     if cfg.DATASET.NUM_SHOTS >= 1:
         parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
         shots = {
@@ -70,20 +61,22 @@ def few_shot(
         if cfg.SEED < 0:
             parts, origin = draw(dataset, parts, shots), "drawn without a seed"
         else:
-            split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
-            parts, origin = seeded_sample(dataset, parts, shots, cfg.SEED, split)
+            parts, origin = seeded_sample(dataset, parts, shots, cfg.SEED)
         train, val = parts["train"], parts.get("val", val)
         taken = {
             "hash": split_hash(SimpleNamespace(train_x=train, val=parts.get("val"), test=None)),
             "origin": origin,
         }
-    train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
-    trained, tested = (make_data(part, cfg) for part in (train, test))
-    return {
+    train, val, test, whole = subsample_classes(
+        train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
+    )
+    trained, tested = make_data(train), make_data(test)
+    chosen = {
         "train_x": trained,
-        "val": tested if val_is_test else make_data(val, cfg),
+        "val": tested if val_is_test else make_data(val),
         "test": tested,
-    }, taken
+    }
+    return chosen, taken, whole
 
 
 def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:
@@ -94,102 +87,25 @@ def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:
 
 
 def seeded_sample(
-    dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int, split: str
+    dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int
 ) -> tuple[Parts, str]:
-    """The sample of a seed, read where a file holds it, else drawn and written, and where it is from. The generator is left as it was."""
+    """The sample of a seed, CoOp's where its file is there, else drawn, and where it is from. The generator is left as it was."""
     folder = dataset.dataset_dir
     coops = os.path.join(folder, FOLDER, f"shot_{shots['train']}-seed_{seed}.pkl")
     if os.path.isfile(coops):
         sample = resolve(coops, read_pickle(coops, parts), parts, shots, folder)
         return sample, f"CoOp: {os.path.basename(coops)}"
-    origin = f"drawn with seed {seed}"
-    name = f"{type(dataset).__name__}-shot_{shots['train']}-seed_{seed}-{split}.json"
-    folders = (
-        (dataset.dataset_dir, cache_folder())
-        if getattr(dataset, "keeps_samples", True)
-        else (cache_folder(),)
-    )
-    places = [os.path.join(folder, FOLDER, name) for folder in folders]
-    if not any(map(os.path.isfile, places)):
-        with turn("the few-shot sample is drawn", *map(os.path.dirname, places)):
-            if not any(map(os.path.isfile, places)):  # another process may just have drawn it
-                return new_sample(dataset, parts, shots, seed, split, places), origin
-    path = next(filter(os.path.isfile, places))
-    return resolve(path, read_sample(path, parts), parts, shots, dataset.dataset_dir), origin
-
-
-def new_sample(
-    dataset: DatasetBase,
-    parts: Parts,
-    shots: Mapping[str, int],
-    seed: int,
-    split: str,
-    places: Iterable[str],
-) -> Parts:
-    """Draws the sample of a seed and writes it to the first place that takes it."""
     state = random.getstate()
     try:
         random.seed(seed)
-        sample = draw(dataset, parts, shots)
+        return draw(dataset, parts, shots), f"drawn with seed {seed}"
     finally:
         random.setstate(state)
-    store(
-        places,
-        {
-            "shots": shots["train"],
-            "seed": seed,
-            "split_hash": split,
-            **{
-                part: [
-                    [relative(image.impath, dataset.dataset_dir), image.label] for image in images
-                ]
-                for part, images in sample.items()
-            },
-        },
-    )
-    return sample
-
-
-def cache_folder() -> str:
-    """Where samples of read-only data folders are kept."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("CDC_CACHE") or os.path.join(base, "cdc-prompt-learning")
 
 
 def relative(path: str, folder: str) -> str:
     """The path below the folder, which it starts with, with forward slashes."""
     return path.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
-
-
-def store(places: Iterable[str], sample: Mapping[str, Any]) -> None:
-    """Writes a sample to the first place that takes it; a warning where none does."""
-    text = json.dumps(sample, ensure_ascii=False, indent=0) + "\n"
-    for path in places:
-        try:
-            remove_leftovers(os.path.dirname(path))
-            write_text(path, text)
-        except OSError as error:
-            log.info("The few-shot sample can't be written to %s (%s)", path, error.strerror)
-        else:
-            log.info("Few-shot sample written to %s", path)
-            return
-    log.warning("The few-shot sample is not stored; the same seed draws it again")
-
-
-def read_sample(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, int]]]:
-    """A JSON sample as part → list of (path, label).
-
-    Raises:
-        UserError: it is cut or malformed.
-    """
-    try:
-        content = read_json(path)
-        return {part: [(str(name), int(label)) for name, label in content[part]] for part in parts}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"few-shot sample {path} can't be read ({type(error).__name__}: {error}): "
-            "delete it, the seed draws it again"
-        ) from error
 
 
 def resolve(
@@ -209,35 +125,32 @@ def resolve(
     Raises:
         UserError: a path or label that the split doesn't have, or a class without its number of images.
     """
-    found: dict[str, list[Image]] = {}
+    chosen: dict[str, list[Image]] = {}
     for part, images in parts.items():
         known = {(relative(image.impath, folder), image.label): image for image in images}
-        matches = [match(name, label, known) for name, label in sample[part]]
-        if None in matches:
-            name, label = sample[part][matches.index(None)]
-            raise UserError(
-                f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
-                "it belongs to another split or data set, delete it"
-            )
-        found[part] = [image for image in matches if image is not None]
-        twice = next((image for image, count in Counter(found[part]).items() if count > 1), None)
+        chosen[part] = []
+        for name, label in sample[part]:
+            image = match(name, label, known)
+            if image is None:
+                raise UserError(
+                    f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
+                    "it belongs to another split or data set, delete it"
+                )
+            chosen[part].append(image)
+        twice = next((image for image, count in Counter(chosen[part]).items() if count > 1), None)
         if twice is not None:
             raise UserError(
                 f"few-shot sample {path} has {relative(twice.impath, folder)} twice in {part}: delete it"
             )
-        wanted = {
-            label: min(shots[part], count)
-            for label, count in Counter(image.label for image in images).items()
-        }
-        counts = Counter(image.label for image in found[part])
-        wrong = sorted(label for label in wanted if counts[label] != wanted[label])
-        if wrong:
-            raise UserError(
-                f"few-shot sample {path} has {counts[wrong[0]]} {part} images of class {wrong[0]}, "
-                f"not {wanted[wrong[0]]}: delete it"
-            )
+        counts = Counter(image.label for image in chosen[part])
+        for label, count in sorted(Counter(image.label for image in images).items()):
+            if counts[label] != min(shots[part], count):
+                raise UserError(
+                    f"few-shot sample {path} has {counts[label]} {part} images of class {label}, "
+                    f"not {min(shots[part], count)}: delete it"
+                )
     log.info("Few-shot sample read from %s", path)
-    return found
+    return chosen
 
 
 def match(name: str, label: int, known: Mapping[tuple[str, int], Image]) -> Image | None:

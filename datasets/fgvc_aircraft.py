@@ -1,7 +1,6 @@
 """FGVC-Aircraft in its own layout: ``fgvc_aircraft/images``, ``variants.txt`` and ``images_variant_{train,val,test}.txt``."""
 
 import os
-from collections.abc import Mapping
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -20,19 +19,19 @@ class FGVCAircraft(ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         variants = {name: label for label, name in enumerate(read_lines(folder, "variants.txt"))}
-        lists = tuple(
-            [
-                read_image(folder, line, variants)
-                for line in read_lines(folder, f"images_variant_{part}.txt")
-            ]
-            for part in ("train", "val", "test")
-        )
-        check_places(
-            os.path.join(folder, "images_variant_*.txt"),
-            [image.impath for images in lists for image in images],
-            os.path.join(folder, "images"),
-        )
-        return lists
+        images = os.path.join(folder, "images")
+        lists: list[list[Image]] = []
+        for part in ("train", "val", "test"):
+            lists.append([])
+            for line in read_lines(folder, f"images_variant_{part}.txt"):
+                number, _, variant = line.partition(" ")  # variants have spaces
+                if variant not in variants:
+                    raise UserError(f"{folder}: {variant!r} is not in variants.txt")
+                path = os.path.join(images, f"{number}.jpg")
+                lists[-1].append(Image(path, variants[variant], variant))
+        listed = [image.impath for part in lists for image in part]
+        check_places(os.path.join(folder, "images_variant_*.txt"), listed, images)
+        return tuple(lists)
 
 
 def read_lines(folder: str, name: str) -> list[str]:
@@ -41,11 +40,3 @@ def read_lines(folder: str, name: str) -> list[str]:
         raise UserError(f"{path} is missing: it comes with the data set's images")
     with open(path, encoding="utf-8") as file:
         return [line.strip() for line in file if line.strip()]
-
-
-def read_image(folder: str, line: str, variants: Mapping[str, int]) -> Image:
-    """A line is ``image number variant``; variants have spaces."""
-    number, _, variant = line.partition(" ")
-    if variant not in variants:
-        raise UserError(f"{folder}: {variant!r} is not in variants.txt")
-    return Image(os.path.join(folder, "images", f"{number}.jpg"), variants[variant], variant)

@@ -14,20 +14,21 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import listdir_nohidden
 from yacs.config import CfgNode
 
+from trainers.classnames import alike
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW, image_name
 from trainers.common.image_files import (
     ENDINGS,
-    NAMED,
     background_of,
     files_below,
     is_image,
     left_out,
     look_through,
+    named,
     skips_broken_images,
     transparent_parts,
 )
@@ -48,8 +49,6 @@ SHARES = {
 @DATASET_REGISTRY.register()
 class ImageFolder(ImageDataset):
     """Labels follow the sorted names of the class folders. See the head of this file."""
-
-    keeps_samples = False
 
     @classmethod
     def find(cls, root: str) -> str:
@@ -77,6 +76,11 @@ class ImageFolder(ImageDataset):
         else:
             parts = divide(folder, class_files(folder))
         names = class_names(folder, list(parts["train"]))
+        for group in filter(lambda group: len({*group}) > 1, alike(names.values())):
+            log.warning(
+                "Class names that differ in case or Unicode form only: %s",
+                " ".join(map(ascii, group)),
+            )
         return tuple(
             [
                 Image(path, label, names[name])
@@ -111,6 +115,10 @@ class ImageFolder(ImageDataset):
                 transparent_parts(background_of(cfg)),
             )
         return chosen
+
+    def whole_val(self) -> list[Datum]:
+        """Those that were looked through."""
+        return list(self.val or ())
 
     def warn_of_copies(self, hashes: Mapping[str, bytes], chosen: Mapping[str, list[Any]]) -> None:
         """Warns of test images that are byte-for-byte copies of training images."""
@@ -172,14 +180,10 @@ def left_out_of(folder: str) -> tuple[str, str]:
         for path in files_below(folder)
         if not path.startswith(os.path.join(folder, FOLDER, ""))
     ]
-    stray = [
-        os.path.basename(path)
-        for path in files
-        if os.path.dirname(path) in places and is_image(path)
-    ]
+    stray = [path for path in files if os.path.dirname(path) in places and is_image(path)]
     return (
         left_out(path for path in files if os.path.dirname(path) not in places),
-        f"Left out, since they lie in no class folder: {len(stray)} images ({', '.join(stray[:NAMED])}{', …' if stray[NAMED:] else ''})"
+        f"Left out, since they lie in no class folder: {len(stray)} images ({named(stray)})"
         if stray
         else "",
     )

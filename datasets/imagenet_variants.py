@@ -12,7 +12,7 @@ from trainers.common.errors import UserError
 
 from .base import TargetDataset
 from .imagenet import class_folders, read_classnames, read_images
-from .splits import Image, Lists, find_folder
+from .splits import Lists, find_folder
 
 
 class ImageNetVariant(TargetDataset):
@@ -63,26 +63,14 @@ class ImageNetV2(TargetDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        classnames = list(read_classnames(os.path.join(folder, "classnames.txt")).values())
+        names = read_classnames(os.path.join(folder, "classnames.txt")).values()
         place = find_folder(folder, "imagenetv2-matched-frequency-format-val")
-        wanted = {str(label) for label in range(len(classnames))}
-        found = {
-            name
-            for name in listdir_nohidden(place)
-            if name.isdecimal() and os.path.isdir(os.path.join(place, name))
-        }
-        if found != wanted:
-            odd = min(found ^ wanted, key=int)
+        classnames = {str(label): name for label, name in enumerate(names)}
+        odd = set(filter(str.isdecimal, listdir_nohidden(place))) ^ set(classnames)
+        if odd:
+            first = min(odd, key=int)
             raise UserError(
                 f"{place} must have a folder for each of the {len(classnames)} lines of classnames.txt, "
-                f"0 to {len(classnames) - 1}; {odd} is {'missing' if odd in wanted else 'too many'}"
+                f"0 to {len(classnames) - 1}; {first} is {'missing' if first in classnames else 'too many'}"
             )
-        return (
-            [],
-            [],
-            [
-                Image(os.path.join(place, str(label), name), label, classname)
-                for label, classname in enumerate(classnames)
-                for name in listdir_nohidden(os.path.join(place, str(label)), sort=True)
-            ],
-        )
+        return [], [], read_images(place, list(classnames), classnames)

@@ -8,13 +8,11 @@ import logging
 import math
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
-from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
-from trainers.common.image_files import skips_broken_images
 from trainers.common.readers import read_json
 
 log = logging.getLogger(__name__)
@@ -56,7 +54,7 @@ def read_split(path: str, image_dir: str) -> Lists:
     try:
         parts = read_json(path)
         lists = tuple(
-            [read_entry(image_dir, *entry) for entry in parts[part]]
+            [image_of(entry, image_dir) for entry in parts[part]]
             for part in ("train", "val", "test")
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -69,21 +67,13 @@ def read_split(path: str, image_dir: str) -> Lists:
     return lists
 
 
-def read_entry(image_dir: str, name: object, label: object, classname: object) -> Image:
-    """
-    Raises:
-        TypeError, ValueError: it is none.
-    """
-    if (
-        not isinstance(name, str)
-        or not isinstance(classname, str)
-        or not isinstance(label, (int, str))
-        or isinstance(label, bool)
-    ):
-        raise TypeError(
-            f"the entry {[name, label, classname]!r:.80} is no path, label and class name"
-        )
-    return Image(os.path.join(image_dir, name), int(label), classname)
+def image_of(entry: Any, folder: str) -> Image:
+    """The image of an entry ``[path below the folder, label, class name]``; TypeError, ValueError: it is none."""
+    name, label, classname = entry
+    is_label = isinstance(label, (int, str)) and not isinstance(label, bool)
+    if not (isinstance(name, str) and isinstance(classname, str) and is_label):
+        raise TypeError(f"the entry {entry!r:.80} is no path, label and class name")
+    return Image(os.path.join(folder, name), int(label), classname)
 
 
 def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
@@ -129,27 +119,19 @@ def check_places(source: str, paths: Iterable[str], folder: str) -> None:
             )
 
 
-def make_data(images: Iterable[Image], cfg: CfgNode) -> list[Datum | Image]:
-    """A list of ``Image`` as Dassl's ``Datum``. A missing file is the user's to hear about, unless the run skips broken images.
+def make_data(images: Iterable[Image]) -> list[Datum]:
+    """A list of ``Image`` as Dassl's ``Datum``.
 
     Raises:
         UserError: there is no file at an ``impath``.
     """
-    return [
-        image
-        if skips_broken_images(cfg) and not os.path.isfile(image.impath)
-        else make_datum(image)
-        for image in images
-    ]
-
-
-def make_datum(image: Image) -> Datum:
-    if not os.path.isfile(image.impath):
+    images = list(images)
+    missing = next((image.impath for image in images if not os.path.isfile(image.impath)), None)
+    if missing:
         raise UserError(
-            f"image {image.impath} is missing: the data set is incomplete, get its images again, or go on without it with "
-            "DATALOADER.BROKEN_IMAGES skip"
+            f"image {missing} is missing: the data set is incomplete, get its images again"
         )
-    return Datum(impath=image.impath, label=image.label, classname=image.classname)
+    return [Datum(image.impath, image.label, classname=image.classname) for image in images]
 
 
 def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[list[Image], ...]:
@@ -179,14 +161,10 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
         raise UserError(
             f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class of {len(labels)}: give all"
         )
-    relabel = {label: position for position, label in enumerate(kept)}
     log.info("Subsampling the %s classes: %d of %d", subsample, len(kept), len(labels))
+    new = {label: position for position, label in enumerate(kept)}
     return tuple(
-        [
-            Image(item.impath, relabel[item.label], item.classname)
-            for item in source
-            if item.label in relabel
-        ]
+        [item._replace(label=new[item.label]) for item in source if item.label in new]
         for source in sources
     )
 

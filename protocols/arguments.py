@@ -1,7 +1,6 @@
 """The config that follows from the arguments of ``train.py`` and the files they name."""
 
 import argparse
-import os
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
@@ -14,70 +13,14 @@ from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
 from trainers.common.config_files import check_types, merge
 from trainers.common.errors import UserError, nearest
+from trainers.common.ranges import check_ranges
 from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
-from .plan import CONFIGS, merge_rules, recipe_path
-from .recipes import KEY, Rule
+from .plan import conditions_of, read_recipe, stem
+from .recipes import EXPERIMENTS, KEY, Rule
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
-SHOTS = 16  # training images a class of one's own folder
-
-
-def expand_images(args: argparse.Namespace) -> argparse.Namespace:
-    """``--images FOLDER`` written out in the other arguments, as far as they are not given; without it the arguments as they are.
-
-    Raises:
-        UserError: no such folder, another data set is given as well, the trainer is unknown or has no recipe, or the output would be where
-            it is taken for a class or takes a training's place.
-    """
-    if not args.images:
-        return args
-    folder = os.path.abspath(os.path.expanduser(args.images))
-    if args.root or args.dataset_config_file:
-        raise UserError(
-            "--images is a data set of its own: leave out --root and --dataset-config-file"
-        )
-    if not os.path.isdir(folder):
-        raise UserError(
-            f"--images {args.images} is no folder: give the one that holds the class folders, or train and test"
-        )
-    if args.eval_only and not args.output_dir:
-        raise UserError(
-            "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
-        )
-    check_registered("trainer", args.trainer, TRAINER_REGISTRY)
-    seed = args.seed if args.seed >= 0 else 1
-    output = args.output_dir or os.path.join(
-        "output", os.path.basename(folder), args.trainer, f"seed{seed}"
-    )
-    if os.path.abspath(output).startswith(os.path.join(folder, "")):
-        raise UserError(
-            f"the results would go to {output}, which lies in {folder}, where they pass for a class: give another --output-dir"
-        )
-    return argparse.Namespace(
-        **{
-            **vars(args),
-            "root": folder,
-            "seed": seed,
-            "output_dir": output,
-            "dataset_config_file": os.path.join(CONFIGS, "datasets", "image_folder.yaml"),
-            "config_file": args.config_file
-            or recipe_path(args.trainer, recipe_for(args.trainer, args.backbone)),
-            "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts],
-        }
-    )  # of pairs the later ones win
-
-
-def recipe_for(trainer: str, backbone: str) -> str:
-    """Name of the trainer's recipe for a CLIP: the one called like it (``RN50``: rn50 or rn50_text), else vit_b16; tiny without a CLIP."""
-    own = (backbone or "tiny").lower().replace("-", "_").replace("/", "")
-    names = (
-        name
-        for name in (own, f"{own}_text")
-        if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{name}.yaml"))
-    )
-    return next(names, "vit_b16")
 
 
 def check_registered(kind: str, name: str, registry: Registry) -> None:
@@ -127,7 +70,11 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
         merge(
             cfg, args.opts, "options after the flags"
         )  # rules ask for the shots and the classes; below once more, over the rules
-        rules = merge_rules(cfg, args.config_file, args.dataset_config_file, args.protocol)
+        is_whole = cfg.DATASET.SUBSAMPLE_CLASSES == "all"
+        experiment = EXPERIMENTS[args.protocol or ("fewshot" if is_whole else "base2new")]
+        dataset = stem(args.dataset_config_file)
+        conditions = conditions_of(experiment, dataset, cfg.DATASET.NUM_SHOTS)
+        rules = read_recipe(args.config_file).merge(cfg, **conditions)
     flags = {
         "root": (cfg.DATASET, "ROOT"),
         "output_dir": (cfg, "OUTPUT_DIR"),
@@ -147,6 +94,7 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options after the flags")
     check_types(cfg, defaults)
+    check_ranges(cfg)
     note_content(cfg)
     check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)

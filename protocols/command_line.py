@@ -2,9 +2,15 @@
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 
+from trainers.common.errors import UserError, exit_code
+
+from .plan import CONFIGS, check_trainer, choose_recipe, recipe_path
 from .recipes import EXPERIMENTS
+
+SHOTS = 16  # training images a class of one's own folder
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -68,3 +74,56 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over all config files"
     )
     return parser.parse_args(arguments)
+
+
+def expand_images(args: argparse.Namespace) -> argparse.Namespace:
+    """``--images FOLDER`` written out in the other arguments, as far as they are not given; without it the arguments as they are.
+
+    Raises:
+        UserError: no such folder, another data set is given as well, the trainer is unknown or has no recipe, or the output would be where
+            it is taken for a class or takes a training's place.
+    """
+    if args.trainer:
+        check_trainer(args.trainer)
+    if not args.images:
+        return args
+    if not args.trainer:
+        raise UserError("no trainer is given: give --trainer, such as CDC")
+    folder = os.path.abspath(os.path.expanduser(args.images))
+    if args.root or args.dataset_config_file:
+        raise UserError(
+            "--images is a data set of its own: leave out --root and --dataset-config-file"
+        )
+    if not os.path.isdir(folder):
+        raise UserError(
+            f"--images {args.images} is no folder: give the one that holds the class folders, or train and test"
+        )
+    if args.eval_only and not args.output_dir:
+        raise UserError(
+            "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
+        )
+    seed = args.seed if args.seed >= 0 else 1
+    output = args.output_dir or os.path.join(
+        "output", os.path.basename(folder), args.trainer, f"seed{seed}"
+    )
+    if os.path.abspath(output).startswith(os.path.join(folder, "")):
+        raise UserError(
+            f"the results would go to {output}, which lies in {folder}, where they pass for a class: give another --output-dir"
+        )
+    return argparse.Namespace(
+        **{
+            **vars(args),
+            "root": folder,
+            "seed": seed,
+            "output_dir": output,
+            "dataset_config_file": os.path.join(CONFIGS, "datasets", "image_folder.yaml"),
+            "config_file": args.config_file
+            or recipe_path(args.trainer, choose_recipe(args.trainer, args.backbone or "tiny")),
+            "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts],
+        }
+    )  # of pairs the later ones win
+
+
+def check_arguments(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 2, with a line on standard error, for what is wrong at first sight, else 0."""
+    return exit_code(lambda: expand_images(parse_arguments(arguments)) and None)

@@ -1,4 +1,4 @@
-"""Starts runs on this machine, each in a process of its own; ``sweeps`` starts its jobs here too."""
+"""Makes the runs of ``run.py`` on this machine, each in a process of its own, and shows what comes of them."""
 
 import argparse
 import contextlib
@@ -6,25 +6,33 @@ import logging
 import multiprocessing
 import os
 import signal
+import statistics
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from multiprocessing import forkserver
-from multiprocessing.process import BaseProcess
 
 import torch
+from dassl.data.datasets import build_dataset
+from tabulate import tabulate
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
+from trainers.common.fingerprints import split_hash
 from trainers.common.interruption import REQUEUE, SIGNALS, Interrupted
+from trainers.common.record_file import FILE_NAME, Record, nested, read_record
+from trainers.engine.checkpoint import OTHER_IMAGES, changes
 
 from . import training
-from .plan import Run
-from .runs import chains, make, read_record
+from .arguments import build_config
+from .command_line import parse_arguments
+from .plan import Run, config_path
+from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
 
 log = logging.getLogger("run")
 
@@ -35,77 +43,124 @@ PROCESSES.set_forkserver_preload(["protocols.training"])
 STOPPING = threading.Event()  # whether a signal has come, which ends all runs
 
 
-def end_with_parent() -> None:
-    """Ends this process when the one that started it has ended for any reason: else it and the next command would write to one folder."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # it is for the processes that ``start_process`` makes
-    parent.join()
-    os._exit(1)
+def run(args: argparse.Namespace) -> None:
+    """Makes what is missing of the runs that ``run.py``'s arguments ask for, and prints the tables.
 
-
-def in_process(
-    function: Callable[..., int | None],
-    arguments: Sequence[object],
-    errors: str | None,
-    threads: int | None,
-    device: str | None,
-) -> None:
-    """Runs in the process that ``start_process`` starts."""
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 1)
-    if errors:
-        with open(errors, "w") as file:
-            os.dup2(file.fileno(), 2)
-    if device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device
-    if threads:
-        torch.set_num_threads(threads)
-    sys.exit(function(*arguments))
-
-
-def start_process(
-    function: Callable[..., int | None],
-    *arguments: object,
-    errors: str | None = None,
-    threads: int | None = None,
-    device: str | None = None,
-) -> BaseProcess:
-    """Starts a process that ends with this one, however that ends; its exit code is what ``function`` returns.
-
-    Args:
-        function, arguments: as can be pickled. What is printed is thrown away: what Dassl prints is kept in a run's log.txt.
-        errors: file for what goes to standard error; None: this process's.
-        threads: of torch; device: what CUDA_VISIBLE_DEVICES shall be; None: as they are.
+    Raises:
+        UserError: the input can't work, before anything is started; or a run failed.
     """
-    process: BaseProcess = PROCESSES.Process(
-        target=in_process, args=(function, arguments, errors, threads, device)
-    )
-    process.start()
-    return process
+    if args.jobs < 1:
+        raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
+    runs = [run for run in planned(args) if args.stage in (None, "test" if run.model else "train")]
+    configs = {run: wanted_config(run, args) for run in runs}
+    done = {run for run, cfg in configs.items() if is_done(run, cfg)}
+    log.info("%s: %d runs, %d done already", " ".join(args.protocol), len(runs), len(done))
+    make_all(runs, done, args)
+    if args.stage or args.shard != (1, 1):
+        sys.stdout.write(accuracies(runs))
+        return
+    protocols: dict[str, list[str]] = {}
+    for protocol in args.protocol:
+        protocols.setdefault(args.output or default_output(protocol), []).append(protocol)
+    sys.stdout.write("\n".join(summary(names, output) for output, names in protocols.items()))
 
 
-def start_server() -> None:
-    """Starts the process that runs are forked off. Signals to a whole job must not end it: it knows the runs' exit codes."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        [HERE, *filter(None, [os.environ.get("PYTHONPATH")])]
-    )  # where the processes find this package
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
-    try:
-        forkserver.ensure_running()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def wanted_config(run: Run, args: argparse.Namespace) -> CfgNode:
+    """The config that one of the runs would have.
+
+    Raises:
+        UserError: see ``build_config``; also for a setting that contradicts the protocol.
+    """
+    cfg = build_config(parse_arguments(run.arguments(args.root, args.opts)))
+    node = f"TRAINER.{run.trainer.upper()}"
+    if run.model and cfg.TRAINER[run.trainer.upper()].get("CSC"):
+        raise UserError(
+            f"{node}.CSC gives each class a context of its own: those of the classes it was trained on "
+            f"say nothing of others, so {run.protocol} can't be run with it"
+        )
+    return cfg
 
 
-def wait_for(process: BaseProcess) -> None:
-    """Waits until a run's process has ended, and passes on to it what asks this one to stop."""
-    is_told = False
-    while process.exitcode is None:
-        process.join(0.5)
-        if STOPPING.is_set() and not is_told and process.exitcode is None:
-            process.terminate()  # SIGTERM
-            is_told = True
+def record_of(folder: str) -> Record | None:
+    """The run record in a folder, or None where the run is not done."""
+    path = os.path.join(folder, FILE_NAME)
+    return read_record(path) if os.path.isfile(path) else None
+
+
+def is_done(run: Run, cfg: CfgNode) -> bool:
+    """Whether the run need not be made again.
+
+    Raises:
+        UserError: its folder holds a run with other settings.
+    """
+    record = record_of(run.folder)
+    if record is None:
+        return False
+    changed = changes(cfg, record)
+    if not changed and cfg.DATASET.NAME == "ImageFolder":
+        root, sample = cfg.DATASET.ROOT, (cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES)
+        if record["split_hash"] != own_images(root, cfg.SEED, *sample):
+            changed = [OTHER_IMAGES]
+    if changed:
+        raise UserError(
+            f"{run.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder"
+        )
+    if run.model:  # it may have tested prompts that have been trained again since
+        trained = record_of(run.model)
+        return trained is not None and all(
+            trained[key] == record[key] for key in ("prompts_hash", "backbone_hash")
+        )
+    return True
+
+
+@cache
+def own_images(root: str, seed: int, shots: int, classes: str) -> str:
+    """``split_hash`` of one's own images, which can change from one run to the next; published data sets don't."""
+    file = config_path("datasets", "image_folder", missing="no folders of images")
+    flags = ["--trainer", "ZeroshotCLIP", "--dataset-config-file", file, "--root", root]
+    pairs = ["DATASET.NUM_SHOTS", str(shots), "DATASET.SUBSAMPLE_CLASSES", classes]
+    args = parse_arguments([*flags, "--seed", str(seed), *pairs])
+    return split_hash(build_dataset(build_config(args)))
+
+
+def make_all(runs: Sequence[Run], done: Iterable[Run], args: argparse.Namespace) -> None:
+    """Makes those runs that are not done, ``args.jobs`` at a time.
+
+    Raises:
+        UserError: one failed, or the prompts that it tests are not trained; those that are under way are finished first, no other is started.
+    """
+    start_server()
+    numbers = {run: number for number, run in enumerate(runs, 1)}
+    bar = tqdm(total=len(runs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
+
+    def make_chain(chain: Sequence[Run]) -> None:
+        anew = False
+        for run in chain:
+            if STOPPING.is_set():
+                return
+            is_made = run not in done or anew
+            anew = anew or is_made  # what tests prompts that are trained anew is tested anew
+            line = run.folder if is_made else f"done already: {run.folder}"
+            if is_made and run.model and record_of(run.model) is None:
+                raise UserError(
+                    f"{run.model} is not trained to its end: run the protocol's training first"
+                )
+            log.info("[%d/%d] %s", numbers[run], len(runs), line)
+            if is_made:
+                start(run, args)
+            bar.update()
+
+    with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:
+        STOPPING.clear()
+        futures = [pool.submit(make_chain, chain) for chain in chains(runs)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException as error:
+            if isinstance(error, Interrupted):
+                STOPPING.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def start(run: Run, args: argparse.Namespace) -> None:
@@ -118,63 +173,110 @@ def start(run: Run, args: argparse.Namespace) -> None:
     alone = args.jobs == 1
     with contextlib.nullcontext() if alone else tempfile.NamedTemporaryFile("r") as errors:
         threads = None if alone else max(1, torch.get_num_threads() // args.jobs)
-        process = start_process(
-            training.main,
-            run.arguments(args.root, args.opts),
-            errors=None if errors is None else errors.name,
-            threads=threads,
-        )
-        wait_for(process)
-        if process.exitcode == REQUEUE:
+        words = run.arguments(args.root, args.opts)
+        code = exit_code_of(words, errors.name if errors else None, threads)
+        if code == REQUEUE:
             raise Interrupted(
                 f"the run {run.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is"
             )
-        if process.exitcode or read_record(run.folder) is None:
+        if code or not is_recorded(run):
             if errors is not None:
                 sys.stderr.write(errors.read())
             log_file = os.path.join(run.folder, "log.txt")
-            where = (
-                f"what it printed is in {log_file}"
-                if os.path.isfile(log_file)
-                else "the line above says why"
-            )
+            where = "the line above says why"
+            if os.path.isfile(log_file):
+                where = f"what it printed is in {log_file}"
             raise UserError(
-                f"the run {run.folder} failed (exit code {process.exitcode}); {where}, and the same command goes on from where it "
-                "stopped"
+                f"the run {run.folder} failed (exit code {code}); {where}, and the same command goes on from where it stopped"
             )
 
 
-def make_all(configs: Mapping[Run, CfgNode], args: argparse.Namespace) -> None:
-    """Makes those runs that are not done, ``args.jobs`` at a time; configs: run → its config.
+def exit_code_of(arguments: Sequence[str], errors: str | None, threads: int | None) -> int:
+    """Exit code of ``train.py`` in a process that ends with this one, however that ends; what asks this one to stop is passed on to it."""
+    process = PROCESSES.Process(target=train, args=(arguments, errors, threads))
+    process.start()
+    is_told = False
+    while process.exitcode is None:
+        process.join(0.5)
+        if STOPPING.is_set() and not is_told and process.exitcode is None:
+            process.terminate()  # SIGTERM
+            is_told = True
+    return process.exitcode
+
+
+def train(arguments: Sequence[str], errors: str | None, threads: int | None) -> None:
+    """What that process does.
+
+    Args:
+        arguments: of ``train.py``. What is printed is thrown away: what Dassl prints is kept in a run's log.txt.
+        errors: file for what goes to standard error; None: this process's.
+        threads: of torch; None: as they are.
+    """
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    for path, descriptor in ((os.devnull, 1), (errors, 2)):
+        if path:
+            with open(path, "w") as file:
+                os.dup2(file.fileno(), descriptor)
+    if threads:
+        torch.set_num_threads(threads)
+    sys.exit(training.main(arguments))
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it has ended for any reason: else it and the next command would write to one folder."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def start_server() -> None:
+    """Starts the process that runs are forked off. Signals to a whole job must not end it: it knows the runs' exit codes."""
+    os.environ["PYTHONPATH"] = python_path()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SIGNALS}
+    try:
+        forkserver.ensure_running()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def python_path() -> str:
+    """PYTHONPATH of a process that is to find this package."""
+    return os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def accuracies(runs: Iterable[Run]) -> str:
+    """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation."""
+    rows = []
+    for line, group in by_line(filter(is_recorded, runs)).items():
+        records = [read_record(os.path.join(run.folder, FILE_NAME)) for run in group]
+        values = [nested(record, "metrics", "test", "accuracy") for record in records]
+        values = [value for value in values if value is not None]
+        figure = f"{statistics.mean(values):.2f}" if values else "not tested"
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        rows.append((*line, seeds_of(group), figure + spread))
+    return tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True) + "\n"
+
+
+def summary(protocols: Sequence[str], output: str) -> str:
+    """The tables of the protocols whose runs lie in a folder; draws the few-shot curve.
 
     Raises:
-        UserError: one failed, or has a folder with other settings; those that are under way are finished first, no other is started.
+        UserError: no run there is done.
     """
-    start_server()
-    runs = list(configs)
-    numbers = {run: number for number, run in enumerate(runs, 1)}
-    bar = tqdm(total=len(runs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
+    from analysis.ablation import collect_ablations, render_ablations
+    from results.curve import draw_curves
+    from results.render import render_all
+    from results.runs import collect
+    from results.table import tables
 
-    def make_chain(chain: Sequence[Run]) -> None:
-        for run in chain:
-            if STOPPING.is_set():
-                return
-            make(
-                run,
-                configs[run],
-                lambda: start(run, args),
-                lambda line: log.info("[%d/%d] %s", numbers[run], len(runs), line),
-            )
-            bar.update()
-
-    with bar, logging_redirect_tqdm([logging.getLogger()]), ThreadPoolExecutor(args.jobs) as pool:
-        futures = [pool.submit(make_chain, chain) for chain in chains(runs)]
-        STOPPING.clear()
-        try:
-            for future in futures:
-                future.result()
-        except BaseException as error:
-            if isinstance(error, Interrupted):
-                STOPPING.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    if "ablation" in protocols:
+        return render_ablations(collect_ablations(output))
+    # without base-to-new's where only its trainings are done
+    shown = [table for table in tables(collect(output)) if len(table.frame)]
+    if "fewshot" in protocols:
+        curve = next(table for table in shown if table.title.startswith("few-shot"))
+        for path in draw_curves(curve, output):
+            log.info("curve: %s", path)
+    return render_all(shown)

@@ -5,6 +5,7 @@ import contextlib
 import io
 import logging
 import os
+import shlex
 from collections.abc import Callable
 
 from yacs.config import CfgNode
@@ -34,7 +35,7 @@ def report(
     page = os.path.join(cfg.OUTPUT_DIR, REPORT)
     make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
     log.info("Look at the run: %s", page)
-    log.info("Label images with: python predict.py --run %s PATH …", cfg.OUTPUT_DIR)
+    log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
 
 
 def test_zero_shot(

@@ -3,7 +3,7 @@
 A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>``; the parts are
 
 - base2new: ``train_base`` trains on the base classes and tests on them, ``test_new`` tests the same prompts on the new ones,
-- open: ``test_open`` tests the prompts of ``train_base`` on the images of all classes, with all classes to choose from,
+- open: base2new, and ``test_open`` tests the same prompts on the images of all classes, with all classes to choose from,
 - ablation: base2new for each row of configs/ablations/<trainer>.yaml, whose name stands in place of the config's,
 - factors: ``train_biased`` trains on the base classes of a set in which one factor goes with the class, and tests where it always does;
   ``test_independent`` and ``test_reversed`` test the same prompts where it doesn't, see datasets/drawn/factors.py; of the recipe, or of rows
@@ -15,20 +15,23 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
 """
 
 import json
+import logging
 import os
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
-from yacs.config import CfgNode
-
-from protocols.recipes import EXPERIMENTS, Recipe, Rule
+from protocols.recipes import EXPERIMENTS, Recipe
+from trainers import METHODS
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
 from trainers.common.record_file import protocol_of
+
+log = logging.getLogger("run")
 
 CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 PROTOCOLS = ("base2new", "open", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
@@ -78,6 +81,7 @@ class Run:
         shots: training images a class, of the training where this is a test.
         seed: of the run.
         model: folder of the run whose prompts are tested; None: this run trains.
+        backbone: name of the CLIP; None: the recipe's.
         settings: KEY, VALUE, KEY … of an ablation's row or a protocol's test, over the recipe and all other options.
     """
 
@@ -92,13 +96,19 @@ class Run:
     shots: int
     seed: int
     model: str | None = None
+    backbone: str | None = None
     settings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What tells it from other runs of its trainer: the ablation's row, or the recipe, with the backbone where that is another."""
+        recipe, short = stem(self.recipe), short_name(self.backbone or "")
+        return self.row or (recipe if recipe.startswith(short) else f"{recipe}-{short}")
 
     @property
     def folder(self) -> str:
         """Where it goes, in CoOp's manner."""
-        name = self.row or stem(self.recipe)
-        place = (self.dataset, f"shots_{self.shots}", self.trainer, name, f"seed{self.seed}")
+        place = (self.dataset, f"shots_{self.shots}", self.trainer, self.name, f"seed{self.seed}")
         return os.path.join(self.output, self.part, *place)
 
     @property
@@ -113,13 +123,9 @@ class Run:
 
     def arguments(self, root: str, options: Sequence[str] = ()) -> list[str]:
         """Arguments of ``train.py``; root: folder of the data sets."""
-        said = {
-            **{
-                name: getattr(self, name)
-                for name in ("protocol", "part", "dataset", "row", "shots")
-            },
-            "recipe": stem(self.recipe),
-        }
+        names = ("protocol", "part", "dataset", "row", "shots")
+        description = {name: getattr(self, name) for name in names}
+        description["recipe"] = stem(self.recipe) if self.row else self.name
         named = {
             "--root": root,
             "--seed": str(self.seed),
@@ -128,8 +134,10 @@ class Run:
             "--config-file": self.recipe,
             "--output-dir": self.folder,
             "--protocol": EXPERIMENTS[self.protocol],
-            "--run": json.dumps(said, ensure_ascii=False),
+            "--run": json.dumps(description, ensure_ascii=False),
         }
+        if self.backbone:
+            named["--backbone"] = self.backbone
         test = ["--eval-only", "--model-dir", self.model] if self.model else []
         sample = ["DATASET.NUM_SHOTS", str(self.shots)] if self.has_sample else []
         classes = ["DATASET.SUBSAMPLE_CLASSES", self.classes]
@@ -160,9 +168,7 @@ def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[Abla
     Raises:
         UserError: there is no such file, it isn't a list of rows, or it has no row of one of the names.
     """
-    path = existing(
-        os.path.join(CONFIGS, "ablations", f"{trainer}.yaml"), f"{trainer} has no ablation"
-    )
+    path = config_path("ablations", trainer, missing=f"{trainer} has no ablation")
     try:
         found = read_yaml(path)
     except ValueError as error:
@@ -197,10 +203,7 @@ def recipe_path(trainer: str, config: str) -> str:
     Raises:
         UserError: there is none; the message names the nearest one.
     """
-    return existing(
-        os.path.join(CONFIGS, "trainers", trainer, f"{config}.yaml"),
-        f"{trainer} has no recipe {config!r}",
-    )
+    return config_path("trainers", trainer, config, missing=f"{trainer} has no recipe {config!r}")
 
 
 def stem(path: str) -> str:
@@ -210,50 +213,60 @@ def stem(path: str) -> str:
 
 def source_of(protocol: str, dataset: str) -> str:
     """The data set that was trained on where this one is tested: for xd and dg the source, else itself."""
-    found = (
-        source
-        for group in TARGETS.values()
-        for source, targets in group.items()
-        if dataset in targets
-    )
-    return next(found, dataset) if EXPERIMENTS.get(protocol) == "xd" else dataset
+    if EXPERIMENTS.get(protocol) == "xd":
+        for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
+            if dataset in targets:
+                return source
+    return dataset
 
 
-def read_rules(recipe: str) -> Recipe:
-    """The rules of a recipe's file; they may name any data set of configs/datasets."""
-    names = os.listdir(os.path.join(CONFIGS, "datasets"))
-    return Recipe.read(recipe, sorted(os.path.splitext(name)[0] for name in names))
-
-
-def merge_rules(cfg: CfgNode, recipe: str, dataset_file: str, protocol: str | None) -> list[Rule]:
-    """Merges those of a recipe's rules that hold for a run into its config; returns them.
+def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
+    """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
 
     Args:
-        dataset_file: config file of the run's data set.
-        protocol: one of ``PROTOCOLS``; None: base2new on base or new classes, else few-shot.
-
-    Raises:
-        UserError: see ``Recipe.read`` and ``Recipe.merge``.
+        protocol: one of a recipe's experiments; dataset: the one that is tested on.
     """
-    experiment = EXPERIMENTS[
-        protocol or ("fewshot" if cfg.DATASET.SUBSAMPLE_CLASSES == "all" else "base2new")
-    ]
-    dataset = source_of(experiment, os.path.splitext(os.path.basename(dataset_file))[0])
-    return read_rules(recipe).merge(
-        cfg, protocol=experiment, dataset=dataset, shots=cfg.DATASET.NUM_SHOTS
-    )
+    source = source_of(protocol, dataset)
+    conditions = {"protocol": protocol, "dataset": source, "shots": shots}
+    return conditions if dataset == source else {**conditions, "target": dataset}
 
 
-def default_recipe(trainer: str, protocol: str, dataset: str) -> str:
-    """Name of the config that a protocol takes: ``tiny`` for the embedded data and one's own, else that for the protocol, else ``vit_b16``."""
-    if dataset.startswith(("openmoji", "factors_", "image_folder")):
-        return "tiny"
-    own = f"vit_b16_{'xd' if protocol == 'dg' else protocol}"
-    return (
-        own
-        if os.path.isfile(os.path.join(CONFIGS, "trainers", trainer, f"{own}.yaml"))
-        else "vit_b16"
-    )
+def read_recipe(path: str) -> Recipe:
+    """A trainer's config file; its rules may name any data set of configs/datasets."""
+    return Recipe.read(path, config_names("datasets"))
+
+
+def config_names(*folder: str) -> list[str]:
+    """Names of the files in a folder of configs, without their ending; none where there is no such folder."""
+    place = os.path.join(CONFIGS, *folder)
+    return sorted(map(stem, os.listdir(place))) if os.path.isdir(place) else []
+
+
+def short_name(backbone: str) -> str:
+    """A CLIP's name as recipes have it: ``vit_b16`` of ``ViT-B/16``; of a file its own."""
+    name = stem(backbone) if os.path.isfile(backbone) else backbone.replace("/", "")
+    return re.sub(r"\W+", "_", name.lower())
+
+
+def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
+    """Name of the trainer's recipe for a CLIP: that for the protocol (dg: xd's), the one named after the CLIP, or its ``_text``; else ``vit_b16``."""
+    short, known = short_name(backbone), config_names("trainers", trainer)
+    for name in (f"{short}_{'xd' if protocol == 'dg' else protocol}", short, f"{short}_text"):
+        if name in known:
+            return name
+    log.warning("%s has no recipe for %s: vit_b16's settings are taken", trainer, backbone)
+    return "vit_b16"
+
+
+def check_trainer(name: str) -> None:
+    """
+    Raises:
+        UserError: there is no such trainer; the message names the nearest one.
+    """
+    if name not in METHODS:
+        raise UserError(
+            f"unknown trainer {name!r}{nearest(name, METHODS)}; known: {', '.join(sorted(METHODS))}"
+        )
 
 
 def plan(
@@ -261,18 +274,19 @@ def plan(
     trainer: str,
     dataset: str,
     shots: Sequence[int] | None,
-    seeds: Iterable[int],
+    seeds: Sequence[int],
     output: str,
     config: str | None = None,
     rows: Sequence[str] | None = None,
     root: str = "data",
+    backbone: str | None = None,
 ) -> list[Run]:
     """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
 
     Args:
         protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of configs/datasets, the source of xd and dg.
         shots, seeds: lists of numbers; without shots the recipe's own or the protocol's; output: folder.
-        config: name of a recipe, the protocol's own without it.
+        config: name of a recipe; without it that of the backbone (without one: tiny for the embedded data and one's own, else ViT-B/16).
         rows: names of the ablation's rows, for ablation (without it all of them) and factors (without it the recipe).
         root: folder of the data sets; one's own images are called by it.
 
@@ -280,27 +294,33 @@ def plan(
         UserError: no such data set, recipe or row, no targets are known for that source, it has no known factors, or several numbers of
             shots make no sense.
     """
-    config = config or default_recipe(trainer, protocol, dataset)
+    embedded = dataset.startswith(("openmoji", "factors_", "image_folder"))
+    wanted = backbone or ("tiny" if embedded else "ViT-B/16")
+    config = config or choose_recipe(trainer, wanted, protocol)
     recipe = recipe_path(trainer, config)
-    if os.path.isdir(dataset) and not os.path.isfile(
-        os.path.join(CONFIGS, "datasets", f"{dataset}.yaml")
-    ):
+    if os.path.isdir(dataset) and dataset not in config_names("datasets"):
+        own = shlex.quote(dataset)
         raise UserError(
-            f"--dataset {dataset} is a folder; for a folder of your own images give --dataset image_folder --root {shlex.quote(dataset)}"
+            f"--dataset {own} is a folder; for a folder of your own images give --dataset image_folder --root {own}"
         )
-    existing(os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"), f"no data set {dataset!r}")
-    own_shots = read_rules(recipe).default_shots(EXPERIMENTS[protocol])
+    config_path("datasets", dataset, missing=f"no data set {dataset!r}")
+    rules = read_recipe(recipe)
+    own_shots = rules.default_shots(EXPERIMENTS[protocol])
     shots = shots or ([own_shots] if own_shots else SHOTS.get(protocol, (16,)))
+    if not rules.is_trained and dataset != "image_folder":
+        seeds = seeds[
+            :1
+        ]  # on which nothing depends, except which of one's own images are tested on
+    if protocol == "zeroshot" and rules.is_trained:
+        raise UserError(
+            f"zeroshot needs a training-free method such as ZeroshotCLIP; {trainer} is trained: --protocol fewshot"
+        )
     if protocol in TARGETS and dataset not in TARGETS[protocol]:
         raise UserError(
             f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}"
         )
     if protocol == "factors" and not dataset.startswith("factors_"):
-        known = sorted(
-            name.removesuffix(".yaml")
-            for name in os.listdir(os.path.join(CONFIGS, "datasets"))
-            if name.startswith("factors_")
-        )
+        known = [name for name in config_names("datasets") if name.startswith("factors_")]
         raise UserError(
             f"factors takes a data set in which they are known, not {dataset!r}: --dataset {' '.join(known)}"
         )
@@ -315,80 +335,64 @@ def plan(
             for row in ablation_rows(trainer, rows)
         ]
     runs = []
-    for number in shots:
-        for seed, (row_name, recipe, settings) in product(seeds, variants):
-
-            def add(
-                part: str,
-                data: str,
-                classes: str,
-                model: str | None = None,
-                more: tuple[str, ...] = (),
-            ) -> str:
-                run = Run(
-                    output,
-                    part,
-                    data_name("ImageFolder", root) if data == "image_folder" else data,
-                    os.path.join(CONFIGS, "datasets", f"{data}.yaml"),
-                    classes,
-                    trainer,
-                    recipe,
-                    row_name,
-                    number,
-                    seed,
-                    model,
-                    (*settings, *more),
-                )
-                runs.append(run)
-                return run.folder
-
-            if protocol in ("base2new", "ablation"):
-                add("test_new", dataset, "new", add("train_base", dataset, "base"))
-            elif protocol == "open":
-                add(
-                    "test_open",
-                    dataset,
-                    "all",
-                    add("train_base", dataset, "base"),
-                    more=("TEST.OPEN", "True"),
-                )
-            elif protocol == "factors":
-                trained = add(
-                    "train_biased", dataset, "base", more=("DATASET.FACTORS.TEST", "aligned")
-                )
-                for version in ("independent", "reversed"):
-                    add(
-                        f"test_{version}",
-                        dataset,
-                        "base",
-                        trained,
-                        more=("DATASET.FACTORS.TEST", version),
-                    )
-            elif protocol == "fewshot":
-                add("train_all", dataset, "all")
-            elif protocol == "zeroshot":
-                add("test_all", dataset, "all")
-            else:
-                trained = add("train_source", dataset, "all")
-                for target in TARGETS[protocol][dataset]:
-                    add(f"{protocol}_from_{dataset}", target, "all", trained)
+    for number, seed, (row, recipe, settings) in product(shots, seeds, variants):
+        model = None
+        for part, data, classes, *more in parts_of(protocol, dataset):
+            run = Run(
+                output,
+                part,
+                data_name("ImageFolder", root) if data == "image_folder" else data,
+                config_path("datasets", data, missing=f"no data set {data!r}"),
+                classes,
+                trainer,
+                recipe,
+                row,
+                number,
+                seed,
+                model,
+                backbone,
+                (*settings, *more),
+            )
+            model = model or run.folder
+            runs.append(run)
     return runs
 
 
-def existing(path: str, complaint: str) -> str:
-    """The path.
+def parts_of(protocol: str, dataset: str) -> list[tuple[str, ...]]:
+    """Part, data set, classes and settings (KEY, VALUE, KEY …) of a protocol's runs: the training, then the tests of its prompts."""
+    if protocol in TARGETS:
+        tests = [(f"{protocol}_from_{dataset}", to, "all") for to in TARGETS[protocol][dataset]]
+        return [("train_source", dataset, "all"), *tests]
+    training, factor = ("train_base", dataset, "base"), "DATASET.FACTORS.TEST"
+    parts: dict[str, list[tuple[str, ...]]] = {
+        "base2new": [training, ("test_new", dataset, "new")],
+        "ablation": [training, ("test_new", dataset, "new")],
+        "open": [
+            training,
+            ("test_new", dataset, "new"),
+            ("test_open", dataset, "all", "TEST.OPEN", "True"),
+        ],
+        "factors": [
+            ("train_biased", dataset, "base", factor, "aligned"),
+            ("test_independent", dataset, "base", factor, "independent"),
+            ("test_reversed", dataset, "base", factor, "reversed"),
+        ],
+        "fewshot": [("train_all", dataset, "all")],
+        "zeroshot": [("test_all", dataset, "all")],
+    }
+    return parts[protocol]
+
+
+def config_path(*place: str, missing: str) -> str:
+    """Path of a config file, of a folder of configs and the file's name.
 
     Raises:
-        UserError: it is not there; the message names the nearest one that is.
+        UserError: it is not there; the message, ``missing``, names the nearest one that is.
     """
+    *folder, name = place
+    path = os.path.join(CONFIGS, *place) + ".yaml"
     if not os.path.isfile(path):
-        folder, name = os.path.split(path)
-        beside = (
-            sorted(os.path.splitext(found)[0] for found in os.listdir(folder))
-            if os.path.isdir(folder)
-            else []
-        )
-        raise UserError(
-            f"{complaint}{nearest(os.path.splitext(name)[0], beside)}; there is {', '.join(beside) or 'none'} in {folder}"
-        )
+        known = config_names(*folder)
+        there = f"there is {', '.join(known) or 'none'} in {os.path.dirname(path)}"
+        raise UserError(f"{missing}{nearest(name, known)}; {there}")
     return path

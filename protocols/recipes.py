@@ -6,6 +6,7 @@ A config file of a trainer may end with
       - {protocol: fewshot, TRAINER.COOP.N_CTX: 16}
       - {protocol: fewshot, shots: [2, 3, 4], OPTIM.MAX_EPOCH: 100}
       - {dataset: imagenet, OPTIM.MAX_EPOCH: 50}
+      - {protocol: xd, target: imagenetv2, TRAINER.MMRL.SCALE: 1.0}
 
 Lower-case keys are conditions, which must all hold; the others are settings. Rules are applied in their order, so a later one wins; they come
 over the rest of the file and under what is given on the command line. ``run.py --plan`` shows what comes of them.
@@ -41,7 +42,9 @@ class Rule:
     """Settings and when they hold.
 
     Attributes:
-        conditions: ``protocol``, ``dataset``, ``shots`` → the values for which it holds.
+        conditions: ``protocol``, ``dataset``, ``target``, ``shots`` → the values for which it holds.
+            ``dataset`` is what is trained on, ``target`` what such prompts are tested on where it is
+            another.
         settings: KEY, value, KEY …
         default_shots: training images a class of a protocol where none are asked for.
     """
@@ -70,37 +73,56 @@ class Rule:
 
 @dataclass
 class Recipe:
-    """A trainer's config file with rules; see the head of this module."""
+    """A trainer's config file with rules; see the head of this module.
+
+    Attributes:
+        path: of the file.
+        rules: in their order.
+        settings: the rest of the file, node by node.
+    """
 
     path: str
     rules: list[Rule] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the trainer learns: the recipe of one that doesn't has no optimiser."""
+        return "OPTIM" in self.settings
 
     @classmethod
     def read(cls, path: str, datasets: Sequence[str]) -> "Recipe":
         """
         Args:
-            datasets: the names that the condition ``dataset`` may have.
+            datasets: the names that the conditions ``dataset`` and ``target`` may have.
 
         Raises:
             UserError: a rule is malformed, or names a protocol or data set that is not known: it would never hold.
         """
         try:
             found = read_yaml(path)
-        except (OSError, ValueError):
-            return cls(path)  # ``merge`` says what is wrong
-        rules = found.get(KEY, []) if isinstance(found, dict) else []
+        except (OSError, ValueError) as error:
+            raise UserError(f"config file {path}: {error}") from error
+        # a copy: what is read is kept for the next reader; ``merge`` says that it must be a dict
+        settings = dict(found) if isinstance(found, dict) else {}
+        rules = settings.pop(KEY, [])
         if not isinstance(rules, list):
             raise UserError(
                 f"{path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
             )
-        kinds = {"protocol": KNOWN_PROTOCOLS, "dataset": tuple(datasets), "shots": None}
-        return cls(
-            path,
-            [
-                read_rule(rule, kinds, f"{path}, rule {number}")
-                for number, rule in enumerate(rules, 1)
-            ],
-        )
+        names = tuple(datasets)
+        values = {"protocol": KNOWN_PROTOCOLS, "dataset": names, "target": names, "shots": None}
+        numbered = enumerate(rules, 1)
+        read = [read_rule(rule, values, f"{path}, rule {number}") for number, rule in numbered]
+        return cls(path, read, settings)
+
+    def holding(self, **run: Any) -> list[Rule]:
+        """The rules that hold for a run, see ``Rule.holds``."""
+        return [
+            rule
+            for rule in self.rules
+            if rule.holds(**run) and (rule.settings or rule.default_shots == run.get("shots"))
+        ]
 
     def merge(self, cfg: CfgNode, **run: Any) -> list[Rule]:
         """Merges the rules that hold for a run into a config; returns those.
@@ -111,14 +133,11 @@ class Recipe:
         Raises:
             UserError: a rule, whether it holds or not, has an unknown key, or a value of another type.
         """
-        applied = []
+        holding = self.holding(**run)
         for number, rule in enumerate(self.rules, 1):
-            holds = rule.holds(**run)
-            if holds or not all(is_known(key, cfg) for key in rule.settings[::2]):
+            if rule in holding or not all(is_known(key, cfg) for key in rule.settings[::2]):
                 merge(cfg, list(rule.settings), f"config file {self.path}, rule {number}")
-            if holds and (rule.settings or rule.default_shots == run.get("shots")):
-                applied.append(rule)
-        return applied
+        return holding
 
     def default_shots(self, protocol: str) -> int | None:
         """Training images a class of an experiment where none are asked for; None: the protocol's own."""
@@ -132,10 +151,10 @@ class Recipe:
         )
 
 
-def read_rule(found: Any, kinds: dict[str, tuple[str, ...] | None], where: str) -> Rule:
+def read_rule(found: Any, known: dict[str, tuple[str, ...] | None], where: str) -> Rule:
     """
     Args:
-        kinds: condition → the values it may have; None: whole numbers.
+        known: condition → the values it may have; None: whole numbers.
 
     Raises:
         UserError: see ``Recipe.read``.
@@ -144,31 +163,28 @@ def read_rule(found: Any, kinds: dict[str, tuple[str, ...] | None], where: str) 
         raise UserError(
             f"{where}: {found!r} must have keys, such as {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
         )
-    conditions, settings, shots = {}, [], None
+    conditions: dict[str, tuple[Any, ...]] = {}
+    settings: list[Any] = []
     for key, value in found.items():
-        if key == "default_shots":
-            shots = value
-            if not is_count(value):
-                raise UserError(
-                    f"{where}: default_shots is {value!r}, it takes a whole number from 1 on"
-                )
-        elif key in kinds:
-            known, values = kinds[key], tuple(value) if isinstance(value, list) else (value,)
-            for one in values:
-                if known is None and not is_count(one):
-                    raise UserError(f"{where}: {key} is {one!r}, it takes whole numbers from 1 on")
-                if known is not None and one not in known:
-                    raise UserError(
-                        f"{where}: unknown {key} {one!r}{nearest(str(one), known)}; known: {', '.join(known)}"
-                    )
+        values = tuple(value) if isinstance(value, list) else (value,)
+        names = known.get(key)
+        if key in known:
             conditions[key] = values
-        elif key != key.upper():
-            raise UserError(
-                f"{where}: unknown condition {key!r}{nearest(key, kinds)}; known: {', '.join(kinds)}, default_shots"
-            )
-        else:
+        elif key == key.upper():
             settings += [key, value]
-    return Rule(conditions, tuple(settings), shots)
+            continue
+        elif key != "default_shots":
+            raise UserError(
+                f"{where}: unknown condition {key!r}{nearest(key, known)}; known: {', '.join(known)}, default_shots"
+            )
+        if names is None and not all(map(is_count, values)):
+            raise UserError(f"{where}: {key} is {value!r}, it takes whole numbers from 1 on")
+        for name in values:
+            if names and name not in names:
+                raise UserError(
+                    f"{where}: unknown {key} {name!r}{nearest(str(name), names)}; known: {', '.join(names)}"
+                )
+    return Rule(conditions, tuple(settings), found.get("default_shots"))
 
 
 def is_known(key: str, cfg: CfgNode) -> bool:

@@ -5,34 +5,40 @@ import contextlib
 import logging
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any
 
-import dassl
 import torch
-import torchvision.transforms
 from dassl.engine import SimpleTrainer, build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
+from trainers.classnames import check_names
 from trainers.common.console import FileOnly, log_to_stdout
-from trainers.common.errors import UserError, exit_code
-from trainers.common.files import remove_leftovers
+from trainers.common.errors import UserError, exit_code, raised_in
+from trainers.common.files import check_folder, remove_leftovers
 from trainers.common.fingerprints import data_name
-from trainers.common.interruption import REQUEUE, Interrupted, interruptible
+from trainers.common.interruption import interruptible
 from trainers.common.locks import FILE_NAME as LOCK
 from trainers.common.locks import only_writer
 from trainers.common.record_file import remove_record
 
 from . import own_images
-from .arguments import config_and_rules, expand_images
-from .command_line import parse_arguments
+from .arguments import config_and_rules
+from .command_line import expand_images, parse_arguments
 from .plan import stem
 from .recipes import Rule
 
 log = logging.getLogger("train")
+OUTPUTS = (
+    "log.txt",
+    "metrics.jsonl",
+    "results.json",
+    "predictions-val.npz",
+    "predictions-test.npz",
+    LOCK,
+)
 
 
 def run(args: argparse.Namespace) -> SimpleTrainer:
@@ -49,8 +55,7 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
         raise UserError(
             "--output-dir is missing: where shall log, checkpoints and results.json go?"
         )
-    if os.path.isfile(cfg.OUTPUT_DIR):
-        raise UserError(f"--output-dir {cfg.OUTPUT_DIR} is a file, it must be a folder")
+    check_folder("--output-dir", cfg.OUTPUT_DIR, OUTPUTS)
     made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
     console = sys.stdout
     is_left_empty = False
@@ -116,6 +121,7 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
+        check_names(trainer.model, are_fixed=not args.images)
     trainer.evaluation.run = {"recipe": stem(args.config_file) or None, **args.run}
     data = trainer.dm.dataset
     log.info(
@@ -157,29 +163,17 @@ def build(cfg: CfgNode) -> SimpleTrainer:
     try:
         return build_trainer(cfg)
     except (ValueError, AssertionError) as error:
-        if isinstance(error, UserError) or not raised_in_dassl(error):
+        if isinstance(error, UserError) or not raised_in(
+            error, "dassl", "torch.optim", "torchvision.transforms"
+        ):
             raise
         raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
 
 
-def raised_in_dassl(error: BaseException) -> bool:
-    """Whether the error comes from Dassl (an unknown optimiser, sampler …) or from what it builds from the config; any other may be our bug."""
-    file_name = os.path.realpath(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return any(
-        file_name.startswith(os.path.realpath(place) + os.sep)
-        for module in (dassl, torch.optim, torchvision.transforms)
-        for place in module.__path__
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if a signal ended it."""
-    try:
-        with interruptible():
-            return exit_code(lambda: run(parse_arguments(arguments)))
-    except Interrupted as stop:
-        sys.stderr.write(f"{stop}\n")
-        return REQUEUE
+    with interruptible():
+        return exit_code(lambda: run(parse_arguments(arguments)))
 
 
 if __name__ == "__main__":

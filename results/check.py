@@ -53,21 +53,19 @@ def differences(run: Run, recipe: str) -> list[str]:
     # here, since they take seconds: wrong arguments are answered at once
     from protocols.arguments import build_config
     from protocols.command_line import parse_arguments
-    from protocols.plan import default_recipe, plan
+    from protocols.plan import plan
     from trainers.engine.checkpoint import changes
 
     what = run.record["run"]
     data = what["part"].partition("_from_")[2] or what["dataset"]
     protocol = "base2new" if what["part"] in ("train_base", "test_new") else what["protocol"]
-    recipe = recipe or default_recipe(what["trainer"], protocol, data)
-    if run.config != recipe:
-        return [f"recipe {run.config} → {recipe}"]
-    planned = plan(protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe)
-    same = next(
-        one
-        for one in planned
-        if what["part"] in Path(one.folder).parts and one.dataset == what["dataset"]
+    planned = plan(
+        protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe or None
     )
+    kind = what["part"], what["dataset"]
+    same = next(other for other in planned if (other.part, other.dataset) == kind)
+    if run.config != same.name:
+        return [f"recipe {run.config} → {same.name}"]
     return changes(build_config(parse_arguments(same.arguments(""))), run.record)
 
 

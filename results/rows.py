@@ -48,6 +48,7 @@ class Table:
 
         names = [*heads, "seed"]
         long = DataFrame(list(lines), columns=[*names, "column", "value"])
+        long = long.drop_duplicates([*names, "column"])  # a copied run
         wide = long.pivot(index=names, columns="column", values="value").astype(float)
         order = MultiIndex.from_frame(long[names].drop_duplicates())
         found = list(long["column"].unique()) if columns is None else list(columns)

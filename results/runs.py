@@ -22,7 +22,10 @@ FACTOR_PARTS = {
     "test_independent": "independent",
     "test_reversed": "reversed",
 }  # part of the protocol → version of the test images
-VARIANTS = {**FACTOR_PARTS, "test_open": ", base and new together"}
+VARIANTS = {
+    **{part: f" {version}" for part, version in FACTOR_PARTS.items()},
+    "test_open": ", base and new together",
+}  # what the data set's name is followed by
 
 Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.evaluation.prediction.per_image``
 Setting = tuple[str, str, int]  # see ``Run.setting``
@@ -45,9 +48,7 @@ class Run:
     def setting(self) -> Setting:
         """What was tested: data set, classes (``all``, ``base``, ``new``), training images a class."""
         what = self.record["run"]
-        variant = VARIANTS.get(what["part"], "")
-        space = " " if variant and variant[0] != "," else ""
-        return what["dataset"] + space + variant, what["classes"], what["shots"]
+        return what["dataset"] + VARIANTS.get(what["part"], ""), what["classes"], what["shots"]
 
     @property
     def config(self) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
+from .openworld import SIGN, with_openworld_auc
 from .published import comparisons
 from .render import render_all, run_table_command, table_arguments, write_out
 from .rows import HEADS, Column, Key, Line, Table
@@ -31,8 +32,8 @@ SHARES = ("accuracy", "macro_f1")  # of which papers print a harmonic mean of ba
 OPEN = {
     "base": "open.base_accuracy",
     "new": "open.new_accuracy",
-    "AUROC": "open.auroc.new_probability",
-    "OpenworldAUC": "open.openworld_auc.new_probability",
+    "AUROC": f"open.auroc.{SIGN}",
+    "OpenworldAUC": f"open.openworld_auc.{SIGN}",
 }  # column → metric, of runs of ``test_open``
 APART = {"AUROC": "auroc", "OpenworldAUC": "openworld_auc"}
 BASE2NEW, TOGETHER = "base-to-new", "base and new together"
@@ -78,13 +79,14 @@ COLUMNS: dict[str, list[Column]] = {
 def place(run: Run) -> tuple[str, Key, Column] | None:
     """Title of the table, row and column that a run belongs to; None where it is in none."""
     what = run.record["run"]
-    part, data, shots = what["part"], what["dataset"], what["shots"]
-    if part is None:
-        return None
+    part, data, shots = what["part"] or "", what["dataset"], what["shots"]
     protocol, _, source = part.partition("_from_")
-    title, column, classes = (
-        (f"{TRANSFER[protocol]} from {source}", data, "all") if source else PLACES[part]
-    )
+    if protocol in TRANSFER and source:
+        title, column, classes = f"{TRANSFER[protocol]} from {source}", data, "all"
+    elif part in PLACES:
+        title, column, classes = PLACES[part]
+    else:
+        return None
     if what["classes"] != classes or not run.metrics:
         tested = ", ".join(run.record["metrics"]) or "nothing"
         log.warning("left out: %s tests the %s classes' %s", run.folder, what["classes"], tested)
@@ -122,7 +124,8 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
     lines: dict[str, list[Line]] = defaultdict(list)
     members: dict[str, dict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
     seen, lacking = set(), 0
-    for run in runs:
+    is_asked = metric == "accuracy" or metric.startswith("open.")
+    for run in with_openworld_auc(runs) if is_asked else runs:
         placed = place(run)
         if placed is None:
             continue
@@ -131,7 +134,7 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
         metrics = OPEN if is_open else {column: metric}
         figures = {name: metric_of(run, dotted) for name, dotted in metrics.items()}
         if None in figures.values():
-            lacking += 1
+            lacking += not is_open  # of those it is said what they lack
             continue
         seed = run.record["seed"]
         if (*placed, seed) in seen:
@@ -189,12 +192,9 @@ def make_table(
     }
     table = Table.of(title, heads, lines, columns)
     whole = table.frame.dropna()
-    # trainings that base and new together has tested need no test on new classes alone
-    tested = set(members[TOGETHER]) if title == BASE2NEW else set()
     partly: dict[Key, list[int]] = defaultdict(list)
     for *key, seed in table.frame.index.difference(whole.index):
-        if tuple(key) not in tested or "test_new" in parts_of(members[title][tuple(key)]):
-            partly[tuple(key)].append(seed)
+        partly[tuple(key)].append(seed)
     for key, seeds in partly.items():
         log.warning(
             "left out: %s seed(s) %s, of which only a part is done",
@@ -216,10 +216,6 @@ def make_table(
     title += "" if metric == "accuracy" else f", {metric}"
     of_means = ("H",) if "H" in derived and not seed_h else ()
     return Table(title, frame.reindex(order), derived, of_means, members[title])
-
-
-def parts_of(runs: Iterable[Run]) -> set[str]:
-    return {run.record["run"]["part"] for run in runs}
 
 
 def with_averages(frame: "DataFrame") -> "DataFrame":
@@ -246,37 +242,39 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
     Args:
         members: title of a table → row → its runs.
     """
-    from pandas import DataFrame
-
-    facts = []
-    for title, rows in members.items():
-        for key, run in ((key, run) for key, runs in rows.items() for run in runs):
-            record, what = run.record, run.record["run"]
-            for split, names in record.get("skipped_images", {}).items():
-                log.warning(
-                    "not on all images: %s skipped %d %s image%s that could not be read",
-                    run.folder,
-                    len(names),
-                    split,
-                    "" if len(names) == 1 else "s",
-                )
-            alone = f" ({what['shots']} shots)" if title in (FEWSHOT, ZEROSHOT) else ""
-            row = f"{' '.join(map(str, key))}, seed {record['seed']}{alone}"
-            sample = (
-                f"{what['part']}/{what['dataset']}/shots_{what['shots']}, seed {record['seed']}"
-            )
-            backbone = f"the backbone {record['config']['MODEL']['BACKBONE']['NAME']}"
-            prompts = f"{record['prompts_hash']} {record['backbone_hash']}"
-            facts += [
-                (title, f"not one run: {row}", "parts were tested with different prompts", prompts),
-                ("", f"not comparable: {sample}", "samples were used", record["split_hash"]),
-                ("", f"not comparable: {backbone}", "weights in them", record["backbone_hash"]),
-            ]
-    frame = DataFrame(facts, columns=["title", "place", "trouble", "value"])
-    counts = frame.groupby(["title", "place", "trouble"], sort=False)["value"].nunique(dropna=False)
-    for (_, where, trouble), count in counts.items():
-        if count > 1:
-            log.warning("%s: %d different %s", where, count, trouble)
+    facts: dict[tuple[str, str], set[object]] = defaultdict(set)
+    partial: dict[str, str] = {}
+    for title, key, run in (
+        (title, key, run)
+        for title, rows in members.items()
+        for key, runs in rows.items()
+        for run in runs
+    ):
+        record, what = run.record, run.record["run"]
+        for split, names in record.get("skipped_images", {}).items():
+            images = f"{len(names)} {split} image{'s' * (len(names) != 1)}"
+            text = "not on all images: %s skipped %s that could not be read"
+            log.warning(text, run.folder, images)
+        left_out = nested(run.metrics, "open", "left_out")
+        if isinstance(left_out, list) and left_out:
+            partial[record["trainer"]] = ", ".join(map(str, left_out))
+        shots, seed = f"shots_{what['shots']}", f"seed {record['seed']}"
+        row = " ".join(map(str, key)) + (f" {shots}" if title in (FEWSHOT, ZEROSHOT) else "")
+        sample = f"{what['part']}/{what['dataset']}/{shots}, {seed}"
+        backbone = record["config"]["MODEL"]["BACKBONE"]["NAME"], record["backbone_hash"]
+        prompts = record["prompts_hash"], record["backbone_hash"]
+        tested = f"not one run: {row}, {seed}: its parts were tested with different prompts"
+        facts[title, tested].add(prompts)
+        facts["", f"not comparable: {sample}: the runs used different samples"].add(
+            record["split_hash"]
+        )
+        facts["", f"not comparable: the backbone {backbone[0]} had different weights"].add(backbone)
+    for trainer, names in partial.items():
+        text = "among all classes %s answers without its %s, which serves the base classes alone"
+        log.warning(text, trainer, names)
+    for (_, text), values in facts.items():
+        if len(values) > 1:
+            log.warning("%s", text)
 
 
 def print_tables(args: argparse.Namespace) -> None:

@@ -124,12 +124,6 @@ def no_waiting_for_the_disk(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path_factory):
-    """Few-shot samples that go to the cache folder are the tests' own."""
-    monkeypatch.setenv("CDC_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 @pytest.fixture
 def one_thread():
     """One thread, for tensors so small that several would mostly wait for each other."""
@@ -201,6 +195,20 @@ def drawn_root(tmp_path_factory):
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "drawn"
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def make_small_options(clip_file, epochs):
+    """KEY, VALUE, KEY … of a run of run.py on the miniature in the smallest settings, which saves each epoch."""
+    pairs = {
+        "MODEL.BACKBONE.NAME": clip_file,
+        "INPUT.SIZE": "(32, 32)",
+        "DATALOADER.TRAIN_X.BATCH_SIZE": "8",
+        "DATALOADER.NUM_WORKERS": "0",
+        "OPTIM.MAX_EPOCH": str(epochs),
+        "TRAIN.CHECKPOINT_FREQ": "1",
+        "TRAIN.PRINT_FREQ": "1",
+    }
+    return [word for pair in pairs.items() for word in pair]
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from trainers.common.errors import UserError
         (("OPTIM.LR",), "must come in pairs, KEY VALUE: OPTIM.LR"),
         (("TRAINER.CDC.N_TEMPLATES", "0"), "TRAINER.CDC.N_TEMPLATES is 0, it must be at least 1"),
         (("TRAINER.CDC.N_CTX", "0"), "TRAINER.CDC.N_CTX is 0, it must be at least 1"),
-        (("TRAINER.CDC.PROMPT_DEPTH", "4"), "small.pt has 3 layers to prompt"),
+        (("TRAINER.CDC.PROMPT_DEPTH", "4"), "has 3 layers to prompt"),
         (
             ("TRAINER.CDC.PROMPT_DEPTH", "5", "TRAINER.CDC.PROMPT_MODALITY", "text"),
             "has 4 layers to prompt",
@@ -262,7 +262,7 @@ def test_the_command_itself_exits_with_2_and_one_line(tmp_path):
 
 
 def test_no_clip_weights(refusal, monkeypatch):
-    def no_network(url):
+    def no_network(*request, **settings):
         raise OSError("no network")
 
     monkeypatch.setattr("urllib.request.urlopen", no_network)

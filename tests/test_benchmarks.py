@@ -12,7 +12,7 @@ sys.path.append(str(REPOSITORY / "benchmarks"))
 
 import step  # noqa: E402
 
-CLASSES, OPTIONS = 5, {"CDC": ("N_TEMPLATES", 3, "PROMPT_DEPTH", 2), "MaPLe": ("PROMPT_DEPTH", 2)}
+CLASSES, OPTIONS = 5, {"CDC": {"N_TEMPLATES": 3, "PROMPT_DEPTH": 2}, "MaPLe": {"PROMPT_DEPTH": 2}}
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -37,15 +37,15 @@ def small(monkeypatch):
 def both(request, small):
     """A method in our and in the usual way, no two templates alike; gradients are kept, not followed."""
     torch.manual_seed(1)
-    ours, usual = step.build(request.param, "tiny", CLASSES, *OPTIONS[request.param])
-    scrambled(ours.model.learner)
+    ours, usual = step.build(request.param, "tiny", CLASSES, **OPTIONS[request.param])
+    scrambled(ours.learner)
     ours.optim.step = lambda: None
     return ours, usual
 
 
 def gradients(method, work):
     value = work()
-    grads = [p.grad for p in method.prompt_learner.parameters() if p.grad is not None]
+    grads = [p.grad for p in method.learner.parameters() if p.grad is not None]
     return torch.cat([part.flatten() for part in (value, *grads)])
 
 
@@ -57,7 +57,7 @@ def test_the_usual_way_gives_the_same_numbers(both, part):
         torch.manual_seed(2)  # the same images
         if part == "test":
             return step.test(method, 2, is_usual)()
-        views = 3 if len(method.prompt_learner.ctx.shape) == 3 else 1
+        views = 3 if len(method.learner.ctx.shape) == 3 else 1
         work = step.training_step(method, views, 2, is_usual)
         return gradients(method, step.text_encoder(method) if part == "text encoder" else work)
 
@@ -67,7 +67,10 @@ def test_the_usual_way_gives_the_same_numbers(both, part):
 
 def test_fusion_two_at_a_time_gives_dempsters_closed_form():
     log_evidence = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
-    values = [fuse(log_evidence, 0.7).log_evidence for fuse in (dempster, step.usual_dempster)]
+    reliability = torch.linspace(0.4, 1, 4, dtype=torch.float64)
+    values = [
+        fuse(log_evidence, reliability).log_evidence for fuse in (dempster, step.usual_dempster)
+    ]
     grads = [torch.autograd.grad(value.square().sum(), log_evidence)[0] for value in values]
     torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(*grads, rtol=1e-11, atol=1e-12)
@@ -111,8 +114,12 @@ def test_memory_is_what_a_call_adds_at_its_peak():
 
 def test_the_command_prints_every_part(small, monkeypatch, capsys):
     monkeypatch.setattr(step, "matmul_peak", lambda: 1e9)
-    monkeypatch.setattr(step, "build", lambda name, *rest, build=step.build: build(
-        name, *rest[:2], *OPTIONS[name]))  # fmt: skip
+    build = step.build
+    monkeypatch.setattr(
+        step,
+        "build",
+        lambda name, shape, classes, **_: build(name, shape, classes, **OPTIONS[name]),
+    )
     step.main("--classes 5 --templates 3 --batch 2 --rounds 1 --threads 1".split())
     shown = capsys.readouterr().out
     for title in ("Text encoder", "Training step", "Fusion", "Test"):

@@ -20,11 +20,9 @@ from PIL import Image
 
 import predict
 from app import demo as asked
-from datasets.fewshot import read_sample
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from protocols.plan import ablation_rows
-from sweeps.grid import read_file
 from tests.test_security import code_files
 from trainers import PromptedClassifier
 from trainers.common.config_files import merge
@@ -152,11 +150,9 @@ def test_yaml_is_bounded(bounded, tmp_path, monkeypatch, kind):
     with pytest.raises(UserError, match=message):
         merge(get_cfg_default(), str(path), "config file")
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
-    for read in (
-        (lambda: ablation_rows("CDC"), lambda: read_file(str(path))) if kind != "value" else ()
-    ):
+    if kind != "value":
         with pytest.raises(UserError, match=message):
-            read()
+            ablation_rows("CDC")
 
 
 @pytest.mark.parametrize("kind", JSON)
@@ -167,7 +163,6 @@ def test_json_is_bounded(bounded, tmp_path, kind):
     for read in (
         read_record,
         lambda path: read_split(str(path), str(tmp_path)),
-        lambda path: read_sample(str(path), ("train",)),
     ):
         with pytest.raises(UserError, match=message):
             read(path)
@@ -181,7 +176,6 @@ def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, capsys):
     for read in (
         lambda path: merge(None, path, "config file"),
         lambda path: read_split(path, "."),
-        lambda path: read_sample(path, ()),
         read_record,
         read_picture,
         load_backbone,

@@ -47,7 +47,7 @@ def test_class_names_in_any_encoding_are_read_or_refused(tmp_path, encoding, exp
         (("OPTIM.MOMENTUM", "-0.9"), "OPTIM.MOMENTUM is -0.9, it must not be negative"),
         (
             ("OPTIM.NAME", "adam", "OPTIM.ADAM_BETA1", "7.0"),
-            "the config can't work: Invalid beta parameter",
+            "OPTIM.ADAM_BETA1 is 7.0, it must be at most 1",
         ),
         (("TRAIN.PRINT_FREQ", "0"), "TRAIN.PRINT_FREQ is 0, it must be at least 1"),
         (("INPUT.GB_K", "4"), "INPUT.GB_K is 4, a blur takes an odd number of pixels: give 5"),
@@ -146,7 +146,7 @@ def test_a_whole_checkpoint_of_wrong_kinds_is_refused(trained, tmp_path, key, va
         },
         path,
     )
-    with pytest.raises(UserError, match="model.pth.tar-3 is none of this toolbox's"):
+    with pytest.raises(UserError, match="model.pth.tar-3 was not written by this toolbox"):
         checkpoint.load(str(path))
 
 
@@ -174,26 +174,11 @@ def test_a_training_is_not_resumed_from_wrong_kinds_and_the_advice_works(
     assert train.main(arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert (
-        "model.pth.tar-3 can't be gone on from (" in line
+        "model.pth.tar-3 cannot be resumed (" in line
         and f"delete {folder}/prompt_learner to start over" in line
     )
     shutil.rmtree(folder / "prompt_learner")
     assert train.main(arguments) == 0
-
-
-def test_a_few_shot_sample_with_an_image_twice_is_refused(data_root, tmp_path):
-    root = tmp_path / "data"
-    shutil.copytree(data_root, root)
-    shutil.rmtree(root / "dtd" / "split_fewshot", ignore_errors=True)
-    build("DescribableTextures", root, shots=2, seed=1)
-    (path,) = (root / "dtd" / "split_fewshot").glob("*.json")
-    sample = json.loads(path.read_text())
-    sample["train"][1] = sample["train"][0]
-    path.write_text(json.dumps(sample))
-    with pytest.raises(UserError, match=f"has {sample['train'][0][0]} twice in train: delete it"):
-        build("DescribableTextures", root, shots=2, seed=1)
-    path.unlink()  # the advice
-    build("DescribableTextures", root, shots=2, seed=1)
 
 
 def test_doubtful_data_are_warned_of(tmp_path, data_root, small_clip_file, capsys):
@@ -232,7 +217,8 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
     [
         "train.py --seed one",
         "run.py --wrong",
-        "sweep.py --wrong",
+        "train.py --trainer CDD",
+        "train.py --trainer CDC --images /nope",
         "predict.py --wrong",
         "demo_app.py --wrong",
         "-m results.table --wrong",

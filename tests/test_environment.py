@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 EXTRAS = {"base2new_train.sh CDC x 1": "demo", "test.sh": "demo,docs,export,test"}
-COMMANDS = ["train.py", "run.py", "sweep.py", "predict.py", "demo_app.py"]
+COMMANDS = ["train.py", "run.py", "predict.py", "demo_app.py"]
 COMMANDS += ["-m results.table", "-m results.published", "-m analysis.uncertainty"]
 
 

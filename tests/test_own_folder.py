@@ -8,8 +8,8 @@ from PIL import Image
 
 import predict
 from protocols import training as train
-from protocols.arguments import build_config, expand_images
-from protocols.command_line import parse_arguments
+from protocols.arguments import build_config
+from protocols.command_line import expand_images, parse_arguments
 from tests.conftest import REPOSITORY
 from tests.trainers.test_every_trainer import TRAINERS
 

@@ -10,7 +10,7 @@ from PIL import Image
 import predict
 from protocols import training as train
 from results.report.gallery import find_images
-from results.runs import find_runs
+from results.runs import collect
 from tests.conftest import REPOSITORY
 from trainers.common.image_files import left_out, read_picture
 
@@ -128,9 +128,7 @@ def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_repor
         and set(names) <= there
         and any("more/deep" in name for name in names)
     )
-    run = next(
-        run for run in find_runs([tmp_path / "out"]) if run.record["trainer"] == "ZeroshotCLIP"
-    )
+    run = next(run for run in collect(tmp_path / "out") if run.record["trainer"] == "ZeroshotCLIP")
     assert set(find_images(run, str(folder))) == set(names)
 
 
@@ -175,8 +173,8 @@ def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypa
     )  # as without pillow-heif
     monkeypatch.setattr("trainers.common.image_files.MISSING", {".heic": "pillow-heif"})
     expected = (
-        "Left out: 2 .heic (x.heic, y.HEIC; to take these: pip install pillow-heif); 1 .svg (drawing.svg); "
-        "1 of several pictures, of which the first is taken (moves.gif)"
+        "Left out: 2 .heic (x.heic, y.HEIC; to take these: pip install pillow-heif); 1 .svg (drawing.svg). "
+        "Of 1 moving pictures the first frame is taken (moves.gif)"
     )
     _, _, log = start(folder)
     assert (

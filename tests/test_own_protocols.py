@@ -1,15 +1,15 @@
 """One's own folder of pictures in the protocols: what is asked for, what it is called, and a whole run of run.py."""
 
-import json
 import os
 
 import pytest
 
 import demo_app
 import run as protocol_run
+from protocols.launch import own_images
 from protocols.plan import plan
-from protocols.runs import Request, own_images
-from results.runs import make_run
+from protocols.runs import planned
+from results.runs import collect
 from tests.test_same_command import make
 from trainers import PromptedClassifier
 from trainers.common.errors import UserError
@@ -28,9 +28,9 @@ def folder(tmp_path):
 
 
 def test_a_protocol_takes_the_embedded_clip_and_calls_runs_by_the_folder(folder):
-    train, test = Request(
-        "base2new", ["CDC"], ["image_folder"], [1], "out", root=str(folder)
-    ).runs()
+    words = "--protocol base2new --trainer CDC --dataset image_folder --seeds 1 --output out"
+    args = protocol_run.parse_arguments([*words.split(), "--root", str(folder)])
+    train, test = planned(args)
     assert (train.folder, test.folder) == (
         "out/train_base/mine/shots_16/CDC/tiny/seed1",
         "out/test_new/mine/shots_16/CDC/tiny/seed1",
@@ -72,12 +72,11 @@ def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys):
     ] == [["mine", "2", "ZeroshotCLIP"]]
     assert sorted(folder.rglob("*")) == before, "nothing is written among the pictures"
     place = tmp_path / "out" / "train_base" / "mine" / "shots_2" / "ZeroshotCLIP" / "tiny" / "seed1"
-    record = json.loads((place / "results.json").read_text())
     assert demo_app.Demo(PromptedClassifier.load(str(place)), Judge(str(place))).title.startswith(
         "ZeroshotCLIP on mine, base classes"
     )
     alone = place.rename(tmp_path / "alone")
-    assert make_run(alone, record, None).setting == ("mine", "base", 2)
+    assert collect(alone)[0].setting == ("mine", "base", 2)
     alone.rename(place)
     assert protocol_run.main(arguments) == 0 and "2 runs, 2 done already" in capsys.readouterr().err
     make(folder / "more", 2)

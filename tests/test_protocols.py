@@ -16,7 +16,8 @@ from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
-from results.table import collect
+from results.runs import collect
+from results.table import tables as tables_of
 from tests.conftest import ALWAYS, in_turn
 from trainers.engine.checkpoint import config_of_run
 from trainers.trainer import MethodTrainer
@@ -87,7 +88,7 @@ def test_every_trainer_runs_every_protocol(
             ]
         )
         assert code == 0, capsys.readouterr().err
-    tables = {table.title: table for table in collect(tmp_path)}
+    tables = {table.title: table for table in tables_of(collect(tmp_path))}
     expected = {
         "base-to-new": {"base", "new", "H"},
         "few-shot, by shots": {1},
@@ -100,14 +101,9 @@ def test_every_trainer_runs_every_protocol(
         expected["zero-shot"] = {"all classes"}
     assert {title: set(table.names) for title, table in tables.items()} == expected
     for table in tables.values():
-        assert {row.key[2] for row in table.rows} == {name} and (
-            len(table.rows) == 1 or table.heads[-1] == "doubt"
-        )
-        assert all(
-            0 < accuracy < 100
-            for values in table.figures(table.rows[0]).values()
-            for accuracy in values
-        )
+        assert list(table.means.index.unique("trainer")) == [name]
+        assert len(table.means) == 1 or table.heads[-1] == "doubt"
+        assert ((table.by_seed.iloc[0] > 0) & (table.by_seed.iloc[0] < 100)).all()
     records = [
         json.loads(path.read_text()) for path in (tmp_path / "train_source").rglob("results.json")
     ]
@@ -230,26 +226,20 @@ def test_an_ablation_from_training_to_table(
         "full",
         "text",
     ]
-    single, full, text = ablation.collect_ablations(tmp_path)[0].lines
-    assert (
-        full.parameters == 4 * single.parameters > text.parameters
-    )  # prompts, their maps and an evidence offset for each template
-    assert full.interval is None and single.interval[0] <= single.difference <= single.interval[1]
-    assert (
-        min(line.step_seconds for line in (single, full, text))
-        > 0
-        < min(line.images_per_second for line in (single, full, text))
-    )
-    base = collect(tmp_path)[0]
-    assert {row.key[3]: base.figures(row, by_seed=True)["H"] for row in base.rows}[
-        "full"
-    ] == full.figures["H"]
+    lines = ablation.collect_ablations(tmp_path)[0].lines
+    single, full, text = (line for _, line in lines.iterrows())
+    # prompts, their maps and an evidence offset for each template
+    assert full.parameters == 4 * single.parameters > text.parameters
+    assert full.isna().difference and single.lower <= single.difference <= single.upper
+    assert (lines[["seconds_per_step", "images_per_second"]] > 0).all(axis=None)
+    base = tables_of(collect(tmp_path), seed_h=True)[0].means.xs("full", level="config")
+    assert base["H"].item() == pytest.approx(full.H_mean)
 
 
 def test_times_are_medians_over_steps_and_test_batches(run, monkeypatch):
     ticks = count()  # a clock that stands still between two looks and goes on by a second with each
     clock = SimpleNamespace(monotonic=time.monotonic, perf_counter=lambda: next(ticks))
-    for module in ("base", "evaluation.testing"):
+    for module in ("trainer", "evaluation.testing"):
         monkeypatch.setattr(f"trainers.{module}.time", clock)
     _, record, folder = run("CDC")
     assert record["seconds_per_step"] == 1

@@ -1,8 +1,11 @@
-"""Recipes are the experiments they name: the plan of the paper grid against a golden table, and what a recipe's rules do."""
+"""Recipes are the experiments they name: the plan of scripts/paper.sh against a golden table, and what a recipe's rules do."""
 
+import collections
 import functools
+import os
 import re
-from dataclasses import replace
+import subprocess
+from pathlib import Path
 
 import pytest
 from dassl.engine import TRAINER_REGISTRY
@@ -10,16 +13,23 @@ from dassl.engine import TRAINER_REGISTRY
 import run as protocol_run
 from protocols.arguments import build_config, config_and_rules
 from protocols.command_line import parse_arguments
-from protocols.plan import CONFIGS
-from protocols.runs import Request
-from sweeps.grid import read_file, requests
+from protocols.launch import wanted_config
+from protocols.plan import CONFIGS, read_recipe
+from protocols.runs import planned, show_plan
 from tests.conftest import REPOSITORY
 from trainers.common.errors import UserError
 
-PAPER = [
-    replace(request, seeds=(1,))
-    for request in requests(read_file(str(REPOSITORY / "configs" / "sweeps" / "paper.yaml")))
-]
+DATASETS = 11  # of the paper's grid
+
+
+@functools.cache
+def paper(*more):
+    """The parsed arguments of each call of run.py in scripts/paper.sh."""
+    show = 'python() { printf "%s\\n" "$@" END; }; source scripts/paper.sh "$@"'
+    command = ["bash", "-c", show, "scripts/paper.sh", "--seeds", "1", *more]
+    shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    calls = [call.split("\n") for call in shown.stdout.strip().split("\nEND") if call]
+    return [protocol_run.parse_arguments([word for word in call if word][1:]) for call in calls]
 
 
 def golden():
@@ -29,7 +39,7 @@ def golden():
         for line in (REPOSITORY / "tests" / "golden" / "plan.txt").read_text().splitlines()
     ]
     lines = [[cell.strip() for cell in line.split("|")] for line in lines if "|" in line]
-    datasets = PAPER[0].datasets
+    datasets = paper()[0].dataset
     found = {}
     for protocol, trainer, sets, shots, *rest in lines:
         for number in shots.split():
@@ -52,7 +62,7 @@ def golden():
 
 def read_plan(text):
     """The rows of ``--plan`` as dicts."""
-    heads, dashes, *rows = text.splitlines()
+    heads, dashes, *rows, _ = text.splitlines()
     ends, at = [], 0
     for width in map(len, dashes.split("  ")):
         ends.append((at, at + width))
@@ -61,51 +71,77 @@ def read_plan(text):
     return [dict(zip(names, (row[start:end].strip() for start, end in ends))) for row in rows]
 
 
-def test_the_plan_of_the_paper_grid_is_what_the_authors_ran(monkeypatch):
-    monkeypatch.setattr(
-        Request, "config_and_rules", functools.cache(Request.config_and_rules)
-    )  # asked for twice below
-    expected, planned, protocols = (
-        golden(),
-        {},
-        {"train_base": "base2new", "train_all": "fewshot", "train_source": "xd"},
-    )
-    for request in PAPER:
-        if request.protocol == "dg":
-            continue  # the training is xd's, see below
+def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
+    expected, shown = golden(), {}
+    protocols = {"train_base": "base2new", "train_all": "fewshot", "train_source": "xd"}
+    for args in paper():
         configs = {
-            (job.dataset, job.trainer, str(job.shots)): request.wanted_config(job)
-            for job in request.runs()
-            if not job.model and TRAINER_REGISTRY.get(job.trainer).learns
+            (run.part, run.dataset, run.trainer, str(run.shots)): wanted_config(run, args)
+            for run in planned(args)
+            if not run.model and read_recipe(run.recipe).is_trained
         }
-        for row in read_plan(request.plan()):
-            if row["part"] in protocols:
-                key = protocols[row["part"]], row["trainer"], row["data set"], row["shots"]
-                node = configs[row["data set"], row["trainer"], row["shots"]].TRAINER[
-                    row["trainer"].upper()
-                ]
-                further = expected[key][4]
-                for setting in re.split(", (?=[A-Z])", further):  # a value may be a list
-                    name, _, value = setting.partition(" ")
-                    assert str(node[name]) == value, (key, setting)
-                planned[key] = (
-                    row["recipe"],
-                    row["epochs"],
-                    row["batch"],
-                    row["learning rate"],
-                    further,
-                )
-    assert planned == expected
-    assert len(planned) == (9 + 8) * 11 + (9 + 5) * 11 * 5 + (9 + 2)
+        for row in read_plan(show_plan(args)):
+            cell = tuple(row[name] for name in ("part", "data set", "trainer", "shots"))
+            if cell not in configs:
+                continue
+            key = (protocols[cell[0]], cell[2], cell[1], cell[3])
+            cfg, further = configs[cell], expected[key][4]
+            node = cfg.TRAINER[cell[2].upper()]
+            for setting in re.split(", (?=[A-Z])", further):  # a value may be a list
+                name, _, value = setting.partition(" ")
+                assert str(node[name]) == value, (key, setting)
+            shown[key] = (
+                *(row[name] for name in ("recipe", "epochs", "batch", "learning rate")),
+                further,
+            )
+            figures = (cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.LR)
+            assert shown[key][1:4] == tuple(map(str, figures)), "the plan shows what train.py does"
+            assert row["CLIP"] == cfg.MODEL.BACKBONE.NAME
+    assert shown == expected
+    assert len(shown) == (9 + 8) * DATASETS + (9 + 5) * DATASETS * 5 + (9 + 2)
 
 
-def test_domain_generalisation_tests_what_cross_data_set_trained():
-    trainings = [
-        {job for job in request.runs() if not job.model}
-        for request in PAPER
-        if request.protocol in ("xd", "dg")
-    ]
-    assert trainings[0] == trainings[1] and len(trainings[0]) == 9 + 2
+def test_the_paper_grid_has_all_tests_and_trains_once_for_protocols_that_share_it():
+    runs = [run for args in paper() for run in planned(args)]
+    parts = collections.Counter(run.part for run in runs)
+    assert parts == {
+        **dict.fromkeys(("train_base", "test_new"), (9 + 8) * DATASETS),
+        "train_all": (9 + 5) * DATASETS * 5,
+        "train_source": 9 + 2,
+        "xd_from_imagenet": (9 + 2) * 10,
+        "dg_from_imagenet": (9 + 2) * 4,
+        "test_all": DATASETS,
+    }
+    assert len({run.folder for run in runs}) == len(runs)
+    trained = {run.folder for run in runs if not run.model}
+    assert all(run.model in trained for run in runs if run.model)
+
+
+def test_recipes_without_an_optimiser_are_those_of_trainers_that_learn_nothing():
+    for path in sorted(Path(CONFIGS, "trainers").glob("*/*.yaml")):
+        learns = TRAINER_REGISTRY.get(path.parent.name).method.learns
+        assert read_recipe(str(path)).is_trained == learns, path
+        assert re.match(r"tiny|vit_|rn\d", path.stem), "a recipe's name starts with its backbone"
+
+
+def test_a_backbone_takes_its_own_recipe_or_says_that_there_is_none(caplog):
+    def names(trainer, backbone, protocol="base2new", dataset="imagenet"):
+        words = f"--protocol {protocol} --trainer {trainer} --dataset {dataset} --seeds 1"
+        flags = ["--backbone", backbone] if backbone else []
+        args = protocol_run.parse_arguments([*words.split(), *flags])
+        run = planned(args)[0]
+        cfg = wanted_config(run, args)
+        return run.name, os.path.basename(run.recipe), cfg.MODEL.BACKBONE.NAME
+
+    assert names("CDC", "") == ("vit_b16", "vit_b16.yaml", "ViT-B/16")
+    assert names("MaPLe", "ViT-B/16", "dg") == ("vit_b16_xd", "vit_b16_xd.yaml", "ViT-B/16")
+    assert names("CDC", "ViT-B/32") == ("vit_b32_text", "vit_b32_text.yaml", "ViT-B/32")
+    assert names("CoOp", "ViT-B/32") == ("vit_b32", "vit_b32.yaml", "ViT-B/32")
+    assert names("CDC", "tiny") == ("tiny", "tiny.yaml", "tiny")
+    assert names("CDC", "", dataset="openmoji") == ("tiny", "tiny.yaml", "tiny")
+    assert not caplog.text
+    assert names("MaPLe", "RN50") == ("vit_b16-rn50", "vit_b16.yaml", "RN50")
+    assert "MaPLe has no recipe for RN50: vit_b16's settings are taken" in caplog.text
 
 
 def test_the_plan_names_the_rules_and_starts_nothing(tmp_path, capsys):
@@ -130,12 +166,16 @@ def test_the_plan_names_the_rules_and_starts_nothing(tmp_path, capsys):
         )
         == 0
     )
-    (row,) = read_plan(capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    assert "\n3 runs: 0 done, 3 missing. The weights of ViT-B/16 are downloaded" in shown
+    assert shown.endswith("the embedded CLIP: --backbone tiny\n")
+    (row,) = read_plan(shown)
     assert row["rules, a later one wins"] == (
         "protocol fewshot: OPTIM.MAX_EPOCH 200; "
         "protocol fewshot, shots 8|16, dataset oxford_flowers|dtd|eurosat: TRAINER.PROGRAD.LAMBDA 0.8"
     )
     assert (row["epochs"], row["learning rate"], row["seeds"]) == ("200", "0.1", "1 2 3")
+    assert (row["CLIP"], row["done"]) == ("ViT-B/16", "")
     assert not (tmp_path / "o").exists()
 
 
@@ -177,6 +217,27 @@ def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
         "shots 1|2: OPTIM.MAX_EPOCH 3",
         "dataset eurosat|dtd: OPTIM.MAX_EPOCH 4",
     ]
+
+
+def test_a_rule_for_a_target_holds_where_prompts_of_another_set_are_tested(tmp_path):
+    """MMRL's authors answer ImageNet by both features, its variants by the class token alone."""
+    rules = "  - {protocol: xd, target: [imagenetv2, imagenet], OPTIM.MAX_EPOCH: 5}"
+    epochs = {
+        dataset: config(tmp_path, rules, protocol="dg", dataset=dataset)[0].OPTIM.MAX_EPOCH
+        for dataset in ("imagenet", "imagenetv2", "imagenet_sketch")
+    }
+    assert epochs == {"imagenet": 7, "imagenetv2": 5, "imagenet_sketch": 7}
+    shares, (args,) = {}, [args for args in paper() if args.protocol == ["xd", "dg"]]
+    args.trainer = ["MMRL"]
+    for run in planned(args):
+        shares[run.dataset] = wanted_config(run, args).TRAINER.MMRL.SCALE
+    assert shares["imagenet"] == shares["imagenet_a"] == shares["dtd"] == 0.7
+    assert shares["imagenetv2"] == shares["imagenet_sketch"] == 1.0
+    shown = {row["data set"]: row["rules, a later one wins"] for row in read_plan(show_plan(args))}
+    assert shown["imagenet_sketch"] == (
+        "tests train_source; protocol xd, target imagenetv2|imagenet_sketch: TRAINER.MMRL.SCALE 1.0"
+    )
+    assert shown["imagenet_a"] == "tests train_source"
 
 
 def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few_shot():

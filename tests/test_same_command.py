@@ -31,9 +31,7 @@ def make(folder, seed, count=10):
 
 @pytest.fixture
 def start(small_clip_file, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        page, "write_figure", lambda *_: {"light": "", "dark": ""}
-    )  # whose drawing takes longer than the runs
+    monkeypatch.setattr(page, "write_figure", lambda *_: "")  # drawing takes longer than the runs
 
     def start(images, *options, trainer="CoOp"):
         capsys.readouterr()

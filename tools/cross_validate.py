@@ -115,14 +115,11 @@ class StockLoader:
             yield {"img": self.shown, "label": self.labels[images]}
 
     def unprompted_images(self, images: Tensor) -> Tensor:
-        """The frozen CLIP's features (v, B, E) of v of the batch's views, (v, B, …), which a loss asks for."""
+        """The frozen CLIP's features (v, B / n, E) of every n-th image of v of the batch's views, which a loss asks for."""
+        every = -(-self.shown.shape[1] // images.shape[1])
+        pairs = list(zip(self.features[:, ::every], self.shown[:, ::every]))
         return torch.stack(
-            [
-                next(
-                    own for own, view in zip(self.features, self.shown) if torch.equal(view, asked)
-                )
-                for asked in images
-            ]
+            [next(own for own, view in pairs if torch.equal(view, asked)) for asked in images]
         )
 
 
@@ -280,8 +277,8 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
     for module in trainer.model.modules():
         if isinstance(module, Method):  # also one that the method builds on
             cast(Any, module).unprompted_images = loader.unprompted_images
-    replaced.model.complete = lambda *_: False  # its validation images are among the held-out ones
-    replaced.save_model = lambda *_, **__: None
+    replaced.validation_images = lambda: None  # they are among the held-out ones
+    replaced.save_model = replaced.checkpoints.save_prompts_again = lambda *_, **__: None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer.train()
     trainer.set_model_mode("eval")

@@ -3,8 +3,9 @@ Vision-Language Model Adaptation from a Causal Perspective", NeurIPS 2024).
 
 VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept near a hand-crafted
 prompt (L_con), so that each learns a different task-relevant semantic. DSTC: each template votes with evidence, and
-Dempster's rule fuses the votes; the loss is the trusted cross-entropy of every vote and of the fused opinion. After training
-the templates' reliability is fitted on validation images: they look at the same picture, so they are not independent witnesses.
+Dempster's rule fuses the votes; the loss is ``evidential_loss``, of every vote and of the fused opinion. After training one
+more witness, of the images' features alone, gives evidence for the classes that it has seen, and how far all are believed
+is fitted on validation images.
 docs/method.md lists what the paper states and what is our choice.
 """
 
@@ -12,6 +13,7 @@ import copy
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,10 +31,11 @@ from .evidence import (
     Opinion,
     conflict,
     dempster,
-    fitted_reliability,
-    trusted_cross_entropy,
+    evidential_loss,
+    fitted_factor,
     usual_reliability,
 )
+from .gaussians import fit_gaussians, held_out_log_densities, log_densities
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
 from .method import Batches, Encoded, Figures, Method, State, TrainingImages
 from .phrases import AFTER, PHRASES, choose_phrases
@@ -59,6 +62,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "LOSS": ("evidential", "cross_entropy"),
 }
 START_IMAGES = 1024  # at most so many training images set the offset and the phrases
+FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
 COMPARED_IMAGES = 64  # at most so many have their features under the templates compared
 
 
@@ -77,8 +81,11 @@ def add_cdc_config(cfg: CfgNode) -> None:
     )
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
-    node.EVIDENCE_START = 1.0  # c: zero-shot evidence starts at about c nats above one per class
+    # c: training starts at this level, the log of the mean evidence over classes
+    node.EVIDENCE_START = 2.0
+    node.EVIDENCE_LEVEL = 4.0  # that of answers, see ``log_evidence``
     node.FUSION = "dempster"  # | mean_probability | sum_logits: these two have no fused loss
+    node.IMAGE_WITNESS = True  # a further witness for the trained classes, see ``ImageWitness``
     node.RELIABILITY = "fitted"  # on validation images | independent: Dempster's rule as it is
     node.LOSS = "evidential"  # evidential | cross_entropy
     node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
@@ -121,12 +128,9 @@ class DecoupledPrompts(nn.Module):
             deep_map = TemplateLinear(*sizes)
             maps += [copy.deepcopy(deep_map) for _ in range(deep)]
         self.visual_maps = nn.ModuleList(maps)
-        # b^m = offset + shift^m, so that weight decay draws the learned part to the start
-        self.register_buffer("offset", torch.zeros(()))
-        self.offset_shift = nn.Parameter(torch.zeros(templates))
-        self.classes = len(classnames)
-        # K of the list that the offset is for; and ω, until it is fitted
-        self.register_buffer("trained_classes", torch.tensor(self.classes))
+        self.register_buffer("offset", torch.zeros(templates))  # b^m for one class
+        self.register_buffer("trained_classes", torch.tensor(len(classnames)))
+        # ω, until it is fitted
         self.register_buffer("reliability", torch.tensor(usual_reliability(templates)))
         self.register_load_state_dict_post_hook(put_fixed_words)
 
@@ -147,16 +151,6 @@ class DecoupledPrompts(nn.Module):
         first = visual[0] if visual else None
         return self.tokens(self.ctx, deep_text=deep, visual=first, deep_visual=visual[1:])
 
-    def evidence_offset(self) -> Tensor:
-        """b^m, shaped (M, 1, 1) to go with logits of the classes that are asked for.
-
-        The offset holds −log K of the training list; another list has that of its own K. Then e_k / K = exp(l_k − b − log K), of which
-        belief and vacuity are made, depends on the image and the class alone, and the vacuity 1 / (1 + Σ_k e_k / K) changes with the
-        list only by what its further classes get as evidence.
-        """
-        of_list = (self.trained_classes / self.classes).log()  # 0 for the training list
-        return (self.offset + self.offset_shift + of_list)[:, None, None]
-
 
 def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
     """Makes the tokens around the contexts those of the learner's phrases, which may differ in number of words."""
@@ -164,6 +158,59 @@ def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
     ids = [phrase[: int((phrase > 0).sum())][n_ctx:] for phrase in learner.phrases.cpu()]
     tokens = learner.tokens_around([embed(text, words) for words in ids])
     learner.tokens = tokens.to(learner.ctx.device)
+
+
+class ImageWitness(nn.Module):
+    """Evidence for K classes from image features alone: Gaussians of the training images.
+
+    It speaks of lists of classes that it has seen, and abstains on any other (the method then has
+    None in its place), since it can't tell an image of a further class from one of its own.
+
+    Args:
+        width: E; classes: K.
+    """
+
+    means: Tensor
+    precision: Tensor
+    offset: Tensor
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(classes, width))
+        self.register_buffer("precision", torch.zeros(width, width))
+        self.register_buffer("offset", torch.zeros(()))
+        self.is_fitted = False  # until then it has nothing to say
+        self.register_load_state_dict_post_hook(note_fitted)
+
+    def fit(self, features: Tensor, labels: Tensor) -> None:
+        """Sets the Gaussians of features (N, E) with labels (N,), how much a difference of densities
+        tells, and the offset.
+
+        Each image's densities under Gaussians of the other images are, times the factor with the
+        least cross-entropy, logits that can be believed. With the offset the mean over images of
+        log Σ_k e_k / K is 0. Of one image a class nothing can be held out: then nothing is set.
+        """
+        classes = len(self.means)
+        if labels.bincount().max() < 2:
+            log.info("The image witness is left out: no class has a second training image")
+            return
+        held_out = held_out_log_densities(features, labels, classes)  # (N, K)
+        factor = min(FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
+        means, precision = fit_gaussians(features, labels, classes)
+        self.means.copy_(means)
+        self.precision.copy_(factor * precision)
+        self.offset.copy_((factor * held_out).logsumexp(dim=-1).mean())
+        self.is_fitted = True
+
+    def forward(self, features: Tensor) -> Tensor:
+        """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32."""
+        with torch.autocast(features.device.type, enabled=False):  # half has too few digits for it
+            return log_densities(features, self.means, self.precision) - self.offset
+
+
+def note_fitted(witness: ImageWitness, *_: object) -> None:
+    """Takes a loaded witness for fitted where its Gaussians are set."""
+    witness.is_fitted = bool(witness.precision.any())
 
 
 class CDCMethod(Method):
@@ -174,6 +221,9 @@ class CDCMethod(Method):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        witness = ImageWitness(self.backbone.embed_dim, len(self.classnames))
+        self.learner.witness = witness.to(self.device)
+        self.learner.class_parameters = ("witness",)
         self.cosines: dict[str, dict[str, float]] = {}  # before and after training
 
     @classmethod
@@ -217,17 +267,46 @@ class CDCMethod(Method):
     def hand_crafted_template(self) -> str:
         return self.settings.HAND_CRAFTED or super().hand_crafted_template()
 
-    @property
-    def reliability(self) -> Tensor | float:
-        """ω of ``dempster`` for test images."""
-        return 1.0 if self.settings.RELIABILITY == "independent" else self.learner.reliability
+    def reliabilities(self, witnesses: int) -> Tensor:
+        """ω of the witnesses (M or M + 1,) for ``dempster``: the image witness counts as much as all
+        templates together, which look at one picture through one encoder."""
+        counts = torch.ones(witnesses, device=self.device)
+        if self.settings.RELIABILITY == "independent":
+            return counts
+        counts[self.settings.N_TEMPLATES :] = self.settings.N_TEMPLATES
+        return self.learner.reliability * counts
 
     def log_evidence(self, logits: Tensor) -> Tensor:
-        """log e^m = l^m − b^m in fp32, (M, B, K)."""
-        return logits.float() - self.learner.evidence_offset()
+        """log e^m = l^m − b^m + log max(K, K_trained) in fp32, (M, B, K); of the image witness, the
+        last of M + 1, the same with b = 0.
+
+        Answers have more evidence than training starts with, by EVIDENCE_LEVEL − EVIDENCE_START: a
+        loss at a low level leaves the templates nearer to CLIP, and answers at a high one are not
+        less sure than they are right. On a longer list than the trained one e_k / K, of which
+        belief and vacuity are made, depends on the image and the class alone, so that the vacuity
+        1 / (1 + Σ_k e_k / K) changes only by what the further classes get. On a shorter one the
+        evidence e_k does: a class does not lose what speaks for it since others are not asked for.
+        """
+        classes = self.learner.trained_classes.clamp(min=logits.shape[-1])
+        node, offset = self.settings, self.learner.offset
+        if not self.learner.training:
+            offset = offset - (node.EVIDENCE_LEVEL - node.EVIDENCE_START)
+        offset = F.pad(offset, (0, len(logits) - len(offset)))
+        return logits.float() - offset[:, None, None] + classes.log()
+
+    def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
+        """``Scores`` whose logits have, where it is fitted and after training, the image witness's
+        log-evidence as the last of M + 1."""
+        scores, witness = super().scores(images, encoded), self.learner.witness
+        speaks = self.settings.IMAGE_WITNESS and not self.learner.training
+        if not speaks or witness is None or not witness.is_fitted:
+            return scores
+        features = F.normalize(scores.image_features.mean(dim=0), dim=-1)  # (B, E)
+        evidence = self.settings.EVIDENCE_LEVEL + witness(features)  # (B, K), log(e_k / K)
+        return replace(scores, logits=torch.cat([scores.logits, evidence[None]]))  # (M + 1, B, K)
 
     def probability(self, logits: Tensor, votes: Tensor, fused: Opinion) -> Tensor:
-        """The answer (B, K) under ``FUSION``; votes: (M, B, K), each template's own."""
+        """The answer (B, K) under ``FUSION``; logits, votes: (M, B, K) of the templates."""
         if self.settings.FUSION == "mean_probability":
             return votes.mean(dim=0)
         if self.settings.FUSION == "sum_logits":
@@ -237,42 +316,38 @@ class CDCMethod(Method):
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """L = L_t-ce + β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m).
 
-        L_t-ce sums over the templates' opinions and, where FUSION is of opinions, the one that
-        Dempster's rule makes of them (ω = 1: in training each template sees a view of its own).
-        With LOSS cross_entropy the votes' term is the sum of the templates' cross-entropies. L_de
-        and L_con: see ``template_terms``.
+        L_t-ce sums ``evidential_loss`` over the templates' opinions and, where FUSION is of
+        opinions, the one that ``dempster`` makes of them. With LOSS cross_entropy it is the sum of
+        the templates' cross-entropies. L_de and L_con: see ``template_terms``.
 
         The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in
-        nats), how far the ``offset`` has gone from its start, and the fused ``vacuity``; means over
-        templates and images.
+        nats) and the fused ``vacuity``; means over templates and images.
         """
         if self.settings.LOSS == "cross_entropy":
             every_label = labels.expand(len(scores.logits), -1)  # (M, B)
             each = F.cross_entropy(scores.logits.transpose(1, 2), every_label, reduction="none")
             total, figures = each.mean(dim=1).sum(), dict[str, Any]()
         else:
-            total, figures = self.evidential_loss(scores.logits, labels)
+            total, figures = self.vote_loss(scores.logits, labels)
         figures["loss_votes"] = total.detach()
         for name, (weight, term) in self.template_terms(scores).items():
             total = total + weight * term
             figures[name] = term.detach()
         return total, figures
 
-    def evidential_loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Figures]:
+    def vote_loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Figures]:
         """L_t-ce of logits (M, B, K) and labels (B,), and figures of the evidence."""
         votes = Opinion(self.log_evidence(logits))
-        total = trusted_cross_entropy(votes, labels.expand(len(logits), -1)).mean(dim=-1).sum()
+        total = evidential_loss(votes, labels.expand(len(logits), -1)).mean(dim=-1).sum()
+        fused = dempster(votes.log_evidence, self.reliabilities(len(logits)))
         if self.settings.FUSION == "dempster":
-            joint = dempster(votes.log_evidence)
-            total = total + trusted_cross_entropy(joint, labels).mean()
+            total = total + evidential_loss(fused, labels).mean()
         with torch.no_grad():
-            fused = dempster(votes.log_evidence, self.reliability)
             answer = self.probability(logits, votes.probability, fused).argmax(dim=1)
-            level = votes.log_evidence.logsumexp(dim=-1).mean()
+            level = votes.log_evidence.logsumexp(dim=-1).mean() - math.log(logits.shape[-1])
             return total, {
                 "acc": 100 * (answer == labels).float().mean(),
-                "level": level.item() - math.log(len(self.classnames)),
-                "offset": self.learner.offset_shift.mean(),
+                "level": level,
                 "vacuity": fused.vacuity.mean(),
             }
 
@@ -280,8 +355,9 @@ class CDCMethod(Method):
         """Weight and value of L_de, Σ_m L_con^m, and the same of images, by name in the log.
 
         They compare the templates' texts with the hand-crafted prompt's and, where images are
-        prompted, their features of a view with those of the image encoder without prompts;
-        ``decoupling_loss`` derives where they balance.
+        prompted, their features of a view with those of the image encoder without prompts, for
+        every M-th image of the batch, so that the pass without prompts costs as much as that of one
+        template. ``decoupling_loss`` derives where they balance.
         """
         beta, gamma = self.settings.DECOUPLING_WEIGHT, self.settings.CONSISTENCY_WEIGHT
         texts, images = scores.text_features, scores.image_features
@@ -290,20 +366,25 @@ class CDCMethod(Method):
             "loss_con": (gamma * len(texts), consistency_loss(texts, self.hand_crafted)),
         }
         if self.prompts_images and (beta or gamma):
-            plain = self.unprompted(scores)
+            images = images[:, :: len(images)]  # (M, B / M, E)
+            plain = self.unprompted(scores, every=len(images))
             terms["loss_de_image"] = beta, decoupling_loss(images, plain)
             terms["loss_con_image"] = gamma * len(images), consistency_loss(images, plain)
         return terms
 
     def predict(self, logits: Tensor) -> Prediction:
-        evidence = self.log_evidence(logits)  # (M, B, K)
-        fused = dempster(evidence, self.reliability)  # (B, K)
+        evidence = self.log_evidence(logits)  # (M or M + 1, B, K)
+        fused = dempster(evidence, self.reliabilities(len(evidence)))  # (B, K)
+        templates = self.settings.N_TEMPLATES
+        logits, evidence = logits[:templates], evidence[:templates]
+        energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,), not of the witness's evidence
         if self.settings.LOSS != "evidential":
             votes = logits.softmax(dim=-1)
-            return Prediction(self.probability(logits, votes, fused), votes)
+            return Prediction(self.probability(logits, votes, fused), votes, energy=energy)
         votes = Opinion(evidence).probability
         probability = self.probability(logits, votes, fused)
-        return Prediction(probability, votes, fused.vacuity, conflict(evidence, dempster(evidence)))
+        against = conflict(evidence, dempster(evidence))
+        return Prediction(probability, votes, fused.vacuity, against, energy)
 
     # ---- before and after the epochs ----
 
@@ -317,7 +398,8 @@ class CDCMethod(Method):
         """
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed
             features, labels = self.features_of(training(START_IMAGES))  # (1, N, E), (N,)
-        self.set_offset(self.logits(features, self.hand_crafted[None]))  # of (1, N, K)
+        logits = self.logits(features, self.hand_crafted[None])  # (1, N, K)
+        self.learner.offset.fill_(logits.logsumexp(dim=-1).mean() - self.settings.EVIDENCE_START)
         phrases, templates = self.possible_phrases(), self.settings.N_TEMPLATES
         if len(phrases) > templates:
             with self.autocast():
@@ -331,10 +413,6 @@ class CDCMethod(Method):
             names = ", ".join(repr(phrases[index]) for index in chosen)
             log.info("The templates start from %s", names)
         self.cosines = {"before": self.cosines_to_clip(*self.encoded_templates(), training)}
-
-    def set_offset(self, logits: Tensor) -> None:
-        level = logits.logsumexp(dim=-1).mean() - math.log(len(self.classnames))
-        self.learner.offset.copy_(level - self.settings.EVIDENCE_START)
 
     def possible_phrases(self) -> list[str]:
         """Phrases of CTX_INIT that fill a context, if there are more than templates; else all."""
@@ -370,25 +448,33 @@ class CDCMethod(Method):
 
     @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Notes how far apart the templates are, and fits their reliability on validation images;
-        without any it stays ``usual_reliability``."""
-        node = self.settings
+        """Notes how far apart the templates are, fits the image witness to the training images and
+        the reliability to the validation images, if there are any."""
+        node, witness = self.settings, self.learner.witness
         texts, prompts = self.encoded_templates()
         self.cosines["after"] = self.cosines_to_clip(texts, prompts, training)
-        if validation is None or (node.FUSION, node.RELIABILITY) != ("dempster", "fitted"):
-            return False
         with torch.random.fork_rng(devices=[]):
-            features, labels = self.features_of(validation, prompts)  # (M or 1, N, E), (N,)
-        evidence = self.log_evidence(self.logits(features, texts))  # (M, N, K)
-        self.learner.reliability.fill_(fitted_reliability(evidence, labels))
-        log.info(
-            f"Reliability of each template, fitted on {len(labels)} validation images: "
-            f"{self.reliability:.3f}"
-        )
+            if node.IMAGE_WITNESS and witness is not None:
+                features, labels = self.features_of(training(), prompts)  # (M or 1, N, E), (N,)
+                witness.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
+            if validation is not None and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
+                self.fit_reliability(validation, (texts, prompts))
         return True
 
+    def fit_reliability(self, validation: Batches, encoded: Encoded) -> None:
+        """Multiplies the usual reliability by the factor that fits the validation images best."""
+        answered = [(self(images, encoded).logits, labels) for images, labels in validation]
+        logits = torch.cat([part for part, _ in answered], dim=1)  # (M or M + 1, N, K)
+        labels = torch.cat([part for _, part in answered])
+        learner, evidence = self.learner, self.log_evidence(logits)
+        learner.reliability.fill_(usual_reliability(self.settings.N_TEMPLATES))
+        factor = fitted_factor(evidence, labels, self.reliabilities(len(evidence)))
+        learner.reliability.mul_(factor)
+        message = "Reliability of each template, fitted on %d validation images: %.3f"
+        log.info(message, len(labels), learner.reliability)
+
     def learned_figures(self) -> dict[str, float]:
-        found = {"reliability": float(self.reliability)}
+        found = {"reliability": self.reliabilities(1)[0].item()}
         for when, figures in self.cosines.items():
             found |= {f"{name}_{when}": value for name, value in figures.items()}
         return found
@@ -400,16 +486,30 @@ class CDCMethod(Method):
         self.cosines = state.get("cosines", {})  # files of earlier versions have none
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
-        """Loads prompts; those of earlier versions, without a fitted reliability, are fused as
-        independent templates."""
+        """Loads prompts; the image witness stays where it has seen all classes that are asked for.
+
+        Prompts of earlier versions have a learned offset for their list and no image witness. They
+        answer as they did: without a fitted reliability as independent templates, and on any list,
+        also a shorter one, with the e_k / K that they were trained for.
+        """
+        state = dict(state)
+        own = self.learner.state_dict()
         defaults = {
             "trained_classes": torch.tensor(len(classnames)),
             "reliability": torch.tensor(1.0),
-            "phrases": getattr(self.learner, "phrases", None),
+            "phrases": own.get("phrases"),
         }
-        own = self.learner.state_dict()
-        missing = {name: value for name, value in defaults.items() if name in own}
-        super().load({**missing, **state}, classnames)
+        state = {**{name: value for name, value in defaults.items() if name in own}, **state}
+        if "offset_shift" in state:
+            in_list = state["trained_classes"].log() if "ctx" in own else 0.0
+            raised = self.settings.EVIDENCE_LEVEL - self.settings.EVIDENCE_START
+            state["offset"] = state["offset"] + state.pop("offset_shift") + in_list + raised
+            state["trained_classes"] = torch.tensor(1)  # so that no list is a shorter one
+        if "witness.means" in state and set(self.classnames) <= set(classnames):
+            rows = [classnames.index(name) for name in self.classnames]
+            state["witness.means"] = state["witness.means"][rows]
+            classnames = self.classnames
+        super().load(state, classnames)
 
 
 @TRAINER_REGISTRY.register()

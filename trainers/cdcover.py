@@ -1,9 +1,9 @@
-"""CDC over another method: M sets of the method's own prompts as templates, each trained on its own view by the method's own loss, whose
-cross-entropy becomes the trusted one of the template's evidence; L_de drives them apart, and Dempster's rule fuses their votes as in CDC
-(docs/method.md). One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's two terms is the method itself.
+"""CDC over another method: M sets of the method's own prompts as templates, each trained on its own view by the method's own
+loss, whose cross-entropy becomes ``evidential_loss`` of the template's evidence; L_de drives them apart, and Dempster's rule
+fuses their votes as in CDC (docs/method.md). One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's
+two terms is the method itself.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 from . import config_function, method_class
 from .cdc import CDCMethod, add_cdc_config
 from .evaluation.prediction import Scores
-from .evidence import Opinion, dempster, trusted_cross_entropy, usual_reliability
+from .evidence import Opinion, dempster, evidential_loss, usual_reliability
 from .method import Batches, Figures, State, TrainingImages
 from .prompting.prompts import Prompts, initial_context
 from .prompting.text import TextEncoder
@@ -58,8 +58,7 @@ class TemplateLearners(nn.Module):
     Args:
         learners: M, each with a context ``ctx`` and the same fixed words after it.
         phrases: that contexts start from; further contexts stay.
-        text: the ``TextEncoder``.
-        classes: K.
+        text: the ``TextEncoder``; classes: K.
     """
 
     offset: Tensor
@@ -73,11 +72,9 @@ class TemplateLearners(nn.Module):
         n_ctx = len(learners[0].ctx)
         self.context_of = lambda phrase: initial_context(text, n_ctx, phrase)[0]  # (n, D)
         self.start_from(phrases)
-        self.register_buffer(
-            "offset", torch.zeros(())
-        )  # for one class; a list of K has log K less, as in DecoupledPrompts
-        self.offset_shift = nn.Parameter(torch.zeros(len(learners)))
-        self.log_classes = math.log(classes)
+        # as in ``DecoupledPrompts``
+        self.register_buffer("offset", torch.zeros(len(learners)))
+        self.register_buffer("trained_classes", torch.tensor(classes))
         self.register_buffer("reliability", torch.tensor(usual_reliability(len(learners))))
 
     @torch.no_grad()
@@ -99,10 +96,6 @@ class TemplateLearners(nn.Module):
             deep_text=[joined(layer) for layer in zip(*(one.deep_text for one in each))],
             deep_visual=[joined(layer) for layer in zip(*(one.deep_visual for one in each))],
         )
-
-    def evidence_offset(self) -> Tensor:
-        """b^m, shaped (M, 1, 1); see ``DecoupledPrompts``."""
-        return (self.offset + self.offset_shift - self.log_classes)[:, None, None]
 
 
 class CDCOverMethod(CDCMethod):
@@ -142,10 +135,6 @@ class CDCOverMethod(CDCMethod):
     def possible_phrases(self) -> list[str]:
         return self.phrases_of(len(self.learner.learners[0].ctx))
 
-    def set_offset(self, logits: Tensor) -> None:
-        super().set_offset(logits)
-        self.learner.offset += math.log(len(self.classnames))  # CDC's is for the training list
-
     @cached_property
     def hand_crafted(self) -> Tensor:
         return self.base.hand_crafted
@@ -154,10 +143,11 @@ class CDCOverMethod(CDCMethod):
         return self.base.parameter_groups(lr)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
-        """Σ_m the method's loss of template m, with the trusted cross-entropy of its evidence, + the
-        fused opinion's + β L_de + γ Σ_m L_con."""
+        """Σ_m the method's loss of template m, with ``evidential_loss`` of its evidence in place of
+        the cross-entropy, + the fused opinion's + β L_de + γ Σ_m L_con."""
         node, logits = self.settings, scores.logits
-        is_evidential, total, figures = node.LOSS == "evidential", logits.new_zeros(()), {}
+        is_evidential, total = node.LOSS == "evidential", logits.new_zeros(())
+        figures: Figures = {}
         evidence = self.log_evidence(logits)
         unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
         parts = logits, scores.image_features, scores.text_features, scores.images
@@ -166,16 +156,16 @@ class CDCOverMethod(CDCMethod):
             view = None if unprompted is None else unprompted[m % len(unprompted)][None]
             own, found = self.base.loss(Scores(*one_of, unprompted=view), labels)
             if is_evidential:
-                trusted = trusted_cross_entropy(Opinion(evidence[m]), labels).mean()
-                own = own - F.cross_entropy(logits[m], labels) + trusted
+                vote = evidential_loss(Opinion(evidence[m]), labels).mean()
+                own = own - F.cross_entropy(logits[m], labels) + vote
             total = total + own
             for name, value in found.items():
                 figures[name] = figures.get(name, 0.0) + float(value) / len(logits)
+        fused = dempster(evidence, self.reliabilities(len(evidence)))
         if is_evidential and node.FUSION == "dempster":
-            total = total + trusted_cross_entropy(dempster(evidence), labels).mean()
+            total = total + evidential_loss(fused, labels).mean()
         with torch.no_grad():
             votes = Opinion(evidence).probability if is_evidential else logits.softmax(dim=-1)
-            fused = dempster(evidence, self.reliability)
             answer = self.probability(logits, votes, fused).argmax(dim=1)
             figures["acc"] = 100 * (answer == labels).float().mean()
         for name, (weight, term) in self.template_terms(scores).items():

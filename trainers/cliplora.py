@@ -91,6 +91,7 @@ class LowRankLayers(nn.Module):
 class CLIPLoRAMethod(Method):
     """Low-rank adaptation of both encoders."""
 
+    amp_is_fp16 = True
     small = {"DROPOUT": 0.0}  # chunks of classes draw other elements to drop
     text_only = {"ENCODER": "text"}
     shape_setting = "RANK"

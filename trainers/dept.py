@@ -107,6 +107,7 @@ class DePTMethod(Method):
         learner = self.base.learner
         learner.head = TransferHead(self.backbone.embed_dim, len(self.classnames))
         learner.class_parameters = (*getattr(learner, "class_parameters", ()), "head")
+        learner.class_rows = ("head.linear.weight", "head.linear.bias")
         return learner
 
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, trusted cross-entropy, reliability of dependent witnesses.
+"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, losses, reliability of dependent witnesses.
 
 Pure functions on tensors; no CLIP, no Dassl. Everything starts from *log*-evidence, so that neither a logit of +200 nor
 one of −200 over- or underflows, in value or gradient. The last dimension is always the K classes.
@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-RELIABILITIES = [step / 20 for step in range(1, 21)]  # where the search for the best one starts
 
 
 @dataclass
@@ -83,61 +81,58 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
     whatever the order, in O(M·K) instead of O(M·K²), and without a division by 1 − C.
 
     The rule takes the opinions for those of independent witnesses. Witnesses who look at the same picture are not; a reliability ω ≤ 1
-    counts each as ω of an independent one::
+    counts a witness as ω of an independent one::
 
-        1 + e_k / K = Π_m (1 + e_k^m / K)^ω.
+        1 + e_k / K = Π_m (1 + e_k^m / K)^ω_m.
 
-    ω = 1 is Dempster's rule and ω = 1/M the (geometric) mean of the opinions; the order of the classes is the same under any ω > 0.
+    All ω = 1 is Dempster's rule and all ω = 1/M the (geometric) mean of the opinions. A witness without any evidence leaves the
+    opinion as it is.
 
     Args:
         log_evidences: (M, …, K).
-        reliability: ω, a number above 0.
+        reliability: ω, a number above 0 or one for each witness, (M,).
 
     Returns:
         ``Opinion`` of (…, K).
     """
     parts = log_evidences - math.log(log_evidences.shape[-1])  # (M, …, K), log(e_k^m / K)
-    total = reliability * log1p_exp(parts).sum(dim=0)  # (…, K), ω Σ_m log1p(e_k^m / K)
+    weights = torch.as_tensor(reliability, dtype=parts.dtype, device=parts.device)
+    weights = weights.expand(len(parts)).view(-1, *[1] * (parts.dim() - 1))  # (M, 1, …)
+    total = (weights * log1p_exp(parts)).sum(dim=0)  # (…, K), Σ_m ω_m log1p(e_k^m / K)
     # log expm1(total); where all evidence is below the precision of 1 + e/K, expm1(total) is the plain sum
-    plain = parts.logsumexp(dim=0) + torch.as_tensor(reliability, dtype=parts.dtype).log()
+    plain = (parts + weights.log()).logsumexp(dim=0)
     tiny = plain < math.log(torch.finfo(parts.dtype).eps)
-    total = torch.where(
-        tiny, torch.ones_like(total), total
-    )  # keeps the other branch's gradient finite
+    # keeps the other branch's gradient finite
+    total = torch.where(tiny, torch.ones_like(total), total)
     fused = torch.where(tiny, plain, total + (-torch.expm1(-total)).log())
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
 
 def usual_reliability(templates: int) -> float:
-    """The reliability 2 / (M + 1) of M witnesses where no validation image says more: 1 for a single one, 0.4 for four.
-
-    The mean of M numbers with pairwise correlation ρ varies like that of M / (1 + (M − 1) ρ) independent ones, so each counts as
-    1 / (1 + (M − 1) ρ) of one; here ρ = 1/2.
-    """
-    return 2 / (templates + 1)
+    """The reliability 1 / M of M witnesses where no validation image says more: together they count as
+    one, since they look at one picture through one encoder."""
+    return 1 / templates
 
 
-def fitted_reliability(log_evidences: Tensor, labels: Tensor) -> float:
-    """The reliability in [0.05, 1] under which ``dempster``'s expected probabilities have the least negative log-likelihood.
+def fitted_factor(log_evidences: Tensor, labels: Tensor, reliability: Tensor) -> float:
+    """The factor in [0.2, 2] of the reliabilities under which ``dempster``'s expected probabilities
+    have the least negative log-likelihood.
+
+    Without bounds a small set of images that are all right would make it grow without limit.
 
     Args:
         log_evidences: (M, N, K) of N images that nothing was trained on.
         labels: (N,) class indices.
+        reliability: (M,), to be multiplied.
     """
     log_evidences = log_evidences.double()
 
-    def loss(reliability: float) -> float:
-        log_probability = dempster(log_evidences, reliability).log_probability  # (N, K)
-        return -log_probability.gather(-1, labels[:, None]).mean().item()
+    def loss(factor: float) -> float:
+        fused = dempster(log_evidences, factor * reliability)
+        return -fused.log_probability.gather(-1, labels[:, None]).mean().item()
 
-    from scipy.optimize import minimize_scalar  # here: importing a method must not take its time
-
-    # a grid first: the loss need not have one minimum only
-    best, step = min(RELIABILITIES, key=loss), RELIABILITIES[0]
-    bounds = max(step, best - step), min(1.0, best + step)
-    refined = float(minimize_scalar(loss, bounds=bounds, method="bounded").x)
-    # further digits are noise of some hundred images, and of the processor
-    return round(min(best, refined, key=loss), 3)
+    # finer steps would be noise of some hundred images, and of the processor
+    return min((step / 50 for step in range(10, 101)), key=loss)
 
 
 def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:
@@ -173,6 +168,28 @@ def trusted_cross_entropy(opinion: Opinion, labels: Tensor) -> Tensor:
     """
     log_alpha = opinion.log_alpha.gather(-1, labels[..., None])[..., 0]  # (…)
     return digamma_of_exp(opinion.log_strength) - digamma_of_exp(log_alpha)
+
+
+def evidential_loss(opinion: Opinion, labels: Tensor) -> Tensor:
+    """Mean of ``trusted_cross_entropy`` and of the cross-entropy of the belief's shares, −log(b_y / Σ_k b_k).
+
+    The trusted cross-entropy alone does not learn from images whose class has little evidence (Pandey and Yu, 2023, "Learn to
+    Accumulate Evidence from All Training Samples"). Its gradient by log e_y is::
+
+        −e_y (ψ′(1 + e_y) − ψ′(S)),   about −(1 − e_y / S) for much evidence and −e_y (π² / 6 − ψ′(S)) → 0 for little,
+
+    never positive, while that of the shares' cross-entropy is −(1 − p_y) with p_y = e_y / Σ_k e_k for any amount. So the mean's is at
+    least half of cross-entropy's, at every level and for every K.
+
+    Args:
+        opinion: of (…, K).
+        labels: (…) class indices.
+
+    Returns:
+        (…) non-negative losses.
+    """
+    shares = opinion.log_evidence.log_softmax(dim=-1).gather(-1, labels[..., None])[..., 0]
+    return (trusted_cross_entropy(opinion, labels) - shares) / 2
 
 
 def digamma_of_exp(log_x: Tensor) -> Tensor:

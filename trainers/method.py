@@ -59,10 +59,15 @@ class Method(nn.Module):
 
     Attributes:
         learner: the learnable module; None where nothing is learned.
+        left_out: names of what ``load`` has left out, as it serves other classes.
         learns: whether there is anything to train.
         stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
+        amp_is_fp16: whether PREC amp is float16 with a loss scaler, never bfloat16, as in the
+            method's official code; on a CPU it is fp32.
         fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC
             fp16 too, as officially.
+        whole_validation: whether ``start`` and ``complete`` get all validation images of the data
+            set, as in the method's official code, not the few-shot sample of them.
         small: settings of the smallest method that is complete, for a CLIP of three image layers.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
@@ -72,7 +77,9 @@ class Method(nn.Module):
 
     learns = True
     stays_fp32 = False
+    amp_is_fp16 = False
     fp32_teacher = False
+    whole_validation = False
     small: ClassVar[dict[str, Any]] = {}
     text_only: ClassVar[dict[str, Any] | None] = {}
     shape_setting: ClassVar[str | None] = "N_CTX"
@@ -89,11 +96,14 @@ class Method(nn.Module):
     ) -> None:
         super().__init__()
         self.settings, self.classnames = settings, list(classnames)
+        self.left_out: tuple[str, ...] = ()
         self.dataset, self.describe = dataset, describe
         self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
         self.device = backbone.log_scale.device
         if holder is None:
-            self.precision = precision_on(settings.PREC, self.device, self.stays_fp32)
+            self.precision = precision_on(
+                settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
+            )
             self.backbone_hash = tensor_hash(backbone.signature())
             # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
             is_half = self.precision == "fp16"
@@ -103,7 +113,7 @@ class Method(nn.Module):
         else:
             self.precision, self.backbone_hash = holder.precision, holder.backbone_hash
             self.teacher = holder.teacher
-        self.autocast_dtype = autocast_dtype(self.precision, self.device)
+        self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
         self.backbone = backbone
         learner = self.build()
         self.learner: Any = None if learner is None else learner.to(self.device)
@@ -146,6 +156,7 @@ class Method(nn.Module):
 
         Its attribute ``class_parameters``, if any, names the parameters and modules that serve only
         the classes they were trained for; loaded for other classes they are None, see ``load``.
+        ``class_rows``, if any, are the names in its state of those with one row a class.
         """
         return None
 
@@ -233,7 +244,8 @@ class Method(nn.Module):
         """``Prediction`` for test images (1, B, 3, H, W), its energy included."""
         logits = self(images, encoded).logits  # (M, B, K)
         answer = self.predict(logits)
-        answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
+        if answer.energy is None:
+            answer.energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,)
         return answer
 
     @cached_property
@@ -296,10 +308,14 @@ class Method(nn.Module):
         with self.autocast():
             return self.encode_images(images, backbone=backbone)
 
-    def unprompted(self, scores: Scores) -> Tensor:
-        """``unprompted_images`` of the images of ``scores``, encoded once for all losses."""
-        if scores.unprompted is None:
-            scores.unprompted = self.unprompted_images(scores.images)
+    def unprompted(self, scores: Scores, every: int = 1) -> Tensor:
+        """``unprompted_images`` (V, B / every, E) of each ``every``-th image of ``scores``; those of
+        all images are encoded once for all losses."""
+        if scores.unprompted is not None:
+            return scores.unprompted[:, ::every]
+        if every > 1:
+            return self.unprompted_images(scores.images[:, ::every])
+        scores.unprompted = self.unprompted_images(scores.images)
         return scores.unprompted
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
@@ -324,11 +340,18 @@ class Method(nn.Module):
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """Loads a learner's state that was trained for ``classnames``; where they are others its
-        ``class_parameters`` become None.
+        ``class_parameters`` become None. Its ``class_rows`` serve any of the trained classes.
 
         Raises:
             RuntimeError: it has other names or shapes.
         """
+        rows = getattr(self.learner, "class_rows", ())
+        if list(classnames) != self.classnames and {*self.classnames} <= {*classnames}:
+            numbers = [list(classnames).index(name) for name in self.classnames]
+            state = {
+                name: value[numbers] if name in rows else value for name, value in state.items()
+            }
+            classnames = self.classnames if rows else classnames
         shared = self.for_any_classes(state)
         own = getattr(self.learner, "class_parameters", ())
         if own and (list(classnames) != self.classnames or len(shared) == len(state)):
@@ -337,6 +360,7 @@ class Method(nn.Module):
                 len(self.classnames),
                 ", ".join(own),
             )
+            self.left_out = own
             for name in own:
                 setattr(self.learner, name, None)
             state = shared

@@ -118,6 +118,7 @@ def started(adapters: dict[int, nn.Module]) -> nn.ModuleDict:
 class MMAMethod(Method):
     """Multi-modal adapter."""
 
+    amp_is_fp16 = True
     small = {"ADAPTER_START": 2, "ADAPTER_END": 3}
     text_only = None
     shape_setting = "ADAPTER_DIM"

@@ -107,8 +107,10 @@ class RepresentationSpace(nn.Module):
 
 
 class MMRLMethod(Method):
-    """Multi-modal representation learning; its logits are (2, B, K), or (1, B, K) for classes that were not trained."""
+    """Multi-modal representation learning; its logits are (2, B, K), or (1, B, K) for classes that
+    were not trained."""
 
+    amp_is_fp16 = True
     small = {"N_REP_TOKENS": 2, "REP_DIM": 16, "REP_START": 2, "REP_END": 3}
     text_only = None
     shape_setting = "N_REP_TOKENS"

@@ -106,17 +106,17 @@ class PromptSRCMethod(Method):
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         self.aggregate = {
-            name: torch.zeros_like(value) for name, value in self.learner.state_dict().items()
+            name: torch.zeros_like(value) for name, value in self.learner.named_parameters()
         }
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Adds this epoch's prompts to the mean; after the last epoch it takes their place."""
         node = self.settings
         weight = gaussian_weights(epochs, node.GPA_MEAN, node.GPA_STD)[epoch].item()
-        for name, value in self.learner.state_dict().items():
-            self.aggregate[name] += weight * value
+        for name, value in self.learner.named_parameters():
+            self.aggregate[name] += weight * value.detach()
         if epoch + 1 == epochs:
-            self.learner.load_state_dict(self.aggregate)
+            self.learner.load_state_dict(self.aggregate, strict=False)  # buffers stay
 
     def training_state(self) -> State:
         return {"aggregate": self.aggregate}

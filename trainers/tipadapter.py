@@ -96,6 +96,7 @@ class FeatureCache(nn.Module):
 class TipAdapterMethod(FeatureMethod):
     """Training-free: a recipe's single epoch only measures."""
 
+    whole_validation = True
     small = {"AUGMENT_EPOCH": 2}
 
     @classmethod

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from dassl.data import DataManager
 from dassl.data.data_manager import build_data_loader
+from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
@@ -199,16 +200,20 @@ class MethodTrainer(TrainerX):
         trained on; evenly spaced ones where there are more than ``most``."""
         images = self.dm.dataset.train_x
         every = 1 if most is None else -(-len(images) // most)
+        return self.parsed(self.loader_over(images[::every], augmented))
+
+    def loader_over(self, images: Sequence[Datum], augmented: bool = False) -> DataLoader[Any]:
+        """A loader of the images in their order."""
         loader = build_data_loader(
             self.cfg,
-            data_source=images[::every],
+            data_source=images,
             batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
             is_train=False,
             tfm=build_transform(self.cfg, is_train=augmented),
             dataset_wrapper=CheckedImages,
         )
         prepare_workers(loader)
-        return self.parsed(loader)
+        return loader
 
     def parsed(self, loader: DataLoader[Any]) -> Batches:
         """A loader's batches; it draws its seed only when they are asked for."""
@@ -222,8 +227,14 @@ class MethodTrainer(TrainerX):
         return self.val_loader
 
     def validation_images(self) -> Batches | None:
-        loader = self.validation_loader()
-        return None if loader is None else self.parsed(loader)
+        """The images of ``validation_loader``, or of the whole split; see ``whole_validation``."""
+        loader, data = self.validation_loader(), self.dm.dataset
+        if loader is None:
+            return None
+        # another toolbox's data set has the few-shot sample alone
+        if self.method.whole_validation and hasattr(data, "whole_val"):
+            loader = self.loader_over(data.whole_val())
+        return self.parsed(loader)
 
     # ---- the epochs ----
 
@@ -376,7 +387,7 @@ class MethodTrainer(TrainerX):
         if state is None:
             return 0
         self.best_result = state["best_result"]
-        self.evaluation.seconds["train"] = float(state["train_seconds"])
+        self.evaluation.seconds["train"] = state["train_seconds"]
         return int(state["epoch"])
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

@@ -8,7 +8,7 @@ others are independent of it and of each other. At test the same emojis come in 
 import os
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy
 from dassl.data.datasets import DATASET_REGISTRY
@@ -24,7 +24,6 @@ from .emoji_font import load_font, without_variation
 from .emoji_styles import draws_of
 from .openmoji import PARTS, SIZE, DrawnDataset, image_path, render
 
-Label = TypeVar("Label", int, numpy.ndarray)  # of a class, or of many
 FACTORS = ("background", "cast", "border", "position", "mark")
 LEVELS = 5  # of each factor
 VERSIONS = ("aligned", "independent", "reversed")  # of the test images
@@ -175,7 +174,7 @@ def levels_of(
     generator = draws_of(hexcode, f"OpenMojiFactors {split}")
     found = dict(zip(FACTORS, generator.integers(LEVELS, size=len(FACTORS)).tolist()))
     own, chance, other = (
-        own_level(label),
+        label % LEVELS,
         generator.random(),
         (label + int(generator.integers(1, LEVELS))) % LEVELS,
     )
@@ -184,11 +183,6 @@ def levels_of(
     elif version != "independent":
         found[correlated] = own if version == "aligned" else other
     return found
-
-
-def own_level(label: Label) -> Label:
-    """The level of the correlated factor that goes with a class."""
-    return label % LEVELS
 
 
 # ---- the data set ----
@@ -204,9 +198,8 @@ class OpenMojiFactors(DrawnDataset):
     dataset_dir = "openmoji_factors"
 
     def __init__(self, cfg: CfgNode) -> None:
-        ImageDataset.__init__(
-            self, cfg
-        )  # not DrawnDataset's, which draws one picture of each emoji
+        # not DrawnDataset's, which draws one picture of each emoji
+        ImageDataset.__init__(self, cfg)
 
     @classmethod
     def list_images(cls, folder: str, settings: CfgNode | None = None) -> Lists:
@@ -228,32 +221,22 @@ class OpenMojiFactors(DrawnDataset):
         Raises:
             UserError: no such factor or version, or a correlation outside [0, 1].
         """
-        settings = checked(cfg.DATASET.get("FACTORS", CfgNode(SETTINGS)))
+        settings = cfg.DATASET.get("FACTORS", CfgNode(SETTINGS))
+        for key, known in (("CORRELATED", FACTORS), ("TEST", VERSIONS)):
+            if settings[key] not in known:
+                raise UserError(
+                    f"DATASET.FACTORS.{key} is {settings[key]!r}{nearest(settings[key], known)}, "
+                    f"it takes one of {', '.join(known)}"
+                )
+        if not 0 <= settings.CORRELATION <= 1:
+            raise UserError(
+                f"DATASET.FACTORS.CORRELATION is {settings.CORRELATION}, it is a share: give 0 to 1"
+            )
         parts = self.list_images(self.dataset_dir, settings)
         for split, images in zip(PARTS, parts):
-            draw_part(
-                os.path.join(self.dataset_dir, part_name(split, settings)), images, split, settings
-            )
+            folder = os.path.join(self.dataset_dir, part_name(split, settings))
+            draw_part(folder, images, split, settings)
         return super().choose(cfg, *parts)
-
-
-def checked(settings: CfgNode) -> CfgNode:
-    """The settings, unchanged, once they are valid.
-
-    Raises:
-        UserError: see ``OpenMojiFactors.choose``.
-    """
-    for key, known in (("CORRELATED", FACTORS), ("TEST", VERSIONS)):
-        if settings[key] not in known:
-            raise UserError(
-                f"DATASET.FACTORS.{key} is {settings[key]!r}{nearest(settings[key], known)}, it takes one of "
-                f"{', '.join(known)}"
-            )
-    if not 0 <= settings.CORRELATION <= 1:
-        raise UserError(
-            f"DATASET.FACTORS.CORRELATION is {settings.CORRELATION}, it is a share: give 0 to 1"
-        )
-    return settings
 
 
 def part_name(split: str, settings: CfgNode) -> str:
@@ -276,14 +259,9 @@ def draw_part(folder: str, images: Sequence[Image], split: str, settings: CfgNod
     """Makes ``folder`` hold the pictures of a split; see ``render``."""
     labels = {code_of(image): image.label for image in images}
     version = settings.TEST if split == "test" else "biased"
+    bias = settings.CORRELATED, settings.CORRELATION
 
     def composed(code: str, size: int) -> Picture.Image:
-        return compose(
-            code,
-            levels_of(
-                code, labels[code], split, version, settings.CORRELATED, settings.CORRELATION
-            ),
-            size,
-        )
+        return compose(code, levels_of(code, labels[code], split, version, *bias), size)
 
     render(folder, sorted(labels), composed)

@@ -166,37 +166,28 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
                 os.path.join(glob.escape(parent), f"{DRAWING}*")
             ):  # by a process that was killed
                 shutil.rmtree(left)
-        draw(folder, codes, style, made_from)
+        try:
+            os.makedirs(parent, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent) as temporary:
+                draw(folder, temporary, codes, style or draw_emoji, made_from)
+        except ImportError as error:
+            raise UserError(str(error)) from error
+        except OSError as error:
+            raise UserError(
+                f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
+                "give a --root that can be written to"
+            ) from error
 
 
 def draw(
-    folder: str, codes: Collection[str], style: Style | None, made_from: Mapping[str, Any]
-) -> None:
-    """Draws the pictures anew, whatever is in ``folder``; see ``render``."""
-    parent = os.path.dirname(folder)
-    try:
-        os.makedirs(parent, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent) as temporary:
-            draw_into(folder, temporary, codes, style or draw_emoji, made_from)
-    except OSError as error:
-        raise UserError(
-            f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
-            "give a --root that can be written to"
-        ) from error
-
-
-def draw_into(
     folder: str, temporary: str, codes: Collection[str], style: Style, made_from: Mapping[str, Any]
 ) -> None:
     """Draws in the folder ``temporary``, beside ``folder``, which the finished pictures then take the place of."""
     new, old = os.path.join(temporary, "new"), os.path.join(temporary, "old")
     os.mkdir(new)
     log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
-    try:
-        for code in tqdm(codes, desc="OpenMoji", unit="image"):
-            style(code, SIZE).save(image_path(new, code))
-    except ImportError as error:
-        raise UserError(str(error)) from error
+    for code in tqdm(codes, desc="OpenMoji", unit="image"):
+        style(code, SIZE).save(image_path(new, code))
     with open(os.path.join(new, MADE_FROM), "w", encoding="utf-8") as file:
         json.dump({**made_from, "sha256": fingerprint(new, codes)}, file)
     if os.path.isdir(folder) and not is_whole(folder, codes, made_from):
@@ -220,7 +211,7 @@ def fingerprint(folder: str, codes: Collection[str]) -> str:
 def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, Any]) -> bool:
     """Does the folder hold all pictures as they were drawn, from this package version in this size?"""
     try:
-        found = read_json(os.path.join(folder, MADE_FROM))
-        return found == {**made_from, "sha256": fingerprint(folder, codes)}
+        record = read_json(os.path.join(folder, MADE_FROM))
+        return record == {**made_from, "sha256": fingerprint(folder, codes)}
     except (OSError, ValueError):
         return False

@@ -36,15 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder of the data sets, for the gallery's pictures and where templates look",
     )
     args = parser.parse_args(arguments)
-    # here, since they take seconds: wrong arguments are answered at once
-    from analysis.occlusion import occlusion_figures
-
-    from .page import make_report
-
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
 
     def command() -> None:
         check_output("--output", args.output, "<title>Report on ")
+        # here, since they take seconds: wrong arguments are answered at once
+        from analysis.occlusion import occlusion_figures
+
+        from .page import make_report
+
         make_report(args.folders, args.output, occlusion_figures, args.root)
 
     return exit_code(command)

@@ -109,23 +109,17 @@ def in_words(table: Table, data: str) -> str:
 
 
 def bars(table: Table, data: str, colours: Mapping[str, str]) -> Figure:
-    means, deviations = table.means.loc[[data]], table.deviations.fillna(0).loc[[data]]
     names = row_names(table, data)
-    places, width = numpy.arange(len(table.names)), 0.8 / len(means)
+    means, deviations = (
+        figures.loc[[data]].fillna(0).set_axis(names).T
+        for figures in (table.means, table.deviations)
+    )
+    # with shots in its name a model has no colour of its own
+    paints = [colours.get(name, f"C{number}") for number, name in enumerate(names)]
+    look = {"color": paints, "ecolor": INK, "capsize": 3, "width": 0.75, "rot": 0}
 
     def draw(axes: Axes) -> None:
-        for number, (row, name) in enumerate(zip(means.index, names)):
-            axes.bar(
-                places + (number - (len(means) - 1) / 2) * width,
-                means.loc[row],
-                width * 0.9,
-                yerr=deviations.loc[row],
-                capsize=3,
-                ecolor=INK,
-                color=colours.get(name, f"C{number}"),  # with shots in its name it has none
-                label=name,
-            )
-        axes.set_xticks(places, map(str, table.names))
+        means.plot.bar(ax=axes, yerr=deviations, legend=False, **look)
         axes.set(ylabel="accuracy in %")
         finish(axes)
 

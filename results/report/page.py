@@ -42,9 +42,10 @@ CALIBRATION = {
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
 MEANINGS = {  # of the columns of the tables, said below each that has them
     "H": "harmonic mean of the mean accuracies on base and new classes",
-    "AUROC": "how often a new class's image has more probability on new classes than a base "
-    "class's image has; 50 is chance",
-    "OpenworldAUC": "the same, counting only pairs of which both images are answered rightly",
+    "AUROC": "how often all base classes are less probable for a new class's image than the most "
+    "probable one is for a base class's image; 50 is chance",
+    "OpenworldAUC": "the same, counting only pairs of which both images are answered rightly, each "
+    "among the classes of its own half",
     "source": "the data set that was trained on",
     "average": "mean of the data sets that were not trained on",
     "aligned": "the factor has the level that it had with the class in training",
@@ -90,7 +91,6 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
             log.info("no table: %s", error)
             continue
         for table in found:
-            table.title = f"Accuracy, {table.title}"
             table.title += f" ({Path(folder).name})" if len(folders) > 1 else ""
         made += found
     return [table for table in made if len(table.frame)]
@@ -239,8 +239,12 @@ def make_report(
         galleries=galleries,
         root=root,
         tables=[
-            (table.title, render(table, "html"), explained(table.names))
-            for table in [*accuracies, *measured_tables(series, named)]
+            (start + table.title, render(table, "html"), explained(table.names))
+            for start, found in (
+                ("Accuracy, ", accuracies),
+                ("", measured_tables(series, named)),
+            )
+            for table in found
         ],
         list_runs=list_runs(runs),
         of_runs=explained(("macro F1", "learnable")),

@@ -1,12 +1,21 @@
-"""Names and paths that user code imports."""
+"""Names and config keys that user code finds, and that ours takes no more than Dassl 0.6.3 has."""
 
+import ast
 import importlib
-from pathlib import Path
 
 import dassl
 import pytest
+from dassl.config import cfg_default, clean_cfg, get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.engine import TRAINER_REGISTRY
+from dassl.evaluation import EVALUATOR_REGISTRY
+from yacs.config import CfgNode as CN
 
+from tests.conftest import REPOSITORY
+
+# module: the names that CoOp-style repositories import from it, all of them in Dassl 0.6.3
 NAMES = {
+    "dassl": "__version__",
     "dassl.config": "get_cfg_default clean_cfg cfg_default",
     "dassl.engine": "TRAINER_REGISTRY build_trainer TrainerX TrainerBase SimpleTrainer",
     "dassl.engine.trainer": "TrainerX TrainerBase SimpleTrainer MetricMeter AverageMeter SummaryWriter "
@@ -23,6 +32,7 @@ NAMES = {
     "dassl.evaluation": "EVALUATOR_REGISTRY build_evaluator EvaluatorBase Classification",
     "dassl.metrics": "compute_accuracy",
     "dassl.optim": "build_optimizer build_lr_scheduler",
+    "dassl.optim.radam": "RAdam PlainRAdam AdamW",
     "dassl.optim.lr_scheduler": "AVAI_SCHEDS ConstantWarmupScheduler LinearWarmupScheduler",
     "dassl.utils": "Registry check_availability set_random_seed setup_logger Logger collect_env_info mkdir_if_missing "
     "check_isfile read_json write_json listdir_nohidden read_image tolist_if_not get_most_similar_str_to_a_from_b "
@@ -30,39 +40,85 @@ NAMES = {
     "save_checkpoint load_checkpoint resume_from_checkpoint load_pretrained_weights",
 }
 
+DEFAULTS = """
+VERSION 1 | OUTPUT_DIR './output' | RESUME '' | SEED -1 | USE_CUDA True | VERBOSE True | INPUT.SIZE (224, 224)
+INPUT.INTERPOLATION 'bilinear' | INPUT.TRANSFORMS () | INPUT.NO_TRANSFORM False | INPUT.PIXEL_MEAN [0.485, 0.456, 0.406]
+INPUT.PIXEL_STD [0.229, 0.224, 0.225] | INPUT.CROP_PADDING 4 | INPUT.RRCROP_SCALE (0.08, 1.0) | INPUT.RANDAUGMENT_N 2
+INPUT.RANDAUGMENT_M 10 | INPUT.COLORJITTER_B 0.4 | INPUT.COLORJITTER_C 0.4 | INPUT.COLORJITTER_S 0.4 | INPUT.COLORJITTER_H 0.1
+INPUT.RGS_P 0.2 | INPUT.GB_P 0.5 | INPUT.GB_K 21 | DATASET.ROOT '' | DATASET.NAME '' | DATASET.SOURCE_DOMAINS ()
+DATASET.TARGET_DOMAINS () | DATASET.NUM_SHOTS -1 | DATALOADER.NUM_WORKERS 4 | DATALOADER.K_TRANSFORMS 1
+DATALOADER.RETURN_IMG0 False | DATALOADER.TRAIN_X.SAMPLER 'RandomSampler' | DATALOADER.TRAIN_X.BATCH_SIZE 32
+DATALOADER.TEST.SAMPLER 'SequentialSampler' | DATALOADER.TEST.BATCH_SIZE 32 | OPTIM.NAME 'adam' | OPTIM.LR 0.0003
+OPTIM.WEIGHT_DECAY 5e-4 | OPTIM.MOMENTUM 0.9 | OPTIM.SGD_DAMPNING 0 | OPTIM.SGD_NESTEROV False | OPTIM.RMSPROP_ALPHA 0.99
+OPTIM.ADAM_BETA1 0.9 | OPTIM.ADAM_BETA2 0.999 | OPTIM.LR_SCHEDULER 'single_step' | OPTIM.STEPSIZE (-1,) | OPTIM.GAMMA 0.1
+OPTIM.MAX_EPOCH 10 | OPTIM.WARMUP_EPOCH -1 | OPTIM.WARMUP_TYPE 'linear' | OPTIM.WARMUP_CONS_LR 1e-5 | OPTIM.WARMUP_MIN_LR 1e-5
+OPTIM.WARMUP_RECOUNT True | TRAIN.CHECKPOINT_FREQ 0 | TRAIN.PRINT_FREQ 10 | TEST.EVALUATOR 'Classification'
+TEST.PER_CLASS_RESULT False | TEST.NO_TEST False | TEST.SPLIT 'test' | TEST.FINAL_MODEL 'last_step'
+MODEL.INIT_WEIGHTS '' | MODEL.BACKBONE.NAME '' | MODEL.BACKBONE.PRETRAINED True | MODEL.HEAD.NAME '' | TRAINER.NAME ''
+"""
+
 
 @pytest.mark.parametrize("module", NAMES)
 def test_every_import_path_of_coop_style_code_exists(module):
     for name in NAMES[module].split():
         assert hasattr(importlib.import_module(module), name), name
+    assert dassl.__version__ == "0.6.3" and dassl.is_lite
 
 
-def test_the_version_is_dassls_and_the_package_says_it_is_the_lite_one():
-    assert dassl.__version__ == "0.6.3"
-    assert dassl.__lite__ is True
+def test_our_trainers_import_only_what_dassl_has():
+    imported = [
+        (node.module, alias.name)
+        for path in (REPOSITORY / "trainers").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "dassl"
+        for alias in node.names
+    ]
+    assert imported
+    assert [pair for pair in imported if pair[1] not in NAMES.get(pair[0], "").split()] == []
 
 
-def test_a_datum_lives_where_few_shot_pickles_look_for_it():
-    from dassl.data.datasets import Datum
-
+def test_registries_and_pickled_data_carry_dassls_names():
     assert (Datum.__module__, Datum.__qualname__) == ("dassl.data.datasets.base_dataset", "Datum")
-
-
-def test_registries_carry_dassls_names():
-    from dassl.data.datasets import DATASET_REGISTRY
-    from dassl.engine import TRAINER_REGISTRY
-    from dassl.evaluation import EVALUATOR_REGISTRY
-
-    names = {
-        "TRAINER": TRAINER_REGISTRY,
-        "DATASET": DATASET_REGISTRY,
-        "EVALUATOR": EVALUATOR_REGISTRY,
-    }
-    for name, registry in names.items():
+    for registry, name in (
+        (TRAINER_REGISTRY, "TRAINER"),
+        (DATASET_REGISTRY, "DATASET"),
+        (EVALUATOR_REGISTRY, "EVALUATOR"),
+    ):
         with pytest.raises(KeyError, match=f'"nobody" does not exist in "{name}" registry'):
             registry.get("nobody")
 
 
 def test_no_file_is_longer_than_300_lines():
-    for path in Path(dassl.__file__).parent.rglob("*.py"):
+    for path in (REPOSITORY / "dassl-lite").rglob("*.py"):
         assert len(path.read_text(encoding="utf-8").splitlines()) < 300, path
+
+
+def leaves(node, path=""):
+    for key, value in node.items():
+        yield from (
+            leaves(value, f"{path}{key}.") if isinstance(value, CN) else [(path + key, value)]
+        )
+
+
+def test_defaults_are_dassls_and_keys_of_parts_that_are_not_here_are_refused():
+    pairs = (entry.split(" ", 1) for entry in DEFAULTS.strip().replace("\n", " | ").split(" | "))
+    expected = {key: ast.literal_eval(value) for key, value in pairs}
+    defaults = dict(leaves(get_cfg_default()))
+    assert defaults == expected
+    assert {key: type(value) for key, value in defaults.items()} == {
+        key: type(value) for key, value in expected.items()
+    }
+    for key in ("INPUT.CUTOUT_N", "DATALOADER.TRAIN_U.BATCH_SIZE", "TRAINER.FIXMATCH.WEIGHT_U"):
+        with pytest.raises(AssertionError, match="Non-existent key"):
+            get_cfg_default().merge_from_list([key, "1"])
+
+
+def test_a_config_is_a_fresh_copy_and_can_be_cleaned_of_other_trainers_nodes():
+    cfg = get_cfg_default()
+    cfg.INPUT.PIXEL_MEAN.append(1.0)
+    for name in ("COOP", "MAPLE", "CDC"):
+        cfg.TRAINER[name] = CN({"PREC": "fp16"})
+    assert get_cfg_default().INPUT.PIXEL_MEAN == [0.485, 0.456, 0.406]
+    assert "COOP" not in cfg_default.TRAINER
+    clean_cfg(cfg, "MaPLe")
+    assert sorted(cfg.TRAINER) == ["MAPLE", "NAME"]

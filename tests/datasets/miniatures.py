@@ -128,18 +128,7 @@ def grocery_store(root):
 
 def cifar(root):
     for part, count in (("train", 10), ("test", 2)):
-        for name in (
-            "airplane",
-            "automobile",
-            "bird",
-            "cat",
-            "deer",
-            "dog",
-            "frog",
-            "horse",
-            "ship",
-            "truck",
-        ):
+        for name in "airplane automobile bird cat deer dog frog horse ship truck".split():
             for index in range(count):
                 picture(root / "CIFAR-10-images" / part / name / f"{index:04d}.jpg")
     (root / "CIFAR-10-images" / "README.md").write_text("a readme")

@@ -97,13 +97,15 @@ def test_the_protocol_tests_on_the_three_other_domains():
 def test_the_domains_have_the_published_number_of_images():
     expected = load_tool("check_data").EXPECTED
     whole = [
-        expected[name][3] for name in expected if name.startswith("PACS") and name.endswith("All")
+        expected[name][0][3]
+        for name in expected
+        if name.startswith("PACS") and name.endswith("All")
     ]
     assert (
         sum(whole)
         == 9991
         == sum(
-            sum(expected[name][1:4])
+            sum(expected[name][0][1:4])
             for name in expected
             if name.startswith("PACS") and not name.endswith("All")
         )

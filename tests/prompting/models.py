@@ -21,6 +21,14 @@ SIZES = {
     "resnet-96": ((2, 1, 1, 1), 10, None, 96),
     "resnet-128": ((1, 2, 3, 1), 12, None, 128),
 }
+# of a small CLIP of transformers
+TOWER = {"num_attention_heads": 2, "hidden_size": 128, "intermediate_size": 512}
+CONFIG = {
+    "model_type": "clip",
+    "projection_dim": 48,
+    "vision_config": {**TOWER, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8},
+    "text_config": {**TOWER, "num_hidden_layers": 4},
+}
 
 
 @torch.no_grad()

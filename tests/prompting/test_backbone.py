@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tests.prompting.models import relative
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import tensor_hash
-from trainers.prompting.backbone import TINY, load_backbone
+from trainers.prompting.backbone import WEIGHTS, load_backbone
 
 
 def archive(stock, path):
@@ -65,7 +65,7 @@ def test_only_a_vit_has_a_vision_transformer(vit, resnet):
 def test_the_tiny_clip_is_what_the_unmodified_clip_package_loads(monkeypatch, tmp_path):
     (tmp_path / "tiny").mkdir()  # a known name is no folder
     monkeypatch.chdir(tmp_path)
-    ours, (stock, _) = load_backbone("tiny"), clip.load(TINY, device="cpu")
+    ours, (stock, _) = load_backbone("tiny"), clip.load(str(WEIGHTS["tiny"]), device="cpu")
     images, tokens = torch.randn(1, 2, 3, 64, 64), clip.tokenize(["a cat", "two dogs"])
     assert relative(ours.image(images)[0], stock.encode_image(images[0])) < 1e-4
     assert relative(ours.text.encode_tokens(tokens), stock.encode_text(tokens)) < 1e-4

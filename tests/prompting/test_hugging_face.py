@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from tests.prompting.models import assert_same, double, exact, relative
+from tests.prompting.models import CONFIG, assert_same, double, exact
+from tests.reference import unit
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
@@ -13,13 +14,6 @@ from trainers.prompting.backbone import load_backbone
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install '.[transformers]'"
 )
-TOWER = {"num_attention_heads": 2, "hidden_size": 128, "intermediate_size": 512}
-CONFIG = {
-    "model_type": "clip",
-    "projection_dim": 48,
-    "vision_config": {**TOWER, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8},
-    "text_config": {**TOWER, "num_hidden_layers": 4},
-}
 PIXELS = {"image_mean": [0.5, 0.4, 0.4], "image_std": [0.2, 0.3, 0.3]}
 
 
@@ -31,10 +25,10 @@ def changed(tower, **settings):
 def folder(tmp_path):
     """``folder(config, pixels)``: a model as ``transformers`` itself saves it."""
 
-    def make(config=CONFIG, pixels=PIXELS, weights=CONFIG, **saving):
+    def make(config=CONFIG, pixels=PIXELS, weights=CONFIG):
         torch.manual_seed(0)
         model = transformers.CLIPModel(transformers.CLIPConfig(**weights)).eval()
-        model.save_pretrained(tmp_path, **saving)
+        model.save_pretrained(tmp_path)
         (tmp_path / "config.json").write_text(json.dumps(config))
         if pixels is not None:
             (tmp_path / "preprocessor_config.json").write_text(json.dumps(pixels))
@@ -54,18 +48,14 @@ def test_features_are_those_of_transformers(folder, activation):
     assert ours.normalization == (PIXELS["image_mean"], PIXELS["image_std"])
     ours, theirs, images = ours.double(), exact(theirs), double(1, 2, 3, 32, 32)
     tokens = torch.randint(1, 49000, (2, 20))
-    tokens[:, -1] = 49407
+    tokens[:, 0], tokens[:, -1] = 49406, 49407
     output = theirs(input_ids=tokens, pixel_values=images[0])
     for features, expected in (
         (ours.image(images)[0], output.image_embeds),
         (ours.text.encode_tokens(tokens), output.text_embeds),
     ):
-        features = features / features.norm(dim=-1, keepdim=True)
-        if activation == "gelu":
-            assert_same(features, expected)
-        else:
-            assert relative(features, expected) < 1e-9
-    assert relative(ours.logit_scale, theirs.logit_scale.exp()) < 1e-6
+        assert_same(unit(features), expected)
+    assert ours.logit_scale.item() == pytest.approx(theirs.logit_scale.exp().item())
 
 
 def test_a_folder_and_its_file_and_openais_file_are_the_same_backbone(folder, tmp_path):
@@ -114,7 +104,11 @@ def test_missing_files_and_odd_pixels_are_refused(folder, tmp_path):
     for pixels in ({"image_mean": [0.5]}, {**PIXELS, "image_std": [1, 2]}, []):
         with pytest.raises(UserError, match="preprocessor_config.json has no image_mean"):
             load_backbone(folder(pixels=pixels)[1])
+    model, place = folder()
     (tmp_path / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")  # the older format
+    assert load_backbone(place).image.image_size == 32
+    (tmp_path / "pytorch_model.bin").unlink()
     with pytest.raises(UserError, match="neither model.safetensors nor pytorch_model.bin"):
         load_backbone(str(tmp_path))
     (tmp_path / "config.json").unlink()

@@ -84,7 +84,7 @@ def test_another_size_is_taken_on_request_only_and_has_to_be_square(refusal):
 
 def test_a_run_on_larger_images_is_tested_loaded_and_exported_as_it_was(run):
     trainer, record, folder = run("CDC", *LARGER)
-    assert trainer.backbone.image.positional_embedding.shape == (1 + 6 * 6, 128)
+    assert trainer.model.backbone.image.positional_embedding.shape == (1 + 6 * 6, 128)
     assert record["config"]["MODEL"]["BACKBONE"]["INTERPOLATE_POSITIONS"] is True
 
     test = ("--eval-only", "--model-dir", str(folder))

@@ -1,24 +1,71 @@
 """Made-up runs, and a report on them."""
 
+import json
 from html.parser import HTMLParser
 
 import numpy
 import pytest
 
 from results.report.__main__ import main
-from tests.results.test_table import write
 from trainers.common.metrics import write_metrics
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
 
 
+def write(
+    root,
+    part,
+    trainer,
+    seed,
+    accuracy,
+    classes="all",
+    split="abc",
+    data="openmoji",
+    shots=16,
+    recipe="tiny",
+    **changes,
+):
+    """A run with a record where a protocol has it; changes: further fields of the record."""
+    folder = root / part / data / f"shots_{shots}" / trainer / recipe / f"seed{seed}"
+    folder.mkdir(parents=True)
+    record = {
+        "format": 1,
+        "trainer": trainer,
+        "dataset": data,
+        "classes": classes,
+        "shots": shots,
+        "seed": seed,
+        "metrics": {"test": {"accuracy": accuracy}},
+        "split_hash": split,
+        "prompts_hash": "p",
+        "backbone_hash": "b",
+        "config": {"MODEL": {"BACKBONE": {"NAME": "tiny"}}},
+        **changes,
+    }
+    (folder / "results.json").write_text(json.dumps(record))
+    return folder
+
+
+def write_pair(root, trainer, seed, base, new, data="openmoji", **changes):
+    write(root, "train_base", trainer, seed, base, "base", f"{data} base{seed}", data, **changes)
+    write(root, "test_new", trainer, seed, new, "new", f"{data} new{seed}", data, **changes)
+
+
+def values(table, by_seed=True):
+    """Row → column → list of the seeds' values, or the mean, without what is not defined."""
+    frame = table.by_seed if by_seed else table.means
+    return {
+        key: {name: part[name].tolist() if by_seed else part[name].item() for name in table.names}
+        for key, part in frame.groupby(level=table.heads, sort=False)
+    }
+
+
 def make_answers(seed, images=40, classes=4, templates=0):
     """What a run says of its images, at random."""
     generator = numpy.random.default_rng(seed)
-    probability = numpy.sort(generator.dirichlet(numpy.ones(classes), images).astype("float32"))[
-        :, ::-1
-    ]
-    found = {
+    probability = generator.dirichlet(numpy.ones(classes), images).astype("float32")
+    probability = numpy.sort(probability)[:, ::-1]
+    answers = {
         "image": numpy.array([f"folder <{index % 3}>/{index:03d}.png" for index in range(images)]),
         "label": numpy.arange(images) % classes,
         "top": generator.permuted(numpy.tile(numpy.arange(classes), (images, 1)), axis=1),
@@ -27,13 +74,13 @@ def make_answers(seed, images=40, classes=4, templates=0):
         "energy": generator.normal(size=images),
     }
     if templates:
-        found.update(
+        answers.update(
             vacuity=generator.uniform(0.001, 1, images).astype("float32"),
             conflict=generator.uniform(0, 1, images),
             vote=generator.integers(0, classes, (templates, images)),
             vote_probability=generator.uniform(0.2, 1, (templates, images)),
         )
-    return found
+    return answers
 
 
 def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY, **changes):
@@ -52,22 +99,13 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
             "energy": {"aurc": 30.0, "error_auroc": None},
         },
     }
-    config = {"MODEL": {"BACKBONE": {"NAME": "tiny"}}, "OPTIM": {"MAX_EPOCH": 2}}
-    folder = write(
-        root,
-        part,
-        trainer,
-        seed,
-        accuracy,
-        classes,
-        split=f"{part} {seed}",
-        **{
-            "prompts_hash": f"{trainer} {seed}",
-            "metrics": {"test": metrics},
-            "config": config,
-            **changes,
-        },
-    )
+    changes = {
+        "prompts_hash": f"{trainer} {seed}",
+        "metrics": {"test": metrics},
+        "config": {"MODEL": {"BACKBONE": {"NAME": "tiny"}}, "OPTIM": {"MAX_EPOCH": 2}},
+        **changes,
+    }
+    folder = write(root, part, trainer, seed, accuracy, classes, f"{part} {seed}", **changes)
     if arrays is not None:
         numpy.savez_compressed(folder / "predictions-test.npz", **arrays)
     return folder
@@ -76,19 +114,15 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
 def write_curve(folder, *means):
     """``metrics.jsonl`` of a training of two epochs; means: (epoch, loss, accuracy) of each line."""
     for epoch, loss, accuracy in means:
-        write_metrics(
-            folder,
-            {
-                "epoch": epoch,
-                "epochs": 2,
-                "batch": 1,
-                "batches": 1,
-                "loss": loss,
-                "acc": accuracy,
-                "lr": 0.1,
-                "eta": 60.0,
-            },
-        )
+        line = {
+            "epoch": epoch,
+            "epochs": 2,
+            "batch": 1,
+            "batches": 1,
+            "loss": loss,
+            "acc": accuracy,
+        }
+        write_metrics(folder, {**line, "lr": 0.1, "eta": 60.0})
 
 
 class Page(HTMLParser):
@@ -116,33 +150,14 @@ def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
     for seed in (1, 2):
         for trainer, templates in (("CDC", 3), ("CoOp", 0)):
-            folder = write_run(
-                root / "base2new",
-                "train_base",
-                trainer,
-                seed,
-                "base",
-                make_answers(seed, templates=templates),
-            )
-            write_curve(folder, (1, 8.0, 8.0), (2, 6.0, 6.0))
-            write_run(
-                root / "base2new",
-                "test_new",
-                trainer,
-                seed,
-                "new",
-                make_answers(9 + seed, templates=templates),
-            )
+            for part, classes in (("train_base", "base"), ("test_new", "new")):
+                answers = make_answers(seed + len(classes), templates=templates)
+                folder = write_run(root / "base2new", part, trainer, seed, classes, answers)
+                write_curve(folder, (1, 8.0, 8.0), (2, 6.0, 6.0))
         write_run(root / "transfer", "train_source", "CDC", seed)
-        write_run(
-            root / "transfer",
-            "dg_from_openmoji",
-            "CDC",
-            seed,
-            "all",
-            make_answers(seed, templates=3),
-            data="openmoji_corrupted",
-        )
+        answers = make_answers(seed, templates=3)
+        target = {"arrays": answers, "data": "openmoji_corrupted"}
+        write_run(root / "transfer", "dg_from_openmoji", "CDC", seed, **target)
         for shots in (1, 4):
             write_run(root / "fewshot", "train_all", "CoOp", seed, shots=shots)
     assert main([str(root), "--output", str(root / "out" / "page.html")]) == 0

@@ -14,7 +14,7 @@ from scipy.stats import binom
 from analysis.ablation import collect_ablations, interval, main, render_ablation, resampled_h
 from protocols.plan import ablation_rows
 from results.table import harmonic_mean
-from tests.results.test_table import write
+from tests.results.conftest import write
 
 SIZES = st.tuples(
     st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1)
@@ -153,85 +153,70 @@ def accuracies(offset, seeds=(1, 2)):
 def folder(tmp_path):
     write_row(tmp_path, "full")
     write_row(tmp_path, "templates_1", offset=10, seconds_per_step=0.01)
-    write_row(
-        tmp_path, "single_template", seeds=(1, 2, 3)
-    )  # for the seeds of full the same answers
+    # for the seeds of full the same answers
+    write_row(tmp_path, "single_template", seeds=(1, 2, 3))
     return tmp_path
 
 
+def lines_of(folder, number=0):
+    """row → its line, without what is NaN."""
+    lines = collect_ablations(folder)[number].lines.set_index("row")
+    return {name: line.dropna().to_dict() for name, line in lines.iterrows()}
+
+
 def test_figures_by_hand(folder, caplog):
-    (made,) = collect_ablations(folder)
-    same, full, other = made.lines
+    lines = lines_of(folder)
+    same, full, other = lines.values()
+    assert list(lines) == ["single_template", "full", "templates_1"]
     descriptions = {row.name: row.description for row in ablation_rows("CDC")}
-    assert [line.name for line in made.lines] == ["single_template", "full", "templates_1"]
-    assert all(line.description == descriptions[line.name] for line in made.lines)
-    assert made.title == "CDC on openmoji, 16 shots"
-    assert (full.difference, full.interval) == (None, None) and (
-        same.difference,
-        same.interval,
-    ) == (0, (0, 0))
-    assert len(same.figures["H"]) == 3 and other.figures["base"] == pytest.approx(
-        [pair[0] for pair in accuracies(10)]
-    )
-    expected = [harmonic_mean(pair) for pair in accuracies(10)]
-    assert other.figures["H"] == pytest.approx(expected)
-    assert other.difference == pytest.approx(
-        statistics.mean(expected) - statistics.mean(harmonic_mean(pair) for pair in accuracies(0))
-    )
-    assert other.interval[0] < other.difference < other.interval[1]
-    assert (same.parameters, same.step_seconds, same.images_per_second) == (1000, 0.02, 92)
-    assert (other.step_seconds, other.images_per_second) == (0.01, 91.5)
-    assert not caplog.records
+    assert all(line["description"] == descriptions[name] for name, line in lines.items())
+    assert collect_ablations(folder)[0].title == "CDC on openmoji, 16 shots"
+    assert "difference" not in full and "lower" not in full
+    assert (same["difference"], same["lower"], same["upper"], same["seeds"]) == (0, 0, 0, 3)
+    base = [pair[0] for pair in accuracies(10)]
+    h = [harmonic_mean(pair) for pair in accuracies(10)]
+    of_full = [harmonic_mean(pair) for pair in accuracies(0)]
+    for column, values in (("base", base), ("H", h)):
+        assert other[f"{column}_mean"] == pytest.approx(statistics.mean(values))
+        assert other[f"{column}_std"] == pytest.approx(statistics.stdev(values))
+    difference = statistics.mean(h) - statistics.mean(of_full)
+    assert other["difference"] == pytest.approx(difference)
+    assert other["lower"] < difference < other["upper"]
+    costs = ("parameters", "seconds_per_step", "images_per_second")
+    assert [same[name] for name in costs] == [1000, 0.02, 92]
+    assert [other[name] for name in costs] == [1000, 0.01, 91.5] and not caplog.records
 
 
 def test_every_format_has_the_figures(folder, capsys):
-    (made,) = collect_ablations(folder)
-    row = made.lines[2]
-    assert main([str(folder)]) == 0
-    text = capsys.readouterr().out
-    assert (
-        f"{row.difference:+.2f}" in text
-        and f"{row.interval[0]:+.2f} … {row.interval[1]:+.2f}" in text
-        and "+0.00 … +0.00" in text
-    )
+    def printed(style):
+        assert main([str(folder), "--format", style]) == 0
+        return capsys.readouterr().out
+
+    row = lines_of(folder)["templates_1"]
+    text = printed("text")
+    assert f"{row['difference']:+.2f}" in text and "+0.00 … +0.00" in text
+    assert f"{row['lower']:+.2f} … {row['upper']:+.2f}" in text
     assert text.split("\n")[2].split()[-3:] == ["1,000", "20.0", "92"]
-    assert main([str(folder), "--format", "csv"]) == 0
-    rows = {found["row"]: found for found in csv.DictReader(io.StringIO(capsys.readouterr().out))}
-    assert (
-        float(rows["templates_1"]["upper"]) == pytest.approx(row.interval[1], abs=1e-4)
-        and rows["full"]["difference"] == ""
-    )
-    assert float(rows["templates_1"]["H_std"]) == pytest.approx(
-        statistics.stdev(row.figures["H"]), abs=1e-4
-    )
-    assert "| row" in render_ablation(made, "markdown") and "\\toprule" in render_ablation(
-        made, "latex"
-    )
-    assert render_ablation(made, "html").startswith(
-        "<table>"
-    ) and "Dempster&#x27;s" in render_ablation(made, "html")
+    rows = {cells["row"]: cells for cells in csv.DictReader(io.StringIO(printed("csv")))}
+    assert float(rows["templates_1"]["upper"]) == pytest.approx(row["upper"], abs=1e-4)
+    assert rows["full"]["difference"] == "" and rows["full"]["seconds_per_step"] == "0.020000"
+    assert float(rows["templates_1"]["H_std"]) == pytest.approx(row["H_std"], abs=1e-4)
+    assert "| row" in printed("markdown") and "\\toprule" in printed("latex")
+    assert printed("html").startswith("<table>") and "Dempster&#x27;s" in printed("html")
 
 
 def test_without_the_full_method_and_without_times_the_cells_are_empty(tmp_path):
     write_row(tmp_path, "views", seeds=(1,), seconds_per_step=None, test_images_per_second=None)
-    (made,) = collect_ablations(tmp_path)
-    assert (
-        made.lines[0].difference,
-        made.lines[0].step_seconds,
-        made.lines[0].images_per_second,
-    ) == (None, None, None)
-    assert render_ablation(made).split("\n")[2].split()[-1] == "1,000"
+    missing = {"difference", "seconds_per_step", "images_per_second", "H_std"}
+    assert not missing & lines_of(tmp_path)["views"].keys()
+    assert render_ablation(collect_ablations(tmp_path)[0]).split("\n")[2].split()[-1] == "1,000"
     write_row(tmp_path, "full", seeds=(2,))  # no seed that both have
-    assert collect_ablations(tmp_path)[0].lines[0].difference is None
+    assert "difference" not in lines_of(tmp_path)["views"]
 
 
 def test_a_folder_that_is_no_row_is_left_out_and_said(folder, caplog):
     write_row(folder, "tiny")
-    assert [line.name for line in collect_ablations(folder)[0].lines] == [
-        "single_template",
-        "full",
-        "templates_1",
-    ]
+    assert list(lines_of(folder)) == ["single_template", "full", "templates_1"]
     assert "left out: tiny is no row of CDC's ablation" in caplog.text
 
 
@@ -241,7 +226,7 @@ def test_trouble_is_one_line(folder, tmp_path, capsys):
         printed = capsys.readouterr().err
         assert message in printed and printed.startswith("error: ") and printed.count("\n") == 1
 
-    refused("no run record", tmp_path / "nowhere")
+    refused("no results.json", tmp_path / "nowhere")
     write(tmp_path / "zero", "test_all", "CDC", 1, 50.0, prompts_hash=None)
     refused("no row of an ablation is done", tmp_path / "zero")
     write_row(tmp_path / "other", "full", trainer="CoOp")
@@ -260,7 +245,7 @@ def test_trouble_is_one_line(folder, tmp_path, capsys):
     numpy.savez(answers, **{**arrays, "image": arrays["image"][::-1]})
     refused("its seeds were tested on different images")
     answers.unlink()
-    refused("predictions-test.npz is missing, which the intervals are computed from")
+    refused("predictions-test.npz is missing: delete")
 
 
 def test_rows_on_other_images_are_refused(folder, capsys):

@@ -1,17 +1,19 @@
-"""The head of a report: headline, accuracy per class, confusion matrix, worst confusions."""
+"""What a report shows of classes and images: headline, accuracy per class, confusion matrix, worst confusions, gallery."""
 
-import re
+import base64
+import io
+from pathlib import Path
 
 import numpy
 import pytest
 from PIL import Image
 
-from analysis.inspection import inspect_all
 from results.report import classes
 from results.report.classes import class_page, headlines
+from results.report.gallery import find_images, gallery
 from results.report.page import make_report
-from results.runs import find_runs, group, titles
-from tests.results.conftest import Page, write_run
+from results.runs import collect, group, titles
+from tests.results.conftest import Page, make_answers, write_run
 
 NAMES = ("ant", "bee", "cat", "dog")
 CONFUSED = (
@@ -58,7 +60,7 @@ def make(tmp_path):
 
 
 def series_in(folder):
-    series = group(find_runs([folder]))
+    series = group(collect(folder))
     return series, titles([one.setting for one in series])
 
 
@@ -83,7 +85,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
         "commonest": pytest.approx(400 / 9),
     }
     assert zero_shot["zero_shot_itself"]
-    make_report([tmp_path], tmp_path / "page.html", inspect_all)
+    make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
     text = " ".join(Page(tmp_path / "page.html").text.replace("\xa0", " ").split())
     head = text[: text.index("Accuracy per class")]
     for words in (
@@ -158,7 +160,7 @@ def test_confusions_are_shown_as_pictures(make, tmp_path):
 
 def test_wide_tables_show_that_they_scroll(make, tmp_path, browser):
     make("CDC", [(truth, (truth + 1) % 4) for truth in range(4)])
-    make_report([tmp_path], tmp_path / "page.html", inspect_all)
+    make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": False},
@@ -170,5 +172,78 @@ def test_wide_tables_show_that_they_scroll(make, tmp_path, browser):
     assert wide and all(bar >= 8 and shadows == 4 for bar, shadows in wide)
 
 
-def test_names_in_the_head_are_text(page):
-    assert re.search(r"&lt;script&gt;.*?</th>", page.source) and "<script" not in page.source
+@pytest.mark.parametrize("number, whole", [(25, True), (26, False)])
+def test_up_to_25_classes_stand_there_in_full(tmp_path, number, whole):
+    label = numpy.arange(number).repeat(2)
+    answers = {
+        **make_answers(1, 2 * number),
+        "label": label,
+        "top": numpy.stack([label, (label + 1) % number], 1),
+        "top_probability": numpy.full((2 * number, 2), 0.5),
+    }
+    write_run(tmp_path, "train_all", "CDC", 1, arrays=answers, names=map(str, range(number)))
+    make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
+    page = Page(tmp_path / "page.html")
+    boxes = {box.get("aria-label", ""): box["class"] for box in page.all("div") if "class" in box}
+    assert (boxes["Accuracy per class, CDC tiny, openmoji"] == "scroll whole") == whole
+    assert boxes["Confusion matrix, CDC tiny, openmoji"] == "scroll whole"
+    assert ("Without the 1 classes" in page.text) != whole
+
+
+# ---- the gallery ----
+
+
+def test_gallery_order_and_what_stands_on_a_card(tmp_path):
+    answers = {
+        "image": numpy.array([f"a/{name}.png" for name in "uvwxyz"]),
+        "label": numpy.array([0, 0, 1, 1, 2, 2]),
+        "top": numpy.array([[0, 1], [1, 0], [0, 1], [1, 2], [5, 2], [0, 2]]),
+        "top_probability": numpy.full((6, 2), 0.5, "float32"),
+        "max_probability": numpy.array([0.9, 0.3, 0.1, 0.2, 0.3, 0.8], "float32"),
+        "vote": numpy.array([[0, 1, 0, 1, 2, 0], [1, 1, 0, 1, 5, 0]]),
+        "vote_probability": numpy.tile([[0.25], [0.75]], (1, 6)),
+    }
+    write_run(tmp_path, "train_base", "CDC", 1, "base", answers, names=("cat", "dog", "eel"))
+    mistakes, doubted = gallery(collect(tmp_path)[0], {}).values()
+    names = ["".join(card["image"][2] for card in cards) for cards in (mistakes, doubted)]
+    assert names == ["wvyz", "uzvyxw"], "v before y: equally doubted, in their order"
+    assert [card["right"] for card in doubted] == [True, False, False, False, True, False]
+    assert mistakes[2] == {
+        "image": "a/y.png",
+        "picture": None,
+        "truth": "eel",
+        "answer": "class 5",
+        "probability": 50,
+        "right": False,
+        "doubt": pytest.approx(0.3),
+        "votes": [("eel", 25), ("class 5", 75)],
+    }
+
+
+def test_pictures_are_those_of_the_test_images(tmp_path, data_root):
+    names = ("banded", "dotted", "striped", "woven", "zigzagged", "grid")
+    answers = {**make_answers(0, 6, 6), "image": numpy.array([f"{name}/11.png" for name in names])}
+    facts = {"arrays": answers, "names": names, "dataset": "DescribableTextures"}
+    write_run(tmp_path, "train_all", "CoOp", 1, **facts)
+    (run,) = collect(tmp_path)
+    pixels = {
+        path: numpy.asarray(Image.open(path), float)
+        for path in (Path(data_root) / "dtd" / "images").rglob("*.png")
+    }
+    for card in gallery(run, find_images(run, data_root))["Most doubted images"]:
+        kind, content = card["picture"].split(",")
+        assert kind == "data:image/jpeg;base64" and card["votes"] == []
+        shown = numpy.asarray(Image.open(io.BytesIO(base64.b64decode(content))), float)
+        nearest = min(pixels, key=lambda path: numpy.abs(pixels[path] - shown).mean())
+        assert "/".join(nearest.parts[-2:]) == card["image"]
+
+
+def test_pictures_that_are_not_there_are_said_not_shown(tmp_path, data_root, caplog):
+    for trainer, data in (("CoOp", "DescribableTextures"), ("MaPLe", "OxfordPets"), ("CDC", "Own")):
+        answers = {"arrays": make_answers(0), "dataset": data}
+        write_run(tmp_path, "train_all", trainer, 1, **answers)
+    for run in collect(tmp_path):
+        cards = gallery(run, find_images(run, data_root))["Most doubted images"]
+        assert not any(card["picture"] for card in cards)
+    assert "no pictures of OxfordPets: data folder" in caplog.text
+    assert "Own is no data set of this toolbox" in caplog.text

@@ -2,46 +2,41 @@
 
 import csv
 import io
-import json
+from functools import cache
 
 import pytest
 
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
+from protocols.plan import plan
 from results import check
-from results.published import read_published
+from results.published import Comparison, read_published
 from results.table import harmonic_mean, main
+from tests.results import conftest
+from trainers.common.config_files import plain
 
 
-def write(
-    root,
-    part,
-    trainer,
-    seed,
-    accuracy,
-    classes="all",
-    data="eurosat",
-    shots=16,
-    config="vit_b16",
-    backbone="ViT-B/16",
-):
-    folder = root / part / data / f"shots_{shots}" / trainer / config / f"seed{seed}"
-    folder.mkdir(parents=True)
-    (folder / "results.json").write_text(
-        json.dumps(
-            {
-                "format": 1,
-                "trainer": trainer,
-                "dataset": data,
-                "classes": classes,
-                "shots": shots,
-                "seed": seed,
-                "split_hash": f"{part}{data}{seed}",
-                "metrics": {"test": {"accuracy": accuracy}},
-                "prompts_hash": "p",
-                "backbone_hash": "b",
-                "config": {"MODEL": {"BACKBONE": {"NAME": backbone}}},
-            }
-        )
-    )
+@cache
+def config_of(part, trainer, data, config):
+    """What the recipe makes of the published experiment's config."""
+    protocol = "xd" if part in ("train_source", "xd_from_imagenet") else part.split("_")[0]
+    protocol = {"train": "base2new", "test": "base2new"}.get(protocol, protocol)
+    source = data if protocol == "base2new" else "imagenet"
+    for run in plan(protocol, trainer, source, [16], [1], "", config):
+        if (run.part, run.dataset) == (part, data):
+            return plain(build_config(parse_arguments(run.arguments(""))))
+
+
+def write(root, part, trainer, seed, accuracy, classes="all", data="eurosat", **facts):
+    """A run by the recipe; facts: ``recipe`` and ``shots``, or sections of the config whose keys are others."""
+    recipe = facts.pop("recipe", "vit_b16")
+    made_by = {"MODEL": {}} if data == "openmoji" else config_of(part, trainer, data, recipe)
+    config = {**made_by, "SEED": seed, "MODEL": {"BACKBONE": {"NAME": "ViT-B/16"}}}
+    for section in [name for name in facts if name.isupper()]:
+        config[section] = {**config.get(section, {}), **facts.pop(section)}
+    facts |= {"recipe": recipe, "config": config}
+    split = f"{part}{data}{seed}"
+    conftest.write(root, part, trainer, seed, accuracy, classes, split, data, **facts)
 
 
 def write_pair(root, trainer, bases, news, **facts):
@@ -50,119 +45,142 @@ def write_pair(root, trainer, bases, news, **facts):
         write(root, "test_new", trainer, seed, new, "new", **facts)
 
 
-def checked(folder, capsys):
-    """(trainer, data set, column) → reproduces."""
-    assert check.main([str(folder)]) == 0
-    lines = [
-        line.split(", ") for line in capsys.readouterr().out.splitlines() if ", published" in line
-    ]
-    return {
-        (words[1].split()[0], words[2], words[3].split(":")[0]): words[0].startswith("reproduces ")
-        for words in lines
-    }
+@pytest.fixture
+def checked(capsys):
+    """Runs the command; returns (trainer, data set, column) → (verdict, line)."""
+
+    def start(folder, differs=False):
+        assert check.main([str(folder)]) == differs
+        lines = capsys.readouterr().out.splitlines()[:-1]
+        found = {}
+        for line in lines:
+            _, trainer, data, column = line.split(": ")[0].split(", ")
+            verdict = next(name for name in check.VERDICTS if line.startswith(name))
+            found[trainer.split()[0], data, column] = verdict, line
+        return found
+
+    return start
 
 
 def test_the_figures_agree_with_each_other():
     known = read_published()
-    averages = {
-        name: figures for name, figures in known["base2new_average"].items() if name != "HPT"
-    }  # see the file
-    for figures in [
-        *(pair for method in known["base2new"].values() for pair in method.values()),
-        *averages.values(),
-    ]:
+    averages = dict(known["base2new_average"])
+    del averages["HPT"]  # see the file
+    pairs = [pair for method in known["base2new"].values() for pair in method.values()]
+    for figures in [*pairs, *averages.values()]:
         assert harmonic_mean(figures[:2]) == pytest.approx(figures[2], abs=0.011)
     for method, sets in known["base2new"].items():
         means = [sum(pair[index] for pair in sets.values()) / 11 for index in (0, 1)]
-        assert known["base2new_average"][method][:2] == pytest.approx(means, abs=0.0101)
+        assert averages[method][:2] == pytest.approx(means, abs=0.0101)
 
 
-def test_within_two_deviations_or_one_point_is_reproduced(tmp_path, capsys):
+@pytest.mark.parametrize(
+    "points, deviation, seeds, expected, why",
+    [
+        (1.0, 9.0, 3, "reproduces", "within 1 point"),
+        (-1.0, None, 1, "reproduces", "within 1 point"),
+        (1.4, 1.2, 3, "differs", "2 deviations of the mean are 1.39 points"),
+        (1.4, 1.25, 3, "reproduces", "2 deviations of the mean are 1.44 points"),
+        (-10.5, 10.0, 3, "too noisy to say", "2 deviations of the mean are 11.55 points: run 178"),
+        (-12.0, 10.0, 3, "differs", "2 deviations of the mean are 11.55 points"),
+        (1.2, None, 1, "too noisy to say", "one seed has no deviation: run 3"),
+        (1.2, 0.0, 3, "differs", "2 deviations of the mean are 0.00 points"),
+    ],
+)
+def test_noise_is_never_a_reproduction(points, deviation, seeds, expected, why):
+    found = Comparison(("d", 16, "T", "c"), "base", "", 73.2, 73.2 + points, deviation, seeds)
+    verdict, reason = check.verdict(found)
+    assert verdict == expected and reason.startswith(why)
+
+
+def test_as_many_seeds_as_it_says_would_do():
+    noisy = Comparison(("d", 16, "T", "c"), "base", "", 50.0, 52.0, 4.0, 3)
+    seeds = int(check.verdict(noisy)[1].split("run ")[1].split()[0])
+    for number, expected in ((seeds, {"reproduces", "differs"}), (seeds - 1, {"too noisy to say"})):
+        found = Comparison(noisy.row, "base", "", 50.0, 51.4, 4.0, number)
+        assert check.verdict(found)[0] in expected
+
+
+def test_each_figure_has_a_line_and_one_that_differs_an_exit_code(tmp_path, checked, capsys):
     """MaPLe on EuroSAT: 94.07 / 73.23 / 82.35; CoOp: 92.19 / 54.74 / 68.69."""
-    write_pair(
-        tmp_path, "MaPLe", (93.0, 93.3, 93.3), (66.0, 71.0, 76.0)
-    )  # base 0.87 points off; new 2.23 points, 0.45 deviations
-    write_pair(
-        tmp_path, "CoOp", (90.0, 90.1, 90.2), (40.0, 41.0, 42.0)
-    )  # base 2.09 points and 21 deviations off
-    assert checked(tmp_path, capsys) == {
-        ("MaPLe", "eurosat", "base"): True,
-        ("MaPLe", "eurosat", "new"): True,
-        ("MaPLe", "eurosat", "H"): True,
-        ("CoOp", "eurosat", "base"): False,
-        ("CoOp", "eurosat", "new"): False,
-        ("CoOp", "eurosat", "H"): False,
+    write_pair(tmp_path, "MaPLe", (93.0, 93.3, 93.3), (62.0, 71.0, 80.0))
+    write_pair(tmp_path, "CoOp", (90.0, 90.1, 90.2), (54.0, 55.0, 56.0))
+    found = checked(tmp_path, differs=True)
+    assert {key[::2]: verdict for key, (verdict, _) in found.items()} == {
+        ("MaPLe", "base"): "reproduces",
+        ("MaPLe", "new"): "too noisy to say",
+        ("MaPLe", "H"): "too noisy to say",
+        ("CoOp", "base"): "differs",
+        ("CoOp", "new"): "reproduces",
+        ("CoOp", "H"): "reproduces",
     }
-    check.main([str(tmp_path)])
-    printed = capsys.readouterr().out
-    assert (
-        "DIFFERS     base-to-new, CoOp vit_b16, eurosat, base: 90.10 ± 0.10 over 3 seeds, published 92.19 (-2.09 points, -20.9 deviations)"
-        in printed
+    assert found["CoOp", "eurosat", "base"][1].endswith(
+        "base-to-new, CoOp vit_b16, eurosat, base: 90.10 ± 0.10 over 3 seeds, published 92.19 "
+        "(-2.09 points; 2 deviations of the mean are 0.12 points)"
     )
-    assert "3 of 6 figures reproduce" in printed
+    check.main([str(tmp_path)])
+    assert "reproduces: 3, differs: 1, too noisy to say: 2" in capsys.readouterr().out
 
 
-def test_one_seed_has_a_point_and_no_deviation(tmp_path, capsys):
-    write_pair(tmp_path, "CoOp", (93.1,), (56.0,))
-    found = checked(tmp_path, capsys)
-    assert found["CoOp", "eurosat", "base"] and not found["CoOp", "eurosat", "new"]
+@pytest.mark.parametrize(
+    "facts, message",
+    [
+        ({"OPTIM": {"LR": 0.1}}, "OPTIM.LR 0.1 → 0.002"),
+        ({"DATASET": {"DESCRIPTIONS": "cupl.json"}}, "DATASET.DESCRIPTIONS 'cupl.json' → ''"),
+        ({"recipe": "vit_b16_text"}, "recipe vit_b16_text → vit_b16"),
+    ],
+)
+def test_another_experiment_on_the_same_data_is_listed_and_not_judged(
+    tmp_path, checked, monkeypatch, facts, message
+):
+    if "recipe" in facts:
+        made_by = config_of("train_base", "CoOp", "eurosat", "vit_b16")
+        monkeypatch.setitem(globals(), "config_of", lambda *_: made_by)
+    write_pair(tmp_path, "CoOp", (50.0,), (54.7,), **facts)
+    for verdict, line in checked(tmp_path).values():
+        assert verdict == "not the published experiment" and message in line
 
 
-@pytest.mark.parametrize("facts", [{"backbone": "RN50"}, {"shots": 4}, {"data": "openmoji"}])
-def test_another_experiment_is_not_compared(facts, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "facts", [{"MODEL": {"BACKBONE": {"NAME": "RN50"}}}, {"shots": 4}, {"data": "openmoji"}]
+)
+def test_what_nothing_is_published_of_is_not_compared(facts, tmp_path, capsys):
     write_pair(tmp_path, "CoOp", (92.19,), (54.74,), **facts)
     assert check.main([str(tmp_path)]) == 2
     assert "nothing to compare" in capsys.readouterr().err
 
 
-def test_averages_are_compared_over_the_same_data_sets_and_the_same_recipe(tmp_path, capsys):
+def test_averages_are_compared_over_the_same_data_sets_and_the_same_recipe(tmp_path, checked):
     sets = list(read_published()["base2new"]["CoOp"])
-    for data in sets[:-1]:
-        write_pair(tmp_path, "IVLP", (82.15,), (74.07,), data=data)
-        write_pair(tmp_path, "IVLP", (82.15,), (74.07,), data=data, config="vit_b16_ep20")
-    write_pair(tmp_path, "IVLP", (82.15,), (74.07,), data="openmoji")
-    assert check.main([str(tmp_path)]) == 2, "11 data sets, but not the eleven"
-    for config in ("vit_b16", "vit_b16_ep20"):
-        write_pair(tmp_path, "IVLP", (82.15,), (74.07,), data=sets[-1], config=config)
-    write_pair(tmp_path / "other", "IVLP", (82.15,), (74.07,), data=sets[0])
-    capsys.readouterr()
-    assert check.main([str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" ")[0] for line in lines if "vit_b16_ep20" in line] == [
-        "DIFFERS",
-        "DIFFERS",
-        "reproduces",
-    ], "84.21, 71.79, 77.51"
-    assert not [line for line in lines if "vit_b16," in line], "with openmoji they are twelve"
+    for data in [*sets[:-1], "openmoji"]:
+        write_pair(tmp_path, "IVLP", (84.15,), (72.07,), data=data)
+    for data in sets:
+        write_pair(tmp_path / "other", "IVLP", (84.15,), (72.07,), data=data, recipe="vit_b16_ep20")
+    found = checked(tmp_path)
+    assert {column: verdict for (_, data, column), (verdict, _) in found.items()} == {
+        "base": "reproduces",
+        "new": "reproduces",
+        "H": "reproduces",
+    }, "84.21, 71.79, 77.51; with openmoji in place of one set nothing is published"
+    assert all("IVLP vit_b16_ep20, average of 11" in line for _, line in found.values())
 
 
-def test_transfer_is_compared_set_by_set_and_the_average_when_all_are_there(tmp_path, capsys):
+def test_transfer_is_compared_set_by_set_and_the_average_when_all_are_there(tmp_path, checked):
     order = read_published()["cross_dataset"]["order"]
     figures = dict(zip(order, read_published()["cross_dataset"]["MaPLe"]))
-    facts = {"config": "vit_b16_xd"}
+    facts = {"recipe": "vit_b16_xd"}
     write(tmp_path, "train_source", "MaPLe", 1, figures["imagenet"], data="imagenet", **facts)
     for data in order[1:-2]:
-        write(
-            tmp_path,
-            "xd_from_imagenet",
-            "MaPLe",
-            1,
-            figures[data] + (5 if data == "dtd" else 0),
-            data=data,
-            **facts,
-        )
+        accuracy = figures[data] + (5 if data == "dtd" else 0)
+        write(tmp_path, "xd_from_imagenet", "MaPLe", 1, accuracy, data=data, **facts)
     write(tmp_path, "dg_from_imagenet", "MaPLe", 1, 64.07, data="imagenetv2", **facts)
-    found = checked(tmp_path, capsys)
-    assert (
-        found["MaPLe", "imagenet", "source"]
-        and found["MaPLe", "imagenet", "eurosat"]
-        and not found["MaPLe", "imagenet", "dtd"]
-    )
-    assert (
-        found["MaPLe", "imagenet", "imagenetv2"] and ("MaPLe", "imagenet", "average") not in found
-    )
+    found = {key[2]: verdict for key, (verdict, _) in checked(tmp_path).items()}
+    assert found["source"] == found["eurosat"] == found["imagenetv2"] == "reproduces"
+    assert found["dtd"] == "too noisy to say" and "average" not in found
     write(tmp_path, "xd_from_imagenet", "MaPLe", 1, figures["ucf101"], data="ucf101", **facts)
-    assert checked(tmp_path, capsys)["MaPLe", "imagenet", "average"], "half a point above"
+    assert checked(tmp_path)["MaPLe", "imagenet", "average"][0] == "reproduces", (
+        "half a point above"
+    )
 
 
 def test_the_table_has_the_published_figure_and_the_difference(tmp_path, capsys):
@@ -171,10 +189,6 @@ def test_the_table_has_the_published_figure_and_the_difference(tmp_path, capsys)
     assert "92.19 (-2.09, -20.9 sd)" in capsys.readouterr().out
     assert main([str(tmp_path), "--published", "--format", "csv"]) == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert (
-        float(row["base_published"]),
-        float(row["base_difference"]),
-        float(row["base_deviations"]),
-    ) == (92.19, -2.09, pytest.approx(-20.9))
-    capsys.readouterr()
+    names = ("base_published", "base_difference", "base_deviations")
+    assert [float(row[name]) for name in names] == [92.19, -2.09, pytest.approx(-20.9)]
     assert main([str(tmp_path), "--published", "--metric", "accuracy_of_nothing"]) == 2

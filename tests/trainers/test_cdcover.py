@@ -74,14 +74,14 @@ def test_the_loss_over_tcp_is_the_sum_of_its_named_parts(run, stock_vit):
         logits = (
             stock_vit.logit_scale.exp() * unit(stock_vit.encode_image(views[m])) @ texts[m].T
         ).double()
-        evidence = (logits - (3 + learner.offset_shift[m] - torch.tensor(6.0).log())).exp()
+        evidence = (logits - 3 + torch.tensor(6.0).log()).exp()
         expected = (
             expected
-            + trusted(evidence + 1, labels)
+            + evidential(evidence, labels)
             + (3.0 + 0.25) * (1 - F.cosine_similarity(texts[m], hand_crafted).mean())
         )
-        product = product * (1 + evidence / 6)
-    expected = expected + trusted(6 * (product - 1) + 1, labels)
+        product = product * (1 + evidence / 6) ** 0.5  # ω = 1 / M
+    expected = expected + evidential(6 * (product - 1), labels)
     deviations = [text - hand_crafted for text in texts]
     lengths = [(deviation.square().sum(1) + 0.03**2).sqrt() for deviation in deviations]
     expected = (
@@ -93,9 +93,11 @@ def test_the_loss_over_tcp_is_the_sum_of_its_named_parts(run, stock_vit):
         assert (gradient - reference).norm() <= 2e-5 * reference.norm()
 
 
-def trusted(alpha, labels):
-    """Mean of ψ(S) − ψ(α_y)."""
-    return (torch.digamma(alpha.sum(1)) - torch.digamma(alpha[range(3), labels])).mean()
+def evidential(evidence, labels):
+    """Mean of (ψ(S) − ψ(α_y) − log(e_y / Σ_k e_k)) / 2."""
+    alpha, right = evidence + 1, evidence[range(3), labels]
+    trusted = torch.digamma(alpha.sum(1)) - torch.digamma(right + 1)
+    return (trusted + (evidence.sum(1) / right).log()).mean() / 2
 
 
 def test_templates_start_from_phrases_of_the_contexts_length_and_vote(run):
@@ -111,20 +113,20 @@ def test_templates_start_from_phrases_of_the_contexts_length_and_vote(run):
         len(record["metrics"]["test"]["template_accuracy"]) == 2
         and 0 < record["metrics"]["test"]["mean_vacuity"] <= 1
     )
-    assert set(trainer.model.base.aggregate) == set(trainer.model.learner.state_dict()), (
+    parameters = dict(trainer.model.learner.named_parameters())
+    assert trainer.model.base.aggregate.keys() == parameters.keys(), (
         "PromptSRC's mean over epochs is of all templates"
     )
 
 
 def test_all_losses_share_one_pass_without_prompts(run, monkeypatch):
-    trainer = run("CDCPromptSRC", flags=("--no-train",))[0]
-    passes, encode = [], trainer.model.unprompted_images
-    monkeypatch.setattr(
-        trainer.model,
-        "unprompted_images",
-        lambda images: passes.append(len(images)) or encode(images),
-    )
-    trainer.model.loss(trainer.model.scores(torch.randn(2, 3, 3, 32, 32)), torch.tensor([0, 5, 2]))
+    model = run("CDCPromptSRC", flags=("--no-train",))[0].model
+    passes, encode = [], model.unprompted_images
+    for method in (model, model.base):
+        monkeypatch.setattr(
+            method, "unprompted_images", lambda asked: passes.append(len(asked)) or encode(asked)
+        )
+    model.loss(model.scores(torch.randn(2, 3, 3, 32, 32)), torch.tensor([0, 5, 2]))
     assert passes == [2], "both templates' views at once"
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from tests.conftest import scrambled
 from tests.reference import stock_classifier, stock_context_features, stock_image_features, unit
+from trainers.dept import DePTCoOpMethod
 
 BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES", "new")
 
@@ -115,6 +116,18 @@ def test_other_classes_are_answered_by_the_prompts_alone(run):
     assert tested.model.learner.head is None and record["metrics"]["test"]["images"] == 12
     images = torch.randn(1, 2, 3, 32, 32)
     assert len(tested.model(images).logits) == 1 and len(trained.model(images).logits) == 2
+
+
+def test_some_of_the_trained_classes_are_answered_by_the_heads_rows_of_them_too(trained):
+    """ImageNet-A's and -R's are some of ImageNet's: officially the head's rows of those are kept."""
+    whole = trained("DePTCoOp")[0].model
+    some = [4, 0, 2]
+    names = [whole.classnames[k] for k in some]
+    part = DePTCoOpMethod(whole.settings, names, whole.backbone, "DescribableTextures")
+    part.load(whole.learner.state_dict(), whole.classnames)
+    images = torch.randn(1, 5, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(part(images).logits, whole(images).logits[..., some])
 
 
 def test_the_head_has_a_learning_rate_of_its_own(run):

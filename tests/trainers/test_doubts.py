@@ -74,19 +74,19 @@ def test_an_answer_is_judged_alike_though_its_last_digits_differ(judge):
         (
             [0, 0, 0, 1, 1],
             0.05,
-            "An answer is sure enough up to an uncertainty of 0.3, the limit for at most 5 % of errors. Of the run's 5 "
-            "validation images 3 are answered so surely; wrong among those: 0 of 3 (0 %; 95 % interval 0 to 56 %).",
+            "The limit for at most 5 % of errors is an uncertainty of 0.3. Of the run's 5 "
+            "validation images 3 are within it; wrong among those: 0 of 3 (0 %; 95 % interval 0 to 56 %).",
         ),
         (
             [1, 1, 0, 0, 0],
             0.05,
-            "No answer is sure enough: among the run's 5 validation images more than 5 % of even the surest answers are "
+            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the surest answers are "
             "wrong. The lowest error is 2 of 5 (40 %; 95 % interval 12 to 77 %): --max-error 0.4 allows it.",
         ),
         (
             [1, 1, 1, 1, 1],
             0.05,
-            "No answer is sure enough: among the run's 5 validation images more than 5 % of even the surest answers are wrong.",
+            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the surest answers are wrong.",
         ),
         (
             [0, 0, 0, 1, 1],
@@ -108,7 +108,7 @@ def test_the_rule_in_words_says_what_was_measured_and_what_can_be_had(
     uncertainty = [0.1, 0.2, 0.3, 0.4, 0.5]
     found = judge(uncertainty, wrong, max_error)
     assert found.rule() == words
-    expected = None if max_error is None else not words.startswith("An answer")
+    expected = None if max_error is None else not words.startswith("The limit")
     assert found.doubtful(0.1) is expected and found.doubtful(0.5) is (
         None if max_error is None else True
     )

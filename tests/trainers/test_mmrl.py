@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from tests.conftest import scrambled, trainer_node
 from tests.reference import stock_classifier, unit
-from trainers.mmrl import RepresentationSpace, add_mmrl_config
+from trainers.mmrl import MMRLMethod, RepresentationSpace, add_mmrl_config
 
 
 def with_tokens(x, blocks, maps, learner, causal):
@@ -115,6 +115,15 @@ def test_classes_that_were_not_trained_are_answered_by_the_class_token_alone(run
     torch.testing.assert_close(
         answer, (stock_vit.logit_scale.exp() * image @ text.T).softmax(dim=1), rtol=1e-3, atol=1e-5
     )
+
+
+def test_a_share_of_one_is_the_class_tokens_answer():
+    """As ImageNet's variants are answered, see the recipe."""
+    method = MMRLMethod.__new__(MMRLMethod)
+    torch.nn.Module.__init__(method)
+    method.settings = trainer_node(add_mmrl_config, "SCALE", 1.0)
+    logits = torch.randn(2, 3, 4)
+    assert torch.equal(method.predict(logits).probability, logits[0].softmax(dim=1))
 
 
 def test_it_starts_as_the_official_code_does_and_has_the_official_size(vit_b16):

@@ -30,6 +30,26 @@ def test_cosine_with_constant_warmup_has_the_rates_of_the_real_dassl():
     )
 
 
+@pytest.mark.parametrize(
+    "warmup, expected",
+    [("constant", [1e-5, 1e-5]), ("linear", [1e-5, 0.5])],
+)
+def test_a_warmup_is_that_of_every_group_whatever_its_own_rate(warmup, expected):
+    """As in Dassl, whose warm-up names rates: DePT's head, 6.5 times as fast, warms up at 1e-5 too."""
+    cfg = get_cfg_default().OPTIM
+    cfg.merge_from_list(["LR", 0.002, "MAX_EPOCH", 5, "LR_SCHEDULER", "cosine"])
+    cfg.merge_from_list(["WARMUP_EPOCH", 2, "WARMUP_TYPE", warmup])
+    bases = [0.002, 0.013, 0.0]
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": base} for base in bases]
+    optimizer = torch.optim.SGD(groups, lr=cfg.LR)
+    schedule = build_schedule(optimizer, cfg)
+    for rate in [*expected, 1.0]:
+        for group, base in zip(optimizer.param_groups, bases):
+            assert group["lr"] == pytest.approx((rate if rate < 1e-4 else rate * base) * (base > 0))
+        optimizer.step()
+        schedule.step()
+
+
 def test_cosine_without_warmup():
     assert rates() == pytest.approx(
         [0.001 * (1 + math.cos(math.pi * e / 5)) for e in range(5)], rel=1e-12

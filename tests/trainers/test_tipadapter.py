@@ -125,6 +125,18 @@ def test_beta_and_alpha_are_the_first_of_the_best_of_a_grid(run):
     )
 
 
+@pytest.mark.parametrize("classes, images", [("all", 18), ("base", 9)])
+def test_they_are_searched_for_on_the_whole_validation_split(run, classes, images):
+    """As officially, however many shots; what is kept as predictions-val.npz stays the few-shot sample."""
+    options = ("DATASET.NUM_SHOTS", "1", "DATASET.SUBSAMPLE_CLASSES", classes)
+    trainer, record, folder = run("TipAdapter", *options)
+    (line,) = [line for line in (folder / "log.txt").read_text().splitlines() if "β " in line]
+    assert line.endswith(f"of {images} validation images right")
+    plain = run("CoOp", *options, name="plain")[1]
+    assert record["split_hash"] == plain["split_hash"]
+    assert len(trainer.dm.dataset.val) == images / 3
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_other_classes_have_zero_shot_clips_answers(run, name):
     _, _, folder = run(name, "DATASET.SUBSAMPLE_CLASSES", "base", name="base")
@@ -152,7 +164,7 @@ def test_a_cache_takes_as_many_features_as_were_kept():
     [
         ("INIT_ALPHA", "-1.0", "must not be negative"),
         ("AUGMENT_EPOCH", "0", "it must be at least 1"),
-        ("SEARCH_STEP", "[0, 3]", "at least 1 of each"),
+        ("SEARCH_STEP", "[0, 3]", "it must be at least 1"),
     ],
 )
 def test_contradictions_are_refused(refusal, key, value, message):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from ..common.errors import UserError
-from ..common.files import write_atomically, write_text
+from ..common.files import check_output, write_atomically, write_text
+from ..common.image_files import background_of
 from ..common.record_file import Record, shown_name
 from ..evaluation.prediction import Metrics
 from ..method import Encoded, Method
@@ -96,6 +97,7 @@ def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
     normalize = normalization(classifier)
+    check_output("export to", os.path.join(folder, CARD), "An image classifier: the CLIP ")
     classifier = in_fp32_on_the_cpu(classifier)
     model = FusedClassifier(classifier, normalize)
     outputs = output_names(model)
@@ -235,7 +237,7 @@ def model_card(classifier: Classifier, outputs: list[str]) -> str:
                 f"cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.",
                 "",
                 "```python",
-                *example(size, interpolation, outputs),
+                *example(size, interpolation, background_of(classifier.cfg) or "white", outputs),
                 "```",
                 "",
                 f"`{PROMPTS}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.",
@@ -288,7 +290,8 @@ def table(rows: Mapping[str, object]) -> list[str]:
     ]
 
 
-def example(size: int, interpolation: str, outputs: list[str]) -> list[str]:
+def example(size: int, interpolation: str, background: str, outputs: list[str]) -> list[str]:
+    """A program that opens a picture as ``as_seen`` does."""
     return [
         "import json",
         "import numpy",
@@ -297,7 +300,9 @@ def example(size: int, interpolation: str, outputs: list[str]) -> list[str]:
         "",
         f'session = onnxruntime.InferenceSession("{MODEL}")',
         'classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])',
-        f'image = ImageOps.fit(Image.open("cat.jpg").convert("RGB"), ({size}, {size}), Image.Resampling.{interpolation.upper()})',
+        'image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")',
+        f'image = Image.alpha_composite(Image.new("RGBA", image.size, "{background}"), image).convert("RGB")',
+        f"image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})",
         'pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255',
         f'[{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})',
         "print(classes[probability[0].argmax()], probability[0].max())",

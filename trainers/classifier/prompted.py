@@ -20,6 +20,7 @@ from dassl.data.transforms import build_transform
 from torch import Tensor
 from yacs.config import CfgNode
 
+from ..classnames import check_names
 from ..common.errors import UserError
 from ..common.image_files import background_of
 from ..common.record_file import Record
@@ -186,7 +187,8 @@ class PromptedClassifier:
             classnames: at least two names.
 
         Raises:
-            UserError: the context is class-specific, so it says nothing of other classes; a name is too long; or they are no names.
+            UserError: the context is class-specific, so it says nothing of other classes; a name is too long; they are
+                no names; or the CLIP can't tell two of them apart.
         """
         names = None if isinstance(classnames, str) else list(classnames)
         if (
@@ -200,7 +202,9 @@ class PromptedClassifier:
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
-        return type(self)(rebuilt(self.method, self.cfg, names), self.cfg, self.record)
+        method = rebuilt(self.method, self.cfg, names)
+        check_names(method, are_fixed=False)
+        return type(self)(method, self.cfg, self.record)
 
     @torch.no_grad()
     def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:

@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 from .. import METHODS, config_function
 from ..common.config_files import check_types
 from ..common.errors import UserError
+from ..common.ranges import check_ranges
 from ..common.record_file import FILE_NAME, Record
 from ..common.record_file import read_record as read_record_file
 from ..engine.checkpoint import MODEL_NAME, load, newest
@@ -70,6 +71,7 @@ def config_of(record: Record, kind: type[MethodTrainer]) -> CfgNode:
     defaults = cfg.clone()
     overlay(cfg, record["config"])
     check_types(cfg, defaults)
+    check_ranges(cfg)
     return cfg
 
 

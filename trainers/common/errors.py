@@ -5,10 +5,12 @@ import errno
 import logging
 import os
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 
 from .console import Lines, printable
+from .interruption import REQUEUE, Interrupted
 
 ROOM, RIGHTS = "make room on that disk", "have that place writable, or give another one"
 DISK = {
@@ -19,7 +21,14 @@ DISK = {
     errno.EACCES: RIGHTS,
     errno.EPERM: RIGHTS,
     errno.EIO: "look after that disk",
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
+        "give another place, or put back what was there",
+    ),
 }  # number of an OSError → what to do
+
+# what raises when a worker of a loader is killed
+LOADER = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
 
 
 class UserError(ValueError):
@@ -53,7 +62,7 @@ def line_for_user(error: Exception) -> str | None:
         return f"{path}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
     if isinstance(error, MemoryError):
         return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid"):
+    if isinstance(error, RuntimeError) and raised_in(error, *LOADER):
         return (
             f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
             "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
@@ -61,9 +70,25 @@ def line_for_user(error: Exception) -> str | None:
     return None
 
 
+def raised_in(error: BaseException, *modules: str) -> bool:
+    """Whether an error was raised by the code of one of these modules or packages."""
+    frames = traceback.extract_tb(error.__traceback__)
+    file_name = os.path.realpath(frames[-1].filename) if frames else ""
+    for module in filter(None, map(sys.modules.get, modules)):
+        place = os.path.realpath(module.__file__ or "")
+        if file_name == place or (
+            hasattr(module, "__path__")
+            and file_name.startswith(os.path.join(os.path.dirname(place), ""))
+        ):
+            return True
+    return False
+
+
 def exit_code(command: Callable[..., object], *arguments: object) -> int:
-    """Calls a command line tool's function; returns the number that it gives, else 0, or 2 after an error that the user can mend, whose line goes to
-    standard error."""
+    """Calls a command line tool's function; returns the number that it gives, else 0.
+
+    A line on standard error says why it is 2 (the user can mend it), 75 (it was asked to stop: start it again) or 130 (Ctrl-C).
+    """
     try:
         code = command(*arguments)
         sys.stdout.flush()
@@ -71,9 +96,10 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 141  # 128 and SIGPIPE's number, which Windows hasn't
-    except KeyboardInterrupt as interrupt:
-        if interrupt.args:  # a run's own, see interruption.py
-            raise
+    except Interrupted as stop:
+        sys.stderr.write(f"{stop}\n")
+        return REQUEUE
+    except KeyboardInterrupt:
         sys.stderr.write("interrupted by Ctrl-C\n")
         return 130
     except Exception as error:

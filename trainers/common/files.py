@@ -36,7 +36,7 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
         raise UserError(f"{option} {path!a} can't be written: {error}") from error
     if not is_there:
         what = "a folder" if os.path.isdir(path) else "no regular file"
-        raise UserError(f"{option} {path} is {what}, it must be a file")
+        raise UserError(f"{option} {path} is {what}, it must be a file: give another")
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
     with open(path, "rb") as file:
@@ -44,6 +44,27 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
             raise UserError(
                 f"{option} {path} is there already, and not of this command's making: give another name, or delete it first"
             )
+
+
+def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
+    """
+    Args:
+        option: that names the folder, for the message; names: of files that will be written in it.
+
+    Raises:
+        UserError: it can be no folder, or something other than a file has a file's name.
+    """
+    try:
+        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # too long; a character that no path has
+        raise UserError(f"{option} {folder!a} can't be a folder: {error}") from error
+    if not is_folder:
+        raise UserError(f"{option} {folder} is a file, it must be a folder")
+    for path in (os.path.join(folder, name) for name in names):
+        if os.path.lexists(path) and not os.path.isfile(path):
+            raise UserError(f"{path} is no regular file: move it away, or give another {option}")
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:

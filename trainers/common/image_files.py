@@ -8,7 +8,7 @@ import re
 import stat
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import IO, TypeVar
@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError, features
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from .console import printable
 from .errors import UserError
 from .files import file_hash
 
@@ -285,19 +286,30 @@ def left_out(paths: Iterable[str]) -> str:
         paths: of all files; those taken for images count where they are animated, for all but their first picture.
     """
     kinds: dict[str, list[str]] = defaultdict(list)
+    moving: list[str] = []
     for path in paths:
         if not is_image(path):
             kinds[os.path.splitext(path)[1].lower() or "without an ending"].append(path)
         elif path.lower().endswith((".gif", ".webp", ".tif", ".tiff", ".avif")) and look_at(
             path, lambda image: getattr(image, "is_animated", False), False
         ):
-            kinds["of several pictures, of which the first is taken"].append(path)
-    said = [
-        f"{len(found)} {kind} ({', '.join(map(os.path.basename, found[:NAMED]))}{', …' if found[NAMED:] else ''}"
+            moving.append(path)
+    lines = [
+        f"{len(files)} {kind} ({named(files)}"
         f"{f'; to take these: pip install {MISSING[kind]}' if kind in MISSING else ''})"
-        for kind, found in sorted(kinds.items())
+        for kind, files in sorted(kinds.items())
     ]
-    return f"Left out: {'; '.join(said)}" if said else ""
+    return ". ".join(
+        [f"Left out: {'; '.join(lines)}"] * bool(lines)
+        + [f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"]
+        * bool(moving)
+    )
+
+
+def named(paths: Sequence[str]) -> str:
+    """The first few files by their names."""
+    names = [printable(os.path.basename(path)) for path in paths[:NAMED]]
+    return ", ".join(names) + (", …" if paths[NAMED:] else "")
 
 
 def transparent_parts(background: str) -> str:

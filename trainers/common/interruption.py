@@ -17,14 +17,22 @@ SIGNALS = [
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was ended by a signal; the text names it and says how to go on."""
+    """A run was ended by a signal; the text names it and says how to go on.
+
+    Attributes:
+        number: of the signal; 0 where another process had it.
+    """
+
+    number = 0
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
     name = signal.Signals(number).name
-    raise Interrupted(
+    interrupted = Interrupted(
         f"{name}: ended; the same command goes on from the last epoch's end (exit code {REQUEUE})"
     )
+    interrupted.number = number
+    raise interrupted
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 - ``fp32``: everything in fp32.
 - ``amp``: fp32 weights, encoders under autocast: bfloat16 where the device has it, else float16
-  with a loss scaler.
+  with a loss scaler. Methods whose authors ran them so have float16 wherever it is, and on a CPU
+  fp32: bfloat16 keeps 8 bits of a number, float16 11, and what MMA adds drowns in the rounding.
 - ``fp16``: the weights of the frozen maps in float16 as in CoOp, see ``to_half``; prompts and
   losses in fp32. On a CPU, which computes it up to 19 times more slowly, it becomes fp32.
 """
@@ -30,11 +31,14 @@ def check_precision(name: str) -> None:
         )
 
 
-def precision_on(name: str, device: torch.device, stays_fp32: bool = False) -> str:
+def precision_on(
+    name: str, device: torch.device, stays_fp32: bool = False, amp_is_fp16: bool = False
+) -> str:
     """What a method computes in on a device, one of ``PRECISIONS``.
 
     Args:
-        name: what is asked for; stays_fp32: whether the method's fp16 is fp32.
+        name: what is asked for.
+        stays_fp32, amp_is_fp16: see ``Method``.
 
     Raises:
         UserError: see ``check_precision``.
@@ -49,13 +53,20 @@ def precision_on(name: str, device: torch.device, stays_fp32: bool = False) -> s
     if name == "fp16" and stays_fp32:
         log.info("PREC fp16: this method computes in fp32, as its official code does")
         return "fp32"
+    if name == "amp" and amp_is_fp16 and device.type in SLOW_IN_FP16:
+        log.info("PREC amp: on a CPU, which has no fast float16, this method computes in fp32")
+        return "fp32"
     return name
 
 
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(
+    precision: str, device: torch.device, amp_is_fp16: bool = False
+) -> torch.dtype | None:
     """What the encoders' maps are computed in under ``amp``; None under any other precision."""
     if precision != "amp":
         return None
+    if amp_is_fp16:
+        return torch.float16
     has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.bfloat16 if has_bfloat16 else torch.float16
 

@@ -1,10 +1,11 @@
 """Learning-rate schedules with warm-up, as Dassl defines them, on torch's ``LambdaLR``.
 
-Dassl's own warm-up classes fail on current torch and keep a pickled optimiser in checkpoints; this one's state is an
-epoch number.
+Dassl's own warm-up classes fail on current torch and keep a pickled optimiser in checkpoints; this
+one's state is an epoch number.
 """
 
 import math
+from functools import partial
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -21,8 +22,9 @@ def build_schedule(optimizer: Optimizer, optim_cfg: CfgNode) -> LambdaLR:
     """Scheduler to be stepped once after each epoch.
 
     Args:
-        optimizer: its groups' learning rates are the base L.
-        optim_cfg: ``cfg.OPTIM``.
+        optimizer: its groups' learning rates are the base L; a group with 0 keeps it.
+        optim_cfg: ``cfg.OPTIM``. What the warm-up names, ``WARMUP_CONS_LR`` or ``WARMUP_MIN_LR``, is
+            the rate of every group, whatever its L.
 
     Raises:
         UserError: unknown ``LR_SCHEDULER`` or ``WARMUP_TYPE``, a warm-up that leaves nothing.
@@ -35,20 +37,23 @@ def build_schedule(optimizer: Optimizer, optim_cfg: CfgNode) -> LambdaLR:
     check_choice("OPTIM.LR_SCHEDULER", optim_cfg.LR_SCHEDULER, SCHEDULES)
     if optim_cfg.WARMUP_EPOCH > 0:
         check_choice("OPTIM.WARMUP_TYPE", optim_cfg.WARMUP_TYPE, WARMUPS)
-    return LambdaLR(optimizer, lambda epoch: learning_rate(epoch, optim_cfg) / optim_cfg.LR)
+    bases = [group["lr"] for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [partial(factor, base, optim_cfg) for base in bases])
 
 
-def learning_rate(epoch: int, optim_cfg: CfgNode) -> float:
-    """Learning rate used in an epoch (from 0)."""
+def factor(base: float, optim_cfg: CfgNode, epoch: int) -> float:
+    """What a group's learning rate L = ``base`` is multiplied by in an epoch (from 0)."""
     warmup = max(optim_cfg.WARMUP_EPOCH, 0)
     if epoch < warmup:
         if optim_cfg.WARMUP_TYPE == "constant":
-            return optim_cfg.WARMUP_CONS_LR
-        return optim_cfg.WARMUP_MIN_LR if epoch == 0 else optim_cfg.LR * epoch / warmup
+            return optim_cfg.WARMUP_CONS_LR / base if base else 0.0
+        if epoch == 0:
+            return optim_cfg.WARMUP_MIN_LR / base if base else 0.0
+        return epoch / warmup
     if optim_cfg.WARMUP_RECOUNT or warmup == 0:
-        return optim_cfg.LR * decay(epoch - warmup, optim_cfg)
-    # without recounting, the decay goes on as if it had run during warm-up, but starts from the full rate
-    return optim_cfg.LR * decay(epoch, optim_cfg) / decay(warmup, optim_cfg)
+        return decay(epoch - warmup, optim_cfg)
+    # without recounting, the decay goes on as if it had run during warm-up, but starts from L
+    return decay(epoch, optim_cfg) / decay(warmup, optim_cfg)
 
 
 def decay(epoch: int, optim_cfg: CfgNode) -> float:

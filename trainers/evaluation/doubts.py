@@ -14,7 +14,6 @@ from ..common.errors import UserError
 from ..common.readers import read_arrays
 
 NOT_KNOWN = "How far to trust this answer is not known."
-VERDICTS = {True: "The model is not sure.", False: "The model is sure enough.", None: NOT_KNOWN}
 OTHER_CLASSES = "What to doubt was measured for the run's own classes, not for these."
 NO_VALIDATION = "What to doubt could not be measured: the run has no answers to validation images."
 OFFERED = (0.05, 0.1, 0.2)  # shares whose cost is told to those who have not chosen one
@@ -145,6 +144,13 @@ class Judge:
             return None
         return self.point is None or not uncertainty <= self.point.limit  # NaN is doubtful
 
+    def verdict(self, doubtful: bool | None) -> str:
+        """What an answer is called; ``doubtful``: see there."""
+        if doubtful is None or self.max_error is None:
+            return NOT_KNOWN
+        where = "The model is not sure: beyond" if doubtful else "Within"
+        return f"{where} the limit of {100 * self.max_error:g} % errors on validation images."
+
     def rule(self) -> str:
         """What counts as doubtful and why, in words."""
         if self.validation is None:
@@ -165,10 +171,10 @@ class Judge:
             return f"No limit is set. Wrong among {images}: {self.validation.points[-1]}. {offers if possible else lowest}".rstrip()
         allowed = f"{100 * self.max_error:g} %"
         if self.point is None:
-            return f"No answer is sure enough: among {images} more than {allowed} of even the surest answers are wrong. {lowest}".rstrip()
+            return f"No answer is within the limit: among {images} more than {allowed} of even the surest answers are wrong. {lowest}".rstrip()
         return (
-            f"An answer is sure enough up to an uncertainty of {decimal(self.point.limit)}, the limit for at most {allowed} of errors. "
-            f"Of {images} {self.point.answered} are answered so surely; wrong among those: {self.point}."
+            f"The limit for at most {allowed} of errors is an uncertainty of {decimal(self.point.limit)}. "
+            f"Of {images} {self.point.answered} are within it; wrong among those: {self.point}."
         )
 
     def of_such(self, uncertainty: float) -> str:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from .open_world import NEW_PROBABILITY, open_world
+from .open_world import open_world, signs_of_new
 from .prediction import Metrics, Prediction, measure, per_image
 from .run_record import write_predictions, write_record
 
@@ -54,6 +54,15 @@ class Evaluator:
         self.metrics: dict[str, Metrics] = {}
         self.rates: list[float] = []  # images per second of the last test's batches
 
+    @property
+    def is_open(self) -> bool:
+        """Whether base and new classes are asked for together."""
+        return bool(self.cfg.TEST.get("OPEN", False))  # another toolbox's config may not have it
+
+    @property
+    def base_classes(self) -> int:
+        return math.ceil(len(self.method.classnames) / 2)
+
     def answers(self, loader: DataLoader[Any], split: str) -> Iterator[Answered]:
         """Yields what is said of each batch, its labels and its paths; text is encoded once.
 
@@ -93,7 +102,11 @@ class Evaluator:
         answers = Prediction.concatenate([answer for answer, _, _ in kept])
         labels = torch.cat([label for _, label, _ in kept])
         names = [path for _, _, paths in kept for path in paths]
-        write_predictions(self.cfg.OUTPUT_DIR, split, per_image(answers, labels, names))
+        arrays = per_image(answers, labels, names)
+        if self.is_open:
+            signs = signs_of_new(answers, self.base_classes)
+            arrays.update({name: sign.numpy() for name, sign in signs.items()})
+        write_predictions(self.cfg.OUTPUT_DIR, split, arrays)
         return answers, labels
 
     def test(
@@ -107,16 +120,23 @@ class Evaluator:
         answers, labels = self.keep(loader, split, process)
         classnames = self.method.classnames
         self.metrics[split] = measure(answers, labels, classnames)
-        if self.cfg.TEST.get("OPEN", False):  # another toolbox's config may not have it
-            found = open_world(answers, labels, math.ceil(len(classnames) / 2))
-            self.metrics[split]["open"] = found
+        if self.is_open:
+            left_out = list(self.method.left_out)
+            figures = {**open_world(answers, labels, self.base_classes), "left_out": left_out}
+            self.metrics[split]["open"] = figures
             log.info(
                 "Among all classes: %.1f %% of the base and %.1f %% of the new classes' images are "
-                "right; OpenworldAUC %.1f %%",
-                found["base_accuracy"],
-                found["new_accuracy"],
-                found["openworld_auc"][NEW_PROBABILITY],
+                "right",
+                figures["base_accuracy"],
+                figures["new_accuracy"],
             )
+            if left_out:
+                log.warning(
+                    "%s answers all classes together without its %s, which serves the base classes "
+                    "alone: that accuracy is of the rest of it",
+                    self.cfg.TRAINER.NAME,
+                    ", ".join(left_out),
+                )
         self.seconds["test"] += time.monotonic() - started
 
     def write_record(self) -> None:

@@ -107,6 +107,8 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     Returns:
         percent, 50 for chance; None where all are doubtful or none is.
     """
+    # here, since torchmetrics imports transformers where that is installed, which takes seconds
+
     if not 0 < doubtful.sum() < len(doubtful):
         return None
     group = uncertainty.unique(return_inverse=True)[1]

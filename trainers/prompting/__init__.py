@@ -1,6 +1,7 @@
-"""CLIP under learnable prompts: frozen towers that take prompts as arguments. Knows nothing of Dassl.
+"""CLIP under learnable prompts: frozen towers that take prompts as arguments, without Dassl.
 
-The ``clip`` package is imported here, for all: it imports ``pkg_resources``, which warns that it is deprecated, and no user can help that.
+The ``clip`` package is imported here, for all: it imports ``pkg_resources``, which warns that it is
+deprecated, and no user can help that.
 """
 
 import warnings

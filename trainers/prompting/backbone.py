@@ -1,4 +1,4 @@
-"""A CLIP by name or by file. Every size is read from the weights, so any checkpoint in OpenAI's format loads."""
+"""A CLIP by name or by file; every size is read from the weights."""
 
 import logging
 import os
@@ -20,12 +20,10 @@ from .weights.state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
 
-TINY = str(Path(__file__).parent / "weights" / "tiny.pt")  # ours: 64 pixels, made for OpenMoji
-NAMES = ("tiny", *openai.ADDRESSES)
+WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # ours: 64 pixels, for OpenMoji
+NAMES = (*WEIGHTS, *openai.ADDRESSES)
 CLASSES = 2048  # texts that are encoded at a time
-HEAD_WIDTH = (
-    64  # the one size that CLIP's state dict does not show; all of OpenAI's models share it
-)
+HEAD_WIDTH = 64  # of OpenAI's models; the one size that CLIP's state dict does not show
 
 
 class Backbone(nn.Module):
@@ -36,7 +34,8 @@ class Backbone(nn.Module):
         image: ``ImageEncoder``, or ``ResNetImageEncoder``.
         log_scale: scalar tensor, log τ.
         activation: of the transformers' MLPs.
-        normalization: mean and standard deviation of the pixels (three numbers each) that the weights were trained with, if known.
+        normalization: mean and standard deviation of the pixels (three numbers each) that the
+            weights were trained with, if known.
 
     Attributes:
         takes_visual_prompts: whether the image tower is a ViT.
@@ -73,14 +72,16 @@ class Backbone(nn.Module):
     def encode_classes(
         self, template: str, classnames: Iterable[str], normalize: bool = True
     ) -> Tensor:
-        """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes, for K names."""
+        """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes,
+        for K names."""
         texts = [template.format(readable(name)) for name in classnames]
         return self.encode_tokens(
             tokenize_classes(classnames, texts, self.text.context_length), normalize
         )
 
     def encode_sentences(self, texts: Sequence[Sequence[str]], normalize: bool = True) -> Tensor:
-        """Sum (K, E) fp32 of the features of each of K lists of sentences; what doesn't fit into the encoder's positions is cut off."""
+        """Sum (K, E) fp32 of the features of each of K lists of sentences; what doesn't fit into
+        the encoder's positions is cut off."""
         owner = torch.tensor(
             [label for label, sentences in enumerate(texts) for _ in sentences],
             device=self.log_scale.device,
@@ -126,7 +127,8 @@ class Backbone(nn.Module):
         return self.image
 
     def signature(self) -> list[Tensor]:
-        """Tensors that tell this CLIP from another: some of its weights, and an activation other than OpenAI's, which they don't show."""
+        """Tensors that tell this CLIP from another: some of its weights, and an activation other
+        than OpenAI's, which they don't show."""
         name = torch.tensor([] if self.activation == QUICK_GELU else list(self.activation.encode()))
         return [self.text.positional_embedding, self.text.text_projection, name]
 
@@ -135,9 +137,10 @@ def load_backbone(name: str) -> Backbone:
     """Loads a CLIP in fp32 on the CPU.
 
     Args:
-        name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …, see ``weights.openai``), ``tiny`` (ours),
-            ``open_clip:<model>/<weights>`` (see ``open_clip_models``), ``hf:<owner>/<name>`` or a
-            folder (see ``hugging_face``), or the path of a file, see ``read_state_dict``.
+        name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …, see ``weights.openai``), ``tiny``
+            (ours), ``open_clip:<model>/<weights>`` (see ``open_clip_models``),
+            ``hf:<owner>/<name>`` or a folder (see ``hugging_face``), or the path of a file, see
+            ``read_state_dict``.
 
     Raises:
         UserError: no such name or file, the weights can't be downloaded, or the file holds no CLIP.
@@ -150,8 +153,8 @@ def load_backbone(name: str) -> Backbone:
     else:
         if name in openai.ADDRESSES:
             path = openai.find(name)
-        elif name == "tiny" or os.path.isfile(name):
-            path = TINY if name == "tiny" else name
+        elif name in WEIGHTS or os.path.isfile(name):
+            path = str(WEIGHTS.get(name, name))
         else:
             raise UserError(
                 f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP"

@@ -57,7 +57,8 @@ class ContextLearner(nn.Module):
     def from_settings(
         cls, settings: CfgNode, classnames: Sequence[str], text_encoder: TextEncoder
     ) -> "ContextLearner":
-        """With CoOp's keys N_CTX, CSC, CTX_INIT (a phrase, which brings its own length) and CLASS_TOKEN_POSITION."""
+        """With CoOp's keys N_CTX, CSC, CTX_INIT (a phrase, which brings its own length) and
+        CLASS_TOKEN_POSITION."""
         context = context_of_phrase(text_encoder, settings.N_CTX, settings.CTX_INIT)
         if settings.CSC:
             has_phrase = settings.CTX_INIT.strip()
@@ -79,7 +80,8 @@ class ContextLearner(nn.Module):
 
 
 def token_order(position: str, n_ctx: int, name_length: int, own: int) -> list[int]:
-    """Where the n context tokens (0 … n−1) go among a class's own tokens (n …): a list of n + S indices."""
+    """Where the n context tokens (0 … n−1) go among a class's own tokens (n …): a list of n + S
+    indices."""
     context, tokens = list(range(n_ctx)), list(range(n_ctx, n_ctx + own))
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     return context[:before] + tokens[:name_length] + context[before:] + tokens[name_length:]

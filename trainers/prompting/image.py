@@ -1,4 +1,4 @@
-"""CLIP's image encoders: the ViT with deep prompts as an argument, and the ResNets, which take none."""
+"""CLIP's image encoders: the ViT, which takes deep prompts, and the ResNets, which take none."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,15 +12,14 @@ from torch import Tensor, nn
 from ..common.errors import UserError
 from .transformer import Adapter, LayerNorm, Transformer, attend, layerwise
 
-RESNET_STRIDE = 32  # pixels a side that become one of the places a ResNet's attention pool sees: it halves five times
-CPU_BATCH = (
-    32  # images that stay in a CPU's cache: of more, pieces or templates are encoded one by one
-)
+RESNET_STRIDE = 32  # pixels a side of one place of a ResNet's attention pool: it halves five times
+CPU_BATCH = 32  # images that stay in a CPU's cache: of more, pieces or templates go one by one
 
 
 @dataclass
 class Readout:
-    """A second feature of an image, made of tokens that an ``Adapter`` has put after the class token.
+    """A second feature of an image, made of tokens that an ``Adapter`` has put after the class
+    token.
 
     Attributes:
         tokens: how many.
@@ -32,7 +31,8 @@ class Readout:
 
 
 class ImageEncoder(nn.Module):
-    """The vision transformer. Its parameters carry the names that CLIP's state dict has below ``visual.``.
+    """The vision transformer. Its parameters carry the names that CLIP's state dict has below
+    ``visual.``.
 
     Args:
         image_size, patch_size: in pixels, both sides alike.
@@ -94,18 +94,21 @@ class ImageEncoder(nn.Module):
         """Features of B images under M templates.
 
         Args:
-            images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all templates the same one.
+            images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all
+                templates the same one.
             prompts: (M, n, D) prompt tokens put after the patches, or None.
-            deep_prompts: one for each layer after the first: (M, n, D), which take the place of the prompts before
-                (Khattak et al., 2023, MaPLe, §3.2), or None.
+            deep_prompts: one for each layer after the first: (M, n, D), which take the place of the
+                prompts before (Khattak et al., 2023, MaPLe, §3.2), or None.
             adapters: one or None for each layer, as far as any has.
             readout: of a second feature, or None.
 
         Returns:
-            (M, B, E), not normalised; without prompts (V, B, E). With a readout twice as many: after each feature the second one.
+            (M, B, E), not normalised; without prompts (V, B, E). With a readout twice as many:
+            after each feature the second one.
 
         Raises:
-            ValueError: more deep prompts or adapters than layers, or deep prompts without prompts at the input.
+            ValueError: more deep prompts or adapters than layers, or deep prompts without prompts
+                at the input.
         """
         blocks = self.transformer.resblocks
         changes = layerwise(deep_prompts, adapters, len(blocks))
@@ -141,13 +144,11 @@ class ImageEncoder(nn.Module):
                 ]
             )
         dtype = self.conv1.weight.dtype
-        patches = (
-            self.conv1(images.flatten(0, 1).to(dtype)).flatten(2).transpose(1, 2)
-        )  # (V·B, N, D)
+        patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
+        patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
-        x = torch.cat([first, patches], dim=1) + self.positional_embedding.to(
-            dtype
-        )  # (V·B, 1 + N, D)
+        x = torch.cat([first, patches], dim=1)  # (V·B, 1 + N, D)
+        x = x + self.positional_embedding.to(dtype)
         templates = views
         if prompts is not None:
             templates = len(prompts)
@@ -163,7 +164,7 @@ class ImageEncoder(nn.Module):
                 x = adapter.enter(x)
             if block is not blocks[-1]:
                 x = block(x, adapter)
-        # the last layer's output is read at the class token only, and where a readout is: the other tokens need not get that far
+        # the last layer's output is read at the class token only, and where a readout is
         read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
         key, value = block.project(x, "kv", adapter)  # (M·B, 1 + N (+ n), H, D/H)
         (query,) = block.project(read, "q", adapter)  # (M·B, R, H, D/H)
@@ -177,7 +178,8 @@ class ImageEncoder(nn.Module):
 
 
 class ResNetImageEncoder(nn.Module):
-    """CLIP's ResNet as the installed ``clip`` package builds it, under the call of ``ImageEncoder``.
+    """CLIP's ResNet as the installed ``clip`` package builds it, under the call of
+    ``ImageEncoder``.
 
     Args:
         network: a ``clip.model.ModifiedResNet``.
@@ -186,13 +188,13 @@ class ResNetImageEncoder(nn.Module):
 
     def __init__(self, network: ModifiedResNet, image_size: int) -> None:
         super().__init__()
-        self.network = network.to(
-            memory_format=torch.channels_last
-        )  # the layout that convolutions compute in: nothing is reordered between them
+        # the layout that convolutions compute in: nothing is reordered between them
+        self.network = network.to(memory_format=torch.channels_last)
         self.image_size = image_size
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Takes images of that many pixels from now on: the positions of the attention pool, see ``interpolate``.
+        """Takes images of that many pixels from now on: the positions of the attention pool, see
+        ``interpolate``.
 
         Raises:
             UserError: it is no multiple of 32.
@@ -214,17 +216,16 @@ class ResNetImageEncoder(nn.Module):
         """(V, B, 3, H, W) → (V, B, E).
 
         Raises:
-            ValueError: prompts or adapters are given; a convolutional network has no tokens to put them beside and no blocks to change.
+            ValueError: prompts or adapters are given; a convolutional network has no tokens to put
+                them beside and no blocks to change.
         """
         if prompts is not None or len(deep_prompts) > 0 or len(adapters) > 0 or readout is not None:
             raise ValueError(
                 "a ResNet takes no prompts and no adapters: prompt the text encoder only"
             )
         views, batch = images.shape[:2]
-        features = self.network(
-            images.flatten(0, 1).to(self.network.conv1.weight.dtype)
-        )  # (V·B, E)
-        return features.view(views, batch, -1)
+        images = images.flatten(0, 1).to(self.network.conv1.weight.dtype)
+        return self.network(images).view(views, batch, -1)  # (V, B, E)
 
 
 def interpolate(positions: Tensor, grid: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""Deep prompts that the two encoders learn independently of each other (Khattak et al., 2023, MaPLe, §4.2: IVLP and VPT)."""
+"""Deep prompts that the two encoders learn independently of each other (Khattak et al., 2023,
+MaPLe, §4.2: IVLP and VPT)."""
 
 from collections.abc import Sequence
 
@@ -33,7 +34,8 @@ class IndependentPrompts(nn.Module):
     """Prompts of the text encoder and, unless PROMPT_DEPTH_VISION is 0, of the image encoder.
 
     Args:
-        settings: a node with N_CTX_TEXT, N_CTX_VISION, CTX_INIT, PROMPT_DEPTH_TEXT (at least 1) and PROMPT_DEPTH_VISION.
+        settings: a node with N_CTX_TEXT, N_CTX_VISION, CTX_INIT, PROMPT_DEPTH_TEXT (at least 1) and
+            PROMPT_DEPTH_VISION.
         classnames: K names.
         backbone: whose widths D (text) and D_v (image) are used.
     """

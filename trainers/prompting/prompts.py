@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .image import Readout
@@ -17,17 +18,20 @@ INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
 
 @dataclass
 class Prompts:
-    """Token embeddings for both encoders, for M templates and K classes, and what else is changed in them.
+    """Token embeddings for both encoders, for M templates and K classes, and what else is changed
+    in them.
 
     Attributes:
-        prefix: (M, P, D) of start token, context, fixed words: what the classes of a template share. None, like all of the
-            text's part, where only the image encoder is prompted.
+        prefix: (M, P, D) of start token, context, fixed words: what the classes of a template
+            share. None, like all of the text's part, where only the image encoder is prompted.
         suffix: (M or 1, K, S, D), each class's own tokens.
         end: (M or 1, K), position of end-of-text in the suffix; on the CPU.
-        deep_text: one for each text layer after the first, as far as any has: (M, n, D), or (M, K, n, D) where each class has its own,
-            or None where the layer keeps what the one before it made of its prompts.
+        deep_text: one for each text layer after the first, as far as any has: (M, n, D), or (M, K,
+            n, D) where each class has its own, or None where the layer keeps what the one before it
+            made of its prompts.
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
-        deep_visual: one (M, n, D_v) or None for each image layer after the first, as far as any has.
+        deep_visual: one (M, n, D_v) or None for each image layer after the first, as far as any
+            has.
         text_adapters, image_adapters: one or None for each layer, as far as any has.
         readout: of a second feature of each image, or None.
     """
@@ -68,13 +72,15 @@ class Prompts:
 
 
 class FixedTokens(nn.Module):
-    """The frozen tokens around M contexts: the start token before them, fixed words and the names of K classes after them.
+    """The frozen tokens around M contexts: the start token before them, fixed words and the names
+    of K classes after them.
 
     Args:
         text_encoder: the ``TextEncoder`` whose embeddings are used (width D).
         classnames: K names.
         n_ctx: number of context tokens n, for which room is left.
-        words: M tensors (r_m, D) of fixed words after each context, as ``initial_context`` gives them.
+        words: M tensors (r_m, D) of fixed words after each context, as ``initial_context`` gives
+            them.
         template: what follows them, with ``{}`` where the class name goes.
     """
 
@@ -92,15 +98,16 @@ class FixedTokens(nn.Module):
     ) -> None:
         super().__init__()
         lengths = [len(fixed) for fixed in words]
-        shared = min(
-            lengths
-        )  # words that every template has go to the prefix, which is encoded once for all classes
+        # words that every template has go to the prefix, which is encoded once for all classes
+        shared = min(lengths)
         tokens = class_tokens(
             classnames, text_encoder.context_length - 1 - n_ctx - max(lengths), template
         )
-        suffix, end = put_words_before(
-            embed(text_encoder, tokens.ids), tokens.end, [fixed[shared:] for fixed in words]
-        )
+        own = embed(text_encoder, tokens.ids)  # (K, S, D)
+        rows = [torch.cat([fixed[shared:].expand(len(own), -1, -1), own], dim=1) for fixed in words]
+        longest = max(row.shape[1] for row in rows)
+        suffix = torch.stack([F.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
+        end = torch.stack([tokens.end + length - shared for length in lengths])
         self.register_buffer(
             "start", start_embedding(text_encoder)[None], persistent=False
         )  # (1, 1, D)
@@ -111,13 +118,15 @@ class FixedTokens(nn.Module):
         self.end = end  # (M, K); no buffer: it stays on the CPU
 
     def forward(self, context: Tensor, **further: Any) -> Prompts:
-        """``Prompts`` of contexts (M, n, D), where M may be anything if one template's words were given; ``further`` goes to them."""
+        """``Prompts`` of contexts (M, n, D), where M may be anything if one template's words were
+        given; ``further`` goes to them."""
         start, words = (tokens.expand(len(context), -1, -1) for tokens in (self.start, self.words))
         return Prompts(torch.cat([start, context, words], dim=1), self.suffix, self.end, **further)
 
 
 class HandCraftedTokens(nn.Module):
-    """The frozen tokens of a hand-crafted prompt, for methods that learn none: called, it gives ``Prompts`` of one template.
+    """The frozen tokens of a hand-crafted prompt, for methods that learn none: called, it gives
+    ``Prompts`` of one template.
 
     Args:
         text_encoder: the ``TextEncoder`` whose embeddings are used.
@@ -175,23 +184,22 @@ def initial_context(
     Args:
         text_encoder: the ``TextEncoder`` whose embeddings are used (width D).
         n_ctx: number of learnable tokens n.
-        phrase: its first n tokens initialise the context, the rest (r tokens) stay as fixed words, as in MaPLe. A phrase
-            shorter than n tokens, or none, leaves the remaining tokens Gaussian with standard deviation 0.02.
+        phrase: its first n tokens initialise the context, the rest (r tokens) stay as fixed words,
+            as in MaPLe. A phrase shorter than n tokens, or none, leaves the remaining tokens
+            Gaussian with standard deviation 0.02.
 
     Returns:
         (n, D) fp32 context, (r, D) fp32 fixed words.
     """
-    embedding = embed(
-        text_encoder, phrase_tokens(phrase, text_encoder.context_length)
-    )  # (n + r, D)
-    missing = max(n_ctx - len(embedding), 0)
-    return torch.cat([embedding[:n_ctx], gaussian(missing, text_encoder.width)]), embedding[
-        n_ctx:
-    ].clone()
+    ids = phrase_tokens(phrase, text_encoder.context_length)
+    embedding = embed(text_encoder, ids)  # (n + r, D)
+    missing = gaussian(max(n_ctx - len(ids), 0), text_encoder.width)
+    return torch.cat([embedding[:n_ctx], missing]), embedding[n_ctx:].clone()
 
 
 def context_of_phrase(text_encoder: TextEncoder, n_ctx: int, phrase: str) -> Tensor:
-    """A context's first value (n, D) where a phrase brings its own number of tokens; ``n_ctx`` Gaussian ones without a phrase."""
+    """A context's first value (n, D) where a phrase brings its own number of tokens; ``n_ctx``
+    Gaussian ones without a phrase."""
     length = (
         len(phrase_tokens(phrase, text_encoder.context_length))
         if readable(phrase).strip()
@@ -209,34 +217,5 @@ def start_embedding(text_encoder: TextEncoder) -> Tensor:
 @torch.no_grad()
 def embed(text_encoder: TextEncoder, ids: Tensor) -> Tensor:
     """Token ids of any shape → (…, D) fp32 embeddings on the CPU."""
-    return (
-        text_encoder.token_embedding(ids.to(text_encoder.token_embedding.weight.device))
-        .float()
-        .cpu()
-    )
-
-
-def put_words_before(suffix: Tensor, end: Tensor, words: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Puts each template's own fixed words between the shared prefix and the classes' tokens.
-
-    Args:
-        suffix: (K, S, D) tokens of the classes; end: (K,).
-        words: M tensors (r_m, D); the numbers r_m may differ.
-
-    Returns:
-        (M, K, max r + S, D), padded after end-of-text with zeros, and (M, K).
-    """
-    classes, _, width = suffix.shape
-    longest = max(len(fixed) for fixed in words)
-    rows = [
-        torch.cat(
-            [
-                fixed.expand(classes, -1, -1),
-                suffix,
-                suffix.new_zeros(classes, longest - len(fixed), width),
-            ],
-            dim=1,
-        )
-        for fixed in words
-    ]
-    return torch.stack(rows), torch.stack([end + len(fixed) for fixed in words])
+    embedding = text_encoder.token_embedding
+    return embedding(ids.to(embedding.weight.device)).float().cpu()

@@ -1,12 +1,16 @@
 """CLIP's text encoder for M prompt templates over K classes, exact and without the waste.
 
-CLIP's text transformer is causal and its feature is read at the end-of-text token. Three things follow *exactly*:
+CLIP's text transformer is causal and its feature is read at the end-of-text token. Three things
+follow *exactly*:
 
-1. Positions after end-of-text can't matter, so they are left out. The texts of all classes and templates are packed one after the
-   other, short ones first; linear maps, norms and MLPs see the packed tokens, attention sees the texts of one length at a time.
-2. Of the last layer's output only that token is read, so only its query and its MLP are computed there.
-3. Whatever all classes of one template share at the start (start token, context tokens, fixed words; deep prompts too) sees
-   nothing of the class. It is run once a template, and each class's own tokens attend to its keys and values.
+1. Positions after end-of-text can't matter, so they are left out. The texts of all classes and
+   templates are packed one after the other, short ones first; linear maps, norms and MLPs see the
+   packed tokens, attention sees the texts of one length at a time.
+2. Of the last layer's output only that token is read, so only its query and its MLP are computed
+   there.
+3. Whatever all classes of one template share at the start (start token, context tokens, fixed
+   words; deep prompts too) sees nothing of the class. It is run once a template, and each class's
+   own tokens attend to its keys and values.
 """
 
 from collections.abc import Sequence
@@ -19,17 +23,20 @@ from .transformer import Adapter, LayerNorm, Transformer, attend, layerwise
 
 
 class Packing:
-    """How N = M·K texts of different lengths lie one after the other, short ones first; T tokens in all.
+    """How N = M·K texts of different lengths lie one after the other, short ones first; T tokens in
+    all.
 
     Args:
-        lengths: (M, K) of the texts, on the CPU: they shape the computation, which must not wait for the device.
+        lengths: (M, K) of the texts, on the CPU: they shape the computation, which must not wait
+            for the device.
         device: where the indices below are needed.
 
     Attributes:
         order: (N,) the text that comes first, second, …
         text, position: (T,) which text a token belongs to, and where in it the token stands.
         end: (N,) place of each text's last token among the T.
-        groups: the texts of one length, for each length: where they lie among the N, where their tokens lie among the T, and the length.
+        groups: the texts of one length, for each length: where they lie among the N, where their
+            tokens lie among the T, and the length.
     """
 
     def __init__(self, lengths: Tensor, device: torch.device) -> None:
@@ -52,7 +59,8 @@ class Packing:
             text, token = text + number, token + number * length
 
     def visible(self, shared: int, length: int) -> Tensor:
-        """Which of the P shared and L own tokens each own one sees, (L, P + L); made once, as most layers have the same P."""
+        """Which of the P shared and L own tokens each own one sees, (L, P + L); made once, as most
+        layers have the same P."""
         if (shared, length) not in self.masks:
             mask = torch.ones(length, shared + length, dtype=torch.bool, device=self.order.device)
             self.masks[shared, length] = mask.tril(shared)
@@ -61,10 +69,12 @@ class Packing:
     def attend(
         self, key: Tensor, value: Tensor, query: Tensor, own_key: Tensor, own_value: Tensor
     ) -> Tensor:
-        """What the texts' tokens see: their template's prefix, and themselves up to their own place.
+        """What the texts' tokens see: their template's prefix, and themselves up to their own
+        place.
 
         Args:
-            key, value: (M, P, H, D/H) of the templates' prefixes, or (N, P, H, D/H) where each text has one of its own.
+            key, value: (M, P, H, D/H) of the templates' prefixes, or (N, P, H, D/H) where each text
+                has one of its own.
             query: (T, H, D/H) of all tokens, or (N, H, D/H) of each text's last one.
             own_key, own_value: (T, H, D/H) of the texts' tokens.
 
@@ -144,12 +154,15 @@ class TextEncoder(nn.Module):
         """Features of every class under every template.
 
         Args:
-            prefix: (M, P, D) token embeddings that all classes of a template share; the first is the start token.
-            suffix: (M, K, S, D), or (1, K, S, D) if the same for all templates: each class's own tokens up to end-of-text,
-                padded after it with anything.
-            end: (M, K) or (1, K) position of end-of-text within the suffix; on the CPU, or every call waits for the device.
-            deep_prompts: one for each layer after the first: (M, n, D), which replace the n positions after the start token before
-                that layer (Khattak et al., 2023, MaPLe, §3.2), (M, K, n, D) where each class has its own, or None. From a class's own
+            prefix: (M, P, D) token embeddings that all classes of a template share; the first is
+                the start token.
+            suffix: (M, K, S, D), or (1, K, S, D) if the same for all templates: each class's own
+                tokens up to end-of-text, padded after it with anything.
+            end: (M, K) or (1, K) position of end-of-text within the suffix; on the CPU, or every
+                call waits for the device.
+            deep_prompts: one for each layer after the first: (M, n, D), which replace the n
+                positions after the start token before that layer (Khattak et al., 2023, MaPLe,
+                §3.2), (M, K, n, D) where each class has its own, or None. From a class's own
                 prompts on the prefix is computed for each class.
             adapters: one or None for each layer, as far as any has.
 
@@ -157,7 +170,8 @@ class TextEncoder(nn.Module):
             (M, K, E), not normalised.
 
         Raises:
-            ValueError: more positions than the encoder has, or more deep prompts or adapters than layers.
+            ValueError: more positions than the encoder has, or more deep prompts or adapters than
+                layers.
         """
         *blocks, last = self.transformer.resblocks
         *changes, (deep, adapter) = layerwise(deep_prompts, adapters, len(blocks) + 1)
@@ -169,9 +183,8 @@ class TextEncoder(nn.Module):
             )
         dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
         positions = self.positional_embedding.to(dtype)
-        packing = Packing(
-            (end.cpu() + 1).expand(templates, -1), prefix.device
-        )  # N = M·K texts, T tokens
+        lengths = (end.cpu() + 1).expand(templates, -1)  # (M, K)
+        packing = Packing(lengths, prefix.device)  # N = M·K texts, T tokens
         text = packing.text % classes if len(suffix) == 1 else packing.text
         own = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
         own = own.to(dtype) + positions[shared + packing.position]
@@ -193,21 +206,22 @@ class TextEncoder(nn.Module):
         own_key, own_value = last.project(own, "kv", adapter)  # (T, H, D/H)
         end = own[packing.end]  # (N, D)
         (query,) = last.project(end, "q", adapter)  # (N, H, D/H)
-        feature = last.finish(
-            end, packing.attend(key, value, query, own_key, own_value), adapter
-        )  # (N, D)
+        attended = packing.attend(key, value, query, own_key, own_value)
+        feature = last.finish(end, attended, adapter)  # (N, D)
         feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
         return feature.view(templates, classes, -1)  # (M, K, E)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
-        """Features of plain texts, (N, length) token ids as ``clip.tokenize`` makes them → (N, E), not normalised."""
+        """Features of plain texts, (N, length) token ids as ``clip.tokenize`` makes them → (N, E),
+        not normalised."""
         shared, end = shared_tokens(tokens)
         embedding = self.token_embedding(tokens[:, : end.max() + 1])  # (N, longest, D)
         return self(embedding[:1, :shared], embedding[None, :, shared:], (end - shared)[None])[0]
 
 
 def shared_tokens(tokens: Tensor) -> tuple[int, Tensor]:
-    """How many tokens at the beginning of N texts, (N, length) token ids, are the same in all, at least one; and where they end, (N,)."""
+    """How many tokens at the beginning of N texts, (N, length) token ids, are the same in all, at
+    least one; and where they end, (N,)."""
     end = tokens.argmax(dim=1)  # end-of-text has the highest id
     common = int((tokens == tokens[:1]).all(dim=0).int().cumprod(dim=0).sum())
     return max(1, min(common, int(end.min()))), end  # end-of-text stays with the texts

@@ -11,7 +11,7 @@ from ..common.errors import UserError
 TOKENIZER = clip._tokenizer
 MARKS = {TOKENIZER.encoder["<|startoftext|>"], TOKENIZER.encoder["<|endoftext|>"]}
 SHOWN = 60  # characters of a name in a message
-LONGEST = 1000  # characters of a name: the tokenizer's time grows with their square, and no prompt could hold so many
+LONGEST = 1000  # characters of a name: the tokenizer's time grows with their square
 
 
 @dataclass
@@ -40,16 +40,17 @@ def tokenize_classes(
     """Token ids (K, context_length) of a text for each of K classes, zero after end-of-text.
 
     Raises:
-        UserError: a name, which the message quotes, makes its text too long, is nothing to the tokenizer, is no UTF-8, or holds one of
-            the tokenizer's own marks, after which it would not read on.
+        UserError: a name, which the message quotes, makes its text too long, is nothing to the
+            tokenizer, is no UTF-8, or holds one of the tokenizer's own marks, after which it would
+            not read on.
     """
     for name, text in zip(classnames, texts):
         check_name(name)
         count = 2 + len(TOKENIZER.encode(text))
         if count > context_length:
             raise UserError(
-                f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: with it a prompt has {count} tokens, "
-                f"and {context_length} fit; shorten it, or give fewer context tokens"
+                f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: "
+                f"with it a prompt has {count} tokens, and {context_length} fit; shorten it, or give fewer context tokens"
             )
     return tokenize(texts, context_length)
 
@@ -70,16 +71,19 @@ def check_name(name: str) -> None:
     tokens = TOKENIZER.encode(readable(name))
     if not tokens:
         raise UserError(
-            f"nothing of the class name {name!r} is left for the text encoder: give it a name of letters"
+            f"nothing of the class name {name!r} is left for the text encoder: give it a name of "
+            "letters"
         )
     if set(tokens) & MARKS:
         raise UserError(
-            f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: take it out"
+            f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: "
+            "take it out"
         )
 
 
 def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Tensor:
-    """Token ids (N, context_length), zero after end-of-text; ``cut``: of a text with more tokens than positions the first ones.
+    """Token ids (N, context_length), zero after end-of-text; ``cut``: of a text with more tokens
+    than positions the first ones.
 
     Raises:
         UserError: a text has more tokens than positions; the message quotes it.
@@ -115,6 +119,6 @@ def class_tokens(classnames: Sequence[str], positions: int, template: str = "{}.
     )  # (K, 1 + positions)
     ids = with_start[:, 1:]
     end = ids.argmax(dim=1)  # (K,): end-of-text has the highest id
-    # the full stop is one token, but it may merge with a name that ends in a sign, so names are measured alone
+    # the full stop may merge with a name that ends in a sign, so names are measured alone
     lengths = [len(phrase_tokens(name, positions + 1)) for name in names]
     return ClassTokens(ids[:, : end.max() + 1], end, lengths)

@@ -51,26 +51,21 @@ def attend(
     *,
     causal: bool = False,
 ) -> Tensor:
-    """Attention of N sequences, (N, L, H, D / H) each, L queries and another number of keys → (N, L, D).
+    """Attention of N sequences, (N, L, H, D / H) each, L queries and another number of keys → (N,
+    L, D).
 
-    visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all without either.
+    visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all
+        without either.
     """
-    query, key, value, dtype = (
-        *(part.transpose(1, 2) for part in (query, key, value)),
-        query.dtype,
-    )  # (N, H, L, D/H) each
-    with contextlib.ExitStack() as stack:
-        if (
-            query.device.type == "cpu" and query.dtype == torch.bfloat16
-        ):  # its backward pass takes ten times as long there as in fp32
-            stack.enter_context(torch.autocast("cpu", enabled=False))
-            query, key, value = query.float(), key.float(), value.float()
-        return (
-            F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal)
-            .transpose(1, 2)
-            .flatten(2)
-            .to(dtype)
-        )
+    dtype = query.dtype
+    # on a CPU the backward pass in bfloat16 takes ten times as long as in fp32
+    is_slow = query.device.type == "cpu" and dtype == torch.bfloat16
+    with torch.autocast("cpu", enabled=False) if is_slow else contextlib.nullcontext():
+        query, key, value = (
+            (part.float() if is_slow else part).transpose(1, 2) for part in (query, key, value)
+        )  # (N, H, L, D/H) each
+        attended = F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal)
+        return attended.transpose(1, 2).flatten(2).to(dtype)  # (N, L, D)
 
 
 class MLP(nn.Module):
@@ -87,10 +82,12 @@ class MLP(nn.Module):
 
 
 class QuickGELUMLP(MLP):
-    """With the activation of OpenAI's models, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) / 1.702.
+    """With the activation of OpenAI's models, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) /
+    1.702.
 
-    Both factors go into the matrix products, which scale at no cost. What is left is one pass over the largest tensor of the
-    block instead of three, and one tensor kept for the gradient instead of three.
+    Both factors go into the matrix products, which scale at no cost. What is left is one pass over
+    the largest tensor of the block instead of three, and one tensor kept for the gradient instead
+    of three.
     """
 
     SLOPE = 1.702
@@ -118,18 +115,22 @@ MLPS = {QUICK_GELU: QuickGELUMLP, GELU: GELUMLP}
 
 
 class Adapter(nn.Module):
-    """What a method changes in one frozen block; this one, of which others are made by overriding, changes nothing.
+    """What a method changes in one frozen block; this one, of which others are made by overriding,
+    changes nothing.
 
-    ``project`` and ``leave`` see tokens in any arrangement (the text encoder packs texts of different lengths one after the other), so
-    what they make of a token may depend on that token alone.
+    ``project`` and ``leave`` see tokens in any arrangement (the text encoder packs texts of
+    different lengths one after the other), so what they make of a token may depend on that token
+    alone.
     """
 
     def enter(self, tokens: Tensor) -> Tensor:
-        """Tokens that enter the block, (N, L, D) → (N, L', D): of an image all, the class token first; of texts the prefix, the start token first."""
+        """Tokens that enter the block, (N, L, D) → (N, L', D): of an image all, the class token
+        first; of texts the prefix, the start token first."""
         return tokens
 
     def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
-        """Queries, keys and values (…, 3D) that the block makes of normed tokens (…, D); ``parts`` says which of the three, "q" or "kv" alone."""
+        """Queries, keys and values (…, 3D) that the block makes of normed tokens (…, D); ``parts``
+        says which of the three, "q" or "kv" alone."""
         return projected
 
     def leave(self, block: "Block", tokens: Tensor, output: Tensor) -> Tensor:
@@ -200,8 +201,8 @@ def layerwise(
         raise ValueError(f"{len(adapters)} adapters for {layers} layers")
     if len(deep_prompts) > layers - 1:
         raise ValueError(
-            f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first layer takes "
-            "its prompts at the input"
+            f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first "
+            "layer takes its prompts at the input"
         )
     deep = [None, *deep_prompts, *[None] * (layers - 1 - len(deep_prompts))]
     return list(zip(deep, [*adapters, *[None] * (layers - len(adapters))]))

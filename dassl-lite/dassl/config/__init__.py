@@ -4,8 +4,6 @@ from yacs.config import CfgNode
 
 from dassl.config.defaults import _C as cfg_default
 
-__all__ = ["cfg_default", "get_cfg_default", "clean_cfg"]
-
 
 def get_cfg_default() -> CfgNode:
     """A fresh, unfrozen copy of the defaults."""

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 import torchvision.transforms as T
-from PIL.Image import Image
 from tabulate import tabulate
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -35,10 +34,10 @@ def build_data_loader(
 
     `n_domain` and `n_ins` are for Dassl's samplers that are not here.
     """
-    if data_source is None or len(data_source) == 0:
+    if not data_source:
         raise AssertionError(f"There are no images to {'train' if is_train else 'test'} on")
-    wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
-    loader = DataLoader(
+    wrapper = dataset_wrapper or DatasetWrapper
+    return DataLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=build_sampler(sampler_type, cfg, data_source),
@@ -46,11 +45,6 @@ def build_data_loader(
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
-    if len(loader) == 0:
-        raise AssertionError(
-            f"The data loader has no batch: {len(data_source)} images, batch size {batch_size}"
-        )
-    return loader
 
 
 class DataManager:
@@ -63,76 +57,46 @@ class DataManager:
         custom_tfm_test: Transforms | None = None,
         dataset_wrapper: type["DatasetWrapper"] | None = None,
     ) -> None:
-        dataset = build_dataset(cfg)
+        self.dataset = dataset = build_dataset(cfg)
+        tfms = {}
+        for is_train, custom in ((True, custom_tfm_train), (False, custom_tfm_test)):
+            if custom is not None:
+                print(f"* Using custom transform for {'training' if is_train else 'testing'}")
+            tfms[is_train] = build_transform(cfg, is_train) if custom is None else custom
 
-        if custom_tfm_train is None:
-            tfm_train = build_transform(cfg, is_train=True)
-        else:
-            print("* Using custom transform for training")
-            tfm_train = custom_tfm_train
-        if custom_tfm_test is None:
-            tfm_test = build_transform(cfg, is_train=False)
-        else:
-            print("* Using custom transform for testing")
-            tfm_test = custom_tfm_test
-
-        def test_loader(source: list[Datum]) -> DataLoader[Any]:
-            settings = cfg.DATALOADER.TEST
+        def loader(source: list[Datum], is_train: bool = False) -> DataLoader[Any]:
+            node = cfg.DATALOADER.TRAIN_X if is_train else cfg.DATALOADER.TEST
             return build_data_loader(
                 cfg,
-                settings.SAMPLER,
+                node.SAMPLER,
                 source,
-                settings.BATCH_SIZE,
-                tfm=tfm_test,
-                is_train=False,
+                node.BATCH_SIZE,
+                tfm=tfms[is_train],
+                is_train=is_train,
                 dataset_wrapper=dataset_wrapper,
             )
 
-        self.dataset = dataset
-        settings = cfg.DATALOADER.TRAIN_X
-        self.train_loader_x = build_data_loader(
-            cfg,
-            settings.SAMPLER,
-            dataset.train_x,
-            settings.BATCH_SIZE,
-            tfm=tfm_train,
-            is_train=True,
-            dataset_wrapper=dataset_wrapper,
-        )
-        self.val_loader = test_loader(dataset.val) if dataset.val else None
-        self.test_loader = test_loader(dataset.test)
-
-        self._num_classes = dataset.num_classes
-        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
-        self._lab2cname = dataset.lab2cname
-
+        self.train_loader_x = loader(dataset.train_x, is_train=True)
+        self.val_loader = loader(dataset.val) if dataset.val else None
+        self.test_loader = loader(dataset.test)
+        self.num_classes: int = dataset.num_classes
+        self.num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self.lab2cname: dict[int, str] = dataset.lab2cname
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
 
-    @property
-    def num_classes(self) -> int:
-        return self._num_classes
-
-    @property
-    def num_source_domains(self) -> int:
-        return self._num_source_domains
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        return self._lab2cname
-
     def show_dataset_summary(self, cfg: CfgNode) -> None:
-        table = [["Dataset", cfg.DATASET.NAME]]
-        if cfg.DATASET.SOURCE_DOMAINS:
-            table.append(["Source", cfg.DATASET.SOURCE_DOMAINS])
-        if cfg.DATASET.TARGET_DOMAINS:
-            table.append(["Target", cfg.DATASET.TARGET_DOMAINS])
-        table.append(["# classes", f"{self.num_classes:,}"])
-        table.append(["# train_x", f"{len(self.dataset.train_x):,}"])
-        if self.dataset.val:
-            table.append(["# val", f"{len(self.dataset.val):,}"])
-        table.append(["# test", f"{len(self.dataset.test):,}"])
-        print(tabulate(table))
+        """Print a table; what is empty has no row."""
+        rows = {
+            "Dataset": cfg.DATASET.NAME,
+            "Source": cfg.DATASET.SOURCE_DOMAINS,
+            "Target": cfg.DATASET.TARGET_DOMAINS,
+            "# classes": f"{self.num_classes:,}",
+            "# train_x": f"{len(self.dataset.train_x):,}",
+            "# val": f"{len(self.dataset.val):,}" if self.dataset.val else "",
+            "# test": f"{len(self.dataset.test):,}",
+        }
+        print(tabulate([[name, value] for name, value in rows.items() if value]))
 
 
 class DatasetWrapper(TorchDataset[dict[str, Any]]):
@@ -176,15 +140,11 @@ class DatasetWrapper(TorchDataset[dict[str, Any]]):
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
         if self.transform is None:
             output["img"] = img0
-        elif isinstance(self.transform, (list, tuple)):
-            for i, tfm in enumerate(self.transform):
-                output[f"img{i + 1}" if i else "img"] = self._views(tfm, img0)
         else:
-            output["img"] = self._views(self.transform, img0)
+            given = self.transform
+            for i, tfm in enumerate(given if isinstance(given, (list, tuple)) else [given]):
+                views = [tfm(img0) for _ in range(self.k_tfm)]
+                output[f"img{i + 1}" if i else "img"] = views if self.k_tfm > 1 else views[0]
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output
-
-    def _views(self, tfm: Transform, img0: Image) -> Any:
-        views = [tfm(img0) for _ in range(self.k_tfm)]
-        return views[0] if len(views) == 1 else views

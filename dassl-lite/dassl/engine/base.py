@@ -2,7 +2,6 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,8 +16,7 @@ from dassl.utils import (
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.checkpoint import BEST, STEP, describe, last_checkpoint, step_files, unwrapped
-from dassl.utils.random_state import get_random_state
+from dassl.utils.checkpoint import BEST, STEP, describe, last_checkpoint, step_epochs, unwrapped
 from dassl.utils.writer import SummaryWriter
 
 Batch = (
@@ -34,7 +32,7 @@ class TrainerBase:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, Optimizer | None] = OrderedDict()
         self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
-        self._writer: SummaryWriter | None = None
+        self._writer: Any = None
 
     # Models
 
@@ -50,9 +48,7 @@ class TrainerBase:
             raise AttributeError("Cannot assign model before super().__init__() call")
         if name in self._models:
             raise AssertionError(f"Found duplicate model names: {name}")
-        self._models[name] = model
-        self._optims[name] = optim
-        self._scheds[name] = sched
+        self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
 
     def get_model_names(self, names: Names = None) -> list[str]:
         """`names` as a list, after a check that they are registered; all names by default."""
@@ -64,6 +60,10 @@ class TrainerBase:
             if name not in known:
                 raise AssertionError(f"No model is registered as {name} (registered: {known})")
         return names
+
+    def _optimizers(self, names: Names) -> list[Optimizer]:
+        optims = [self._optims[name] for name in self.get_model_names(names)]
+        return [optim for optim in optims if optim is not None]
 
     def set_model_mode(self, mode: str = "train", names: Names = None) -> None:
         if mode not in ("train", "test", "eval"):
@@ -80,30 +80,25 @@ class TrainerBase:
 
     def get_current_lr(self, names: Names = None) -> float:
         """The rate of the first parameter group of the first model that has an optimiser."""
-        names = self.get_model_names(names)
-        for name in names:
-            optim = self._optims[name]
-            if optim is not None:
-                return optim.param_groups[0]["lr"]
-        raise RuntimeError(f"No learning rate: none of the models {names} has an optimiser")
+        for optim in self._optimizers(names):
+            return optim.param_groups[0]["lr"]
+        raise RuntimeError(
+            f"No learning rate: none of the models {self.get_model_names(names)} has an optimiser"
+        )
 
     # Updates
 
     def model_zero_grad(self, names: Names = None) -> None:
-        for name in self.get_model_names(names):
-            optim = self._optims[name]
-            if optim is not None:
-                optim.zero_grad()
+        for optim in self._optimizers(names):
+            optim.zero_grad()
 
     def model_backward(self, loss: Tensor) -> None:
         self.detect_anomaly(loss)
         loss.backward()
 
     def model_update(self, names: Names = None) -> None:
-        for name in self.get_model_names(names):
-            optim = self._optims[name]
-            if optim is not None:
-                optim.step()
+        for optim in self._optimizers(names):
+            optim.step()
 
     def model_backward_and_update(self, loss: Tensor, names: Names = None) -> None:
         self.model_zero_grad(names)
@@ -125,22 +120,15 @@ class TrainerBase:
         model_name: str = "",
     ) -> None:
         """Write every model after `epoch` (from 0) to `directory/<its name>`."""
-        # the last two entries are not in Dassl's files: they let a resumed run end like an uninterrupted one
-        scaler = getattr(
-            self, "scaler", None
-        )  # so called in all CoOp-style trainers; None without mixed precision
-        random_state = get_random_state()
         for name in self.get_model_names():
-            optim, sched = self._optims[name], self._scheds[name]
-            state = {
-                "state_dict": self._models[name].state_dict(),
-                "epoch": epoch + 1,
-                "optimizer": None if optim is None else optim.state_dict(),
-                "scheduler": None if sched is None else sched.state_dict(),
-                "val_result": val_result,
-                "scaler": None if scaler is None else scaler.state_dict(),
-                "random_state": random_state,
+            parts = {
+                "state_dict": self._models[name],
+                "optimizer": self._optims[name],
+                "scheduler": self._scheds[name],
             }
+            state: dict[str, Any] = {"epoch": epoch + 1, "val_result": val_result}
+            for key, part in parts.items():
+                state[key] = None if part is None else part.state_dict()
             save_checkpoint(
                 state, os.path.join(directory, name), is_best=is_best, model_name=model_name
             )
@@ -160,7 +148,6 @@ class TrainerBase:
                 self._optims[name],
                 self._scheds[name],
                 name=file_name,
-                scaler=getattr(self, "scaler", None),
             )
         return epoch
 
@@ -171,9 +158,7 @@ class TrainerBase:
         latest = {last_checkpoint(folder) for folder in folders}
         if len(latest) == 1:
             return latest.pop()
-        common = (
-            set.intersection(*(set(step_files(folder)) for folder in folders)) if folders else set()
-        )
+        common = set.intersection(*map(step_epochs, folders)) if folders else set()
         return f"{STEP}{max(common)}" if common else None
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
@@ -197,7 +182,7 @@ class TrainerBase:
                 raise FileNotFoundError(f"No model at {path} ({describe(folder)})")
             checkpoint = load_checkpoint(path)
             result = checkpoint.get("val_result")
-            result = "None" if result is None else f"{result:.1f}"
+            result = result if result is None else f"{result:.1f}"
             print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={result})")
             unwrapped(self._models[name]).load_state_dict(checkpoint["state_dict"])
 
@@ -231,32 +216,18 @@ class TrainerBase:
             self.after_epoch()
         self.after_train()
 
-    def before_train(self) -> None:
-        pass
+    def before_train(self) -> None: ...
 
-    def after_train(self) -> None:
-        pass
+    def after_train(self) -> None: ...
 
-    def before_epoch(self) -> None:
-        pass
+    def before_epoch(self) -> None: ...
 
-    def after_epoch(self) -> None:
-        pass
+    def after_epoch(self) -> None: ...
 
-    def run_epoch(self) -> None:
+    # A trainer over batches writes these
+
+    def _missing(self, *args: Any) -> Any:
         raise NotImplementedError
 
-    def test(self) -> float:
-        raise NotImplementedError
-
-    def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
-        raise NotImplementedError
-
-    def parse_batch_test(self, batch: Batch) -> tuple[Tensor, ...]:
-        raise NotImplementedError
-
-    def forward_backward(self, batch: Batch) -> Mapping[str, Any]:
-        raise NotImplementedError
-
-    def model_inference(self, input: Tensor) -> Tensor:
-        raise NotImplementedError
+    run_epoch = test = parse_batch_train = parse_batch_test = _missing
+    forward_backward = model_inference = _missing

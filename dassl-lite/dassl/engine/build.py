@@ -3,13 +3,11 @@
 from yacs.config import CfgNode
 
 from dassl.engine.trainer import SimpleTrainer
-from dassl.utils import Registry, check_availability
+from dassl.utils import Registry
+from dassl.utils.registry import build
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
 
 def build_trainer(cfg: CfgNode) -> SimpleTrainer:
-    check_availability(cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())
-    if cfg.VERBOSE:
-        print(f"Loading trainer: {cfg.TRAINER.NAME}")
-    return TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
+    return build(TRAINER_REGISTRY, "trainer", cfg.TRAINER.NAME, cfg)

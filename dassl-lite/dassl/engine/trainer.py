@@ -16,35 +16,19 @@ from yacs.config import CfgNode
 from dassl.data import DataManager
 from dassl.engine.base import Batch, TrainerBase
 from dassl.evaluation import build_evaluator
-from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import (
+from dassl.optim import build_lr_scheduler, build_optimizer  # noqa: F401
+
+# some of these names user code imports from here, as from Dassl's module
+from dassl.utils import (  # noqa: F401
     AverageMeter,
     MetricMeter,
     check_availability,
-    load_checkpoint,
-    mkdir_if_missing,
     resume_from_checkpoint,
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.checkpoint import BEST, copy_checkpoint
-from dassl.utils.writer import SummaryWriter
-
-__all__ = [
-    "AverageMeter",
-    "DataManager",
-    "MetricMeter",
-    "SimpleTrainer",
-    "SummaryWriter",
-    "TrainerBase",
-    "TrainerX",
-    "build_evaluator",
-    "build_lr_scheduler",
-    "build_optimizer",
-    "resume_from_checkpoint",  # from here on: names that user code imports from this module in Dassl
-    "save_checkpoint",
-    "tolist_if_not",
-]
+from dassl.utils.checkpoint import BEST
+from dassl.utils.writer import SummaryWriter  # noqa: F401
 
 
 class SimpleTrainer(TrainerBase):
@@ -72,14 +56,13 @@ class SimpleTrainer(TrainerBase):
         """Hook: refuse a config that the trainer cannot follow (nothing is built yet)."""
 
     def build_data_loader(self) -> None:
-        dm = DataManager(self.cfg)
+        self.dm = dm = DataManager(self.cfg)
         self.train_loader_x = dm.train_loader_x
         self.val_loader = dm.val_loader  # may be None
         self.test_loader = dm.test_loader
         self.num_classes = dm.num_classes
         self.num_source_domains = dm.num_source_domains
         self.lab2cname = dm.lab2cname
-        self.dm = dm
 
     def build_model(self) -> None:
         """Hook: make `self.model` and what trains it, and register them."""
@@ -94,53 +77,28 @@ class SimpleTrainer(TrainerBase):
         return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
 
     def before_train(self) -> None:
-        cfg = self.cfg
+        cfg, picks_best = self.cfg, self._picks_best()
         if cfg.TRAIN.PRINT_FREQ < 1:
             raise ValueError(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
         check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], key="TEST.FINAL_MODEL")
-        if cfg.TEST.FINAL_MODEL == "best_val":
-            if cfg.TEST.NO_TEST:
-                warnings.warn(
-                    "TEST.FINAL_MODEL best_val has no effect with TEST.NO_TEST", stacklevel=2
-                )
-            elif self.val_loader is None:
-                raise ValueError(
-                    "TEST.FINAL_MODEL is best_val, but the data set has no validation split"
-                )
+        if cfg.TEST.FINAL_MODEL == "best_val" and not picks_best:
+            warnings.warn("TEST.FINAL_MODEL best_val has no effect with TEST.NO_TEST", stacklevel=2)
+        if picks_best and self.val_loader is None:
+            raise ValueError(
+                "TEST.FINAL_MODEL is best_val, but the data set has no validation split"
+            )
         directory = cfg.RESUME or self.output_dir
         self.start_epoch = self.resume_model_if_exist(directory)
+        if cfg.RESUME and self.start_epoch == 0:
+            raise FileNotFoundError(
+                f'RESUME is "{cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}'
+            )
         if self.start_epoch > self.max_epoch:
             raise ValueError(
                 f"{directory} was trained for {self.start_epoch} epochs, OPTIM.MAX_EPOCH is only {self.max_epoch}"
             )
-        if self.start_epoch > 0 and self._picks_best():
-            self._recall_best(directory)
-
-        writer_dir = os.path.join(self.output_dir, "tensorboard")
-        mkdir_if_missing(writer_dir)
-        self.init_writer(writer_dir)
+        self.init_writer(os.path.join(self.output_dir, "tensorboard"))
         self.time_start = time.monotonic()
-
-    def resume_model_if_exist(self, directory: str) -> int:
-        epoch = super().resume_model_if_exist(directory)
-        if self.cfg.RESUME and epoch == 0:
-            raise FileNotFoundError(
-                f'RESUME is "{self.cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}'
-            )
-        return epoch
-
-    def _recall_best(self, directory: str) -> None:
-        """A resumed run must beat the best model saved before it was stopped, and deploys that one if it does not."""
-        names = self.get_model_names()
-        paths = [os.path.join(directory, name, BEST) for name in names]
-        if not all(os.path.exists(path) for path in paths):
-            return
-        result = load_checkpoint(paths[0])["val_result"]
-        if result is None:
-            return
-        self.best_result = result
-        for name, path in zip(names, paths):
-            copy_checkpoint(path, os.path.join(self.output_dir, name, BEST))
 
     def after_epoch(self) -> None:
         if self._picks_best():
@@ -185,7 +143,7 @@ class SimpleTrainer(TrainerBase):
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
-        return list(results.values())[0]
+        return float(next(iter(results.values())))
 
     def model_inference(self, input: Tensor) -> Tensor:
         return self.model(input)
@@ -221,13 +179,7 @@ class SimpleTrainer(TrainerBase):
     def _print_batch(
         self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter
     ) -> None:
-        left = (
-            self.num_batches
-            - self.batch_idx
-            - 1
-            + (self.max_epoch - self.epoch - 1) * self.num_batches
-        )
-        eta = datetime.timedelta(seconds=int(batch_time.avg * left))
+        left = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
         parts = [
             f"epoch [{self.epoch + 1}/{self.max_epoch}]",
             f"batch [{self.batch_idx + 1}/{self.num_batches}]",
@@ -235,17 +187,13 @@ class SimpleTrainer(TrainerBase):
             f"data {data_time.val:.3f} ({data_time.avg:.3f})",
             str(losses),
             f"lr {self.get_current_lr():.4e}",
-            f"eta {eta}",
+            f"eta {datetime.timedelta(seconds=int(batch_time.avg * left))}",
         ]
-        print(" ".join(part for part in parts if part))
+        print(" ".join(filter(None, parts)))
 
 
 class TrainerX(SimpleTrainer):
     """Trains on labelled batches: subclasses write `forward_backward(batch)`, which returns a dict of figures."""
 
     def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
-        return (
-            batch["img"].to(self.device),
-            batch["label"].to(self.device),
-            batch["domain"].to(self.device),
-        )
+        return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))

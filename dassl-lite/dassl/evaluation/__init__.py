@@ -2,5 +2,3 @@
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase, build_evaluator
 from dassl.evaluation.evaluator import Classification
-
-__all__ = ["EVALUATOR_REGISTRY", "Classification", "EvaluatorBase", "build_evaluator"]

@@ -6,7 +6,8 @@ from typing import Any
 from torch import Tensor
 from yacs.config import CfgNode
 
-from dassl.utils import Registry, check_availability
+from dassl.utils import Registry
+from dassl.utils.registry import build
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
@@ -28,7 +29,4 @@ class EvaluatorBase:
 
 
 def build_evaluator(cfg: CfgNode, **kwargs: Any) -> EvaluatorBase:
-    check_availability(cfg.TEST.EVALUATOR, EVALUATOR_REGISTRY.registered_names())
-    if cfg.VERBOSE:
-        print(f"Loading evaluator: {cfg.TEST.EVALUATOR}")
-    return EVALUATOR_REGISTRY.get(cfg.TEST.EVALUATOR)(cfg, **kwargs)
+    return build(EVALUATOR_REGISTRY, "evaluator", cfg.TEST.EVALUATOR, cfg, **kwargs)

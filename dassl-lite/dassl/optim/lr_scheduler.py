@@ -20,19 +20,25 @@ class _WarmupScheduler(LRScheduler):
     """
 
     def __init__(
-        self, optimizer: Optimizer, successor: LRScheduler, warmup_epoch: int, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        successor: LRScheduler,
+        warmup_epoch: int,
+        first_lr: float,
+        last_epoch: int = -1,
     ) -> None:
         self.successor = successor
         self.warmup_epoch = warmup_epoch
+        self.first_lr = first_lr
         super().__init__(optimizer, last_epoch)
 
-    def warmup_lr(self) -> list[float | Tensor]:
-        """The rate of each group in epoch `self.last_epoch` < `warmup_epoch`."""
+    def warmup_lr(self, lr: float | Tensor) -> float | Tensor:
+        """The rate in epoch `self.last_epoch` < `warmup_epoch` of a group whose full rate is `lr`."""
         raise NotImplementedError
 
     def get_lr(self) -> list[float | Tensor]:
         if self.last_epoch < self.warmup_epoch:
-            return self.warmup_lr()
+            return [self.warmup_lr(lr) for lr in self.base_lrs]
         return self.successor.get_last_lr()
 
     def step(self) -> None:  # type: ignore[override]  # no `epoch` argument: torch has deprecated it
@@ -45,8 +51,7 @@ class _WarmupScheduler(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k not in ("optimizer", "successor")}
-        state["successor"] = self.successor.state_dict()
-        return state
+        return {**state, "successor": self.successor.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         state = dict(state_dict)
@@ -55,69 +60,36 @@ class _WarmupScheduler(LRScheduler):
 
 
 class ConstantWarmupScheduler(_WarmupScheduler):
-    """`cons_lr` during the warm-up."""
+    """One rate during the warm-up."""
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        successor: LRScheduler,
-        warmup_epoch: int,
-        cons_lr: float,
-        last_epoch: int = -1,
-    ) -> None:
-        self.cons_lr = cons_lr
-        super().__init__(optimizer, successor, warmup_epoch, last_epoch)
-
-    def warmup_lr(self) -> list[float | Tensor]:
-        return [self.cons_lr for _ in self.base_lrs]
+    def warmup_lr(self, lr: float | Tensor) -> float | Tensor:
+        return self.first_lr
 
 
 class LinearWarmupScheduler(_WarmupScheduler):
-    """`min_lr` in the first epoch, then e / `warmup_epoch` of the full rate."""
+    """One rate in the first epoch, then e / `warmup_epoch` of the full rate."""
 
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        successor: LRScheduler,
-        warmup_epoch: int,
-        min_lr: float,
-        last_epoch: int = -1,
-    ) -> None:
-        self.min_lr = min_lr
-        super().__init__(optimizer, successor, warmup_epoch, last_epoch)
-
-    def warmup_lr(self) -> list[float | Tensor]:
-        if self.last_epoch == 0:
-            return [self.min_lr for _ in self.base_lrs]
-        return [lr * self.last_epoch / self.warmup_epoch for lr in self.base_lrs]
+    def warmup_lr(self, lr: float | Tensor) -> float | Tensor:
+        return lr * self.last_epoch / self.warmup_epoch if self.last_epoch else self.first_lr
 
 
 def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     """The schedule that `optim_cfg` (cfg.OPTIM) names."""
     name = optim_cfg.LR_SCHEDULER
     check_availability(name, AVAI_SCHEDS, key="OPTIM.LR_SCHEDULER")
-    stepsize = optim_cfg.STEPSIZE
+    steps, gamma, epochs = optim_cfg.STEPSIZE, optim_cfg.GAMMA, optim_cfg.MAX_EPOCH
     scheduler: LRScheduler
     if name == "single_step":
-        if isinstance(stepsize, (list, tuple)):
-            stepsize = stepsize[-1]
-        if not isinstance(stepsize, int):
-            raise TypeError(
-                f"OPTIM.STEPSIZE must be an integer for single_step, got {type(stepsize).__name__}"
-            )
-        scheduler = StepLR(
-            optimizer,
-            step_size=stepsize if stepsize > 0 else optim_cfg.MAX_EPOCH,
-            gamma=optim_cfg.GAMMA,
-        )
+        step = steps[-1] if isinstance(steps, (list, tuple)) else steps
+        if not isinstance(step, int):
+            raise TypeError(f"OPTIM.STEPSIZE must be an integer for single_step, got {step!r}")
+        scheduler = StepLR(optimizer, step if step > 0 else epochs, gamma)
     elif name == "multi_step":
-        if not isinstance(stepsize, (list, tuple)):
-            raise TypeError(
-                f"OPTIM.STEPSIZE must be a list for multi_step, got {type(stepsize).__name__}"
-            )
-        scheduler = MultiStepLR(optimizer, milestones=list(stepsize), gamma=optim_cfg.GAMMA)
+        if not isinstance(steps, (list, tuple)):
+            raise TypeError(f"OPTIM.STEPSIZE must be a list for multi_step, got {steps!r}")
+        scheduler = MultiStepLR(optimizer, list(steps), gamma)
     else:
-        scheduler = CosineAnnealingLR(optimizer, float(optim_cfg.MAX_EPOCH))  # type: ignore[arg-type]  # as Dassl saves it
+        scheduler = CosineAnnealingLR(optimizer, float(epochs))  # type: ignore[arg-type]  # as Dassl saves it
 
     warmup = optim_cfg.WARMUP_EPOCH
     if warmup <= 0:

@@ -1,4 +1,4 @@
-"""Optimisers by name: torch's own classes."""
+"""Optimisers by name."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 import torch.nn as nn
 from yacs.config import CfgNode
 
+from dassl.optim.radam import RAdam
 from dassl.utils import check_availability
 
 AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
@@ -24,24 +25,21 @@ def build_optimizer(
     if param_groups is None:
         param_groups = model.parameters() if isinstance(model, nn.Module) else model
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
-    if name == "adam":
-        return torch.optim.Adam(param_groups, betas=betas, **common)
-    if name == "amsgrad":
-        return torch.optim.Adam(param_groups, betas=betas, amsgrad=True, **common)
-    if name == "adamw":
-        return torch.optim.AdamW(param_groups, betas=betas, **common)
-    if name == "radam":
-        # Dassl's own RAdam shrinks the weights directly (decoupled), as in the paper's code
-        return torch.optim.RAdam(param_groups, betas=betas, decoupled_weight_decay=True, **common)
+    if name == "sgd":
+        return torch.optim.SGD(
+            param_groups,
+            momentum=optim_cfg.MOMENTUM,
+            dampening=optim_cfg.SGD_DAMPNING,
+            nesterov=optim_cfg.SGD_NESTEROV,
+            **common,
+        )
     if name == "rmsprop":
         return torch.optim.RMSprop(
             param_groups, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common
         )
-    return torch.optim.SGD(
-        param_groups,
-        momentum=optim_cfg.MOMENTUM,
-        dampening=optim_cfg.SGD_DAMPNING,
-        nesterov=optim_cfg.SGD_NESTEROV,
-        **common,
-    )
+    common["betas"] = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    if name == "radam":
+        return RAdam(param_groups, **common)
+    if name == "adamw":
+        return torch.optim.AdamW(param_groups, **common)
+    return torch.optim.Adam(param_groups, amsgrad=name == "amsgrad", **common)

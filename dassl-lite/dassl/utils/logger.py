@@ -2,31 +2,22 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Any, TextIO
-
-__all__ = ["Logger", "setup_logger"]
 
 
 class Logger:
-    """A text stream that writes to the console and to a file; everything but writing is left to the console."""
+    """A text stream that writes to the console and to a file; everything else is left to the console."""
 
     def __init__(self, fpath: str | os.PathLike[str] | None = None) -> None:
         console: TextIO | Logger = sys.stdout
-        if isinstance(
-            console, Logger
-        ):  # a second log in one process: end the first, do not write through it
+        if isinstance(console, Logger):  # a second log in one process: end the first
             console.close()
             console = console.console
         self.console: TextIO = console
         self.file: TextIO | None = None
         if fpath:
-            path = Path(fpath).absolute()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            is_cut = path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")
-            self.file = open(path, "a", encoding="utf-8", buffering=1)
-            if is_cut:  # a run that was stopped in the middle of a line
-                self.file.write("\n")
+            os.makedirs(os.path.dirname(os.path.abspath(fpath)), exist_ok=True)
+            self.file = open(fpath, "a", encoding="utf-8", buffering=1)
 
     def write(self, message: str) -> int:
         written = self.console.write(message)
@@ -50,12 +41,6 @@ class Logger:
             self.file.close()
             self.file = None
 
-    def __enter__(self) -> "Logger":
-        return self
-
-    def __exit__(self, *args: object) -> None:
-        self.close()
-
     def __getattr__(self, name: str) -> Any:  # isatty, fileno, encoding, ...
         if name == "console":  # not there yet
             raise AttributeError(name)
@@ -64,8 +49,8 @@ class Logger:
 
 def setup_logger(output: str | os.PathLike[str] | None = None) -> None:
     """Copy standard output to `output` (a .txt or .log file) or `output/log.txt`, appending; does nothing if empty."""
-    if not output:
-        return
-    output = os.fspath(output)
-    fpath = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
-    sys.stdout = Logger(fpath)
+    if output:
+        path = os.fspath(output)
+        sys.stdout = Logger(
+            path if path.endswith((".txt", ".log")) else os.path.join(path, "log.txt")
+        )

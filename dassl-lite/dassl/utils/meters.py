@@ -14,18 +14,14 @@ class AverageMeter:
         self.reset()
 
     def reset(self) -> None:
-        self.val: float = 0
-        self.avg: float = 0
-        self.sum: float = 0
+        self.val = self.avg = self.sum = 0.0
         self.count = 0
 
     def update(self, val: float | torch.Tensor, n: int = 1) -> None:
-        if isinstance(val, torch.Tensor):
-            val = val.item()
-        self.val = val
-        self.sum += val * n
+        self.val = float(val)
+        self.sum += self.val * n
         self.count += n
-        self.avg = 0.9 * self.avg + 0.1 * val if self.ema else self.sum / self.count
+        self.avg = 0.9 * self.avg + 0.1 * self.val if self.ema else self.sum / self.count
 
 
 class MetricMeter:
@@ -36,16 +32,13 @@ class MetricMeter:
         self.delimiter = delimiter
 
     def update(self, input_dict: Mapping[str, float | torch.Tensor] | None) -> None:
-        if input_dict is None:
-            return
-        if not isinstance(input_dict, dict):
+        if not isinstance(input_dict, dict | None):
             raise TypeError(
                 f"MetricMeter.update needs a dict of numbers, got {type(input_dict).__name__}"
             )
-        for name, value in input_dict.items():
+        for name, value in (input_dict or {}).items():
             self.meters[name].update(value)
 
     def __str__(self) -> str:
-        return self.delimiter.join(
-            f"{name} {m.val:.4f} ({m.avg:.4f})" for name, m in self.meters.items()
-        )
+        parts = (f"{name} {m.val:.4f} ({m.avg:.4f})" for name, m in self.meters.items())
+        return self.delimiter.join(parts)

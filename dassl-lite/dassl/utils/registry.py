@@ -1,9 +1,10 @@
 """Names for classes and functions."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any
 
-Registered = TypeVar("Registered")
+from yacs.config import CfgNode
+
+from dassl.utils.tools import check_availability
 
 
 class Registry:
@@ -13,33 +14,15 @@ class Registry:
         self._name = name
         self._objects: dict[str, Any] = {}
 
-    @overload
-    def register(
-        self, obj: None = None, force: bool = False
-    ) -> Callable[[Registered], Registered]: ...
-
-    @overload
-    def register(self, obj: Any, force: bool = False) -> None: ...
-
     def register(self, obj: Any = None, force: bool = False) -> Any:
         """Store `obj` under its name; without `obj`, a decorator that does so and returns the object unchanged."""
-        if obj is not None:
-            self._store(obj, force)
-            return None
-
-        def decorator(fn_or_class: Registered) -> Registered:
-            self._store(fn_or_class, force)
-            return fn_or_class
-
-        return decorator
-
-    def _store(self, obj: Any, force: bool) -> None:
-        name = obj.__name__
-        if name in self._objects and not force:
+        if obj is None:
+            return lambda decorated: self.register(decorated, force) or decorated
+        if obj.__name__ in self._objects and not force:
             raise KeyError(
-                f'An object named "{name}" was already registered in "{self._name}" registry'
+                f'An object named "{obj.__name__}" was already registered in "{self._name}" registry'
             )
-        self._objects[name] = obj
+        self._objects[obj.__name__] = obj
 
     def get(self, name: str) -> Any:
         if name not in self._objects:
@@ -49,3 +32,11 @@ class Registry:
     def registered_names(self) -> list[str]:
         """All names, in the order of registration."""
         return list(self._objects)
+
+
+def build(registry: Registry, what: str, name: str, cfg: CfgNode, **kwargs: Any) -> Any:
+    """`name` of `registry` called with `cfg`; `what` it is, for the line that VERBOSE prints."""
+    check_availability(name, registry.registered_names())
+    if cfg.VERBOSE:
+        print(f"Loading {what}: {name}")
+    return registry.get(name)(cfg, **kwargs)

@@ -5,33 +5,25 @@ import json
 import os
 import random
 import warnings
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
 import torch
 from PIL import Image
 
-FORMATS = (
-    "JPEG",
-    "PNG",
-    "WEBP",
-    "BMP",
-    "GIF",
-    "TIFF",
-    "PPM",
-)  # Pillow would start a PostScript interpreter for others
+# Pillow would start a PostScript interpreter for others
+FORMATS = "JPEG PNG WEBP BMP GIF TIFF PPM".split()
 
 
 def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
     """The string of `b` most similar to `a` (the later one of equals), None if `b` is empty."""
-    best, best_ratio = None, 0.0
-    for candidate in b:
-        ratio = difflib.SequenceMatcher(None, a, candidate).ratio()
-        if ratio >= best_ratio:
-            best, best_ratio = candidate, ratio
-    return best
+
+    def similarity(candidate: str) -> float:
+        return difflib.SequenceMatcher(None, a, candidate).ratio()
+
+    return max(reversed(list(b)), key=similarity, default=None)
 
 
 def check_availability(requested: str, available: Collection[str], key: str = "") -> None:
@@ -71,17 +63,25 @@ def read_json(fpath: str) -> Any:
         return json.load(f)
 
 
-def write_json(obj: Any, fpath: str) -> None:
-    """Write `obj` with indent 4, making the folder; the file is there complete or not at all."""
-    mkdir_if_missing(os.path.dirname(fpath))
+def write_whole(fpath: str, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write(file)` fill a temporary file, then give it its name: the file is there complete or not at all."""
     temporary = f"{fpath}.tmp-{os.getpid()}"
     try:
-        with open(temporary, "w", encoding="utf-8") as f:
-            json.dump(obj, f, indent=4, separators=(",", ": "))
+        with open(temporary, "wb") as f:
+            write(f)
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(temporary, fpath)
     finally:
         if os.path.exists(temporary):
             os.remove(temporary)
+
+
+def write_json(obj: Any, fpath: str) -> None:
+    """Write `obj` with indent 4, making the folder."""
+    mkdir_if_missing(os.path.dirname(fpath))
+    text = json.dumps(obj, indent=4, separators=(",", ": "))
+    write_whole(fpath, lambda f: f.write(text.encode()))
 
 
 def listdir_nohidden(path: str, sort: bool = False) -> list[str]:

@@ -1,4 +1,5 @@
-"""From a name or a file to a state dict under OpenAI's names, and to what the weights don't show."""
+"""From a name or a file to a state dict under OpenAI's names, and to what the weights don't
+show."""
 
 from collections.abc import Sequence
 from typing import TypedDict

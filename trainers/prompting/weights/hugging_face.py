@@ -85,8 +85,8 @@ def cached_config(repository: str) -> str:
         path = None
     if path is None:
         raise UserError(
-            f"MODEL.BACKBONE.NAME is {PREFIX}{repository}, which is neither a folder nor in Hugging "
-            f"Face's cache: download it (hf download {repository}), or give the folder it is in"
+            f"MODEL.BACKBONE.NAME is {PREFIX}{repository}, which is neither a folder nor in "
+            f"Hugging Face's cache: download it (hf download {repository}), or give the folder it is in"
         )
     return path
 

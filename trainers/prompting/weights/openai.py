@@ -11,18 +11,18 @@ import shutil
 import urllib.error
 import urllib.request
 
-from clip import clip
 from tqdm import tqdm
 
 from ...common.errors import UserError
 from ...common.files import file_hash
 from ...common.locks import turn
+from .. import clip
 
 log = logging.getLogger(__name__)
 
 CACHE = "~/.cache/clip"  # the package ``clip`` keeps them there, too
 TIMEOUT = 10  # seconds without a connection or without another byte
-ADDRESSES: dict[str, str] = dict(clip._MODELS)  # name: …/<SHA-256 of the file>/<file>
+ADDRESSES: dict[str, str] = dict(clip.clip._MODELS)  # name: …/<SHA-256 of the file>/<file>
 HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 HUB_FILE, HUB_FILES = "open_clip_model.safetensors", ("model.safetensors", "pytorch_model.bin")
 TIMM = {  # name: the hub's repository, and the SHA-256 of HUB_FILE in it, as far as it is known
@@ -99,11 +99,11 @@ def find(name: str) -> str:
     raise UserError(
         f"the weights of {name} can't be downloaded from {' nor from '.join(failures)}; nor are "
         f"they in {folder}, or in Hugging Face's cache as "
-        f"{' or '.join('/'.join(place) for place in places)}. Fetch one of these files elsewhere and "
-        f"put it at this path: {', or '.join(f'{url} at {path}' for url, path, _ in sources)}. Or "
+        f"{' or '.join('/'.join(place) for place in places)}. Fetch one of these files elsewhere "
+        f"and put it at this path: {', or '.join(f'{url} at {path}' for url, path, _ in sources)}. Or "
         "take the CLIP that comes with this package, which needs no download: --backbone tiny with "
-        "run.py and with train.py --images; else --config-file configs/trainers/<trainer>/tiny.yaml "
-        "and, last, MODEL.BACKBONE.NAME tiny"
+        "run.py and with train.py --images; else --config-file "
+        "configs/trainers/<trainer>/tiny.yaml and, last, MODEL.BACKBONE.NAME tiny"
     )
 
 
@@ -116,7 +116,8 @@ def cached(repository: str, file: str) -> str | None:
 
 
 def download(url: str, path: str, expected: str) -> None:
-    """Fetches a file, under ``<path>.part`` until it is whole; a part that is there is gone on with.
+    """Fetches a file, under ``<path>.part`` until it is whole; a part that is there is gone on
+    with.
 
     Raises:
         OSError, http.client.HTTPException: it does not come, not whole, or with another SHA-256.

@@ -20,10 +20,6 @@ DTYPES = {
     "BFloat16Storage": torch.bfloat16,
     "LongStorage": torch.int64,
     "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
 }
 MASK = "attn_mask"  # a tensor of CLIP's modules that is neither parameter nor buffer
 

@@ -9,7 +9,7 @@ from dassl.utils import check_isfile
 
 
 class Datum:
-    """An image file with its label, domain and class name.
+    """An image file with its label, domain and class name; none of them can be set.
 
     Few-shot caches are pickles of these: module, class name and attribute names are Dassl's, so either reads the other's.
     """
@@ -44,7 +44,10 @@ class Datum:
 
 
 class DatasetBase:
-    """The lists of a data set; subclasses find their files and call `super().__init__` last."""
+    """The lists of a data set; subclasses find their files and call `super().__init__` last.
+
+    Attributes: the four lists, `num_classes`, `lab2cname` (label → class name) and `classnames` in order of labels.
+    """
 
     dataset_dir = ""  # the folder's name under DATASET.ROOT
     domains: list[str] = []  # the names of all domains, if there are several
@@ -56,45 +59,14 @@ class DatasetBase:
         val: list[Datum] | None = None,
         test: list[Datum] = None,  # type: ignore[assignment]  # Dassl's default; `DataManager` refuses it
     ) -> None:
-        self._train_x = train_x
-        self._train_u = train_u
-        self._val = val
-        self._test = test
-        self._num_classes = self.get_num_classes(train_x)
-        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
-        missing = [label for label in range(self._num_classes) if label not in self._lab2cname]
+        self.train_x, self.train_u, self.val, self.test = train_x, train_u, val, test
+        self.num_classes = self.get_num_classes(train_x)
+        self.lab2cname, self.classnames = self.get_lab2cname(train_x)
+        missing = set(range(self.num_classes)) - set(self.lab2cname)
         if missing:
             raise ValueError(
-                f"Labels must be 0, 1, 2, ... without gaps: no image of train_x has label {missing[0]}"
+                f"Labels must be 0, 1, 2, ... without gaps: no image of train_x has label {min(missing)}"
             )
-
-    @property
-    def train_x(self) -> list[Datum]:
-        return self._train_x
-
-    @property
-    def train_u(self) -> list[Datum] | None:
-        return self._train_u
-
-    @property
-    def val(self) -> list[Datum] | None:
-        return self._val
-
-    @property
-    def test(self) -> list[Datum]:
-        return self._test
-
-    @property
-    def lab2cname(self) -> dict[int, str]:
-        return self._lab2cname
-
-    @property
-    def classnames(self) -> list[str]:
-        return self._classnames
-
-    @property
-    def num_classes(self) -> int:
-        return self._num_classes
 
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
@@ -114,8 +86,8 @@ class DatasetBase:
                 raise ValueError(
                     f'Label {item.label} has two class names, "{known}" and "{item.classname}"'
                 )
-        labels = sorted(lab2cname)
-        return {label: lab2cname[label] for label in labels}, [lab2cname[label] for label in labels]
+        lab2cname = dict(sorted(lab2cname.items()))
+        return lab2cname, list(lab2cname.values())
 
     def generate_fewshot_dataset(
         self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False
@@ -128,19 +100,16 @@ class DatasetBase:
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
         print(f"Creating a {num_shots}-shot dataset")
-        output = [self._few_of_each(source, num_shots, repeat) for source in data_sources]
+        output = []
+        for source in data_sources:
+            chosen: list[Any] = []
+            for items in self.split_dataset_by_label(source).values():
+                if len(items) >= num_shots:
+                    chosen += random.sample(items, num_shots)
+                else:
+                    chosen += random.choices(items, k=num_shots) if repeat else items
+            output.append(chosen)
         return output[0] if len(output) == 1 else output
-
-    def _few_of_each(self, data_source: list[Any], num_shots: int, repeat: bool) -> list[Any]:
-        chosen = []
-        for items in self.split_dataset_by_label(data_source).values():
-            if len(items) >= num_shots:
-                chosen += random.sample(items, num_shots)
-            elif repeat:
-                chosen += random.choices(items, k=num_shots)
-            else:
-                chosen += items
-        return chosen
 
     def split_dataset_by_label(self, data_source: list[Any]) -> dict[int, list[Any]]:
         """{label: its items}, in order of first appearance."""

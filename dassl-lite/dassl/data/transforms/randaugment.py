@@ -14,8 +14,15 @@ def _signed(value: float) -> float:
     return -value if random.random() > 0.5 else value
 
 
-def _affine(*matrix: float) -> Callable[[Image.Image], Image.Image]:
-    return lambda img: img.transform(img.size, Image.Transform.AFFINE, matrix)
+def _affine(place: int) -> Callable[[Image.Image, float], Image.Image]:
+    """One of the six numbers of an affine map set to a value of either sign."""
+
+    def apply(img: Image.Image, value: float) -> Image.Image:
+        matrix: list[float] = [1, 0, 0, 0, 1, 0]
+        matrix[place] = _signed(value)
+        return img.transform(img.size, Image.Transform.AFFINE, matrix)
+
+    return apply
 
 
 def _solarize_add(img: Image.Image, addition: float) -> Image.Image:
@@ -48,15 +55,20 @@ OPERATIONS: list[tuple[Callable[[Image.Image, float], Image.Image], float, float
     (lambda img, bits: ImageOps.posterize(img, int(bits)), 4, 8),
     (lambda img, threshold: ImageOps.solarize(img, threshold), 0, 256),  # type: ignore[arg-type]  # a float does
     (_solarize_add, 0, 110),
-    (_enhance(ImageEnhance.Color), 0.1, 1.9),
-    (_enhance(ImageEnhance.Contrast), 0.1, 1.9),
-    (_enhance(ImageEnhance.Brightness), 0.1, 1.9),
-    (_enhance(ImageEnhance.Sharpness), 0.1, 1.9),
-    (lambda img, slope: _affine(1, _signed(slope), 0, 0, 1, 0)(img), 0, 0.3),
-    (lambda img, slope: _affine(1, 0, 0, _signed(slope), 1, 0)(img), 0, 0.3),
+    *(
+        (_enhance(kind), 0.1, 1.9)
+        for kind in (
+            ImageEnhance.Color,
+            ImageEnhance.Contrast,
+            ImageEnhance.Brightness,
+            ImageEnhance.Sharpness,
+        )
+    ),
+    (_affine(1), 0, 0.3),  # slopes
+    (_affine(3), 0, 0.3),
     (_cut_out, 0, 40),
-    (lambda img, pixels: _affine(1, 0, _signed(pixels), 0, 1, 0)(img), 0, 100),
-    (lambda img, pixels: _affine(1, 0, 0, 0, 1, _signed(pixels))(img), 0, 100),
+    (_affine(2), 0, 100),  # pixels
+    (_affine(5), 0, 100),
 ]
 
 

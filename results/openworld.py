@@ -1,0 +1,98 @@
+"""OpenworldAUC of the runs of ``--protocol open``, out of the answers that three runs have kept.
+
+Of the same prompts ``train_base`` answers base images among base classes, ``test_new`` new images
+among new classes, and ``test_open`` all images among all classes, which tells the halves apart.
+
+References:
+    - Hua et al. (2025), "OpenworldAUC: Towards Unified Evaluation and Optimization for Open-world
+      Prompt Tuning", §3.3.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy
+
+from trainers.common.errors import UserError
+from trainers.common.record_file import nested
+
+from .runs import Run, is_right
+
+log = logging.getLogger(__name__)
+HALVES = ("train_base", "test_new")
+SIGN = "base_probability"  # the official one: the largest probability of a base class
+
+
+def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarray) -> float:
+    """E over pairs of a base image b and a new image n of 1[g(b) = y_b] · 1[r(n) > r(b)] · 1[h(n) = y_n].
+
+    Args:
+        sign: r, (N,), larger where an image is taken for new; equal ones count half.
+        right: (N,) bool, of base images whether g knows their class among the base classes, of new
+            ones whether h does among the new classes; is_new: (N,) bool.
+
+    Returns:
+        percent of all pairs.
+    """
+    known = numpy.sort(sign[right & ~is_new])
+    found = sign[right & is_new]
+    below = sum(numpy.searchsorted(known, found, side).sum() for side in ("left", "right")) / 2
+    return float(100 * below / (is_new.sum() * (~is_new).sum()))
+
+
+def with_openworld_auc(runs: Iterable[Run]) -> list[Run]:
+    """The runs; those of ``test_open`` have ``open.openworld_auc`` in their metrics, by the names of
+    ``open.auroc``; empty, with a warning, where the other two runs are not among them."""
+    runs = list(runs)
+    found: dict[tuple[Any, ...], Run] = {}
+    for run in runs:
+        found.setdefault(identity(run, run.record["run"]["part"]), run)
+    return [measured(run, found) if "open" in run.metrics else run for run in runs]
+
+
+def identity(run: Run, part: str) -> tuple[Any, ...]:
+    """What tells the run of that part of the protocol from others, of the same training."""
+    what = run.record["run"]
+    return part, run.config, *(what[name] for name in ("dataset", "shots", "trainer", "seed"))
+
+
+def measured(run: Run, runs: Mapping[tuple[Any, ...], Run]) -> Run:
+    """See ``with_openworld_auc``."""
+    base, new = (runs.get(identity(run, part)) for part in HALVES)
+    try:
+        figures = figures_of(run, base, new)
+    except UserError as error:
+        log.warning("no OpenworldAUC: %s: %s", run.folder, error)
+        figures = {}
+    metrics = {**run.metrics, "open": {**run.metrics["open"], "openworld_auc": figures}}
+    record = {**run.record, "metrics": {**run.record["metrics"], "test": metrics}}
+    return replace(run, record=record)
+
+
+def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:
+    """OpenworldAUC by the name of what tells new images from base ones.
+
+    Raises:
+        UserError: a half is missing, its prompts or images are others, or a former version made it.
+    """
+    again = "delete its folder and run it again"
+    if base is None or new is None:
+        missing = HALVES[base is not None]
+        raise UserError(
+            f"{missing} of it is missing, give the folder of both or run --protocol open"
+        )
+    answers = run.known_answers
+    if SIGN not in answers:
+        raise UserError(f"a former version has tested it, {again}")
+    is_new = answers["label"] >= len(base.record.get("classnames", ()))
+    right = numpy.zeros(len(is_new), bool)
+    for half, places in ((base, ~is_new), (new, is_new)):
+        if half.record["prompts_hash"] != run.record["prompts_hash"]:
+            raise UserError(f"{half.folder} was tested with other prompts, {again}")
+        if not numpy.array_equal(half.known_answers["image"], answers["image"][places]):
+            raise UserError(f"{half.folder} was tested on other images, {again}")
+        right[places] = is_right(half.known_answers)
+    names = nested(run.metrics, "open", "auroc") or ()
+    return {name: openworld_auc(answers[name], right, is_new) for name in names if name in answers}

@@ -1,0 +1,242 @@
+"""Few-shot samples: drawn as CoOp draws them, or read from CoOp's pickles without running these; neither changes a run."""
+
+import os
+import pickle
+import random
+from collections import Counter
+
+import numpy
+import pytest
+import torch
+from dassl.data.datasets import Datum
+from dassl.utils import set_random_seed
+
+from trainers.common.errors import UserError
+
+from .miniatures import files_below, imagenet, split_file
+from .test_every_dataset import build
+
+NAME = "OxfordPets"
+FOLDER = "oxford_pets/split_fewshot"
+PICKLE = f"{FOLDER}/shot_2-seed_1.pkl"
+
+
+@pytest.fixture
+def root(tmp_path):
+    split_file(tmp_path / "data", NAME)
+    return tmp_path / "data"
+
+
+def build_pets(root, seed=1, shots=2):
+    return build(NAME, root, shots=shots, seed=seed)
+
+
+def sample(root, **options):
+    """What a run trains and validates on, without the folder's place."""
+    dataset = build_pets(root, **options)
+    return [
+        [(os.path.relpath(item.impath, root), item.label, item.classname) for item in part]
+        for part in (dataset.train_x, dataset.val)
+    ]
+
+
+def of_class(items, label):
+    return [item for item in items if item.label == label]
+
+
+def write_pickle(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def coops_sample(root):
+    """The pickle that CoOp writes, whose sample is not the one the seed draws here."""
+    whole = build(NAME, root)
+    content = {
+        part: [item for label in range(3) for item in of_class(items, label)[:-3:-1]]
+        for part, items in (("train", whole.train_x), ("val", whole.val))
+    }
+    write_pickle(root / PICKLE, content)
+    return content
+
+
+# --- drawn samples
+
+
+@pytest.mark.parametrize("draws_before", [0, 3])
+def test_the_sample_of_a_seed_is_coops_whatever_was_drawn_before(root, draws_before):
+    """Drawn class by class with a generator freshly set to the seed, train before val."""
+    whole, before = build(NAME, root), files_below(root)
+    random.seed(5)
+    expected = [
+        [item.impath for label in range(3) for item in random.sample(of_class(part, label), shots)]
+        for part, shots in ((whole.train_x, 5), (whole.val, 4))
+    ]
+    random.seed(9)
+    for _ in range(draws_before):
+        random.random()
+    dataset = build_pets(root, seed=5, shots=5)
+    assert [[item.impath for item in part] for part in (dataset.train_x, dataset.val)] == expected
+    most = build_pets(root, shots=16)  # a class with fewer images gives all it has
+    counts = [Counter(item.label for item in part) for part in (most.train_x, most.val)]
+    assert counts == [{0: 6, 1: 6, 2: 6}, {0: 4, 1: 4, 2: 4}]
+    assert files_below(root) == before, "nothing is written"
+
+
+def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
+    """Python's, numpy's and torch's generators are where the seed left them, however the sample came about."""
+
+    def numbers():
+        return random.random(), numpy.random.random(), torch.rand(1).item()
+
+    def states():
+        set_random_seed(1)
+        return sample(root), numbers()
+
+    drawn, again = states(), states()
+    coops_sample(root)
+    set_random_seed(1)
+    assert drawn == again and drawn[1] == states()[1] == (set_random_seed(1), numbers())[1]
+
+
+def test_without_a_seed_nothing_is_read(root):
+    (root / FOLDER).mkdir()
+    (root / FOLDER / "shot_2-seed_-1.pkl").write_bytes(b"never opened")
+    drawn = set()
+    for seed in range(5):
+        random.seed(seed)
+        drawn.add(str(sample(root, seed=-1)))
+    assert len(drawn) > 1
+
+
+# --- CoOp's files
+
+
+@pytest.mark.parametrize("windows", [False, True])
+def test_coops_sample_is_taken_and_named_wherever_it_was_written(root, tmp_path, windows):
+    drawn, content = build_pets(root).fewshot_sample, coops_sample(root)
+    expected = sample(root)
+    assert [name for name, *_ in expected[0]] == [
+        os.path.relpath(item.impath, root) for item in content["train"]
+    ]
+    elsewhere = tmp_path / "elsewhere"
+    root.rename(elsewhere)
+    if windows:
+        for item in [*content["train"], *content["val"]]:
+            item._impath = "D:" + item._impath.replace("/", "\\")
+        write_pickle(elsewhere / PICKLE, content)
+    assert sample(elsewhere) == expected
+    taken = build_pets(elsewhere).fewshot_sample
+    assert (drawn["origin"], taken["origin"]) == ("drawn with seed 1", "CoOp: shot_2-seed_1.pkl")
+    assert drawn["hash"] != taken["hash"]
+    half = build(NAME, elsewhere, shots=2, seed=1, classes="base")
+    assert half.fewshot_sample == taken, "of the images, whichever classes are kept"
+
+
+def first(**change):
+    return lambda content: vars(content["train"][0]).update(change)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (first(_impath="/etc/passwd"), "/etc/passwd with label 0 is not in the train split"),
+        (first(_impath="../../images/one/train5.jpeg"), "is not in the train split"),
+        (first(_label=1), "with label 1 is not in the train split"),
+        (first(_impath=7), "a Datum whose path is a int"),
+        (first(_label="0"), "whose label is a str"),
+        (lambda content: content.pop("val"), "is not read .KeyError: 'val'.*delete it"),
+        (lambda content: content["val"].pop(0), "has 1 val images of class 0, not 2: delete it"),
+        (
+            lambda content: content["train"].append(content["train"][0]),
+            "images/one/train5.jpg twice in train: delete it",
+        ),
+    ],
+)
+def test_a_sample_of_other_images_is_refused(root, change, message):
+    content = coops_sample(root)
+    change(content)
+    write_pickle(root / PICKLE, content)
+    with pytest.raises(UserError, match=message):
+        build_pets(root)
+
+
+class Calls:
+    """Pickles as a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.called = function, arguments
+
+    def __reduce__(self):
+        return self.called
+
+
+def dotted(module, name, argument):
+    """A pickle that asks a module it may name for something inside it, and calls that."""
+    words = [b"\x8c" + bytes([len(word)]) + word for word in (module, name, argument)]
+    return b"\x80\x04" + words[0] + words[1] + b"\x93" + words[2] + b"\x85R."
+
+
+HOSTILE = {  # how a pickle could run a command, given one
+    "a call": lambda shell, sound: pickle.dumps(Calls(os.system, shell)),
+    "eval inside a sample": lambda shell, sound: pickle.dumps(
+        {**sound, "val": [*sound["val"], Calls(eval, f"__import__('os').system({shell!r})")]}
+    ),
+    "getattr": lambda shell, sound: pickle.dumps(Calls(getattr, sound["train"][0], "__class__")),
+    "dotted": lambda shell, sound: dotted(
+        b"dassl.data.datasets.base_dataset", b"os.system", shell.encode()
+    ),
+    "old protocol": lambda shell, sound: b"cos\nsystem\n(S'" + shell.encode() + b"'\ntR.",
+    "persistent": lambda shell, sound: b"Pname\n.",
+    "Datum, which looks for files": lambda shell, sound: pickle.dumps(Calls(Datum, __file__)),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path, kind, monkeypatch):
+    marker = tmp_path / "executed"
+    data = HOSTILE[kind](f"touch {marker}", coops_sample(root))
+    (root / PICKLE).write_bytes(data)
+    with pytest.raises(UserError, match="shot_2-seed_1.pkl is not read .*delete it"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Datum, "__init__", lambda *_: pytest.fail("called"))
+            build_pets(root)
+    assert not marker.exists()
+    if kind == "a call":
+        pickle.loads(data)
+        assert marker.exists(), "it would have been"
+
+
+# --- ImageNet
+
+
+def test_imagenets_sample_has_no_validation_part(tmp_path):
+    imagenet(tmp_path)
+    whole = build("ImageNet", tmp_path)
+    train = [item for item in whole.train_x if item.impath.endswith(("_4.JPEG", "_1.JPEG"))]
+    folder = tmp_path / "imagenet" / "split_fewshot"
+    write_pickle(folder / "shot_2-seed_1.pkl", {"train": train})
+    dataset = build("ImageNet", tmp_path, shots=2, seed=1)
+    assert [item.impath for item in dataset.train_x] == [item.impath for item in train]
+    assert dataset.val is dataset.test and len(dataset.test) == 15
+
+
+def test_coops_order_of_imagenet_is_taken_over_or_refused(tmp_path):
+    """CoOp draws from the order in which its file system listed the images."""
+    imagenet(tmp_path / "there")
+    whole = build("ImageNet", tmp_path / "there")
+    order = sorted(whole.train_x, key=lambda item: (item.label, -ord(item.impath[-6])))
+    folder = tmp_path / "there" / "imagenet"
+    write_pickle(folder / "preprocessed.pkl", {"train": order, "test": whole.test})
+    (tmp_path / "there").rename(tmp_path / "here")
+    random.seed(1)
+    expected = [
+        item.impath for label in range(3) for item in random.sample(of_class(order, label), 2)
+    ]
+    dataset = build("ImageNet", tmp_path / "here", shots=2, seed=1)
+    assert [item.impath.replace("/here/", "/there/") for item in dataset.train_x] == expected
+    os.remove(tmp_path / "here" / "imagenet" / "images" / "train" / "n02" / "n02_0.JPEG")
+    with pytest.raises(
+        UserError, match="preprocessed.pkl lists other training images than .*train"
+    ):
+        build("ImageNet", tmp_path / "here")

@@ -1,0 +1,153 @@
+"""OpenworldAUC as its authors define it, against a loop over pairs of images, out of three runs' answers."""
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from results.openworld import openworld_auc
+from results.runs import collect
+from results.table import tables
+from tests.results.conftest import values, write
+
+BASE, NEW, IMAGES = 3, 2, 15
+NAMES = [f"class {k}" for k in range(BASE + NEW)]
+
+
+def by_pairs(sign, right, is_new):
+    """1[g(b) = y_b] · 1[r(n) > r(b)] · 1[h(n) = y_n] over pairs, equal signs half, in percent."""
+    pairs = [(b, n) for b in numpy.flatnonzero(~is_new) for n in numpy.flatnonzero(is_new)]
+    found = [
+        right[b] * right[n] * ((sign[n] > sign[b]) + (sign[n] == sign[b]) / 2) for b, n in pairs
+    ]
+    return 100 * sum(found) / len(pairs)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=2))
+def test_it_is_the_share_of_pairs(images):
+    sign, right, is_new = (numpy.array(column) for column in zip(*images))
+    if 0 < is_new.sum() < len(is_new):
+        found = openworld_auc(sign.astype("float32"), right, is_new)
+        assert found == pytest.approx(by_pairs(sign, right, is_new), abs=1e-9)
+
+
+def make_half(generator, labels, classes, images):
+    top = numpy.array([generator.permutation(classes) for _ in labels])
+    numbers = generator.random((3, len(labels))).astype("float32")
+    return {
+        "image": images,
+        "label": labels,
+        "top": top,
+        "top_probability": numpy.sort(generator.random(top.shape))[:, ::-1],
+        "max_probability": numbers[0],
+        "base_probability": -numbers[1].round(1),
+        "new_probability": numbers[2],
+    }
+
+
+def write_three(root, trainer, seed, hashes=("p", "p", "p"), without=(), left_out=()):
+    """The runs of train_base, test_new and test_open; returns OpenworldAUC by a loop, by sign."""
+    generator = numpy.random.default_rng(seed)
+    labels = numpy.arange(IMAGES) % (BASE + NEW)  # base and new images in turn
+    images = numpy.array([f"{label}/{number}.png" for number, label in enumerate(labels)])
+    is_new = labels >= BASE
+    halves = {
+        "train_base": make_half(generator, labels[~is_new], BASE, images[~is_new]),
+        "test_new": make_half(generator, labels[is_new] - BASE, NEW, images[is_new]),
+        "test_open": make_half(generator, labels, BASE + NEW, images),
+    }
+    measured = {"base_accuracy": 60.0, "new_accuracy": 30.0, "left_out": [*left_out]}
+    measured["auroc"] = {"base_probability": 70.0, "new_probability": 55.0}
+    measured["openworld_auc"] = {"base_probability": 1.0}  # as former versions had it
+    kinds = {"train_base": "base", "test_new": "new", "test_open": "all"}
+    for (part, arrays), prompts in zip(halves.items(), hashes):
+        if part not in without:
+            metrics = {"accuracy": 50.0, **({"open": measured} if part == "test_open" else {})}
+            count = {"base": BASE, "new": NEW, "all": BASE + NEW}[kinds[part]]
+            facts = {"metrics": {"test": metrics}, "prompts_hash": prompts}
+            facts |= {"classnames": NAMES[:count], "split": f"{part} {seed}"}
+            folder = write(root, part, trainer, seed, 0.0, kinds[part], **facts)
+            numpy.savez(folder / "predictions-test.npz", **arrays)
+    right = numpy.zeros(IMAGES, bool)
+    for part, places in (("train_base", ~is_new), ("test_new", is_new)):
+        right[places] = halves[part]["top"][:, 0] == halves[part]["label"]
+    signs = measured["auroc"]
+    return {name: by_pairs(halves["test_open"][name], right, is_new) for name in signs}
+
+
+def of(folder, title):
+    (table,) = [table for table in tables(collect(folder)) if table.title == title]
+    return table
+
+
+def test_each_half_is_answered_by_its_own_test_and_told_apart_by_that_of_all(tmp_path, caplog):
+    expected = [write_three(tmp_path, "CDC", seed) for seed in (1, 2)]
+    figures = [one["base_probability"] for one in expected]
+    key = ("openmoji", 16, "CDC", "tiny")
+    together = values(of(tmp_path, "base and new together"))
+    assert together == {
+        key: {
+            "base": [60, 60],
+            "new": [30, 30],
+            "AUROC": [70, 70],
+            "OpenworldAUC": pytest.approx(figures, abs=1e-9),
+            "H": [40, 40],
+        }
+    }
+    apart = values(of(tmp_path, "base and new together, told apart by doubt"))
+    assert apart[(*key, "new probability")] == {
+        "AUROC": [55, 55],
+        "OpenworldAUC": pytest.approx([one["new_probability"] for one in expected], abs=1e-9),
+    }
+    assert min(figures) > 0 and not caplog.records
+    (by_name,) = tables(collect(tmp_path), "open.openworld_auc.new_probability")
+    assert values(by_name)[key]["all classes"] == pytest.approx(
+        [one["new_probability"] for one in expected]
+    )
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"without": ["test_new"]}, "test_new of it is missing, give the folder of both or run"),
+        ({"without": ["train_base"]}, "train_base of it is missing"),
+        ({"hashes": ("p", "other", "p")}, "was tested with other prompts, delete"),
+    ],
+)
+def test_what_does_not_belong_together_has_none(tmp_path, caplog, changes, reason):
+    write_three(tmp_path, "CDC", 1, **changes)
+    write_three(tmp_path, "CoOp", 1)
+    assert list(of(tmp_path, "base and new together").means.index.unique("trainer")) == ["CoOp"]
+    (line,) = [line.getMessage() for line in caplog.records if "OpenworldAUC" in line.getMessage()]
+    assert "test_open/openmoji/shots_16/CDC/tiny/seed1: " in line and reason in line
+
+
+@pytest.mark.parametrize(
+    "name, change, reason",
+    [
+        ("test_new", {"image": "9/9.png"}, "was tested on other images, delete"),
+        ("test_open", {"base_probability": None}, "a former version has tested it, delete"),
+    ],
+)
+def test_other_answers_have_none(tmp_path, caplog, name, change, reason):
+    write_three(tmp_path, "CDC", 1)
+    (path,) = (tmp_path / name).rglob("predictions-test.npz")
+    arrays = dict(numpy.load(path))
+    for array, value in change.items():
+        if value is None:
+            del arrays[array]
+        else:
+            arrays[array][0] = value
+    numpy.savez(path, **arrays)
+    write_three(tmp_path, "CoOp", 1)
+    assert list(of(tmp_path, "base and new together").means.index.unique("trainer")) == ["CoOp"]
+    assert reason in caplog.text
+
+
+def test_the_table_says_who_answers_without_its_base_classifier(tmp_path, caplog):
+    write_three(tmp_path, "LinearProbe", 1, left_out=["weight", "bias"])
+    write_three(tmp_path, "CDC", 1)
+    tables(collect(tmp_path))
+    (line,) = [line.getMessage() for line in caplog.records]
+    assert line.startswith("among all classes LinearProbe answers without its weight, bias")

@@ -1,0 +1,134 @@
+"""run.py with real processes: side by side, asked to stop, killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+import run as protocol_run
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture
+def real(tmp_path, monkeypatch, capfd):
+    """Runs base-to-new with real processes, two at once, from another folder; returns the exit code and the output."""
+
+    def start(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv(
+            "PYTHONPATH", os.environ.get("PYTHONPATH", "")
+        )  # which the command adds to
+        capfd.readouterr()
+        words = "--protocol base2new --seeds 1 2 --jobs 2".split()
+        code = protocol_run.main([*words, "--output", str(tmp_path / "o"), *arguments])
+        return code, capfd.readouterr()
+
+    return start
+
+
+def command(data_root, output, *more):
+    """Starts run.py on the miniature in a process group of its own; its trainings are too long to end."""
+    words = "--protocol base2new --trainer CoOp --dataset dtd --config tiny --shots 4"
+    options = "-- OPTIM.MAX_EPOCH 100000 DATALOADER.TRAIN_X.BATCH_SIZE 8 TRAIN.CHECKPOINT_FREQ 1"
+    places = ["--root", data_root, "--output", str(output)]
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(REPOSITORY / "run.py"),
+            *words.split(),
+            *places,
+            *more,
+            *options.split(),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # not as in the background
+    )
+
+
+def test_real_runs_side_by_side_from_any_folder(real, drawn_root, tmp_path):
+    code, said = real("--trainer", "ZeroshotCLIP", "ZeroshotCLIP2", "--root", str(drawn_root))
+    assert code == 0, said.err
+    assert "ZeroshotCLIP" in said.out and "=> result" not in said.out + said.err
+    logs = sorted(tmp_path.glob("o/*/openmoji/shots_16/ZeroshotCLIP*/tiny/seed1/log.txt"))
+    assert len(logs) == 4 and all("=> result" in log.read_text() for log in logs)
+
+
+def test_what_a_real_run_says_when_it_fails_is_shown_and_a_log_that_is_gone_is_not_named(
+    real, tmp_path
+):
+    code, said = real("--trainer", "CoOp", "--dataset", "dtd", "--root", str(tmp_path / "no"))
+    assert (
+        code == 2
+        and f"error: data folder {tmp_path}/no/dtd is missing" in said.err
+        and "log.txt" not in said.err
+    )
+    assert "failed (exit code 2); the line above says why" in said.err.splitlines()[-1]
+
+
+def writers_of(path):
+    """Ids of the processes that have a file open."""
+    return {
+        process.pid
+        for process in psutil.process_iter(["open_files"])
+        if str(path) in (opened.path for opened in process.info["open_files"] or ())
+    }  # None: not ours to look at
+
+
+def wait_until(condition):
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < 180  # a busy machine takes long to import torch
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "tell, told",
+    [
+        (lambda process: os.killpg(process, signal.SIGUSR1), "SIGUSR1"),
+        (lambda process: os.kill(process, signal.SIGINT), "SIGTERM"),
+    ],
+)
+def test_a_command_that_is_asked_to_stop_leaves_a_checkpoint_of_each_run(
+    data_root, tmp_path, tell, told
+):
+    """A signal that goes to all processes, as Slurm sends it, must not take the runs' exit codes away; Ctrl-C may reach this one alone."""
+    runs = [
+        tmp_path / "train_base" / "dtd" / "shots_4" / "CoOp" / "tiny" / f"seed{seed}"
+        for seed in (1, 2)
+    ]
+    process = command(data_root, tmp_path, "--seeds", "1", "2", "--jobs", "2")
+    try:
+        wait_until(
+            lambda: all((folder / "prompt_learner" / "checkpoint").exists() for folder in runs)
+        )
+        tell(process.pid)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 75 and "was asked to stop (exit code 75)" in errors
+    for folder in runs:
+        assert (
+            (folder / "prompt_learner" / "checkpoint").read_text().startswith("model-step.pth.tar-")
+        )
+        assert f"{told}: checkpoint model-step" in (folder / "log.txt").read_text()
+
+
+def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_one(
+    data_root, tmp_path
+):
+    log = tmp_path / "train_base" / "dtd" / "shots_4" / "CoOp" / "tiny" / "seed1" / "log.txt"
+    process = command(data_root, tmp_path, "--seeds", "1")
+    try:
+        wait_until(lambda: writers_of(log))
+        assert process.pid not in writers_of(log)
+    finally:
+        process.kill()
+        process.communicate()
+    wait_until(lambda: not writers_of(log))

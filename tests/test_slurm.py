@@ -1,0 +1,148 @@
+"""run.py --slurm: what sbatch is asked for, and a grid in shards on a real Slurm, one killed, one warned of its time limit."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+import run as protocol_run
+from protocols import slurm
+from tests.conftest import make_small_options
+from trainers.common.errors import UserError
+
+EPOCHS = 50
+SEEDS = (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("gpus", "--slurm gpus: it must be KEY=VALUE"),
+        ("time=4", "time=4: it takes minutes, at least 5"),
+        ("time=1:00:00", "time=1:00:00: it takes minutes"),
+    ],
+)
+def test_options_that_sbatch_would_not_take_are_refused(words, message):
+    with pytest.raises(UserError, match=message):
+        slurm.sbatch_options([words])
+
+
+def test_a_machine_without_slurm_says_so(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    words = "--protocol xd --trainer CoOp --slurm partition=gpu"
+    assert protocol_run.main(words.split()) == 2
+    assert "error: --slurm: there is no sbatch here" in capsys.readouterr().err
+
+
+def test_shards_with_missing_runs_are_one_array_with_the_options_given(
+    tmp_path, monkeypatch, capsys
+):
+    """``sbatch`` is a script that keeps what it is given."""
+    for name in ("sbatch", "srun"):
+        (tmp_path / name).write_text(
+            f'#!/bin/sh\ncp "$1" {tmp_path}/kept.sh; echo Submitted batch job 7\n'
+        )
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", "else where")
+    words = f"--protocol base2new --trainer CoOp --seeds 1 2 3 --output {tmp_path}/o --shards 2"
+    command = [*words.split(), "--slurm", "partition=gpu", "time=90", "gpus=1", "cpus-per-task=8"]
+    assert protocol_run.main(command) == 0
+    printed = capsys.readouterr().err
+    assert (
+        f"2 of 2 shards submitted as job 7: squeue --me shows them, their logs are in {tmp_path}/o/slurm"
+        in printed
+    )
+    lines = (tmp_path / "kept.sh").read_text().splitlines()
+    options = {line.removeprefix("#SBATCH --") for line in lines if line.startswith("#SBATCH --")}
+    asked = {"partition=gpu", "time=90", "gpus=1", "cpus-per-task=8", "requeue", "signal=USR1@120"}
+    assert asked <= options and any(option.startswith("array=0-1") for option in options)
+    assert any(line.startswith("export PYTHONPATH='") and "else where'" in line for line in lines)
+    assert "export SUBMITIT_PREEMPT_SIGNAL=USR1" in lines
+    for part in ("train_base", "test_new"):
+        for seed in (1, 3):  # the first shard's
+            done = tmp_path / "o" / part / "openmoji" / "shots_16" / "CoOp" / "tiny" / f"seed{seed}"
+            done.mkdir(parents=True)
+            (done / "results.json").touch()
+    assert protocol_run.main(command) == 0 and "1 of 2 shards" in capsys.readouterr().err
+
+
+def answers():
+    try:
+        return subprocess.run(["sinfo"], capture_output=True, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def wait_until(condition, seconds=180):
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "waited too long"
+        time.sleep(0.1)
+
+
+def queue(format):
+    command = ["squeue", "--noheader", "--array", "--name=run", f"--format={format}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not answers(),
+    reason='no Slurm answers: bash scripts/install_slurm.sh; eval "$(bash scripts/start_slurm.sh)"',
+)
+def test_shards_that_are_killed_or_warned_end_with_the_figures_of_one_process(
+    data_root, small_clip_file, tmp_path, capfd
+):
+    def command(output, *more):
+        words = (
+            "--protocol base2new --trainer CoOp --dataset dtd --config tiny --shots 4 --seeds 1 2 3"
+        )
+        places = ["--root", data_root, "--output", str(tmp_path / output)]
+        options = make_small_options(small_clip_file, EPOCHS)
+        code = protocol_run.main([*words.split(), *places, *more, "--", *options])
+        assert code == 0, capfd.readouterr().err
+
+    def folder(seed, output="cluster", part="train_base"):
+        return tmp_path / output / part / "dtd" / "shots_4" / "CoOp" / "tiny" / f"seed{seed}"
+
+    def log(seed):
+        path = folder(seed) / "log.txt"
+        return path.read_text() if path.is_file() else ""
+
+    def figures(seed, output, part):
+        record = json.loads((folder(seed, output, part) / "results.json").read_text())
+        return record["prompts_hash"], record["metrics"]
+
+    submitted = ("--slurm", "cpus-per-task=1", "time=30", "--shards", "3")
+    command("cluster", *submitted)
+    wait_until(lambda: f"epoch [3/{EPOCHS}]" in log(1))
+    for process in psutil.process_iter(
+        ["cmdline"]
+    ):  # the first shard's job, with all that it started
+        if (
+            "submitit.core._submit" in (process.info["cmdline"] or ())
+            and process.environ().get("SLURM_ARRAY_TASK_ID") == "0"
+        ):
+            process.send_signal(signal.SIGKILL)
+    wait_until(lambda: f"epoch [3/{EPOCHS}]" in log(2))
+    (warned,) = (job for job in queue("%i") if job.endswith("_1"))
+    subprocess.run(["scancel", "--signal=USR1", warned], check=True)
+    wait_until(lambda: not queue("%i"))
+    assert log(2).count("Resuming from") == 1, "it wrote a checkpoint and was queued again"
+    assert not (folder(1) / "results.json").exists() and (folder(3) / "results.json").exists()
+
+    command("cluster", *submitted)
+    wait_until(lambda: not queue("%i"))
+    assert "1 of 3 shards submitted" in capfd.readouterr().err
+    command("local")
+    for seed in SEEDS:
+        assert ("Resuming from" in log(seed)) == (seed != 3)
+        for part in ("train_base", "test_new"):
+            assert figures(seed, "cluster", part) == figures(seed, "local", part)
+    shutil.rmtree(tmp_path / "cluster")

@@ -1,0 +1,180 @@
+"""Names that a CLIP can't tell apart: found by pure functions, refused where they are the user's own, warned of in the field's data."""
+
+import logging
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import predict
+from protocols import training
+from trainers import PromptedClassifier
+from trainers.classnames import (
+    NAMED,
+    SAME,
+    alike,
+    check_classes,
+    close_pairs,
+    groups_of,
+    unknown_tokens,
+    unknown_words,
+)
+from trainers.common.errors import UserError
+from trainers.prompting.backbone import load_backbone
+from trainers.prompting.tokens import TOKENIZER, tokenize
+
+
+@pytest.mark.parametrize(
+    "names, groups",
+    [
+        (["cat", "Cat", "dog"], [["cat", "Cat"]]),
+        (["Ångström", "A\u030angstro\u0308m", "o"], [["Ångström", "A\u030angstro\u0308m"]]),
+        (["red_fox", "red  fox", "straße", "STRASSE"], [["red_fox", "red  fox"], ["straße", "STRASSE"]]),
+        (["ﬁre", "fire", "firе"], [["ﬁre", "fire"]]),  # the last е is Cyrillic
+        (["a", "b", "ab"], []),
+    ],
+)  # fmt: skip
+def test_names_that_are_one_but_for_case_space_and_unicode_form(names, groups):
+    assert alike(names) == groups
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 4))
+def test_a_token_is_unknown_where_another_has_its_row(kinds, width):
+    table = torch.randn(6, width, generator=torch.Generator().manual_seed(1))
+    expected = [kinds.count(kind) > 1 for kind in kinds]
+    assert unknown_tokens(table[kinds]).tolist() == expected
+
+
+def test_what_the_tiny_clip_knows():
+    rows = load_backbone("tiny").text.token_embedding.weight
+    unknown = unknown_tokens(rows)
+    assert unknown.sum() == 45477 and (rows[unknown] == 0).all()
+    words = unknown_words(["red circle", "axolotl", "a red xylophone"], unknown)
+    assert "red circle" not in words and words["axolotl"] == ["axolotl"]
+    assert "red" not in words.get("a red xylophone", [])
+
+
+@given(st.integers(0, 2**16), st.floats(1e-5, 0.3), st.integers(1, 3))
+def test_close_pairs_are_those_of_the_definition(seed, distance, templates):
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.randn(templates, 4, 6, generator=generator, dtype=torch.float64)
+    step = 10 ** (torch.rand(12, 1, generator=generator).double() * 6 - 6)
+    noise = torch.randn(templates, 12, 6, generator=generator).double() * step
+    features = torch.nn.functional.normalize(base.repeat(1, 3, 1) + noise, dim=-1)
+    gaps = torch.stack(
+        [
+            (features[:, a] - features[:, b]).norm(dim=-1).amax()
+            for a in range(12)
+            for b in range(12)
+        ]
+    ).view(12, 12)
+    found = set(close_pairs(features, distance))
+    for a in range(12):
+        for b in range(a + 1, 12):
+            if abs(gaps[a, b] - distance) > 1e-6:
+                assert ((a, b) in found) == (gaps[a, b] <= distance)
+    assert all(a < b for a, b in found)
+
+
+def test_pairs_make_groups():
+    names = list("abcdefg")
+    pairs = [(0, 3), (5, 6), (3, 4), (4, 5)]
+    assert groups_of(pairs, names) == [["a", "d", "e", "f", "g"]]
+    assert groups_of([(1, 2), (0, 3)], names) == [["a", "d"], ["b", "c"]] and not groups_of(
+        [], names
+    )
+
+
+def texts(*angles):
+    """Features (1, K, 2) at those angles."""
+    return torch.tensor([[[math.cos(angle), math.sin(angle)] for angle in angles]])
+
+
+ROWS = torch.arange(49408.0)[:, None]  # all are known
+
+
+def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
+    with pytest.raises(UserError) as refused:
+        check_classes(["a", "b", "c"], ROWS, texts(0, 1, 0), 100, are_fixed=False)
+    assert str(refused.value) == (
+        "to this CLIP these class names are one and the same: 'a' = 'c': give other words (a file classnames.txt beside the class "
+        "folders, or --classes), or another CLIP (--backbone)"
+    )
+
+
+def test_a_data_set_of_the_field_is_warned_of_once(caplog):
+    names = [f"n{number}" for number in range(14)]
+    angles = [number // 2 for number in range(14)]
+    check_classes(names, torch.zeros(49408, 1), texts(*angles), 100, are_fixed=True)
+    (line,) = caplog.messages
+    assert line.startswith(
+        "To this CLIP these classes are one and the same: 'n0' = 'n1'; 'n2' = 'n3'"
+    )
+    assert line.count(" = ") == NAMED and line.endswith("; …")
+
+
+@pytest.mark.parametrize("scale", [10.0, 100.0])
+def test_classes_that_no_picture_can_part_are_warned_of(caplog, scale):
+    limit = math.log(1.5) / scale
+    check_classes(["a", "b", "c"], ROWS, texts(0, 0.99 * limit, 1), scale, are_fixed=False)
+    assert len(caplog.messages) == 1 and "whatever the picture: 'a' = 'b'" in caplog.text
+    caplog.clear()
+    check_classes(["a", "b", "c"], ROWS, texts(0, 1.01 * limit, 1), scale, are_fixed=False)
+    assert not caplog.messages and limit > SAME
+
+
+def test_names_of_unknown_words_are_warned_of(caplog):
+    caplog.set_level(logging.WARNING)
+    rows = ROWS.clone()
+    rows[[TOKENIZER.encode(word)[0] for word in ("fish", "cow")]] = -1
+    check_classes(["red fish", "cat", "cow_cow"], rows, texts(0, 1, 2), 100, are_fixed=False)
+    assert caplog.messages == [
+        "This CLIP does not know words of 2 of 3 class names: 'red fish' (fish); 'cow_cow' (cow, cow)"
+    ]
+
+
+def test_two_names_of_as_many_unknown_words_are_one_prompt_to_the_tiny_clip():
+    backbone = load_backbone("tiny")
+    unknown = unknown_tokens(backbone.text.token_embedding.weight)
+    first, second, *_ = [
+        text.removesuffix("</w>")
+        for text, token in TOKENIZER.encoder.items()
+        if text.endswith("</w>") and text[:-4].isalpha() and len(text) > 9 and unknown[token]
+    ]
+    names = [first, "red circle", second]
+    with torch.no_grad():
+        features = backbone.text.encode_tokens(
+            tokenize([f"a photo of a {name}." for name in names], 77)
+        )
+    features = torch.nn.functional.normalize(features, dim=-1)[None]
+    with pytest.raises(UserError, match=f"{first!r} = {second!r}: give other words"):
+        check_classes(names, backbone.text.token_embedding.weight, features, 100, are_fixed=False)
+
+
+def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_path, capsys):
+    """``A`` and ``a`` are the same tokens."""
+    classifier = PromptedClassifier.load(trained("CoOp")[1])
+    with pytest.raises(
+        UserError, match="one and the same: 'red fox' = 'Red Fox': give other words"
+    ):
+        classifier.with_classes(["red fox", "dog", "Red Fox"])
+    words = ["--run", str(trained("CoOp")[1]), str(tmp_path / "x.png"), "--classes", "ox", "Ox"]
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+    assert predict.main(words) == 2 and "one and the same: 'ox' = 'Ox'" in capsys.readouterr().err
+    for name in ("ox", "Ox", "cat"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        for index in range(4):
+            Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "mine" / name / f"{index}.png")
+    words = [
+        "--trainer",
+        "CoOp",
+        "--images",
+        str(tmp_path / "mine"),
+        "--output-dir",
+        str(tmp_path / "out"),
+    ]
+    assert training.main(words) == 2
+    assert "one and the same: 'Ox' = 'ox'" in capsys.readouterr().err.splitlines()[-1]

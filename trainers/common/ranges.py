@@ -1,0 +1,131 @@
+"""What numbers and names a config's keys take, whatever asks for them: one table, and one check of a config or a record's.
+
+What depends on other settings, the data or the CLIP is checked where it is used.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from .errors import UserError, nearest
+
+MANY = 10**6  # epochs, steps, images of a batch: more is a slip of the hand
+WIDTH = 2**16  # of a layer
+TRANSFORMS = (
+    "random_flip random_resized_crop normalize random_crop center_crop randaugment colorjitter randomgrayscale gaussian_blur "
+    "imagenet_policy cifar10_policy svhn_policy randaugment_fixmatch randaugment2 random_translation cutout gaussian_noise instance_norm"
+).split()  # Dassl's; a few are not in dassl-lite, which says so
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``least`` to ``most``, both included unless ``is_open`` leaves out ``least``; of a list each element, in rising order if ``rises``."""
+
+    least: float = -math.inf
+    most: float = math.inf
+    is_open: bool = False
+    rises: bool = False
+
+    def complaint(self, value: float) -> str:
+        """What is wrong with a number; "" where it is within."""
+        if not value <= self.most:  # NaN too
+            return f"must be at most {self.most:g}"
+        if self.is_open:
+            return "" if value > self.least else f"must be above {self.least:g}"
+        if value >= self.least:
+            return ""
+        return "must not be negative" if self.least == 0 else f"must be at least {self.least:g}"
+
+
+POSITIVE = Range(0, is_open=True)
+NOT_NEGATIVE = Range(0)
+SHARE = Range(0, 1)
+COUNT = Range(1, MANY)
+COUNT_OR_NONE = Range(0, MANY)
+LAYERS = Range(0, 1000)
+
+RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they take
+    "INPUT.SIZE": Range(1, 4096),
+    "INPUT.INTERPOLATION": ("bilinear", "bicubic", "nearest"),
+    "INPUT.TRANSFORMS": tuple(TRANSFORMS),
+    "INPUT.PIXEL_STD": POSITIVE,
+    "INPUT.CROP_PADDING": Range(0, 4096),
+    "INPUT.RRCROP_SCALE": Range(0, 1, is_open=True, rises=True),
+    "INPUT.RANDAUGMENT_N": Range(0, 100),
+    "INPUT.RANDAUGMENT_M": Range(0, 30),
+    "INPUT.COLORJITTER_H": Range(0, 0.5),
+    "INPUT.COLORJITTER_?": Range(0, 1000),
+    "INPUT.*_P": SHARE,
+    "INPUT.GB_K": Range(1, 1001),
+    "DATASET.NUM_SHOTS": Range(-1, 10**9),
+    "DATASET.FACTORS.CORRELATION": SHARE,
+    "DATALOADER.NUM_WORKERS": Range(0, 128),  # each is a process
+    "DATALOADER.*.BATCH_SIZE": COUNT,
+    "OPTIM.LR": POSITIVE,
+    "OPTIM.ADAM_BETA?": Range(0, 1 - 1e-9),
+    "OPTIM.RMSPROP_ALPHA": SHARE,
+    "OPTIM.STEPSIZE": Range(-1, MANY),
+    "OPTIM.WARMUP_EPOCH": Range(-1, MANY),
+    "OPTIM.MAX_EPOCH": COUNT,
+    "OPTIM.*": NOT_NEGATIVE,
+    "TRAIN.PRINT_FREQ": Range(1),
+    "TRAIN.CHECKPOINT_*": NOT_NEGATIVE,
+    "TRAINER.*.N_TEMPLATES": Range(1, 1000),
+    "TRAINER.*.N_CTX*": Range(most=1000),  # the least is the method's
+    "TRAINER.*.N_REP_TOKENS": LAYERS,
+    "TRAINER.*.PROMPT_DEPTH*": LAYERS,
+    "TRAINER.*.LAYER": LAYERS,
+    "TRAINER.*_START": LAYERS,
+    "TRAINER.*_END": LAYERS,
+    "TRAINER.*_DIM": Range(1, WIDTH),
+    "TRAINER.*.RANK": Range(1, WIDTH),
+    "TRAINER.*.TEXT_CHUNK": COUNT_OR_NONE,
+    "TRAINER.*.DROPOUT": SHARE,
+    "TRAINER.*.ADAM_EPS": POSITIVE,
+    "TRAINER.*.HEAD_LR": NOT_NEGATIVE,
+    "TRAINER.*.C": POSITIVE,
+    "TRAINER.*.T": POSITIVE,
+    "TRAINER.*.SEARCH_STEP": Range(1, 10**4),
+    "TRAINER.*.AUGMENT_EPOCH": COUNT_OR_NONE,
+}
+
+
+def range_of(key: str) -> Range | tuple[str, ...] | None:
+    """What a key takes, by the first pattern that fits it; None where anything of its type does."""
+    return next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), None)
+
+
+def check_ranges(cfg: Mapping[str, Any], path: str = "") -> None:
+    """
+    Args:
+        cfg: a config node, or the same of a record as plain dicts; its values have their types, see ``config_files.check_types``.
+        path: name of the node with a full stop, for messages.
+
+    Raises:
+        UserError: the first key whose value is out of its range, the value, and what it takes.
+    """
+    for name, value in cfg.items():
+        key = f"{path}{name}"
+        if hasattr(value, "items"):
+            check_ranges(value, f"{key}.")
+        else:
+            check_range(key, value)
+
+
+def check_range(key: str, value: Any) -> None:
+    taken = range_of(key)
+    elements = value if isinstance(value, (list, tuple)) else [value]
+    if isinstance(taken, Range):
+        numbers = [element for element in elements if isinstance(element, (int, float))]
+        for complaint in filter(None, map(taken.complaint, numbers)):
+            raise UserError(f"{key} is {value}, it {complaint}")
+        if taken.rises and numbers != sorted(numbers):
+            raise UserError(f"{key} is {value}, its numbers must rise")
+    elif taken:
+        for element in elements:
+            if element not in taken:
+                raise UserError(
+                    f"{key} is {value!r}, it takes {', '.join(taken)}{nearest(element, taken)}"
+                )
