@@ -100,7 +100,7 @@ class Recipe:
             found = read_yaml(path)
         except (OSError, ValueError) as error:
             raise UserError(f"config file {path}: {error}") from error
-        settings = found if isinstance(found, dict) else {}  # ``merge`` says that it must be
+        settings = dict(found) if isinstance(found, dict) else {}  # ``merge`` says it must be
         rules = settings.pop(KEY, [])
         if not isinstance(rules, list):
             raise UserError(

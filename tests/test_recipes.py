@@ -119,7 +119,7 @@ def test_the_paper_grid_has_all_tests_and_trains_once_for_protocols_that_share_i
 
 def test_recipes_without_an_optimiser_are_those_of_trainers_that_learn_nothing():
     for path in sorted(Path(CONFIGS, "trainers").glob("*/*.yaml")):
-        learns = TRAINER_REGISTRY.get(path.parent.name).learns
+        learns = TRAINER_REGISTRY.get(path.parent.name).method.learns
         assert read_recipe(str(path)).is_trained == learns, path
         assert re.match(r"tiny|vit_|rn\d", path.stem), "a recipe's name starts with its backbone"
 
