@@ -84,7 +84,7 @@ def test_an_output_that_is_a_folder_or_a_pipe_is_refused_and_stays(tmp_path, cap
         in capsys.readouterr().err
     )
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="pipe is no regular file"):
+    with pytest.raises(UserError, match="pipe is not a regular file"):
         write_text(str(tmp_path / "pipe"), "text")
     assert (tmp_path / "pipe").is_fifo()
 
@@ -146,7 +146,7 @@ def test_a_whole_checkpoint_of_wrong_kinds_is_refused(trained, tmp_path, key, va
         },
         path,
     )
-    with pytest.raises(UserError, match="model.pth.tar-3 is none of this toolbox's"):
+    with pytest.raises(UserError, match="model.pth.tar-3 was not written by this toolbox"):
         checkpoint.load(str(path))
 
 
@@ -174,7 +174,7 @@ def test_a_training_is_not_resumed_from_wrong_kinds_and_the_advice_works(
     assert train.main(arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert (
-        "model.pth.tar-3 can't be gone on from (" in line
+        "model.pth.tar-3 cannot be resumed from (" in line
         and f"delete {folder}/prompt_learner to start over" in line
     )
     shutil.rmtree(folder / "prompt_learner")

@@ -86,8 +86,8 @@ def test_a_report_replaces_a_report_only(own_run, tmp_path, capsys):
         ("x" * 300, "File name too long"),
         ("a\0b", "embedded null"),
         ("folder", "is a folder, it must be a file"),
-        ("pipe", "is no regular file, it must be a file"),
-        ("/dev/null", "is no regular file, it must be a file"),
+        ("pipe", "is not a regular file, it must be a file"),
+        ("/dev/null", "is not a regular file, it must be a file"),
     ],
 )
 def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
@@ -115,7 +115,8 @@ def test_a_training_names_what_stands_in_its_files_place(refusal, tmp_path, name
         path.symlink_to("nowhere" if kind == "broken link" else "/dev/full")
     message = refusal("OUTPUT_DIR", str(folder), trainer="CoOp")
     assert (
-        message == f"error: {path} is no regular file: move it away, or give another --output-dir"
+        message
+        == f"error: {path} is not a regular file: move it away, or give another --output-dir"
     )
     assert [entry.name for entry in folder.iterdir()] == [name]
 

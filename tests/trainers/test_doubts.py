@@ -80,19 +80,19 @@ def test_an_answer_is_judged_alike_though_its_last_digits_differ(judge):
         (
             [1, 1, 0, 0, 0],
             0.05,
-            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the surest answers are "
+            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the most certain answers are "
             "wrong. The lowest error is 2 of 5 (40 %; 95 % interval 12 to 77 %): --max-error 0.4 allows it.",
         ),
         (
             [1, 1, 1, 1, 1],
             0.05,
-            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the surest answers are wrong.",
+            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the most certain answers are wrong.",
         ),
         (
             [0, 0, 0, 1, 1],
             None,
             "No limit is set. Wrong among the run's 5 validation images: 2 of 5 (40 %; 95 % interval 12 to 77 %). "
-            "--max-error leaves out the doubtful: 0.05 answers 3, 0.1 answers 3, 0.2 answers 3.",
+            "--max-error abstains from the doubtful: 0.05 answers 3, 0.1 answers 3, 0.2 answers 3.",
         ),
         (
             [1, 0, 0, 1, 1],

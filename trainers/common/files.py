@@ -42,7 +42,7 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
     with open(path, "rb") as file:
         if mark.encode() not in file.read(4096):
             raise UserError(
-                f"{option} {path} is there already, and not of this command's making: give another name, or delete it first"
+                f"{option} {path} exists already, and was not written by this command: give another name, or delete it first"
             )
 
 
@@ -64,7 +64,7 @@ def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
         raise UserError(f"{option} {folder} is a file, it must be a folder")
     for path in (os.path.join(folder, name) for name in names):
         if os.path.lexists(path) and not os.path.isfile(path):
-            raise UserError(f"{path} is no regular file: move it away, or give another {option}")
+            raise UserError(f"{path} is not a regular file: move it away, or give another {option}")
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:

@@ -148,7 +148,7 @@ class Checkpoints:
             restore_rng_state(state["rng"])
         except Exception as error:  # what is whole may still be of another kind
             raise UserError(
-                f"{folder}/{file_name} can't be gone on from ({type(error).__name__}): delete {folder} "
+                f"{folder}/{file_name} cannot be resumed from ({type(error).__name__}): delete {folder} "
                 "to start over"
             ) from error
         if os.path.realpath(folder) != os.path.realpath(own) and os.path.isfile(f"{folder}/{BEST}"):
@@ -314,7 +314,7 @@ def write(state: State, folder: str, file_name: str) -> None:
     except OSError as error:
         raise UserError(
             f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same "
-            f"command goes on from {newest(folder) or 'the start'}"
+            f"command resumes from {newest(folder) or 'the start'}"
         ) from error
 
 
@@ -346,12 +346,12 @@ def load(path: str) -> State:
     if not isinstance(state, dict) or not all(
         isinstance(state.get(key), kind) for key, kind in KINDS.items()
     ):
-        raise UserError(f"checkpoint {path} is none of this toolbox's")
+        raise UserError(f"checkpoint {path} was not written by this toolbox")
     if not all(map(torch.is_tensor, state["state_dict"].values())) or not all(
         isinstance(name, str) for name in state["classnames"]
     ):
         raise UserError(
-            f"checkpoint {path} is none of this toolbox's: its prompts are no tensors, or its class "
+            f"checkpoint {path} was not written by this toolbox: its prompts are not tensors, or its class "
             "names no texts"
         )
     return state
