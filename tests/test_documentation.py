@@ -11,7 +11,9 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
+import pandas
 import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
@@ -23,6 +25,7 @@ from protocols import command_line
 from results import table
 from results.published import read_published
 from tests.conftest import REPOSITORY
+from tools.leaderboard import draw
 from trainers import METHODS, PromptedClassifier
 
 NOT_OURS = {"build", "data", "output"}
@@ -258,7 +261,11 @@ def test_the_readmes_table_has_every_trainer_its_published_figure_and_its_tests_
         if re.match(r"\| `\w+`", line)
     ]
     listed = [(name, *row[1:3]) for row in rows for name in re.findall(r"`(\w+)`", row[0])]
-    assert sorted(name for name, *_ in listed) == sorted(METHODS)
+    names = [name for name, *_ in listed]
+    assert {*published} & {*METHODS} <= {*names} <= {*METHODS} and len(names) == len({*names})
+    verified = [name for name, _, tolerance in listed if tolerance.startswith("1e")]
+    assert f"CDC (NeurIPS 2024) and {len(names) - 1} other trainers" in README
+    assert f"{len(verified)} trainers agree with references" in README
     for name, figure, tolerance in listed:
         figures = published.get(name) or published.get(f"{name} vit_b16")
         assert figure == (f"{figures[2]:.2f}" if figures else "–"), name
@@ -299,6 +306,18 @@ def test_the_leaderboards_data_are_the_benchmarks_table():
         [trainer, seeds, base, new, h, deviation]
         for _, _, _, trainer, _, seeds, base, _, new, _, h, deviation, _ in cells
     )
+
+
+@pytest.mark.parametrize("name", ["leaderboard", "factors", "templates"])
+def test_a_picture_has_every_row_of_its_data(name):
+    data = REPOSITORY / "docs" / f"{'results' if name == 'leaderboard' else name}.csv"
+    table = pandas.read_csv(data)
+    drawn = draw(table)
+    for picture in (drawn, (REPOSITORY / "docs" / f"{name}.svg").read_text(encoding="utf-8")):
+        texts = {
+            "".join(node.itertext()).strip() for node in ElementTree.fromstring(picture).iter()
+        }
+        assert {*table.iloc[:, 0]} <= texts and "prefers-color-scheme: dark" in picture
 
 
 def test_every_test_that_is_named_as_a_proof_exists():

@@ -10,6 +10,7 @@ was measured. The interval is Student's t. The colours follow the reader's light
 import sys
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas
@@ -18,7 +19,7 @@ from scipy.stats import t
 # of the light scheme → of the dark one
 COLOURS = {"#ffffff": "#15181e", "#222233": "#e4e7ee", "#d0d4dc": "#3a404c", "#0b5cad": "#6cb0f5"}
 PAPER, INK, GRID, MARK = COLOURS
-SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "leaderboard", "font.size": 9}
+SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "leaderboard", "font.size": 9}
 SETTINGS |= {f"{part}.color": INK for part in ("text", "xtick", "ytick")} | {"grid.color": GRID}
 SETTINGS |= {"axes.edgecolor": INK, "axes.labelcolor": INK, "axes.facecolor": PAPER}
 SETTINGS |= {"figure.facecolor": PAPER, "axes.grid": True, "axes.axisbelow": True}
