@@ -282,7 +282,7 @@ def test_what_is_no_number_is_never_an_answer(
     flags = (
         () if trainer == "ZeroshotCLIP" else ("--eval-only", "--model-dir", str(trained("CDC")[1]))
     )
-    assert "are no numbers (NaN or infinite)" in refusal(
+    assert "are not numbers (NaN or infinite)" in refusal(
         *flags, trainer=trainer, backbone=str(tmp_path / "broken.pt")
     )
     if flags:
@@ -300,4 +300,4 @@ def test_what_is_no_number_is_never_an_answer(
             == 2
         )
         out, err = capsys.readouterr()
-        assert out == "" and "are no numbers (NaN or infinite)" in err
+        assert out == "" and "are not numbers (NaN or infinite)" in err

@@ -55,7 +55,7 @@ def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_p
         for words in (["--csv", output, *photos[1:]], [*photos, "--csv", output]):
             assert predict.main(["--run", own_run, *words]) == 2
             out, err = capsys.readouterr()
-            assert out == "" and err.startswith(f"error: --csv {output} is ")
+            assert out == "" and err.startswith(f"error: --csv {output} ")
             assert err.count("\n") == 1 and ("delete it first" in err or "files to read" in err)
     assert content(tmp_path) == before
 
@@ -72,7 +72,7 @@ def test_a_report_replaces_a_report_only(own_run, tmp_path, capsys):
     checkpoint = next(path for path in before if "model.pth" in path)
     for output in (f"{own_run}/results.json", checkpoint, own_run):
         assert report.main([own_run, "--output", output]) == 2
-        assert capsys.readouterr().err.startswith(f"error: --output {output} is ")
+        assert capsys.readouterr().err.startswith(f"error: --output {output} ")
     assert content(tmp_path) == before
     page.write_text("<!DOCTYPE html>\n<title>Report on 3 runs</title>\n")
     check_output("--output", str(page), "<title>Report on ")

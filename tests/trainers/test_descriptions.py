@@ -122,8 +122,8 @@ def test_a_method_without_hand_crafted_prompts_says_so(run, file, capsys):
             {**SENTENCES, "woven": "Threads."},
             "'woven' has 'Threads.', it needs a list of at least one sentence",
         ),
-        ({**SENTENCES, "woven": ["Threads.", " "]}, "'woven' has ' ', which is no sentence"),
-        ({**SENTENCES, "woven": [7]}, "'woven' has 7, which is no sentence"),
+        ({**SENTENCES, "woven": ["Threads.", " "]}, "'woven' has ' ', which is not a sentence"),
+        ({**SENTENCES, "woven": [7]}, "'woven' has 7, which is not a sentence"),
         (
             {**SENTENCES, "woven": ["x" * 1001]},
             "which is not a sentence of at most 1000 characters",

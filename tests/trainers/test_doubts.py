@@ -133,7 +133,7 @@ def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(t
     assert (
         found.doubtful(0.001) is None
         and found.of_such(0.1) == ""
-        and "could not be measured" in found.rule()
+        and "No rejection threshold can be set" in found.rule()
     )
     with pytest.raises(UserError, match="--max-error needs .*predictions-val.npz"):
         Judge(str(tmp_path), 0.1)

@@ -35,7 +35,7 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
     except (OSError, ValueError) as error:  # too long; a character that no path has
         raise UserError(f"{option} {path!a} can't be written: {error}") from error
     if not is_there:
-        what = "a folder" if os.path.isdir(path) else "no regular file"
+        what = "a folder" if os.path.isdir(path) else "not a regular file"
         raise UserError(f"{option} {path} is {what}, it must be a file")
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
@@ -76,7 +76,7 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
     folder = os.path.dirname(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(
-            f"{path} is {'a folder' if os.path.isdir(path) else 'no regular file'}, it must be a file: give another"
+            f"{path} is {'a folder' if os.path.isdir(path) else 'not a regular file'}, it must be a file: give another"
         )
     os.makedirs(folder, exist_ok=True)
     temporary = temporary_name(path, os.getpid())
