@@ -38,14 +38,14 @@ def both(request, small):
     """A method in our and in the usual way, no two templates alike; gradients are kept, not followed."""
     torch.manual_seed(1)
     ours, usual = step.build(request.param, "tiny", CLASSES, **OPTIONS[request.param])
-    scrambled(ours.prompt_learner)
+    scrambled(ours.learner)
     ours.optim.step = lambda: None
     return ours, usual
 
 
 def gradients(method, work):
     value = work()
-    grads = [p.grad for p in method.prompt_learner.parameters() if p.grad is not None]
+    grads = [p.grad for p in method.learner.parameters() if p.grad is not None]
     return torch.cat([part.flatten() for part in (value, *grads)])
 
 
@@ -57,7 +57,7 @@ def test_the_usual_way_gives_the_same_numbers(both, part):
         torch.manual_seed(2)  # the same images
         if part == "test":
             return step.test(method, 2, is_usual)()
-        views = 3 if len(method.prompt_learner.ctx.shape) == 3 else 1
+        views = 3 if len(method.learner.ctx.shape) == 3 else 1
         work = step.training_step(method, views, 2, is_usual)
         return gradients(method, step.text_encoder(method) if part == "text encoder" else work)
 

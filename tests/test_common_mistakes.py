@@ -80,7 +80,7 @@ def test_an_output_that_is_a_folder_or_a_pipe_is_refused_and_stays(tmp_path, cap
     (tmp_path / "there").mkdir()
     assert report.main([str(tmp_path / "runs"), "--output", str(tmp_path / "there")]) == 2
     assert (
-        f"error: --output {tmp_path / 'there'} is a folder, it must be a file"
+        f"error: {tmp_path / 'there'} is a folder, it must be a file: give another"
         in capsys.readouterr().err
     )
     os.mkfifo(tmp_path / "pipe")
@@ -174,7 +174,7 @@ def test_a_training_is_not_resumed_from_wrong_kinds_and_the_advice_works(
     assert train.main(arguments) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert (
-        "model.pth.tar-3 cannot be resumed from (" in line
+        "model.pth.tar-3 cannot be resumed (" in line
         and f"delete {folder}/prompt_learner to start over" in line
     )
     shutil.rmtree(folder / "prompt_learner")

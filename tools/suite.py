@@ -45,6 +45,7 @@ from trainers.common.image_files import ENDINGS, as_seen  # noqa: E402
 
 log = logging.getLogger("suite")
 
+FORMATS = ("PNG", "JPEG", "GIF")
 SIZE = 128  # pixels of a side
 KEPT = 40  # images of a class
 LEAST = 8
@@ -328,13 +329,19 @@ def files_of(folder: Path) -> Pictures:
 
 
 def opened(path: Path) -> Image.Image:
-    return drawn(path.read_text("utf-8")) if path.suffix.lower() == ".svg" else Image.open(path)
+    return (
+        drawn(path.read_text("utf-8"))
+        if path.suffix.lower() == ".svg"
+        else Image.open(path, formats=FORMATS)
+    )
 
 
 def drawn(svg: str) -> Image.Image:
     import resvg_py
 
-    return Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE)))
+    return Image.open(
+        io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE)), formats=("PNG",)
+    )
 
 
 def debian(package: str, folder: str) -> Callable[[Path, Path], Pictures]:
@@ -498,7 +505,9 @@ def check(names: Iterable[str], root: Path) -> str:
             tokens = clip.tokenize([f"a photo of a {label}." for label in of])
             text = torch.nn.functional.normalize(model.encode_text(tokens).float(), dim=1)  # (K, E)
             files = [sorted((folder / label).iterdir()) for label in of]
-            images = torch.stack([transform(Image.open(path)) for paths in files for path in paths])
+            images = torch.stack(
+                [transform(Image.open(path, formats=("PNG",))) for paths in files for path in paths]
+            )
             labels = torch.tensor([label for label, paths in enumerate(files) for _ in paths])
             answers = (model.encode_image(images).float() @ text.T).argmax(dim=1)
             used = [len(paths) - round(0.3 * len(paths)) for paths in files]

@@ -394,7 +394,7 @@ class MethodTrainer(TrainerX):
         if state is None:
             return 0
         self.best_result = state["best_result"]
-        self.evaluation.seconds["train"] = float(state["train_seconds"])
+        self.evaluation.seconds["train"] = state["train_seconds"]
         return int(state["epoch"])
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

@@ -36,7 +36,7 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
         raise UserError(f"{option} {path!a} can't be written: {error}") from error
     if not is_there:
         what = "a folder" if os.path.isdir(path) else "not a regular file"
-        raise UserError(f"{option} {path} is {what}, it must be a file")
+        raise UserError(f"{option} {path} is {what}, it must be a file: give another")
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
     with open(path, "rb") as file:

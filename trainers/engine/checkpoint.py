@@ -146,9 +146,10 @@ class Checkpoints:
                     part.load_state_dict(state[name])
             self.method.restore_training_state(state["training_state"])
             restore_rng_state(state["rng"])
+            state["train_seconds"] = float(state["train_seconds"])
         except Exception as error:  # what is whole may still be of another kind
             raise UserError(
-                f"{folder}/{file_name} cannot be resumed from ({type(error).__name__}): delete {folder} "
+                f"{folder}/{file_name} cannot be resumed ({type(error).__name__}): delete {folder} "
                 "to start over"
             ) from error
         if os.path.realpath(folder) != os.path.realpath(own) and os.path.isfile(f"{folder}/{BEST}"):
