@@ -45,7 +45,6 @@ setup(
         "scikit-learn>=1.3",
         "scipy>=1.10",
         "filelock>=4.3,<5",  # comes with torch; its locks are not inherited by forked processes and its file may be deleted
-        "torchmetrics>=1.4",
         "clip-anytorch>=2.6,<3",
         "safetensors>=0.4",
         "huggingface_hub>=0.20,<3",
@@ -83,6 +82,7 @@ setup(
         ],  # the last three: results/
         "test": [
             "pytest>=8",
+            "torchmetrics>=1.4",  # what our measures are compared with
             "ruff>=0.17,<0.18",
             "pytest-xdist>=3.7",
             "hypothesis>=6.100",

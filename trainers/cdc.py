@@ -40,22 +40,26 @@ from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
 from .method import Batches, Encoded, Figures, Method, State, TrainingImages
 from .phrases import AFTER, PHRASES, choose_phrases
 from .prompting.backbone import Backbone
-from .prompting.prompts import FixedTokens, Prompts, embed, gaussian, initial_context
+from .prompting.prompts import (
+    FixedTokens,
+    Prompts,
+    TemplateLinear,
+    embed,
+    gaussian,
+    initial_context,
+)
 from .prompting.tokens import phrase_tokens
 from .settings import add_encoder_settings, add_run_settings
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
-FUSIONS = ("dempster", "mean_probability", "sum_logits")
-RELIABILITIES = ("fitted", "independent")
-LOSSES = ("evidential", "cross_entropy")
 CHOICES: dict[str, tuple[Any, ...]] = {
     "PROMPT_MODALITY": ("dual", "text"),
     "AUGMENTATION": AUGMENTATIONS,
-    "FUSION": FUSIONS,
-    "RELIABILITY": RELIABILITIES,
-    "LOSS": LOSSES,
+    "FUSION": ("dempster", "mean_probability", "sum_logits"),
+    "RELIABILITY": ("fitted", "independent"),
+    "LOSS": ("evidential", "cross_entropy"),
 }
 START_IMAGES = 1024  # at most so many training images set the offset and the phrases
 FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
@@ -107,33 +111,27 @@ class DecoupledPrompts(nn.Module):
     def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
         templates, n_ctx, text = settings.N_TEMPLATES, settings.N_CTX, backbone.text
-        self.tokens_around = partial(
-            FixedTokens, text, classnames, n_ctx
-        )  # of the words that follow the contexts
+        # makes the tokens around the contexts of the words that follow these
+        self.tokens_around = partial(FixedTokens, text, classnames, n_ctx)
         self.ctx = nn.Parameter(torch.empty(templates, n_ctx, text.width))  # (M, n, D)
-        self.register_buffer(
-            "phrases", torch.zeros(templates, text.context_length, dtype=torch.long)
-        )  # token ids, then zeros
+        ids = torch.zeros(templates, text.context_length, dtype=torch.long)
+        self.register_buffer("phrases", ids)  # token ids, then zeros
         self.start_from(list(settings.CTX_INIT))
-        # drawn in MaPLe's order, and like there all deep maps start alike: one template is MaPLe from the same seed on
-        dual, depth = settings.PROMPT_MODALITY == "dual", settings.PROMPT_DEPTH
-        maps = (
-            [TemplateLinear(templates, text.width, backbone.vision_transformer.width)]
-            if dual
-            else []
-        )
-        self.deep_ctx = nn.ParameterList(
-            gaussian(templates, n_ctx, text.width) for _ in range(depth - 1)
-        )
-        if dual:
-            deep_map = TemplateLinear(templates, text.width, backbone.vision_transformer.width)
-            maps += [copy.deepcopy(deep_map) for _ in range(depth - 1)]
+        # drawn in MaPLe's order, and like there all deep maps start alike: one template is MaPLe
+        # from the same seed on
+        deep, maps = settings.PROMPT_DEPTH - 1, []
+        if settings.PROMPT_MODALITY == "dual":
+            sizes = templates, text.width, backbone.vision_transformer.width
+            maps = [TemplateLinear(*sizes)]
+        self.deep_ctx = nn.ParameterList(gaussian(*self.ctx.shape) for _ in range(deep))
+        if maps:
+            deep_map = TemplateLinear(*sizes)
+            maps += [copy.deepcopy(deep_map) for _ in range(deep)]
         self.visual_maps = nn.ModuleList(maps)
         self.register_buffer("offset", torch.zeros(templates))  # b^m for one class
         self.register_buffer("trained_classes", torch.tensor(len(classnames)))
-        self.register_buffer(
-            "reliability", torch.tensor(usual_reliability(templates))
-        )  # ω, until it is fitted
+        # ω, until it is fitted
+        self.register_buffer("reliability", torch.tensor(usual_reliability(templates)))
         self.register_load_state_dict_post_hook(put_fixed_words)
 
     @torch.no_grad()
@@ -148,39 +146,18 @@ class DecoupledPrompts(nn.Module):
         put_fixed_words(self)
 
     def forward(self) -> Prompts:
-        visual = [
-            project(layer) for project, layer in zip(self.visual_maps, [self.ctx, *self.deep_ctx])
-        ]  # (M, n, D_v) each
-        return self.tokens(
-            self.ctx,
-            deep_text=list(self.deep_ctx),
-            visual=visual[0] if visual else None,
-            deep_visual=visual[1:],
-        )
+        deep = list(self.deep_ctx)
+        visual = [m(layer) for m, layer in zip(self.visual_maps, [self.ctx, *deep])]  # (M, n, D_v)
+        first = visual[0] if visual else None
+        return self.tokens(self.ctx, deep_text=deep, visual=first, deep_visual=visual[1:])
 
 
 def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
     """Makes the tokens around the contexts those of the learner's phrases, which may differ in number of words."""
     text, _, n_ctx = learner.tokens_around.args
     ids = [phrase[: int((phrase > 0).sum())][n_ctx:] for phrase in learner.phrases.cpu()]
-    learner.tokens = learner.tokens_around([embed(text, words) for words in ids]).to(
-        learner.ctx.device
-    )
-
-
-class TemplateLinear(nn.Module):
-    """A linear map of its own for each template, (M, n, D) → (M, n, D_v); initialised as ``nn.Linear``."""
-
-    def __init__(self, templates: int, width: int, out_width: int) -> None:
-        super().__init__()
-        maps = [nn.Linear(width, out_width) for _ in range(templates)]
-        self.weight = nn.Parameter(
-            torch.stack([linear.weight.detach() for linear in maps])
-        )  # (M, D_v, D)
-        self.bias = nn.Parameter(torch.stack([linear.bias.detach() for linear in maps]))  # (M, D_v)
-
-    def forward(self, prompts: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias[:, None], prompts, self.weight.transpose(1, 2))
+    tokens = learner.tokens_around([embed(text, words) for words in ids])
+    learner.tokens = tokens.to(learner.ctx.device)
 
 
 class ImageWitness(nn.Module):
@@ -267,13 +244,9 @@ class CDCMethod(Method):
             limit = collapse_weight(settings.N_TEMPLATES, beta)
             if gamma >= limit:
                 log.warning(
-                    "%s.DECOUPLING_WEIGHT %g and CONSISTENCY_WEIGHT %g: together they are least "
-                    "where all templates equal CLIP's own features, so nothing drives them apart; "
-                    "it takes a CONSISTENCY_WEIGHT below %.3g",
-                    path,
-                    beta,
-                    gamma,
-                    limit,
+                    f"{path}.DECOUPLING_WEIGHT {beta:g} and CONSISTENCY_WEIGHT {gamma:g}: together "
+                    "they are least where all templates equal CLIP's own features, so nothing drives "
+                    f"them apart; it takes a CONSISTENCY_WEIGHT below {limit:.3g}"
                 )
 
     @classmethod
@@ -463,15 +436,15 @@ class CDCMethod(Method):
     ) -> dict[str, float]:
         """``cosines`` of the templates' texts (M, K, E) and, where images are prompted, of features
         of some training images."""
-        found = {"texts": cosines(texts, self.hand_crafted)}
+        found = {
+            f"texts_{name}": value for name, value in cosines(texts, self.hand_crafted).items()
+        }
         if prompts is not None and prompts.visual is not None:
             with torch.random.fork_rng(devices=[]):
                 prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
                 plain, _ = self.features_of(training(COMPARED_IMAGES))
-            found["images"] = cosines(prompted, plain)
-        return {
-            f"{of}_{name}": value for of, values in found.items() for name, value in values.items()
-        }
+            found |= {f"images_{name}": value for name, value in cosines(prompted, plain).items()}
+        return found
 
     @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
@@ -501,13 +474,10 @@ class CDCMethod(Method):
         log.info(message, len(labels), learner.reliability)
 
     def learned_figures(self) -> dict[str, float]:
-        distances = {
-            f"{name}_{when}": value
-            for when, found in self.cosines.items()
-            for name, value in found.items()
-        }
-        reliability = self.reliabilities(1)[0].item()
-        return {"reliability": reliability, **distances}
+        found = {"reliability": self.reliabilities(1)[0].item()}
+        for when, figures in self.cosines.items():
+            found |= {f"{name}_{when}": value for name, value in figures.items()}
+        return found
 
     def training_state(self) -> State:
         return {"cosines": self.cosines}

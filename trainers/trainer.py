@@ -136,11 +136,8 @@ class MethodTrainer(TrainerX):
             self.register_model(MODEL_NAME, model.learner, self.optim, self.sched)
             name, parts = type(self).__name__, (self.optim, self.sched, self.scaler)
             self.checkpoints = Checkpoints(cfg, name, data, model, *parts)
-        log.info(
-            "%s: %s learnable parameters, %s in all",
-            type(self).__name__,
-            *map("{:,}".format, model.count_parameters()),
-        )
+        learnable, total = model.count_parameters()
+        log.info(f"{type(self).__name__}: {learnable:,} learnable parameters, {total:,} in all")
 
     # ---- one step ----
 
@@ -292,9 +289,9 @@ class MethodTrainer(TrainerX):
         if self.model.describe is not None and not any(
             "hand_crafted" in vars(module) for module in self.model.modules()
         ):
+            name = type(self).__name__
             log.warning(
-                "DATASET.DESCRIPTIONS made no difference: %s holds to no hand-crafted prompts",
-                type(self).__name__,
+                f"DATASET.DESCRIPTIONS made no difference: {name} holds to no hand-crafted prompts"
             )
         self.progress.close()  # before the bar of the test starts
         self.evaluation.seconds["train"] += self.progress.seconds
@@ -316,12 +313,6 @@ class MethodTrainer(TrainerX):
         """Probabilities (B, K) of test images (1, B, 3, H, W)."""
         return self.model.answer(images).probability
 
-    def loader_of(self, split: str) -> DataLoader[Any]:
-        loader = {"val": self.val_loader, "test": self.test_loader}.get(split)
-        if loader is None:
-            raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
-        return loader
-
     def test(self, split: str | None = None) -> float:
         """Evaluates on ``val`` or ``test``; this ends the run with its record.
 
@@ -329,7 +320,9 @@ class MethodTrainer(TrainerX):
             accuracy in percent.
         """
         split = split or self.cfg.TEST.SPLIT
-        loader = self.loader_of(split)
+        loader = {"val": self.val_loader, "test": self.test_loader}.get(split)
+        if loader is None:
+            raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
         log.info("Evaluate on the *%s* set", split)
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -342,7 +335,7 @@ class MethodTrainer(TrainerX):
         """Accuracy in percent on ``val`` between the epochs; nothing is kept."""
         self.set_model_mode("eval")
         self.evaluator.reset()
-        for answer, labels, _ in self.evaluation.answers(self.loader_of("val"), "val"):
+        for answer, labels, _ in self.evaluation.answers(self.val_loader, "val"):
             self.evaluator.process(answer.probability, labels)
         return self.evaluated("val")
 

@@ -156,6 +156,20 @@ class HandCraftedTokens(nn.Module):
         return Prompts(self.prefix, self.suffix, self.end, **further)
 
 
+class TemplateLinear(nn.Module):
+    """A linear map of its own for each template, (M, n, D) → (M, n, D_v); initialised as ``nn.Linear``."""
+
+    def __init__(self, templates: int, width: int, out_width: int) -> None:
+        super().__init__()
+        maps = [nn.Linear(width, out_width) for _ in range(templates)]
+        weights, biases = zip(*((part.weight.detach(), part.bias.detach()) for part in maps))
+        self.weight = nn.Parameter(torch.stack(weights))  # (M, D_v, D)
+        self.bias = nn.Parameter(torch.stack(biases))  # (M, D_v)
+
+    def forward(self, prompts: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias[:, None], prompts, self.weight.transpose(1, 2))
+
+
 def gaussian(*shape: int) -> Tensor:
     """``(*shape)`` fp32 tensor, Gaussian with standard deviation 0.02."""
     return torch.empty(*shape).normal_(std=INIT_STD)
