@@ -173,7 +173,7 @@ def test_a_root_that_is_no_folder_is_refused(tmp_path, refused):
     write_run(tmp_path, "train_all", "CDC", 1)
     nowhere = tmp_path / "nowhere"
     assert refused(tmp_path, "--root", nowhere).startswith(
-        f"error: --root {nowhere} is no folder: "
+        f"error: --root {nowhere} is not a folder: "
     )
 
 
