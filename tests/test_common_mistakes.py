@@ -80,7 +80,7 @@ def test_an_output_that_is_a_folder_or_a_pipe_is_refused_and_stays(tmp_path, cap
     (tmp_path / "there").mkdir()
     assert report.main([str(tmp_path / "runs"), "--output", str(tmp_path / "there")]) == 2
     assert (
-        f"error: {tmp_path / 'there'} is a folder, it must be a file: give another"
+        f"error: --output {tmp_path / 'there'} is a folder, it must be a file: give another"
         in capsys.readouterr().err
     )
     os.mkfifo(tmp_path / "pipe")
