@@ -5,7 +5,6 @@ import os
 
 import pytest
 import torch
-from dassl.engine import TRAINER_REGISTRY
 
 from datasets.fgvc_aircraft import FGVCAircraft
 from datasets.splits import read_split
@@ -15,6 +14,7 @@ from protocols.training import run
 from tests.conftest import base_arguments, in_turn, make_textures, random_clip
 from tests.datasets.miniatures import aircraft
 from tests.trainers.test_every_trainer import TRAINERS
+from trainers.cdc import CDC
 from trainers.common.errors import UserError
 from trainers.evaluation.prediction import measure
 from trainers.prompting.tokens import class_tokens
@@ -146,20 +146,16 @@ def test_ten_thousand_classes_are_trained_on_and_told_apart(tmp_path, one_thread
         "1000",
     )
     arguments = base_arguments("CDC", "", str(tmp_path / "clip.pt"), tmp_path / "out")
-    model = TRAINER_REGISTRY.get("CDC")(
-        build_config(parse_arguments([*arguments, *options])), names
-    )
-    model.epoch = 0
+    cfg = build_config(parse_arguments([*arguments, *options]))
+    model = CDC.build_method(cfg, names, torch.device("cpu"))
     images, labels = torch.randn(1, 4, 3, 32, 32), torch.tensor([0, 17, 9_998, 9_999])
-    loss, _ = model.loss(model.scores(images), labels)
+    loss, _ = model.loss(model(images), labels)
     loss.backward()
     assert (
-        loss.isfinite()
-        and model.model.learner.ctx.grad.isfinite().all()
-        and model.model.learner.ctx.grad.any()
+        loss.isfinite() and model.learner.ctx.grad.isfinite().all() and model.learner.ctx.grad.any()
     )
     with torch.no_grad():
-        answer = model.answer(images)
+        answer = model.eval().answer(images)
     assert answer.probability.shape == (4, 10_000) and answer.probability.sum(
         dim=1
     ).tolist() == pytest.approx([1] * 4, abs=1e-4)

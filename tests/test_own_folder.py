@@ -70,7 +70,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, tmp_path, monkeypa
         in page
     )
     assert f"{record['metrics']['test']['accuracy']:.2f}" in page and "data:image/" in page
-    assert "Label images with: python predict.py --run output/my shapes/CDC/seed1 PATH" in log
+    assert "Label images with: python predict.py --run 'output/my shapes/CDC/seed1' PATH" in log
     assert predict.main(["--run", "output/my shapes/CDC/seed1", str(shapes), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)) == 20
 

@@ -158,7 +158,7 @@ class MethodTrainer(TrainerX):
             with torch.no_grad():
                 answer = self.model.predict(scores.logits).probability.argmax(dim=1)
             figures["acc"] = 100 * (answer == labels).float().mean()
-        figures = {name: float(value) for name, value in {"loss": loss, **figures}.items()}
+        figures = {name: float(value) for name, value in {"loss": loss.detach(), **figures}.items()}
         if self.progress is not None:
             seconds, lr = time.perf_counter() - started, self.optim.param_groups[0]["lr"]
             self.progress.note(self.epoch, self.batch_idx, figures, lr, seconds)
