@@ -137,7 +137,7 @@ def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     """For any classes, but for what a head of the trained ones alone adds."""
     classifier = PromptedClassifier.load(trained(name)[1])
     if getattr(classifier.method.learner, "class_parameters", ()):
-        classifier = classifier.with_classes(classifier.classnames[::-1])
+        classifier = classifier.with_classes(["cat", "dog", "bus", "car", "tree", "cup"])
     images, method = classifier.embed_image(pictures), classifier.method
     assert images.shape[::2] == (6, 48) and images.dtype == numpy.float32
     numpy.testing.assert_allclose(numpy.linalg.norm(images, axis=2), 1, rtol=1e-5)
