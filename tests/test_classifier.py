@@ -137,7 +137,7 @@ def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     """For any classes, but for what a head of the trained ones alone adds."""
     classifier = PromptedClassifier.load(trained(name)[1])
     if getattr(classifier.method.learner, "class_parameters", ()):
-        classifier = classifier.with_classes(["cat", "dog", "bus", "car", "tree", "cup"])
+        classifier = classifier.with_classes([*classifier.classnames[:-1], "cat"])
     images, method = classifier.embed_image(pictures), classifier.method
     assert images.shape[::2] == (6, 48) and images.dtype == numpy.float32
     numpy.testing.assert_allclose(numpy.linalg.norm(images, axis=2), 1, rtol=1e-5)
@@ -231,14 +231,14 @@ def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictu
         ([None], "not NoneType"),
         (
             numpy.zeros((3, 8, 8), "uint8"),
-            "the array uint8 (3, 8, 8) is no image: it must be uint8 (H, W, 3)",
+            "the array uint8 (3, 8, 8) is not an image: it must be uint8 (H, W, 3)",
         ),
         (numpy.zeros((8, 8, 3)), "the array float64 (8, 8, 3) is no image"),
         (numpy.zeros((8, 8), "uint8"), "the array uint8 (8, 8) is no image"),
         (numpy.zeros((0, 8, 3), "uint8"), "the array uint8 (0, 8, 3) is no image"),
         (
             torch.zeros(8, 8, 3),
-            "the tensor float32 (8, 8, 3) is no image: it must be uint8 or floating point (3, H, W)",
+            "the tensor float32 (8, 8, 3) is not an image: it must be uint8 or floating point (3, H, W)",
         ),
         (torch.zeros(3, 8, 8, dtype=torch.long), "the tensor int64 (3, 8, 8) is no image"),
         (torch.zeros(3, 0, 8), "the tensor float32 (3, 0, 8) is no image"),
@@ -331,11 +331,11 @@ def test_a_folder_without_a_finished_run(copy_of, tmp_path):
     folder = copy_of("CoOp", config=None)
     with pytest.raises(
         UserError,
-        match=r"results.json is no run record \(its config is missing or of another kind\): run it again",
+        match=r"results.json is not a valid run record \(its config is missing or of another kind\): run it again",
     ):
         PromptedClassifier.load(folder)
     (folder / "results.json").write_text("{")
-    with pytest.raises(UserError, match="results.json is no run record"):
+    with pytest.raises(UserError, match="results.json is not a valid run record"):
         PromptedClassifier.load(folder)
 
 

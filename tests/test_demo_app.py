@@ -177,7 +177,7 @@ def test_shares_are_never_called_certain_or_impossible():
             0.0,
             False,
             NOT_KNOWN,
-            "What to doubt was measured for the run's own classes, not for these.",
+            "The rejection threshold was set on the run's own classes, not on these.",
         ),
     ],
 )
@@ -277,7 +277,7 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
         answers = classifier.predict(path)
         assert f"{answers.labels[0]} {percent(answers.probabilities.max())}" in page.text
     assert (
-        f"{NOT_KNOWN} What to doubt was measured for the run's own classes" in second.text
+        f"{NOT_KNOWN} The rejection threshold was set on the run's own classes" in second.text
         and NOT_KNOWN not in first.text
     )
     assert second.all("p", **{"class": "unknown"}) and not second.all("p", **{"class": "sure"})
@@ -364,15 +364,15 @@ def test_names_are_text_whatever_they_hold(ask):
     [
         (
             {"sent": ("notes.txt", b"not a picture")},
-            "'notes.txt' is no picture that can be read (it is no image of a known format): choose",
+            "'notes.txt' cannot be read as a picture (it is not an image of a known format): choose",
             "upload",
         ),
         (
             {"sent": ("cut.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 30)},
-            "'cut.png' is no picture that can be read",
+            "'cut.png' cannot be read as a picture",
             "upload",
         ),
-        ({"sent": ("empty.png", b"")}, "'empty.png' is no picture that can be read", "upload"),
+        ({"sent": ("empty.png", b"")}, "'empty.png' cannot be read as a picture", "upload"),
         ({"classes": "cat\ndog"}, "There is no picture: choose one, or take an example.", "upload"),
         ({"kept": "0123"}, "This picture is not kept any more: choose it again.", "upload"),
         (
@@ -586,7 +586,7 @@ def test_what_cannot_be_served_is_one_line_and_exit_code_2(
         f"error: --root {tmp_path / 'nowhere'} is no folder"
     )
     assert refused("--run", folder, *taken.split()).startswith(
-        f"error: {taken} can't be had (Address already in use): give another"
+        f"error: {taken} cannot be used (Address already in use): give another"
     )
     server.close()
     for port in (65536, -1):

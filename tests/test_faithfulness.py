@@ -59,12 +59,12 @@ def test_every_function_and_test_that_a_page_names_exists(page):
 def test_what_a_page_names_and_what_is_not_there_is_found(tmp_path):
     (tmp_path / "code.py").write_text("class A:\n    def b(self): ...\n")
     (tmp_path / "page.md").write_text(
-        "[`A.b`](code.py) [`b`](code.py) [`A`](none.py) `test_cdc.py::test_fusion_rules` `…::test_no`"
+        "[`A.b`](code.py) [`b`](code.py) [`A`](none.py) `test_cdc_evidence.py::test_fusion_rules` `…::test_no`"
     )
     assert missing(tmp_path / "page.md") == [
         "b in code.py",
         "A in none.py",
-        "test_cdc.py::test_no",
+        "test_cdc_evidence.py::test_no",
     ]
 
 

@@ -56,7 +56,7 @@ def few_tested(monkeypatch):
 def test_every_trainer_runs_every_protocol(
     name, drawn_root, in_this_process, few_tested, tmp_path, capsys
 ):
-    learns = TRAINER_REGISTRY.get(name).learns
+    learns = TRAINER_REGISTRY.get(name).method.learns
     templates = [f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else []
     for protocol in PROTOCOLS:
         if (
@@ -228,7 +228,7 @@ def test_an_ablation_from_training_to_table(
     ]
     lines = ablation.collect_ablations(tmp_path)[0].lines
     single, full, text = (line for _, line in lines.iterrows())
-    # prompts, their maps and an evidence offset for each template
+    # prompts and their maps for each template
     assert full.parameters == 4 * single.parameters > text.parameters
     assert full.isna().difference and single.lower <= single.difference <= single.upper
     assert (lines[["seconds_per_step", "images_per_second"]] > 0).all(axis=None)

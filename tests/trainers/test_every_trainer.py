@@ -86,25 +86,22 @@ def test_training_changes_every_learnable_parameter_and_nothing_of_clip(run, tra
 def test_encoding_a_few_classes_at_a_time_trains_the_same(run, trained, name):
     whole, folder = trained(name)
     chunked, again, _ = run(name, f"TRAINER.{name.upper()}.TEXT_CHUNK", "2")
-    for key, value in weights(whole).items():
+    for key, value in whole.model.learner.named_parameters():
         torch.testing.assert_close(weights(chunked)[key], value, rtol=1e-4, atol=1e-5, msg=key)
-    assert again["metrics"]["test"]["nll"] == pytest.approx(
-        record_of(folder)["metrics"]["test"]["nll"], rel=1e-4
-    )
+    found, expected = (of["metrics"]["test"] for of in (again, record_of(folder)))
+    # CDC's templates' own: its image witness makes no mistake here, so that its NLL is next to 0
+    figure = "mean_probability_nll" if "mean_probability_nll" in found else "nll"
+    assert found[figure] == pytest.approx(expected[figure], rel=1e-4)
 
 
 @pytest.mark.parametrize("name", in_turn(LEARNING))
 def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(trained, name):
-    folder = trained(name)[1]
+    trainer, folder = trained(name)
     record = record_of(folder)
-    path = folder / MODEL_NAME / "model.pth.tar-3"
-    state = torch.load(path, weights_only=True)
-    held = sum(
-        value.numel()
-        for name, value in state["state_dict"].items()
-        if value.is_floating_point()
-        and not name.startswith(("offset", "reliability", "witness."))  # CDC's, set and not learned
-    )
+    state = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["state_dict"]
+    learned = [n for n, value in trainer.model.learner.named_parameters() if value.requires_grad]
+    held = sum(state[name].numel() for name in learned)
+    assert set(state) == set(trainer.model.learner.state_dict())
     assert held == record["parameters"]["learnable"]
     assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-3\n"
     assert not list(folder.rglob("*.tmp"))
