@@ -26,24 +26,24 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--run", required=True, help="folder of a finished training, with results.json"
     )
     parser.add_argument(
-        "--root", help="folder of the data sets, for examples out of the run's test images"
+        "--root", help="folder of the data sets, for examples from the run's test images"
     )
     parser.add_argument(
         "--backbone",
-        help="name or file of the run's CLIP, where it is no longer where the run found it",
+        help="name or file of the run's CLIP, where it is not where the run found it any more",
     )
     parser.add_argument(
         "--max-error",
         type=float,
         metavar="SHARE",
-        help="the model is called not sure as often as it takes for at most this share of the other answers to be wrong on "
+        help="abstain so that at most this share of the other answers is wrong on "
         "the run's validation images, as by predict.py; without it answers are not judged",
     )
     parser.add_argument(
         "--port",
         type=int,
         default=PORT,
-        help=f"of the page's address ({PORT}); 0 for any that is free",
+        help=f"port of the page's address ({PORT}); 0 for any free one",
     )
     return parser.parse_args(arguments)
 

@@ -39,27 +39,27 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--backbone",
-        help="name or file of the run's CLIP, where it is no longer where the run found it",
+        help="name or file of the run's CLIP, where it is not where the run found it any more",
     )
     parser.add_argument(
         "--classes", nargs="+", metavar="NAME", help="other class names under the same prompts"
     )
     parser.add_argument(
-        "--topk", type=int, default=5, help="classes that are listed for each image (5)"
+        "--topk", type=int, default=5, help="number of classes listed for each image (5)"
     )
     doubt = parser.add_mutually_exclusive_group()
     doubt.add_argument(
         "--max-error",
         type=float,
         metavar="SHARE",
-        help="flag as many of the most doubtful as it takes for at most this share of the other answers to be wrong on the "
-        "run's validation images; 0.05 for 5 %%",
+        help="abstain from the most uncertain images, so that at most this share of the other answers "
+        "is wrong on the run's validation images; 0.05 for 5 %%",
     )
     doubt.add_argument(
         "--min-certainty",
         type=float,
         metavar="C",
-        help="flag what is less certain than this, by the largest probability",
+        help="abstain where the largest probability is below this",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table there")

@@ -7,7 +7,7 @@
 
 A run whose results.json exists is done and skipped; any other is started, or resumed from its last checkpoint. Each run has a process of
 its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
-code 2. Ctrl-C, SIGTERM and SIGUSR1 end the runs at once with exit code 75: the same command goes on from their last epochs' ends.
+code 2. Ctrl-C, SIGTERM and SIGUSR1 end the runs at once with exit code 75: the same command resumes from their last epochs' ends.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
         "--backbone",
-        help="a CLIP, whose recipe is taken: ViT-B/16, RN50, tiny … (tiny for the embedded data and one's own, else ViT-B/16)",
+        help="a CLIP, and the recipes for it: ViT-B/16, RN50, tiny … (tiny for the embedded data and your own, else ViT-B/16)",
     )
     parser.add_argument(
         "--config",
@@ -64,7 +64,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--jobs",
         type=int,
         default=1,
-        help="runs side by side (1, whose progress is shown; more share the CPU's cores)",
+        help="runs at the same time (1, with its progress; more share the CPU's cores)",
     )
     parser.add_argument(
         "--stage", choices=("train", "test"), help="only train, or only test what is trained"
@@ -74,7 +74,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=read_shard,
         default=(1, 1),
         metavar="I/N",
-        help="of the trainings, with their tests, each N-th from the I-th on: N commands with I from 1 to N make all",
+        help="every N-th training from the I-th on, with its tests: N commands with I from 1 to N run all",
     )
     parser.add_argument(
         "--slurm",
@@ -89,14 +89,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--plan",
         action="store_true",
         help="print every run with its recipe, CLIP, epochs, learning rate and the recipe's rules "
-        "that set them, and what is done; nothing is started",
+        "that set them, and what is already done; start nothing",
     )
     parser.add_argument(
         "opts",
         nargs="*",
         metavar="KEY VALUE",
-        help="after --: pairs over all config files, as in train.py; the settings of "
-        "an ablation's rows come on top",
+        help="after --: override all config files, as in train.py; the settings of "
+        "an ablation's rows override them",
     )
     return parser.parse_args(arguments)
 

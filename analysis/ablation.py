@@ -167,7 +167,7 @@ def ablation(table: Table, data: str, shots: int, trainer: str) -> Ablation:
     seeds = {name: list(part.loc[name].index) for name, part in of_trainer.groupby(level="config")}
     rows = {row.name: row for row in ablation_rows(trainer)}
     for name in seeds.keys() - rows.keys():
-        log.warning("left out: %s is no row of %s's ablation", name, trainer)
+        log.warning("left out: %s is not a row of %s's ablation", name, trainer)
     runs = {name: table.runs[data, shots, trainer, name] for name in rows if name in seeds}
     lines = []
     for name, members in runs.items():

@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = table_arguments(__doc__, "output/factors, or where else the protocol's runs lie")
+    parser = table_arguments(__doc__, "output/factors, or another folder with that protocol's runs")
     return run_table_command(run, parser.parse_args(arguments))
 
 

@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(
         __doc__,
-        "a finished run, or a folder that has some below it",
+        "a finished run, or a folder of such runs",
         "folders",
         nargs="+",
         metavar="RUN_OR_FOLDER",

@@ -1,4 +1,4 @@
-"""What measures of doubt are worth: on base classes, on classes that a model does not know, on corrupted images, before and after scaling.
+"""How good the measures of uncertainty are: on base classes, on classes that a model does not know, on corrupted images, before and after scaling.
 
     python -m analysis.uncertainty output/base2new [--format text|markdown|csv|latex|html] [--output FILE] [--root data]
 
@@ -81,13 +81,13 @@ def tables(by_key: Mapping[Key, Mapping[int, Figures]]) -> list[Table]:
             doubt = run["doubt"][name]
             against_base = zip(groups[1:], (doubt["new_auroc"], *doubt["corrupted_auroc"]))
             errors = {"errors": doubt["error_auroc"], "AURC": doubt["aurc"]}
-            yield (in_words(name),), {**errors, **dict(against_base)}
+            yield (plain_name(name),), {**errors, **dict(against_base)}
 
     def means(run: Figures) -> Iterator[tuple[Key, Mapping[str, float | None]]]:
         # no new class is among the answers
         yield ("accuracy",), by_group({**run["accuracy"], "new": 0.0})
         for name in (name for name in MEASURES if name in run["doubt"]):
-            yield (in_words(name),), by_group(run["doubt"][name]["mean"], UNITS.get(name, 100))
+            yield (plain_name(name),), by_group(run["doubt"][name]["mean"], UNITS.get(name, 100))
 
     def calibrated(run: Figures) -> Iterator[tuple[Key, Mapping[str, float | None]]]:
         for classes in ("base", "new"):
@@ -142,7 +142,7 @@ def in_order(lines: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(lines, key=lambda line: first[line[:-3]])
 
 
-def in_words(measure: str) -> str:
+def plain_name(measure: str) -> str:
     return {SCALED: "max probability, scaled"}.get(measure, measure.replace("_", " "))
 
 
@@ -157,12 +157,8 @@ def run(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = table_arguments(
-        __doc__, "output/base2new, or where else the base-to-new protocol's runs lie"
-    )
-    parser.add_argument(
-        "--root", help="folder of the data sets, where it is not the one that the runs had"
-    )
+    parser = table_arguments(__doc__, "output/base2new, or another folder with base-to-new runs")
+    parser.add_argument("--root", help="folder of the data sets (default: that of the runs)")
     return run_table_command(run, parser.parse_args(arguments))
 
 

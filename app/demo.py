@@ -92,7 +92,7 @@ class Pictures:
         except UserError as error:
             why = reason(error.__cause__) if isinstance(error.__cause__, Exception) else error
             raise UserError(
-                f"{file.filename!r} is no picture that can be read ({why}): choose a file that ends in {', '.join(ENDINGS)}"
+                f"{file.filename!r} cannot be read as a picture ({why}): choose a file that ends in {', '.join(ENDINGS)}"
             ) from error
         key = hashlib.sha256(content).hexdigest()[:16]
         with self.lock:

@@ -43,7 +43,7 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
         else:
             matches = sorted(glob.glob(place, recursive=True))
         if not matches:
-            raise UserError(f"{place!a} is no file, no folder, and no pattern that fits any")
+            raise UserError(f"{place!a} is not a file, a folder or a pattern that matches any")
         for match in matches:
             if not os.path.isdir(match):
                 found.append(match)

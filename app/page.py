@@ -116,10 +116,10 @@ def make_app(demo: Demo) -> "Flask":
 
 
 def make_server(app: "Flask", port: int) -> Any:
-    """A ``waitress`` server for this machine only.
+    """A ``waitress`` server for localhost only.
 
     Raises:
-        UserError: waitress is not installed, or the port can't be had.
+        UserError: waitress is not installed, or the port cannot be used.
     """
     try:
         from waitress import create_server
@@ -136,5 +136,5 @@ def make_server(app: "Flask", port: int) -> Any:
         )
     except OSError as error:
         raise UserError(
-            f"--port {port} can't be had ({error.strerror}): give another, or 0 for any that is free"
+            f"--port {port} cannot be used ({error.strerror}): give another, or 0 for any that is free"
         ) from error

@@ -12,7 +12,7 @@ from .splits import Image, Lists, find_folder, make_data
 
 
 class ImageDataset(DatasetBase):
-    """A subclass says where its folder is and lists the images in it; nothing else is its own.
+    """A subclass says where its folder is and lists the images in it; everything else is inherited.
 
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.

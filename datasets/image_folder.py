@@ -134,7 +134,7 @@ class ImageFolder(ImageDataset):
                 for path in (copies[0], trained[hashes[copies[0]]])
             )
             log.warning(
-                "%d test images are copies of training images, such as %s of %s: measuring on them is no test",
+                "%d test images are copies of training images, such as %s of %s: an accuracy on them is not a test",
                 len(copies),
                 first,
                 other,

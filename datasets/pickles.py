@@ -60,7 +60,7 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
     except Exception as error:  # damaged or hostile bytes can raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
-            f"{path} is not read ({reason}): it is no few-shot file of CoOp's, delete it"
+            f"{path} is not read ({reason}): it is not a few-shot file of CoOp: delete it"
         ) from error
 
 

@@ -72,7 +72,7 @@ def image_of(entry: Any, folder: str) -> Image:
     name, label, classname = entry
     is_label = isinstance(label, (int, str)) and not isinstance(label, bool)
     if not (isinstance(name, str) and isinstance(classname, str) and is_label):
-        raise TypeError(f"the entry {entry!r:.80} is no path, label and class name")
+        raise TypeError(f"the entry {entry!r:.80} is not a path, a label and a class name")
     return Image(os.path.join(folder, name), int(label), classname)
 
 

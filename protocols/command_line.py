@@ -28,7 +28,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--images",
         default="",
         help="your own folder of class folders, in place of --root and --dataset-config-file; "
-        "what else is not given is chosen: the trainer's recipe for the tiny CLIP or for --backbone, 16 shots, seed 1, "
+        "defaults: the trainer's recipe for the tiny CLIP or for --backbone, 16 shots, seed 1, "
         "--output-dir output/<folder>/<trainer>/seed1",
     )
     parser.add_argument(
@@ -44,14 +44,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--protocol",
         choices=EXPERIMENTS,
-        help="which of the recipe's rules hold (base2new where "
+        help="whose rules of the recipe apply (base2new where "
         "DATASET.SUBSAMPLE_CLASSES is base or new, else fewshot)",
     )
     parser.add_argument(
         "--run",
         type=json.loads,
         default={},
-        help="what results.json says of the run (protocol, part, row, recipe …), as JSON: run.py gives it",
+        help="description of the run for results.json (protocol, part, row, recipe …), as JSON; set by run.py",
     )
     parser.add_argument("--trainer", default="", help="a registered name: CDC, CoOp, MaPLe …")
     parser.add_argument(
@@ -69,7 +69,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=int,
         help="with --model-dir: which checkpoint (default: best or newest)",
     )
-    parser.add_argument("--no-train", action="store_true", help="build everything, train nothing")
+    parser.add_argument("--no-train", action="store_true", help="build the model, do not train")
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over all config files"
     )
@@ -96,7 +96,7 @@ def expand_images(args: argparse.Namespace) -> argparse.Namespace:
         )
     if not os.path.isdir(folder):
         raise UserError(
-            f"--images {args.images} is no folder: give the one that holds the class folders, or train and test"
+            f"--images {args.images} is not a folder: give the one that holds the class folders, or train and test"
         )
     if args.eval_only and not args.output_dir:
         raise UserError(

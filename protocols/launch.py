@@ -177,7 +177,7 @@ def start(run: Run, args: argparse.Namespace) -> None:
         code = exit_code_of(words, errors.name if errors else None, threads)
         if code == REQUEUE:
             raise Interrupted(
-                f"the run {run.folder} was asked to stop (exit code {REQUEUE}): the same command goes on from where it is"
+                f"the run {run.folder} was asked to stop (exit code {REQUEUE}): the same command resumes it"
             )
         if code or not is_recorded(run):
             if errors is not None:
@@ -187,7 +187,7 @@ def start(run: Run, args: argparse.Namespace) -> None:
             if os.path.isfile(log_file):
                 where = f"what it printed is in {log_file}"
             raise UserError(
-                f"the run {run.folder} failed (exit code {code}); {where}, and the same command goes on from where it stopped"
+                f"the run {run.folder} failed (exit code {code}); {where}, and the same command resumes it"
             )
 
 

@@ -3,7 +3,6 @@
 import argparse
 import os
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 from dassl.config import get_cfg_default
@@ -28,7 +27,6 @@ FIGURES = {
     "batch": "DATALOADER.TRAIN_X.BATCH_SIZE",
     "learning rate": "OPTIM.LR",
 }  # column of a plan → key
-read_once = cache(read_recipe)
 
 
 def default_output(protocol: str) -> str:
@@ -83,7 +81,7 @@ def is_recorded(run: Run) -> bool:
 
 def figures_of(run: Run, options: list[str]) -> tuple[dict[str, Any], list[Rule]]:
     """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
-    recipe = read_once(run.recipe)
+    recipe = read_recipe(run.recipe)
     experiment = EXPERIMENTS[run.protocol]
     rules = recipe.holding(**conditions_of(experiment, stem(run.dataset_file), run.shots))
     pairs = [*(word for rule in rules for word in rule.settings), *options, *run.settings]
@@ -107,7 +105,7 @@ def show_plan(args: argparse.Namespace) -> str:
         if group[0].model:
             of_tests = [str(rule) for rule in rules if "target" in rule.conditions]
             figures[-1] = "; ".join([f"tests {parts[group[0].model]}", *of_tests])
-        elif read_once(group[0].recipe).is_trained:
+        elif read_recipe(group[0].recipe).is_trained:
             figures = [*values.values(), "; ".join(map(str, rules))]
         rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
     heads = [*LINE, *FIGURES, "rules, a later one wins", "seeds", "done"]

@@ -52,9 +52,7 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
     if args.no_train and args.eval_only:
         raise UserError("--no-train and --eval-only exclude each other")
     if not cfg.OUTPUT_DIR:
-        raise UserError(
-            "--output-dir is missing: where shall log, checkpoints and results.json go?"
-        )
+        raise UserError("--output-dir is missing: say where log, checkpoints and results.json go")
     check_folder("--output-dir", cfg.OUTPUT_DIR, OUTPUTS)
     made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
     console = sys.stdout

@@ -1,4 +1,4 @@
-"""Says of each figure whether it reproduces the published one, differs from it, or is too noisy to say.
+"""Says for each figure whether it reproduces the published one, differs from it, or is too noisy to say.
 
     python -m results.check output/base2new output/transfer
 

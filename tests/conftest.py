@@ -47,7 +47,7 @@ def in_turn(names, always=ALWAYS):
 
 
 def pytest_report_header():
-    return f"TURN={TURN} chooses which trainers are tested beside {', '.join(sorted(set(ALWAYS)))}; TURN=all takes all of them, and so does -k"
+    return f"TURN={TURN} chooses which trainers are tested beside {', '.join(sorted(set(ALWAYS)))}; TURN=all runs all of them, and so does -k"
 
 
 def pytest_collection_modifyitems(config, items):

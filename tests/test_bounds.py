@@ -99,7 +99,7 @@ def test_no_picture_starts_a_program(interpreter, trained, refusal, data_root, t
     assert "can't be read" in refusal(root=str(root))
     assert predict.main(["--run", str(trained("CoOp")[1]), str(path)]) != 0
     assert f"{path} can't be read" in capsys.readouterr().err
-    with pytest.raises(UserError, match="is no picture that can be read"):
+    with pytest.raises(UserError, match="cannot be read as a picture"):
         asked.Pictures([]).keep(type("File", (), {"stream": io.BytesIO(EPS), "filename": "x.png"}))
 
 
@@ -112,7 +112,7 @@ def test_pixels_are_bounded(bounded, tmp_path):
     ):
         read_picture(str(tmp_path / "bomb.png"))
     with pytest.raises(
-        UserError, match="'a.png' is no picture that can be read .it has 12000 × 12000 pixels"
+        UserError, match="'a.png' cannot be read as a picture .it has 12000 × 12000 pixels"
     ):
         asked.Pictures([]).keep(
             type("File", (), {"stream": io.BytesIO(pixels_bomb()), "filename": "a.png"})
@@ -185,7 +185,7 @@ def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, capsys):
             read(str(pipe))
     assert (
         predict.main(["--run", str(trained("CoOp")[1]), str(pipe)]) != 0
-        and "it is no regular file" in capsys.readouterr().err
+        and "it is not a regular file" in capsys.readouterr().err
     )
 
 
@@ -282,7 +282,7 @@ def test_what_is_no_number_is_never_an_answer(
     flags = (
         () if trainer == "ZeroshotCLIP" else ("--eval-only", "--model-dir", str(trained("CDC")[1]))
     )
-    assert "are no numbers (NaN or infinite)" in refusal(
+    assert "are not numbers (NaN or infinite)" in refusal(
         *flags, trainer=trainer, backbone=str(tmp_path / "broken.pt")
     )
     if flags:
@@ -300,4 +300,4 @@ def test_what_is_no_number_is_never_an_answer(
             == 2
         )
         out, err = capsys.readouterr()
-        assert out == "" and "are no numbers (NaN or infinite)" in err
+        assert out == "" and "are not numbers (NaN or infinite)" in err

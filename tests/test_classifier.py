@@ -231,17 +231,17 @@ def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictu
         ([None], "not NoneType"),
         (
             numpy.zeros((3, 8, 8), "uint8"),
-            "the array uint8 (3, 8, 8) is no image: it must be uint8 (H, W, 3)",
+            "the array uint8 (3, 8, 8) is not an image: it must be uint8 (H, W, 3)",
         ),
-        (numpy.zeros((8, 8, 3)), "the array float64 (8, 8, 3) is no image"),
-        (numpy.zeros((8, 8), "uint8"), "the array uint8 (8, 8) is no image"),
-        (numpy.zeros((0, 8, 3), "uint8"), "the array uint8 (0, 8, 3) is no image"),
+        (numpy.zeros((8, 8, 3)), "the array float64 (8, 8, 3) is not an image"),
+        (numpy.zeros((8, 8), "uint8"), "the array uint8 (8, 8) is not an image"),
+        (numpy.zeros((0, 8, 3), "uint8"), "the array uint8 (0, 8, 3) is not an image"),
         (
             torch.zeros(8, 8, 3),
-            "the tensor float32 (8, 8, 3) is no image: it must be uint8 or floating point (3, H, W)",
+            "the tensor float32 (8, 8, 3) is not an image: it must be uint8 or floating point (3, H, W)",
         ),
-        (torch.zeros(3, 8, 8, dtype=torch.long), "the tensor int64 (3, 8, 8) is no image"),
-        (torch.zeros(3, 0, 8), "the tensor float32 (3, 0, 8) is no image"),
+        (torch.zeros(3, 8, 8, dtype=torch.long), "the tensor int64 (3, 8, 8) is not an image"),
+        (torch.zeros(3, 0, 8), "the tensor float32 (3, 0, 8) is not an image"),
         (
             torch.full((3, 8, 8), -1.5),
             "has values from -1.5 to -1.5: give an image in [0, 1], not normalised",
@@ -331,11 +331,11 @@ def test_a_folder_without_a_finished_run(copy_of, tmp_path):
     folder = copy_of("CoOp", config=None)
     with pytest.raises(
         UserError,
-        match=r"results.json is no run record \(its config is missing or of another kind\): run it again",
+        match=r"results.json is not a valid run record \(its config is missing or of another kind\): run it again",
     ):
         PromptedClassifier.load(folder)
     (folder / "results.json").write_text("{")
-    with pytest.raises(UserError, match="results.json is no run record"):
+    with pytest.raises(UserError, match="results.json is not a valid run record"):
         PromptedClassifier.load(folder)
 
 
@@ -386,7 +386,9 @@ def test_a_clip_that_was_moved(copy_of, small_clip_file, tmp_path):
     config = read_record(copy_of("CoOp"))["config"]
     config["MODEL"]["BACKBONE"]["NAME"] = "moved.pt"
     folder = copy_of("CoOp", config=config)
-    with pytest.raises(UserError, match="MODEL.BACKBONE.NAME is 'moved.pt', which is no file"):
+    with pytest.raises(
+        UserError, match="MODEL.BACKBONE.NAME is 'moved.pt', which is neither a file"
+    ):
         PromptedClassifier.load(folder)
     assert len(PromptedClassifier.load(folder, backbone=small_clip_file).classnames) == 6
     state = torch.load(small_clip_file, weights_only=True)

@@ -84,7 +84,7 @@ def test_an_output_that_is_a_folder_or_a_pipe_is_refused_and_stays(tmp_path, cap
         in capsys.readouterr().err
     )
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match="pipe is no regular file"):
+    with pytest.raises(UserError, match="pipe is not a regular file"):
         write_text(str(tmp_path / "pipe"), "text")
     assert (tmp_path / "pipe").is_fifo()
 

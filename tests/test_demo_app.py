@@ -177,7 +177,7 @@ def test_shares_are_never_called_certain_or_impossible():
             0.0,
             False,
             NOT_KNOWN,
-            "What to doubt was measured for the run's own classes, not for these.",
+            "The rejection threshold was set on the run's own classes, not on these.",
         ),
     ],
 )
@@ -277,7 +277,7 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
         answers = classifier.predict(path)
         assert f"{answers.labels[0]} {percent(answers.probabilities.max())}" in page.text
     assert (
-        f"{NOT_KNOWN} What to doubt was measured for the run's own classes" in second.text
+        f"{NOT_KNOWN} The rejection threshold was set on the run's own classes" in second.text
         and NOT_KNOWN not in first.text
     )
     assert second.all("p", **{"class": "unknown"}) and not second.all("p", **{"class": "sure"})
@@ -324,7 +324,7 @@ def test_its_verdict_is_that_of_predict_in_the_same_words(
         (rule,) = [
             line
             for line in log.splitlines()
-            if "limit" in line or "measured" in line or "No answer" in line
+            if "limit" in line or "threshold" in line or "No answer" in line
         ]
         assert all(rule in page.text for page in pages)
         return found
@@ -353,7 +353,11 @@ def test_names_are_text_whatever_they_hold(ask):
         name for name, _ in page.tables["Most probable classes, all templates fused"]
     } == set(NASTY)
     page = ask(sent=("<b>.png", b"no picture"), classes="\n".join(NASTY))
-    assert not page.all("b") and not page.all("script") and "'<b>.png' is no picture" in page.error
+    assert (
+        not page.all("b")
+        and not page.all("script")
+        and "'<b>.png' cannot be read as a picture" in page.error
+    )
 
 
 # ---- what can't work ----
@@ -364,15 +368,15 @@ def test_names_are_text_whatever_they_hold(ask):
     [
         (
             {"sent": ("notes.txt", b"not a picture")},
-            "'notes.txt' is no picture that can be read (it is no image of a known format): choose",
+            "'notes.txt' cannot be read as a picture (it is not an image of a known format): choose",
             "upload",
         ),
         (
             {"sent": ("cut.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 30)},
-            "'cut.png' is no picture that can be read",
+            "'cut.png' cannot be read as a picture",
             "upload",
         ),
-        ({"sent": ("empty.png", b"")}, "'empty.png' is no picture that can be read", "upload"),
+        ({"sent": ("empty.png", b"")}, "'empty.png' cannot be read as a picture", "upload"),
         ({"classes": "cat\ndog"}, "There is no picture: choose one, or take an example.", "upload"),
         ({"kept": "0123"}, "This picture is not kept any more: choose it again.", "upload"),
         (
@@ -493,7 +497,7 @@ def test_without_its_images_a_run_has_no_examples(
         demo_app.make_app(demo_app.Demo(demo.classifier, demo.judge)).test_client().get("/").text
     )
     assert not page.all("fieldset") and "example" not in page.text
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         demo_app.find_examples(folder, record, tmp_path / "nowhere")
 
 
@@ -583,10 +587,10 @@ def test_what_cannot_be_served_is_one_line_and_exit_code_2(
         == "error: --max-error is 5.0, it is a share: at least 0 and below 1"
     )
     assert refused("--run", folder, "--root", tmp_path / "nowhere").startswith(
-        f"error: --root {tmp_path / 'nowhere'} is no folder"
+        f"error: --root {tmp_path / 'nowhere'} is not a folder"
     )
     assert refused("--run", folder, *taken.split()).startswith(
-        f"error: {taken} can't be had (Address already in use): give another"
+        f"error: {taken} cannot be used (Address already in use): give another"
     )
     server.close()
     for port in (65536, -1):

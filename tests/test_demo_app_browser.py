@@ -106,7 +106,7 @@ def test_upload_edit_classes_read_the_answer_and_recover_from_mistakes(
     window.one("#upload").send_keys(str(tmp_path / "notes.txt"))
     window.submit()
     assert (
-        window.one("[role=alert]").text.startswith("'notes.txt' is no picture")
+        window.one("[role=alert]").text.startswith("'notes.txt' cannot be read as a picture")
         and window.focus() == "error"
     )
 

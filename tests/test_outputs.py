@@ -55,7 +55,7 @@ def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_p
         for words in (["--csv", output, *photos[1:]], [*photos, "--csv", output]):
             assert predict.main(["--run", own_run, *words]) == 2
             out, err = capsys.readouterr()
-            assert out == "" and err.startswith(f"error: --csv {output} is ")
+            assert out == "" and err.startswith(f"error: --csv {output} ")
             assert err.count("\n") == 1 and ("delete it first" in err or "files to read" in err)
     assert content(tmp_path) == before
 
@@ -72,7 +72,7 @@ def test_a_report_replaces_a_report_only(own_run, tmp_path, capsys):
     checkpoint = next(path for path in before if "model.pth" in path)
     for output in (f"{own_run}/results.json", checkpoint, own_run):
         assert report.main([own_run, "--output", output]) == 2
-        assert capsys.readouterr().err.startswith(f"error: --output {output} is ")
+        assert capsys.readouterr().err.startswith(f"error: --output {output} ")
     assert content(tmp_path) == before
     page.write_text("<!DOCTYPE html>\n<title>Report on 3 runs</title>\n")
     check_output("--output", str(page), "<title>Report on ")
@@ -86,8 +86,8 @@ def test_a_report_replaces_a_report_only(own_run, tmp_path, capsys):
         ("x" * 300, "File name too long"),
         ("a\0b", "embedded null"),
         ("folder", "is a folder, it must be a file"),
-        ("pipe", "is no regular file, it must be a file"),
-        ("/dev/null", "is no regular file, it must be a file"),
+        ("pipe", "is not a regular file, it must be a file"),
+        ("/dev/null", "is not a regular file, it must be a file"),
     ],
 )
 def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
@@ -115,7 +115,8 @@ def test_a_training_names_what_stands_in_its_files_place(refusal, tmp_path, name
         path.symlink_to("nowhere" if kind == "broken link" else "/dev/full")
     message = refusal("OUTPUT_DIR", str(folder), trainer="CoOp")
     assert (
-        message == f"error: {path} is no regular file: move it away, or give another --output-dir"
+        message
+        == f"error: {path} is not a regular file: move it away, or give another --output-dir"
     )
     assert [entry.name for entry in folder.iterdir()] == [name]
 

@@ -160,7 +160,7 @@ def test_another_clip_is_not_called_a_toy(shapes, small_clip_file, tmp_path):
     [
         (
             ("--trainer", "CDC", "--images", "nowhere"),
-            "--images nowhere is no folder: give the one that holds the class folders, or train",
+            "--images nowhere is not a folder: give the one that holds the class folders, or train",
         ),
         (("--trainer", "CDCC", "--images", "."), "unknown trainer 'CDCC' (did you mean CDC?)"),
         (("--images", "."), "no trainer is given: give --trainer"),

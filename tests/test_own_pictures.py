@@ -217,7 +217,7 @@ def test_all_broken_images_are_named_at_the_start_and_the_run_goes_on(folder, st
         and "Left out, since they can't be read: 2 images (ant/0.png (image file is truncated"
         in log
     )
-    assert "bee/more/deep/3.png (it is no image of a known format)" in log
+    assert "bee/more/deep/3.png (it is not an image of a known format)" in log
     skipped = sorted(name for names in record["skipped_images"].values() for name in names)
     assert skipped == ["ant/0.png", "bee/more/deep/3.png"]
     code, record, log = start(

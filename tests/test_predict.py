@@ -258,8 +258,8 @@ def test_a_run_brings_its_answers_to_validation_images_along(said, folder, data_
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("nowhere.png",), "'nowhere.png' is no file, no folder, and no pattern that fits any"),
-        (("*.nothing",), "'*.nothing' is no file"),
+        (("nowhere.png",), "'nowhere.png' is not a file, a folder or a pattern that matches any"),
+        (("*.nothing",), "'*.nothing' is not a file"),
         (("--topk", "0", "x.png"), "--topk is 0, it must be at least 1"),
         (
             ("--max-error", "5", "x.png"),

@@ -46,7 +46,7 @@ def few_tested(monkeypatch):
 
     def with_few(self, cfg):
         build(self, cfg)
-        self._test = self._test[::4]
+        self.test = self.test[::4]
 
     monkeypatch.setattr(DrawnDataset, "__init__", with_few)
 
@@ -56,7 +56,7 @@ def few_tested(monkeypatch):
 def test_every_trainer_runs_every_protocol(
     name, drawn_root, in_this_process, few_tested, tmp_path, capsys
 ):
-    learns = TRAINER_REGISTRY.get(name).learns
+    learns = TRAINER_REGISTRY.get(name).method.learns
     templates = [f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else []
     for protocol in PROTOCOLS:
         if (

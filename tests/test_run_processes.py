@@ -132,3 +132,11 @@ def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_
         process.kill()
         process.communicate()
     wait_until(lambda: not writers_of(log))
+
+
+def test_a_plan_needs_no_torch():
+    words = "--protocol xd dg --trainer CoOp CDC ZeroshotCLIP --dataset imagenet --plan"
+    code = (
+        f"import sys, run; assert run.main({words.split()}) == 0; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)

@@ -7,7 +7,7 @@
 
 Drawings come from Debian's packages (``apt-get download``, of Debian trixie) and npm's (``npm pack``), photographs from clones below
 ``--clones``, the root unless given: of these only train and val. None of it was seen by the tiny CLIP (docs/tiny-clip.md). A task whose
-source can't be had is skipped by name. Class names are made of tokens that the tiny CLIP has learned. An image belongs to the class whose
+source is not available is skipped by name. Class names are made of tokens that the tiny CLIP has learned. An image belongs to the class whose
 pattern is found in its place within its source; one that several classes claim is left out, and of images that look alike, mirrored
 ones too, the first stays.
 """

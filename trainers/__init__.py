@@ -25,6 +25,8 @@ METHODS = {  # registered name → module of this package
     "LinearProbe": "linearprobe",
     "TipAdapter": "tipadapter",
     "TipAdapterF": "tipadapter",
+    "GDA": "gda",
+    "ProLIP": "prolip",
     "TCP": "tcp",
     "CoPrompt": "coprompt",
     "DePTCoOp": "dept",

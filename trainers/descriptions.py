@@ -71,7 +71,7 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
         )
         if odd is not None:
             raise UserError(
-                f"DATASET.DESCRIPTIONS {path}: {name!r} has {odd!r:.60}, which is no sentence of at most {LONGEST} characters"
+                f"DATASET.DESCRIPTIONS {path}: {name!r} has {odd!r:.60}, which is not a sentence of at most {LONGEST} characters"
             )
     by_name = {key(name): sentences for name, sentences in found.items()}
     missing = [name for name in classnames if key(name) not in by_name]

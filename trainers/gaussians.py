@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 FOLDS = 4  # in which each image of a class is held out once
+NEAREST, TEXTS = 64, 16  # images that make a class without images, and copies of its text
 
 
 def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -32,12 +33,51 @@ def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tenso
     means = torch.where(counts > 0, means, features.mean(dim=0))  # (K, E)
     around = features - means[labels]  # (N, E)
     scatter = around.t() @ around  # (E, E), (N − 1) S
-    trace = scatter.trace() / max(1, len(features) - 1)
+    return means, shrunken_precision(scatter, len(features))
+
+
+def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
+    """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their covariance."""
+    trace = scatter.trace() / max(1, images - 1)
     # of one image a class there is no spread: then all directions count alike
     ridge = torch.where(trace > 0, trace, torch.ones_like(trace))
-    width = features.shape[1]
-    identity = torch.eye(width, dtype=features.dtype, device=features.device)
-    return means, width * torch.linalg.inv(scatter + ridge * identity)
+    identity = torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
+    return len(scatter) * torch.linalg.inv(scatter + ridge * identity)
+
+
+def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Means (K, E) of (N, E) features, and the pseudo-inverse (E, E) of the mean over the classes of
+    their covariances; in float64, cut off where the official one, in float32, is."""
+    means, _ = fit_gaussians(features, labels, classes)
+    counts = labels.bincount(minlength=classes).clamp(min=2)
+    around = features.double() - means[labels]  # (N, E)
+    covariance = around.t() @ (around / (classes * (counts[labels, None] - 1)))
+    rtol = len(covariance) * torch.finfo(torch.float32).eps
+    return means, torch.linalg.pinv(covariance, rtol=rtol, hermitian=True)
+
+
+def gaussians_of_texts(features: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """Means (K, E) and common precision (E, E) of classes that have texts (K, E) and no images.
+
+    A mean is over the nearest of the N training images and copies of the text; the precision is the
+    mean of those of each class's nearest images around its text. features: (N, E).
+    """
+    features, texts = features.double(), texts.double()
+    count = min(NEAREST, len(features))
+    nearest = features[(texts @ features.t()).topk(count).indices]  # (K, k, E)
+    means = (nearest.sum(dim=1) + TEXTS * texts) / (count + TEXTS)
+    precision = torch.zeros_like(texts.t() @ texts)
+    for images, text in zip(nearest, texts):  # all at once would be K · E² numbers
+        around = images - text  # (k, E)
+        precision += shrunken_precision(around.t() @ around, count) / len(texts)
+    return means, precision
+
+
+def discriminants(means: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
+    """W = μ P (K, E) and b = −½ μᵀ P μ (K,), in fp32: W z + b is the log density of z but for what all
+    classes have in common."""
+    weight = means @ precision
+    return weight.float(), -(weight * means).sum(dim=1).float() / 2
 
 
 def log_densities(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "folders",
         nargs="+",
         metavar="RUN_OR_FOLDER",
-        help="a finished run, or a folder that has some below it",
+        help="a finished run, or a folder of such runs",
     )
     parser.add_argument(
         "--output", default="report.html", help="the page (report.html); the figures go beside it"

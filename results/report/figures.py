@@ -88,7 +88,7 @@ def table_figures(tables: Iterable[Table], colours: Mapping[str, str]) -> Iterat
                     f"Few-shot learning, {data}",
                     "Accuracy after training on that many images of each class; what rises earlier "
                     "learns from fewer, the thin lines are ± one standard deviation over seeds.",
-                    f"Accuracy in percent on {data} by shots. {in_words(table, data)}.",
+                    f"Accuracy in percent on {data} by shots. {description(table, data)}.",
                     partial(plot_curve, table=table, data=data, colours=colours),
                 )
 
@@ -101,7 +101,7 @@ def row_names(table: Table, data: str) -> list[str]:
     return [f"{m}, {row[1]} shots" if several else m for m, row in zip(models, rows)]
 
 
-def in_words(table: Table, data: str) -> str:
+def description(table: Table, data: str) -> str:
     return "; ".join(
         f"{name}: " + ", ".join(f"{column} {mean:.1f}" for column, mean in means.items())
         for name, (_, means) in zip(row_names(table, data), table.means.loc[[data]].iterrows())
@@ -128,7 +128,7 @@ def bars(table: Table, data: str, colours: Mapping[str, str]) -> Figure:
         f"Base and new classes, {data}",
         "Accuracy on the classes that were trained on, on the others, and the harmonic mean H of "
         "both; taller is better, the thin lines are ± one standard deviation over seeds.",
-        f"Bars of the accuracy in percent on {data}. {in_words(table, data)}.",
+        f"Bars of the accuracy in percent on {data}. {description(table, data)}.",
         draw,
     )
 

@@ -67,7 +67,7 @@ def check_root(root: str | None) -> None:
     """
     if root and not os.path.isdir(root):
         raise UserError(
-            f"--root {root} is no folder: give the one that holds the data sets, or leave it out "
+            f"--root {root} is not a folder: give the one that holds the data sets, or leave it out "
             "for what needs no images"
         )
 
@@ -81,7 +81,7 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     name = run.record["dataset"]
     try:
         if name not in DATASET_REGISTRY.registered_names():
-            raise UserError(f"{name} is no data set of this toolbox")
+            raise UserError(f"{name} is not a data set of this toolbox")
         dataset = DATASET_REGISTRY.get(name)
         images = dataset.list_images(dataset.find(root))[2]
     except UserError as error:

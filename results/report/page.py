@@ -70,7 +70,7 @@ MoreFigures = Callable[
 
 
 class Notes(logging.Handler):
-    """Keeps the warnings that come up while a report is made: whoever reads it has to know them."""
+    """Collects the warnings of making a report, for its readers."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -60,7 +60,7 @@ def test_a_split_file_is_read_in_order_and_what_it_may_not_say_is_named(tmp_path
     for entry, message in (
         (["a/2.png", 3, "ant"], r"has the label 3 \(.*of which there is no training image"),
         (["../2.png", 0, "ant"], "lies outside .*: it is refused"),
-        (["a/2.png", True, "ant"], "is no path, label and class name.*get it again"),
+        (["a/2.png", True, "ant"], "is not a path, a label and a class name.*get it again"),
     ):
         path.write_text(json.dumps({**sound, "test": [entry]}))
         with pytest.raises(UserError, match=message):

@@ -217,7 +217,7 @@ def test_without_the_full_method_and_without_times_the_cells_are_empty(tmp_path)
 def test_a_folder_that_is_no_row_is_left_out_and_said(folder, caplog):
     write_row(folder, "tiny")
     assert list(lines_of(folder)) == ["single_template", "full", "templates_1"]
-    assert "left out: tiny is no row of CDC's ablation" in caplog.text
+    assert "left out: tiny is not a row of CDC's ablation" in caplog.text
 
 
 def test_trouble_is_one_line(folder, tmp_path, capsys):

@@ -246,4 +246,4 @@ def test_pictures_that_are_not_there_are_said_not_shown(tmp_path, data_root, cap
         cards = gallery(run, find_images(run, data_root))["Most doubted images"]
         assert not any(card["picture"] for card in cards)
     assert "no pictures of OxfordPets: data folder" in caplog.text
-    assert "Own is no data set of this toolbox" in caplog.text
+    assert "Own is not a data set of this toolbox" in caplog.text

@@ -1,4 +1,4 @@
-"""What measures of doubt are worth: whole runs against the runs' own records, scikit-learn, textbook loops; the cache."""
+"""How good the measures of uncertainty are: whole runs against the runs' own records, scikit-learn, textbook loops; the cache."""
 
 import json
 import shutil

@@ -65,7 +65,7 @@ def checked(capsys):
 def test_the_figures_agree_with_each_other():
     known = read_published()
     averages = dict(known["base2new_average"])
-    del averages["HPT"]  # see the file
+    del averages["HPT"], averages["GDA"]  # see the file
     pairs = [pair for method in known["base2new"].values() for pair in method.values()]
     for figures in [*pairs, *averages.values()]:
         assert harmonic_mean(figures[:2]) == pytest.approx(figures[2], abs=0.011)

@@ -166,14 +166,14 @@ def test_files_that_cannot_be_read_are_named(tmp_path, refused):
     numpy.savez(path, label=numpy.array([{}], dtype=object))
     assert f"{path} can't be read" in refused(tmp_path)  # a pickle is not opened
     (folder / "results.json").write_text("{")
-    assert "is no run record" in refused(tmp_path)
+    assert "is not a valid run record" in refused(tmp_path)
 
 
 def test_a_root_that_is_no_folder_is_refused(tmp_path, refused):
     write_run(tmp_path, "train_all", "CDC", 1)
     nowhere = tmp_path / "nowhere"
     assert refused(tmp_path, "--root", nowhere).startswith(
-        f"error: --root {nowhere} is no folder: "
+        f"error: --root {nowhere} is not a folder: "
     )
 
 

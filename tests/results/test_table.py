@@ -186,7 +186,7 @@ def test_trouble_is_one_line(tmp_path, capsys):
     record = json.loads((folder / "results.json").read_text())
     for content, message in (
         (json.dumps({**record, "format": 99}), "has the format 99"),
-        ("{", "is no run record"),
+        ("{", "is not a valid run record"),
     ):
         (folder / "results.json").write_text(content)
         assert main([str(tmp_path)]) == 2

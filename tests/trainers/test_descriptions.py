@@ -122,9 +122,12 @@ def test_a_method_without_hand_crafted_prompts_says_so(run, file, capsys):
             {**SENTENCES, "woven": "Threads."},
             "'woven' has 'Threads.', it needs a list of at least one sentence",
         ),
-        ({**SENTENCES, "woven": ["Threads.", " "]}, "'woven' has ' ', which is no sentence"),
-        ({**SENTENCES, "woven": [7]}, "'woven' has 7, which is no sentence"),
-        ({**SENTENCES, "woven": ["x" * 1001]}, "which is no sentence of at most 1000 characters"),
+        ({**SENTENCES, "woven": ["Threads.", " "]}, "'woven' has ' ', which is not a sentence"),
+        ({**SENTENCES, "woven": [7]}, "'woven' has 7, which is not a sentence"),
+        (
+            {**SENTENCES, "woven": ["x" * 1001]},
+            "which is not a sentence of at most 1000 characters",
+        ),
     ],
 )
 def test_a_bad_file_is_refused_before_anything_is_trained(refusal, file, content, message):
@@ -135,7 +138,9 @@ def test_a_missing_file_and_one_that_is_no_json(refusal, tmp_path):
     assert "'nowhere.json' can't be read (No such file or directory): give a JSON file" in refusal(
         "DATASET.DESCRIPTIONS", "nowhere.json"
     )
-    assert "can't be read (it is no regular file)" in refusal("DATASET.DESCRIPTIONS", "/dev/zero")
+    assert "can't be read (it is not a regular file)" in refusal(
+        "DATASET.DESCRIPTIONS", "/dev/zero"
+    )
     (tmp_path / "cut.json").write_text('{"banded": [')
     assert "cut.json can't be read (" in refusal(
         "DATASET.DESCRIPTIONS", str(tmp_path / "cut.json"), trainer="ZeroshotCLIP"

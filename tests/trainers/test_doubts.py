@@ -80,19 +80,19 @@ def test_an_answer_is_judged_alike_though_its_last_digits_differ(judge):
         (
             [1, 1, 0, 0, 0],
             0.05,
-            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the surest answers are "
+            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the most certain answers are "
             "wrong. The lowest error is 2 of 5 (40 %; 95 % interval 12 to 77 %): --max-error 0.4 allows it.",
         ),
         (
             [1, 1, 1, 1, 1],
             0.05,
-            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the surest answers are wrong.",
+            "No answer is within the limit: among the run's 5 validation images more than 5 % of even the most certain answers are wrong.",
         ),
         (
             [0, 0, 0, 1, 1],
             None,
             "No limit is set. Wrong among the run's 5 validation images: 2 of 5 (40 %; 95 % interval 12 to 77 %). "
-            "--max-error leaves out the doubtful: 0.05 answers 3, 0.1 answers 3, 0.2 answers 3.",
+            "--max-error abstains from the doubtful: 0.05 answers 3, 0.1 answers 3, 0.2 answers 3.",
         ),
         (
             [1, 0, 0, 1, 1],
@@ -133,7 +133,7 @@ def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(t
     assert (
         found.doubtful(0.001) is None
         and found.of_such(0.1) == ""
-        and "could not be measured" in found.rule()
+        and "No rejection threshold can be set" in found.rule()
     )
     with pytest.raises(UserError, match="--max-error needs .*predictions-val.npz"):
         Judge(str(tmp_path), 0.1)

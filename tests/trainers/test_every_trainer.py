@@ -96,16 +96,12 @@ def test_encoding_a_few_classes_at_a_time_trains_the_same(run, trained, name):
 
 @pytest.mark.parametrize("name", in_turn(LEARNING))
 def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(trained, name):
-    folder = trained(name)[1]
+    trainer, folder = trained(name)
     record = record_of(folder)
-    path = folder / MODEL_NAME / "model.pth.tar-3"
-    state = torch.load(path, weights_only=True)
-    held = sum(
-        value.numel()
-        for name, value in state["state_dict"].items()
-        if value.is_floating_point()
-        and not name.startswith(("offset", "reliability", "witness."))  # CDC's, set and not learned
-    )
+    state = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["state_dict"]
+    learned = [n for n, value in trainer.model.learner.named_parameters() if value.requires_grad]
+    held = sum(state[name].numel() for name in learned)
+    assert set(state) == set(trainer.model.learner.state_dict())
     assert held == record["parameters"]["learnable"]
     assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-3\n"
     assert not list(folder.rglob("*.tmp"))

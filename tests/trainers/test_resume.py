@@ -201,7 +201,7 @@ def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_g
         assert output(*EACH_EPOCH) == 2
     assert (
         f"error: checkpoint {output.checkpoints}/model.pth.tar-2 can't be written (No space left on "
-        "device): make room there, and the same command goes on from model.pth.tar-1\n"
+        "device): make room there, and the same command resumes from model.pth.tar-1\n"
     ) in capsys.readouterr().err
     assert sorted(path.name for path in output.checkpoints.iterdir()) == [POINTER, epoch_name(1)]
     monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)
@@ -270,7 +270,7 @@ def test_a_signal_ends_a_run_at_once_and_the_same_command_goes_on(
             signal.signal(each, handler)
     lines = capsys.readouterr().err.replace("\r", "\n").splitlines()
     assert [line for line in lines if line.startswith(number.name)] == [
-        f"{number.name}: ended; the same command goes on from the last epoch's end (exit code 75)"
+        f"{number.name}: ended; the same command resumes from the last epoch's end (exit code 75)"
     ]
     assert not (output.folder / "results.json").exists()
     assert output() == 0

@@ -45,7 +45,7 @@ def write_folder(images: Sequence[Picture], labels: Sequence[str], folder: str) 
     """Puts images into the folders of their classes, which are made in ``folder``; returns it.
 
     Raises:
-        UserError: there are not as many labels as images, or the folder is there already.
+        UserError: there are not as many labels as images, or the folder exists already.
     """
     if len(images) != len(labels) or not images:
         raise UserError(
@@ -53,7 +53,7 @@ def write_folder(images: Sequence[Picture], labels: Sequence[str], folder: str) 
         )
     if os.path.exists(folder):
         raise UserError(
-            f"{folder} is there already, where the images would go: give fit that folder, or another one "
+            f"{folder} exists already, where the images would go: give fit that folder, or another one "
             "for the run"
         )
     for number, (image, label) in enumerate(zip(images, labels)):

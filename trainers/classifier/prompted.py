@@ -127,7 +127,7 @@ class PromptedClassifier:
 
         Args:
             folder: the run's output folder, with ``results.json`` and, where anything was learned, ``prompt_learner``.
-            backbone: name or file of the CLIP, where it is no longer where the run found it; its weights have to be the same.
+            backbone: name or file of the CLIP, where it is not where the run found it any more; its weights have to be the same.
 
         Raises:
             UserError: it holds no finished training of this toolbox, or its CLIP is not found or has other weights.

@@ -97,7 +97,7 @@ def check_keys(content: Mapping[object, object], where: str) -> None:
     """
     for key, value in content.items():
         if not isinstance(key, str):
-            raise UserError(f"{where}: {key!r} is no config key")
+            raise UserError(f"{where}: {key!r} is not a config key")
         if isinstance(value, dict):
             check_keys(value, where)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from .console import Lines, printable
 from .interruption import REQUEUE, Interrupted
 
-ROOM, RIGHTS = "make room on that disk", "have that place writable, or give another one"
+ROOM, RIGHTS = "make room on that disk", "make it writable, or give another one"
 DISK = {
     errno.ENOSPC: ROOM,
     errno.EDQUOT: ROOM,
@@ -64,7 +64,7 @@ def line_for_user(error: Exception) -> str | None:
         return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
     if isinstance(error, RuntimeError) and raised_in(error, *LOADER):
         return (
-            f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training goes on from its newest "
+            f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training resumes from its newest "
             "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
         )
     return None

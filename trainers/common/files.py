@@ -35,14 +35,14 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
     except (OSError, ValueError) as error:  # too long; a character that no path has
         raise UserError(f"{option} {path!a} can't be written: {error}") from error
     if not is_there:
-        what = "a folder" if os.path.isdir(path) else "no regular file"
+        what = "a folder" if os.path.isdir(path) else "not a regular file"
         raise UserError(f"{option} {path} is {what}, it must be a file: give another")
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
     with open(path, "rb") as file:
         if mark.encode() not in file.read(4096):
             raise UserError(
-                f"{option} {path} is there already, and not of this command's making: give another name, or delete it first"
+                f"{option} {path} exists already, and was not written by this command: give another name, or delete it first"
             )
 
 
@@ -64,7 +64,7 @@ def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
         raise UserError(f"{option} {folder} is a file, it must be a folder")
     for path in (os.path.join(folder, name) for name in names):
         if os.path.lexists(path) and not os.path.isfile(path):
-            raise UserError(f"{path} is no regular file: move it away, or give another {option}")
+            raise UserError(f"{path} is not a regular file: move it away, or give another {option}")
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:
@@ -76,7 +76,7 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
     folder = os.path.dirname(path)
     if os.path.exists(path) and not os.path.isfile(path):
         raise UserError(
-            f"{path} is {'a folder' if os.path.isdir(path) else 'no regular file'}, it must be a file: give another"
+            f"{path} is {'a folder' if os.path.isdir(path) else 'not a regular file'}, it must be a file: give another"
         )
     os.makedirs(folder, exist_ok=True)
     temporary = temporary_name(path, os.getpid())

@@ -135,7 +135,7 @@ def check_file(path: str) -> None:
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     if status.st_size > MAX_BYTES:
         raise ValueError(
             f"it has {status.st_size // 2**20} MB, the limit is {MAX_BYTES // 2**20} MB"
@@ -237,7 +237,7 @@ def reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
     if isinstance(error, UnidentifiedImageError):
-        return "it is no image of a known format"
+        return "it is not an image of a known format"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -29,7 +29,7 @@ class Interrupted(KeyboardInterrupt):
 def interrupt(number: int, frame: FrameType | None) -> None:
     name = signal.Signals(number).name
     interrupted = Interrupted(
-        f"{name}: ended; the same command goes on from the last epoch's end (exit code {REQUEUE})"
+        f"{name}: ended; the same command resumes from the last epoch's end (exit code {REQUEUE})"
     )
     interrupted.number = number
     raise interrupted

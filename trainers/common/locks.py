@@ -42,7 +42,7 @@ def only_writer(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn(work: str, *folders: str) -> Iterator[bool]:
-    """Waits until no other process has its turn in the first of the folders that can be written to.
+    """Waits for the lock of the first of the folders that can be written to.
 
     Yields whether there is a lock; without any such folder there is none.
 

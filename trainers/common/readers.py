@@ -28,7 +28,7 @@ def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
         OSError: it can't be opened; ValueError: it is a pipe, a device or too long, or not UTF-8.
     """
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     with open(path, "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
@@ -60,7 +60,7 @@ def parse_json(text: str | bytes) -> Any:
         try:
             json.dumps(found, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
-            raise ValueError("it holds what is no text (a lone surrogate)") from error
+            raise ValueError("it is not text (a lone surrogate)") from error
     return found
 
 

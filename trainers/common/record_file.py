@@ -92,7 +92,7 @@ def read_record(path: str | Path) -> Record:
     try:
         record = read_json(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no run record ({error}): run it again") from error
+        raise UserError(f"{path} is not a valid run record ({error}): run it again") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise UserError(
             f"{path} has the format {record.get('format') if isinstance(record, dict) else None}, this version "
@@ -101,7 +101,7 @@ def read_record(path: str | Path) -> Record:
     odd = next(odd_fields(record), None)
     if odd is not None:
         raise UserError(
-            f"{path} is no run record (its {odd} is missing or of another kind): run it again"
+            f"{path} is not a valid run record (its {odd} is missing or of another kind): run it again"
         )
     given = record["run"] if "run" in record else run_of_folder(Path(path).resolve().parent)
     return {**record, "run": described(record, given)}

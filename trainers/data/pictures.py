@@ -55,7 +55,7 @@ def array_picture(image: object) -> Image.Image:
         )
     if image.dtype != numpy.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise UserError(
-            f"the array {image.dtype} {image.shape} is no image: it must be uint8 (H, W, 3)"
+            f"the array {image.dtype} {image.shape} is not an image: it must be uint8 (H, W, 3)"
         )
     return Image.fromarray(image)
 
@@ -68,7 +68,7 @@ def tensor_picture(image: Tensor) -> Image.Image:
         or image.numel() == 0
         or not (image.is_floating_point() or image.dtype == torch.uint8)
     ):
-        raise UserError(f"{described} is no image: it must be uint8 or floating point (3, H, W)")
+        raise UserError(f"{described} is not an image: it must be uint8 or floating point (3, H, W)")
     if image.is_floating_point():
         if not 0 <= image.min() <= image.max() <= 1:
             raise UserError(

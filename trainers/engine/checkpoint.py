@@ -315,7 +315,7 @@ def write(state: State, folder: str, file_name: str) -> None:
     except OSError as error:
         raise UserError(
             f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same "
-            f"command goes on from {newest(folder) or 'the start'}"
+            f"command resumes from {newest(folder) or 'the start'}"
         ) from error
 
 
@@ -352,7 +352,7 @@ def load(path: str) -> State:
         isinstance(name, str) for name in state["classnames"]
     ):
         raise UserError(
-            f"checkpoint {path} was not written by this toolbox: its prompts are no tensors, or its class "
+            f"checkpoint {path} was not written by this toolbox: its prompts are not tensors, or its class "
             "names no texts"
         )
     return state

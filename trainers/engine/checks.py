@@ -156,7 +156,7 @@ def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
     both = sorted({item.impath for item in data.train_x} & {item.impath for item in data.test})
     if both and not getattr(data, "test_only", False):
         log.warning(
-            "%s: %d images are in train and test, such as %s: what is measured there is no test",
+            "%s: %d images are in train and test, such as %s: an accuracy on them is not a test",
             name,
             len(both),
             both[0],

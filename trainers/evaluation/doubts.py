@@ -14,8 +14,8 @@ from ..common.errors import UserError
 from ..common.readers import read_arrays
 
 NOT_KNOWN = "How far to trust this answer is not known."
-OTHER_CLASSES = "What to doubt was measured for the run's own classes, not for these."
-NO_VALIDATION = "What to doubt could not be measured: the run has no answers to validation images."
+OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
+NO_VALIDATION = "No rejection threshold can be set: the run has no answers on validation images."
 OFFERED = (0.05, 0.1, 0.2)  # shares whose cost is told to those who have not chosen one
 ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batch differ in the last digits; they shall not in the verdict
 
@@ -167,11 +167,11 @@ class Judge:
                 for offer in OFFERED
                 if (point := self.validation.within(offer)) is not None
             ]
-            offers = f"--max-error leaves out the doubtful: {', '.join(f'{offer:g} answers {point.answered}' for offer, point in possible)}."
+            offers = f"--max-error abstains from the doubtful: {', '.join(f'{offer:g} answers {point.answered}' for offer, point in possible)}."
             return f"No limit is set. Wrong among {images}: {self.validation.points[-1]}. {offers if possible else lowest}".rstrip()
         allowed = f"{100 * self.max_error:g} %"
         if self.point is None:
-            return f"No answer is within the limit: among {images} more than {allowed} of even the surest answers are wrong. {lowest}".rstrip()
+            return f"No answer is within the limit: among {images} more than {allowed} of even the most certain answers are wrong. {lowest}".rstrip()
         return (
             f"The limit for at most {allowed} of errors is an uncertainty of {decimal(self.point.limit)}. "
             f"Of {images} {self.point.answered} are within it; wrong among those: {self.point}."

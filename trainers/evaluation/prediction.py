@@ -76,7 +76,7 @@ class Prediction:
         values = [value for value in vars(self).values() if value is not None]
         if not all(bool(value.isfinite().all()) for value in values):
             raise UserError(
-                "the answers are no numbers (NaN or infinite): the weights of the CLIP or the prompts "
+                "the answers are not numbers (NaN or infinite): the weights of the CLIP or the prompts "
                 "are broken, get or train them again"
             )
 

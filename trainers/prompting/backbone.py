@@ -157,7 +157,7 @@ def load_backbone(name: str) -> Backbone:
             path = str(WEIGHTS.get(name, name))
         else:
             raise UserError(
-                f"MODEL.BACKBONE.NAME is {name!r}, which is no file and no known CLIP"
+                f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
                 f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
                 f"{open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
                 f"{hugging_face.PREFIX}<owner>/<name> or their folder"

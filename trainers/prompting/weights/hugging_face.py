@@ -105,7 +105,7 @@ def normalization(path: str) -> Normalization | None:
             [float(value) for value in settings[f"image_{key}"]] for key in ("mean", "std")
         )
         if len(mean) != 3 or len(std) != 3:
-            raise ValueError("they are no three numbers")
+            raise ValueError("they are not three numbers")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} has no image_mean and image_std ({error!r}): download the model again"

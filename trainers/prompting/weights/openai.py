@@ -60,7 +60,7 @@ def find(name: str) -> str:
     """Path of the weights of one of OpenAI's names, downloaded if no cache has them.
 
     Raises:
-        UserError: they can't be had; the message lists all places and which file to put where. Or
+        UserError: they are not available; the message lists all places and which file to put where. Or
             the file in the cache, which is left as it is, is another one.
     """
     folder, address, (repository, sha256) = os.path.expanduser(CACHE), ADDRESSES[name], TIMM[name]

@@ -1,0 +1,119 @@
+"""GDA: zero-shot CLIP plus Gaussian discriminant analysis of its image features (Wang et al., 2024,
+"A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", §3). Each class is a Gaussian, all
+have one covariance; nothing is trained. The Gaussian of a class without images is made of its text
+and of the training images nearest to it (§3.3).
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .engine.checks import check_at_least
+from .features import FeatureMethod
+from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
+from .method import Batches, TrainingImages
+from .trainer import MethodTrainer
+
+log = logging.getLogger(__name__)
+ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
+
+
+def add_gda_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.GDA``."""
+    cfg.TRAINER.GDA = node = CfgNode()
+    node.ALPHA = 0.1  # α, weight of the Gaussians' logits, where there are no validation images
+    node.SHRINK = True  # shrinks the covariance; officially in few-shot, not in base-to-new
+    node.AUGMENT_EPOCH = 10  # augmented views of a training image, each a sample
+    node.PREC = "fp16"
+
+
+class GaussianClassifier(nn.Module):
+    """Weights (K, E) and biases (K,) of K classes, the features (N, E) they are made of, and α."""
+
+    weight: Any  # a parameter; None for classes that were not trained, as is the bias
+    bias: Any
+    others: tuple[Tensor, Tensor]  # the weights and biases of those
+    features: Tensor
+    alpha: Tensor
+
+    def __init__(self, alpha: float, width: int, classes: int) -> None:
+        super().__init__()
+        self.class_parameters = self.class_rows = ("weight", "bias")  # see ``Method.build``
+        self.weight = nn.Parameter(torch.zeros(classes, width))
+        self.bias = nn.Parameter(torch.zeros(classes))
+        self.register_buffer("features", torch.zeros(0, width))
+        self.register_buffer("alpha", torch.tensor(alpha))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Takes as many features as were kept."""
+        if "features" in state_dict:
+            self.features = self.features.new_empty(state_dict["features"].shape)
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
+        """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""
+        weight, bias = self.others if self.weight is None else (self.weight, self.bias)
+        return zero_shot + self.alpha * F.linear(features, weight, bias)
+
+
+class GDAMethod(FeatureMethod):
+    """Training-free: a recipe's single epoch only measures."""
+
+    whole_validation = True
+    small = {"AUGMENT_EPOCH": 2}
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(0, path, settings, "ALPHA")
+        check_at_least(1, path, settings, "AUGMENT_EPOCH")
+
+    def build(self) -> GaussianClassifier:
+        width = self.backbone.embed_dim
+        return GaussianClassifier(self.settings.ALPHA, width, len(self.classnames))
+
+    @torch.no_grad()
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        """Fits the Gaussians; takes the α with the highest accuracy on validation images, the first
+        of equal ones, or ALPHA without any."""
+        node, classifier, classes = self.settings, self.learner, len(self.classnames)
+        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
+            views = [
+                self.features_of(training(augmented=True)) for _ in range(node.AUGMENT_EPOCH)
+            ]  # (1, N, E), (N,) each
+            held = None if validation is None else self.features_of(validation)
+        classifier.features = torch.cat([features[0] for features, _ in views])
+        labels = torch.cat([labels for _, labels in views])
+        fit = fit_gaussians if node.SHRINK else pooled_gaussians
+        weight, bias = discriminants(*fit(classifier.features, labels, classes))
+        classifier.weight.copy_(weight), classifier.bias.copy_(bias)
+        if held is not None:
+            images, answers = held[0][0], held[1]
+            zero_shot = self.logits(held[0], self.hand_crafted[None])[0]  # (N_val, K)
+            right = []
+            for alpha in ALPHAS:
+                classifier.alpha.fill_(alpha)
+                right.append(int((classifier(images, zero_shot).argmax(dim=1) == answers).sum()))
+            classifier.alpha.fill_(ALPHAS[right.index(max(right))])
+        log.info("Gaussians of %d features, α %.3g", len(labels), classifier.alpha)
+
+    def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
+        """For other classes than the trained ones it makes their Gaussians."""
+        super().load(state, classnames)
+        if self.learner.weight is None:
+            gaussians = gaussians_of_texts(self.learner.features, self.hand_crafted)
+            self.learner.others = discriminants(*gaussians)
+
+    def learned_figures(self) -> dict[str, float]:
+        return {"alpha": float(self.learner.alpha)}
+
+
+@TRAINER_REGISTRY.register()
+class GDA(MethodTrainer):
+    method = GDAMethod

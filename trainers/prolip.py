@@ -1,0 +1,109 @@
+"""ProLIP: the last projection of CLIP's image encoder is fine-tuned, and held near to where it was
+(Fahes et al., 2024, "CLIP's Visual Embedding Projector is a Few-shot Cornucopia", §3.2). All that comes
+before it is computed once a view, so that training takes seconds. The texts are hand-crafted prompts.
+"""
+
+import logging
+from collections import deque
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from torch.func import functional_call
+from yacs.config import CfgNode
+
+from .engine.checks import check_at_least, check_image_prompts
+from .evaluation.prediction import Scores
+from .features import FeatureMethod
+from .method import Batches, Encoded, TrainingImages
+from .trainer import MethodTrainer
+
+log = logging.getLogger(__name__)
+
+
+def add_prolip_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.PROLIP``; the official keys are ``lr_v``, ``train_epoch``, ``aug_views``."""
+    cfg.TRAINER.PROLIP = node = CfgNode()
+    node.LR = 1e-5  # of Adam, down to 0 by a cosine
+    node.STEPS = 300  # each of all training images
+    node.VIEWS = 300  # augmented views of an image, which the steps take in turn
+    node.REG_WEIGHT = (
+        1.0  # λ times the training images a class, of the squared distance to the start
+    )
+    node.PREC = "fp16"
+
+
+class Projection(nn.Module):
+    """The projection (D, E), which starts as CLIP's."""
+
+    def __init__(self, start: Tensor) -> None:
+        super().__init__()
+        self.vit_proj = nn.Parameter(start.detach().float().clone())
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Normed class tokens (…, D) → normalised features (…, E)."""
+        return F.normalize(tokens @ self.vit_proj, dim=-1)
+
+
+class ProLIPMethod(FeatureMethod):
+    """Trained before the first epoch: a recipe's single one only measures."""
+
+    text_only = None
+    small = {"STEPS": 3, "VIEWS": 2}
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        check_at_least(1, path, settings, "STEPS", "VIEWS")
+        check_at_least(0, path, settings, "LR", "REG_WEIGHT")
+
+    def build(self) -> Projection:
+        check_image_prompts("ProLIP", self.backbone, "choose a ViT")
+        return Projection(self.backbone.vision_transformer.proj)
+
+    @torch.no_grad()
+    def tokens(self, images: Tensor) -> Tensor:
+        """What CLIP projects of images (1, B, 3, H, W): (1, B, D), in fp32."""
+        tower = self.backbone.vision_transformer
+        identity = torch.eye(len(tower.proj), dtype=tower.proj.dtype, device=self.device)
+        with self.autocast():
+            return functional_call(tower, {"proj": identity}, (images,)).float()
+
+    def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
+        texts, _ = encoded or self.encode()
+        tokens = self.tokens(images)
+        with torch.autocast(self.device.type, enabled=False):
+            features = self.learner(tokens)  # (1, B, E)
+        return Scores(self.logits(features, texts), features, texts, images)
+
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        """Minimises CE + λ ‖P − P⁰‖² over all images at once, λ = REG_WEIGHT / images a class."""
+        node, projection, texts = self.settings, self.learner, self.hand_crafted[None]
+        start = projection.vit_proj.detach().clone()
+        optimizer = torch.optim.Adam(projection.parameters(), lr=node.LR, eps=1e-4)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, node.STEPS)
+        views: deque[list[Tensor]] = deque()  # those that a later step takes
+        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
+            for step in range(node.STEPS):
+                if step < node.VIEWS:
+                    batches = [(self.tokens(x)[0], y) for x, y in training(augmented=True)]
+                    view = [torch.cat(part) for part in zip(*batches)]  # (N, D), (N,)
+                else:
+                    view = views.popleft()
+                if step + node.VIEWS < node.STEPS:
+                    views.append(view)
+                tokens, labels = view
+                task = F.cross_entropy(self.logits(projection(tokens)[None], texts)[0], labels)
+                distance = (projection.vit_proj - start).square().sum()
+                weight = node.REG_WEIGHT * len(self.classnames) / len(labels)
+                optimizer.zero_grad()
+                (task + weight * distance).backward()
+                optimizer.step()
+                schedule.step()
+        log.info("Projection of %d images: cross-entropy %.4f", len(labels), task)
+
+
+@TRAINER_REGISTRY.register()
+class ProLIP(MethodTrainer):
+    method = ProLIPMethod
