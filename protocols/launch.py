@@ -213,6 +213,9 @@ def train(arguments: Sequence[str], errors: str | None, threads: int | None) -> 
         threads: of torch; None: as they are.
     """
     threading.Thread(target=end_with_parent, daemon=True).start()
+    for number in SIGNALS:  # which the process that this one is forked off ignores
+        if number != signal.SIGINT:  # of Ctrl-C the command hears, and passes on SIGTERM
+            signal.signal(number, signal.SIG_DFL)
     for path, descriptor in ((os.devnull, 1), (errors, 2)):
         if path:
             with open(path, "w") as file:
