@@ -21,6 +21,7 @@ from protocols.command_line import parse_arguments
 from protocols.training import main, run
 from results import curve, table
 from results.report import __main__ as report
+from tests import children
 from tests.conftest import base_arguments, make_textures
 from tests.results.conftest import make_answers, write_run
 from trainers.common import files
@@ -290,18 +291,12 @@ def test_what_has_to_be_written_and_can_not_is_one_line(
 # ---- a killed worker ----
 
 
-@pytest.mark.parametrize("at", ["train", "test"])
-def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
-    trained, data_root, small_clip_file, tmp_path, monkeypatch, capsys, at
-):
-    """``kill -9`` in the middle of the second epoch, or of the test."""
-    options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
-    expected, whole = trained("CoOp", *options)
-    record = json.loads((whole / "results.json").read_text())
-    original, mark = data.CheckedImages.__getitem__, tmp_path / "killed"
+def kill_a_worker(out, mark, at):
+    """In a child: its loader's worker is killed at the last image of an epoch after the first, or of the test."""
+    original = data.CheckedImages.__getitem__
 
     def killed(self, index):
-        epochs = (tmp_path / "out" / "prompt_learner" / "checkpoint").exists()
+        epochs = (out / "prompt_learner" / "checkpoint").exists()
         if (
             get_worker_info() is not None
             and epochs
@@ -313,14 +308,24 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, index)
 
-    monkeypatch.setattr(data.CheckedImages, "__getitem__", killed)
+    data.CheckedImages.__getitem__ = killed
+
+
+@pytest.mark.parametrize("at", ["train", "test"])
+def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
+    trained, data_root, small_clip_file, tmp_path, at
+):
+    """``kill -9`` in the middle of the second epoch, or of the test; in a child, since torch tells of it whenever it is noticed."""
+    options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
+    expected, whole = trained("CoOp", *options)
+    record = json.loads((whole / "results.json").read_text())
+    mark, said = tmp_path / "killed", tmp_path / "said.txt"
     arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), *options]
-    assert main(arguments) == 2 and mark.exists()
-    (message,) = tell(capsys)
-    assert (
-        message.startswith("error: DataLoader worker (pid")
-        and "give the same command again" in message
-    )
+    assert children.finish(arguments, said, kill_a_worker, tmp_path / "out", mark, at) == 2
+    assert mark.exists()
+    (message,) = (line for line in said.read_text().splitlines() if line.startswith("error: "))
+    assert message.startswith("error: DataLoader worker (pid")
+    assert "give the same command again" in message
     assert not (tmp_path / "out" / "results.json").exists()
     assert main(arguments) == 0
     resumed = json.loads((tmp_path / "out" / "results.json").read_text())
