@@ -12,6 +12,7 @@ import torch
 from protocols import training as train
 from tests.conftest import REPOSITORY
 from trainers.common import files
+from trainers.common.interruption import SIGNALS
 from trainers.data.loader import CheckedImages
 from trainers.evaluation.testing import Evaluator
 from trainers.method import Method
@@ -34,6 +35,8 @@ def make(arguments, output, prepare, more):
     for path, number in ((os.devnull, 1), (output, 2)):
         with open(path, "a") as file:
             os.dup2(file.fileno(), number)
+    for number in SIGNALS:  # which a server that run.py has started ignores
+        signal.signal(number, signal.SIG_DFL)
     torch.set_num_threads(1)
     train.collect_env_info = lambda: "left out in tests"
     if prepare:

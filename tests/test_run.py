@@ -256,7 +256,7 @@ def test_a_run_that_was_asked_to_stop_ends_the_command_with_the_code_to_start_it
     monkeypatch.setattr(calls, "exit_code", 75)
     code, noted, printed = start("base2new --seeds 1")
     assert code == 75 and len(noted) == 1
-    message = "CoOp/tiny/seed1 was asked to stop (exit code 75): the same command goes on"
+    message = "CoOp/tiny/seed1 was asked to stop (exit code 75): the same command resumes it"
     assert message in printed.err
     calls.die.clear()
     assert start("base2new --seeds 1")[0] == 0

@@ -138,7 +138,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             nearest = difflib.get_close_matches(name, EXPECTED, 1, 0)[0]
             parser.error(f"there is no data set {name} (did you mean {nearest}?)")
     logging.disable(logging.INFO)  # the loaders say which file they read
-    rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
+    try:
+        rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
+    finally:
+        logging.disable(logging.NOTSET)
     missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
     shown = [row for row in rows if row[0] not in missing]
     sys.stdout.write(tabulate(shown, HEADERS, disable_numparse=True) + "\n")

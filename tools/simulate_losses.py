@@ -113,7 +113,7 @@ def gradients(node: CfgNode, classes: int, cosine: float) -> list[float]:
     texts, images = (turned(of, templates, cosine) for of in (clip.texts, pictures))
     logits = SCALE * images @ texts.transpose(1, 2)  # (M, B, K)
     ours = cdc_votes(logits, labels, offset(clip, classes), node.EVIDENCE_START)
-    votes = sum(F.cross_entropy(of, labels) for of in logits), ours
+    votes = torch.stack([F.cross_entropy(of, labels) for of in logits]).sum(), ours
     by_texts = *votes, *template_terms(node, texts, clip.texts)
     by_images = *votes, *template_terms(node, images[:, ::templates], pictures[::templates])
     return [gradient(loss, texts) for loss in by_texts] + [
@@ -158,7 +158,7 @@ def trained(node: CfgNode, clip: Clip, batch: int, steps: int, is_cdc: bool) -> 
         drawn = torch.randint(len(labels), (batch,))
         features = F.normalize(texts, dim=-1)
         logits = SCALE * images[drawn] @ features.transpose(1, 2)
-        loss = sum(F.cross_entropy(of, labels[drawn]) for of in logits)
+        loss = torch.stack([F.cross_entropy(of, labels[drawn]) for of in logits]).sum()
         if is_cdc:
             votes = cdc_votes(logits, labels[drawn], at_zero, node.EVIDENCE_START)
             loss = votes + sum(template_terms(node, features, clip.texts))

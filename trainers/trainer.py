@@ -333,6 +333,7 @@ class MethodTrainer(TrainerX):
 
     def validate(self) -> float:
         """Accuracy in percent on ``val`` between the epochs; nothing is kept."""
+        assert self.val_loader is not None  # ``check_data`` asks for one under best_val
         self.set_model_mode("eval")
         self.evaluator.reset()
         for answer, labels, _ in self.evaluation.answers(self.val_loader, "val"):

@@ -1,6 +1,5 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
 
-import csv
 import json
 from pathlib import Path
 from unittest import mock
@@ -107,28 +106,11 @@ def test_a_checkpoint_holds_prompts_only_and_loads_without_executing_anything(tr
     assert not list(folder.rglob("*.tmp"))
 
 
-def means(folder):
-    """epoch → mean loss and accuracy out of ``metrics.jsonl``."""
-    return {line["epoch"]: (line["loss"], line["acc"]) for line in read_metrics(folder)}
-
-
-def test_metrics_hold_the_means_of_each_epoch(run):
+def test_metrics_have_a_line_each_few_steps(run):
     folder = run("CDC", "TRAIN.PRINT_FREQ", "2")[2]
     assert [(line["epoch"], line["batch"]) for line in read_metrics(folder)] == [
         (epoch, batch) for epoch in (1, 2, 3) for batch in (2, 3)
     ]
-    steps = [
-        line
-        for line in csv.DictReader((folder / "tensorboard" / "scalars.csv").open())
-        if line["tag"].startswith("train/")
-    ]
-    ends = {
-        (int(line["step"]), line["tag"]): float(line["value"]) for line in steps
-    }  # Dassl's running means
-    assert means(folder) == {
-        epoch: (ends[3 * epoch - 1, "train/loss"], ends[3 * epoch - 1, "train/acc"])
-        for epoch in (1, 2, 3)
-    }
     assert read_metrics(folder)[-1]["eta"] == 0 and read_metrics(folder)[0]["eta"] > 0
     assert [line["lr"] for line in read_metrics(folder)[::2]] == pytest.approx(
         [1e-5, 0.02, 0.015]

@@ -31,6 +31,7 @@ def fit(
             "fit needs the toolbox itself, not only its plug-in: call it in the folder of train.py"
         ) from error
     if labels is not None:
+        assert not isinstance(images, (str, os.PathLike))  # a label for each of several images
         folder = os.fspath(folder or os.path.join("output", "fit", trainer))
         images = write_folder(list(images), list(labels), f"{folder}-images")
     elif not is_path(images):

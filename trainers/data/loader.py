@@ -66,7 +66,7 @@ class CheckedImages(DatasetWrapper):
         """The decoded image, out of memory if it is there: whoever changes it must copy it first."""
         if index in self.decoded:
             return self.decoded[index]
-        image = read_picture(self.facts[index]["impath"], self.background)
+        image = read_picture(str(self.facts[index]["impath"]), self.background)
         size = 4 * image.width * image.height  # Pillow keeps RGB in 32 bits a pixel
         if size <= self.room and get_worker_info() is None:  # workers are new for every epoch
             self.decoded[index] = image

@@ -158,7 +158,10 @@ class ImageEncoder(nn.Module):
         x = self.ln_pre(x)
         for block, (deep, adapter) in zip(blocks, changes):
             if deep is not None:
-                prompt = deep.to(x.dtype).repeat_interleave(batch, dim=0)  # (M·B, n, D)
+                # not repeat_interleave, which ONNX can't do for any number of images
+                prompt = (
+                    deep.to(x.dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1)
+                )  # (M·B, n, D)
                 x = torch.cat([x[:, : -prompt.shape[1]], prompt], dim=1)
             if adapter is not None:
                 x = adapter.enter(x)
