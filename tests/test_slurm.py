@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -86,9 +87,11 @@ def wait_until(condition, seconds=180):
         time.sleep(0.1)
 
 
-def queue(format):
-    command = ["squeue", "--noheader", "--array", "--name=run", f"--format={format}"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+def queued(job):
+    """Ids of the tasks of a job array that wait or run."""
+    command = ["squeue", "--noheader", "--array", "--format=%i"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [task for task in shown.split() if task.startswith(f"{job}_")]
 
 
 @pytest.mark.slow
@@ -106,7 +109,9 @@ def test_shards_that_are_killed_or_warned_end_with_the_figures_of_one_process(
         places = ["--root", data_root, "--output", str(tmp_path / output)]
         options = make_small_options(small_clip_file, EPOCHS)
         code = protocol_run.main([*words.split(), *places, *more, "--", *options])
-        assert code == 0, capfd.readouterr().err
+        printed = capfd.readouterr().err
+        assert code == 0, printed
+        return printed
 
     def folder(seed, output="cluster", part="train_base"):
         return tmp_path / output / part / "dtd" / "shots_4" / "CoOp" / "tiny" / f"seed{seed}"
@@ -120,26 +125,21 @@ def test_shards_that_are_killed_or_warned_end_with_the_figures_of_one_process(
         return record["prompts_hash"], record["metrics"]
 
     submitted = ("--slurm", "cpus-per-task=1", "time=30", "--shards", "3")
-    command("cluster", *submitted)
+    (job,) = re.findall(r"3 of 3 shards submitted as job (\d+):", command("cluster", *submitted))
     wait_until(lambda: f"epoch [3/{EPOCHS}]" in log(1))
-    for process in psutil.process_iter(
-        ["cmdline"]
-    ):  # the first shard's job, with all that it started
-        if (
-            "submitit.core._submit" in (process.info["cmdline"] or ())
-            and process.environ().get("SLURM_ARRAY_TASK_ID") == "0"
-        ):
-            process.send_signal(signal.SIGKILL)
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or ()
+        if "submitit.core._submit" in words and str(tmp_path / "cluster" / "slurm") in words:
+            if process.environ().get("SLURM_ARRAY_TASK_ID") == "0" and "srun" not in words:
+                process.send_signal(signal.SIGKILL)
     wait_until(lambda: f"epoch [3/{EPOCHS}]" in log(2))
-    (warned,) = (job for job in queue("%i") if job.endswith("_1"))
-    subprocess.run(["scancel", "--signal=USR1", warned], check=True)
-    wait_until(lambda: not queue("%i"))
+    subprocess.run(["scancel", "--signal=USR1", f"{job}_1"], check=True)
+    wait_until(lambda: not queued(job))
     assert log(2).count("Resuming from") == 1, "it wrote a checkpoint and was queued again"
     assert not (folder(1) / "results.json").exists() and (folder(3) / "results.json").exists()
 
-    command("cluster", *submitted)
-    wait_until(lambda: not queue("%i"))
-    assert "1 of 3 shards submitted" in capfd.readouterr().err
+    (job,) = re.findall(r"1 of 3 shards submitted as job (\d+):", command("cluster", *submitted))
+    wait_until(lambda: not queued(job))
     command("local")
     for seed in SEEDS:
         assert ("Resuming from" in log(seed)) == (seed != 3)
