@@ -73,6 +73,7 @@ setup(
             "flask>=3.1,<4",
             "waitress>=3,<4",
         ],
+        "suite": ["resvg_py>=0.3,<1"],  # draws the SVG files of tools/suite.py
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
         "slurm": [
             "submitit>=1.5,<2",
@@ -102,6 +103,7 @@ setup(
             "rich>=13",
             "psutil>=5.9",
             "pillow-heif>=0.16,<2",
+            "resvg_py>=0.3,<1",
             "nbclient>=0.10,<1",
             "ipykernel>=6.29",
         ],

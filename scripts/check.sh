@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Checks the code without running it, in an environment that is active: style (ruff.toml), types (mypy.ini), who imports whom (.importlinter).
+# Checks the code without running it, in an environment that is active: layout and style (ruff.toml),
+# types (mypy.ini), who imports whom (.importlinter).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 failed=0
-for check in "python -m ruff check --no-cache --output-format concise ." "python -m mypy" "lint-imports --no-cache --no-logo"; do
+for check in "python -m ruff format --no-cache --diff --quiet ." \
+    "python -m ruff check --no-cache --output-format concise ." "python -m mypy" "lint-imports --no-cache --no-logo"; do
     said="$($check 2>&1)" || { failed=1; echo "$check"; echo "$said"; }
 done
 exit "$failed"

@@ -68,7 +68,9 @@ def tensor_picture(image: Tensor) -> Image.Image:
         or image.numel() == 0
         or not (image.is_floating_point() or image.dtype == torch.uint8)
     ):
-        raise UserError(f"{described} is not an image: it must be uint8 or floating point (3, H, W)")
+        raise UserError(
+            f"{described} is not an image: it must be uint8 or floating point (3, H, W)"
+        )
     if image.is_floating_point():
         if not 0 <= image.min() <= image.max() <= 1:
             raise UserError(

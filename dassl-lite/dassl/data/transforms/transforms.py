@@ -13,7 +13,9 @@ from dassl.utils import check_availability
 Step = tuple[str, Callable[[Any], Any]]  # what to print, transform
 
 # center_crop is accepted as in Dassl: testing crops the centre in any case
-AVAI_CHOICES = "random_flip random_resized_crop normalize random_crop center_crop randaugment".split()
+AVAI_CHOICES = (
+    "random_flip random_resized_crop normalize random_crop center_crop randaugment".split()
+)
 
 INTERPOLATION_MODES = {
     "bilinear": InterpolationMode.BILINEAR,
