@@ -5,7 +5,6 @@ import random
 from fnmatch import fnmatchcase
 
 import pytest
-import yaml
 from dassl.config import get_cfg_default
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +13,7 @@ from protocols.arguments import extend_config
 from tests.conftest import REPOSITORY
 from trainers.common.config_files import check_types, flatten, merge
 from trainers.common.errors import UserError
-from trainers.common.ranges import RANGES, Range, check_range, check_ranges
+from trainers.common.ranges import RANGES, Range, check_ranges
 
 
 def defaults():
@@ -58,12 +57,10 @@ def test_every_pattern_is_of_a_key_that_is_there():
     ],
 )
 def test_what_is_out_of_range_is_named_with_what_it_takes(key, value, message):
-    cfg = yaml.safe_load("{}")
-    node = cfg
     *path, name = key.split(".")
-    for part in path:
-        node = node.setdefault(part, {})
-    node[name] = value
+    cfg = {name: value}
+    for part in reversed(path):
+        cfg = {part: cfg}
     with pytest.raises(UserError) as refused:
         check_ranges(cfg)
     assert str(refused.value).startswith(f"{key} is {value}") and message in str(refused.value)
@@ -77,17 +74,13 @@ def test_a_range_holds_what_lies_between_its_ends(least, width, value, is_open):
     assert taken.complaint(math.nan)
 
 
-def test_what_is_no_number_is_left_to_its_type():
-    for value in (None, "", "0.3"):
-        check_range("OPTIM.LR", value)
-
-
 VALUES = "-1 0 1 0.5 1e400 -1e400 nan 4611686018427387904 99999999999 1e-320 True None x '' [] () {} [[1]] [0] ['x'] [1,'x'] (5,1) (0,0) "
 VALUES += "{'a':1} 1j b'x' 0x7fffffffffffffff '\\ud800' '\\x00' *a !!x [ ((( 1_000 .5. -"
 
 
 def test_three_hundred_overrides_are_taken_or_answered_in_a_line():
-    """Through the three checks that every config and record passes."""
+    """Through the three checks that every config passes; a record's node may hold anything."""
+    check_ranges({"OPTIM": {"LR": [[]], "MOMENTUM": None}})
     generator, whole = random.Random(1), defaults()
     keys = [key for key in flatten(whole) if not key.startswith("TRAINER.DEPT")]
     taken = 0
@@ -101,11 +94,3 @@ def test_three_hundred_overrides_are_taken_or_answered_in_a_line():
         except UserError as error:
             assert len(str(error).splitlines()) == 1 and str(error), pair
     assert 20 < taken < 250
-
-
-@pytest.mark.parametrize("node", [{"OPTIM": {"LR": [[]]}}, {"INPUT": {"TRANSFORMS": [["x"], {}]}}])
-def test_a_record_may_hold_anything(node):
-    try:
-        check_ranges(node)
-    except UserError as error:
-        assert str(error)
