@@ -50,6 +50,7 @@ from protocols.command_line import parse_arguments  # noqa: E402
 from protocols.plan import CONFIGS, recipe_path  # noqa: E402
 from results.table import harmonic_mean  # noqa: E402
 from trainers.common.errors import UserError, run_tool  # noqa: E402
+from trainers.common.files import check_output  # noqa: E402
 from trainers.common.image_files import background_of, read_picture  # noqa: E402
 from trainers.common.readers import read_yaml  # noqa: E402
 from trainers.evaluation.prediction import Prediction, calibration, percent_right  # noqa: E402
@@ -438,6 +439,8 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
 def compare(args: argparse.Namespace) -> None:
     """The whole command."""
     settings = read_yaml(args.experiment)
+    if args.figure:
+        check_output("--figure", args.figure, "Matplotlib")
     if not args.show:
         run(args, settings)
     if args.share[1] == 1:

@@ -25,7 +25,7 @@ from yacs.config import CfgNode
 
 from .common.errors import UserError
 from .data.views import AUGMENTATIONS
-from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts
+from .engine.checks import check_choice, check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
 from .evidence import (
     Opinion,
@@ -231,9 +231,6 @@ class CDCMethod(Method):
         super().check(settings, path)
         for key in filter(settings.__contains__, CHOICES):
             check_choice(f"{path}.{key}", settings[key], CHOICES[key])
-        counts = filter(settings.__contains__, ("N_TEMPLATES", "N_CTX", "PROMPT_DEPTH"))
-        check_at_least(1, path, settings, *counts)
-        check_at_least(0, path, settings, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT")
         template = settings.get("HAND_CRAFTED", "")
         if template and not template.count("{}") == template.count("{") == template.count("}") == 1:
             raise UserError(

@@ -12,8 +12,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.errors import UserError
-from .engine.checks import check_at_least, check_choice, check_image_prompts
+from .engine.checks import check_choice, check_image_prompts
 from .method import Method
 from .prompting.backbone import Backbone
 from .prompting.prompts import HandCraftedTokens, Prompts
@@ -100,9 +99,6 @@ class CLIPLoRAMethod(Method):
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
         check_choice(f"{path}.ENCODER", settings.ENCODER, ENCODERS)
-        check_at_least(1, path, settings, "RANK")
-        if not 0 <= settings.DROPOUT < 1:
-            raise UserError(f"{path}.DROPOUT is {settings.DROPOUT}, it must be in [0, 1)")
 
     def build(self) -> LowRankLayers:
         encoder = self.settings.ENCODER

@@ -6,7 +6,7 @@ the class name. Cross-entropy on the logits of one template; both encoders froze
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_choice
+from .engine.checks import check_choice
 from .method import Method
 from .prompting.context import POSITIONS, ContextLearner
 from .settings import add_encoder_settings
@@ -32,7 +32,6 @@ class CoOpMethod(Method):
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
         check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
-        check_at_least(1, path, settings, "N_CTX")
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)

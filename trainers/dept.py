@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from . import config_function, method_class
-from .common.errors import UserError
-from .engine.checks import check_at_least
 from .evaluation.prediction import Prediction, Scores
 from .method import Batches, Encoded, Figures, Method, State, TrainingImages
 from .settings import method_node
@@ -98,9 +96,6 @@ class DePTMethod(Method):
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         method_class(cls.over_method).check(settings, path)
-        check_at_least(0, path, settings, "PROMPT_WEIGHT", "HEAD_LR")
-        if not 0 <= settings.HEAD_WEIGHT <= 1:
-            raise UserError(f"{path}.HEAD_WEIGHT is {settings.HEAD_WEIGHT}, it must be in [0, 1]")
 
     def build(self) -> nn.Module:
         self.base = self.over(self.over_method)

@@ -7,7 +7,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_choice
+from .engine.checks import check_choice
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Figures, Method
@@ -41,8 +41,6 @@ class KgCoOpMethod(Method):
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
         check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
-        check_at_least(1, path, settings, "N_CTX")
-        check_at_least(0, path, settings, "W")
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)

@@ -28,7 +28,7 @@ from yacs.config import CfgNode
 
 from . import method_class
 from .common.fingerprints import tensor_hash
-from .engine.checks import check_at_least
+from .common.ranges import check_ranges
 from .engine.precision import autocast_dtype, check_precision, precision_on, to_half
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
@@ -140,8 +140,7 @@ class Method(nn.Module):
             UserError: the key, its value and what it takes.
         """
         check_precision(settings.PREC)
-        if "TEXT_CHUNK" in settings:
-            check_at_least(0, path, settings, "TEXT_CHUNK")
+        check_ranges(settings, f"{path}.")
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .engine.checks import check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
 from .losses import consistency_loss
 from .method import Figures, Method
@@ -118,14 +118,10 @@ class MMRLMethod(Method):
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
-        check_at_least(1, path, settings, "N_REP_TOKENS", "REP_DIM", "REP_START")
-        check_at_least(0, path, settings, "REG_WEIGHT")
         if settings.REP_END < settings.REP_START:
             raise UserError(
                 f"{path}.REP_END is {settings.REP_END}, it must be REP_START, {settings.REP_START}, or more"
             )
-        if not 0 <= settings.SCALE <= 1:
-            raise UserError(f"{path}.SCALE is {settings.SCALE}, it must be in [0, 1]")
 
     def build(self) -> RepresentationSpace:
         backbone, end = self.backbone, self.settings.REP_END

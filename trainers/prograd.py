@@ -10,7 +10,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_at_least, check_choice
+from .engine.checks import check_choice
 from .evaluation.prediction import Scores
 from .method import Figures, Method
 from .prompting.context import POSITIONS, ContextLearner
@@ -64,10 +64,6 @@ class ProGradMethod(Method):
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
         check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
-        check_at_least(1, path, settings, "N_CTX")
-        check_at_least(0, path, settings, "LAMBDA")
-        if settings.T <= 0:
-            raise UserError(f"{path}.T is {settings.T}, it must be above 0")
 
     def hand_crafted_template(self) -> str:
         return hand_crafted_template(self.dataset, EXCEPTIONS)

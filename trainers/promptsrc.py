@@ -14,7 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_independent
+from .engine.checks import check_independent
 from .evaluation.prediction import Scores
 from .method import Batches, Figures, Method, State, TrainingImages
 from .prompting.independent import IndependentPrompts
@@ -60,8 +60,6 @@ class PromptSRCMethod(Method):
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
         check_independent(settings, path)
-        check_at_least(0, path, settings, "TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT")
-        check_at_least(1, path, settings, "GPA_STD")
 
     def build(self) -> IndependentPrompts:
         check_independent(self.settings, self.path, self.backbone)

@@ -11,7 +11,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_depth
+from .engine.checks import check_depth
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Figures, Method
@@ -98,12 +98,6 @@ class TCPMethod(Method):
     """Textual-based class-aware prompt tuning."""
 
     small = {"LAYER": 2}
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_at_least(1, path, settings, "N_CTX", "LAYER")
-        check_at_least(0, path, settings, "W", "ADAM_EPS")
 
     def build(self) -> ClassAwarePrompts:
         node, text = self.settings, self.backbone.text

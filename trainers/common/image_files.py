@@ -51,10 +51,6 @@ for codec, format_name, endings in (
         FORMATS, ENDINGS = [*FORMATS, format_name], ENDINGS + endings
     else:
         MISSING.update(dict.fromkeys(endings, "--upgrade pillow"))
-POLICIES = (
-    "error",
-    "skip",
-)  # of DATALOADER.BROKEN_IMAGES: an unreadable image ends the run, or is left out
 NAMED = 5  # left out files of a kind, at most
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
