@@ -9,10 +9,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy
 import pytest
 import torch
 import yaml
 from dassl.engine import TRAINER_REGISTRY
+from PIL import Image
 
 import predict
 from datasets.imagenet import read_classnames
@@ -20,7 +22,6 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.training import main
 from tests.conftest import REPOSITORY, base_arguments, make_textures
-from tests.datasets.miniatures import image_folder
 from tests.datasets.test_every_dataset import build
 from trainers import METHODS
 from trainers.common.config_files import flatten
@@ -240,9 +241,19 @@ def test_doubtful_data_are_warned_of(textures, tmp_path, small_clip_file):
 
 
 def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
-    image_folder(tmp_path)  # all its pictures are the same
+    """Also those in another size and format, on another background where they are transparent."""
+    generator = numpy.random.default_rng(0)
+    for name in ("ant", "bee"):
+        for index in range(4):
+            drawn = Image.fromarray(generator.integers(0, 256, (12, 12, 4), dtype="uint8"))
+            for part, size, ending in (("train", 96, "png"), ("test", 48, "webp")):
+                path = tmp_path / part / name / f"{index}.{ending}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                drawn = drawn if part == "train" or index < 3 else drawn.transpose(0)
+                drawn.resize((size, size), Image.Resampling.NEAREST).save(path, lossless=True)
     build("ImageFolder", tmp_path)
-    assert "9 test images are copies of training images, such as " in caplog.text
+    assert "6 test images look like training images, such as test/ant/0.webp like " in caplog.text
+    assert "train/ant/0.png: an accuracy on them is not a test" in caplog.text
 
 
 # ---- what is in a folder already ----
