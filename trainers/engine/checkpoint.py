@@ -100,7 +100,7 @@ class Checkpoints:
             "rng": rng_state(),
             "state_dict": self.method.learner.state_dict(),
             **{name: part.state_dict() for name, part in self.parts.items()},
-            "training_state": self.method.training_state(),
+            "training_state": self.method.memory,
             "trainer": self.trainer,
             "classnames": self.method.classnames,
             "backbone_hash": self.method.backbone_hash,
@@ -144,7 +144,7 @@ class Checkpoints:
             for name, part in self.parts.items():
                 if state[name]:  # a scaler's is empty where the run's device needed none
                     part.load_state_dict(state[name])
-            self.method.restore_training_state(state["training_state"])
+            self.method.memory.update(state["training_state"])
             restore_rng_state(state["rng"])
             state["train_seconds"] = float(state["train_seconds"])
         except Exception as error:  # what is whole may still be of another kind
