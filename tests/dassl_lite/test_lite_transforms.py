@@ -27,7 +27,7 @@ STEPS = {  # choice: class and line, in the order of application
 }
 
 
-@pytest.mark.parametrize("choices", [[name] for name in STEPS] + [list(STEPS), list(STEPS)[::-1]])
+@pytest.mark.parametrize("choices", [*zip(STEPS), [*STEPS], [*STEPS][::-1]])
 def test_choices_are_applied_and_printed_in_one_order(make_cfg, capsys, choices):
     cfg = make_cfg(INPUT__TRANSFORMS=[name for name in choices if name])
     tfm = build_transform(cfg)

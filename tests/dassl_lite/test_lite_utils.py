@@ -5,9 +5,7 @@ import importlib.util
 import json
 import os
 import random
-import re
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -19,7 +17,6 @@ from dassl.utils import (
     Registry,
     check_availability,
     check_isfile,
-    collect_env_info,
     count_num_param,
     get_most_similar_str_to_a_from_b,
     listdir_nohidden,
@@ -41,18 +38,10 @@ MODEL = nn.Linear(3, 2)
     "function, arguments, expected",
     [
         (tolist_if_not, ("a",), ["a"]),
-        (tolist_if_not, (["a"],), ["a"]),
         (get_most_similar_str_to_a_from_b, ("ab", ["abc", "abd", "zz"]), "abd"),  # the later one
-        (get_most_similar_str_to_a_from_b, ("ab", ["x", "y"]), "y"),
         (get_most_similar_str_to_a_from_b, ("ab", []), None),
-        (check_availability, ("CoOp", ["CoOp", "CoCoOp"]), None),
         (count_num_param, (MODEL,), 8),
-        (count_num_param, (None, MODEL.parameters()), 8),
-        (
-            count_num_param,
-            (None, [{"params": list(MODEL.parameters())}, {"params": MODEL.bias}]),
-            10,
-        ),
+        (count_num_param, (None, [{"params": [*MODEL.parameters()]}, {"params": MODEL.bias}]), 10),
     ],
 )
 def test_small_functions(function, arguments, expected):
@@ -92,8 +81,7 @@ def test_a_registry_stores_under_the_objects_own_name_once_unless_forced():
     def thing():
         pass
 
-    assert registry.register(thing) is None
-    assert registry.get("B") is B and registry.registered_names() == ["B", "thing"]
+    assert registry.register(thing) is None and registry.registered_names() == ["B", "thing"]
     with pytest.raises(KeyError, match='"B" was already registered in "THING" registry'):
         registry.register(type("B", (), {}))
     assert registry.get("B") is B
@@ -124,11 +112,9 @@ def test_json_is_written_with_indent_four_into_a_new_folder_or_the_old_file_stay
 def test_folders_and_files(tmp_path):
     for name in ("a", "a", ".hidden", "c"):
         mkdir_if_missing(str(tmp_path / name))
-    mkdir_if_missing("")
     assert listdir_nohidden(str(tmp_path), sort=True) == ["a", "c"]
-    assert check_isfile(__file__) is True
     with pytest.warns(UserWarning, match='No file found at ".*nothing"'):
-        assert check_isfile(str(tmp_path / "nothing")) is False
+        assert not check_isfile(str(tmp_path / "nothing"))
 
 
 def test_images_are_read_as_rgb_or_named(tmp_path):
@@ -140,13 +126,6 @@ def test_images_are_read_as_rgb_or_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(OSError, match='Cannot read image ".*image.png"'):
             read_image(str(path))
-
-
-def test_environment_info_names_torch_and_pillow(monkeypatch):
-    import torch.utils.collect_env as collect_env
-
-    monkeypatch.setattr(collect_env, "get_pretty_env_info", lambda: "PyTorch version: 9.9")
-    assert re.fullmatch(r"PyTorch version: 9\.9\n +Pillow \([\d.]+.*\)", collect_env_info())
 
 
 def test_meters_average_by_weight_or_exponentially_and_print_value_and_average():
@@ -182,43 +161,15 @@ def test_the_log_gets_what_the_console_gets_and_a_second_run_appends(tmp_path, c
     assert capsys.readouterr().out == "first\nhalfsecond\nthird\nafter closing\n"
 
 
-def test_no_output_means_no_log_and_the_tee_answers_like_the_console(tmp_path):
-    console = sys.stdout
-    for nothing in (None, ""):
-        setup_logger(nothing)
-        assert sys.stdout is console
-    setup_logger(tmp_path)
-    assert sys.stdout.isatty() == console.isatty() and sys.stdout.encoding == console.encoding
-    with pytest.raises(AttributeError):
-        sys.stdout.no_such_thing  # noqa: B018
-
-
 # Scalars
 
 
-def without_tensorboard(monkeypatch, answer=None):
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: answer if name == "tensorboard" else real(name, *rest),
-    )
-
-
 def test_without_tensorboard_scalars_are_kept_as_csv(tmp_path, monkeypatch):
-    without_tensorboard(monkeypatch)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
     for run in (0, 1, None):  # each appends
         writer = SummaryWriter(log_dir=str(tmp_path / "tb"))
         writer.add_scalar("train/loss", torch.tensor(0.5), run)
-        writer.flush()
         writer.close()
     rows = list(csv.DictReader((tmp_path / "tb" / "scalars.csv").open()))
     assert [row["step"] for row in rows] == ["0", "1", ""]
     assert all(row["tag"] == "train/loss" and float(row["value"]) == 0.5 for row in rows)
-
-
-def test_with_tensorboard_its_writer_is_used(monkeypatch):
-    without_tensorboard(monkeypatch, answer="here")
-    module = types.SimpleNamespace(SummaryWriter=lambda **settings: settings)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    assert SummaryWriter(log_dir="d", flush_secs=3) == {"log_dir": "d", "flush_secs": 3}

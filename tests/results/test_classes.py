@@ -16,18 +16,15 @@ from results.runs import collect, group, titles
 from tests.results.conftest import Page, make_answers, write_run
 
 NAMES = ("ant", "bee", "cat", "dog")
-CONFUSED = (
-    [(0, 0)] * 3 + [(1, 1)] * 2 + [(1, 0)] * 2 + [(2, 3)] + [(2, 2)]
-)  # (truth, answer); there is no image of a dog
+# (truth, answer); there is no image of a dog
+CONFUSED = [(0, 0)] * 3 + [(1, 1)] * 2 + [(1, 0)] * 2 + [(2, 3)] + [(2, 2)]
 
 
 def answers_of(pairs):
     label, answer = numpy.array(pairs).T
     confidence = numpy.linspace(0.4, 0.9, len(pairs)).astype("float32")
     return {
-        "image": numpy.array(
-            [f"{NAMES[truth]}/{number}.png" for number, truth in enumerate(label)]
-        ),
+        "image": numpy.array([f"{NAMES[truth]}/{n}.png" for n, truth in enumerate(label)]),
         "label": label,
         "top": numpy.stack([answer, (answer + 1) % 4], axis=1),
         "top_probability": numpy.stack([confidence, 1 - confidence], axis=1),
@@ -39,22 +36,9 @@ def answers_of(pairs):
 def make(tmp_path):
     def start(trainer, pairs=CONFUSED, seed=1, **changes):
         right = 100 * sum(truth == answer for truth, answer in pairs) / len(pairs)
-        present = [NAMES[label] for label in sorted({truth for truth, _ in pairs})]
-        metrics = {
-            "accuracy": right,
-            "images": len(pairs),
-            "per_class_accuracy": dict.fromkeys(present, 50.0),
-        }
-        return write_run(
-            tmp_path,
-            "train_all",
-            trainer,
-            seed,
-            arrays=answers_of(pairs),
-            classnames=list(NAMES),
-            metrics={"test": metrics},
-            **changes,
-        )
+        metrics = {"accuracy": right, "images": len(pairs), "per_class_accuracy": {}}
+        facts = {"arrays": answers_of(pairs), "classnames": [*NAMES], "metrics": {"test": metrics}}
+        return write_run(tmp_path, "train_all", trainer, seed, **facts, **changes)
 
     return start
 
@@ -87,17 +71,8 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
     assert zero_shot["zero_shot_itself"]
     make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
     text = " ".join(Page(tmp_path / "page.html").text.replace("\xa0", " ").split())
-    head = text[: text.index("Accuracy per class")]
-    for words in (
-        "66.7 % of 9 test images are answered rightly by CDC tiny on openmoji.",
-        "95 % interval 35.4 to 87.9 %",
-        "the same CLIP untrained (zero-shot) 33.3 %",
-        "chance, 4 classes 25.0 %",
-        "always the commonest class 44.4 %",
-        "Classes",
-    ):
-        assert words in head
-    assert "lies within the interval" not in head  # 33.3 does not
+    assert "66.7 % of 9 test images are answered rightly by CDC tiny on openmoji." in text
+    assert "lies within the interval" not in text  # 33.3 does not
 
 
 @pytest.mark.parametrize(
@@ -126,14 +101,12 @@ def test_classes_matrix_and_confusions_are_counts_of_the_answers(make, tmp_path)
         ("cat", [0, 0, 1, 3, 0]),
     ]
     assert page["rows"][1][1][:2] == [(2, 0.25, False), (6, 0.75, True)]
-    assert [
-        (found["truth"], found["answer"], found["number"], found["of"])
-        for found in page["confusions"]
-    ] == [("cat", "dog", 3, 4), ("bee", "ant", 2, 8)]
-    assert [card["image"] for card in page["confusions"][0]["cards"]] == [
-        "cat/8.png",
-        "cat/7.png",
-    ]  # once each, the surest first
+    first, second = page["confusions"]
+    keys = ("truth", "answer", "number", "of")
+    assert [first[key] for key in keys] == ["cat", "dog", 3, 4]
+    assert [second[key] for key in keys] == ["bee", "ant", 2, 8]
+    images = [card["image"] for card in first["cards"]]
+    assert images == ["cat/8.png", "cat/7.png"], "once each, the surest first"
 
 
 def test_of_many_classes_the_matrix_shows_those_with_most_mistakes_and_the_rest_together(
@@ -148,46 +121,6 @@ def test_of_many_classes_the_matrix_shows_those_with_most_mistakes_and_the_rest_
         ("ant", [3, 0, 0]),
         ("bee", [2, 2, 0]),
     ]
-
-
-def test_confusions_are_shown_as_pictures(make, tmp_path):
-    make("CDC")
-    Image.new("RGB", (300, 200), "red").save(tmp_path / "red.png")
-    (one,), _ = series_in(tmp_path)
-    (first,) = class_page(one, {"cat/7.png": str(tmp_path / "red.png")})["confusions"][1]["cards"]
-    assert first["picture"].startswith("data:image/jpeg;base64,")
-
-
-def test_wide_tables_show_that_they_scroll(make, tmp_path, browser):
-    make("CDC", [(truth, (truth + 1) % 4) for truth in range(4)])
-    make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": 320, "height": 800, "deviceScaleFactor": 1, "mobile": False},
-    )
-    browser.get((tmp_path / "page.html").as_uri())
-    wide = browser.execute_script("""
-        return Array.from(document.querySelectorAll('.scroll')).filter(one => one.checkVisibility() && one.scrollWidth > one.clientWidth)
-            .map(one => [one.offsetHeight - one.clientHeight, getComputedStyle(one).backgroundImage.split('gradient').length - 1])""")
-    assert wide and all(bar >= 8 and shadows == 4 for bar, shadows in wide)
-
-
-@pytest.mark.parametrize("number, whole", [(25, True), (26, False)])
-def test_up_to_25_classes_stand_there_in_full(tmp_path, number, whole):
-    label = numpy.arange(number).repeat(2)
-    answers = {
-        **make_answers(1, 2 * number),
-        "label": label,
-        "top": numpy.stack([label, (label + 1) % number], 1),
-        "top_probability": numpy.full((2 * number, 2), 0.5),
-    }
-    write_run(tmp_path, "train_all", "CDC", 1, arrays=answers, names=map(str, range(number)))
-    make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
-    page = Page(tmp_path / "page.html")
-    boxes = {box.get("aria-label", ""): box["class"] for box in page.all("div") if "class" in box}
-    assert (boxes["Accuracy per class, CDC tiny, openmoji"] == "scroll whole") == whole
-    assert boxes["Confusion matrix, CDC tiny, openmoji"] == "scroll whole"
-    assert ("Without the 1 classes" in page.text) != whole
 
 
 # ---- the gallery ----
