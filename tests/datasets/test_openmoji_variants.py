@@ -125,7 +125,9 @@ def test_recolouring_changes_colours_and_not_shapes(code):
 
 
 def test_the_people_are_enough_and_none_is_in_openmoji():
-    people, others = ([code for part in of.values() for code, *_ in part] for of in (PEOPLE, SPLIT))
+    people, others = (
+        [code for part in openmoji.PARTS for code, *_ in split[part]] for split in (PEOPLE, SPLIT)
+    )
     assert len(people) == len(set(people)) and not set(people) & set(others)
     labels = dict(enumerate(sorted({name for *_, name in PEOPLE["train"]})))
     assert len(labels) >= 50
