@@ -51,9 +51,9 @@ def test_a_task_is_laid_out_as_class_folders_and_without_its_source_skipped(
     tmp_path, monkeypatch, capsys
 ):
     place = tmp_path / "found"
-    for name in ("big/cat-1", "big/cat-2", "small/dog"):
+    for number, name in enumerate(("big/cat-1", "big/cat-2", "small/dog")):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        noise(len(name) + ord(name[-1])).save(place / f"{name}.png")
+        noise(number).save(place / f"{name}.png")
     (place / "small/dog-2.svg").write_text("<svg", encoding="utf-8")
     (place / "big/cat-3.png").symlink_to(place / "small/dog.png")
 
@@ -61,7 +61,7 @@ def test_a_task_is_laid_out_as_class_folders_and_without_its_source_skipped(
         raise UserError("there is no such package")
 
     monkeypatch.setattr(suite, "SOURCES", {"here": lambda *_: suite.files_of(place), "no": none})
-    classes = {"cat": suite.word("cat"), "dog": suite.word("dog")}
+    classes = {name: suite.word(name) for name in ("cat", "dog")}
     tasks = {"gone": suite.Task(["no"], classes), "pets": suite.Task(["here"], classes)}
     monkeypatch.setattr(suite, "TASKS", tasks)
     assert suite.main(["--root", str(tmp_path)]) == 0
