@@ -95,9 +95,9 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         row("a", "icons_swapped", H=70.0),
         row("a", "words", H=10.0, styles_H=5.0),
     ]
-    of = frontiers.pairs(rows, "a")
-    assert frontiers.by_task(of, of, "H").tolist() == [55, 10]
-    numpy.testing.assert_equal(frontiers.by_task(of, of, "styles_H"), [numpy.nan, 5])
+    tasks = frontiers.by_task(frontiers.by_setting(rows)["a"])
+    assert tasks["H"].tolist() == [55, 10]
+    numpy.testing.assert_equal(tasks["styles_H"].tolist(), [numpy.nan, 5])
     more = [*rows, *({**old, "setting": "b", "H": old["H"] + 2} for old in rows)]
     table = frontiers.table([{"name": name, "description": name} for name in "ab"], more)
     found = [cell.strip() for cell in table.splitlines()[-1].split("|")[1:-1]]
