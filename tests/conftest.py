@@ -193,17 +193,17 @@ def data_root(tmp_path_factory):
 
 @pytest.fixture
 def drawn_root(tmp_path_factory, monkeypatch):
-    """A data folder for the embedded sets, which have two emojis of a class in each part, since drawing takes long.
+    """A data folder for the embedded sets, which have four emojis of a class, since drawing takes long.
 
     The first test that needs a set draws it, for all of pytest-xdist's processes.
     """
-    whole = DrawnDataset.list_images.__func__
+    whole, label = DrawnDataset.list_images.__func__, itemgetter(1)
 
     def few(cls, folder):
-        by_class = [
-            groupby(sorted(part, key=itemgetter(1)), itemgetter(1)) for part in whole(cls, folder)
-        ]
-        return tuple([i for _, images in part for i in islice(images, 2)] for part in by_class)
+        return tuple(
+            [image for _, of in groupby(sorted(part, key=label), label) for image in islice(of, n)]
+            for part, n in zip(whole(cls, folder), (2, 1, 1))
+        )
 
     monkeypatch.setattr(DrawnDataset, "list_images", classmethod(few))
     own = tmp_path_factory.getbasetemp()

@@ -51,7 +51,7 @@ def test_cifars_test_images_are_its_own_and_every_fifth_training_image_validates
     for part, place in ((data.train_x, "/train/"), (data.val, "/train/"), (data.test, "/test/")):
         assert all(place in item.impath for item in part)
     (tmp_path / "CIFAR-10-images" / "train" / "dog").rename(tmp_path / "CIFAR-10-images/train/cow")
-    message = "train must have the class folders airplane, .*; dog is missing"
+    message = "train must have the class folders airplane, .*; cow is too many"
     with pytest.raises(UserError, match=message):
         build("CIFAR10", tmp_path)
 
