@@ -55,9 +55,7 @@ class ConditionalContext(nn.Module):
                 linear2=nn.Linear(hidden, text.width),
             )
         )
-        self.tokens = FixedTokens(
-            text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)]
-        )
+        self.tokens = FixedTokens(text, classnames, len(self.ctx))
 
     def forward(self, image_features: Tensor) -> Prompts:
         """Normalised image features (B, E) → ``Prompts`` of B templates, one an image."""

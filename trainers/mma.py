@@ -13,7 +13,7 @@ from .common.errors import UserError
 from .engine.checks import check_depth, check_image_prompts
 from .method import Method
 from .prompting.backbone import Backbone
-from .prompting.prompts import HandCraftedTokens, Prompts
+from .prompting.prompts import FixedTokens, Prompts
 from .prompting.tokens import readable
 from .prompting.transformer import Adapter, Block
 from .settings import add_encoder_settings
@@ -76,7 +76,7 @@ class SharedAdapters(nn.Module):
         self.shared_adapter = started(
             {layer: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for layer in layers}
         )
-        self.tokens = HandCraftedTokens(
+        self.tokens = FixedTokens.of_prompt(
             backbone.text, f"{readable(settings.TEXT_CTX_INIT)} {{}}.".lstrip(), classnames
         )
 

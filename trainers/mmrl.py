@@ -20,7 +20,7 @@ from .losses import consistency_loss
 from .method import Figures, Method
 from .prompting.backbone import Backbone
 from .prompting.image import Readout
-from .prompting.prompts import HandCraftedTokens, Prompts, gaussian
+from .prompting.prompts import FixedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter
 from .settings import add_encoder_settings
 from .trainer import MethodTrainer
@@ -81,7 +81,7 @@ class RepresentationSpace(nn.Module):
             copy.deepcopy(visual) for _ in layers
         )  # all start alike
         self.compound_rep_tokens_r2tproj = nn.ModuleList(copy.deepcopy(textual) for _ in layers)
-        self.tokens = HandCraftedTokens(backbone.text, template, classnames)
+        self.tokens = FixedTokens.of_prompt(backbone.text, template, classnames)
 
     def entering(self, maps: nn.ModuleList) -> list[Adapter | None]:
         """One or None for each layer up to ``REP_END``."""

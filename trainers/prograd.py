@@ -10,10 +10,9 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_choice
 from .evaluation.prediction import Scores
 from .method import Figures, Method
-from .prompting.context import POSITIONS, ContextLearner
+from .prompting.context import ContextLearner
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
 from .settings import add_encoder_settings
@@ -59,11 +58,6 @@ class ProGradMethod(Method):
 
     small = {"N_CTX": 6}
     fp32_teacher = True
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
 
     def hand_crafted_template(self) -> str:
         return hand_crafted_template(self.dataset, EXCEPTIONS)

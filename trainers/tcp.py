@@ -81,9 +81,7 @@ class ClassAwarePrompts(nn.Module):
         self.register_buffer(
             "classes", hand_crafted, persistent=False
         )  # follows from the names: not saved
-        self.tokens = FixedTokens(
-            text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)], template
-        )
+        self.tokens = FixedTokens(text, classnames, len(self.ctx), template=template)
         self.layers_before = settings.LAYER - 1  # that keep what the context has become
 
     def forward(self) -> Prompts:

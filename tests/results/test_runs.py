@@ -62,16 +62,11 @@ def test_tests_of_other_images_are_settings_of_their_own(tmp_path):
 
 
 def test_titles_say_shots_only_where_they_differ():
-    alike, unlike = (
-        [("dtd", "base", 16), ("dtd", "all", 16)],
-        [("dtd", "all", n) for n in (1, 4, -1)],
-    )
-    assert list(titles(alike).values()) == ["dtd, base classes", "dtd"]
-    assert list(titles(unlike).values()) == [
-        "dtd, 1 shot",
-        "dtd, 4 shots",
-        "dtd, no few-shot sample",
-    ]
+    def named(*settings):
+        return [*titles([("dtd", *setting) for setting in settings]).values()]
+
+    assert named(("base", 16), ("all", 16)) == ["dtd, base classes", "dtd"]
+    assert named(("all", 1), ("all", -1)) == ["dtd, 1 shot", "dtd, no few-shot sample"]
 
 
 def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_counts(tmp_path):

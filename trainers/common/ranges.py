@@ -43,10 +43,10 @@ POSITIVE = Range(0, is_open=True)
 NOT_NEGATIVE = Range(0)
 SHARE = Range(0, 1)
 COUNT = Range(1, MANY)
-BELOW_ONE = Range(0, 0.9999)
-LAYERS = Range(1, 1000)
+COUNT_OR_NONE = Range(0, MANY)
+LAYERS, LAYERS_OR_NONE = Range(1, 1000), Range(0, 1000)
 
-RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they take
+RANGES: dict[str, Range | tuple[object, ...]] = {  # pattern of keys → what they take
     "INPUT.SIZE": Range(1, 4096),
     "INPUT.INTERPOLATION": ("bilinear", "bicubic", "nearest"),
     "INPUT.TRANSFORMS": tuple(TRANSFORMS),
@@ -68,7 +68,7 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "DATALOADER.NUM_WORKERS": Range(0, 128),  # each is a process
     "DATALOADER.*.BATCH_SIZE": COUNT,
     "OPTIM.LR": POSITIVE,
-    "OPTIM.ADAM_BETA?": BELOW_ONE,
+    "OPTIM.ADAM_BETA?": Range(0, 0.9999),
     "OPTIM.RMSPROP_ALPHA": SHARE,
     "OPTIM.STEPSIZE": Range(-1, MANY),
     "OPTIM.WARMUP_EPOCH": Range(-1, MANY),
@@ -77,12 +77,18 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "TEST.FINAL_MODEL": ("last_step", "best_val"),
     "TRAIN.PRINT_FREQ": Range(1),
     "TRAIN.CHECKPOINT_*": NOT_NEGATIVE,
-    "TRAINER.*.EVIDENCE_*": Range(),
-    "TRAINER.*.GPA_MEAN": Range(),
-    "TRAINER.*.GPA_STD": Range(1),
-    "TRAINER.VPT.*_VISION": LAYERS,  # elsewhere 0 leaves the image encoder as it is
-    "TRAINER.*_VISION": Range(0, 1000),
+    "TRAINER.*.PREC": ("fp32", "amp", "fp16"),
+    "TRAINER.*.TEXT_CHUNK": COUNT_OR_NONE,
     "TRAINER.*.N_TEMPLATES": LAYERS,
+    "TRAINER.*.PROMPT_MODALITY": ("dual", "text"),
+    "TRAINER.*.AUGMENTATION": (1, 2, None),
+    "TRAINER.*.FUSION": ("dempster", "mean_probability", "sum_logits"),
+    "TRAINER.*.RELIABILITY": ("fitted", "independent"),
+    "TRAINER.*.LOSS": ("evidential", "cross_entropy"),
+    "TRAINER.*.CLASS_TOKEN_POSITION": ("end", "middle", "front"),
+    "TRAINER.*.ENCODER": ("both", "text", "vision"),
+    "TRAINER.VPT.*_VISION": LAYERS,
+    "TRAINER.*_VISION": LAYERS_OR_NONE,
     "TRAINER.*.N_CTX*": LAYERS,
     "TRAINER.*.N_REP_TOKENS": LAYERS,
     "TRAINER.*.PROMPT_DEPTH*": LAYERS,
@@ -91,23 +97,28 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "TRAINER.*_END": LAYERS,
     "TRAINER.*_DIM": Range(1, WIDTH),
     "TRAINER.*.RANK": Range(1, WIDTH),
-    "TRAINER.*.TEXT_CHUNK": Range(0, MANY),
-    "TRAINER.*.DROPOUT": BELOW_ONE,
+    "TRAINER.*.DROPOUT": Range(0, 0.999),
     "TRAINER.*.HEAD_WEIGHT": SHARE,
-    "TRAINER.MMRL.SCALE": SHARE,
-    "TRAINER.*.ADAPTER_SCALE": POSITIVE,
-    "TRAINER.*.ADAM_EPS": POSITIVE,
-    "TRAINER.*.C": POSITIVE,
+    "TRAINER.*_WEIGHT": NOT_NEGATIVE,
+    "TRAINER.*.W": NOT_NEGATIVE,
+    "TRAINER.*.LAMBDA": NOT_NEGATIVE,
     "TRAINER.*.T": POSITIVE,
+    "TRAINER.*.GPA_STD": Range(1),
+    "TRAINER.*.ADAM_EPS": POSITIVE,
+    "TRAINER.*LR": NOT_NEGATIVE,
+    "TRAINER.MMRL.SCALE": SHARE,
+    "TRAINER.*_SCALE": POSITIVE,
+    "TRAINER.*.C": POSITIVE,
+    "TRAINER.GDA.ALPHA": NOT_NEGATIVE,
+    "TRAINER.*.INIT_*": NOT_NEGATIVE,
+    "TRAINER.*.SEARCH_STEP": Range(1, 10**4),
+    "TRAINER.*.AUGMENT_EPOCH": COUNT,
     "TRAINER.*.STEPS": COUNT,
     "TRAINER.*.VIEWS": COUNT,
-    "TRAINER.*.AUGMENT_EPOCH": COUNT,
-    "TRAINER.*.SEARCH_STEP": Range(1, 10**4),
-    "TRAINER.*": NOT_NEGATIVE,
 }
 
 
-def range_of(key: str) -> Range | tuple[str, ...] | None:
+def range_of(key: str) -> Range | tuple[object, ...] | None:
     """What a key takes, by the first pattern that fits it; None where anything of its type does."""
     return next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), None)
 
