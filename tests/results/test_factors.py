@@ -113,6 +113,3 @@ def test_trouble_is_one_line(tmp_path, capsys, caplog):
     assert factors.main([str(tmp_path)]) == 2
     assert "predictions-test.npz is missing: delete" in capsys.readouterr().err
     assert "left out: factors_cast 16 CoOp tiny seed(s) 2, of which only" in caplog.text
-    words = "--protocol factors --trainer CoOp --dataset openmoji"
-    assert protocol_run.main(words.split()) == 2
-    assert "--dataset factors_background factors_border" in capsys.readouterr().err
