@@ -226,7 +226,7 @@ def test_an_ablation_from_training_to_table(
         "full",
         "text",
     ]
-    lines = ablation.collect_ablations(tmp_path)[0].lines
+    (lines,) = ablation.collect_ablations(tmp_path).values()
     single, full, text = (line for _, line in lines.iterrows())
     # prompts and their maps for each template
     assert full.parameters == 4 * single.parameters > text.parameters

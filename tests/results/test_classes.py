@@ -12,7 +12,7 @@ from results.report import classes
 from results.report.classes import class_page, headlines
 from results.report.gallery import find_images, gallery
 from results.report.page import make_report
-from results.runs import collect, group, titles
+from results.runs import collect, group
 from tests.results.conftest import Page, make_answers, write_run
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -60,8 +60,7 @@ def make(tmp_path):
 
 
 def series_in(folder):
-    series = group(collect(folder))
-    return series, titles([one.setting for one in series])
+    return group(collect(folder))
 
 
 def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commonest_class(
@@ -69,7 +68,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
 ):
     make("CDC", backbone_hash="a")
     make("ZeroshotCLIP", [(0, 0)] * 3 + [(1, 0)] * 4 + [(2, 0)] * 2, backbone_hash="a")
-    trained, zero_shot = headlines(*series_in(tmp_path))
+    trained, zero_shot = headlines(series_in(tmp_path))
     assert trained == {
         "tested_on": "openmoji",
         "model": "CDC tiny",
@@ -106,7 +105,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
 def test_zero_shot_of_another_clip_or_on_other_images_is_no_comparison(make, tmp_path, other):
     make("CDC", **{"backbone_hash": "a"})
     make("ZeroshotCLIP", **{"backbone_hash": "a", **other})
-    assert headlines(*series_in(tmp_path))[0]["zero_shot"] is None
+    assert headlines(series_in(tmp_path))[0]["zero_shot"] is None
 
 
 def test_classes_matrix_and_confusions_are_counts_of_the_answers(make, tmp_path):

@@ -5,7 +5,6 @@ import statistics
 
 import numpy
 import pytest
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from analysis.image_groups import write_figures
@@ -16,20 +15,17 @@ from results.report.figures import (
     INKS,
     PAPERS,
     answer_figures,
-    table_figures,
     vacuity_figures,
     write_figure,
 )
-from results.runs import collect, group, titles, with_answers
-from results.table import tables
+from results.runs import collect, group, with_answers
 from tests.chromium import contrast
 from tests.results.conftest import make_answers, write_run
 
 
 def series_of(*folders):
-    """Series that have answers, and how their settings are called."""
-    runs = collect(*folders)
-    return with_answers(group(runs)), titles([run.setting for run in runs])
+    """Series that have answers."""
+    return with_answers(group(collect(*folders)))
 
 
 def drawn(figure):
@@ -88,7 +84,7 @@ def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
     parts = {seed: make_answers(seed, templates=3) for seed in (2, 1)}
     for seed, arrays in parts.items():
         write_run(tmp_path, "train_base", "CDC", seed, "base", arrays)
-    (one,), named = series_of(tmp_path)
+    (one,) = series_of(tmp_path)
     right = [
         top == label
         for seed in (1, 2)
@@ -96,18 +92,18 @@ def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
     ]
     vacuity = numpy.concatenate([parts[seed]["vacuity"] for seed in (1, 2)])
     assert one.right.tolist() == right and (one.pooled("vacuity") == vacuity).all()
-    reliability = next(answer_figures([one], named, {"CDC tiny": "C0"}))
+    reliability = next(answer_figures([one], {"CDC tiny": "C0"}))
     confidence = numpy.concatenate([parts[seed]["top_probability"][:, 0] for seed in (1, 2)])
     _, line = drawn(reliability).lines
     points = 100 * numbers.reliability_points(confidence, one.right)
     assert numpy.allclose(line.get_xydata(), points)
-    labels = drawn(next(vacuity_figures([one], named))).get_legend_handles_labels()[1]
+    labels = drawn(next(vacuity_figures([one]))).get_legend_handles_labels()[1]
     assert labels == [f"right ({sum(right)})", f"wrong ({80 - sum(right)})"]
 
 
 def test_new_classes_and_corrupted_images_join_the_vacuities_once_all_seeds_have_them(tmp_path):
     def figure():
-        return next(vacuity_figures(*series_of(tmp_path)))
+        return next(vacuity_figures(series_of(tmp_path)))
 
     def labels():
         return drawn(figure()).get_legend_handles_labels()[1]
@@ -132,17 +128,6 @@ def test_new_classes_and_corrupted_images_join_the_vacuities_once_all_seeds_have
     assert len(labels()) == 2  # they belong to the run as it was
 
 
-def test_bars_of_one_model_with_several_shots_are_told_apart(tmp_path):
-    for shots in (4, 16):
-        for part, classes in (("train_base", "base"), ("test_new", "new")):
-            write_run(tmp_path, part, "CDC", 1, classes, shots=shots, prompts_hash=str(shots))
-    (bars,) = table_figures(tables(collect(tmp_path)), {"CDC tiny": "C0"})
-    containers = [one for one in drawn(bars).containers if isinstance(one, BarContainer)]
-    assert [one.get_label() for one in containers] == ["CDC tiny, 4 shots", "CDC tiny, 16 shots"]
-    assert len({one.patches[0].get_facecolor() for one in containers}) == 2
-    assert [[patch.get_height() for patch in one] for one in containers] == [[56, 56, 56]] * 2
-
-
 # ---- light and dark ----
 
 
@@ -159,7 +144,7 @@ def test_ink_and_colours_stand_out_from_both_papers(theme):
 
 def test_a_figure_is_one_svg_without_paper_in_the_pages_ink(tmp_path):
     write_run(tmp_path / "runs", "train_base", "CDC", 1, "base", make_answers(1))
-    figure = next(answer_figures(*series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
+    figure = next(answer_figures(series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
     taken = set()
     first, second = (write_figure(figure, str(tmp_path / "out"), taken) for _ in range(2))
     names = {"reliability-openmoji-base-classes.svg", "reliability-openmoji-base-classes-2.svg"}

@@ -10,7 +10,7 @@ import pytest
 from results.render import render
 from results.report.__main__ import main
 from results.report.page import MEANINGS, make_report, measured_tables
-from results.runs import collect, group, titles
+from results.runs import collect, group
 from results.table import tables
 from tests.chromium import contrast
 from tests.conftest import REPOSITORY
@@ -92,7 +92,7 @@ def test_the_same_runs_make_the_same_page(tmp_path):
     assert pages[0] == pages[1] and b"Report on 1 run<" in pages[0]
 
 
-def test_without_predictions_there_are_tables_bars_and_training_curves(tmp_path, monkeypatch):
+def test_without_predictions_there_are_tables_and_training_curves(tmp_path, monkeypatch):
     folder = write_run(tmp_path / "runs", "train_base", "CDC", 1, "base")
     write_curve(folder, (1, 1.0, 50.0), (2, 0.5, 75.0))
     write_run(tmp_path / "runs", "test_new", "CDC", 1, "new", prompts_hash="others")
@@ -102,7 +102,6 @@ def test_without_predictions_there_are_tables_bars_and_training_curves(tmp_path,
     assert "2 of 2 runs have no predictions-test.npz" in page.text and "Gallery" not in page.text
     assert "CDC tiny, seed 1: its parts were tested" in page.text, "what tables warn of"
     assert {path.name for path in (tmp_path / "report_figures").iterdir()} == {
-        "bars-openmoji.svg",
         "training-loss-openmoji-base-classes.svg",
         "training-acc-openmoji-base-classes.svg",
     }
@@ -118,8 +117,7 @@ def test_runs_without_test_metrics_are_listed_and_make_no_table(tmp_path):
 def test_measured_tables_have_a_row_for_each_model_and_measure(tmp_path):
     for seed in (1, 2):
         write_run(tmp_path, "train_base", "CDC", seed, "base", make_answers(seed))
-    runs = collect(tmp_path)
-    calibration, doubt = measured_tables(group(runs), titles([run.setting for run in runs]))
+    calibration, doubt = measured_tables(group(collect(tmp_path)))
     key = ("openmoji, base classes", "CDC tiny")
     expected = {"accuracy": [56, 59], "ECE": [11, 12], "adaptive ECE": [12, 13], "NLL": [2, 3]}
     assert values(calibration) == {key: {**expected, "Brier": [0.5, 0.5]}}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from results.runs import collect, distinct_part, group, titles, training_curve, with_answers
+from results.runs import collect, distinct_part, group, training_curve, with_answers
 from tests.results.conftest import make_answers, write_curve, write_run
 
 
@@ -61,17 +61,15 @@ def test_tests_of_other_images_are_settings_of_their_own(tmp_path):
     assert names == {"", " aligned", " independent", " reversed", ", base and new together"}
 
 
-def test_titles_say_shots_only_where_they_differ():
-    alike, unlike = (
-        [("dtd", "base", 16), ("dtd", "all", 16)],
-        [("dtd", "all", n) for n in (1, 4, -1)],
-    )
-    assert list(titles(alike).values()) == ["dtd, base classes", "dtd"]
-    assert list(titles(unlike).values()) == [
-        "dtd, 1 shot",
-        "dtd, 4 shots",
-        "dtd, no few-shot sample",
-    ]
+def test_titles_say_shots_only_where_they_differ(tmp_path):
+    for shots in (1, 4, -1):
+        write_run(tmp_path / "few", "train_all", "CDC", 1, shots=shots, data="dtd")
+    alike = [write_run(tmp_path / "base", "train_base", "CDC", 1, "base", data="dtd")]
+    alike += [write_run(tmp_path / "all", "train_all", "CDC", 1, data="dtd")]
+    titles = [one.tested_on for one in group(collect(*alike))]
+    assert titles == ["dtd", "dtd, base classes"]
+    titles = [one.tested_on for one in group(collect(tmp_path / "few"))]
+    assert titles == ["dtd, no few-shot sample", "dtd, 1 shot", "dtd, 4 shots"]
 
 
 def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_counts(tmp_path):

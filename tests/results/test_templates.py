@@ -15,7 +15,7 @@ from analysis.templates import agreement, kappa, main, oracle
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from results.report.page import make_report
-from results.runs import collect
+from results.runs import collect, group
 from tests.conftest import base_arguments
 from tests.results.conftest import Page, make_answers, write_run
 from tests.trainers.test_every_trainer import BASE, NEW
@@ -190,10 +190,8 @@ def test_prompts_that_are_not_there_are_said_and_votes_make_their_tables(tmp_pat
     write_run(tmp_path, "train_base", "CDC", 1, "base", answers)
     assert len(tables(tmp_path)) == 3
     (run,) = collect(tmp_path)
-    from results.runs import group, titles
-
     series, paths = group([run]), {"openmoji": {f"{n}.png": "x.png" for n in range(40)}}
-    assert not list(occlusion_figures(series, titles([run.setting]), paths))
+    assert not list(occlusion_figures(series, paths))
     assert f"where the templates of {run.folder} look can't be drawn" in caplog.text
 
 
