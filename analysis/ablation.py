@@ -134,17 +134,19 @@ def collect_ablations(folder: str | Path) -> dict[str, DataFrame]:
         UserError: nothing there, a trainer has no ablation, or runs that don't fit together.
     """
     runs = collect(folder)
-    table = next((table for table in tables(runs, seed_h=True) if table.title == BASE2NEW), None)
-    if table is None:
+    ablations = {}
+    for table in (table for table in tables(runs, seed_h=True) if table.title == BASE2NEW):
+        rows = table.means.index
+        for key in dict.fromkeys(row[:3] for row in rows if not row[0].startswith("average")):
+            lines = ablation(table, *key)
+            if len(lines):
+                data, shots, trainer = key
+                ablations[f"{trainer} on {data}, {shots} shots"] = lines
+    if not ablations:
         raise UserError(
             f"no row of an ablation is done below {folder}: run.py --protocol ablation makes them"
         )
-    rows = table.means.index
-    keys = dict.fromkeys(row[:3] for row in rows if not row[0].startswith("average"))
-    return {
-        f"{trainer} on {data}, {shots} shots": ablation(table, data, shots, trainer)
-        for data, shots, trainer in keys
-    }
+    return ablations
 
 
 def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:

@@ -8,7 +8,7 @@ from tests.prompting.models import NAMES, SIZES, assert_same, double, pair, rela
 from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
 from trainers.prompting import image
 from trainers.prompting.backbone import build_backbone
-from trainers.prompting.prompts import embed, start_embedding
+from trainers.prompting.prompts import embed
 from trainers.prompting.tokens import class_tokens
 
 
@@ -27,7 +27,7 @@ def test_prompted_texts_are_those_of_the_77_position_loop(templates, n_ctx, dept
     ours, theirs = pair("vit")
     prompts = [double(templates, n_ctx, ours.text.width) for _ in range(depth)]
     tokens = class_tokens(NAMES, 76 - n_ctx)
-    start = start_embedding(ours.text).expand(templates, 1, -1)
+    start = embed(ours.text, clip.tokenize([""])[:, :1]).expand(templates, 1, -1)
     features = ours.text(
         torch.cat([start, prompts[0]], dim=1),
         embed(ours.text, tokens.ids)[None],

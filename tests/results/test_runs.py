@@ -62,14 +62,15 @@ def test_tests_of_other_images_are_settings_of_their_own(tmp_path):
 
 
 def test_titles_say_shots_only_where_they_differ(tmp_path):
-    for shots in (1, 4, -1):
-        write_run(tmp_path / "few", "train_all", "CDC", 1, shots=shots, data="dtd")
-    alike = [write_run(tmp_path / "base", "train_base", "CDC", 1, "base", data="dtd")]
-    alike += [write_run(tmp_path / "all", "train_all", "CDC", 1, data="dtd")]
-    titles = [one.tested_on for one in group(collect(*alike))]
-    assert titles == ["dtd", "dtd, base classes"]
-    titles = [one.tested_on for one in group(collect(tmp_path / "few"))]
-    assert titles == ["dtd, no few-shot sample", "dtd, 1 shot", "dtd, 4 shots"]
+    def titles(name, *settings):
+        for classes, shots in settings:
+            part = "train_base" if classes == "base" else "train_all"
+            write_run(tmp_path / name, part, "CDC", 1, classes, shots=shots, data="dtd")
+        return [one.tested_on for one in group(collect(tmp_path / name))]
+
+    assert titles("alike", ("base", 16), ("all", 16)) == ["dtd", "dtd, base classes"]
+    few = titles("unlike", ("all", 1), ("all", 4), ("all", -1))
+    assert few == ["dtd, no few-shot sample", "dtd, 1 shot", "dtd, 4 shots"]
 
 
 def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_counts(tmp_path):

@@ -100,7 +100,7 @@ def test_it_starts_as_clip_itself_and_has_the_published_size(vit, vit_b16):
     [
         ("ENCODER", "images", "it takes one of both, text, vision"),
         ("RANK", "0", "is 0, it must be at least 1"),
-        ("DROPOUT", "1.0", "is 1.0, it must be in [0, 1)"),
+        ("DROPOUT", "1.0", "is 1.0, it must be at most 0.999"),
     ],
 )
 def test_contradictions_are_refused(refusal, key, value, message):

@@ -143,7 +143,7 @@ def test_the_head_has_a_learning_rate_of_its_own(run):
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("HEAD_WEIGHT", "1.5", "is 1.5, it must be in [0, 1]"),
+        ("HEAD_WEIGHT", "1.5", "is 1.5, it must be at most 1"),
         ("HEAD_LR", "-1.0", "must not be negative"),
     ],
 )

@@ -149,7 +149,7 @@ def test_it_starts_as_the_official_code_does_and_has_the_official_size(vit_b16):
         ("REP_START", "0", "is 0, it must be at least 1"),
         ("REP_START", "4", "REP_END is 3, it must be REP_START, 4, or more"),
         ("REP_END", "4", "has 3 layers"),
-        ("SCALE", "1.5", "it must be in [0, 1]"),
+        ("SCALE", "1.5", "it must be at most 1"),
         ("REG_WEIGHT", "-1.0", "must not be negative"),
     ],
 )

@@ -43,7 +43,7 @@ def test_every_pattern_is_of_a_key_that_is_there():
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("INPUT.TRANSFORMS", ["x"], "it takes random_flip, "),
+        ("INPUT.TRANSFORMS", ["x"], "it takes one of random_flip, "),
         ("INPUT.TRANSFORMS", ["normalise"], "(did you mean normalize?)"),
         ("INPUT.PIXEL_STD", [0, 1, 1], "it must be above 0"),
         ("INPUT.CROP_PADDING", -3, "it must not be negative"),

@@ -44,9 +44,9 @@ NOT_NEGATIVE = Range(0)
 SHARE = Range(0, 1)
 COUNT = Range(1, MANY)
 COUNT_OR_NONE = Range(0, MANY)
-LAYERS = Range(0, 1000)
+LAYERS, LAYERS_OR_NONE = Range(1, 1000), Range(0, 1000)
 
-RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they take
+RANGES: dict[str, Range | tuple[object, ...]] = {  # pattern of keys → what they take
     "INPUT.SIZE": Range(1, 4096),
     "INPUT.INTERPOLATION": ("bilinear", "bicubic", "nearest"),
     "INPUT.TRANSFORMS": tuple(TRANSFORMS),
@@ -72,8 +72,19 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "OPTIM.*": NOT_NEGATIVE,
     "TRAIN.PRINT_FREQ": Range(1),
     "TRAIN.CHECKPOINT_*": NOT_NEGATIVE,
-    "TRAINER.*.N_TEMPLATES": Range(1, 1000),
-    "TRAINER.*.N_CTX*": Range(most=1000),  # the least is the method's
+    "TRAINER.*.PREC": ("fp32", "amp", "fp16"),
+    "TRAINER.*.TEXT_CHUNK": COUNT_OR_NONE,
+    "TRAINER.*.N_TEMPLATES": LAYERS,
+    "TRAINER.*.PROMPT_MODALITY": ("dual", "text"),
+    "TRAINER.*.AUGMENTATION": (1, 2, None),
+    "TRAINER.*.FUSION": ("dempster", "mean_probability", "sum_logits"),
+    "TRAINER.*.RELIABILITY": ("fitted", "independent"),
+    "TRAINER.*.LOSS": ("evidential", "cross_entropy"),
+    "TRAINER.*.CLASS_TOKEN_POSITION": ("end", "middle", "front"),
+    "TRAINER.*.ENCODER": ("both", "text", "vision"),
+    "TRAINER.VPT.*_VISION": LAYERS,
+    "TRAINER.*_VISION": LAYERS_OR_NONE,
+    "TRAINER.*.N_CTX*": LAYERS,
     "TRAINER.*.N_REP_TOKENS": LAYERS,
     "TRAINER.*.PROMPT_DEPTH*": LAYERS,
     "TRAINER.*.LAYER": LAYERS,
@@ -81,18 +92,28 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "TRAINER.*_END": LAYERS,
     "TRAINER.*_DIM": Range(1, WIDTH),
     "TRAINER.*.RANK": Range(1, WIDTH),
-    "TRAINER.*.TEXT_CHUNK": COUNT_OR_NONE,
-    "TRAINER.*.DROPOUT": SHARE,
-    "TRAINER.*.ADAM_EPS": POSITIVE,
-    "TRAINER.*.HEAD_LR": NOT_NEGATIVE,
-    "TRAINER.*.C": POSITIVE,
+    "TRAINER.*.DROPOUT": Range(0, 0.999),
+    "TRAINER.*.HEAD_WEIGHT": SHARE,
+    "TRAINER.*_WEIGHT": NOT_NEGATIVE,
+    "TRAINER.*.W": NOT_NEGATIVE,
+    "TRAINER.*.LAMBDA": NOT_NEGATIVE,
     "TRAINER.*.T": POSITIVE,
+    "TRAINER.*.GPA_STD": Range(1),
+    "TRAINER.*.ADAM_EPS": POSITIVE,
+    "TRAINER.*LR": NOT_NEGATIVE,
+    "TRAINER.MMRL.SCALE": SHARE,
+    "TRAINER.*_SCALE": POSITIVE,
+    "TRAINER.*.C": POSITIVE,
+    "TRAINER.GDA.ALPHA": NOT_NEGATIVE,
+    "TRAINER.*.INIT_*": NOT_NEGATIVE,
     "TRAINER.*.SEARCH_STEP": Range(1, 10**4),
-    "TRAINER.*.AUGMENT_EPOCH": COUNT_OR_NONE,
+    "TRAINER.*.AUGMENT_EPOCH": COUNT,
+    "TRAINER.*.STEPS": COUNT,
+    "TRAINER.*.VIEWS": COUNT,
 }
 
 
-def range_of(key: str) -> Range | tuple[str, ...] | None:
+def range_of(key: str) -> Range | tuple[object, ...] | None:
     """What a key takes, by the first pattern that fits it; None where anything of its type does."""
     return next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), None)
 
@@ -127,5 +148,6 @@ def check_range(key: str, value: Any) -> None:
         for element in elements:
             if element not in taken:
                 raise UserError(
-                    f"{key} is {value!r}, it takes {', '.join(taken)}{nearest(element, taken)}"
+                    f"{key} is {value!r}, it takes one of {', '.join(map(str, taken))}"
+                    f"{nearest(element, taken)}"
                 )

@@ -65,23 +65,19 @@ def check_image_prompts(what: str, backbone: Backbone, instead: str) -> None:
         )
 
 
-def check_independent(settings: CfgNode, path: str, backbone: Backbone | None = None) -> None:
-    """Checks IVLP's keys; with a backbone also that it has that many layers."""
+def check_independent(settings: CfgNode, path: str, backbone: Backbone) -> None:
+    """Checks IVLP's keys: no more layers than there are, and both or neither of the image encoder's."""
     depth = settings.PROMPT_DEPTH_VISION
-    if backbone is not None:
-        check_depth(f"{path}.PROMPT_DEPTH_TEXT", settings.PROMPT_DEPTH_TEXT, backbone.text.layers)
-        if depth > 0:
-            key = f"{path}.PROMPT_DEPTH_VISION"
-            check_image_prompts(key, backbone, "set it and N_CTX_VISION to 0")
-            check_depth(key, depth, backbone.vision_transformer.layers)
-        return
-    check_at_least(1, path, settings, "N_CTX_TEXT", "PROMPT_DEPTH_TEXT")
-    check_at_least(0, path, settings, "N_CTX_VISION", "PROMPT_DEPTH_VISION")
     if (settings.N_CTX_VISION == 0) != (depth == 0):
         raise UserError(
             f"{path} has N_CTX_VISION {settings.N_CTX_VISION} and PROMPT_DEPTH_VISION {depth}: both are 0 "
             "to prompt the text encoder only, or neither"
         )
+    check_depth(f"{path}.PROMPT_DEPTH_TEXT", settings.PROMPT_DEPTH_TEXT, backbone.text.layers)
+    if depth > 0:
+        key = f"{path}.PROMPT_DEPTH_VISION"
+        check_image_prompts(key, backbone, "set it and N_CTX_VISION to 0")
+        check_depth(key, depth, backbone.vision_transformer.layers)
 
 
 def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
