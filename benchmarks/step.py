@@ -26,23 +26,23 @@ from unittest import mock
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
-import clip  # noqa: E402
-import torch  # noqa: E402
-from dassl.engine import TRAINER_REGISTRY  # noqa: E402
-from dassl.optim import build_optimizer  # noqa: E402
-from tabulate import tabulate  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.utils.benchmark import Timer  # noqa: E402
-from torch.utils.flop_counter import (  # noqa: E402
+import clip
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from dassl.optim import build_optimizer
+from tabulate import tabulate
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import (
     FlopCounterMode,
     sdpa_backward_flop_count,
     sdpa_flop_count,
 )
-from torchvision.models import ResNet50_Weights  # noqa: E402
+from torchvision.models import ResNet50_Weights
 
-from protocols.arguments import build_config  # noqa: E402
-from protocols.command_line import parse_arguments  # noqa: E402
-from trainers.evidence import Opinion, dempster  # noqa: E402
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
+from trainers.evidence import Opinion, dempster
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -83,21 +83,21 @@ class UsualText(nn.Module):
     ) -> Tensor:
         """(M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E)."""
         tower, features = self.stock, []
-        for template, own in enumerate(prefix):
+        for template, prompt in enumerate(prefix):
             which = template if len(suffix) > 1 else 0
             classes, length, width = suffix[which].shape
-            rest = 77 - len(own) - length
+            rest = 77 - len(prompt) - length
             parts = [
-                own.expand(classes, -1, -1),
+                prompt.expand(classes, -1, -1),
                 suffix[which],
-                own.new_zeros(classes, rest, width),
+                prompt.new_zeros(classes, rest, width),
             ]
             x = torch.cat(parts, dim=1) + tower.positional_embedding  # (K, 77, D)
             x = through(
                 tower.transformer, x.transpose(0, 1), [layer[template] for layer in deep], 1
             )
             x = tower.ln_final(x.transpose(0, 1))  # (K, 77, D)
-            ends = len(own) + end[which].to(x.device)  # (K,)
+            ends = len(prompt) + end[which].to(x.device)  # (K,)
             features.append(x[torch.arange(classes, device=x.device), ends] @ tower.text_projection)
         return torch.stack(features)
 
@@ -124,9 +124,9 @@ class UsualImage(nn.Module):
             x = torch.cat([token, x], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
             if prompts is not None:
                 x = torch.cat([x, prompts[number].to(x.dtype).expand(len(x), -1, -1)], dim=1)
-            own = [layer[number] for layer in deep]  # (n, D) each
+            layers = [layer[number] for layer in deep]  # (n, D) each
             x = visual.ln_pre(x).transpose(0, 1)  # (L, B, D)
-            x = through(visual.transformer, x, own, -len(own[0]) if own else 0)
+            x = through(visual.transformer, x, layers, -len(layers[0]) if layers else 0)
             features.append(visual.ln_post(x[0]) @ visual.proj)
         return torch.stack(features)
 

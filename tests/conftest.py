@@ -10,6 +10,8 @@ import zlib
 from collections import defaultdict
 from datetime import date
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import clip.model
@@ -20,6 +22,7 @@ import yaml
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
+from datasets.drawn.openmoji import DrawnDataset
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from trainers import METHODS, config_function, method_class
@@ -30,6 +33,10 @@ from trainers.prompting.text import TextEncoder
 from trainers.settings import method_node
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+GOLDEN = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (REPOSITORY / "tests" / "golden").glob("*.yaml")
+}
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
 TURN = os.environ.setdefault(
@@ -186,9 +193,21 @@ def data_root(tmp_path_factory):
     return str(root)
 
 
-@pytest.fixture(scope="session")
-def drawn_root(tmp_path_factory):
-    """A data folder in which the embedded sets lie: the first test that needs one draws it, for all of pytest-xdist's processes."""
+@pytest.fixture
+def drawn_root(tmp_path_factory, monkeypatch):
+    """A data folder for the embedded sets, which have four emojis of a class, since drawing takes long.
+
+    The first test that needs a set draws it, for all of pytest-xdist's processes.
+    """
+    whole, label = DrawnDataset.list_images.__func__, itemgetter(1)
+
+    def few(cls, folder):
+        return tuple(
+            [image for _, of in groupby(sorted(part, key=label), label) for image in islice(of, n)]
+            for part, n in zip(whole(cls, folder), (2, 1, 1))
+        )
+
+    monkeypatch.setattr(DrawnDataset, "list_images", classmethod(few))
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "drawn"
     folder.mkdir(exist_ok=True)

@@ -1,11 +1,10 @@
 """The researcher's environment is left alone; without one the scripts make .venv and install what they need, once."""
 
 import os
+import re
 import shutil
 import subprocess
-import sys
 import venv
-from pathlib import Path
 
 import pytest
 
@@ -31,27 +30,22 @@ def installed(repository, tmp_path):
     """Runs a script where no environment is active, with a stand-in for Python; returns what it has installed."""
     log, python = tmp_path / "log", tmp_path / "bin" / "python3"
     python.parent.mkdir()
-    python.write_text(
-        "#!/usr/bin/env bash\n"
-        f'echo "$*" >> {log}\n'
-        'case "$*" in\n'
-        '"-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; touch .venv/bin/activate;;\n'
-        '*"import dassl"*) exit 1;;\n'
-        "esac\n"
-    )
+    python.write_text(f"""#!/usr/bin/env bash
+echo "$*" >> {log}
+case "$*" in
+"-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; touch .venv/bin/activate;;
+*"import dassl"*) exit 1;;
+esac
+""")
     python.chmod(0o755)
     path = f"{repository}/.venv/bin:{python.parent}:{os.environ['PATH']}"
 
     def start(words, **settings):
         log.write_text("")
-        subprocess.run(
-            ["bash", *f"scripts/{words}".split()],
-            cwd=repository,
-            env={"PATH": path, **settings},
-            capture_output=True,
-        )
-        lines = [line for line in log.read_text().splitlines() if " pip install " in f" {line} "]
-        return [line.rpartition(" ")[2] for line in lines]
+        command = ["bash", *f"scripts/{words}".split()]
+        env = {"PATH": path, **settings}
+        subprocess.run(command, cwd=repository, env=env, capture_output=True)
+        return re.findall(r"pip install .* (\S+)$", log.read_text(), re.MULTILINE)
 
     return start
 
@@ -77,25 +71,24 @@ def bare(tmp_path):
     return folder
 
 
-def start_in(environment, variable, repository, *words):
-    return subprocess.run(
-        ["bash", *words],
-        cwd=repository,
-        env={"PATH": f"{environment}/bin:{os.environ['PATH']}", variable: str(environment)},
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def start_in(bare, repository):
+    """Runs a script where that environment is active."""
+
+    def start(words, variable="VIRTUAL_ENV"):
+        env = {"PATH": f"{bare}/bin:{os.environ['PATH']}", variable: str(bare)}
+        command = ["bash", *f"scripts/{words}".split()]
+        return subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True)
+
+    return start
 
 
-def contents(folder):
-    return sorted(path.relative_to(folder) for path in Path(folder).rglob("*"))
-
-
-@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
-@pytest.mark.parametrize("words", EXTRAS)
-def test_an_active_environment_is_looked_at_and_left_alone(repository, bare, variable, words):
-    before = contents(bare), contents(repository)
-    done = start_in(bare, variable, repository, *f"scripts/{words}".split())
+@pytest.mark.parametrize("variable, words", zip(("VIRTUAL_ENV", "CONDA_PREFIX"), EXTRAS))
+def test_an_active_environment_is_looked_at_and_left_alone(
+    repository, bare, start_in, variable, words
+):
+    before = [sorted(folder.rglob("*")) for folder in (bare, repository)]
+    done = start_in(words, variable)
     assert done.returncode == 2 and done.stdout == ""
     first, line, last = done.stderr.splitlines()
     assert first.startswith(f"The active environment, {bare}, lacks")
@@ -103,32 +96,23 @@ def test_an_active_environment_is_looked_at_and_left_alone(repository, bare, var
     assert '"tabulate>=0.9"' in line and line.endswith(" ./dassl-lite")
     assert ('"sphinx>=8.1,<10"' in line) == (words == "test.sh")
     assert last.startswith("or leave it (deactivate, conda deactivate)")
-    assert (contents(bare), contents(repository)) == before
+    assert [sorted(folder.rglob("*")) for folder in (bare, repository)] == before
 
 
-def test_the_real_dassl_is_never_replaced_and_old_packages_are_named(repository, bare):
+def test_the_real_dassl_is_never_replaced_and_old_packages_are_named(bare, start_in):
     (packages,) = bare.glob("lib/python*/site-packages")
     for name in ("dassl", "yacs", "torch"):
         (packages / f"{name}.py").touch()
     (packages / "torch-2.1.0.dist-info").mkdir()
     (packages / "torch-2.1.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.1.0\n")
-    line = start_in(bare, "VIRTUAL_ENV", repository, "scripts/docs.sh").stderr
+    line = start_in("docs.sh").stderr
     assert "./dassl-lite" not in line and '"yacs' not in line and '"torch>=2.4"' in line
 
 
-def test_a_complete_environment_is_used():
-    done = subprocess.run([sys.executable, "scripts/missing.py", "demo"], cwd=REPOSITORY)
-    assert done.returncode == 0
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_without_its_environment_says_so_in_a_line(bare, command, tmp_path):
-    done = subprocess.run(
-        [bare / "bin" / "python", *command.split(), "--help"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith(f"error: {bare}/bin/python has no package ")
-    assert "source .venv/bin/activate" in done.stderr and done.stderr.count("\n") == 1
+def test_a_command_without_its_environment_says_so_in_a_line(bare):
+    for words in COMMANDS:
+        command = [bare / "bin" / "python", *words.split(), "--help"]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith(f"error: {bare}/bin/python has no package ")
+        assert "source .venv/bin/activate" in done.stderr and done.stderr.count("\n") == 1

@@ -11,8 +11,11 @@ from pathlib import Path
 import clip
 import pytest
 import yaml
+from dassl.config import get_cfg_default
 
 from tests.conftest import REPOSITORY, small_recipe
+from trainers.cdc import CDC, add_cdc_config
+from trainers.common.errors import UserError
 
 HOST = """
 import argparse, sys
@@ -79,22 +82,10 @@ class CoOp(TrainerX):
 """
 
 
-def test_a_host_that_forgets_the_config_node_is_told_so():
-    from dassl.config import get_cfg_default
-
-    from trainers.cdc import CDC
-    from trainers.common.errors import UserError
-
-    with pytest.raises(UserError, match=r"call add_cdc_config\(cfg\) in extend_cfg"):
-        CDC(get_cfg_default())
-
-
-def test_a_key_that_the_host_has_declared_keeps_its_value():
-    from dassl.config import get_cfg_default
-
-    from trainers.cdc import add_cdc_config
-
+def test_a_host_that_forgets_the_config_node_is_told_so_and_its_own_keys_keep_their_values():
     cfg = get_cfg_default()
+    with pytest.raises(UserError, match=r"call add_cdc_config\(cfg\) in extend_cfg"):
+        CDC(cfg)
     cfg.DATASET.SUBSAMPLE_CLASSES = "base"
     add_cdc_config(cfg)
     assert cfg.DATASET.SUBSAMPLE_CLASSES == "base" and cfg.DATALOADER.BROKEN_IMAGES == "error"
@@ -116,15 +107,9 @@ def host(tmp_path):
     shutil.copytree(
         Path(clip.__file__).parent, folder / "clip", ignore=shutil.ignore_patterns("__pycache__")
     )
-    model = (
-        folder / "clip" / "model.py"
-    )  # as in MaPLe's checkout: the host's towers want an argument that ours don't know
-    model.write_text(
-        model.read_text().replace(
-            "def build_model(state_dict: dict):",
-            "def build_model(state_dict: dict, design_details):",
-        )
-    )
+    # as in MaPLe's checkout: the host's towers want an argument that ours don't know
+    model, signature = folder / "clip" / "model.py", "def build_model(state_dict: dict"
+    model.write_text(model.read_text().replace(signature, f"{signature}, design_details"))
     recipe = yaml.safe_load(Path(small_recipe()).read_text())
     recipe["TRAINER"] = {"CDC": recipe["TRAINER"]["CDC"]}  # the host declares no other node of ours
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
@@ -134,61 +119,27 @@ def host(tmp_path):
 def test_two_lines_bring_cdc_into_another_toolbox_base_to_new(
     host, tmp_path, data_root, small_clip_file
 ):
-    def in_host(folder, *arguments):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "train.py",
-                "--root",
-                data_root,
-                "--trainer",
-                "CDC",
-                "--config-file",
-                "recipe.yaml",
-                "--seed",
-                "1",
-                "--backbone",
-                small_clip_file,
-                "--output-dir",
-                str(folder),
-                *arguments,
-            ],
-            cwd=host,
-            capture_output=True,
-            text=True,
-            timeout=300,
+    def in_host(folder, classes, more=""):
+        words = (
+            f"train.py --root {data_root} --trainer CDC --config-file recipe.yaml --seed 1 "
+            f"--backbone {small_clip_file} --output-dir {folder} {more} "
+            f"TRAINER.CDC.PREC amp DATASET.SUBSAMPLE_CLASSES {classes}"
         )
+        command = [sys.executable, *words.split()]
+        done = subprocess.run(command, cwd=host, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
-        assert (
-            "=> result" in done.stdout and "=> result" in (folder / "log.txt").read_text()
-        )  # what parse_test_res.py reads
+        # what parse_test_res.py reads
+        assert "=> result" in done.stdout and "=> result" in (folder / "log.txt").read_text()
         return done.stdout, json.loads((folder / "results.json").read_text())
 
     base, new = tmp_path / "base", tmp_path / "new"
-    printed, trained = in_host(base, "TRAINER.CDC.PREC", "amp", "DATASET.SUBSAMPLE_CLASSES", "base")
+    printed, trained = in_host(base, "base")
     assert "Finish training" in printed and (base / "prompt_learner" / "model.pth.tar-3").exists()
-    assert (
-        re.search(r"^CDC: [\d,]+ learnable parameters", printed, re.MULTILINE)
-        and "Resuming" not in printed
-    )
-    again, _ = in_host(base, "TRAINER.CDC.PREC", "amp", "DATASET.SUBSAMPLE_CLASSES", "base")
-    assert "Resuming from" in again
-    _, tested = in_host(
-        new,
-        "--eval-only",
-        "--model-dir",
-        str(base),
-        "--load-epoch",
-        "3",
-        "TRAINER.CDC.PREC",
-        "amp",
-        "DATASET.SUBSAMPLE_CLASSES",
-        "new",
-    )
-    assert (
-        tested["prompts_hash"] == trained["prompts_hash"]
-        and tested["config"]["TRAINER"]["CDC"]["PREC"] == "amp"
-    )
+    assert re.search(r"^CDC: [\d,]+ learnable parameters", printed, re.MULTILINE)
+    assert "Resuming" not in printed and "Resuming from" in in_host(base, "base")[0]
+    _, tested = in_host(new, "new", f"--eval-only --model-dir {base} --load-epoch 3")
+    assert tested["prompts_hash"] == trained["prompts_hash"]
+    assert tested["config"]["TRAINER"]["CDC"]["PREC"] == "amp"
     assert set(trained["metrics"]["test"]["per_class_accuracy"]) == {"banded", "dotted"}
     assert set(tested["metrics"]["test"]["per_class_accuracy"]) == {"striped", "woven"}
 

@@ -1,6 +1,5 @@
 """Every trainer runs every protocol on the embedded data, in the smallest settings: one shot, one epoch, one seed."""
 
-import json
 import time
 from itertools import count
 from types import SimpleNamespace
@@ -10,7 +9,6 @@ from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
 from analysis import ablation
-from datasets.drawn.openmoji import DrawnDataset
 from protocols import launch
 from protocols import training as train
 from protocols.arguments import build_config
@@ -18,7 +16,7 @@ from protocols.command_line import parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.runs import collect
 from results.table import tables as tables_of
-from tests.conftest import ALWAYS, in_turn
+from tests.conftest import ALWAYS, in_turn, make_small_options
 from trainers.engine.checkpoint import config_of_run
 from trainers.trainer import MethodTrainer
 
@@ -39,55 +37,20 @@ def in_this_process(monkeypatch):
     )
 
 
-@pytest.fixture
-def few_tested(monkeypatch):
-    """Drawn data sets have every fourth of their test images."""
-    build = DrawnDataset.__init__
-
-    def with_few(self, cfg):
-        build(self, cfg)
-        self.test = self.test[::4]
-
-    monkeypatch.setattr(DrawnDataset, "__init__", with_few)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", in_turn(TRAINERS, always=("CDC", "ZeroshotCLIP", ALWAYS[-1])))
-def test_every_trainer_runs_every_protocol(
-    name, drawn_root, in_this_process, few_tested, tmp_path, capsys
-):
+def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tmp_path, capsys):
     learns = TRAINER_REGISTRY.get(name).method.learns
     templates = [f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else []
     for protocol in PROTOCOLS:
-        if (
-            protocol == "zeroshot" and learns or protocol in ("ablation", "factors")
-        ):  # which have tests of their own
+        # the last two have tests of their own
+        if protocol == "zeroshot" and learns or protocol in ("ablation", "factors"):
             continue
-        code = protocol_run.main(
-            [
-                "--protocol",
-                protocol,
-                "--trainer",
-                name,
-                "--shots",
-                "1",
-                "--seeds",
-                "1",
-                "--root",
-                str(drawn_root),
-                "--output",
-                str(tmp_path),
-                "--",
-                "OPTIM.MAX_EPOCH",
-                "1",
-                "OPTIM.WARMUP_EPOCH",
-                "-1",
-                "DATALOADER.TEST.BATCH_SIZE",
-                "500",
-                *templates,
-            ]
+        words = (
+            f"--protocol {protocol} --trainer {name} --shots 1 --seeds 1 --root {drawn_root} "
+            f"--output {tmp_path} -- OPTIM.MAX_EPOCH 1 OPTIM.WARMUP_EPOCH -1"
         )
-        assert code == 0, capsys.readouterr().err
+        assert protocol_run.main([*words.split(), *templates]) == 0, capsys.readouterr().err
     tables = {table.title: table for table in tables_of(collect(tmp_path))}
     expected = {
         "base-to-new": {"base", "new", "H"},
@@ -104,25 +67,18 @@ def test_every_trainer_runs_every_protocol(
         assert list(table.means.index.unique("trainer")) == [name]
         assert len(table.means) == 1 or table.heads[-1] == "doubt"
         assert ((table.by_seed.iloc[0] > 0) & (table.by_seed.iloc[0] < 100)).all()
-    records = [
-        json.loads(path.read_text()) for path in (tmp_path / "train_source").rglob("results.json")
-    ]
-    assert [record["metrics"]["test"]["images"] for record in records] == [126]
 
 
 def row_configs(dataset):
     """Name of a row of CDC's ablation → its flat config; the rows are in their order."""
-    jobs = [
-        job for job in plan("ablation", "CDC", dataset, [16], [1], "output") if job.model is None
-    ]
-    configs = [build_config(parse_arguments(job.arguments("data"))) for job in jobs]
-    for cfg in configs:
-        trainer = TRAINER_REGISTRY.get("CDC")
+    trainer, found = TRAINER_REGISTRY.get("CDC"), {}
+    jobs = plan("ablation", "CDC", dataset, [16], [1], "output")
+    trainings = [job for job in jobs if job.model is None]
+    for row, job in zip(ablation_rows("CDC"), trainings, strict=True):
+        cfg = build_config(parse_arguments(job.arguments("data")))
         trainer.check_cfg(trainer.__new__(trainer), cfg)
-    return {
-        row.name: config_of_run(cfg, ("OUTPUT_DIR",))
-        for row, cfg in zip(ablation_rows("CDC"), configs, strict=True)
-    }
+        found[row.name] = config_of_run(cfg, ("OUTPUT_DIR",))
+    return found
 
 
 @pytest.mark.parametrize("dataset", ["openmoji", "imagenet"])
@@ -136,15 +92,7 @@ def test_the_ablations_rows_add_one_part_each_or_change_one_setting(dataset):
             if configs[one][key] != configs[other][key]
         }
 
-    ladder = [
-        "single_template",
-        "templates",
-        "views",
-        "phrases",
-        "consistency",
-        "decoupling",
-        "full",
-    ]
+    ladder = "single_template templates views phrases consistency decoupling full".split()
     assert list(configs)[:7] == ladder
     assert [changed(*pair) for pair in zip(ladder, ladder[1:])] == [
         {"N_TEMPLATES", "CTX_INIT"},
@@ -156,77 +104,37 @@ def test_the_ablations_rows_add_one_part_each_or_change_one_setting(dataset):
     ]
     assert all(len(changed(name, "full")) == 1 for name in list(configs)[7:] if name != "text")
     assert "PROMPT_MODALITY" in changed("text", "full")
-    assert len({tuple(config.items()) for config in configs.values()}) == len(configs), (
-        "no row twice"
-    )
+    assert len({str(config) for config in configs.values()}) == len(configs), "no row twice"
 
 
 def test_the_ablations_first_row_is_maple(run):
     (row,) = ablation_rows("CDC", ["single_template"])
-    _, maple, _ = run("MaPLe", name="maple")
-    _, cdc, _ = run("CDC", *row.settings, name="cdc")
+    maple, cdc = (
+        run(name, *settings, name=name)[1]["metrics"]["test"]
+        for name, settings in (("MaPLe", ()), ("CDC", row.settings))
+    )
     for figure in ("accuracy", "macro_f1", "nll", "ece"):
-        assert cdc["metrics"]["test"][figure] == pytest.approx(
-            maple["metrics"]["test"][figure], rel=1e-3, abs=1e-3
-        )
+        assert cdc[figure] == pytest.approx(maple[figure], rel=1e-3, abs=1e-3)
 
 
 def test_an_ablation_from_training_to_table(
     data_root, small_clip_file, in_this_process, tmp_path, capsys
 ):
-    small = [
-        "MODEL.BACKBONE.NAME",
-        small_clip_file,
-        "INPUT.SIZE",
-        "(32, 32)",
-        "INPUT.GB_K",
-        "5",
-        "DATALOADER.TRAIN_X.BATCH_SIZE",
-        "8",
-        "DATALOADER.NUM_WORKERS",
-        "0",
-        "OPTIM.MAX_EPOCH",
-        "2",
-        "TRAINER.CDC.PREC",
-        "fp32",
-        "TRAINER.CDC.PROMPT_DEPTH",
-        "2",
-    ]
-    code = protocol_run.main(
-        [
-            "--protocol",
-            "ablation",
-            "--trainer",
-            "CDC",
-            "--dataset",
-            "dtd",
-            "--shots",
-            "4",
-            "--seeds",
-            "1",
-            "2",
-            "--root",
-            data_root,
-            "--output",
-            str(tmp_path),
-            "--rows",
-            "text",
-            "single_template",
-            "full",
-            "--",
-            *small,
-        ]
+    words = (
+        f"--protocol ablation --trainer CDC --dataset dtd --shots 4 --seeds 1 2 --root {data_root} "
+        f"--output {tmp_path} --rows text single_template full"
     )
+    options = "INPUT.GB_K 5 TRAINER.CDC.PREC fp32 TRAINER.CDC.PROMPT_DEPTH 2".split()
+    options += make_small_options(small_clip_file, epochs=2)
+    code = protocol_run.main([*words.split(), "--", *options])
     assert code == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
     assert ablation.main([str(tmp_path)]) == 0
     table = capsys.readouterr().out
-    assert printed.endswith(table) and [line.split()[0] for line in table.splitlines()[2:]] == [
-        "single_template",
-        "full",
-        "text",
-    ]
-    lines = ablation.collect_ablations(tmp_path)[0].lines
+    assert printed.endswith(table)
+    rows = [line.split()[0] for line in table.splitlines()[2:]]
+    assert rows == ["single_template", "full", "text"]
+    (lines,) = ablation.collect_ablations(tmp_path).values()
     single, full, text = (line for _, line in lines.iterrows())
     # prompts and their maps for each template
     assert full.parameters == 4 * single.parameters > text.parameters

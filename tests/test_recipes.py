@@ -2,7 +2,6 @@
 
 import collections
 import functools
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -16,7 +15,7 @@ from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.plan import CONFIGS, read_recipe
 from protocols.runs import planned, show_plan
-from tests.conftest import REPOSITORY
+from tests.conftest import GOLDEN, REPOSITORY
 from trainers.common.errors import UserError
 
 DATASETS = 11  # of the paper's grid
@@ -34,41 +33,30 @@ def paper(*more):
 
 def golden():
     """(protocol, trainer, data set, shots) → recipe, epochs, batch size, learning rate, further settings, for every training of the grid."""
-    lines = [
-        line.split("#")[0]
-        for line in (REPOSITORY / "tests" / "golden" / "plan.txt").read_text().splitlines()
-    ]
-    lines = [[cell.strip() for cell in line.split("|")] for line in lines if "|" in line]
-    datasets = paper()[0].dataset
-    found = {}
-    for protocol, trainer, sets, shots, *rest in lines:
+    lines = (REPOSITORY / "tests" / "golden" / "plan.txt").read_text().splitlines()
+    lines = [line.split("#")[0].split("|") for line in lines if "|" in line.split("#")[0]]
+    found, others = {}, []
+    for protocol, trainer, sets, shots, *rest in (
+        [cell.strip() for cell in line] for line in lines
+    ):
         for number in shots.split():
-            named = [
-                name
-                for p, t, other, n, *_ in lines
-                if (p, t) == (protocol, trainer) and number in n.split()
-                for name in other.split()
-            ]
-            for data in (
-                [name for name in datasets if name not in named]
-                if sets == "others"
-                else sets.split()
-            ):
-                assert found.setdefault(
-                    (protocol, trainer, data, number), tuple(rest[:5])
-                ) == tuple(rest[:5])
+            if sets == "others":
+                others.append((protocol, trainer, number, tuple(rest[:5])))
+            for data in () if sets == "others" else sets.split():
+                key = (protocol, trainer, data, number)
+                assert key not in found
+                found[key] = tuple(rest[:5])
+    for protocol, trainer, number, settings in others:
+        for data in paper()[0].dataset:
+            found.setdefault((protocol, trainer, data, number), settings)
     return found
 
 
 def read_plan(text):
     """The rows of ``--plan`` as dicts."""
     heads, dashes, *rows, _ = text.splitlines()
-    ends, at = [], 0
-    for width in map(len, dashes.split("  ")):
-        ends.append((at, at + width))
-        at += width + 2
-    names = [heads[start:end].strip() for start, end in ends]
-    return [dict(zip(names, (row[start:end].strip() for start, end in ends))) for row in rows]
+    cells = [slice(*column.span()) for column in re.finditer("-+", dashes)]
+    return [{heads[cell].strip(): row[cell].strip() for cell in cells} for row in rows]
 
 
 def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
@@ -76,35 +64,32 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
     protocols = {"train_base": "base2new", "train_all": "fewshot", "train_source": "xd"}
     for args in paper():
         configs = {
-            (run.part, run.dataset, run.trainer, str(run.shots)): wanted_config(run, args)
+            (protocols[run.part], run.trainer, run.dataset, str(run.shots)): wanted_config(
+                run, args
+            )
             for run in planned(args)
             if not run.model and read_recipe(run.recipe).is_trained
         }
         for row in read_plan(show_plan(args)):
-            cell = tuple(row[name] for name in ("part", "data set", "trainer", "shots"))
-            if cell not in configs:
+            key = (protocols.get(row["part"]), row["trainer"], row["data set"], row["shots"])
+            if key not in configs:
                 continue
-            key = (protocols[cell[0]], cell[2], cell[1], cell[3])
-            cfg, further = configs[cell], expected[key][4]
-            node = cfg.TRAINER[cell[2].upper()]
+            cfg, further = configs[key], expected[key][4]
             for setting in re.split(", (?=[A-Z])", further):  # a value may be a list
                 name, _, value = setting.partition(" ")
-                assert str(node[name]) == value, (key, setting)
-            shown[key] = (
-                *(row[name] for name in ("recipe", "epochs", "batch", "learning rate")),
-                further,
-            )
+                assert str(cfg.TRAINER[key[1].upper()][name]) == value, (key, setting)
+            cells = [row[name] for name in ("recipe", "epochs", "batch", "learning rate", "CLIP")]
+            shown[key] = (*cells[:4], further)
             figures = (cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.LR)
-            assert shown[key][1:4] == tuple(map(str, figures)), "the plan shows what train.py does"
-            assert row["CLIP"] == cfg.MODEL.BACKBONE.NAME
+            done = [*map(str, figures), cfg.MODEL.BACKBONE.NAME]
+            assert cells[1:] == done, "the plan shows what train.py does"
     assert shown == expected
-    assert len(shown) == (9 + 8) * DATASETS + (9 + 5) * DATASETS * 5 + (9 + 2)
+    assert len(shown) == (9 + 10) * DATASETS + (9 + 7) * DATASETS * 5 + (9 + 4)
 
 
 def test_the_paper_grid_has_all_tests_and_trains_once_for_protocols_that_share_it():
     runs = [run for args in paper() for run in planned(args)]
-    parts = collections.Counter(run.part for run in runs)
-    assert parts == {
+    assert collections.Counter(run.part for run in runs) == {
         **dict.fromkeys(("train_base", "test_new"), (9 + 8) * DATASETS),
         "train_all": (9 + 5) * DATASETS * 5,
         "train_source": 9 + 2,
@@ -113,59 +98,43 @@ def test_the_paper_grid_has_all_tests_and_trains_once_for_protocols_that_share_i
         "test_all": DATASETS,
     }
     assert len({run.folder for run in runs}) == len(runs)
-    trained = {run.folder for run in runs if not run.model}
-    assert all(run.model in trained for run in runs if run.model)
+    assert {run.model for run in runs if run.model} <= {run.folder for run in runs if not run.model}
 
 
 def test_recipes_without_an_optimiser_are_those_of_trainers_that_learn_nothing():
-    for path in sorted(Path(CONFIGS, "trainers").glob("*/*.yaml")):
+    for path in Path(CONFIGS, "trainers").glob("*/*.yaml"):
         learns = TRAINER_REGISTRY.get(path.parent.name).method.learns
         assert read_recipe(str(path)).is_trained == learns, path
         assert re.match(r"tiny|vit_|rn\d", path.stem), "a recipe's name starts with its backbone"
 
 
-def test_a_backbone_takes_its_own_recipe_or_says_that_there_is_none(caplog):
-    def names(trainer, backbone, protocol="base2new", dataset="imagenet"):
-        words = f"--protocol {protocol} --trainer {trainer} --dataset {dataset} --seeds 1"
-        flags = ["--backbone", backbone] if backbone else []
-        args = protocol_run.parse_arguments([*words.split(), *flags])
-        run = planned(args)[0]
-        cfg = wanted_config(run, args)
-        return run.name, os.path.basename(run.recipe), cfg.MODEL.BACKBONE.NAME
-
-    assert names("CDC", "") == ("vit_b16", "vit_b16.yaml", "ViT-B/16")
-    assert names("MaPLe", "ViT-B/16", "dg") == ("vit_b16_xd", "vit_b16_xd.yaml", "ViT-B/16")
-    assert names("CDC", "ViT-B/32") == ("vit_b32_text", "vit_b32_text.yaml", "ViT-B/32")
-    assert names("CoOp", "ViT-B/32") == ("vit_b32", "vit_b32.yaml", "ViT-B/32")
-    assert names("CDC", "tiny") == ("tiny", "tiny.yaml", "tiny")
-    assert names("CDC", "", dataset="openmoji") == ("tiny", "tiny.yaml", "tiny")
-    assert not caplog.text
-    assert names("MaPLe", "RN50") == ("vit_b16-rn50", "vit_b16.yaml", "RN50")
-    assert "MaPLe has no recipe for RN50: vit_b16's settings are taken" in caplog.text
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("CDC --dataset imagenet", "vit_b16 vit_b16 ViT-B/16"),
+        ("MaPLe --dataset imagenet --protocol dg", "vit_b16_xd vit_b16_xd ViT-B/16"),
+        ("CDC --dataset imagenet --backbone ViT-B/32", "vit_b32_text vit_b32_text ViT-B/32"),
+        ("CoOp --dataset imagenet --backbone ViT-B/32", "vit_b32 vit_b32 ViT-B/32"),
+        ("CDC --dataset imagenet --backbone tiny", "tiny tiny tiny"),
+        ("CDC --dataset openmoji", "tiny tiny tiny"),
+        ("MaPLe --dataset imagenet --backbone RN50", "vit_b16-rn50 vit_b16 RN50"),
+    ],
+)
+def test_a_backbone_takes_its_own_recipe_or_says_that_there_is_none(words, expected, caplog):
+    args = protocol_run.parse_arguments(f"--protocol base2new --seeds 1 --trainer {words}".split())
+    run = planned(args)[0]
+    name, recipe, backbone = expected.split()
+    assert (run.name, Path(run.recipe).stem) == (name, recipe)
+    assert wanted_config(run, args).MODEL.BACKBONE.NAME == backbone
+    missing = "MaPLe has no recipe for RN50: vit_b16's settings are taken"
+    assert (missing in caplog.text) == bool(caplog.text) == (backbone == "RN50")
 
 
 def test_the_plan_names_the_rules_and_starts_nothing(tmp_path, capsys):
-    assert (
-        protocol_run.main(
-            [
-                "--protocol",
-                "fewshot",
-                "--trainer",
-                "ProGrad",
-                "--dataset",
-                "eurosat",
-                "--shots",
-                "16",
-                "--plan",
-                "--output",
-                str(tmp_path / "o"),
-                "--",
-                "OPTIM.LR",
-                "0.1",
-            ]
-        )
-        == 0
+    words = (
+        f"--protocol fewshot --trainer ProGrad --dataset eurosat --shots 16 --output {tmp_path}/o"
     )
+    assert protocol_run.main([*words.split(), "--plan", "--", "OPTIM.LR", "0.1"]) == 0
     shown = capsys.readouterr().out
     assert "\n3 runs: 0 done, 3 missing. The weights of ViT-B/16 are downloaded" in shown
     assert shown.endswith("the embedded CLIP: --backbone tiny\n")
@@ -182,25 +151,18 @@ def test_the_plan_names_the_rules_and_starts_nothing(tmp_path, capsys):
 def config(tmp_path, rules, *options, protocol="fewshot", dataset="eurosat"):
     path = tmp_path / "recipe.yaml"
     path.write_text(f"OPTIM:\n  MAX_EPOCH: 7\nRULES:\n{rules}\n")
-    return config_and_rules(
-        parse_arguments(
-            [
-                "--trainer",
-                "CoOp",
-                "--config-file",
-                str(path),
-                "--dataset-config-file",
-                f"{CONFIGS}/datasets/{dataset}.yaml",
-                "--protocol",
-                protocol,
-                *options,
-            ]
-        )
+    words = (
+        f"--trainer CoOp --config-file {path} --protocol {protocol} "
+        f"--dataset-config-file {CONFIGS}/datasets/{dataset}.yaml"
     )
+    return config_and_rules(parse_arguments([*words.split(), *options]))
 
 
 def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
-    rules = "  - {shots: [1, 2], OPTIM.MAX_EPOCH: 3}\n  - {dataset: [eurosat, dtd], OPTIM.MAX_EPOCH: 4}\n  - {protocol: xd, OPTIM.MAX_EPOCH: 5}"
+    rules = """
+  - {shots: [1, 2], OPTIM.MAX_EPOCH: 3}
+  - {dataset: [eurosat, dtd], OPTIM.MAX_EPOCH: 4}
+  - {protocol: xd, OPTIM.MAX_EPOCH: 5}"""
 
     def epochs(*options, **run):
         return config(tmp_path, rules, *options, **run)[0].OPTIM.MAX_EPOCH
@@ -241,70 +203,26 @@ def test_a_rule_for_a_target_holds_where_prompts_of_another_set_are_tested(tmp_p
 
 
 def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few_shot():
-    recipe = [
-        "--trainer",
-        "CoOp",
-        "--config-file",
-        f"{CONFIGS}/trainers/CoOp/vit_b16.yaml",
-        "--dataset-config-file",
-        f"{CONFIGS}/datasets/dtd.yaml",
-        "DATASET.NUM_SHOTS",
-        "16",
-    ]
-    contexts = {
-        classes: build_config(
-            parse_arguments([*recipe, "DATASET.SUBSAMPLE_CLASSES", classes])
-        ).TRAINER.COOP.N_CTX
-        for classes in ("base", "new", "all")
-    }
-    assert contexts == {"base": 4, "new": 4, "all": 16}
+    words = (
+        f"--trainer CoOp --config-file {CONFIGS}/trainers/CoOp/vit_b16.yaml --dataset-config-file "
+        f"{CONFIGS}/datasets/dtd.yaml DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES"
+    )
+    for classes, context in (("base", 4), ("new", 4), ("all", 16)):
+        cfg = build_config(parse_arguments([*words.split(), classes]))
+        assert cfg.TRAINER.COOP.N_CTX == context
 
 
-@pytest.mark.parametrize(
-    "rules, message",
-    [
-        (
-            "  - {protocol: fewshot, OPTIM.MAX_EPOCHS: 3}",
-            "rule 1: unknown config key OPTIM.MAX_EPOCHS (did you mean OPTIM.MAX_EPOCH?)",
-        ),
-        ("  - {protocol: xd, OPTIM.MAX_EPOCHS: 3}", "rule 1: unknown config key OPTIM.MAX_EPOCHS"),
-        (
-            "  - {dataset: eurosta, OPTIM.MAX_EPOCH: 3}",
-            "rule 1: unknown dataset 'eurosta' (did you mean eurosat?)",
-        ),
-        ("  - {protocol: few, OPTIM.MAX_EPOCH: 3}", "unknown protocol 'few'"),
-        ("  - {shot: 1, OPTIM.MAX_EPOCH: 3}", "unknown condition 'shot' (did you mean shots?)"),
-        ("  - {shots: '1', OPTIM.MAX_EPOCH: 3}", "shots is '1', it takes whole numbers"),
-        ("  - {default_shots: 0}", "default_shots is 0"),
-        ("  - {OPTIM.MAX_EPOCH: many}", "rule 1: "),
-        ("  - 3", "rule 1: 3 must have keys"),
-        ("  3", "RULES must be a list of rules"),
-    ],
-)
+@pytest.mark.parametrize("rules, message", GOLDEN["refusals"]["rules"])
 def test_a_rule_that_would_never_hold_or_set_nothing_is_refused(rules, message, tmp_path):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as refused:
         config(tmp_path, rules)
-    assert message in str(caught.value)
+    assert message in str(refused.value)
 
 
-def test_the_shots_of_a_recipe_are_a_default(tmp_path, capsys):
-    def shots(*options):
-        assert (
-            protocol_run.main(
-                [
-                    "--protocol",
-                    "xd",
-                    "--trainer",
-                    "KgCoOp",
-                    "--dataset",
-                    "imagenet",
-                    "--plan",
-                    *options,
-                ]
-            )
-            == 0
-        )
-        return {(row["part"], row["shots"]) for row in read_plan(capsys.readouterr().out)}
-
-    assert shots() == {("train_source", "4"), ("xd_from_imagenet", "")}
-    assert shots("--shots", "16") == {("train_source", "16"), ("xd_from_imagenet", "")}
+def test_the_shots_of_a_recipe_are_a_default(capsys):
+    words = "--protocol xd --trainer KgCoOp --dataset imagenet --plan".split()
+    for options, shots in (([], "4"), (["--shots", "16"], "16")):
+        assert protocol_run.main([*words, *options]) == 0
+        rows = read_plan(capsys.readouterr().out)
+        cells = {(row["part"], row["shots"]) for row in rows}
+        assert cells == {("train_source", shots), ("xd_from_imagenet", "")}

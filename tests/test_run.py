@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import shlex
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from protocols import launch
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, TARGETS, ablation_rows, plan
-from protocols.runs import default_output
+from protocols.runs import default_output, planned
+from tests.conftest import GOLDEN, REPOSITORY
 from trainers.common.config_files import plain
 from trainers.common.errors import UserError
 from trainers.common.record_file import described
@@ -43,13 +46,11 @@ def calls(monkeypatch):
                     Path(self.errors).write_text("why it died")
                 self.exitcode = Calls.exit_code
                 return
-            trained = Path(arguments.model_dir, "results.json") if arguments.model_dir else None
             cfg = plain(build_config(arguments))
-            prompts = (
-                json.loads(trained.read_text())["prompts_hash"]
-                if trained
-                else f"prompts {len(Calls.noted)}"
-            )
+            prompts = f"prompts {len(Calls.noted)}"
+            if arguments.model_dir:
+                trained = Path(arguments.model_dir, "results.json").read_text()
+                prompts = json.loads(trained)["prompts_hash"]
             record = {
                 "format": 1,
                 "trainer": arguments.trainer,
@@ -91,63 +92,42 @@ def start(calls, tmp_path, capsys):
     return go
 
 
-def test_base_to_new_has_coops_folders_and_arguments(start):
-    code, (train, test), printed = start(
-        "base2new --dataset imagenet --seeds 2 --root /d --trainer CDC"
-    )
-    trained, tested = (
-        f"{start.output}/{part}/imagenet/shots_16/CDC/vit_b16/seed2"
-        for part in ("train_base", "test_new")
-    )
-    assert code == 0 and (train.output_dir, train.root, train.eval_only) == (trained, "/d", False)
-    assert train.opts == ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base"]
-    assert (test.output_dir, test.eval_only, test.model_dir) == (tested, True, trained)
-    assert test.load_epoch is None
-    assert test.opts == ["DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "new"]
-    assert train.config_file.endswith("configs/trainers/CDC/vit_b16.yaml")
-    assert train.dataset_config_file.endswith("configs/datasets/imagenet.yaml")
-    assert "52.00" in printed.out
+@pytest.mark.parametrize("words", GOLDEN["runs"])
+def test_a_protocol_makes_the_runs_of_the_golden_file(words):
+    args = protocol_run.parse_arguments(f"--protocol {words} --output o".split())
+    lines = [shlex.join(run.arguments("data")) for run in planned(args)]
+    assert [line.replace(f"{REPOSITORY}/", "") for line in lines] == GOLDEN["runs"][
+        words
+    ].splitlines()
 
 
 def test_protocols_that_share_a_training_make_it_once(start):
-    _, (train, _), _ = start("base2new --seeds 1")
-    code, (test,), _ = start("open --seeds 1")
+    _, (train, _), _ = start("base2new --seeds 1 --root /d")
+    code, (test,), printed = start("open --seeds 1")
     assert code == 0 and test.eval_only and test.model_dir == train.output_dir
-    assert test.output_dir.endswith("/o/test_open/openmoji/shots_16/CoOp/tiny/seed1")
-    assert test.opts[2:] == ["DATASET.SUBSAMPLE_CLASSES", "all", "TEST.OPEN", "True"]
+    assert train.root == "/d" and "51.00" in printed.out
     _, noted, printed = start("xd --seeds 1", "--protocol", "xd", "dg")
-    parts = [run.output_dir.split("/o/")[1].split("/")[0] for run in noted]
-    assert parts == [
-        "train_source",
-        *["xd_from_openmoji"] * len(TARGETS["xd"]["openmoji"]),
-        *["dg_from_openmoji"] * len(TARGETS["dg"]["openmoji"]),
-    ]
-    assert all(run.opts == ["DATASET.SUBSAMPLE_CLASSES", "all"] for run in noted[1:])
-    assert "domain generalisation from openmoji" in printed.out
-    assert "cross-data-set from openmoji" in printed.out
-    for first, second in (("base2new", "open"), ("xd", "dg")):
-        assert default_output(first) == default_output(second)
+    assert [run.eval_only for run in noted] == [False] + [True] * (len(noted) - 1)
+    for title in ("domain generalisation from openmoji", "cross-data-set from openmoji"):
+        assert title in printed.out
+    assert default_output("base2new") == default_output("open")
+    assert default_output("xd") == default_output("dg")
 
 
-def test_few_shot_trains_on_each_number_of_shots_and_draws_the_curve(start):
+def test_few_shot_draws_the_curve(start):
     code, noted, printed = start("fewshot --shots 1 4 --seeds 1 2")
-    shots = [(run.opts[1], run.seed) for run in noted]
-    assert code == 0 and shots == [("1", 1), ("1", 2), ("4", 1), ("4", 2)]
-    assert all(run.opts[2:] == ["DATASET.SUBSAMPLE_CLASSES", "all"] for run in noted)
-    assert "51.50 ± 0.71" in printed.out
+    assert code == 0 and len(noted) == 4 and "51.50 ± 0.71" in printed.out
     assert (start.output / "curve_openmoji.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_ablation_is_base_to_new_for_each_row_whose_settings_come_last(start):
+def test_an_ablations_settings_come_last(start):
     rows = "--seeds 1 2 --trainer CDC --rows text views"
     weight = "-- TRAINER.CDC.CONSISTENCY_WEIGHT 3.0"
     code, noted, _ = start(f"ablation --stage train {rows} {weight}")
-    own = f"{start.output}/train_base/openmoji/shots_16/CDC"
-    folders = [f"{own}/{row}/seed{seed}" for seed in (1, 2) for row in ("views", "text")]
-    assert code == 0 and [run.output_dir for run in noted] == folders
+    folders = [run.output_dir for run in noted]
     views, text = (build_config(run).TRAINER.CDC for run in noted[:2])
     shown = [(cfg.CONSISTENCY_WEIGHT, cfg.LOSS, cfg.PROMPT_MODALITY) for cfg in (views, text)]
-    assert shown == [(0, "cross_entropy", "dual"), (3, "evidential", "text")]
+    assert shown == [(0, "cross_entropy", "dual"), (3, "evidential", "text")] and code == 0
     code, noted, printed = start(f"ablation --stage test {rows} {weight}")
     assert code == 0 and [run.model_dir for run in noted] == folders
     assert re.search(r"test_new +openmoji +CDC +views +16 +1 2 +51\.50 ± 0\.71", printed.out)
@@ -156,71 +136,36 @@ def test_an_ablation_is_base_to_new_for_each_row_whose_settings_come_last(start)
     assert "holds a run with other settings (TRAINER.CDC.CONSISTENCY_WEIGHT 3.0" in printed.err
 
 
-def test_factors_take_rows_of_the_ablation_and_without_them_the_recipe(start):
-    words = "factors --dataset factors_mark --seeds 1 --stage train --trainer CDC"
-    _, (alone,), _ = start(words)
-    code, noted, _ = start(f"{words} --rows text same_view")
-    own = f"{start.output}/train_biased/factors_mark/shots_16/CDC"
-    folders = [f"{own}/{name}/seed1" for name in ("tiny", "same_view", "text")]
-    assert code == 0 and [run.output_dir for run in (alone, *noted)] == folders
-    recipe, same_view, text = (build_config(run) for run in (alone, *noted))
-    assert [cfg.DATASET.FACTORS.TEST for cfg in (recipe, same_view, text)] == ["aligned"] * 3
-    assert (recipe.TRAINER.CDC.AUGMENTATION, same_view.TRAINER.CDC.AUGMENTATION) == (1, None)
-    assert text.TRAINER.CDC.PROMPT_MODALITY == "text"
-
-
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("[{name: full}", "while parsing"),
-        ("name: full", "it must be a list of rows"),
-        ("- {name: full}", "missing 1 required"),
-        ("- {name: full, description: d, setings: {}}", "setings"),
-        ("- {name: full, description: d, settings: [1]}", "it must be a list of rows"),
-        ("- {name: 1, description: d}", "it must be a list of rows"),
-        (
-            "- {name: ../full, description: d}",
-            "must be of letters, digits and underscores, and used once",
-        ),
-        ("- {name: full, description: d}\n- {name: full, description: d}", "used once"),
-    ],
-)
+@pytest.mark.parametrize("text, message", GOLDEN["refusals"]["ablations"])
 def test_a_broken_ablation_is_refused(text, message, tmp_path, monkeypatch):
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations" / "CDC.yaml").write_text(text)
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError, match=r"^.*CDC\.yaml.*$") as refused:
         ablation_rows("CDC")
-    assert message in f"{refused.value} {refused.value.__cause__}" and "CDC.yaml" in str(
-        refused.value
-    )
-    assert "\n" not in str(refused.value)
+    assert message in f"{refused.value} {refused.value.__cause__}"
 
 
-def test_what_nothing_is_learned_for_runs_once_without_shots(start):
-    code, (test,), _ = start("zeroshot --seeds 2 1 3 --trainer ZeroshotCLIP")
-    assert code == 0 and test.opts == ["DATASET.SUBSAMPLE_CLASSES", "all"] and test.seed == 2
-    assert "/test_all/openmoji/" in test.output_dir
+def test_a_done_run_is_skipped_and_a_half_done_one_or_one_with_other_settings_never(start, calls):
+    def made(more=""):
+        return [run.eval_only for run in start(f"base2new --seeds 1 {more}")[1]]
 
-
-def test_a_done_run_is_skipped_and_a_half_done_one_redone(start, calls):
     calls.die.add("CoOp")
     code, noted, printed = start("base2new --seeds 1")
     assert code == 2 and len(noted) == 1 and "failed (exit code 1)" in printed.err
     code, noted, printed = start("base2new --seeds 1 --stage test")
     assert code == 2 and not noted and "is not trained to its end" in printed.err
     calls.die.clear()
-    assert len(start("base2new --seeds 1 --stage train")[1]) == 1
+    assert made("--stage train") == [False]
     assert "2 runs: 1 done, 1 missing\n" in start("base2new --seeds 1 --plan")[2].out
-    assert len(start("base2new --seeds 1")[1]) == 1
-    assert start("base2new --seeds 1")[:2] == (0, [])
+    assert made() == [True] and made("-- DATALOADER.NUM_WORKERS 1") == []
+    code, noted, printed = start("base2new --seeds 1 -- OPTIM.LR 0.5")
+    assert code == 2 and not noted and "OPTIM.LR 0.02 → 0.5" in printed.err
     (trained,) = start.output.glob("train_base/**/results.json")
     trained.write_text(trained.read_text().replace('"prompts 1"', '"other prompts"'))
-    _, noted, _ = start("base2new --seeds 1")
-    assert [run.eval_only for run in noted] == [True], "other prompts are tested anew"
+    assert made() == [True], "other prompts are tested anew"
     trained.unlink()
-    _, noted, _ = start("base2new --seeds 1")
-    assert [run.eval_only for run in noted] == [False, True]
+    assert made() == [False, True]
 
 
 def test_runs_side_by_side_are_the_same_runs_and_share_the_cores(start, calls):
@@ -238,38 +183,28 @@ def test_runs_side_by_side_are_the_same_runs_and_share_the_cores(start, calls):
     assert all(folders.index(run.model_dir) < folders.index(run.output_dir) for run in tests)
 
 
-def test_where_one_of_several_fails_its_message_is_shown_and_what_is_done_stays_done(start, calls):
+@pytest.mark.parametrize(
+    "exit_code, returned, message",
+    [
+        (1, 2, "CDC/tiny/seed1 failed (exit code 1)"),
+        (75, 75, "was asked to stop (exit code 75): the same command resumes it"),
+    ],
+)
+def test_where_one_of_several_fails_its_message_is_shown_and_what_is_done_stays_done(
+    start, calls, monkeypatch, exit_code, returned, message
+):
     calls.die.add("CDC")
+    monkeypatch.setattr(calls, "exit_code", exit_code)
     words = "base2new --seeds 1 --jobs 2 --trainer CoOp CDC"
     code, noted, printed = start(words)
-    assert code == 2 and "why it died" in printed.err
-    assert "CDC/tiny/seed1 failed (exit code 1)" in printed.err.splitlines()[-1]
+    assert code == returned and "why it died" in printed.err
+    assert message in printed.err.splitlines()[-1]
     calls.die.clear()
     code, again, _ = start(words)
     assert code == 0 and len(noted) + len(again) == 5  # four runs, one of them twice
 
 
-def test_a_run_that_was_asked_to_stop_ends_the_command_with_the_code_to_start_it_again(
-    start, calls, monkeypatch
-):
-    calls.die.add("CoOp")
-    monkeypatch.setattr(calls, "exit_code", 75)
-    code, noted, printed = start("base2new --seeds 1")
-    assert code == 75 and len(noted) == 1
-    message = "CoOp/tiny/seed1 was asked to stop (exit code 75): the same command resumes it"
-    assert message in printed.err
-    calls.die.clear()
-    assert start("base2new --seeds 1")[0] == 0
-
-
-def test_a_done_run_with_other_settings_is_never_taken_for_the_one_asked_for(start):
-    start("base2new --seeds 1")
-    code, noted, printed = start("base2new --seeds 1 -- OPTIM.LR 0.5")
-    assert code == 2 and not noted and "OPTIM.LR 0.02 → 0.5" in printed.err
-    assert start("base2new --seeds 1 -- DATALOADER.NUM_WORKERS 1")[0] == 0
-
-
-def test_shards_are_all_runs_each_training_with_its_tests_in_one(start):
+def test_shards_are_all_runs_each_training_with_its_tests_in_one(start, capsys):
     words = "xd --seeds 1 2 3 --trainer CoOp CDC"
     whole = start(words)
     shutil.rmtree(start.output)
@@ -277,57 +212,29 @@ def test_shards_are_all_runs_each_training_with_its_tests_in_one(start):
     made = [[run.output_dir for run in noted] for _, noted, _ in shards]
     assert sorted(sum(made, [])) == sorted(run.output_dir for run in whole[1])
     assert sorted(map(len, made)) == [2, 2, 4, 4], "six trainings with a test each"
-    for _, noted, printed in shards:
-        folders = [run.output_dir for run in noted]
+    for (_, noted, printed), folders in zip(shards, made):
         assert all(run.model_dir in folders for run in noted if run.eval_only)
         assert "train_source" in printed.out and "accuracy" in printed.out
     assert start(words)[1] == [] and start(words)[2].out == whole[2].out
+    for text in ("0/2", "3/2", "1", "a/b", "1/2/3"):
+        with pytest.raises(SystemExit):
+            start(f"xd --shard {text}")
+        assert "error: argument --shard: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/2/3"])
-def test_a_shard_that_is_none_is_refused(text, capsys):
-    with pytest.raises(SystemExit):
-        protocol_run.main(["--protocol", "xd", "--trainer", "CoOp", "--shard", text])
-    assert "error: argument --shard: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        ("base2new -- TRAINER.COOP.CSC True", "gives each class a context of its own"),
-        ("zeroshot", "zeroshot needs a training-free method such as ZeroshotCLIP; CoOp is trained"),
-        ("base2new --shots 1 2", "base2new takes one number"),
-        ("xd --dataset dtd", "no targets for the source 'dtd', only for imagenet, openmoji"),
-        ("base2new --dataset imagnet", "did you mean imagenet?"),
-        ("base2new --config tini", "did you mean tiny?"),
-        ("base2new --trainer CoOpp", "did you mean CoOp?"),
-        ("ablation", "CoOp has no ablation; there is CDC in "),
-        ("ablation --rows veiws --trainer CDC", "no row 'veiws' (did you mean views?)"),
-        ("base2new --rows full", "--rows are for --protocol ablation and factors, base2new has"),
-        ("base2new --seeds -1", "--seeds at least 0"),
-        ("base2new --jobs 0", "--jobs is 0, it must be at least 1"),
-        ("base2new -- OPTIM.LRR 1", "unknown config key OPTIM.LRR"),
-        ("base2new -- OPTIM.LR", "must come in pairs"),
-    ],
-)
-def test_contradictions_are_refused_before_anything_starts(start, words, message):
+@pytest.mark.parametrize("words, message", GOLDEN["refusals"]["run.py"])
+def test_contradictions_are_refused_before_anything_starts(start, words, message, monkeypatch):
+    if "partition" in words:
+        monkeypatch.setenv("PATH", "")
     code, noted, printed = start(words)
     assert code == 2 and not noted and message in printed.err
     assert printed.err.strip().splitlines()[-1].startswith("error: ")
 
 
 def test_every_target_is_a_data_set_and_every_protocol_has_a_recipe():
-    for sources in TARGETS.values():
-        for source, targets in sources.items():
-            assert all(
-                Path(CONFIGS, "datasets", f"{name}.yaml").is_file() for name in (source, *targets)
-            )
+    configs = {path.stem for path in Path(CONFIGS, "datasets").glob("*.yaml")}
+    for source, targets in (pair for sources in TARGETS.values() for pair in sources.items()):
+        assert {source, *targets} <= configs
     for folder in Path(CONFIGS, "trainers").iterdir():
-        for protocol in ("base2new", "fewshot", "xd", "dg"):
-            for dataset in ("openmoji", "imagenet"):
-                assert plan(protocol, folder.name, dataset, [1], [1], "output"), (
-                    folder.name,
-                    protocol,
-                )
-    with pytest.raises(UserError, match="there is"):
-        plan("base2new", "CDC", "openmoji", [1], [1], "output", config="none")
+        for case in product(("base2new", "fewshot", "xd", "dg"), ("openmoji", "imagenet")):
+            assert plan(case[0], folder.name, case[1], [1], [1], "output"), (folder.name, case)

@@ -6,7 +6,6 @@ import subprocess
 import pytest
 import yaml
 from dassl.config import get_cfg_default
-from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
 from protocols.arguments import extend_config
@@ -14,8 +13,6 @@ from tests.conftest import REPOSITORY
 from trainers.common.config_files import merge
 
 TRAINER_CONFIGS = sorted((REPOSITORY / "configs" / "trainers").glob("*/*.yaml"))
-DATASET_CONFIGS = sorted((REPOSITORY / "configs" / "datasets").glob("*.yaml"))
-SCRIPTS = sorted((REPOSITORY / "scripts").rglob("*.sh"))
 
 
 @pytest.mark.parametrize(
@@ -32,63 +29,46 @@ def test_every_trainer_config_is_valid_and_says_what_it_is(path):
     assert list(yaml.safe_load(path.read_text())["TRAINER"]) == [path.parent.name.upper()]
 
 
-@pytest.mark.parametrize("path", DATASET_CONFIGS, ids=lambda path: path.stem)
-def test_every_data_set_config_names_a_registered_data_set(path):
-    assert (
-        yaml.safe_load(path.read_text())["DATASET"]["NAME"] in DATASET_REGISTRY.registered_names()
-    )
-
-
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_every_script_parses(path):
-    assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
+def test_every_script_parses():
+    for path in (REPOSITORY / "scripts").rglob("*.sh"):
+        subprocess.run(["bash", "-n", str(path)], check=True)
 
 
 STAGES = ("base2new_train", "base2new_test", "fewshot_train", "xd_train", "xd_test", "dg_test")
 
 
-def script(tmp_path, *words, **settings):
+@pytest.fixture
+def script(tmp_path):
     """What a script of CoOp's manner asks run.py for."""
     python = tmp_path / "python"  # shows its arguments; stands in for pip as well
-    python.write_text(
-        f'#!/usr/bin/env bash\ncase "$1" in run.py) echo "$@" ;; -c) echo {tmp_path} ;; esac\n'
-    )
+    shown = f'case "$1" in run.py) echo "$@" ;; -c) echo {tmp_path} ;; esac'
+    python.write_text(f"#!/usr/bin/env bash\n{shown}\n")
     python.chmod(0o755)
-    return subprocess.run(
-        ["bash", *words],
-        text=True,
-        capture_output=True,
-        cwd=REPOSITORY,
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path), **settings},
-    )
+
+    def start(words, **settings):
+        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path), **settings}
+        command = ["bash", *f"scripts/{words}".split()]
+        return subprocess.run(command, text=True, capture_output=True, cwd=REPOSITORY, env=env)
+
+    return start
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_script_asks_for_the_protocol_it_is_named_after(stage, tmp_path):
+def test_every_script_asks_for_the_protocol_it_is_named_after(stage, script):
     protocol, part = stage.split("_")
-    expected = (
-        f"run.py --protocol {protocol} --stage {part} --trainer %s --dataset openmoji --seeds 3 --root data --backbone RN50 --shots 1 4 "
-        "-- OPTIM.MAX_EPOCH 2\n"
-    )
-    for trainer, words in (
-        ("MaPLe", [f"scripts/{stage}.sh", "MaPLe"]),
-        ("CDC", [f"scripts/cdc/{stage}.sh"]),
-    ):
-        shown = script(
-            tmp_path, *words, "openmoji", "3", "OPTIM.MAX_EPOCH", "2", SHOTS="1 4", BACKBONE="RN50"
-        )
-        assert shown.stdout.endswith(expected % trainer), shown.stderr
+    for trainer, words in (("MaPLe", f"{stage}.sh MaPLe"), ("CDC", f"cdc/{stage}.sh")):
+        shown = script(f"{words} openmoji 3 OPTIM.MAX_EPOCH 2", SHOTS="1 4", BACKBONE="RN50")
+        assert shown.stdout.endswith(
+            f"run.py --protocol {protocol} --stage {part} --trainer {trainer} --dataset openmoji "
+            "--seeds 3 --root data --backbone RN50 --shots 1 4 -- OPTIM.MAX_EPOCH 2\n"
+        ), shown.stderr
 
 
-def test_a_script_says_which_of_its_words_is_missing(tmp_path):
+def test_a_script_says_which_of_its_words_is_missing(script):
     for words, missing in (
-        ("scripts/xd_test.sh", "TRAINER"),
-        ("scripts/xd_test.sh CoOp dtd", "SEED"),
-        ("scripts/cdc/xd_test.sh", "DATASET"),
+        ("xd_test.sh", "TRAINER"),
+        ("xd_test.sh CoOp dtd", "SEED"),
+        ("cdc/xd_test.sh", "DATASET"),
     ):
-        shown = script(tmp_path, *words.split())
-        assert (
-            shown.returncode
-            and f"{missing} is missing" in shown.stderr
-            and "run.py" not in shown.stdout
-        )
+        shown = script(words)
+        assert shown.returncode and f"{missing} is missing" in shown.stderr and not shown.stdout

@@ -18,7 +18,10 @@ from packaging.utils import canonicalize_name
 from tests.conftest import REPOSITORY
 from tests.tutorials import checkout, follow, run
 
-DISTRIBUTIONS = {"cdc_prompt_learning": REPOSITORY, "dassl_lite": REPOSITORY / "dassl-lite"}
+DISTRIBUTIONS = {  # name: its package, and where that lies
+    "cdc_prompt_learning": ("cdc_trainers", REPOSITORY / "trainers"),
+    "dassl_lite": ("dassl", REPOSITORY / "dassl-lite" / "dassl"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,17 +32,9 @@ def built(tmp_path_factory):
     for egg in copy.rglob("*.egg-info"):
         shutil.rmtree(egg)
     for source in (copy, copy / "dassl-lite"):
-        run(
-            [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder)],
-            source,
-            sys.executable,
-        )
+        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder)]
+        run(command, source, sys.executable)
     return folder
-
-
-def wheel(built, name):
-    (path,) = built.glob(f"{name}-*.whl")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -48,31 +43,11 @@ def python(built, tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     interpreter = folder / "bin" / "python"
-    own = Path(
-        run(
-            [str(interpreter), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-            folder,
-            interpreter,
-        ).strip()
-    )
-    for name in DISTRIBUTIONS:
-        run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "--quiet",
-                "--disable-pip-version-check",
-                "install",
-                "--no-deps",
-                "--no-index",
-                "--target",
-                str(own),
-                str(wheel(built, name)),
-            ],
-            folder,
-            sys.executable,
-        )
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = Path(run([str(interpreter), "-c", where], folder, interpreter).strip())
+    pip = "-m pip --quiet --disable-pip-version-check install --no-deps --no-index --target"
+    wheels = map(str, built.glob("*.whl"))
+    run([sys.executable, *pip.split(), str(own), *wheels], folder, sys.executable)
     # a folder that a .pth file names is looked into, but .pth files that lie there, such as those of editable installations, are not read
     (own / "dependencies.pth").write_text(
         "\n".join(path for path in sys.path if path.endswith("-packages"))
@@ -81,44 +56,44 @@ def python(built, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_a_wheel_has_what_it_needs_and_nothing_else(built, name):
-    with zipfile.ZipFile(wheel(built, name)) as archive:
-        names = [file for file in archive.namelist() if ".dist-info/" not in file]
-        (metadata,) = (
-            message_from_bytes(archive.read(file))
-            for file in archive.namelist()
-            if file.endswith(".dist-info/METADATA")
-        )
-        licences = [file for file in archive.namelist() if file.endswith("/LICENSE")]
-    package, folder = {
-        "cdc_prompt_learning": ("cdc_trainers", "trainers"),
-        "dassl_lite": ("dassl", "dassl-lite/dassl"),
-    }[name]
-    sources = {
-        f"{package}/{path.relative_to(REPOSITORY / folder)}"
+def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
+    package, folder = DISTRIBUTIONS[name]
+    ((wheel,), (archive,)) = (built.glob(f"{name}-*.{ending}") for ending in ("whl", "tar.gz"))
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        (place,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        metadata = message_from_bytes(file.read(place))
+    assert {name for name in names if ".dist-info/" not in name} == {
+        f"{package}/{path.relative_to(folder)}"
         for ending in ("*.py", "*.pt", "py.typed")
-        for path in (REPOSITORY / folder).rglob(ending)
+        for path in folder.rglob(ending)
     }
-    assert set(names) == sources
-    assert len(licences) == 1 and metadata["License"] == "MIT"
-    assert metadata[
-        "Description-Content-Type"
-    ] == "text/markdown" and metadata.get_payload().startswith("# ")
-    assert metadata["Requires-Python"] == ">=3.10" and metadata["Summary"]
+    assert any(name.endswith("/LICENSE") for name in names) and metadata["License"] == "MIT"
+    assert metadata["Description-Content-Type"] == "text/markdown" and metadata["Summary"]
+    assert metadata["Requires-Python"] == ">=3.10" and metadata.get_payload().startswith("# ")
 
+    asked = {
+        canonicalize_name(requirement.name)
+        for requirement in map(Requirement, metadata.get_all("Requires-Dist"))
+        if requirement.marker is None
+    }
+    imported, owners = set(), importlib.metadata.packages_distributions()
+    for path in folder.rglob("*.py"):
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(statement, ast.Import):
+                imported |= {name.name.split(".")[0] for name in statement.names}
+            elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
+                imported.add(statement.module.split(".")[0])
+    # which Dassl it shall be is the user's choice
+    others = imported - set(sys.stdlib_module_names) - {"dassl"}
+    assert "torch" in others
+    for module in others:
+        assert {canonicalize_name(owner) for owner in owners[module]} & asked, module
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_a_source_distribution_has_what_the_wheel_is_built_from_and_no_tests_or_data(built, name):
-    (path,) = built.glob(f"{name}-*.tar.gz")
-    with tarfile.open(path) as archive:
-        inside = {Path(*Path(file).parts[1:]).as_posix() for file in archive.getnames()}
-    tops = {file.split("/")[0] for file in inside}
-    assert {"setup.py", "README.md", "LICENSE"} <= inside and not {
-        "tests",
-        "data",
-        "output",
-        "docs",
-    } & tops
+    with tarfile.open(archive) as file:
+        inside = {Path(*Path(name).parts[1:]).as_posix() for name in file.getnames()}
+    assert {"setup.py", "README.md", "LICENSE"} <= inside
+    assert not {"tests", "data", "output", "docs"} & {name.split("/")[0] for name in inside}
     assert "trainers/prompting/weights" in inside or name == "dassl_lite"
 
 
@@ -127,55 +102,8 @@ def test_cdc_plugged_in_from_the_wheels_works_where_the_repository_is_not_in_sig
 ):
     monkeypatch.setenv("CDC", str(REPOSITORY))  # the recipe is copied from there
     follow("plug_in", tmp_path, python)
-    assert (
-        json.loads((tmp_path / "output" / "cdc" / "results.json").read_text())["config"]["MODEL"][
-            "BACKBONE"
-        ]["NAME"]
-        == "tiny"
-    )
-
-
-def test_the_environment_has_the_wheels_packages_and_not_the_repositorys(python, tmp_path):
-    where = "from importlib.util import find_spec; print(*(find_spec(name).origin for name in ('cdc_trainers', 'dassl')), sep='\\n')"
+    record = json.loads((tmp_path / "output" / "cdc" / "results.json").read_text())
+    assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"
+    where = "import cdc_trainers, dassl; print(cdc_trainers.__file__, dassl.__file__, sep='\\n')"
     for origin in run([str(python), "-c", where], tmp_path, python).splitlines():
         assert Path(origin).is_relative_to(python.parents[1])
-
-
-def imported(path):
-    """Top-level names of what a module imports when it is imported, other packages' only."""
-    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(statement, ast.Import):
-            yield from (name.name.split(".")[0] for name in statement.names)
-        elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
-            yield statement.module.split(".")[0]
-
-
-@pytest.mark.parametrize(
-    "name, folder", [("cdc_prompt_learning", "trainers"), ("dassl_lite", "dassl-lite/dassl")]
-)
-def test_a_wheel_asks_for_all_that_its_modules_import(built, name, folder):
-    with zipfile.ZipFile(wheel(built, name)) as archive:
-        (metadata,) = (
-            message_from_bytes(archive.read(file))
-            for file in archive.namelist()
-            if file.endswith("/METADATA")
-        )
-    asked = {
-        canonicalize_name(one.name)
-        for one in map(Requirement, metadata.get_all("Requires-Dist"))
-        if one.marker is None
-    }
-    owners = importlib.metadata.packages_distributions()
-    found = {module for path in (REPOSITORY / folder).rglob("*.py") for module in imported(path)}
-    others = (
-        found - set(sys.stdlib_module_names) - {"dassl"}
-    )  # which of the two it shall be is the user's choice
-    assert (
-        "torch" in others
-        and [
-            module
-            for module in others
-            if not {canonicalize_name(owner) for owner in owners[module]} & asked
-        ]
-        == []
-    )

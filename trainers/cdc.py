@@ -15,7 +15,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -24,20 +23,12 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .data.views import AUGMENTATIONS
-from .engine.checks import check_at_least, check_choice, check_depth, check_image_prompts
+from .engine.checks import check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
-from .evidence import (
-    Opinion,
-    conflict,
-    dempster,
-    evidential_loss,
-    fitted_factor,
-    usual_reliability,
-)
-from .gaussians import fit_gaussians, held_out_log_densities, log_densities
+from .evidence import Opinion, conflict, dempster, evidential_loss, fitted_factor, usual_reliability
+from .gaussians import ImageWitness
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
-from .method import Batches, Encoded, Figures, Method, State, TrainingImages
+from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .phrases import AFTER, PHRASES, choose_phrases
 from .prompting.backbone import Backbone
 from .prompting.prompts import (
@@ -54,15 +45,7 @@ from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
-CHOICES: dict[str, tuple[Any, ...]] = {
-    "PROMPT_MODALITY": ("dual", "text"),
-    "AUGMENTATION": AUGMENTATIONS,
-    "FUSION": ("dempster", "mean_probability", "sum_logits"),
-    "RELIABILITY": ("fitted", "independent"),
-    "LOSS": ("evidential", "cross_entropy"),
-}
 START_IMAGES = 1024  # at most so many training images set the offset and the phrases
-FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
 COMPARED_IMAGES = 64  # at most so many have their features under the templates compared
 
 
@@ -76,9 +59,7 @@ def add_cdc_config(cfg: CfgNode) -> None:
     # Gaussian beyond
     node.CTX_INIT = list(PHRASES)
     node.PROMPT_MODALITY = "dual"  # prompts in both encoders (ViT only) | text
-    node.PROMPT_DEPTH = (
-        9  # layers of each prompted encoder with prompts of their own, from the first
-    )
+    node.PROMPT_DEPTH = 9  # layers of an encoder that have prompts of their own, from the first
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
     # c: training starts at this level, the log of the mean evidence over classes
@@ -102,9 +83,7 @@ class DecoupledPrompts(nn.Module):
         backbone: whose widths D (text) and D_v (image) are used.
     """
 
-    offset: Tensor
-    trained_classes: Tensor
-    reliability: Tensor
+    class_parameters, class_rows = ("witness",), ("witness.means",)  # see ``Method.build``
     phrases: Tensor
     tokens: FixedTokens
 
@@ -128,10 +107,7 @@ class DecoupledPrompts(nn.Module):
             deep_map = TemplateLinear(*sizes)
             maps += [copy.deepcopy(deep_map) for _ in range(deep)]
         self.visual_maps = nn.ModuleList(maps)
-        self.register_buffer("offset", torch.zeros(templates))  # b^m for one class
-        self.register_buffer("trained_classes", torch.tensor(len(classnames)))
-        # ω, until it is fitted
-        self.register_buffer("reliability", torch.tensor(usual_reliability(templates)))
+        add_evidence(self, templates, len(classnames), backbone.embed_dim)
         self.register_load_state_dict_post_hook(put_fixed_words)
 
     @torch.no_grad()
@@ -152,6 +128,15 @@ class DecoupledPrompts(nn.Module):
         return self.tokens(self.ctx, deep_text=deep, visual=first, deep_visual=visual[1:])
 
 
+def add_evidence(learner: nn.Module, templates: int, classes: int, width: int) -> None:
+    """Gives a learner of M templates what is fitted, not trained: the evidence offsets, the
+    reliability, and the image witness of K classes for features of E numbers."""
+    learner.register_buffer("offset", torch.zeros(templates))  # b^m for one class
+    learner.register_buffer("trained_classes", torch.tensor(classes))
+    learner.register_buffer("reliability", torch.tensor(usual_reliability(templates)))  # ω
+    learner.witness = ImageWitness(width, classes)
+
+
 def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
     """Makes the tokens around the contexts those of the learner's phrases, which may differ in number of words."""
     text, _, n_ctx = learner.tokens_around.args
@@ -160,80 +145,15 @@ def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
     learner.tokens = tokens.to(learner.ctx.device)
 
 
-class ImageWitness(nn.Module):
-    """Evidence for K classes from image features alone: Gaussians of the training images.
-
-    It speaks of lists of classes that it has seen, and abstains on any other (the method then has
-    None in its place), since it can't tell an image of a further class from one of its own.
-
-    Args:
-        width: E; classes: K.
-    """
-
-    means: Tensor
-    precision: Tensor
-    offset: Tensor
-
-    def __init__(self, width: int, classes: int) -> None:
-        super().__init__()
-        self.register_buffer("means", torch.zeros(classes, width))
-        self.register_buffer("precision", torch.zeros(width, width))
-        self.register_buffer("offset", torch.zeros(()))
-        self.is_fitted = False  # until then it has nothing to say
-        self.register_load_state_dict_post_hook(note_fitted)
-
-    def fit(self, features: Tensor, labels: Tensor) -> None:
-        """Sets the Gaussians of features (N, E) with labels (N,), how much a difference of densities
-        tells, and the offset.
-
-        Each image's densities under Gaussians of the other images are, times the factor with the
-        least cross-entropy, logits that can be believed. With the offset the mean over images of
-        log Σ_k e_k / K is 0. Of one image a class nothing can be held out: then nothing is set.
-        """
-        classes = len(self.means)
-        if labels.bincount().max() < 2:
-            log.info("The image witness is left out: no class has a second training image")
-            return
-        held_out = held_out_log_densities(features, labels, classes)  # (N, K)
-        factor = min(FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
-        means, precision = fit_gaussians(features, labels, classes)
-        self.means.copy_(means)
-        self.precision.copy_(factor * precision)
-        self.offset.copy_((factor * held_out).logsumexp(dim=-1).mean())
-        self.is_fitted = True
-
-    def forward(self, features: Tensor) -> Tensor:
-        """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32."""
-        with torch.autocast(features.device.type, enabled=False):  # half has too few digits for it
-            return log_densities(features, self.means, self.precision) - self.offset
-
-
-def note_fitted(witness: ImageWitness, *_: object) -> None:
-    """Takes a loaded witness for fitted where its Gaussians are set."""
-    witness.is_fitted = bool(witness.precision.any())
-
-
 class CDCMethod(Method):
     """Semantic-decoupled prompts with evidential fusion."""
 
     small = {"PROMPT_DEPTH": 2, "CTX_INIT": PHRASES[:5]}
     text_only = {"PROMPT_MODALITY": "text"}
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        witness = ImageWitness(self.backbone.embed_dim, len(self.classnames))
-        self.learner.witness = witness.to(self.device)
-        self.learner.class_parameters = ("witness",)
-        self.cosines: dict[str, dict[str, float]] = {}  # before and after training
-
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
-        for key in filter(settings.__contains__, CHOICES):
-            check_choice(f"{path}.{key}", settings[key], CHOICES[key])
-        counts = filter(settings.__contains__, ("N_TEMPLATES", "N_CTX", "PROMPT_DEPTH"))
-        check_at_least(1, path, settings, *counts)
-        check_at_least(0, path, settings, "DECOUPLING_WEIGHT", "CONSISTENCY_WEIGHT")
         template = settings.get("HAND_CRAFTED", "")
         if template and not template.count("{}") == template.count("{") == template.count("}") == 1:
             raise UserError(
@@ -316,40 +236,39 @@ class CDCMethod(Method):
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """L = L_t-ce + β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m).
 
-        L_t-ce sums ``evidential_loss`` over the templates' opinions and, where FUSION is of
-        opinions, the one that ``dempster`` makes of them. With LOSS cross_entropy it is the sum of
-        the templates' cross-entropies. L_de and L_con: see ``template_terms``.
+        L_t-ce sums ``vote_loss`` over the templates and, where FUSION is of opinions,
+        ``evidential_loss`` of the one that ``dempster`` makes of theirs; with LOSS cross_entropy
+        there is none of it. L_de and L_con: see ``template_terms``.
 
         The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in
         nats) and the fused ``vacuity``; means over templates and images.
         """
-        if self.settings.LOSS == "cross_entropy":
-            every_label = labels.expand(len(scores.logits), -1)  # (M, B)
-            each = F.cross_entropy(scores.logits.transpose(1, 2), every_label, reduction="none")
-            total, figures = each.mean(dim=1).sum(), dict[str, Any]()
-        else:
-            total, figures = self.vote_loss(scores.logits, labels)
+        logits, votes = scores.logits, Opinion(self.log_evidence(scores.logits))
+        total, figures = self.vote_loss(scores, votes, labels)
+        if self.settings.LOSS == "evidential":
+            fused = dempster(votes.log_evidence, self.reliabilities(len(logits)))
+            if self.settings.FUSION == "dempster":
+                total = total + evidential_loss(fused, labels).mean()
+            with torch.no_grad():
+                answer = self.probability(logits, votes.probability, fused).argmax(dim=1)
+                level = votes.log_evidence.logsumexp(dim=-1).mean() - math.log(logits.shape[-1])
+                figures["acc"] = 100 * (answer == labels).float().mean()
+                figures |= {"level": level, "vacuity": fused.vacuity.mean()}
         figures["loss_votes"] = total.detach()
         for name, (weight, term) in self.template_terms(scores).items():
             total = total + weight * term
             figures[name] = term.detach()
         return total, figures
 
-    def vote_loss(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Figures]:
-        """L_t-ce of logits (M, B, K) and labels (B,), and figures of the evidence."""
-        votes = Opinion(self.log_evidence(logits))
-        total = evidential_loss(votes, labels.expand(len(logits), -1)).mean(dim=-1).sum()
-        fused = dempster(votes.log_evidence, self.reliabilities(len(logits)))
-        if self.settings.FUSION == "dempster":
-            total = total + evidential_loss(fused, labels).mean()
-        with torch.no_grad():
-            answer = self.probability(logits, votes.probability, fused).argmax(dim=1)
-            level = votes.log_evidence.logsumexp(dim=-1).mean() - math.log(logits.shape[-1])
-            return total, {
-                "acc": 100 * (answer == labels).float().mean(),
-                "level": level,
-                "vacuity": fused.vacuity.mean(),
-            }
+    def vote_loss(self, scores: Scores, votes: Opinion, labels: Tensor) -> tuple[Tensor, Figures]:
+        """The templates' losses, of their opinions (M, B, K) or with LOSS cross_entropy of their
+        logits: means over images, summed; and figures for the log."""
+        every = labels.expand(len(scores.logits), -1)  # (M, B)
+        if self.settings.LOSS == "evidential":
+            each = evidential_loss(votes, every)  # (M, B)
+        else:
+            each = F.cross_entropy(scores.logits.transpose(1, 2), every, reduction="none")
+        return each.mean(dim=1).sum(), {}
 
     def template_terms(self, scores: Scores) -> dict[str, tuple[float, Tensor]]:
         """Weight and value of L_de, Σ_m L_con^m, and the same of images, by name in the log.
@@ -378,13 +297,13 @@ class CDCMethod(Method):
         templates = self.settings.N_TEMPLATES
         logits, evidence = logits[:templates], evidence[:templates]
         energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,), not of the witness's evidence
-        if self.settings.LOSS != "evidential":
-            votes = logits.softmax(dim=-1)
-            return Prediction(self.probability(logits, votes, fused), votes, energy=energy)
-        votes = Opinion(evidence).probability
-        probability = self.probability(logits, votes, fused)
-        against = conflict(evidence, dempster(evidence))
-        return Prediction(probability, votes, fused.vacuity, against, energy)
+        is_evidential = self.settings.LOSS == "evidential"
+        votes = Opinion(evidence).probability if is_evidential else logits.softmax(dim=-1)
+        answer = Prediction(self.probability(logits, votes, fused), votes, energy=energy)
+        if is_evidential:
+            answer.vacuity = fused.vacuity
+            answer.conflict = conflict(evidence, dempster(evidence))
+        return answer
 
     # ---- before and after the epochs ----
 
@@ -403,62 +322,55 @@ class CDCMethod(Method):
         phrases, templates = self.possible_phrases(), self.settings.N_TEMPLATES
         if len(phrases) > templates:
             with self.autocast():
-                answers = [
-                    self.logits(features, self.encode_classes(phrase + AFTER)[None])[0]
-                    for phrase in phrases
-                ]
-            answers = [logits.log_softmax(dim=-1) for logits in answers]
-            chosen = choose_phrases(torch.stack(answers), labels, templates)
+                texts = [self.encode_classes(phrase + AFTER)[None] for phrase in phrases]
+            logits = torch.cat([self.logits(features, text) for text in texts])  # (P, N, K)
+            chosen = choose_phrases(logits.log_softmax(dim=-1), labels, templates)
             self.learner.start_from([phrases[index] for index in chosen])
             names = ", ".join(repr(phrases[index]) for index in chosen)
             log.info("The templates start from %s", names)
-        self.cosines = {"before": self.cosines_to_clip(*self.encoded_templates(), training)}
+        self.memory["cosines"] = {"before": self.cosines_to_clip(self.encoded(), training)}
 
     def possible_phrases(self) -> list[str]:
         """Phrases of CTX_INIT that fill a context, if there are more than templates; else all."""
         node, length = self.settings, self.backbone.text.context_length
-        filling = [
-            phrase for phrase in node.CTX_INIT if len(phrase_tokens(phrase, length)) >= node.N_CTX
-        ]
+        lengths = [len(phrase_tokens(phrase, length)) for phrase in node.CTX_INIT]
+        filling = [phrase for phrase, n in zip(node.CTX_INIT, lengths) if n >= node.N_CTX]
         return filling if len(filling) > node.N_TEMPLATES else list(node.CTX_INIT)
 
-    @torch.no_grad()
-    def encoded_templates(self) -> Encoded:
+    def encoded(self) -> Encoded:
         """Text features (M, K, E) and the prompts, as they are tested."""
         self.eval()
-        with self.autocast():
-            prompts = self.learner()
-            return self.encode_texts(prompts), prompts
+        with torch.no_grad(), self.autocast():
+            return self.encode()
 
-    @torch.no_grad()
-    def cosines_to_clip(
-        self, texts: Tensor, prompts: Prompts | None, training: TrainingImages
-    ) -> dict[str, float]:
-        """``cosines`` of the templates' texts (M, K, E) and, where images are prompted, of features
-        of some training images."""
-        found = {
-            f"texts_{name}": value for name, value in cosines(texts, self.hand_crafted).items()
-        }
-        if prompts is not None and prompts.visual is not None:
+    def cosines_to_clip(self, encoded: Encoded, training: TrainingImages) -> dict[str, float]:
+        """``cosines`` of the templates' texts and, where images are prompted, of features of some
+        training images."""
+        texts, prompts = encoded
+        compared = {"texts": (texts, self.hand_crafted)}
+        if self.prompts_images:
             with torch.random.fork_rng(devices=[]):
                 prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
-                plain, _ = self.features_of(training(COMPARED_IMAGES))
-            found |= {f"images_{name}": value for name, value in cosines(prompted, plain).items()}
-        return found
+                compared["images"] = prompted, self.features_of(training(COMPARED_IMAGES))[0]
+        return {
+            f"{part}_{name}": value
+            for part, features in compared.items()
+            for name, value in cosines(*features).items()
+        }
 
     @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
         """Notes how far apart the templates are, fits the image witness to the training images and
         the reliability to the validation images, if there are any."""
         node, witness = self.settings, self.learner.witness
-        texts, prompts = self.encoded_templates()
-        self.cosines["after"] = self.cosines_to_clip(texts, prompts, training)
+        encoded = self.encoded()
+        self.memory.setdefault("cosines", {})["after"] = self.cosines_to_clip(encoded, training)
         with torch.random.fork_rng(devices=[]):
             if node.IMAGE_WITNESS and witness is not None:
-                features, labels = self.features_of(training(), prompts)  # (M or 1, N, E), (N,)
+                features, labels = self.features_of(training(), encoded[1])  # (M or 1, N, E), (N,)
                 witness.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
             if validation is not None and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
-                self.fit_reliability(validation, (texts, prompts))
+                self.fit_reliability(validation, encoded)
         return True
 
     def fit_reliability(self, validation: Batches, encoded: Encoded) -> None:
@@ -474,16 +386,10 @@ class CDCMethod(Method):
         log.info(message, len(labels), learner.reliability)
 
     def learned_figures(self) -> dict[str, float]:
-        found = {"reliability": self.reliabilities(1)[0].item()}
-        for when, figures in self.cosines.items():
-            found |= {f"{name}_{when}": value for name, value in figures.items()}
-        return found
-
-    def training_state(self) -> State:
-        return {"cosines": self.cosines}
-
-    def restore_training_state(self, state: State) -> None:
-        self.cosines = state.get("cosines", {})  # files of earlier versions have none
+        learned = {"reliability": self.reliabilities(1)[0].item()}
+        for when, figures in self.memory.get("cosines", {}).items():
+            learned |= {f"{name}_{when}": value for name, value in figures.items()}
+        return learned
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """Loads prompts; the image witness stays where it has seen all classes that are asked for.
@@ -492,23 +398,19 @@ class CDCMethod(Method):
         answer as they did: without a fitted reliability as independent templates, and on any list,
         also a shorter one, with the e_k / K that they were trained for.
         """
-        state = dict(state)
-        own = self.learner.state_dict()
-        defaults = {
-            "trained_classes": torch.tensor(len(classnames)),
+        learner = self.learner
+        earlier = {
             "reliability": torch.tensor(1.0),
-            "phrases": own.get("phrases"),
+            "trained_classes": torch.tensor(len(classnames)),
         }
-        state = {**{name: value for name, value in defaults.items() if name in own}, **state}
+        if has_phrases := isinstance(learner, DecoupledPrompts):
+            earlier["phrases"] = learner.phrases
+        state = {**earlier, **state}
         if "offset_shift" in state:
-            in_list = state["trained_classes"].log() if "ctx" in own else 0.0
+            in_list = state["trained_classes"].log() if has_phrases else 0.0
             raised = self.settings.EVIDENCE_LEVEL - self.settings.EVIDENCE_START
             state["offset"] = state["offset"] + state.pop("offset_shift") + in_list + raised
             state["trained_classes"] = torch.tensor(1)  # so that no list is a shorter one
-        if "witness.means" in state and set(self.classnames) <= set(classnames):
-            rows = [classnames.index(name) for name in self.classnames]
-            state["witness.means"] = state["witness.means"][rows]
-            classnames = self.classnames
         super().load(state, classnames)
 
 

@@ -15,13 +15,13 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function, method_class
-from .cdc import CDCMethod, add_cdc_config
+from . import config_function
+from .cdc import CDCMethod, DecoupledPrompts, add_cdc_config, add_evidence
 from .evaluation.prediction import Scores
-from .evidence import Opinion, dempster, evidential_loss, usual_reliability
-from .method import Batches, Figures, State, TrainingImages
+from .evidence import Opinion, evidential_loss
+from .method import Batches, Figures, TrainingImages
+from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts, initial_context
-from .prompting.text import TextEncoder
 from .prompting.tokens import phrase_tokens
 from .settings import method_node
 from .trainer import MethodTrainer
@@ -58,24 +58,20 @@ class TemplateLearners(nn.Module):
     Args:
         learners: M, each with a context ``ctx`` and the same fixed words after it.
         phrases: that contexts start from; further contexts stay.
-        text: the ``TextEncoder``; classes: K.
+        backbone: whose embeddings are used; classes: K.
     """
 
-    offset: Tensor
-    reliability: Tensor
+    class_parameters, class_rows = DecoupledPrompts.class_parameters, DecoupledPrompts.class_rows
 
     def __init__(
-        self, learners: Sequence[Any], phrases: Sequence[str], text: TextEncoder, classes: int
+        self, learners: Sequence[Any], phrases: Sequence[str], backbone: Backbone, classes: int
     ) -> None:
         super().__init__()
         self.learners: Any = nn.ModuleList(learners)
         n_ctx = len(learners[0].ctx)
-        self.context_of = lambda phrase: initial_context(text, n_ctx, phrase)[0]  # (n, D)
+        self.context_of = lambda phrase: initial_context(backbone.text, n_ctx, phrase)[0]  # (n, D)
         self.start_from(phrases)
-        # as in ``DecoupledPrompts``
-        self.register_buffer("offset", torch.zeros(len(learners)))
-        self.register_buffer("trained_classes", torch.tensor(classes))
-        self.register_buffer("reliability", torch.tensor(usual_reliability(len(learners))))
+        add_evidence(self, len(learners), classes, backbone.embed_dim)
 
     @torch.no_grad()
     def start_from(self, phrases: Sequence[str]) -> None:
@@ -106,11 +102,6 @@ class CDCOverMethod(CDCMethod):
 
     over_method: ClassVar[str]
 
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        method_class(cls.over_method).check(settings, path)
-        super().check(settings, path)
-
     def build(self) -> nn.Module:
         self.base = self.over(self.over_method)
         further = [self.base.build() for _ in range(1, self.settings.N_TEMPLATES)]
@@ -118,9 +109,9 @@ class CDCOverMethod(CDCMethod):
         with torch.no_grad():
             self.prompts_images = learners[0]().visual is not None
         phrases = self.phrases_of(len(learners[0].ctx))
-        self.base.learner = TemplateLearners(
-            learners, phrases, self.backbone.text, len(self.classnames)
-        )
+        classes = len(self.classnames)
+        self.base.learner = TemplateLearners(learners, phrases, self.backbone, classes)
+        self.memory = self.base.memory
         return self.base.learner
 
     def phrases_of(self, tokens: int) -> list[str]:
@@ -142,35 +133,22 @@ class CDCOverMethod(CDCMethod):
     def parameter_groups(self, lr: float) -> list[dict[str, Any]] | None:
         return self.base.parameter_groups(lr)
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
-        """Σ_m the method's loss of template m, with ``evidential_loss`` of its evidence in place of
-        the cross-entropy, + the fused opinion's + β L_de + γ Σ_m L_con."""
-        node, logits = self.settings, scores.logits
-        is_evidential, total = node.LOSS == "evidential", logits.new_zeros(())
-        figures: Figures = {}
-        evidence = self.log_evidence(logits)
+    def vote_loss(self, scores: Scores, votes: Opinion, labels: Tensor) -> tuple[Tensor, Figures]:
+        """Σ_m the method's loss of template m, with ``evidential_loss`` of its opinion in place of
+        the cross-entropy; the method's figures are means over the templates."""
+        logits, total, figures = scores.logits, scores.logits.new_zeros(()), Figures()
         unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
         parts = logits, scores.image_features, scores.text_features, scores.images
         for m in range(len(logits)):
-            one_of = (part[m % len(part)][None] for part in parts)
+            of_template = (part[m % len(part)][None] for part in parts)
             view = None if unprompted is None else unprompted[m % len(unprompted)][None]
-            own, found = self.base.loss(Scores(*one_of, unprompted=view), labels)
-            if is_evidential:
-                vote = evidential_loss(Opinion(evidence[m]), labels).mean()
-                own = own - F.cross_entropy(logits[m], labels) + vote
-            total = total + own
-            for name, value in found.items():
+            loss, measured = self.base.loss(Scores(*of_template, unprompted=view), labels)
+            if self.settings.LOSS == "evidential":
+                vote = evidential_loss(Opinion(votes.log_evidence[m]), labels).mean()
+                loss = loss - F.cross_entropy(logits[m], labels) + vote
+            total = total + loss
+            for name, value in measured.items():
                 figures[name] = figures.get(name, 0.0) + float(value) / len(logits)
-        fused = dempster(evidence, self.reliabilities(len(evidence)))
-        if is_evidential and node.FUSION == "dempster":
-            total = total + evidential_loss(fused, labels).mean()
-        with torch.no_grad():
-            votes = Opinion(evidence).probability if is_evidential else logits.softmax(dim=-1)
-            answer = self.probability(logits, votes, fused).argmax(dim=1)
-            figures["acc"] = 100 * (answer == labels).float().mean()
-        for name, (weight, term) in self.template_terms(scores).items():
-            total = total + weight * term
-            figures[name] = term.detach()
         return total, figures
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
@@ -179,13 +157,6 @@ class CDCOverMethod(CDCMethod):
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         self.base.end_epoch(epoch, epochs)
-
-    def training_state(self) -> State:
-        return {**super().training_state(), **self.base.training_state()}
-
-    def restore_training_state(self, state: State) -> None:
-        super().restore_training_state(state)
-        self.base.restore_training_state(state)
 
 
 class CDCPromptSRCMethod(CDCOverMethod):

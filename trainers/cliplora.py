@@ -12,17 +12,15 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.errors import UserError
-from .engine.checks import check_at_least, check_choice, check_image_prompts
+from .engine.checks import check_image_prompts
 from .method import Method
 from .prompting.backbone import Backbone
-from .prompting.prompts import HandCraftedTokens, Prompts
+from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter
 from .settings import add_encoder_settings
 from .templates import DEFAULT_TEMPLATE
 from .trainer import MethodTrainer
 
-ENCODERS = ("both", "text", "vision")
 PARTS = "qkv"
 
 
@@ -72,7 +70,7 @@ class LowRankLayers(nn.Module):
 
     def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
         super().__init__()
-        self.tokens = HandCraftedTokens(backbone.text, DEFAULT_TEMPLATE, classnames)
+        self.tokens = FixedTokens.of_prompt(backbone.text, DEFAULT_TEMPLATE, classnames)
         changes, text = (settings.RANK, settings.ALPHA, settings.DROPOUT), backbone.text
         self.text = nn.ModuleList(
             LowRank(text.width, *changes)
@@ -95,14 +93,6 @@ class CLIPLoRAMethod(Method):
     small = {"DROPOUT": 0.0}  # chunks of classes draw other elements to drop
     text_only = {"ENCODER": "text"}
     shape_setting = "RANK"
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_choice(f"{path}.ENCODER", settings.ENCODER, ENCODERS)
-        check_at_least(1, path, settings, "RANK")
-        if not 0 <= settings.DROPOUT < 1:
-            raise UserError(f"{path}.DROPOUT is {settings.DROPOUT}, it must be in [0, 1)")
 
     def build(self) -> LowRankLayers:
         encoder = self.settings.ENCODER

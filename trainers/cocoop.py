@@ -13,7 +13,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least
 from .evaluation.prediction import Scores
 from .method import Encoded, Method
 from .prompting.backbone import Backbone
@@ -56,9 +55,7 @@ class ConditionalContext(nn.Module):
                 linear2=nn.Linear(hidden, text.width),
             )
         )
-        self.tokens = FixedTokens(
-            text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)]
-        )
+        self.tokens = FixedTokens(text, classnames, len(self.ctx))
 
     def forward(self, image_features: Tensor) -> Prompts:
         """Normalised image features (B, E) → ``Prompts`` of B templates, one an image."""
@@ -70,11 +67,6 @@ class CoCoOpMethod(Method):
     """Conditional context optimisation."""
 
     small = {"N_CTX": 4}
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_at_least(1, path, settings, "N_CTX")
 
     def build(self) -> ConditionalContext:
         return ConditionalContext(self.settings, self.classnames, self.backbone)

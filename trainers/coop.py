@@ -6,9 +6,8 @@ the class name. Cross-entropy on the logits of one template; both encoders froze
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_choice
 from .method import Method
-from .prompting.context import POSITIONS, ContextLearner
+from .prompting.context import ContextLearner
 from .settings import add_encoder_settings
 from .trainer import MethodTrainer
 
@@ -27,12 +26,6 @@ class CoOpMethod(Method):
     """Context optimisation: ``ContextLearner`` under the cross-entropy."""
 
     small = {"N_CTX": 4}
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
-        check_at_least(1, path, settings, "N_CTX")
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)

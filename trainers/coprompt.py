@@ -14,8 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function, method_class
-from .engine.checks import check_at_least
+from . import config_function
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Encoded, Figures, Method
@@ -61,11 +60,6 @@ class CoPromptMethod(Method):
 
     small = {"PROMPT_DEPTH": 2}
     text_only = None
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        method_class("MaPLe").check(settings, path)
-        check_at_least(0, path, settings, "W")
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:

@@ -12,11 +12,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function, method_class
-from .common.errors import UserError
-from .engine.checks import check_at_least
+from . import config_function
 from .evaluation.prediction import Prediction, Scores
-from .method import Batches, Encoded, Figures, Method, State, TrainingImages
+from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .settings import method_node
 from .trainer import MethodTrainer
 
@@ -95,15 +93,9 @@ class DePTMethod(Method):
 
     over_method: ClassVar[str]
 
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        method_class(cls.over_method).check(settings, path)
-        check_at_least(0, path, settings, "PROMPT_WEIGHT", "HEAD_LR")
-        if not 0 <= settings.HEAD_WEIGHT <= 1:
-            raise UserError(f"{path}.HEAD_WEIGHT is {settings.HEAD_WEIGHT}, it must be in [0, 1]")
-
     def build(self) -> nn.Module:
         self.base = self.over(self.over_method)
+        self.memory = self.base.memory
         learner = self.base.learner
         learner.head = TransferHead(self.backbone.embed_dim, len(self.classnames))
         learner.class_parameters = (*getattr(learner, "class_parameters", ()), "head")
@@ -159,12 +151,6 @@ class DePTMethod(Method):
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         self.base.end_epoch(epoch, epochs)
-
-    def training_state(self) -> State:
-        return self.base.training_state()
-
-    def restore_training_state(self, state: State) -> None:
-        self.base.restore_training_state(state)
 
 
 class DePTCoOpMethod(DePTMethod):

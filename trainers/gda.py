@@ -14,7 +14,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least
 from .features import FeatureMethod
 from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
 from .method import Batches, TrainingImages
@@ -67,12 +66,6 @@ class GDAMethod(FeatureMethod):
 
     whole_validation = True
     small = {"AUGMENT_EPOCH": 2}
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_at_least(0, path, settings, "ALPHA")
-        check_at_least(1, path, settings, "AUGMENT_EPOCH")
 
     def build(self) -> GaussianClassifier:
         width = self.backbone.embed_dim

@@ -32,11 +32,6 @@ class IVLPMethod(Method):
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
     shape_setting = "N_CTX_TEXT"
 
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_independent(settings, path)
-
     def build(self) -> IndependentPrompts:
         check_independent(self.settings, self.path, self.backbone)
         return IndependentPrompts(self.settings, self.classnames, self.backbone)

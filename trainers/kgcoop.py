@@ -7,11 +7,10 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_choice
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Figures, Method
-from .prompting.context import POSITIONS, ContextLearner
+from .prompting.context import ContextLearner
 from .settings import add_encoder_settings
 from .templates import hand_crafted_template
 from .trainer import MethodTrainer
@@ -36,13 +35,6 @@ class KgCoOpMethod(Method):
     """Knowledge-guided context optimisation."""
 
     small = {"CTX_INIT": ""}
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
-        check_at_least(1, path, settings, "N_CTX")
-        check_at_least(0, path, settings, "W")
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)

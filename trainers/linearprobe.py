@@ -12,7 +12,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.errors import UserError
 from .features import FeatureMethod
 from .method import Batches, TrainingImages
 from .trainer import MethodTrainer
@@ -89,12 +88,6 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
 
 class LinearProbeMethod(FeatureMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        if settings.C <= 0:
-            raise UserError(f"{path}.C is {settings.C}, it must be above 0")
 
     def build(self) -> Probe:
         return Probe(self.backbone.embed_dim, len(self.classnames))

@@ -9,7 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .engine.checks import check_depth, check_image_prompts
 from .method import Method
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
@@ -72,11 +72,6 @@ class MaPLeMethod(Method):
 
     small = {"PROMPT_DEPTH": 2}
     text_only = None
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_at_least(1, path, settings, "N_CTX", "PROMPT_DEPTH")
 
     def build(self) -> MultiModalPrompts:
         backbone, depth = self.backbone, self.settings.PROMPT_DEPTH

@@ -6,7 +6,7 @@ A method derives from ``Method`` and overrides
 - ``loss`` (default: cross-entropy) and ``predict`` (default: softmax),
 - ``scores``, where texts depend on the image or logits are not the cosines,
 - ``start``, ``end_epoch`` and ``complete``, for what happens before, between and after the epochs,
-- ``training_state``, where training has a memory beyond the learnable parts; ``check`` for its settings.
+- ``check``, for its settings. What training remembers beyond the learnable parts is in its ``memory``.
 
 It needs no trainer::
 
@@ -28,8 +28,8 @@ from yacs.config import CfgNode
 
 from . import method_class
 from .common.fingerprints import tensor_hash
-from .engine.checks import check_at_least
-from .engine.precision import autocast_dtype, check_precision, precision_on, to_half
+from .common.ranges import check_ranges
+from .engine.precision import autocast_dtype, precision_on, to_half
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
@@ -39,7 +39,6 @@ Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (
 TrainingImages = Callable[..., Batches]  # of at most ``most`` images, or ``augmented`` ones
 Encoded = tuple[Tensor, Prompts | None]  # see ``Method.encode``
 Figures = dict[str, Any]  # for the log: numbers, or scalar tensors
-State = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +58,8 @@ class Method(nn.Module):
 
     Attributes:
         learner: the learnable module; None where nothing is learned.
+        memory: what training remembers beyond the learner, for the checkpoint: tensors, numbers,
+            dicts and lists of them.
         left_out: names of what ``load`` has left out, as it serves other classes.
         learns: whether there is anything to train.
         stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
@@ -98,6 +99,7 @@ class Method(nn.Module):
         self.settings, self.classnames = settings, list(classnames)
         self.left_out: tuple[str, ...] = ()
         self.dataset, self.describe = dataset, describe
+        self.memory: dict[str, Any] = {}
         self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
         self.device = backbone.log_scale.device
         if holder is None:
@@ -139,9 +141,7 @@ class Method(nn.Module):
         Raises:
             UserError: the key, its value and what it takes.
         """
-        check_precision(settings.PREC)
-        if "TEXT_CHUNK" in settings:
-            check_at_least(0, path, settings, "TEXT_CHUNK")
+        check_ranges(settings, f"{path}.")
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:
@@ -219,14 +219,6 @@ class Method(nn.Module):
     def learned_figures(self) -> dict[str, float]:
         """Figures of what was learned by name, for the run record."""
         return {}
-
-    def training_state(self) -> State:
-        """What training remembers beyond the learner, for the checkpoint: tensors, numbers, dicts
-        and lists of them."""
-        return {}
-
-    def restore_training_state(self, state: State) -> None:
-        """Takes back what ``training_state`` gave."""
 
     # ---- the two towers; features are fp32, normalised unless stated otherwise ----
 

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .engine.checks import check_depth, check_image_prompts
 from .method import Method
 from .prompting.backbone import Backbone
-from .prompting.prompts import HandCraftedTokens, Prompts
+from .prompting.prompts import FixedTokens, Prompts
 from .prompting.tokens import readable
 from .prompting.transformer import Adapter, Block
 from .settings import add_encoder_settings
@@ -76,7 +76,7 @@ class SharedAdapters(nn.Module):
         self.shared_adapter = started(
             {layer: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for layer in layers}
         )
-        self.tokens = HandCraftedTokens(
+        self.tokens = FixedTokens.of_prompt(
             backbone.text, f"{readable(settings.TEXT_CTX_INIT)} {{}}.".lstrip(), classnames
         )
 
@@ -126,13 +126,10 @@ class MMAMethod(Method):
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
-        check_at_least(1, path, settings, "ADAPTER_START", "ADAPTER_DIM")
         if settings.ADAPTER_END < settings.ADAPTER_START:
             raise UserError(
                 f"{path}.ADAPTER_END is {settings.ADAPTER_END}, it must be ADAPTER_START, {settings.ADAPTER_START}, or more"
             )
-        if settings.ADAPTER_SCALE <= 0:
-            raise UserError(f"{path}.ADAPTER_SCALE is {settings.ADAPTER_SCALE}, it must be above 0")
         if {"{", "}"} & set(settings.TEXT_CTX_INIT):
             raise UserError(
                 f"{path}.TEXT_CTX_INIT is {settings.TEXT_CTX_INIT!r}: give what stands before the class name, without braces"

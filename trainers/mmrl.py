@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .engine.checks import check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
 from .losses import consistency_loss
 from .method import Figures, Method
 from .prompting.backbone import Backbone
 from .prompting.image import Readout
-from .prompting.prompts import HandCraftedTokens, Prompts, gaussian
+from .prompting.prompts import FixedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter
 from .settings import add_encoder_settings
 from .trainer import MethodTrainer
@@ -81,7 +81,7 @@ class RepresentationSpace(nn.Module):
             copy.deepcopy(visual) for _ in layers
         )  # all start alike
         self.compound_rep_tokens_r2tproj = nn.ModuleList(copy.deepcopy(textual) for _ in layers)
-        self.tokens = HandCraftedTokens(backbone.text, template, classnames)
+        self.tokens = FixedTokens.of_prompt(backbone.text, template, classnames)
 
     def entering(self, maps: nn.ModuleList) -> list[Adapter | None]:
         """One or None for each layer up to ``REP_END``."""
@@ -118,14 +118,10 @@ class MMRLMethod(Method):
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
-        check_at_least(1, path, settings, "N_REP_TOKENS", "REP_DIM", "REP_START")
-        check_at_least(0, path, settings, "REG_WEIGHT")
         if settings.REP_END < settings.REP_START:
             raise UserError(
                 f"{path}.REP_END is {settings.REP_END}, it must be REP_START, {settings.REP_START}, or more"
             )
-        if not 0 <= settings.SCALE <= 1:
-            raise UserError(f"{path}.SCALE is {settings.SCALE}, it must be in [0, 1]")
 
     def build(self) -> RepresentationSpace:
         backbone, end = self.backbone, self.settings.REP_END

@@ -10,10 +10,9 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_at_least, check_choice
 from .evaluation.prediction import Scores
 from .method import Figures, Method
-from .prompting.context import POSITIONS, ContextLearner
+from .prompting.context import ContextLearner
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
 from .settings import add_encoder_settings
@@ -59,15 +58,6 @@ class ProGradMethod(Method):
 
     small = {"N_CTX": 6}
     fp32_teacher = True
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_choice(f"{path}.CLASS_TOKEN_POSITION", settings.CLASS_TOKEN_POSITION, POSITIONS)
-        check_at_least(1, path, settings, "N_CTX")
-        check_at_least(0, path, settings, "LAMBDA")
-        if settings.T <= 0:
-            raise UserError(f"{path}.T is {settings.T}, it must be above 0")
 
     def hand_crafted_template(self) -> str:
         return hand_crafted_template(self.dataset, EXCEPTIONS)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_image_prompts
+from .engine.checks import check_image_prompts
 from .evaluation.prediction import Scores
 from .features import FeatureMethod
 from .method import Batches, Encoded, TrainingImages
@@ -51,12 +51,6 @@ class ProLIPMethod(FeatureMethod):
 
     text_only = None
     small = {"STEPS": 3, "VIEWS": 2}
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_at_least(1, path, settings, "STEPS", "VIEWS")
-        check_at_least(0, path, settings, "LR", "REG_WEIGHT")
 
     def build(self) -> Projection:
         check_image_prompts("ProLIP", self.backbone, "choose a ViT")

@@ -14,9 +14,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_independent
+from .engine.checks import check_independent
 from .evaluation.prediction import Scores
-from .method import Batches, Figures, Method, State, TrainingImages
+from .method import Batches, Figures, Method, TrainingImages
 from .prompting.independent import IndependentPrompts
 from .settings import add_encoder_settings
 from .templates import DIVERSE_TEMPLATES
@@ -55,13 +55,6 @@ class PromptSRCMethod(Method):
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
     shape_setting = "N_CTX_TEXT"
     fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_independent(settings, path)
-        check_at_least(0, path, settings, "TEXT_LOSS_WEIGHT", "IMAGE_LOSS_WEIGHT")
-        check_at_least(1, path, settings, "GPA_STD")
 
     def build(self) -> IndependentPrompts:
         check_independent(self.settings, self.path, self.backbone)
@@ -105,24 +98,18 @@ class PromptSRCMethod(Method):
     # ---- the Gaussian-weighted mean of the prompts after each epoch ----
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        self.aggregate = {
+        self.memory["aggregate"] = {
             name: torch.zeros_like(value) for name, value in self.learner.named_parameters()
         }
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Adds this epoch's prompts to the mean; after the last epoch it takes their place."""
-        node = self.settings
+        node, aggregate = self.settings, self.memory["aggregate"]
         weight = gaussian_weights(epochs, node.GPA_MEAN, node.GPA_STD)[epoch].item()
         for name, value in self.learner.named_parameters():
-            self.aggregate[name] += weight * value.detach()
+            aggregate[name] = aggregate[name].to(value) + weight * value.detach()
         if epoch + 1 == epochs:
-            self.learner.load_state_dict(self.aggregate, strict=False)  # buffers stay
-
-    def training_state(self) -> State:
-        return {"aggregate": self.aggregate}
-
-    def restore_training_state(self, state: State) -> None:
-        self.aggregate = {name: value.to(self.device) for name, value in state["aggregate"].items()}
+            self.learner.load_state_dict(aggregate, strict=False)  # buffers stay
 
 
 @TRAINER_REGISTRY.register()

@@ -11,7 +11,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_at_least, check_depth
+from .engine.checks import check_depth
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Figures, Method
@@ -81,9 +81,7 @@ class ClassAwarePrompts(nn.Module):
         self.register_buffer(
             "classes", hand_crafted, persistent=False
         )  # follows from the names: not saved
-        self.tokens = FixedTokens(
-            text, classnames, len(self.ctx), [self.ctx.new_empty(0, text.width)], template
-        )
+        self.tokens = FixedTokens(text, classnames, len(self.ctx), template=template)
         self.layers_before = settings.LAYER - 1  # that keep what the context has become
 
     def forward(self) -> Prompts:
@@ -98,12 +96,6 @@ class TCPMethod(Method):
     """Textual-based class-aware prompt tuning."""
 
     small = {"LAYER": 2}
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_at_least(1, path, settings, "N_CTX", "LAYER")
-        check_at_least(0, path, settings, "W", "ADAM_EPS")
 
     def build(self) -> ClassAwarePrompts:
         node, text = self.settings, self.backbone.text

@@ -13,8 +13,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.errors import UserError
-from .engine.checks import check_at_least
 from .features import FeatureMethod
 from .method import Batches, TrainingImages
 from .trainer import MethodTrainer
@@ -98,16 +96,6 @@ class TipAdapterMethod(FeatureMethod):
 
     whole_validation = True
     small = {"AUGMENT_EPOCH": 2}
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_at_least(0, path, settings, "INIT_BETA", "INIT_ALPHA")
-        check_at_least(1, path, settings, "AUGMENT_EPOCH")
-        if min(settings.SEARCH_STEP) < 1:
-            raise UserError(
-                f"{path}.SEARCH_STEP is {list(settings.SEARCH_STEP)}, it takes how many values of β and α are tried, at least 1 of each"
-            )
 
     def build(self) -> FeatureCache:
         node, width = self.settings, self.backbone.embed_dim

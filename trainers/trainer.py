@@ -35,9 +35,8 @@ from .common.record_file import remove_record
 from .data.loader import CheckedImages, prepare_workers
 from .data.views import PictureViews, template_views
 from .descriptions import path_of, read_descriptions
-from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
+from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, Part, epoch_name, load_trained
 from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
-from .engine.failed_batch import stopped_by_loss
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
 from .evaluation.testing import Evaluator
@@ -53,7 +52,7 @@ class MethodTrainer(TrainerX):
     Attributes:
         method: the ``Method`` that a subclass trains.
         model: the one of this run.
-        checkpoints: what is saved of it, and how it goes on; None where nothing is learned.
+        checkpoints: what is saved of it, and how it goes on.
         evaluation: its tests.
         progress: of its training; None until it starts.
     """
@@ -123,10 +122,10 @@ class MethodTrainer(TrainerX):
         check_data(self.cfg, dm)
 
     def build_model(self) -> None:
-        cfg, data = self.cfg, self.dm.dataset
+        cfg, data, name = self.cfg, self.dm.dataset, type(self).__name__
         self.model = model = self.build_method(cfg, list(data.classnames), self.device)
         self.evaluation = Evaluator(cfg, data, model)
-        self.checkpoints: Checkpoints | None = None
+        parts: dict[str, Part] = {}
         if model.learner is not None:
             groups = model.parameter_groups(cfg.OPTIM.LR)
             self.optim = build_optimizer(model.learner, cfg.OPTIM, groups)
@@ -134,10 +133,10 @@ class MethodTrainer(TrainerX):
             is_half = model.autocast_dtype == torch.float16
             self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_half)
             self.register_model(MODEL_NAME, model.learner, self.optim, self.sched)
-            name, parts = type(self).__name__, (self.optim, self.sched, self.scaler)
-            self.checkpoints = Checkpoints(cfg, name, data, model, *parts)
+            parts = {"optimizer": self.optim, "scheduler": self.sched, "scaler": self.scaler}
+        self.checkpoints = Checkpoints(cfg, name, data, model, parts)
         learnable, total = model.count_parameters()
-        log.info(f"{type(self).__name__}: {learnable:,} learnable parameters, {total:,} in all")
+        log.info(f"{name}: {learnable:,} learnable parameters, {total:,} in all")
 
     # ---- one step ----
 
@@ -149,7 +148,11 @@ class MethodTrainer(TrainerX):
         scores = self.model(images)
         loss, figures = self.model.loss(scores, labels)
         if not torch.isfinite(loss):
-            raise self.stopped(batch, images, labels, loss, figures)
+            step = self.epoch * self.num_batches + self.batch_idx + 1
+            raise UserError(
+                f"the loss is {loss.item()} at step {step} (epoch {self.epoch + 1}, batch "
+                f"{self.batch_idx + 1}): lower OPTIM.LR, or compute with {self.model.path}.PREC fp32"
+            )
         self.optim.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)
@@ -173,25 +176,6 @@ class MethodTrainer(TrainerX):
     def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """The same of test images, (1, B, 3, H, W)."""
         return batch["img"].to(self.device)[None], batch["label"].to(self.device)
-
-    def stopped(
-        self, batch: dict[str, Any], images: Tensor, labels: Tensor, loss: Tensor, figures: Any
-    ) -> UserError:
-        """See ``stopped_by_loss``."""
-        return stopped_by_loss(
-            self.output_dir,
-            self.model.path,
-            epoch=self.epoch + 1,
-            batch=self.batch_idx + 1,
-            step=self.epoch * self.num_batches + self.batch_idx + 1,
-            loss=loss.item(),
-            figures={name: float(value) for name, value in figures.items()},
-            images=images.cpu(),
-            labels=labels.cpu(),
-            paths=batch["impath"],
-            prompts={name: value.cpu() for name, value in self.model.learner.state_dict().items()},
-            learning_rate=self.get_current_lr(),
-        )
 
     # ---- the images as a method takes them before and after the epochs ----
 
@@ -239,7 +223,7 @@ class MethodTrainer(TrainerX):
     # ---- the epochs ----
 
     def train(self) -> None:  # type: ignore[override]  # as SimpleTrainer's
-        if self.checkpoints is None:
+        if self.model.learner is None:
             log.info("%s learns nothing: only tested", type(self).__name__)
             remove_record(self.output_dir)
             self.keep_validation_answers()
@@ -285,7 +269,7 @@ class MethodTrainer(TrainerX):
         self.save_model(self.epoch, self.output_dir)
 
     def after_train(self) -> None:
-        assert self.checkpoints is not None and self.progress is not None  # as it has trained
+        assert self.progress is not None  # as it has trained
         if self.model.describe is not None and not any(
             "hand_crafted" in vars(module) for module in self.model.modules()
         ):
@@ -370,7 +354,6 @@ class MethodTrainer(TrainerX):
         model_name: str = "",
     ) -> None:
         """Writes the checkpoint after an epoch, from 0."""
-        assert self.checkpoints is not None  # as it trains
         taken = 0.0 if self.progress is None else self.progress.seconds
         self.checkpoints.save(
             f"{directory}/{MODEL_NAME}",
@@ -383,7 +366,6 @@ class MethodTrainer(TrainerX):
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Continues from the newest checkpoint below ``directory``; returns the epochs done."""
-        assert self.checkpoints is not None  # as it trains
         state = self.checkpoints.resume(directory)
         if state is None:
             return 0
@@ -394,7 +376,7 @@ class MethodTrainer(TrainerX):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads prompts for evaluation, see ``load_trained``."""
         name = type(self).__name__
-        if self.checkpoints is None:
+        if self.model.learner is None:
             log.info("%s learns nothing, so nothing is loaded", name)
             return
         if not directory:
@@ -405,8 +387,5 @@ class MethodTrainer(TrainerX):
 
     def is_done(self) -> bool:
         """Whether the run's folder holds all that this run would leave, see ``Checkpoints.is_done``."""
-        checkpoints = self.checkpoints or Checkpoints(
-            self.cfg, type(self).__name__, self.dm.dataset, self.model, None, None, None
-        )
         splits = {self.cfg.TEST.SPLIT} | ({"val"} if self.validation_loader() else set())
-        return checkpoints.is_done(sorted(splits))
+        return self.checkpoints.is_done(sorted(splits))

@@ -7,7 +7,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_at_least, check_depth, check_image_prompts
+from .engine.checks import check_depth, check_image_prompts
 from .method import Method
 from .prompting.independent import VisualPrompts
 from .prompting.prompts import Prompts
@@ -35,7 +35,6 @@ class VPTMethod(Method):
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
-        check_at_least(1, path, settings, "N_CTX_VISION", "PROMPT_DEPTH_VISION")
         if {"{", "}"} & set(settings.CTX_INIT):
             raise UserError(
                 f"{path}.CTX_INIT is {settings.CTX_INIT!r}: give what stands before the class name, without braces"

@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 import torch.nn as nn
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
@@ -18,15 +17,16 @@ from PIL import Image
 from torch.nn import functional as F
 
 CLASSES = ["red_dot", "green_dot", "blue_dot"]
+IMAGES = [
+    (split, c, i) for split, n in (("train", 8), ("test", 5)) for c in range(3) for i in range(n)
+]
 
 
 class _Blobs(DatasetBase):
     def __init__(self, cfg, **kwargs):
         items = [
             Datum(f"{cfg.DATASET.ROOT}/{split}_{c}_{i}.png", c, i % 2, CLASSES[c])
-            for split, n in (("train", 8), ("test", 5))
-            for c in range(len(CLASSES))
-            for i in range(n)
+            for split, c, i in IMAGES
         ]
         train = [item for item in items if "/train_" in item.impath]
         test = [item for item in items if "/test_" in item.impath]
@@ -98,12 +98,10 @@ def stdout_is_restored(monkeypatch):
 def image_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("blobs")
     rng = np.random.RandomState(0)
-    for split, n in (("train", 8), ("test", 5)):
-        for c in range(len(CLASSES)):
-            for i in range(n):
-                pixels = rng.randint(0, 120, (10, 12, 3))
-                pixels[..., c] += 100
-                Image.fromarray(pixels.astype(np.uint8)).save(root / f"{split}_{c}_{i}.png")
+    for split, c, i in IMAGES:
+        pixels = rng.randint(0, 120, (10, 12, 3))
+        pixels[..., c] += 100
+        Image.fromarray(pixels.astype(np.uint8)).save(root / f"{split}_{c}_{i}.png")
     return str(root)
 
 
@@ -113,24 +111,21 @@ def make_cfg(image_root, tmp_path):
 
     def make(output="run", **options):
         cfg = get_cfg_default()
-        cfg.DATASET.ROOT = image_root
-        cfg.DATASET.NAME = "LiteBlobs"
-        cfg.TRAINER.NAME = "LiteLinear"
-        cfg.OUTPUT_DIR = str(tmp_path / output)
-        cfg.INPUT.SIZE = (8, 8)
-        cfg.DATALOADER.NUM_WORKERS = 0
-        cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 7  # 24 images: 3 batches, 3 images dropped
-        cfg.OPTIM.NAME = "sgd"
-        cfg.OPTIM.LR = 0.002
-        cfg.OPTIM.LR_SCHEDULER = "cosine"
-        cfg.OPTIM.MAX_EPOCH = 2
-        cfg.USE_CUDA = False
-        for key, value in options.items():
-            *path, last = key.split("__")
-            node = cfg
-            for part in path:
-                node = node[part]
-            node[last] = value
+        values = {
+            "DATASET.ROOT": image_root,
+            "DATASET.NAME": "LiteBlobs",
+            "TRAINER.NAME": "LiteLinear",
+            "OUTPUT_DIR": str(tmp_path / output),
+            "INPUT.SIZE": (8, 8),
+            "DATALOADER.NUM_WORKERS": 0,
+            "DATALOADER.TRAIN_X.BATCH_SIZE": 7,  # 24 images: 3 batches, 3 images dropped
+            "OPTIM.NAME": "sgd",
+            "OPTIM.LR": 0.002,
+            "OPTIM.LR_SCHEDULER": "cosine",
+            "OPTIM.MAX_EPOCH": 2,
+            "USE_CUDA": False,
+        } | {key.replace("__", "."): value for key, value in options.items()}
+        cfg.merge_from_list([word for pair in values.items() for word in pair])
         cfg.freeze()
         return cfg
 
@@ -159,15 +154,8 @@ def train(quiet):
         with quiet() as out:
             trainer = build_trainer(cfg)
             trainer.stop_at = stop_at
-            try:
+            with contextlib.suppress(KeyboardInterrupt) if stop_at else contextlib.nullcontext():
                 trainer.train()
-            except KeyboardInterrupt:
-                assert stop_at is not None
         return trainer, out.getvalue()
 
     return run
-
-
-@pytest.fixture
-def weights():
-    return lambda trainer: torch.cat([p.detach().flatten() for p in trainer.model.parameters()])

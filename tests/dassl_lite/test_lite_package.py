@@ -6,9 +6,6 @@ import importlib
 import dassl
 import pytest
 from dassl.config import cfg_default, clean_cfg, get_cfg_default
-from dassl.data.datasets import DATASET_REGISTRY, Datum
-from dassl.engine import TRAINER_REGISTRY
-from dassl.evaluation import EVALUATOR_REGISTRY
 from yacs.config import CfgNode as CN
 
 from tests.conftest import REPOSITORY
@@ -77,22 +74,6 @@ def test_our_trainers_import_only_what_dassl_has():
     assert [pair for pair in imported if pair[1] not in NAMES.get(pair[0], "").split()] == []
 
 
-def test_registries_and_pickled_data_carry_dassls_names():
-    assert (Datum.__module__, Datum.__qualname__) == ("dassl.data.datasets.base_dataset", "Datum")
-    for registry, name in (
-        (TRAINER_REGISTRY, "TRAINER"),
-        (DATASET_REGISTRY, "DATASET"),
-        (EVALUATOR_REGISTRY, "EVALUATOR"),
-    ):
-        with pytest.raises(KeyError, match=f'"nobody" does not exist in "{name}" registry'):
-            registry.get("nobody")
-
-
-def test_no_file_is_longer_than_300_lines():
-    for path in (REPOSITORY / "dassl-lite").rglob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) < 300, path
-
-
 def leaves(node, path=""):
     for key, value in node.items():
         yield from (
@@ -104,9 +85,8 @@ def test_defaults_are_dassls_and_keys_of_parts_that_are_not_here_are_refused():
     pairs = (entry.split(" ", 1) for entry in DEFAULTS.strip().replace("\n", " | ").split(" | "))
     expected = {key: ast.literal_eval(value) for key, value in pairs}
     defaults = dict(leaves(get_cfg_default()))
-    assert defaults == expected
-    assert {key: type(value) for key, value in defaults.items()} == {
-        key: type(value) for key, value in expected.items()
+    assert {key: (type(value), value) for key, value in defaults.items()} == {
+        key: (type(value), value) for key, value in expected.items()
     }
     for key in ("INPUT.CUTOUT_N", "DATALOADER.TRAIN_U.BATCH_SIZE", "TRAINER.FIXMATCH.WEIGHT_U"):
         with pytest.raises(AssertionError, match="Non-existent key"):

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 import torch.nn as nn
-from dassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerBase, TrainerX, build_trainer
+from dassl.engine import TRAINER_REGISTRY, TrainerBase, build_trainer
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 
@@ -24,11 +24,10 @@ def test_a_trainer_is_built_in_dassls_order(make_cfg, quiet):
 
     class LiteOrder(LiteLinear):
         def check_cfg(self, cfg):
-            calls.append(("check_cfg", hasattr(self, "cfg"), self._models))
+            calls.append(("check_cfg", hasattr(self, "cfg")))
 
         def build_data_loader(self):
-            state = (self.device.type, self.max_epoch, self.start_epoch, self.epoch)
-            calls.append(("data", *state, self.output_dir))
+            calls.append(("data", self.max_epoch, self.start_epoch, self.output_dir))
             super().build_data_loader()
 
         def build_model(self):
@@ -38,26 +37,10 @@ def test_a_trainer_is_built_in_dassls_order(make_cfg, quiet):
     cfg = make_cfg(VERBOSE=False)
     with quiet():
         trainer = LiteOrder(cfg)
-    assert calls == [
-        ("check_cfg", False, trainer._models),
-        ("data", "cpu", 2, 0, 0, cfg.OUTPUT_DIR),
-        ("model", 3, False),
-    ]
+    assert calls == [("check_cfg", False), ("data", 2, 0, cfg.OUTPUT_DIR), ("model", 3, False)]
     assert trainer.best_result == -math.inf and trainer.cfg is cfg
-    for (
-        name
-    ) in "train_loader_x val_loader test_loader num_classes num_source_domains lab2cname".split():
-        assert getattr(trainer, name) is getattr(trainer.dm, name)
-
-
-def test_a_trainer_is_built_by_name_and_must_build_a_model(make_cfg, capsys):
-    build_trainer(make_cfg())
-    lines = "Loading trainer: LiteLinear\nLoading dataset: LiteBlobs\n"
-    assert capsys.readouterr().out.startswith(lines)
-    with pytest.raises(ValueError, match=r"got \[Litelinear\] \(do you mean \[LiteLinear\]\?\)"):
-        build_trainer(make_cfg(TRAINER__NAME="Litelinear"))
-    with pytest.raises(NotImplementedError, match="SimpleTrainer must write build_model"):
-        SimpleTrainer(make_cfg())
+    names = "train_loader_x val_loader test_loader num_classes num_source_domains lab2cname"
+    assert all(getattr(trainer, name) is getattr(trainer.dm, name) for name in names.split())
 
 
 def test_a_run_prints_what_dassl_prints(make_cfg, train):
@@ -71,11 +54,8 @@ def test_a_run_prints_what_dassl_prints(make_cfg, train):
     for place, row in enumerate(rows):  # averages are of this epoch
         losses = [float(row[2]) for row in rows[place // 3 * 3 : place + 1]]
         assert float(row[3]) == pytest.approx(sum(losses) / len(losses), abs=2e-4)
-    full, half = (
-        "2.0000e-03",
-        "1.0000e-03",
-    )  # cosine over two epochs; an epoch's last line has the next rate
-    assert [row[4] for row in rows] == [full, full, half, half, half, "0.0000e+00"]
+    # cosine over two epochs; an epoch's last line has the next rate
+    assert [row[4] for row in rows] == ["2.0000e-03"] * 2 + ["1.0000e-03"] * 3 + ["0.0000e+00"]
     assert rest[:-1] == [
         "Loading evaluator: Classification",
         "No checkpoint found, train from scratch",
@@ -97,20 +77,9 @@ def test_batches_are_printed_every_so_often_or_all_when_there_are_few(
     assert out.count("\nepoch ") == expected
 
 
-def parse_test_res(log, keyword="accuracy", signal="Finish training"):
-    """As CoOp's script reads a log: the last match after the signal."""
-    after = log.partition(f"{signal}\n")[2]
-    matches = re.findall(r"\* " + keyword + r": ([\.\deE+-]+)%", after)
-    return float(matches[-1]) if matches else None
-
-
 def test_training_learns_and_parse_test_res_reads_its_log(make_cfg, quiet, capfd):
-    cfg = make_cfg(
-        OPTIM__MAX_EPOCH=8,
-        OPTIM__LR=0.05,
-        TEST__FINAL_MODEL="best_val",
-        TEST__PER_CLASS_RESULT=True,
-    )
+    options = {"OPTIM__MAX_EPOCH": 8, "OPTIM__LR": 0.05, "TEST__PER_CLASS_RESULT": True}
+    cfg = make_cfg(TEST__FINAL_MODEL="best_val", **options)
     with quiet():
         setup_logger(cfg.OUTPUT_DIR)
         log_file = sys.stdout
@@ -121,46 +90,20 @@ def test_training_learns_and_parse_test_res_reads_its_log(make_cfg, quiet, capfd
         result = trainer.test()
     assert type(result) is float and result > 80 and not trainer.model.training
     log = open(os.path.join(cfg.OUTPUT_DIR, "log.txt")).read()
-    assert parse_test_res(log) == parse_test_res(log, signal="=> result") == round(result, 1)
-    assert parse_test_res(log, "error") == round(100 - result, 1)
-    assert parse_test_res(log, "average") is not None
+    after = log.partition("Finish training\n")[2]
+    # CoOp's script takes the last match after that line
+    figures = dict(re.findall(r"\* (\w+): ([\.\deE+-]+)%", after))
+    assert float(figures["accuracy"]) == round(result, 1) and "average" in figures
+    assert float(figures["error"]) == round(100 - result, 1)
     assert "it/s" not in log and "1/1" in capfd.readouterr().err  # progress is on stderr
-
-
-def test_one_seed_zero_too_is_one_result(make_cfg, train, weights):
-    augment = ("random_resized_crop", "random_flip", "randaugment")
-    a, b, c = (
-        weights(train(make_cfg(f"r{i}", INPUT__TRANSFORMS=augment), seed=seed)[0])
-        for i, seed in enumerate((0, 0, 1))
-    )
-    assert torch.equal(a, b) and not torch.equal(a, c)
-
-
-def test_scalars_are_recorded_at_their_steps(make_cfg, quiet, monkeypatch):
-    steps = {}
-    cfg = make_cfg(TEST__FINAL_MODEL="best_val")
-    with quiet():
-        trainer = build_trainer(cfg)
-        monkeypatch.setattr(
-            trainer, "write_scalar", lambda tag, value, step: steps.setdefault(tag, []).append(step)
-        )
-        trainer.train()
-    assert steps["train/loss"] == steps["train/acc"] == steps["train/lr"] == list(range(6))
-    assert steps["val/accuracy"] == [0, 1] and steps["test/macro_f1"] == [1]
-    assert trainer._writer is None
-    TrainerBase.write_scalar(trainer, "x", 1.0)  # no writer: nothing happens
 
 
 # Checkpoints
 
 
 def test_checkpoints_are_plain_and_written_at_their_frequency_and_at_the_end(make_cfg, train):
-    cfg = make_cfg(
-        OPTIM__MAX_EPOCH=5,
-        TRAIN__CHECKPOINT_FREQ=2,
-        OPTIM__WARMUP_EPOCH=1,
-        TEST__FINAL_MODEL="best_val",
-    )
+    options = {"OPTIM__MAX_EPOCH": 5, "OPTIM__WARMUP_EPOCH": 1, "TRAIN__CHECKPOINT_FREQ": 2}
+    cfg = make_cfg(TEST__FINAL_MODEL="best_val", **options)
     trainer, _ = train(cfg)
     folder = f"{cfg.OUTPUT_DIR}/linear"
     steps = [f"model.pth.tar-{epoch}" for epoch in (2, 4, 5)]
@@ -169,15 +112,15 @@ def test_checkpoints_are_plain_and_written_at_their_frequency_and_at_the_end(mak
     assert set(last) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result"}
     assert last["epoch"] == 5 and last["val_result"] is None
     best = torch.load(f"{folder}/model-best.pth.tar", weights_only=True)
-    assert type(best["val_result"]) is float and best["val_result"] == trainer.best_result
+    assert best["val_result"] == trainer.best_result
 
 
-@pytest.mark.parametrize("warmup", [{}, {"OPTIM__WARMUP_EPOCH": 1}, {"OPTIM__WARMUP_EPOCH": 3}])
-@pytest.mark.parametrize("optim", ["sgd", "radam"])
+@pytest.mark.parametrize("optim, warmup", [("sgd", 3), ("radam", -1)])
 def test_a_resumed_run_goes_on_with_the_weights_and_rates_of_the_last_epoch(
-    make_cfg, train, quiet, optim, warmup
+    make_cfg, train, optim, warmup
 ):
-    options = {"OPTIM__NAME": optim, "OPTIM__MAX_EPOCH": 4, "TRAIN__CHECKPOINT_FREQ": 1, **warmup}
+    options = {"OPTIM__NAME": optim, "OPTIM__MAX_EPOCH": 4, "OPTIM__WARMUP_EPOCH": warmup}
+    options["TRAIN__CHECKPOINT_FREQ"] = 1
     whole, _ = train(make_cfg("whole", **options), seed=3)
     cfg = make_cfg("stopped", **options)
     train(cfg, seed=3, stop_at=(2, 1))  # goes down in the middle of the third epoch
@@ -213,38 +156,30 @@ def test_models_saved_at_different_epochs_resume_from_the_last_common_one(make_c
             super().build_model()
             self.register_model("frozen", nn.BatchNorm1d(2))
 
-    cfg = make_cfg(TRAIN__CHECKPOINT_FREQ=1, TEST__NO_TEST=True, OPTIM__MAX_EPOCH=3)
+    cfg = make_cfg(TRAIN__CHECKPOINT_FREQ=1, TEST__NO_TEST=True)
     with quiet():
-        TwoModels(cfg).train()
-        os.remove(f"{cfg.OUTPUT_DIR}/frozen/model.pth.tar-3")
         trainer = TwoModels(cfg)
-        assert trainer.resume_model_if_exist(cfg.OUTPUT_DIR) == 2
-        os.remove(f"{cfg.OUTPUT_DIR}/frozen/model.pth.tar-1")
-        os.remove(f"{cfg.OUTPUT_DIR}/frozen/model.pth.tar-2")
-        assert trainer.resume_model_if_exist(cfg.OUTPUT_DIR) == 0
+        trainer.train()
+        for epoch in (2, 1):
+            os.remove(f"{cfg.OUTPUT_DIR}/frozen/model.pth.tar-{epoch}")
+            assert trainer.resume_model_if_exist(cfg.OUTPUT_DIR) == epoch - 1
 
 
 def test_load_model_loads_an_epoch_else_the_best_else_the_last(make_cfg, train, quiet, tmp_path):
     cfg = make_cfg(TRAIN__CHECKPOINT_FREQ=1, TEST__FINAL_MODEL="best_val", OPTIM__LR=0.05)
     trainer, _ = train(cfg)
     folder = f"{cfg.OUTPUT_DIR}/linear"
-    best = load_checkpoint(f"{folder}/model-best.pth.tar")
-    results = f"(epoch={best['epoch']}, val_result={best['val_result']:.1f})"
-    for epoch, file, line in (
-        (1, "model.pth.tar-1", "(epoch=1, val_result=None)"),
-        (None, "model-best.pth.tar", results),
-        (None, "model.pth.tar-2", "(epoch=2, val_result=None)"),
+    for epoch, file in (
+        (1, "model.pth.tar-1"),
+        (None, "model-best.pth.tar"),
+        (None, "model.pth.tar-2"),
     ):
         if file == "model.pth.tar-2":
             os.remove(f"{folder}/model-best.pth.tar")
-        with quiet() as out:
+        with quiet():
             trainer.load_model(cfg.OUTPUT_DIR, epoch=epoch)
-        assert out.getvalue() == f"Load {folder}/{file} to linear {line}\n"
         state = load_checkpoint(f"{folder}/{file}")["state_dict"]
         assert torch.equal(trainer.model[2].weight, state["2.weight"])
-    with quiet() as out:
-        trainer.load_model("")
-    assert out.getvalue().startswith("Note that load_model() is skipped")
     message = "No model at .*tar-7 .it holds model.pth.tar-1, model.pth.tar-2"
     with pytest.raises(FileNotFoundError, match=message):
         trainer.load_model(cfg.OUTPUT_DIR, epoch=7)
@@ -278,11 +213,6 @@ def test_what_cannot_work_is_refused_and_not_replaced_by_something_else(
         train(make_cfg(**options))
 
 
-def test_a_best_model_has_no_effect_without_a_test(make_cfg, train):
-    with pytest.warns(UserWarning, match="best_val has no effect with TEST.NO_TEST"):
-        train(make_cfg(TEST__FINAL_MODEL="best_val", TEST__NO_TEST=True))
-
-
 def test_a_trainer_without_a_registered_model_tests_but_does_not_train(make_cfg, quiet):
     with quiet():
         trainer = build_trainer(make_cfg(TRAINER__NAME="LiteUnregistered"))
@@ -294,21 +224,24 @@ def test_a_trainer_without_a_registered_model_tests_but_does_not_train(make_cfg,
 # The parts of a trainer
 
 
-def test_models_are_registered_once_and_after_init_and_switch_modes():
+@pytest.fixture
+def parts():
+    """A trainer with a model that has an optimiser, "a", and one that has none, "b"."""
     trainer, a, b = TrainerBase(), nn.Linear(1, 1), nn.Linear(1, 1)
-    trainer.register_model("a", a)
     trainer.register_model("b", b)
-    assert trainer.get_model_names() == ["a", "b"] and trainer.get_model_names("b") == ["b"]
-    trainer.set_model_mode("eval", "a")
-    assert (a.training, b.training) == (False, True)
-    trainer.set_model_mode("test")
-    assert not b.training
-    trainer.set_model_mode()
-    assert a.training and b.training
+    trainer.register_model("a", a, torch.optim.SGD(a.parameters(), lr=0.5))
+    return trainer, a, b
+
+
+def test_models_are_registered_once_and_after_init_and_switch_modes(parts):
+    trainer, a, b = parts
+    assert trainer.get_model_names() == ["b", "a"] and trainer.get_model_names("b") == ["b"]
+    for mode, names, expected in (("eval", "a", (False, True)), ("test", None, (False, False))):
+        trainer.set_model_mode(mode, names)
+        assert (a.training, b.training) == expected
     for call, error, message in (
         (lambda: trainer.register_model("a", b), AssertionError, "Found duplicate model names"),
-        (lambda: trainer.get_model_names(["c"]), AssertionError, "No model is registered as c"),
-        (lambda: trainer.set_model_mode("evaluation"), KeyError, "got evaluation"),
+        (lambda: trainer.get_model_names("c"), AssertionError, "No model is registered as c"),
         (
             lambda: TrainerBase.__new__(TrainerBase).register_model("a", a),
             AttributeError,
@@ -319,16 +252,15 @@ def test_models_are_registered_once_and_after_init_and_switch_modes():
             call()
 
 
-def test_an_update_is_zero_backward_step_on_those_that_have_an_optimiser():
-    trainer, a, b = TrainerBase(), nn.Linear(1, 1), nn.Linear(1, 1)
-    trainer.register_model("b", b)
-    trainer.register_model("a", a, torch.optim.SGD(a.parameters(), lr=0.5))
+def test_an_update_is_zero_backward_step_on_those_that_have_an_optimiser(parts):
+    trainer, a, b = parts
     before = a.weight.item(), b.weight.item()
     a.weight.grad = torch.full((1, 1), 100.0)  # must not count
     trainer.model_backward_and_update(a(torch.full((1, 1), 3.0)).sum() + b(torch.ones(1, 1)).sum())
-    assert a.weight.item() == pytest.approx(before[0] - 0.5 * 3.0) and b.weight.item() == before[1]
-    assert trainer.get_current_lr() == 0.5
+    after = a.weight.item(), b.weight.item()
+    assert after == (pytest.approx(before[0] - 0.5 * 3.0), before[1])
     trainer.update_lr()  # no schedule: nothing happens
+    assert trainer.get_current_lr("a") == 0.5
     with pytest.raises(RuntimeError, match=r"none of the models \['b'\] has an optimiser"):
         trainer.get_current_lr("b")
     for value in (math.nan, math.inf):
@@ -336,47 +268,13 @@ def test_an_update_is_zero_backward_step_on_those_that_have_an_optimiser():
             trainer.model_backward(torch.tensor(value, requires_grad=True))
 
 
-def test_the_plain_loop_calls_its_hooks_in_order():
-    calls = []
-
-    class Loop(TrainerBase):
-        def __getattribute__(self, name):
-            if name in ("before_train", "before_epoch", "run_epoch", "after_epoch", "after_train"):
-                return lambda: calls.append(name)
-            return super().__getattribute__(name)
-
-    Loop().train(3, 5)
-    epoch = ["before_epoch", "run_epoch", "after_epoch"]
-    assert calls == ["before_train", *epoch, *epoch, "after_train"]
-    with pytest.raises(NotImplementedError):
-        TrainerBase().forward_backward(None)
-
-
-def test_batches_are_parsed_and_a_step_may_report_nothing(make_cfg, quiet):
-    class Silent(LiteLinear):
-        def forward_backward(self, batch):
-            for key, part in zip(
-                ("img", "label", "domain"), TrainerX.parse_batch_train(self, batch)
-            ):
-                assert part is batch[key]
-            super().forward_backward(batch)
-
-    with quiet() as out:
-        Silent(make_cfg(TEST__NO_TEST=True)).train()
-    assert re.search(r"data \S+ \(\S+\) lr ", out.getvalue())
-
-
 def test_the_first_figure_of_a_custom_evaluator_is_the_result(make_cfg, quiet):
     class LiteSeven(EvaluatorBase):
-        def __init__(self, cfg, **kwargs):
-            self.reset = lambda: setattr(self, "images", 0)
-
-        def process(self, output, label):
-            self.images += len(label)
+        reset = process = lambda self, *_: None
 
         def evaluate(self):
-            return {"images": self.images, "accuracy": 7.0}
+            return {"seven": 7.0, "accuracy": 50.0}
 
     EVALUATOR_REGISTRY.register(LiteSeven, force=True)
     with quiet():
-        assert build_trainer(make_cfg(TEST__EVALUATOR="LiteSeven")).test() == 15
+        assert build_trainer(make_cfg(TEST__EVALUATOR="LiteSeven")).test() == 7

@@ -16,11 +16,8 @@ SPLIT_FILES = {
     "EuroSAT": "eurosat/2750",
     "UCF101": "ucf101/UCF-101-midframes",
 }
-WNIDS = {
-    "n02": "cock",
-    "n01": "great white shark",
-    "n03": "drum",
-}  # as written; the labels follow the sorted ids
+# as written; the labels follow the sorted ids
+WNIDS = {"n02": "cock", "n01": "great white shark", "n03": "drum"}
 VARIANTS = {
     "ImageNetSketch": "imagenet-sketch/images",
     "ImageNetA": "imagenet-adversarial/imagenet-a",
@@ -106,10 +103,8 @@ GROCERIES = (
 
 def grocery_store(root):
     """Avocados have no val images, as some products in the real one."""
-    folder, kinds = (
-        root / "GroceryStoreDataset" / "dataset",
-        ["Apple", "Avocado", "Milk", "Red-Beet"],
-    )
+    folder = root / "GroceryStoreDataset" / "dataset"
+    kinds = ["Apple", "Avocado", "Milk", "Red-Beet"]
     for part, count in (("train", 5), ("val", 2), ("test", 3)):
         lines = []
         for label, (product, kind, place) in enumerate(GROCERIES):
@@ -135,27 +130,18 @@ def cifar(root):
 
 
 def pacs(root):
-    for domain, ending in (
-        ("art_painting", "jpg"),
-        ("cartoon", "jpg"),
-        ("photo", "jpg"),
-        ("sketch", "png"),
-    ):
+    for domain in ("art_painting", "cartoon", "photo", "sketch"):
+        ending = "png" if domain == "sketch" else "jpg"
         for name in ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person"):
             for index in range(10):
-                picture(
-                    root / "Homework3-PACS" / "PACS" / domain / name / f"pic_{index:03d}.{ending}"
-                )
+                place = root / "Homework3-PACS" / "PACS" / domain / name
+                picture(place / f"pic_{index:03d}.{ending}")
 
 
 def image_folder(root):
     for name in ("ant", "bee", "cat fish"):
         for index in range(10):
             picture(root / name / f"{index}.png")
-
-
-def nothing(root):
-    """The data set draws itself."""
 
 
 MINIATURES = {
@@ -175,17 +161,6 @@ MINIATURES = {
             for ending in ("", "All")
         ),
         pacs,
-    ),
-    **dict.fromkeys(
-        (
-            "OpenMoji",
-            "OpenMojiPeople",
-            "OpenMojiSketch",
-            "OpenMojiCorrupted",
-            "OpenMojiRecoloured",
-            "OpenMojiFactors",
-        ),
-        nothing,
     ),
 }
 

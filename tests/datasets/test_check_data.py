@@ -1,9 +1,5 @@
 """tools/check_data.py: present, incomplete and missing sets, and never a traceback."""
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -11,10 +7,11 @@ from tests.conftest import load_tool
 from trainers.common.fingerprints import split_hash
 
 from .miniatures import MINIATURES, files_below
-from .test_every_dataset import ALL, build
+from .test_every_dataset import ALL, TEST_ONLY, build
 
 LISTED = [name for name in ALL if name != "ImageFolder"]
 CELLS = "name state classes train val test split protocols remark".split()
+PARTS = ("train", "val", "test")
 
 
 @pytest.fixture(scope="module")
@@ -23,90 +20,82 @@ def tool():
 
 
 @pytest.fixture
-def check(tool, tmp_path):
-    """``check(name)``: the row of a data set in tmp_path, as a dict."""
+def check(tool):
+    """``check(name, root)``: the row of a data set, as a dict."""
 
-    def row(name):
+    def row(name, root):
         tool.files_in.cache_clear()
-        cells = tool.check(DATASET_REGISTRY.get(name), str(tmp_path))
+        cells = tool.check(DATASET_REGISTRY.get(name), str(root))
         assert all(isinstance(cell, str) and "\n" not in cell for cell in cells)
         return dict(zip(CELLS, cells, strict=True))
 
     return row
 
 
-def test_every_data_set_is_listed_with_its_protocols(tool):
+def test_every_data_set_is_listed_with_its_protocols_and_what_is_drawn_has_its_numbers(tool):
     assert sorted(tool.EXPECTED) == LISTED and len(tool.HEADERS) == len(CELLS)
     needed = {name: protocols.split() for name, (_, protocols, _) in tool.EXPECTED.items()}
     for protocol, count in (("base2new", 15), ("fewshot", 20), ("xd", 13), ("dg", 17)):
         assert sum(protocol in protocols for protocols in needed.values()) == count
-    test_only = {name for name in LISTED if DATASET_REGISTRY.get(name).test_only}
-    assert test_only == {name for name in LISTED if needed[name] == ["dg"]}
+    assert TEST_ONLY == [name for name in LISTED if needed[name] == ["dg"]]
+    for name in (name for name in LISTED if name.startswith("OpenMoji")):
+        parts = DATASET_REGISTRY.get(name).list_images("")
+        numbers = [len({image.label for image in parts[2]}), *map(len, parts)]
+        assert [number or 0 for number in tool.EXPECTED[name][0]] == numbers
+    numbers = {name: tool.EXPECTED[name][0] for name in LISTED if name.startswith("PACS")}
+    tested = sum(row[3] for name, row in numbers.items() if name.endswith("All"))
+    trained = sum(sum(row[1:]) for name, row in numbers.items() if not name.endswith("All"))
+    assert tested == trained == 9991, "as published"
 
 
 @pytest.mark.parametrize("name", LISTED)
 def test_a_set_is_missing_then_of_another_size_then_present(
-    check, tool, tmp_path, drawn_root, monkeypatch, name
+    check, tool, tmp_path, root_of, monkeypatch, name
 ):
     numbers, protocols, source = tool.EXPECTED[name]
-    missing = check(name)
+    missing, root = check(name, tmp_path), root_of(name)
     assert missing["state"] == "missing" and missing["remark"] == source
     assert missing["test"] == f"– of {numbers[3]:,}"
-    MINIATURES[name](tmp_path)
-    if name.startswith("OpenMoji"):
-        drawn = Path(build(name, drawn_root).dataset_dir)  # where other tests are at work too
-        ours = shutil.ignore_patterns(".*")
-        shutil.copytree(drawn, tmp_path / drawn.name, ignore=ours, copy_function=os.link)
-    else:
-        other = check(name)
-        assert other["state"] == "incomplete" and "another size than papers" in other["remark"]
-    dataset = build(name, tmp_path)
+    dataset = build(name, root)
+    other = check(name, root)
+    assert other["state"] == "incomplete" and "another size than papers" in other["remark"]
     parts = (dataset.train_x, dataset.val or (), dataset.test)
     counts = [None if n is None else len(part) for n, part in zip(numbers[1:], parts)]
     expected = ([dataset.num_classes, *counts], protocols, source)
-    if name.startswith("OpenMoji"):
-        assert tool.EXPECTED[name] == expected
     monkeypatch.setitem(tool.EXPECTED, name, expected)
-    before, row = files_below(tmp_path), check(name)
+    before, row = files_below(dataset.dataset_dir), check(name, root)
     assert row["state"] == "present"
-    assert [row[part] for part in ("train", "val", "test")] == [
-        "–" if count is None else f"{count:,}" for count in counts
-    ]
+    shown = ["–" if count is None else f"{count:,}" for count in counts]
+    assert [row[part] for part in PARTS] == shown
     assert dataset.test_only or row["split"] == split_hash(dataset)
-    assert files_below(tmp_path) == before, "nothing is written"
+    assert files_below(dataset.dataset_dir) == before, "nothing is written"
 
 
 def test_what_is_wrong_with_a_set_is_told_whatever_it_is(check, tmp_path, monkeypatch):
     MINIATURES["EuroSAT"](tmp_path)
     (tmp_path / "eurosat" / "2750" / "one" / "val1.jpg").unlink()
-    row = check("EuroSAT")
+    row = check("EuroSAT", tmp_path)
     assert row["state"] == "incomplete" and row["val"].startswith("14 of ")
     assert row["remark"].endswith("one/val1.jpg is missing")
     (tmp_path / "eurosat" / "split_zhou_EuroSAT.json").write_bytes(b"{")
-    row = check("EuroSAT")
+    row = check("EuroSAT", tmp_path)
     assert row["state"] == "incomplete" and row["train"] == "– of 13,500"
     assert "split file" in row["remark"]
-
-    def broken(folder):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(DATASET_REGISTRY.get("EuroSAT"), "list_images", broken)
-    assert check("EuroSAT")["remark"] == "ZeroDivisionError"
+    # no folder is broken in a way that nobody has thought of
+    monkeypatch.setattr(DATASET_REGISTRY.get("EuroSAT"), "list_images", lambda folder: 1 / 0)
+    assert check("EuroSAT", tmp_path)["remark"] == "division by zero"
 
 
 def test_the_command_prints_what_is_there_or_what_is_asked_for(tool, tmp_path, capsys):
     MINIATURES["EuroSAT"](tmp_path)
     (tmp_path / "dtd").mkdir()
-    before = files_below(tmp_path)
-    for names in ([], ["UCF101", "EuroSAT"]):
+    for names, expected in (
+        ([], [["DescribableTextures", "incomplete"], ["EuroSAT", "incomplete"], ["Not", "there:"]]),
+        (["UCF101", "EuroSAT"], [["UCF101", "missing"], ["EuroSAT", "incomplete"]]),
+    ):
         assert tool.main([*names, "--root", str(tmp_path)]) == 0
         rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:]]
-        if names:
-            assert rows == [["UCF101", "missing"], ["EuroSAT", "incomplete"]]
-        else:
-            assert rows[:-1] == [["DescribableTextures", "incomplete"], ["EuroSAT", "incomplete"]]
-            assert rows[-1] == ["Not", "there:"]
+        assert rows == expected
     with pytest.raises(SystemExit):
         tool.main(["EuroSat"])
     assert "there is no data set EuroSat (did you mean EuroSAT?)" in capsys.readouterr().err
-    assert files_below(tmp_path) == before

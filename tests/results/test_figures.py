@@ -5,7 +5,6 @@ import statistics
 
 import numpy
 import pytest
-from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from analysis.image_groups import write_figures
@@ -16,20 +15,17 @@ from results.report.figures import (
     INKS,
     PAPERS,
     answer_figures,
-    table_figures,
     vacuity_figures,
     write_figure,
 )
-from results.runs import collect, group, titles, with_answers
-from results.table import tables
+from results.runs import collect, group, with_answers
 from tests.chromium import contrast
 from tests.results.conftest import make_answers, write_run
 
 
 def series_of(*folders):
-    """Series that have answers, and how their settings are called."""
-    runs = collect(*folders)
-    return with_answers(group(runs)), titles([run.setting for run in runs])
+    """Series that have answers."""
+    return with_answers(group(collect(*folders)))
 
 
 def drawn(figure):
@@ -65,108 +61,81 @@ def test_risk_coverage_is_the_mean_of_the_seeds_curves_interpolated_where_one_ha
 
 
 def test_histogram_counts_by_factors_and_leaves_out_groups_without_images():
-    groups = {
-        "right": numpy.array([0.001, 0.002, 0.05, 1.0]),
-        "wrong": numpy.array([0.5, 0.0011]),
-        "none": numpy.array([]),
-    }
+    groups = {"right": [0.001, 0.002, 0.05, 1.0], "wrong": [0.5, 0.0011], "none": []}
+    groups = {name: numpy.array(part) for name, part in groups.items()}
     edges, shares = numbers.histogram(groups, bins=3)
     assert edges == pytest.approx([0.001, 0.01, 0.1, 1]) and list(shares) == ["right", "wrong"]
     assert shares["right"].tolist() == [50, 25, 25] and shares["wrong"].tolist() == [50, 0, 50]
-
-
-@pytest.mark.parametrize("values", [[0.0, 0.5], [0.25, 0.25], [0.25]])
-def test_histogram_takes_vacuities_that_are_zero_or_all_the_same(values):
-    edges, shares = numbers.histogram({"all": numpy.array(values, dtype="float32")})
-    assert numpy.isfinite(edges).all() and shares["all"].sum() == pytest.approx(100)
+    for part in ([0.0, 0.5], [0.25, 0.25], [0.25]):  # zero, or all the same
+        edges, shares = numbers.histogram({"all": numpy.array(part, dtype="float32")})
+        assert numpy.isfinite(edges).all() and shares["all"].sum() == pytest.approx(100)
 
 
 # ---- what is drawn ----
 
 
 def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
-    parts = {seed: make_answers(seed, templates=3) for seed in (2, 1)}
-    for seed, arrays in parts.items():
+    parts = [make_answers(seed, templates=3) for seed in (1, 2)]
+    for seed, arrays in enumerate(parts, 1):
         write_run(tmp_path, "train_base", "CDC", seed, "base", arrays)
-    (one,), named = series_of(tmp_path)
-    right = [
-        top == label
-        for seed in (1, 2)
-        for top, label in zip(parts[seed]["top"][:, 0], parts[seed]["label"])
-    ]
-    vacuity = numpy.concatenate([parts[seed]["vacuity"] for seed in (1, 2)])
-    assert one.right.tolist() == right and (one.pooled("vacuity") == vacuity).all()
-    reliability = next(answer_figures([one], named, {"CDC tiny": "C0"}))
-    confidence = numpy.concatenate([parts[seed]["top_probability"][:, 0] for seed in (1, 2)])
-    _, line = drawn(reliability).lines
-    points = 100 * numbers.reliability_points(confidence, one.right)
-    assert numpy.allclose(line.get_xydata(), points)
-    labels = drawn(next(vacuity_figures([one], named))).get_legend_handles_labels()[1]
-    assert labels == [f"right ({sum(right)})", f"wrong ({80 - sum(right)})"]
+    (one,) = series_of(tmp_path)
+    top, label, vacuity, sure = (
+        numpy.concatenate([arrays[name] for arrays in parts])
+        for name in ("top", "label", "vacuity", "top_probability")
+    )
+    right = top[:, 0] == label
+    assert (one.right == right).all() and (one.pooled("vacuity") == vacuity).all()
+    reliability = next(answer_figures([one], {"CDC tiny": "C0"}))
+    points = 100 * numbers.reliability_points(sure[:, 0], right)
+    assert numpy.allclose(drawn(reliability).lines[1].get_xydata(), points)
+    labels = drawn(next(vacuity_figures([one]))).get_legend_handles_labels()[1]
+    assert labels == [f"right ({right.sum()})", f"wrong ({80 - right.sum()})"]
 
 
 def test_new_classes_and_corrupted_images_join_the_vacuities_once_all_seeds_have_them(tmp_path):
     def figure():
-        return next(vacuity_figures(*series_of(tmp_path)))
-
-    def labels():
-        return drawn(figure()).get_legend_handles_labels()[1]
+        made = next(vacuity_figures(series_of(tmp_path)))
+        return made, drawn(made).get_legend_handles_labels()[1]
 
     folders = [
         write_run(tmp_path, "train_base", "CDC", seed, "base", make_answers(seed, templates=2))
         for seed in (1, 2)
     ]
-    generator, medians = numpy.random.default_rng(5), []
-    for folder in folders:
-        assert len(labels()) == 2 and "python -m analysis.uncertainty" in figure().reading
+    new = numpy.random.default_rng(5).uniform(0.01, 1, (2, 7))
+    for folder, part in zip(folders, new):
+        made, labels = figure()
+        assert len(labels) == 2 and "python -m analysis.uncertainty" in made.reading
         strengths = numpy.full((40, 5), [0.1, 0.2, 0.3, 0.4, 0.5]).T
-        new = generator.uniform(0.01, 1, 7)
-        medians.append(new)
         record = json.loads((folder / "results.json").read_text())
-        write_figures(folder, record, {}, {"new_vacuity": new, "corrupted_vacuity": strengths})
-    assert labels()[2:] == ["new classes (14)", f"{CORRUPTED} (80)"]
-    median = numpy.median(numpy.concatenate(medians))
-    assert f"14 new classes, median {median:.2g}" in figure().alt
-    assert "80 corrupted, severity 3, median 0.3" in figure().alt
+        write_figures(folder, record, {}, {"new_vacuity": part, "corrupted_vacuity": strengths})
+    made, labels = figure()
+    assert labels[2:] == ["new classes (14)", f"{CORRUPTED} (80)"]
+    assert f"14 new classes, median {numpy.median(new):.2g}" in made.alt
+    assert "80 corrupted, severity 3, median 0.3" in made.alt
     (folders[1] / "results.json").write_text(json.dumps({**record, "finished": "later"}))
-    assert len(labels()) == 2  # they belong to the run as it was
-
-
-def test_bars_of_one_model_with_several_shots_are_told_apart(tmp_path):
-    for shots in (4, 16):
-        for part, classes in (("train_base", "base"), ("test_new", "new")):
-            write_run(tmp_path, part, "CDC", 1, classes, shots=shots, prompts_hash=str(shots))
-    (bars,) = table_figures(tables(collect(tmp_path)), {"CDC tiny": "C0"})
-    containers = [one for one in drawn(bars).containers if isinstance(one, BarContainer)]
-    assert [one.get_label() for one in containers] == ["CDC tiny, 4 shots", "CDC tiny, 16 shots"]
-    assert len({one.patches[0].get_facecolor() for one in containers}) == 2
-    assert [[patch.get_height() for patch in one] for one in containers] == [[56, 56, 56]] * 2
+    assert len(figure()[1]) == 2, "they belong to the run as it was"
 
 
 # ---- light and dark ----
 
 
 def rgb(colour):
-    return "rgb({}, {}, {})".format(*(int(colour[place : place + 2], 16) for place in (1, 3, 5)))
+    return f"rgb{tuple(bytes.fromhex(colour[1:]))}"
 
 
-@pytest.mark.parametrize("theme", PAPERS)
-def test_ink_and_colours_stand_out_from_both_papers(theme):
-    paper = rgb(PAPERS[theme])
-    assert contrast(rgb(INKS[theme]), paper) > 10
-    assert all(contrast(rgb(colour), paper) >= 3 for colour in COLOURS)  # WCAG, of graphics
-
-
-def test_a_figure_is_one_svg_without_paper_in_the_pages_ink(tmp_path):
+def test_a_figure_is_one_svg_without_paper_in_an_ink_that_stands_out_in_both_themes(tmp_path):
     write_run(tmp_path / "runs", "train_base", "CDC", 1, "base", make_answers(1))
-    figure = next(answer_figures(*series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
+    figure = next(answer_figures(series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
     taken = set()
     first, second = (write_figure(figure, str(tmp_path / "out"), taken) for _ in range(2))
-    names = {"reliability-openmoji-base-classes.svg", "reliability-openmoji-base-classes-2.svg"}
+    names = {f"reliability-openmoji-base-classes{number}.svg" for number in ("", "-2")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names and first == second
     svg = (tmp_path / "out" / min(names)).read_text()
     assert "fill: currentColor" in svg and "stroke: currentColor" in svg and "#ffffff" not in svg
-    for theme in PAPERS:
+    for theme, paper in PAPERS.items():
         assert f"svg{{color:{INKS[theme]}}}" in svg
+        assert contrast(rgb(INKS[theme]), rgb(paper)) > 10
+        # WCAG, of graphics
+        assert all(contrast(rgb(colour), rgb(paper)) >= 3 for colour in COLOURS)
     resvg = pytest.importorskip("resvg_py")
     assert resvg.svg_to_bytes(svg_string=svg, dpi=96, skip_system_fonts=True)[:4] == b"\x89PNG"

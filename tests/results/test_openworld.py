@@ -33,20 +33,19 @@ def test_it_is_the_share_of_pairs(images):
 
 
 def make_half(generator, labels, classes, images):
-    top = numpy.array([generator.permutation(classes) for _ in labels])
     numbers = generator.random((3, len(labels))).astype("float32")
     return {
         "image": images,
         "label": labels,
-        "top": top,
-        "top_probability": numpy.sort(generator.random(top.shape))[:, ::-1],
+        "top": numpy.array([generator.permutation(classes) for _ in labels]),
+        "top_probability": numpy.full((len(labels), classes), 1 / classes),
         "max_probability": numbers[0],
         "base_probability": -numbers[1].round(1),
         "new_probability": numbers[2],
     }
 
 
-def write_three(root, trainer, seed, hashes=("p", "p", "p"), without=(), left_out=()):
+def write_three(root, trainer, seed, hashes=("p", "p", "p"), without="", left_out=()):
     """The runs of train_base, test_new and test_open; returns OpenworldAUC by a loop, by sign."""
     generator = numpy.random.default_rng(seed)
     labels = numpy.arange(IMAGES) % (BASE + NEW)  # base and new images in turn
@@ -60,14 +59,13 @@ def write_three(root, trainer, seed, hashes=("p", "p", "p"), without=(), left_ou
     measured = {"base_accuracy": 60.0, "new_accuracy": 30.0, "left_out": [*left_out]}
     measured["auroc"] = {"base_probability": 70.0, "new_probability": 55.0}
     measured["openworld_auc"] = {"base_probability": 1.0}  # as former versions had it
-    kinds = {"train_base": "base", "test_new": "new", "test_open": "all"}
-    for (part, arrays), prompts in zip(halves.items(), hashes):
-        if part not in without:
-            metrics = {"accuracy": 50.0, **({"open": measured} if part == "test_open" else {})}
-            count = {"base": BASE, "new": NEW, "all": BASE + NEW}[kinds[part]]
+    kinds = (("base", BASE), ("new", NEW), ("all", BASE + NEW))
+    for (part, arrays), prompts, (kind, count) in zip(halves.items(), hashes, kinds):
+        if part != without:
+            metrics = {"accuracy": 50.0} | ({"open": measured} if kind == "all" else {})
             facts = {"metrics": {"test": metrics}, "prompts_hash": prompts}
             facts |= {"classnames": NAMES[:count], "split": f"{part} {seed}"}
-            folder = write(root, part, trainer, seed, 0.0, kinds[part], **facts)
+            folder = write(root, part, trainer, seed, 0.0, kind, **facts)
             numpy.savez(folder / "predictions-test.npz", **arrays)
     right = numpy.zeros(IMAGES, bool)
     for part, places in (("train_base", ~is_new), ("test_new", is_new)):
@@ -83,66 +81,54 @@ def of(folder, title):
 
 def test_each_half_is_answered_by_its_own_test_and_told_apart_by_that_of_all(tmp_path, caplog):
     expected = [write_three(tmp_path, "CDC", seed) for seed in (1, 2)]
-    figures = [one["base_probability"] for one in expected]
+    by_base, by_new = (
+        pytest.approx([one[f"{sign}_probability"] for one in expected], abs=1e-9)
+        for sign in ("base", "new")
+    )
     key = ("openmoji", 16, "CDC", "tiny")
-    together = values(of(tmp_path, "base and new together"))
-    assert together == {
-        key: {
-            "base": [60, 60],
-            "new": [30, 30],
-            "AUROC": [70, 70],
-            "OpenworldAUC": pytest.approx(figures, abs=1e-9),
-            "H": [40, 40],
-        }
+    assert values(of(tmp_path, "base and new together"))[key] == {
+        "base": [60, 60],
+        "new": [30, 30],
+        "AUROC": [70, 70],
+        "OpenworldAUC": by_base,
+        "H": [40, 40],
     }
     apart = values(of(tmp_path, "base and new together, told apart by doubt"))
-    assert apart[(*key, "new probability")] == {
-        "AUROC": [55, 55],
-        "OpenworldAUC": pytest.approx([one["new_probability"] for one in expected], abs=1e-9),
-    }
-    assert min(figures) > 0 and not caplog.records
+    assert apart[(*key, "new probability")] == {"AUROC": [55, 55], "OpenworldAUC": by_new}
+    assert not caplog.records
     (by_name,) = tables(collect(tmp_path), "open.openworld_auc.new_probability")
-    assert values(by_name)[key]["all classes"] == pytest.approx(
-        [one["new_probability"] for one in expected]
-    )
+    assert values(by_name)[key]["all classes"] == by_new
+
+
+def without_sign(arrays):
+    del arrays["base_probability"]
+
+
+def of_another_image(arrays):
+    arrays["image"][0] = "9/9.png"
 
 
 @pytest.mark.parametrize(
-    "changes, reason",
+    "changes, damage, reason",
     [
-        ({"without": ["test_new"]}, "test_new of it is missing, give the folder of both or run"),
-        ({"without": ["train_base"]}, "train_base of it is missing"),
-        ({"hashes": ("p", "other", "p")}, "was tested with other prompts, delete"),
+        ({"without": "test_new"}, {}, "test_new of it is missing, give the folder of both or run"),
+        ({"without": "train_base"}, {}, "train_base of it is missing"),
+        ({"hashes": ("p", "other", "p")}, {}, "was tested with other prompts, delete"),
+        ({}, {"test_new": of_another_image}, "was tested on other images, delete"),
+        ({}, {"test_open": without_sign}, "a former version has tested it, delete"),
     ],
 )
-def test_what_does_not_belong_together_has_none(tmp_path, caplog, changes, reason):
+def test_what_does_not_belong_together_has_none(tmp_path, caplog, changes, damage, reason):
     write_three(tmp_path, "CDC", 1, **changes)
+    for part, change in damage.items():
+        (path,) = (tmp_path / part).rglob("predictions-test.npz")
+        arrays = dict(numpy.load(path))
+        change(arrays)
+        numpy.savez(path, **arrays)
     write_three(tmp_path, "CoOp", 1)
     assert list(of(tmp_path, "base and new together").means.index.unique("trainer")) == ["CoOp"]
     (line,) = [line.getMessage() for line in caplog.records if "OpenworldAUC" in line.getMessage()]
-    assert "test_open/openmoji/shots_16/CDC/tiny/seed1: " in line and reason in line
-
-
-@pytest.mark.parametrize(
-    "name, change, reason",
-    [
-        ("test_new", {"image": "9/9.png"}, "was tested on other images, delete"),
-        ("test_open", {"base_probability": None}, "a former version has tested it, delete"),
-    ],
-)
-def test_other_answers_have_none(tmp_path, caplog, name, change, reason):
-    write_three(tmp_path, "CDC", 1)
-    (path,) = (tmp_path / name).rglob("predictions-test.npz")
-    arrays = dict(numpy.load(path))
-    for array, value in change.items():
-        if value is None:
-            del arrays[array]
-        else:
-            arrays[array][0] = value
-    numpy.savez(path, **arrays)
-    write_three(tmp_path, "CoOp", 1)
-    assert list(of(tmp_path, "base and new together").means.index.unique("trainer")) == ["CoOp"]
-    assert reason in caplog.text
+    assert "openmoji/shots_16/CDC/tiny/seed1" in line and reason in line
 
 
 def test_the_table_says_who_answers_without_its_base_classifier(tmp_path, caplog):

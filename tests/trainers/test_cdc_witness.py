@@ -5,9 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainers.cdc import FACTORS, ImageWitness
 from trainers.classifier import PromptedClassifier
-from trainers.gaussians import fit_gaussians, held_out_log_densities
+from trainers.gaussians import FACTORS, ImageWitness, fit_gaussians, held_out_log_densities
 
 
 def features(images=40, classes=4, width=6, seed=0):

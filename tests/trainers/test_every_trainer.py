@@ -14,7 +14,6 @@ from protocols.training import main
 from tests.conftest import base_arguments, in_turn
 from trainers.common.metrics import read_metrics
 from trainers.engine.checkpoint import MODEL_NAME
-from trainers.engine.precision import PRECISIONS
 from trainers.evaluation.run_record import versions
 from trainers.trainer import MethodTrainer
 
@@ -94,7 +93,6 @@ def spread(logits):
 def test_every_precision_trains_and_stays_near_fp32(
     run, trained, name, precision, tolerance, monkeypatch
 ):
-    assert precision in PRECISIONS
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     reference, options = trained(name)[0], (f"TRAINER.{name.upper()}.PREC", precision)
     trainer, record, _ = run(name, *options, "OPTIM.MAX_EPOCH", "1")

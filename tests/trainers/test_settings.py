@@ -3,25 +3,23 @@
 import clip
 import pytest
 import torch
-import yaml
 from dassl.config import get_cfg_default
 from dassl.optim import build_optimizer
 
-from tests.conftest import REPOSITORY, make_method
+from tests.conftest import GOLDEN, make_method
 from tests.prompting.models import relative
 from trainers.cliplora import LowRank
 from trainers.common.errors import UserError
 
-GOLDEN = yaml.safe_load((REPOSITORY / "tests" / "golden" / "methods.yaml").read_text("utf-8"))
 NAMES = ["banded", "person_on_a_bike"]
 
 
-@pytest.mark.parametrize("name, settings, size", GOLDEN["sizes"])
+@pytest.mark.parametrize("name, settings, size", GOLDEN["methods"]["sizes"])
 def test_learnable_parameters_on_vit_b16_are_as_many_as_officially(vit_b16, name, settings, size):
     assert make_method(name, vit_b16, NAMES, **settings).count_parameters()[0] == size
 
 
-@pytest.mark.parametrize("name, settings, line", GOLDEN["refused"])
+@pytest.mark.parametrize("name, settings, line", GOLDEN["methods"]["refused"])
 def test_settings_that_can_not_work_are_refused_with_the_key_and_what_it_takes(
     vit, name, settings, line
 ):

@@ -4,7 +4,7 @@ What depends on other settings, the data or the CLIP is checked where it is used
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -44,9 +44,9 @@ NOT_NEGATIVE = Range(0)
 SHARE = Range(0, 1)
 COUNT = Range(1, MANY)
 COUNT_OR_NONE = Range(0, MANY)
-LAYERS = Range(0, 1000)
+LAYERS, LAYERS_OR_NONE = Range(1, 1000), Range(0, 1000)
 
-RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they take
+RANGES: dict[str, Range | tuple[object, ...]] = {  # pattern of keys → what they take
     "INPUT.SIZE": Range(1, 4096),
     "INPUT.INTERPOLATION": ("bilinear", "bicubic", "nearest"),
     "INPUT.TRANSFORMS": tuple(TRANSFORMS),
@@ -61,19 +61,35 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "INPUT.GB_K": Range(1, 1001),
     "DATASET.NUM_SHOTS": Range(-1, 10**9),
     "DATASET.FACTORS.CORRELATION": SHARE,
+    "DATALOADER.BROKEN_IMAGES": (
+        "error",
+        "skip",
+    ),  # one that can't be read ends a run, or is left out
     "DATALOADER.NUM_WORKERS": Range(0, 128),  # each is a process
     "DATALOADER.*.BATCH_SIZE": COUNT,
     "OPTIM.LR": POSITIVE,
-    "OPTIM.ADAM_BETA?": Range(0, 1 - 1e-9),
+    "OPTIM.ADAM_BETA?": Range(0, 0.9999),
     "OPTIM.RMSPROP_ALPHA": SHARE,
     "OPTIM.STEPSIZE": Range(-1, MANY),
     "OPTIM.WARMUP_EPOCH": Range(-1, MANY),
     "OPTIM.MAX_EPOCH": COUNT,
     "OPTIM.*": NOT_NEGATIVE,
+    "TEST.FINAL_MODEL": ("last_step", "best_val"),
     "TRAIN.PRINT_FREQ": Range(1),
     "TRAIN.CHECKPOINT_*": NOT_NEGATIVE,
-    "TRAINER.*.N_TEMPLATES": Range(1, 1000),
-    "TRAINER.*.N_CTX*": Range(most=1000),  # the least is the method's
+    "TRAINER.*.PREC": ("fp32", "amp", "fp16"),
+    "TRAINER.*.TEXT_CHUNK": COUNT_OR_NONE,
+    "TRAINER.*.N_TEMPLATES": LAYERS,
+    "TRAINER.*.PROMPT_MODALITY": ("dual", "text"),
+    "TRAINER.*.AUGMENTATION": (1, 2, None),
+    "TRAINER.*.FUSION": ("dempster", "mean_probability", "sum_logits"),
+    "TRAINER.*.RELIABILITY": ("fitted", "independent"),
+    "TRAINER.*.LOSS": ("evidential", "cross_entropy"),
+    "TRAINER.*.CLASS_TOKEN_POSITION": ("end", "middle", "front"),
+    "TRAINER.*.ENCODER": ("both", "text", "vision"),
+    "TRAINER.VPT.*_VISION": LAYERS,
+    "TRAINER.*_VISION": LAYERS_OR_NONE,
+    "TRAINER.*.N_CTX*": LAYERS,
     "TRAINER.*.N_REP_TOKENS": LAYERS,
     "TRAINER.*.PROMPT_DEPTH*": LAYERS,
     "TRAINER.*.LAYER": LAYERS,
@@ -81,18 +97,28 @@ RANGES: dict[str, Range | tuple[str, ...]] = {  # pattern of keys → what they 
     "TRAINER.*_END": LAYERS,
     "TRAINER.*_DIM": Range(1, WIDTH),
     "TRAINER.*.RANK": Range(1, WIDTH),
-    "TRAINER.*.TEXT_CHUNK": COUNT_OR_NONE,
-    "TRAINER.*.DROPOUT": SHARE,
-    "TRAINER.*.ADAM_EPS": POSITIVE,
-    "TRAINER.*.HEAD_LR": NOT_NEGATIVE,
-    "TRAINER.*.C": POSITIVE,
+    "TRAINER.*.DROPOUT": Range(0, 0.999),
+    "TRAINER.*.HEAD_WEIGHT": SHARE,
+    "TRAINER.*_WEIGHT": NOT_NEGATIVE,
+    "TRAINER.*.W": NOT_NEGATIVE,
+    "TRAINER.*.LAMBDA": NOT_NEGATIVE,
     "TRAINER.*.T": POSITIVE,
+    "TRAINER.*.GPA_STD": Range(1),
+    "TRAINER.*.ADAM_EPS": POSITIVE,
+    "TRAINER.*LR": NOT_NEGATIVE,
+    "TRAINER.MMRL.SCALE": SHARE,
+    "TRAINER.*_SCALE": POSITIVE,
+    "TRAINER.*.C": POSITIVE,
+    "TRAINER.GDA.ALPHA": NOT_NEGATIVE,
+    "TRAINER.*.INIT_*": NOT_NEGATIVE,
     "TRAINER.*.SEARCH_STEP": Range(1, 10**4),
-    "TRAINER.*.AUGMENT_EPOCH": COUNT_OR_NONE,
+    "TRAINER.*.AUGMENT_EPOCH": COUNT,
+    "TRAINER.*.STEPS": COUNT,
+    "TRAINER.*.VIEWS": COUNT,
 }
 
 
-def range_of(key: str) -> Range | tuple[str, ...] | None:
+def range_of(key: str) -> Range | tuple[object, ...] | None:
     """What a key takes, by the first pattern that fits it; None where anything of its type does."""
     return next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), None)
 
@@ -125,7 +151,16 @@ def check_range(key: str, value: Any) -> None:
             raise UserError(f"{key} is {value}, its numbers must rise")
     elif taken:
         for element in elements:
-            if element not in taken:
-                raise UserError(
-                    f"{key} is {value!r}, it takes {', '.join(taken)}{nearest(element, taken)}"
-                )
+            check_choice(key, element, taken)
+
+
+def check_choice(key: str, value: object, choices: Collection[object]) -> None:
+    """``value`` must be one of ``choices``; the nearest one is named.
+
+    Raises:
+        UserError: it is none.
+    """
+    if value not in choices:
+        raise UserError(
+            f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}"
+        )

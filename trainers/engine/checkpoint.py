@@ -11,8 +11,8 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from yacs.config import CfgNode
@@ -21,7 +21,7 @@ from ..common.errors import UserError
 from ..common.files import remove_leftovers, write_atomically, write_text
 from ..common.fingerprints import split_hash
 from ..common.readers import check_archive, read_arrays
-from ..common.record_file import FILE_NAME, read_record
+from ..common.record_file import FILE_NAME, are_names, read_record
 from ..data.random_state import restore_rng_state, rng_state
 from .same_run import OTHER_IMAGES as OTHER_IMAGES
 from .same_run import changes as changes
@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from ..method import Method
 
 log = logging.getLogger(__name__)
+
+
+class Part(Protocol):
+    """What has a state: an optimiser, a schedule, a scaler."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
+
 
 State = dict[str, Any]  # of a training, see ``Checkpoints.save``
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
@@ -69,7 +78,7 @@ class Checkpoints:
 
     Args:
         cfg: the run's config; trainer: its registered name; dataset: what it trains and tests on.
-        method: whose learner is trained; optimizer, schedule, scaler: that train it.
+        method: whose learner is trained; parts: optimiser and so on, whose state is kept by name.
     """
 
     def __init__(
@@ -78,12 +87,10 @@ class Checkpoints:
         trainer: str,
         dataset: "DatasetBase",
         method: "Method",
-        optimizer: Any,
-        schedule: Any,
-        scaler: Any,
+        parts: Mapping[str, Part],
     ) -> None:
         self.cfg, self.trainer, self.dataset, self.method = cfg, trainer, dataset, method
-        self.parts = {"optimizer": optimizer, "scheduler": schedule, "scaler": scaler}
+        self.parts = parts
 
     def save(self, folder: str, file_name: str, epoch: int, **facts: Any) -> None:
         """Writes prompts and all that an exact resume needs; never CLIP's weights.
@@ -100,7 +107,7 @@ class Checkpoints:
             "rng": rng_state(),
             "state_dict": self.method.learner.state_dict(),
             **{name: part.state_dict() for name, part in self.parts.items()},
-            "training_state": self.method.training_state(),
+            "training_state": self.method.memory,
             "trainer": self.trainer,
             "classnames": self.method.classnames,
             "backbone_hash": self.method.backbone_hash,
@@ -144,7 +151,7 @@ class Checkpoints:
             for name, part in self.parts.items():
                 if state[name]:  # a scaler's is empty where the run's device needed none
                     part.load_state_dict(state[name])
-            self.method.restore_training_state(state["training_state"])
+            self.method.memory.update(state["training_state"])
             restore_rng_state(state["rng"])
             state["train_seconds"] = float(state["train_seconds"])
         except Exception as error:  # what is whole may still be of another kind
@@ -348,9 +355,8 @@ def load(path: str) -> State:
         isinstance(state.get(key), kind) for key, kind in KINDS.items()
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
-    if not all(map(torch.is_tensor, state["state_dict"].values())) or not all(
-        isinstance(name, str) for name in state["classnames"]
-    ):
+    tensors = state["state_dict"].values()
+    if not all(map(torch.is_tensor, tensors)) or not are_names(state["classnames"]):
         raise UserError(
             f"checkpoint {path} was not written by this toolbox: its prompts are not tensors, or its class "
             "names no texts"

@@ -13,37 +13,23 @@ import logging
 import torch
 from torch import nn
 
-from ..common.errors import UserError, nearest
 from ..prompting import clip
 from ..prompting.transformer import Attention
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("fp32", "amp", "fp16")
 SLOW_IN_FP16 = ("cpu",)  # kinds of devices
-
-
-def check_precision(name: str) -> None:
-    """Raises UserError for a value that ``PREC`` does not take."""
-    if name not in PRECISIONS:
-        raise UserError(
-            f"PREC is {name!r}, it takes one of {', '.join(PRECISIONS)}{nearest(name, PRECISIONS)}"
-        )
 
 
 def precision_on(
     name: str, device: torch.device, stays_fp32: bool = False, amp_is_fp16: bool = False
 ) -> str:
-    """What a method computes in on a device, one of ``PRECISIONS``.
+    """What a method computes in on a device: fp32, amp or fp16.
 
     Args:
         name: what is asked for.
         stays_fp32, amp_is_fp16: see ``Method``.
-
-    Raises:
-        UserError: see ``check_precision``.
     """
-    check_precision(name)
     if name == "fp16" and device.type in SLOW_IN_FP16:
         log.warning(
             "PREC fp16 is up to 19 times slower than fp32 on a CPU: this run computes in fp32. "

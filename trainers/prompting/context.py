@@ -6,11 +6,8 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .prompts import Prompts, context_of_phrase, embed, gaussian, start_embedding
+from .prompts import FixedTokens, Prompts, context_of_phrase, gaussian
 from .text import TextEncoder
-from .tokens import class_tokens
-
-POSITIONS = ("end", "middle", "front")
 
 
 class ContextLearner(nn.Module):
@@ -23,8 +20,6 @@ class ContextLearner(nn.Module):
         position: of the class name: ``end``, ``middle`` or ``front``.
     """
 
-    start: Tensor
-    names: Tensor
     order: Tensor
 
     def __init__(
@@ -35,23 +30,16 @@ class ContextLearner(nn.Module):
         position: str = "end",
     ) -> None:
         super().__init__()
-        n_ctx = context.shape[-2]
-        self.class_parameters = (
-            ("ctx",) if context.dim() == 3 else ()
-        )  # see ``PromptTrainer.build_prompt_learner``
+        n_ctx, is_shared = context.shape[-2], context.dim() == 2
+        self.class_parameters = () if is_shared else ("ctx",)  # see ``Method.build``
         self.ctx = nn.Parameter(context)
-        tokens = class_tokens(classnames, text_encoder.context_length - 1 - n_ctx)
-        self.register_buffer("start", start_embedding(text_encoder), persistent=False)  # (1, D)
-        self.register_buffer(
-            "names", embed(text_encoder, tokens.ids), persistent=False
-        )  # (K, S, D)
-        self.end = tokens.end[None]  # (1, K); no buffer: it stays on the CPU
+        self.tokens = FixedTokens(text_encoder, classnames, n_ctx)
+        self.shares_context = position == "end" and is_shared
+        longest = self.tokens.suffix.shape[2]
         order = [
-            token_order(position, n_ctx, length, tokens.ids.shape[1])
-            for length in tokens.name_lengths
+            token_order(position, n_ctx, length, longest) for length in self.tokens.name_lengths
         ]
         self.register_buffer("order", torch.tensor(order), persistent=False)  # (K, n + S)
-        self.shares_context = position == "end" and context.dim() == 2
 
     @classmethod
     def from_settings(
@@ -61,22 +49,21 @@ class ContextLearner(nn.Module):
         CLASS_TOKEN_POSITION."""
         context = context_of_phrase(text_encoder, settings.N_CTX, settings.CTX_INIT)
         if settings.CSC:
-            has_phrase = settings.CTX_INIT.strip()
             context = (
                 context.repeat(len(classnames), 1, 1)
-                if has_phrase
+                if settings.CTX_INIT.strip()
                 else gaussian(len(classnames), *context.shape)
             )
         return cls(context, classnames, text_encoder, settings.CLASS_TOKEN_POSITION)
 
     def forward(self) -> Prompts:
         if self.shares_context:
-            prefix = torch.cat([self.start, self.ctx])[None]  # (1, 1 + n, D)
-            return Prompts(prefix, self.names[None], self.end)
-        context = self.ctx.expand(len(self.names), -1, -1)  # (K, n, D)
-        tokens = torch.cat([context, self.names], dim=1)  # (K, n + S, D)
+            return self.tokens(self.ctx[None])
+        names = self.tokens.suffix[0]  # (K, S, D)
+        context = self.ctx.expand(len(names), -1, -1)  # (K, n, D)
+        tokens = torch.cat([context, names], dim=1)  # (K, n + S, D)
         tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
-        return Prompts(self.start[None], tokens[None], self.end + context.shape[1])
+        return Prompts(self.tokens.start, tokens[None], self.tokens.end + context.shape[1])
 
 
 def token_order(position: str, n_ctx: int, name_length: int, own: int) -> list[int]:

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .image import Readout
-from .text import TextEncoder, shared_tokens
-from .tokens import class_tokens, phrase_tokens, readable, tokenize, tokenize_classes
+from .text import TextEncoder
+from .tokens import class_tokens, phrase_tokens, tokenize
 from .transformer import Adapter
 
 INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
@@ -46,11 +46,6 @@ class Prompts:
     image_adapters: Sequence[Adapter | None] = ()
     readout: Readout | None = None
 
-    @property
-    def change_images(self) -> bool:
-        """Whether they change the image encoder's features."""
-        return self.visual is not None or len(self.image_adapters) > 0
-
     def images(
         self,
     ) -> tuple[Tensor | None, Sequence[Tensor | None], Sequence[Adapter | None], Readout | None]:
@@ -80,8 +75,11 @@ class FixedTokens(nn.Module):
         classnames: K names.
         n_ctx: number of context tokens n, for which room is left.
         words: M tensors (r_m, D) of fixed words after each context, as ``initial_context`` gives
-            them.
+            them; without any there is one template.
         template: what follows them, with ``{}`` where the class name goes.
+
+    Attributes:
+        name_lengths: number of tokens of each name alone.
     """
 
     start: Tensor
@@ -93,67 +91,49 @@ class FixedTokens(nn.Module):
         text_encoder: TextEncoder,
         classnames: Sequence[str],
         n_ctx: int,
-        words: Sequence[Tensor],
+        words: Sequence[Tensor] = (),
         template: str = "{}.",
     ) -> None:
         super().__init__()
+        length = text_encoder.context_length
+        words = words or [torch.empty(0, text_encoder.width)]
         lengths = [len(fixed) for fixed in words]
         # words that every template has go to the prefix, which is encoded once for all classes
         shared = min(lengths)
-        tokens = class_tokens(
-            classnames, text_encoder.context_length - 1 - n_ctx - max(lengths), template
-        )
-        own = embed(text_encoder, tokens.ids)  # (K, S, D)
-        rows = [torch.cat([fixed[shared:].expand(len(own), -1, -1), own], dim=1) for fixed in words]
+        tokens = class_tokens(classnames, length - 1 - n_ctx - max(lengths), template)
+        names = embed(text_encoder, tokens.ids)  # (K, S, D)
+        rows = [
+            torch.cat([fixed[shared:].expand(len(names), -1, -1), names], dim=1) for fixed in words
+        ]
         longest = max(row.shape[1] for row in rows)
-        suffix = torch.stack([F.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows])
-        end = torch.stack([tokens.end + length - shared for length in lengths])
-        self.register_buffer(
-            "start", start_embedding(text_encoder)[None], persistent=False
-        )  # (1, 1, D)
-        self.register_buffer(
-            "words", torch.stack([fixed[:shared] for fixed in words]), persistent=False
-        )  # (M, shared, D)
-        self.register_buffer("suffix", suffix, persistent=False)  # (M, K, S, D)
-        self.end = end  # (M, K); no buffer: it stays on the CPU
+        buffers = {
+            "start": embed(text_encoder, tokenize([""], length)[:, :1]),  # (1, 1, D)
+            "words": torch.stack([fixed[:shared] for fixed in words]),  # (M, shared, D)
+            "suffix": torch.stack([F.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows]),
+        }  # suffix: (M, K, S, D)
+        for name, value in buffers.items():
+            self.register_buffer(name, value, persistent=False)
+        # (M, K); no buffer: it stays on the CPU
+        self.end = torch.stack([tokens.end + length - shared for length in lengths])
+        self.name_lengths = tokens.name_lengths
 
-    def forward(self, context: Tensor, **further: Any) -> Prompts:
+    @classmethod
+    def of_prompt(
+        cls, text_encoder: TextEncoder, template: str, classnames: Sequence[str]
+    ) -> "FixedTokens":
+        """The tokens of a hand-crafted prompt, with ``{}`` for the class name, without a context."""
+        before, after = template.split("{}")
+        words = embed(text_encoder, phrase_tokens(before, text_encoder.context_length))
+        return cls(text_encoder, classnames, 0, [words], "{}" + after)
+
+    def forward(self, *contexts: Tensor, **further: Any) -> Prompts:
         """``Prompts`` of contexts (M, n, D), where M may be anything if one template's words were
-        given; ``further`` goes to them."""
-        start, words = (tokens.expand(len(context), -1, -1) for tokens in (self.start, self.words))
-        return Prompts(torch.cat([start, context, words], dim=1), self.suffix, self.end, **further)
-
-
-class HandCraftedTokens(nn.Module):
-    """The frozen tokens of a hand-crafted prompt, for methods that learn none: called, it gives
-    ``Prompts`` of one template.
-
-    Args:
-        text_encoder: the ``TextEncoder`` whose embeddings are used.
-        template: with ``{}`` for the class name.
-        classnames: K names.
-    """
-
-    prefix: Tensor
-    suffix: Tensor
-
-    def __init__(self, text_encoder: TextEncoder, template: str, classnames: Sequence[str]) -> None:
-        super().__init__()
-        texts = [template.format(readable(name)) for name in classnames]
-        ids = tokenize_classes(classnames, texts, text_encoder.context_length)  # (K, positions)
-        shared, end = shared_tokens(ids)
-        embedding = embed(text_encoder, ids[:, : end.max() + 1])  # (K, longest, D)
-        self.register_buffer(
-            "prefix", embedding[:1, :shared].clone(), persistent=False
-        )  # (1, P, D)
-        self.register_buffer(
-            "suffix", embedding[None, :, shared:].clone(), persistent=False
-        )  # (1, K, S, D)
-        self.end = (end - shared)[None]  # (1, K); no buffer: it stays on the CPU
-
-    def forward(self, **further: Any) -> Prompts:
-        """``further`` goes to the ``Prompts``."""
-        return Prompts(self.prefix, self.suffix, self.end, **further)
+        given, or of no contexts; ``further`` goes to them."""
+        templates = len(contexts[0]) if contexts else len(self.words)
+        start, words = (part.expand(templates, -1, -1) for part in (self.start, self.words))
+        return Prompts(
+            torch.cat([start, *contexts, words], dim=1), self.suffix, self.end, **further
+        )
 
 
 class TemplateLinear(nn.Module):
@@ -200,18 +180,8 @@ def initial_context(
 def context_of_phrase(text_encoder: TextEncoder, n_ctx: int, phrase: str) -> Tensor:
     """A context's first value (n, D) where a phrase brings its own number of tokens; ``n_ctx``
     Gaussian ones without a phrase."""
-    length = (
-        len(phrase_tokens(phrase, text_encoder.context_length))
-        if readable(phrase).strip()
-        else n_ctx
-    )
-    return initial_context(text_encoder, length, phrase)[0]
-
-
-@torch.no_grad()
-def start_embedding(text_encoder: TextEncoder) -> Tensor:
-    """(1, D) fp32 embedding of the start-of-text token, the one before every text."""
-    return embed(text_encoder, tokenize([""], text_encoder.context_length)[0, :1])
+    length = len(phrase_tokens(phrase, text_encoder.context_length))
+    return initial_context(text_encoder, length or n_ctx, phrase)[0]
 
 
 @torch.no_grad()
