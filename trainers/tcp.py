@@ -17,7 +17,7 @@ from .losses import consistency_loss
 from .method import Figures, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.text import TextEncoder
-from .prompting.transformer import QuickGELUMLP
+from .prompting.transformer import quick_gelu
 from .settings import add_encoder_settings
 from .templates import hand_crafted_template
 from .trainer import MethodTrainer
@@ -85,9 +85,7 @@ class ClassAwarePrompts(nn.Module):
         self.layers_before = settings.LAYER - 1  # that keep what the context has become
 
     def forward(self) -> Prompts:
-        hidden = (
-            F.silu(QuickGELUMLP.SLOPE * self.reduce(self.classes)) / QuickGELUMLP.SLOPE
-        )  # (K, E/4): QuickGELU
+        hidden = quick_gelu(self.reduce(self.classes))  # (K, E/4)
         own = self.expand(hidden).view(-1, *self.ctx.shape)  # (K, n, D)
         return self.tokens(self.ctx[None], deep_text=[*[None] * self.layers_before, own[None]])
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+from .common.errors import UserError
+from .prompting.tokens import readable
+
 DEFAULT_TEMPLATE = "a photo of a {}."
 TEMPLATES = {
     "OxfordPets": "a photo of a {}, a type of pet.",
@@ -97,3 +100,16 @@ def hand_crafted_template(dataset_name: str, exceptions: Mapping[str, str] | Non
         exceptions: data set name → prompt, for a method that departs from the usual ones.
     """
     return {**TEMPLATES, **(exceptions or {})}.get(dataset_name, DEFAULT_TEMPLATE)
+
+
+def template_of(key: str, words: str) -> str:
+    """The prompt of words that stand before the class name, the value of a setting ``key``.
+
+    Raises:
+        UserError: there are braces in them.
+    """
+    if {"{", "}"} & set(words):
+        raise UserError(
+            f"{key} is {words!r}: give what stands before the class name, without braces"
+        )
+    return f"{readable(words)} {{}}.".lstrip()

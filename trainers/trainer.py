@@ -39,6 +39,7 @@ from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, Part, epoch_name, 
 from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
+from .evaluation.prediction import Prediction
 from .evaluation.testing import Evaluator
 from .method import Batches, Method
 from .prompting.backbone import load_backbone
@@ -309,9 +310,7 @@ class MethodTrainer(TrainerX):
             raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
         log.info("Evaluate on the *%s* set", split)
         self.set_model_mode("eval")
-        self.evaluator.reset()
-        self.evaluation.test(loader, split, self.evaluator.process)
-        result = self.evaluated(split)
+        result = self.evaluated(split, *self.evaluation.test(loader, split))
         self.evaluation.write_record()
         return result
 
@@ -319,13 +318,13 @@ class MethodTrainer(TrainerX):
         """Accuracy in percent on ``val`` between the epochs; nothing is kept."""
         assert self.val_loader is not None  # ``check_data`` asks for one under best_val
         self.set_model_mode("eval")
-        self.evaluator.reset()
-        for answer, labels, _ in self.evaluation.answers(self.val_loader, "val"):
-            self.evaluator.process(answer.probability, labels)
-        return self.evaluated("val")
+        answers, labels, _ = self.evaluation.answers(self.val_loader, "val")
+        return self.evaluated("val", answers, labels)
 
-    def evaluated(self, split: str) -> float:
-        """What Dassl's evaluator makes of what it was given: its first figure."""
+    def evaluated(self, split: str, answers: Prediction, labels: Tensor) -> float:
+        """What Dassl's evaluator makes of answers: its first figure."""
+        self.evaluator.reset()
+        self.evaluator.process(answers.probability, labels)
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)

@@ -31,10 +31,10 @@ def test_it_is_what_a_test_on_val_says(run, trained, name):
     assert record["classnames"] == trainer.model.classnames
 
 
-def test_answers_that_are_left_early_leave_nothing_to_the_training_after_them(run, trained):
+def test_answers_leave_nothing_to_the_training_after_them(run, trained):
     trainer, _, _ = run("CDC", flags=("--no-train",))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        next(trainer.evaluation.answers(trainer.val_loader, "val"))
+        trainer.evaluation.answers(trainer.val_loader, "val")
     trainer.train()
     known = weights(trained("CDC")[0])
     assert all(torch.equal(value, known[key]) for key, value in weights(trainer).items())

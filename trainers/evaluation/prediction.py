@@ -117,21 +117,18 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         ``uncertainty.doubt``; where there are templates ``template_accuracy`` (M numbers, percent), and ``mean_probability_ece`` and so on
         of the templates' mean; where there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
     """
+    from sklearn.metrics import f1_score  # here, since importing a method must not take its time
+
     probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
-    classes = probability.shape[1]
-    shown = labels.bincount(minlength=classes).double()  # (K,) images of each class
-    given = answer.bincount(minlength=classes).double()  # (K,) answers of each class
-    right = labels[answer == labels].bincount(minlength=classes).double()
-    present = labels.unique()
-    recall = right[present] / shown[present]
-    f1 = 2 * right[present] / (shown[present] + given[present])
+    present = labels.unique().tolist()
+    f1 = f1_score(labels, answer, average="macro", labels=present)
     metrics = {
         "images": len(labels),
         "accuracy": percent_right(answer, labels),
-        "macro_f1": 100 * float(numpy.mean(f1.numpy())),
+        "macro_f1": 100 * float(f1),
         "per_class_accuracy": {
-            unique_name(classnames, label): 100 * value
-            for label, value in zip(present.tolist(), recall.tolist())
+            unique_name(classnames, label): percent_right(answer[labels == label], label)
+            for label in present
         },
         **calibration(probability, labels),
         "uncertainty": {
@@ -158,7 +155,7 @@ def unique_name(classnames: Sequence[str], label: int) -> str:
     return name if list(classnames).count(name) == 1 else f"{name} ({label})"
 
 
-def percent_right(answer: Tensor, labels: Tensor) -> float:
+def percent_right(answer: Tensor, labels: Tensor | int) -> float:
     return 100 * (answer == labels).double().mean().item()
 
 

@@ -117,41 +117,28 @@ class ImageEncoder(nn.Module):
                 "deep prompts take the place of prompts at the input: give those as well"
             )
         views, batch = images.shape[:2]
-        if images.device.type == "cpu" and prompts is None and views * batch > CPU_BATCH:
-            pieces = [
-                self(piece[None], adapters=adapters, readout=readout)
-                for piece in images.flatten(0, 1).split(CPU_BATCH)
-            ]
-            features = torch.cat(pieces, dim=1)  # (1, V·B, E), or two with a readout
-            return features.unflatten(1, (views, batch)).transpose(0, 1).flatten(0, 1)
-        if (
-            images.device.type == "cpu"
-            and prompts is not None
-            and len(prompts) > 1
-            and len(prompts) * batch > CPU_BATCH
-        ):
-            shown = images.expand(len(prompts), *images.shape[1:])  # (M, B, 3, H, W)
-            return torch.cat(
-                [
-                    self(
-                        shown[m : m + 1],
-                        prompts[m : m + 1],
-                        [None if deep is None else deep[m : m + 1] for deep in deep_prompts],
-                        adapters,
-                        readout,
-                    )
-                    for m in range(len(prompts))
+        templates = views if prompts is None else len(prompts)
+        if images.device.type == "cpu" and templates * batch > CPU_BATCH:
+            further = adapters, readout
+            if prompts is None:
+                pieces = images.flatten(0, 1).split(CPU_BATCH)
+                features = torch.cat([self(piece[None], None, (), *further) for piece in pieces], 1)
+                # (1, V·B, E), or two with a readout
+                return features.unflatten(1, (views, batch)).transpose(0, 1).flatten(0, 1)
+            if templates > 1:
+                shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
+                layers = [
+                    [None] * templates if deep is None else deep[:, None] for deep in deep_prompts
                 ]
-            )
+                each = zip(shown[:, None], prompts[:, None], *layers)
+                return torch.cat([self(view, own, deep, *further) for view, own, *deep in each])
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
         patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
         x = torch.cat([first, patches], dim=1)  # (V·B, 1 + N, D)
         x = x + self.positional_embedding.to(dtype)
-        templates = views
         if prompts is not None:
-            templates = len(prompts)
             x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
             own = prompts.to(x.dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
             x = torch.cat([x, own], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
@@ -172,12 +159,11 @@ class ImageEncoder(nn.Module):
         key, value = block.project(x, "kv", adapter)  # (M·B, 1 + N (+ n), H, D/H)
         (query,) = block.project(read, "q", adapter)  # (M·B, R, H, D/H)
         read = self.ln_post(block.finish(read, attend(query, key, value), adapter))  # (M·B, R, D)
-        found = [read[:, 0] @ self.proj]  # (M·B, E)
+        features = [read[:, 0] @ self.proj]  # (M·B, E)
         if readout:
-            found.append(readout.feature(read[:, 1:]).to(read.dtype))
-        return torch.stack(
-            [feature.view(templates, batch, -1) for feature in found], dim=1
-        ).flatten(0, 1)  # (M, B, E)
+            features.append(readout.feature(read[:, 1:]).to(read.dtype))
+        features = [feature.view(templates, batch, -1) for feature in features]
+        return torch.stack(features, dim=1).flatten(0, 1)  # (M, B, E)
 
 
 class ResNetImageEncoder(nn.Module):

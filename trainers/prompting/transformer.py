@@ -68,50 +68,43 @@ def attend(
         return attended.transpose(1, 2).flatten(2).to(dtype)  # (N, L, D)
 
 
+QUICK_GELU, GELU = "quick_gelu", "gelu"
+SLOPE = 1.702  # of QuickGELU
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """The activation of OpenAI's models, x · sigmoid(1.702 x) = silu(1.702 x) / 1.702."""
+    return F.silu(SLOPE * x) / SLOPE
+
+
 class MLP(nn.Module):
-    """Two linear maps, which the activation of a subclass goes between.
+    """Two linear maps with an activation between them: QuickGELU, or GELU, x · Φ(x) (Hendrycks &
+    Gimpel, 2016), as most of OpenCLIP's models have it.
+
+    Of QuickGELU both factors go into the matrix products, which scale at no cost. What is left is
+    one pass over the largest tensor of the block instead of three, and one tensor kept for the
+    gradient instead of three.
 
     Args:
         width, hidden: of the block (D) and between the maps (W).
+        activation: ``quick_gelu`` or ``gelu``.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
         super().__init__()
         self.c_fc = nn.Linear(width, hidden)
         self.c_proj = nn.Linear(hidden, width)
-
-
-class QuickGELUMLP(MLP):
-    """With the activation of OpenAI's models, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) /
-    1.702.
-
-    Both factors go into the matrix products, which scale at no cost. What is left is one pass over
-    the largest tensor of the block instead of three, and one tensor kept for the gradient instead
-    of three.
-    """
-
-    SLOPE = 1.702
+        self.is_quick = activation == QUICK_GELU
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
         fc, proj = self.c_fc, self.c_proj
-        hidden = torch.addmm(
-            self.SLOPE * fc.bias, x.flatten(0, -2), fc.weight.t(), alpha=self.SLOPE
-        )  # (N, W)
+        if not self.is_quick:
+            return proj(F.gelu(fc(x)))
+        tokens = x.flatten(0, -2)  # (N, D)
+        hidden = torch.addmm(SLOPE * fc.bias, tokens, fc.weight.t(), alpha=SLOPE)  # (N, W)
         hidden = F.silu(hidden, inplace=not hidden.requires_grad)
-        return torch.addmm(proj.bias, hidden, proj.weight.t(), alpha=1 / self.SLOPE).view(x.shape)
-
-
-class GELUMLP(MLP):
-    """With GELU, x · Φ(x) (Hendrycks & Gimpel, 2016), as most of OpenCLIP's models have it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, D) → (…, D)."""
-        return self.c_proj(F.gelu(self.c_fc(x)))
-
-
-QUICK_GELU, GELU = "quick_gelu", "gelu"
-MLPS = {QUICK_GELU: QuickGELUMLP, GELU: GELUMLP}
+        return torch.addmm(proj.bias, hidden, proj.weight.t(), alpha=1 / SLOPE).view(x.shape)
 
 
 class Adapter(nn.Module):
@@ -145,7 +138,7 @@ class Block(nn.Module):
         super().__init__()
         self.attn = Attention(width, heads)
         self.ln_1 = LayerNorm(width)
-        self.mlp = MLPS[activation](width, hidden)
+        self.mlp = MLP(width, hidden, activation)
         self.ln_2 = LayerNorm(width)
 
     def project(
