@@ -112,7 +112,8 @@ class DecoupledPrompts(nn.Module):
 
     @torch.no_grad()
     def start_from(self, phrases: Sequence[str]) -> None:
-        """Puts the first n tokens of the first M phrases into the contexts, and their other words after these; Gaussian contexts beyond them."""
+        """Puts the first n tokens of the first M phrases into the contexts, and their other words
+        after these; Gaussian contexts beyond them."""
         text, (templates, n_ctx, _) = self.tokens_around.args[0], self.ctx.shape
         self.phrases.zero_()
         for template, phrase in enumerate([*phrases, *[""] * templates][:templates]):
@@ -160,14 +161,13 @@ class CDCMethod(Method):
                 f"{path}.HAND_CRAFTED is {template!r}, it needs {{}} once, where the class name goes"
             )
         beta, gamma = settings.DECOUPLING_WEIGHT, settings.CONSISTENCY_WEIGHT
-        if settings.N_TEMPLATES > 1 and beta:
-            limit = collapse_weight(settings.N_TEMPLATES, beta)
-            if gamma >= limit:
-                log.warning(
-                    f"{path}.DECOUPLING_WEIGHT {beta:g} and CONSISTENCY_WEIGHT {gamma:g}: together "
-                    "they are least where all templates equal CLIP's own features, so nothing drives "
-                    f"them apart; it takes a CONSISTENCY_WEIGHT below {limit:.3g}"
-                )
+        templates = settings.N_TEMPLATES
+        if templates > 1 and beta and gamma >= (limit := collapse_weight(templates, beta)):
+            log.warning(
+                f"{path}.DECOUPLING_WEIGHT {beta:g} and CONSISTENCY_WEIGHT {gamma:g}: together they are "
+                "least where all templates equal CLIP's own features, so nothing drives them apart; it "
+                f"takes a CONSISTENCY_WEIGHT below {limit:.3g}"
+            )
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:
@@ -294,8 +294,7 @@ class CDCMethod(Method):
     def predict(self, logits: Tensor) -> Prediction:
         evidence = self.log_evidence(logits)  # (M or M + 1, B, K)
         fused = dempster(evidence, self.reliabilities(len(evidence)))  # (B, K)
-        templates = self.settings.N_TEMPLATES
-        logits, evidence = logits[:templates], evidence[:templates]
+        logits, evidence = (part[: self.settings.N_TEMPLATES] for part in (logits, evidence))
         energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,), not of the witness's evidence
         is_evidential = self.settings.LOSS == "evidential"
         votes = Opinion(evidence).probability if is_evidential else logits.softmax(dim=-1)
@@ -328,7 +327,7 @@ class CDCMethod(Method):
             self.learner.start_from([phrases[index] for index in chosen])
             names = ", ".join(repr(phrases[index]) for index in chosen)
             log.info("The templates start from %s", names)
-        self.memory["cosines"] = {"before": self.cosines_to_clip(self.encoded(), training)}
+        self.note_cosines("before", training)
 
     def possible_phrases(self) -> list[str]:
         """Phrases of CTX_INIT that fill a context, if there are more than templates; else all."""
@@ -337,34 +336,30 @@ class CDCMethod(Method):
         filling = [phrase for phrase, n in zip(node.CTX_INIT, lengths) if n >= node.N_CTX]
         return filling if len(filling) > node.N_TEMPLATES else list(node.CTX_INIT)
 
-    def encoded(self) -> Encoded:
-        """Text features (M, K, E) and the prompts, as they are tested."""
+    def note_cosines(self, when: str, training: TrainingImages) -> Encoded:
+        """Notes the ``cosines`` of the templates' texts and, where images are prompted, of features
+        of some training images; returns the texts and the prompts, as they are tested."""
         self.eval()
-        with torch.no_grad(), self.autocast():
-            return self.encode()
-
-    def cosines_to_clip(self, encoded: Encoded, training: TrainingImages) -> dict[str, float]:
-        """``cosines`` of the templates' texts and, where images are prompted, of features of some
-        training images."""
-        texts, prompts = encoded
+        with self.autocast():
+            texts, prompts = self.encode()
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
             with torch.random.fork_rng(devices=[]):
                 prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
                 compared["images"] = prompted, self.features_of(training(COMPARED_IMAGES))[0]
-        return {
+        self.memory.setdefault("cosines", {})[when] = {
             f"{part}_{name}": value
             for part, features in compared.items()
             for name, value in cosines(*features).items()
         }
+        return texts, prompts
 
     @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
         """Notes how far apart the templates are, fits the image witness to the training images and
         the reliability to the validation images, if there are any."""
         node, witness = self.settings, self.learner.witness
-        encoded = self.encoded()
-        self.memory.setdefault("cosines", {})["after"] = self.cosines_to_clip(encoded, training)
+        encoded = self.note_cosines("after", training)
         with torch.random.fork_rng(devices=[]):
             if node.IMAGE_WITNESS and witness is not None:
                 features, labels = self.features_of(training(), encoded[1])  # (M or 1, N, E), (N,)

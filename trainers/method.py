@@ -147,7 +147,7 @@ class Method(nn.Module):
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:
         """How many views V a training image is shown in, and the augmentation that tells them apart.
 
-        See ``data.views.template_views``.
+        See ``data.loader.template_views``.
         """
         return 1, None
 

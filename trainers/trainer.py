@@ -32,8 +32,7 @@ from .common.fingerprints import data_name
 from .common.messages import show_messages
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import CheckedImages, prepare_workers
-from .data.views import PictureViews, template_views
+from .data.loader import CheckedImages, PictureViews, prepare_workers, template_views
 from .descriptions import path_of, read_descriptions
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, Part, epoch_name, load_trained
 from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images

@@ -19,28 +19,15 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """Multi-head attention in steps, so that the caller decides who attends to whom.
+    """The parameters of multi-head attention, named as ``nn.MultiheadAttention`` names them, which
+    is what CLIP's checkpoints hold. ``Block.project`` and ``attend`` compute it in steps, so that
+    the caller decides who attends to whom."""
 
-    Named as ``nn.MultiheadAttention`` names its parameters, which is what CLIP's checkpoints hold.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
-
-    def project(
-        self, x: Tensor, parts: str, adapter: "Adapter | None" = None
-    ) -> tuple[Tensor, ...]:
-        """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv" alone."""
-        first, width = "qkv".index(parts), x.shape[-1]
-        rows = slice(first * width, (first + len(parts)) * width)
-        projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])  # (…, 3D)
-        if adapter is not None:
-            projected = adapter.project(x, projected, parts)
-        return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
 
 def attend(
@@ -136,7 +123,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, activation: str) -> None:
         super().__init__()
-        self.attn = Attention(width, heads)
+        self.heads = heads
+        self.attn = Attention(width)
         self.ln_1 = LayerNorm(width)
         self.mlp = MLP(width, hidden, activation)
         self.ln_2 = LayerNorm(width)
@@ -144,7 +132,15 @@ class Block(nn.Module):
     def project(
         self, x: Tensor, parts: str = "qkv", adapter: Adapter | None = None
     ) -> tuple[Tensor, ...]:
-        return self.attn.project(self.ln_1(x), parts, adapter)
+        """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv"
+        alone."""
+        normed, width, first = self.ln_1(x), x.shape[-1], "qkv".index(parts)
+        rows = slice(first * width, (first + len(parts)) * width)
+        weight, bias = self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows]
+        projected = F.linear(normed, weight, bias)  # (…, 3D)
+        if adapter is not None:
+            projected = adapter.project(normed, projected, parts)
+        return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
         """The residual around attention and around the MLP, given what the queries of x (…, D) attended to, in the same shape."""
