@@ -30,6 +30,7 @@ from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
+from trainers.prompting.transformer import Transformer
 from trainers.settings import method_node
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -160,8 +161,8 @@ def resnet(stock_resnet):
 def vit_b16():
     """The shapes of CLIP's ViT-B/16 with weights that mean nothing, to count parameters on."""
     text, image = (
-        TextEncoder(512, 12, 8, 77, VOCABULARY, 512),
-        ImageEncoder(224, 16, 768, 12, 12, 512),
+        TextEncoder(Transformer(512, 12, 8), 77, VOCABULARY, 512),
+        ImageEncoder(Transformer(768, 12, 12), 224, 16, 512),
     )
     with torch.no_grad():
         text.token_embedding.weight.zero_()

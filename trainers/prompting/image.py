@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,31 +34,23 @@ class ImageEncoder(nn.Module):
     ``visual.``.
 
     Args:
+        transformer: of width D.
         image_size, patch_size: in pixels, both sides alike.
-        width, layers, heads: of the transformer (D, L, H).
         embed_dim: width E of the space shared with texts.
-        **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
     def __init__(
-        self,
-        image_size: int,
-        patch_size: int,
-        width: int,
-        layers: int,
-        heads: int,
-        embed_dim: int,
-        **mlp: Any,
+        self, transformer: Transformer, image_size: int, patch_size: int, embed_dim: int
     ) -> None:
         super().__init__()
-        self.image_size = image_size
+        self.image_size, width = image_size, transformer.width
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(
             torch.empty((image_size // patch_size) ** 2 + 1, width)
         )
         self.ln_pre = LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads, **mlp)
+        self.transformer = transformer
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 

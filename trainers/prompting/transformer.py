@@ -158,19 +158,15 @@ class Transformer(nn.Module):
 
     Args:
         width, layers, heads: D, L, H.
-        hidden: width between the two maps of the MLPs, 4 D if None.
+        hidden: width between the two maps of the MLPs, by default 4 D.
         activation: of the MLPs, ``quick_gelu`` or ``gelu``.
     """
 
     def __init__(
-        self,
-        width: int,
-        layers: int,
-        heads: int,
-        hidden: int | None = None,
-        activation: str = QUICK_GELU,
+        self, width: int, layers: int, heads: int, hidden: int = 0, activation: str = QUICK_GELU
     ) -> None:
         super().__init__()
+        self.width = width
         blocks = (Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 
