@@ -26,23 +26,23 @@ from unittest import mock
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
-import clip  # noqa: E402
-import torch  # noqa: E402
-from dassl.engine import TRAINER_REGISTRY  # noqa: E402
-from dassl.optim import build_optimizer  # noqa: E402
-from tabulate import tabulate  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torch.utils.benchmark import Timer  # noqa: E402
-from torch.utils.flop_counter import (  # noqa: E402
+import clip
+import torch
+from dassl.engine import TRAINER_REGISTRY
+from dassl.optim import build_optimizer
+from tabulate import tabulate
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import (
     FlopCounterMode,
     sdpa_backward_flop_count,
     sdpa_flop_count,
 )
-from torchvision.models import ResNet50_Weights  # noqa: E402
+from torchvision.models import ResNet50_Weights
 
-from protocols.arguments import build_config  # noqa: E402
-from protocols.command_line import parse_arguments  # noqa: E402
-from trainers.evidence import Opinion, dempster  # noqa: E402
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
+from trainers.evidence import Opinion, dempster
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,6 +16,7 @@ from trainers.common.readers import read_arrays as read_packed
 from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
+MANY = 10**6  # classes, where a record does not say how many
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 FACTOR_PARTS = {
     "train_biased": "aligned",
@@ -78,7 +79,8 @@ class Run:
         Raises:
             UserError: see ``read_answers``.
         """
-        return read_answers(self.folder / PREDICTIONS)
+        classes = len(self.record.get("classnames", ())) or MANY
+        return read_answers(self.folder / PREDICTIONS, classes)
 
     @property
     def known_answers(self) -> Arrays:
@@ -170,8 +172,8 @@ def collect(*folders: str | Path) -> list[Run]:
     return list(runs.values())
 
 
-def read_answers(path: Path) -> Arrays | None:
-    """Arrays by name, or None where there is no such file.
+def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
+    """Arrays by name, or None where there is no such file; labels are below ``classes``.
 
     Raises:
         UserError: it can't be read, or is not what a run leaves.
@@ -182,7 +184,7 @@ def read_answers(path: Path) -> Arrays | None:
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
-    odd = next(odd_arrays(arrays), None)
+    odd = next(odd_arrays(arrays, classes), None)
     if odd is not None:
         raise UserError(
             f"{path} is not what a run leaves ({odd} has another shape or kind of values): run it "
@@ -191,7 +193,7 @@ def read_answers(path: Path) -> Arrays | None:
     return arrays
 
 
-def odd_arrays(arrays: Arrays) -> Iterator[str]:
+def odd_arrays(arrays: Arrays, classes: int) -> Iterator[str]:
     """Yields the names of arrays that don't fit ``trainers.evaluation.prediction.per_image``."""
     top = arrays["top"]
     count, answers = (len(top), top.shape) if top.ndim == 2 and top.size else (0, ())
@@ -203,7 +205,7 @@ def odd_arrays(arrays: Arrays) -> Iterator[str]:
             array.dtype.kind != kind
             or array.shape != shapes.get(name, (count,))
             or not array.size
-            or (kind == "i" and not 0 <= array.min() <= array.max() < 2**31)
+            or (kind == "i" and not 0 <= array.min() <= array.max() < classes)
         ):
             yield name
 

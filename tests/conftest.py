@@ -34,6 +34,10 @@ from trainers.prompting.transformer import Transformer
 from trainers.settings import method_node
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+GOLDEN = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (REPOSITORY / "tests" / "golden").glob("*.yaml")
+}
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
 TURN = os.environ.setdefault(
@@ -194,17 +198,17 @@ def data_root(tmp_path_factory):
 
 @pytest.fixture
 def drawn_root(tmp_path_factory, monkeypatch):
-    """A data folder for the embedded sets, which have two emojis of a class in each part, since drawing takes long.
+    """A data folder for the embedded sets, which have four emojis of a class, since drawing takes long.
 
     The first test that needs a set draws it, for all of pytest-xdist's processes.
     """
-    whole = DrawnDataset.list_images.__func__
+    whole, label = DrawnDataset.list_images.__func__, itemgetter(1)
 
     def few(cls, folder):
-        by_class = [
-            groupby(sorted(part, key=itemgetter(1)), itemgetter(1)) for part in whole(cls, folder)
-        ]
-        return tuple([i for _, images in part for i in islice(images, 2)] for part in by_class)
+        return tuple(
+            [image for _, of in groupby(sorted(part, key=label), label) for image in islice(of, n)]
+            for part, n in zip(whole(cls, folder), (2, 1, 1))
+        )
 
     monkeypatch.setattr(DrawnDataset, "list_images", classmethod(few))
     own = tmp_path_factory.getbasetemp()

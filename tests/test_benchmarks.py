@@ -71,19 +71,6 @@ def test_flops_are_those_of_the_products_attention_of_cpus_included():
     assert step.count_flops(lambda: attention(query, query, query)) == 2 * (2 * 2 * 3 * 11 * 11 * 8)
 
 
-def test_implementations_take_turns_and_are_compared_with_the_first():
-    calls, numbers = [], torch.randn(64, 64)
-
-    def work(name, times):
-        return lambda: [calls.append(name), *(numbers @ numbers for _ in range(times))]
-
-    first, second = step.compare({"a": work("a", 1), "b": work("b", 2000)}, 3, peak=1e9)
-    assert first["times the first"] == 1 < second["times the first"]
-    assert second["GFLOP"] == pytest.approx(2000 * first["GFLOP"]) == 2000 * 2 * 64**3 / 1e9
-    assert first["% of peak"] == pytest.approx(100 * first["GFLOP"] / first["s"])
-    assert "".join(calls).count("ab") >= 4  # once to count, then three rounds
-
-
 def test_the_command_prints_every_part(small, monkeypatch, capsys):
     monkeypatch.setattr(step, "matmul_peak", lambda: 1e9)
     small_build = lambda name, *shape, build=step.build, **_: build(name, *shape, **OPTIONS[name])  # noqa: E731

@@ -3,7 +3,6 @@
 import sys
 
 import numpy
-import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
@@ -19,49 +18,42 @@ def noise(seed, size=32):
     return Image.fromarray(grey).convert("RGB").resize((size, size), Image.Resampling.NEAREST)
 
 
-def test_a_word_is_found_between_dashes_of_the_file_name_only():
-    names = ["cat", "set/big-cats-2", "cat/dog", "category", "my_cat.left"]
-    found = suite.by_class(suite.Task([], {"cat": suite.word("cat lion")}), names)["cat"]
-    assert sorted(found) == ["cat", "my_cat.left", "set/big-cats-2"]
+def test_a_class_has_the_files_with_its_word_that_no_other_class_claims():
+    task = suite.Task([], {"cat": suite.word("cat lion"), "dog": suite.word("dog")}, "-off$")
+    cats = ["cat-1", "my_cat.left", "set/big-cats-2"]
+    others = ["cat-dog", "dog-cat-off", "dog-off", "cow", "cat/dog", "category"]
+    found = suite.by_class(task, [*others, *cats, "dog"])
+    assert {label: sorted(of) for label, of in found.items()} == {
+        "cat": cats,
+        "dog": ["cat/dog", "dog"],
+    }
 
 
-def test_what_two_classes_claim_or_is_to_be_left_out_goes_to_none():
-    task = suite.Task([], {"cat": suite.word("cat"), "dog": suite.word("dog")}, "-off$")
-    found = suite.by_class(task, ["cat-dog", "dog-cat-off", "dog-off", "dog", "cat-1", "cow"])
-    assert found == {"cat": ["cat-1"], "dog": ["dog"]}
-    names = [f"dog-{number}" for number in range(9)]
-    assert suite.by_class(task, names) == suite.by_class(task, reversed(names))
-
-
-def test_pictures_that_look_alike_are_one_and_so_are_mirrored_and_larger_ones():
+def test_pictures_that_look_alike_are_one_and_so_are_mirrored_and_larger_ones(monkeypatch):
+    monkeypatch.setattr(suite, "KEPT", 2)
     mirrored = noise(1).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     framed = Image.new("RGBA", (99, 70))
     framed.paste(noise(1, 64), (5, 3))
     pictures = {"a": noise(1), "b": mirrored, "c": noise(1, 96), "d": framed, "e": noise(2)}
-    pictures["f"] = Image.new("RGB", (9, 9), "white")
-    chosen = suite.choose({"one": "afe", "other": "bcd"}, pictures.__getitem__)
-    assert {label: [*of] for label, of in chosen.items()} == {"one": ["a", "e"], "other": []}
-    assert all(picture.size == (suite.SIZE,) * 2 for picture in chosen["one"].values())
-
-
-def test_of_many_pictures_the_first_are_kept_and_broken_ones_are_passed_over(monkeypatch):
-    monkeypatch.setattr(suite, "KEPT", 2)
+    pictures |= {"f": Image.new("RGB", (9, 9), "white"), "g": OSError("broken"), "h": noise(3)}
 
     def opened(name):
-        if name == "b":
-            raise OSError("broken")
-        return noise(ord(name))
+        if isinstance(pictures[name], OSError):
+            raise pictures[name]
+        return pictures[name]
 
-    assert [*suite.choose({"one": "abcd"}, opened)["one"]] == ["a", "c"]
+    chosen = suite.choose({"one": "agfeh", "other": "bcd"}, opened)
+    assert {label: [*of] for label, of in chosen.items()} == {"one": ["a", "e"], "other": []}
+    assert all(picture.size == (suite.SIZE,) * 2 for picture in chosen["one"].values())
 
 
 def test_a_task_is_laid_out_as_class_folders_and_without_its_source_skipped(
     tmp_path, monkeypatch, capsys
 ):
     place = tmp_path / "found"
-    for name in ("big/cat-1", "big/cat-2", "small/dog"):
+    for number, name in enumerate(("big/cat-1", "big/cat-2", "small/dog")):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
-        noise(len(name) + ord(name[-1])).save(place / f"{name}.png")
+        noise(number).save(place / f"{name}.png")
     (place / "small/dog-2.svg").write_text("<svg", encoding="utf-8")
     (place / "big/cat-3.png").symlink_to(place / "small/dog.png")
 
@@ -69,7 +61,7 @@ def test_a_task_is_laid_out_as_class_folders_and_without_its_source_skipped(
         raise UserError("there is no such package")
 
     monkeypatch.setattr(suite, "SOURCES", {"here": lambda *_: suite.files_of(place), "no": none})
-    classes = {"cat": suite.word("cat"), "dog": suite.word("dog")}
+    classes = {name: suite.word(name) for name in ("cat", "dog")}
     tasks = {"gone": suite.Task(["no"], classes), "pets": suite.Task(["here"], classes)}
     monkeypatch.setattr(suite, "TASKS", tasks)
     assert suite.main(["--root", str(tmp_path)]) == 0
@@ -79,15 +71,9 @@ def test_a_task_is_laid_out_as_class_folders_and_without_its_source_skipped(
     assert "gone is skipped: there is no such package" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", suite.TASKS)
-def test_each_class_name_is_made_of_tokens_that_the_tiny_clip_has_learned(name, learned):
-    for label in suite.TASKS[name].classes:
+def test_each_class_name_is_made_of_tokens_that_the_tiny_clip_has_learned():
+    model, _ = suite.clip.load(str(suite.WEIGHTS), device="cpu")
+    learned = model.token_embedding.weight.abs().sum(dim=1) > 0  # (V,), rows that were trained
+    for label in (label for task in suite.TASKS.values() for label in task.classes):
         ids = suite.clip.tokenize(label)[0]
         assert learned[ids[ids > 0]].all(), label
-
-
-@pytest.fixture(scope="module")
-def learned():
-    """(V,) bool: which rows of the tiny CLIP's token table were trained."""
-    model, _ = suite.clip.load(str(suite.WEIGHTS), device="cpu")
-    return model.token_embedding.weight.abs().sum(dim=1) > 0

@@ -16,10 +16,8 @@ from trainers.prompting.backbone import WEIGHTS
 def test_the_committed_weights_are_small_and_of_openais_form():
     """That the unmodified ``clip`` computes the same features from them is tested in ``prompting/test_backbone.py``."""
     state = torch.load(WEIGHTS["tiny"], weights_only=True)
-    stock, preprocess = clip.load(str(WEIGHTS["tiny"]), device="cpu")
     assert WEIGHTS["tiny"].stat().st_size <= 16e6
     assert all(value.dtype == torch.half for value in state.values() if value.is_floating_point())
-    assert preprocess.transforms[0].size == stock.visual.input_resolution == 64
 
 
 def test_the_committed_weights_have_the_model_cards_accuracy():
@@ -28,13 +26,12 @@ def test_the_committed_weights_have_the_model_cards_accuracy():
     stated = re.search(r"the committed weights \|[^|]*\|[^|]*\| ([0-9.]+) /", card)
     with open(SPLIT, encoding="utf-8") as file:
         split = json.load(file)["val"]
-    names = [name for _, name in sorted({(label, name) for _, label, name in split})]
+    names = sorted({name for *_, name in split})
     stock, preprocess = clip.load(str(WEIGHTS["tiny"]), device="cpu")
+    assert preprocess.transforms[0].size == stock.visual.input_resolution == 64
     with torch.no_grad():
         images = torch.stack([preprocess(draw_emoji(code)) for code, _, _ in split])
         logits, _ = stock(images, clip.tokenize([f"a photo of a {name}." for name in names]))
     right = logits.argmax(1) == torch.tensor([label for _, label, _ in split])
-    assert 100 * right.float().mean().item() == pytest.approx(
-        float(stated.group(1)),
-        abs=1.0,  # two pictures of 203
-    )
+    # two pictures of 203
+    assert 100 * right.float().mean().item() == pytest.approx(float(stated.group(1)), abs=1.0)

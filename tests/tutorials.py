@@ -26,7 +26,6 @@ from tests.conftest import REPOSITORY
 FOLDER = REPOSITORY / "docs" / "tutorials"
 NOT_COPIED = {"build", "data", "output", "report.html", "report_figures"}
 NUMBER = re.compile(r"\d+\.\d+")
-PARTS = re.compile(rf"(…|{NUMBER.pattern}|\s+)")
 
 
 @dataclass
@@ -53,14 +52,9 @@ def checkout(folder):
     """A copy of the repository as somebody finds it who has fetched it."""
 
     def left_out(path, names):
-        return [
-            name
-            for name in names
-            if name.startswith(".")
-            and name != ".importlinter"
-            or Path(path) == REPOSITORY
-            and name in NOT_COPIED
-        ]
+        ours = NOT_COPIED if Path(path) == REPOSITORY else ()
+        hidden = (name for name in names if name.startswith(".") and name != ".importlinter")
+        return {*hidden, *ours}
 
     return shutil.copytree(REPOSITORY, folder, ignore=left_out)
 
@@ -90,21 +84,11 @@ def follow(tutorial, folder, python=sys.executable):
 
 def run(command, folder, python):
     """Standard output of a command in which ``python`` is the interpreter."""
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        text=True,
-        capture_output=True,
-        timeout=600,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
-        },
-    )
-    assert done.returncode == 0, (
-        f"exit code {done.returncode}: {command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    )
+    path = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
+    done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=600, env=env)
+    said = f"{command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert done.returncode == 0, f"exit code {done.returncode}: {said}"
     return done.stdout
 
 
@@ -123,20 +107,9 @@ def apply(diff, folder):
 
 def assert_shows(shown, printed):
     """Whether a passage of what was printed reads as it is shown: the same words and integers, and numbers with a point within 10 %."""
-    parts = PARTS.split(shown.strip())
-    numbers = [float(part) for part in parts if NUMBER.fullmatch(part)]
-    pattern = "".join(
-        ".*?"
-        if part == "…"
-        else r"\s+"
-        if part.isspace()
-        else rf"({NUMBER.pattern})"
-        if NUMBER.fullmatch(part)
-        else re.escape(part)
-        for part in parts
-    )
+    numbers = [float(number) for number in NUMBER.findall(shown)]
+    pattern = re.escape(NUMBER.sub("#NUMBER#", shown.strip())).replace("…", ".*?")
+    pattern = re.sub(r"(\\?\s)+", r"\\s+", pattern).replace(r"\#NUMBER\#", f"({NUMBER.pattern})")
     found = re.search(pattern, printed, re.DOTALL)
     assert found, f"shown:\n{shown}\nprinted:\n{printed[-4000:]}"
-    assert [float(number) for number in found.groups()] == pytest.approx(numbers, rel=0.1), (
-        f"shown:\n{shown}\nprinted:\n{found[0]}"
-    )
+    assert [*map(float, found.groups())] == pytest.approx(numbers, rel=0.1), f"shown:\n{shown}"

@@ -22,9 +22,9 @@ from tabulate import tabulate
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
-import datasets.every  # noqa: E402, F401  (registers the data sets)
-from datasets.base import ImageDataset  # noqa: E402
-from trainers.common.fingerprints import split_hash  # noqa: E402
+import datasets.every  # noqa: F401  (registers the data sets)
+from datasets.base import ImageDataset
+from trainers.common.fingerprints import split_hash
 
 # data set | classes | train | val | test | protocols that need it | where to get it. The numbers are those of Zhou et al., 2022,
 # "Learning to Prompt for Vision-Language Models", table of data sets in the appendix; of our own split files for OpenMoji;

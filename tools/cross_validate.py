@@ -27,40 +27,38 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-import suite  # noqa: E402
-import torch  # noqa: E402
-from dassl.data.datasets import Datum  # noqa: E402
-from dassl.engine import build_trainer  # noqa: E402
-from dassl.utils import set_random_seed  # noqa: E402
-from frontiers import SWAPPED, Row, draw, frontiers, table, task_of  # noqa: E402
-from PIL import Image  # noqa: E402
-from torch import Tensor  # noqa: E402
+import suite
+import torch
+from dassl.data.datasets import Datum
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+from frontiers import SWAPPED, Row, draw, frontiers, table, task_of
+from PIL import Image
+from torch import Tensor
 
-from datasets.drawn.emoji_styles import corrupted, recoloured, sketch  # noqa: E402
-from protocols.arguments import build_config  # noqa: E402
-from protocols.command_line import parse_arguments  # noqa: E402
-from protocols.plan import CONFIGS, recipe_path  # noqa: E402
-from results.table import harmonic_mean  # noqa: E402
-from trainers.common.errors import UserError, run_tool  # noqa: E402
-from trainers.common.image_files import background_of, read_picture  # noqa: E402
-from trainers.common.readers import read_yaml  # noqa: E402
-from trainers.evaluation.prediction import Prediction, calibration, percent_right  # noqa: E402
-from trainers.evaluation.uncertainty import (  # noqa: E402
-    auroc,
-    fit_temperature,
-    temperature_scaled,
-)
-from trainers.features import FeatureMethod  # noqa: E402
-from trainers.method import Method  # noqa: E402
-from trainers.trainer import MethodTrainer  # noqa: E402
+from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
+from protocols.plan import CONFIGS, recipe_path
+from results.table import harmonic_mean
+from trainers.common.errors import UserError, run_tool
+from trainers.common.files import check_output
+from trainers.common.image_files import background_of, read_picture
+from trainers.common.readers import read_yaml
+from trainers.evaluation.prediction import Prediction, calibration, percent_right
+from trainers.evaluation.uncertainty import auroc, fit_temperature, temperature_scaled
+from trainers.features import FeatureMethod
+from trainers.method import Method
+from trainers.trainer import MethodTrainer
 
 log = logging.getLogger("cross_validate")
 
@@ -70,38 +68,30 @@ STOCK = 8  # random views of each image and template
 IMAGES_AT_ONCE = 128
 DRAWN = {"openmoji": "openmoji", "people": "openmoji_people"}  # task → data set
 TASKS = [*DRAWN, *suite.TASKS]
-DIRECTIONS = {
-    "": ("base", "new"),
-    SWAPPED: ("new", "base"),
-}  # ending of a row's task → the half to train on, and the other
-STYLES: dict[str, Callable[[str, int], Any]] = {
-    "sketch": sketch,
-    "recoloured": recoloured,
-    "corrupted": corrupted,
+# ending of a row's task → the half to train on, and the other
+DIRECTIONS = {"": ("base", "new"), SWAPPED: ("new", "base")}
+STYLES: dict[str, Callable[[str, int], Image.Image]] = {
+    style.__name__: style for style in (sketch, recoloured, corrupted)
 }
 
 
+@dataclass
 class StockLoader:
     """Takes the place of a trainer's training loader: batches of views drawn from a stock.
 
     Args:
-        stock: (R, V, N, …), R random images or features for each of V views and N images; frozen: (R, V, N, E), the frozen CLIP's features
-            of the same; labels: (N,).
-        chosen: (n,) indices of the images to train on; batch_size: B, an incomplete last batch is dropped, as Dassl does.
+        stock: (R, V, N, …), R random images or features for each of V views and N images.
+        frozen: (R, V, N, E), the frozen CLIP's features of the same; labels: (N,).
+        chosen: (n,) indices of the images to train on.
+        batch_size: B, an incomplete last batch is dropped, as Dassl does.
     """
 
-    num_workers = 0
-
-    def __init__(
-        self, stock: Tensor, frozen: Tensor, labels: Tensor, chosen: Tensor, batch_size: int
-    ) -> None:
-        self.stock, self.frozen, self.labels, self.chosen, self.batch_size = (
-            stock,
-            frozen,
-            labels,
-            chosen,
-            batch_size,
-        )
+    stock: Tensor
+    frozen: Tensor
+    labels: Tensor
+    chosen: Tensor
+    batch_size: int
+    num_workers: ClassVar[int] = 0
 
     def __len__(self) -> int:
         return len(self.chosen) // self.batch_size
@@ -119,7 +109,10 @@ class StockLoader:
         every = -(-self.shown.shape[1] // images.shape[1])
         pairs = list(zip(self.features[:, ::every], self.shown[:, ::every]))
         return torch.stack(
-            [next(own for own, view in pairs if torch.equal(view, asked)) for asked in images]
+            [
+                next(features for features, view in pairs if torch.equal(view, asked))
+                for asked in images
+            ]
         )
 
 
@@ -128,9 +121,6 @@ def new_trainer(
 ) -> MethodTrainer:
     """The trainer of a setting on all images of the training half (1) or of the other (2); it writes to the folder."""
     name, trainer = task_of(task), setting.get("trainer", "CDC")
-    options = [
-        part for key, value in setting.get("settings", {}).items() for part in (key, str(value))
-    ]
     dataset = DRAWN.get(name, "image_folder")
     named = {
         "--root": root if name in DRAWN else str(suite.folder_of(root, name)),
@@ -146,8 +136,8 @@ def new_trainer(
         "TRAIN.CHECKPOINT_FREQ": "0",
         "DATALOADER.NUM_WORKERS": "0",
     }
-    flags, last = ([word for pair in pairs.items() for word in pair] for pairs in (named, fixed))
-    cfg = build_config(parse_arguments([*flags, *options, *last]))
+    words = {**named, **setting.get("settings", {}), **fixed}
+    cfg = build_config(parse_arguments([str(word) for pair in words.items() for word in pair]))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build_trainer(cfg)
@@ -159,15 +149,9 @@ def new_trainer(
     return made
 
 
-@torch.no_grad()
-def frozen_features(trainer: MethodTrainer, images: Tensor) -> Tensor:
-    """(N, E) of images (N, 3, H, W) without prompts."""
-    return torch.cat(
-        [
-            trainer.model.encode_images(part[None].float())[0]
-            for part in images.split(IMAGES_AT_ONCE)
-        ]
-    )
+def stacked(tensors: Iterable[Tensor]) -> Tensor:
+    """Tensors one after the other along a new first dimension."""
+    return torch.stack(list(tensors))
 
 
 def images_of(trainer: MethodTrainer) -> list[Datum]:
@@ -192,28 +176,19 @@ class Pictures:
     def __init__(
         self, trainer: MethodTrainer, other: MethodTrainer, styles: Sequence[str] = ()
     ) -> None:
-        self.trainer, dataset = trainer, cast(Any, trainer.test_loader).dataset
+        self.trainer, transform = trainer, cast(Any, trainer.test_loader).dataset.transform
+
+        def tested(items: Sequence[Datum]) -> dict[str, Tensor]:
+            pictures = {"plain": [picture(trainer, item) for item in items]}
+            for style in styles:
+                pictures[style] = [STYLES[style](Path(item.impath).stem, 64) for item in items]
+            return {style: stacked(map(transform, of)).half() for style, of in pictures.items()}
+
         halves = images_of(trainer), images_of(other)
         self.labels, self.other_labels = (
             torch.tensor([item.label for item in items]) for items in halves
         )
-        self.centre, self.other_centre = (
-            {
-                "plain": torch.stack(
-                    [dataset.transform(picture(trainer, item)) for item in items]
-                ).half(),
-                **{
-                    name: torch.stack(
-                        [
-                            dataset.transform(STYLES[name](Path(item.impath).stem, 64))
-                            for item in items
-                        ]
-                    ).half()
-                    for name in styles
-                },
-            }
-            for items in halves
-        )
+        self.centre, self.other_centre = map(tested, halves)
 
     @cached_property
     def stock(self) -> Tensor:
@@ -221,24 +196,21 @@ class Pictures:
         set_random_seed(1)
         pictures = [picture(self.trainer, item) for item in images_of(self.trainer)]
         views = self.trainer.views.transforms
-        return torch.stack(
-            [
-                torch.stack(
-                    [torch.stack([view(picture) for picture in pictures]) for view in views]
-                )
-                for _ in range(STOCK)
-            ]
+        return stacked(
+            stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
         ).half()
 
     @cached_property
+    @torch.no_grad()
     def frozen(self) -> Tensor:
         """(R, V, N, E): the frozen CLIP's features of the stock."""
-        return torch.stack(
-            [
-                torch.stack([frozen_features(self.trainer, images) for images in drawn])
-                for drawn in self.stock
-            ]
-        )
+
+        def features(images: Tensor) -> Tensor:
+            parts = images.split(IMAGES_AT_ONCE)
+            return torch.cat([encode(part[None].float())[0] for part in parts])
+
+        encode = self.trainer.model.encode_images
+        return stacked(stacked(map(features, drawn)) for drawn in self.stock)
 
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -259,9 +231,8 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None:
     """Trains the prompts as the trainer does, on views of the chosen images."""
     items = images_of(trainer)
-    trainer.dm.dataset.train_x[:] = [
-        items[i] for i in chosen
-    ]  # what some look at before the first step
+    # what some look at before the first step
+    trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
     stock = pictures.stock
     views = len(trainer.views.transforms)  # a method with fewer views takes the first
     loader = StockLoader(
@@ -305,7 +276,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             train_on(trained, pictures, chosen)
             other.model.load(trained.model.learner.state_dict(), trained.model.classnames)
             other.set_model_mode("eval")
-    found: Row = {"setting": setting["name"], "task": task, "seed": seed}
+    row: Row = {"setting": setting["name"], "task": task, "seed": seed}
     predicted, temperature = {}, 1.0
     for half, trainer, labels, centre, selected in (
         ("base", trained, pictures.labels[held_out], pictures.centre, held_out),
@@ -320,7 +291,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             temperature = fit_temperature(log_probability[::2], labels[::2])
             measured = slice(1, None, 2)
         scaled = temperature_scaled(log_probability[measured], temperature)
-        found |= {
+        row |= {
             half: percent_right(answer, labels),
             **calibrated(half, probability, labels),
             **calibrated(f"fit_{half}", scaled, labels[measured]),
@@ -332,15 +303,15 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             if style != "plain"
         ]
         if styled:
-            found[f"styles_{half}"] = sum(styled) / len(styled)
+            row[f"styles_{half}"] = sum(styled) / len(styled)
     seen = answers(trained, pictures.centre["plain"][chosen]).probability.argmax(dim=1)
-    found["train"] = percent_right(seen, pictures.labels[chosen])
-    found["unknown"] = unknown(predicted["base"], answers(trained, pictures.other_centre["plain"]))
-    for kind in ("", "styles_"):
-        if f"{kind}base" in found:
-            found[f"{kind}H"] = harmonic_mean((found[f"{kind}base"], found[f"{kind}new"]))
+    row["train"] = percent_right(seen, pictures.labels[chosen])
+    row["unknown"] = unknown(predicted["base"], answers(trained, pictures.other_centre["plain"]))
+    for style in ("", "styles_"):
+        if f"{style}base" in row:
+            row[f"{style}H"] = harmonic_mean((row[f"{style}base"], row[f"{style}new"]))
     return {
-        key: round(value, 4) if isinstance(value, float) else value for key, value in found.items()
+        key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()
     }
 
 
@@ -361,65 +332,41 @@ def unknown(known: Prediction, others: Prediction) -> float:
 # ---- the command ----
 
 
-def present(tasks: Sequence[str], root: str) -> list[str]:
-    """The tasks whose pictures are there, or are drawn here."""
-    missing = [
-        name for name in tasks if name not in DRAWN and not suite.folder_of(root, name).is_dir()
-    ]
-    if missing:
-        log.warning(
-            "Skipped, their pictures are not below %s (tools/suite.py fetches them): %s",
-            root,
-            ", ".join(missing),
-        )
-    return [name for name in tasks if name not in missing]
-
-
 def read_rows(path: Path) -> list[Row]:
-    return (
-        [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        if path.is_file()
-        else []
-    )
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [json.loads(line) for line in lines]
 
 
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     """Trains what the results file lacks; of n jobs each takes every n-th line."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
-    tasks = present(args.tasks, args.root)
+    here = [
+        name for name in args.tasks if name in DRAWN or suite.folder_of(args.root, name).is_dir()
+    ]
+    if missing := ", ".join(name for name in args.tasks if name not in here):
+        text = "Skipped, their pictures are not below %s (tools/suite.py fetches them): %s"
+        log.warning(text, args.root, missing)
     todo = [
         (task, seed, setting)
-        for name in tasks
+        for name in here
         for task in (name + ending for ending in DIRECTIONS)
         for seed in args.seeds
         for setting in settings
         if (setting["name"], task, seed) not in done
     ]
     if args.jobs > 1 and todo:
-        same = [
-            sys.executable,
-            __file__,
-            args.experiment,
-            "--results",
-            str(args.results),
-            "--root",
-            args.root,
-            "--tasks",
-            *tasks,
-            "--seeds",
-            *map(str, args.seeds),
-        ]
-        started = [
-            subprocess.Popen([*same, "--share", str(share), str(args.jobs)])
-            for share in range(args.jobs)
-        ]
+        same = [sys.executable, __file__, args.experiment, "--results", str(args.results)]
+        same += ["--root", args.root, "--tasks", *here, "--seeds", *map(str, args.seeds)]
+        shares = [["--share", str(share), str(args.jobs)] for share in range(args.jobs)]
+        started = [subprocess.Popen([*same, *share]) for share in shares]
         codes = [process.wait() for process in started]
         if any(codes):
             raise UserError(
                 "a job has failed, see above; the same command goes on with what is missing"
             )
         return
-    torch.set_num_threads(1 if args.share[1] > 1 else torch.get_num_threads())
+    if args.share[1] > 1:
+        torch.set_num_threads(1)
     pictures: dict[str, Pictures] = {}
     for task, seed, setting in todo[args.share[0] :: args.share[1]]:
         if task not in pictures:
@@ -441,10 +388,14 @@ def compare(args: argparse.Namespace) -> None:
     if not args.show:
         run(args, settings)
     if args.share[1] == 1:
-        rows = read_rows(args.results)
+        names = [setting["name"] for setting in settings]
+        rows = [row for row in read_rows(args.results) if row["setting"] in names]
+        if not rows:
+            raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
         shown, points = frontiers(settings, rows)
         print(table(settings, rows), shown, sep="\n\n")
         if args.figure:
+            check_output("--figure", args.figure, "Matplotlib")
             draw(points, args.figure)
 
 

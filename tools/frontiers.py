@@ -1,30 +1,18 @@
 """What cross-validated results say: tables of means, differences between settings, and frontiers of base against new accuracy."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy
+from matplotlib.figure import Figure
+from pandas import DataFrame
 from tabulate import tabulate
 
 FIGURES = (
-    "train",
-    "base",
-    "new",
-    "H",
-    "styles_H",
-    "ece_base",
-    "ece_new",
-    "nll_base",
-    "nll_new",
-    "ece_fit_base",
-    "ece_fit_new",
-    "nll_fit_base",
-    "nll_fit_new",
-    "mistakes_base",
-    "mistakes_new",
-    "unknown",
+    "train base new H styles_H ece_base ece_new nll_base nll_new ece_fit_base ece_fit_new".split()
 )
+FIGURES += "nll_fit_base nll_fit_new mistakes_base mistakes_new unknown".split()
+FOLD = ["task", "seed"]
 SWAPPED = "_swapped"
 RESAMPLES = 5000
 Row = dict[str, Any]  # a line of the results, or a setting
@@ -35,22 +23,16 @@ def task_of(name: str) -> str:
     return name.removesuffix(SWAPPED)
 
 
-def pairs(rows: Sequence[Row], name: str) -> dict[tuple[str, int], Row]:
-    return {(row["task"], row["seed"]): row for row in rows if row["setting"] == name}
+def by_setting(rows: Sequence[Row]) -> dict[str, DataFrame]:
+    """Setting → its figures, a line for each ``task`` and ``seed``."""
+    frame = DataFrame(list(rows), columns=["setting", *FOLD, *FIGURES])
+    frame = frame.drop_duplicates(["setting", *FOLD], keep="last").set_index(FOLD)
+    return {name: lines.drop(columns="setting") for name, lines in frame.groupby("setting")}
 
 
-def by_task(
-    rows: dict[tuple[str, int], Row], keys: Iterable[tuple[str, int]], figure: str
-) -> numpy.ndarray:
-    """(T,) means of the keys' T tasks over folds and both directions; NaN where no row has the figure."""
-    values: dict[str, list[float]] = {}
-    for task, seed in sorted(keys):
-        of_task = values.setdefault(task_of(task), [])
-        if figure in rows[task, seed]:
-            of_task.append(rows[task, seed][figure])
-    return numpy.array(
-        [numpy.mean(of_task) if of_task else numpy.nan for of_task in values.values()]
-    )
+def by_task(lines: DataFrame) -> DataFrame:
+    """Means over folds and both directions, a line a task; NaN where no line of it has the figure."""
+    return lines.groupby(lambda fold: task_of(fold[0])).mean()
 
 
 def interval(differences: numpy.ndarray) -> str:
@@ -65,47 +47,32 @@ def resamples(count: int) -> numpy.ndarray:
 
 
 def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Means over tasks, and H less that of the first setting over the pairs that both have."""
-    lines, reference = [], pairs(rows, settings[0]["name"])
+    """Means over tasks, and H less that of the first setting over the folds that both have."""
+    lines, figures = [], by_setting(rows)
     for setting in settings:
-        mine = pairs(rows, setting["name"])
-        common = sorted(mine.keys() & reference.keys())
-        if mine:
-            difference = by_task(mine, common, "H") - by_task(reference, common, "H")
-            gain = (
-                [
-                    f"{difference.mean():+.2f}",
-                    interval(difference[resamples(len(difference))].mean(axis=1)),
-                ]
-                if common
-                else ["", ""]
-            )
-            values = numpy.array([by_task(mine, mine, figure) for figure in FIGURES])  # (F, T)
-            means = [
-                of[~numpy.isnan(of)].mean() if not numpy.isnan(of).all() else "" for of in values
-            ]
-            tasks = values.shape[1]
-            lines.append([setting["name"], setting["description"], tasks, len(mine), *means, *gain])
-    return tabulate(
-        lines,
-        headers=["setting", "description", "tasks", "runs", *FIGURES, "H − first", "95 % interval"],
-        floatfmt=".2f",
-        tablefmt="pipe",
-        disable_numparse=[len(FIGURES) + 4],
-    )  # it would take the sign away
+        if setting["name"] not in figures:
+            continue
+        mine = figures[setting["name"]]
+        reference = figures.get(settings[0]["name"], mine[:0])
+        common = mine.index.intersection(reference.index)
+        gain = ["", ""]
+        if len(common):
+            pair = by_task(mine.loc[common]), by_task(reference.loc[common])
+            difference = (pair[0]["H"] - pair[1]["H"]).to_numpy()  # (T,)
+            resampled = difference[resamples(len(difference))].mean(axis=1)
+            gain = [f"{difference.mean():+.2f}", interval(resampled)]
+        tasks = by_task(mine)
+        means = tasks.mean().astype(object).fillna("")
+        about = setting["name"], setting["description"], len(tasks), len(mine)
+        lines.append([*about, *means, *gain])
+    heads = ["setting", "description", "tasks", "runs", *FIGURES, "H − first", "95 % interval"]
+    signed = [len(heads) - 2]  # a number's sign would be taken away
+    return tabulate(lines, heads, "pipe", floatfmt=".2f", disable_numparse=signed)
 
 
-def frontier(
-    settings: Sequence[Row],
-    rows: Sequence[Row],
-    keys: Sequence[tuple[str, int]],
-    drawn: numpy.ndarray,
-) -> numpy.ndarray:
+def frontier(lines: Sequence[DataFrame], drawn: numpy.ndarray) -> numpy.ndarray:
     """Points (R, P, 2), base and new accuracy of a method at P strengths, means over resamples (R, T) of the tasks."""
-    by_name = [pairs(rows, setting["name"]) for setting in settings]
-    values = numpy.array(
-        [[by_task(of, keys, half) for half in ("base", "new")] for of in by_name]
-    ).transpose(0, 2, 1)  # (P, T, 2)
+    values = numpy.array([by_task(of)[["base", "new"]] for of in lines])  # (P, T, 2)
     return values[:, drawn].mean(axis=2).transpose(1, 0, 2)
 
 
@@ -123,56 +90,38 @@ def gap(upper: numpy.ndarray, lower: numpy.ndarray) -> float:
 
 
 def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[str, numpy.ndarray]]:
-    """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each, over the pairs that all settings have;
+    """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each, over the folds that all settings have;
     both empty where no setting is on a frontier."""
-    groups: dict[str, list[Row]] = {}
+    figures = by_setting(rows)
+    groups: dict[str, list[DataFrame]] = {}
     for setting in settings:
-        for name in setting.get("frontiers", []) if pairs(rows, setting["name"]) else []:
-            groups.setdefault(name, []).append(setting)
+        for name in setting.get("frontiers", []) if setting["name"] in figures else []:
+            groups.setdefault(name, []).append(figures[setting["name"]])
     if not groups:
         return "", {}
-    keys = sorted(
-        set.intersection(
-            *(set(pairs(rows, setting["name"])) for group in groups.values() for setting in group)
-        )
-    )
-    tasks = len({task_of(task) for task, _ in keys})
-    drawn = resamples(tasks)
-    points = {name: frontier(group, rows, keys, drawn) for name, group in groups.items()}
-    plain = {
-        name: frontier(group, rows, keys, numpy.arange(tasks)[None])[0]
-        for name, group in groups.items()
-    }
-    first, lines = next(iter(groups)), []
-    for name in list(groups)[1:]:
-        gaps = numpy.array([gap(mine, other) for mine, other in zip(points[name], points[first])])
-        lines.append(
-            [
-                name,
-                gap(plain[name], plain[first]),
-                interval(gaps[~numpy.isnan(gaps)]),
-                f"{100 * numpy.isnan(gaps).mean():.0f} %",
-            ]
-        )
-    return tabulate(
-        lines,
-        headers=[
-            f"frontier, over that of {first}",
-            "new, at that base or more",
-            "95 % interval",
-            "resamples out of reach",
-        ],
-        floatfmt="+.2f",
-        tablefmt="pipe",
-    ), plain
+    folds = set.intersection(*(set(lines.index) for group in groups.values() for lines in group))
+    tasks = len({task_of(task) for task, _ in folds})
+    drawn, once = resamples(tasks), numpy.arange(tasks)[None]
+    points, means = {}, {}
+    for name, group in groups.items():
+        common = [lines.loc[sorted(folds)] for lines in group]
+        points[name], means[name] = frontier(common, drawn), frontier(common, once)[0]
+    first, *others = groups
+    lines = []
+    for name in others:
+        gaps = numpy.array([gap(*pair) for pair in zip(points[name], points[first])])
+        lost = numpy.isnan(gaps)
+        mean, share = gap(means[name], means[first]), f"{100 * lost.mean():.0f} %"
+        lines.append([name, mean, interval(gaps[~lost]), share])
+    heads = [f"frontier, over that of {first}", "new, at that base or more"]
+    heads += ["95 % interval", "resamples out of reach"]
+    return tabulate(lines, heads, "pipe", floatfmt="+.2f"), means
 
 
 def draw(points: dict[str, numpy.ndarray], path: str) -> None:
     """Writes the picture of the frontiers."""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4.5), layout="constrained")
+    figure = Figure(figsize=(6, 4.5), layout="constrained")
+    axes = figure.subplots()
     for name, of in points.items():
         axes.plot(*of[of[:, 0].argsort()].T, "o-", label=name)
     axes.set(xlabel="base classes, accuracy in %", ylabel="new classes, accuracy in %")

@@ -17,18 +17,18 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
-from tabulate import tabulate  # noqa: E402
-from torch import Tensor  # noqa: E402
-from yacs.config import CfgNode  # noqa: E402
+import torch
+import torch.nn.functional as F
+from tabulate import tabulate
+from torch import Tensor
+from yacs.config import CfgNode
 
-from trainers import losses  # noqa: E402
-from trainers.cdc import add_cdc_config  # noqa: E402
-from trainers.evaluation.prediction import calibration, percent_right  # noqa: E402
-from trainers.evaluation.uncertainty import fit_temperature, temperature_scaled  # noqa: E402
-from trainers.evidence import Opinion, dempster, evidential_loss, usual_reliability  # noqa: E402
-from trainers.settings import method_node  # noqa: E402
+from trainers import losses
+from trainers.cdc import add_cdc_config
+from trainers.evaluation.prediction import calibration, percent_right
+from trainers.evaluation.uncertainty import fit_temperature, temperature_scaled
+from trainers.evidence import Opinion, dempster, evidential_loss, usual_reliability
+from trainers.settings import method_node
 
 WIDTH, SCALE, BATCH, PICTURES = 512, 100.0, 4, 1000
 COSINES = (0.99, 0.95)  # of a template's features to CLIP's own

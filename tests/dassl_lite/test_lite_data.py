@@ -2,6 +2,7 @@
 
 import pickle
 import random
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -34,30 +35,27 @@ def test_a_datum_is_what_was_given_and_survives_pickling_when_its_file_is_gone(t
     path.write_bytes(b"")
     datum = Datum(str(path), 3, 1, "cat")
     path.unlink()
-    for one in (datum, pickle.loads(pickle.dumps(datum))):
-        assert (one.impath, one.label, one.domain, one.classname) == (str(path), 3, 1, "cat")
+    one = pickle.loads(pickle.dumps(datum))
+    assert (one.impath, one.label, one.domain, one.classname) == (str(path), 3, 1, "cat")
     with pytest.raises(AttributeError):
         datum.label = 4
-    for given in (str(path), 3):
-        with pytest.raises(AssertionError, match=r"x.png|must be a str, got int"):
-            Datum(given)
+    with pytest.raises(AssertionError, match="x.png"):
+        Datum(str(path))
 
 
 def test_lists_are_kept_and_classes_counted_or_refused():
     train, val, test = [item(2), item(0), item(1), item(0)], [item(0)], [item(1)]
     data = DatasetBase(train_x=train, val=val, test=test)
-    assert data.train_x is train and data.val is val and data.test is test and data.train_u is None
+    assert data.train_x is train and data.val is val and data.test is test
     assert data.num_classes == 3 and data.classnames == ["c0", "c1", "c2"]
-    assert data.lab2cname == dict(enumerate(data.classnames))
     by_label = [(2, [train[0]]), (0, [train[1], train[3]]), (1, [train[2]])]
     assert list(data.split_dataset_by_label(train).items()) == by_label
-    for bad, error, message in (
-        ([], ValueError, "no images"),
-        (None, TypeError, "None"),
-        ([item(0), item(2)], ValueError, "no image of train_x has label 1"),
-        ([item(0, "a"), item(0, "b")], ValueError, 'Label 0 has two class names, "a0" and "b0"'),
+    for bad, message in (
+        ([], "no images"),
+        ([item(0), item(2)], "no image of train_x has label 1"),
+        ([item(0, "a"), item(0, "b")], 'Label 0 has two class names, "a0" and "b0"'),
     ):
-        with pytest.raises(error, match=message):
+        with pytest.raises(ValueError, match=message):
             DatasetBase(train_x=bad)
 
 
@@ -90,17 +88,6 @@ def test_few_shots_are_the_literal_loops_draws(n, repeat):
     assert random.getstate() == state
 
 
-def test_data_sets_and_samplers_are_built_by_name(make_cfg):
-    with pytest.raises(ValueError, match=r"got \[LiteBlob\] \(do you mean \[LiteBlobs\]\?\)"):
-        build_dataset(make_cfg(DATASET__NAME="LiteBlob"))
-    items = [item(0)] * 22
-    assert type(build_sampler("RandomSampler", data_source=items)) is RandomSampler
-    in_order = build_sampler("SequentialSampler", None, items, batch_size=4, n_ins=2)
-    assert list(in_order) == list(range(22))
-    with pytest.raises(ValueError, match="Unknown sampler type: RandomDomainSampler"):
-        build_sampler("RandomDomainSampler", data_source=items)
-
-
 @pytest.mark.parametrize(
     "is_train, batch_size, sizes",
     [(True, 7, [7, 7, 7]), (True, 25, [24]), (False, 7, [7, 7, 7, 3])],
@@ -108,42 +95,33 @@ def test_data_sets_and_samplers_are_built_by_name(make_cfg):
 def test_training_drops_an_incomplete_batch_if_there_is_a_whole_one(
     make_cfg, source, is_train, batch_size, sizes
 ):
-    tfm = T.Compose([T.Resize((4, 4)), T.ToTensor()])
-    loader = build_data_loader(
-        make_cfg(), data_source=source, batch_size=batch_size, tfm=tfm, is_train=is_train
-    )
-    batches = list(loader)
+    options = {"batch_size": batch_size, "tfm": T.ToTensor(), "is_train": is_train}
+    batches = list(build_data_loader(make_cfg(), data_source=source, **options))
     assert [len(batch["img"]) for batch in batches] == sizes
     for key in ("impath", "label", "domain"):
         values = [value for batch in batches for value in batch[key]]
         assert values == [getattr(one, key) for one in source[: len(values)]]
-    assert batches[0]["label"].dtype == torch.int64 and not loader.pin_memory
     with pytest.raises(AssertionError, match="There are no images to"):
         build_data_loader(make_cfg(), data_source=[])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_seed_gives_the_images_that_torchs_own_loader_gives(make_cfg, source, quiet, workers):
-    cfg = make_cfg(
-        INPUT__TRANSFORMS=("random_resized_crop", "random_flip"), DATALOADER__NUM_WORKERS=workers
-    )
+    flips = {"INPUT__TRANSFORMS": ("random_resized_crop", "random_flip")}
+    cfg = make_cfg(DATALOADER__NUM_WORKERS=workers, **flips)
     with quiet():
         tfm = build_transform(cfg)
     set_random_seed(0)
     ours = list(build_data_loader(cfg, "RandomSampler", source, 7, tfm=tfm))
 
-    class Plain(torch.utils.data.Dataset):
-        def __len__(self):
-            return len(source)
-
+    class Plain(list):
         def __getitem__(self, i):
             return i, tfm(Image.open(source[i].impath).convert("RGB"))
 
     set_random_seed(0)
-    sampler = RandomSampler(source)
-    plain = DataLoader(Plain(), 7, sampler=sampler, drop_last=True, num_workers=workers)
-    assert len(ours) == 3
-    for batch, (index, img) in zip(ours, plain):
+    settings = {"sampler": RandomSampler(source), "drop_last": True, "num_workers": workers}
+    plain = DataLoader(Plain(source), 7, **settings)
+    for batch, (index, img) in zip(ours, plain, strict=True):
         assert torch.equal(batch["index"], index) and torch.equal(batch["img"], img)
 
 
@@ -164,11 +142,8 @@ def test_an_item_has_an_image_for_each_transform_and_view(make_cfg, source):
 
 
 def test_the_unaugmented_image_comes_on_request(make_cfg, source):
-    cfg = make_cfg(
-        DATALOADER__RETURN_IMG0=True,
-        INPUT__TRANSFORMS=("random_flip", "normalize"),
-        INPUT__INTERPOLATION="bicubic",
-    )
+    options = {"INPUT__TRANSFORMS": ("normalize",), "INPUT__INTERPOLATION": "bicubic"}
+    cfg = make_cfg(DATALOADER__RETURN_IMG0=True, **options)
     one = DatasetWrapper(cfg, source, transform=T.ToTensor(), is_train=True)[0]
     image = Image.open(source[0].impath).convert("RGB").resize((8, 8), Image.BICUBIC)
     expected = T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)(T.ToTensor()(image))
@@ -176,33 +151,26 @@ def test_the_unaugmented_image_comes_on_request(make_cfg, source):
 
 
 def test_a_data_manager_builds_in_order_and_prints_a_table(make_cfg, capsys):
-    options = {"DATASET__NUM_SHOTS": 2, "DATALOADER__TEST__BATCH_SIZE": 4}
-    manager = DataManager(make_cfg(DATASET__SOURCE_DOMAINS=("a", "b"), **options))
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if not line.startswith(("+", "--"))] == [
-        "Loading dataset: LiteBlobs",
-        "Creating a 2-shot dataset",
-        "Building transform_train",
-        "Building transform_test",
-        "Dataset    LiteBlobs",
-        "Source     ('a', 'b')",
-        "# classes  3",
-        "# train_x  6",
-        "# val      8",
-        "# test     15",
-    ]
-    assert (manager.num_classes, manager.num_source_domains) == (3, 2)
+    class Wrapper(DatasetWrapper):
+        pass
+
+    cfg = make_cfg(DATASET__NUM_SHOTS=2, DATALOADER__TEST__BATCH_SIZE=4)
+    manager = DataManager(cfg, dataset_wrapper=Wrapper)
+    lines = re.findall(r"^[^+-].*", capsys.readouterr().out, re.MULTILINE)
+    assert " | ".join(lines) == (
+        "Loading dataset: LiteBlobs | Creating a 2-shot dataset | Building transform_train | "
+        "Building transform_test | Dataset    LiteBlobs | # classes  3 | # train_x  6 | "
+        "# val      8 | # test     15"
+    )
+    assert (manager.num_classes, manager.num_source_domains) == (3, 0)
     assert manager.lab2cname == {0: "red_dot", 1: "green_dot", 2: "blue_dot"}
     for loader, count in ((manager.val_loader, 8), (manager.test_loader, 15)):
         indices = torch.cat([batch["index"] for batch in loader]).tolist()
         assert indices == list(range(count)), "neither cut nor shuffled"
-
-
-def test_custom_transforms_and_wrappers_take_their_place(make_cfg):
-    class Wrapper(DatasetWrapper):
-        pass
-
-    tfm = T.Compose([T.Resize((2, 2)), T.ToTensor()])
-    manager = DataManager(make_cfg(VERBOSE=False), tfm, tfm, dataset_wrapper=Wrapper)
-    assert type(manager.test_loader.dataset) is Wrapper
-    assert next(iter(manager.train_loader_x))["img"].shape[-2:] == (2, 2)
+        assert type(loader.dataset) is Wrapper
+    for name, call in (
+        ("LiteBlob", lambda: build_dataset(make_cfg(DATASET__NAME="LiteBlob"))),
+        ("RandomDomainSampler", lambda: build_sampler("RandomDomainSampler", data_source=[])),
+    ):
+        with pytest.raises(ValueError, match=name):
+            call()

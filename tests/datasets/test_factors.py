@@ -53,12 +53,6 @@ CORNER[BORDER : BORDER + MARK, -BORDER - MARK : -BORDER] = True
 # ---- pictures ----
 
 
-def test_all_levels_of_each_factor_look_different():
-    for factor in FACTORS:
-        seen = {pixels(**{factor: level}).tobytes() for level in range(LEVELS)}
-        assert len(seen) == LEVELS, factor
-
-
 @pytest.mark.parametrize("level", range(1, LEVELS))
 def test_each_factor_is_seen_where_it_should_be_and_nowhere_else(level):
     assert (changed("border", level) == frame(BORDER)).all()

@@ -153,38 +153,37 @@ class Calls:
         return self.called
 
 
-def dotted(module, name, argument):
+def dotted(*words):
     """A pickle that asks a module it may name for something inside it, and calls that."""
-    words = [b"\x8c" + bytes([len(word)]) + word for word in (module, name, argument)]
+    words = [b"\x8c" + bytes([len(word)]) + word for word in words]
     return b"\x80\x04%b%b\x93%b\x85R." % tuple(words)
 
 
+DATUM = "dassl.data.datasets.base_dataset"
 HOSTILE = {  # how a pickle could run a command, given one
-    "a call": lambda shell, sound: pickle.dumps(Calls(os.system, shell)),
-    "eval inside a sample": lambda shell, sound: pickle.dumps(
-        {**sound, "val": [*sound["val"], Calls(eval, f"__import__('os').system({shell!r})")]}
-    ),
-    "getattr": lambda shell, sound: pickle.dumps(Calls(getattr, sound["train"][0], "__class__")),
-    "dotted": lambda shell, sound: dotted(
-        b"dassl.data.datasets.base_dataset", b"os.system", shell.encode()
-    ),
-    "old protocol": lambda shell, sound: b"cos\nsystem\n(S'" + shell.encode() + b"'\ntR.",
-    "persistent": lambda shell, sound: b"Pname\n.",
-    "Datum, which looks for files": lambda shell, sound: pickle.dumps(Calls(Datum, __file__)),
+    "a call": lambda shell: Calls(os.system, shell),
+    "eval inside a sample": lambda shell: {"val": [Calls(eval, f"open({shell[6:]!r}, 'w')")]},
+    "getattr": lambda shell: Calls(getattr, shell, "__class__"),
+    "dotted": lambda shell: dotted(DATUM.encode(), b"os.system", shell.encode()),
+    "old protocol": lambda shell: b"cos\nsystem\n(S'" + shell.encode() + b"'\ntR.",
+    "persistent": lambda shell: b"Pname\n.",
+    "Datum, which looks for files": lambda shell: Calls(Datum, __file__),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path, kind, monkeypatch):
     marker = tmp_path / "executed"
-    data = HOSTILE[kind](f"touch {marker}", coops_sample(root))
+    content = HOSTILE[kind](f"touch {marker}")
+    data = content if isinstance(content, bytes) else pickle.dumps(content)
+    (root / FOLDER).mkdir()
     (root / PICKLE).write_bytes(data)
     with pytest.raises(UserError, match="shot_2-seed_1.pkl is not read .*delete it"):
         with monkeypatch.context() as patched:
             patched.setattr(Datum, "__init__", lambda *_: pytest.fail("called"))
             build_pets(root)
     assert not marker.exists()
-    if kind == "a call":
+    if kind in ("a call", "eval inside a sample", "old protocol"):
         pickle.loads(data)
         assert marker.exists(), "it would have been"
 

@@ -68,24 +68,25 @@ def make_answers(seed, images=40, classes=4, templates=0):
     answers = {
         "image": numpy.array([f"folder <{index % 3}>/{index:03d}.png" for index in range(images)]),
         "label": numpy.arange(images) % classes,
-        "top": generator.permuted(numpy.tile(numpy.arange(classes), (images, 1)), axis=1),
+        "top": numpy.array([generator.permutation(classes) for _ in range(images)]),
         "top_probability": probability,
         "max_probability": 1 - probability[:, 0],
         "energy": generator.normal(size=images),
     }
     if templates:
-        answers.update(
-            vacuity=generator.uniform(0.001, 1, images).astype("float32"),
-            conflict=generator.uniform(0, 1, images),
-            vote=generator.integers(0, classes, (templates, images)),
-            vote_probability=generator.uniform(0.2, 1, (templates, images)),
-        )
+        answers |= {
+            "vacuity": generator.uniform(0.001, 1, images).astype("float32"),
+            "conflict": generator.uniform(0, 1, images),
+            "vote": generator.integers(0, classes, (templates, images)),
+            "vote_probability": generator.uniform(0.2, 1, (templates, images)),
+        }
     return answers
 
 
 def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY, **changes):
     """A run with the record's metrics that a report reads, and predictions where there are arrays."""
     accuracy = 50.0 + 3 * seed + len(trainer)
+    doubt = {"max_probability": {"aurc": 20.0 + seed, "error_auroc": 70.0 + seed}}
     metrics = {
         "accuracy": accuracy,
         "macro_f1": accuracy - 1,
@@ -94,17 +95,9 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
         "adaptive_ece": 11.0 + seed,
         "nll": 1.0 + seed,
         "brier": 0.5,
-        "uncertainty": {
-            "max_probability": {"aurc": 20.0 + seed, "error_auroc": 70.0 + seed},
-            "energy": {"aurc": 30.0, "error_auroc": None},
-        },
+        "uncertainty": {**doubt, "energy": {"aurc": 30.0, "error_auroc": None}},
     }
-    changes = {
-        "prompts_hash": f"{trainer} {seed}",
-        "metrics": {"test": metrics},
-        "config": {"MODEL": {"BACKBONE": {"NAME": "tiny"}}, "OPTIM": {"MAX_EPOCH": 2}},
-        **changes,
-    }
+    changes = {"prompts_hash": f"{trainer} {seed}", "metrics": {"test": metrics}, **changes}
     folder = write(root, part, trainer, seed, accuracy, classes, f"{part} {seed}", **changes)
     if arrays is not None:
         numpy.savez_compressed(folder / "predictions-test.npz", **arrays)
@@ -114,15 +107,8 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
 def write_curve(folder, *means):
     """``metrics.jsonl`` of a training of two epochs; means: (epoch, loss, accuracy) of each line."""
     for epoch, loss, accuracy in means:
-        line = {
-            "epoch": epoch,
-            "epochs": 2,
-            "batch": 1,
-            "batches": 1,
-            "loss": loss,
-            "acc": accuracy,
-        }
-        write_metrics(folder, {**line, "lr": 0.1, "eta": 60.0})
+        figures = {"epoch": epoch, "epochs": 2, "batch": 1, "batches": 1, "loss": loss}
+        write_metrics(folder, {**figures, "acc": accuracy, "lr": 0.1, "eta": 60.0})
 
 
 class Page(HTMLParser):

@@ -2,11 +2,15 @@
 
 import csv
 import io
+import re
 import statistics
 
 import pytest
 
+from analysis import ablation, factors, templates, uncertainty
+from results import check
 from results.render import render
+from results.report import __main__ as report
 from results.runs import collect
 from results.table import harmonic_mean, main, tables
 from tests.results.conftest import values, write, write_pair
@@ -15,6 +19,8 @@ ACCURACY = {
     "CDC": [(80.0, 60.0), (70.0, 70.0), (75.0, 50.0)],  # base and new of seeds 1, 2, 3
     "CoOp": [(90.0, 30.0)],
 }
+COMMANDS = [module.main for module in (check, ablation, factors, templates, uncertainty, report)]
+COMMANDS.append(main)
 OF_SEEDS = [harmonic_mean(pair) for pair in ACCURACY["CDC"]]
 CDC = ("openmoji", 16, "CDC", "tiny")
 
@@ -119,46 +125,43 @@ def test_another_metric_has_no_harmonic_mean_unless_papers_print_one(tmp_path, c
     assert "has the metric 'uncertainty.vacuity.error_auroc'; it is" in capsys.readouterr().err
 
 
-def test_a_seed_of_which_one_half_is_missing_is_left_out_and_said(folder, caplog):
-    (folder / "test_new/openmoji/shots_16/CDC/tiny/seed3/results.json").unlink()
-    assert values(tables_of(folder)[0])[CDC]["base"] == [80, 70]
-    assert "seed(s) 3, of which only a part is done" in caplog.text
-
-
 @pytest.mark.parametrize(
     "base, new, message",
     [
         ({"split": "other"}, {}, "seed 1: the runs used different samples"),
         ({"prompts_hash": "old"}, {}, "MaPLe tiny, seed 1: its parts were tested"),
-        (dict.fromkeys(["backbone_hash"], "other"),) * 2
-        + ("the backbone tiny had different weights",),
+        ({"backbone_hash": "old"}, {"backbone_hash": "old"}, "tiny had different weights"),
         ({}, {"classes": "base"}, "tests the base classes' test"),
         ({}, {"skipped_images": {"test": ["a.png"]}}, "skipped 1 test image that could"),
     ],
 )
 def test_what_does_not_belong_together_is_said(folder, caplog, base, new, message):
-    facts = {"classes": "base", "split": "openmoji base1", **base}
-    write(folder, "train_base", "MaPLe", 1, 50.0, **facts)
-    write(
-        folder, "test_new", "MaPLe", 1, 50.0, **{"classes": "new", "split": "openmoji new1", **new}
-    )
+    for part, classes, changes in (("train_base", "base", base), ("test_new", "new", new)):
+        facts = {"classes": classes, "split": f"openmoji {classes}1", **changes}
+        write(folder, part, "MaPLe", 1, 50.0, **facts)
     tables_of(folder)
     assert message in caplog.text
 
 
-def test_of_two_runs_of_one_kind_the_first_counts(folder, caplog):
+def test_of_two_runs_of_one_kind_the_first_counts_and_of_halves_whole_seeds(folder, caplog):
+    (folder / "test_new/openmoji/shots_16/CDC/tiny/seed3/results.json").unlink()
     write_pair(folder / "again", "CDC", 1, 1.0, 1.0)
-    assert values(tables_of(folder)[0])[CDC]["base"][0] == 1 and "another run is in" in caplog.text
+    assert values(tables_of(folder)[0])[CDC]["base"] == [1, 70]
+    assert "another run is in" in caplog.text
+    assert "seed(s) 3, of which only a part is done" in caplog.text
 
 
-def test_trouble_is_one_line(tmp_path, capsys):
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__module__)
+def test_every_command_says_in_one_line_that_there_is_nothing_for_it(command, tmp_path, capsys):
     def refused(message):
-        assert main([str(tmp_path)]) == 2
-        assert f"error: {message}" in capsys.readouterr().err
+        assert command([str(tmp_path)]) == 2
+        (line,) = re.findall("error: .*", capsys.readouterr().err)
+        assert message in line
 
-    refused("no results.json in or below")
+    refused(f"no results.json in or below {tmp_path}: give the folder of a finished run")
     path = write(tmp_path, "train_base", "CDC", 1, 50.0, "new") / "results.json"
-    refused("no run of a protocol's is done there")
+    if command is main:
+        refused("no run of a protocol's is done there")
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
     refused(f"{path} has the format 99")
     path.write_text("{")
