@@ -36,12 +36,12 @@ NOT_PART_OF_A_RUN = (*NO_MATTER, "DATALOADER.TEST", "TEST")
 
 def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict[str, str]:
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
-    own = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}."
+    of_trainer = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}.", "TRAINER.NAME"
     return {
         key: value
         for key, value in flatten(cfg).items()
         if not any(key == other or key.startswith(other + ".") for other in left_out)
-        and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")
+        and (not key.startswith("TRAINER.") or key.startswith(of_trainer))
     }
 
 

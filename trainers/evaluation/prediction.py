@@ -60,13 +60,13 @@ class Prediction:
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of doubt: name → (B,), larger is more doubtful."""
-        found = {
+        measures = {
             "max_probability": 1 - self.probability.max(dim=1).values,
             "energy": self.energy,
             "vacuity": self.vacuity,
             "conflict": self.conflict,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in measures.items() if value is not None}
 
     def check_finite(self) -> None:
         """
@@ -81,25 +81,18 @@ class Prediction:
             )
 
     def cpu(self) -> "Prediction":
-        moved: dict[str, Any] = {
-            name: None if value is None else value.float().cpu()
-            for name, value in vars(self).items()
-        }
-        return Prediction(**moved)
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return Prediction(**{name: value.float().cpu() for name, value in values.items()})
 
     @staticmethod
     def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
         """One prediction out of those of several batches."""
-
-        def joined(name: str) -> Any:
-            values = [getattr(part, name) for part in parts]
-            return (
-                None
-                if values[0] is None
-                else torch.cat(values, dim=1 if name == "template_probability" else 0)
-            )
-
-        return Prediction(**{name: joined(name) for name in vars(parts[0])})
+        joined = {}
+        for name, value in vars(parts[0]).items():
+            if value is not None:
+                images = -1 if value.dim() == 1 else -2  # the dimension of the images
+                joined[name] = torch.cat([getattr(part, name) for part in parts], dim=images)
+        return Prediction(**joined)
 
 
 def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -> Metrics:
@@ -185,15 +178,15 @@ def per_image(
         measures of doubt (N,) by name; where there are templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
-    found = {
+    arrays = {
         "label": labels,
         "top": top,
         "top_probability": probability,
         **prediction.uncertainties(),
     }
     if prediction.template_probability is not None:
-        found["vote_probability"], found["vote"] = prediction.template_probability.max(dim=2)
+        arrays["vote_probability"], arrays["vote"] = prediction.template_probability.max(dim=2)
     return {
         "image": numpy.array([image_name(path) for path in paths]),
-        **{name: value.numpy() for name, value in found.items()},
+        **{name: value.numpy() for name, value in arrays.items()},
     }

@@ -113,9 +113,10 @@ class ImageEncoder(nn.Module):
             further = adapters, readout
             if prompts is None:
                 pieces = images.flatten(0, 1).split(CPU_BATCH)
-                features = torch.cat([self(piece[None], None, (), *further) for piece in pieces], 1)
+                encoded = [self(piece[None], None, (), *further) for piece in pieces]
                 # (1, V·B, E), or two with a readout
-                return features.unflatten(1, (views, batch)).transpose(0, 1).flatten(0, 1)
+                joined = torch.cat(encoded, dim=1).unflatten(1, (views, batch))
+                return joined.transpose(0, 1).flatten(0, 1)
             if templates > 1:
                 shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
                 layers = [
