@@ -1,7 +1,7 @@
 """Where each template looks: how its probability of an image's class falls when places of the image are covered."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from results.answers import DOUBT
 from results.report.figures import Figure
-from results.runs import Run, Series, Setting, is_right
+from results.runs import Run, Series, is_right
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 
@@ -76,14 +76,12 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
 
 
 def occlusion_figures(
-    series: Sequence[Series],
-    named: Mapping[Setting, str],
-    images: Mapping[str, Mapping[str, str]],
+    series: Iterable[Series], images: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Figure]:
     """A figure for the first seed of each series of trainings whose templates vote and whose images are at hand.
 
     Args:
-        series: those with answers; named: see ``runs.titles``; images: data set → image → path.
+        series: those with answers; images: data set → image → path.
 
     Raises:
         UserError: the seeds of a series have different numbers of templates.
@@ -99,13 +97,13 @@ def occlusion_figures(
             log.warning("where the templates of %s look can't be drawn: %s", run.folder, error)
             continue
         if shown:
-            where = f"{one.name}, {named[one.setting]}, seed {run.record['seed']}"
+            where = f"{one.where}, seed {run.record['seed']}"
             largest = "; ".join(
                 f"{name} {', '.join(f'{100 * drop:.0f}' for drop in drops.max(axis=(1, 2)))}"
                 for name, _, drops in shown
             )
             yield Figure(
-                f"occlusion {named[one.setting]} {one.name}",
+                f"occlusion {one.tested_on} {one.name}",
                 f"Where each template looks, {where}",
                 "Red where a template's probability of the image's class falls when a grey patch "
                 "covers the place, blue where it rises. The least doubted right answers, one a "

@@ -90,8 +90,8 @@ def of_method(
     methods: dict[str, list[float]], trainer: str, config: str
 ) -> tuple[str, list[float]]:
     """The figures of a method's recipe where several are published, and that recipe; else the method's only figures."""
-    own = f"{trainer} {config}"
-    return (config, methods[own]) if own in methods else ("", methods.get(trainer, []))
+    method = f"{trainer} {config}"
+    return (config, methods[method]) if method in methods else ("", methods.get(trainer, []))
 
 
 def comparisons(table: Table) -> Iterator[Comparison]:

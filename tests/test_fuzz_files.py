@@ -269,8 +269,8 @@ def finished(tmp_path_factory):
 def report_numbers(root, folder):
     """All that a report computes before it draws."""
     found = runs.collect(root)
-    series, named = runs.group(found), runs.titles([run.setting for run in found])
-    for made in (*report.protocol_tables([root]), *report.measured_tables(series, named)):
+    series = runs.group(found)
+    for made in (*report.protocol_tables([root]), *report.measured_tables(series)):
         render.render(made, "csv")
     report.list_runs(found)
     for run in found:

@@ -111,7 +111,8 @@ def folder(tmp_path):
 
 def lines_of(folder):
     """row → its line, without what is NaN."""
-    lines = collect_ablations(folder)[0].lines.set_index("row")
+    (lines,) = collect_ablations(folder).values()
+    lines = lines.set_index("row")
     return {name: line.dropna().to_dict() for name, line in lines.iterrows()}
 
 
@@ -179,12 +180,16 @@ def test_trouble_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     "which, images, message",
     [
-        ("test_new/**/templates_1/seed2", lambda names: names[::-1], "its seeds were tested on"),
+        (
+            "test_new/**/templates_1/seed2",
+            lambda names: names[::-1],
+            "or their seeds, were tested on different",
+        ),
         ("test_new/**/templates_1/seed2", None, "predictions-test.npz is missing: delete"),
         (
             "train_base/**/templates_1/*",
             lambda names: numpy.char.add("other/", names),
-            "templates_1 and full were tested on different images",
+            "templates_1 and full, or their seeds, were tested on different images",
         ),
     ],
 )
@@ -202,7 +207,7 @@ def test_rows_on_other_images_or_without_answers_are_refused(
 
 def test_each_number_of_shots_has_a_table_of_its_own(folder):
     write_row(folder, "full", seeds=(1,), shots=4)
-    assert [(made.title, len(made.lines)) for made in collect_ablations(folder)] == [
+    assert [(title, len(lines)) for title, lines in collect_ablations(folder).items()] == [
         ("CDC on openmoji, 4 shots", 1),
         ("CDC on openmoji, 16 shots", 3),
     ]

@@ -11,7 +11,7 @@ from results.report import classes
 from results.report.classes import class_page, headlines
 from results.report.gallery import find_images, gallery
 from results.report.page import make_report
-from results.runs import collect, group, titles
+from results.runs import collect, group
 from tests.results.conftest import Page, make_answers, write_run
 
 NAMES = ("ant", "bee", "cat", "dog")
@@ -38,8 +38,7 @@ def make(tmp_path):
         metrics = {"accuracy": right, "images": len(pairs), "per_class_accuracy": {}}
         facts = {"arrays": answers_of(pairs), "classnames": [*NAMES], "metrics": {"test": metrics}}
         write_run(tmp_path, "train_all", trainer, seed, **facts, **changes)
-        series = group(collect(tmp_path))
-        return series, titles([one.setting for one in series])
+        return group(collect(tmp_path))
 
     return start
 
@@ -49,7 +48,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
 ):
     make("CDC", backbone_hash="a")
     zero_shot = [(0, 0)] * 3 + [(1, 0)] * 4 + [(2, 0)] * 2
-    trained, itself = headlines(*make("ZeroshotCLIP", zero_shot, backbone_hash="a"))
+    trained, itself = headlines(make("ZeroshotCLIP", zero_shot, backbone_hash="a"))
     low, high = (pytest.approx(end, abs=0.01) for end in (35.42, 87.94))
     assert trained == {
         "tested_on": "openmoji",
@@ -77,7 +76,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
 )
 def test_zero_shot_of_another_clip_or_on_other_images_is_no_comparison(make, other):
     make("CDC")
-    assert headlines(*make("ZeroshotCLIP", **other))[0]["zero_shot"] is None
+    assert headlines(make("ZeroshotCLIP", **other))[0]["zero_shot"] is None
 
 
 def test_classes_matrix_and_confusions_are_counts_of_the_answers(make, monkeypatch):
