@@ -250,10 +250,10 @@ class CDCMethod(Method):
                 level = votes.log_evidence.logsumexp(dim=-1).mean() - math.log(logits.shape[-1])
                 figures["acc"] = 100 * (answer == labels).float().mean()
                 figures |= {"level": level, "vacuity": fused.vacuity.mean()}
-        figures["loss_votes"] = total.detach()
+        figures["loss_votes"] = total
         for name, (weight, term) in self.template_terms(scores).items():
             total = total + weight * term
-            figures[name] = term.detach()
+            figures[name] = term
         return total, figures
 
     def vote_loss(self, scores: Scores, votes: Opinion, labels: Tensor) -> tuple[Tensor, Figures]:

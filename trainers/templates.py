@@ -1,7 +1,5 @@
 """Hand-crafted prompts: facts of the field (CLIP's prompts as CoOp's baselines use them)."""
 
-from collections.abc import Mapping
-
 from .common.errors import UserError
 from .prompting.tokens import readable
 
@@ -90,16 +88,6 @@ DIVERSE_TEMPLATES = [
     "a pixelated photo of a {}.",
     "itap of the {}.",
 ]
-
-
-def hand_crafted_template(dataset_name: str, exceptions: Mapping[str, str] | None = None) -> str:
-    """The prompt, with ``{}`` where the class name goes.
-
-    Args:
-        dataset_name: a registered name; one without a prompt of its own has ``a photo of a {}.``
-        exceptions: data set name → prompt, for a method that departs from the usual ones.
-    """
-    return {**TEMPLATES, **(exceptions or {})}.get(dataset_name, DEFAULT_TEMPLATE)
 
 
 def template_of(key: str, words: str) -> str:

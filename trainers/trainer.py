@@ -160,13 +160,13 @@ class MethodTrainer(TrainerX):
             with torch.no_grad():
                 answer = self.model.predict(scores.logits).probability.argmax(dim=1)
             figures["acc"] = 100 * (answer == labels).float().mean()
-        figures = {name: float(value) for name, value in {"loss": loss.detach(), **figures}.items()}
+        measured = {name: value.item() for name, value in {"loss": loss, **figures}.items()}
         if self.progress is not None:
             seconds, lr = time.perf_counter() - started, self.optim.param_groups[0]["lr"]
-            self.progress.note(self.epoch, self.batch_idx, figures, lr, seconds)
+            self.progress.note(self.epoch, self.batch_idx, measured, lr, seconds)
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return figures
+        return measured
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Images (V, B, 3, H, W) in their views, and labels (B,)."""

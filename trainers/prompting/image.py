@@ -109,21 +109,20 @@ class ImageEncoder(nn.Module):
             )
         views, batch = images.shape[:2]
         templates = views if prompts is None else len(prompts)
-        if images.device.type == "cpu" and templates * batch > CPU_BATCH:
-            further = adapters, readout
-            if prompts is None:
-                pieces = images.flatten(0, 1).split(CPU_BATCH)
-                encoded = [self(piece[None], None, (), *further) for piece in pieces]
-                # (1, V·B, E), or two with a readout
-                joined = torch.cat(encoded, dim=1).unflatten(1, (views, batch))
-                return joined.transpose(0, 1).flatten(0, 1)
-            if templates > 1:
-                shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
-                layers = [
-                    [None] * templates if deep is None else deep[:, None] for deep in deep_prompts
-                ]
-                each = zip(shown[:, None], prompts[:, None], *layers)
-                return torch.cat([self(view, own, deep, *further) for view, own, *deep in each])
+        is_on_cpu, further = images.device.type == "cpu", (adapters, readout)
+        if is_on_cpu and prompts is None and views * batch > CPU_BATCH:
+            pieces = images.flatten(0, 1).split(CPU_BATCH)
+            encoded = [self(piece[None], None, (), *further) for piece in pieces]
+            # (1, V·B, E), or two with a readout
+            joined = torch.cat(encoded, dim=1).unflatten(1, (views, batch))
+            return joined.transpose(0, 1).flatten(0, 1)
+        if is_on_cpu and prompts is not None and templates > 1 and templates * batch > CPU_BATCH:
+            shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
+            layers = [
+                [None] * templates if deep is None else deep[:, None] for deep in deep_prompts
+            ]
+            each = zip(shown[:, None], prompts[:, None], *layers)
+            return torch.cat([self(view, own, deep, *further) for view, own, *deep in each])
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
         patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
