@@ -32,9 +32,11 @@ def assert_same_run(first, second):
         ), name
     last = (first / MODEL_NAME / "checkpoint").read_text().strip()
     assert last == (second / MODEL_NAME / "checkpoint").read_text().strip()
-    if (first / MODEL_NAME / last).exists():
+    for name in filter(
+        lambda name: (first / MODEL_NAME / name).exists(), (last, "model-best.pth.tar")
+    ):
         states = [
-            torch.load(folder / MODEL_NAME / last, weights_only=True) for folder in (first, second)
+            torch.load(folder / MODEL_NAME / name, weights_only=True) for folder in (first, second)
         ]
         assert states[0].keys() == states[1].keys()
         for key in states[0].keys() - {"train_seconds"}:

@@ -112,6 +112,17 @@ def test_class_specific_contexts_answer_for_their_own_classes_only(trained, data
         classifier.with_classes(["cat", "dog"])
 
 
+def test_best_val_runs_answer_with_their_best_epoch(trained, data_root):
+    _, folder = trained(
+        "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0"
+    )
+    best = torch.load(folder / "prompt_learner" / "model-best.pth.tar", weights_only=True)
+    assert best["epoch"] < 4, "for this test to mean anything"
+    assert_same(
+        PromptedClassifier.load(folder).predict(paths_of(kept(folder), data_root)), kept(folder)
+    )
+
+
 @pytest.mark.parametrize("name", in_turn(TRAINERS))
 def test_embeddings_are_what_the_answer_is_made_of(trained, pictures, name):
     """For any classes, but for what a head of the trained ones alone adds."""

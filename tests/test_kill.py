@@ -19,10 +19,10 @@ OPTIONS = ("OPTIM.MAX_EPOCH", "2")
 
 
 RUNS = {
-    "CDC": ("CDC", ()),
+    "CDC": ("CDC", ("TEST.FINAL_MODEL", "best_val")),
     "CDC-workers": ("CDC", ("DATALOADER.NUM_WORKERS", "2", "TRAINER.CDC.PROMPT_MODALITY", "text")),
     "PromptSRC-amp": ("PromptSRC", ("TRAINER.PROMPTSRC.PREC", "amp")),
-    "ProGrad": ("ProGrad", ("TRAIN.CHECKPOINT_FREQ", "1")),
+    "ProGrad": ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1")),
 }
 
 

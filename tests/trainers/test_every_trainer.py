@@ -168,6 +168,18 @@ def test_the_same_seed_gives_the_same_run_with_workers(run, name):
     assert all(torch.equal(value, weights(second)[key]) for key, value in weights(first).items())
 
 
+def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trained, stopped):
+    """Whoever trains on from another folder must find that folder's best epoch at the end, if none beats it."""
+    options = ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1")
+    folder = stopped(trained("CoOp", *options)[1], epoch=2, name="first")
+    best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
+    state = torch.load(folder / MODEL_NAME / "model.pth.tar-2", weights_only=True)
+    torch.save({**state, "best_result": 100.0}, folder / MODEL_NAME / "model.pth.tar-2")
+    trainer, _, _ = run("CoOp", *options, name="second", flags=("--resume", str(folder)))
+    assert trainer.start_epoch == 2
+    assert torch.equal(trainer.model.learner.ctx, best["state_dict"]["ctx"])
+
+
 @pytest.mark.parametrize("name", in_turn(name for name in TRAINERS if name not in IMAGE_ONLY))
 def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, name):
     _, record, _ = run(name, *TEXT_ONLY.get(name, ()), flags=("--backbone", small_resnet_file))
@@ -251,6 +263,16 @@ def test_class_specific_contexts_are_refused_on_other_classes(
         == 2
     )
     assert "class-specific contexts of 3 other classes" in capsys.readouterr().err
+
+
+def test_best_val_deploys_the_best_epoch(trained):
+    trainer, folder = trained(
+        "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "TRAIN.CHECKPOINT_FREQ", "1"
+    )
+    best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
+    assert best["val_result"] == trainer.best_result
+    assert torch.equal(best["state_dict"]["ctx"], trainer.model.learner.ctx)
+    assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-4\n"
 
 
 def test_a_run_is_not_done_while_it_is_being_redone(run, monkeypatch):

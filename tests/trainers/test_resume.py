@@ -25,6 +25,7 @@ from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
 EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
+BEST_VAL = ("TEST.FINAL_MODEL", "best_val")
 
 
 class Killed(BaseException):
@@ -74,7 +75,7 @@ def kill():
 
 
 OPTIONS = {
-    "CDC": ("TRAINER.CDC.PREC", "amp"),
+    "CDC": (*BEST_VAL, "TRAINER.CDC.PREC", "amp"),
     "ProGrad": ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "ByPython"),
     "CoPrompt": ("DATALOADER.NUM_WORKERS", "2"),
 }
@@ -94,7 +95,7 @@ MOMENTS = [
 def test_a_run_that_is_killed_ends_as_if_it_were_not(
     run, trained, monkeypatch, trainer, owner, name, moment
 ):
-    options = OPTIONS.get(trainer, ())
+    options = OPTIONS.get(trainer, BEST_VAL)
     whole = trained(trainer, *options)[1]
     with monkeypatch.context() as patch:
         dies(patch, owner, name, moment, kill)

@@ -62,6 +62,16 @@ def test_no_figure_of_the_run_knows_of_it(run, trained, name, monkeypatch):
         )
 
 
+def test_it_is_the_best_epochs_where_that_is_deployed(trained):
+    folder = trained(
+        "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0"
+    )[1]
+    best = torch.load(folder / "prompt_learner" / "model-best.pth.tar", weights_only=True)
+    found = kept(folder, "val")
+    assert best["epoch"] < 4, "for this test to mean anything"
+    assert 100 * (found["top"][:, 0] == found["label"]).mean() == pytest.approx(best["val_result"])
+
+
 def test_there_is_none_where_val_is_missing_or_the_test_or_nothing_is_tested(
     run, data_root, tmp_path
 ):
