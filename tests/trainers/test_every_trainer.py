@@ -169,7 +169,7 @@ def test_the_same_seed_gives_the_same_run_with_workers(run, name):
 
 
 def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trained, stopped):
-    """Whoever trains on from another folder must find that folder's best epoch at the end, if none beats it."""
+    """A training that goes on from another folder has that folder's best epoch at the end, if none beats it."""
     options = ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1")
     folder = stopped(trained("CoOp", *options)[1], epoch=2, name="first")
     best = torch.load(folder / MODEL_NAME / "model-best.pth.tar", weights_only=True)
