@@ -92,7 +92,8 @@ def write_out(text: str, output: str | None = None) -> None:
         UserError: the file is there and starts with other words; see ``check_output``.
     """
     if output:
-        head = re.findall(r"\w+", text)[:6]
+        has_markup = text.startswith(("<", "\\"))  # else its first line is a title or a header
+        head = re.findall(r"\w+", text if has_markup else text.partition("\n")[0])[:6]
         check_output("--output", output, r"\A\W*" + r"[\W_]+".join(head))
         write_text(str(Path(output).absolute()), text)
     else:
