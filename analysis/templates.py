@@ -100,7 +100,7 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
             ]
     heads = {MOVED: "100 × cosine"}
     tables = []
-    for title, count in sorted(lines, key=lambda entry: (entry[0] != MOVED, entry)):
+    for title, count in sorted(lines, key=lambda entry: (entry[0] != MOVED, entry[0])):
         more = () if title.startswith("Accuracy") else (heads.get(title, "template"),)
         tables.append(Table.of(title, (*HEADS, *more), lines[title, count]))
     return tables

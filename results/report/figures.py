@@ -8,11 +8,10 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy
-from cycler import cycler
-from matplotlib import rc_context
+from matplotlib import rc_context, rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -30,31 +29,8 @@ SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readabl
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
 INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
-# Colours that people with any kind of colour vision tell apart, and that stand out from both papers.
-COLOURS = (
-    "#1f78b8",
-    "#d55e00",
-    "#00855f",
-    "#c0549a",
-    "#8067c0",
-    "#96700f",
-    "#6f7a88",
-    "#d63a6e",
-)
-STYLE: dict[Any, Any] = {
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
-    **dict.fromkeys(("xtick.color", "ytick.color"), INK),
-    "grid.color": "#808080",
-    "axes.prop_cycle": cycler(color=COLOURS),
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": "medium",
-    "font.size": 10,
-    "text.parse_math": False,  # nothing in a label is taken for a formula
-    "svg.hashsalt": "report",
-    "svg.fonttype": "path",
-}
+STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
+COLOURS = STYLE["axes.prop_cycle"].by_key()["color"]
 MEASURES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
