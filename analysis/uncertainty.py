@@ -68,7 +68,9 @@ def measured(folder: str | Path, root: str | Path | None = None) -> dict[Key, di
 
 
 def tables(by_key: Mapping[Key, Mapping[int, Figures]]) -> list[Table]:
-    """Three tables of what ``measured`` gives: what each measure tells apart, its means, and calibration."""
+    """Three tables of what ``measured`` gives: what each measure tells apart, its means, and
+    calibration.
+    """
     apart: list[Line] = []
     means: list[Line] = []
     calibrated: list[Line] = []

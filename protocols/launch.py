@@ -253,8 +253,7 @@ def accuracies(runs: Iterable[Run]) -> str:
     """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation."""
     rows = []
     for line, group in by_line(filter(is_recorded, runs)).items():
-        records = [read_record(os.path.join(run.folder, FILE_NAME)) for run in group]
-        values = [nested(record, "metrics", "test", "accuracy") for record in records]
+        values = [nested(record_of(run.folder), "metrics", "test", "accuracy") for run in group]
         values = [value for value in values if value is not None]
         figure = f"{statistics.mean(values):.2f}" if values else "not tested"
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""

@@ -22,10 +22,12 @@ Figures = dict[str, Any]  # uncertainty.json
 def read_kept(
     path: str | Path, version: int, made_from: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """Content of a file that ``write_kept`` wrote; None where it is missing or damaged, or its version or what it was made from is another.
+    """Content of a file that ``write_kept`` wrote; None where it is missing or damaged, or its
+    version or what it was made from is another.
 
     Args:
-        version: number of the content's format; made_from: dict of what the content follows from, such as hashes.
+        version: number of the content's format; made_from: dict of what the content follows from,
+        such as hashes.
     """
     try:
         content = read_json(path)
@@ -39,7 +41,9 @@ def read_kept(
 def write_kept(
     path: str | Path, version: int, made_from: Mapping[str, Any], content: Mapping[str, Any]
 ) -> None:
-    """Writes a dict as JSON, with ``format`` and ``made_from`` for ``read_kept``, and ``sha256`` of the rest, which tells damage."""
+    """Writes a dict as JSON, with ``format`` and ``made_from`` for ``read_kept``, and ``sha256`` of
+    the rest, which tells damage.
+    """
     content = {**content, "format": version, "made_from": made_from}
     write_text(str(path), json.dumps({**content, "sha256": fingerprint(content)}, indent=2) + "\n")
 
@@ -57,7 +61,8 @@ def origin(record: Record) -> dict[str, Any]:
 
 
 def read_figures(folder: Path, record: Record) -> Figures | None:
-    """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing, damaged, or another run's or version's.
+    """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing,
+    damaged, or another run's or version's.
 
     Args:
         record: the run's ``results.json``.
@@ -68,7 +73,8 @@ def read_figures(folder: Path, record: Record) -> Figures | None:
 
 
 def read_doubts(run: Run) -> Arrays:
-    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is none, or it is older than the run.
+    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is
+    none, or it is older than the run.
 
     Raises:
         UserError: it can't be read.

@@ -62,7 +62,8 @@ class Figure:
     """One figure.
 
     Attributes:
-        name: of its file, without ending; title: stands above it; reading: how to read it; alt: what it shows, in words.
+        name: of its file, without ending; title: stands above it; reading: how to read it; alt:
+        what it shows, in words.
         draw: function of Matplotlib's axes.
     """
 
@@ -156,7 +157,9 @@ def risk(series: Sequence[Series], colours: Colours, title: str) -> Figure:
 
 
 def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
-    """Vacuity of right and wrong answers for each series that has it, and of new and corrupted images where they were measured."""
+    """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
+    images where they were measured.
+    """
     for one in (one for one in series if one.has("vacuity")):
         vacuity, right = one.pooled("vacuity"), one.right
         groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(one)}
@@ -187,7 +190,9 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
 
 
 def unknown(one: Series) -> Arrays:
-    """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless all seeds have them."""
+    """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless
+    all seeds have them.
+    """
     doubts = [read_doubts(run) for run in one.runs]
     if any("new_vacuity" not in arrays for arrays in doubts):
         return {}
@@ -247,10 +252,12 @@ def draw_training(
 
 
 def write_figure(figure: Figure, folder: str, taken: set[str]) -> str:
-    """Writes ``<name>.svg`` into a folder: on a transparent ground, in the ink of the page that shows it, light or dark.
+    """Writes ``<name>.svg`` into a folder: on a transparent ground, in the ink of the page that
+    shows it, light or dark.
 
     Args:
-        taken: the names that are taken in this folder; a figure whose name is gets a number, and is added.
+        taken: the names that are taken in this folder; a figure whose name is gets a number, and is
+        added.
 
     Returns:
         the SVG as a data URI.
