@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from results.kept import MEASURES, SCALED, Figures, read_figures
+from results.kept import MEASURES, SCALED, Figures, read_figures, write_figures
 from results.render import render_all, run_table_command, table_arguments, write_out
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
@@ -59,7 +59,7 @@ def measured(folder: str | Path, root: str | Path | None = None) -> dict[Key, di
         figures = read_figures(run, record)
         if figures is None:
             # here, since it takes seconds: wrong arguments are answered at once
-            from .image_groups import evaluate, write_figures
+            from .image_groups import evaluate
 
             figures, arrays = evaluate(run, root)
             write_figures(run, record, figures, arrays)
