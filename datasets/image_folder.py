@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from dassl.utils import listdir_nohidden
 from yacs.config import CfgNode
@@ -23,6 +24,7 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW, image_name
 from trainers.common.image_files import (
     ENDINGS,
+    Seen,
     background_of,
     files_below,
     is_image,
@@ -39,6 +41,7 @@ from .imagenet import read_classnames
 from .splits import Image, Lists
 
 log = logging.getLogger(__name__)
+NEAR = 3  # of 255: mean difference of two pictures from afar, below which they look alike
 Files = dict[str, list[str]]  # class folder → paths of images
 SHARES = {
     "train": 0.5,
@@ -102,9 +105,12 @@ class ImageFolder(ImageDataset):
             log.warning(line)
         chosen = super().choose(cfg, train, val, test)
         paths = [item.impath for part in chosen.values() for item in part]
-        reasons, transparent, hashes = look_through(paths)
-        self.content = hashlib.sha256(b"".join(hashes)).hexdigest()
-        self.warn_of_copies(dict(zip(paths, hashes)), chosen)
+        seen = dict(zip(paths, look_through(paths)))
+        reasons = {path: picture.reason for path, picture in seen.items() if picture.reason}
+        transparent = sum(picture.is_transparent for picture in seen.values())
+        digests = [seen[path].digest for path in paths]
+        self.content = hashlib.sha256(b"".join(digests)).hexdigest()
+        self.warn_of_copies(seen, chosen)
         if reasons:
             chosen = self.without(reasons, chosen, skips_broken_images(cfg))
         if transparent:
@@ -120,24 +126,30 @@ class ImageFolder(ImageDataset):
         """Those that were looked through."""
         return list(self.val or ())
 
-    def warn_of_copies(self, hashes: Mapping[str, bytes], chosen: Mapping[str, list[Any]]) -> None:
-        """Warns of test images that are byte-for-byte copies of training images."""
-        trained = {hashes[item.impath]: item.impath for item in chosen["train_x"]}
-        copies = [
-            item.impath
-            for item in chosen["test"]
-            if hashes[item.impath] and hashes[item.impath] in trained
-        ]
+    def warn_of_copies(self, seen: Mapping[str, Seen], chosen: Mapping[str, list[Any]]) -> None:
+        """Warns of test images that look like training images: copies, and the same picture in another size or format."""
+        train, test = (
+            {
+                item.impath: coarse
+                for item in chosen[part]
+                if (coarse := seen[item.impath].coarse) is not None
+            }
+            for part in ("train_x", "test")
+        )
+        if not train:
+            return
+        paths, pictures = list(train), numpy.stack([*train.values()])  # (N, 3 · COARSE²)
+        copies = {}
+        for path, picture in test.items():
+            differences = numpy.abs(pictures - picture).mean(axis=1)  # (N,)
+            if differences.min() < NEAR:
+                copies[path] = paths[differences.argmin()]
         if copies:
-            first, other = (
-                os.path.relpath(path, self.dataset_dir)
-                for path in (copies[0], trained[hashes[copies[0]]])
-            )
+            first = next(iter(copies.items()))
             log.warning(
-                "%d test images are copies of training images, such as %s of %s: an accuracy on them is not a test",
+                "%d test images look like training images, such as %s like %s: an accuracy on them is not a test",
                 len(copies),
-                first,
-                other,
+                *(os.path.relpath(path, self.dataset_dir) for path in first),
             )
 
     def without(

@@ -28,7 +28,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--images",
         default="",
         help="your own folder of class folders, in place of --root and --dataset-config-file; "
-        "defaults: the trainer's recipe for the tiny CLIP or for --backbone, 16 shots, seed 1, "
+        "defaults: a CLIP that knows photographs (ViT-B/16 on a GPU, else ViT-B/32; tiny where their weights can't be had), "
+        "the trainer's recipe for it, 16 shots, seed 1, "
         "--output-dir output/<folder>/<trainer>/seed1",
     )
     parser.add_argument(
@@ -73,11 +74,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over all config files"
     )
+    parser.set_defaults(why="")  # of the CLIP, see ``own_images.with_clip``
     return parser.parse_args(arguments)
 
 
 def expand_images(args: argparse.Namespace) -> argparse.Namespace:
     """``--images FOLDER`` written out in the other arguments, as far as they are not given; without it the arguments as they are.
+
+    A CLIP, and the recipe for it, are left to ``own_images.with_clip`` where neither is given.
 
     Raises:
         UserError: no such folder, another data set is given as well, the trainer is unknown or has no recipe, or the output would be where
@@ -110,6 +114,8 @@ def expand_images(args: argparse.Namespace) -> argparse.Namespace:
         raise UserError(
             f"the results would go to {output}, which lies in {folder}, where they pass for a class: give another --output-dir"
         )
+    pairs = dict(zip(args.opts[::2], args.opts[1::2]))
+    backbone = args.backbone or pairs.get("MODEL.BACKBONE.NAME", "")
     return argparse.Namespace(
         **{
             **vars(args),
@@ -117,8 +123,9 @@ def expand_images(args: argparse.Namespace) -> argparse.Namespace:
             "seed": seed,
             "output_dir": output,
             "dataset_config_file": os.path.join(CONFIGS, "datasets", "image_folder.yaml"),
+            "backbone": backbone,
             "config_file": args.config_file
-            or recipe_path(args.trainer, choose_recipe(args.trainer, args.backbone or "tiny")),
+            or (backbone and recipe_path(args.trainer, choose_recipe(args.trainer, backbone))),
             "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts],
         }
     )  # of pairs the later ones win

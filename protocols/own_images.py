@@ -1,21 +1,132 @@
-"""What follows a training on one's own images: the same CLIP without training, for comparison, and a report."""
+"""A training on one's own images: which CLIP it takes, and what follows it, the same CLIP without training, for comparison, and a report."""
 
 import argparse
 import contextlib
 import io
 import logging
+import math
 import os
 import shlex
+import time
+from collections import Counter
 from collections.abc import Callable
 
+import torch
+from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
 from trainers.common.console import log_to_stdout
 from trainers.common.errors import UserError
+from trainers.common.record_file import FILE_NAME, read_record
+from trainers.engine.checkpoint import MODEL_NAME, load, newest
+from trainers.prompting.weights import openai
+from trainers.trainer import MethodTrainer
+
+from .plan import choose_recipe, recipe_path
 
 log = logging.getLogger("train")
 ZERO_SHOT = "ZeroshotCLIP"
 REPORT = "report.html"
+FEW = 10  # images of a class
+PROBES = 8  # images of the pass from which a training's time is estimated
+
+
+def with_clip(args: argparse.Namespace) -> argparse.Namespace:
+    """Expanded arguments with a CLIP and its recipe, where neither is given: that of the run in the folder, else one that knows photographs,
+    else, where its weights can't be had, the tiny one; ``args.why`` says why.
+
+    Raises:
+        UserError: the trainer has no recipe.
+    """
+    if not args.images or args.config_file:
+        return args
+    folders = filter(None, (args.model_dir, args.resume, args.output_dir))
+    name, why = next(filter(None, map(backbone_of, folders)), ""), "as in the run that is there"
+    if not name:
+        name, why = "ViT-B/32", "which knows photographs; a small one, since there is no GPU"
+        if torch.cuda.is_available():
+            name, why = "ViT-B/16", "which knows photographs"
+        try:
+            openai.find(name)
+        except UserError as error:
+            log.warning("%s", error)
+            name, why = (
+                "tiny",
+                f"since the weights of {name} can't be had (the message above says how)",
+            )
+    recipe = recipe_path(args.trainer, choose_recipe(args.trainer, name))
+    return argparse.Namespace(**{**vars(args), "backbone": name, "config_file": recipe, "why": why})
+
+
+def backbone_of(folder: str) -> str:
+    """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be read."""
+    with contextlib.suppress(UserError):  # of a damaged run, which is made again
+        if os.path.isfile(record := os.path.join(folder, FILE_NAME)):
+            return str(read_record(record)["config"]["MODEL"]["BACKBONE"]["NAME"])
+        if checkpoint := newest(place := os.path.join(folder, MODEL_NAME)):
+            config = load(os.path.join(place, checkpoint))["config"]
+            return str(config.get("MODEL.BACKBONE.NAME", "")).strip("'")
+    return ""
+
+
+def log_clip(trainer: MethodTrainer, why: str) -> None:
+    """Says which CLIP was chosen and why, how long the training takes, and how to choose another; of one that was given, only if it is tiny.
+
+    Args:
+        why: see ``with_clip``; "" where it was given.
+    """
+    name = trainer.cfg.MODEL.BACKBONE.NAME
+    trial = ", which has seen small drawings only and is for trying" if name == "tiny" else ""
+    if why:
+        time_taken = (
+            f" Training takes up to {minutes(trainer)} minutes."
+            if trainer.model.learner is not None
+            else ""
+        )
+        log.info(
+            "The CLIP is %s, %s%s.%s To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)",
+            *(name, why, trial, time_taken),
+        )
+    elif trial:
+        log.warning("The CLIP is %s%s: for real use give another --backbone, or none", name, trial)
+
+
+def warn_of_classes(data: DatasetBase) -> None:
+    """Warns of classes that are too small to say anything of, and of one that is most of the test."""
+    images = Counter(
+        item.classname for part in (data.train_x, data.val, data.test) for item in part
+    )
+    few = {name: count for name, count in images.items() if count < FEW}
+    if few:
+        smallest = min(few, key=lambda name: few[name])
+        log.warning(
+            "%d classes have fewer than %d images, such as %s (%d): their accuracies rest on one or two",
+            *(len(few), FEW, smallest, few[smallest]),
+        )
+    tested = Counter(item.classname for item in data.test)
+    name, count = tested.most_common(1)[0]
+    if count > 2 * len(data.test) / len(tested):
+        log.warning(
+            "%.0f %% of the test images are of %s: always answering that is right as often; look at "
+            "macro F1 and at the accuracy of each class",
+            *(100 * count / len(data.test), name),
+        )
+
+
+def minutes(trainer: MethodTrainer) -> int:
+    """How long a training takes at most: a step costs up to three passes, forward and back, of which one is timed."""
+    model, cfg = trainer.model, trainer.cfg
+    images = torch.zeros(1, PROBES, 3, *cfg.INPUT.SIZE, device=model.device)
+    started = time.perf_counter()
+    with torch.no_grad(), model.autocast():
+        encoded = model.eval().encode()
+        middle = time.perf_counter()
+        model(images, encoded)
+    image = (time.perf_counter() - middle) / PROBES
+    model.train()
+    shown = model.views(trainer.node(cfg))[0] * cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    steps = cfg.OPTIM.MAX_EPOCH * len(trainer.train_loader_x)
+    return math.ceil(steps * 3 * (middle - started + shown * image) / 60)
 
 
 def report(
@@ -30,10 +141,22 @@ def report(
         test_zero_shot(cfg, args, run)
     # here, since every other run can do without what draws
     from analysis.occlusion import occlusion_figures
+    from results.report.classes import headlines
     from results.report.page import make_report
+    from results.runs import collect, group, titles
 
     page = os.path.join(cfg.OUTPUT_DIR, REPORT)
     make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
+    series = group(collect(cfg.OUTPUT_DIR))
+    heads = headlines(series, titles([one.setting for one in series]))
+    for head in sorted(heads, key=lambda head: head["zero_shot_itself"])[:1]:
+        known = {"zero-shot": head["zero_shot"], "always the commonest class": head["commonest"]}
+        others = {"chance": head["chance"], **{k: v for k, v in known.items() if v is not None}}
+        log.info(
+            "Accuracy: %.1f %% of %d test images (95 %% interval %.1f to %.1f %%); for comparison: %s",
+            *(head[key] for key in ("accuracy", "images", "low", "high")),
+            ", ".join(f"{name} {value:.1f} %" for name, value in others.items()),
+        )
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
 

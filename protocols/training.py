@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
     Raises:
         UserError: the input can't work; the run's new folder is then removed if it holds nothing but the log.
     """
-    args = expand_images(args)
+    args = own_images.with_clip(expand_images(args))
     cfg, rules = config_and_rules(args)
     if args.no_train and args.eval_only:
         raise UserError("--no-train and --eval-only exclude each other")
@@ -97,11 +97,6 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             args.config_file,
             cfg.OUTPUT_DIR,
         )
-        if cfg.MODEL.BACKBONE.NAME == "tiny":
-            log.warning(
-                "The tiny CLIP that comes with this repository has seen small drawings only: it is for trying. For real use add "
-                "--backbone ViT-B/16 (its weights are downloaded once; a GPU is advisable)"
-            )
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
@@ -130,6 +125,9 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
                 cfg.OUTPUT_DIR,
             )
         else:
+            if args.images:
+                own_images.warn_of_classes(data)
+                own_images.log_clip(trainer, args.why)
             trainer.train()
         if args.images and not (
             is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 
-from trainers.common.files import write_atomically
+from trainers.common.files import check_output, write_atomically
 
 from .rows import Table
 
@@ -58,6 +58,9 @@ def draw_curves(table: Table, folder: str) -> list[str]:
 
     Returns:
         paths of the files ``curve_<data set>.png`` in ``folder``.
+
+    Raises:
+        UserError: a file of that name was drawn by something else.
     """
     from matplotlib.figure import Figure
 
@@ -68,6 +71,7 @@ def draw_curves(table: Table, folder: str) -> list[str]:
         plot_curve(axes, table, data)
         axes.set_title(data)
         path = os.path.join(folder, f"curve_{data.replace(' ', '_')}.png")
+        check_output("curve", path, "Matplotlib version")
         write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=150, format="png"))
         paths.append(path)
     return paths

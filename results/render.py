@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 from pandas import DataFrame, Series
 
+from trainers.common.console import table_cell
 from trainers.common.errors import exit_code
-from trainers.common.files import write_text
+from trainers.common.files import check_output, write_text
 
 from .published import Comparison
 from .rows import Table
@@ -61,6 +63,7 @@ def render(table: Table, style: str = "text", compared: Iterable[Comparison] = (
 def write_cells(cells: DataFrame, style: str, left: int) -> str:
     """Cells in one of ``FORMATS``; left: how many columns are aligned at the left."""
     if style == "csv":
+        cells = cells.rename(columns=table_cell).map(table_cell)
         return cells.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     alignment = ("left",) * left + ("right",) * (cells.shape[1] - left)
     layout = {"tablefmt": FORMATS[style], "disable_numparse": True, "colalign": alignment}
@@ -86,8 +89,14 @@ def titled(texts: Sequence[tuple[str, str]]) -> str:
 
 
 def write_out(text: str, output: str | None = None) -> None:
-    """Writes a command's text to a file, or to standard output where none is given."""
+    """Writes a command's text to a file, or to standard output where none is given.
+
+    Raises:
+        UserError: the file is there and starts with other words; see ``check_output``.
+    """
     if output:
+        head = re.findall(r"\w+", text)[:6]
+        check_output("--output", output, r"\A\W*" + r"[\W_]+".join(head))
         write_text(str(Path(output).absolute()), text)
     else:
         sys.stdout.write(text)

@@ -16,6 +16,7 @@ from trainers.common.readers import read_arrays as read_packed
 from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
+MANY = 10**6  # classes, where a record does not say how many
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 # array → kind of its values, and its shape: N images, T most probable classes, M templates; the others: numbers (N,)
 LAYOUT = {
@@ -87,7 +88,8 @@ class Run:
         Raises:
             UserError: see ``read_answers``.
         """
-        return read_answers(self.folder / PREDICTIONS)
+        classes = len(self.record.get("classnames", ())) or MANY
+        return read_answers(self.folder / PREDICTIONS, classes)
 
     @property
     def known_answers(self) -> Arrays:
@@ -187,8 +189,8 @@ def collect(*folders: str | Path) -> list[Run]:
     return list(runs.values())
 
 
-def read_answers(path: Path) -> Arrays | None:
-    """Arrays by name, or None where there is no such file.
+def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
+    """Arrays by name, or None where there is no such file; labels are below ``classes``.
 
     Raises:
         UserError: it can't be read, or is not what a run leaves.
@@ -205,7 +207,7 @@ def read_answers(path: Path) -> Arrays | None:
         fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
         for axis, size in zip(axes, array.shape):
             fits = fits and sizes.setdefault(axis, size) == size
-        if not fits or code == "i" and not 0 <= array.min() <= array.max() < 2**31:
+        if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
             raise UserError(
                 f"{path} is not what a run leaves ({name} has another shape or kind of values): "
                 "run it again"

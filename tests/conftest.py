@@ -33,6 +33,10 @@ from trainers.prompting.text import TextEncoder
 from trainers.settings import method_node
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+GOLDEN = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (REPOSITORY / "tests" / "golden").glob("*.yaml")
+}
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
 TURN = os.environ.setdefault(

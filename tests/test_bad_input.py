@@ -1,175 +1,262 @@
-"""Bad input is answered with one clear line on standard error and exit code 2, and nothing is left half-written."""
+"""Bad input is answered with one clear line on standard error and exit code 2, nothing is left half-written, and the advice works."""
 
 import json
+import os
+import random
+import re
+import shlex
 import shutil
 import subprocess
 import sys
 
+import numpy
 import pytest
+import torch
+import yaml
+from dassl.engine import TRAINER_REGISTRY
+from PIL import Image
 
+import predict
+from datasets.imagenet import read_classnames
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from protocols.training import main
 from tests.conftest import REPOSITORY, base_arguments, make_textures
+from tests.datasets.test_every_dataset import build
 from trainers import METHODS
-from trainers.common.errors import UserError
+from trainers.common.config_files import flatten
+from trainers.common.errors import UserError, exit_code
+from trainers.engine import checkpoint
+from trainers.engine.checks import check_run
+
+GOLDEN = yaml.safe_load((REPOSITORY / "tests" / "golden" / "messages.yaml").read_text())
+SPLIT = "split_zhou_DescribableTextures.json"
+
+
+# ---- settings ----
+
+
+@pytest.fixture
+def line_of(tmp_path, small_clip_file):
+    """The line that ``messages.yaml`` has for a command: ``line_of(section, words)``."""
+    names = {"TMP": str(tmp_path), "HERE": tmp_path.name, "REPO": str(REPOSITORY)}
+    names |= {"METHODS": ", ".join(sorted(METHODS)), "WEIGHTS": small_clip_file}
+
+    def line(section, words):
+        pattern = re.compile("|".join(names))
+        return "error: " + pattern.sub(lambda name: names[name[0]], GOLDEN[section][words])
+
+    return line
+
+
+@pytest.mark.parametrize("words", GOLDEN["after a command"])
+def test_a_setting_that_cannot_work(refusal, line_of, words):
+    assert refusal(*shlex.split(words)) == line_of("after a command", words)
+    assert "--resume" in words or not refusal.output.exists()
+
+
+@pytest.mark.parametrize("words", GOLDEN["alone"])
+def test_a_command_that_cannot_work(tmp_path, line_of, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(words)) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == line_of("alone", words)
+    assert list(tmp_path.iterdir()) == [] and not (tmp_path.parent / "out").exists()
+
+
+VALUES = "-1 0 1 0.5 1e400 -1e400 nan 4611686018427387904 99999999999 1e-320 True None x '' [] () {} [[1]] [0] ['x'] [1,'x'] (5,1) (0,0) "
+VALUES += "{'a':1} 1j b'x' 0x7fffffffffffffff '\\ud800' '\\x00' *a !!x [ ((( 1_000 .5. -"
+
+
+def test_three_hundred_overrides_are_taken_or_answered_in_a_line(small_clip_file, tmp_path):
+    """By all checks that come before the data."""
+    command = base_arguments("CDC", "data", small_clip_file, tmp_path / "out")
+    generator, keys = random.Random(1), list(flatten(build_config(parse_arguments(command))))
+    keys = [key for key in keys if not key.startswith("TRAINER.DEPT")]
+    taken = 0
+    for _ in range(300):
+        pair = [generator.choice(keys), generator.choice(VALUES.split())]
+        try:
+            cfg = build_config(parse_arguments([*command, *pair]))
+            trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+            trainer.method.check(trainer.node(cfg), "TRAINER.CDC")
+            check_run(cfg)
+            taken += 1
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1 and str(error), pair
+    assert 20 < taken < 250
 
 
 @pytest.mark.parametrize(
-    "more, message",
+    "content, message",
     [
+        ("OPTIM:\n  LEARNING_RATE: 1\n", "unknown config key OPTIM.LEARNING_RATE"),
         (
-            ("TRAINER.CDC.N_TEMPLATE", "2"),
-            "unknown config key TRAINER.CDC.N_TEMPLATE (did you mean TRAINER.CDC.N_TEMPLATES?)",
+            "DATASET:\n  NAME: OxfordPet\n",
+            "unknown data set 'OxfordPet' (did you mean OxfordPets?)",
         ),
-        (("OPTIM.LRR", "2"), "unknown config key OPTIM.LRR (did you mean OPTIM.LR?)"),
-        (("OPTIM.LR", "fast"), "OPTIM.LR"),
-        (("OPTIM.LR",), "must come in pairs, KEY VALUE: OPTIM.LR"),
-        (("TRAINER.CDC.N_TEMPLATES", "0"), "TRAINER.CDC.N_TEMPLATES is 0, it must be at least 1"),
-        (("TRAINER.CDC.N_CTX", "0"), "TRAINER.CDC.N_CTX is 0, it must be at least 1"),
-        (("TRAINER.CDC.PROMPT_DEPTH", "4"), "has 3 layers to prompt"),
-        (
-            ("TRAINER.CDC.PROMPT_DEPTH", "5", "TRAINER.CDC.PROMPT_MODALITY", "text"),
-            "has 4 layers to prompt",
-        ),
-        (
-            ("TRAINER.CDC.PROMPT_MODALITY", "duall"),
-            "TRAINER.CDC.PROMPT_MODALITY is 'duall', it takes one of dual, text (did you mean dual?)",
-        ),
-        (
-            ("TRAINER.CDC.RELIABILITY", "known"),
-            "TRAINER.CDC.RELIABILITY is 'known', it takes one of fitted, independent",
-        ),
-        (("TRAINER.CDC.FUSION", "demster"), "did you mean dempster?"),
-        (("TRAINER.CDC.LOSS", "crossentropy"), "did you mean cross_entropy?"),
-        (
-            ("TRAINER.CDC.AUGMENTATION", "3"),
-            "TRAINER.CDC.AUGMENTATION is 3, it takes one of 1, 2, None",
-        ),
-        (("TRAINER.CDC.HAND_CRAFTED", "a photo"), "it needs {} once, where the class name goes"),
-        (("TRAINER.CDC.HAND_CRAFTED", "{} {x}"), "it needs {} once"),
-        (
-            ("TRAINER.CDC.CONSISTENCY_WEIGHT", "-1.0"),
-            "TRAINER.CDC.CONSISTENCY_WEIGHT is -1.0, it must not be negative",
-        ),
-        (("OPTIM.MAX_EPOCH", "0"), "OPTIM.MAX_EPOCH is 0, it must be at least 1"),
-        (("OPTIM.LR", "0.0"), "OPTIM.LR is 0.0, it must be above 0"),
-        (("OPTIM.NAME", "sdg"), "do you mean [sgd]?"),
-        (
-            ("DATALOADER.TRAIN_X.BATCH_SIZE", "0"),
-            "DATALOADER.TRAIN_X.BATCH_SIZE is 0, it must be at least 1",
-        ),
-        (("DATALOADER.TRAIN_X.SAMPLER", "Random"), "Unknown sampler type: Random"),
-        (("INPUT.NO_TRANSFORM", "True"), "INPUT.NO_TRANSFORM leaves images that no CLIP can take"),
-        (("INPUT.TRANSFORMS", "['random_flop']"), "random_flop"),
-        (("TEST.EVALUATOR", "Classificatio"), "do you mean [Classification]?"),
-        (("TRAINER.CDC.PREC", "fp8"), "PREC is 'fp8', it takes one of fp32, amp, fp16"),
-        (("INPUT.SIZE", "(64, 64)"), "INPUT.SIZE is (64, 64), "),
-        (("DATASET.SUBSAMPLE_CLASSES", "old"), "takes one of all, base, new"),
-        (("DATALOADER.K_TRANSFORMS", "2"), "DATALOADER.K_TRANSFORMS is 2, these trainers take 1"),
-        (("MODEL.INIT_WEIGHTS", "x.pt"), "MODEL.INIT_WEIGHTS is not supported"),
-        (("OPTIM.LR_SCHEDULER", "cosin"), "did you mean cosine?"),
-        (("TEST.FINAL_MODEL", "best"), "did you mean best_val?"),
-        (("--eval-only",), "--eval-only of CDC needs --model-dir"),
-        (("--eval-only", "--no-train"), "exclude each other"),
-        (
-            ("--eval-only", "--model-dir", "nowhere", "--load-epoch", "7"),
-            "no checkpoint at nowhere/prompt_learner/model.pth.tar-7",
-        ),
-        (("--resume", "nowhere"), "--resume nowhere: no checkpoint there"),
+        ("- OPTIM\n", "file.yaml: it must hold lines KEY: value"),
+        ("OPTIM: [", "file.yaml: while parsing"),
     ],
 )
-def test_a_setting_that_cannot_work(refusal, more, message):
-    flags = [word for word in more if word.startswith("--") or word in ("nowhere", "7")]
-    options = [word for word in more if word not in flags]
-    assert message in refusal(*flags, *options)
-    if "--resume" not in more:
-        assert not refusal.output.exists()
+def test_what_is_wrong_with_a_config_file_is_named(refusal, tmp_path, content, message):
+    (tmp_path / "file.yaml").write_text(content)
+    assert message in refusal("--dataset-config-file", str(tmp_path / "file.yaml"))
+
+
+def test_folders_made_on_the_way_to_a_refused_runs_folder_are_gone(refusal, tmp_path):
+    refusal("OUTPUT_DIR", str(tmp_path / "x" / "y" / "z"), "TRAINER.CDC.PROMPT_DEPTH", "9")
+    assert not (tmp_path / "x").exists() and tmp_path.exists()
+
+
+def test_a_refused_run_leaves_the_folders_that_another_run_uses_by_now(
+    tmp_path, small_clip_file, monkeypatch, capsys
+):
+    ours, others = tmp_path / "o" / "CoOp" / "seed1", tmp_path / "o" / "CoOp" / "seed2"
+
+    def refuse(cfg):
+        others.mkdir()
+        raise UserError("no such data")
+
+    monkeypatch.setattr("protocols.training.build_trainer", refuse)
+    assert main(base_arguments("CoOp", str(tmp_path), small_clip_file, ours)) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: no such data"
+    assert others.is_dir() and not ours.exists()
+
+
+def test_where_no_weights_can_be_had_the_advice_works_as_it_is_typed(
+    refusal, monkeypatch, tmp_path, data_root
+):
+    def no_network(*request, **settings):
+        raise OSError("no network")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path.replace("~", f"{tmp_path}/home"))
+    message = refusal("--backbone", "ViT-B/16")
+    assert "the weights of ViT-B/16 can't be downloaded" in message
+    advice = message.split("else ")[-1].replace(" and, last,", "").replace("<trainer>", "CDC")
+    assert advice == "--config-file configs/trainers/CDC/tiny.yaml MODEL.BACKBONE.NAME tiny"
+    before = base_arguments("CDC", data_root, "ViT-B/16", tmp_path / "out")
+    monkeypatch.chdir(REPOSITORY)
+    assert main([*before, "--no-train", *advice.split()]) == 0
 
 
 @pytest.mark.parametrize(
-    "replace, message",
+    "command",
     [
-        ({"--trainer": "CDCC"}, "unknown trainer 'CDCC' (did you mean CDC?); known: CDC, "),
-        (
-            {"--dataset-config-file": "configs/datasets/openmojis.yaml"},
-            "openmojis.yaml is missing (did you mean openmoji.yaml?)",
-        ),
-        ({"--config-file": "configs/none.yaml"}, "config file configs/none.yaml is missing"),
-        (
-            {"--dataset-config-file": "configs/datasets/none.yaml"},
-            "data set config file configs/datasets/none.yaml is missing",
-        ),
-        (
-            {"--root": "nowhere"},
-            "nowhere/dtd is missing: lay the data out as CoOp's DATASETS.md describes",
-        ),
-        ({"--backbone": "ViT-B16"}, "did you mean ViT-B/16?"),
+        "train.py --seed one",
+        "run.py --wrong",
+        "train.py --trainer CDD",
+        "train.py --trainer CDC --images /nope",
+        "predict.py --wrong",
+        "demo_app.py --wrong",
+        "-m results.table --wrong",
+        "-m results.check --wrong",
+        "-m results.report --wrong",
+        "-m analysis.factors --wrong",
+        "-m analysis.templates --wrong",
+        "-m analysis.uncertainty --wrong",
     ],
 )
-def test_a_flag_that_cannot_work(refusal, replace, message):
-    assert message in refusal(replace=replace)
-    assert not refusal.output.exists()
+def test_a_wrong_argument_is_answered_before_what_takes_seconds_is_imported(command):
+    words = [sys.executable, "-X", "importtime", *command.split()]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    lines = done.stderr.splitlines()
+    starts = [line for line in lines if line.startswith("import time:")]
+    imported = {line.split("|")[-1].strip() for line in starts}
+    assert done.returncode == 2 and "error: " in lines[-1] and "argparse" in imported
+    assert "Traceback" not in done.stderr
+    assert not imported & {"torch", "dassl", "clip", "matplotlib", "scipy", "sklearn"}
 
 
-def test_a_missing_data_folder_names_the_data_set_that_needs_none(refusal):
-    assert "openmoji needs no download" in refusal(root="nowhere")
+# ---- data ----
 
 
-def test_an_unknown_data_set_and_an_unknown_key_in_a_file(refusal, tmp_path):
-    (tmp_path / "pets.yaml").write_text("DATASET:\n  NAME: OxfordPet\n")
-    assert "unknown data set 'OxfordPet' (did you mean OxfordPets?)" in refusal(
-        replace={"--dataset-config-file": str(tmp_path / "pets.yaml")}
-    )
-    (tmp_path / "recipe.yaml").write_text("OPTIM:\n  LEARNING_RATE: 1\n")
-    message = refusal(replace={"--config-file": str(tmp_path / "recipe.yaml")})
-    assert "recipe.yaml" in message and "unknown config key OPTIM.LEARNING_RATE" in message
-    (tmp_path / "list.yaml").write_text("- OPTIM\n")
-    assert (
-        "list.yaml" in (message := refusal(replace={"--config-file": str(tmp_path / "list.yaml")}))
-        and "KEY: value" in message
-    )
-    (tmp_path / "broken.yaml").write_text("OPTIM: [")
-    assert "broken.yaml" in refusal(replace={"--config-file": str(tmp_path / "broken.yaml")})
+@pytest.fixture
+def textures(tmp_path):
+    """The miniature, to be changed: its folder of images, and its split as a file."""
+    make_textures(tmp_path)
+    return tmp_path / "dtd" / "images", tmp_path / "dtd" / SPLIT
 
 
 @pytest.mark.parametrize("workers, content", [("0", b""), ("0", b"no image"), ("1", None)])
-def test_an_unreadable_image_is_named(refusal, tmp_path, workers, content):
-    make_textures(tmp_path)
-    for path in (tmp_path / "dtd" / "images" / "dotted").iterdir():
+def test_an_unreadable_image_is_named(refusal, textures, tmp_path, workers, content):
+    for path in (textures[0] / "dotted").iterdir():
         path.write_bytes(path.read_bytes()[:-60] if content is None else content)
     message = refusal("DATALOADER.NUM_WORKERS", workers, trainer="CoOp", root=str(tmp_path))
-    assert "dtd/images/dotted/" in message and "can't be read" in message and "\n" not in message
+    assert "dtd/images/dotted/" in message and "can't be read" in message
 
 
-def test_a_missing_image_and_a_missing_split_are_named(refusal, tmp_path):
-    make_textures(tmp_path)
-    (tmp_path / "dtd" / "images" / "dotted" / "03.png").unlink()
+def test_a_missing_image_and_a_missing_split_are_named(refusal, textures, tmp_path):
+    images, split = textures
+    (images / "dotted" / "03.png").unlink()
     assert "dotted/03.png is missing" in refusal(root=str(tmp_path))
-    path = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
-    path.write_text(path.read_text()[:200])
-    assert "is malformed or cut" in refusal(root=str(tmp_path))
-    path.write_text('{"train": [["a.png"]], "val": [], "test": []}')
-    assert "is malformed or cut" in refusal(root=str(tmp_path))
-    path.unlink()
-    assert "split_zhou_DescribableTextures.json is missing" in refusal(root=str(tmp_path))
+    for content in (split.read_text()[:200], '{"train": [["a.png"]], "val": [], "test": []}'):
+        split.write_text(content)
+        assert "is malformed or cut" in refusal(root=str(tmp_path))
+    split.unlink()
+    assert f"{SPLIT} is missing" in refusal(root=str(tmp_path))
+    assert "openmoji needs no download" in refusal(root=str(tmp_path / "nowhere"))
 
 
-def test_best_val_without_validation_images(refusal, tmp_path):
-    make_textures(tmp_path)
-    path = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "val": []}))
-    assert "TEST.FINAL_MODEL best_val needs validation images" in refusal(
-        "TEST.FINAL_MODEL", "best_val", root=str(tmp_path)
-    )
+@pytest.mark.parametrize("label", [10**9, 0.9, -1, "x", None, True])
+def test_a_label_that_is_none_is_named(refusal, textures, tmp_path, label):
+    split = json.loads(textures[1].read_text())
+    split["train"][0][1] = label
+    textures[1].write_text(json.dumps(split))
+    message = refusal(root=str(tmp_path))
+    assert SPLIT in message and ("malformed" in message or "label" in message)
 
 
-def test_best_val_never_chooses_on_test_images(refusal, tmp_path):
-    make_textures(tmp_path)
-    path = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
-    split = json.loads(path.read_text())
-    path.write_text(json.dumps({**split, "val": split["test"]}))
-    assert "would choose on test images" in refusal(
-        "TEST.FINAL_MODEL", "best_val", root=str(tmp_path)
-    )
+@pytest.mark.parametrize(
+    "val, message", [([], "needs validation images"), (None, "would choose on test images")]
+)
+def test_best_val_needs_validation_images_of_its_own(refusal, textures, tmp_path, val, message):
+    split = json.loads(textures[1].read_text())
+    textures[1].write_text(json.dumps({**split, "val": split["test"] if val is None else val}))
+    options = ("TEST.FINAL_MODEL", "best_val")
+    assert f"TEST.FINAL_MODEL best_val {message}" in refusal(*options, root=str(tmp_path))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16"])
+def test_class_names_in_any_encoding_are_read_or_refused(tmp_path, encoding):
+    path = tmp_path / "classnames.txt"
+    path.write_text("a Kühe\nb Pferde\n", encoding=encoding)
+    if encoding != "utf-8-sig":
+        message = "classnames.txt can't be read: it is not UTF-8 .*: save it as UTF-8"
+        with pytest.raises(UserError, match=message):
+            read_classnames(str(path))
+        path.write_text(path.read_text(encoding=encoding), encoding="utf-8")  # the advice
+    assert read_classnames(str(path)) == {"a": "Kühe", "b": "Pferde"}
+
+
+def test_doubtful_data_are_warned_of(textures, tmp_path, small_clip_file):
+    split = json.loads(textures[1].read_text())
+    split["test"].append(split["train"][0])
+    textures[1].write_text(json.dumps(split).replace('"grid"]', '"dotted"]'))
+    words = base_arguments("ZeroshotCLIP", str(tmp_path), small_clip_file, tmp_path / "out")
+    assert main([*words, "DATASET.NUM_SHOTS", "-1"]) == 0
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "several classes have the name dotted; CLIP, which reads names, can't tell them" in log
+    assert f"1 images are in train and test, such as {textures[0]}/banded/00.png" in log
+
+
+def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
+    """Also those in another size and format, on another background where they are transparent."""
+    generator = numpy.random.default_rng(0)
+    for name in ("ant", "bee"):
+        for index in range(4):
+            drawn = Image.fromarray(generator.integers(0, 256, (12, 12, 4), dtype="uint8"))
+            for part, size, ending in (("train", 96, "png"), ("test", 48, "webp")):
+                path = tmp_path / part / name / f"{index}.{ending}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                drawn = drawn if part == "train" or index < 3 else drawn.transpose(0)
+                drawn.resize((size, size), Image.Resampling.NEAREST).save(path, lossless=True)
+    build("ImageFolder", tmp_path)
+    assert "6 test images look like training images, such as test/ant/0.webp like " in caplog.text
+    assert "train/ant/0.png: an accuracy on them is not a test" in caplog.text
+
+
+# ---- what is in a folder already ----
 
 
 @pytest.mark.parametrize(
@@ -188,105 +275,93 @@ def test_a_folder_that_holds_another_run_is_not_continued(
     assert main([*base_arguments("CoOp", data_root, small_clip_file, folder), *changed]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert message in error and "give another --output-dir" in error
-    assert before == sorted(str(path) for path in folder.rglob("*")), (
-        "the finished run, its record included, is as it was"
-    )
+    assert before == sorted(str(path) for path in folder.rglob("*")), "it is as it was"
 
 
 def test_a_refused_test_leaves_the_record_of_the_finished_one(
     run, trained, data_root, small_clip_file
 ):
     _, record, folder = run("CoOp", flags=("--eval-only", "--model-dir", str(trained("CoOp")[1])))
-    assert (
-        main(
-            [
-                *base_arguments("CoOp", data_root, small_clip_file, folder),
-                "--eval-only",
-                "--model-dir",
-                "nowhere",
-            ]
-        )
-        == 2
-    )
+    words = base_arguments("CoOp", data_root, small_clip_file, folder)
+    assert main([*words, "--eval-only", "--model-dir", "nowhere"]) == 2
     assert json.loads((folder / "results.json").read_text()) == record
 
 
-@pytest.mark.parametrize("number", ["0", "-1"])
-def test_coop_without_context(refusal, number):
-    assert f"TRAINER.COOP.N_CTX is {number}, it must be at least 1" in refusal(
-        "TRAINER.COOP.N_CTX", number, trainer="CoOp"
-    )
-
-
-def test_an_output_folder_that_is_a_file(refusal, tmp_path):
-    (tmp_path / "file").write_text("")
-    assert "is a file" in refusal("OUTPUT_DIR", str(tmp_path / "file"))
-
-
-def test_folders_made_on_the_way_to_a_refused_runs_folder_are_gone(refusal, tmp_path):
-    refusal("OUTPUT_DIR", str(tmp_path / "x" / "y" / "z"), "OPTIM.LR", "0.0")
-    assert not (tmp_path / "x").exists() and tmp_path.exists()
-
-
-def test_a_cut_checkpoint_is_named(trained, stopped, capsys, data_root, small_clip_file, tmp_path):
-    folder = stopped(trained("CoOp")[1], epoch=3)
+def test_a_cut_checkpoint_is_named(trained, stopped, refusal):
+    folder = stopped(trained("CoOp")[1], epoch=3, name="cut")
     path = folder / "prompt_learner" / "model.pth.tar-3"
     path.write_bytes(path.read_bytes()[:100])
-    assert (
-        main(
-            [
-                *base_arguments("CoOp", data_root, small_clip_file, tmp_path / "new"),
-                "--eval-only",
-                "--model-dir",
-                str(folder),
-            ]
-        )
-        == 2
-    )
-    assert "model.pth.tar-3 can't be read" in capsys.readouterr().err
+    message = refusal("--eval-only", "--model-dir", str(folder), trainer="CoOp")
+    assert "model.pth.tar-3 can't be read" in message
 
 
-def test_the_command_itself_exits_with_2_and_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "train.py", "--trainer", "CDCC", "--output-dir", str(tmp_path / "out")],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert [line for line in done.stderr.splitlines() if "Warning" not in line][-1] == (
-        f"error: unknown trainer 'CDCC' (did you mean CDC?); known: {', '.join(sorted(METHODS))}"
-    )
-    assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("classnames", 7),
+        ("classnames", [1, 2]),
+        ("classnames", []),
+        ("epoch", "three"),
+        ("config", []),
+        ("trainer", None),
+        ("state_dict", {"ctx": "text"}),
+        ("backbone_hash", 1),
+    ],
+)
+def test_a_whole_checkpoint_of_wrong_kinds_is_refused(trained, tmp_path, key, value):
+    path = tmp_path / "model.pth.tar-3"
+    sound = torch.load(trained("CoOp")[1] / "prompt_learner" / path.name, weights_only=True)
+    torch.save({**sound, key: value}, path)
+    with pytest.raises(UserError, match="model.pth.tar-3 was not written by this toolbox"):
+        checkpoint.load(str(path))
 
 
-def test_no_clip_weights(refusal, monkeypatch):
-    def no_network(*request, **settings):
-        raise OSError("no network")
-
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-    monkeypatch.setattr(
-        "os.path.expanduser", lambda path: path.replace("~", str(refusal.__name__) + "-home")
-    )
-    message = refusal(replace={"--backbone": "ViT-B/16"})
-    shutil.rmtree(str(refusal.__name__) + "-home", ignore_errors=True)
-    assert (
-        "the weights of ViT-B/16 can't be downloaded" in message
-        and "MODEL.BACKBONE.NAME tiny" in message
-    )
-
-
-def test_a_refused_run_leaves_the_folders_that_another_run_uses_by_now(
-    tmp_path, small_clip_file, monkeypatch, capsys
+@pytest.mark.parametrize("key", ["optimizer", "scheduler", "rng", "train_seconds"])
+def test_a_training_is_not_resumed_from_wrong_kinds_and_the_advice_works(
+    trained, data_root, small_clip_file, tmp_path, capsys, key
 ):
-    ours, others = tmp_path / "o" / "CoOp" / "seed1", tmp_path / "o" / "CoOp" / "seed2"
+    folder = shutil.copytree(trained("CoOp")[1], tmp_path / "out")
+    (folder / "results.json").unlink()
+    path = folder / "prompt_learner" / "model.pth.tar-3"
+    wrong = {"x": "y"} if key in ("optimizer", "scheduler") else [1]
+    torch.save({**torch.load(path, weights_only=True), key: wrong}, path)
+    arguments = base_arguments("CoOp", data_root, small_clip_file, folder)
+    assert main(arguments) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "model.pth.tar-3 cannot be resumed (" in line
+    assert f"delete {folder}/prompt_learner to start over" in line
+    shutil.rmtree(folder / "prompt_learner")
+    assert main(arguments) == 0
 
-    def refuse(cfg):
-        others.mkdir()
-        raise UserError("no such data")
 
-    monkeypatch.setattr("protocols.training.build_trainer", refuse)
-    assert main(base_arguments("CoOp", str(tmp_path), small_clip_file, ours)) == 2
-    assert capsys.readouterr().err.splitlines()[-1] == "error: no such data"
-    assert others.is_dir() and not ours.exists()
+# ---- other commands ----
+
+
+def test_a_reader_that_has_enough_ends_a_tool_in_silence(monkeypatch, capfd):
+    """As ``| head`` does: what is still to be written, also at the end of the process, has nowhere to go."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        assert exit_code(print, "a line") == 141
+        print("another", flush=True)
+        monkeypatch.undo()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("words", GOLDEN["predict"])
+def test_what_predict_cannot_be_asked_for(trained, line_of, capsys, words):
+    assert predict.main(["--run", str(trained("CoOp")[1]), *shlex.split(words)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == line_of("predict", words)
+
+
+def test_classes_that_swallow_the_images_are_noticed(trained, data_root, capsys):
+    run, image = str(trained("CoOp")[1]), f"{data_root}/dtd/images/grid/00.png"
+    names = ("--classes", "cat", "dog")
+    swallowed = f"--classes takes all words after it as names, {image} too: give the images before"
+    for words in ((*names, image), (image, *names, image), names):
+        assert predict.main(["--run", run, *words]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert (swallowed if image in words else "there is no image to label: give") in line
+    for words in ((image, *names), (*names, "--", image)):  # the advice
+        assert predict.main(["--run", run, *words]) == 0 and image in capsys.readouterr().out

@@ -254,15 +254,6 @@ def test_weights_that_claim_more_numbers_than_they_hold_are_refused(bounded, tmp
 # ---- settings, names, answers ----
 
 
-def test_workers_are_bounded(refusal):
-    assert "DATALOADER.NUM_WORKERS is 100000, it must be at most 128" in refusal(
-        "DATALOADER.NUM_WORKERS", "100000"
-    )
-    assert "DATALOADER.NUM_WORKERS is -1, it must not be negative" in refusal(
-        "DATALOADER.NUM_WORKERS", "-1"
-    )
-
-
 def test_names_are_bounded(bounded, trained):
     own = [f"class {number}" for number in range(2000)]
     assert asked.class_names("\n".join(own), own) == own

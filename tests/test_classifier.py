@@ -1,31 +1,22 @@
-"""PromptedClassifier: a run's own answers without its data, from any kind of image, for other classes, and out of the ONNX file."""
+"""PromptedClassifier: a run's own answers without its data, from any kind of image, and for other classes."""
 
-import functools
 import json
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
-import onnxruntime
 import pytest
 import torch
-import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file
-from torchvision.transforms import RandomErasing
 
-from protocols.training import main
-from tests.conftest import ALWAYS, in_turn, small_recipe
-from tests.trainers.test_every_trainer import BASE, LEARNING, NEW, TRAINERS
+from tests.conftest import in_turn
+from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
 from trainers import PromptedClassifier
-from trainers.classifier import export
 from trainers.classifier.saved_run import read_record
 from trainers.common.errors import UserError
 from trainers.features import FeatureMethod
@@ -254,15 +245,6 @@ def test_what_is_no_image(classifier, images, message):
         classifier.predict(images)
 
 
-@pytest.mark.parametrize("content", [b"", b"no image", None])
-def test_a_broken_file_is_named(classifier, pictures, tmp_path, content):
-    path = tmp_path / "broken.png"
-    path.write_bytes(open(pictures[0], "rb").read()[:-60] if content is None else content)
-    with pytest.raises(UserError, match="broken.png can't be read") as found:
-        classifier.predict([*pictures, path])
-    assert "\n" not in str(found.value)
-
-
 @pytest.mark.parametrize("names", ["cat", ["cat"], [], ["cat", ""], ["cat", 3]])
 def test_what_are_no_classes(classifier, names):
     with pytest.raises(UserError, match="give a list of at least two names"):
@@ -322,48 +304,30 @@ def copy_of(trained, tmp_path):
     return copy
 
 
-def test_a_folder_without_a_finished_run(copy_of, tmp_path):
-    with pytest.raises(
-        UserError,
-        match="nowhere holds no finished run, there is no results.json: give the --output-dir of a training",
-    ):
-        PromptedClassifier.load("nowhere")
+def refused(folder, message):
+    with pytest.raises(UserError, match=message):
+        PromptedClassifier.load(folder)
+
+
+def test_a_folder_without_a_finished_run_or_without_prompts(copy_of):
+    refused("nowhere", "nowhere holds no finished run, there is no results.json: give the --output")
     folder = copy_of("CoOp", config=None)
-    with pytest.raises(
-        UserError,
-        match=r"results.json is not a valid run record \(its config is missing or of another kind\): run it again",
-    ):
-        PromptedClassifier.load(folder)
+    odd = r"results.json is not a valid run record \(its {} is missing or of another kind\): run it"
+    refused(folder, odd.format("config"))
+    refused(copy_of("CoOp", classnames=[]), odd.format("classnames"))
     (folder / "results.json").write_text("{")
-    with pytest.raises(UserError, match="results.json is not a valid run record"):
-        PromptedClassifier.load(folder)
-
-
-def test_a_folder_without_prompts(copy_of):
-    folder = copy_of("CoOp")
-    shutil.rmtree(folder / "prompt_learner")
-    with pytest.raises(
-        UserError,
-        match="holds no prompts: it tested those of another run, give the folder of that training",
-    ):
-        PromptedClassifier.load(folder)
+    refused(folder, "results.json is not a valid run record")
+    shutil.rmtree(copy_of("CoOp") / "prompt_learner")
+    refused(folder, "holds no prompts: it tested those of another run, give the folder of that")
 
 
 def test_a_trainer_that_is_not_ours(copy_of, monkeypatch):
-    with pytest.raises(
-        UserError,
-        match="made by the trainer 'Tcp2', which is not known here: import the module that registers it first",
-    ):
-        PromptedClassifier.load(copy_of("CoOp", trainer="Tcp2"))
-    with pytest.raises(
-        UserError, match="made by the trainer 'Base'"
-    ):  # a module of ours, but none of a trainer
-        PromptedClassifier.load(copy_of("CoOp", trainer="Base"))
+    made = "made by the trainer {!r}, which is not known here: import the module that registers it"
+    for name in ("Tcp2", "Base"):  # the latter is a module of ours, but none of a trainer
+        refused(copy_of("CoOp", trainer=name), made.format(name))
     monkeypatch.setattr(TRAINER_REGISTRY, "get", lambda name: SimpleNamespace)
-    with pytest.raises(
-        UserError, match="the trainer CoOp that is registered here is types's, not trainers's"
-    ):
-        PromptedClassifier.load(copy_of("CoOp"))
+    message = "the trainer CoOp that is registered here is types's, not trainers's"
+    refused(copy_of("CoOp"), message)
 
 
 def test_records_from_before_class_names_and_from_before_a_setting(copy_of, trained, pictures):
@@ -375,21 +339,15 @@ def test_records_from_before_class_names_and_from_before_a_setting(copy_of, trai
     assert older.cfg.INPUT.SIZE == (32, 32)
     expected = PromptedClassifier.load(trained("CDC")[1]).predict(pictures)
     numpy.testing.assert_array_equal(older.predict(pictures).probabilities, expected.probabilities)
-    with pytest.raises(
-        UserError,
-        match="does not say which classes there were: it was written by an earlier version, run it again",
-    ):
-        PromptedClassifier.load(copy_of("ZeroshotCLIP", classnames=None))
+    message = "does not say which classes there were: it was written by an earlier version, run it"
+    refused(copy_of("ZeroshotCLIP", classnames=None), message)
 
 
 def test_a_clip_that_was_moved(copy_of, small_clip_file, tmp_path):
     config = read_record(copy_of("CoOp"))["config"]
     config["MODEL"]["BACKBONE"]["NAME"] = "moved.pt"
     folder = copy_of("CoOp", config=config)
-    with pytest.raises(
-        UserError, match="MODEL.BACKBONE.NAME is 'moved.pt', which is neither a file"
-    ):
-        PromptedClassifier.load(folder)
+    refused(folder, "MODEL.BACKBONE.NAME is 'moved.pt', which is neither a file")
     assert len(PromptedClassifier.load(folder, backbone=small_clip_file).classnames) == 6
     state = torch.load(small_clip_file, weights_only=True)
     torch.save({**state, "text_projection": state["text_projection"] * 2}, tmp_path / "other.pt")
@@ -433,194 +391,6 @@ def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing
         *map(str, labels),
         "module 'cdc_trainers' has no attribute 'nothing'",
     ]
-
-
-# ---- export ----
-
-
-def exported(classifier, folder):
-    classifier.export(str(folder))
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md",
-        "model.onnx",
-        "prompts.safetensors",
-    ]
-    return onnxruntime.InferenceSession(folder / "model.onnx")
-
-
-@pytest.fixture(scope="module")
-def german(trained, tmp_path_factory):
-    """``german()`` → a classifier for other classes, its exported folder, and that as a session; made once."""
-
-    @functools.cache
-    def make():
-        classifier = PromptedClassifier.load(trained("CDC")[1]).with_classes(["Kühe", "Pferde"])
-        folder = tmp_path_factory.mktemp("german") / "a" / "b"
-        return classifier, folder, exported(classifier, folder)
-
-    return make
-
-
-@pytest.mark.parametrize("name", in_turn(EXPORTED, always=("CDC", ALWAYS[-1])))
-def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
-    classifier = PromptedClassifier.load(trained(name)[1])
-    session = exported(classifier, tmp_path / "exported")
-    torch.manual_seed(0)
-    pixels = torch.randint(256, (40, 3, 32, 32)).byte()  # of the model's size: nothing is resized
-    for images in (40, 1):
-        outputs = session.run(None, {"pixels": pixels[:images].float().numpy() / 255})
-        answers = classifier.predict(pixels[:images])
-        assert answers.probabilities.std() > 20 * export.TOLERANCE, (
-            "images and classes must differ for this test to mean anything"
-        )
-        numpy.testing.assert_allclose(
-            outputs[0], answers.probabilities, rtol=0, atol=export.TOLERANCE
-        )
-        assert len(outputs) == (1 if answers.vacuity is None else 2)
-        if answers.vacuity is not None:
-            numpy.testing.assert_allclose(
-                outputs[1], answers.vacuity, rtol=0, atol=export.TOLERANCE
-            )
-    stored = load_file(tmp_path / "exported" / "prompts.safetensors")
-    numpy.testing.assert_array_equal(stored.pop("text_features"), classifier.embed_text())
-    if name in LEARNING:
-        state = torch.load(
-            trained(name)[1] / "prompt_learner" / "model.pth.tar-3", weights_only=True
-        )["state_dict"]
-        assert stored.keys() == state.keys() and all(
-            torch.equal(value, state[key]) for key, value in stored.items()
-        )
-
-
-def test_what_the_files_say_of_themselves(german):
-    classifier, folder, session = german()
-    metadata = session.get_modelmeta().custom_metadata_map
-    with safe_open(folder / "prompts.safetensors", "pt") as file:
-        assert file.metadata() == {key: metadata[key] for key in file.metadata()}
-    assert (
-        json.loads(metadata["classnames"]) == ["Kühe", "Pferde"]
-        and metadata["trainer"] == "CDC"
-        and metadata["seed"] == "1"
-    )
-    card, record = (folder / "README.md").read_text(encoding="utf-8"), classifier.record
-    assert card.startswith("# CDC on DescribableTextures\n") and "for 2 classes" in card
-    accuracy = f"| accuracy (test) | {record['metrics']['test']['accuracy']:.2f} % |"
-    for fact in (
-        "DescribableTextures, all classes, 4 images a class",
-        record["prompts_hash"],
-        record["backbone_hash"],
-        record["split_hash"],
-        accuracy,
-        "0. Kühe\n1. Pferde\n",
-        "`vacuity` (N,)",
-        "to 0.0001",
-    ):
-        assert fact in card
-
-
-def test_the_cards_example_runs(german, pictures):
-    classifier, folder, _ = german()
-    program = (
-        (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-    )
-    # half transparent, black where nobody sees it, turned by its EXIF data
-    image, exif = Image.open(pictures[0]).convert("RGBA"), Image.Exif()
-    image.paste((0, 0, 0, 0), (0, 0, image.width // 2, image.height))
-    exif[0x0112] = 6
-    image.save(folder / "cat.jpg", "PNG", exif=exif)
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120
-    )
-    answers = classifier.predict(folder / "cat.jpg")
-    label, probability = done.stdout.rsplit(maxsplit=1)
-    assert label == answers.labels[0] and float(probability) == pytest.approx(
-        answers.probabilities.max(), abs=0.02
-    ), done.stderr
-
-
-def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_exported_in_fp32(
-    trained, small_resnet_file, tmp_path, monkeypatch
-):
-    """Pixels that were not normalised are not normalised in the model."""
-    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
-    options = (
-        "TRAINER.COOP.PREC",
-        "fp16",
-        "MODEL.BACKBONE.NAME",
-        small_resnet_file,
-        "TEST.NO_TEST",
-        "True",
-        "INPUT.TRANSFORMS",
-        "['random_resized_crop']",
-    )
-    classifier = PromptedClassifier.load(trained("CoOp", *options)[1])
-    session = exported(classifier, tmp_path / "exported")
-    pixels = torch.randint(256, (3, 3, 32, 32)).byte()
-    images = classifier.embed_image(pixels)[:, 0]
-    texts = classifier.embed_text()[0]
-    expected = F.softmax(
-        torch.from_numpy(images @ texts.T) * classifier.method.backbone.logit_scale, dim=1
-    )
-    numpy.testing.assert_allclose(
-        session.run(None, {"pixels": pixels.float().numpy() / 255})[0], expected, atol=0.02
-    )  # fp16 itself
-    assert classifier.cfg.TRAINER.COOP.PREC == "fp16"
-    assert "The run was not tested." in (tmp_path / "exported" / "README.md").read_text(
-        encoding="utf-8"
-    )
-
-
-def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="CoCoOp can't be exported: its texts depend on the image"):
-        PromptedClassifier.load(trained("CoCoOp")[1]).export(tmp_path / "out")
-    classifier = PromptedClassifier.load(trained("CoOp")[1])
-    classifier.transform.transforms.append(RandomErasing())
-    with pytest.raises(
-        UserError, match="INPUT.TRANSFORMS has RandomErasing, the model has room for normalize only"
-    ):
-        classifier.export(tmp_path / "out")
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(
-        UserError,
-        match="export needs the package onnxscript: pip install onnx onnxscript safetensors",
-    ):
-        PromptedClassifier.load(trained("CoOp")[1]).export(tmp_path / "out")
-    assert not (tmp_path / "out").exists()
-
-
-# ---- from pictures ----
-
-
-def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
-    data_root, small_clip_file, tmp_path, capsys
-):
-    """With images that are given one by one as well: they end in the same folders, in the same order."""
-    folder = f"{data_root}/dtd/images"
-    options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
-    arguments = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
-    assert main([*arguments, "--output-dir", str(tmp_path / "command"), *options]) == 0
-    given = {"trainer": "CoOp", "backbone": small_clip_file, "options": options}
-    fitted = PromptedClassifier.fit(folder, folder=tmp_path / "fit", **given)
-    command = read_record(str(tmp_path / "command"))
-    assert fitted.record["prompts_hash"] == command["prompts_hash"] is not None
-    assert fitted.record["metrics"] == command["metrics"]
-    paths = sorted(str(path) for path in Path(folder).glob("*/*.png"))
-    images = [path if number % 2 else Image.open(path) for number, path in enumerate(paths)]
-    labels = [Path(path).parent.name for path in paths]
-    again = PromptedClassifier.fit(images, labels, folder=tmp_path / "again", **given)
-    assert again.classnames == fitted.classnames
-    assert again.record["metrics"]["test"]["images"] == command["metrics"]["test"]["images"]
-    numpy.testing.assert_array_equal(
-        PromptedClassifier.load(tmp_path / "again").predict(paths[:3]).probabilities,
-        again.predict(paths[:3]).probabilities,
-    )
-
-
-def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path, pictures):
-    with pytest.raises(UserError, match="there are 6 images and 1 labels: give one for each"):
-        PromptedClassifier.fit(pictures, ["cat"], folder=tmp_path / "out")
-    with pytest.raises(UserError, match="give labels"):
-        PromptedClassifier.fit(pictures)
 
 
 def test_labelling_pictures_builds_nothing_that_trains(trained, pictures, monkeypatch):

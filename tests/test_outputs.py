@@ -10,15 +10,21 @@ import subprocess
 import sys
 
 import pytest
+from pandas import DataFrame
 from PIL import Image
 
 import predict
 from datasets.fewshot import match
+from results import render
+from results.curve import draw_curves
 from results.report import __main__ as report
+from results.runs import collect
+from results.table import tables
 from tests.conftest import REPOSITORY
+from tests.results.conftest import write_run
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
-from trainers.common.files import check_output
+from trainers.common.files import check_output, write_text
 from trainers.common.image_files import left_out
 
 ESCAPE = "a\x1b[31m\nb\r\x07\x9b\u202e.png"
@@ -96,7 +102,41 @@ def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(UserError, match=message):
         check_output("--csv", path, "x")
+    if os.path.lexists(path):
+        with pytest.raises(UserError, match=message):
+            write_text(path, "text")
+        assert os.path.lexists(path) and not os.path.isfile(path)
     check_output("--csv", "new/file", "x")
+
+
+@pytest.mark.parametrize("style", render.FORMATS)
+def test_a_table_replaces_a_table_only_and_has_no_formula(tmp_path, style):
+    def text(*names):
+        numbers = [-1.5] * len(names)
+        return render.write_cells(DataFrame({"data set": names, "accuracy": numbers}), style, 1)
+
+    path = tmp_path / "table"
+    for content in (text("a"), text("another", "=1+1")):
+        render.write_out(content, str(path))
+        assert path.read_text() == content
+    assert ("\n'=1+1,-1.5000\n" in content) is (style == "csv")
+    for notes in ("", "# data set\nmine\n", "| mine | data set | accuracy |\n"):
+        path.write_text(notes)
+        with pytest.raises(UserError, match="--output .* was not written by this command"):
+            render.write_out(content, str(path))
+        assert path.read_text() == notes
+
+
+def test_a_curve_replaces_a_curve_only(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path / "runs", "train_all", "CDC", seed)
+    (table,) = (found for found in tables(collect(tmp_path / "runs")) if "few" in found.title)
+    for _ in range(2):
+        (path,) = draw_curves(table, str(tmp_path))
+    Image.new("RGB", (9, 9)).save(path)
+    with pytest.raises(UserError, match="curve .* was not written by this command"):
+        draw_curves(table, str(tmp_path))
+    assert Image.open(path).size == (9, 9)
 
 
 @pytest.mark.parametrize(

@@ -255,28 +255,6 @@ def test_a_run_brings_its_answers_to_validation_images_along(said, folder, data_
     ) == pytest.approx(allowed)
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("nowhere.png",), "'nowhere.png' is not a file, a folder or a pattern that matches any"),
-        (("*.nothing",), "'*.nothing' is not a file"),
-        (("--topk", "0", "x.png"), "--topk is 0, it must be at least 1"),
-        (
-            ("--max-error", "5", "x.png"),
-            "--max-error is 5.0, it is a share: at least 0 and below 1",
-        ),
-        (("--max-error", "-0.1", "x.png"), "--max-error is -0.1"),
-        (("--min-certainty", "1.5", "x.png"), "--min-certainty is 1.5, it must be between 0 and 1"),
-        (
-            ("x.png", "--max-error", "0.1", "--classes", "a", "b"),
-            "--max-error is measured on the run's own classes, it says nothing of",
-        ),
-    ],
-)
-def test_what_cannot_be_asked_for(refused, arguments, message):
-    assert message in refused(*arguments)
-
-
 def test_what_is_wrong_with_the_images(refused, images, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("no image")
     assert f"{tmp_path} holds no images (they end in .jpg, " in refused(str(tmp_path))

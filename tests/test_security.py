@@ -345,7 +345,7 @@ def test_a_hostile_checkpoint_of_dassls_is_refused(tmp_path, mark):
 
 
 def test_the_page_is_served_to_this_machine_only():
-    """Other names that lead here, see ``test_demo_app.test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody``."""
+    """Other names that lead here, see ``app.test_mistakes.test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody``."""
     pytest.importorskip("waitress")
     server = demo_app.make_server(lambda *_: [], 0)
     try:

@@ -51,6 +51,7 @@ from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, recipe_path
 from results.table import harmonic_mean
 from trainers.common.errors import UserError, run_tool
+from trainers.common.files import check_output
 from trainers.common.image_files import background_of, read_picture
 from trainers.common.readers import read_yaml
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
@@ -379,6 +380,7 @@ def compare(args: argparse.Namespace) -> None:
         shown, points = frontiers(settings, rows)
         print(table(settings, rows), shown, sep="\n\n")
         if args.figure:
+            check_output("--figure", args.figure, "Matplotlib")
             draw(points, args.figure)
 
 

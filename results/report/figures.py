@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter
 from pandas import DataFrame
 
-from trainers.common.files import write_text
+from trainers.common.files import check_output, write_text
 
 from ..answers import histogram, reliability_points, risk_coverage
 from ..curve import MARKERS, finish, plot_curve
@@ -278,5 +278,7 @@ def write_figure(figure: Figure, folder: str, taken: set[str]) -> str:
         f"@media(prefers-color-scheme:dark){{svg{{color:{INKS['dark']}}}}}</style>"
     )
     svg = buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)
-    write_text(os.path.join(folder, f"{stem}.svg"), svg)
+    path = os.path.join(folder, f"{stem}.svg")
+    check_output("figure", path, "https://matplotlib.org/")
+    write_text(path, svg)
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -170,12 +170,10 @@ def test_a_folder_that_is_no_row_is_left_out_and_said(folder, caplog):
 
 
 def test_trouble_is_one_line(tmp_path, capsys):
-    for row, trainer, message in (
-        ("tiny", "CDC", "no row of an ablation is done"),
-        ("full", "CoOp", "CoOp has no ablation"),
-    ):
-        write_row(tmp_path / row, row, trainer=trainer)
-        assert main([str(tmp_path / row)]) == 2
+    write(tmp_path / "zero", "test_all", "CDC", 1, 50.0, prompts_hash=None)
+    write_row(tmp_path / "other", "full", trainer="CoOp")
+    for name, message in (("zero", "no row of an ablation"), ("other", "CoOp has no ablation")):
+        assert main([str(tmp_path / name)]) == 2
         assert f"error: {message}" in capsys.readouterr().err
 
 

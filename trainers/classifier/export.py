@@ -10,20 +10,21 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torchvision.transforms as T
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
 from ..common.image_files import background_of
 from ..common.record_file import Record, shown_name
 from ..evaluation.prediction import Metrics
-from ..method import Encoded, Method
 from .saved_run import rebuilt
+
+if TYPE_CHECKING:
+    from .prompted import PromptedClassifier
 
 MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
 OPSET = 18
@@ -32,19 +33,46 @@ TOLERANCE = (
 )
 
 
-class Classifier(Protocol):
-    """A ``PromptedClassifier``, whose module imports this one."""
+CARD_TEXT = """\
+# {trainer} on {dataset}
 
-    method: Method
-    cfg: CfgNode
-    record: Record
-    transform: T.Compose
-    encoded: Encoded | None
+An image classifier: the CLIP `{backbone}` under prompts of the trainer {trainer}, for {count} classes.
 
-    def __init__(self, method: Method, cfg: CfgNode, record: Record) -> None: ...
+{facts}
 
-    @property
-    def classnames(self) -> list[str]: ...
+## Figures
+
+{figures}
+
+## Use
+
+`{model}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It
+normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and
+cropped at the centre. Its outputs are those of torch in fp32 to {tolerance:g}.
+
+```python
+import json
+import numpy
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("{model}")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
+image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "{background}"), image).convert("RGB")
+image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{resampling})
+pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
+[{outputs}] = session.run(None, {{"pixels": pixels}})
+print(classes[probability[0].argmax()], probability[0].max())
+```
+
+`{prompts}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.
+
+## Classes
+
+{classes}
+"""  # its example opens a picture as ``image_files.as_seen`` does
+EVIDENCE = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
 
 
 class FusedClassifier(nn.Module):
@@ -58,7 +86,7 @@ class FusedClassifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, classifier: Classifier, normalize: T.Normalize | None) -> None:
+    def __init__(self, classifier: "PromptedClassifier", normalize: T.Normalize | None) -> None:
         super().__init__()
         self.method, self.encoded = classifier.method, classifier.encoded
         mean, std = (
@@ -75,7 +103,7 @@ class FusedClassifier(nn.Module):
         )  # (B, K), (B,)
 
 
-def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
+def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> None:
     """Writes the files above into a folder, which is made; each is whole or not there.
 
     Everything is computed in fp32 on the CPU, whatever the run's precision.
@@ -112,7 +140,7 @@ def export(classifier: Classifier, folder: str | os.PathLike[str]) -> None:
     write_text(os.path.join(folder, CARD), model_card(classifier, outputs))
 
 
-def normalization(classifier: Classifier) -> T.Normalize | None:
+def normalization(classifier: "PromptedClassifier") -> T.Normalize | None:
     """The step of the test transform after the pixels, which the model takes over: ``Normalize``, or None.
 
     Raises:
@@ -128,7 +156,7 @@ def normalization(classifier: Classifier) -> T.Normalize | None:
     return after[0] if after else None
 
 
-def in_fp32_on_the_cpu(classifier: Classifier) -> Classifier:
+def in_fp32_on_the_cpu(classifier: "PromptedClassifier") -> "PromptedClassifier":
     cfg = classifier.cfg.clone()
     cfg.defrost()
     cfg.USE_CUDA = False
@@ -169,7 +197,7 @@ def write_onnx(
     program.save(path, external_data=False)
 
 
-def tensors(classifier: Classifier) -> dict[str, Tensor]:
+def tensors(classifier: "PromptedClassifier") -> dict[str, Tensor]:
     """Name → tensor: the prompt learner's state, and the texts' features (M, K, E)."""
     assert classifier.encoded is not None
     learner = classifier.method.learner
@@ -180,7 +208,7 @@ def tensors(classifier: Classifier) -> dict[str, Tensor]:
     }
 
 
-def facts(classifier: Classifier) -> dict[str, str]:
+def facts(classifier: "PromptedClassifier") -> dict[str, str]:
     """What both files carry along, as strings."""
     record = classifier.record
     return {
@@ -194,60 +222,34 @@ def facts(classifier: Classifier) -> dict[str, str]:
     }
 
 
-def model_card(classifier: Classifier, outputs: list[str]) -> str:
-    record, size = classifier.record, classifier.method.backbone.image.image_size
-    backbone, interpolation = (
-        classifier.cfg.MODEL.BACKBONE.NAME,
-        classifier.cfg.INPUT.INTERPOLATION,
-    )
-    precision = record.get(
-        "precision", record["config"]["TRAINER"][record["trainer"].upper()]["PREC"]
-    )  # older records have none
-    vacuity = (
-        " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
-        if "vacuity" in outputs
-        else ""
-    )
-    return (
-        "\n".join(
-            [
-                f"# {record['trainer']} on {shown_name(record)}",
-                "",
-                f"An image classifier: the CLIP `{backbone}` under prompts of the trainer {record['trainer']}, for {len(classifier.classnames)} "
-                "classes.",
-                "",
-                *table(run_facts(record)),
-                "",
-                "## Figures",
-                "",
-                *(
-                    [
-                        f"On the run's own images and classes, computed in its own precision ({precision}).",
-                        "",
-                        *table(figures(record["metrics"])),
-                    ]
-                    if record["metrics"]
-                    else ["The run was not tested."]
-                ),
-                "",
-                "## Use",
-                "",
-                f"`{MODEL}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It "
-                f"normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and "
-                f"cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.",
-                "",
-                "```python",
-                *example(size, interpolation, background_of(classifier.cfg) or "white", outputs),
-                "```",
-                "",
-                f"`{PROMPTS}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.",
-                "",
-                "## Classes",
-                "",
-                *(f"{number}. {name}" for number, name in enumerate(classifier.classnames)),
-            ]
+def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
+    record, cfg, classnames = classifier.record, classifier.cfg, classifier.classnames
+    trainer, interpolation = record["trainer"], cfg.INPUT.INTERPOLATION
+    tested = "The run was not tested."
+    if record["metrics"]:
+        # older records don't say in which precision
+        precision = record.get("precision", record["config"]["TRAINER"][trainer.upper()]["PREC"])
+        tested = (
+            f"On the run's own images and classes, computed in its own precision ({precision}).\n\n"
+            + table(figures(record["metrics"]))
         )
-        + "\n"
+    return CARD_TEXT.format(
+        trainer=trainer,
+        dataset=shown_name(record),
+        backbone=cfg.MODEL.BACKBONE.NAME,
+        count=len(classnames),
+        facts=table(run_facts(record)),
+        figures=tested,
+        model=MODEL,
+        prompts=PROMPTS,
+        size=classifier.method.backbone.image.image_size,
+        vacuity=EVIDENCE if "vacuity" in outputs else "",
+        interpolation=interpolation,
+        resampling=interpolation.upper(),
+        tolerance=TOLERANCE,
+        background=background_of(cfg) or "white",
+        outputs=", ".join(outputs),
+        classes="\n".join(f"{number}. {name}" for number, name in enumerate(classnames)),
     )
 
 
@@ -282,28 +284,6 @@ def figures(metrics: Mapping[str, Metrics]) -> dict[str, Any]:
     return {f"{name} ({split})": value for name, value in shown.items()}
 
 
-def table(rows: Mapping[str, object]) -> list[str]:
-    return [
-        "| what | value |",
-        "| --- | --- |",
-        *(f"| {name} | {value} |" for name, value in rows.items()),
-    ]
-
-
-def example(size: int, interpolation: str, background: str, outputs: list[str]) -> list[str]:
-    """A program that opens a picture as ``as_seen`` does."""
-    return [
-        "import json",
-        "import numpy",
-        "import onnxruntime",
-        "from PIL import Image, ImageOps",
-        "",
-        f'session = onnxruntime.InferenceSession("{MODEL}")',
-        'classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])',
-        'image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")',
-        f'image = Image.alpha_composite(Image.new("RGBA", image.size, "{background}"), image).convert("RGB")',
-        f"image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})",
-        'pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255',
-        f'[{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})',
-        "print(classes[probability[0].argmax()], probability[0].max())",
-    ]
+def table(rows: Mapping[str, object]) -> str:
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join(["| what | value |", "| --- | --- |", *lines])

@@ -6,6 +6,7 @@ Checks what yacs does not: missing values, elements of lists, infinite or NaN nu
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ NAMES = {
     float: "finite numbers",
     str: "texts in UTF-8",
 }
+ONE_BY_NAME = {kind.__name__: words for kind, words in ONE.items()}
+# what yacs says of a value of another type
+MISMATCH = re.compile(r"\(<class '(\w+)'> vs.* with values \(.* vs. (.*)\) for config key: (\S+)$")
 OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
 # of earlier versions; they changed no figure
 REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_STEPS")
@@ -82,7 +86,11 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
     except (RecursionError, MemoryError) as error:  # of Python's parser, which reads the values
         raise UserError(f"{where}: it is nested too deeply") from error
     except (ValueError, TypeError) as error:
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+        text = " ".join(str(error).split())
+        if mismatch := MISMATCH.search(text):
+            kind, value, key = mismatch.groups()
+            text = f"{key} is {value!r}, it takes {ONE_BY_NAME.get(kind, 'a list')}"
+        raise UserError(f"{where}: {text}") from error
 
 
 def warn_of_removed(names: Sequence[str], where: str) -> None:

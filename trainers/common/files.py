@@ -22,7 +22,8 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
     """A file that a command shall write must not be there, or be one that the command has written before.
 
     Args:
-        option: that names it, for the message; mark: a text by whose presence in its first 4096 bytes the command knows its own.
+        option: that names it, for the message.
+        mark: a regular expression for what is in the first 4096 bytes of a file that the command has written.
         inputs: paths of files that the command reads.
 
     Raises:
@@ -40,7 +41,7 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
     with open(path, "rb") as file:
-        if mark.encode() not in file.read(4096):
+        if not re.search(mark.encode(), file.read(4096)):
             raise UserError(
                 f"{option} {path} exists already, and was not written by this command: give another name, or delete it first"
             )

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import IO, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import numpy
 from PIL import ExifTags, Image, UnidentifiedImageError, features
@@ -23,18 +23,9 @@ from .errors import UserError
 from .files import file_hash
 
 # Pillow would open many more formats, and start a PostScript interpreter for some.
-FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"]
-ENDINGS: tuple[str, ...] = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".webp",
-    ".bmp",
-    ".gif",
-    ".tif",
-    ".tiff",
-    ".ppm",
-)  # of files that are taken for images
+FORMATS = "JPEG PNG WEBP BMP GIF TIFF PPM".split()
+# of files that are taken for images
+ENDINGS = tuple(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .ppm".split())
 MISSING: dict[str, str] = {}  # ending that is not taken here → what to install for it
 try:
     from pillow_heif import register_heif_opener
@@ -51,10 +42,6 @@ for codec, format_name, endings in (
         FORMATS, ENDINGS = [*FORMATS, format_name], ENDINGS + endings
     else:
         MISSING.update(dict.fromkeys(endings, "--upgrade pillow"))
-POLICIES = (
-    "error",
-    "skip",
-)  # of DATALOADER.BROKEN_IMAGES: an unreadable image ends the run, or is left out
 NAMED = 5  # left out files of a kind, at most
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -69,13 +56,12 @@ MAX_BYTES = 2**30  # of a file; a picture of MAX_PIXELS that is not compressed h
 MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb
 AT_ONCE = 25_000_000  # pixels that a process decodes at a time; a larger picture is decoded alone
 MAX_RATIO = 50  # of the sides: the shorter one becomes INPUT.SIZE, and the longer one grows with it
-MAX_SCANS = (
-    100  # of a JPEG, each of which passes over all its pixels; cameras and libraries make ten
-)
+# of a JPEG, each of which passes over all its pixels; cameras and libraries make ten
+MAX_SCANS = 100
 MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
-MARKER = re.compile(
-    rb"\xff([^\x00\x01\xff\xd0-\xd8])"
-)  # of a JPEG's segments; the others have no length
+COARSE = 16  # pixels of a side, at which pictures are compared
+# of a JPEG's segments; the others have no length
+MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
 Answer = TypeVar("Answer")
 
 
@@ -333,25 +319,26 @@ def look_at(path: str, question: Callable[[Image.Image], Answer], otherwise: Ans
         return otherwise
 
 
-def picture_hash(path: str) -> str:
-    """See ``file_hash``.
+class Seen(NamedTuple):
+    """What was seen of a picture.
 
-    Raises:
-        ValueError: see ``check_file``.
-    """
-    check_file(path)
-    return file_hash(path)
-
-
-def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, list[bytes]]:
-    """Decodes pictures, large ones as coarsely as their format allows.
-
-    Returns:
-        path → what is wrong, of those that can't be read; how many have transparent parts; and a hash of each one's bytes,
-        empty where it can't be read.
+    Attributes:
+        reason: why it can't be read; then all else is empty.
+        is_transparent: whether it has transparent parts.
+        digest: hash of its bytes.
+        coarse: (3 · ``COARSE``²,) int16, as a viewer sees it from afar.
     """
 
-    def look(path: str) -> tuple[bool | str, bytes]:
+    reason: str = ""
+    is_transparent: bool = False
+    digest: bytes = b""
+    coarse: numpy.ndarray | None = None
+
+
+def look_through(paths: Sequence[str]) -> list[Seen]:
+    """Decodes pictures, large ones as coarsely as their format allows."""
+
+    def look(path: str) -> Seen:
         try:
             with open_image(path) as image:
                 image.draft("RGB", (image.width // 8, image.height // 8))
@@ -361,31 +348,27 @@ def look_through(paths: Iterable[str]) -> tuple[dict[str, str], int, list[bytes]
                         image.has_transparency_data
                         and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
                     )
-            return is_transparent, bytes.fromhex(file_hash(path))
+                    seen = as_seen(image, "white")
+                    small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
+            coarse = numpy.asarray(small, dtype=numpy.int16).ravel()
+            return Seen("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
         except Exception as error:  # as in ``decoded``
-            return reason(error), b""
+            return Seen(reason(error))
 
-    paths = list(paths)
     with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
         try:
-            found = list(
-                tqdm(
-                    pool.map(look, paths),
-                    total=len(paths),
-                    desc="looking through the images",
-                    unit="image",
-                    delay=2,
-                    dynamic_ncols=True,
-                )
+            bar = tqdm(
+                pool.map(look, paths),
+                total=len(paths),
+                desc="looking through the images",
+                unit="image",
+                delay=2,
+                dynamic_ncols=True,
             )
+            return list(bar)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return (
-        {path: said for path, (said, _) in zip(paths, found) if isinstance(said, str)},
-        sum(said is True for said, _ in found),
-        [own for _, own in found],
-    )
 
 
 def skips_broken_images(cfg: CfgNode) -> bool:

@@ -4,7 +4,7 @@ What depends on other settings, the data or the CLIP is checked where it is used
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -61,15 +61,20 @@ RANGES: dict[str, Range | tuple[object, ...]] = {  # pattern of keys → what th
     "INPUT.GB_K": Range(1, 1001),
     "DATASET.NUM_SHOTS": Range(-1, 10**9),
     "DATASET.FACTORS.CORRELATION": SHARE,
+    "DATALOADER.BROKEN_IMAGES": (
+        "error",
+        "skip",
+    ),  # one that can't be read ends a run, or is left out
     "DATALOADER.NUM_WORKERS": Range(0, 128),  # each is a process
     "DATALOADER.*.BATCH_SIZE": COUNT,
     "OPTIM.LR": POSITIVE,
-    "OPTIM.ADAM_BETA?": Range(0, 1 - 1e-9),
+    "OPTIM.ADAM_BETA?": Range(0, 0.9999),
     "OPTIM.RMSPROP_ALPHA": SHARE,
     "OPTIM.STEPSIZE": Range(-1, MANY),
     "OPTIM.WARMUP_EPOCH": Range(-1, MANY),
     "OPTIM.MAX_EPOCH": COUNT,
     "OPTIM.*": NOT_NEGATIVE,
+    "TEST.FINAL_MODEL": ("last_step", "best_val"),
     "TRAIN.PRINT_FREQ": Range(1),
     "TRAIN.CHECKPOINT_*": NOT_NEGATIVE,
     "TRAINER.*.PREC": ("fp32", "amp", "fp16"),
@@ -146,8 +151,16 @@ def check_range(key: str, value: Any) -> None:
             raise UserError(f"{key} is {value}, its numbers must rise")
     elif taken:
         for element in elements:
-            if element not in taken:
-                raise UserError(
-                    f"{key} is {value!r}, it takes one of {', '.join(map(str, taken))}"
-                    f"{nearest(element, taken)}"
-                )
+            check_choice(key, element, taken)
+
+
+def check_choice(key: str, value: object, choices: Collection[object]) -> None:
+    """``value`` must be one of ``choices``; the nearest one is named.
+
+    Raises:
+        UserError: it is none.
+    """
+    if value not in choices:
+        raise UserError(
+            f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}"
+        )

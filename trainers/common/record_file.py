@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
         return
     if not isinstance(nested(record, "config", "MODEL", "BACKBONE", "NAME"), str):
         yield "config.MODEL.BACKBONE.NAME"
-    if not all(isinstance(name, str) for name in record.get("classnames", ())):
+    if "classnames" in record and not are_names(record["classnames"]):
         yield "classnames"
     if not all(isinstance(names, list) for names in record.get("skipped_images", {}).values()):
         yield "skipped_images"
@@ -173,6 +173,11 @@ def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
     )
     for split, metrics in record["metrics"].items():
         yield from (f"metrics.{split}{name}" for name in odd_metrics(metrics))
+
+
+def are_names(classnames: Sequence[object]) -> bool:
+    """Whether these can be a run's classes."""
+    return len(classnames) > 0 and all(isinstance(name, str) for name in classnames)
 
 
 def odd_metrics(metrics: Any) -> Iterator[str]:

@@ -21,7 +21,7 @@ from ..common.errors import UserError
 from ..common.files import remove_leftovers, write_atomically, write_text
 from ..common.fingerprints import split_hash
 from ..common.readers import check_archive, read_arrays
-from ..common.record_file import FILE_NAME, read_record
+from ..common.record_file import FILE_NAME, are_names, read_record
 from ..data.random_state import restore_rng_state, rng_state
 from .same_run import OTHER_IMAGES as OTHER_IMAGES
 from .same_run import changes as changes
@@ -355,9 +355,8 @@ def load(path: str) -> State:
         isinstance(state.get(key), kind) for key, kind in KINDS.items()
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
-    if not all(map(torch.is_tensor, state["state_dict"].values())) or not all(
-        isinstance(name, str) for name in state["classnames"]
-    ):
+    tensors = state["state_dict"].values()
+    if not all(map(torch.is_tensor, tensors)) or not are_names(state["classnames"]):
         raise UserError(
             f"checkpoint {path} was not written by this toolbox: its prompts are not tensors, or its class "
             "names no texts"

@@ -1,15 +1,18 @@
-"""Checks that trainers share. Each raises UserError with the key, its value and what it takes."""
+"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is in ``common.ranges``.
+
+Each raises UserError with the key, its value and what it takes.
+"""
 
 import logging
 from collections import Counter
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from PIL import ImageColor
 from yacs.config import CfgNode
 
-from ..common.errors import UserError, nearest
-from ..common.image_files import POLICIES, background_of
+from ..common.errors import UserError
+from ..common.image_files import background_of
+from ..common.ranges import check_ranges
 from ..prompting.backbone import Backbone
 
 if TYPE_CHECKING:
@@ -17,35 +20,6 @@ if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
 
 log = logging.getLogger(__name__)
-
-MOST_WORKERS = 128
-
-
-def check_choice(key: str, value: object, choices: Collection[object]) -> None:
-    """``value`` must be one of ``choices``; the nearest one is named."""
-    if value not in choices:
-        raise UserError(
-            f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}"
-        )
-
-
-def check_at_least(least: float, path: str, node: CfgNode, *keys: str) -> None:
-    """``node[key]`` must be ``least`` or more for each of ``keys``; ``path`` is the node's full name."""
-    for key in keys:
-        if node[key] < least:
-            wanted = "must not be negative" if least == 0 else f"must be at least {least}"
-            raise UserError(f"{path}.{key} is {node[key]}, it {wanted}")
-
-
-def check_colour(key: str, value: object) -> None:
-    """``value`` must be a colour's name or number, or an empty text."""
-    try:
-        if value != "":
-            ImageColor.getrgb(str(value))
-    except ValueError:
-        raise UserError(
-            f"{key} is {value!r}, it takes a colour such as white or '#f0f0f0', or '' for pictures as they are stored"
-        ) from None
 
 
 def check_depth(key: str, depth: int, layers: int) -> None:
@@ -98,33 +72,24 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 
 
 def check_run(cfg: CfgNode) -> None:
-    """Checks the settings that don't belong to a method."""
-    check_at_least(1, "OPTIM", cfg.OPTIM, "MAX_EPOCH")
-    check_at_least(1, "DATALOADER.TRAIN_X", cfg.DATALOADER.TRAIN_X, "BATCH_SIZE")
-    check_at_least(1, "DATALOADER.TEST", cfg.DATALOADER.TEST, "BATCH_SIZE")
-    check_at_least(0, "DATALOADER", cfg.DATALOADER, "NUM_WORKERS")
-    check_at_least(
-        0, "OPTIM", cfg.OPTIM, "WEIGHT_DECAY", "MOMENTUM", "WARMUP_CONS_LR", "WARMUP_MIN_LR"
-    )
-    check_at_least(1, "TRAIN", cfg.TRAIN, "PRINT_FREQ")
-    if cfg.OPTIM.LR <= 0:
-        raise UserError(f"OPTIM.LR is {cfg.OPTIM.LR}, it must be above 0")
-    if cfg.INPUT.GB_K < 1 or cfg.INPUT.GB_K % 2 == 0:
+    """Checks the settings that don't belong to a method; its own see ``Method.check``."""
+    check_ranges({name: node for name, node in cfg.items() if name != "TRAINER"})
+    if cfg.INPUT.GB_K % 2 == 0:
         raise UserError(
-            f"INPUT.GB_K is {cfg.INPUT.GB_K}, a blur takes an odd number of pixels: give {max(1, cfg.INPUT.GB_K + 1)}"
-        )
-    if cfg.DATALOADER.NUM_WORKERS > MOST_WORKERS:
-        raise UserError(
-            f"DATALOADER.NUM_WORKERS is {cfg.DATALOADER.NUM_WORKERS}, it must be at most {MOST_WORKERS}: each is a process"
+            f"INPUT.GB_K is {cfg.INPUT.GB_K}, a blur takes an odd number of pixels: give {cfg.INPUT.GB_K + 1}"
         )
     sides = tuple(cfg.INPUT.SIZE)
     if len(sides) != 2 or sides[0] != sides[1]:
         raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")
     if cfg.INPUT.NO_TRANSFORM:
         raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
-    check_colour("INPUT.BACKGROUND", background_of(cfg))
-    check_choice("DATALOADER.BROKEN_IMAGES", cfg.DATALOADER.get("BROKEN_IMAGES", "error"), POLICIES)
-    check_choice("TEST.FINAL_MODEL", cfg.TEST.FINAL_MODEL, ("last_step", "best_val"))
+    colour = background_of(cfg)
+    try:
+        ImageColor.getrgb(colour or "white")
+    except ValueError:
+        raise UserError(
+            f"INPUT.BACKGROUND is {colour!r}, it takes a colour such as white or '#f0f0f0', or '' for pictures as they are stored"
+        ) from None
     if cfg.TEST.get("OPEN", False) and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
         raise UserError(
             f"TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}: it must be all"

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from yacs.config import CfgNode
 
 from ..common.errors import UserError
-from .checks import check_choice
+from ..common.ranges import check_choice
 
 SCHEDULES = ("single_step", "multi_step", "cosine")
 WARMUPS = ("constant", "linear")

@@ -8,12 +8,12 @@ import pytest
 import demo_app
 from app import demo as asked
 from app.answer import percent
+from tests.app.conftest import CLASSES, NASTY
 from tests.chromium import contrast
-from tests.test_demo_app import CLASSES, NASTY, demo, folder  # noqa: F401  (fixtures)
 
 
 @pytest.fixture(scope="module")
-def address(demo):  # noqa: F811
+def address(demo):
     """Of the page, served."""
     server = demo_app.make_server(demo_app.make_app(demo), 0)
     threading.Thread(target=server.run, daemon=True).start()
@@ -22,7 +22,7 @@ def address(demo):  # noqa: F811
 
 
 @pytest.fixture
-def window(browser, address):  # noqa: F811
+def window(browser, address):
     """The browser with a few helpers; afterwards it has asked no other host, and its console is empty."""
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
@@ -87,7 +87,7 @@ def window(browser, address):  # noqa: F811
 
 def test_upload_edit_classes_read_the_answer_and_recover_from_mistakes(
     window,
-    demo,  # noqa: F811
+    demo,
     data_root,
     tmp_path,
 ):
@@ -151,7 +151,7 @@ def test_a_picture_can_be_dropped(window, data_root):
     assert window.one(".label").is_displayed()
 
 
-def test_it_works_with_the_keyboard_alone(window, demo):  # noqa: F811
+def test_it_works_with_the_keyboard_alone(window, demo):
     from selenium.webdriver.common.keys import Keys
 
     window.look()
