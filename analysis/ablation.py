@@ -165,7 +165,7 @@ def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
         in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
         there is none.
     """
-    of_trainer = table.by_seed.loc[(data, shots, trainer)]
+    of_trainer = table.by_seed.sort_index().loc[(data, shots, trainer)]
     done = {name: list(lines.loc[name].index) for name, lines in of_trainer.groupby(level="config")}
     known = {row.name: row.description for row in ablation_rows(trainer)}
     for name in done.keys() - known.keys():
