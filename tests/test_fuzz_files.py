@@ -256,7 +256,7 @@ def finished(tmp_path_factory):
         1,
         arrays=make_answers(1, templates=2),
         skipped_images={"test": ["a/1.png"]},
-        classnames=["a", "b"],
+        classnames=[*"abcd"],
         parameters={"learnable": 3, "total": 4},
         seconds={"train": 1.0},
         git_commit="abc",
