@@ -359,8 +359,10 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
             styles = [*STYLES] if task_of(task) in DRAWN else []
             with tempfile.TemporaryDirectory() as folder:
                 # with CDC's views
-                halves = [new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)]
-                pictures = {task: Pictures(*halves, styles)}
+                trained, other = (
+                    new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)
+                )
+                pictures = {task: Pictures(trained, other, styles)}
         row = judge(setting, task, seed, pictures[task], args.root)
         with open(args.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
