@@ -108,13 +108,8 @@ def reliability(series: Sequence[Series], colours: Colours, title: str) -> Figur
         axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
         for number, one in enumerate(series):
             points = 100 * reliability_points(1 - one.pooled("max_probability"), one.right)
-            look: dict[str, Any] = {
-                "ls": "-",
-                "ms": 4,
-                "color": colours[one.name],
-                "label": one.name,
-            }
-            axes.plot(*points.T, MARKERS[number % len(MARKERS)], **look)
+            style = f"{MARKERS[number % len(MARKERS)]}-"
+            axes.plot(*points.T, style, ms=4, color=colours[one.name], label=one.name)
         axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
         axes.set(xlim=(0, 100), ylim=(0, 100))
         finish(axes)
@@ -143,12 +138,8 @@ def risk(series: Sequence[Series], colours: Colours, title: str) -> Figure:
                     continue
                 doubts = [run.known_answers[measure] for run in one.runs]
                 coverage, risk = risk_coverage(doubts, wrong)
-                look: dict[str, Any] = {
-                    "color": colours[one.name],
-                    "ls": line,
-                    "label": f"{one.name}, by {by}",
-                }
-                axes.plot(100 * coverage, 100 * risk, **look)
+                label = f"{one.name}, by {by}"
+                axes.plot(100 * coverage, 100 * risk, line, color=colours[one.name], label=label)
                 # the first few images' risk jumps between 0 and 1
                 highest = max(highest, risk[coverage >= 0.05].max())
         axes.set(xlabel="images answered in %, least doubted first", ylabel="wrong among them in %")
