@@ -177,7 +177,7 @@ def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
     """Without validation images of its own no answers, with contexts of classes none on new ones."""
 
     def rows(figures):
-        table = tables({("dtd", 4, "some", "tiny"): {1: figures}})[2]
+        table = tables([(("dtd", 4, "some", "tiny"), 1, figures)])[2]
         return [" ".join(row[4:]) for row in table.means.index]
 
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
