@@ -25,8 +25,6 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "tensorboard": [
-            "tensorboard"
-        ],  # without it, scalars go to <output>/tensorboard/scalars.csv
+        "tensorboard": ["tensorboard"],  # without it, no scalars are written
     },
 )

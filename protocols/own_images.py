@@ -60,12 +60,14 @@ def with_clip(args: argparse.Namespace) -> argparse.Namespace:
 
 def backbone_of(folder: str) -> str:
     """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be read."""
-    with contextlib.suppress(UserError):  # of a damaged run, which is made again
-        if os.path.isfile(record := os.path.join(folder, FILE_NAME)):
-            return str(read_record(record)["config"]["MODEL"]["BACKBONE"]["NAME"])
-        if checkpoint := newest(place := os.path.join(folder, MODEL_NAME)):
+    place, record = os.path.join(folder, MODEL_NAME), os.path.join(folder, FILE_NAME)
+    with contextlib.suppress(UserError):  # here and below: of what is damaged, which is made again
+        if checkpoint := newest(place):
             config = load(os.path.join(place, checkpoint))["config"]
             return str(config.get("MODEL.BACKBONE.NAME", "")).strip("'")
+    with contextlib.suppress(UserError):
+        if os.path.isfile(record):
+            return str(read_record(record)["config"]["MODEL"]["BACKBONE"]["NAME"])
     return ""
 
 
@@ -94,7 +96,7 @@ def log_clip(trainer: MethodTrainer, why: str) -> None:
 def warn_of_classes(data: DatasetBase) -> None:
     """Warns of classes that are too small to say anything of, and of one that is most of the test."""
     images = Counter(
-        item.classname for part in (data.train_x, data.val, data.test) for item in part
+        item.classname for part in (data.train_x, data.val or [], data.test) for item in part
     )
     few = {name: count for name, count in images.items() if count < FEW}
     if few:
@@ -143,12 +145,11 @@ def report(
     from analysis.occlusion import occlusion_figures
     from results.report.classes import headlines
     from results.report.page import make_report
-    from results.runs import collect, group, titles
+    from results.runs import collect, group
 
     page = os.path.join(cfg.OUTPUT_DIR, REPORT)
     make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
-    series = group(collect(cfg.OUTPUT_DIR))
-    heads = headlines(series, titles([one.setting for one in series]))
+    heads = headlines(group(collect(cfg.OUTPUT_DIR)))
     for head in sorted(heads, key=lambda head: head["zero_shot_itself"])[:1]:
         known = {"zero-shot": head["zero_shot"], "always the commonest class": head["commonest"]}
         others = {"chance": head["chance"], **{k: v for k, v in known.items() if v is not None}}

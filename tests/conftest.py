@@ -29,6 +29,7 @@ from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
+from trainers.prompting.transformer import Transformer
 from trainers.settings import method_node
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -162,9 +163,10 @@ def resnet(stock_resnet):
 @pytest.fixture(scope="session")
 def vit_b16():
     """The shapes of CLIP's ViT-B/16 with weights that mean nothing, to count parameters on."""
-    text = TextEncoder(512, 12, 8, 77, VOCABULARY, 512)
+    text = TextEncoder(Transformer(512, 12, 8), 77, VOCABULARY, 512)
     torch.nn.init.zeros_(text.token_embedding.weight)
-    return Backbone(text, ImageEncoder(224, 16, 768, 12, 12, 512), torch.zeros(()))
+    image = ImageEncoder(Transformer(768, 12, 12), 224, 16, 512)
+    return Backbone(text, image, torch.zeros(()))
 
 
 def saved(stock, folder):

@@ -43,7 +43,7 @@ def line_of(tmp_path, small_clip_file):
     names |= {"METHODS": ", ".join(sorted(METHODS)), "WEIGHTS": small_clip_file}
 
     def line(section, words):
-        pattern = re.compile("|".join(names))
+        pattern = re.compile(rf"\b({'|'.join(names)})\b")
         return "error: " + pattern.sub(lambda name: names[name[0]], GOLDEN[section][words])
 
     return line

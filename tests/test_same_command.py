@@ -82,7 +82,7 @@ def test_a_finished_run_is_done_already_wherever_its_images_lie(folder, start, t
     moved = folder.rename(tmp_path / "moved")
     code, said = start(moved, trainer)
     assert code == 0 and files(tmp_path / "out") == before
-    assert f"Done already: {tmp_path / 'out'}; to train anew delete that folder" in said
+    assert f"Done already: {tmp_path / 'out'}; to train again, delete that folder" in said
     answers = tmp_path / "out" / "predictions-val.npz"
     answers.write_bytes(b"damaged")
     code, said = start(moved, trainer)

@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
     from .classifier.prompted import PromptedClassifier as PromptedClassifier
     from .method import Method
 
@@ -43,18 +45,20 @@ METHODS = {  # registered name → module of this package
 }
 
 
-def config_function(method: str) -> Callable[[Any], None]:
+def config_function(method: str) -> "Callable[[CfgNode], None]":
     """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings; importing its module registers the trainer."""
-    function: Callable[[Any], None] = getattr(
-        import_module(f".{METHODS[method]}", __name__), f"add_{method.lower()}_config"
-    )
-    return function
+    declare: Callable[[CfgNode], None] = attribute(method, f"add_{method.lower()}_config")
+    return declare
 
 
 def method_class(name: str) -> "type[Method]":
     """The ``Method`` of a name in ``METHODS``."""
-    found: type[Method] = getattr(import_module(f".{METHODS[name]}", __name__), f"{name}Method")
-    return found
+    method: type[Method] = attribute(name, f"{name}Method")
+    return method
+
+
+def attribute(method: str, name: str) -> Any:
+    return getattr(import_module(f".{METHODS[method]}", __name__), name)
 
 
 def __getattr__(name: str) -> object:

@@ -55,15 +55,13 @@ def add_cdc_config(cfg: CfgNode) -> None:
     cfg.TRAINER.CDC = node = CfgNode()
     node.N_TEMPLATES = 4  # M
     node.N_CTX = 2  # context tokens a template (4 is usual with PROMPT_MODALITY text)
-    # phrases that templates start from: of more than M, the best on the training images; of fewer,
-    # Gaussian beyond
+    # phrases that templates start from, the best M on the training images; Gaussian beyond them
     node.CTX_INIT = list(PHRASES)
     node.PROMPT_MODALITY = "dual"  # prompts in both encoders (ViT only) | text
     node.PROMPT_DEPTH = 9  # layers of an encoder that have prompts of their own, from the first
     node.HAND_CRAFTED = ""  # t^0, with {} for the class name; empty: the data set's own
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
-    # c: training starts at this level, the log of the mean evidence over classes
-    node.EVIDENCE_START = 2.0
+    node.EVIDENCE_START = 2.0  # c, training's first level: log of the mean evidence over classes
     node.EVIDENCE_LEVEL = 4.0  # that of answers, see ``log_evidence``
     node.FUSION = "dempster"  # | mean_probability | sum_logits: these two have no fused loss
     node.IMAGE_WITNESS = True  # a further witness for the trained classes, see ``ImageWitness``
@@ -112,7 +110,8 @@ class DecoupledPrompts(nn.Module):
 
     @torch.no_grad()
     def start_from(self, phrases: Sequence[str]) -> None:
-        """Puts the first n tokens of the first M phrases into the contexts, and their other words after these; Gaussian contexts beyond them."""
+        """Puts the first n tokens of the first M phrases into the contexts, and their other words
+        after these; Gaussian contexts beyond them."""
         text, (templates, n_ctx, _) = self.tokens_around.args[0], self.ctx.shape
         self.phrases.zero_()
         for template, phrase in enumerate([*phrases, *[""] * templates][:templates]):
@@ -156,23 +155,21 @@ class CDCMethod(Method):
         super().check(settings, path)
         template = settings.get("HAND_CRAFTED", "")
         if template and not template.count("{}") == template.count("{") == template.count("}") == 1:
-            raise UserError(
-                f"{path}.HAND_CRAFTED is {template!r}, it needs {{}} once, where the class name goes"
-            )
+            message = "it needs {} once, where the class name goes"
+            raise UserError(f"{path}.HAND_CRAFTED is {template!r}, {message}")
         beta, gamma = settings.DECOUPLING_WEIGHT, settings.CONSISTENCY_WEIGHT
-        if settings.N_TEMPLATES > 1 and beta:
-            limit = collapse_weight(settings.N_TEMPLATES, beta)
-            if gamma >= limit:
-                log.warning(
-                    f"{path}.DECOUPLING_WEIGHT {beta:g} and CONSISTENCY_WEIGHT {gamma:g}: together "
-                    "they are least where all templates equal CLIP's own features, so nothing drives "
-                    f"them apart; it takes a CONSISTENCY_WEIGHT below {limit:.3g}"
-                )
+        templates = settings.N_TEMPLATES
+        if templates > 1 and beta and gamma >= (limit := collapse_weight(templates, beta)):
+            log.warning(
+                f"{path}.DECOUPLING_WEIGHT {beta:g} and CONSISTENCY_WEIGHT {gamma:g}: together they are "
+                "least where all templates equal CLIP's own features, so nothing drives them apart; it "
+                f"takes a CONSISTENCY_WEIGHT below {limit:.3g}"
+            )
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:
-        shown = 1 if settings.AUGMENTATION is None else settings.N_TEMPLATES
-        return shown, settings.AUGMENTATION
+        is_same = settings.AUGMENTATION is None
+        return 1 if is_same else settings.N_TEMPLATES, settings.AUGMENTATION
 
     def build(self) -> nn.Module:
         node, layers = self.settings, self.backbone.text.layers
@@ -215,8 +212,7 @@ class CDCMethod(Method):
         return logits.float() - offset[:, None, None] + classes.log()
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
-        """``Scores`` whose logits have, where it is fitted and after training, the image witness's
-        log-evidence as the last of M + 1."""
+        """``Scores`` whose logits have, after training, the image witness's as the last of M + 1."""
         scores, witness = super().scores(images, encoded), self.learner.witness
         speaks = self.settings.IMAGE_WITNESS and not self.learner.training
         if not speaks or witness is None or not witness.is_fitted:
@@ -254,10 +250,10 @@ class CDCMethod(Method):
                 level = votes.log_evidence.logsumexp(dim=-1).mean() - math.log(logits.shape[-1])
                 figures["acc"] = 100 * (answer == labels).float().mean()
                 figures |= {"level": level, "vacuity": fused.vacuity.mean()}
-        figures["loss_votes"] = total.detach()
+        figures["loss_votes"] = total
         for name, (weight, term) in self.template_terms(scores).items():
             total = total + weight * term
-            figures[name] = term.detach()
+            figures[name] = term
         return total, figures
 
     def vote_loss(self, scores: Scores, votes: Opinion, labels: Tensor) -> tuple[Tensor, Figures]:
@@ -294,8 +290,7 @@ class CDCMethod(Method):
     def predict(self, logits: Tensor) -> Prediction:
         evidence = self.log_evidence(logits)  # (M or M + 1, B, K)
         fused = dempster(evidence, self.reliabilities(len(evidence)))  # (B, K)
-        templates = self.settings.N_TEMPLATES
-        logits, evidence = logits[:templates], evidence[:templates]
+        logits, evidence = (part[: self.settings.N_TEMPLATES] for part in (logits, evidence))
         energy = -logits.logsumexp(dim=-1).mean(dim=0)  # (B,), not of the witness's evidence
         is_evidential = self.settings.LOSS == "evidential"
         votes = Opinion(evidence).probability if is_evidential else logits.softmax(dim=-1)
@@ -309,12 +304,8 @@ class CDCMethod(Method):
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Sets what the first step needs of zero-shot answers to training images: the evidence
-        offset, and the phrases where there is a choice.
-
-        b = mean over images of logsumexp_k l_k − log K − c, l being zero-shot logits: evidence in a
-        useful range.
-        """
+        """Sets the evidence offset and, where there is a choice, the phrases by zero-shot answers to
+        training images: b = mean over images of logsumexp_k l_k − log K − c of their logits l."""
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed
             features, labels = self.features_of(training(START_IMAGES))  # (1, N, E), (N,)
         logits = self.logits(features, self.hand_crafted[None])  # (1, N, K)
@@ -324,11 +315,11 @@ class CDCMethod(Method):
             with self.autocast():
                 texts = [self.encode_classes(phrase + AFTER)[None] for phrase in phrases]
             logits = torch.cat([self.logits(features, text) for text in texts])  # (P, N, K)
-            chosen = choose_phrases(logits.log_softmax(dim=-1), labels, templates)
-            self.learner.start_from([phrases[index] for index in chosen])
-            names = ", ".join(repr(phrases[index]) for index in chosen)
-            log.info("The templates start from %s", names)
-        self.memory["cosines"] = {"before": self.cosines_to_clip(self.encoded(), training)}
+            best = choose_phrases(logits.log_softmax(dim=-1), labels, templates)
+            chosen = [phrases[index] for index in best]
+            self.learner.start_from(chosen)
+            log.info("The templates start from %s", ", ".join(map(repr, chosen)))
+        self.note_cosines("before", training)
 
     def possible_phrases(self) -> list[str]:
         """Phrases of CTX_INIT that fill a context, if there are more than templates; else all."""
@@ -337,34 +328,30 @@ class CDCMethod(Method):
         filling = [phrase for phrase, n in zip(node.CTX_INIT, lengths) if n >= node.N_CTX]
         return filling if len(filling) > node.N_TEMPLATES else list(node.CTX_INIT)
 
-    def encoded(self) -> Encoded:
-        """Text features (M, K, E) and the prompts, as they are tested."""
+    def note_cosines(self, when: str, training: TrainingImages) -> Encoded:
+        """Notes the ``cosines`` of the templates' texts and, where images are prompted, of some
+        training images; returns the texts and the prompts, as they are tested."""
         self.eval()
-        with torch.no_grad(), self.autocast():
-            return self.encode()
-
-    def cosines_to_clip(self, encoded: Encoded, training: TrainingImages) -> dict[str, float]:
-        """``cosines`` of the templates' texts and, where images are prompted, of features of some
-        training images."""
-        texts, prompts = encoded
+        with self.autocast():
+            prompts = self.learner()
+            texts = self.encode_texts(prompts)
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
             with torch.random.fork_rng(devices=[]):
                 prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
                 compared["images"] = prompted, self.features_of(training(COMPARED_IMAGES))[0]
-        return {
+        self.memory.setdefault("cosines", {})[when] = {
             f"{part}_{name}": value
             for part, features in compared.items()
             for name, value in cosines(*features).items()
         }
+        return texts, prompts
 
     @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Notes how far apart the templates are, fits the image witness to the training images and
-        the reliability to the validation images, if there are any."""
+        """Fits the image witness to the training images and the reliability to validation images."""
         node, witness = self.settings, self.learner.witness
-        encoded = self.encoded()
-        self.memory.setdefault("cosines", {})["after"] = self.cosines_to_clip(encoded, training)
+        encoded = self.note_cosines("after", training)
         with torch.random.fork_rng(devices=[]):
             if node.IMAGE_WITNESS and witness is not None:
                 features, labels = self.features_of(training(), encoded[1])  # (M or 1, N, E), (N,)
@@ -392,19 +379,13 @@ class CDCMethod(Method):
         return learned
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
-        """Loads prompts; the image witness stays where it has seen all classes that are asked for.
-
-        Prompts of earlier versions have a learned offset for their list and no image witness. They
-        answer as they did: without a fitted reliability as independent templates, and on any list,
-        also a shorter one, with the e_k / K that they were trained for.
-        """
-        learner = self.learner
-        earlier = {
-            "reliability": torch.tensor(1.0),
-            "trained_classes": torch.tensor(len(classnames)),
-        }
-        if has_phrases := isinstance(learner, DecoupledPrompts):
-            earlier["phrases"] = learner.phrases
+        """Loads prompts. Those of earlier versions, which have a learned offset for their list,
+        answer as they did: without a fitted reliability as independent templates, and on any list
+        with the e_k / K that they were trained for."""
+        earlier = {"reliability": torch.tensor(1.0)}
+        earlier["trained_classes"] = torch.tensor(len(classnames))
+        if has_phrases := isinstance(self.learner, DecoupledPrompts):
+            earlier["phrases"] = self.learner.phrases
         state = {**earlier, **state}
         if "offset_shift" in state:
             in_list = state["trained_classes"].log() if has_phrases else 0.0

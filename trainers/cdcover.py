@@ -148,7 +148,7 @@ class CDCOverMethod(CDCMethod):
                 loss = loss - F.cross_entropy(logits[m], labels) + vote
             total = total + loss
             for name, value in measured.items():
-                figures[name] = figures.get(name, 0.0) + float(value) / len(logits)
+                figures[name] = figures.get(name, 0.0) + value.detach().double() / len(logits)
         return total, figures
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:

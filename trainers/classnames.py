@@ -87,6 +87,15 @@ def listed(groups: Groups) -> str:
     return "; ".join(shown) + ("; …" if groups[NAMED:] else "")
 
 
+def check_names(method: "Method", are_fixed: bool) -> None:
+    """``check_classes`` of a method's class names in a plain prompt of its CLIP."""
+    backbone = method.backbone
+    with torch.no_grad():
+        features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)[None]  # (1, K, E)
+    rows, scale = backbone.text.token_embedding.weight, float(backbone.logit_scale)
+    check_classes(method.classnames, rows, features, scale, are_fixed)
+
+
 def check_classes(
     names: Sequence[str], rows: Tensor, features: Tensor, scale: float, are_fixed: bool
 ) -> None:
@@ -122,17 +131,3 @@ def check_classes(
             "; ".join(f"{name!r} ({', '.join(found)})" for name, found in [*words.items()][:NAMED]),
             "; …" if len(words) > NAMED else "",
         )
-
-
-def check_names(method: "Method", are_fixed: bool) -> None:
-    """``check_classes`` of a method's class names in a plain prompt of its CLIP."""
-    backbone = method.backbone
-    with torch.no_grad():
-        features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)[None]  # (1, K, E)
-    check_classes(
-        method.classnames,
-        backbone.text.token_embedding.weight,
-        features,
-        float(backbone.logit_scale),
-        are_fixed,
-    )

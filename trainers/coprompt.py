@@ -21,14 +21,10 @@ from .method import Encoded, Figures, Method
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
 from .settings import method_node
-from .templates import hand_crafted_template
 from .trainer import MethodTrainer
 
 REDUCTION = 4  # of the width in the adapters
 IMAGE_SHARE, TEXT_SHARE = 0.1, 0.2  # of the adapters in the features
-EXCEPTIONS = {
-    "DescribableTextures": "a photo of a {}, a type of texture."
-}  # where CoPrompt departs from CoOp's hand-crafted prompts
 
 
 def add_coprompt_config(cfg: CfgNode) -> None:
@@ -58,6 +54,7 @@ class OutputAdapter(nn.Module):
 class CoPromptMethod(Method):
     """Consistency-guided prompt learning: MaPLe's prompts, and an adapter after each encoder."""
 
+    exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
     small = {"PROMPT_DEPTH": 2}
     text_only = None
 
@@ -70,9 +67,6 @@ class CoPromptMethod(Method):
         learner.adapter_image = OutputAdapter(self.backbone.embed_dim, IMAGE_SHARE)
         learner.adapter_text = OutputAdapter(self.backbone.embed_dim, TEXT_SHARE)
         return learner
-
-    def hand_crafted_template(self) -> str:
-        return hand_crafted_template(self.dataset, EXCEPTIONS)
 
     @cached_property
     def perturbed_texts(self) -> Tensor:
@@ -120,8 +114,7 @@ class CoPromptMethod(Method):
         text = consistency_loss(scores.text_features, perturbed[sentence])
         image = consistency_loss(scores.image_features, self.unprompted_images(scores.images[-1:]))
         parts = {"loss_ce": task, "loss_text": text, "loss_image": image}
-        figures = {name: part.detach() for name, part in parts.items()}
-        return task + self.settings.W * (text + image), figures
+        return task + self.settings.W * (text + image), parts
 
 
 @TRAINER_REGISTRY.register()

@@ -67,11 +67,8 @@ class TransferHead(nn.Module):
         self.image, self.text = ChannelAdjustment(embed_dim), ChannelAdjustment(embed_dim)
         self.linear = nn.Linear(embed_dim, classes)
 
-    def of_images(self, features: Tensor) -> Tensor:
-        return self.linear(self.image(features))
-
-    def of_texts(self, features: Tensor) -> Tensor:
-        return self.linear(self.text(features))
+    def forward(self, features: Tensor, adjust: ChannelAdjustment) -> Tensor:
+        return self.linear(adjust(features))
 
 
 @dataclass
@@ -123,7 +120,7 @@ class DePTMethod(Method):
         features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)
         image_features, text_features = F.normalize(features, dim=-1), F.normalize(texts, dim=-1)
         with torch.autocast(self.device.type, enabled=False):
-            headed = head.of_images(features)  # (1, B, K)
+            headed = head(features, head.image)  # (1, B, K)
         logits = torch.cat([self.logits(image_features, text_features), headed])  # (2, B, K)
         return HeadedScores(logits, image_features, text_features, images, texts[0])
 
@@ -133,11 +130,12 @@ class DePTMethod(Method):
         assert isinstance(scores, HeadedScores)
         total, figures = self.base.loss(scores, labels)
         task = F.cross_entropy(scores.logits[0], labels)
-        of_texts = self.learner.head.of_texts(scores.texts[labels])  # (B, K)
+        head = self.learner.head
+        of_texts = head(scores.texts[labels], head.text)  # (B, K)
         headed = F.cross_entropy(torch.cat([of_texts, scores.logits[1]]), labels.repeat(2))
         node = self.settings
         total = total + (node.PROMPT_WEIGHT - 1) * task + node.HEAD_WEIGHT * headed
-        return total, {**figures, "loss_ce": task.detach(), "loss_head": headed.detach()}
+        return total, {**figures, "loss_ce": task, "loss_head": headed}
 
     def predict(self, logits: Tensor) -> Prediction:
         """``Prediction`` from the prompts' logits (1, B, K), or from theirs and the head's, (2, B, K)."""

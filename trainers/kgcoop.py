@@ -12,12 +12,7 @@ from .losses import consistency_loss
 from .method import Figures, Method
 from .prompting.context import ContextLearner
 from .settings import add_encoder_settings
-from .templates import hand_crafted_template
 from .trainer import MethodTrainer
-
-EXCEPTIONS = {
-    "DescribableTextures": "a photo of a {}, a type of texture."
-}  # where KgCoOp departs from CoOp's hand-crafted prompts
 
 
 def add_kgcoop_config(cfg: CfgNode) -> None:
@@ -34,20 +29,17 @@ def add_kgcoop_config(cfg: CfgNode) -> None:
 class KgCoOpMethod(Method):
     """Knowledge-guided context optimisation."""
 
+    exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
     small = {"CTX_INIT": ""}
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)
 
-    def hand_crafted_template(self) -> str:
-        return hand_crafted_template(self.dataset, EXCEPTIONS)
-
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """Cross-entropy + W · distance to the hand-crafted prompts."""
         task = F.cross_entropy(scores.logits[0], labels)
         distance = consistency_loss(scores.text_features, self.hand_crafted)
-        figures = {"loss_ce": task.detach(), "loss_kg": distance.detach()}
-        return task + self.settings.W * distance, figures
+        return task + self.settings.W * distance, {"loss_ce": task, "loss_kg": distance}
 
 
 @TRAINER_REGISTRY.register()

@@ -68,15 +68,11 @@ def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
         their deviations from the reference. Each a mean over pairs and N.
     """
 
-    def between(vectors: Tensor) -> float:
-        return mean_over_pairs(F.normalize(vectors, dim=-1)).item()
-
-    found = {"to_clip": (features * reference).sum(dim=-1).mean().item()}
-    return (
-        found
-        if len(features) == 1
-        else {**found, "between": between(features), "deviations": between(features - reference)}
-    )
+    means = {"to_clip": (features * reference).sum(dim=-1).mean().item()}
+    if len(features) > 1:
+        for name, vectors in (("between", features), ("deviations", features - reference)):
+            means[name] = mean_over_pairs(F.normalize(vectors, dim=-1)).item()
+    return means
 
 
 def collapse_weight(templates: int, decoupling: float) -> float:
@@ -98,9 +94,5 @@ def distance_at_minimum(templates: int, decoupling: float, consistency: float) -
         return 0.0
     rho, short = -1 / (templates - 1), SHORT**2
     constant = short * (-rho + (1 - rho) * short / 4)
-    return math.sqrt(
-        math.sqrt(
-            decoupling * constant / (decoupling * (1 - rho) / 4 + consistency * templates / 2)
-        )
-        - short
-    )
+    at_minimum = decoupling * constant / (decoupling * (1 - rho) / 4 + consistency * templates / 2)
+    return math.sqrt(math.sqrt(at_minimum) - short)

@@ -33,12 +33,12 @@ from .engine.precision import autocast_dtype, precision_on, to_half
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
-from .templates import hand_crafted_template
+from .templates import DEFAULT_TEMPLATE, TEMPLATES
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (B,)
 TrainingImages = Callable[..., Batches]  # of at most ``most`` images, or ``augmented`` ones
 Encoded = tuple[Tensor, Prompts | None]  # see ``Method.encode``
-Figures = dict[str, Any]  # for the log: numbers, or scalar tensors
+Figures = dict[str, Tensor]  # scalars for the log
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ class Method(nn.Module):
             fp16 too, as officially.
         whole_validation: whether ``start`` and ``complete`` get all validation images of the data
             set, as in the method's official code, not the few-shot sample of them.
+        exceptions: data set → hand-crafted prompt, where the method departs from CoOp's.
         small: settings of the smallest method that is complete, for a CLIP of three image layers.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
@@ -81,6 +82,7 @@ class Method(nn.Module):
     amp_is_fp16 = False
     fp32_teacher = False
     whole_validation = False
+    exceptions: ClassVar[dict[str, str]] = {}
     small: ClassVar[dict[str, Any]] = {}
     text_only: ClassVar[dict[str, Any] | None] = {}
     shape_setting: ClassVar[str | None] = "N_CTX"
@@ -147,7 +149,7 @@ class Method(nn.Module):
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:
         """How many views V a training image is shown in, and the augmentation that tells them apart.
 
-        See ``data.views.template_views``.
+        See ``data.loader.template_views``.
         """
         return 1, None
 
@@ -184,7 +186,7 @@ class Method(nn.Module):
 
     def hand_crafted_template(self) -> str:
         """The prompt with ``{}`` for the class name that ``hand_crafted`` encodes."""
-        return hand_crafted_template(self.dataset)
+        return {**TEMPLATES, **self.exceptions}.get(self.dataset, DEFAULT_TEMPLATE)
 
     def encode(self) -> Encoded | None:
         """What is the same for all images: text features (M, K, E) and the prompts.

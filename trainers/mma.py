@@ -14,9 +14,9 @@ from .engine.checks import check_depth, check_image_prompts
 from .method import Method
 from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts
-from .prompting.tokens import readable
 from .prompting.transformer import Adapter, Block
 from .settings import add_encoder_settings
+from .templates import template_of
 from .trainer import MethodTrainer
 
 
@@ -76,9 +76,8 @@ class SharedAdapters(nn.Module):
         self.shared_adapter = started(
             {layer: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for layer in layers}
         )
-        self.tokens = FixedTokens.of_prompt(
-            backbone.text, f"{readable(settings.TEXT_CTX_INIT)} {{}}.".lstrip(), classnames
-        )
+        template = template_of("TRAINER.MMA.TEXT_CTX_INIT", settings.TEXT_CTX_INIT)
+        self.tokens = FixedTokens.of_prompt(backbone.text, template, classnames)
 
     def beside(self, own: nn.ModuleDict) -> list[Adapter | None]:
         """One or None for each layer up to ``ADAPTER_END``."""
@@ -129,10 +128,6 @@ class MMAMethod(Method):
         if settings.ADAPTER_END < settings.ADAPTER_START:
             raise UserError(
                 f"{path}.ADAPTER_END is {settings.ADAPTER_END}, it must be ADAPTER_START, {settings.ADAPTER_START}, or more"
-            )
-        if {"{", "}"} & set(settings.TEXT_CTX_INIT):
-            raise UserError(
-                f"{path}.TEXT_CTX_INIT is {settings.TEXT_CTX_INIT!r}: give what stands before the class name, without braces"
             )
 
     def build(self) -> SharedAdapters:

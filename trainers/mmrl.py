@@ -142,7 +142,7 @@ class MMRLMethod(Method):
         text = consistency_loss(scores.text_features, self.hand_crafted)
         total = node.SCALE * first + (1 - node.SCALE) * second + node.REG_WEIGHT * (image + text)
         parts = {"loss_ce": first, "loss_ce_rep": second, "loss_image": image, "loss_text": text}
-        return total, {name: part.detach() for name, part in parts.items()}
+        return total, parts
 
     def predict(self, logits: Tensor) -> Prediction:
         if len(logits) == 1:

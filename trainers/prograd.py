@@ -16,17 +16,7 @@ from .prompting.context import ContextLearner
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
 from .settings import add_encoder_settings
-from .templates import hand_crafted_template
 from .trainer import MethodTrainer
-
-# where ProGrad departs from CoOp's hand-crafted prompts: the class name is always last, so that what is before it can start the context
-EXCEPTIONS = {
-    "OxfordPets": "a type of pet, a photo of a {}.",
-    "OxfordFlowers": "a type of flower, a photo of a {}.",
-    "FGVCAircraft": "a type of aircraft, a photo of a {}.",
-    "DescribableTextures": "a texture of {}.",
-    "Food101": "a type of food, a photo of {}.",
-}
 
 
 def add_prograd_config(cfg: CfgNode) -> None:
@@ -56,11 +46,16 @@ def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
 class ProGradMethod(Method):
     """Prompt-aligned gradient."""
 
+    # the class name is always last, so that what is before it can start the context
+    exceptions = {
+        "OxfordPets": "a type of pet, a photo of a {}.",
+        "OxfordFlowers": "a type of flower, a photo of a {}.",
+        "FGVCAircraft": "a type of aircraft, a photo of a {}.",
+        "DescribableTextures": "a texture of {}.",
+        "Food101": "a type of food, a photo of {}.",
+    }
     small = {"N_CTX": 6}
     fp32_teacher = True
-
-    def hand_crafted_template(self) -> str:
-        return hand_crafted_template(self.dataset, EXCEPTIONS)
 
     def build(self) -> ContextLearner:
         node, text, classes = self.settings, self.backbone.text, len(self.classnames)
@@ -113,8 +108,7 @@ class ProGradMethod(Method):
             (gradient * (parameter - parameter.detach())).sum()
             for gradient, parameter in zip(gradients, parameters)
         )
-        figures = {"loss_ce": task.detach(), "loss_general": general.detach()}
-        return task.detach() + carrier, figures
+        return task.detach() + carrier, {"loss_ce": task, "loss_general": general}
 
 
 @TRAINER_REGISTRY.register()

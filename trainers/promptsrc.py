@@ -93,7 +93,7 @@ class PromptSRCMethod(Method):
         )
         total = task + node.TEXT_LOSS_WEIGHT * text + node.IMAGE_LOSS_WEIGHT * image + answers
         parts = {"loss_ce": task, "loss_text": text, "loss_image": image, "loss_kl": answers}
-        return total, {name: part.detach() for name, part in parts.items()}
+        return total, parts
 
     # ---- the Gaussian-weighted mean of the prompts after each epoch ----
 

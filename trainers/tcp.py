@@ -17,17 +17,11 @@ from .losses import consistency_loss
 from .method import Figures, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.text import TextEncoder
-from .prompting.transformer import QuickGELUMLP
+from .prompting.transformer import quick_gelu
 from .settings import add_encoder_settings
-from .templates import hand_crafted_template
 from .trainer import MethodTrainer
 
 REDUCTION = 4  # of the width in the bottleneck
-EXCEPTIONS = {  # where TCP departs from CoOp's hand-crafted prompts
-    "FGVCAircraft": "a photo of an aircraft {}.",
-    "DescribableTextures": "a photo of a {}, a type of texture.",
-    "Food101": "a photo of a {}, a type of food.",
-}
 AFTER_CONTEXT = {  # what follows the learned context, if not the class name and a full stop
     "OxfordPets": "{}, a type of pet.",
     "OxfordFlowers": "{}, a type of flower.",
@@ -85,9 +79,7 @@ class ClassAwarePrompts(nn.Module):
         self.layers_before = settings.LAYER - 1  # that keep what the context has become
 
     def forward(self) -> Prompts:
-        hidden = (
-            F.silu(QuickGELUMLP.SLOPE * self.reduce(self.classes)) / QuickGELUMLP.SLOPE
-        )  # (K, E/4): QuickGELU
+        hidden = quick_gelu(self.reduce(self.classes))  # (K, E/4)
         own = self.expand(hidden).view(-1, *self.ctx.shape)  # (K, n, D)
         return self.tokens(self.ctx[None], deep_text=[*[None] * self.layers_before, own[None]])
 
@@ -95,6 +87,11 @@ class ClassAwarePrompts(nn.Module):
 class TCPMethod(Method):
     """Textual-based class-aware prompt tuning."""
 
+    exceptions = {
+        "FGVCAircraft": "a photo of an aircraft {}.",
+        "DescribableTextures": "a photo of a {}, a type of texture.",
+        "Food101": "a photo of a {}, a type of food.",
+    }
     small = {"LAYER": 2}
 
     def build(self) -> ClassAwarePrompts:
@@ -103,9 +100,6 @@ class TCPMethod(Method):
         template = AFTER_CONTEXT.get(self.dataset, "{}.")
         return ClassAwarePrompts(node, self.hand_crafted, self.classnames, text, template)
 
-    def hand_crafted_template(self) -> str:
-        return hand_crafted_template(self.dataset, EXCEPTIONS)
-
     def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
         return [{"params": list(self.learner.parameters()), "eps": self.settings.ADAM_EPS}]
 
@@ -113,8 +107,7 @@ class TCPMethod(Method):
         """Cross-entropy + W · distance to the hand-crafted prompts, as KgCoOp's."""
         task = F.cross_entropy(scores.logits[0], labels)
         distance = consistency_loss(scores.text_features, self.hand_crafted)
-        figures = {"loss_ce": task.detach(), "loss_kg": distance.detach()}
-        return task + self.settings.W * distance, figures
+        return task + self.settings.W * distance, {"loss_ce": task, "loss_kg": distance}
 
 
 @TRAINER_REGISTRY.register()

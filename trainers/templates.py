@@ -1,6 +1,7 @@
 """Hand-crafted prompts: facts of the field (CLIP's prompts as CoOp's baselines use them)."""
 
-from collections.abc import Mapping
+from .common.errors import UserError
+from .prompting.tokens import readable
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 TEMPLATES = {
@@ -89,11 +90,14 @@ DIVERSE_TEMPLATES = [
 ]
 
 
-def hand_crafted_template(dataset_name: str, exceptions: Mapping[str, str] | None = None) -> str:
-    """The prompt, with ``{}`` where the class name goes.
+def template_of(key: str, words: str) -> str:
+    """The prompt of words that stand before the class name, the value of a setting ``key``.
 
-    Args:
-        dataset_name: a registered name; one without a prompt of its own has ``a photo of a {}.``
-        exceptions: data set name → prompt, for a method that departs from the usual ones.
+    Raises:
+        UserError: there are braces in them.
     """
-    return {**TEMPLATES, **(exceptions or {})}.get(dataset_name, DEFAULT_TEMPLATE)
+    if {"{", "}"} & set(words):
+        raise UserError(
+            f"{key} is {words!r}: give what stands before the class name, without braces"
+        )
+    return f"{readable(words)} {{}}.".lstrip()

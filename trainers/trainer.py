@@ -32,13 +32,13 @@ from .common.fingerprints import data_name
 from .common.messages import show_messages
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import CheckedImages, prepare_workers
-from .data.views import PictureViews, template_views
+from .data.loader import CheckedImages, PictureViews, prepare_workers, template_views
 from .descriptions import path_of, read_descriptions
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, Part, epoch_name, load_trained
 from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
+from .evaluation.prediction import Prediction
 from .evaluation.testing import Evaluator
 from .method import Batches, Method
 from .prompting.backbone import load_backbone
@@ -161,13 +161,13 @@ class MethodTrainer(TrainerX):
             with torch.no_grad():
                 answer = self.model.predict(scores.logits).probability.argmax(dim=1)
             figures["acc"] = 100 * (answer == labels).float().mean()
-        figures = {name: float(value) for name, value in {"loss": loss.detach(), **figures}.items()}
+        measured = {name: value.item() for name, value in {"loss": loss, **figures}.items()}
         if self.progress is not None:
             seconds, lr = time.perf_counter() - started, self.optim.param_groups[0]["lr"]
-            self.progress.note(self.epoch, self.batch_idx, figures, lr, seconds)
+            self.progress.note(self.epoch, self.batch_idx, measured, lr, seconds)
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return figures
+        return measured
 
     def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Images (V, B, 3, H, W) in their views, and labels (B,)."""
@@ -309,9 +309,7 @@ class MethodTrainer(TrainerX):
             raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
         log.info("Evaluate on the *%s* set", split)
         self.set_model_mode("eval")
-        self.evaluator.reset()
-        self.evaluation.test(loader, split, self.evaluator.process)
-        result = self.evaluated(split)
+        result = self.evaluated(split, *self.evaluation.test(loader, split))
         self.evaluation.write_record()
         return result
 
@@ -319,13 +317,13 @@ class MethodTrainer(TrainerX):
         """Accuracy in percent on ``val`` between the epochs; nothing is kept."""
         assert self.val_loader is not None  # ``check_data`` asks for one under best_val
         self.set_model_mode("eval")
-        self.evaluator.reset()
-        for answer, labels, _ in self.evaluation.answers(self.val_loader, "val"):
-            self.evaluator.process(answer.probability, labels)
-        return self.evaluated("val")
+        answers, labels, _ = self.evaluation.answers(self.val_loader, "val")
+        return self.evaluated("val", answers, labels)
 
-    def evaluated(self, split: str) -> float:
-        """What Dassl's evaluator makes of what it was given: its first figure."""
+    def evaluated(self, split: str, answers: Prediction, labels: Tensor) -> float:
+        """What Dassl's evaluator makes of answers: its first figure."""
+        self.evaluator.reset()
+        self.evaluator.process(answers.probability, labels)
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)

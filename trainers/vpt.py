@@ -6,12 +6,11 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .common.errors import UserError
 from .engine.checks import check_depth, check_image_prompts
 from .method import Method
 from .prompting.independent import VisualPrompts
 from .prompting.prompts import Prompts
-from .prompting.tokens import readable
+from .templates import template_of
 from .trainer import MethodTrainer
 
 
@@ -32,14 +31,6 @@ class VPTMethod(Method):
     shape_setting = "N_CTX_VISION"
     stays_fp32 = True  # the official code loads CLIP with .float()
 
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        if {"{", "}"} & set(settings.CTX_INIT):
-            raise UserError(
-                f"{path}.CTX_INIT is {settings.CTX_INIT!r}: give what stands before the class name, without braces"
-            )
-
     def build(self) -> VisualPrompts:
         node, backbone = self.settings, self.backbone
         check_image_prompts("VPT", backbone, "choose a ViT")
@@ -48,7 +39,7 @@ class VPTMethod(Method):
         return VisualPrompts(vision.width, node.N_CTX_VISION, depth)
 
     def hand_crafted_template(self) -> str:
-        return f"{readable(self.settings.CTX_INIT)} {{}}.".lstrip()
+        return template_of(f"{self.path}.CTX_INIT", self.settings.CTX_INIT)
 
     def encode(self) -> tuple[Tensor, Prompts]:
         return self.hand_crafted[None], self.learner()  # (1, K, E)

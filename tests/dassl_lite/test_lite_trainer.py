@@ -59,7 +59,6 @@ def test_a_run_prints_what_dassl_prints(make_cfg, train):
     assert rest[:-1] == [
         "Loading evaluator: Classification",
         "No checkpoint found, train from scratch",
-        f"Initialize tensorboard (log_dir={cfg.OUTPUT_DIR}/tensorboard)",
         f"Checkpoint saved to {cfg.OUTPUT_DIR}/linear/model.pth.tar-2",
         "Finish training",
         "Deploy the last-epoch model",

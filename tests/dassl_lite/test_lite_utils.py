@@ -1,7 +1,5 @@
-"""Registry, names, seeds, files, meters, the log, scalars."""
+"""Registry, names, seeds, files, meters, the log."""
 
-import csv
-import importlib.util
 import json
 import os
 import random
@@ -28,7 +26,6 @@ from dassl.utils import (
     tolist_if_not,
     write_json,
 )
-from dassl.utils.writer import SummaryWriter
 from PIL import Image
 
 MODEL = nn.Linear(3, 2)
@@ -135,17 +132,3 @@ def test_the_log_gets_what_the_console_gets_and_a_second_run_appends(tmp_path, c
     sys.stdout.close()
     print("after closing")
     assert capsys.readouterr().out == "first\nhalfsecond\nthird\nafter closing\n"
-
-
-# Scalars
-
-
-def test_without_tensorboard_scalars_are_kept_as_csv(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
-    for run in (0, 1, None):  # each appends
-        writer = SummaryWriter(log_dir=str(tmp_path / "tb"))
-        writer.add_scalar("train/loss", torch.tensor(0.5), run)
-        writer.close()
-    rows = list(csv.DictReader((tmp_path / "tb" / "scalars.csv").open()))
-    assert [row["step"] for row in rows] == ["0", "1", ""]
-    assert all(row["tag"] == "train/loss" and float(row["value"]) == 0.5 for row in rows)

@@ -106,7 +106,7 @@ def test_the_published_shapes_make_the_published_model(name):
         key: parameter.shape for key, parameter in theirs.named_parameters()
     }
     assert ours.image.image_size == vision["image_size"]
-    assert ours.text.transformer.resblocks[0].attn.heads == text["heads"]
+    assert ours.text.transformer.resblocks[0].heads == text["heads"]
     if ours.takes_visual_prompts:
         attention, expected = (
             tower.transformer.resblocks[0].attn for tower in (ours.image, theirs.visual)

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from protocols.training import main
 from tests.conftest import base_arguments
@@ -37,9 +38,7 @@ def test_zero_shot_answers_with_it_and_so_does_the_loaded_run(run, file):
     _, plain, _ = run("ZeroshotCLIP", name="plain")
     trainer, record, folder = run("ZeroshotCLIP", "DATASET.DESCRIPTIONS", file(), name="described")
     assert record["metrics"]["test"]["nll"] != plain["metrics"]["test"]["nll"]
-    assert (
-        PromptedClassifier.load(folder).embed_text()[0] == trainer.model.hand_crafted.numpy()
-    ).all()
+    assert torch.equal(PromptedClassifier.load(folder).encoded[0][0], trainer.model.hand_crafted)
 
 
 def test_other_sentences_are_another_run(run, file, data_root, small_clip_file, capsys):

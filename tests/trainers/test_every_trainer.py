@@ -124,7 +124,7 @@ def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, st
 
 
 def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trained, stopped):
-    """Whoever trains on from another folder must find that folder's best epoch at the end, if none beats it."""
+    """A training that goes on from another folder has that folder's best epoch at the end, if none beats it."""
     folder = stopped(trained("CoOp", *BEST_VAL)[1], epoch=2, name="first")
     best, state = saved(folder, "model-best.pth.tar"), saved(folder, "model.pth.tar-2")
     torch.save({**state, "best_result": 100.0}, folder / MODEL_NAME / "model.pth.tar-2")

@@ -24,11 +24,11 @@ def test_it_is_what_a_test_on_val_says(run, trained, name):
 
 
 def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch, tmp_path):
-    """Neither where it is left out nor where answers are asked for and left early before the training."""
+    """Neither where it is left out nor where answers are asked for before the training."""
     folder = trained("CDC")[1]
     untrained, _, early = run("CDC", flags=("--no-train",), name="early")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        next(untrained.evaluation.answers(untrained.val_loader, "val"))
+        untrained.evaluation.answers(untrained.val_loader, "val")
     untrained.train()
     assert_same_run(folder, early)
     monkeypatch.setattr(MethodTrainer, "keep_validation_answers", lambda self: None)

@@ -6,7 +6,7 @@ import torch
 import torchvision.transforms as T
 from PIL import Image
 
-from trainers.data import views
+from trainers.data import loader as views
 
 
 def pictures(count, size=(50, 40)):

@@ -29,7 +29,6 @@ from ..engine.checkpoint import load_trained
 from ..evaluation.prediction import Prediction
 from ..method import Method
 from .export import export
-from .fitting import fit
 from .saved_run import (
     class_names,
     config_of,
@@ -148,8 +147,7 @@ class PromptedClassifier:
     @classmethod
     def fit(
         cls,
-        images: str | os.PathLike[str] | Sequence[Picture],
-        labels: Sequence[str] | None = None,
+        images: str | os.PathLike[str],
         trainer: str = "CDC",
         backbone: str | None = None,
         folder: str | os.PathLike[str] | None = None,
@@ -158,17 +156,25 @@ class PromptedClassifier:
         """Trains a classifier on your own images: the run of ``train.py --images``, with its numbers.
 
         Args:
-            images: a folder of class folders; or N images, see above, with their ``labels``.
-            labels: N class names; None for a folder.
+            images: a folder of class folders.
             trainer, backbone: as ``train.py`` has them; without a backbone it takes what the command does.
-            folder: where the run goes, from which ``load`` has it again; by default where the command
-                would put it, and for images with labels ``output/fit/<trainer>``.
+            folder: where the run goes, from which ``load`` has it again; by default where the command would put it.
             options: further arguments of ``train.py``, such as ``("--seed", "2", "OPTIM.MAX_EPOCH", "5")``.
 
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        return cls.load(fit(images, labels, trainer, backbone, folder, options))
+        try:
+            from protocols.command_line import parse_arguments
+            from protocols.training import run
+        except ImportError as error:
+            raise UserError(
+                "fit needs the toolbox itself, not only its plug-in: call it in the folder of train.py"
+            ) from error
+        arguments = ["--images", os.fspath(images), "--trainer", trainer]
+        arguments += ["--backbone", backbone] if backbone else []
+        arguments += ["--output-dir", os.fspath(folder)] if folder else []
+        return cls.load(str(run(parse_arguments([*arguments, *options])).output_dir))
 
     @property
     def background(self) -> str:
@@ -237,33 +243,6 @@ class PromptedClassifier:
             if answer.template_probability is None
             else answer.template_probability.transpose(0, 1).numpy(),
         )
-
-    def embed_text(self) -> numpy.ndarray:
-        """The classes' features under the prompts, (M, K, E) fp32 of length one.
-
-        Raises:
-            UserError: the text depends on the image.
-        """
-        if self.encoded is None:
-            raise UserError(
-                f"{self.record['trainer']}'s texts depend on the image: without one they have no features"
-            )
-        return self.encoded[0].float().cpu().numpy()
-
-    @torch.no_grad()
-    def embed_image(self, images: Pictures) -> numpy.ndarray:
-        """The images' features, (N, M, E) fp32 of length one; (N, 1, E) where the image encoder is not prompted.
-
-        Raises:
-            UserError: see ``predict``.
-        """
-        prompts = None if self.encoded is None else self.encoded[1]
-        found = []
-        for batch, _ in self.batches(images):
-            with self.method.autocast():
-                features = self.method.encode_images(batch, prompts)  # (M or 1, B, E)
-            found.append(features.transpose(0, 1).cpu())
-        return torch.cat(found).numpy()
 
     def export(self, folder: str | os.PathLike[str]) -> None:
         """Writes the classifier for programs without this toolbox; see ``export.py``."""

@@ -13,23 +13,8 @@ OTHER_IMAGES = (
     "its images are others: some were added, removed or changed, or the folder is another"
 )
 
-# What may differ between the run that wrote a checkpoint and the run that resumes it.
-NOT_PART_OF_A_RUN = (
-    "OUTPUT_DIR",
-    "RESUME",
-    "USE_CUDA",
-    "VERBOSE",
-    "DATASET.ROOT",
-    "DATALOADER.NUM_WORKERS",
-    "DATALOADER.BROKEN_IMAGES",
-    "DATALOADER.TEST",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.CHECKPOINT_STEPS",
-    "TRAIN.CHECKPOINT_MINUTES",
-    "TEST",
-)
-# What may differ between a finished run and the one that is asked for: places and things that change no figure.
+# What may differ between a finished run and the one that is asked for: places and things that
+# change no figure, those of earlier versions included.
 NO_MATTER = (
     "OUTPUT_DIR",
     "RESUME",
@@ -37,24 +22,26 @@ NO_MATTER = (
     "VERBOSE",
     "DATASET.ROOT",
     "DATALOADER.NUM_WORKERS",
-    "DATALOADER.TEST.BATCH_SIZE",
     "DATALOADER.BROKEN_IMAGES",
+    "DATALOADER.TEST.BATCH_SIZE",
     "TEST.FEATURE_CACHE",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
     "TRAIN.CHECKPOINT_STEPS",
     "TRAIN.CHECKPOINT_MINUTES",
 )
+# and, of a run that wrote a checkpoint and one that resumes it, how they are tested
+NOT_PART_OF_A_RUN = (*NO_MATTER, "DATALOADER.TEST", "TEST")
 
 
 def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict[str, str]:
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
-    own = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}."
+    of_trainer = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}.", "TRAINER.NAME"
     return {
         key: value
         for key, value in flatten(cfg).items()
         if not any(key == other or key.startswith(other + ".") for other in left_out)
-        and (not key.startswith("TRAINER.") or key.startswith(own) or key == "TRAINER.NAME")
+        and (not key.startswith("TRAINER.") or key.startswith(of_trainer))
     }
 
 

@@ -60,13 +60,13 @@ class Prediction:
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of doubt: name → (B,), larger is more doubtful."""
-        found = {
+        measures = {
             "max_probability": 1 - self.probability.max(dim=1).values,
             "energy": self.energy,
             "vacuity": self.vacuity,
             "conflict": self.conflict,
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in measures.items() if value is not None}
 
     def check_finite(self) -> None:
         """
@@ -81,25 +81,18 @@ class Prediction:
             )
 
     def cpu(self) -> "Prediction":
-        moved: dict[str, Any] = {
-            name: None if value is None else value.float().cpu()
-            for name, value in vars(self).items()
-        }
-        return Prediction(**moved)
+        values = {name: value for name, value in vars(self).items() if value is not None}
+        return Prediction(**{name: value.float().cpu() for name, value in values.items()})
 
     @staticmethod
     def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
         """One prediction out of those of several batches."""
-
-        def joined(name: str) -> Any:
-            values = [getattr(part, name) for part in parts]
-            return (
-                None
-                if values[0] is None
-                else torch.cat(values, dim=1 if name == "template_probability" else 0)
-            )
-
-        return Prediction(**{name: joined(name) for name in vars(parts[0])})
+        joined = {}
+        for name, value in vars(parts[0]).items():
+            if value is not None:
+                images = -1 if value.dim() == 1 else -2  # the dimension of the images
+                joined[name] = torch.cat([getattr(part, name) for part in parts], dim=images)
+        return Prediction(**joined)
 
 
 def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -> Metrics:
@@ -117,21 +110,18 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         ``uncertainty.doubt``; where there are templates ``template_accuracy`` (M numbers, percent), and ``mean_probability_ece`` and so on
         of the templates' mean; where there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
     """
+    from sklearn.metrics import f1_score  # here, since importing a method must not take its time
+
     probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
-    classes = probability.shape[1]
-    shown = labels.bincount(minlength=classes).double()  # (K,) images of each class
-    given = answer.bincount(minlength=classes).double()  # (K,) answers of each class
-    right = labels[answer == labels].bincount(minlength=classes).double()
-    present = labels.unique()
-    recall = right[present] / shown[present]
-    f1 = 2 * right[present] / (shown[present] + given[present])
+    present = labels.unique().tolist()
+    f1 = f1_score(labels, answer, average="macro", labels=present)
     metrics = {
         "images": len(labels),
         "accuracy": percent_right(answer, labels),
-        "macro_f1": 100 * float(numpy.mean(f1.numpy())),
+        "macro_f1": 100 * float(f1),
         "per_class_accuracy": {
-            unique_name(classnames, label): 100 * value
-            for label, value in zip(present.tolist(), recall.tolist())
+            unique_name(classnames, label): percent_right(answer[labels == label], label)
+            for label in present
         },
         **calibration(probability, labels),
         "uncertainty": {
@@ -158,7 +148,7 @@ def unique_name(classnames: Sequence[str], label: int) -> str:
     return name if list(classnames).count(name) == 1 else f"{name} ({label})"
 
 
-def percent_right(answer: Tensor, labels: Tensor) -> float:
+def percent_right(answer: Tensor, labels: Tensor | int) -> float:
     return 100 * (answer == labels).double().mean().item()
 
 
@@ -188,15 +178,15 @@ def per_image(
         measures of doubt (N,) by name; where there are templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
-    found = {
+    arrays = {
         "label": labels,
         "top": top,
         "top_probability": probability,
         **prediction.uncertainties(),
     }
     if prediction.template_probability is not None:
-        found["vote_probability"], found["vote"] = prediction.template_probability.max(dim=2)
+        arrays["vote_probability"], arrays["vote"] = prediction.template_probability.max(dim=2)
     return {
         "image": numpy.array([image_name(path) for path in paths]),
-        **{name: value.numpy() for name, value in found.items()},
+        **{name: value.numpy() for name, value in arrays.items()},
     }

@@ -52,20 +52,19 @@ def git_commit() -> str | None:
 def versions() -> dict[str, str | None]:
     import dassl
 
-    distributions = ("cdc-prompt-learning", "dassl-lite", "clip-anytorch", "numpy")
-    found = {
+    known = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "dassl": getattr(dassl, "__version__", None),
         "which dassl": "lite" if getattr(dassl, "is_lite", False) else "real",
     }
-    for name in distributions:
+    for name in ("cdc-prompt-learning", "dassl-lite", "clip-anytorch", "numpy"):
         try:
-            found[name] = importlib.metadata.version(name)
+            known[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            known[name] = None
+    return known
 
 
 def write_record(

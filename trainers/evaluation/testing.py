@@ -4,7 +4,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..method import Method
 
 log = logging.getLogger(__name__)
-Answered = tuple[Prediction, Tensor, list[str]]  # of a batch: answers, labels (B,), paths
 
 
 class Evaluator:
@@ -63,63 +62,46 @@ class Evaluator:
     def base_classes(self) -> int:
         return math.ceil(len(self.method.classnames) / 2)
 
-    def answers(self, loader: DataLoader[Any], split: str) -> Iterator[Answered]:
-        """Yields what is said of each batch, its labels and its paths; text is encoded once.
+    @torch.no_grad()
+    def answers(self, loader: DataLoader[Any], split: str) -> tuple[Prediction, Tensor, list[str]]:
+        """The prediction for every image of a split, on the CPU, its labels (N,) and its paths; text
+        is encoded once.
 
         Raises:
             UserError: an answer is no number.
         """
         method, device = self.method, self.method.device
+        answers, labels, paths = [], [], []
         self.rates = []
-        with torch.no_grad(), method.autocast():
+        with method.autocast():
             encoded = method.encode()
         title = f"{self.cfg.TRAINER.NAME}, {split}"
         for batch in tqdm(loader, desc=title, mininterval=1, dynamic_ncols=True):
-            images, labels = batch["img"].to(device)[None], batch["label"].to(device)
+            images = batch["img"].to(device)[None]
             started = time.perf_counter()
-            with torch.no_grad():
-                answer = method.answer(images, encoded)
+            answer = method.answer(images, encoded).cpu()  # waits for the device
+            self.rates.append(len(batch["label"]) / (time.perf_counter() - started))
             answer.check_finite()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            self.rates.append(len(labels) / (time.perf_counter() - started))
-            yield answer, labels, batch["impath"]
+            answers.append(answer)
+            labels.append(batch["label"])
+            paths += batch["impath"]
+        return Prediction.concatenate(answers), torch.cat(labels), paths
 
-    def keep(
-        self,
-        loader: DataLoader[Any],
-        split: str,
-        process: Callable[[Tensor, Tensor], object] = lambda probability, labels: None,
-    ) -> tuple[Prediction, Tensor]:
-        """Writes what is said of every image of a split; returns it, and the labels (N,).
-
-        process: called with the probabilities (B, K) and labels (B,) of each batch.
-        """
-        kept = []
-        for answer, labels, paths in self.answers(loader, split):
-            process(answer.probability, labels)
-            kept.append((answer.cpu(), labels.cpu(), paths))
-        answers = Prediction.concatenate([answer for answer, _, _ in kept])
-        labels = torch.cat([label for _, label, _ in kept])
-        names = [path for _, _, paths in kept for path in paths]
-        arrays = per_image(answers, labels, names)
+    def keep(self, loader: DataLoader[Any], split: str) -> tuple[Prediction, Tensor]:
+        """Writes the prediction for every image of a split; returns it, and the labels (N,)."""
+        answers, labels, paths = self.answers(loader, split)
+        arrays = per_image(answers, labels, paths)
         if self.is_open:
             signs = signs_of_new(answers, self.base_classes)
             arrays.update({name: sign.numpy() for name, sign in signs.items()})
         write_predictions(self.cfg.OUTPUT_DIR, split, arrays)
         return answers, labels
 
-    def test(
-        self,
-        loader: DataLoader[Any],
-        split: str,
-        process: Callable[[Tensor, Tensor], object] = lambda probability, labels: None,
-    ) -> None:
+    def test(self, loader: DataLoader[Any], split: str) -> tuple[Prediction, Tensor]:
         """Measures the answers to a split; see ``keep``."""
         started = time.monotonic()
-        answers, labels = self.keep(loader, split, process)
-        classnames = self.method.classnames
-        self.metrics[split] = measure(answers, labels, classnames)
+        answers, labels = self.keep(loader, split)
+        self.metrics[split] = measure(answers, labels, self.method.classnames)
         if self.is_open:
             left_out = list(self.method.left_out)
             figures = {**open_world(answers, labels, self.base_classes), "left_out": left_out}
@@ -138,6 +120,7 @@ class Evaluator:
                     ", ".join(left_out),
                 )
         self.seconds["test"] += time.monotonic() - started
+        return answers, labels
 
     def write_record(self) -> None:
         """Writes ``results.json``: the run is done."""

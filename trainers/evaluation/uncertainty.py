@@ -107,22 +107,13 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     Returns:
         percent, 50 for chance; None where all are doubtful or none is.
     """
-    # here, since torchmetrics imports transformers where that is installed, which takes seconds
-
     if not 0 < doubtful.sum() < len(doubtful):
         return None
-    group = uncertainty.unique(return_inverse=True)[1]
-    # images of each kind with more than a limit, for each value as a limit, from the largest on
-    over, other = (
-        torch.cat(
-            [
-                torch.zeros(1, dtype=torch.long),
-                group[kind].bincount(minlength=int(group.max()) + 1).flip(0),
-            ]
-        ).cumsum(0)
-        for kind in (doubtful, ~doubtful)
+    from sklearn.metrics import (
+        roc_auc_score,  # here, since importing a method must not take its time
     )
-    return 100 * torch.trapezoid(over / over[-1], other / other[-1]).item()
+
+    return 100 * float(roc_auc_score(doubtful.numpy(), uncertainty.numpy()))
 
 
 def temperature_scaled(log_probability: Tensor, temperature: float | Tensor) -> Tensor:

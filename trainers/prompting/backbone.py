@@ -14,7 +14,7 @@ from ..common.errors import UserError, nearest
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder, side
 from .text import TextEncoder
 from .tokens import readable, tokenize, tokenize_classes
-from .transformer import QUICK_GELU
+from .transformer import QUICK_GELU, Transformer
 from .weights import Facts, Normalization, hugging_face, open_clip_models, openai
 from .weights.state_dict import read_state_dict
 
@@ -195,22 +195,18 @@ def build_backbone(
         part[key.removeprefix("visual.")] = value
     try:
         log_scale = textual.pop("logit_scale").reshape(())
-        width, embed_dim = textual["text_projection"].shape
-        text = TextEncoder(
-            width,
-            count_layers(textual),
-            width // text_head_width,
-            len(textual["positional_embedding"]),
-            len(textual["token_embedding.weight"]),
-            embed_dim,
-            hidden=hidden_width(textual),
-            activation=activation,
-        )
-        image = (
-            vision_transformer(visual, head_width, activation)
-            if "proj" in visual
-            else resnet(visual, embed_dim, head_width)
-        )
+        embed_dim = textual["text_projection"].shape[1]
+        positions, vocabulary = textual["positional_embedding"], textual["token_embedding.weight"]
+        blocks = transformer(textual, text_head_width, activation)
+        text = TextEncoder(blocks, len(positions), len(vocabulary), embed_dim)
+        image: ImageEncoder | ResNetImageEncoder
+        if "proj" in visual:
+            patch_size = visual["conv1.weight"].shape[-1]
+            size = side(visual["positional_embedding"]) * patch_size
+            blocks = transformer(visual, head_width, activation)
+            image = ImageEncoder(blocks, size, patch_size, visual["proj"].shape[1])
+        else:
+            image = resnet(visual, embed_dim, head_width)
         text.load_state_dict(textual)
         (image if isinstance(image, ImageEncoder) else image.network).load_state_dict(visual)
     except KeyError as error:
@@ -222,31 +218,11 @@ def build_backbone(
     return Backbone(text, image, log_scale, activation, normalization)
 
 
-def count_layers(state: Mapping[str, Tensor]) -> int:
-    return len({key.split(".")[2] for key in state if key.startswith("transformer.resblocks.")})
-
-
-def hidden_width(state: Mapping[str, Tensor]) -> int:
-    """Width between the two maps of a transformer's MLPs."""
-    return state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
-
-
-def vision_transformer(
-    state: Mapping[str, Tensor], head_width: int, activation: str
-) -> ImageEncoder:
-    width, _, patch_size, _ = state["conv1.weight"].shape
-    embed_dim = state["proj"].shape[1]
-    image_size = side(state["positional_embedding"]) * patch_size
-    return ImageEncoder(
-        image_size,
-        patch_size,
-        width,
-        count_layers(state),
-        width // head_width,
-        embed_dim,
-        hidden=hidden_width(state),
-        activation=activation,
-    )
+def transformer(state: Mapping[str, Tensor], head_width: int, activation: str) -> Transformer:
+    """Blocks of the sizes that a tower's weights have."""
+    hidden, width = state["transformer.resblocks.0.mlp.c_fc.weight"].shape
+    layers = len({key.split(".")[2] for key in state if key.startswith("transformer.resblocks.")})
+    return Transformer(width, layers, width // head_width, hidden, activation)
 
 
 def resnet(state: Mapping[str, Tensor], embed_dim: int, head_width: int) -> ResNetImageEncoder:

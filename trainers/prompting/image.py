@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,31 +34,23 @@ class ImageEncoder(nn.Module):
     ``visual.``.
 
     Args:
+        transformer: of width D.
         image_size, patch_size: in pixels, both sides alike.
-        width, layers, heads: of the transformer (D, L, H).
         embed_dim: width E of the space shared with texts.
-        **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
     def __init__(
-        self,
-        image_size: int,
-        patch_size: int,
-        width: int,
-        layers: int,
-        heads: int,
-        embed_dim: int,
-        **mlp: Any,
+        self, transformer: Transformer, image_size: int, patch_size: int, embed_dim: int
     ) -> None:
         super().__init__()
-        self.image_size = image_size
+        self.image_size, width = image_size, transformer.width
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(
             torch.empty((image_size // patch_size) ** 2 + 1, width)
         )
         self.ln_pre = LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads, **mlp)
+        self.transformer = transformer
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 
@@ -117,41 +108,28 @@ class ImageEncoder(nn.Module):
                 "deep prompts take the place of prompts at the input: give those as well"
             )
         views, batch = images.shape[:2]
-        if images.device.type == "cpu" and prompts is None and views * batch > CPU_BATCH:
-            pieces = [
-                self(piece[None], adapters=adapters, readout=readout)
-                for piece in images.flatten(0, 1).split(CPU_BATCH)
+        templates = views if prompts is None else len(prompts)
+        is_on_cpu, further = images.device.type == "cpu", (adapters, readout)
+        if is_on_cpu and prompts is None and views * batch > CPU_BATCH:
+            pieces = images.flatten(0, 1).split(CPU_BATCH)
+            encoded = [self(piece[None], None, (), *further) for piece in pieces]
+            # (1, V·B, E), or two with a readout
+            joined = torch.cat(encoded, dim=1).unflatten(1, (views, batch))
+            return joined.transpose(0, 1).flatten(0, 1)
+        if is_on_cpu and prompts is not None and templates > 1 and templates * batch > CPU_BATCH:
+            shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
+            layers = [
+                [None] * templates if deep is None else deep[:, None] for deep in deep_prompts
             ]
-            features = torch.cat(pieces, dim=1)  # (1, V·B, E), or two with a readout
-            return features.unflatten(1, (views, batch)).transpose(0, 1).flatten(0, 1)
-        if (
-            images.device.type == "cpu"
-            and prompts is not None
-            and len(prompts) > 1
-            and len(prompts) * batch > CPU_BATCH
-        ):
-            shown = images.expand(len(prompts), *images.shape[1:])  # (M, B, 3, H, W)
-            return torch.cat(
-                [
-                    self(
-                        shown[m : m + 1],
-                        prompts[m : m + 1],
-                        [None if deep is None else deep[m : m + 1] for deep in deep_prompts],
-                        adapters,
-                        readout,
-                    )
-                    for m in range(len(prompts))
-                ]
-            )
+            each = zip(shown[:, None], prompts[:, None], *layers)
+            return torch.cat([self(view, own, deep, *further) for view, own, *deep in each])
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
         patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
         x = torch.cat([first, patches], dim=1)  # (V·B, 1 + N, D)
         x = x + self.positional_embedding.to(dtype)
-        templates = views
         if prompts is not None:
-            templates = len(prompts)
             x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
             own = prompts.to(x.dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
             x = torch.cat([x, own], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
@@ -172,12 +150,11 @@ class ImageEncoder(nn.Module):
         key, value = block.project(x, "kv", adapter)  # (M·B, 1 + N (+ n), H, D/H)
         (query,) = block.project(read, "q", adapter)  # (M·B, R, H, D/H)
         read = self.ln_post(block.finish(read, attend(query, key, value), adapter))  # (M·B, R, D)
-        found = [read[:, 0] @ self.proj]  # (M·B, E)
+        features = [read[:, 0] @ self.proj]  # (M·B, E)
         if readout:
-            found.append(readout.feature(read[:, 1:]).to(read.dtype))
-        return torch.stack(
-            [feature.view(templates, batch, -1) for feature in found], dim=1
-        ).flatten(0, 1)  # (M, B, E)
+            features.append(readout.feature(read[:, 1:]).to(read.dtype))
+        features = [feature.view(templates, batch, -1) for feature in features]
+        return torch.stack(features, dim=1).flatten(0, 1)  # (M, B, E)
 
 
 class ResNetImageEncoder(nn.Module):

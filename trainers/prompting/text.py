@@ -14,7 +14,6 @@ follow *exactly*:
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,20 +50,12 @@ class Packing:
         self.groups, text, token = [], 0, 0
         self.masks: dict[tuple[int, int], Tensor] = {}
         for length, number in zip(
-            *(found.tolist() for found in lengths.unique_consecutive(return_counts=True))
+            *(counted.tolist() for counted in lengths.unique_consecutive(return_counts=True))
         ):
             self.groups.append(
                 (slice(text, text + number), slice(token, token + number * length), length)
             )
             text, token = text + number, token + number * length
-
-    def visible(self, shared: int, length: int) -> Tensor:
-        """Which of the P shared and L own tokens each own one sees, (L, P + L); made once, as most
-        layers have the same P."""
-        if (shared, length) not in self.masks:
-            mask = torch.ones(length, shared + length, dtype=torch.bool, device=self.order.device)
-            self.masks[shared, length] = mask.tril(shared)
-        return self.masks[shared, length]
 
     def attend(
         self, key: Tensor, value: Tensor, query: Tensor, own_key: Tensor, own_value: Tensor
@@ -83,7 +74,7 @@ class Packing:
         """
         only_end = len(query) == len(self.order)  # then every key is before it
         prefixes = self.order if len(key) == len(self.order) else self.template
-        found = []
+        outputs = []
         for texts, tokens, length in self.groups:
             prefix = prefixes[texts]  # (n,)
             keys, values = (
@@ -95,37 +86,35 @@ class Packing:
             if only_end:
                 attended = attend(query[texts][:, None], keys, values)  # (n, 1, D)
             else:
-                visible = self.visible(key.shape[1], length)
-                attended = attend(
-                    query[tokens].unflatten(0, (-1, length)), keys, values, visible
-                )  # (n, L, D)
-            found.append(attended.flatten(0, 1))
-        return torch.cat(found)
+                shape = length, keys.shape[1]
+                if shape not in self.masks:  # made once, as most layers have the same P
+                    mask = torch.ones(shape, dtype=torch.bool, device=keys.device)
+                    self.masks[shape] = mask.tril(key.shape[1])  # each token sees (L, P + L)
+                queries = query[tokens].unflatten(0, (-1, length))
+                attended = attend(queries, keys, values, self.masks[shape])  # (n, L, D)
+            outputs.append(attended.flatten(0, 1))
+        return torch.cat(outputs)
 
 
 class TextEncoder(nn.Module):
     """The text tower. Its parameters carry the names that CLIP's state dict has at its top level.
 
     Args:
-        width, layers, heads: of the transformer (D, L, H).
+        transformer: of width D.
         context_length: number of positions (77 in OpenAI's models).
         vocabulary: number of token embeddings.
         embed_dim: width E of the space shared with images.
-        **mlp: ``hidden`` and ``activation``, see ``Transformer``.
     """
 
     def __init__(
         self,
-        width: int,
-        layers: int,
-        heads: int,
+        transformer: Transformer,
         context_length: int,
         vocabulary: int,
         embed_dim: int,
-        **mlp: Any,
     ) -> None:
         super().__init__()
-        self.transformer = Transformer(width, layers, heads, **mlp)
+        self.transformer, width = transformer, transformer.width
         self.token_embedding = nn.Embedding(vocabulary, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.ln_final = LayerNorm(width)

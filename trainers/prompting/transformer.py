@@ -19,28 +19,15 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Attention(nn.Module):
-    """Multi-head attention in steps, so that the caller decides who attends to whom.
+    """The parameters of multi-head attention, named as ``nn.MultiheadAttention`` names them, which
+    is what CLIP's checkpoints hold. ``Block.project`` and ``attend`` compute it in steps, so that
+    the caller decides who attends to whom."""
 
-    Named as ``nn.MultiheadAttention`` names its parameters, which is what CLIP's checkpoints hold.
-    """
-
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.heads = heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
-
-    def project(
-        self, x: Tensor, parts: str, adapter: "Adapter | None" = None
-    ) -> tuple[Tensor, ...]:
-        """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv" alone."""
-        first, width = "qkv".index(parts), x.shape[-1]
-        rows = slice(first * width, (first + len(parts)) * width)
-        projected = F.linear(x, self.in_proj_weight[rows], self.in_proj_bias[rows])  # (…, 3D)
-        if adapter is not None:
-            projected = adapter.project(x, projected, parts)
-        return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
 
 def attend(
@@ -68,50 +55,43 @@ def attend(
         return attended.transpose(1, 2).flatten(2).to(dtype)  # (N, L, D)
 
 
+QUICK_GELU, GELU = "quick_gelu", "gelu"
+SLOPE = 1.702  # of QuickGELU
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """The activation of OpenAI's models, x · sigmoid(1.702 x) = silu(1.702 x) / 1.702."""
+    return F.silu(SLOPE * x) / SLOPE
+
+
 class MLP(nn.Module):
-    """Two linear maps, which the activation of a subclass goes between.
+    """Two linear maps with an activation between them: QuickGELU, or GELU, x · Φ(x) (Hendrycks &
+    Gimpel, 2016), as most of OpenCLIP's models have it.
+
+    Of QuickGELU both factors go into the matrix products, which scale at no cost. What is left is
+    one pass over the largest tensor of the block instead of three, and one tensor kept for the
+    gradient instead of three.
 
     Args:
         width, hidden: of the block (D) and between the maps (W).
+        activation: ``quick_gelu`` or ``gelu``.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
         super().__init__()
         self.c_fc = nn.Linear(width, hidden)
         self.c_proj = nn.Linear(hidden, width)
-
-
-class QuickGELUMLP(MLP):
-    """With the activation of OpenAI's models, QuickGELU: x · sigmoid(1.702 x) = silu(1.702 x) /
-    1.702.
-
-    Both factors go into the matrix products, which scale at no cost. What is left is one pass over
-    the largest tensor of the block instead of three, and one tensor kept for the gradient instead
-    of three.
-    """
-
-    SLOPE = 1.702
+        self.is_quick = activation == QUICK_GELU
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
         fc, proj = self.c_fc, self.c_proj
-        hidden = torch.addmm(
-            self.SLOPE * fc.bias, x.flatten(0, -2), fc.weight.t(), alpha=self.SLOPE
-        )  # (N, W)
+        if not self.is_quick:
+            return proj(F.gelu(fc(x)))
+        tokens = x.flatten(0, -2)  # (N, D)
+        hidden = torch.addmm(SLOPE * fc.bias, tokens, fc.weight.t(), alpha=SLOPE)  # (N, W)
         hidden = F.silu(hidden, inplace=not hidden.requires_grad)
-        return torch.addmm(proj.bias, hidden, proj.weight.t(), alpha=1 / self.SLOPE).view(x.shape)
-
-
-class GELUMLP(MLP):
-    """With GELU, x · Φ(x) (Hendrycks & Gimpel, 2016), as most of OpenCLIP's models have it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(…, D) → (…, D)."""
-        return self.c_proj(F.gelu(self.c_fc(x)))
-
-
-QUICK_GELU, GELU = "quick_gelu", "gelu"
-MLPS = {QUICK_GELU: QuickGELUMLP, GELU: GELUMLP}
+        return torch.addmm(proj.bias, hidden, proj.weight.t(), alpha=1 / SLOPE).view(x.shape)
 
 
 class Adapter(nn.Module):
@@ -143,15 +123,24 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, activation: str) -> None:
         super().__init__()
-        self.attn = Attention(width, heads)
+        self.heads = heads
+        self.attn = Attention(width)
         self.ln_1 = LayerNorm(width)
-        self.mlp = MLPS[activation](width, hidden)
+        self.mlp = MLP(width, hidden, activation)
         self.ln_2 = LayerNorm(width)
 
     def project(
         self, x: Tensor, parts: str = "qkv", adapter: Adapter | None = None
     ) -> tuple[Tensor, ...]:
-        return self.attn.project(self.ln_1(x), parts, adapter)
+        """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv"
+        alone."""
+        normed, width, first = self.ln_1(x), x.shape[-1], "qkv".index(parts)
+        rows = slice(first * width, (first + len(parts)) * width)
+        weight, bias = self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows]
+        projected = F.linear(normed, weight, bias)  # (…, 3D)
+        if adapter is not None:
+            projected = adapter.project(normed, projected, parts)
+        return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
         """The residual around attention and around the MLP, given what the queries of x (…, D) attended to, in the same shape."""
@@ -169,19 +158,15 @@ class Transformer(nn.Module):
 
     Args:
         width, layers, heads: D, L, H.
-        hidden: width between the two maps of the MLPs, 4 D if None.
+        hidden: width between the two maps of the MLPs, by default 4 D.
         activation: of the MLPs, ``quick_gelu`` or ``gelu``.
     """
 
     def __init__(
-        self,
-        width: int,
-        layers: int,
-        heads: int,
-        hidden: int | None = None,
-        activation: str = QUICK_GELU,
+        self, width: int, layers: int, heads: int, hidden: int = 0, activation: str = QUICK_GELU
     ) -> None:
         super().__init__()
+        self.width = width
         blocks = (Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 

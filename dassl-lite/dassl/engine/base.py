@@ -1,5 +1,6 @@
 """What every trainer has: registered models, their checkpoints, the loop over epochs, and hooks around it."""
 
+import importlib.util
 import os
 from collections import OrderedDict
 from typing import Any
@@ -11,18 +12,25 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dassl.utils import (
     load_checkpoint,
-    mkdir_if_missing,
     resume_from_checkpoint,
     save_checkpoint,
     tolist_if_not,
 )
 from dassl.utils.checkpoint import BEST, STEP, describe, last_checkpoint, step_epochs, unwrapped
-from dassl.utils.writer import SummaryWriter
 
 Batch = (
     Any  # what a data loader hands out: with `DatasetWrapper` a dict of tensors and lists by name
 )
 Names = str | list[str] | None
+
+
+def SummaryWriter(log_dir: str = "runs", **kwargs: Any) -> Any:
+    """TensorBoard's writer, imported at first use (it is slow to import); None where it is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter as TensorBoardWriter
+
+    return TensorBoardWriter(log_dir=log_dir, **kwargs)
 
 
 class TrainerBase:
@@ -190,8 +198,6 @@ class TrainerBase:
 
     def init_writer(self, log_dir: str) -> None:
         if self._writer is None:
-            print(f"Initialize tensorboard (log_dir={log_dir})")
-            mkdir_if_missing(log_dir)
             self._writer = SummaryWriter(log_dir=log_dir)
 
     def close_writer(self) -> None:

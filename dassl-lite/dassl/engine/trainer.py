@@ -14,7 +14,7 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.data import DataManager
-from dassl.engine.base import Batch, TrainerBase
+from dassl.engine.base import Batch, SummaryWriter, TrainerBase  # noqa: F401
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer  # noqa: F401
 
@@ -28,7 +28,6 @@ from dassl.utils import (  # noqa: F401
     tolist_if_not,
 )
 from dassl.utils.checkpoint import BEST
-from dassl.utils.writer import SummaryWriter  # noqa: F401
 
 
 class SimpleTrainer(TrainerBase):

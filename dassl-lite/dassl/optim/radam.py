@@ -20,10 +20,7 @@ class RAdam(torch.optim.RAdam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
-        degenerated_to_sgd: bool = True,
     ) -> None:
-        if not degenerated_to_sgd:
-            raise ValueError("RAdam without degenerated_to_sgd is not part of dassl-lite")
         super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
 
 
@@ -40,8 +37,5 @@ class AdamW(torch.optim.AdamW):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0,
-        warmup: int = 0,
     ) -> None:
-        if warmup:
-            raise ValueError("AdamW's warmup is not part of dassl-lite: use OPTIM.WARMUP_EPOCH")
         super().__init__(params, lr, betas, eps, weight_decay)
