@@ -39,9 +39,8 @@ GOLDEN = {
 }
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
-TURN = os.environ.setdefault(
-    "TURN", str(date.today().toordinal())
-)  # one for all of pytest-xdist's processes
+# one for all of pytest-xdist's processes
+TURN = os.environ.setdefault("TURN", str(date.today().toordinal()))
 DAYS = 8  # in which the turn has come to each of the others
 
 
@@ -54,7 +53,8 @@ def in_turn(names, always=ALWAYS):
 
 
 def pytest_report_header():
-    return f"TURN={TURN} chooses which trainers are tested beside {', '.join(sorted(set(ALWAYS)))}; TURN=all runs all of them, and so does -k"
+    always = ", ".join(sorted(set(ALWAYS)))
+    return f"TURN={TURN} chooses the trainers that are tested beside {always}; -k or TURN=all: all"
 
 
 def pytest_collection_modifyitems(config, items):
