@@ -11,22 +11,25 @@ its own median; texts are encoded once beforehand and not counted). Times includ
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy
+from pandas import DataFrame
 
 from protocols.plan import ablation_rows
-from results.render import run_table_command, summary, table_arguments, write_cells, write_out
+from results.render import (
+    run_table_command,
+    summary,
+    table_arguments,
+    titled,
+    write_cells,
+    write_out,
+)
 from results.rows import Table
 from results.runs import Run, collect, is_right
 from results.table import BASE2NEW, tables
 from trainers.common.errors import UserError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 log = logging.getLogger(__name__)
 
@@ -34,42 +37,30 @@ FULL = "full"  # the row that the others are compared with
 RESAMPLES = 2000
 LEVEL = 0.95
 PARTS = ("train_base", "test_new")
-NAN = float("nan")
+COSTS = {"seconds_per_step": "seconds_per_step", "images_per_second": "test_images_per_second"}
 
-Right = Sequence[
-    numpy.ndarray
-]  # bool (S, N_base) and (S, N_new): whether each seed's answer to each image is right
-
-
-@dataclass
-class Ablation:
-    """The rows of one trainer on one data set.
-
-    Attributes:
-        title: says which.
-        lines: a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new`` and ``H``, mean and ``_std`` over
-            seeds in percent; ``difference`` of H to that of ``full``, mean over the seeds that both have, ``lower`` and ``upper`` end of
-            its interval, in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where there is none.
-    """
-
-    title: str
-    lines: "DataFrame"
+# bool (S, N_base) and (S, N_new): whether each seed's answer to each image is right
+Right = Sequence[numpy.ndarray]
 
 
 def interval(
     row: Right, full: Right, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> tuple[float, float]:
-    """Bootstrap interval of the difference of mean H between two rows of runs, in points of percent.
+    """Bootstrap interval of the difference of mean H between two rows of runs, in points of
+    percent.
 
-    A resample draws, with replacement, as many seeds, base images and new images as there are, the same for both rows: they share few-shot
-    samples and test images, so what makes a seed or an image easy cancels. H is computed seed by seed from the accuracies on the drawn
-    images, the difference is that of the means over the drawn seeds. The interval holds the middle ``level`` of the resampled differences
-    (percentile interval: Efron and Tibshirani, 1993, "An Introduction to the Bootstrap", chapter 13; the seeds and images as two factors
-    that are resampled each by itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with few it is
-    too narrow. It says nothing about other classes.
+    A resample draws, with replacement, as many seeds, base images and new images as there are, the
+    same for both rows: they share few-shot samples and test images, so what makes a seed or an
+    image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
+    difference is that of the means over the drawn seeds. The interval holds the middle ``level`` of
+    the resampled differences (percentile interval: Efron and Tibshirani, 1993, "An Introduction to
+    the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
+    itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with
+    few it is too narrow. It says nothing about other classes.
 
     Args:
-        row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to each image is right.
+        row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to
+        each image is right.
         resamples: R; level: in (0, 1); seed: of the draws.
 
     Returns:
@@ -90,7 +81,8 @@ def resampled_h(
     """Mean H over seeds of each resample, (R,) in percent.
 
     Args:
-        right: bool arrays (S, N_base) and (S, N_new); seeds (R, S), base (R, N_base), new (R, N_new): how often each was drawn.
+        right: bool arrays (S, N_base) and (S, N_new); seeds (R, S), base (R, N_base), new (R,
+        N_new): how often each was drawn.
     """
     of_base, of_new = (
         100 * (drawn @ answers.T) / answers.shape[1] for drawn, answers in zip((base, new), right)
@@ -102,117 +94,125 @@ def resampled_h(
     return (seeds * h).sum(axis=1) / seeds.shape[1]
 
 
-def rights_of(runs: Sequence[Run], seeds: Sequence[int]) -> tuple[list[numpy.ndarray], list[Any]]:
-    """Bool arrays (S, N_base) and (S, N_new) of a row's runs, and the names of those images, which are the same for all seeds.
+def rights_of(rows: Sequence[Sequence[Run]], seeds: Sequence[int]) -> list[Right]:
+    """``Right`` of each row's runs with those seeds.
 
     Raises:
-        UserError: they are not the same, or a run has no answers.
+        UserError: not all were tested on the same images, or a run has no answers.
     """
-    rights, images = [], []
+    rights: list[list[numpy.ndarray]] = [[] for _ in rows]
     for part in PARTS:
-        by_seed = {run.record["seed"]: run for run in runs if run.record["run"]["part"] == part}
-        answers = [by_seed[seed].known_answers for seed in seeds]
-        images.append(answers[0]["image"].tolist())
-        if any(other["image"].tolist() != images[-1] for other in answers):
+        images = set()
+        for runs, right in zip(rows, rights):
+            by_seed = {run.record["seed"]: run for run in runs if run.record["run"]["part"] == part}
+            answers = [by_seed[seed].known_answers for seed in seeds]
+            images |= {tuple(answer["image"].tolist()) for answer in answers}
+            right.append(numpy.stack([is_right(answer) for answer in answers]))
+        if len(images) > 1:
+            names = " and ".join(runs[0].config for runs in rows)
             raise UserError(
-                f"{by_seed[seeds[0]].place}: its seeds were tested on different images, so no "
-                "interval can be computed: make them again with the same data"
+                f"{names}, or their seeds, were tested on different images, so no interval can be "
+                "computed: make them again with the same data"
             )
-        rights.append(numpy.stack([is_right(answer) for answer in answers]))
-    return rights, images
+    return list(rights)
 
 
 def compare(row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]) -> dict[str, float]:
-    """Difference of H to the full method over the seeds that both have, and its interval; nothing where there is no such seed.
+    """Difference of H to the full method over the seeds that both have, and its interval; nothing
+    where there is no such seed.
 
     Raises:
-        UserError: the two were tested on different images, or see ``rights_of``.
+        UserError: see ``rights_of``.
     """
     if row is full or not seeds:
         return {}
-    (rights, images), (full_rights, full_images) = rights_of(row, seeds), rights_of(full, seeds)
-    if images != full_images:
-        raise UserError(
-            f"{row[0].config} and {FULL} were tested on different images: make both with the same "
-            "data"
-        )
+    rights, of_full = rights_of([row, full], seeds)
     once = [numpy.ones((1, size), int) for size in (len(seeds), *(r.shape[1] for r in rights))]
-    difference = resampled_h(rights, *once) - resampled_h(full_rights, *once)
-    lower, upper = interval(rights, full_rights)
+    difference = resampled_h(rights, *once) - resampled_h(of_full, *once)
+    lower, upper = interval(rights, of_full)
     return {"difference": difference.item(), "lower": lower, "upper": upper}
 
 
-def collect_ablations(folder: str | Path) -> list[Ablation]:
-    """The ``Ablation`` of each trainer, data set and number of shots below a folder.
+def collect_ablations(folder: str | Path) -> dict[str, DataFrame]:
+    """The ablations below a folder: trainer, data set and number of shots → ``ablation``.
 
     Raises:
         UserError: nothing there, a trainer has no ablation, or runs that don't fit together.
     """
     runs = collect(folder)
-    table = next((table for table in tables(runs, seed_h=True) if table.title == BASE2NEW), None)
-    if table is None:
+    ablations = {}
+    for table in (table for table in tables(runs, seed_h=True) if table.title == BASE2NEW):
+        rows = table.means.index
+        for key in dict.fromkeys(row[:3] for row in rows if not row[0].startswith("average")):
+            lines = ablation(table, *key)
+            if len(lines):
+                data, shots, trainer = key
+                ablations[f"{trainer} on {data}, {shots} shots"] = lines
+    if not ablations:
         raise UserError(
             f"no row of an ablation is done below {folder}: run.py --protocol ablation makes them"
         )
-    rows = table.means.index
-    keys = dict.fromkeys(row[:3] for row in rows if not row[0].startswith("average"))
-    return [ablation(table, *key) for key in keys]
+    return ablations
 
 
-def ablation(table: Table, data: str, shots: int, trainer: str) -> Ablation:
-    """One ``Ablation`` out of the base-to-new table."""
-    from pandas import DataFrame
+def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
+    """The ablation of one trainer on one data set, out of the base-to-new table.
 
+    Returns:
+        a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new``
+        and ``H``, ``_mean`` and ``_std`` over seeds in percent; ``difference`` of H to that of
+        ``full``, mean over the seeds that both have, ``lower`` and ``upper`` end of its interval,
+        in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
+        there is none.
+    """
     of_trainer = table.by_seed.sort_index().loc[(data, shots, trainer)]
-    seeds = {name: list(part.loc[name].index) for name, part in of_trainer.groupby(level="config")}
-    rows = {row.name: row for row in ablation_rows(trainer)}
-    for name in seeds.keys() - rows.keys():
+    done = {name: list(lines.loc[name].index) for name, lines in of_trainer.groupby(level="config")}
+    known = {row.name: row.description for row in ablation_rows(trainer)}
+    for name in done.keys() - known.keys():
         log.warning("left out: %s is not a row of %s's ablation", name, trainer)
-    runs = {name: table.runs[data, shots, trainer, name] for name in rows if name in seeds}
+    runs = {name: table.runs[data, shots, trainer, name] for name in known if name in done}
     lines = []
     for name, members in runs.items():
-        common = sorted(set(seeds[name]) & set(seeds.get(FULL, ())))
-        records = DataFrame([run.record for run in members if run.record["seed"] in seeds[name]])
-        figures = of_trainer.loc[[name]]
+        key = data, shots, trainer, name
+        figures = {
+            f"{column}_{figure}": frame.loc[key, column]
+            for column in ("base", "new", "H")
+            for figure, frame in (("mean", table.means), ("std", table.deviations))
+        }
+        common = sorted(set(done[name]) & set(done.get(FULL, ())))
+        difference = compare(members, runs.get(FULL, members), common)
+        records = DataFrame([run.record for run in members if run.record["seed"] in done[name]])
+        costs = records.reindex(columns=COSTS.values()).astype(float).median()
         lines.append(
             {
                 "row": name,
-                "description": rows[name].description,
-                "seeds": len(seeds[name]),
-                **{
-                    f"{column}_{figure}": getattr(figures[column], figure)()
-                    for column in ("base", "new", "H")
-                    for figure in ("mean", "std")
-                },
-                **dict.fromkeys(("difference", "lower", "upper"), NAN),
-                **compare(members, runs.get(FULL, members), common),
+                "description": known[name],
+                "seeds": len(done[name]),
+                **figures,
+                **{end: difference.get(end) for end in ("difference", "lower", "upper")},
                 "parameters": records["parameters"][0]["learnable"],
-                "seconds_per_step": records.get("seconds_per_step", figures["H"] * NAN).median(),
-                "images_per_second": records.get(
-                    "test_images_per_second", figures["H"] * NAN
-                ).median(),
+                **{cost: costs[name] for cost, name in COSTS.items()},
             }
         )
-    return Ablation(f"{trainer} on {data}, {shots} shots", DataFrame(lines))
+    return DataFrame(lines)
 
 
-def render_ablation(found: Ablation, style: str = "text") -> str:
+def render_ablation(lines: DataFrame, style: str = "text") -> str:
     """The table as text, Markdown, CSV (a column for each figure), LaTeX or HTML (escaped)."""
 
     def texts(name: str, specification: str, scale: float = 1) -> list[str]:
         """A column as text; nothing where there is no number."""
-        values = found.lines[name].astype(float) * scale
+        values = lines[name].astype(float) * scale
         return ["" if value != value else format(value, specification) for value in values]
 
-    cells = found.lines[["row", "description", "seeds"]].copy()
+    cells = lines[["row", "description", "seeds"]].copy()
     if style == "csv":
         exact = {"parameters": ".0f", "seconds_per_step": ".6f", "images_per_second": ".2f"}
-        for name in found.lines.columns[3:]:
+        for name in lines.columns[3:]:
             cells[name] = texts(name, exact.get(name, ".4f"))
         return write_cells(cells, style, 2)
     for name in ("base", "new", "H"):
-        pairs = zip(found.lines[f"{name}_mean"], found.lines[f"{name}_std"])
-        cells[name] = [summary(*pair) for pair in pairs]
+        cells[name] = list(map(summary, lines[f"{name}_mean"], lines[f"{name}_std"]))
     cells[f"H − {FULL}"] = texts("difference", "+.2f")
     ends = zip(texts("lower", "+.2f"), texts("upper", "+.2f"))
     cells[f"{100 * LEVEL:g} % interval"] = [" … ".join(filter(None, pair)) for pair in ends]
@@ -222,12 +222,9 @@ def render_ablation(found: Ablation, style: str = "text") -> str:
     return write_cells(cells, style, 2)
 
 
-def render_ablations(found: list[Ablation], style: str = "text") -> str:
+def render_ablations(ablations: Mapping[str, DataFrame], style: str = "text") -> str:
     """All tables, each below its title where there are several."""
-    return "\n".join(
-        (f"{one.title}\n\n" if len(found) > 1 else "") + render_ablation(one, style)
-        for one in found
-    )
+    return titled([(title, render_ablation(lines, style)) for title, lines in ablations.items()])
 
 
 def print_tables(args: argparse.Namespace) -> None:

@@ -29,14 +29,16 @@ from trainers.common.errors import UserError
 GROUP = 10  # images that a group has at least
 
 
-def worst_group_accuracy(right: numpy.ndarray, level: numpy.ndarray, own: numpy.ndarray) -> float:
+def worst_group_accuracy(
+    right: numpy.ndarray, level: numpy.ndarray, matches: numpy.ndarray
+) -> float:
     """The lowest accuracy, in percent, of the groups that the head of this module describes.
 
     Args:
         right: (N,) bool; level: (N,) the factor's, as shown; own: (N,) bool, whether it is that of the image's class.
     """
-    members = Counter(zip(level.tolist(), own.tolist()))
-    groups = [right[(level == shown) & (own == fits)] for shown, fits in sorted(members)]
+    members = Counter(zip(level.tolist(), matches.tolist()))
+    groups = [right[(level == shown) & (matches == fits)] for shown, fits in sorted(members)]
     while len(groups) > 1 and min(map(len, groups)) < GROUP:
         first, second, *groups = sorted(groups, key=len)
         groups.append(numpy.concatenate([first, second]))
@@ -56,25 +58,24 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     from datasets.drawn.factors import LEVELS, levels_of
 
     versions = {"aligned": aligned, "reversed": reversed_}
-    codes = [[Path(name).stem for name in one["image"]] for one in versions.values()]
+    codes = [[Path(name).stem for name in of["image"]] for of in versions.values()]
     if codes[0] != codes[1]:
         raise UserError(
             "the aligned and the reversed test have other emojis, or in another order: run them "
             "again"
         )
-    level = numpy.concatenate(
+    labels = aligned["label"].tolist()  # the emojis' of both
+    level = numpy.array(
         [
-            [
-                levels_of(code, label, "test", version, factor)[factor]
-                for code, label in zip(codes[0], answers["label"].tolist())
-            ]
-            for version, answers in versions.items()
+            levels_of(code, label, "test", version, factor)[factor]
+            for version in versions
+            for code, label in zip(codes[0], labels)
         ]
     )  # (2N,)
     right = numpy.concatenate([is_right(answers) for answers in versions.values()])
-    labels = numpy.concatenate([answers["label"] for answers in versions.values()])
+    fits = level == numpy.array(labels * 2) % LEVELS
     return {
-        "worst group": worst_group_accuracy(right, level, level == labels % LEVELS),
+        "worst group": worst_group_accuracy(right, level, fits),
         "flipped": float(100 * (aligned["top"][:, 0] != reversed_["top"][:, 0]).mean()),
     }
 
@@ -90,7 +91,8 @@ def factor_table(folder: str | Path) -> Table:
         raise UserError(
             f"no run of the protocol factors below {folder}: run.py --protocol factors makes them"
         )
-    frame = table.frame.loc[[not str(line[0]).startswith("average") for line in table.frame.index]]
+    frame = table.frame.loc[[not line[0].startswith("average") for line in table.frame.index]]
+    drop = frame.pop("drop")
     for *key, seed in frame.index:
         runs = {
             FACTOR_PARTS[run.record["run"]["part"]]: run
@@ -101,7 +103,7 @@ def factor_table(folder: str | Path) -> Table:
         aligned, reversed_ = runs["aligned"].known_answers, runs["reversed"].known_answers
         for name, value in measured(aligned, reversed_, factor).items():
             frame.loc[(*key, seed), name] = value
-    return Table("A factor that goes with the class", frame, table.derived)
+    return Table(FACTORS.capitalize(), frame.assign(drop=drop))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -22,36 +22,25 @@
 """
 
 import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
 from dassl.data.datasets import DatasetBase, Datum, build_dataset
+from PIL.Image import Image as Picture
 from torch import Tensor
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.kept import (
-    FIGURES,
-    FORMAT,
-    IMAGES,
-    MEASURES,
-    SCALED,
-    Figures,
-    origin,
-    write_kept,
-)
+from results.kept import MEASURES, SCALED, Figures
 from results.runs import Arrays
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.classifier.saved_run import silence
 from trainers.common.errors import UserError
-from trainers.common.files import file_hash, write_arrays
 from trainers.common.fingerprints import image_name, split_hash
 from trainers.common.image_files import read_picture
-from trainers.common.record_file import Record
 from trainers.data.pictures import Pictures
 from trainers.engine.checks import validates_on_test_images
 from trainers.evaluation.prediction import Prediction, calibration
@@ -64,17 +53,6 @@ from trainers.evaluation.uncertainty import (
 )
 
 log = logging.getLogger(__name__)
-
-
-def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: Arrays) -> None:
-    """Writes both files; the JSON, which says that they are there, last."""
-    write_arrays(os.path.join(folder, IMAGES), arrays)
-    write_kept(
-        Path(folder) / FIGURES,
-        FORMAT,
-        origin(record),
-        {**figures, "images_sha256": file_hash(Path(folder) / IMAGES)},
-    )
 
 
 def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figures, Arrays]:
@@ -104,39 +82,28 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
     else:
         log.warning("no temperature scaling: %s has no validation images of its own", folder)
     paths, labels = paths_of(base.test), labels_of(base.test)
+
+    def corrupted(severity: int) -> Iterator[Picture]:
+        for path in paths:
+            picture = read_picture(path, classifier.background)
+            yield corrupted_at(severity, picture, Path(path).stem)
+
     shown = {
         "base": [answer(classifier, paths)],
         "new": [answer(classifier, paths_of(new.test))],
-        "corrupted": [
-            answer(
-                classifier,
-                (
-                    corrupted_at(
-                        severity, read_picture(path, classifier.background), Path(path).stem
-                    )
-                    for path in paths
-                ),
-            )
-            for severity in SEVERITIES
-        ],
+        "corrupted": [answer(classifier, corrupted(severity)) for severity in SEVERITIES],
     }
     doubts = {group: doubts_of(predictions, temperature) for group, predictions in shown.items()}
-    right = {
-        group: torch.stack(
-            [prediction.probability.argmax(dim=1) == labels for prediction in shown[group]]
-        )
-        for group in ("base", "corrupted")
-    }  # (1, N) and (S, N)
+    right = {}  # (1, N) and (S, N)
+    for group in ("base", "corrupted"):
+        answers = [prediction.probability.argmax(dim=1) for prediction in shown[group]]
+        right[group] = torch.stack(answers) == labels
     figures = {
         "temperature": temperature,
         "images": {"base": len(base.test), "new": len(new.test)},
-        "accuracy": by_severity(
-            {group: 100 * found.double().mean(dim=1) for group, found in right.items()}
-        ),
+        "accuracy": by_severity({group: 100 * part.double() for group, part in right.items()}),
         "doubt": {
-            name: compare(
-                {group: found[name] for group, found in doubts.items()}, ~right["base"][0]
-            )
+            name: compare({group: of[name] for group, of in doubts.items()}, ~right["base"][0])
             for name in doubts["base"]
         },
         "calibration": {
@@ -150,11 +117,10 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
         "base_right": right["base"][0].numpy(),
         "corrupted_right": right["corrupted"].numpy(),
     }
-    for group, found in doubts.items():
-        arrays |= {
-            f"{group}_{name}": (values if group == "corrupted" else values[0]).numpy()
-            for name, values in found.items()
-        }
+    for group, measures in doubts.items():
+        for name, values in measures.items():
+            of_images = values if group == "corrupted" else values[0]
+            arrays[f"{group}_{name}"] = of_images.numpy()
     return figures, arrays
 
 
@@ -199,18 +165,13 @@ def log_of(probability: Tensor) -> Tensor:
 
 def doubts_of(predictions: Sequence[Prediction], temperature: float | None) -> dict[str, Tensor]:
     """Name of a measure → (P, N) float32 for P predictions of N images, in the order of ``MEASURES``."""
-    found = [prediction.uncertainties() for prediction in predictions]
+    doubts = [prediction.uncertainties() for prediction in predictions]
     if temperature is not None:
-        for prediction, measures in zip(predictions, found):
-            measures[SCALED] = (
-                1
-                - temperature_scaled(log_of(prediction.probability), temperature).max(dim=1).values
-            )
-    return {
-        name: torch.stack([measures[name] for measures in found]).float()
-        for name in MEASURES
-        if name in found[0]
-    }
+        for prediction, measures in zip(predictions, doubts):
+            scaled = temperature_scaled(log_of(prediction.probability), temperature)
+            measures[SCALED] = 1 - scaled.max(dim=1).values
+    names = [name for name in MEASURES if name in doubts[0]]
+    return {name: torch.stack([of[name] for of in doubts]).float() for name in names}
 
 
 def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
@@ -228,29 +189,24 @@ def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
         **doubt(base, wrong),
         "new_auroc": against_base(values["new"][0]),
         "corrupted_auroc": [against_base(part) for part in values["corrupted"]],
-        "mean": by_severity({group: part.double().mean(dim=1) for group, part in values.items()}),
+        "mean": by_severity(values),
     }
 
 
 def by_severity(values: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Group → (P,) as plain numbers: a list for ``corrupted``, one number for the others."""
-    return {
-        group: found.tolist() if group == "corrupted" else found.item()
-        for group, found in values.items()
-    }
+    """Group → mean over images of (P, N) as plain numbers: a list for ``corrupted``, one number for the others."""
+    means = {group: part.double().mean(dim=1).tolist() for group, part in values.items()}
+    return {group: mean if group == "corrupted" else mean[0] for group, mean in means.items()}
 
 
 def before_and_after(
     prediction: Prediction, labels: Tensor, temperature: float | None
 ) -> dict[str, dict[str, float] | None]:
     """Calibration ``before`` and ``after`` temperature scaling, the latter None without a temperature."""
-    after = (
-        None
-        if temperature is None
-        else calibration(
-            temperature_scaled(log_of(prediction.probability), temperature).float(), labels
-        )
-    )
+    after = None
+    if temperature is not None:
+        scaled = temperature_scaled(log_of(prediction.probability), temperature)
+        after = calibration(scaled.float(), labels)
     return {"before": calibration(prediction.probability, labels), "after": after}
 
 
@@ -279,10 +235,8 @@ def by_distance(
         return None
     texts = (asked.encoded[0].cpu(), classifier.encoded[0].cpu())  # (M, K, E), (M, B, E)
     temperatures = distance_temperatures(
-        *texts, *(one.method.hand_crafted.cpu() for one in (asked, classifier))
+        *texts, asked.method.hand_crafted.cpu(), classifier.method.hand_crafted.cpu()
     )  # (K,)
-    own = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
-    return {
-        **calibration(temperature_scaled(log_of(prediction.probability), own).float(), labels),
-        "temperature": own.mean().item(),
-    }
+    of_answers = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
+    scaled = temperature_scaled(log_of(prediction.probability), of_answers)
+    return {**calibration(scaled.float(), labels), "temperature": of_answers.mean().item()}

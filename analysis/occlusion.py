@@ -1,7 +1,7 @@
 """Where each template looks: how its probability of an image's class falls when places of the image are covered."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from results.answers import DOUBT
 from results.report.figures import Figure
-from results.runs import Run, Series, Setting, is_right
+from results.runs import Run, Series, is_right
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 
@@ -28,15 +28,16 @@ Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, 
 def occlusion_map(
     predict: Callable[[Sequence[Image.Image]], Any], picture: Image.Image, label: int
 ) -> numpy.ndarray:
-    """How far each template's probability of a class falls when a grey patch covers a place of the image (Zeiler, Fergus, 2014,
-    "Visualizing and Understanding Convolutional Networks", §4.2).
+    """How far each template's probability of a class falls when a grey patch covers a place of the
+    image (Zeiler, Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
 
     Args:
-        predict: N pictures → (N, M, K) probabilities of M templates; picture: ``SIDE`` × ``SIDE``; label: index of the class.
+        predict: N pictures → (N, M, K) probabilities of M templates; picture: ``SIDE`` × ``SIDE``;
+        label: index of the class.
 
     Returns:
-        (M, PLACES, PLACES) in [-1, 1]: at [m, r, c] template m's probability of the whole image less that of the image covered from
-        pixel (r · STEP, c · STEP) on.
+        (M, PLACES, PLACES) in [-1, 1]: at [m, r, c] template m's probability of the whole image
+        less that of the image covered from pixel (r · STEP, c · STEP) on.
     """
     covered = [picture]  # the first one stays whole
     for row, column in numpy.ndindex(PLACES, PLACES):
@@ -51,7 +52,8 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
     """An ``Occlusion`` for the right answers that are doubted least, one a class.
 
     Args:
-        run: a training whose templates vote; paths: name of an image, as the answers have it → file; the others are passed over.
+        run: a training whose templates vote; paths: name of an image, as the answers have it →
+        file; the others are passed over.
 
     Raises:
         UserError: the prompts, their CLIP or an image can't be loaded.
@@ -76,14 +78,13 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
 
 
 def occlusion_figures(
-    series: Sequence[Series],
-    named: Mapping[Setting, str],
-    images: Mapping[str, Mapping[str, str]],
+    series: Iterable[Series], images: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Figure]:
-    """A figure for the first seed of each series of trainings whose templates vote and whose images are at hand.
+    """A figure for the first seed of each series of trainings whose templates vote and whose images
+    are at hand.
 
     Args:
-        series: those with answers; named: see ``runs.titles``; images: data set → image → path.
+        series: those with answers; images: data set → image → path.
 
     Raises:
         UserError: the seeds of a series have different numbers of templates.
@@ -99,13 +100,13 @@ def occlusion_figures(
             log.warning("where the templates of %s look can't be drawn: %s", run.folder, error)
             continue
         if shown:
-            where = f"{one.name}, {named[one.setting]}, seed {run.record['seed']}"
+            where = f"{one.where}, seed {run.record['seed']}"
             largest = "; ".join(
                 f"{name} {', '.join(f'{100 * drop:.0f}' for drop in drops.max(axis=(1, 2)))}"
                 for name, _, drops in shown
             )
             yield Figure(
-                f"occlusion {named[one.setting]} {one.name}",
+                f"occlusion {one.tested_on} {one.name}",
                 f"Where each template looks, {where}",
                 "Red where a template's probability of the image's class falls when a grey patch "
                 "covers the place, blue where it rises. The least doubted right answers, one a "
@@ -117,7 +118,9 @@ def occlusion_figures(
 
 
 def draw(shown: Sequence[Occlusion], axes: Axes) -> None:
-    """A row for each image: the picture, and the drops of each template over a grey copy of it; all on one scale."""
+    """A row for each image: the picture, and the drops of each template over a grey copy of it; all
+    on one scale.
+    """
     step, templates = 1 + GAP, len(shown[0][2])
     limit = 100 * max(numpy.abs(drops).max() for _, _, drops in shown)
     # a patch's drop is shown in the middle of what it covers

@@ -11,17 +11,20 @@ standard deviation over seeds. Where each template looks is drawn in the report:
 import argparse
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import product
 
 import numpy
 
 from results.render import render_all, run_table_command, table_arguments, write_out
-from results.rows import Table
-from results.runs import Series, Setting, collect, group, is_right, titles, with_answers
+from results.rows import Line, Table
+from results.runs import Series, collect, group, is_right, with_answers
 from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
 HEADS = ("tested on", "model")
+MOVED = "Templates before and after training"
 COSINES = {
     "between": "between templates",
     "to_clip": "to CLIP's own",
@@ -43,8 +46,8 @@ def agreement(votes: numpy.ndarray, answer: numpy.ndarray, label: numpy.ndarray)
 
 
 def kappa(votes: numpy.ndarray) -> numpy.ndarray:
-    """How far two templates agree beyond what their frequencies of classes make likely (Cohen, 1960, "A Coefficient of Agreement for
-    Nominal Scales").
+    """How far two templates agree beyond what their frequencies of classes make likely (Cohen,
+    1960, "A Coefficient of Agreement for Nominal Scales").
 
     Args:
         votes: (M, N) classes.
@@ -62,88 +65,67 @@ def kappa(votes: numpy.ndarray) -> numpy.ndarray:
 
 
 def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
-    """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,) label."""
+    """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,)
+    label.
+    """
     return 100 * (votes == label).any(axis=0).mean()
 
 
-def template_tables(series: Iterable[Series], named: dict[Setting, str]) -> list[Table]:
+def template_tables(series: Iterable[Series]) -> list[Table]:
     """The tables described above; those of votes once for each number of templates.
 
     Args:
-        series: those whose runs all have votes; named: see ``runs.titles``.
+        series: those whose runs all have votes.
     """
-    cosines = []
-    votes: dict[tuple[str, tuple[str, ...]], list[tuple[object, ...]]] = {}
-    for one in series:
-        key = named[one.setting], one.name
-        for run in one.runs:
-            seed, learned = run.record["seed"], run.record.get("learned", {})
-            cosines += [
-                (*key, f"{of}, {title}", seed, when, 100 * learned[f"{of}_{name}_{when}"])
-                for of in ("texts", "images")
-                for name, title in COSINES.items()
-                for when in ("before", "after")
-                if f"{of}_{name}_{when}" in learned
+    lines: dict[tuple[str, int], list[Line]] = defaultdict(list)  # title, templates → lines
+    for one, run in ((one, run) for one in series for run in one.runs):
+        key, seed = (one.tested_on, one.name), run.record["seed"]
+        learned = run.record.get("learned", {})
+        for of, (name, title) in product(("texts", "images"), COSINES.items()):
+            cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}
+            if None not in cosines.values():
+                percents = {when: 100 * cosine for when, cosine in cosines.items()}
+                lines[MOVED, 0].append(((*key, f"{of}, {title}"), seed, percents))
+        answers = run.known_answers
+        vote, answer, label = answers["vote"], answers["top"][:, 0], answers["label"]
+        count, right = len(vote), 100 * (vote == label).mean(axis=1)  # (M,)
+        accuracy = {f"S{number}": share for number, share in enumerate(right, 1)}
+        accuracy |= {"fused": 100 * is_right(answers).mean(), "oracle": oracle(vote, label)}
+        lines[f"Accuracy of {count} templates", count].append((key, seed, accuracy))
+        names = [*map(str, range(1, 1 + count)), "answer", "truth"]
+        for title, matrix in (
+            ("Agreement of the votes in %", agreement(vote, answer, label)),
+            ("Cohen's kappa of the votes", kappa(vote)),
+        ):
+            lines[title, count] += [
+                ((*key, name), seed, dict(zip(names, row))) for name, row in zip(names, matrix)
             ]
-            answers = run.known_answers
-            vote, answer, label = answers["vote"], answers["top"][:, 0], answers["label"]
-            names = tuple(str(number) for number in range(1, len(vote) + 1))
-            right = [*(100 * (vote == label).mean(axis=1)), 100 * is_right(answers).mean()]
-            for title, labels, columns, matrix in (
-                (
-                    f"Accuracy of {len(vote)} templates",
-                    [()],
-                    (*(f"S{name}" for name in names), "fused", "oracle"),
-                    [[*right, oracle(vote, label)]],
-                ),
-                (
-                    "Agreement of the votes in %",
-                    [(name,) for name in (*names, "answer", "truth")],
-                    (*names, "answer", "truth"),
-                    agreement(vote, answer, label),
-                ),
-                (
-                    "Cohen's kappa of the votes",
-                    [(name,) for name in names],
-                    names,
-                    kappa(vote),
-                ),
-            ):
-                votes.setdefault((title, columns), []).extend(
-                    (*key, *row, seed, column, value)
-                    for row, values in zip(labels, matrix)
-                    for column, value in zip(columns, values)
-                )
-    made = [
-        Table.of(title, HEADS if "oracle" in columns else (*HEADS, "template"), lines, columns)
-        for (title, columns), lines in sorted(votes.items(), key=lambda item: item[0][0])
-    ]
-    if cosines:
-        heads = (*HEADS, "100 × cosine")
-        title = "Templates before and after training"
-        made.insert(0, Table.of(title, heads, cosines, ("before", "after")))
-    return made
+    heads = {MOVED: "100 × cosine"}
+    tables = []
+    for title, count in sorted(lines, key=lambda entry: (entry[0] != MOVED, entry[0])):
+        more = () if title.startswith("Accuracy") else (heads.get(title, "template"),)
+        tables.append(Table.of(title, (*HEADS, *more), lines[title, count]))
+    return tables
 
 
 def run_command(args: argparse.Namespace) -> None:
     """
     Raises:
-        UserError: no run with several templates is in or below one of the folders, or a file can't be read.
+        UserError: no run with several templates is in or below one of the folders, or a file can't
+        be read.
     """
-    runs = collect(*args.folders)
-    every, named = group(runs), titles([run.setting for run in runs])
+    every = group(collect(*args.folders))
     series = [one for one in with_answers(every) if one.has("vote") and len(one.pooled("vote")) > 1]
-    voting = {(one.setting, one.name) for one in series}
+    voting = {one.where for one in series}
     for one in every:
-        if (one.setting, one.name) not in voting:
-            where = named[one.setting]
-            log.warning("left out: %s, %s, has no votes of several templates", one.name, where)
+        if one.where not in voting:
+            log.warning("left out: %s, has no votes of several templates", one.where)
     if not series:
         raise UserError(
             f"no run in or below {', '.join(map(str, args.folders))} has votes of several "
             "templates: train CDC with TRAINER.CDC.N_TEMPLATES above 1"
         )
-    write_out(render_all(template_tables(series, named), args.format), args.output)
+    write_out(render_all(template_tables(series), args.format), args.output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -83,21 +83,21 @@ class UsualText(nn.Module):
     ) -> Tensor:
         """(M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E)."""
         tower, features = self.stock, []
-        for template, own in enumerate(prefix):
+        for template, prompt in enumerate(prefix):
             which = template if len(suffix) > 1 else 0
             classes, length, width = suffix[which].shape
-            rest = 77 - len(own) - length
+            rest = 77 - len(prompt) - length
             parts = [
-                own.expand(classes, -1, -1),
+                prompt.expand(classes, -1, -1),
                 suffix[which],
-                own.new_zeros(classes, rest, width),
+                prompt.new_zeros(classes, rest, width),
             ]
             x = torch.cat(parts, dim=1) + tower.positional_embedding  # (K, 77, D)
             x = through(
                 tower.transformer, x.transpose(0, 1), [layer[template] for layer in deep], 1
             )
             x = tower.ln_final(x.transpose(0, 1))  # (K, 77, D)
-            ends = len(own) + end[which].to(x.device)  # (K,)
+            ends = len(prompt) + end[which].to(x.device)  # (K,)
             features.append(x[torch.arange(classes, device=x.device), ends] @ tower.text_projection)
         return torch.stack(features)
 
@@ -124,9 +124,9 @@ class UsualImage(nn.Module):
             x = torch.cat([token, x], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
             if prompts is not None:
                 x = torch.cat([x, prompts[number].to(x.dtype).expand(len(x), -1, -1)], dim=1)
-            own = [layer[number] for layer in deep]  # (n, D) each
+            layers = [layer[number] for layer in deep]  # (n, D) each
             x = visual.ln_pre(x).transpose(0, 1)  # (L, B, D)
-            x = through(visual.transformer, x, own, -len(own[0]) if own else 0)
+            x = through(visual.transformer, x, layers, -len(layers[0]) if layers else 0)
             features.append(visual.ln_post(x[0]) @ visual.proj)
         return torch.stack(features)
 

@@ -137,13 +137,13 @@ def known_classes(folder: str, classes: Sequence[str]) -> Files:
     Raises:
         UserError: the folder has other class folders, or see ``class_files``.
     """
-    found = class_files(folder)
-    if sorted(found) != sorted(classes):
-        odd = min(set(found) ^ set(classes))
+    files = class_files(folder)
+    if sorted(files) != sorted(classes):
+        odd = min(set(files) ^ set(classes))
         raise UserError(
-            f"{folder} must have the class folders {', '.join(classes)}; {odd} is {'too many' if odd in found else 'missing'}"
+            f"{folder} must have the class folders {', '.join(classes)}; {odd} is {'too many' if odd in files else 'missing'}"
         )
-    return found
+    return files
 
 
 def labelled(files: Files, classes: Sequence[str]) -> list[Image]:

@@ -25,46 +25,18 @@ class SplitFileDataset(ImageDataset):
         )
 
 
-@DATASET_REGISTRY.register()
-class Caltech101(SplitFileDataset):
-    dataset_dir, image_dir = "caltech-101", "101_ObjectCategories"
-
-
-@DATASET_REGISTRY.register()
-class OxfordPets(SplitFileDataset):
-    dataset_dir, image_dir = "oxford_pets", "images"
-
-
-@DATASET_REGISTRY.register()
-class StanfordCars(SplitFileDataset):
-    dataset_dir = "stanford_cars"
-
-
-@DATASET_REGISTRY.register()
-class OxfordFlowers(SplitFileDataset):
-    dataset_dir, image_dir = "oxford_flowers", "jpg"
-
-
-@DATASET_REGISTRY.register()
-class Food101(SplitFileDataset):
-    dataset_dir, image_dir = "food-101", "images"
-
-
-@DATASET_REGISTRY.register()
-class SUN397(SplitFileDataset):
-    dataset_dir, image_dir = "sun397", "SUN397"
-
-
-@DATASET_REGISTRY.register()
-class DescribableTextures(SplitFileDataset):
-    dataset_dir, image_dir = "dtd", "images"
-
-
-@DATASET_REGISTRY.register()
-class EuroSAT(SplitFileDataset):
-    dataset_dir, image_dir = "eurosat", "2750"
-
-
-@DATASET_REGISTRY.register()
-class UCF101(SplitFileDataset):
-    dataset_dir, image_dir = "ucf101", "UCF-101-midframes"
+# data set → folder below the root, folder of the images below that
+FOLDERS = {
+    "Caltech101": ("caltech-101", "101_ObjectCategories"),
+    "OxfordPets": ("oxford_pets", "images"),
+    "StanfordCars": ("stanford_cars", ""),
+    "OxfordFlowers": ("oxford_flowers", "jpg"),
+    "Food101": ("food-101", "images"),
+    "SUN397": ("sun397", "SUN397"),
+    "DescribableTextures": ("dtd", "images"),
+    "EuroSAT": ("eurosat", "2750"),
+    "UCF101": ("ucf101", "UCF-101-midframes"),
+}
+for name, (dataset_dir, image_dir) in FOLDERS.items():
+    places = {"dataset_dir": dataset_dir, "image_dir": image_dir, "__module__": __name__}
+    DATASET_REGISTRY.register()(type(name, (SplitFileDataset,), places))

@@ -23,18 +23,18 @@ from .recipes import EXPERIMENTS, KEY, Rule
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
 
 
-def check_registered(kind: str, name: str, registry: Registry) -> None:
+def check_registered(noun: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
     if not name:
         flag = (
             "--trainer"
-            if kind == "trainer"
+            if noun == "trainer"
             else "--dataset-config-file (or --images, a folder of your own)"
         )
-        raise UserError(f"no {kind} is given: give {flag}; known: {', '.join(sorted(known))}")
+        raise UserError(f"no {noun} is given: give {flag}; known: {', '.join(sorted(known))}")
     if name not in known:
         raise UserError(
-            f"unknown {kind} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}"
+            f"unknown {noun} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}"
         )
 
 

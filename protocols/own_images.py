@@ -96,7 +96,7 @@ def log_clip(trainer: MethodTrainer, why: str) -> None:
 def warn_of_classes(data: DatasetBase) -> None:
     """Warns of classes that are too small to say anything of, and of one that is most of the test."""
     images = Counter(
-        item.classname for part in (data.train_x, data.val, data.test) for item in part
+        item.classname for part in (data.train_x, data.val or [], data.test) for item in part
     )
     few = {name: count for name, count in images.items() if count < FEW}
     if few:
@@ -145,12 +145,11 @@ def report(
     from analysis.occlusion import occlusion_figures
     from results.report.classes import headlines
     from results.report.page import make_report
-    from results.runs import collect, group, titles
+    from results.runs import collect, group
 
     page = os.path.join(cfg.OUTPUT_DIR, REPORT)
     make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
-    series = group(collect(cfg.OUTPUT_DIR))
-    heads = headlines(series, titles([one.setting for one in series]))
+    heads = headlines(group(collect(cfg.OUTPUT_DIR)))
     for head in sorted(heads, key=lambda head: head["zero_shot_itself"])[:1]:
         known = {"zero-shot": head["zero_shot"], "always the commonest class": head["commonest"]}
         others = {"chance": head["chance"], **{k: v for k, v in known.items() if v is not None}}

@@ -66,7 +66,7 @@ TARGETS = {
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One training or test, as a protocol plans it.
 
     Attributes:
@@ -170,11 +170,11 @@ def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[Abla
     """
     path = config_path("ablations", trainer, missing=f"{trainer} has no ablation")
     try:
-        found = read_yaml(path)
+        content = read_yaml(path)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     rows = {}
-    for entry in found if isinstance(found, list) else [found]:
+    for entry in content if isinstance(content, list) else [content]:
         try:
             pairs = tuple(str(word) for pair in entry.get("settings", {}).items() for word in pair)
             row = AblationRow(**{**entry, "settings": pairs})
@@ -280,7 +280,7 @@ def plan(
     rows: Sequence[str] | None = None,
     root: str = "data",
     backbone: str | None = None,
-) -> list[Run]:
+) -> list[PlannedRun]:
     """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
 
     Args:
@@ -299,9 +299,9 @@ def plan(
     config = config or choose_recipe(trainer, wanted, protocol)
     recipe = recipe_path(trainer, config)
     if os.path.isdir(dataset) and dataset not in config_names("datasets"):
-        own = shlex.quote(dataset)
+        quoted = shlex.quote(dataset)
         raise UserError(
-            f"--dataset {own} is a folder; for a folder of your own images give --dataset image_folder --root {own}"
+            f"--dataset {quoted} is a folder; for a folder of your own images give --dataset image_folder --root {quoted}"
         )
     config_path("datasets", dataset, missing=f"no data set {dataset!r}")
     rules = read_recipe(recipe)
@@ -338,20 +338,20 @@ def plan(
     for number, seed, (row, recipe, settings) in product(shots, seeds, variants):
         model = None
         for part, data, classes, *more in parts_of(protocol, dataset):
-            run = Run(
-                output,
-                part,
-                data_name("ImageFolder", root) if data == "image_folder" else data,
-                config_path("datasets", data, missing=f"no data set {data!r}"),
-                classes,
-                trainer,
-                recipe,
-                row,
-                number,
-                seed,
-                model,
-                backbone,
-                (*settings, *more),
+            run = PlannedRun(
+                output=output,
+                part=part,
+                dataset=data_name("ImageFolder", root) if data == "image_folder" else data,
+                dataset_file=config_path("datasets", data, missing=f"no data set {data!r}"),
+                classes=classes,
+                trainer=trainer,
+                recipe=recipe,
+                row=row,
+                shots=number,
+                seed=seed,
+                model=model,
+                backbone=backbone,
+                settings=(*settings, *more),
             )
             model = model or run.folder
             runs.append(run)
@@ -363,24 +363,21 @@ def parts_of(protocol: str, dataset: str) -> list[tuple[str, ...]]:
     if protocol in TARGETS:
         tests = [(f"{protocol}_from_{dataset}", to, "all") for to in TARGETS[protocol][dataset]]
         return [("train_source", dataset, "all"), *tests]
-    training, factor = ("train_base", dataset, "base"), "DATASET.FACTORS.TEST"
+    pair = [("train_base", "base"), ("test_new", "new")]
+    factor = "DATASET.FACTORS.TEST"
     parts: dict[str, list[tuple[str, ...]]] = {
-        "base2new": [training, ("test_new", dataset, "new")],
-        "ablation": [training, ("test_new", dataset, "new")],
-        "open": [
-            training,
-            ("test_new", dataset, "new"),
-            ("test_open", dataset, "all", "TEST.OPEN", "True"),
-        ],
+        "base2new": [*pair],
+        "ablation": [*pair],
+        "open": [*pair, ("test_open", "all", "TEST.OPEN", "True")],
         "factors": [
-            ("train_biased", dataset, "base", factor, "aligned"),
-            ("test_independent", dataset, "base", factor, "independent"),
-            ("test_reversed", dataset, "base", factor, "reversed"),
+            ("train_biased", "base", factor, "aligned"),
+            ("test_independent", "base", factor, "independent"),
+            ("test_reversed", "base", factor, "reversed"),
         ],
-        "fewshot": [("train_all", dataset, "all")],
-        "zeroshot": [("test_all", dataset, "all")],
+        "fewshot": [("train_all", "all")],
+        "zeroshot": [("test_all", "all")],
     }
-    return parts[protocol]
+    return [(part, dataset, *more) for part, *more in parts[protocol]]
 
 
 def config_path(*place: str, missing: str) -> str:

@@ -100,11 +100,11 @@ class Recipe:
             UserError: a rule is malformed, or names a protocol or data set that is not known: it would never hold.
         """
         try:
-            found = read_yaml(path)
+            content = read_yaml(path)
         except (OSError, ValueError) as error:
             raise UserError(f"config file {path}: {error}") from error
         # a copy: what is read is kept for the next reader; ``merge`` says that it must be a dict
-        settings = dict(found) if isinstance(found, dict) else {}
+        settings = dict(content) if isinstance(content, dict) else {}
         rules = settings.pop(KEY, [])
         if not isinstance(rules, list):
             raise UserError(
@@ -151,7 +151,7 @@ class Recipe:
         )
 
 
-def read_rule(found: Any, known: dict[str, tuple[str, ...] | None], where: str) -> Rule:
+def read_rule(entry: Any, known: dict[str, tuple[str, ...] | None], where: str) -> Rule:
     """
     Args:
         known: condition → the values it may have; None: whole numbers.
@@ -159,13 +159,13 @@ def read_rule(found: Any, known: dict[str, tuple[str, ...] | None], where: str) 
     Raises:
         UserError: see ``Recipe.read``.
     """
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(entry, dict) or not all(isinstance(key, str) for key in entry):
         raise UserError(
-            f"{where}: {found!r} must have keys, such as {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
+            f"{where}: {entry!r} must have keys, such as {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
         )
     conditions: dict[str, tuple[Any, ...]] = {}
     settings: list[Any] = []
-    for key, value in found.items():
+    for key, value in entry.items():
         values = tuple(value) if isinstance(value, list) else (value,)
         names = known.get(key)
         if key in known:
@@ -184,7 +184,7 @@ def read_rule(found: Any, known: dict[str, tuple[str, ...] | None], where: str) 
                 raise UserError(
                     f"{where}: unknown {key} {name!r}{nearest(str(name), names)}; known: {', '.join(names)}"
                 )
-    return Rule(conditions, tuple(settings), found.get("default_shots"))
+    return Rule(conditions, tuple(settings), entry.get("default_shots"))
 
 
 def is_known(key: str, cfg: CfgNode) -> bool:

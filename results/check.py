@@ -26,22 +26,22 @@ POINTS, NOISE = 1.0, 1.5  # in percent: always near enough; what two deviations 
 VERDICTS = ("reproduces", "differs", "too noisy to say", "not the published experiment")
 
 
-def verdict(found: Comparison) -> tuple[str, str]:
+def verdict(figure: Comparison) -> tuple[str, str]:
     """One of the first three ``VERDICTS``, and why.
 
     Two standard deviations s / √n of a mean over n seeds are at most ``NOISE`` from (2 s / NOISE)² seeds on.
     """
-    if abs(found.points) <= POINTS:
+    if abs(figure.points) <= POINTS:
         return "reproduces", f"within {POINTS:g} point"
-    if found.deviation is None:
+    if figure.deviation is None:
         return "too noisy to say", "one seed has no deviation: run 3"
-    noise = 2 * found.deviation / math.sqrt(found.seeds)
+    noise = 2 * figure.deviation / math.sqrt(figure.seeds)
     why = f"2 deviations of the mean are {noise:.2f} points"
-    if abs(found.points) > noise:
+    if abs(figure.points) > noise:
         return "differs", why
     if noise <= NOISE:
         return "reproduces", why
-    return "too noisy to say", f"{why}: run {math.ceil((2 * found.deviation / NOISE) ** 2)} seeds"
+    return "too noisy to say", f"{why}: run {math.ceil((2 * figure.deviation / NOISE) ** 2)} seeds"
 
 
 def differences(run: Run, recipe: str) -> list[str]:
@@ -62,8 +62,8 @@ def differences(run: Run, recipe: str) -> list[str]:
     planned = plan(
         protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe or None
     )
-    kind = what["part"], what["dataset"]
-    same = next(other for other in planned if (other.part, other.dataset) == kind)
+    tested = what["part"], what["dataset"]
+    same = next(other for other in planned if (other.part, other.dataset) == tested)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]
     return changes(build_config(parse_arguments(same.arguments(""))), run.record)
@@ -78,22 +78,24 @@ def check(args: argparse.Namespace) -> int:
     counts: Counter[str] = Counter()
     known: dict[tuple[Path, str], list[str]] = {}
     for table in (table for folder in args.folders for table in tables(collect(folder))):
-        for found in comparisons(table):
-            for run in table.runs_of(found.row):
-                if (run.folder, found.recipe) not in known:
-                    known[run.folder, found.recipe] = differences(run, found.recipe)
+        for figure in comparisons(table):
+            for run in table.runs_of(figure.row):
+                if (run.folder, figure.recipe) not in known:
+                    known[run.folder, figure.recipe] = differences(run, figure.recipe)
             odd = dict.fromkeys(
-                text for run in table.runs_of(found.row) for text in known[run.folder, found.recipe]
+                text
+                for run in table.runs_of(figure.row)
+                for text in known[run.folder, figure.recipe]
             )
-            answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(found)
+            answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(figure)
             counts[answer] += 1
-            data, _, trainer, config = found.row
-            deviation = "" if found.deviation is None else f" ± {found.deviation:.2f}"
+            data, _, trainer, config = figure.row
+            deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2f}"
             sys.stdout.write(
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
-                f"{found.name}: {found.mean:.2f}{deviation} over {found.seeds} "
-                f"seed{'' if found.seeds == 1 else 's'}, published {found.published:.2f} "
-                f"({found.points:+.2f} points; {why})\n"
+                f"{figure.name}: {figure.mean:.2f}{deviation} over {figure.seeds} "
+                f"seed{'' if figure.seeds == 1 else 's'}, published {figure.published:.2f} "
+                f"({figure.points:+.2f} points; {why})\n"
             )
     if not counts:
         raise UserError(

@@ -9,7 +9,7 @@ References:
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -36,9 +36,8 @@ def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarr
     Returns:
         percent of all pairs.
     """
-    known = numpy.sort(sign[right & ~is_new])
-    found = sign[right & is_new]
-    below = sum(numpy.searchsorted(known, found, side).sum() for side in ("left", "right")) / 2
+    base, new = numpy.sort(sign[right & ~is_new]), sign[right & is_new]
+    below = sum(numpy.searchsorted(base, new, side).sum() for side in ("left", "right")) / 2
     return float(100 * below / (is_new.sum() * (~is_new).sum()))
 
 
@@ -46,29 +45,28 @@ def with_openworld_auc(runs: Iterable[Run]) -> list[Run]:
     """The runs; those of ``test_open`` have ``open.openworld_auc`` in their metrics, by the names of
     ``open.auroc``; empty, with a warning, where the other two runs are not among them."""
     runs = list(runs)
-    found: dict[tuple[Any, ...], Run] = {}
+    first: dict[tuple[Any, ...], Run] = {}
     for run in runs:
-        found.setdefault(identity(run, run.record["run"]["part"]), run)
-    return [measured(run, found) if "open" in run.metrics else run for run in runs]
+        first.setdefault(identity(run, run.record["run"]["part"]), run)
+    result = []
+    for run in runs:
+        if "open" in run.metrics:
+            try:
+                figures = figures_of(run, *(first.get(identity(run, part)) for part in HALVES))
+            except UserError as error:
+                log.warning("no OpenworldAUC: %s: %s", run.folder, error)
+                figures = {}
+            metrics = {**run.metrics, "open": {**run.metrics["open"], "openworld_auc": figures}}
+            record = {**run.record, "metrics": {**run.record["metrics"], "test": metrics}}
+            run = replace(run, record=record)
+        result.append(run)
+    return result
 
 
 def identity(run: Run, part: str) -> tuple[Any, ...]:
     """What tells the run of that part of the protocol from others, of the same training."""
     what = run.record["run"]
     return part, run.config, *(what[name] for name in ("dataset", "shots", "trainer", "seed"))
-
-
-def measured(run: Run, runs: Mapping[tuple[Any, ...], Run]) -> Run:
-    """See ``with_openworld_auc``."""
-    base, new = (runs.get(identity(run, part)) for part in HALVES)
-    try:
-        figures = figures_of(run, base, new)
-    except UserError as error:
-        log.warning("no OpenworldAUC: %s: %s", run.folder, error)
-        figures = {}
-    metrics = {**run.metrics, "open": {**run.metrics["open"], "openworld_auc": figures}}
-    record = {**run.record, "metrics": {**run.record["metrics"], "test": metrics}}
-    return replace(run, record=record)
 
 
 def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:

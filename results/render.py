@@ -6,7 +6,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame, Series
 
 from trainers.common.console import table_cell
 from trainers.common.errors import exit_code
@@ -15,16 +17,15 @@ from trainers.common.files import check_output, write_text
 from .published import Comparison
 from .rows import Table
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-LAYOUTS = {
+FORMATS = {
     "text": "simple",
     "markdown": "github",
+    "csv": "",
     "latex": "latex_booktabs",
     "html": "html",
-}  # tabulate's names
-FORMATS = ("text", "markdown", "csv", "latex", "html")
+}  # name → tabulate's
+# column of a CSV file → attribute of ``Comparison``
+PUBLISHED = {"published": "published", "difference": "points", "deviations": "deviations"}
 
 
 def summary(mean: float, deviation: float) -> str:
@@ -33,12 +34,13 @@ def summary(mean: float, deviation: float) -> str:
 
 
 def render(table: Table, style: str = "text", compared: Iterable[Comparison] = ()) -> str:
-    """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML all is escaped.
+    """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML
+    all is escaped.
 
     Args:
         compared: figures beside published ones; a column is added for each that has any.
     """
-    published = {(found.row, found.name): found for found in compared}
+    published = {(figure.row, figure.name): figure for figure in compared}
     cells = table.means.index.to_frame(index=False)
     cells["seeds"] = list(table.seeds)
     for name in table.names:
@@ -46,42 +48,44 @@ def render(table: Table, style: str = "text", compared: Iterable[Comparison] = (
         if style == "csv":
             cells[f"{name}_mean"], cells[f"{name}_std"] = list(mean), list(deviation)
         else:
-            cells[str(name)] = [summary(*pair) for pair in zip(mean, deviation)]
+            cells[str(name)] = list(map(summary, mean, deviation))
     for name in table.names:
         beside = [published.get((row, name)) for row in table.means.index]
         if any(beside) and style == "csv":
-            for figure, attribute in (
-                ("published", "published"),
-                ("difference", "points"),
-                ("deviations", "deviations"),
-            ):
-                values = [getattr(found, attribute, None) for found in beside]
-                cells[f"{name}_{figure}"] = [float("nan") if v is None else v for v in values]
+            for title, attribute in PUBLISHED.items():
+                values = [getattr(figure, attribute, None) for figure in beside]
+                cells[f"{name}_{title}"] = Series(values, dtype=float)
         elif any(beside):
-            cells[f"{name}, published"] = [str(found or "") for found in beside]
+            cells[f"{name}, published"] = [str(figure or "") for figure in beside]
     return write_cells(cells, style, len(table.heads))
 
 
-def write_cells(cells: "DataFrame", style: str, left: int) -> str:
+def write_cells(cells: DataFrame, style: str, left: int) -> str:
     """Cells in one of ``FORMATS``; left: how many columns are aligned at the left."""
     if style == "csv":
         cells = cells.rename(columns=table_cell).map(table_cell)
         return cells.to_csv(index=False, float_format="%.4f", lineterminator="\n")
     alignment = ("left",) * left + ("right",) * (cells.shape[1] - left)
-    layout = {"tablefmt": LAYOUTS[style], "disable_numparse": True, "colalign": alignment}
+    layout = {"tablefmt": FORMATS[style], "disable_numparse": True, "colalign": alignment}
     return cells.to_markdown(index=False, **layout) + "\n"
 
 
 def render_all(
-    made: Sequence[Table],
+    tables: Iterable[Table],
     style: str = "text",
     compare: Callable[[Table], Iterable[Comparison]] = lambda table: (),
 ) -> str:
-    """All tables, each below its title where there are several; compare: see ``published.comparisons``."""
-    return "\n".join(
-        (f"{table.title}\n\n" if len(made) > 1 else "") + render(table, style, compare(table))
-        for table in made
-    )
+    """All tables, each below its title where there are several; compare: see
+    ``published.comparisons``.
+    """
+    return titled([(table.title, render(table, style, compare(table))) for table in tables])
+
+
+def titled(texts: Sequence[tuple[str, str]]) -> str:
+    """Pairs of a title and a table's text as one text, with the titles where there are several."""
+    if len(texts) == 1:
+        return texts[0][1]
+    return "\n".join(f"{title}\n\n{text}" for title, text in texts)
 
 
 def write_out(text: str, output: str | None = None) -> None:
@@ -102,10 +106,12 @@ def write_out(text: str, output: str | None = None) -> None:
 def table_arguments(
     description: str, folder: str, name: str = "folder", **more: Any
 ) -> argparse.ArgumentParser:
-    """The arguments that all commands of tables have: where runs lie, a format, and where the text goes.
+    """The arguments that all commands of tables have: where runs lie, a format, and where the text
+    goes.
 
     Args:
-        description: the command's docstring; folder: what is said of the first argument; name, more: of it.
+        description: the command's docstring; folder: help of the first argument; name, more: its
+            name and further settings.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument(name, help=folder, **more)

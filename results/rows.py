@@ -1,19 +1,19 @@
-"""Rows of figures, a value a seed: what tables are made of."""
+"""Tables of figures, a value a seed."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from pandas import DataFrame, MultiIndex, Series
+from pandas.core.groupby import DataFrameGroupBy
 
 from .runs import Run
-
-if TYPE_CHECKING:  # imported where tables are made: it takes a second
-    from pandas import DataFrame, Series
 
 HEADS = ("data set", "shots", "trainer", "config")
 Column = str | int  # a number of shots in the few-shot table
 Key = tuple[Any, ...]  # of a row, by the table's heads
-Line = tuple[Any, ...]  # a row's key, seed, column, value
+Line = tuple[Key, int, Mapping[Any, float | None]]  # a row's key, seed, column → value
 
 
 @dataclass
@@ -22,17 +22,17 @@ class Table:
 
     Attributes:
         title: what the figures are.
-        frame: a line for each row and seed, its index the heads and ``seed``; NaN where a figure is missing.
-        derived: name → function of such a frame's columns.
-        of_means: those derived figures that follow from the means over seeds, as papers print them.
+        frame: a line for each row and seed, its index the heads and ``seed``; NaN where a figure is
+        missing.
         runs: the runs behind each row, where it has some.
+        has_h_of_means: whether H follows from the mean base and new accuracy, as papers print it,
+        and not from each seed's.
     """
 
     title: str
-    frame: "DataFrame"
-    derived: Mapping[str, Callable[["DataFrame"], "Series"]] = field(default_factory=dict)
-    of_means: tuple[str, ...] = ()
+    frame: DataFrame
     runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)
+    has_h_of_means: bool = False
 
     @classmethod
     def of(
@@ -41,22 +41,25 @@ class Table:
         heads: Sequence[str],
         lines: Iterable[Line],
         columns: Sequence[Column] | None = None,
-        **more: Any,
     ) -> "Table":
-        """A table out of single figures; rows and, unless given, columns in the order in which they come up."""
-        from pandas import DataFrame, MultiIndex
+        """A table out of lines, of which several may belong to one row and seed: the first that has
+        a figure counts.
 
-        names = [*heads, "seed"]
-        long = DataFrame(list(lines), columns=[*names, "column", "value"])
-        long = long.drop_duplicates([*names, "column"])  # a copied run
-        wide = long.pivot(index=names, columns="column", values="value").astype(float)
-        order = MultiIndex.from_frame(long[names].drop_duplicates())
-        found = list(long["column"].unique()) if columns is None else list(columns)
-        return cls(title, wide.reindex(index=order, columns=found), **more)
+        Rows and, unless given, columns stand in the order in which they come up.
+        """
+        lines, names = list(lines), [*heads, "seed"]
+        index = MultiIndex.from_tuples([(*key, seed) for key, seed, _ in lines], names=names)
+        frame = DataFrame([figures for *_, figures in lines], index, columns, dtype=float)
+        return cls(title, frame.groupby(level=names, sort=False, dropna=False).first())
 
     @property
     def heads(self) -> list[str]:
         return list(self.frame.index.names[:-1])
+
+    @property
+    def names(self) -> list[Column]:
+        """The columns."""
+        return list(self.frame.columns)
 
     def runs_of(self, row: Key) -> list[Run]:
         """The runs behind a row; of an average those of all its data sets."""
@@ -67,30 +70,36 @@ class Table:
             for run in runs
         ]
 
+    @cached_property
+    def by_seed(self) -> DataFrame:
+        """The figures of the seeds that have all of them."""
+        return self.frame.dropna()
+
     @property
-    def names(self) -> list[Column]:
-        """The columns, measured and derived."""
-        return [*self.frame.columns, *self.derived]
+    def groups(self) -> DataFrameGroupBy:
+        """``by_seed``, row by row."""
+        return self.by_seed.groupby(level=self.heads, sort=False, dropna=False)
 
     @cached_property
-    def by_seed(self) -> "DataFrame":
-        """Measured and derived figures of the seeds that have all of them."""
-        whole = self.frame.dropna()
-        return whole.assign(**{name: function(whole) for name, function in self.derived.items()})
-
-    @cached_property
-    def means(self) -> "DataFrame":
+    def means(self) -> DataFrame:
         """Mean over seeds, a line a row."""
-        means = self.by_seed.groupby(level=self.heads, sort=False, dropna=False).mean()
-        return means.assign(**{name: self.derived[name](means) for name in self.of_means})
+        means = self.groups.mean()
+        return means.assign(H=h_of(means)) if self.has_h_of_means else means
 
     @cached_property
-    def deviations(self) -> "DataFrame":
-        """Sample standard deviation over seeds; NaN of one seed, and of figures that follow from means."""
-        groups = self.by_seed.groupby(level=self.heads, sort=False, dropna=False)
-        return groups.std().assign(**dict.fromkeys(self.of_means, float("nan")))
+    def deviations(self) -> DataFrame:
+        """Sample standard deviation over seeds; NaN of one seed, and of an H that follows from
+        means.
+        """
+        deviations = self.groups.std()
+        return deviations.assign(H=float("nan")) if self.has_h_of_means else deviations
 
     @property
-    def seeds(self) -> "Series":
+    def seeds(self) -> Series:
         """Number of seeds of each row."""
-        return self.by_seed.groupby(level=self.heads, sort=False, dropna=False).size()
+        return self.groups.size()
+
+
+def h_of(frame: DataFrame) -> Series:
+    """Harmonic mean of the columns base and new, see ``results.table.harmonic_mean``."""
+    return (2 * frame["base"] * frame["new"] / (frame["base"] + frame["new"])).fillna(0.0)

@@ -2,8 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,15 @@ from trainers.common.record_file import FILE_NAME, Record, read_record
 PREDICTIONS = "predictions-test.npz"
 MANY = 10**6  # classes, where a record does not say how many
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
+# array → kind of its values, and its shape: N images, T most probable classes, M templates; the others: numbers (N,)
+LAYOUT = {
+    "image": ("U", "N"),
+    "label": ("i", "N"),
+    "top": ("i", "NT"),
+    "top_probability": ("f", "NT"),
+    "vote": ("i", "MN"),
+    "vote_probability": ("f", "MN"),
+}
 FACTOR_PARTS = {
     "train_biased": "aligned",
     "test_independent": "independent",
@@ -111,13 +120,21 @@ class Series:
 
     Attributes:
         setting: see ``Run``.
+        tested_on: what the setting is called; with the training images only where settings differ
+        in them.
         name: the model's, different from that of every other series of the setting.
         runs: by seed.
     """
 
     setting: Setting
+    tested_on: str
     name: str
     runs: list[Run]
+
+    @property
+    def where(self) -> str:
+        """Model and setting, which tell it from every other series."""
+        return f"{self.name}, {self.tested_on}"
 
     def has(self, array: str) -> bool:
         return all(array in run.known_answers for run in self.runs)
@@ -184,30 +201,18 @@ def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
     missing = [name for name in REQUIRED if name not in arrays]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
-    odd = next(odd_arrays(arrays, classes), None)
-    if odd is not None:
-        raise UserError(
-            f"{path} is not what a run leaves ({odd} has another shape or kind of values): run it "
-            "again"
-        )
-    return arrays
-
-
-def odd_arrays(arrays: Arrays, classes: int) -> Iterator[str]:
-    """Yields the names of arrays that don't fit ``trainers.evaluation.prediction.per_image``."""
-    top = arrays["top"]
-    count, answers = (len(top), top.shape) if top.ndim == 2 and top.size else (0, ())
-    votes = (*arrays["vote"].shape[:1], count) if "vote" in arrays else ()
-    shapes = {"top": answers, "top_probability": answers, "vote": votes, "vote_probability": votes}
+    sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
     for name, array in arrays.items():
-        kind = {"image": "U", "label": "i", "top": "i", "vote": "i"}.get(name, "f")
-        if (
-            array.dtype.kind != kind
-            or array.shape != shapes.get(name, (count,))
-            or not array.size
-            or (kind == "i" and not 0 <= array.min() <= array.max() < classes)
-        ):
-            yield name
+        code, axes = LAYOUT.get(name, ("f", "N"))
+        fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
+        for axis, size in zip(axes, array.shape):
+            fits = fits and sizes.setdefault(axis, size) == size
+        if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
+            raise UserError(
+                f"{path} is not what a run leaves ({name} has another shape or kind of values): "
+                "run it again"
+            )
+    return arrays
 
 
 def read_arrays(path: Path) -> Arrays:
@@ -233,16 +238,28 @@ def group(runs: Iterable[Run]) -> list[Series]:
     for run in runs:
         of_model = places.setdefault((run.setting, run.model), {})
         of_model.setdefault(run.place, []).append(run)
-    made = [
+    shots = {setting[2] for setting, _ in places}
+    series = [
         Series(
             setting,
+            title(*setting, len(shots) > 1),
             model if len(members) == 1 else f"{model} ({distinct_part(place, members)})",
             sorted(seeds, key=lambda run: run.record["seed"]),
         )
         for (setting, model), members in places.items()
         for place, seeds in members.items()
     ]
-    return sorted(made, key=lambda series: series.setting)
+    return sorted(series, key=lambda one: one.setting)
+
+
+def title(data: str, classes: str, shots: int, with_shots: bool) -> str:
+    """What a setting is called."""
+    parts = [data] if classes == "all" else [data, f"{classes} classes"]
+    if with_shots and shots > 0:
+        parts.append(f"{shots} shot{'s' * (shots > 1)}")
+    elif with_shots:
+        parts.append("no few-shot sample")
+    return ", ".join(parts)
 
 
 def distinct_part(place: Path, places: Iterable[Path]) -> str:
@@ -255,27 +272,16 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
 
 def with_answers(series: Iterable[Series]) -> list[Series]:
     """The same series of those runs only that have answers."""
-    kept = [
-        Series(one.setting, one.name, [run for run in one.runs if run.answers is not None])
-        for one in series
+    answered = [
+        replace(one, runs=[run for run in one.runs if run.answers is not None]) for one in series
     ]
-    return [one for one in kept if one.runs]
+    return [one for one in answered if one.runs]
 
 
-def titles(settings: Iterable[Setting]) -> dict[Setting, str]:
-    """setting → how it is called; the training images only where the settings differ in them."""
-    several = len({shots for _, _, shots in settings}) > 1
-
-    def title(data: str, classes: str, shots: int) -> str:
-        number = f"{shots} shot{'s' if shots > 1 else ''}" if shots > 0 else "no few-shot sample"
-        of_classes = "" if classes == "all" else f", {classes} classes"
-        return data + of_classes + (f", {number}" if several else "")
-
-    return {setting: title(*setting) for setting in settings}
-
-
-def training_curve(run: Run, names: Sequence[str] = ("loss", "acc")) -> dict[str, Curve]:
-    """Name of a figure of ``metrics.jsonl`` → epoch (from 1) → mean over that epoch."""
+def training_curve(run: Run) -> dict[str, Curve]:
+    """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was
+    trained.
+    """
     lines = read_metrics(run.folder)
-    curves = {name: {line["epoch"]: line[name] for line in lines if name in line} for name in names}
-    return {name: curve for name, curve in curves.items() if lines}
+    names = ("loss", "acc") if lines else ()
+    return {name: {line["epoch"]: line[name] for line in lines} for name in names}

@@ -11,8 +11,9 @@ import argparse
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+
+from pandas import DataFrame, concat
 
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
@@ -20,11 +21,8 @@ from trainers.common.record_file import FILE_NAME, finite, nested
 from .openworld import SIGN, with_openworld_auc
 from .published import comparisons
 from .render import render_all, run_table_command, table_arguments, write_out
-from .rows import HEADS, Column, Key, Line, Table
+from .rows import HEADS, Column, Key, Line, Table, h_of
 from .runs import FACTOR_PARTS, Run, collect
-
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
 
 log = logging.getLogger(__name__)
 
@@ -52,22 +50,13 @@ PLACES = {
 
 
 def harmonic_mean(pair: Sequence[float]) -> float:
-    """2ab / (a + b), 0 where both are 0 (Xian et al., 2017, "Zero-Shot Learning — the Good, the Bad and the Ugly")."""
+    """2ab / (a + b), 0 where both are 0 (Xian et al., 2017, "Zero-Shot Learning — the Good, the Bad
+    and the Ugly").
+    """
     base, new = pair
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
-def h_of(frame: "DataFrame") -> "Series":
-    """``harmonic_mean`` of the columns base and new."""
-    return (2 * frame["base"] * frame["new"] / (frame["base"] + frame["new"])).fillna(0.0)
-
-
-DERIVED: dict[str, dict[str, Callable[["DataFrame"], "Series"]]] = {
-    BASE2NEW: {"H": h_of},
-    TOGETHER: {"H": h_of},
-    FACTORS: {"drop": lambda frame: frame["aligned"] - frame["reversed"]},
-    **dict.fromkeys(TRANSFER.values(), {"average": lambda frame: frame.iloc[:, 1:].mean(axis=1)}),
-}  # table → what follows from its columns
 COLUMNS: dict[str, list[Column]] = {
     BASE2NEW: ["base", "new"],
     FACTORS: [*FACTOR_PARTS.values()],
@@ -98,22 +87,25 @@ def place(run: Run) -> tuple[str, Key, Column] | None:
 
 
 def metric_of(run: Run, metric: str) -> float | None:
-    """A metric of the test images, a number, by its dotted name; None where the run has none of that name."""
+    """A metric of the test images, a number, by its dotted name; None where the run has none of
+    that name.
+    """
     return finite(nested(run.metrics, *metric.split(".")))
 
 
-def by_doubt(run: Run, key: Key) -> Iterable[Line]:
+def by_doubt(run: Run, key: Key) -> Iterator[Line]:
     """How well each measure of doubt tells new images from base ones, of a run of ``test_open``."""
     measures = nested(run.metrics, "open", "auroc")
     for name in measures if isinstance(measures, dict) else ():
-        for column, metric in APART.items():
-            value = metric_of(run, f"open.{metric}.{name}")
-            if value is not None:
-                yield *key, name.replace("_", " "), run.record["seed"], column, value
+        figures = {
+            title: metric_of(run, f"open.{metric}.{name}") for title, metric in APART.items()
+        }
+        yield (*key, name.replace("_", " ")), run.record["seed"], figures
 
 
 def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
-    """The tables of all protocols that the runs belong to, of one metric; runs that lack it are left out.
+    """The tables of all protocols that the runs belong to, of one metric; runs that lack it are
+    left out.
 
     Args:
         seed_h: whether H is the mean of the seeds' own, not that of the means.
@@ -124,8 +116,8 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
     lines: dict[str, list[Line]] = defaultdict(list)
     members: dict[str, dict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
     seen, lacking = set(), 0
-    is_asked = metric == "accuracy" or metric.startswith("open.")
-    for run in with_openworld_auc(runs) if is_asked else runs:
+    is_open_asked = metric == "accuracy" or metric.startswith("open.")
+    for run in with_openworld_auc(runs) if is_open_asked else runs:
         placed = place(run)
         if placed is None:
             continue
@@ -141,7 +133,7 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
             log.warning("left out: %s, of whose kind another run is in the table", run.folder)
             continue
         seen.add((*placed, seed))
-        lines[title] += [(*key, seed, name, value) for name, value in figures.items()]
+        lines[title].append((key, seed, figures))
         members[title][key].append(run)
         if is_open:
             lines[BY_DOUBT] += by_doubt(run, key)
@@ -157,23 +149,19 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
         )
     for title, rows in members.items():
         if " from " in title:
-            lines[title] += [line for line in sources if line[:4] in rows]
+            lines[title] += [line for line in sources if line[0] in rows]
             for key in rows:
                 rows[key] += trainings.get(key, [])
     warn_of(members)
     return [
-        make_table(title, lines[title], members, metric, seed_h)
+        make_table(title, lines[title], members[title], metric, seed_h)
         for title in sorted(lines, key=lambda title: (title != BASE2NEW, title))
         if lines[title]
     ]
 
 
 def make_table(
-    title: str,
-    lines: list[Line],
-    members: dict[str, dict[Key, list[Run]]],
-    metric: str,
-    seed_h: bool,
+    title: str, lines: list[Line], runs: dict[Key, list[Run]], metric: str, seed_h: bool
 ) -> Table:
     """One table of a protocol, with averages over data sets, in order; see ``tables``."""
     name = title.split(" from ")[0]
@@ -182,30 +170,21 @@ def make_table(
         heads.remove("shots")
     columns = None if name == TOGETHER and metric != "accuracy" else COLUMNS.get(name)
     if columns is None:
-        columns = sorted(
-            {line[-2] for line in lines}, key=lambda column: (column != SOURCE, column)
-        )
-    derived = {
-        key: function
-        for key, function in DERIVED.get(name, {}).items()
-        if key != "H" or metric in SHARES and "new" in columns
-    }
-    table = Table.of(title, heads, lines, columns)
-    whole = table.frame.dropna()
+        seen = {column for *_, figures in lines for column in figures}
+        columns = sorted(seen, key=lambda column: (column != SOURCE, column))
+    frame = Table.of(title, heads, lines, columns).frame
+    whole = frame.dropna()
     partly: dict[Key, list[int]] = defaultdict(list)
-    for *key, seed in table.frame.index.difference(whole.index):
+    for *key, seed in frame.index.difference(whole.index):
         partly[tuple(key)].append(seed)
     for key, seeds in partly.items():
-        log.warning(
-            "left out: %s seed(s) %s, of which only a part is done",
-            " ".join(map(str, key)),
-            ", ".join(map(str, sorted(seeds))),
-        )
-    frame = with_averages(whole)
-    first = frame.groupby(level=heads)[columns[:1]].mean()
+        row, numbers = " ".join(map(str, key)), ", ".join(map(str, sorted(seeds)))
+        log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
+    whole = with_averages(whole)
+    first = whole.groupby(level=heads)[columns[:1]].mean()
     shown = len(heads) - heads.index("trainer")
     order = sorted(
-        frame.index,
+        whole.index,
         key=lambda line: (
             line[0].startswith("average"),
             line[: -shown - 1],
@@ -213,27 +192,34 @@ def make_table(
             line[-1],
         ),
     )
+    whole = whole.reindex(order)
+    has_h = metric in SHARES and {"base", "new"} <= {*columns}
+    if has_h:
+        whole["H"] = h_of(whole)
+    elif name == FACTORS:
+        whole["drop"] = whole["aligned"] - whole["reversed"]
+    elif name in TRANSFER.values():
+        whole["average"] = whole.iloc[:, 1:].mean(axis=1)
     title += "" if metric == "accuracy" else f", {metric}"
-    of_means = ("H",) if "H" in derived and not seed_h else ()
-    return Table(title, frame.reindex(order), derived, of_means, members[title])
+    return Table(title, whole, runs, has_h and not seed_h)
 
 
-def with_averages(frame: "DataFrame") -> "DataFrame":
-    """For each trainer and config with several data sets the row of their mean, over the seeds that all of them have.
+def with_averages(frame: DataFrame) -> DataFrame:
+    """For each trainer and config with several data sets the row of their mean, over the seeds that
+    all of them have.
 
-    Derived figures follow from the means, as papers print them: the average H is that of the mean base and new accuracy.
+    What derives from the columns is to be derived from these means, too, as papers print them: the
+    average H is that of the mean base and new accuracy.
     """
-    from pandas import concat
-
     first, *others, _ = frame.index.names
-    made = [frame]
+    parts = [frame]
     for _, rows in frame.groupby(level=others, sort=False):
         count = rows.index.get_level_values(first).nunique()
         groups = rows.groupby(level=[*others, "seed"])
         means = groups.mean()[groups.size() == count]
         if count > 1:
-            made.append(concat({f"average of {count}": means}, names=[first]))
-    return concat(made)
+            parts.append(concat({f"average of {count}": means}, names=[first]))
+    return concat(parts)
 
 
 def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
@@ -242,38 +228,34 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
     Args:
         members: title of a table → row → its runs.
     """
-    facts: dict[tuple[str, str], set[object]] = defaultdict(set)
+    values: dict[tuple[str, str], set[object]] = defaultdict(set)  # which must be one and the same
     partial: dict[str, str] = {}
-    for title, key, run in (
-        (title, key, run)
-        for title, rows in members.items()
-        for key, runs in rows.items()
-        for run in runs
-    ):
-        record, what = run.record, run.record["run"]
-        for split, names in record.get("skipped_images", {}).items():
-            images = f"{len(names)} {split} image{'s' * (len(names) != 1)}"
-            text = "not on all images: %s skipped %s that could not be read"
-            log.warning(text, run.folder, images)
-        left_out = nested(run.metrics, "open", "left_out")
-        if isinstance(left_out, list) and left_out:
-            partial[record["trainer"]] = ", ".join(map(str, left_out))
-        shots, seed = f"shots_{what['shots']}", f"seed {record['seed']}"
-        row = " ".join(map(str, key)) + (f" {shots}" if title in (FEWSHOT, ZEROSHOT) else "")
-        sample = f"{what['part']}/{what['dataset']}/{shots}, {seed}"
-        backbone = record["config"]["MODEL"]["BACKBONE"]["NAME"], record["backbone_hash"]
-        prompts = record["prompts_hash"], record["backbone_hash"]
-        tested = f"not one run: {row}, {seed}: its parts were tested with different prompts"
-        facts[title, tested].add(prompts)
-        facts["", f"not comparable: {sample}: the runs used different samples"].add(
-            record["split_hash"]
-        )
-        facts["", f"not comparable: the backbone {backbone[0]} had different weights"].add(backbone)
+    for title, rows in members.items():
+        for key, run in ((key, run) for key, runs in rows.items() for run in runs):
+            record, what = run.record, run.record["run"]
+            for split, names in record.get("skipped_images", {}).items():
+                images = f"{len(names)} {split} image{'s' * (len(names) != 1)}"
+                text = "not on all images: %s skipped %s that could not be read"
+                log.warning(text, run.folder, images)
+            left_out = nested(run.metrics, "open", "left_out")
+            if isinstance(left_out, list) and left_out:
+                partial[record["trainer"]] = ", ".join(map(str, left_out))
+            shots, seed = f"shots_{what['shots']}", f"seed {record['seed']}"
+            row = " ".join(map(str, key)) + f" {shots}" * (title in (FEWSHOT, ZEROSHOT))
+            sample = f"{what['part']}/{what['dataset']}/{shots}, {seed}"
+            backbone = record["config"]["MODEL"]["BACKBONE"]["NAME"]
+            tested = f"not one run: {row}, {seed}: its parts were tested with different prompts"
+            samples = f"not comparable: {sample}: the runs used different samples"
+            weights = f"not comparable: the backbone {backbone} had different weights"
+            prompts = record["prompts_hash"], record["backbone_hash"]
+            values[title, tested].add(prompts)
+            values["", samples].add(record["split_hash"])
+            values["", weights].add(record["backbone_hash"])
     for trainer, names in partial.items():
         text = "among all classes %s answers without its %s, which serves the base classes alone"
         log.warning(text, trainer, names)
-    for (_, text), values in facts.items():
-        if len(values) > 1:
+    for (_, text), different in values.items():
+        if len(different) > 1:
             log.warning("%s", text)
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from datasets.drawn.openmoji import DrawnDataset
 from protocols import training as train
 from protocols.command_line import parse_arguments
-from trainers import METHODS
+from trainers import METHODS, config_function, method_class
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
@@ -33,6 +33,10 @@ from trainers.prompting.text import TextEncoder
 from trainers.settings import method_node
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+GOLDEN = {
+    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (REPOSITORY / "tests" / "golden").glob("*.yaml")
+}
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
 TURN = os.environ.setdefault(
@@ -159,28 +163,26 @@ def resnet(stock_resnet):
 @pytest.fixture(scope="session")
 def vit_b16():
     """The shapes of CLIP's ViT-B/16 with weights that mean nothing, to count parameters on."""
-    text, image = (
-        TextEncoder(512, 12, 8, 77, VOCABULARY, 512),
-        ImageEncoder(224, 16, 768, 12, 12, 512),
-    )
-    with torch.no_grad():
-        text.token_embedding.weight.zero_()
-    return Backbone(text, image, torch.zeros(()))
+    text = TextEncoder(512, 12, 8, 77, VOCABULARY, 512)
+    torch.nn.init.zeros_(text.token_embedding.weight)
+    return Backbone(text, ImageEncoder(224, 16, 768, 12, 12, 512), torch.zeros(()))
+
+
+def saved(stock, folder):
+    path = folder.mktemp("clip") / "small.pt"
+    torch.save(stock.state_dict(), path)
+    return str(path)
 
 
 @pytest.fixture(scope="session")
 def small_clip_file(stock_vit, tmp_path_factory):
     """A file with the weights of ``stock_vit``: 32 pixels, text width 128, 4 text and 3 vision layers."""
-    path = tmp_path_factory.mktemp("clip") / "small.pt"
-    torch.save(stock_vit.state_dict(), path)
-    return str(path)
+    return saved(stock_vit, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def small_resnet_file(stock_resnet, tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "resnet.pt"
-    torch.save(stock_resnet.state_dict(), path)
-    return str(path)
+    return saved(stock_resnet, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -232,21 +234,10 @@ def run(data_root, small_clip_file, tmp_path):
 
     def start(trainer, *options, name="out", seed=1, flags=()):
         output = tmp_path / name
-        finished = train.run(
-            parse_arguments(
-                [
-                    *base_arguments(trainer, data_root, small_clip_file, output, seed),
-                    *flags,
-                    *options,
-                ]
-            )
-        )
-        record_file = output / "results.json"
-        return (
-            finished,
-            json.loads(record_file.read_text()) if record_file.exists() else None,
-            output,
-        )
+        arguments = base_arguments(trainer, data_root, small_clip_file, output, seed)
+        finished = train.run(parse_arguments([*arguments, *flags, *options]))
+        file = output / "results.json"
+        return finished, json.loads(file.read_text()) if file.exists() else None, output
 
     return start
 
@@ -301,11 +292,8 @@ def refusal(data_root, small_clip_file, tmp_path, capsys):
         for old, new in dict(replace).items():
             arguments[arguments.index(old) + 1] = new
         code = train.main([*arguments, *more])
-        lines = [
-            line
-            for line in capsys.readouterr().err.replace("\r", "\n").splitlines()
-            if line.startswith("error: ")
-        ]
+        printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
+        lines = [line for line in printed if line.startswith("error: ")]
         assert code == 2 and len(lines) == 1
         assert not (output / "results.json").exists()
         start.output = output
@@ -321,6 +309,17 @@ def trainer_node(add_config, *pairs):
     return node
 
 
+def make_method(
+    name, backbone, classnames, dataset="DescribableTextures", describe=None, **settings
+):
+    """The ``Method`` of a name alone, in fp32 and its smallest settings but for those given."""
+    method = method_class(name)
+    pairs = {"PREC": "fp32", **method.small, **settings}
+    node = trainer_node(config_function(name), *(part for pair in pairs.items() for part in pair))
+    method.check(node, f"TRAINER.{name.upper()}")
+    return method(node, classnames, backbone, dataset, describe)
+
+
 def scrambled(module):
     """The module with noise on all parameters, so that none are equal or zero."""
     with torch.no_grad():
@@ -330,22 +329,17 @@ def scrambled(module):
 
 
 def base_arguments(trainer, root, backbone, output, seed=1):
-    return [
-        "--trainer",
-        trainer,
-        "--root",
-        root,
-        "--seed",
-        str(seed),
-        "--output-dir",
-        str(output),
-        "--backbone",
-        backbone,
-        "--dataset-config-file",
-        str(REPOSITORY / "configs" / "datasets" / "dtd.yaml"),
-        "--config-file",
-        small_recipe(),
-    ]
+    dataset = REPOSITORY / "configs" / "datasets" / "dtd.yaml"
+    arguments = {
+        "trainer": trainer,
+        "root": root,
+        "seed": seed,
+        "output-dir": output,
+        "backbone": backbone,
+        "dataset-config-file": dataset,
+        "config-file": small_recipe(),
+    }
+    return [str(word) for key, value in arguments.items() for word in (f"--{key}", value)]
 
 
 @functools.cache

@@ -9,7 +9,6 @@ import demo_app
 import run as protocol_run
 from protocols.launch import own_images
 from protocols.plan import plan
-from protocols.runs import planned
 from results.runs import collect
 from tests.test_same_command import make
 from trainers import PromptedClassifier
@@ -25,17 +24,6 @@ def folder(tmp_path):
         for name in ("ant", "bee"):
             (tmp_path / place / name).rename(tmp_path / "mine" / f"{name} {place}")
     return tmp_path / "mine"
-
-
-def test_a_protocol_takes_the_embedded_clip_and_calls_runs_by_the_folder(folder):
-    words = "--protocol base2new --trainer CDC --dataset image_folder --seeds 1 --output out"
-    args = protocol_run.parse_arguments([*words.split(), "--root", str(folder)])
-    train, test = planned(args)
-    assert (train.folder, test.folder) == (
-        "out/train_base/mine/shots_16/CDC/tiny/seed1",
-        "out/test_new/mine/shots_16/CDC/tiny/seed1",
-    )
-    assert test.model == train.folder and train.recipe.endswith("configs/trainers/CDC/tiny.yaml")
 
 
 def test_a_folder_in_place_of_a_data_set_says_what_to_type(folder, monkeypatch):

@@ -29,7 +29,7 @@ TRAINERS = [
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Starting Python anew takes longer than these runs."""
+    """Starting Python again takes longer than these runs."""
     monkeypatch.setattr(
         launch,
         "start",
@@ -134,7 +134,7 @@ def test_an_ablation_from_training_to_table(
     assert printed.endswith(table)
     rows = [line.split()[0] for line in table.splitlines()[2:]]
     assert rows == ["single_template", "full", "text"]
-    lines = ablation.collect_ablations(tmp_path)[0].lines
+    (lines,) = ablation.collect_ablations(tmp_path).values()
     single, full, text = (line for _, line in lines.iterrows())
     # prompts and their maps for each template
     assert full.parameters == 4 * single.parameters > text.parameters

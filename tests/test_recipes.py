@@ -15,7 +15,7 @@ from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.plan import CONFIGS, read_recipe
 from protocols.runs import planned, show_plan
-from tests.conftest import REPOSITORY
+from tests.conftest import GOLDEN, REPOSITORY
 from trainers.common.errors import UserError
 
 DATASETS = 11  # of the paper's grid
@@ -55,12 +55,8 @@ def golden():
 def read_plan(text):
     """The rows of ``--plan`` as dicts."""
     heads, dashes, *rows, _ = text.splitlines()
-    ends, at = [], 0
-    for width in map(len, dashes.split("  ")):
-        ends.append((at, at + width))
-        at += width + 2
-    names = [heads[start:end].strip() for start, end in ends]
-    return [dict(zip(names, (row[start:end].strip() for start, end in ends))) for row in rows]
+    cells = [slice(*column.span()) for column in re.finditer("-+", dashes)]
+    return [{heads[cell].strip(): row[cell].strip() for cell in cells} for row in rows]
 
 
 def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
@@ -93,18 +89,16 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
 
 def test_the_paper_grid_has_all_tests_and_trains_once_for_protocols_that_share_it():
     runs = [run for args in paper() for run in planned(args)]
-    parts = collections.Counter(run.part for run in runs)
-    assert parts == {
-        **dict.fromkeys(("train_base", "test_new"), (9 + 10) * DATASETS),
-        "train_all": (9 + 7) * DATASETS * 5,
-        "train_source": 9 + 4,
-        "xd_from_imagenet": (9 + 3) * 10,
-        "dg_from_imagenet": (9 + 4) * 4,
+    assert collections.Counter(run.part for run in runs) == {
+        **dict.fromkeys(("train_base", "test_new"), (9 + 8) * DATASETS),
+        "train_all": (9 + 5) * DATASETS * 5,
+        "train_source": 9 + 2,
+        "xd_from_imagenet": (9 + 2) * 10,
+        "dg_from_imagenet": (9 + 2) * 4,
         "test_all": DATASETS,
     }
     assert len({run.folder for run in runs}) == len(runs)
-    trained = {run.folder for run in runs if not run.model}
-    assert all(run.model in trained for run in runs if run.model)
+    assert {run.model for run in runs if run.model} <= {run.folder for run in runs if not run.model}
 
 
 def test_recipes_without_an_optimiser_are_those_of_trainers_that_learn_nothing():
@@ -218,24 +212,11 @@ def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few
         assert cfg.TRAINER.COOP.N_CTX == context
 
 
-@pytest.mark.parametrize(
-    "rules, message",
-    [
-        ("  - {protocol: xd, OPTIM.MAX_EPOCHS: 3}", "unknown config key OPTIM.MAX_EPOCHS"),
-        ("  - {dataset: eurosta, OPTIM.MAX_EPOCH: 3}", r"'eurosta' \(did you mean eurosat\?\)"),
-        ("  - {protocol: few, OPTIM.MAX_EPOCH: 3}", "unknown protocol 'few'"),
-        ("  - {shot: 1, OPTIM.MAX_EPOCH: 3}", r"condition 'shot' \(did you mean shots\?\)"),
-        ("  - {shots: '1', OPTIM.MAX_EPOCH: 3}", "shots is '1', it takes whole numbers"),
-        ("  - {default_shots: 0}", "default_shots is 0"),
-        ("  - {OPTIM.MAX_EPOCH: many}", ""),
-        ("  - 3", "3 must have keys"),
-    ],
-)
+@pytest.mark.parametrize("rules, message", GOLDEN["refusals"]["rules"])
 def test_a_rule_that_would_never_hold_or_set_nothing_is_refused(rules, message, tmp_path):
-    with pytest.raises(UserError, match=f"rule 1: .*{message}"):
+    with pytest.raises(UserError) as refused:
         config(tmp_path, rules)
-    with pytest.raises(UserError, match="RULES must be a list of rules"):
-        config(tmp_path, "  3")
+    assert message in str(refused.value)
 
 
 def test_the_shots_of_a_recipe_are_a_default(capsys):

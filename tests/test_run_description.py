@@ -1,25 +1,15 @@
 """A record says what its run is: handed over by the protocol, or, in records from before, told from the folder."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
-from protocols.plan import plan
+from protocols.command_line import parse_arguments
+from tests.conftest import GOLDEN
 from trainers.common.errors import UserError
 from trainers.common.record_file import read_record
-
-CASES = [
-    ("base2new", "CDC", "openmoji", None),
-    ("open", "CoOp", "openmoji", None),
-    ("ablation", "CDC", "openmoji", ["full", "text"]),
-    ("factors", "CDC", "factors_mark", None),
-    ("factors", "CDC", "factors_mark", ["text"]),
-    ("fewshot", "CoOp", "dtd", None),
-    ("xd", "CoOp", "imagenet", None),
-    ("dg", "CoOp", "openmoji", None),
-    ("zeroshot", "ZeroshotCLIP", "image_folder", None),
-]
 
 
 def test_a_record_says_what_the_protocol_handed_over(run):
@@ -30,19 +20,18 @@ def test_a_record_says_what_the_protocol_handed_over(run):
     assert record["run"] == {**given, **own, "shots": 3}
 
 
-@pytest.mark.parametrize("protocol, trainer, dataset, rows", CASES)
-def test_the_folder_of_an_older_record_tells_the_same(
-    protocol, trainer, dataset, rows, tmp_path, older_record
-):
-    output = str(tmp_path / protocol)
-    for job in plan(protocol, trainer, dataset, [4], [2], output, rows=rows, root="a/mine"):
-        words = job.arguments("data")
-        expected = json.loads(words[words.index("--run") + 1])
-        own = {"classes": job.classes, "trainer": trainer, "seed": 2}
-        if rows:  # the folder holds the row's name only
+@pytest.mark.parametrize("words", GOLDEN["runs"])
+def test_the_folder_of_an_older_record_tells_the_same(words, tmp_path, older_record):
+    for line in GOLDEN["runs"][words].splitlines():
+        arguments = parse_arguments(shlex.split(line))
+        options = dict(zip(arguments.opts[::2], arguments.opts[1::2]))
+        own = {"classes": options.get("DATASET.SUBSAMPLE_CLASSES", "all")}
+        own |= {"trainer": arguments.trainer, "seed": arguments.seed}
+        expected = {**arguments.run, **own}
+        if expected["row"]:  # the folder holds the row's name only
             expected["recipe"] = None
-        read = read_record(record_in(job.folder, {**older_record, **own, "shots": -1}))["run"]
-        assert read == {**expected, **own}, job.folder
+        path = tmp_path / words.split()[0] / arguments.output_dir.removeprefix("o/")
+        assert read_record(record_in(path, {**older_record, **own, "shots": -1}))["run"] == expected
 
 
 def test_a_run_by_hand_belongs_to_no_protocol(older_record, tmp_path):

@@ -17,24 +17,6 @@ EPOCHS = 50
 SEEDS = (1, 2, 3)
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        ("gpus", "--slurm gpus: it must be KEY=VALUE"),
-        ("time=4", "time=4: it takes minutes, at least 5"),
-        ("time=1:00:00", "time=1:00:00: it takes minutes"),
-        ("partition=gpu", "there is no sbatch here"),
-    ],
-)
-def test_what_sbatch_would_not_take_or_a_machine_without_it_is_refused(
-    words, message, monkeypatch, capsys
-):
-    monkeypatch.setenv("PATH", "")
-    assert protocol_run.main(f"--protocol xd --trainer CoOp --slurm {words}".split()) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ") and message in line
-
-
 def test_shards_with_missing_runs_are_one_array_with_the_options_given(
     tmp_path, monkeypatch, capsys
 ):

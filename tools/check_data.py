@@ -119,11 +119,11 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
         return [cls.__name__, "incomplete", *unknown, "–", protocols, reason]
 
 
-def compare(found: int, expected: int | None) -> str:
+def compare(number: int, expected: int | None) -> str:
     """A cell's text: the number, and the expected one where it differs."""
-    if not found and not expected:
+    if not number and not expected:
         return "–"
-    return f"{found:,}" if found == expected else f"{found:,} of {expected or 0:,}"
+    return f"{number:,}" if number == expected else f"{number:,} of {expected or 0:,}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,9 +70,7 @@ DRAWN = {"openmoji": "openmoji", "people": "openmoji_people"}  # task → data s
 TASKS = [*DRAWN, *suite.TASKS]
 # ending of a row's task → the half to train on, and the other
 DIRECTIONS = {"": ("base", "new"), SWAPPED: ("new", "base")}
-STYLES: dict[str, Callable[[str, int], Image.Image]] = {
-    style.__name__: style for style in (sketch, recoloured, corrupted)
-}
+STYLES = {style.__name__: style for style in (sketch, recoloured, corrupted)}
 
 
 @dataclass
@@ -108,11 +106,9 @@ class StockLoader:
         """The frozen CLIP's features (v, B / n, E) of every n-th image of v of the batch's views, which a loss asks for."""
         every = -(-self.shown.shape[1] // images.shape[1])
         pairs = list(zip(self.features[:, ::every], self.shown[:, ::every]))
-        return torch.stack(
-            [
-                next(features for features, view in pairs if torch.equal(view, asked))
-                for asked in images
-            ]
+        return stacked(
+            next(features for features, view in pairs if torch.equal(view, asked))
+            for asked in images
         )
 
 
@@ -143,9 +139,8 @@ def new_trainer(
         made = build_trainer(cfg)
     assert isinstance(made, MethodTrainer)
     if isinstance(made.model, FeatureMethod):
-        raise UserError(
-            f"{trainer} is fitted to all training images before the first step, those that are to be held out among them: leave it out"
-        )
+        why = "is fitted to all training images, held-out ones among them, before the first step"
+        raise UserError(f"{trainer} {why}: leave it out")
     return made
 
 
@@ -215,9 +210,8 @@ class Pictures:
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of the images to train on, up to ``SHOTS`` a class, and of the held-out ones: all others, at least a fifth of each class."""
-    rng = random.Random(seed)
     by_class: dict[int, list[int]] = {}
-    for index in rng.sample(range(len(labels)), len(labels)):
+    for index in random.Random(seed).sample(range(len(labels)), len(labels)):
         by_class.setdefault(int(labels[index]), []).append(index)
     chosen = sorted(
         index
@@ -233,15 +227,10 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
     items = images_of(trainer)
     # what some look at before the first step
     trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
-    stock = pictures.stock
     views = len(trainer.views.transforms)  # a method with fewer views takes the first
-    loader = StockLoader(
-        stock[:, :views],
-        pictures.frozen[:, :views],
-        pictures.labels,
-        chosen,
-        trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
-    )
+    stock, frozen = pictures.stock[:, :views], pictures.frozen[:, :views]
+    batch_size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    loader = StockLoader(stock, frozen, pictures.labels, chosen, batch_size)
     replaced: Any = trainer
     replaced.train_loader_x = loader
     replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
@@ -261,10 +250,13 @@ def answers(trainer: MethodTrainer, images: Tensor) -> Prediction:
     model = trainer.model
     with model.autocast():
         encoded = model.encode()
-    logits = [
-        model(part[None].float(), encoded).logits for part in images.split(IMAGES_AT_ONCE)
-    ]  # (M, B, K) each
+    parts = images.split(IMAGES_AT_ONCE)
+    logits = [model(part[None].float(), encoded).logits for part in parts]  # (M, B, K) each
     return model.predict(torch.cat(logits, dim=1))
+
+
+def accuracy(trainer: MethodTrainer, images: Tensor, labels: Tensor) -> float:
+    return percent_right(answers(trainer, images).probability.argmax(dim=1), labels)
 
 
 def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> Row:
@@ -282,8 +274,8 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
         ("base", trained, pictures.labels[held_out], pictures.centre, held_out),
         ("new", other, pictures.other_labels, pictures.other_centre, slice(None)),
     ):
-        prediction = predicted[half] = answers(trainer, centre["plain"][selected])
-        probability = prediction.probability
+        predicted[half] = answers(trainer, centre["plain"][selected])
+        probability = predicted[half].probability
         answer = probability.argmax(dim=1)
         log_probability = probability.clamp(min=torch.finfo(probability.dtype).tiny).log()
         measured = slice(None)
@@ -291,21 +283,23 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             temperature = fit_temperature(log_probability[::2], labels[::2])
             measured = slice(1, None, 2)
         scaled = temperature_scaled(log_probability[measured], temperature)
-        row |= {
-            half: percent_right(answer, labels),
-            **calibrated(half, probability, labels),
-            **calibrated(f"fit_{half}", scaled, labels[measured]),
-            f"mistakes_{half}": auroc(1 - probability.max(dim=1).values, answer != labels) or 0.0,
-        }
+        row[half] = percent_right(answer, labels)
+        for name, of in (
+            (half, (probability, labels)),
+            (f"fit_{half}", (scaled, labels[measured])),
+        ):
+            measures = calibration(*of)
+            row |= {f"{measure}_{name}": measures[measure] for measure in ("ece", "nll")}
+        doubt = 1 - probability.max(dim=1).values
+        row[f"mistakes_{half}"] = auroc(doubt, answer != labels) or 0.0
         styled = [
-            percent_right(answers(trainer, images[selected]).probability.argmax(dim=1), labels)
-            for style, images in centre.items()
-            if style != "plain"
+            accuracy(trainer, centre[style][selected], labels)
+            for style in centre
+            if style in STYLES
         ]
         if styled:
             row[f"styles_{half}"] = sum(styled) / len(styled)
-    seen = answers(trained, pictures.centre["plain"][chosen]).probability.argmax(dim=1)
-    row["train"] = percent_right(seen, pictures.labels[chosen])
+    row["train"] = accuracy(trained, pictures.centre["plain"][chosen], pictures.labels[chosen])
     row["unknown"] = unknown(predicted["base"], answers(trained, pictures.other_centre["plain"]))
     for style in ("", "styles_"):
         if f"{style}base" in row:
@@ -315,21 +309,12 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     }
 
 
-def calibrated(name: str, probability: Tensor, labels: Tensor) -> Row:
-    """ECE and NLL of probabilities (N, K) for labels (N,), as ``ece_<name>`` and ``nll_<name>``."""
-    measures = calibration(probability, labels)
-    return {f"{measure}_{name}": measures[measure] for measure in ("ece", "nll")}
-
-
 def unknown(known: Prediction, others: Prediction) -> float:
     """How well doubt tells images of other classes from those of known ones: area under the ROC curve in %; by vacuity if there is one."""
     doubts = [prediction.uncertainties() for prediction in (known, others)]
     by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
     values = torch.cat([of[by] for of in doubts])
     return auroc(values, torch.arange(len(values)) >= len(doubts[0][by])) or 0.0
-
-
-# ---- the command ----
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -361,9 +346,7 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         started = [subprocess.Popen([*same, *share]) for share in shares]
         codes = [process.wait() for process in started]
         if any(codes):
-            raise UserError(
-                "a job has failed, see above; the same command goes on with what is missing"
-            )
+            raise UserError("a job has failed, see above; the same command does what is missing")
         return
     if args.share[1] > 1:
         torch.set_num_threads(1)
@@ -372,9 +355,8 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         if task not in pictures:
             styles = [*STYLES] if task_of(task) in DRAWN else []
             with tempfile.TemporaryDirectory() as folder:
-                trained, other = (
-                    new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)
-                )  # CDC's views
+                trained = new_trainer({}, task, 1, 1, args.root, folder)  # with CDC's views
+                other = new_trainer({}, task, 2, 1, args.root, folder)
                 pictures = {task: Pictures(trained, other, styles)}
         row = judge(setting, task, seed, pictures[task], args.root)
         with open(args.results, "a", encoding="utf-8") as file:

@@ -58,14 +58,14 @@ class Clip:
     """Texts (K, E) and images of K classes: all share one direction, and an image has parts of its class's own."""
 
     def __init__(self, classes: int) -> None:
-        self.own, self.hidden = unit(classes, WIDTH), unit(classes, WIDTH)
-        self.own[:, 0] = 0
-        self.texts = F.normalize(0.85 * torch.eye(WIDTH)[0] + 0.53 * self.own, dim=-1)
+        self.directions, self.hidden = unit(classes, WIDTH), unit(classes, WIDTH)
+        self.directions[:, 0] = 0
+        self.texts = F.normalize(0.85 * torch.eye(WIDTH)[0] + 0.53 * self.directions, dim=-1)
 
     def images(self, labels: Tensor, hidden: float = 0.0) -> Tensor:
         """(B, E) of labels (B,)."""
         part = (0.08 + 0.045 * torch.randn(len(labels), 1)) / 0.53
-        images = 0.22 / 0.85 * torch.eye(WIDTH)[0] + part * self.own[labels]
+        images = 0.22 / 0.85 * torch.eye(WIDTH)[0] + part * self.directions[labels]
         images = images + hidden * self.hidden[labels]
         noise = torch.cat([torch.zeros(len(labels), 1), unit(len(labels), WIDTH - 1)], dim=1)
         return images + (1 - images.square().sum(dim=-1, keepdim=True)).sqrt() * noise
@@ -101,8 +101,8 @@ def template_terms(node: CfgNode, features: Tensor, reference: Tensor) -> tuple[
 
 def gradient(loss: Tensor, features: Tensor) -> float:
     """Length of a loss's gradient by one template's features (M, N, E), along the sphere that they lie on; mean over templates."""
-    (found,) = torch.autograd.grad(loss, features, retain_graph=True)
-    along = found - (found * features).sum(dim=-1, keepdim=True) * features
+    (slope,) = torch.autograd.grad(loss, features, retain_graph=True)
+    along = slope - (slope * features).sum(dim=-1, keepdim=True) * features
     return along.norm(dim=(1, 2)).mean().item()
 
 
@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def accuracies(classes: int, batch: int, steps: int) -> list[float]:
         both = (trained(node, clips[classes], batch, steps, is_cdc) for is_cdc in (False, True))
-        return [accuracy for found in both for accuracy in found]
+        return [accuracy for pair in both for accuracy in pair]
 
     tables = (
         [[of, at, *gradients(node, of, at)] for of, at in itertools.product(CLASSES, COSINES)],

@@ -67,31 +67,33 @@ def corrupted_at(severity: int, image: Image.Image, name: str) -> Image.Image:
     name: an emoji's hexcode, or what else the picture is called. The kind, and where noise falls, are the same at all severities, so that
     what differs between them is the strength.
     """
-    kind, _ = corruption_of(name)
-    return corrupt(image, kind, CORRUPTIONS[kind][severity - 1], draws_of(name, "corruption"))
+    corruption, _ = corruption_of(name)
+    return corrupt(
+        image, corruption, CORRUPTIONS[corruption][severity - 1], draws_of(name, "corruption")
+    )
 
 
 def corrupt(
-    image: Image.Image, kind: str, strength: Any, generator: numpy.random.Generator
+    image: Image.Image, corruption: str, strength: Any, generator: numpy.random.Generator
 ) -> Image.Image:
     """One corruption (Hendrycks and Dietterich, 2019, "Benchmarking Neural Network Robustness to Common Corruptions") of an RGB image.
 
     kind and strength: see ``CORRUPTIONS``. generator: numpy's, for the two kinds of noise.
     """
-    if kind == "blur":
+    if corruption == "blur":
         return image.filter(ImageFilter.GaussianBlur(strength))
-    if kind == "pixelation":
+    if corruption == "pixelation":
         return image.resize((strength, strength), Image.Resampling.BOX).resize(
             image.size, Image.Resampling.NEAREST
         )
-    if kind == "jpeg":
+    if corruption == "jpeg":
         compressed = io.BytesIO()
         image.save(compressed, "JPEG", quality=strength)
         return Image.open(compressed, formats=["JPEG"]).convert("RGB")
     pixels = numpy.asarray(image) / 255.0  # (S, S, 3)
-    if kind == "gaussian noise":
+    if corruption == "gaussian noise":
         pixels = pixels + generator.normal(0, strength, pixels.shape)
-    elif kind == "impulse noise":
+    elif corruption == "impulse noise":
         hit, white = (
             generator.random(pixels.shape[:2]) < strength,
             generator.random(pixels.shape[:2]) < 0.5,

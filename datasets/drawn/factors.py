@@ -6,7 +6,6 @@ others are independent of it and of each other. At test the same emojis come in 
 """
 
 import os
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -37,11 +36,8 @@ SETTINGS = {  # of cfg.DATASET.FACTORS
 # copes with any colour, but not with sharp lines that are no part of the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
-SHIFT, BORDER, MARK = (
-    5,
-    3,
-    5,
-)  # object off the middle; widths of border and mark, which touches the border in the upper right corner
+# object off the middle; widths of border and mark, which touches the border in the upper right corner
+SHIFT, BORDER, MARK = 5, 3, 5
 BORDER_ALPHA = 22  # of 255: the border is a tint
 # paper, ink, and where the ink is: x to the right, y down
 BACKGROUNDS = (
@@ -139,10 +135,8 @@ def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.I
     lit = numpy.asarray(canvas.resize((size, size), Picture.Resampling.LANCZOS)) * numpy.array(
         CASTS[levels["cast"]]
     )  # (S, S, 3)
-    picture, top = (
-        Picture.fromarray(lit.round().astype(numpy.uint8)),
-        cover(levels["border"], levels["mark"], size),
-    )
+    picture = Picture.fromarray(lit.round().astype(numpy.uint8))
+    top = cover(levels["border"], levels["mark"], size)
     picture.paste(top, mask=top)
     return picture
 
@@ -172,17 +166,12 @@ def levels_of(
         factor → level, from 0 to LEVELS − 1.
     """
     generator = draws_of(hexcode, f"OpenMojiFactors {split}")
-    found = dict(zip(FACTORS, generator.integers(LEVELS, size=len(FACTORS)).tolist()))
-    own, chance, other = (
-        label % LEVELS,
-        generator.random(),
-        (label + int(generator.integers(1, LEVELS))) % LEVELS,
-    )
-    if version == "biased":
-        found[correlated] = own if chance < correlation else other
-    elif version != "independent":
-        found[correlated] = own if version == "aligned" else other
-    return found
+    levels = dict(zip(FACTORS, generator.integers(LEVELS, size=len(FACTORS)).tolist()))
+    chance, shift = generator.random(), int(generator.integers(1, LEVELS))
+    is_aligned = version == "aligned" or version == "biased" and chance < correlation
+    if version != "independent":
+        levels[correlated] = (label + (0 if is_aligned else shift)) % LEVELS
+    return levels
 
 
 # ---- the data set ----
@@ -233,9 +222,16 @@ class OpenMojiFactors(DrawnDataset):
                 f"DATASET.FACTORS.CORRELATION is {settings.CORRELATION}, it is a share: give 0 to 1"
             )
         parts = self.list_images(self.dataset_dir, settings)
+        bias = settings.CORRELATED, settings.CORRELATION
         for split, images in zip(PARTS, parts):
+            labels = {code_of(image): image.label for image in images}
+            version = settings.TEST if split == "test" else "biased"
+
+            def composed(code: str, size: int) -> Picture.Image:
+                return compose(code, levels_of(code, labels[code], split, version, *bias), size)
+
             folder = os.path.join(self.dataset_dir, part_name(split, settings))
-            draw_part(folder, images, split, settings)
+            render(folder, sorted(labels), composed)
         return super().choose(cfg, *parts)
 
 
@@ -243,25 +239,11 @@ def part_name(split: str, settings: CfgNode) -> str:
     """Folder of a split's pictures: its name says all that they depend on, and so tells runs' split hashes apart."""
     if split != "test":
         return f"{split}_{settings.CORRELATED}_{settings.CORRELATION:g}"
-    return (
-        settings.TEST
-        if settings.TEST == "independent"
-        else f"{settings.TEST}_{settings.CORRELATED}"
-    )
+    if settings.TEST == "independent":
+        return "independent"
+    return f"{settings.TEST}_{settings.CORRELATED}"
 
 
 def code_of(image: Image) -> str:
     """hexcode of an ``Image``'s emoji."""
     return os.path.splitext(os.path.basename(image.impath))[0]
-
-
-def draw_part(folder: str, images: Sequence[Image], split: str, settings: CfgNode) -> None:
-    """Makes ``folder`` hold the pictures of a split; see ``render``."""
-    labels = {code_of(image): image.label for image in images}
-    version = settings.TEST if split == "test" else "biased"
-    bias = settings.CORRELATED, settings.CORRELATION
-
-    def composed(code: str, size: int) -> Picture.Image:
-        return compose(code, levels_of(code, labels[code], split, version, *bias), size)
-
-    render(folder, sorted(labels), composed)

@@ -7,7 +7,7 @@ import numpy
 
 from trainers.evaluation.doubts import wilson
 
-from ..runs import Series, Setting, is_right
+from ..runs import Series
 from .gallery import thumbnail
 
 ZERO_SHOT = "ZeroshotCLIP"
@@ -16,27 +16,32 @@ CONFUSIONS = 6
 PICTURES = 6  # of each confusion
 
 
-def headlines(series: Sequence[Series], named: Mapping[Setting, str]) -> list[dict[str, Any]]:
-    """One dict for each series that was tested: what its accuracy is, and what it is to be compared with.
+def headlines(series: Sequence[Series]) -> list[dict[str, Any]]:
+    """One dict for each series that was tested: what its accuracy is, and what it is to be compared
+    with.
 
     Returns:
-        ``tested_on``, ``model``, ``zero_shot_itself``, ``seeds``, ``images``, ``classes``, and in percent: ``accuracy``, mean over seeds;
-        ``low`` and ``high``, ends of its 95 % interval (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
-        training reaches on the same images, and ``commonest``, what always answering the commonest class would, or None where not known.
+        ``tested_on``, ``model``, ``zero_shot_itself``, ``seeds``, ``images``, ``classes``, and in
+        percent: ``accuracy``, mean over seeds; ``low`` and ``high``, ends of its 95 % interval
+        (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
+        training reaches on the same images, and ``commonest``, what always answering the commonest
+        class would, or None where not known.
     """
     tested = [one for one in series if all("accuracy" in run.metrics for run in one.runs)]
     made = []
     for one in tested:
-        run, images = one.runs[0], number_of_images(one)
+        run, images, accuracy = one.runs[0], number_of_images(one), mean_accuracy(one)
         classnames = run.record.get("classnames", ()), run.metrics.get("per_class_accuracy", ())
         classes = max(1, *map(len, classnames))
-        accuracy = mean_accuracy(one)
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
         rivals = [other for other in tested if is_zero_shot(other) and comparable(one, other)]
-        labels = None if run.answers is None else run.answers["label"]
+        commonest = None
+        if run.answers is not None:
+            labels = run.answers["label"]
+            commonest = 100 * float(numpy.bincount(labels).max()) / len(labels)
         made.append(
             {
-                "tested_on": named[one.setting],
+                "tested_on": one.tested_on,
                 "model": one.name,
                 "zero_shot_itself": is_zero_shot(one),
                 "seeds": len(one.runs),
@@ -47,9 +52,7 @@ def headlines(series: Sequence[Series], named: Mapping[Setting, str]) -> list[di
                 "high": 100 * high,
                 "chance": 100 / classes,
                 "zero_shot": mean_accuracy(rivals[0]) if rivals else None,
-                "commonest": None
-                if labels is None
-                else 100 * float(numpy.bincount(labels).max()) / len(labels),
+                "commonest": commonest,
             }
         )
     return made
@@ -87,42 +90,42 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
         images: name of each test image → path, for the pictures.
 
     Returns:
-        ``seeds``, their number; ``classes``, from the least accurate on, dicts of ``name``, ``images`` (of one seed), ``accuracy`` (percent)
-        and ``mistakes`` (the most frequent wrong answer and its number, or None); of the confusion matrix ``names``, ``rows`` (name, and for
-        each answer and for all others together the number, its share in [0, 1], and whether it is right) and ``left_out``, how many classes
-        it lacks; ``confusions``, the most frequent, dicts of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
+        ``seeds``, their number; ``classes``, from the least accurate on, dicts of ``name``,
+        ``images`` (of one seed), ``accuracy`` (percent) and ``mistakes`` (the most frequent wrong
+        answer and its number, or None); of the confusion matrix ``names``, ``rows`` (name, and for
+        each answer and for all others together the number, its share in [0, 1], and whether it is
+        right) and ``left_out``, how many classes it lacks; ``confusions``, the most frequent, dicts
+        of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
     """
     label, answer, seeds = one.pooled("label"), one.answer, len(one.runs)
     counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
     numpy.add.at(counts, (label, answer), 1)
     wrong, of = counts * ~numpy.eye(len(counts), dtype=bool), counts.sum(axis=1)
     name = one.runs[0].class_name
-    classes = [
-        {
-            "name": name(truth),
-            "images": round(of[truth] / seeds),
-            "accuracy": 100 * counts[truth, truth] / of[truth],
-            "mistakes": (name(int(wrong[truth].argmax())), int(wrong[truth].max()))
-            if wrong[truth].any()
-            else None,
-        }
-        for truth in numpy.flatnonzero(of).tolist()
-    ]
+    classes = []
+    for truth in numpy.flatnonzero(of).tolist():
+        mistake = int(wrong[truth].argmax())
+        number = int(wrong[truth, mistake])
+        classes.append(
+            {
+                "name": name(truth),
+                "images": round(of[truth] / seeds),
+                "accuracy": 100 * counts[truth, truth] / of[truth],
+                "mistakes": (name(mistake), number) if number else None,
+            }
+        )
     there = numpy.flatnonzero(of + counts.sum(axis=0))
     mistakes = (wrong.sum(axis=0) + wrong.sum(axis=1))[there]
     shown = sorted(there[numpy.argsort(-mistakes, kind="stable")][:MATRIX].tolist())
     others = counts.sum(axis=1) - counts[:, shown].sum(axis=1)
-    rows = [
-        (
-            name(truth),
-            [
-                (int(number), number / of[truth], column == truth)
-                for column, number in zip([*shown, None], [*counts[truth, shown], others[truth]])
-            ],
-        )
-        for truth in shown
-        if of[truth]
-    ]
+    rows = []
+    for truth in (truth for truth in shown if of[truth]):
+        numbers = [*counts[truth, shown].tolist(), int(others[truth])]
+        cells = [
+            (number, number / of[truth], column == truth)
+            for number, column in zip(numbers, [*shown, None])
+        ]
+        rows.append((name(truth), cells))
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
     return {
         "seeds": seeds,
@@ -144,20 +147,20 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
 
 
 def cards(one: Series, truth: int, answer: int, images: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The images of a class that were taken for another, each once, those with the highest probability first."""
+    """The images of a class that were taken for another, each once, those with the highest
+    probability first.
+    """
     highest: dict[str, float] = {}
     for answers in (run.known_answers for run in one.runs):
         is_taken = (answers["label"] == truth) & (answers["top"][:, 0] == answer)
-        for index in numpy.flatnonzero(is_taken & ~is_right(answers)):
-            image = str(answers["image"][index])
-            probability = float(answers["top_probability"][index, 0])
-            highest[image] = max(highest.get(image, 0.0), probability)
-    order = sorted(highest, key=lambda image: -highest[image])[:PICTURES]
+        taken = answers["image"][is_taken].tolist(), answers["top_probability"][is_taken, 0]
+        for image, probability in zip(*taken):
+            highest[image] = max(highest.get(image, 0.0), float(probability))
     return [
         {
             "image": image,
             "probability": 100 * highest[image],
             "picture": thumbnail(images.get(image)),
         }
-        for image in order
+        for image in sorted(highest, key=lambda image: -highest[image])[:PICTURES]
     ]

@@ -2,7 +2,9 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import jinja2
@@ -14,7 +16,7 @@ from trainers.common.files import write_text
 
 from ..render import render, write_cells
 from ..rows import Line, Table
-from ..runs import Run, Series, Setting, collect, group, titles, with_answers
+from ..runs import Run, Series, collect, group, with_answers
 from ..table import tables
 from .classes import class_page, headlines, is_zero_shot
 from .figures import (
@@ -22,7 +24,7 @@ from .figures import (
     PAPERS,
     Figure,
     answer_figures,
-    table_figures,
+    curve_figures,
     training_figures,
     vacuity_figures,
     write_figure,
@@ -64,64 +66,42 @@ MEANINGS = {  # of the columns of the tables, said below each that has them
     "macro F1": "mean over classes of the harmonic mean of precision and recall, in percent",
     "learnable": "number of trained parameters",
 }
-MoreFigures = Callable[
-    [list[Series], dict[Setting, str], Mapping[str, Mapping[str, str]]], Iterable[Figure]
-]  # of series that have answers, how settings are called, and data set → image → path
-
-
-class Notes(logging.Handler):
-    """Collects the warnings of making a report, for its readers."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage() not in self.texts:
-            self.texts.append(record.getMessage())
+# gives figures of series that have answers; its second argument: data set → image → path
+MoreFigures = Callable[[list[Series], Mapping[str, Mapping[str, str]]], Iterable[Figure]]
 
 
 def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
-    """The tables of the protocols whose runs lie in or below each folder; with the folder in the title where there are several."""
+    """The tables of the protocols whose runs lie in or below each folder; with the folder in the
+    title where there are several.
+    """
     made = []
     for folder in folders:
         try:
-            found = tables(collect(folder))
+            of_folder = tables(collect(folder))
         except UserError as error:  # its runs belong to no protocol, or have no accuracy
             log.info("no table: %s", error)
             continue
-        for table in found:
+        for table in of_folder:
             table.title += f" ({Path(folder).name})" if len(folders) > 1 else ""
-        made += found
+        made += of_folder
     return [table for table in made if len(table.frame)]
 
 
-def measured_tables(series: list[Series], named: Mapping[Setting, str]) -> list[Table]:
-    """Calibration, and what each measure of doubt is worth: a row for each series, and for each of its measures; named: see ``titles``."""
-
-    def calibration(run: Run) -> Iterator[Line]:
-        for key, column in CALIBRATION.items():
-            if key in run.metrics:
-                yield (), column, run.metrics[key]
-
-    def doubt(run: Run) -> Iterator[Line]:
+def measured_tables(series: Iterable[Series]) -> list[Table]:
+    """Calibration, and what each measure of doubt is worth: a row for each series, and for each of
+    its measures.
+    """
+    calibration: list[Line] = []
+    doubt: list[Line] = []
+    for one, run in ((one, run) for one in series for run in one.runs):
+        key, seed = (one.tested_on, one.name), run.record["seed"]
+        figures = {title: run.metrics.get(name) for name, title in CALIBRATION.items()}
+        calibration.append((key, seed, figures))
         for measure, values in run.metrics.get("uncertainty", {}).items():
-            for key, column in DOUBT.items():
-                if values[key] is not None:
-                    yield (measure.replace("_", " "),), column, values[key]
-
-    made = []
-    for title, measured, columns, heads in (
-        ("Calibration", calibration, CALIBRATION, ()),
-        ("Doubt", doubt, DOUBT, ("by",)),
-    ):
-        lines = [
-            (named[one.setting], one.name, *more, run.record["seed"], column, value)
-            for one in series
-            for run in one.runs
-            for more, column, value in measured(run)
-        ]
-        made.append(Table.of(title, ("tested on", "model", *heads), lines, [*columns.values()]))
+            figures = {title: values[name] for name, title in DOUBT.items()}
+            doubt.append(((*key, measure.replace("_", " ")), seed, figures))
+    heads = ("tested on", "model")
+    made = [Table.of("Calibration", heads, calibration), Table.of("Doubt", (*heads, "by"), doubt)]
     return [table for table in made if len(table.by_seed)]
 
 
@@ -156,20 +136,24 @@ def explained(columns: Iterable[object]) -> str:
 def make_report(
     folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
 ) -> None:
-    """Writes the report to ``output`` and its figures to the folder ``<output without its ending>_figures``.
+    """Writes the report to ``output`` and its figures to the folder ``<output without its
+    ending>_figures``.
 
     Args:
-        folders: of runs, or that have runs below them; more: gives the figures that need the runs' models.
+        folders: of runs, or that have runs below them; more: gives the figures that need the runs'
+        models.
         root: folder of the data sets; None: what needs images is left out.
 
     Raises:
-        UserError: no run in or below one of the folders, a file of a run can't be read, or there is no folder ``root``.
+        UserError: no run in or below one of the folders, a file of a run can't be read, or there is
+        no folder ``root``.
     """
     check_root(root)
-    notes = Notes()
+    warnings = BufferingHandler(sys.maxsize)  # for the report's readers
+    warnings.setLevel(logging.WARNING)
     packages = [logging.getLogger(name) for name in ("results", "analysis")]
     for package in packages:
-        package.addHandler(notes)
+        package.addHandler(warnings)
     try:
         runs = collect(*folders)
         accuracies = protocol_tables(folders)
@@ -181,72 +165,60 @@ def make_report(
                 without,
                 len(runs),
             )
-        series, named = group(runs), titles([run.setting for run in runs])
+        series = group(runs)
         answered = with_answers(series)
         names = [one.name for one in series]
         names += [" ".join(row[-2:]) for table in accuracies for row in table.means.index]
         # a model has the same one everywhere
         colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}
-        images = {
-            run.record["dataset"]: find_images(run, root) if root else {}
-            for run in {one.runs[0].record["dataset"]: one.runs[0] for one in answered}.values()
+        first = {one.runs[0].record["dataset"]: one.runs[0] for one in answered}
+        images = {data: find_images(run, root) if root else {} for data, run in first.items()}
+        figures = {
+            "Accuracy": curve_figures(accuracies, colours),
+            "Can its probabilities be trusted?": answer_figures(answered, colours),
+            "Evidence": vacuity_figures(answered),
+            "Where do the templates look?": more(answered, images),
+            "Training": training_figures(series, colours),
         }
-        sections = {
-            "Accuracy": list(table_figures(accuracies, colours)),
-            "Can its probabilities be trusted?": list(answer_figures(answered, named, colours)),
-            "Evidence": list(vacuity_figures(answered, named)),
-            "Where do the templates look?": list(more(answered, named, images)),
-            "Training": list(training_figures(series, named, colours)),
-        }
-        class_pages = [
-            (
-                f"{one.name}, {named[one.setting]}",
-                class_page(one, images[one.runs[0].record["dataset"]]),
-            )
-            for one in sorted(answered, key=is_zero_shot)
-        ]
-        galleries = [
-            (
-                f"{one.name}, {named[one.setting]}, seed {one.runs[0].record['seed']}",
-                gallery(one.runs[0], images[one.runs[0].record["dataset"]]),
-            )
-            for one in sorted(answered, key=lambda one: not one.has("vote"))
-        ]
+        listed = [(title, figure) for title, of_title in figures.items() for figure in of_title]
+        class_pages, galleries = [], []
+        for one in sorted(answered, key=is_zero_shot):
+            page = class_page(one, images[one.runs[0].record["dataset"]])
+            class_pages.append((one.where, page))
+        for one in sorted(answered, key=lambda one: not one.has("vote")):
+            run = one.runs[0]
+            shown = gallery(run, images[run.record["dataset"]])
+            galleries.append((f"{one.where}, seed {run.record['seed']}", shown))
     finally:
         for package in packages:
-            package.removeHandler(notes)
-    figures_folder = str(Path(output).absolute().with_suffix("")) + "_figures"
+            package.removeHandler(warnings)
+    path = Path(output).absolute()
     taken: set[str] = set()
-    with tqdm(total=sum(map(len, sections.values())), unit="figure", disable=None) as bar:
-        drawn: dict[str, list[tuple[Figure, str]]] = {}
-        for title, figures in sections.items():
-            for figure in figures:
-                pair = figure, write_figure(figure, figures_folder, taken)
-                drawn.setdefault(title, []).append(pair)
-                bar.update()
+    sections: dict[str, list[tuple[Figure, str]]] = {}
+    for title, figure in tqdm(listed, unit="figure", disable=None):
+        uri = write_figure(figure, f"{path.with_suffix('')}_figures", taken)
+        sections.setdefault(title, []).append((figure, uri))
+    shown_tables = [
+        (start + table.title, render(table, "html"), explained(table.names))
+        for start, of_start in (("Accuracy, ", accuracies), ("", measured_tables(series)))
+        for table in of_start
+    ]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         folders=[str(folder) for folder in folders],
         runs=runs,
-        notes=notes.texts,
+        notes=dict.fromkeys(record.getMessage() for record in warnings.buffer),
         papers=PAPERS,
         inks=INKS,
-        sections=drawn,
-        headlines=headlines(series, named),
+        sections=sections,
+        headlines=headlines(series),
         class_pages=class_pages,
         galleries=galleries,
         root=root,
-        tables=[
-            (start + table.title, render(table, "html"), explained(table.names))
-            for start, found in (
-                ("Accuracy, ", accuracies),
-                ("", measured_tables(series, named)),
-            )
-            for table in found
-        ],
+        tables=shown_tables,
         list_runs=list_runs(runs),
         of_runs=explained(("macro F1", "learnable")),
     )
-    write_text(str(Path(output).absolute()), page)
+    write_text(str(path), html)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocols.plan import PACS, plan
+from tests.conftest import GOLDEN
 from trainers.common.errors import UserError
 
 from .miniatures import cifar, grocery_store, pacs
@@ -24,24 +24,14 @@ def test_products_are_named_with_their_kind_unless_it_is_in_the_name(tmp_path):
     assert all(item.classname.split()[-1] in by_path[item.impath] for item in coarse.test)
 
 
-@pytest.mark.parametrize(
-    "file, content, message",
-    [
-        ("classes.csv", "Class Name (str),Class ID (int)\n", "classes.csv: .* 4 columns should be"),
-        ("test.txt", "", "test.txt: nothing where 3 columns should be"),
-        ("val.txt", "val/Fruit/Avocado/a.jpg, 7, 1\n", "has a label that classes.csv lacks"),
-        ("train.txt", "train/Fruit/Avocado/a.jpg, one, 1\n", "has a label that classes.csv lacks"),
-        ("train.txt", "train/Fruit/Avocado/a.jpg, 1, 1\n", "has the label 1 among 1 classes"),
-        ("val.txt", "../../elsewhere.jpg, 1, 1\n", "lies outside"),
-        ("val.txt", None, "val.txt can't be read"),
-    ],
-)
+@pytest.mark.parametrize("file, content, message", GOLDEN["refusals"]["groceries"])
 def test_a_damaged_list_is_refused(tmp_path, file, content, message):
     grocery_store(tmp_path)
     path = tmp_path / "GroceryStoreDataset" / "dataset" / file
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as refused:
         build("GroceryStore", tmp_path)
+    assert message in str(refused.value)
 
 
 def test_cifars_test_images_are_its_own_and_every_fifth_training_image_validates(tmp_path):
@@ -56,7 +46,7 @@ def test_cifars_test_images_are_its_own_and_every_fifth_training_image_validates
         build("CIFAR10", tmp_path)
 
 
-def test_a_domain_is_trained_on_in_part_and_tested_on_as_a_whole_and_by_the_three_others(tmp_path):
+def test_a_domain_is_trained_on_in_part_and_tested_on_as_a_whole(tmp_path):
     pacs(tmp_path)
     trained, target = build("PACSSketch", tmp_path), build("PACSSketchAll", tmp_path)
     parts = (trained.train_x, trained.val, trained.test)
@@ -64,7 +54,3 @@ def test_a_domain_is_trained_on_in_part_and_tested_on_as_a_whole_and_by_the_thre
     images = {item.impath for part in parts for item in part}
     assert images == {item.impath for item in target.test}
     assert trained.classnames == target.classnames
-    for source in PACS:
-        first, *tests = plan("dg", "CoOp", source, None, [1], "out")
-        assert first.dataset == source and {job.model for job in tests} == {first.folder}
-        assert [job.dataset for job in tests] == [f"{name}_all" for name in PACS if name != source]

@@ -11,7 +11,6 @@ from tests.prompting.models import assert_same, double, exact, noisy
 from trainers import PromptedClassifier
 from trainers.common.errors import UserError
 from trainers.prompting.backbone import build_backbone, load_backbone
-from trainers.prompting.image import interpolate
 from trainers.prompting.tokens import tokenize
 
 open_clip = pytest.importorskip(
@@ -236,13 +235,3 @@ def test_pixels_have_to_be_normalised_as_in_the_training(model, run, refusal, mo
     assert "INPUT.PIXEL_STD is" in refusal(*mean, trainer="CoOp", backbone=name)
     _, record, _ = run("CoOp", "MODEL.BACKBONE.NAME", name, *mean, *std)
     assert record["metrics"]["test"]["images"] > 0
-
-
-@pytest.mark.parametrize("grid", [2, 4, 7])
-def test_positions_are_interpolated_as_open_clip_does_on_loading(grid):
-    from open_clip.model import resize_pos_embed
-
-    positions = torch.randn(17, 96)
-    state = {"visual.positional_embedding": positions.clone()}
-    resize_pos_embed(state, open_clip.CLIP(48, {**VISION, "image_size": grid * 8}, TEXT))
-    torch.testing.assert_close(interpolate(positions, grid), state["visual.positional_embedding"])

@@ -111,7 +111,8 @@ def folder(tmp_path):
 
 def lines_of(folder):
     """row → its line, without what is NaN."""
-    lines = collect_ablations(folder)[0].lines.set_index("row")
+    (lines,) = collect_ablations(folder).values()
+    lines = lines.set_index("row")
     return {name: line.dropna().to_dict() for name, line in lines.iterrows()}
 
 
@@ -169,24 +170,26 @@ def test_a_folder_that_is_no_row_is_left_out_and_said(folder, caplog):
 
 
 def test_trouble_is_one_line(tmp_path, capsys):
-    for row, trainer, message in (
-        ("tiny", "CDC", "no row of an ablation is done"),
-        ("full", "CoOp", "CoOp has no ablation"),
-    ):
-        write_row(tmp_path / row, row, trainer=trainer)
-        assert main([str(tmp_path / row)]) == 2
+    write(tmp_path / "zero", "test_all", "CDC", 1, 50.0, prompts_hash=None)
+    write_row(tmp_path / "other", "full", trainer="CoOp")
+    for name, message in (("zero", "no row of an ablation"), ("other", "CoOp has no ablation")):
+        assert main([str(tmp_path / name)]) == 2
         assert f"error: {message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "which, images, message",
     [
-        ("test_new/**/templates_1/seed2", lambda names: names[::-1], "its seeds were tested on"),
+        (
+            "test_new/**/templates_1/seed2",
+            lambda names: names[::-1],
+            "or their seeds, were tested on different",
+        ),
         ("test_new/**/templates_1/seed2", None, "predictions-test.npz is missing: delete"),
         (
             "train_base/**/templates_1/*",
             lambda names: numpy.char.add("other/", names),
-            "templates_1 and full were tested on different images",
+            "templates_1 and full, or their seeds, were tested on different images",
         ),
     ],
 )
@@ -204,7 +207,7 @@ def test_rows_on_other_images_or_without_answers_are_refused(
 
 def test_each_number_of_shots_has_a_table_of_its_own(folder):
     write_row(folder, "full", seeds=(1,), shots=4)
-    assert [(made.title, len(made.lines)) for made in collect_ablations(folder)] == [
+    assert [(title, len(lines)) for title, lines in collect_ablations(folder).items()] == [
         ("CDC on openmoji, 4 shots", 1),
         ("CDC on openmoji, 16 shots", 3),
     ]

@@ -14,6 +14,7 @@ from protocols import training as train
 from protocols.command_line import parse_arguments
 from results.runs import collect
 from results.table import tables
+from tests.conftest import make_small_options
 from tests.results.conftest import values, write
 
 EMOJIS = [
@@ -68,7 +69,7 @@ def test_who_goes_by_the_factor_has_a_worst_group_of_nothing_and_flips(answer, w
         factors.measured(*pair, "cast")
 
 
-def test_from_training_to_table(drawn_root, tmp_path, monkeypatch, capsys):
+def test_from_training_to_table(drawn_root, small_clip_file, tmp_path, monkeypatch, capsys):
     """In this process: starting takes time."""
 
     def start(job, args):
@@ -77,10 +78,11 @@ def test_from_training_to_table(drawn_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(launch, "start", start)
     output = tmp_path / "factors"
     words = (
-        f"--protocol factors --trainer CoOp --dataset factors_cast --shots 1 --seeds 1 "
-        f"--root {drawn_root} --output {output} -- OPTIM.MAX_EPOCH 1 OPTIM.WARMUP_EPOCH -1"
+        "--protocol factors --trainer CoOp --dataset factors_cast --config tiny --shots 1 "
+        f"--seeds 1 --root {drawn_root} --output {output} --"
     )
-    assert protocol_run.main(words.split()) == 0
+    options = make_small_options(small_clip_file, epochs=2)
+    assert protocol_run.main([*words.split(), *options]) == 0
     records = {
         path.parts[-7]: json.loads(path.read_text()) for path in output.rglob("results.json")
     }
@@ -103,6 +105,7 @@ def test_from_training_to_table(drawn_root, tmp_path, monkeypatch, capsys):
 
 def test_trouble_is_one_line(tmp_path, capsys, caplog):
     config = {"DATASET": {"FACTORS": {"CORRELATED": "cast"}}}
+    config["MODEL"] = {"BACKBONE": {"NAME": "tiny"}}
     facts = {"classes": "base", "data": "factors_cast", "config": config}
     for part, seed in product(("train_biased", "test_independent", "test_reversed"), (1, 2)):
         if (part, seed) != ("test_reversed", 2):
@@ -110,6 +113,3 @@ def test_trouble_is_one_line(tmp_path, capsys, caplog):
     assert factors.main([str(tmp_path)]) == 2
     assert "predictions-test.npz is missing: delete" in capsys.readouterr().err
     assert "left out: factors_cast 16 CoOp tiny seed(s) 2, of which only" in caplog.text
-    words = "--protocol factors --trainer CoOp --dataset openmoji"
-    assert protocol_run.main(words.split()) == 2
-    assert "--dataset factors_background factors_border" in capsys.readouterr().err

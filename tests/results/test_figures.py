@@ -7,8 +7,8 @@ import numpy
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.image_groups import write_figures
 from results import answers as numbers
+from results.kept import write_figures
 from results.report.figures import (
     COLOURS,
     CORRUPTED,
@@ -18,15 +18,14 @@ from results.report.figures import (
     vacuity_figures,
     write_figure,
 )
-from results.runs import collect, group, titles, with_answers
+from results.runs import collect, group, with_answers
 from tests.chromium import contrast
 from tests.results.conftest import make_answers, write_run
 
 
 def series_of(*folders):
-    """Series that have answers, and how their settings are called."""
-    runs = collect(*folders)
-    return with_answers(group(runs)), titles([run.setting for run in runs])
+    """Series that have answers."""
+    return with_answers(group(collect(*folders)))
 
 
 def drawn(figure):
@@ -79,23 +78,23 @@ def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
     parts = [make_answers(seed, templates=3) for seed in (1, 2)]
     for seed, arrays in enumerate(parts, 1):
         write_run(tmp_path, "train_base", "CDC", seed, "base", arrays)
-    (one,), named = series_of(tmp_path)
+    (one,) = series_of(tmp_path)
     top, label, vacuity, sure = (
         numpy.concatenate([arrays[name] for arrays in parts])
         for name in ("top", "label", "vacuity", "top_probability")
     )
     right = top[:, 0] == label
     assert (one.right == right).all() and (one.pooled("vacuity") == vacuity).all()
-    reliability = next(answer_figures([one], named, {"CDC tiny": "C0"}))
+    reliability = next(answer_figures([one], {"CDC tiny": "C0"}))
     points = 100 * numbers.reliability_points(sure[:, 0], right)
     assert numpy.allclose(drawn(reliability).lines[1].get_xydata(), points)
-    labels = drawn(next(vacuity_figures([one], named))).get_legend_handles_labels()[1]
+    labels = drawn(next(vacuity_figures([one]))).get_legend_handles_labels()[1]
     assert labels == [f"right ({right.sum()})", f"wrong ({80 - right.sum()})"]
 
 
 def test_new_classes_and_corrupted_images_join_the_vacuities_once_all_seeds_have_them(tmp_path):
     def figure():
-        made = next(vacuity_figures(*series_of(tmp_path)))
+        made = next(vacuity_figures(series_of(tmp_path)))
         return made, drawn(made).get_legend_handles_labels()[1]
 
     folders = [
@@ -126,7 +125,7 @@ def rgb(colour):
 
 def test_a_figure_is_one_svg_without_paper_in_an_ink_that_stands_out_in_both_themes(tmp_path):
     write_run(tmp_path / "runs", "train_base", "CDC", 1, "base", make_answers(1))
-    figure = next(answer_figures(*series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
+    figure = next(answer_figures(series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
     taken = set()
     first, second = (write_figure(figure, str(tmp_path / "out"), taken) for _ in range(2))
     names = {f"reliability-openmoji-base-classes{number}.svg" for number in ("", "-2")}

@@ -158,7 +158,8 @@ def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_text
     doubt = 1 - temperature_scaled(of_base[0], temperature).amax(dim=1)
     numpy.testing.assert_allclose(arrays[f"base_{SCALED}"], doubt, atol=1e-5)
     for classes, answers in (("base", of_base), ("new", of_new)):
-        assert figures["calibration"][classes]["after"]["nll"] == nll(*answers, temperature)
+        if trainer in (CONTENDER, LEARNED):  # of others some probabilities are 0 in fp32
+            assert figures["calibration"][classes]["after"]["nll"] == nll(*answers, temperature)
     found = figures["calibration"]["new"]["by_distance"]
     if trainer == "CoCoOp":  # whose texts depend on the image
         assert found is None
@@ -168,26 +169,28 @@ def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_text
     own = distance_temperatures(*tuned, *plain)[of_new[0].argmax(dim=1)]
     assert found["nll"] == nll(*of_new, own[:, None])
     assert found["temperature"] == pytest.approx(own.mean().item(), rel=1e-4)
-    assert (found["temperature"] == 1) == (trainer == "ZeroshotCLIP"), "no text has moved"
+    moves_texts = trainer == CONTENDER
+    assert (found["temperature"] != 1) == moves_texts
 
 
 def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
     """Without validation images of its own no answers, with contexts of classes none on new ones."""
 
     def rows(figures):
-        table = tables({("dtd", 4, "some", "tiny"): {1: figures}})[2]
+        table = tables([(("dtd", 4, "some", "tiny"), 1, figures)])[2]
         return [" ".join(row[4:]) for row in table.means.index]
 
-    run = trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")[1]
-    figures, _ = image_groups.evaluate(lay(run, tmp_path, "CoOp"))
-    assert figures["calibration"]["new"] is None and rows(figures) == ["base before", "base after"]
-    assert figures["doubt"]["max_probability"]["new_auroc"] is not None
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
     folder = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path, "ZeroshotCLIP")
     figures, arrays = image_groups.evaluate(folder)
     assert figures["temperature"] is None and f"base_{SCALED}" not in arrays
     assert "has no validation images of its own" in caplog.text
     assert rows(figures) == ["base before", "new before", "new by distance"]
+    monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: False)
+    run = trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")[1]
+    figures, _ = image_groups.evaluate(lay(run, tmp_path, "CoOp"))
+    assert figures["calibration"]["new"] is None and rows(figures) == ["base before", "base after"]
+    assert figures["doubt"]["max_probability"]["new_auroc"] is not None
 
 
 # ---- what is kept ----
@@ -221,7 +224,7 @@ def change(key):
         None,
     ],
 )
-def test_what_is_missing_damaged_or_of_another_run_or_version_is_computed_again(
+def test_what_is_missing_damaged_or_of_another_version_is_computed_again(
     evaluated, tmp_path, monkeypatch, capsys, damage
 ):
     figures, arrays, folder = evaluated(CONTENDER)

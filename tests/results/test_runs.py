@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from results.runs import collect, distinct_part, group, titles, training_curve, with_answers
+from results.runs import collect, distinct_part, group, training_curve, with_answers
 from tests.results.conftest import make_answers, write_curve, write_run
 
 
@@ -61,12 +61,16 @@ def test_tests_of_other_images_are_settings_of_their_own(tmp_path):
     assert names == {"", " aligned", " independent", " reversed", ", base and new together"}
 
 
-def test_titles_say_shots_only_where_they_differ():
-    def named(*settings):
-        return [*titles([("dtd", *setting) for setting in settings]).values()]
+def test_titles_say_shots_only_where_they_differ(tmp_path):
+    def titles(name, *settings):
+        for classes, shots in settings:
+            part = "train_base" if classes == "base" else "train_all"
+            write_run(tmp_path / name, part, "CDC", 1, classes, shots=shots, data="dtd")
+        return [one.tested_on for one in group(collect(tmp_path / name))]
 
-    assert named(("base", 16), ("all", 16)) == ["dtd, base classes", "dtd"]
-    assert named(("all", 1), ("all", -1)) == ["dtd, 1 shot", "dtd, no few-shot sample"]
+    assert titles("alike", ("base", 16), ("all", 16)) == ["dtd", "dtd, base classes"]
+    few = titles("unlike", ("all", 1), ("all", 4), ("all", -1))
+    assert few == ["dtd, no few-shot sample", "dtd, 1 shot", "dtd, 4 shots"]
 
 
 def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_counts(tmp_path):

@@ -119,7 +119,8 @@ def test_tables_have_the_runs_own_figures_and_mean_and_deviation_over_seeds(
         return [json.loads((folder / "results.json").read_text()) for folder in folders]
 
     # of the trainings alone
-    (shown,) = (row for row in moved if "deviations from CLIP's" in row["100 × cosine"])
+    deviations = "images, between deviations from CLIP's own"
+    (shown,) = (row for row in moved if row["100 × cosine"] == deviations)
     after = [record["learned"]["images_deviations_after"] for record in records("train_base")]
     assert float(shown["after_mean"]) == pytest.approx(100 * numpy.mean(after), abs=1e-3)
     for row, part in zip(accuracy, ("train_base", "test_new"), strict=True):

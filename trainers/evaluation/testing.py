@@ -64,7 +64,7 @@ class Evaluator:
         return math.ceil(len(self.method.classnames) / 2)
 
     def answers(self, loader: DataLoader[Any], split: str) -> Iterator[Answered]:
-        """Yields what is said of each batch, its labels and its paths; text is encoded once.
+        """Yields the prediction for each batch, its labels and its paths; text is encoded once.
 
         Raises:
             UserError: an answer is no number.
@@ -91,7 +91,7 @@ class Evaluator:
         split: str,
         process: Callable[[Tensor, Tensor], object] = lambda probability, labels: None,
     ) -> tuple[Prediction, Tensor]:
-        """Writes what is said of every image of a split; returns it, and the labels (N,).
+        """Writes the prediction for every image of a split; returns it, and the labels (N,).
 
         process: called with the probabilities (B, K) and labels (B,) of each batch.
         """
