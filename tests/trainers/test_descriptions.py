@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from protocols.training import main
 from tests.conftest import base_arguments
