@@ -134,12 +134,12 @@ def make_all(runs: Sequence[Run], done: Iterable[Run], args: argparse.Namespace)
     bar = tqdm(total=len(runs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
 
     def make_chain(chain: Sequence[Run]) -> None:
-        anew = False
+        again = False
         for run in chain:
             if STOPPING.is_set():
                 return
-            is_made = run not in done or anew
-            anew = anew or is_made  # what tests prompts that are trained anew is tested anew
+            is_made = run not in done or again
+            again = again or is_made  # prompts that are trained again are tested again
             line = run.folder if is_made else f"done already: {run.folder}"
             if is_made and run.model and record_of(run.model) is None:
                 raise UserError(

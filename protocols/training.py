@@ -135,7 +135,7 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             )
         if is_done := trainer.is_done():
             log.info(
-                "Done already: %s; to train anew delete that folder, or give another --output-dir",
+                "Done already: %s; to train again, delete that folder, or give another --output-dir",
                 cfg.OUTPUT_DIR,
             )
         else:

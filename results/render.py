@@ -105,7 +105,7 @@ def table_arguments(
     """The arguments that all commands of tables have: where runs lie, a format, and where the text goes.
 
     Args:
-        description: the command's docstring; folder: what is said of the first argument; name, more: of it.
+        description: the command's docstring; folder: help of the first argument; name, more: its name and further settings.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument(name, help=folder, **more)

@@ -62,7 +62,7 @@ def break_at_step(monkeypatch, step, path, how):
 def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_name(
     refusal, root, monkeypatch, how, workers
 ):
-    """It is read anew in each epoch: nothing is kept decoded."""
+    """It is read again in each epoch: nothing is kept decoded."""
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
     broken = []
 

@@ -29,7 +29,7 @@ TRAINERS = [
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Starting Python anew takes longer than these runs."""
+    """Starting Python again takes longer than these runs."""
     monkeypatch.setattr(
         launch,
         "start",

@@ -163,7 +163,7 @@ def test_a_done_run_is_skipped_and_a_half_done_one_or_one_with_other_settings_ne
     assert code == 2 and not noted and "OPTIM.LR 0.02 → 0.5" in printed.err
     (trained,) = start.output.glob("train_base/**/results.json")
     trained.write_text(trained.read_text().replace('"prompts 1"', '"other prompts"'))
-    assert made() == [True], "other prompts are tested anew"
+    assert made() == [True], "other prompts are tested again"
     trained.unlink()
     assert made() == [False, True]
 

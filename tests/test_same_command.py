@@ -104,7 +104,8 @@ def test_a_finished_run_is_done_already(folder, start, tmp_path, trainer):
     moved = folder.rename(tmp_path / "moved")
     code, said = start(moved, trainer=trainer)
     assert (
-        code == 0 and f"Done already: {tmp_path / 'out'}; to train anew delete that folder" in said
+        code == 0
+        and f"Done already: {tmp_path / 'out'}; to train again, delete that folder" in said
     )
     assert "=> result" not in said and files(tmp_path / "out") == before, (
         "the same images, wherever they lie"

@@ -1,4 +1,4 @@
-"""Which answers are doubtful, and what is said of it."""
+"""Which answers are doubtful, and the words for it."""
 
 import math
 import re

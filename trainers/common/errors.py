@@ -92,7 +92,7 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
     try:
         code = command(*arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads this tool's output, such as ``head``, has enough
+    except BrokenPipeError:  # the reader of this tool's output, such as ``head``, has enough
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 141  # 128 and SIGPIPE's number, which Windows hasn't

@@ -73,7 +73,7 @@ class CheckedImages(DatasetWrapper):
         return output
 
     def image(self, index: int) -> Image.Image:
-        """The decoded image, out of memory if it is there: whoever changes it must copy it first."""
+        """The decoded image, out of memory if it is there: copy it before you change it."""
         if index in self.decoded:
             return self.decoded[index]
         image = read_picture(str(self.facts[index]["impath"]), self.background)

@@ -190,7 +190,7 @@ class Checkpoints:
             return False
         try:
             record = read_record(path)
-        except UserError:  # it is written anew
+        except UserError:  # it is written again
             return False
         if changes(self.cfg, record):
             return False

@@ -64,8 +64,8 @@ class Evaluator:
 
     @torch.no_grad()
     def answers(self, loader: DataLoader[Any], split: str) -> tuple[Prediction, Tensor, list[str]]:
-        """What is said of every image of a split, on the CPU, its labels (N,) and its paths; text is
-        encoded once.
+        """The prediction for every image of a split, on the CPU, its labels (N,) and its paths; text
+        is encoded once.
 
         Raises:
             UserError: an answer is no number.
@@ -88,7 +88,7 @@ class Evaluator:
         return Prediction.concatenate(answers), torch.cat(labels), paths
 
     def keep(self, loader: DataLoader[Any], split: str) -> tuple[Prediction, Tensor]:
-        """Writes what is said of every image of a split; returns it, and the labels (N,)."""
+        """Writes the prediction for every image of a split; returns it, and the labels (N,)."""
         answers, labels, paths = self.answers(loader, split)
         arrays = per_image(answers, labels, paths)
         if self.is_open:
