@@ -123,7 +123,10 @@ def minutes(trainer: MethodTrainer) -> int:
     with torch.no_grad(), model.autocast():
         encoded = model.eval().encode()
         middle = time.perf_counter()
-        model(images, encoded)
+        if encoded is None:  # texts depend on the image
+            model(images)
+        else:
+            model.encode_images(images, encoded[1])
     image = (time.perf_counter() - middle) / PROBES
     model.train()
     shown = model.views(trainer.node(cfg))[0] * cfg.DATALOADER.TRAIN_X.BATCH_SIZE

@@ -19,7 +19,6 @@ import numpy
 import pytest
 import torch
 import yaml
-from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
 from datasets.drawn.openmoji import DrawnDataset
@@ -40,9 +39,8 @@ GOLDEN = {
 }
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
-TURN = os.environ.setdefault(
-    "TURN", str(date.today().toordinal())
-)  # one for all of pytest-xdist's processes
+# one for all of pytest-xdist's processes
+TURN = os.environ.setdefault("TURN", str(date.today().toordinal()))
 DAYS = 8  # in which the turn has come to each of the others
 
 
@@ -55,7 +53,8 @@ def in_turn(names, always=ALWAYS):
 
 
 def pytest_report_header():
-    return f"TURN={TURN} chooses which trainers are tested beside {', '.join(sorted(set(ALWAYS)))}; TURN=all runs all of them, and so does -k"
+    always = ", ".join(sorted(set(ALWAYS)))
+    return f"TURN={TURN} chooses the trainers that are tested beside {always}; -k or TURN=all: all"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -264,21 +263,14 @@ def stopped(tmp_path):
     """Copies a training with a checkpoint an epoch as if it had been stopped after one: ``stopped(folder, epoch)`` → the folder of ``run(…)``."""
 
     def copy(folder, epoch=2, name="out"):
-        later = [
-            path.name
-            for path in (folder / MODEL_NAME).glob("model.pth.tar-*")
-            if int(path.name.rpartition("-")[2]) > epoch
-        ]
-        place = shutil.copytree(
-            folder,
-            tmp_path / name,
-            ignore=shutil.ignore_patterns(*later, "results.json", "predictions-*.npz"),
-        )
+        names = [path.name for path in (folder / MODEL_NAME).glob("model.pth.tar-*")]
+        later = [each for each in names if int(each.rpartition("-")[2]) > epoch]
+        left_out = shutil.ignore_patterns(*later, "results.json", "predictions-*.npz")
+        place = shutil.copytree(folder, tmp_path / name, ignore=left_out)
         (place / MODEL_NAME / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
         lines = (place / "metrics.jsonl").read_text().splitlines(keepends=True)
-        (place / "metrics.jsonl").write_text(
-            "".join(line for line in lines if json.loads(line)["epoch"] <= epoch)
-        )
+        kept = [line for line in lines if json.loads(line)["epoch"] <= epoch]
+        (place / "metrics.jsonl").write_text("".join(kept))
         return place
 
     return copy
@@ -348,9 +340,8 @@ def base_arguments(trainer, root, backbone, output, seed=1):
 def small_recipe():
     """A file of tests/small.yaml and all trainers' own smallest settings, in fp32."""
     recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
-    trainers = [TRAINER_REGISTRY.get(name) for name in METHODS]
     recipe["TRAINER"] = {
-        trainer.__name__.upper(): {"PREC": "fp32", **trainer.method.small} for trainer in trainers
+        name.upper(): {"PREC": "fp32", **method_class(name).small} for name in METHODS
     }
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o755)  # some tests start runs as a user without rights

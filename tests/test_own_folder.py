@@ -1,6 +1,7 @@
 """train.py --images: what it stands for, which CLIP it takes, and a whole run on the embedded tiny CLIP; ``fit`` is the same."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
@@ -193,13 +194,34 @@ def test_only_the_tiny_clip_is_called_one_for_trying(shapes, small_clip_file, tm
     assert "Your images: " in log and ("for trying: for real use" in log) is (backbone == "tiny")
 
 
-def test_fit_is_the_run_of_the_command(data_root, small_clip_file, tmp_path):
+def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
+    data_root, small_clip_file, tmp_path, capsys
+):
+    """With images that are given one by one as well: they end in the same folders, in the same order."""
     folder = f"{data_root}/dtd/images"
     options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
-    words = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
-    assert train.main([*words, "--output-dir", str(tmp_path / "command"), *options]) == 0
+    arguments = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
+    assert train.main([*arguments, "--output-dir", str(tmp_path / "command"), *options]) == 0
     given = {"trainer": "CoOp", "backbone": small_clip_file, "options": options}
     fitted = PromptedClassifier.fit(folder, folder=tmp_path / "fit", **given)
     command = read_record(str(tmp_path / "command"))
     assert fitted.record["prompts_hash"] == command["prompts_hash"] is not None
     assert fitted.record["metrics"] == command["metrics"]
+    paths = sorted(str(path) for path in Path(folder).glob("*/*.png"))
+    images = [path if number % 2 else Image.open(path) for number, path in enumerate(paths)]
+    labels = [Path(path).parent.name for path in paths]
+    again = PromptedClassifier.fit(images, labels, folder=tmp_path / "again", **given)
+    assert again.classnames == fitted.classnames
+    assert again.record["metrics"]["test"]["images"] == command["metrics"]["test"]["images"]
+    numpy.testing.assert_array_equal(
+        PromptedClassifier.load(tmp_path / "again").predict(paths[:3]).probabilities,
+        again.predict(paths[:3]).probabilities,
+    )
+
+
+def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
+    pictures = ["a.png"] * 6
+    with pytest.raises(UserError, match="there are 6 images and 1 labels: give one for each"):
+        PromptedClassifier.fit(pictures, ["cat"], folder=tmp_path / "out")
+    with pytest.raises(UserError, match="give labels"):
+        PromptedClassifier.fit(pictures)

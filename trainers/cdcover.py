@@ -87,10 +87,12 @@ class TemplateLearners(nn.Module):
 
         return replace(
             each[0],
-            prefix=joined([one.prefix for one in each]),
-            visual=joined([one.visual for one in each]),
-            deep_text=[joined(layer) for layer in zip(*(one.deep_text for one in each))],
-            deep_visual=[joined(layer) for layer in zip(*(one.deep_visual for one in each))],
+            prefix=joined([prompts.prefix for prompts in each]),
+            visual=joined([prompts.visual for prompts in each]),
+            deep_text=[joined(layer) for layer in zip(*(prompts.deep_text for prompts in each))],
+            deep_visual=[
+                joined(layer) for layer in zip(*(prompts.deep_visual for prompts in each))
+            ],
         )
 
 

@@ -54,7 +54,7 @@ def unknown_words(names: Iterable[str], unknown: Tensor) -> dict[str, list[str]]
         name: [word for word in readable(name).split() if unknown[TOKENIZER.encode(word)].any()]
         for name in names
     }
-    return {name: found for name, found in words.items() if found}
+    return {name: missing for name, missing in words.items() if missing}
 
 
 def close_pairs(features: Tensor, distance: float) -> list[tuple[int, int]]:
@@ -128,6 +128,8 @@ def check_classes(
             "This CLIP does not know words of %d of %d class names: %s%s",
             len(words),
             len(names),
-            "; ".join(f"{name!r} ({', '.join(found)})" for name, found in [*words.items()][:NAMED]),
+            "; ".join(
+                f"{name!r} ({', '.join(missing)})" for name, missing in [*words.items()][:NAMED]
+            ),
             "; …" if len(words) > NAMED else "",
         )

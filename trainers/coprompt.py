@@ -79,7 +79,9 @@ class CoPromptMethod(Method):
         with torch.no_grad(), self.autocast():
             return torch.stack(
                 [
-                    self.teacher.encode_sentences([[own[r % len(own)]] for own in sentences])
+                    self.teacher.encode_sentences(
+                        [[of_class[r % len(of_class)]] for of_class in sentences]
+                    )
                     for r in range(max(map(len, sentences)))
                 ]
             )

@@ -113,8 +113,8 @@ class DePTMethod(Method):
         if head is None:
             return self.base.scores(images, encoded)
         if encoded is None:
-            own = self.learner()
-            encoded = self.encode_texts(own, normalize=False), own
+            prompts = self.learner()
+            encoded = self.encode_texts(prompts, normalize=False), prompts
         # texts: (1, K, E); normalised if they were given, which only the loss would mind
         texts, prompts = encoded
         features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)

@@ -49,14 +49,16 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
         UserError: the file holds no descriptions, a sentence is invalid, or classes are missing.
     """
     try:
-        found = read_json(path)
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(
             f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}"
         ) from error
-    if not isinstance(found, dict):
-        raise UserError(f"DATASET.DESCRIPTIONS {path} holds a {type(found).__name__}: give {FORM}")
-    for name, sentences in found.items():
+    if not isinstance(content, dict):
+        raise UserError(
+            f"DATASET.DESCRIPTIONS {path} holds a {type(content).__name__}: give {FORM}"
+        )
+    for name, sentences in content.items():
         if not isinstance(sentences, list) or not sentences:
             raise UserError(
                 f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}, it needs a list of at least one sentence"
@@ -73,7 +75,7 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
             raise UserError(
                 f"DATASET.DESCRIPTIONS {path}: {name!r} has {odd!r:.60}, which is not a sentence of at most {LONGEST} characters"
             )
-    by_name = {key(name): sentences for name, sentences in found.items()}
+    by_name = {key(name): sentences for name, sentences in content.items()}
     missing = [name for name in classnames if key(name) not in by_name]
     if missing:
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""

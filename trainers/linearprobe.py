@@ -61,12 +61,12 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
     if len(present) > 1:
         from sklearn.linear_model import LogisticRegression  # here: it takes a second
 
-        found = LogisticRegression(C=C, max_iter=1000).fit(
+        regression = LogisticRegression(C=C, max_iter=1000).fit(
             features.double().cpu().numpy(), labels.cpu().numpy()
         )
         rows = [
             numpy.concatenate([-part / 2, part / 2]) if len(present) == 2 else part
-            for part in (found.coef_, found.intercept_)
+            for part in (regression.coef_, regression.intercept_)
         ]
         bias.fill_(torch.finfo(torch.float32).min)
         weight[present], bias[present] = (torch.from_numpy(part) for part in rows)

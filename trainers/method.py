@@ -347,23 +347,27 @@ class Method(nn.Module):
             }
             classnames = self.classnames if rows else classnames
         shared = self.for_any_classes(state)
-        own = getattr(self.learner, "class_parameters", ())
-        if own and (list(classnames) != self.classnames or len(shared) == len(state)):
+        class_parameters = getattr(self.learner, "class_parameters", ())
+        if class_parameters and (list(classnames) != self.classnames or len(shared) == len(state)):
             log.info(
                 "Left out for these %d classes: %s, which belongs to those that it was trained for",
                 len(self.classnames),
-                ", ".join(own),
+                ", ".join(class_parameters),
             )
-            self.left_out = own
-            for name in own:
+            self.left_out = class_parameters
+            for name in class_parameters:
                 setattr(self.learner, name, None)
             state = shared
         self.learner.load_state_dict(state)
 
     def for_any_classes(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The part of a learner's state that says something of any class."""
-        own = getattr(self.learner, "class_parameters", ())
-        return {name: value for name, value in state.items() if name.partition(".")[0] not in own}
+        class_parameters = getattr(self.learner, "class_parameters", ())
+        return {
+            name: value
+            for name, value in state.items()
+            if name.partition(".")[0] not in class_parameters
+        }
 
     @property
     def is_class_specific(self) -> bool:

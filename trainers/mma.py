@@ -42,13 +42,13 @@ class Beside(Adapter):
     The gradient of the adapter's own parameters is that of the sum without s, as in the official code; that of x is the true one.
     """
 
-    def __init__(self, own: nn.ModuleDict, shared: nn.Module, scale: float) -> None:
+    def __init__(self, maps: nn.ModuleDict, shared: nn.Module, scale: float) -> None:
         super().__init__()
-        self.own, self.shared, self.scale = own, shared, scale
+        self.maps, self.shared, self.scale = maps, shared, scale
 
     def leave(self, block: Block, tokens: Tensor, output: Tensor) -> Tensor:
         normed = block.ln_1(with_gradient(tokens.float(), self.scale))  # (…, D)
-        added = self.own["up"](self.shared(self.own["down"](normed))) * self.scale
+        added = self.maps["up"](self.shared(self.maps["down"](normed))) * self.scale
         return output + with_gradient(added, 1 / self.scale).to(output.dtype)
 
 
@@ -79,12 +79,12 @@ class SharedAdapters(nn.Module):
         template = template_of("TRAINER.MMA.TEXT_CTX_INIT", settings.TEXT_CTX_INIT)
         self.tokens = FixedTokens.of_prompt(backbone.text, template, classnames)
 
-    def beside(self, own: nn.ModuleDict) -> list[Adapter | None]:
+    def beside(self, maps: nn.ModuleDict) -> list[Adapter | None]:
         """One or None for each layer up to ``ADAPTER_END``."""
         shared = dict(self.shared_adapter.items())
         numbers = map(str, range(1, 1 + max(map(int, shared))))
         return [
-            Beside(own[layer], shared[layer], self.scale)  # type: ignore[arg-type]
+            Beside(maps[layer], shared[layer], self.scale)  # type: ignore[arg-type]
             if layer in shared
             else None
             for layer in numbers
@@ -106,12 +106,12 @@ def bottleneck(width: int, dim: int) -> nn.ModuleDict:
 
 def started(adapters: dict[int, nn.Module]) -> nn.ModuleDict:
     """The layers' adapters with Gaussian weights, standard deviation √(2 / outputs), and biases of zero."""
-    found = nn.ModuleDict({str(layer): adapter for layer, adapter in adapters.items()})
-    for module in found.modules():
+    modules = nn.ModuleDict({str(layer): adapter for layer, adapter in adapters.items()})
+    for module in modules.modules():
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(module.bias)
-    return found
+    return modules
 
 
 class MMAMethod(Method):

@@ -41,13 +41,18 @@ def add_mmrl_config(cfg: CfgNode) -> None:
 class Enters(Adapter):
     """Puts tokens (n, D) after the first one, in the place of those of the layer before, if it had any."""
 
-    def __init__(self, own: Tensor, is_first: bool) -> None:
+    def __init__(self, representation: Tensor, is_first: bool) -> None:
         super().__init__()
-        self.own, self.others = own, 1 if is_first else 1 + len(own)
+        self.representation, self.others = (
+            representation,
+            1 if is_first else 1 + len(representation),
+        )
 
     def enter(self, tokens: Tensor) -> Tensor:
-        own = self.own.to(tokens.dtype).expand(len(tokens), -1, -1)  # (N, n, D)
-        return torch.cat([tokens[:, :1], own, tokens[:, self.others :]], dim=1)
+        representation = self.representation.to(tokens.dtype).expand(
+            len(tokens), -1, -1
+        )  # (N, n, D)
+        return torch.cat([tokens[:, :1], representation, tokens[:, self.others :]], dim=1)
 
 
 class RepresentationSpace(nn.Module):
@@ -85,10 +90,10 @@ class RepresentationSpace(nn.Module):
 
     def entering(self, maps: nn.ModuleList) -> list[Adapter | None]:
         """One or None for each layer up to ``REP_END``."""
-        own = [project(self.compound_rep_tokens) for project in maps]  # (n, D) each
+        representation = [project(self.compound_rep_tokens) for project in maps]  # (n, D) each
         return [
             *[None] * self.before,
-            *(Enters(tokens, is_first=layer == 0) for layer, tokens in enumerate(own)),
+            *(Enters(tokens, is_first=layer == 0) for layer, tokens in enumerate(representation)),
         ]
 
     def project(self, tokens: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def choose_phrases(log_probability: Tensor, labels: Tensor, number: int) -> list
     while candidates and len(chosen) < number:
         total = of_label[chosen].sum(dim=0)
         loss = torch.stack(
-            [-((total + of_label[one]) / (len(chosen) + 1)).log().mean() for one in candidates]
+            [-((total + of_label[index]) / (len(chosen) + 1)).log().mean() for index in candidates]
         )
         chosen.append(candidates.pop(int(loss.argmin())))
     return chosen

@@ -80,8 +80,10 @@ class ClassAwarePrompts(nn.Module):
 
     def forward(self) -> Prompts:
         hidden = quick_gelu(self.reduce(self.classes))  # (K, E/4)
-        own = self.expand(hidden).view(-1, *self.ctx.shape)  # (K, n, D)
-        return self.tokens(self.ctx[None], deep_text=[*[None] * self.layers_before, own[None]])
+        of_classes = self.expand(hidden).view(-1, *self.ctx.shape)  # (K, n, D)
+        return self.tokens(
+            self.ctx[None], deep_text=[*[None] * self.layers_before, of_classes[None]]
+        )
 
 
 class TCPMethod(Method):

@@ -42,10 +42,12 @@ class ZeroshotCLIP2Method(ZeroshotCLIPMethod):
 
     @cached_property
     def hand_crafted(self) -> Tensor:
-        own = [] if self.dataset == "ImageNet" else [self.hand_crafted_template()]
+        of_dataset = [] if self.dataset == "ImageNet" else [self.hand_crafted_template()]
         with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
-            features = [self.encode_classes(template) for template in SELECTED_TEMPLATES + own]
+            features = [
+                self.encode_classes(template) for template in SELECTED_TEMPLATES + of_dataset
+            ]
             total = self.with_sentences(torch.stack(features).sum(dim=0))
             return F.normalize(total, dim=-1)  # (K, E)
 

@@ -29,6 +29,7 @@ from ..engine.checkpoint import load_trained
 from ..evaluation.prediction import Prediction
 from ..method import Method
 from .export import export
+from .fitting import fit
 from .saved_run import (
     class_names,
     config_of,
@@ -147,7 +148,8 @@ class PromptedClassifier:
     @classmethod
     def fit(
         cls,
-        images: str | os.PathLike[str],
+        images: str | os.PathLike[str] | Sequence[Picture],
+        labels: Sequence[str] | None = None,
         trainer: str = "CDC",
         backbone: str | None = None,
         folder: str | os.PathLike[str] | None = None,
@@ -156,25 +158,17 @@ class PromptedClassifier:
         """Trains a classifier on your own images: the run of ``train.py --images``, with its numbers.
 
         Args:
-            images: a folder of class folders.
+            images: a folder of class folders; or N images, see above, with their ``labels``.
+            labels: N class names; None for a folder.
             trainer, backbone: as ``train.py`` has them; without a backbone it takes what the command does.
-            folder: where the run goes, from which ``load`` has it again; by default where the command would put it.
+            folder: where the run goes, from which ``load`` has it again; by default where the command
+                would put it, and for images with labels ``output/fit/<trainer>``.
             options: further arguments of ``train.py``, such as ``("--seed", "2", "OPTIM.MAX_EPOCH", "5")``.
 
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        try:
-            from protocols.command_line import parse_arguments
-            from protocols.training import run
-        except ImportError as error:
-            raise UserError(
-                "fit needs the toolbox itself, not only its plug-in: call it in the folder of train.py"
-            ) from error
-        arguments = ["--images", os.fspath(images), "--trainer", trainer]
-        arguments += ["--backbone", backbone] if backbone else []
-        arguments += ["--output-dir", os.fspath(folder)] if folder else []
-        return cls.load(str(run(parse_arguments([*arguments, *options])).output_dir))
+        return cls.load(fit(images, labels, trainer, backbone, folder, options))
 
     @property
     def background(self) -> str:

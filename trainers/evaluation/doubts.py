@@ -205,8 +205,8 @@ def wilson(number: int, of: int) -> tuple[float, float]:
         binomtest,
     )  # here, since it takes a second to import: wrong arguments are answered at once
 
-    found = binomtest(number, of).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    bounds = binomtest(number, of).proportion_ci(method="wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def share(value: float) -> str:

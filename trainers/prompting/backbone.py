@@ -164,8 +164,8 @@ def load_backbone(name: str) -> Backbone:
             )
         state = read_state_dict(path)
     backbone = build_backbone(state, path, **facts)
-    kind = "ViT" if backbone.takes_visual_prompts else "ResNet"
-    log.info("Loaded CLIP %s: %s, %d pixels", name, kind, backbone.image.image_size)
+    tower = "ViT" if backbone.takes_visual_prompts else "ResNet"
+    log.info("Loaded CLIP %s: %s, %d pixels", name, tower, backbone.image.image_size)
     return backbone
 
 

@@ -66,9 +66,9 @@ class ContextLearner(nn.Module):
         return Prompts(self.tokens.start, tokens[None], self.tokens.end + context.shape[1])
 
 
-def token_order(position: str, n_ctx: int, name_length: int, own: int) -> list[int]:
+def token_order(position: str, n_ctx: int, name_length: int, length: int) -> list[int]:
     """Where the n context tokens (0 … n−1) go among a class's own tokens (n …): a list of n + S
     indices."""
-    context, tokens = list(range(n_ctx)), list(range(n_ctx, n_ctx + own))
+    context, tokens = list(range(n_ctx)), list(range(n_ctx, n_ctx + length))
     before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
     return context[:before] + tokens[:name_length] + context[before:] + tokens[name_length:]

@@ -122,7 +122,7 @@ class ImageEncoder(nn.Module):
                 [None] * templates if deep is None else deep[:, None] for deep in deep_prompts
             ]
             each = zip(shown[:, None], prompts[:, None], *layers)
-            return torch.cat([self(view, own, deep, *further) for view, own, *deep in each])
+            return torch.cat([self(view, prompt, deep, *further) for view, prompt, *deep in each])
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
         patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
@@ -131,8 +131,8 @@ class ImageEncoder(nn.Module):
         x = x + self.positional_embedding.to(dtype)
         if prompts is not None:
             x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
-            own = prompts.to(x.dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
-            x = torch.cat([x, own], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
+            prompt = prompts.to(x.dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
+            x = torch.cat([x, prompt], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
         for block, (deep, adapter) in zip(blocks, changes):
             if deep is not None:
@@ -144,7 +144,8 @@ class ImageEncoder(nn.Module):
             if adapter is not None:
                 x = adapter.enter(x)
             if block is not blocks[-1]:
-                x = block(x, adapter)
+                attended = attend(*block.project(x, adapter=adapter))
+                x = block.finish(x, attended, adapter)
         # the last layer's output is read at the class token only, and where a readout is
         read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
         key, value = block.project(x, "kv", adapter)  # (M·B, 1 + N (+ n), H, D/H)

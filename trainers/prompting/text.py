@@ -58,7 +58,7 @@ class Packing:
             text, token = text + number, token + number * length
 
     def attend(
-        self, key: Tensor, value: Tensor, query: Tensor, own_key: Tensor, own_value: Tensor
+        self, key: Tensor, value: Tensor, query: Tensor, packed_key: Tensor, packed_value: Tensor
     ) -> Tensor:
         """What the texts' tokens see: their template's prefix, and themselves up to their own
         place.
@@ -79,9 +79,10 @@ class Packing:
             prefix = prefixes[texts]  # (n,)
             keys, values = (
                 torch.cat(
-                    [shared.index_select(0, prefix), own[tokens].unflatten(0, (-1, length))], dim=1
+                    [shared.index_select(0, prefix), packed[tokens].unflatten(0, (-1, length))],
+                    dim=1,
                 )
-                for shared, own in ((key, own_key), (value, own_value))
+                for shared, packed in ((key, packed_key), (value, packed_value))
             )  # (n, P + L, H, D/H)
             if only_end:
                 attended = attend(query[texts][:, None], keys, values)  # (n, 1, D)
@@ -175,27 +176,27 @@ class TextEncoder(nn.Module):
         lengths = (end.cpu() + 1).expand(templates, -1)  # (M, K)
         packing = Packing(lengths, prefix.device)  # N = M·K texts, T tokens
         text = packing.text % classes if len(suffix) == 1 else packing.text
-        own = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
-        own = own.to(dtype) + positions[shared + packing.position]
+        packed = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
+        packed = packed.to(dtype) + positions[shared + packing.position]
         prefix = prefix.to(dtype) + positions[:shared]  # (M, P, D)
 
-        for block, (prompt, own_adapter) in zip(blocks, changes):
-            prefix = entered(prefix, prompt, own_adapter)
-            query, key, value = block.project(prefix, adapter=own_adapter)  # (M, P, H, D/H)
+        for block, (prompt, layer_adapter) in zip(blocks, changes):
+            prefix = entered(prefix, prompt, layer_adapter)
+            query, key, value = block.project(prefix, adapter=layer_adapter)  # (M, P, H, D/H)
             attended = packing.attend(
-                key, value, *block.project(own, adapter=own_adapter)
+                key, value, *block.project(packed, adapter=layer_adapter)
             )  # (T, D)
-            own = block.finish(own, attended, own_adapter)
+            packed = block.finish(packed, attended, layer_adapter)
             prefix = block.finish(
-                prefix, attend(query, key, value, causal=True), own_adapter
+                prefix, attend(query, key, value, causal=True), layer_adapter
             )  # (M, P, D)
 
         # the last layer's output is read at end-of-text only: the other tokens need not get that far
         key, value = last.project(entered(prefix, deep, adapter), "kv", adapter)
-        own_key, own_value = last.project(own, "kv", adapter)  # (T, H, D/H)
-        end = own[packing.end]  # (N, D)
+        packed_key, packed_value = last.project(packed, "kv", adapter)  # (T, H, D/H)
+        end = packed[packing.end]  # (N, D)
         (query,) = last.project(end, "q", adapter)  # (N, H, D/H)
-        attended = packing.attend(key, value, query, own_key, own_value)
+        attended = packing.attend(key, value, query, packed_key, packed_value)
         feature = last.finish(end, attended, adapter)  # (N, D)
         feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
         return feature.view(templates, classes, -1)  # (M, K, E)

@@ -148,10 +148,6 @@ class Block(nn.Module):
         output = attended + self.mlp(self.ln_2(attended))
         return output if adapter is None else adapter.leave(self, x, output)
 
-    def forward(self, x: Tensor, adapter: Adapter | None = None) -> Tensor:
-        """Full self-attention, (N, L, D) → (N, L, D)."""
-        return self.finish(x, attend(*self.project(x, adapter=adapter)), adapter)
-
 
 class Transformer(nn.Module):
     """A stack of blocks; the towers run them one by one because deep prompts come in between.

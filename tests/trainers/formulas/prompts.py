@@ -184,8 +184,11 @@ class TCP(KgCoOp):
 
 
 class VPT(Published):
-    def features(self, learner, images):
+    def __init__(self, stock, method):
+        super().__init__(stock, method)
         self.templates = [f"{self.settings.CTX_INIT.replace('_', ' ')} {{}}."]
+
+    def features(self, learner, images):
         deep = list(learner.deep_ctx)
         return stock_image_features(self.stock, images, learner.ctx, deep), self.known
 

@@ -42,8 +42,8 @@ def _cut_out(img: Image.Image, side: float) -> Image.Image:
     return img
 
 
-def _enhance(kind: Any) -> Callable[[Image.Image, float], Image.Image]:
-    return lambda img, factor: kind(img).enhance(factor)
+def _enhance(enhancer: Any) -> Callable[[Image.Image, float], Image.Image]:
+    return lambda img, factor: enhancer(img).enhance(factor)
 
 
 # function of image and strength, its strength at m = 0 and at m = 30
@@ -56,8 +56,8 @@ OPERATIONS: list[tuple[Callable[[Image.Image, float], Image.Image], float, float
     (lambda img, threshold: ImageOps.solarize(img, threshold), 0, 256),  # type: ignore[arg-type]  # a float does
     (_solarize_add, 0, 110),
     *(
-        (_enhance(kind), 0.1, 1.9)
-        for kind in (
+        (_enhance(enhancer), 0.1, 1.9)
+        for enhancer in (
             ImageEnhance.Color,
             ImageEnhance.Contrast,
             ImageEnhance.Brightness,
