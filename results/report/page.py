@@ -104,12 +104,6 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
     return [table for table in made if len(table.by_seed)]
 
 
-def explained(columns: Iterable[object]) -> str:
-    """What the columns of a table mean, as far as they don't say so."""
-    known = [f"{name}: {MEANINGS[str(name)]}" for name in columns if str(name) in MEANINGS]
-    return ". ".join(known) + "." * bool(known)
-
-
 def make_report(
     folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
 ) -> None:
@@ -176,7 +170,7 @@ def make_report(
         uri = write_figure(figure, f"{path.with_suffix('')}_figures", taken)
         sections.setdefault(title, []).append((figure, uri))
     shown_tables = [
-        (start + table.title, render(table, "html"), explained(table.names))
+        (start + table.title, render(table, "html"), table.names)
         for start, of_start in (("Accuracy, ", accuracies), ("", measured_tables(series)))
         for table in of_start
     ]
@@ -196,6 +190,6 @@ def make_report(
         root=root,
         tables=shown_tables,
         common=os.path.commonpath([run.folder.parent for run in runs]),
-        of_runs=explained(("macro F1", "learnable")),
+        meanings=MEANINGS,
     )
     write_text(str(path), html)
