@@ -114,7 +114,7 @@ def test_templates_start_from_phrases_of_the_contexts_length_and_vote(run):
         and 0 < record["metrics"]["test"]["mean_vacuity"] <= 1
     )
     parameters = dict(trainer.model.learner.named_parameters())
-    assert trainer.model.base.aggregate.keys() == parameters.keys(), (
+    assert trainer.model.base.memory["aggregate"].keys() == parameters.keys(), (
         "PromptSRC's mean over epochs is of all templates"
     )
 

@@ -93,8 +93,11 @@ def test_promptsrc_keeps_its_regularisers_and_its_mean_has_the_head(run):
         "1.0",
         name="ours",
     )[0]
-    assert set(ours.model.base.aggregate) == set(ours.model.learner.state_dict()) and torch.equal(
-        ours.model.base.aggregate["head.linear.weight"], ours.model.learner.head.linear.weight
+    assert set(ours.model.base.memory["aggregate"]) == set(
+        ours.model.learner.state_dict()
+    ) and torch.equal(
+        ours.model.base.memory["aggregate"]["head.linear.weight"],
+        ours.model.learner.head.linear.weight,
     )
     plain.model.learner.load_state_dict(ours.model.learner.state_dict(), strict=False)
     images, labels = torch.randn(1, 3, 3, 32, 32), torch.tensor([0, 5, 2])
