@@ -46,17 +46,21 @@ Right = Sequence[numpy.ndarray]
 def interval(
     row: Right, full: Right, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
 ) -> tuple[float, float]:
-    """Bootstrap interval of the difference of mean H between two rows of runs, in points of percent.
+    """Bootstrap interval of the difference of mean H between two rows of runs, in points of
+    percent.
 
-    A resample draws, with replacement, as many seeds, base images and new images as there are, the same for both rows: they share few-shot
-    samples and test images, so what makes a seed or an image easy cancels. H is computed seed by seed from the accuracies on the drawn
-    images, the difference is that of the means over the drawn seeds. The interval holds the middle ``level`` of the resampled differences
-    (percentile interval: Efron and Tibshirani, 1993, "An Introduction to the Bootstrap", chapter 13; the seeds and images as two factors
-    that are resampled each by itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with few it is
-    too narrow. It says nothing about other classes.
+    A resample draws, with replacement, as many seeds, base images and new images as there are, the
+    same for both rows: they share few-shot samples and test images, so what makes a seed or an
+    image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
+    difference is that of the means over the drawn seeds. The interval holds the middle ``level`` of
+    the resampled differences (percentile interval: Efron and Tibshirani, 1993, "An Introduction to
+    the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
+    itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with
+    few it is too narrow. It says nothing about other classes.
 
     Args:
-        row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to each image is right.
+        row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to
+        each image is right.
         resamples: R; level: in (0, 1); seed: of the draws.
 
     Returns:
@@ -77,7 +81,8 @@ def resampled_h(
     """Mean H over seeds of each resample, (R,) in percent.
 
     Args:
-        right: bool arrays (S, N_base) and (S, N_new); seeds (R, S), base (R, N_base), new (R, N_new): how often each was drawn.
+        right: bool arrays (S, N_base) and (S, N_new); seeds (R, S), base (R, N_base), new (R,
+        N_new): how often each was drawn.
     """
     of_base, of_new = (
         100 * (drawn @ answers.T) / answers.shape[1] for drawn, answers in zip((base, new), right)
@@ -113,7 +118,8 @@ def rights_of(rows: Sequence[Sequence[Run]], seeds: Sequence[int]) -> list[Right
 
 
 def compare(row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]) -> dict[str, float]:
-    """Difference of H to the full method over the seeds that both have, and its interval; nothing where there is no such seed.
+    """Difference of H to the full method over the seeds that both have, and its interval; nothing
+    where there is no such seed.
 
     Raises:
         UserError: see ``rights_of``.
@@ -153,11 +159,13 @@ def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
     """The ablation of one trainer on one data set, out of the base-to-new table.
 
     Returns:
-        a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new`` and ``H``, ``_mean`` and ``_std`` over
-        seeds in percent; ``difference`` of H to that of ``full``, mean over the seeds that both have, ``lower`` and ``upper`` end of
-        its interval, in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where there is none.
+        a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new``
+        and ``H``, ``_mean`` and ``_std`` over seeds in percent; ``difference`` of H to that of
+        ``full``, mean over the seeds that both have, ``lower`` and ``upper`` end of its interval,
+        in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
+        there is none.
     """
-    of_trainer = table.by_seed.loc[(data, shots, trainer)]
+    of_trainer = table.by_seed.sort_index().loc[(data, shots, trainer)]
     done = {name: list(lines.loc[name].index) for name, lines in of_trainer.groupby(level="config")}
     known = {row.name: row.description for row in ablation_rows(trainer)}
     for name in done.keys() - known.keys():

@@ -22,7 +22,6 @@
 """
 
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,24 +34,13 @@ from torch import Tensor
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.kept import (
-    FIGURES,
-    FORMAT,
-    IMAGES,
-    MEASURES,
-    SCALED,
-    Figures,
-    origin,
-    write_kept,
-)
+from results.kept import MEASURES, SCALED, Figures
 from results.runs import Arrays
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.classifier.saved_run import silence
 from trainers.common.errors import UserError
-from trainers.common.files import file_hash, write_arrays
 from trainers.common.fingerprints import image_name, split_hash
 from trainers.common.image_files import read_picture
-from trainers.common.record_file import Record
 from trainers.data.pictures import Pictures
 from trainers.engine.checks import validates_on_test_images
 from trainers.evaluation.prediction import Prediction, calibration
@@ -65,17 +53,6 @@ from trainers.evaluation.uncertainty import (
 )
 
 log = logging.getLogger(__name__)
-
-
-def write_figures(folder: str | Path, record: Record, figures: Figures, arrays: Arrays) -> None:
-    """Writes both files; the JSON, which says that they are there, last."""
-    write_arrays(os.path.join(folder, IMAGES), arrays)
-    write_kept(
-        Path(folder) / FIGURES,
-        FORMAT,
-        origin(record),
-        {**figures, "images_sha256": file_hash(Path(folder) / IMAGES)},
-    )
 
 
 def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figures, Arrays]:

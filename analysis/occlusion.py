@@ -28,15 +28,16 @@ Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, 
 def occlusion_map(
     predict: Callable[[Sequence[Image.Image]], Any], picture: Image.Image, label: int
 ) -> numpy.ndarray:
-    """How far each template's probability of a class falls when a grey patch covers a place of the image (Zeiler, Fergus, 2014,
-    "Visualizing and Understanding Convolutional Networks", §4.2).
+    """How far each template's probability of a class falls when a grey patch covers a place of the
+    image (Zeiler, Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
 
     Args:
-        predict: N pictures → (N, M, K) probabilities of M templates; picture: ``SIDE`` × ``SIDE``; label: index of the class.
+        predict: N pictures → (N, M, K) probabilities of M templates; picture: ``SIDE`` × ``SIDE``;
+        label: index of the class.
 
     Returns:
-        (M, PLACES, PLACES) in [-1, 1]: at [m, r, c] template m's probability of the whole image less that of the image covered from
-        pixel (r · STEP, c · STEP) on.
+        (M, PLACES, PLACES) in [-1, 1]: at [m, r, c] template m's probability of the whole image
+        less that of the image covered from pixel (r · STEP, c · STEP) on.
     """
     covered = [picture]  # the first one stays whole
     for row, column in numpy.ndindex(PLACES, PLACES):
@@ -51,7 +52,8 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
     """An ``Occlusion`` for the right answers that are doubted least, one a class.
 
     Args:
-        run: a training whose templates vote; paths: name of an image, as the answers have it → file; the others are passed over.
+        run: a training whose templates vote; paths: name of an image, as the answers have it →
+        file; the others are passed over.
 
     Raises:
         UserError: the prompts, their CLIP or an image can't be loaded.
@@ -78,7 +80,8 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
 def occlusion_figures(
     series: Iterable[Series], images: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Figure]:
-    """A figure for the first seed of each series of trainings whose templates vote and whose images are at hand.
+    """A figure for the first seed of each series of trainings whose templates vote and whose images
+    are at hand.
 
     Args:
         series: those with answers; images: data set → image → path.
@@ -115,7 +118,9 @@ def occlusion_figures(
 
 
 def draw(shown: Sequence[Occlusion], axes: Axes) -> None:
-    """A row for each image: the picture, and the drops of each template over a grey copy of it; all on one scale."""
+    """A row for each image: the picture, and the drops of each template over a grey copy of it; all
+    on one scale.
+    """
     step, templates = 1 + GAP, len(shown[0][2])
     limit = 100 * max(numpy.abs(drops).max() for _, _, drops in shown)
     # a patch's drop is shown in the middle of what it covers

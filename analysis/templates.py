@@ -46,8 +46,8 @@ def agreement(votes: numpy.ndarray, answer: numpy.ndarray, label: numpy.ndarray)
 
 
 def kappa(votes: numpy.ndarray) -> numpy.ndarray:
-    """How far two templates agree beyond what their frequencies of classes make likely (Cohen, 1960, "A Coefficient of Agreement for
-    Nominal Scales").
+    """How far two templates agree beyond what their frequencies of classes make likely (Cohen,
+    1960, "A Coefficient of Agreement for Nominal Scales").
 
     Args:
         votes: (M, N) classes.
@@ -65,7 +65,9 @@ def kappa(votes: numpy.ndarray) -> numpy.ndarray:
 
 
 def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
-    """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,) label."""
+    """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,)
+    label.
+    """
     return 100 * (votes == label).any(axis=0).mean()
 
 
@@ -100,7 +102,7 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
             ]
     heads = {MOVED: "100 × cosine"}
     tables = []
-    for title, count in sorted(lines, key=lambda entry: (entry[0] != MOVED, entry)):
+    for title, count in sorted(lines, key=lambda entry: (entry[0] != MOVED, entry[0])):
         more = () if title.startswith("Accuracy") else (heads.get(title, "template"),)
         tables.append(Table.of(title, (*HEADS, *more), lines[title, count]))
     return tables
@@ -109,7 +111,8 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
 def run_command(args: argparse.Namespace) -> None:
     """
     Raises:
-        UserError: no run with several templates is in or below one of the folders, or a file can't be read.
+        UserError: no run with several templates is in or below one of the folders, or a file can't
+        be read.
     """
     every = group(collect(*args.folders))
     series = [one for one in with_answers(every) if one.has("vote") and len(one.pooled("vote")) > 1]

@@ -14,14 +14,14 @@ data, nothing is computed again.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from results.kept import MEASURES, SCALED, Figures, read_figures
+from results.kept import MEASURES, SCALED, Figures, read_figures, write_figures
 from results.render import render_all, run_table_command, table_arguments, write_out
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
@@ -36,45 +36,45 @@ SCALINGS = ("before", "after", "by_distance")
 CALIBRATION = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
 
 
-def measured(folder: str | Path, root: str | Path | None = None) -> dict[Key, dict[int, Figures]]:
-    """Figures of all trained base runs below a folder; computes those that are missing.
+Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures
 
-    Returns:
-        (data set, shots, trainer, config) → seed → figures, see the module's docstring.
+
+def measured(folder: str | Path, root: str | Path | None = None) -> list[Measured]:
+    """Figures of all trained base runs below a folder; computes those that are missing.
 
     Raises:
         UserError: there is no such run, or see ``image_groups.evaluate``.
     """
-    placed = {
-        run.folder: (run.record, placed_at[1])
+    placed = [
+        (run, where[1])
         for run in collect(folder)
-        if run.record["run"]["part"] == PART and (placed_at := place(run))
-    }
+        if run.record["run"]["part"] == PART and (where := place(run))
+    ]
     if not placed:
         raise UserError(
             f"no trained base run below {folder}: python run.py --protocol base2new makes them"
         )
-    by_key: dict[Key, dict[int, Figures]] = {}
-    for run, (record, key) in tqdm(placed.items(), unit="run", disable=None):
-        figures = read_figures(run, record)
+    runs = []
+    for run, key in tqdm(placed, unit="run", disable=None):
+        figures = read_figures(run.folder, run.record)
         if figures is None:
             # here, since it takes seconds: wrong arguments are answered at once
-            from .image_groups import evaluate, write_figures
+            from .image_groups import evaluate
 
-            figures, arrays = evaluate(run, root)
-            write_figures(run, record, figures, arrays)
-        by_key.setdefault(key, {})[record["seed"]] = figures
-    return by_key
+            figures, arrays = evaluate(run.folder, root)
+            write_figures(run.folder, run.record, figures, arrays)
+        runs.append((key, run.record["seed"], figures))
+    return runs
 
 
-def tables(by_key: Mapping[Key, Mapping[int, Figures]]) -> list[Table]:
-    """Three tables of what ``measured`` gives: what each measure tells apart, its means, and calibration."""
+def tables(runs: Iterable[Measured]) -> list[Table]:
+    """Three tables of what ``measured`` gives: what each measure tells apart, its means, and
+    calibration.
+    """
     apart: list[Line] = []
     means: list[Line] = []
     calibrated: list[Line] = []
-    for key, seed, run in (
-        (key, seed, run) for key, seeds in by_key.items() for seed, run in seeds.items()
-    ):
+    for key, seed, run in runs:
         # no new class is among the answers
         accuracy = by_group({**run["accuracy"], "new": 0.0})
         means.append(((*key, "accuracy"), seed, accuracy))

@@ -31,7 +31,7 @@ from trainers.engine.checkpoint import OTHER_IMAGES, changes
 from . import training
 from .arguments import build_config
 from .command_line import parse_arguments
-from .plan import Run, config_path
+from .plan import PlannedRun, config_path
 from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
 
 log = logging.getLogger("run")
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     sys.stdout.write("\n".join(summary(names, output) for output, names in protocols.items()))
 
 
-def wanted_config(run: Run, args: argparse.Namespace) -> CfgNode:
+def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
     """The config that one of the runs would have.
 
     Raises:
@@ -87,7 +87,7 @@ def record_of(folder: str) -> Record | None:
     return read_record(path) if os.path.isfile(path) else None
 
 
-def is_done(run: Run, cfg: CfgNode) -> bool:
+def is_done(run: PlannedRun, cfg: CfgNode) -> bool:
     """Whether the run need not be made again.
 
     Raises:
@@ -123,7 +123,9 @@ def own_images(root: str, seed: int, shots: int, classes: str) -> str:
     return split_hash(build_dataset(build_config(args)))
 
 
-def make_all(runs: Sequence[Run], done: Iterable[Run], args: argparse.Namespace) -> None:
+def make_all(
+    runs: Sequence[PlannedRun], done: Iterable[PlannedRun], args: argparse.Namespace
+) -> None:
     """Makes those runs that are not done, ``args.jobs`` at a time.
 
     Raises:
@@ -133,7 +135,7 @@ def make_all(runs: Sequence[Run], done: Iterable[Run], args: argparse.Namespace)
     numbers = {run: number for number, run in enumerate(runs, 1)}
     bar = tqdm(total=len(runs), unit="run", dynamic_ncols=True, disable=args.jobs == 1)
 
-    def make_chain(chain: Sequence[Run]) -> None:
+    def make_chain(chain: Sequence[PlannedRun]) -> None:
         again = False
         for run in chain:
             if STOPPING.is_set():
@@ -163,7 +165,7 @@ def make_all(runs: Sequence[Run], done: Iterable[Run], args: argparse.Namespace)
             raise
 
 
-def start(run: Run, args: argparse.Namespace) -> None:
+def start(run: PlannedRun, args: argparse.Namespace) -> None:
     """Makes one run in a process of its own; its progress bars are on this one's standard error where no other run is beside it.
 
     Raises:
@@ -249,12 +251,11 @@ def python_path() -> str:
     return os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def accuracies(runs: Iterable[Run]) -> str:
+def accuracies(runs: Iterable[PlannedRun]) -> str:
     """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation."""
     rows = []
     for line, group in by_line(filter(is_recorded, runs)).items():
-        records = [read_record(os.path.join(run.folder, FILE_NAME)) for run in group]
-        values = [nested(record, "metrics", "test", "accuracy") for record in records]
+        values = [nested(record_of(run.folder), "metrics", "test", "accuracy") for run in group]
         values = [value for value in values if value is not None]
         figure = f"{statistics.mean(values):.2f}" if values else "not tested"
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""

@@ -60,12 +60,14 @@ def with_clip(args: argparse.Namespace) -> argparse.Namespace:
 
 def backbone_of(folder: str) -> str:
     """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be read."""
-    with contextlib.suppress(UserError):  # of a damaged run, which is made again
-        if os.path.isfile(record := os.path.join(folder, FILE_NAME)):
-            return str(read_record(record)["config"]["MODEL"]["BACKBONE"]["NAME"])
-        if checkpoint := newest(place := os.path.join(folder, MODEL_NAME)):
+    place, record = os.path.join(folder, MODEL_NAME), os.path.join(folder, FILE_NAME)
+    with contextlib.suppress(UserError):  # here and below: of what is damaged, which is made again
+        if checkpoint := newest(place):
             config = load(os.path.join(place, checkpoint))["config"]
             return str(config.get("MODEL.BACKBONE.NAME", "")).strip("'")
+    with contextlib.suppress(UserError):
+        if os.path.isfile(record):
+            return str(read_record(record)["config"]["MODEL"]["BACKBONE"]["NAME"])
     return ""
 
 
@@ -121,7 +123,10 @@ def minutes(trainer: MethodTrainer) -> int:
     with torch.no_grad(), model.autocast():
         encoded = model.eval().encode()
         middle = time.perf_counter()
-        model(images, encoded)
+        if encoded is None:  # texts depend on the image
+            model(images)
+        else:
+            model.encode_images(images, encoded[1])
     image = (time.perf_counter() - middle) / PROBES
     model.train()
     shown = model.views(trainer.node(cfg))[0] * cfg.DATALOADER.TRAIN_X.BATCH_SIZE

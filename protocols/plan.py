@@ -66,7 +66,7 @@ TARGETS = {
 
 
 @dataclass(frozen=True)
-class Run:
+class PlannedRun:
     """One training or test, as a protocol plans it.
 
     Attributes:
@@ -280,7 +280,7 @@ def plan(
     rows: Sequence[str] | None = None,
     root: str = "data",
     backbone: str | None = None,
-) -> list[Run]:
+) -> list[PlannedRun]:
     """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
 
     Args:
@@ -338,7 +338,7 @@ def plan(
     for number, seed, (row, recipe, settings) in product(shots, seeds, variants):
         model = None
         for part, data, classes, *more in parts_of(protocol, dataset):
-            run = Run(
+            run = PlannedRun(
                 output=output,
                 part=part,
                 dataset=data_name("ImageFolder", root) if data == "image_folder" else data,

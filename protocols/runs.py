@@ -11,7 +11,7 @@ from tabulate import tabulate
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, nested
 
-from .plan import Run, check_trainer, conditions_of, plan, read_recipe, stem
+from .plan import PlannedRun, check_trainer, conditions_of, plan, read_recipe, stem
 from .recipes import EXPERIMENTS, Rule
 
 FOLDERS = {
@@ -34,7 +34,7 @@ def default_output(protocol: str) -> str:
     return os.path.join("output", FOLDERS.get(protocol, protocol))
 
 
-def planned(args: argparse.Namespace) -> list[Run]:
+def planned(args: argparse.Namespace) -> list[PlannedRun]:
     """The runs that ``run.py``'s arguments ask for, each after the one whose prompts it tests, and each once.
 
     Raises:
@@ -62,24 +62,24 @@ def plan_arguments(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in names}
 
 
-def chains(runs: Iterable[Run]) -> list[list[Run]]:
+def chains(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
     """The runs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault(run.model or run.folder, []).append(run)
     return list(groups.values())
 
 
-def shard(runs: Iterable[Run], number: int, count: int) -> list[Run]:
+def shard(runs: Iterable[PlannedRun], number: int, count: int) -> list[PlannedRun]:
     """Shard ``number`` of ``count``, from 1 on: each ``count``-th training with its tests, whatever of them is done."""
     return [run for chain in chains(runs)[number - 1 :: count] for run in chain]
 
 
-def is_recorded(run: Run) -> bool:
+def is_recorded(run: PlannedRun) -> bool:
     return os.path.isfile(os.path.join(run.folder, FILE_NAME))
 
 
-def figures_of(run: Run, options: list[str]) -> tuple[dict[str, Any], list[Rule]]:
+def figures_of(run: PlannedRun, options: list[str]) -> tuple[dict[str, Any], list[Rule]]:
     """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
     recipe = read_recipe(run.recipe)
     experiment = EXPERIMENTS[run.protocol]
@@ -120,14 +120,14 @@ def show_plan(args: argparse.Namespace) -> str:
     return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
 
 
-def by_line(runs: Iterable[Run]) -> dict[tuple[str | int, ...], list[Run]]:
+def by_line(runs: Iterable[PlannedRun]) -> dict[tuple[str | int, ...], list[PlannedRun]]:
     """The runs by what stands in a table's columns ``LINE``; they differ in their seed only."""
-    lines: dict[tuple[str | int, ...], list[Run]] = {}
+    lines: dict[tuple[str | int, ...], list[PlannedRun]] = {}
     for run in runs:
         shots = run.shots if run.has_sample else ""
         lines.setdefault((run.part, run.dataset, run.trainer, run.name, shots), []).append(run)
     return lines
 
 
-def seeds_of(runs: Iterable[Run]) -> str:
+def seeds_of(runs: Iterable[PlannedRun]) -> str:
     return " ".join(str(run.seed) for run in runs)

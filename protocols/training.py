@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,37 +55,22 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
     if not cfg.OUTPUT_DIR:
         raise UserError("--output-dir is missing: say where log, checkpoints and results.json go")
     check_folder("--output-dir", cfg.OUTPUT_DIR, OUTPUTS)
-    made = folders_to_make(os.path.abspath(cfg.OUTPUT_DIR))
-    console = sys.stdout
-    is_left_empty = False
+    folder, console = Path(cfg.OUTPUT_DIR).absolute(), sys.stdout
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         with only_writer(cfg.OUTPUT_DIR):
             remove_leftovers(cfg.OUTPUT_DIR)
-            try:
-                return start(cfg, args, rules)
-            except UserError:
-                is_left_empty = bool(made) and set(os.listdir(made[0])) <= {"log.txt", LOCK}
-                if is_left_empty:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.remove(os.path.join(made[0], "log.txt"))
-                raise
+            return start(cfg, args, rules)
+    except UserError:
+        if made and folder.is_dir() and {path.name for path in folder.iterdir()} <= {"log.txt"}:
+            # up to the first that another run, beside this one, has put its own folder in
+            with contextlib.suppress(OSError):
+                (folder / "log.txt").unlink(missing_ok=True)
+                for path in made:
+                    path.rmdir()
+        raise
     finally:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
-        if is_left_empty:
-            with contextlib.suppress(
-                OSError
-            ):  # up to the first that another run, beside this one, has put its own folder in
-                for folder in made:
-                    os.rmdir(folder)
-
-
-def folders_to_make(path: str) -> list[str]:
-    """``path`` and those of its parents that don't exist yet, innermost first."""
-    made = []
-    while not os.path.exists(path):
-        made.append(path)
-        path = os.path.dirname(path)
-    return made
 
 
 def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> SimpleTrainer:

@@ -13,10 +13,12 @@ DOUBT = "max_probability"  # the measure of doubt that images are ordered by: 1 
 def reliability_points(
     confidence: numpy.ndarray, right: numpy.ndarray, bins: int = BINS
 ) -> numpy.ndarray:
-    """Mean confidence and share of right answers over bins that hold equally many images, as in the adaptive calibration error.
+    """Mean confidence and share of right answers over bins that hold equally many images, as in the
+    adaptive calibration error.
 
     Args:
-        confidence: (N,) probability of the answer; right: (N,) bool; bins: at most that many, none of them empty.
+        confidence: (N,) probability of the answer; right: (N,) bool; bins: at most that many, none
+        of them empty.
 
     Returns:
         (B, 2) in [0, 1], by confidence.
@@ -32,11 +34,12 @@ def risk_coverage(
     """The risk–coverage curve, mean over seeds.
 
     Args:
-        doubts: a (N,) array for each seed, larger is more doubtful; wrongs: a (N,) bool array for each seed.
+        doubts: a (N,) array for each seed, larger is more doubtful; wrongs: a (N,) bool array for
+        each seed.
 
     Returns:
-        coverage n / N and mean error among the n least doubted, (N,) each, in [0, 1]; N is the largest of the seeds', between whose points
-        the others are interpolated.
+        coverage n / N and mean error among the n least doubted, (N,) each, in [0, 1]; N is the
+        largest of the seeds', between whose points the others are interpolated.
     """
     curves = [
         selective_risk(torch.from_numpy(doubt), torch.from_numpy(wrong)).numpy()
@@ -54,7 +57,8 @@ def risk_coverage(
 def histogram(
     groups: dict[str, numpy.ndarray], bins: int = 20
 ) -> tuple[numpy.ndarray, dict[str, numpy.ndarray]]:
-    """Shares of each group's values, over edges that all groups have in common, equally far apart on a logarithmic axis.
+    """Shares of each group's values, over edges that all groups have in common, equally far apart
+    on a logarithmic axis.
 
     Args:
         groups: name → (N,) values, at least 0; a group without any is left out.

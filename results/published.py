@@ -27,8 +27,10 @@ class Comparison:
     """A figure beside the published one.
 
     Attributes:
-        row, name: where it stands; recipe: of the published figure, "": the trainer's own for that protocol.
-        published: in percent; mean: over the seeds; deviation: the seeds' sample standard deviation, None of one seed; seeds: their number.
+        row, name: where it stands; recipe: of the published figure, "": the trainer's own for that
+        protocol.
+        published: in percent; mean: over the seeds; deviation: the seeds' sample standard
+        deviation, None of one seed; seeds: their number.
     """
 
     row: Key
@@ -56,7 +58,9 @@ class Comparison:
 
 
 def figures_of(table: Table, row: Key) -> tuple[str, dict[Column, float]]:
-    """The recipe that published figures of a row are of, see ``Comparison``, and the figures by column; none where none are known."""
+    """The recipe that published figures of a row are of, see ``Comparison``, and the figures by
+    column; none where none are known.
+    """
     data, shots, trainer, config = row
     backbones = {run.record["config"]["MODEL"]["BACKBONE"]["NAME"] for run in table.runs_of(row)}
     if backbones != {BACKBONE} or shots != SHOTS:
@@ -89,7 +93,9 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Column, float]]:
 def of_method(
     methods: dict[str, list[float]], trainer: str, config: str
 ) -> tuple[str, list[float]]:
-    """The figures of a method's recipe where several are published, and that recipe; else the method's only figures."""
+    """The figures of a method's recipe where several are published, and that recipe; else the
+    method's only figures.
+    """
     method = f"{trainer} {config}"
     return (config, methods[method]) if method in methods else ("", methods.get(trainer, []))
 

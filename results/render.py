@@ -34,7 +34,8 @@ def summary(mean: float, deviation: float) -> str:
 
 
 def render(table: Table, style: str = "text", compared: Iterable[Comparison] = ()) -> str:
-    """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML all is escaped.
+    """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML
+    all is escaped.
 
     Args:
         compared: figures beside published ones; a column is added for each that has any.
@@ -74,7 +75,9 @@ def render_all(
     style: str = "text",
     compare: Callable[[Table], Iterable[Comparison]] = lambda table: (),
 ) -> str:
-    """All tables, each below its title where there are several; compare: see ``published.comparisons``."""
+    """All tables, each below its title where there are several; compare: see
+    ``published.comparisons``.
+    """
     return titled([(table.title, render(table, style, compare(table))) for table in tables])
 
 
@@ -92,7 +95,8 @@ def write_out(text: str, output: str | None = None) -> None:
         UserError: the file is there and starts with other words; see ``check_output``.
     """
     if output:
-        head = re.findall(r"\w+", text)[:6]
+        has_markup = text.startswith(("<", "\\"))  # else its first line is a title or a header
+        head = re.findall(r"\w+", text if has_markup else text.partition("\n")[0])[:6]
         check_output("--output", output, r"\A\W*" + r"[\W_]+".join(head))
         write_text(str(Path(output).absolute()), text)
     else:
@@ -102,10 +106,12 @@ def write_out(text: str, output: str | None = None) -> None:
 def table_arguments(
     description: str, folder: str, name: str = "folder", **more: Any
 ) -> argparse.ArgumentParser:
-    """The arguments that all commands of tables have: where runs lie, a format, and where the text goes.
+    """The arguments that all commands of tables have: where runs lie, a format, and where the text
+    goes.
 
     Args:
-        description: the command's docstring; folder: help of the first argument; name, more: its name and further settings.
+        description: the command's docstring; folder: help of the first argument; name, more: its
+            name and further settings.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument(name, help=folder, **more)

@@ -22,9 +22,11 @@ class Table:
 
     Attributes:
         title: what the figures are.
-        frame: a line for each row and seed, its index the heads and ``seed``; NaN where a figure is missing.
+        frame: a line for each row and seed, its index the heads and ``seed``; NaN where a figure is
+        missing.
         runs: the runs behind each row, where it has some.
-        has_h_of_means: whether H follows from the mean base and new accuracy, as papers print it, and not from each seed's.
+        has_h_of_means: whether H follows from the mean base and new accuracy, as papers print it,
+        and not from each seed's.
     """
 
     title: str
@@ -40,7 +42,8 @@ class Table:
         lines: Iterable[Line],
         columns: Sequence[Column] | None = None,
     ) -> "Table":
-        """A table out of lines, of which several may belong to one row and seed: the first that has a figure counts.
+        """A table out of lines, of which several may belong to one row and seed: the first that has
+        a figure counts.
 
         Rows and, unless given, columns stand in the order in which they come up.
         """
@@ -85,7 +88,9 @@ class Table:
 
     @cached_property
     def deviations(self) -> DataFrame:
-        """Sample standard deviation over seeds; NaN of one seed, and of an H that follows from means."""
+        """Sample standard deviation over seeds; NaN of one seed, and of an H that follows from
+        means.
+        """
         deviations = self.groups.std()
         return deviations.assign(H=float("nan")) if self.has_h_of_means else deviations
 

@@ -120,7 +120,8 @@ class Series:
 
     Attributes:
         setting: see ``Run``.
-        tested_on: what the setting is called; with the training images only where settings differ in them.
+        tested_on: what the setting is called; with the training images only where settings differ
+        in them.
         name: the model's, different from that of every other series of the setting.
         runs: by seed.
     """
@@ -278,7 +279,9 @@ def with_answers(series: Iterable[Series]) -> list[Series]:
 
 
 def training_curve(run: Run) -> dict[str, Curve]:
-    """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was trained."""
+    """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was
+    trained.
+    """
     lines = read_metrics(run.folder)
     names = ("loss", "acc") if lines else ()
     return {name: {line["epoch"]: line[name] for line in lines} for name in names}

@@ -50,7 +50,9 @@ PLACES = {
 
 
 def harmonic_mean(pair: Sequence[float]) -> float:
-    """2ab / (a + b), 0 where both are 0 (Xian et al., 2017, "Zero-Shot Learning — the Good, the Bad and the Ugly")."""
+    """2ab / (a + b), 0 where both are 0 (Xian et al., 2017, "Zero-Shot Learning — the Good, the Bad
+    and the Ugly").
+    """
     base, new = pair
     return 2 * base * new / (base + new) if base + new else 0.0
 
@@ -85,7 +87,9 @@ def place(run: Run) -> tuple[str, Key, Column] | None:
 
 
 def metric_of(run: Run, metric: str) -> float | None:
-    """A metric of the test images, a number, by its dotted name; None where the run has none of that name."""
+    """A metric of the test images, a number, by its dotted name; None where the run has none of
+    that name.
+    """
     return finite(nested(run.metrics, *metric.split(".")))
 
 
@@ -100,7 +104,8 @@ def by_doubt(run: Run, key: Key) -> Iterator[Line]:
 
 
 def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
-    """The tables of all protocols that the runs belong to, of one metric; runs that lack it are left out.
+    """The tables of all protocols that the runs belong to, of one metric; runs that lack it are
+    left out.
 
     Args:
         seed_h: whether H is the mean of the seeds' own, not that of the means.
@@ -200,10 +205,11 @@ def make_table(
 
 
 def with_averages(frame: DataFrame) -> DataFrame:
-    """For each trainer and config with several data sets the row of their mean, over the seeds that all of them have.
+    """For each trainer and config with several data sets the row of their mean, over the seeds that
+    all of them have.
 
-    What derives from the columns is to be derived from these means, too, as papers print them: the average H is that of the mean base and
-    new accuracy.
+    What derives from the columns is to be derived from these means, too, as papers print them: the
+    average H is that of the mean base and new accuracy.
     """
     first, *others, _ = frame.index.names
     parts = [frame]

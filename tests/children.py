@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import time
@@ -100,11 +99,6 @@ def die_at(moment):
         (Evaluator, "write_record"),
     ):
         setattr(owner, name, counted(getattr(owner, name)))
-
-
-def allow_bytes(size):
-    """No file of this process may become longer: the kernel refuses what is beyond that."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def signal_group_in_step(number):

@@ -19,13 +19,12 @@ import numpy
 import pytest
 import torch
 import yaml
-from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
 from datasets.drawn.openmoji import DrawnDataset
 from protocols import training as train
 from protocols.command_line import parse_arguments
-from trainers import METHODS
+from trainers import METHODS, config_function, method_class
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
@@ -40,9 +39,8 @@ GOLDEN = {
 }
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
-TURN = os.environ.setdefault(
-    "TURN", str(date.today().toordinal())
-)  # one for all of pytest-xdist's processes
+# one for all of pytest-xdist's processes
+TURN = os.environ.setdefault("TURN", str(date.today().toordinal()))
 DAYS = 8  # in which the turn has come to each of the others
 
 
@@ -55,7 +53,8 @@ def in_turn(names, always=ALWAYS):
 
 
 def pytest_report_header():
-    return f"TURN={TURN} chooses which trainers are tested beside {', '.join(sorted(set(ALWAYS)))}; TURN=all runs all of them, and so does -k"
+    always = ", ".join(sorted(set(ALWAYS)))
+    return f"TURN={TURN} chooses the trainers that are tested beside {always}; -k or TURN=all: all"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -164,28 +163,27 @@ def resnet(stock_resnet):
 @pytest.fixture(scope="session")
 def vit_b16():
     """The shapes of CLIP's ViT-B/16 with weights that mean nothing, to count parameters on."""
-    text, image = (
-        TextEncoder(Transformer(512, 12, 8), 77, VOCABULARY, 512),
-        ImageEncoder(Transformer(768, 12, 12), 224, 16, 512),
-    )
-    with torch.no_grad():
-        text.token_embedding.weight.zero_()
+    text = TextEncoder(Transformer(512, 12, 8), 77, VOCABULARY, 512)
+    torch.nn.init.zeros_(text.token_embedding.weight)
+    image = ImageEncoder(Transformer(768, 12, 12), 224, 16, 512)
     return Backbone(text, image, torch.zeros(()))
+
+
+def saved(stock, folder):
+    path = folder.mktemp("clip") / "small.pt"
+    torch.save(stock.state_dict(), path)
+    return str(path)
 
 
 @pytest.fixture(scope="session")
 def small_clip_file(stock_vit, tmp_path_factory):
     """A file with the weights of ``stock_vit``: 32 pixels, text width 128, 4 text and 3 vision layers."""
-    path = tmp_path_factory.mktemp("clip") / "small.pt"
-    torch.save(stock_vit.state_dict(), path)
-    return str(path)
+    return saved(stock_vit, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def small_resnet_file(stock_resnet, tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "resnet.pt"
-    torch.save(stock_resnet.state_dict(), path)
-    return str(path)
+    return saved(stock_resnet, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -237,21 +235,10 @@ def run(data_root, small_clip_file, tmp_path):
 
     def start(trainer, *options, name="out", seed=1, flags=()):
         output = tmp_path / name
-        finished = train.run(
-            parse_arguments(
-                [
-                    *base_arguments(trainer, data_root, small_clip_file, output, seed),
-                    *flags,
-                    *options,
-                ]
-            )
-        )
-        record_file = output / "results.json"
-        return (
-            finished,
-            json.loads(record_file.read_text()) if record_file.exists() else None,
-            output,
-        )
+        arguments = base_arguments(trainer, data_root, small_clip_file, output, seed)
+        finished = train.run(parse_arguments([*arguments, *flags, *options]))
+        file = output / "results.json"
+        return finished, json.loads(file.read_text()) if file.exists() else None, output
 
     return start
 
@@ -276,21 +263,14 @@ def stopped(tmp_path):
     """Copies a training with a checkpoint an epoch as if it had been stopped after one: ``stopped(folder, epoch)`` → the folder of ``run(…)``."""
 
     def copy(folder, epoch=2, name="out"):
-        later = [
-            path.name
-            for path in (folder / MODEL_NAME).glob("model.pth.tar-*")
-            if int(path.name.rpartition("-")[2]) > epoch
-        ]
-        place = shutil.copytree(
-            folder,
-            tmp_path / name,
-            ignore=shutil.ignore_patterns(*later, "results.json", "predictions-*.npz"),
-        )
+        names = [path.name for path in (folder / MODEL_NAME).glob("model.pth.tar-*")]
+        later = [each for each in names if int(each.rpartition("-")[2]) > epoch]
+        left_out = shutil.ignore_patterns(*later, "results.json", "predictions-*.npz")
+        place = shutil.copytree(folder, tmp_path / name, ignore=left_out)
         (place / MODEL_NAME / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
         lines = (place / "metrics.jsonl").read_text().splitlines(keepends=True)
-        (place / "metrics.jsonl").write_text(
-            "".join(line for line in lines if json.loads(line)["epoch"] <= epoch)
-        )
+        kept = [line for line in lines if json.loads(line)["epoch"] <= epoch]
+        (place / "metrics.jsonl").write_text("".join(kept))
         return place
 
     return copy
@@ -306,11 +286,8 @@ def refusal(data_root, small_clip_file, tmp_path, capsys):
         for old, new in dict(replace).items():
             arguments[arguments.index(old) + 1] = new
         code = train.main([*arguments, *more])
-        lines = [
-            line
-            for line in capsys.readouterr().err.replace("\r", "\n").splitlines()
-            if line.startswith("error: ")
-        ]
+        printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
+        lines = [line for line in printed if line.startswith("error: ")]
         assert code == 2 and len(lines) == 1
         assert not (output / "results.json").exists()
         start.output = output
@@ -326,6 +303,17 @@ def trainer_node(add_config, *pairs):
     return node
 
 
+def make_method(
+    name, backbone, classnames, dataset="DescribableTextures", describe=None, **settings
+):
+    """The ``Method`` of a name alone, in fp32 and its smallest settings but for those given."""
+    method = method_class(name)
+    pairs = {"PREC": "fp32", **method.small, **settings}
+    node = trainer_node(config_function(name), *(part for pair in pairs.items() for part in pair))
+    method.check(node, f"TRAINER.{name.upper()}")
+    return method(node, classnames, backbone, dataset, describe)
+
+
 def scrambled(module):
     """The module with noise on all parameters, so that none are equal or zero."""
     with torch.no_grad():
@@ -335,31 +323,25 @@ def scrambled(module):
 
 
 def base_arguments(trainer, root, backbone, output, seed=1):
-    return [
-        "--trainer",
-        trainer,
-        "--root",
-        root,
-        "--seed",
-        str(seed),
-        "--output-dir",
-        str(output),
-        "--backbone",
-        backbone,
-        "--dataset-config-file",
-        str(REPOSITORY / "configs" / "datasets" / "dtd.yaml"),
-        "--config-file",
-        small_recipe(),
-    ]
+    dataset = REPOSITORY / "configs" / "datasets" / "dtd.yaml"
+    arguments = {
+        "trainer": trainer,
+        "root": root,
+        "seed": seed,
+        "output-dir": output,
+        "backbone": backbone,
+        "dataset-config-file": dataset,
+        "config-file": small_recipe(),
+    }
+    return [str(word) for key, value in arguments.items() for word in (f"--{key}", value)]
 
 
 @functools.cache
 def small_recipe():
     """A file of tests/small.yaml and all trainers' own smallest settings, in fp32."""
     recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
-    trainers = [TRAINER_REGISTRY.get(name) for name in METHODS]
     recipe["TRAINER"] = {
-        trainer.__name__.upper(): {"PREC": "fp32", **trainer.method.small} for trainer in trainers
+        name.upper(): {"PREC": "fp32", **method_class(name).small} for name in METHODS
     }
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o755)  # some tests start runs as a user without rights

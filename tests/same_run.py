@@ -7,43 +7,43 @@ import torch
 
 from trainers.engine.checkpoint import MODEL_NAME
 
-OTHER = {
-    "seconds",
-    "seconds_per_step",
-    "test_images_per_second",
-    "finished",
-    "config",
-}  # what a record may say of two equal runs
+# what a record may say of two equal runs
+OTHER = {"seconds", "seconds_per_step", "test_images_per_second", "finished", "config"}
+
+
+def kept_answers(folder, split):
+    """The arrays by name of a run's ``predictions-<split>.npz``."""
+    with numpy.load(folder / f"predictions-{split}.npz", allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def contents(folder):
+    """All that a finished run says, by place: of its record, answers and last checkpoints."""
+    record = json.loads((folder / "results.json").read_text())
+    last = (folder / MODEL_NAME / "checkpoint").read_text().strip()
+    states = [folder / MODEL_NAME / name for name in (last, "model-best.pth.tar")]
+    return {
+        "record": {key: value for key, value in record.items() if key not in OTHER},
+        "answers": {path.name: kept_answers(folder, path.stem.partition("-")[2])
+                    for path in folder.glob("predictions-*.npz")},
+        "checkpoints": {
+            path.name: {**torch.load(path, weights_only=True), "train_seconds": 0}
+            for path in states
+            if path.exists()
+        },
+    }  # fmt: skip
 
 
 def assert_same_run(first, second):
     """Two folders of finished runs have the same record, answers and last checkpoint, to the bit; all but seconds and dates."""
-    records = [json.loads((folder / "results.json").read_text()) for folder in (first, second)]
-    for key in records[0].keys() - OTHER:
-        assert records[0][key] == records[1][key], key
-    answers = [
-        sorted(path.name for path in folder.glob("predictions-*.npz")) for folder in (first, second)
-    ]
-    assert answers[0] == answers[1] != []
-    for name in answers[0]:
-        kept, other = (numpy.load(folder / name, allow_pickle=False) for folder in (first, second))
-        assert kept.files == other.files and all(
-            numpy.array_equal(kept[key], other[key]) for key in kept.files
-        ), name
-    last = (first / MODEL_NAME / "checkpoint").read_text().strip()
-    assert last == (second / MODEL_NAME / "checkpoint").read_text().strip()
-    if (first / MODEL_NAME / last).exists():
-        states = [
-            torch.load(folder / MODEL_NAME / last, weights_only=True) for folder in (first, second)
-        ]
-        assert states[0].keys() == states[1].keys()
-        for key in states[0].keys() - {"train_seconds"}:
-            assert_equal(states[0][key], states[1][key], key)
+    first, second = contents(first), contents(second)
+    assert first["answers"]
+    assert_equal(first, second, "run")
 
 
 def assert_equal(first, second, where):
-    if torch.is_tensor(first):
-        assert torch.equal(first, second), where
+    if isinstance(first, (torch.Tensor, numpy.ndarray)):
+        assert numpy.array_equal(first, second), where
     elif isinstance(first, dict):
         assert first.keys() == second.keys(), where
         for key in first:

@@ -9,7 +9,6 @@ import numpy
 import onnxruntime
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -69,7 +68,7 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
                 outputs[1], answers.vacuity, rtol=0, atol=export.TOLERANCE
             )
     stored = load_file(tmp_path / "exported" / "prompts.safetensors")
-    numpy.testing.assert_array_equal(stored.pop("text_features"), classifier.embed_text())
+    numpy.testing.assert_array_equal(stored.pop("text_features"), classifier.encoded[0])
     if name in LEARNING:
         state = torch.load(
             trained(name)[1] / "prompt_learner" / "model.pth.tar-3", weights_only=True
@@ -143,11 +142,7 @@ def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_expor
     classifier = PromptedClassifier.load(trained("CoOp", *options)[1])
     session = exported(classifier, tmp_path / "exported")
     pixels = torch.randint(256, (3, 3, 32, 32)).byte()
-    images = classifier.embed_image(pixels)[:, 0]
-    texts = classifier.embed_text()[0]
-    expected = F.softmax(
-        torch.from_numpy(images @ texts.T) * classifier.method.backbone.logit_scale, dim=1
-    )
+    expected = classifier.predict(pixels).probabilities
     numpy.testing.assert_allclose(
         session.run(None, {"pixels": pixels.float().numpy() / 255})[0], expected, atol=0.02
     )  # fp16 itself

@@ -8,15 +8,12 @@ import torch
 
 from datasets.fgvc_aircraft import FGVCAircraft
 from datasets.splits import read_split
-from protocols.arguments import build_config
-from protocols.command_line import parse_arguments
-from protocols.training import run
-from tests.conftest import base_arguments, in_turn, make_textures, random_clip
+from tests.conftest import GOLDEN, in_turn, make_method, make_textures, random_clip
 from tests.datasets.miniatures import aircraft
 from tests.trainers.test_every_trainer import TRAINERS
-from trainers.cdc import CDC
 from trainers.common.errors import UserError
 from trainers.evaluation.prediction import measure
+from trainers.prompting.backbone import build_backbone
 from trainers.prompting.tokens import class_tokens
 
 WORLD = (
@@ -33,16 +30,11 @@ WORLD = (
 
 
 @pytest.mark.parametrize("trainer", ["CDC", "ZeroshotCLIP"])
-def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(
-    tmp_path, small_clip_file, trainer
-):
+def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(run, tmp_path, trainer):
     make_textures(tmp_path, classes=WORLD)
-    run(parse_arguments(base_arguments(trainer, str(tmp_path), small_clip_file, tmp_path / "out")))
-    record = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
-    assert (
-        tuple(record["classnames"]) == WORLD
-        and tuple(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
-    )
+    _, record, _ = run(trainer, "DATASET.ROOT", str(tmp_path))
+    assert tuple(record["classnames"]) == WORLD
+    assert tuple(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
 
 
 BAD_NAMES = [
@@ -71,15 +63,13 @@ def test_a_name_that_no_prompt_can_hold_is_quoted(vit, name, message):
 def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
     """77 positions: start, one token a word, the full stop, end-of-text."""
     fits = " ".join(["cat"] * 74)
-    assert vit.encode_classes("{}.", [fits]).isfinite().all() and class_tokens(
-        [fits], 76
-    ).end.tolist() == [75]
-    for refuse in (
+    for take in (
         lambda name: vit.encode_classes("{}.", [name]),
         lambda name: class_tokens([name], 76),
     ):
+        take(fits)
         with pytest.raises(UserError, match="has 78 tokens, and 77 fit"):
-            refuse(f"{fits} cat")
+            take(f"{fits} cat")
 
 
 @pytest.mark.parametrize("trainer", in_turn(TRAINERS))
@@ -103,22 +93,14 @@ def one_class(tmp_path_factory):
 
 
 @pytest.mark.parametrize("trainer", in_turn(TRAINERS))
-def test_one_class_is_always_right_and_what_is_undefined_is_null(
-    one_class, small_clip_file, tmp_path, trainer
-):
-    run(parse_arguments(base_arguments(trainer, one_class, small_clip_file, tmp_path / "out")))
-    found = json.loads((tmp_path / "out" / "results.json").read_text())["metrics"]["test"]
+def test_one_class_is_always_right_and_what_is_undefined_is_null(run, one_class, trainer):
+    _, record, _ = run(trainer, "DATASET.ROOT", one_class)
+    found = record["metrics"]["test"]
     assert found["per_class_accuracy"] == {"banded": 100.0}
-    assert (found["accuracy"], found["macro_f1"], found["ece"], found["nll"], found["brier"]) == (
-        100.0,
-        100.0,
-        0.0,
-        0.0,
-        0.0,
-    )
-    assert all(
-        doubt == {"aurc": 0.0, "error_auroc": None} for doubt in found["uncertainty"].values()
-    )
+    figures = [found[name] for name in ("accuracy", "macro_f1", "ece", "nll", "brier")]
+    assert figures == [100, 100, 0, 0, 0]
+    for measure_of_doubt in found["uncertainty"].values():
+        assert measure_of_doubt == {"aurc": 0.0, "error_auroc": None}
     if trainer == "CDC":
         assert 0 < found["mean_vacuity"] <= 1 and 0 <= found["mean_conflict"] < 1
 
@@ -132,33 +114,21 @@ def test_one_class_has_no_second_half(refusal, one_class):
 # ---- ten thousand ----
 
 
-def test_ten_thousand_classes_are_trained_on_and_told_apart(tmp_path, one_thread):
+def test_ten_thousand_classes_are_trained_on_and_told_apart(one_thread):
     """A step with texts encoded in parts, answers, and metrics."""
     small = random_clip(vision_layers=1, transformer_layers=1, transformer_width=64)
-    torch.save(small.state_dict(), tmp_path / "clip.pt")
     names = [f"kind {number}" for number in range(10_000)]
-    options = (
-        "TRAINER.CDC.PROMPT_DEPTH",
-        "1",
-        "TRAINER.CDC.N_TEMPLATES",
-        "2",
-        "TRAINER.CDC.TEXT_CHUNK",
-        "1000",
-    )
-    arguments = base_arguments("CDC", "", str(tmp_path / "clip.pt"), tmp_path / "out")
-    cfg = build_config(parse_arguments([*arguments, *options]))
-    model = CDC.build_method(cfg, names, torch.device("cpu"))
+    settings = {"PROMPT_DEPTH": 1, "N_TEMPLATES": 2, "TEXT_CHUNK": 1000}
+    model = make_method("CDC", build_backbone(small.state_dict()), names, **settings)
     images, labels = torch.randn(1, 4, 3, 32, 32), torch.tensor([0, 17, 9_998, 9_999])
     loss, _ = model.loss(model(images), labels)
     loss.backward()
-    assert (
-        loss.isfinite() and model.learner.ctx.grad.isfinite().all() and model.learner.ctx.grad.any()
-    )
+    gradient = model.learner.ctx.grad
+    assert loss.isfinite() and gradient.isfinite().all() and gradient.any()
     with torch.no_grad():
         answer = model.eval().answer(images)
-    assert answer.probability.shape == (4, 10_000) and answer.probability.sum(
-        dim=1
-    ).tolist() == pytest.approx([1] * 4, abs=1e-4)
+    assert answer.probability.shape == (4, 10_000)
+    assert answer.probability.sum(dim=1).tolist() == pytest.approx([1] * 4, abs=1e-4)
     found = measure(answer.cpu(), labels, names)
     assert list(found["per_class_accuracy"]) == ["kind 0", "kind 17", "kind 9998", "kind 9999"]
 
@@ -194,19 +164,7 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../outside/a.png",
-        "in/../../outside/a.png",
-        "{outside}/a.png",
-        "..",
-        ".",
-        "../images_2/a.png",
-        "in/../in/a.png",
-        "folder_link/../outside/a.png",
-    ],
-)
+@pytest.mark.parametrize("name", GOLDEN["refusals"]["outside"])
 def test_a_split_file_that_points_outside_its_folder_is_refused(images, name):
     (images / "folder_link").symlink_to(images.parent / "outside")
     (images.parent / "images_2").mkdir()
@@ -236,24 +194,7 @@ def test_aircraft_lists_that_point_outside_are_refused(tmp_path):
         FGVCAircraft.list_images(str(tmp_path / "fgvc_aircraft"))
 
 
-@pytest.mark.parametrize(
-    "entry, message",
-    [
-        (
-            ["in/b.png", 2, "bee"],
-            "has the label 2 among 2 classes: labels must be 0 … K−1 without gaps",
-        ),
-        (["in/b.png", -1, "bee"], "has the label -1 among 2 classes"),
-        (["in/b.png", 10**12, "bee"], "has the label 1000000000000 among 2"),
-        (["in/b.png", 1.5, "bee"], "not a path, a label and a class name"),
-        (["in/b.png", True, "bee"], "not a path, a label and a class name"),
-        (["in/b.png", 1, None], "not a path, a label and a class name"),
-        ([5, 1, "bee"], "not a path, a label and a class name"),
-        (["in/b.png"], "malformed or cut"),
-        ("abc", "malformed or cut"),
-        (None, "malformed or cut"),
-    ],
-)
+@pytest.mark.parametrize("entry, message", GOLDEN["refusals"]["split entries"])
 def test_an_entry_that_is_none_is_named(images, entry, message):
     with pytest.raises(UserError, match=message):
         read_split(write_split(images.parent, entry), str(images))

@@ -1,21 +1,16 @@
 """Images that are missing or truncated when they are read: named, or skipped, counted, and left out of the metrics."""
 
-import json
 from itertools import count
 
 import pytest
-import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from protocols.command_line import parse_arguments
-from protocols.training import run
-from tests.conftest import base_arguments, make_textures
+from tests.conftest import make_textures
+from tests.same_run import assert_equal
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp
 from trainers.data import loader as data
-
-SKIP = ("DATALOADER.BROKEN_IMAGES", "skip")
 
 
 @pytest.fixture
@@ -24,55 +19,26 @@ def root(tmp_path):
     return tmp_path / "data"
 
 
-def split_of(root):
-    return json.loads((root / "dtd" / "split_zhou_DescribableTextures.json").read_text())
-
-
-def breaks(path, how):
-    """Removes or damages an image file."""
-    if how == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(b"" if how == "empty" else path.read_bytes()[:-60])
-
-
-def start(root, backbone, output, *options, trainer="CoOp", flags=()):
-    """A run on textures of its own; returns the trainer and the record."""
-    finished = run(
-        parse_arguments([*base_arguments(trainer, str(root), backbone, output), *flags, *options])
-    )
-    return finished, json.loads((output / "results.json").read_text())
-
-
-def break_at_step(monkeypatch, step, path, how):
-    """Lets an image break while a training is at that step, counted from 1."""
-    original, steps = CoOp.forward_backward, []
-
-    def watched(self, batch):
-        steps.append(batch["impath"])
-        if len(steps) == step:
-            breaks(path(self), how)
-        return original(self, batch)
-
-    monkeypatch.setattr(CoOp, "forward_backward", watched)
-    return steps
-
-
 @pytest.mark.parametrize("how, workers", [("missing", "0"), ("cut", "1")])
 def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_name(
     refusal, root, monkeypatch, how, workers
 ):
     """It is read again in each epoch: nothing is kept decoded."""
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
-    broken = []
+    original, steps = CoOp.forward_backward, []
 
-    def path(trainer):
-        broken.append(root / "dtd" / "images" / image_name(trainer.dm.dataset.train_x[0].impath))
-        return broken[0]
+    def watched(self, batch):
+        image = image_name(self.dm.dataset.train_x[0].impath)
+        steps.append(root / "dtd" / "images" / image)
+        if len(steps) == 2:
+            steps[0].write_bytes(steps[0].read_bytes()[:-60])
+            if how == "missing":
+                steps[0].unlink()
+        return original(self, batch)
 
-    steps = break_at_step(monkeypatch, 2, path, how)
+    monkeypatch.setattr(CoOp, "forward_backward", watched)
     message = refusal("DATALOADER.NUM_WORKERS", workers, trainer="CoOp", root=str(root))
-    assert f"image {broken[0]} can't be read" in message
+    assert f"image {steps[0]} can't be read" in message
     assert 2 <= len(steps) <= 6, "in the first epoch or the second"
 
 
@@ -106,15 +72,10 @@ def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(
         return (total * loss if next(steps) == 5 else total), figures
 
     monkeypatch.setattr(kind, "loss", spoilt)
-    with pytest.raises(
-        UserError,
-        match="at step 5 .epoch 2, batch 2.: lower OPTIM.LR",
-    ):
+    with pytest.raises(UserError, match="at step 5 .epoch 2, batch 2.: lower OPTIM.LR"):
         run(trainer, *options, name="spoilt")
     monkeypatch.setattr(kind, "loss", original)
     resumed, _, _ = run(trainer, *options, name="spoilt")
     assert resumed.start_epoch == 1
-    assert all(
-        torch.equal(value, expected.model.learner.state_dict()[key])
-        for key, value in resumed.model.learner.state_dict().items()
-    )
+    states = [each.model.learner.state_dict() for each in (resumed, expected)]
+    assert_equal(*states, "learner")

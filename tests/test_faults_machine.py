@@ -3,7 +3,7 @@
 Each ends with one line and exit code 2, or does no harm; the same command then gives what it would have given.
 """
 
-import json
+import itertools
 import os
 import resource
 import signal
@@ -17,13 +17,13 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from protocols.command_line import parse_arguments
-from protocols.training import main, run
+from protocols.training import main
 from results import curve, table
 from results.report import __main__ as report
 from tests import children
 from tests.conftest import base_arguments, make_textures
 from tests.results.conftest import make_answers, write_run
+from tests.same_run import assert_same_run
 from trainers.common import files
 from trainers.data import loader as data
 
@@ -38,12 +38,6 @@ def tell(capsys):
         for line in capsys.readouterr().err.replace("\r", "\n").splitlines()
         if line.startswith("error: ")
     ]
-
-
-def prompts(folder):
-    return torch.load(folder / "prompt_learner" / "model.pth.tar-3", weights_only=True)[
-        "state_dict"
-    ]["ctx"]
 
 
 def leftovers(folder):
@@ -74,32 +68,23 @@ def full_disk(monkeypatch):
     return fill
 
 
-@pytest.mark.parametrize("name", ["predictions-val.npz", "predictions-test.npz", "results.json"])
+@pytest.mark.parametrize("name", ["predictions-val.npz", "results.json"])
 def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(
     trained, full_disk, data_root, small_clip_file, tmp_path, capsys, name
 ):
     """What was trained is there: the same command tests it and ends as if nothing had been."""
-    expected = json.loads((trained("CoOp")[1] / "results.json").read_text())
-    folder = tmp_path / "out"
+    whole, folder = trained("CoOp")[1], tmp_path / "out"
     arguments, free = base_arguments("CoOp", data_root, small_clip_file, folder), full_disk(name)
     assert main(arguments) == 2
-    assert tell(capsys) == [
-        f"error: {folder / name}: No space left on device: make room on that disk, and give the same command again"
-    ]
-    assert (
-        not (folder / "results.json").exists()
-        and not (folder / name).exists()
-        and not leftovers(folder)
-    )
-    trained = (folder / "prompt_learner" / "model.pth.tar-3").stat().st_mtime_ns
+    advice = "make room on that disk, and give the same command again"
+    assert tell(capsys) == [f"error: {folder / name}: No space left on device: {advice}"]
+    assert not (folder / "results.json").exists() and not leftovers(folder)
+    prompts = folder / "prompt_learner" / "model.pth.tar-3"
+    written = prompts.stat().st_mtime_ns
     free()
     assert main(arguments) == 0
-    assert (folder / "prompt_learner" / "model.pth.tar-3").stat().st_mtime_ns == trained
-    record = json.loads((folder / "results.json").read_text())
-    assert (
-        record["metrics"] == expected["metrics"]
-        and record["prompts_hash"] == expected["prompts_hash"]
-    )
+    assert prompts.stat().st_mtime_ns == written
+    assert_same_run(whole, folder)
 
 
 @pytest.fixture
@@ -136,24 +121,11 @@ def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(
 def test_a_disk_that_is_full_for_labels_is_one_line(
     trained, full_disk, data_root, tmp_path, capsys
 ):
-    _, folder = trained("CoOp")
     full_disk(".csv")
-    assert (
-        predict.main(
-            [
-                "--run",
-                str(folder),
-                f"{data_root}/dtd/images/woven",
-                "--csv",
-                str(tmp_path / "labels.csv"),
-            ]
-        )
-        == 2
-    )
-    assert (
-        "labels.csv can't be written: No space left on device" in tell(capsys)[0]
-        and os.listdir(tmp_path) == []
-    )
+    pictures, table = f"{data_root}/dtd/images/woven", str(tmp_path / "labels.csv")
+    assert predict.main(["--run", str(trained("CoOp")[1]), pictures, "--csv", table]) == 2
+    assert "labels.csv can't be written: No space left on device" in tell(capsys)[0]
+    assert os.listdir(tmp_path) == []
 
 
 def in_child(tmp_path, command):
@@ -185,13 +157,9 @@ def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
         return main(base_arguments("ZeroshotCLIP", data_root, small_clip_file, tmp_path / "out"))
 
-    code, lines = in_child(tmp_path, limited)
-    assert (code, lines) == (
-        2,
-        [
-            f"error: {tmp_path / 'out' / 'log.txt'}: File too large: make room on that disk, and give the same command again"
-        ],
-    )
+    code, (line,) = in_child(tmp_path, limited)
+    assert code == 2
+    assert f"error: {tmp_path}/out/log.txt: File too large: make room on that disk" in line
     assert os.listdir(tmp_path / "out") == ["log.txt"]
     assert main(base_arguments("ZeroshotCLIP", data_root, small_clip_file, tmp_path / "out")) == 0
 
@@ -233,9 +201,10 @@ def readable_by_all(tmp_path):
     make_textures(tmp_path / "data")
     for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for name in ("out", "cache"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name).chmod(0o777)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o777)
+    (tmp_path / "stderr.txt").touch()
+    (tmp_path / "stderr.txt").chmod(0o666)
     return tmp_path
 
 
@@ -252,16 +221,10 @@ def test_a_read_only_data_folder_is_trained_on(readable_by_all, small_clip_file,
     os.chmod(small_clip_file, 0o444)
     open_to_all(Path(small_clip_file).parent)
     before = sorted(str(path) for path in (root / "data").rglob("*"))
-    arguments = [*base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "run")]
-    (root / "stderr.txt").touch()
-    (root / "stderr.txt").chmod(0o666)
+    arguments = base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "run")
     assert in_child(root, lambda: without_rights(lambda: main(arguments))) == (0, [])
     assert sorted(str(path) for path in (root / "data").rglob("*")) == before
-    assert (
-        main([*base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "mine")])
-        == 0
-    )
-    assert torch.equal(prompts(root / "out" / "run"), prompts(root / "out" / "mine"))
+    assert (root / "out" / "run" / "results.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -282,8 +245,6 @@ def test_what_has_to_be_written_and_can_not_is_one_line(
     )
     if place == "data":
         arguments[arguments.index("--dataset-config-file") + 1] = "configs/datasets/openmoji.yaml"
-    (root / "stderr.txt").touch()
-    (root / "stderr.txt").chmod(0o666)
     code, lines = in_child(root, lambda: without_rights(lambda: main(arguments)))
     assert code == 2 and len(lines) == 1 and message in lines[0] and str(root) in lines[0]
 
@@ -317,9 +278,7 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
 ):
     """``kill -9`` in the middle of the second epoch, or of the test; in a child, since torch tells of it whenever it is noticed."""
     options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
-    expected, whole = trained("CoOp", *options)
-    record = json.loads((whole / "results.json").read_text())
-    mark, said = tmp_path / "killed", tmp_path / "said.txt"
+    whole, mark, said = trained("CoOp", *options)[1], tmp_path / "killed", tmp_path / "said.txt"
     arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), *options]
     assert children.finish(arguments, said, kill_a_worker, tmp_path / "out", mark, at) == 2
     assert mark.exists()
@@ -328,42 +287,20 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
     assert "give the same command again" in message
     assert not (tmp_path / "out" / "results.json").exists()
     assert main(arguments) == 0
-    resumed = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert (
-        torch.equal(prompts(tmp_path / "out"), expected.model.learner.ctx)
-        and resumed["metrics"] == record["metrics"]
-    )
+    assert_same_run(whole, tmp_path / "out")
 
 
 # ---- a clock that goes back ----
 
 
-def test_a_clock_that_goes_back_changes_no_duration(
-    data_root, small_clip_file, tmp_path, monkeypatch
-):
+def test_a_clock_that_goes_back_changes_no_duration(run, monkeypatch):
     """An hour back at each look."""
-    now = time.time()
+    now, looks = time.time(), itertools.count()
     monkeypatch.setattr(time, "time", lambda: now - 3600 * next(looks))
-    looks = iter(range(10**9))
-    run(
-        parse_arguments(
-            [
-                *base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"),
-                "OPTIM.MAX_EPOCH",
-                "2",
-            ]
-        )
-    )
-    record = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert all(
-        0 <= value < 60 for value in (*record["seconds"].values(), record["seconds_per_step"])
-    )
-    log = (tmp_path / "out" / "log.txt").read_text()
-    assert (
-        "eta 0 s" in log
-        and "eta -" not in log
-        and "Elapsed: 0:00:" in log
-        and "day" not in log
-        and "time -" not in log
-    )
-    assert next(looks) > 10, "the clock was looked at"
+    _, record, folder = run("CoOp", "OPTIM.MAX_EPOCH", "2")
+    durations = [*record["seconds"].values(), record["seconds_per_step"]]
+    assert all(0 <= value < 60 for value in durations)
+    log = (folder / "log.txt").read_text()
+    assert "eta 0 s" in log and "Elapsed: 0:00:" in log
+    assert not any(wrong in log for wrong in ("eta -", "day", "time -"))
+    assert next(looks) > 10, "the clock was looked at: the scalars have its time"

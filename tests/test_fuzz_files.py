@@ -28,7 +28,7 @@ from datasets.splits import Image, read_split
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from results import render, runs, table
-from results.kept import read_kept, write_kept
+from results.kept import FIGURES, IMAGES, read_figures, write_figures
 from results.report import page as report
 from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_curve, write_run
@@ -256,7 +256,7 @@ def finished(tmp_path_factory):
         1,
         arrays=make_answers(1, templates=2),
         skipped_images={"test": ["a/1.png"]},
-        classnames=["a", "b"],
+        classnames=[*"abcd"],
         parameters={"learnable": 3, "total": 4},
         seconds={"train": 1.0},
         git_commit="abc",
@@ -319,18 +319,22 @@ def test_what_a_run_leaves_in_tables_and_reports(finished, name):
 
 
 def test_kept_measures_are_whole_or_made_again(tmp_path):
-    content, path = {"a": [1.5, None], "b": {"c": "ü"}}, tmp_path / "kept.json"
-    write_kept(path, 1, {"of": "x"}, content)
+    record = {"prompts_hash": "x"}
+    figures, arrays = {"a": [1.5, None], "b": {"c": "ü"}}, {"d": numpy.arange(3)}
+    write_figures(tmp_path, record, figures, arrays)
+    files = {name: (tmp_path / name).read_bytes() for name in (FIGURES, IMAGES)}
 
     @settings(FILES)
-    @given(content=damaged(path.read_bytes()))
-    def check(content):
-        path.write_bytes(content)
-        found = read_kept(path, 1, {"of": "x"})
-        assert found is None or found == whole
+    @given(damage=st.one_of(*(st.tuples(st.just(n), damaged(b)) for n, b in files.items())))
+    def check(damage):
+        name, content = damage
+        (tmp_path / name).write_bytes(content)
+        assert read_figures(tmp_path, record) in (None, whole)
+        (tmp_path / name).write_bytes(files[name])
 
-    whole = read_kept(path, 1, {"of": "x"})
-    assert whole == {**content, "format": 1, "made_from": {"of": "x"}}
+    whole = read_figures(tmp_path, record)
+    assert figures.items() <= whole.items()
+    assert read_figures(tmp_path, {"prompts_hash": "y"}) is None
     check()
 
 

@@ -81,10 +81,6 @@ def test_a_run_killed_while_drawing_leaves_no_folder_behind_that_looks_whole(tmp
     assert len(some(folder)) == 9
 
 
-def sketch(code, size):
-    return draw_emoji(code, size).convert("L").convert("RGB")
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -104,7 +100,7 @@ def test_a_damaged_folder_is_drawn_anew(tmp_path, name, damage, monkeypatch):
     monkeypatch.setattr(openmoji, "draw", lambda *_: drawn.append(1))
     some(str(folder))
     assert not drawn
-    openmoji.render(str(folder), CODES[:8], sketch)
+    openmoji.render(str(folder), CODES[:8], draw_emoji)
     monkeypatch.setattr(openmoji, "version", lambda name: "99")
     some(str(folder))
     assert len(drawn) == 2

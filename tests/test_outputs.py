@@ -165,7 +165,7 @@ def test_a_training_names_what_stands_in_its_files_place(refusal, tmp_path, name
 def test_what_can_be_no_folder_is_a_line(refusal, tmp_path, folder):
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    assert "can't be a folder: [Errno" in refusal("OUTPUT_DIR", str(tmp_path / folder))
+    assert "can't be written: [Errno" in refusal("OUTPUT_DIR", str(tmp_path / folder))
 
 
 def test_a_folder_that_is_deleted_while_training_is_a_line_or_made_again(

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -12,7 +13,7 @@ import predict
 from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import expand_images, parse_arguments
-from protocols.own_images import with_clip
+from protocols.own_images import warn_of_classes, with_clip
 from tests.conftest import REPOSITORY, small_recipe
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import PromptedClassifier
@@ -82,9 +83,8 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
         f"Your images: {shapes}, up to 16 a class for training, recipe ",
         "CDC/tiny.yaml, results in output/my shapes/CDC/seed1",
         "The CLIP is tiny, since the weights of ViT-B/32 can't be had (the message above says how)"
-        ", which has seen small drawings only and is for trying. Training takes up to 1 minutes. "
-        "To choose another: --backbone NAME",
-        "2 classes have fewer than 10 images, such as ",
+        ", which has seen small drawings only and is for trying. Training takes up to ",
+        " minutes. To choose another: --backbone NAME",
         "interval ",
         " for comparison: chance 50.0 %, zero-shot ",
         ", always the commonest class 50.0 %",
@@ -159,6 +159,19 @@ def test_a_folder_that_holds_a_run_keeps_its_clip(
     (begun / "results.json").write_text("{")  # it is made again
     assert written_out("CoOp", "--output-dir", str(begun)).backbone == small_clip_file
     assert asked == []
+
+
+def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of(caplog):
+    def part(**counts):
+        return [SimpleNamespace(classname=name) for name in counts for _ in range(counts[name])]
+
+    data = SimpleNamespace(train_x=part(ant=9, bee=2), val=[], test=part(ant=8, bee=1, cat=10))
+    warn_of_classes(data)
+    assert "1 classes have fewer than 10 images, such as bee (3)" in caplog.text
+    assert "% of the test" not in caplog.text
+    data.test += part(cat=30)
+    warn_of_classes(data)
+    assert "82 % of the test images are of cat: always answering that is right" in caplog.text
 
 
 def test_what_is_given_stays(written_out):

@@ -306,7 +306,7 @@ def test_a_table_is_written_whole_or_not_at_all(refused, images, tmp_path):
     assert f"--csv {tmp_path} is a folder, it must be a file" in refused(
         "--csv", str(tmp_path), images[1][0]
     )
-    assert "labels.csv/x.csv can't be written: " in refused(
+    assert "labels.csv/x.csv' can't be written: " in refused(
         "--csv", str(table / "x.csv"), images[1][0]
     )
 

@@ -39,7 +39,7 @@ def test_real_runs_side_by_side_from_any_folder(
         monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
         trainers = "--trainer ZeroshotCLIP ZeroshotCLIP2 --config tiny"
         words = f"--protocol base2new {trainers} --dataset dtd --jobs 2 --root {root} --output o"
-        options = make_small_options(small_clip_file, 1)
+        options = make_small_options(small_clip_file, 2)
         return protocol_run.main([*words.split(), "--", *options]), capfd.readouterr()
 
     code, printed = start("no")

@@ -67,7 +67,7 @@ def test_what_is_shown_may_be_a_passage_and_a_little_off(shown, is_right):
         ("```bash\nfalse | cat\n```\n", "exit code 1"),
         ("```python\nraise SystemExit(1)\n```\n", "exit code 1"),
         ("```bash\necho one\n```\n\n```text\ntwo\n```\n", "shown"),
-        ("<!-- shows: docs/tutorials/lowrankcoop.py -->\n```python\nanother\n```\n", "another"),
+        ("<!-- shows: docs/tutorials/lowrankcoop.py -->\n```python\nanother\n```\n", ""),
         ("```console\n$ echo one\n```\n", "console"),
         ("```diff\n+++ page.md\n-four\n+4\n```\n", "no longer"),
         (

@@ -36,7 +36,9 @@ def by_task(lines: DataFrame) -> DataFrame:
 
 
 def interval(differences: numpy.ndarray) -> str:
-    """Mean of paired differences (N,) or of resampled ones (R,), with the middle 95 % of its bootstrap."""
+    """Mean of paired differences (N,) or of resampled ones (R,), with the middle 95 % of its
+    bootstrap.
+    """
     low, high = numpy.quantile(differences, [0.025, 0.975])
     return f"{low:+.2f} … {high:+.2f}"
 
@@ -71,26 +73,32 @@ def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
 
 
 def frontier(lines: Sequence[DataFrame], drawn: numpy.ndarray) -> numpy.ndarray:
-    """Points (R, P, 2), base and new accuracy of a method at P strengths, means over resamples (R, T) of the tasks."""
+    """Points (R, P, 2), base and new accuracy of a method at P strengths, means over resamples (R,
+    T) of the tasks.
+    """
     values = numpy.array([by_task(of)[["base", "new"]] for of in lines])  # (P, T, 2)
     return values[:, drawn].mean(axis=2).transpose(1, 0, 2)
 
 
 def attained(points: numpy.ndarray, base: float) -> float:
-    """The highest new accuracy among a method's points (P, 2) with that base accuracy or more; NaN where none has."""
+    """The highest new accuracy among a method's points (P, 2) with that base accuracy or more; NaN
+    where none has.
+    """
     reaching = points[points[:, 0] >= base]
     return float(reaching[:, 1].max()) if len(reaching) else float("nan")
 
 
 def gap(upper: numpy.ndarray, lower: numpy.ndarray) -> float:
-    """How much higher a method's new accuracy is than another's at the same base accuracy or more: mean over the other's frontier, its
+    """How much higher a method's new accuracy is than another's at the same base accuracy or more:
+    mean over the other's frontier, its
     points (P, 2) that no other point exceeds in both. NaN where its base accuracies are out of reach."""
     ends = [point for point in lower if point[1] >= attained(lower, point[0])]
     return float(numpy.mean([attained(upper, base) - new for base, new in ends]))
 
 
 def frontiers(settings: Sequence[Row], rows: Sequence[Row]) -> tuple[str, dict[str, numpy.ndarray]]:
-    """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each, over the folds that all settings have;
+    """Table of how far each frontier lies above the first one, and the mean points (P, 2) of each,
+    over the folds that all settings have;
     both empty where no setting is on a frontier."""
     figures = by_setting(rows)
     groups: dict[str, list[DataFrame]] = {}

@@ -62,7 +62,8 @@ Pictures = dict[str, Callable[[], Image.Image]]  # place within the source → w
 class Task:
     """
     Attributes:
-        sources: see ``SOURCES``; classes: class name → regular expression; without: that of what is left out.
+        sources: see ``SOURCES``; classes: class name → regular expression; without: that of what is
+        left out.
     """
 
     sources: Sequence[str]
@@ -71,7 +72,9 @@ class Task:
 
 
 def word(words: str) -> str:
-    """The pattern of file names that hold one of the words, "cat dog", as a part between dashes and the like, or its plural."""
+    """The pattern of file names that hold one of the words, "cat dog", as a part between dashes and
+    the like, or its plural.
+    """
     return rf"(?:^|[-_/. ])(?:{words.replace(' ', '|')})s?(?=$|[-_. \d])[^/]*$"
 
 
@@ -94,7 +97,9 @@ TASKS = read_tasks()
 
 
 def files_of(folder: Path) -> Pictures:
-    """The pictures below a folder, by their place in it; without links, which are other names of the same picture."""
+    """The pictures below a folder, by their place in it; without links, which are other names of
+    the same picture.
+    """
     return {
         path.relative_to(folder).with_suffix("").as_posix(): partial(opened, path)
         for path in sorted(folder.rglob("*"))
@@ -137,7 +142,9 @@ def iconify(name: str, version: str, work: Path, _: Path) -> Pictures:
 
 
 def clone(dataset: str, _: Path, clones: Path) -> Pictures:
-    """The training and validation images of a data set of ``datasets.clones``, each in a folder of its class."""
+    """The training and validation images of a data set of ``datasets.clones``, each in a folder of
+    its class.
+    """
     from datasets.clones import DATASET_REGISTRY
 
     cls = DATASET_REGISTRY.get(dataset)
@@ -189,7 +196,9 @@ def folder_of(root: str | Path, task: str) -> Path:
 
 
 def by_class(task: Task, names: Iterable[str]) -> dict[str, list[str]]:
-    """Class → names that its pattern alone is found in, in a fixed order that has nothing to do with what they show."""
+    """Class → names that its pattern alone is found in, in a fixed order that has nothing to do
+    with what they show.
+    """
     members: dict[str, list[str]] = {label: [] for label in task.classes}
     for name in sorted(names, key=lambda name: zlib.crc32(name.encode())):
         claims = [label for label, pattern in task.classes.items() if re.search(pattern, name)]
@@ -217,7 +226,9 @@ def look(picture: Image.Image) -> numpy.ndarray:
 def choose(
     names: Mapping[str, Sequence[str]], draw: Callable[[str], Image.Image]
 ) -> dict[str, dict[str, Image.Image]]:
-    """Class → name → square picture, up to ``KEPT`` a class that look like none chosen before; a picture that can't be drawn is left out."""
+    """Class → name → square picture, up to ``KEPT`` a class that look like none chosen before; a
+    picture that can't be drawn is left out.
+    """
     chosen: dict[str, dict[str, Image.Image]] = {label: {} for label in names}
     seen = numpy.zeros((0, 256))
     for label, of_class in names.items():
@@ -243,7 +254,9 @@ def choose(
 
 @torch.no_grad()
 def check(names: Iterable[str], root: Path) -> str:
-    """Table: of each half of a task classes, images, zero-shot accuracy in % and training steps; what is odd about class names."""
+    """Table: of each half of a task classes, images, zero-shot accuracy in % and training steps;
+    what is odd about class names.
+    """
     model, transform = clip.load(str(WEIGHTS), device="cpu")
     learned = model.token_embedding.weight.abs().sum(dim=1) > 0  # (V,)
     rows = []

@@ -55,7 +55,9 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
             f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}"
         ) from error
     if not isinstance(content, dict):
-        raise UserError(f"DATASET.DESCRIPTIONS {path} holds a {type(content).__name__}: give {FORM}")
+        raise UserError(
+            f"DATASET.DESCRIPTIONS {path} holds a {type(content).__name__}: give {FORM}"
+        )
     for name, sentences in content.items():
         if not isinstance(sentences, list) or not sentences:
             raise UserError(

@@ -35,10 +35,11 @@ from .common.metrics import start_metrics
 from .common.record_file import remove_record
 from .data.loader import CheckedImages, PictureViews, prepare_workers, template_views
 from .descriptions import path_of, read_descriptions
-from .engine.checkpoint import MODEL_NAME, Checkpoints, Part, load_trained
+from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, Part, epoch_name, load_trained
 from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
+from .evaluation.prediction import Prediction
 from .evaluation.testing import Evaluator
 from .method import Batches, Method
 from .prompting.backbone import load_backbone
@@ -262,6 +263,11 @@ class MethodTrainer(TrainerX):
 
     def after_epoch(self) -> None:
         self.model.end_epoch(self.epoch, self.max_epoch)
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
+            result = self.validate()
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
         self.save_model(self.epoch, self.output_dir)
 
     def after_train(self) -> None:
@@ -277,6 +283,8 @@ class MethodTrainer(TrainerX):
         self.evaluation.seconds["train"] += self.progress.seconds
         self.evaluation.step_seconds = self.progress.step_seconds
         self.progress = None
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
         if self.model.complete(self.training_images, self.validation_images()):
             self.checkpoints.save_prompts_again()
         if not self.cfg.TEST.NO_TEST:
@@ -303,14 +311,25 @@ class MethodTrainer(TrainerX):
             raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
         log.info("Evaluate on the *%s* set", split)
         self.set_model_mode("eval")
-        answers, labels = self.evaluation.test(loader, split)
+        result = self.evaluated(split, *self.evaluation.test(loader, split))
+        self.evaluation.write_record()
+        return result
+
+    def validate(self) -> float:
+        """Accuracy in percent on ``val`` between the epochs; nothing is kept."""
+        assert self.val_loader is not None  # ``check_data`` asks for one under best_val
+        self.set_model_mode("eval")
+        answers, labels, _ = self.evaluation.answers(self.val_loader, "val")
+        return self.evaluated("val", answers, labels)
+
+    def evaluated(self, split: str, answers: Prediction, labels: Tensor) -> float:
+        """What Dassl's evaluator makes of answers: its first figure."""
         self.evaluator.reset()
         self.evaluator.process(answers.probability, labels)
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
-        self.evaluation.write_record()
-        return float(next(iter(results.values())))  # Dassl's first figure
+        return float(next(iter(results.values())))
 
     def keep_validation_answers(self) -> None:
         """Writes ``predictions-val.npz``, which ``predict.py`` takes thresholds from, where val images
@@ -326,17 +345,31 @@ class MethodTrainer(TrainerX):
 
     # ---- what is saved ----
 
-    def save_model(self, epoch: int, directory: str, *_: object, **__: object) -> None:
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
         """Writes the checkpoint after an epoch, from 0."""
         taken = 0.0 if self.progress is None else self.progress.seconds
-        seconds = self.evaluation.seconds["train"] + taken
-        self.checkpoints.save(f"{directory}/{MODEL_NAME}", epoch + 1, train_seconds=seconds)
+        self.checkpoints.save(
+            f"{directory}/{MODEL_NAME}",
+            model_name or epoch_name(epoch + 1),
+            epoch + 1,
+            val_result=None if val_result is None else float(val_result),
+            best_result=self.best_result,
+            train_seconds=self.evaluation.seconds["train"] + taken,
+        )
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Continues from the newest checkpoint below ``directory``; returns the epochs done."""
         state = self.checkpoints.resume(directory)
         if state is None:
             return 0
+        self.best_result = state["best_result"]
         self.evaluation.seconds["train"] = state["train_seconds"]
         return int(state["epoch"])
 

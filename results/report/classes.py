@@ -17,12 +17,15 @@ PICTURES = 6  # of each confusion
 
 
 def headlines(series: Sequence[Series]) -> list[dict[str, Any]]:
-    """One dict for each series that was tested: what its accuracy is, and what it is to be compared with.
+    """One dict for each series that was tested: what its accuracy is, and what it is to be compared
+    with.
 
     Returns:
-        ``tested_on``, ``model``, ``zero_shot_itself``, ``seeds``, ``images``, ``classes``, and in percent: ``accuracy``, mean over seeds;
-        ``low`` and ``high``, ends of its 95 % interval (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
-        training reaches on the same images, and ``commonest``, what always answering the commonest class would, or None where not known.
+        ``tested_on``, ``model``, ``zero_shot_itself``, ``seeds``, ``images``, ``classes``, and in
+        percent: ``accuracy``, mean over seeds; ``low`` and ``high``, ends of its 95 % interval
+        (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
+        training reaches on the same images, and ``commonest``, what always answering the commonest
+        class would, or None where not known.
     """
     tested = [one for one in series if all("accuracy" in run.metrics for run in one.runs)]
     made = []
@@ -87,10 +90,12 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
         images: name of each test image → path, for the pictures.
 
     Returns:
-        ``seeds``, their number; ``classes``, from the least accurate on, dicts of ``name``, ``images`` (of one seed), ``accuracy`` (percent)
-        and ``mistakes`` (the most frequent wrong answer and its number, or None); of the confusion matrix ``names``, ``rows`` (name, and for
-        each answer and for all others together the number, its share in [0, 1], and whether it is right) and ``left_out``, how many classes
-        it lacks; ``confusions``, the most frequent, dicts of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
+        ``seeds``, their number; ``classes``, from the least accurate on, dicts of ``name``,
+        ``images`` (of one seed), ``accuracy`` (percent) and ``mistakes`` (the most frequent wrong
+        answer and its number, or None); of the confusion matrix ``names``, ``rows`` (name, and for
+        each answer and for all others together the number, its share in [0, 1], and whether it is
+        right) and ``left_out``, how many classes it lacks; ``confusions``, the most frequent, dicts
+        of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
     """
     label, answer, seeds = one.pooled("label"), one.answer, len(one.runs)
     counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
@@ -142,7 +147,9 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
 
 
 def cards(one: Series, truth: int, answer: int, images: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The images of a class that were taken for another, each once, those with the highest probability first."""
+    """The images of a class that were taken for another, each once, those with the highest
+    probability first.
+    """
     highest: dict[str, float] = {}
     for answers in (run.known_answers for run in one.runs):
         is_taken = (answers["label"] == truth) & (answers["top"][:, 0] == answer)

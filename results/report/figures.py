@@ -8,11 +8,10 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 import numpy
-from cycler import cycler
-from matplotlib import rc_context
+from matplotlib import rc_context, rc_params_from_file
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -30,31 +29,8 @@ SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readabl
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
 INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
-# Colours that people with any kind of colour vision tell apart, and that stand out from both papers.
-COLOURS = (
-    "#1f78b8",
-    "#d55e00",
-    "#00855f",
-    "#c0549a",
-    "#8067c0",
-    "#96700f",
-    "#6f7a88",
-    "#d63a6e",
-)
-STYLE: dict[Any, Any] = {
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
-    **dict.fromkeys(("xtick.color", "ytick.color"), INK),
-    "grid.color": "#808080",
-    "axes.prop_cycle": cycler(color=COLOURS),
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": "medium",
-    "font.size": 10,
-    "text.parse_math": False,  # nothing in a label is taken for a formula
-    "svg.hashsalt": "report",
-    "svg.fonttype": "path",
-}
+STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
+COLOURS = STYLE["axes.prop_cycle"].by_key()["color"]
 MEASURES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
@@ -86,7 +62,8 @@ class Figure:
     """One figure.
 
     Attributes:
-        name: of its file, without ending; title: stands above it; reading: how to read it; alt: what it shows, in words.
+        name: of its file, without ending; title: stands above it; reading: how to read it; alt:
+        what it shows, in words.
         draw: function of Matplotlib's axes.
     """
 
@@ -131,13 +108,8 @@ def reliability(series: Sequence[Series], colours: Colours, title: str) -> Figur
         axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
         for number, one in enumerate(series):
             points = 100 * reliability_points(1 - one.pooled("max_probability"), one.right)
-            look: dict[str, Any] = {
-                "ls": "-",
-                "ms": 4,
-                "color": colours[one.name],
-                "label": one.name,
-            }
-            axes.plot(*points.T, MARKERS[number % len(MARKERS)], **look)
+            style = f"{MARKERS[number % len(MARKERS)]}-"
+            axes.plot(*points.T, style, ms=4, color=colours[one.name], label=one.name)
         axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
         axes.set(xlim=(0, 100), ylim=(0, 100))
         finish(axes)
@@ -166,12 +138,8 @@ def risk(series: Sequence[Series], colours: Colours, title: str) -> Figure:
                     continue
                 doubts = [run.known_answers[measure] for run in one.runs]
                 coverage, risk = risk_coverage(doubts, wrong)
-                look: dict[str, Any] = {
-                    "color": colours[one.name],
-                    "ls": line,
-                    "label": f"{one.name}, by {by}",
-                }
-                axes.plot(100 * coverage, 100 * risk, **look)
+                label = f"{one.name}, by {by}"
+                axes.plot(100 * coverage, 100 * risk, line, color=colours[one.name], label=label)
                 # the first few images' risk jumps between 0 and 1
                 highest = max(highest, risk[coverage >= 0.05].max())
         axes.set(xlabel="images answered in %, least doubted first", ylabel="wrong among them in %")
@@ -189,7 +157,9 @@ def risk(series: Sequence[Series], colours: Colours, title: str) -> Figure:
 
 
 def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
-    """Vacuity of right and wrong answers for each series that has it, and of new and corrupted images where they were measured."""
+    """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
+    images where they were measured.
+    """
     for one in (one for one in series if one.has("vacuity")):
         vacuity, right = one.pooled("vacuity"), one.right
         groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(one)}
@@ -220,7 +190,9 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
 
 
 def unknown(one: Series) -> Arrays:
-    """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless all seeds have them."""
+    """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless
+    all seeds have them.
+    """
     doubts = [read_doubts(run) for run in one.runs]
     if any("new_vacuity" not in arrays for arrays in doubts):
         return {}
@@ -280,10 +252,12 @@ def draw_training(
 
 
 def write_figure(figure: Figure, folder: str, taken: set[str]) -> str:
-    """Writes ``<name>.svg`` into a folder: on a transparent ground, in the ink of the page that shows it, light or dark.
+    """Writes ``<name>.svg`` into a folder: on a transparent ground, in the ink of the page that
+    shows it, light or dark.
 
     Args:
-        taken: the names that are taken in this folder; a figure whose name is gets a number, and is added.
+        taken: the names that are taken in this folder; a figure whose name is gets a number, and is
+        added.
 
     Returns:
         the SVG as a data URI.

@@ -24,14 +24,16 @@ PIXELS = 112  # of an embedded picture's longer side
 
 
 def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """The gallery of one run: the wrong answers with the least doubt, and the images with the most; at equal doubt in the images' order.
+    """The gallery of one run: the wrong answers with the least doubt, and the images with the most;
+    at equal doubt in the images' order.
 
     Args:
         paths: see ``find_images``; of images that it lacks there are names only.
 
     Returns:
-        title → dicts with ``image``, ``picture`` (data URI or None), ``truth``, ``answer``, ``probability`` (percent), ``right``, ``doubt``
-        (1 − probability) and ``votes``, a list of (class name, percent).
+        title → dicts with ``image``, ``picture`` (data URI or None), ``truth``, ``answer``,
+        ``probability`` (percent), ``right``, ``doubt`` (1 − probability) and ``votes``, a list of
+        (class name, percent).
     """
     answers, right = run.known_answers, is_right(run.known_answers)
 
@@ -73,7 +75,9 @@ def check_root(root: str | None) -> None:
 
 
 def find_images(run: Run, root: str) -> dict[str, str]:
-    """Name of each test image, as the answers have it → path; empty, with a warning, where the data set is not there."""
+    """Name of each test image, as the answers have it → path; empty, with a warning, where the data
+    set is not there.
+    """
     from dassl.data.datasets import DATASET_REGISTRY
 
     import datasets.every  # noqa: F401  (registers the data sets, which takes seconds)
@@ -94,7 +98,9 @@ def find_images(run: Run, root: str) -> dict[str, str]:
 
 
 def thumbnail(path: str | None) -> str | None:
-    """A small JPEG as a data URI; None where there is no path, or, with a warning, no picture that can be read."""
+    """A small JPEG as a data URI; None where there is no path, or, with a warning, no picture that
+    can be read.
+    """
     if path is None:
         return None
     buffer = io.BytesIO()

@@ -71,7 +71,9 @@ MoreFigures = Callable[[list[Series], Mapping[str, Mapping[str, str]]], Iterable
 
 
 def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
-    """The tables of the protocols whose runs lie in or below each folder; with the folder in the title where there are several."""
+    """The tables of the protocols whose runs lie in or below each folder; with the folder in the
+    title where there are several.
+    """
     made = []
     for folder in folders:
         try:
@@ -86,7 +88,9 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
 
 
 def measured_tables(series: Iterable[Series]) -> list[Table]:
-    """Calibration, and what each measure of doubt is worth: a row for each series, and for each of its measures."""
+    """Calibration, and what each measure of doubt is worth: a row for each series, and for each of
+    its measures.
+    """
     calibration: list[Line] = []
     doubt: list[Line] = []
     for one, run in ((one, run) for one in series for run in one.runs):
@@ -132,14 +136,17 @@ def explained(columns: Iterable[object]) -> str:
 def make_report(
     folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
 ) -> None:
-    """Writes the report to ``output`` and its figures to the folder ``<output without its ending>_figures``.
+    """Writes the report to ``output`` and its figures to the folder ``<output without its
+    ending>_figures``.
 
     Args:
-        folders: of runs, or that have runs below them; more: gives the figures that need the runs' models.
+        folders: of runs, or that have runs below them; more: gives the figures that need the runs'
+        models.
         root: folder of the data sets; None: what needs images is left out.
 
     Raises:
-        UserError: no run in or below one of the folders, a file of a run can't be read, or there is no folder ``root``.
+        UserError: no run in or below one of the folders, a file of a run can't be read, or there is
+        no folder ``root``.
     """
     check_root(root)
     warnings = BufferingHandler(sys.maxsize)  # for the report's readers

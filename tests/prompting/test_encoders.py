@@ -1,15 +1,11 @@
-"""Our towers against the installed ``clip``'s own, in float64: features and gradients."""
+"""Our towers against the installed ``clip``'s own, in float64; prompted ones: tests/trainers/test_formulas.py."""
 
 import clip
 import pytest
 import torch
 
 from tests.prompting.models import NAMES, SIZES, assert_same, double, pair, relative
-from tests.reference import prompted_embeddings, stock_image_features, stock_text_features
-from trainers.prompting import image
 from trainers.prompting.backbone import build_backbone
-from trainers.prompting.prompts import embed
-from trainers.prompting.tokens import class_tokens
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet", *SIZES])
@@ -20,57 +16,6 @@ def test_features_are_those_of_encode_image_and_encode_text(kind):
     for texts in (NAMES, ["one"], [f"a photo of a {name}." for name in NAMES], ["a", "a b"]):
         tokens = clip.tokenize(texts)
         assert_same(ours.text.encode_tokens(tokens), theirs.encode_text(tokens))
-
-
-@pytest.mark.parametrize("templates, n_ctx, depth", [(1, 16, 1), (1, 4, 3), (4, 1, 4), (3, 2, 2)])
-def test_prompted_texts_are_those_of_the_77_position_loop(templates, n_ctx, depth):
-    ours, theirs = pair("vit")
-    prompts = [double(templates, n_ctx, ours.text.width) for _ in range(depth)]
-    tokens = class_tokens(NAMES, 76 - n_ctx)
-    start = embed(ours.text, clip.tokenize([""])[:, :1]).expand(templates, 1, -1)
-    features = ours.text(
-        torch.cat([start, prompts[0]], dim=1),
-        embed(ours.text, tokens.ids)[None],
-        tokens.end[None],
-        prompts[1:],
-    )
-    padded = clip.tokenize([f"{'X ' * n_ctx}{name.replace('_', ' ')}." for name in NAMES])
-    expected = [
-        stock_text_features(
-            theirs,
-            prompted_embeddings(theirs, padded, prompts[0][m]),
-            padded.argmax(1),
-            [layer[m] for layer in prompts[1:]],
-        )
-        for m in range(templates)
-    ]
-    assert_same(features, torch.stack(expected), prompts)
-
-
-def test_each_template_may_bring_its_own_suffix():
-    ours, theirs = pair("vit")
-    tokens = clip.tokenize(["a photo of a cat.", "a sketch of my big dog."])
-    embedded = ours.text.token_embedding(tokens)
-    ends = tokens.argmax(1)[:, None] - 1
-    features = ours.text(embedded[:, :1], embedded[:, None, 1:12], ends)  # two of one class
-    assert_same(features[:, 0], theirs.encode_text(tokens))
-
-
-@pytest.mark.parametrize("templates, depth, views", [(1, 1, 1), (4, 3, 4), (4, 2, 1)])
-@pytest.mark.parametrize("at_once", [1, 1000])  # one template after the other, and all together
-def test_prompted_images_are_those_of_the_loop(monkeypatch, at_once, templates, depth, views):
-    monkeypatch.setattr(image, "CPU_BATCH", at_once)
-    ours, theirs = pair("vit")
-    images = double(views, 3, 3, 32, 32)
-    prompts = [double(templates, 2, 128) for _ in range(depth)]
-    expected = [
-        stock_image_features(
-            theirs, images[m % views], prompts[0][m], [layer[m] for layer in prompts[1:]]
-        )
-        for m in range(templates)
-    ]
-    ours = ours.image(images, prompts[0], prompts[1:])
-    assert_same(ours, torch.stack(expected), [images, *prompts])
 
 
 def test_a_frozen_resnet_does_not_follow_the_data(resnet):

@@ -86,13 +86,10 @@ def test_a_run_on_larger_images_is_tested_loaded_and_exported_as_it_was(run):
     trainer, record, folder = run("CDC", *LARGER)
     assert trainer.model.backbone.image.positional_embedding.shape == (1 + 6 * 6, 128)
     assert record["config"]["MODEL"]["BACKBONE"]["INTERPOLATE_POSITIONS"] is True
-
     test = ("--eval-only", "--model-dir", str(folder))
     assert run("CDC", *LARGER, name="test", flags=test)[1]["metrics"] == record["metrics"]
-
     classifier = PromptedClassifier.load(str(folder))
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(256, (3, 3, 48, 48), generator=generator).byte()  # of the model's size
+    pixels = torch.randint(256, (3, 3, 48, 48)).byte()  # of the model's size
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
     with torch.no_grad():
         images = torch.stack([classifier.transform(picture) for picture in pictures])
@@ -104,5 +101,3 @@ def test_a_run_on_larger_images_is_tested_loaded_and_exported_as_it_was(run):
     answers = torch.from_numpy(classifier.predict(pixels).probabilities)
     for probabilities in (answers, exported):
         torch.testing.assert_close(probabilities, expected)
-    assert export.example_pixels(model, 2).shape == (2, 3, 48, 48)
-    assert "(N, 3, 48, 48)" in export.model_card(classifier, ["probability"])

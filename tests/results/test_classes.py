@@ -81,7 +81,7 @@ def test_zero_shot_of_another_clip_or_on_other_images_is_no_comparison(make, oth
 
 def test_classes_matrix_and_confusions_are_counts_of_the_answers(make, monkeypatch):
     make("CDC")
-    (one,), _ = make("CDC", [(0, 0)] * 3 + [(1, 1)] * 4 + [(2, 3)] * 2, seed=2)
+    (one,) = make("CDC", [(0, 0)] * 3 + [(1, 1)] * 4 + [(2, 3)] * 2, seed=2)
     page = class_page(one, {})
     rows = [[*row.values()] for row in page["classes"]]
     bee, cat = ["bee", 4, 75, ("ant", 2)], ["cat", 2, 25, ("dog", 3)]

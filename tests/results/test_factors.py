@@ -81,7 +81,7 @@ def test_from_training_to_table(drawn_root, small_clip_file, tmp_path, monkeypat
         "--protocol factors --trainer CoOp --dataset factors_cast --config tiny --shots 1 "
         f"--seeds 1 --root {drawn_root} --output {output} --"
     )
-    options = make_small_options(small_clip_file, epochs=1)
+    options = make_small_options(small_clip_file, epochs=2)
     assert protocol_run.main([*words.split(), *options]) == 0
     records = {
         path.parts[-7]: json.loads(path.read_text()) for path in output.rglob("results.json")

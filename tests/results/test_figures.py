@@ -7,8 +7,8 @@ import numpy
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.image_groups import write_figures
 from results import answers as numbers
+from results.kept import write_figures
 from results.report.figures import (
     COLOURS,
     CORRUPTED,

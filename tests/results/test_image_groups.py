@@ -164,7 +164,7 @@ def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_text
     if trainer == "CoCoOp":  # whose texts depend on the image
         assert found is None
         return
-    tuned = (torch.tensor(of.embed_text()) for of in (new, base))
+    tuned = (of.encoded[0].float() for of in (new, base))
     plain = (of.method.hand_crafted for of in (new, base))
     own = distance_temperatures(*tuned, *plain)[of_new[0].argmax(dim=1)]
     assert found["nll"] == nll(*of_new, own[:, None])
@@ -177,7 +177,7 @@ def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
     """Without validation images of its own no answers, with contexts of classes none on new ones."""
 
     def rows(figures):
-        table = tables({("dtd", 4, "some", "tiny"): {1: figures}})[2]
+        table = tables([(("dtd", 4, "some", "tiny"), 1, figures)])[2]
         return [" ".join(row[4:]) for row in table.means.index]
 
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)

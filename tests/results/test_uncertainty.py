@@ -39,7 +39,7 @@ CDC, COOP = (("dtd", 16, trainer, "tiny") for trainer in ("CDC", "CoOp"))
 
 def test_tables_by_hand():
     runs = {seed: made_up(seed, evidence=True) for seed in (1, 3)}
-    made = tables({CDC: runs, COOP: {1: made_up(1)}})
+    made = tables([*((CDC, seed, run) for seed, run in runs.items()), (COOP, 1, made_up(1))])
     apart, means, calibrated = map(values, made)
     names = ("max probability", "energy", "vacuity")
     assert list(apart) == [
@@ -68,14 +68,14 @@ def test_tables_by_hand():
 def test_a_figure_that_is_not_defined_leaves_its_seed_out():
     perfect = made_up(1)
     perfect["doubt"]["energy"]["error_auroc"] = None  # no wrong answer to tell from the right ones
-    apart = values(tables({COOP: {1: perfect, 2: made_up(2)}})[0])
+    apart = values(tables([(COOP, 1, perfect), (COOP, 2, made_up(2))])[0])
     assert apart[(*COOP, "energy")]["new"] == [60]
     assert apart[(*COOP, "max probability")]["new"] == [80, 80]
 
 
 def test_several_data_sets_have_an_average():
     sets = {"dtd": 1, "eurosat": 3}
-    made = tables({(data, *COOP[1:]): {1: made_up(seed)} for data, seed in sets.items()})
+    made = tables([((data, *COOP[1:]), 1, made_up(seed)) for data, seed in sets.items()])
     counts = [list(table.means.index.get_level_values(0)).count("average of 2") for table in made]
     assert counts == [2, 3, 4]
     assert values(made[1])[("average of 2", *COOP[1:], "accuracy")]["base"] == [62]

@@ -24,7 +24,7 @@ from trainers.classnames import (
 )
 from trainers.common.errors import UserError
 from trainers.prompting.backbone import load_backbone
-from trainers.prompting.tokens import TOKENIZER, tokenize
+from trainers.prompting.tokens import TOKENIZER
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,9 @@ ROWS = torch.arange(49408.0)[:, None]  # all are known
 
 
 def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError, match="one and the same: 'a' = 'c': give other words") as refused:
         check_classes(["a", "b", "c"], ROWS, texts(0, 1, 0), 100, are_fixed=False)
-    assert str(refused.value) == (
-        "to this CLIP these class names are one and the same: 'a' = 'c': give other words (a file classnames.txt beside the class "
-        "folders, or --classes), or another CLIP (--backbone)"
-    )
+    assert "--classes" in str(refused.value) and "--backbone" in str(refused.value)
 
 
 def test_a_data_set_of_the_field_is_warned_of_once(caplog):
@@ -136,45 +133,19 @@ def test_names_of_unknown_words_are_warned_of(caplog):
     ]
 
 
-def test_two_names_of_as_many_unknown_words_are_one_prompt_to_the_tiny_clip():
-    backbone = load_backbone("tiny")
-    unknown = unknown_tokens(backbone.text.token_embedding.weight)
-    first, second, *_ = [
-        text.removesuffix("</w>")
-        for text, token in TOKENIZER.encoder.items()
-        if text.endswith("</w>") and text[:-4].isalpha() and len(text) > 9 and unknown[token]
-    ]
-    names = [first, "red circle", second]
-    with torch.no_grad():
-        features = backbone.text.encode_tokens(
-            tokenize([f"a photo of a {name}." for name in names], 77)
-        )
-    features = torch.nn.functional.normalize(features, dim=-1)[None]
-    with pytest.raises(UserError, match=f"{first!r} = {second!r}: give other words"):
-        check_classes(names, backbone.text.token_embedding.weight, features, 100, are_fixed=False)
-
-
 def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_path, capsys):
     """``A`` and ``a`` are the same tokens."""
-    classifier = PromptedClassifier.load(trained("CoOp")[1])
-    with pytest.raises(
-        UserError, match="one and the same: 'red fox' = 'Red Fox': give other words"
-    ):
-        classifier.with_classes(["red fox", "dog", "Red Fox"])
-    words = ["--run", str(trained("CoOp")[1]), str(tmp_path / "x.png"), "--classes", "ox", "Ox"]
-    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
-    assert predict.main(words) == 2 and "one and the same: 'ox' = 'Ox'" in capsys.readouterr().err
+    run = str(trained("CoOp")[1])
+    with pytest.raises(UserError, match="one and the same: 'red fox' = 'Red Fox': give other"):
+        PromptedClassifier.load(run).with_classes(["red fox", "dog", "Red Fox"])
     for name in ("ox", "Ox", "cat"):
         (tmp_path / "mine" / name).mkdir(parents=True)
         for index in range(4):
             Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / "mine" / name / f"{index}.png")
-    words = [
-        "--trainer",
-        "CoOp",
-        "--images",
-        str(tmp_path / "mine"),
-        "--output-dir",
-        str(tmp_path / "out"),
-    ]
+    picture, output = str(tmp_path / "mine" / "ox" / "0.png"), str(tmp_path / "out")
+    assert predict.main(["--run", run, picture, "--classes", "ox", "Ox"]) == 2
+    assert "one and the same: 'ox' = 'Ox'" in capsys.readouterr().err
+    words = ["--trainer", "CoOp", "--backbone", "tiny", "--images", str(tmp_path / "mine")]
+    words += ["--output-dir", output]
     assert training.main(words) == 2
     assert "one and the same: 'Ox' = 'ox'" in capsys.readouterr().err.splitlines()[-1]

@@ -3,20 +3,19 @@
 import json
 
 import pytest
-import yaml
 
-from tests.conftest import REPOSITORY
+from tests.conftest import GOLDEN
 
-GOLDEN = yaml.safe_load((REPOSITORY / "tests" / "golden" / "figures.yaml").read_text())
+FIGURES = GOLDEN["figures"]
 
 
-@pytest.mark.parametrize("name", GOLDEN["figures"])
+@pytest.mark.parametrize("name", FIGURES["figures"])
 def test_a_run_measures_and_records_what_it_did(trained, name):
     _, folder = trained(name)
     record = json.loads((folder / "results.json").read_text())
     measured = record["metrics"]["test"]
-    metrics = sorted(GOLDEN["metrics"] + GOLDEN["further_metrics"].get(name, []))
-    assert sorted(record) == GOLDEN["record"] and sorted(measured) == metrics
-    assert {key: measured[key] for key in GOLDEN["figures"][name]} == pytest.approx(
-        GOLDEN["figures"][name], rel=1e-3
+    metrics = sorted(FIGURES["metrics"] + FIGURES["further_metrics"].get(name, []))
+    assert sorted(record) == FIGURES["record"] and sorted(measured) == metrics
+    assert {key: measured[key] for key in FIGURES["figures"][name]} == pytest.approx(
+        FIGURES["figures"][name], rel=1e-3
     )

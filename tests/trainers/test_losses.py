@@ -1,6 +1,5 @@
 """Losses of templates against loops, and their joint minimum against a search."""
 
-import math
 from itertools import combinations
 
 import hypothesis.strategies as st
@@ -20,41 +19,32 @@ from trainers.losses import (
 )
 
 
-def test_decoupling_is_the_mean_cosine_of_deviations_over_pairs():
+def test_losses_and_cosines_are_those_of_loops():
     features, anchor = (
         F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1)
         for shape in ((4, 5, 7), (5, 7))
     )
-    deviations = features - anchor
-    loop = [
-        float(deviations[m, k] @ deviations[n, k])
-        / math.sqrt(
-            (float(deviations[m, k].square().sum()) + SHORT**2)
-            * (float(deviations[n, k].square().sum()) + SHORT**2)
-        )
-        for k in range(5)
-        for m, n in combinations(range(4), 2)
-    ]
-    assert decoupling_loss(features, anchor).item() == pytest.approx(
-        sum(loop) / len(loop), rel=1e-12
+    away, pairs = (
+        features - anchor,
+        [(m, n, k) for k in range(5) for m, n in combinations(range(4), 2)],
     )
-    assert decoupling_loss(features[:1], anchor) == 0
-    plain = [
-        float(F.cosine_similarity(deviations[m, k], deviations[n, k], dim=0))
-        for k in range(5)
-        for m, n in combinations(range(4), 2)
-    ]
+    smooth = (away.square().sum(dim=-1) + SHORT**2).sqrt()
+
+    def mean(values):
+        return pytest.approx(float(sum(values) / len(values)), rel=1e-9)
+
+    losses = decoupling_loss(features, anchor).item(), consistency_loss(features, anchor).item()
+    near = [1 - features[m, k] @ anchor[k] for k in range(5) for m in range(4)]
+    assert losses[0] == mean(
+        [away[m, k] @ away[n, k] / (smooth[m, k] * smooth[n, k]) for m, n, k in pairs]
+    )
+    assert losses[1] == mean(near) and decoupling_loss(features[:1], anchor) == 0
     found = cosines(features, anchor)
-    assert found["deviations"] == pytest.approx(sum(plain) / len(plain), rel=1e-9)
-    assert found["between"] == pytest.approx(
-        sum(
-            float(features[m, k] @ features[n, k])
-            for k in range(5)
-            for m, n in combinations(range(4), 2)
-        )
-        / 30
+    assert found["deviations"] == mean(
+        [F.cosine_similarity(away[m, k], away[n, k], dim=0) for m, n, k in pairs]
     )
-    assert found["to_clip"] == pytest.approx(1 - consistency_loss(features, anchor).item())
+    assert found["between"] == mean([features[m, k] @ features[n, k] for m, n, k in pairs])
+    assert found["to_clip"] == pytest.approx(1 - losses[1])
 
 
 @examples(max_examples=12, deadline=None)
@@ -94,15 +84,3 @@ def test_decoupling_and_consistency_are_least_where_the_derivation_says(
     torch.testing.assert_close(
         distances, torch.full_like(distances, expected), rtol=2e-2, atol=5e-4
     )
-
-
-def test_consistency_is_the_mean_distance_to_the_hand_crafted_prompt():
-    features, anchor = (
-        F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1)
-        for shape in ((4, 5, 7), (5, 7))
-    )
-    loop = [1 - float(features[m, k] @ anchor[k]) for k in range(5) for m in range(4)]
-    assert consistency_loss(features, anchor).item() == pytest.approx(
-        sum(loop) / len(loop), rel=1e-12
-    )
-    assert consistency_loss(anchor.expand(4, -1, -1), anchor).abs() < 1e-12

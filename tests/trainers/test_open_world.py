@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.table import harmonic_mean
 from trainers.common.errors import UserError
 from trainers.evaluation.open_world import open_world
 from trainers.evaluation.prediction import Prediction
@@ -66,35 +65,7 @@ def test_a_classifier_that_answers_everything_with_base_classes_looks_as_bad_as_
     )
     found = open_world(Prediction(probability), labels, BASE)
     assert found["base_accuracy"] == 100 and found["new_accuracy"] == 0
-    assert harmonic_mean([found["base_accuracy"], found["new_accuracy"]]) == 0
     assert found["auroc"]["new_probability"] == found["auroc"]["base_probability"] == 50
-
-
-def test_a_classifier_that_knows_all_is_perfect():
-    labels = torch.arange(60) % CLASSES
-    found = open_world(
-        Prediction(0.9 * torch.nn.functional.one_hot(labels, CLASSES) + 0.02), labels, BASE
-    )
-    assert (
-        found["base_accuracy"]
-        == found["new_accuracy"]
-        == found["auroc"]["new_probability"]
-        == found["auroc"]["base_probability"]
-        == 100
-    )
-
-
-def test_how_many_images_there_are_of_each_kind_does_not_matter():
-    prediction, labels = answers(3)
-    again = torch.cat(
-        [torch.arange(len(labels)), *[torch.nonzero(labels >= BASE)[:, 0]] * 4]
-    )  # each new image five times
-    once, often = (
-        open_world(prediction, labels, BASE),
-        open_world(Prediction(prediction.probability[again]), labels[again], BASE),
-    )
-    for name, figure in once["auroc"].items():
-        assert often["auroc"][name] == pytest.approx(figure, abs=1e-4)
 
 
 def test_images_of_one_kind_are_refused():
@@ -107,12 +78,7 @@ def test_images_of_one_kind_are_refused():
 
 @pytest.mark.parametrize(
     "trainer, parts",
-    [
-        ("CDC", ["witness"]),
-        ("ZeroshotCLIP", []),
-        ("LinearProbe", ["weight", "bias"]),
-        ("DePTCoOp", ["head"]),
-    ],
+    [("CDC", ["witness"]), ("ZeroshotCLIP", []), ("LinearProbe", ["weight", "bias"])],
 )
 def test_a_trained_run_is_asked_with_all_classes(run, trainer, parts):
     """It says which parts serve the base classes alone, and are left out."""

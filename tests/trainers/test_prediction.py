@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from tests.same_run import assert_equal
 from trainers.evaluation.prediction import Prediction, measure, per_image
 
 PROBABILITY = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]])
@@ -42,77 +43,51 @@ def test_ece_is_the_textbook_loop():
     )
 
 
+TEMPLATES = torch.stack([PROBABILITY, PROBABILITY.roll(1, dims=1)])
+
+
 def test_templates_and_vacuity():
-    templates = torch.stack([PROBABILITY, PROBABILITY.roll(1, dims=1)])
     ascending = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    metrics = measure(
-        Prediction(PROBABILITY, templates, ascending, ascending / 2, -ascending),
-        LABELS,
-        ["a", "b", "c"],
-    )
+    prediction = Prediction(PROBABILITY, TEMPLATES, ascending, ascending / 2, -ascending)
+    metrics = measure(prediction, LABELS, ["a", "b", "c"])
     assert metrics["template_accuracy"] == [75, 0]
-    assert metrics["mean_vacuity"] == pytest.approx(0.25) and metrics[
-        "mean_conflict"
-    ] == pytest.approx(0.125)
-    assert {
-        name: found["error_auroc"] for name, found in metrics["uncertainty"].items()
-    } == pytest.approx(
-        {
-            "max_probability": 100 * 2 / 3,
-            "vacuity": 100 / 3,
-            "conflict": 100 / 3,
-            "energy": 100 * 2 / 3,
-        }
-    )
-    mean = templates.mean(0).gather(1, LABELS[:, None]).log().mean()
+    means = metrics["mean_vacuity"], metrics["mean_conflict"]
+    assert means == pytest.approx((0.25, 0.125))
+    aurocs = {name: found["error_auroc"] for name, found in metrics["uncertainty"].items()}
+    expected = {"max_probability": 200, "vacuity": 100, "conflict": 100, "energy": 200}
+    assert aurocs == pytest.approx({name: value / 3 for name, value in expected.items()})
+    mean = TEMPLATES.mean(0).gather(1, LABELS[:, None]).log().mean()
     assert metrics["mean_probability_nll"] == pytest.approx(-mean.item(), rel=1e-5)
 
 
-def test_classes_without_images_do_not_count():
-    metrics = measure(Prediction(PROBABILITY[:2]), LABELS[:2], ["a", "b", "c"])
-    assert metrics["per_class_accuracy"] == {"a": 50}
-
-
-def test_classes_of_the_same_name_are_told_apart():
-    assert measure(Prediction(PROBABILITY), LABELS, ["sunglasses", "b", "sunglasses"])[
-        "per_class_accuracy"
-    ] == {"sunglasses (0)": 50, "b": 100, "sunglasses (2)": 100}
+def test_classes_without_images_do_not_count_and_those_of_one_name_are_told_apart():
+    found = measure(Prediction(PROBABILITY[:2]), LABELS[:2], ["a", "b", "c"])
+    assert found["per_class_accuracy"] == {"a": 50}
+    found = measure(Prediction(PROBABILITY), LABELS, ["sunglasses", "b", "sunglasses"])
+    expected = {"sunglasses (0)": 50, "b": 100, "sunglasses (2)": 100}
+    assert found["per_class_accuracy"] == expected
 
 
 def test_batches_are_put_together_in_order():
+    whole = Prediction(PROBABILITY, TEMPLATES, torch.rand(4), energy=torch.rand(4))
     parts = [
-        Prediction(PROBABILITY[:1], PROBABILITY[None, :1], torch.ones(1), energy=torch.zeros(1)),
-        Prediction(PROBABILITY[1:], PROBABILITY[None, 1:], torch.zeros(3), energy=torch.ones(3)),
+        Prediction(
+            PROBABILITY[part], TEMPLATES[:, part], whole.vacuity[part], energy=whole.energy[part]
+        )
+        for part in (slice(1), slice(1, 4))
     ]
-    whole = Prediction.concatenate(parts)
-    assert torch.equal(whole.probability, PROBABILITY) and torch.equal(
-        whole.template_probability, PROBABILITY[None]
-    )
-    assert (
-        whole.vacuity.tolist() == [1, 0, 0, 0]
-        and whole.energy.tolist() == [0, 1, 1, 1]
-        and whole.conflict is None
-    )
+    assert_equal(vars(Prediction.concatenate(parts)), vars(whole), "answers")
 
 
 def test_what_is_kept_of_every_image():
-    templates = torch.stack([PROBABILITY, PROBABILITY.roll(1, dims=1)])
-    kept = per_image(
-        Prediction(PROBABILITY, templates, torch.ones(4), torch.zeros(4)),
-        LABELS,
-        [f"/anywhere/dog/{i}.png" for i in range(4)],
-    )
-    assert (
-        kept["image"].tolist() == ["dog/0.png", "dog/1.png", "dog/2.png", "dog/3.png"]
-        and kept["label"].tolist() == LABELS.tolist()
-    )
-    assert kept["top"].shape == (4, 3) and kept["top"][1].tolist() == [1, 0, 2]
+    files = [f"/anywhere/dog/{i}.png" for i in range(4)]
+    prediction = Prediction(PROBABILITY, TEMPLATES, torch.ones(4), torch.zeros(4))
+    kept = per_image(prediction, LABELS, files)
+    assert kept["image"].tolist() == ["dog/0.png", "dog/1.png", "dog/2.png", "dog/3.png"]
+    assert kept["label"].tolist() == LABELS.tolist() and kept["top"].shape == (4, 3)
+    assert kept["top"][1].tolist() == [1, 0, 2]
     assert kept["top_probability"][1].tolist() == pytest.approx([0.5, 0.4, 0.1])
-    assert kept["vote"].tolist() == [[0, 1, 2, 1], [1, 2, 0, 2]] and kept["vote_probability"][
-        1
-    ].tolist() == pytest.approx([0.7, 0.5, 0.7, 0.4])
-    assert (
-        kept["max_probability"].tolist() == pytest.approx([0.3, 0.5, 0.3, 0.6])
-        and set(kept) >= {"vacuity", "conflict"}
-        and "energy" not in kept
-    )
+    assert kept["vote"].tolist() == [[0, 1, 2, 1], [1, 2, 0, 2]]
+    assert kept["vote_probability"][1].tolist() == pytest.approx([0.7, 0.5, 0.7, 0.4])
+    assert kept["max_probability"].tolist() == pytest.approx([0.3, 0.5, 0.3, 0.6])
+    assert kept.keys() >= {"vacuity", "conflict"} and "energy" not in kept

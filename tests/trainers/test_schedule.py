@@ -24,10 +24,30 @@ def rates(**settings):
     return used
 
 
-def test_cosine_with_constant_warmup_has_the_rates_of_the_real_dassl():
-    assert rates(WARMUP_EPOCH=1, WARMUP_TYPE="constant") == pytest.approx(
-        [1e-5, 2e-3, 1.8090e-3, 1.3090e-3, 6.9098e-4], rel=1e-4
-    )
+COSINE = [(1 + math.cos(math.pi * epoch / 5)) / 2 for epoch in range(5)]
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        # measured with the real Dassl
+        ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "constant"}, [0.005, 1, 0.90450, 0.65450, 0.34549]),
+        ({}, COSINE),
+        ({"WARMUP_EPOCH": 3, "WARMUP_TYPE": "linear"}, [0.005, 1 / 3, 2 / 3, 1, COSINE[1]]),
+        # the decay goes on from the full rate
+        (
+            {"WARMUP_EPOCH": 2, "WARMUP_TYPE": "constant", "WARMUP_RECOUNT": False},
+            [0.005, 0.005, *(COSINE[epoch] / COSINE[2] for epoch in (2, 3, 4))],
+        ),
+        ({"LR_SCHEDULER": "single_step", "STEPSIZE": (2,)}, [1, 1, 0.1, 0.1, 0.01]),
+        ({"LR_SCHEDULER": "single_step", "STEPSIZE": (-1,)}, [1] * 5),
+        ({"LR_SCHEDULER": "single_step", "STEPSIZE": 3}, [1, 1, 1, 0.1, 0.1]),
+        ({"LR_SCHEDULER": "multi_step", "STEPSIZE": (1, 3)}, [1, 0.1, 0.1, 0.01, 0.01]),
+        ({"LR_SCHEDULER": "multi_step", "STEPSIZE": (-1,)}, [1] * 5),
+    ],
+)
+def test_rates_of_five_epochs(settings, expected):
+    assert rates(**settings) == pytest.approx([0.002 * share for share in expected], rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -50,52 +70,20 @@ def test_a_warmup_is_that_of_every_group_whatever_its_own_rate(warmup, expected)
         schedule.step()
 
 
-def test_cosine_without_warmup():
-    assert rates() == pytest.approx(
-        [0.001 * (1 + math.cos(math.pi * e / 5)) for e in range(5)], rel=1e-12
-    )
-
-
-def test_linear_warmup_rises_from_the_minimum():
-    assert rates(WARMUP_EPOCH=3, WARMUP_TYPE="linear")[:4] == pytest.approx(
-        [1e-5, 0.002 / 3, 0.004 / 3, 0.002], rel=1e-12
-    )
-
-
-def test_without_recounting_the_decay_goes_on_from_the_full_rate():
-    cosine = [(1 + math.cos(math.pi * e / 5)) / 2 for e in range(5)]
-    expected = [1e-5, 1e-5] + [0.002 * cosine[e] / cosine[2] for e in (2, 3, 4)]
-    assert rates(WARMUP_EPOCH=2, WARMUP_TYPE="constant", WARMUP_RECOUNT=False) == pytest.approx(
-        expected, rel=1e-12
-    )
-
-
 @pytest.mark.parametrize(
-    "steps, expected", [((2,), [1, 1, 0.1, 0.1, 0.01]), ((-1,), [1] * 5), (3, [1, 1, 1, 0.1, 0.1])]
+    "settings, message",
+    [
+        (
+            {"WARMUP_EPOCH": 5, "WARMUP_TYPE": "constant", "WARMUP_RECOUNT": False},
+            "WARMUP_EPOCH 5 leaves none of the 5 epochs",
+        ),
+        ({"LR_SCHEDULER": "cosin"}, "OPTIM.LR_SCHEDULER is 'cosin'.*did you mean cosine"),
+        (
+            {"WARMUP_TYPE": "constnt", "WARMUP_EPOCH": 1},
+            "OPTIM.WARMUP_TYPE is 'constnt'.*did you mean constant",
+        ),
+    ],
 )
-def test_single_step(steps, expected):
-    assert rates(LR_SCHEDULER="single_step", STEPSIZE=steps) == pytest.approx(
-        [0.002 * f for f in expected], rel=1e-12
-    )
-
-
-def test_multi_step():
-    assert rates(LR_SCHEDULER="multi_step", STEPSIZE=(1, 3)) == pytest.approx(
-        [0.002 * f for f in (1, 0.1, 0.1, 0.01, 0.01)], rel=1e-12
-    )
-
-
-def test_multi_step_without_milestones_keeps_the_rate():
-    assert rates(LR_SCHEDULER="multi_step", STEPSIZE=(-1,)) == pytest.approx([0.002] * 5, rel=1e-12)
-
-
-def test_schedules_that_leave_nothing_are_refused():
-    with pytest.raises(UserError, match="WARMUP_EPOCH 5 leaves none of the 5 epochs"):
-        rates(WARMUP_EPOCH=5, WARMUP_TYPE="constant", WARMUP_RECOUNT=False)
-
-
-def test_unknown_names_are_answered_with_the_nearest():
-    with pytest.raises(UserError, match="OPTIM.LR_SCHEDULER is 'cosin'.*did you mean cosine"):
-        rates(LR_SCHEDULER="cosin")
-    with pytest.raises(UserError, match="OPTIM.WARMUP_TYPE is 'constnt'.*did you mean constant"):
-        rates(WARMUP_TYPE="constnt", WARMUP_EPOCH=1)
+def test_schedules_that_leave_nothing_and_unknown_names_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        rates(**settings)

@@ -238,33 +238,6 @@ class PromptedClassifier:
             else answer.template_probability.transpose(0, 1).numpy(),
         )
 
-    def embed_text(self) -> numpy.ndarray:
-        """The classes' features under the prompts, (M, K, E) fp32 of length one.
-
-        Raises:
-            UserError: the text depends on the image.
-        """
-        if self.encoded is None:
-            raise UserError(
-                f"{self.record['trainer']}'s texts depend on the image: without one they have no features"
-            )
-        return self.encoded[0].float().cpu().numpy()
-
-    @torch.no_grad()
-    def embed_image(self, images: Pictures) -> numpy.ndarray:
-        """The images' features, (N, M, E) fp32 of length one; (N, 1, E) where the image encoder is not prompted.
-
-        Raises:
-            UserError: see ``predict``.
-        """
-        prompts = None if self.encoded is None else self.encoded[1]
-        found = []
-        for batch, _ in self.batches(images):
-            with self.method.autocast():
-                features = self.method.encode_images(batch, prompts)  # (M or 1, B, E)
-            found.append(features.transpose(0, 1).cpu())
-        return torch.cat(found).numpy()
-
     def export(self, folder: str | os.PathLike[str]) -> None:
         """Writes the classifier for programs without this toolbox; see ``export.py``."""
         export(self, folder)

@@ -3,11 +3,11 @@
 Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not UTF-8.
 """
 
+import copy
 import logging
 import math
 import os
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from yacs.config import CfgNode
@@ -29,9 +29,6 @@ NAMES = {
     float: "finite numbers",
     str: "texts in UTF-8",
 }
-ONE_BY_NAME = {kind.__name__: words for kind, words in ONE.items()}
-# what yacs says of a value of another type
-MISMATCH = re.compile(r"\(<class '(\w+)'> vs.* with values \(.* vs. (.*)\) for config key: (\S+)$")
 OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
 # of earlier versions; they changed no figure
 REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_STEPS")
@@ -43,82 +40,66 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
     Raises:
         UserError: file missing or not YAML, unknown key (the nearest known one is named), value of another type.
     """
-    where = f"{what} {source}" if isinstance(source, str) else what
-    if isinstance(source, str) and not os.path.isfile(source):
-        folder, name = os.path.split(source)
+    if isinstance(source, str):
+        where = f"{what} {source}"
+        pairs = list(read_settings(source, where, leave_out))
+    else:
+        where = what
+        if len(source) % 2:
+            raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
+        pairs = list(zip(source[::2], source[1::2]))
+    removed = [key for key, _ in pairs if key in REMOVED]
+    if removed:
+        names = ", ".join(removed)
+        log.warning("%s: %s has no effect any more, leave it out", where, names)
+    for key, value in pairs:
+        if key in removed:
+            continue
+        default: Any = cfg
+        for part in key.split("."):
+            if not hasattr(default, "items") or part not in default:
+                raise UserError(f"{where}: unknown config key {key}{nearest(key, flatten(cfg))}")
+            default = default[part]
+        try:
+            cfg.merge_from_list([key, value])
+        except (RecursionError, MemoryError) as error:  # of Python's parser, which reads the values
+            raise UserError(f"{where}: it is nested too deeply") from error
+        except (ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+            try:
+                check_type(key, value, default)
+            except UserError as mismatch:
+                raise UserError(f"{where}: {mismatch}") from error
+            raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+
+
+def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, Any]]:
+    """Yields ``A.B`` and its value of a config file, except its key ``leave_out``.
+
+    Raises:
+        UserError: it is missing, or no YAML of keys; see ``where``.
+    """
+    if not os.path.isfile(path):
+        folder, name = os.path.split(path)
         beside = os.listdir(folder) if os.path.isdir(folder) else []
         raise UserError(f"{where} is missing{nearest(name, beside)}")
-    if isinstance(source, list) and len(source) % 2:
-        raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
     try:
-        if isinstance(source, str):
-            content = read_yaml(source)
-            if not isinstance(content, dict):
-                raise UserError(f"{where}: it must hold lines KEY: value")
-            check_keys(content, where)
-            content = {key: value for key, value in content.items() if key != leave_out}
-            removed = [
-                (node, key)
-                for node, key in (name.split(".") for name in REMOVED)
-                if key in (content.get(node) or {})
-            ]
-            warn_of_removed([".".join(names) for names in removed], where)
-            for node, key in removed:
-                content[node] = {
-                    name: value for name, value in content[node].items() if name != key
-                }
-            cfg.merge_from_other_cfg(CfgNode(content))
-        else:
-            pairs = list(zip(source[::2], source[1::2]))
-            warn_of_removed([name for name, _ in pairs if name in REMOVED], where)
-            kept = [part for pair in pairs if pair[0] not in REMOVED for part in pair]
-            cfg.merge_from_list(kept)
-    except UserError:
-        raise
-    except (KeyError, AttributeError) as error:
-        raise unknown_key(
-            cfg, source, where, str(error.args[0] if error.args else error)
-        ) from error
-    except AssertionError as error:
-        if str(error).startswith("Non-existent key"):
-            raise unknown_key(cfg, source, where, str(error)) from error
-        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
-    except (RecursionError, MemoryError) as error:  # of Python's parser, which reads the values
+        content = read_yaml(path)
+    except (RecursionError, MemoryError) as error:
         raise UserError(f"{where}: it is nested too deeply") from error
-    except (ValueError, TypeError) as error:
-        text = " ".join(str(error).split())
-        if mismatch := MISMATCH.search(text):
-            kind, value, key = mismatch.groups()
-            text = f"{key} is {value!r}, it takes {ONE_BY_NAME.get(kind, 'a list')}"
-        raise UserError(f"{where}: {text}") from error
-
-
-def warn_of_removed(names: Sequence[str], where: str) -> None:
-    if names:
-        log.warning("%s: %s has no effect any more, leave it out", where, ", ".join(names))
-
-
-def check_keys(content: Mapping[object, object], where: str) -> None:
-    """
-    Raises:
-        UserError: a key of a YAML file is no text.
-    """
-    for key, value in content.items():
-        if not isinstance(key, str):
-            raise UserError(f"{where}: {key!r} is not a config key")
-        if isinstance(value, dict):
-            check_keys(value, where)
-
-
-def unknown_key(cfg: CfgNode, source: str | list[Any], where: str, message: str) -> UserError:
-    """The ``UserError`` for a key that yacs doesn't know; message: yacs', which ends with it."""
-    key = message.rsplit(": ", 1)[-1].strip("'\"")
-    full = (
-        key
-        if isinstance(source, str)
-        else next((name for name in source[::2] if name.endswith(key)), key)
-    )
-    return UserError(f"{where}: unknown config key {full}{nearest(full, flatten(cfg))}")
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: it must hold lines KEY: value")
+    nodes = [("", {key: value for key, value in content.items() if key != leave_out})]
+    while nodes:
+        path, node = nodes.pop(0)
+        for key, value in node.items():
+            if not isinstance(key, str):
+                raise UserError(f"{where}: {key!r} is not a config key")
+            if isinstance(value, dict):
+                nodes.append((f"{path}{key}.", value))
+            else:
+                yield path + key, copy.deepcopy(value)
 
 
 def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
@@ -131,17 +112,21 @@ def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
         UserError: the key, its value, and what it takes.
     """
     for key, default in defaults.items():
-        value, name = cfg[key], path + key
-        if hasattr(default, "items"):
-            if not hasattr(value, "items"):
-                raise UserError(
-                    f"{name} is {value!r}, it takes settings of its own: {', '.join(default)}"
-                )
-            check_types(value, default, f"{name}.")
-        elif isinstance(default, (list, tuple)):
-            check_elements(name, value, default)
-        else:
-            check_value(name, value, default)
+        check_type(path + key, cfg[key], default)
+
+
+def check_type(name: str, value: Any, default: Any) -> None:
+    """The same for one key."""
+    if hasattr(default, "items"):
+        if not hasattr(value, "items"):
+            raise UserError(
+                f"{name} is {value!r}, it takes settings of its own: {', '.join(default)}"
+            )
+        check_types(value, default, f"{name}.")
+    elif isinstance(default, (list, tuple)):
+        check_elements(name, value, default)
+    else:
+        check_value(name, value, default)
 
 
 def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:

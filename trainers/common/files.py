@@ -29,14 +29,11 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
     Raises:
         UserError: it is somebody's, a folder, a pipe or a device, or its path can't be one.
     """
-    try:
-        is_there = stat.S_ISREG(os.stat(path).st_mode)
-    except (FileNotFoundError, NotADirectoryError):  # the latter is found out in writing
+    mode = mode_of(option, path)
+    if mode is None:
         return
-    except (OSError, ValueError) as error:  # too long; a character that no path has
-        raise UserError(f"{option} {path!a} can't be written: {error}") from error
-    if not is_there:
-        what = "a folder" if os.path.isdir(path) else "not a regular file"
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise UserError(f"{option} {path} is {what}, it must be a file: give another")
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
@@ -47,6 +44,20 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
             )
 
 
+def mode_of(option: str, path: str) -> int | None:
+    """What is at a path, see ``os.stat``; None where nothing is.
+
+    Raises:
+        UserError: it can be no path: too long, below a file, or of a character that no path has.
+    """
+    try:
+        return os.stat(path).st_mode
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{option} {path!a} can't be written: {error}") from error
+
+
 def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
     """
     Args:
@@ -55,13 +66,8 @@ def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
     Raises:
         UserError: it can be no folder, or something other than a file has a file's name.
     """
-    try:
-        is_folder = stat.S_ISDIR(os.stat(folder).st_mode)
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:  # too long; a character that no path has
-        raise UserError(f"{option} {folder!a} can't be a folder: {error}") from error
-    if not is_folder:
+    mode = mode_of(option, folder)
+    if mode is not None and not stat.S_ISDIR(mode):
         raise UserError(f"{option} {folder} is a file, it must be a folder")
     for path in (os.path.join(folder, name) for name in names):
         if os.path.lexists(path) and not os.path.isfile(path):

@@ -1,17 +1,17 @@
 """Checkpoints that hold prompts only, load without executing anything, and resume to the same numbers.
 
-Files lie where Dassl puts them: ``<output>/prompt_learner/model.pth.tar-<epoch>``, and ``checkpoint``,
-which names the file to resume from. The end of each epoch is kept until that of the next one; those
-that TRAIN.CHECKPOINT_FREQ asks for, and the last, stay.
+Files lie where Dassl puts them: ``<output>/prompt_learner/model.pth.tar-<epoch>``,
+``model-best.pth.tar``, and ``checkpoint``, which names the file to resume from. The end of each epoch
+is kept until that of the next one; those that TRAIN.CHECKPOINT_FREQ asks for, and the last, stay.
 """
 
 import io
 import logging
 import os
 import re
+import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -21,7 +21,7 @@ from ..common.errors import UserError
 from ..common.files import remove_leftovers, write_atomically, write_text
 from ..common.fingerprints import split_hash
 from ..common.readers import check_archive, read_arrays
-from ..common.record_file import FILE_NAME, read_record
+from ..common.record_file import FILE_NAME, are_names, read_record
 from ..data.random_state import restore_rng_state, rng_state
 from .same_run import OTHER_IMAGES as OTHER_IMAGES
 from .same_run import changes as changes
@@ -48,7 +48,7 @@ State = dict[str, Any]  # of a training, see ``Checkpoints.save``
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"
-TYPES = {
+KINDS = {
     "state_dict": dict,
     "epoch": int,
     "trainer": str,
@@ -92,7 +92,7 @@ class Checkpoints:
         self.cfg, self.trainer, self.dataset, self.method = cfg, trainer, dataset, method
         self.parts = parts
 
-    def save(self, folder: str, epoch: int, **facts: Any) -> None:
+    def save(self, folder: str, file_name: str, epoch: int, **facts: Any) -> None:
         """Writes prompts and all that an exact resume needs; never CLIP's weights.
 
         Args:
@@ -115,12 +115,12 @@ class Checkpoints:
             "split_hash": split_hash(self.dataset),
             **facts,
         }
-        before, file_name = newest(folder), epoch_name(epoch)
+        before = newest(folder)
         write(state, folder, file_name)
         log.info("Checkpoint saved to %s/%s", folder, file_name)
         every, done = self.cfg.TRAIN.CHECKPOINT_FREQ, epochs_in(before or "")
         is_due = done is not None and every > 0 and done % every == 0
-        if done is not None and done < epoch and not is_due:
+        if file_name != BEST and done is not None and done < epoch and not is_due:
             os.remove(os.path.join(folder, str(before)))
 
     def resume(self, directory: str) -> State | None:
@@ -129,8 +129,8 @@ class Checkpoints:
         Raises:
             UserError: it is another run's, can't be read, or ``--resume`` names a folder without one.
         """
-        folder = f"{directory}/{MODEL_NAME}"
-        remove_leftovers(f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}")
+        folder, own = f"{directory}/{MODEL_NAME}", f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
+        remove_leftovers(own)
         file_name = newest(folder)
         if file_name is None:
             if self.cfg.RESUME:
@@ -159,6 +159,11 @@ class Checkpoints:
                 f"{folder}/{file_name} cannot be resumed ({type(error).__name__}): delete {folder} "
                 "to start over"
             ) from error
+        if os.path.realpath(folder) != os.path.realpath(own) and os.path.isfile(f"{folder}/{BEST}"):
+            # the best epoch so far may stay the best: it has to be found in this run's folder
+            write_atomically(
+                f"{own}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path)
+            )
         log.info("Resuming from %s/%s: %d epochs done", folder, file_name, state["epoch"])
         return state
 
@@ -270,8 +275,7 @@ def load_prompts(method: "Method", state: State, folder: str, trainer: str) -> N
 
 
 def final(folder: str, cfg: CfgNode) -> str:
-    """Name of the file with a training's final prompts; with ``best_val``, which earlier versions
-    had, the best ones."""
+    """Name of the file with a training's final prompts: the best ones under ``best_val``."""
     return BEST if cfg.TEST.FINAL_MODEL == "best_val" else newest(folder) or BEST
 
 
@@ -288,18 +292,16 @@ def newest(folder: str) -> str | None:
         named = file.readline().strip()
     if epochs_in(named) is not None and os.path.isfile(os.path.join(folder, named)):
         return named
-    epochs = filter(None, map(epochs_in, os.listdir(folder)))
-    latest = max(epochs, default=None)
-    if latest is None:
-        return None
-    log.warning(
-        "%s names no checkpoint (%r): taking the newest one, %s", path, named, epoch_name(latest)
+    found = max(
+        filter(epochs_in, os.listdir(folder)), key=lambda name: epochs_in(name) or 0, default=None
     )
-    return epoch_name(latest)
+    if found:
+        log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, found)
+    return found
 
 
 def write(state: State, folder: str, file_name: str) -> None:
-    """Writes a checkpoint and points the next resume to it.
+    """Writes a checkpoint and, unless it is the best one, points the next resume to it.
 
     Raises:
         UserError: it can't be written, because the disk is full or for another reason. What was there
@@ -309,9 +311,14 @@ def write(state: State, folder: str, file_name: str) -> None:
     torch.save(state, content)
     path = os.path.join(folder, file_name)
 
+    def write_content(temporary: str) -> None:
+        with open(temporary, "wb") as file:
+            file.write(content.getbuffer())
+
     try:
-        write_atomically(path, lambda temporary: Path(temporary).write_bytes(content.getbuffer()))
-        write_text(os.path.join(folder, POINTER), file_name + "\n")
+        write_atomically(path, write_content)
+        if file_name != BEST:
+            write_text(os.path.join(folder, POINTER), file_name + "\n")
     except OSError as error:
         raise UserError(
             f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same "
@@ -328,9 +335,9 @@ def load(path: str) -> State:
     folder = os.path.dirname(path)
     if not os.path.isfile(path):
         names = os.listdir(folder) if os.path.isdir(folder) else []
-        there = ", ".join(sorted(name for name in names if ".pth.tar" in name))
+        found = ", ".join(sorted(name for name in names if ".pth.tar" in name))
         raise UserError(
-            f"no checkpoint at {path}; there is {there or 'none in that folder'}: check --model-dir and "
+            f"no checkpoint at {path}; there is {found or 'none in that folder'}: check --model-dir and "
             "--load-epoch"
         )
     try:
@@ -344,11 +351,14 @@ def load(path: str) -> State:
         raise UserError(
             f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it"
         ) from error
-    is_ours = isinstance(state, dict) and all(
-        isinstance(state.get(key), type_of) for key, type_of in TYPES.items()
-    )
-    if not is_ours or not all(map(torch.is_tensor, state["state_dict"].values())):
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(key), kind) for key, kind in KINDS.items()
+    ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
-    if not all(isinstance(name, str) for name in state["classnames"]):
-        raise UserError(f"checkpoint {path} is damaged: its class names are no texts")
+    tensors = state["state_dict"].values()
+    if not all(map(torch.is_tensor, tensors)) or not are_names(state["classnames"]):
+        raise UserError(
+            f"checkpoint {path} was not written by this toolbox: its prompts are not tensors, or its class "
+            "names no texts"
+        )
     return state

@@ -94,8 +94,6 @@ def check_run(cfg: CfgNode) -> None:
         raise UserError(
             f"TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}: it must be all"
         )
-    if cfg.TEST.FINAL_MODEL != "last_step":
-        raise UserError("TEST.FINAL_MODEL best_val is not supported: give last_step")
     if cfg.MODEL.INIT_WEIGHTS:
         raise UserError(
             "MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume"
@@ -107,7 +105,7 @@ def check_run(cfg: CfgNode) -> None:
 
 
 def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
-    """Labels must have no gaps; doubtful data cause warnings."""
+    """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data cause warnings."""
     data, name = data_manager.dataset, cfg.DATASET.NAME
     twins = sorted(classname for classname, count in Counter(data.classnames).items() if count > 1)
     if twins:
@@ -129,6 +127,13 @@ def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
             f"{name} has labels up to {data_manager.num_classes - 1} but {len(data.classnames)} classes: "
             "labels must be 0 … K−1 without gaps"
         )
+    if cfg.TEST.FINAL_MODEL == "best_val":
+        if data_manager.val_loader is None:
+            raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {name} has none")
+        if validates_on_test_images(data):
+            raise UserError(
+                f"TEST.FINAL_MODEL best_val would choose on test images: those of {name} serve as val too"
+            )
 
 
 def validates_on_test_images(data: "DatasetBase") -> bool:

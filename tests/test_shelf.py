@@ -1,0 +1,34 @@
+"""Runs of former versions, and of this one while it was new, load and score as they did.
+
+tests/golden/shelf/<version>/<trainer> is what ``train.py --trainer <trainer> --backbone tiny --root <the miniature of
+conftest.make_textures>`` of that version left, on tests/small.yaml with INPUT.SIZE "(64, 64)", two epochs and, of CDC,
+prompts of texts at one layer. Nothing there is ever changed; a version that writes other files gets a folder of its own.
+"""
+
+import json
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.same_run import kept_answers
+from trainers import PromptedClassifier
+
+SHELF = REPOSITORY / "tests" / "golden" / "shelf"
+RUNS = sorted(str(path.parent.relative_to(SHELF)) for path in SHELF.glob("*/*/results.json"))
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_of_the_shelf_scores_as_it_did(run, data_root):
+    record = json.loads((SHELF / run / "results.json").read_text())
+    known = kept_answers(SHELF / run, "test")
+    pictures = [f"{data_root}/dtd/images/{name}" for name in known["image"]]
+    answers = PromptedClassifier.load(str(SHELF / run)).predict(pictures)
+    assert answers.classnames == record["classnames"]
+    rows = range(len(pictures))
+    for top, probability in zip(known["top"].T, known["top_probability"].T):
+        assert answers.probabilities[rows, top] == pytest.approx(probability, rel=1e-3, abs=1e-6)
+    assert answers.uncertainty == pytest.approx(
+        known.get("vacuity", known["max_probability"]), rel=1e-3, abs=1e-6
+    )
+    right = 100 * (answers.probabilities.argmax(axis=1) == known["label"]).mean()
+    assert right == pytest.approx(record["metrics"]["test"]["accuracy"])

@@ -1,0 +1,193 @@
+"""Every method against its published formulas, in float64: logits, loss, gradients and answers.
+
+A further method needs a class in ``formulas.py`` and a line in ``CASES``.
+"""
+
+import random
+
+import pytest
+import torch
+
+from tests.conftest import make_method, scrambled, trainer_node
+from tests.prompting.models import pair, relative
+from tests.reference import unit
+from tests.trainers.formulas import PUBLISHED
+from trainers import METHODS, config_function
+
+NAMES = ["banded", "person_on_a_bike", "a very long name of a class, with comma", "grid"]
+SENTENCES = {
+    "banded": ["Wide stripes lie beside each other.", "A flag."],
+    "person_on_a_bike": ["A pattern of " + "small " * 90 + "dots."],  # too long: it is cut
+    "a very long name of a class, with comma": ["Lines that cross.", "It is long."],
+    "grid": ["Squares in rows.", "Lines at right angles.", "Like a chessboard."],
+}
+SELECTED = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+CONTEXTS = [
+    {"N_CTX": 1, "CSC": True, "CLASS_TOKEN_POSITION": "front"},
+    {"N_CTX": 5, "CLASS_TOKEN_POSITION": "middle"},
+    {"N_CTX": 4, "CSC": True},
+    {"CTX_INIT": "a photo of a"},
+]
+CASES = {
+    "ZeroshotCLIP": [{}],
+    "ZeroshotCLIP2": [{}],
+    "CoOp": CONTEXTS,
+    "CoCoOp": [{}, {"CTX_INIT": "a_photo_of_a"}],
+    "KgCoOp": [{"W": 0.5}, *CONTEXTS[:2]],
+    "ProGrad": [{"T": 2.0, "LAMBDA": 0.8}, {"CSC": True}],
+    "CLIPLoRA": [
+        {"ALPHA": 1.5, "RANK": 3},
+        {"ENCODER": "text", "clip": "vit-16"},
+        {"ENCODER": "vision"},
+    ],
+    "MMA": [
+        {"ADAPTER_START": 1, "ADAPTER_SCALE": 0.05},
+        {"ADAPTER_END": 2, "ADAPTER_SCALE": 1.0, "clip": "vit-16"},  # up to the last layers
+    ],
+    "MMRL": [
+        {"REP_START": 1, "REG_WEIGHT": 3.0, "SCALE": 0.6},
+        {"REP_END": 2, "SCALE": 1.0, "clip": "vit-16"},
+    ],
+    "LinearProbe": [{}],
+    "TipAdapter": [{}],
+    "TipAdapterF": [{"INIT_BETA": 2.5, "INIT_ALPHA": 3.0}],
+    "GDA": [{"ALPHA": 0.7}],
+    "ProLIP": [{}],
+    "TCP": [{"W": 3.0}, {"dataset": "UCF101", "N_CTX": 2, "LAYER": 3}],
+    "CoPrompt": [{"W": 3.0, "PROMPT_DEPTH": 3}],
+    "DePTCoOp": [{"HEAD_WEIGHT": 0.6, "PROMPT_WEIGHT": 0.5}],
+    "DePTKgCoOp": [{"HEAD_WEIGHT": 0.6}],
+    "DePTMaPLe": [{"PROMPT_WEIGHT": 0.5}],
+    "DePTPromptSRC": [{}],
+    "CDCPromptSRC": [{"CONSISTENCY_WEIGHT": 0.25, "PHRASES": ["art of the world", "a photo of a"]}],
+    "CDCTCP": [{"CONSISTENCY_WEIGHT": 0.25, "W": 3.0}],
+    "VPT": [{"PROMPT_DEPTH_VISION": 1}, {"PROMPT_DEPTH_VISION": 3, "CTX_INIT": "an_origami"}],
+    "IVLP": [
+        {"N_CTX_TEXT": 4, "N_CTX_VISION": 1, "PROMPT_DEPTH_TEXT": 4},
+        {"CTX_INIT": "", "N_CTX_TEXT": 3, "PROMPT_DEPTH_TEXT": 1, "PROMPT_DEPTH_VISION": 3},
+        {"N_CTX_VISION": 0, "PROMPT_DEPTH_VISION": 0},
+    ],
+    "MaPLe": [
+        {"PROMPT_DEPTH": 1},
+        {"N_CTX": 4, "PROMPT_DEPTH": 3},
+        {"N_CTX": 3, "CTX_INIT": ""},
+    ],
+    "PromptSRC": [{"TEXT_LOSS_WEIGHT": 7, "IMAGE_LOSS_WEIGHT": 3}],
+    "CDC": [
+        {"PROMPT_DEPTH": 3, "DECOUPLING_WEIGHT": 0.7, "CONSISTENCY_WEIGHT": 1.3},
+        {"N_CTX": 3, "CTX_INIT": ["a photo of a", "a sketch"], "FUSION": "mean_probability"},
+        {"PROMPT_MODALITY": "text", "AUGMENTATION": None},
+        {"LOSS": "cross_entropy", "N_TEMPLATES": 2},
+    ],
+}
+
+
+def scrambled_method(name, classnames=NAMES, clip="vit", **settings):
+    """A method whose parts are all different, and the CLIP of ``clip``."""
+    ours, stock = pair(clip)
+    method = make_method(name, ours, classnames, **settings)
+    learner = method.learner
+    if hasattr(learner, "fill"):  # what Tip-Adapter keeps
+        learner.fill(unit(torch.randn(7, 48)), torch.tensor([0, 3, 3, 1, 1, 2, 0]))
+    if hasattr(learner, "features"):  # what GDA keeps
+        learner.features = unit(torch.randn(70, 48))
+    if learner is not None:
+        scrambled(learner)
+    if hasattr(learner, "offset"):  # CDC's level of evidence
+        learner.offset.copy_(torch.linspace(19, 20.5, len(learner.offset)))
+    return method, stock
+
+
+@pytest.mark.parametrize(
+    "name, number, described",
+    [(name, n, False) for name, cases in CASES.items() for n in range(len(cases))]
+    + [(name, 0, True) for name in CASES],
+)
+def test_logits_loss_gradients_and_answers_are_those_of_the_published_formulas(
+    in_float64, monkeypatch, name, number, described
+):
+    """With sentences about the classes, and few texts and images encoded at a time, and without."""
+    torch.manual_seed(number)
+    settings = dict(CASES[name][number])
+    if described:
+        monkeypatch.setattr("trainers.prompting.image.CPU_BATCH", 1)
+        settings["describe"] = lambda names: [SENTENCES[own] for own in names]
+        if "TEXT_CHUNK" in trainer_node(config_function(name)):
+            settings["TEXT_CHUNK"] = 3
+    method, stock = scrambled_method(name, **settings)
+    views, learner = method.views(method.settings)[0], method.learner
+    pixels = method.backbone.image.image_size
+    images, labels = torch.randn(views, 5, 3, pixels, pixels), torch.tensor([0, 1, 3, 2, 0])
+    published = PUBLISHED[name](stock, method)
+    if number == 0:  # what CLIP holds for least likely, so that ProGrad's gradients conflict
+        labels = published.cosines(stock.encode_image(images[0]), published.known).argmin(dim=1)
+    random.seed(3)
+    scores = method(images)
+    loss, _ = method.loss(scores, labels)
+    random.seed(3)
+    logits, expected = published(images, labels)
+    assert relative(scores.logits, logits) < 1e-9
+    assert relative(loss, expected) < 1e-8  # digamma's digits
+    if learner is None:
+        return
+    gradients = torch.autograd.grad(loss, list(learner.parameters()))
+    for gradient, reference in zip(gradients, published.gradients(expected), strict=True):
+        assert (gradient - reference).norm() <= 1e-7 * reference.norm()
+    if name == "ProGrad":
+        assert (published.dot < 0) == (number == 0)
+    if not name.startswith("CDC"):  # whose answers have another level of evidence than its loss
+        answer = method.eval().answer(images[:1]).probability
+        assert relative(answer, published.probability(logits)) < 1e-9
+
+
+def test_every_method_has_its_formulas_here():
+    assert CASES.keys() == METHODS.keys()
+
+
+OF_CLASSES = ["LinearProbe", "TipAdapter", "TipAdapterF", "GDA", "MMRL", "DePTCoOp", "DePTMaPLe"]
+
+
+@pytest.mark.parametrize("name", OF_CLASSES)
+def test_other_classes_are_answered_without_what_belongs_to_the_trained_ones(in_float64, name):
+    """By the texts alone, GDA by Gaussians of the texts."""
+    torch.manual_seed(0)
+    method, stock = scrambled_method(name)
+    other = make_method(name, method.backbone, ["dotted", "banded", "woven"])
+    other.load(method.learner.state_dict(), NAMES)
+    assert other.left_out
+    images = torch.randn(1, 3, 3, 32, 32)
+    logits, _ = PUBLISHED[name](stock, other)(images, torch.zeros(3, dtype=torch.long))
+    assert len(logits) == 1 and relative(other(images).logits, logits) < 1e-8
+
+
+@pytest.mark.parametrize("name", ["GDA", "DePTCoOp"])
+def test_some_of_the_trained_classes_keep_their_rows(in_float64, name):
+    """As ImageNet-A's and -R's are answered officially."""
+    method, _ = scrambled_method(name)
+    part = make_method(name, method.backbone, [NAMES[3], NAMES[1]])
+    part.load(method.learner.state_dict(), NAMES)
+    images = torch.randn(1, 3, 3, 32, 32)
+    assert relative(part(images).logits, method(images).logits[..., [3, 1]]) < 1e-9
+
+
+@pytest.mark.parametrize(
+    "name, dataset, own",
+    [
+        ("ZeroshotCLIP2", "ImageNetR", ["a photo of a {}."]),
+        ("ZeroshotCLIP2", "ImageNet", []),
+        ("TipAdapter", "ImageNet", []),
+    ],
+)
+def test_imagenets_prompts_are_the_seven_selected_ones(in_float64, name, dataset, own):
+    method, stock = scrambled_method(name, dataset=dataset)
+    published = PUBLISHED[name](stock, method)
+    published.templates = [*SELECTED, *own]
+    assert relative(method.hand_crafted, published.known) < 1e-9

@@ -1,0 +1,142 @@
+"""What a method's settings make of it: sizes, refusals, first values, and groups of parameters."""
+
+import clip
+import pytest
+import torch
+from dassl.config import get_cfg_default
+from dassl.optim import build_optimizer
+
+from tests.conftest import GOLDEN, make_method
+from tests.prompting.models import relative
+from trainers.cliplora import LowRank
+from trainers.common.errors import UserError
+
+NAMES = ["banded", "person_on_a_bike"]
+
+
+@pytest.mark.parametrize("name, settings, size", GOLDEN["methods"]["sizes"])
+def test_learnable_parameters_on_vit_b16_are_as_many_as_officially(vit_b16, name, settings, size):
+    assert make_method(name, vit_b16, NAMES, **settings).count_parameters()[0] == size
+
+
+@pytest.mark.parametrize("name, settings, line", GOLDEN["methods"]["refused"])
+def test_settings_that_can_not_work_are_refused_with_the_key_and_what_it_takes(
+    vit, name, settings, line
+):
+    with pytest.raises(UserError) as refusal:
+        make_method(name, vit, NAMES, **settings)
+    assert str(refusal.value) == line
+
+
+@pytest.mark.parametrize(
+    "name, settings, words, tokens",
+    [
+        ("CoOp", {"CTX_INIT": "a_photo_of_a", "N_CTX": 16}, "a photo of a", 4),
+        ("CoOp", {"CTX_INIT": "a photo", "CSC": True}, "a photo", 2),
+        ("CoCoOp", {"CTX_INIT": "a_photo_of_a"}, "a photo of a", 4),
+        ("KgCoOp", {"CTX_INIT": "a photo of a"}, "a photo of a", 4),
+        ("ProGrad", {}, "a texture of", 3),  # zeros before it
+        ("ProGrad", {"CSC": True}, "a texture of", 3),
+        ("MaPLe", {}, "a photo of a", 2),
+        ("PromptSRC", {"N_CTX_TEXT": 3}, "a photo of a", 3),
+        ("CDC", {"CTX_INIT": ["a photo of a"] * 4, "N_CTX": 3}, "a photo of a", 3),
+    ],
+)
+def test_a_context_starts_from_a_phrases_first_tokens(
+    vit, stock_vit, name, settings, words, tokens
+):
+    contexts = make_method(name, vit, NAMES, **settings).learner.ctx
+    phrase = stock_vit.token_embedding(clip.tokenize(words))[0, 1 : 1 + tokens]
+    for context in contexts.reshape(-1, *contexts.shape[-2:]):
+        assert torch.equal(context[-tokens:], phrase) and not context[:-tokens].any()
+
+
+@pytest.mark.parametrize(
+    "name, settings, gaussian",
+    [
+        ("CoOp", {"CSC": True, "N_CTX": 16}, {"ctx": 0.02}),
+        ("VPT", {"N_CTX_VISION": 8}, {"ctx": 0.02, "deep_ctx.0": 0.02}),
+        ("MaPLe", {}, {"compound_prompts_text.0": 0.02}),
+        ("MMRL", {"REP_DIM": 512}, {"compound_rep_tokens": 0.02, "proj_rep": 768**-0.5}),
+        (
+            "MMA",
+            {},
+            {
+                "text_adapter.2.down.0.weight": (2 / 32) ** 0.5,
+                "visual_adapter.3.up.weight": (2 / 768) ** 0.5,
+                "shared_adapter.2.0.weight": (2 / 32) ** 0.5,
+                "text_adapter.2.up.bias": 0.0,
+            },
+        ),
+    ],
+)
+def test_what_is_drawn_has_the_official_deviation(vit_b16, name, settings, gaussian):
+    torch.manual_seed(0)
+    state = make_method(name, vit_b16, NAMES, **settings).learner.state_dict()
+    for key, deviation in gaussian.items():
+        assert state[key].std().item() == pytest.approx(deviation, rel=0.1), key
+    if name == "CoOp":
+        assert not torch.equal(*state["ctx"])
+
+
+@pytest.mark.parametrize(
+    "name, settings, maps",
+    [
+        ("MaPLe", {"PROMPT_DEPTH": 3}, "compound_prompt_projections"),
+        ("CDC", {"PROMPT_DEPTH": 3}, "visual_maps"),
+        ("MMRL", {}, "compound_rep_tokens_r2vproj"),
+        ("MMRL", {}, "compound_rep_tokens_r2tproj"),
+    ],
+)
+def test_deep_maps_start_alike_and_are_learned_apart(vit, name, settings, maps):
+    learner = make_method(name, vit, NAMES, **settings).learner
+    first, second = getattr(learner, maps)[-2:]
+    assert torch.equal(first.weight, second.weight) and first.weight is not second.weight
+    if name == "MaPLe":
+        assert not torch.equal(first.weight, learner.proj.weight)
+
+
+@pytest.mark.parametrize("name", ["CLIPLoRA", "ProLIP", "GDA", "TipAdapter"])
+def test_it_starts_as_clip_itself(vit, name):
+    method, images = make_method(name, vit, NAMES), torch.randn(1, 3, 3, 32, 32)
+    known = make_method("ZeroshotCLIP", vit, NAMES)
+    if name == "CLIPLoRA":  # whose prompt is the same for all data sets
+        known.hand_crafted = known.encode_classes("a photo of a {}.")
+        assert all(change.down.std() > 0 for change in method.learner.text)
+    assert relative(method(images).logits, known(images).logits) < 1e-5
+
+
+def test_queries_keys_and_values_have_dropout_of_their_own_in_training_only():
+    change = LowRank(64, 64, alpha=2.0, dropout=0.25)
+    with torch.no_grad():
+        change.down.copy_(torch.eye(64)), change.up.copy_(torch.eye(64))
+    x, nothing = torch.rand(200, 64) + 1, torch.zeros(200, 192)
+    torch.testing.assert_close(change.eval().project(x, nothing, "qkv"), x.repeat(1, 3) * 2 / 8)
+    parts = change.train().project(x, nothing, "qkv").chunk(3, dim=1)
+    kept = [part != 0 for part in parts]
+    for part, mask in zip(parts, kept):
+        torch.testing.assert_close(part[mask], (x * 2 / 8 / 0.75)[mask])
+        assert mask.float().mean() == pytest.approx(0.75, abs=0.02)
+    assert not torch.equal(kept[0], kept[1]) and not torch.equal(kept[1], kept[2])
+
+
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("CoOp", [{}]),
+        ("TCP", [{"eps": 1e-3}]),
+        ("CDCTCP", [{"eps": 1e-3}]),
+        ("TipAdapterF", [{"eps": 1e-4}]),
+        ("DePTMaPLe", [{}, {"lr": 0.13}]),  # the head's is 6.5 times the prompts'
+        ("GDA", [{"lr": 0.0}]),
+    ],
+)
+def test_the_optimiser_has_all_parameters_in_groups_with_the_official_settings(vit, name, expected):
+    method, cfg = make_method(name, vit, NAMES), get_cfg_default().OPTIM
+    cfg.merge_from_list(["NAME", "adam", "LR", 0.02])
+    groups = build_optimizer(method.learner, cfg, method.parameter_groups(0.02)).param_groups
+    for group, settings in zip(groups, expected, strict=True):
+        for key, value in {"lr": 0.02, "eps": 1e-8, **settings}.items():
+            assert group[key] == pytest.approx(value)
+    numbers = [parameter.numel() for group in groups for parameter in group["params"]]
+    assert sum(numbers) == method.count_parameters()[0]
