@@ -11,6 +11,7 @@ stands in ``forward_backward``; a step's forward pass and loss are the method's.
 """
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -239,6 +240,7 @@ class MethodTrainer(TrainerX):
         if self.model.describe is not None:
             self.model.describe(self.model.classnames)  # errors are raised before any training
         super().before_train()  # resumes, or refuses to
+        os.makedirs(self.output_dir, exist_ok=True)
         remove_record(self.output_dir)
         name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
         self.progress = Progress(

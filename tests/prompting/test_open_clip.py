@@ -110,10 +110,8 @@ def test_the_published_shapes_make_the_published_model(name):
     assert ours.image.image_size == vision["image_size"]
     assert ours.text.transformer.resblocks[0].heads == text["heads"]
     if ours.takes_visual_prompts:
-        attention, expected = (
-            tower.transformer.resblocks[0].attn for tower in (ours.image, theirs.visual)
-        )
-        assert attention.heads == expected.num_heads
+        block, expected = (tower.transformer.resblocks[0] for tower in (ours.image, theirs.visual))
+        assert block.heads == expected.attn.num_heads
     else:
         assert ours.image.network.attnpool.num_heads == theirs.visual.attnpool.num_heads
 
