@@ -37,7 +37,8 @@ DOCUMENTS = sorted(
     )
 )
 DOCS = REPOSITORY / "docs"
-PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS) or page.parent == REPOSITORY]
+SHORT = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md")
+PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS) or page in SHORT]
 
 
 def tokens_of(document):
