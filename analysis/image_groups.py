@@ -101,7 +101,7 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
     figures = {
         "temperature": temperature,
         "images": {"base": len(base.test), "new": len(new.test)},
-        "accuracy": by_severity({group: 100 * part.double() for group, part in right.items()}),
+        "accuracy": by_severity(right, 100),
         "doubt": {
             name: compare({group: of[name] for group, of in doubts.items()}, ~right["base"][0])
             for name in doubts["base"]
@@ -193,9 +193,11 @@ def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
     }
 
 
-def by_severity(values: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Group → mean over images of (P, N) as plain numbers: a list for ``corrupted``, one number for the others."""
-    means = {group: part.double().mean(dim=1).tolist() for group, part in values.items()}
+def by_severity(values: Mapping[str, Tensor], unit: float = 1) -> dict[str, Any]:
+    """Group → mean over images of (P, N), times ``unit``, as plain numbers: a list for
+    ``corrupted``, one number for the others.
+    """
+    means = {group: (unit * part.double().mean(dim=1)).tolist() for group, part in values.items()}
     return {group: mean if group == "corrupted" else mean[0] for group, mean in means.items()}
 
 

@@ -90,7 +90,9 @@ def log_clip(trainer: MethodTrainer, why: str) -> None:
             *(name, why, trial, time_taken),
         )
     elif trial:
-        log.warning("The CLIP is %s%s: for real use give another --backbone, or none", name, trial)
+        log.warning(
+            "The CLIP is %s%s: for real use give another --backbone, or leave it out", name, trial
+        )
 
 
 def warn_of_classes(data: DatasetBase) -> None:

@@ -11,7 +11,7 @@ import argparse
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from pandas import DataFrame, concat
 
@@ -33,9 +33,8 @@ OPEN = {
     "AUROC": f"open.auroc.{SIGN}",
     "OpenworldAUC": f"open.openworld_auc.{SIGN}",
 }  # column → metric, of runs of ``test_open``
-APART = {"AUROC": "auroc", "OpenworldAUC": "openworld_auc"}
 BASE2NEW, TOGETHER = "base-to-new", "base and new together"
-BY_DOUBT, FACTORS = f"{TOGETHER}, told apart by doubt", "a factor that goes with the class"
+FACTORS = "a factor that goes with the class"
 FEWSHOT, ZEROSHOT, SOURCE = "few-shot, by shots", "zero-shot", "source"
 TRANSFER = {"xd": "cross-data-set", "dg": "domain generalisation"}
 PLACES = {
@@ -61,7 +60,6 @@ COLUMNS: dict[str, list[Column]] = {
     BASE2NEW: ["base", "new"],
     FACTORS: [*FACTOR_PARTS.values()],
     TOGETHER: [*OPEN],
-    BY_DOUBT: [*APART],
 }  # the others: those that come up
 
 
@@ -91,16 +89,6 @@ def metric_of(run: Run, metric: str) -> float | None:
     that name.
     """
     return finite(nested(run.metrics, *metric.split(".")))
-
-
-def by_doubt(run: Run, key: Key) -> Iterator[Line]:
-    """How well each measure of doubt tells new images from base ones, of a run of ``test_open``."""
-    measures = nested(run.metrics, "open", "auroc")
-    for name in measures if isinstance(measures, dict) else ():
-        figures = {
-            title: metric_of(run, f"open.{metric}.{name}") for title, metric in APART.items()
-        }
-        yield (*key, name.replace("_", " ")), run.record["seed"], figures
 
 
 def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
@@ -135,8 +123,6 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
         seen.add((*placed, seed))
         lines[title].append((key, seed, figures))
         members[title][key].append(run)
-        if is_open:
-            lines[BY_DOUBT] += by_doubt(run, key)
     sources, trainings = lines.pop(SOURCE, []), members[SOURCE]
     if lacking:
         log.warning("left out: %d run(s) that have no %s", lacking, metric)
@@ -165,7 +151,7 @@ def make_table(
 ) -> Table:
     """One table of a protocol, with averages over data sets, in order; see ``tables``."""
     name = title.split(" from ")[0]
-    heads = [*HEADS, "doubt"] if title == BY_DOUBT else list(HEADS)
+    heads = list(HEADS)
     if title in (FEWSHOT, ZEROSHOT):
         heads.remove("shots")
     columns = None if name == TOGETHER and metric != "accuracy" else COLUMNS.get(name)
@@ -182,12 +168,11 @@ def make_table(
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
     whole = with_averages(whole)
     first = whole.groupby(level=heads)[columns[:1]].mean()
-    shown = len(heads) - heads.index("trainer")
     order = sorted(
         whole.index,
         key=lambda line: (
             line[0].startswith("average"),
-            line[: -shown - 1],
+            line[:-3],
             first.loc[line[:-1]].item(),
             line[-1],
         ),

@@ -272,7 +272,6 @@ def report_numbers(root, folder):
     series = runs.group(found)
     for made in (*report.protocol_tables([root]), *report.measured_tables(series)):
         render.render(made, "csv")
-    report.list_runs(found)
     for run in found:
         for curve in runs.training_curve(run).values():
             assert all(

@@ -12,7 +12,7 @@ from tests.same_run import assert_same_run
 
 KILLS = 5
 # moments that a process lives, so that the run is not done before it was killed so often
-LONGEST = 36
+LONGEST = 20
 SEED = 20261125
 OPTIONS = ("OPTIM.MAX_EPOCH", "2")
 

@@ -114,11 +114,11 @@ def gradients(node: CfgNode, classes: int, cosine: float) -> list[float]:
     logits = SCALE * images @ texts.transpose(1, 2)  # (M, B, K)
     ours = cdc_votes(logits, labels, offset(clip, classes), node.EVIDENCE_START)
     votes = torch.stack([F.cross_entropy(of, labels) for of in logits]).sum(), ours
-    by_texts = *votes, *template_terms(node, texts, clip.texts)
-    by_images = *votes, *template_terms(node, images[:, ::templates], pictures[::templates])
-    return [gradient(loss, texts) for loss in by_texts] + [
-        gradient(loss, images) for loss in by_images
-    ]
+    few = slice(None, None, templates)  # of the images
+    of_texts = template_terms(node, texts, clip.texts)
+    of_images = template_terms(node, images[:, few], pictures[few])
+    pairs = (texts, of_texts), (images, of_images)
+    return [gradient(loss, of) for of, terms in pairs for loss in (*votes, *terms)]
 
 
 def lists(node: CfgNode, clip: Clip, trained: int, asked: int) -> list[float]:
@@ -145,29 +145,33 @@ def lists(node: CfgNode, clip: Clip, trained: int, asked: int) -> list[float]:
     return [100 * right.double().mean().item(), *errors, *vacuities]
 
 
-def trained(node: CfgNode, clip: Clip, batch: int, steps: int, is_cdc: bool) -> list[float]:
-    """Training and test accuracy of M templates' free text features after SGD with a cosine schedule."""
-    classes = len(clip.texts)
+def trained(node: CfgNode, clip: Clip, batch: int, steps: int) -> list[float]:
+    """Training and test accuracy of M templates' free text features after SGD with a cosine schedule:
+    by cross-entropy, and by CDC's loss."""
+    classes, accuracies = len(clip.texts), []
     labels = torch.arange(SHOTS * classes) % classes
-    images, others = (clip.images(labels, HIDDEN) for _ in range(2))
-    texts = turned(clip.texts, node.N_TEMPLATES, COSINES[0])
-    optimizer = torch.optim.SGD([texts], RATES[batch], momentum=0.9)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    at_zero = offset(clip, classes)
-    for _ in range(steps):
-        drawn = torch.randint(len(labels), (batch,))
-        features = F.normalize(texts, dim=-1)
-        logits = SCALE * images[drawn] @ features.transpose(1, 2)
-        loss = torch.stack([F.cross_entropy(of, labels[drawn]) for of in logits]).sum()
-        if is_cdc:
-            votes = cdc_votes(logits, labels[drawn], at_zero, node.EVIDENCE_START)
-            loss = votes + sum(template_terms(node, features, clip.texts))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    summed = F.normalize(texts.detach(), dim=-1).sum(dim=0)
-    return [percent_right((of @ summed.T).argmax(dim=-1), labels) for of in (images, others)]
+    for is_cdc in (False, True):
+        images, others = (clip.images(labels, HIDDEN) for _ in range(2))
+        texts = turned(clip.texts, node.N_TEMPLATES, COSINES[0])
+        optimizer = torch.optim.SGD([texts], RATES[batch], momentum=0.9)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        at_zero = offset(clip, classes)
+        for _ in range(steps):
+            drawn = torch.randint(len(labels), (batch,))
+            features = F.normalize(texts, dim=-1)
+            logits = SCALE * images[drawn] @ features.transpose(1, 2)
+            loss = torch.stack([F.cross_entropy(of, labels[drawn]) for of in logits]).sum()
+            if is_cdc:
+                votes = cdc_votes(logits, labels[drawn], at_zero, node.EVIDENCE_START)
+                loss = votes + sum(template_terms(node, features, clip.texts))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        summed = F.normalize(texts.detach(), dim=-1).sum(dim=0)
+        answers = [(of @ summed.T).argmax(dim=-1) for of in (images, others)]
+        accuracies += [percent_right(answer, labels) for answer in answers]
+    return accuracies
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -177,16 +181,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     node.merge_from_list(parser.parse_args(argv).settings)
     torch.manual_seed(0)
     clips = {classes: Clip(classes) for classes in CLASSES}
-    settings = itertools.product(CLASSES[:2], RATES, STEPS)
-
-    def accuracies(classes: int, batch: int, steps: int) -> list[float]:
-        both = (trained(node, clips[classes], batch, steps, is_cdc) for is_cdc in (False, True))
-        return [accuracy for pair in both for accuracy in pair]
-
     tables = (
-        [[of, at, *gradients(node, of, at)] for of, at in itertools.product(CLASSES, COSINES)],
+        [[*of, *gradients(node, *of)] for of in itertools.product(CLASSES, COSINES)],
         [[*of, *lists(node, clips[1000], *of)] for of in itertools.product(CLASSES, LISTS)],
-        [[*how, *accuracies(*how)] for how in settings],
+        [
+            [classes, *how, *trained(node, clips[classes], *how)]
+            for classes, *how in itertools.product(CLASSES[:2], RATES, STEPS)
+        ],
     )
     for title, heads, rows in zip(TITLES, HEADS, tables):
         print(f"{title}\n\n{tabulate(rows, heads.split('|'), 'pipe', floatfmt='.3g')}\n")

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_at_least
 from .evaluation.prediction import Scores
 from .method import Figures, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase, gaussian
@@ -63,8 +62,7 @@ class LowRankCoOpMethod(Method):
 
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        check_at_least(1, path, settings, "RANK")
+        super().check(settings, path)  # what RANK may be is in common/ranges.py, as of all methods
         if not 0 <= settings.SMOOTHING < 1:
             raise UserError(f"{path}.SMOOTHING is {settings.SMOOTHING}, it must be in [0, 1)")
 

@@ -8,15 +8,14 @@ from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import jinja2
-import pandas
 from tqdm import tqdm
 
 from trainers.common.errors import UserError
 from trainers.common.files import write_text
 
-from ..render import render, write_cells
+from ..render import render
 from ..rows import Line, Table
-from ..runs import Run, Series, collect, group, with_answers
+from ..runs import Series, collect, group, with_answers
 from ..table import tables
 from .classes import class_page, headlines, is_zero_shot
 from .figures import (
@@ -105,34 +104,6 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
     return [table for table in made if len(table.by_seed)]
 
 
-def list_runs(runs: Sequence[Run]) -> str:
-    """An HTML table of the runs: where each number comes from."""
-    common = os.path.commonpath([run.folder.parent for run in runs])
-    cells = [
-        {
-            "run": os.path.relpath(run.folder, common),
-            "data set": run.record["run"]["dataset"],
-            "classes": run.record["classes"],
-            "commit": (run.record.get("git_commit") or "")[:10],
-            "finished": run.record.get("finished", ""),
-            "seed": str(run.record["seed"]),
-            **{
-                title: f"{run.metrics[name]:.2f}" if name in run.metrics else ""
-                for name, title in (("accuracy", "accuracy"), ("macro_f1", "macro F1"))
-            },
-            "learnable": str(run.record.get("parameters", {}).get("learnable", "")),
-        }
-        for run in runs
-    ]
-    return write_cells(pandas.DataFrame(cells), "html", left=5)
-
-
-def explained(columns: Iterable[object]) -> str:
-    """What the columns of a table mean, as far as they don't say so."""
-    known = [f"{name}: {MEANINGS[str(name)]}" for name in columns if str(name) in MEANINGS]
-    return ". ".join(known) + "." * bool(known)
-
-
 def make_report(
     folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
 ) -> None:
@@ -199,7 +170,7 @@ def make_report(
         uri = write_figure(figure, f"{path.with_suffix('')}_figures", taken)
         sections.setdefault(title, []).append((figure, uri))
     shown_tables = [
-        (start + table.title, render(table, "html"), explained(table.names))
+        (start + table.title, render(table, "html"), table.names)
         for start, of_start in (("Accuracy, ", accuracies), ("", measured_tables(series)))
         for table in of_start
     ]
@@ -218,7 +189,7 @@ def make_report(
         galleries=galleries,
         root=root,
         tables=shown_tables,
-        list_runs=list_runs(runs),
-        of_runs=explained(("macro F1", "learnable")),
+        common=os.path.commonpath([run.folder.parent for run in runs]),
+        meanings=MEANINGS,
     )
     write_text(str(path), html)

@@ -102,7 +102,7 @@ def added(name, precision):
     """What a method's adapters change in the features (B + K, E) of a CLIP of 12 layers at their start."""
     torch.manual_seed(0)
     clip = build_backbone(random_clip(vision_layers=12, transformer_layers=12).state_dict())
-    method = make_method(name, clip, ["cat", "bus"], PREC=precision).eval()
+    method = make_method(name, clip, ["cat", "bus"], dataset="", PREC=precision).eval()
     images = torch.randn(1, 4, 3, 32, 32)
     if name == "CLIPLoRA":  # which starts as CLIP itself
         for layer in [*method.learner.text, *method.learner.image]:

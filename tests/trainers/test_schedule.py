@@ -31,7 +31,7 @@ COSINE = [(1 + math.cos(math.pi * epoch / 5)) / 2 for epoch in range(5)]
     "settings, expected",
     [
         # measured with the real Dassl
-        ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "constant"}, [0.005, 1, 0.90450, 0.65450, 0.34549]),
+        ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "constant"}, [0.005, 1, 0.904508, 0.654508, 0.345492]),
         ({}, COSINE),
         ({"WARMUP_EPOCH": 3, "WARMUP_TYPE": "linear"}, [0.005, 1 / 3, 2 / 3, 1, COSINE[1]]),
         # the decay goes on from the full rate

@@ -24,7 +24,7 @@ def test_settings_that_can_not_work_are_refused_with_the_key_and_what_it_takes(
     vit, name, settings, line
 ):
     with pytest.raises(UserError) as refusal:
-        make_method(name, vit, NAMES, **settings)
+        _ = make_method(name, vit, NAMES, **settings).hand_crafted
     assert str(refusal.value) == line
 
 
