@@ -100,7 +100,8 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
-        check_names(trainer.model, are_fixed=not args.images)
+        notes = check_names(trainer.model, are_fixed=not args.images)
+    trainer.evaluation.notes = notes
     trainer.evaluation.run = {"recipe": stem(args.config_file) or None, **args.run}
     data = trainer.dm.dataset
     log.info(

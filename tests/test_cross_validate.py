@@ -98,12 +98,19 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
     assert tasks["H"].tolist() == [55, 10]
     numpy.testing.assert_equal(tasks["styles_H"].tolist(), [numpy.nan, 5])
     more = [*rows, *({**old, "setting": "b", "H": old["H"] + 2} for old in rows)]
-    table = frontiers.table([{"name": name, "description": name} for name in "ab"], more)
-    found = [cell.strip() for cell in table.splitlines()[-1].split("|")[1:-1]]
-    head = [cell.strip() for cell in table.splitlines()[0].split("|")[1:-1]]
-    found = dict(zip(head, found))
-    assert found["H"] == "34.50" and found["styles_H"] == "5.00" and found["train"] == ""
-    assert found["tasks"] == "2" and found["runs"] == "5" and found["H − first"] == "+2.00"
+
+    def last_line(table):
+        head, *_, last = (
+            [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()
+        )
+        return dict(zip(head, last))
+
+    means = last_line(frontiers.table([{"name": name, "description": name} for name in "ab"], more))
+    assert means["H"] == "34.50" and means["styles_H"] == "5.00" and means["train"] == ""
+    assert means["tasks"] == "2" and means["runs"] == "5"
+    paired = last_line(frontiers.differences(more, "a"))
+    assert paired["less a"] == "b" and paired["H"] == "+2.00 (+2.00 … +2.00)"
+    assert paired["styles_H"] == "+0.00 (+0.00 … +0.00)" and paired["train"] == ""
 
 
 def test_unknown_classes_are_told_by_vacuity_or_else_by_the_highest_probability():

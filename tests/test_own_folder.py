@@ -26,7 +26,7 @@ from trainers.prompting.weights import openai
 def shapes(tmp_path):
     """A folder of two class folders, ten pictures each."""
     generator = numpy.random.default_rng(0)
-    for name, colour in (("red square", (200, 0, 0)), ("blue square", (0, 0, 200))):
+    for name, colour in (("red square", (200, 0, 0)), ("blue quokka", (0, 0, 200))):
         (tmp_path / "my shapes" / name).mkdir(parents=True)
         for index in range(10):
             pixels = numpy.clip(generator.normal(0, 30, (70, 80, 3)) + colour, 0, 255)
@@ -70,7 +70,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     output = tmp_path / "output" / "my shapes" / "CDC" / "seed1"
     record = json.loads((output / "results.json").read_text())
     assert (record["dataset"], record["shots"], record["seed"]) == ("ImageFolder", 16, 1)
-    assert record["classnames"] == ["blue square", "red square"]
+    assert record["classnames"] == ["blue quokka", "red square"]
     assert record["metrics"]["test"]["images"] == 6
     assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"
     out, err = capsys.readouterr()
@@ -78,6 +78,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     assert len(before) <= 25 and not any("MAX_EPOCH" in line for line in before)
     log = (output / "log.txt").read_text()
     for line in (
+        "This CLIP does not know words of 1 of 2 class names: 'blue quokka' (quokka)",
         "MAX_EPOCH: 2",  # what the console is spared
         "Building transform_train",
         f"Your images: {shapes}, up to 16 a class for training, recipe ",
@@ -96,6 +97,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     assert zero_shot["trainer"] == "ZeroshotCLIP"
     assert all(zero_shot[key] == record[key] for key in ("split_hash", "backbone_hash"))
     page, accuracy = (output / "report.html").read_text(), zero_shot["metrics"]["test"]["accuracy"]
+    assert "This CLIP does not know words of 1 of 2 class names" in page
     assert f"untrained (zero-shot)</dt> <dd>{accuracy:.1f}&nbsp;%" in page
     assert f"{record['metrics']['test']['accuracy']:.2f}" in page and "data:image/" in page
     assert predict.main(["--run", "output/my shapes/CDC/seed1", str(shapes), "--json"]) == 0

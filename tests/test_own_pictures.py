@@ -165,6 +165,7 @@ def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypa
     (folder / "ant" / "drawing.svg").write_text("<svg/>")
     for name in ("x.heic", "y.HEIC"):
         (folder / "bee" / "more" / name).write_bytes(b"")
+    (folder / "ant" / "gone.png").symlink_to("nowhere")
     (folder / "loose.png").write_bytes((folder / "ant" / "0.png").read_bytes())
     frames = [Image.fromarray(drawn(seed, (200, 0, 0))) for seed in range(3)]
     frames[0].save(folder / "ant" / "moves.gif", save_all=True, append_images=frames[1:])
@@ -173,8 +174,8 @@ def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypa
     )  # as without pillow-heif
     monkeypatch.setattr("trainers.common.image_files.MISSING", {".heic": "pillow-heif"})
     expected = (
-        "Left out: 2 .heic (x.heic, y.HEIC; to take these: pip install pillow-heif); 1 .svg (drawing.svg). "
-        "Of 1 moving pictures the first frame is taken (moves.gif)"
+        "Left out: 2 .heic (x.heic, y.HEIC; to take these: pip install pillow-heif); 1 .svg (drawing.svg); "
+        "1 links to nothing (gone.png). Of 1 moving pictures the first frame is taken (moves.gif)"
     )
     _, _, log = start(folder)
     assert (

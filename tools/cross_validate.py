@@ -11,10 +11,9 @@ beside them the images trained on (*train*), how well doubt tells images of the 
 own; only its loader is replaced by one that draws from a stock of views made beforehand; where the method leaves the image
 encoder alone the stock holds their features. Each result is a line of the file, appended when it is known.
 
-The YAML file lists settings in the form of configs/ablations: name, description, trainer (CDC unless given), recipe, settings, and the
-frontiers that it is a point of: one method at several strengths of regularisation, zero-shot CLIP being the strongest of any. A task
-counts once: means are over tasks of means over folds and both directions. Differences to the first setting are paired; their intervals,
-and those of one frontier over another (see ``gap``), are percentile bootstraps over the tasks.
+The YAML file lists settings as configs/ablations does, and the frontiers that each is a point of: one method at several strengths of
+regularisation, zero-shot CLIP being the strongest of any. A task counts once: means are over tasks of means over folds and directions.
+Differences to --first, and of frontiers (see ``gap``), are paired; their intervals are percentile bootstraps over the tasks.
 """
 
 import argparse
@@ -41,7 +40,7 @@ import torch
 from dassl.data.datasets import Datum
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
-from frontiers import SWAPPED, Row, draw, frontiers, table, task_of
+from frontiers import SWAPPED, Row, differences, draw, frontiers, table, task_of
 from PIL import Image
 from torch import Tensor
 
@@ -375,7 +374,8 @@ def compare(args: argparse.Namespace) -> None:
         if not rows:
             raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
         shown, points = frontiers(settings, rows)
-        print(table(settings, rows), shown, sep="\n\n")
+        first = args.first or settings[0]["name"]
+        print(table(settings, rows), differences(rows, first), shown, sep="\n\n")
         if args.figure:
             check_output("--figure", args.figure, "Matplotlib")
             draw(points, args.figure)
@@ -383,7 +383,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("experiment", help="YAML file of settings; differences are to the first")
+    parser.add_argument("experiment", help="YAML file of settings")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--root", default="data")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
@@ -391,6 +391,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
     parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
+    parser.add_argument("--first", help="setting that differences are to, for the file's first")
     parser.add_argument("--figure", help="file for the picture of the frontiers")
     return run_tool(compare, parser.parse_args(argv), log)
 

@@ -12,6 +12,7 @@ FIGURES = (
     "train base new H styles_H ece_base ece_new nll_base nll_new ece_fit_base ece_fit_new".split()
 )
 FIGURES += "nll_fit_base nll_fit_new mistakes_base mistakes_new unknown".split()
+COMPARED = "train base new H styles_H ece_fit_base ece_fit_new mistakes_base unknown".split()
 FOLD = ["task", "seed"]
 SWAPPED = "_swapped"
 RESAMPLES = 5000
@@ -49,27 +50,37 @@ def resamples(count: int) -> numpy.ndarray:
 
 
 def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Means over tasks, and H less that of the first setting over the folds that both have."""
+    """Means over tasks of means over folds and directions."""
     lines, figures = [], by_setting(rows)
     for setting in settings:
-        if setting["name"] not in figures:
-            continue
-        mine = figures[setting["name"]]
-        reference = figures.get(settings[0]["name"], mine[:0])
-        common = mine.index.intersection(reference.index)
-        gain = ["", ""]
-        if len(common):
-            pair = by_task(mine.loc[common]), by_task(reference.loc[common])
-            difference = (pair[0]["H"] - pair[1]["H"]).to_numpy()  # (T,)
-            resampled = difference[resamples(len(difference))].mean(axis=1)
-            gain = [f"{difference.mean():+.2f}", interval(resampled)]
-        tasks = by_task(mine)
-        means = tasks.mean().astype(object).fillna("")
-        about = setting["name"], setting["description"], len(tasks), len(mine)
-        lines.append([*about, *means, *gain])
-    heads = ["setting", "description", "tasks", "runs", *FIGURES, "H − first", "95 % interval"]
-    signed = [len(heads) - 2]  # a number's sign would be taken away
-    return tabulate(lines, heads, "pipe", floatfmt=".2f", disable_numparse=signed)
+        if setting["name"] in figures:
+            runs = figures[setting["name"]]
+            tasks = by_task(runs)
+            means = tasks.mean().astype(object).fillna("")
+            lines.append([setting["name"], setting["description"], len(tasks), len(runs), *means])
+    return tabulate(
+        lines, ["setting", "description", "tasks", "runs", *FIGURES], "pipe", floatfmt=".2f"
+    )
+
+
+def differences(rows: Sequence[Row], first: str) -> str:
+    """Differences of each setting to the first, paired over the folds that both have: mean over
+    tasks, and the middle 95 % of a bootstrap over tasks."""
+    figures, lines = by_setting(rows), []
+    reference = figures.pop(first)
+    for name, runs in figures.items():
+        common = runs.index.intersection(reference.index)
+        pair = by_task(runs.loc[common]) - by_task(reference.loc[common])
+        cells = []
+        for figure in COMPARED:
+            values = pair[figure].dropna().to_numpy()  # (T,)
+            if len(values):
+                drawn = values[resamples(len(values))].mean(axis=1)
+                cells.append(f"{values.mean():+.2f} ({interval(drawn)})")
+            else:
+                cells.append("")
+        lines.append([name, len(pair), len(common), *cells])
+    return tabulate(lines, [f"less {first}", "tasks", "runs", *COMPARED], "pipe")
 
 
 def frontier(lines: Sequence[DataFrame], drawn: numpy.ndarray) -> numpy.ndarray:

@@ -87,19 +87,19 @@ def listed(groups: Groups) -> str:
     return "; ".join(shown) + ("; …" if groups[NAMED:] else "")
 
 
-def check_names(method: "Method", are_fixed: bool) -> None:
+def check_names(method: "Method", are_fixed: bool) -> list[str]:
     """``check_classes`` of a method's class names in a plain prompt of its CLIP."""
     backbone = method.backbone
     with torch.no_grad():
         features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)[None]  # (1, K, E)
     rows, scale = backbone.text.token_embedding.weight, float(backbone.logit_scale)
-    check_classes(method.classnames, rows, features, scale, are_fixed)
+    return check_classes(method.classnames, rows, features, scale, are_fixed)
 
 
 def check_classes(
     names: Sequence[str], rows: Tensor, features: Tensor, scale: float, are_fixed: bool
-) -> None:
-    """Warns of names that a CLIP doesn't know or can hardly tell apart.
+) -> list[str]:
+    """Warns of names that a CLIP doesn't know or can hardly tell apart; returns the warnings.
 
     Args:
         names: K names; rows: the CLIP's table of tokens (V, E).
@@ -115,21 +115,21 @@ def check_classes(
             f"to this CLIP these class names are one and the same: {listed(same)}: give other words (a file classnames.txt beside the "
             "class folders, or --classes), or another CLIP (--backbone)"
         )
+    warnings = []
     if same:
-        log.warning("To this CLIP these classes are one and the same: %s", listed(same))
+        warnings.append(f"To this CLIP these classes are one and the same: {listed(same)}")
     # |logit a − logit b| ≤ scale · ‖a − b‖ for features of length one, whatever the picture
     near = groups_of(close_pairs(features, math.log(RATIO) / scale), names)
     if near and not are_fixed:
-        log.warning(
-            "This CLIP can hardly tell these classes apart, whatever the picture: %s", listed(near)
+        warnings.append(
+            f"This CLIP can hardly tell these classes apart, whatever the picture: {listed(near)}"
         )
     if not are_fixed and (words := unknown_words(names, unknown_tokens(rows))):
-        log.warning(
-            "This CLIP does not know words of %d of %d class names: %s%s",
-            len(words),
-            len(names),
-            "; ".join(
-                f"{name!r} ({', '.join(missing)})" for name, missing in [*words.items()][:NAMED]
-            ),
-            "; …" if len(words) > NAMED else "",
+        shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
+        warnings.append(
+            f"This CLIP does not know words of {len(words)} of {len(names)} class names: "
+            + "; ".join(shown[:NAMED] + ["…"] * (len(words) > NAMED))
         )
+    for warning in warnings:
+        log.warning("%s", warning)
+    return warnings

@@ -78,7 +78,7 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
         try:
             of_folder = tables(collect(folder))
         except UserError as error:  # its runs belong to no protocol, or have no accuracy
-            log.info("no table: %s", error)
+            log.debug("no table: %s", error)
             continue
         for table in of_folder:
             table.title += f" ({Path(folder).name})" if len(folders) > 1 else ""
@@ -180,7 +180,10 @@ def make_report(
     html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         folders=[str(folder) for folder in folders],
         runs=runs,
-        notes=dict.fromkeys(record.getMessage() for record in warnings.buffer),
+        notes=dict.fromkeys(
+            [record.getMessage() for record in warnings.buffer]
+            + [str(note) for run in runs for note in run.record.get("notes", ())]
+        ),
         papers=PAPERS,
         inks=INKS,
         sections=sections,

@@ -269,6 +269,9 @@ def test_an_update_is_zero_backward_step_on_those_that_have_an_optimiser(parts):
 
 def test_the_first_figure_of_a_custom_evaluator_is_the_result(make_cfg, quiet):
     class LiteSeven(EvaluatorBase):
+        def __init__(self, cfg, **_):
+            super().__init__(cfg)
+
         reset = process = lambda self, *_: None
 
         def evaluate(self):

@@ -127,10 +127,14 @@ def test_names_of_unknown_words_are_warned_of(caplog):
     caplog.set_level(logging.WARNING)
     rows = ROWS.clone()
     rows[[TOKENIZER.encode(word)[0] for word in ("fish", "cow")]] = -1
-    check_classes(["red fish", "cat", "cow_cow"], rows, texts(0, 1, 2), 100, are_fixed=False)
-    assert caplog.messages == [
-        "This CLIP does not know words of 2 of 3 class names: 'red fish' (fish); 'cow_cow' (cow, cow)"
-    ]
+    warnings = check_classes(["red fish", "cat", "cow_cow"], rows, texts(0, 1, 2), 100, False)
+    assert (
+        warnings
+        == caplog.messages
+        == [
+            "This CLIP does not know words of 2 of 3 class names: 'red fish' (fish); 'cow_cow' (cow, cow)"
+        ]
+    )
 
 
 def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_path, capsys):

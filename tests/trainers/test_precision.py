@@ -98,15 +98,17 @@ def test_fp16_on_a_cpu_is_replaced_with_one_warning(run):
     assert (folder / "log.txt").read_text().count("fp16 is up to 19 times slower") == 1
 
 
-def added(name, precision):
-    """What a method's adapters change in the features (B + K, E) of a CLIP of 12 layers at their start."""
+def added(name, precision, dtype=None):
+    """What a method's adapters change in the features (B + K, E) of a CLIP of 12 layers at their start; dtype: of an autocast."""
     torch.manual_seed(0)
+    settings = {"ADAPTER_START": 5, "ADAPTER_END": 12} if name == "MMA" else {}
     clip = build_backbone(random_clip(vision_layers=12, transformer_layers=12).state_dict())
-    method = make_method(name, clip, ["cat", "bus"], dataset="", PREC=precision).eval()
+    method = make_method(name, clip, ["cat", "bus"], dataset="", PREC=precision, **settings).eval()
     images = torch.randn(1, 4, 3, 32, 32)
     if name == "CLIPLoRA":  # which starts as CLIP itself
         for layer in [*method.learner.text, *method.learner.image]:
             torch.nn.init.normal_(layer.up, std=0.01)
+    method.autocast_dtype = dtype or method.autocast_dtype
     with torch.no_grad(), method.autocast():
         prompts = method.learner()
         image = method.encode_images(images, prompts)[0] - method.encode_images(images)[0]
@@ -121,3 +123,12 @@ def test_amp_does_not_drown_what_these_methods_add(name):
     assert (added(name, "amp") - exact).norm() < 1e-3 * exact.norm()
     assert method_class(name).amp_is_fp16
     assert autocast_dtype("amp", torch.device("cuda"), amp_is_fp16=True) == torch.float16
+
+
+def test_bfloat16_drowns_the_adapters_of_mma_and_float16_less():
+    exact = added("MMA", "fp32")
+    errors = [
+        ((added("MMA", "fp32", dtype) - exact).norm() / exact.norm()).item()
+        for dtype in (torch.bfloat16, torch.float16)
+    ]
+    assert errors[0] > 1 and errors[1] < errors[0] / 4

@@ -19,6 +19,11 @@ def test_learnable_parameters_on_vit_b16_are_as_many_as_officially(vit_b16, name
     assert make_method(name, vit_b16, NAMES, **settings).count_parameters()[0] == size
 
 
+@pytest.mark.parametrize("name, settings, names", GOLDEN["methods"]["names"])
+def test_saved_names_are_the_official_ones(vit, name, settings, names):
+    assert sorted(make_method(name, vit, NAMES, **settings).learner.state_dict()) == names
+
+
 @pytest.mark.parametrize("name, settings, line", GOLDEN["methods"]["refused"])
 def test_settings_that_can_not_work_are_refused_with_the_key_and_what_it_takes(
     vit, name, settings, line

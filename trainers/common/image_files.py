@@ -261,8 +261,12 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def is_image(path: str) -> bool:
-    """Whether a file is taken for an image, by its name."""
-    return path.lower().endswith(ENDINGS)
+    """Whether a file is taken for an image, by its name, and is no link to nothing."""
+    return path.lower().endswith(ENDINGS) and not leads_nowhere(path)
+
+
+def leads_nowhere(path: str) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)
 
 
 def left_out(paths: Iterable[str]) -> str:
@@ -275,7 +279,8 @@ def left_out(paths: Iterable[str]) -> str:
     moving: list[str] = []
     for path in paths:
         if not is_image(path):
-            kinds[os.path.splitext(path)[1].lower() or "without an ending"].append(path)
+            ending = os.path.splitext(path)[1].lower() or "without an ending"
+            kinds["links to nothing" if leads_nowhere(path) else ending].append(path)
         elif path.lower().endswith((".gif", ".webp", ".tif", ".tiff", ".avif")) and look_at(
             path, lambda image: getattr(image, "is_animated", False), False
         ):

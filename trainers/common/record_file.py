@@ -32,6 +32,7 @@ REQUIRED: dict[str, Kinds] = {
 }
 OPTIONAL: dict[str, Kinds] = {
     "classnames": list,
+    "notes": list,
     "parameters": dict,
     "learned": dict,
     "seconds": dict,

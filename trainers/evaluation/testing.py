@@ -36,6 +36,7 @@ class Evaluator:
 
     Attributes:
         run: what is known of the run beyond its config, for its record.
+        notes: what a reader of its figures has to know.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Evaluator:
         self.seconds = {"train": seconds, "test": 0.0}
         self.step_seconds = step_seconds
         self.run: Mapping[str, Any] = {}
+        self.notes: Sequence[str] = ()
         self.metrics: dict[str, Metrics] = {}
         self.rates: list[float] = []  # images per second of the last test's batches
 
@@ -143,6 +145,7 @@ class Evaluator:
             precision=method.precision,
             skipped_images=getattr(self.dataset, "broken", {}),
             learned=method.learned_figures(),
+            **({"notes": list(self.notes)} if self.notes else {}),
         )
 
 
