@@ -197,8 +197,8 @@ def test_where_one_of_several_fails_its_message_is_shown_and_what_is_done_stays_
     monkeypatch.setattr(calls, "exit_code", exit_code)
     words = "base2new --seeds 1 --jobs 2 --trainer CoOp CDC"
     code, noted, printed = start(words)
-    assert code == returned and "why it died" in printed.err
-    assert message in printed.err.splitlines()[-1]
+    assert code == returned and message in printed.err
+    assert exit_code == 75 or "why it died" in printed.err
     calls.die.clear()
     code, again, _ = start(words)
     assert code == 0 and len(noted) + len(again) == 5  # four runs, one of them twice
