@@ -84,7 +84,8 @@ def figures_of(run: PlannedRun, options: list[str]) -> tuple[dict[str, Any], lis
     recipe = read_recipe(run.recipe)
     experiment = EXPERIMENTS[run.protocol]
     rules = recipe.holding(**conditions_of(experiment, stem(run.dataset_file), run.shots))
-    pairs = [*(word for rule in rules for word in rule.settings), *options, *run.settings]
+    flag = [FIGURES["CLIP"], run.backbone] if run.backbone else []
+    pairs = [*(word for rule in rules for word in rule.settings), *flag, *options, *run.settings]
     over = dict(zip(pairs[::2], pairs[1::2]))
     files = (recipe.settings, get_cfg_default())
     figures = {}
