@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from dassl.engine import TRAINER_REGISTRY
+from dassl.evaluation import EVALUATOR_REGISTRY
 from PIL import Image
 
 import predict
@@ -40,7 +41,9 @@ SPLIT = "split_zhou_DescribableTextures.json"
 def line_of(tmp_path, small_clip_file):
     """The line that ``messages.yaml`` has for a command: ``line_of(section, words)``."""
     names = {"TMP": str(tmp_path), "HERE": tmp_path.name, "REPO": str(REPOSITORY)}
-    names |= {"METHODS": ", ".join(sorted(METHODS)), "WEIGHTS": small_clip_file}
+    names |= {"WEIGHTS": small_clip_file, "EVALUATORS": str(EVALUATOR_REGISTRY.registered_names())}
+    # the tests' own among them
+    names["METHODS"] = ", ".join(sorted({*METHODS, *TRAINER_REGISTRY.registered_names()}))
 
     def line(section, words):
         pattern = re.compile(rf"\b({'|'.join(names)})\b")

@@ -103,10 +103,12 @@ def runs(tmp_path):
 def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(
     runs, full_disk, tmp_path, capsys, command, name, full
 ):
-    output = tmp_path / "output"
-    output.mkdir()
-    older = "<title>Report on yesterday"  # a page of the command's own making
+    output, first = tmp_path / "output", tmp_path / "first"
+    output.mkdir(), first.mkdir()
+    assert command.main([str(runs), "--output", str(first / name)]) == 0
+    older = (first / name).read_text()
     (output / name).write_text(older)
+    capsys.readouterr()
     full_disk(full)
     assert command.main([str(runs), "--output", str(output / name)]) == 2
     (message,) = tell(capsys)
