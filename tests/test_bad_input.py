@@ -42,8 +42,9 @@ def line_of(tmp_path, small_clip_file):
     """The line that ``messages.yaml`` has for a command: ``line_of(section, words)``."""
     names = {"TMP": str(tmp_path), "HERE": tmp_path.name, "REPO": str(REPOSITORY)}
     names |= {"WEIGHTS": small_clip_file, "EVALUATORS": str(EVALUATOR_REGISTRY.registered_names())}
+    names["METHODS"] = ", ".join(sorted(METHODS))
     # the tests' own among them
-    names["METHODS"] = ", ".join(sorted({*METHODS, *TRAINER_REGISTRY.registered_names()}))
+    names["REGISTERED"] = ", ".join(sorted({*METHODS, *TRAINER_REGISTRY.registered_names()}))
 
     def line(section, words):
         pattern = re.compile(rf"\b({'|'.join(names)})\b")
