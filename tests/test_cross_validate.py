@@ -10,6 +10,7 @@ from PIL import Image
 
 from results.table import harmonic_mean
 from tests.conftest import REPOSITORY
+from trainers.common.errors import UserError
 
 sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started
 import cross_validate as tool  # noqa: E402
@@ -105,12 +106,15 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         )
         return dict(zip(head, last))
 
-    means = last_line(frontiers.table([{"name": name, "description": name} for name in "ab"], more))
+    settings = [{"name": name, "description": name} for name in "ab"]
+    means = last_line(frontiers.table(settings, more))
     assert means["H"] == "34.50" and means["styles_H"] == "5.00" and means["train"] == ""
     assert means["tasks"] == "2" and means["runs"] == "5"
-    paired = last_line(frontiers.differences(more, "a"))
+    paired = last_line(frontiers.differences(settings, more))
     assert paired["less a"] == "b" and paired["H"] == "+2.00 (+2.00 … +2.00)"
     assert paired["styles_H"] == "+0.00 (+0.00 … +0.00)" and paired["train"] == ""
+    with pytest.raises(UserError, match="--first c has no result; there are: a, b"):
+        frontiers.differences(settings, more, "c")
 
 
 def test_unknown_classes_are_told_by_vacuity_or_else_by_the_highest_probability():

@@ -374,8 +374,8 @@ def compare(args: argparse.Namespace) -> None:
         if not rows:
             raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
         shown, points = frontiers(settings, rows)
-        first = args.first or settings[0]["name"]
-        print(table(settings, rows), differences(rows, first), shown, sep="\n\n")
+        paired = differences(settings, rows, args.first)
+        print(table(settings, rows), paired, shown, sep="\n\n")
         if args.figure:
             check_output("--figure", args.figure, "Matplotlib")
             draw(points, args.figure)

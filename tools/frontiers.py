@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 from pandas import DataFrame
 from tabulate import tabulate
 
+from trainers.common.errors import UserError
+
 FIGURES = (
     "train base new H styles_H ece_base ece_new nll_base nll_new ece_fit_base ece_fit_new".split()
 )
@@ -63,10 +65,19 @@ def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
     )
 
 
-def differences(rows: Sequence[Row], first: str) -> str:
-    """Differences of each setting to the first, paired over the folds that both have: mean over
-    tasks, and the middle 95 % of a bootstrap over tasks."""
+def differences(settings: Sequence[Row], rows: Sequence[Row], first: str | None = None) -> str:
+    """Differences of each setting to one, the first that has results unless ``first`` names it,
+    paired over the folds that both have: mean over tasks, and the middle 95 % of a bootstrap over
+    tasks.
+
+    Raises:
+        UserError: the named one has no result.
+    """
     figures, lines = by_setting(rows), []
+    names = [setting["name"] for setting in settings if setting["name"] in figures]
+    first = first or names[0]
+    if first not in figures:
+        raise UserError(f"--first {first} has no result; there are: {', '.join(names)}")
     reference = figures.pop(first)
     for name, runs in figures.items():
         common = runs.index.intersection(reference.index)
