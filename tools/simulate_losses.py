@@ -27,7 +27,7 @@ from trainers import losses
 from trainers.cdc import add_cdc_config
 from trainers.evaluation.prediction import calibration, percent_right
 from trainers.evaluation.uncertainty import fit_temperature, temperature_scaled
-from trainers.evidence import Opinion, dempster, evidential_loss, usual_reliability
+from trainers.evidence import Opinion, dempster, evidential_loss, usual_reliabilities
 from trainers.settings import method_node
 
 WIDTH, SCALE, BATCH, PICTURES = 512, 100.0, 4, 1000
@@ -87,7 +87,7 @@ def offset(clip: Clip, classes: int) -> float:
 def cdc_votes(logits: Tensor, labels: Tensor, at_zero: float, level: float) -> Tensor:
     """Σ_m ``evidential_loss`` of the votes, and that of the fused opinion."""
     votes = logits - at_zero + level + math.log(logits.shape[-1])
-    fused = dempster(votes, usual_reliability(len(logits)))
+    fused = dempster(votes, usual_reliabilities(len(logits)))
     each = evidential_loss(Opinion(votes), labels.expand(len(logits), -1)).mean(dim=1)
     return each.sum() + evidential_loss(fused, labels).mean()
 
@@ -129,7 +129,7 @@ def lists(node: CfgNode, clip: Clip, trained: int, asked: int) -> list[float]:
     judged, held_out = (clip.images(labels) for _ in range(2))
     logits, others = (SCALE * of @ texts.transpose(1, 2) for of in (judged, held_out))  # (M, N, K)
     shares = logits - offset(clip, trained)  # log(e_k / K) at level 0 on the trained list
-    longer, level, of = max(asked, trained), node.EVIDENCE_LEVEL, usual_reliability(len(shares))
+    longer, level, of = max(asked, trained), node.EVIDENCE_LEVEL, usual_reliabilities(len(shares))
     pairs = [*((other, longer) for other in LEVELS), (level, asked), (level, longer)]
     opinions = [dempster(shares + at + math.log(listed), of) for at, listed in pairs]
     default = opinions.pop()

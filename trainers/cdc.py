@@ -25,7 +25,14 @@ from yacs.config import CfgNode
 from .common.errors import UserError
 from .engine.checks import check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
-from .evidence import Opinion, conflict, dempster, evidential_loss, fitted_factor, usual_reliability
+from .evidence import (
+    Opinion,
+    conflict,
+    dempster,
+    evidential_loss,
+    fitted_factor,
+    usual_reliabilities,
+)
 from .gaussians import ImageWitness
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
 from .method import Batches, Encoded, Figures, Method, TrainingImages
@@ -129,10 +136,12 @@ class DecoupledPrompts(nn.Module):
 
 def add_evidence(learner: nn.Module, templates: int, classes: int, width: int) -> None:
     """Gives a learner of M templates what is fitted, not trained: the evidence offsets, the
-    reliability, and the image witness of K classes for features of E numbers."""
+    reliabilities, and the image witness of K classes for features of E numbers."""
     learner.register_buffer("offset", torch.zeros(templates))  # b^m for one class
     learner.register_buffer("trained_classes", torch.tensor(classes))
-    learner.register_buffer("reliability", torch.tensor(usual_reliability(templates)))  # ω
+    # ω of the templates where they answer alone, and of each beside the image witness, the last
+    learner.register_buffer("reliability", usual_reliabilities(templates)[0])  # ()
+    learner.register_buffer("joint_reliability", usual_reliabilities(templates, True))  # (M + 1,)
     learner.witness = ImageWitness(width, classes)
 
 
@@ -185,13 +194,12 @@ class CDCMethod(Method):
         return self.settings.HAND_CRAFTED or super().hand_crafted_template()
 
     def reliabilities(self, witnesses: int) -> Tensor:
-        """ω of the witnesses (M or M + 1,) for ``dempster``: the image witness counts as much as all
-        templates together, which look at one picture through one encoder."""
-        counts = torch.ones(witnesses, device=self.device)
+        """ω of the witnesses for ``dempster``: (M,) of the templates, or (M + 1,) with the image witness."""
         if self.settings.RELIABILITY == "independent":
-            return counts
-        counts[self.settings.N_TEMPLATES :] = self.settings.N_TEMPLATES
-        return self.learner.reliability * counts
+            return torch.ones(witnesses, device=self.device)
+        if witnesses > self.settings.N_TEMPLATES:
+            return self.learner.joint_reliability
+        return self.learner.reliability.expand(witnesses)
 
     def log_evidence(self, logits: Tensor) -> Tensor:
         """log e^m = l^m − b^m + log max(K, K_trained) in fp32, (M, B, K); of the image witness, the
@@ -361,14 +369,18 @@ class CDCMethod(Method):
         return True
 
     def fit_reliability(self, validation: Batches, encoded: Encoded) -> None:
-        """Multiplies the usual reliability by the factor that fits the validation images best."""
+        """Multiplies the usual reliabilities by the factors that fit the validation images best: of
+        the templates' answers, and where the image witness speaks of all witnesses' together."""
         answered = [(self(images, encoded).logits, labels) for images, labels in validation]
         logits = torch.cat([part for part, _ in answered], dim=1)  # (M or M + 1, N, K)
         labels = torch.cat([part for _, part in answered])
         learner, evidence = self.learner, self.log_evidence(logits)
-        learner.reliability.fill_(usual_reliability(self.settings.N_TEMPLATES))
-        factor = fitted_factor(evidence, labels, self.reliabilities(len(evidence)))
-        learner.reliability.mul_(factor)
+        templates = self.settings.N_TEMPLATES
+        usual = usual_reliabilities(templates).to(self.device)  # (M,)
+        learner.reliability.copy_(usual[0] * fitted_factor(evidence[:templates], labels, usual))
+        if len(evidence) > templates:
+            usual = usual_reliabilities(templates, True).to(self.device)  # (M + 1,)
+            learner.joint_reliability.copy_(usual * fitted_factor(evidence, labels, usual))
         message = "Reliability of each template, fitted on %d validation images: %.3f"
         log.info(message, len(labels), learner.reliability)
 
@@ -379,14 +391,19 @@ class CDCMethod(Method):
         return learned
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
-        """Loads prompts. Those of earlier versions, which have a learned offset for their list,
-        answer as they did: without a fitted reliability as independent templates, and on any list
-        with the e_k / K that they were trained for."""
+        """Loads prompts. Those of earlier versions answer as they did: with an image witness that
+        counts as all templates together, without a fitted reliability as independent templates,
+        and, where they have a learned offset for their list, on any list with the e_k / K that
+        they were trained for."""
         earlier = {"reliability": torch.tensor(1.0)}
         earlier["trained_classes"] = torch.tensor(len(classnames))
         if has_phrases := isinstance(self.learner, DecoupledPrompts):
             earlier["phrases"] = self.learner.phrases
         state = {**earlier, **state}
+        templates = self.settings.N_TEMPLATES
+        each = state["reliability"] * torch.ones(templates + 1)
+        each[templates] *= templates
+        state.setdefault("joint_reliability", each)
         if "offset_shift" in state:
             in_list = state["trained_classes"].log() if has_phrases else 0.0
             raised = self.settings.EVIDENCE_LEVEL - self.settings.EVIDENCE_START

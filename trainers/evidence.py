@@ -108,10 +108,17 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
 
-def usual_reliability(templates: int) -> float:
-    """The reliability 1 / M of M witnesses where no validation image says more: together they count as
-    one, since they look at one picture through one encoder."""
-    return 1 / templates
+def usual_reliabilities(templates: int, is_joint: bool = False) -> Tensor:
+    """The reliabilities where no validation image says more: (M,) of M templates, with ``is_joint``
+    (M + 1,) of them and a witness of another kind.
+
+    Templates look at one picture through one encoder, so together they count as one witness: 1 / M
+    each. Beside the other witness they count as half of one together (chosen by cross-validation,
+    docs/log.md).
+    """
+    if is_joint:
+        return torch.tensor([1 / (2 * templates)] * templates + [1.0])
+    return torch.full((templates,), 1 / templates)
 
 
 def fitted_factor(log_evidences: Tensor, labels: Tensor, reliability: Tensor) -> float:
