@@ -11,9 +11,8 @@ beside them the images trained on (*train*), how well doubt tells images of the 
 own; only its loader is replaced by one that draws from a stock of views made beforehand; where the method leaves the image
 encoder alone the stock holds their features. Each result is a line of the file, appended when it is known.
 
-The YAML file lists settings as configs/ablations does, and the frontiers that each is a point of: one method at several strengths of
-regularisation, zero-shot CLIP being the strongest of any. A task counts once: means are over tasks of means over folds and directions.
-Differences to --first, and of frontiers (see ``gap``), are paired; their intervals are percentile bootstraps over the tasks.
+The YAML file lists settings as configs/ablations does. A task counts once: means are over tasks of means over folds
+and directions. Differences to --first are paired; their intervals are percentile bootstraps over the tasks.
 """
 
 import argparse
@@ -37,10 +36,10 @@ sys.path.insert(0, str(REPOSITORY))
 
 import suite
 import torch
+from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
 from dassl.data.datasets import Datum
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
-from frontiers import SWAPPED, Row, differences, draw, frontiers, table, task_of
 from PIL import Image
 from torch import Tensor
 
@@ -373,12 +372,11 @@ def compare(args: argparse.Namespace) -> None:
         rows = [row for row in read_rows(args.results) if row["setting"] in names]
         if not rows:
             raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
-        shown, points = frontiers(settings, rows)
-        paired = differences(settings, rows, args.first)
-        print(table(settings, rows), paired, shown, sep="\n\n")
+        compared = differences(settings, rows, args.first)
+        print(table(settings, rows), difference_table(compared), sep="\n\n")
         if args.figure:
             check_output("--figure", args.figure, "Matplotlib")
-            draw(points, args.figure)
+            draw(compared, args.figure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -392,7 +390,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
     parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
     parser.add_argument("--first", help="setting that differences are to, for the file's first")
-    parser.add_argument("--figure", help="file for the picture of the frontiers")
+    parser.add_argument("--figure", help="file for the picture of the differences in H")
     return run_tool(compare, parser.parse_args(argv), log)
 
 
