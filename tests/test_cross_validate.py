@@ -15,6 +15,7 @@ from trainers.common.errors import UserError
 sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started
 import comparison  # noqa: E402
 import cross_validate as tool  # noqa: E402
+import folds  # noqa: E402
 
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt": ()}
 
@@ -27,7 +28,7 @@ def trainer_of(run, name, folder):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     ours, plain = (trainer_of(run, name, folder) for folder in ("ours", "plain"))
-    items, model = tool.images_of(ours), plain.model
+    items, model = folds.images_of(ours), plain.model
     labels = torch.tensor([item.label for item in items])
     size = model.backbone.image.image_size
     views = len(plain.views.transforms)
@@ -37,7 +38,7 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     chosen, batch = torch.arange(1, len(items)), ours.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
 
     torch.manual_seed(3)
-    tool.train_on(ours, pictures, chosen)
+    folds.train_on(ours, pictures, chosen)
 
     torch.manual_seed(3)
     plain.dm.dataset.train_x[:] = [items[index] for index in chosen]
@@ -65,7 +66,7 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_what_is_judged_was_never_trained_on_and_holds_a_fifth_of_each_class(seed):
     labels = torch.tensor([0] * 5 + [1] * 30 + [2] * 12)
-    chosen, held_out = tool.split(labels, seed)
+    chosen, held_out = folds.split(labels, seed)
     assert sorted([*chosen.tolist(), *held_out.tolist()]) == list(range(len(labels)))
     assert [(labels[chosen] == label).sum().item() for label in range(3)] == [3, 16, 10]
 

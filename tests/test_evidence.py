@@ -16,7 +16,7 @@ from trainers.evidence import (
     evidential_loss,
     fitted_factor,
     trusted_cross_entropy,
-    usual_reliability,
+    usual_reliabilities,
 )
 
 
@@ -203,7 +203,7 @@ def pull(loss, classes, probability, level):
     right = torch.zeros((), dtype=torch.float64, requires_grad=True)
     logs = shares.log() + level + math.log(classes) + right * (torch.arange(classes) == 0)
     votes, label = logs.expand(4, -1), torch.tensor(0)
-    fused = dempster(votes, usual_reliability(4))
+    fused = dempster(votes, usual_reliabilities(4))
     total = loss(Opinion(votes), label.expand(4)).sum() + loss(fused, label)
     return -torch.autograd.grad(total, right)[0].item() / 5
 

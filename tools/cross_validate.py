@@ -1,15 +1,17 @@
-"""Compares settings of any method by cross-validation on the embedded data sets' training and validation images; no test image is opened.
+"""Compares settings of any method by cross-validation on training and validation images; no test image is opened.
 
-    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --jobs 2     # trains what the file does not hold yet
-    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show       # tables and, with --figure, the picture
+    # trains what the file does not hold yet
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --jobs 2
+    # tables and, with --figure, the picture
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show
 
-The suite: OpenMoji, its people, and the other pictures that tools/suite.py lays out, each trained on its base classes and, with the halves
-swapped, on its new ones, as ``<task>_swapped``; a fold a seed. A task whose folder is missing is skipped. Of each class a fifth of the images (at least two) is held out, prompts are trained on up to 16 others, and judged on all that were not
-trained on (*base*) and on all images of the other half (*new*), as they are and, where the pictures are drawn here, in three other styles;
-beside them the images trained on (*train*), how well doubt tells images of the other half from held-out ones under the base prompts
-(*unknown*), and calibration after a temperature fitted to every other held-out image (*fit*). Training is the trainer's
-own; only its loader is replaced by one that draws from a stock of views made beforehand; where the method leaves the image
-encoder alone the stock holds their features. Each result is a line of the file, appended when it is known.
+The suite: OpenMoji, its people, and the other pictures that tools/suite.py lays out, each trained on its base classes
+and, with the halves swapped, on its new ones, as ``<task>_swapped``; a fold a seed (tools/folds.py). A task whose
+folder is missing is skipped. Prompts are judged on all images that were not trained on (*base*) and on all images of
+the other half (*new*), as they are and, where the pictures are drawn here, in three other styles; beside them the
+images trained on (*train*), how well doubt tells images of the other half from held-out ones under the base prompts
+(*unknown*), and calibration after a fit to every other held-out image, of CDC's reliabilities or of another method's
+temperature (*fit*). Each result is a line of the file, appended when it is known.
 
 The YAML file lists settings as configs/ablations does. A task counts once: means are over tasks of means over folds
 and directions. Differences to --first are paired; their intervals are percentile bootstraps over the tasks.
@@ -21,15 +23,11 @@ import io
 import json
 import logging
 import os
-import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -37,77 +35,29 @@ sys.path.insert(0, str(REPOSITORY))
 import suite
 import torch
 from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
-from dassl.data.datasets import Datum
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
-from PIL import Image
+from folds import IMAGES_AT_ONCE, STYLES, Pictures, split, train_on
 from torch import Tensor
 
-from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, recipe_path
 from results.table import harmonic_mean
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
-from trainers.common.image_files import background_of, read_picture
 from trainers.common.readers import read_yaml
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
 from trainers.evaluation.uncertainty import auroc, fit_temperature, temperature_scaled
 from trainers.features import FeatureMethod
-from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
 log = logging.getLogger("cross_validate")
 
-SHOTS = 16
-HELD_OUT = 5  # one in this many images
-STOCK = 8  # random views of each image and template
-IMAGES_AT_ONCE = 128
 DRAWN = {"openmoji": "openmoji", "people": "openmoji_people"}  # task → data set
 TASKS = [*DRAWN, *suite.TASKS]
 # ending of a row's task → the half to train on, and the other
 DIRECTIONS = {"": ("base", "new"), SWAPPED: ("new", "base")}
-STYLES = {style.__name__: style for style in (sketch, recoloured, corrupted)}
-
-
-@dataclass
-class StockLoader:
-    """Takes the place of a trainer's training loader: batches of views drawn from a stock.
-
-    Args:
-        stock: (R, V, N, …), R random images or features for each of V views and N images.
-        frozen: (R, V, N, E), the frozen CLIP's features of the same; labels: (N,).
-        chosen: (n,) indices of the images to train on.
-        batch_size: B, an incomplete last batch is dropped, as Dassl does.
-    """
-
-    stock: Tensor
-    frozen: Tensor
-    labels: Tensor
-    chosen: Tensor
-    batch_size: int
-    num_workers: ClassVar[int] = 0
-
-    def __len__(self) -> int:
-        return len(self.chosen) // self.batch_size
-
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        order = self.chosen[torch.randperm(len(self.chosen))]
-        for images in order[: len(self) * self.batch_size].split(self.batch_size):
-            drawn = torch.randint(len(self.stock), images.shape)
-            self.shown = self.stock[drawn, :, images].transpose(0, 1).float()  # (V, B, …)
-            self.features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
-            yield {"img": self.shown, "label": self.labels[images]}
-
-    def unprompted_images(self, images: Tensor) -> Tensor:
-        """The frozen CLIP's features (v, B / n, E) of every n-th image of v of the batch's views, which a loss asks for."""
-        every = -(-self.shown.shape[1] // images.shape[1])
-        pairs = list(zip(self.features[:, ::every], self.shown[:, ::every]))
-        return stacked(
-            next(features for features, view in pairs if torch.equal(view, asked))
-            for asked in images
-        )
 
 
 def new_trainer(
@@ -142,115 +92,19 @@ def new_trainer(
     return made
 
 
-def stacked(tensors: Iterable[Tensor]) -> Tensor:
-    """Tensors one after the other along a new first dimension."""
-    return torch.stack(list(tensors))
-
-
-def images_of(trainer: MethodTrainer) -> list[Datum]:
-    return [*trainer.dm.dataset.train_x, *(trainer.dm.dataset.val or [])]
-
-
-def picture(trainer: MethodTrainer, item: Datum) -> Image.Image:
-    """As the loaders read it."""
-    return read_picture(item.impath, background_of(trainer.cfg))
-
-
-class Pictures:
-    """The images of a task, made once for all settings.
-
-    Args:
-        trainer, other: a trainer on the half that is trained on, and on the other; styles: those that the images are drawn in beside plain.
-
-    Attributes:
-        labels, other_labels: (N,) and (N',); centre, other_centre: style (``plain`` among them) → images as they are tested, half precision.
-    """
-
-    def __init__(
-        self, trainer: MethodTrainer, other: MethodTrainer, styles: Sequence[str] = ()
-    ) -> None:
-        self.trainer, transform = trainer, cast(Any, trainer.test_loader).dataset.transform
-
-        def tested(items: Sequence[Datum]) -> dict[str, Tensor]:
-            pictures = {"plain": [picture(trainer, item) for item in items]}
-            for style in styles:
-                pictures[style] = [STYLES[style](Path(item.impath).stem, 64) for item in items]
-            return {style: stacked(map(transform, of)).half() for style, of in pictures.items()}
-
-        halves = images_of(trainer), images_of(other)
-        self.labels, self.other_labels = (
-            torch.tensor([item.label for item in items]) for items in halves
-        )
-        self.centre, self.other_centre = map(tested, halves)
-
-    @cached_property
-    def stock(self) -> Tensor:
-        """(R, V, N, 3, H, W), half precision: views of the images to train on."""
-        set_random_seed(1)
-        pictures = [picture(self.trainer, item) for item in images_of(self.trainer)]
-        views = self.trainer.views.transforms
-        return stacked(
-            stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
-        ).half()
-
-    @cached_property
-    @torch.no_grad()
-    def frozen(self) -> Tensor:
-        """(R, V, N, E): the frozen CLIP's features of the stock."""
-
-        def features(images: Tensor) -> Tensor:
-            parts = images.split(IMAGES_AT_ONCE)
-            return torch.cat([encode(part[None].float())[0] for part in parts])
-
-        encode = self.trainer.model.encode_images
-        return stacked(stacked(map(features, drawn)) for drawn in self.stock)
-
-
-def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the images to train on, up to ``SHOTS`` a class, and of the held-out ones: all others, at least a fifth of each class."""
-    by_class: dict[int, list[int]] = {}
-    for index in random.Random(seed).sample(range(len(labels)), len(labels)):
-        by_class.setdefault(int(labels[index]), []).append(index)
-    chosen = sorted(
-        index
-        for members in by_class.values()
-        for index in members[max(2, round(len(members) / HELD_OUT)) :][:SHOTS]
-    )
-    others = sorted(set(range(len(labels))).difference(chosen))
-    return torch.tensor(chosen), torch.tensor(others)
-
-
-def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None:
-    """Trains the prompts as the trainer does, on views of the chosen images."""
-    items = images_of(trainer)
-    # what some look at before the first step
-    trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
-    views = len(trainer.views.transforms)  # a method with fewer views takes the first
-    stock, frozen = pictures.stock[:, :views], pictures.frozen[:, :views]
-    batch_size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-    loader = StockLoader(stock, frozen, pictures.labels, chosen, batch_size)
-    replaced: Any = trainer
-    replaced.train_loader_x = loader
-    replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
-    for module in trainer.model.modules():
-        if isinstance(module, Method):  # also one that the method builds on
-            cast(Any, module).unprompted_images = loader.unprompted_images
-    replaced.validation_images = lambda: None  # they are among the held-out ones
-    replaced.save_model = replaced.checkpoints.save_prompts_again = lambda *_, **__: None
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        trainer.train()
-    trainer.set_model_mode("eval")
-
-
 @torch.no_grad()
-def answers(trainer: MethodTrainer, images: Tensor) -> Prediction:
-    """``Prediction`` for images (N, 3, H, W)."""
+def logits_of(trainer: MethodTrainer, images: Tensor) -> Tensor:
+    """(M, N, K) for images (N, 3, H, W)."""
     model = trainer.model
     with model.autocast():
         encoded = model.encode()
     parts = images.split(IMAGES_AT_ONCE)
-    logits = [model(part[None].float(), encoded).logits for part in parts]  # (M, B, K) each
-    return model.predict(torch.cat(logits, dim=1))
+    return torch.cat([model(part[None].float(), encoded).logits for part in parts], dim=1)
+
+
+def answers(trainer: MethodTrainer, images: Tensor) -> Prediction:
+    """``Prediction`` for images (N, 3, H, W)."""
+    return trainer.model.predict(logits_of(trainer, images))
 
 
 def accuracy(trainer: MethodTrainer, images: Tensor, labels: Tensor) -> float:
@@ -267,27 +121,17 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             other.model.load(trained.model.learner.state_dict(), trained.model.classnames)
             other.set_model_mode("eval")
     row: Row = {"setting": setting["name"], "task": task, "seed": seed}
-    predicted, temperature = {}, 1.0
+    logits, predicted = {}, {}
     for half, trainer, labels, centre, selected in (
         ("base", trained, pictures.labels[held_out], pictures.centre, held_out),
         ("new", other, pictures.other_labels, pictures.other_centre, slice(None)),
     ):
-        predicted[half] = answers(trainer, centre["plain"][selected])
+        logits[half] = logits_of(trainer, centre["plain"][selected])
+        predicted[half] = trainer.model.predict(logits[half])
         probability = predicted[half].probability
         answer = probability.argmax(dim=1)
-        log_probability = probability.clamp(min=torch.finfo(probability.dtype).tiny).log()
-        measured = slice(None)
-        if half == "base":
-            temperature = fit_temperature(log_probability[::2], labels[::2])
-            measured = slice(1, None, 2)
-        scaled = temperature_scaled(log_probability[measured], temperature)
         row[half] = percent_right(answer, labels)
-        for name, of in (
-            (half, (probability, labels)),
-            (f"fit_{half}", (scaled, labels[measured])),
-        ):
-            measures = calibration(*of)
-            row |= {f"{measure}_{name}": measures[measure] for measure in ("ece", "nll")}
+        row |= calibration_of(half, probability, labels)
         doubt = 1 - probability.max(dim=1).values
         row[f"mistakes_{half}"] = auroc(doubt, answer != labels) or 0.0
         styled = [
@@ -302,9 +146,40 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     for style in ("", "styles_"):
         if f"{style}base" in row:
             row[f"{style}H"] = harmonic_mean((row[f"{style}base"], row[f"{style}new"]))
+    fitted = fitted_answers(trained, other, logits, pictures.labels[held_out])
+    row |= calibration_of("fit_base", fitted["base"], pictures.labels[held_out][1::2])
+    row |= calibration_of("fit_new", fitted["new"], pictures.other_labels)
     return {
         key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()
     }
+
+
+def calibration_of(name: str, probability: Tensor, labels: Tensor) -> Row:
+    measures = calibration(probability, labels)
+    return {f"{measure}_{name}": measures[measure] for measure in ("ece", "nll")}
+
+
+def fitted_answers(
+    trained: MethodTrainer, other: MethodTrainer, logits: dict[str, Tensor], labels: Tensor
+) -> dict[str, Tensor]:
+    """Probabilities of the base images that nothing was fitted on and of the new ones, after the
+    fit on every other base image: of CDC's reliabilities, of another method's temperature."""
+    base, new, node, temperature = trained.model, other.model, trained.model.settings, 1.0
+    if (node.get("FUSION"), node.get("RELIABILITY")) == ("dempster", "fitted"):
+        base.fit_reliability(logits["base"][:, ::2], labels[::2])
+        new.load(base.learner.state_dict(), base.classnames)
+    else:
+        temperature = fit_temperature(log_of(base.predict(logits["base"][:, ::2])), labels[::2])
+    asked = {"base": (base, logits["base"][:, 1::2]), "new": (new, logits["new"])}
+    return {
+        half: temperature_scaled(log_of(model.predict(of)), temperature)
+        for half, (model, of) in asked.items()
+    }
+
+
+def log_of(prediction: Prediction) -> Tensor:
+    """Log-probabilities, all of them finite."""
+    return prediction.probability.clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
 def unknown(known: Prediction, others: Prediction) -> float:

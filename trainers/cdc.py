@@ -365,22 +365,29 @@ class CDCMethod(Method):
                 features, labels = self.features_of(training(), encoded[1])  # (M or 1, N, E), (N,)
                 witness.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
             if validation is not None and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
-                self.fit_reliability(validation, encoded)
+                answered = [(self(images, encoded).logits, labels) for images, labels in validation]
+                logits = torch.cat([part for part, _ in answered], dim=1)  # (M or M + 1, N, K)
+                self.fit_reliability(logits, torch.cat([part for _, part in answered]))
         return True
 
-    def fit_reliability(self, validation: Batches, encoded: Encoded) -> None:
-        """Multiplies the usual reliabilities by the factors that fit the validation images best: of
-        the templates' answers, and where the image witness speaks of all witnesses' together."""
-        answered = [(self(images, encoded).logits, labels) for images, labels in validation]
-        logits = torch.cat([part for part, _ in answered], dim=1)  # (M or M + 1, N, K)
-        labels = torch.cat([part for _, part in answered])
-        learner, evidence = self.learner, self.log_evidence(logits)
-        templates = self.settings.N_TEMPLATES
-        usual = usual_reliabilities(templates).to(self.device)  # (M,)
-        learner.reliability.copy_(usual[0] * fitted_factor(evidence[:templates], labels, usual))
+    def fit_reliability(self, logits: Tensor, labels: Tensor) -> None:
+        """Multiplies the usual reliabilities by the factors that fit validation images best: of the
+        templates' answers, and where the image witness speaks of all witnesses' together.
+
+        Args:
+            logits: (M or M + 1, N, K).
+            labels: (N,).
+        """
+        learner, templates = self.learner, self.settings.N_TEMPLATES
+        evidence, usual = (
+            self.log_evidence(logits),
+            usual_reliabilities(templates).to(labels.device),
+        )
+        factor = fitted_factor(evidence[:templates], labels, usual)
+        learner.reliability.copy_(factor * usual[0])
         if len(evidence) > templates:
-            usual = usual_reliabilities(templates, True).to(self.device)  # (M + 1,)
-            learner.joint_reliability.copy_(usual * fitted_factor(evidence, labels, usual))
+            usual = usual_reliabilities(templates, True).to(labels.device)
+            learner.joint_reliability.copy_(fitted_factor(evidence, labels, usual) * usual)
         message = "Reliability of each template, fitted on %d validation images: %.3f"
         log.info(message, len(labels), learner.reliability)
 

@@ -112,16 +112,20 @@ def test_training_starts_where_zero_shot_evidence_is_c_nats_above_one_per_class(
 
 
 def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(run):
-    """The image witness counts as all templates together; the factor is of all."""
+    """Of the templates' answers, and once more of all witnesses', among whom the image witness
+    counts twice as much as all templates together."""
     trainer, record, folder = run("CDC", *TEXT, name="trained")
     with torch.no_grad():
         batches = [trainer.parse_batch_test(batch) for batch in trainer.val_loader]
         logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
     labels = torch.cat([label for _, label in batches])
-    weights = torch.tensor([1 / 4] * 4 + [1.0])
-    factor = fitted_factor(trainer.model.log_evidence(logits), labels, weights)
-    expected = pytest.approx(factor / 4, abs=1e-6)
-    assert len(logits) == 5 and factor != 1
+    evidence = trainer.model.log_evidence(logits)
+    alone, joint = torch.full((4,), 1 / 4), torch.tensor([1 / 8] * 4 + [1.0])
+    factors = fitted_factor(evidence[:4], labels, alone), fitted_factor(evidence, labels, joint)
+    assert len(logits) == 5 and 1 not in factors
+    for witnesses, weights, factor in zip((4, 5), (alone, joint), factors):
+        torch.testing.assert_close(trainer.model.reliabilities(witnesses), factor * weights)
+    expected = pytest.approx(factors[0] / 4, abs=1e-6)
     assert record["learned"]["reliability"] == expected
     again, test = {}, ("--eval-only", "--model-dir", str(folder))
     for value in ("fitted", "independent"):
@@ -143,7 +147,7 @@ def test_prompts_with_a_learned_offset_answer_as_they_did(in_float64, classes, n
     )
     torch.manual_seed(1)
     shift, offset = torch.randn(4), torch.tensor(18.0)
-    ours = ("offset", "trained_classes", "reliability", "witness.")
+    ours = ("offset", "trained_classes", "reliability", "joint_reliability", "witness.")
     state = {
         key: value for key, value in made.learner.state_dict().items() if not key.startswith(ours)
     }
@@ -158,6 +162,8 @@ def test_prompts_with_a_learned_offset_answer_as_they_did(in_float64, classes, n
     assert relative(method.log_evidence(logits), log_evidence) < 1e-9
     alpha = fused(log_evidence.exp(), 0.37)
     assert relative(method.predict(logits).probability, share(alpha)) < 1e-9
+    weights = torch.tensor([0.37] * 4 + [4 * 0.37])
+    torch.testing.assert_close(method.reliabilities(5), weights)  # as later ones had it
     del state["reliability"]  # still earlier ones
     method.load(state, NAMES)
     assert method.learner.reliability == 1 and method.learner.witness is None

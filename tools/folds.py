@@ -1,0 +1,170 @@
+"""The images of a cross-validated task, and a training on a fold of them.
+
+Of each class a fifth of the images (at least two) is held out, and up to 16 others are trained on. Training is the
+trainer's own; only its loader is replaced by one that draws from a stock of views made beforehand.
+"""
+
+import contextlib
+import io
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from dassl.data.datasets import Datum
+from dassl.utils import set_random_seed
+from PIL import Image
+from torch import Tensor
+
+from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
+from trainers.common.image_files import background_of, read_picture
+from trainers.method import Method
+from trainers.trainer import MethodTrainer
+
+SHOTS = 16
+HELD_OUT = 5  # one in this many images
+STOCK = 8  # random views of each image and template
+IMAGES_AT_ONCE = 128
+STYLES = {style.__name__: style for style in (sketch, recoloured, corrupted)}
+
+
+@dataclass
+class StockLoader:
+    """Takes the place of a trainer's training loader: batches of views drawn from a stock.
+
+    Args:
+        stock: (R, V, N, …), R random images or features for each of V views and N images.
+        frozen: (R, V, N, E), the frozen CLIP's features of the same; labels: (N,).
+        chosen: (n,) indices of the images to train on.
+        batch_size: B, an incomplete last batch is dropped, as Dassl does.
+    """
+
+    stock: Tensor
+    frozen: Tensor
+    labels: Tensor
+    chosen: Tensor
+    batch_size: int
+    num_workers: ClassVar[int] = 0
+
+    def __len__(self) -> int:
+        return len(self.chosen) // self.batch_size
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        order = self.chosen[torch.randperm(len(self.chosen))]
+        for images in order[: len(self) * self.batch_size].split(self.batch_size):
+            drawn = torch.randint(len(self.stock), images.shape)
+            self.shown = self.stock[drawn, :, images].transpose(0, 1).float()  # (V, B, …)
+            self.features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
+            yield {"img": self.shown, "label": self.labels[images]}
+
+    def unprompted_images(self, images: Tensor) -> Tensor:
+        """The frozen CLIP's features (v, B / n, E) of every n-th image of v of the batch's views, which a loss asks for."""
+        every = -(-self.shown.shape[1] // images.shape[1])
+        pairs = list(zip(self.features[:, ::every], self.shown[:, ::every]))
+        return stacked(
+            next(features for features, view in pairs if torch.equal(view, asked))
+            for asked in images
+        )
+
+
+def stacked(tensors: Iterable[Tensor]) -> Tensor:
+    """Tensors one after the other along a new first dimension."""
+    return torch.stack(list(tensors))
+
+
+def images_of(trainer: MethodTrainer) -> list[Datum]:
+    return [*trainer.dm.dataset.train_x, *(trainer.dm.dataset.val or [])]
+
+
+def picture(trainer: MethodTrainer, item: Datum) -> Image.Image:
+    """As the loaders read it."""
+    return read_picture(item.impath, background_of(trainer.cfg))
+
+
+class Pictures:
+    """The images of a task, made once for all settings.
+
+    Args:
+        trainer, other: a trainer on the half that is trained on, and on the other; styles: those that the images are drawn in beside plain.
+
+    Attributes:
+        labels, other_labels: (N,) and (N',); centre, other_centre: style (``plain`` among them) → images as they are tested, half precision.
+    """
+
+    def __init__(
+        self, trainer: MethodTrainer, other: MethodTrainer, styles: Sequence[str] = ()
+    ) -> None:
+        self.trainer, transform = trainer, cast(Any, trainer.test_loader).dataset.transform
+
+        def tested(items: Sequence[Datum]) -> dict[str, Tensor]:
+            pictures = {"plain": [picture(trainer, item) for item in items]}
+            for style in styles:
+                pictures[style] = [STYLES[style](Path(item.impath).stem, 64) for item in items]
+            return {style: stacked(map(transform, of)).half() for style, of in pictures.items()}
+
+        halves = images_of(trainer), images_of(other)
+        self.labels, self.other_labels = (
+            torch.tensor([item.label for item in items]) for items in halves
+        )
+        self.centre, self.other_centre = map(tested, halves)
+
+    @cached_property
+    def stock(self) -> Tensor:
+        """(R, V, N, 3, H, W), half precision: views of the images to train on."""
+        set_random_seed(1)
+        pictures = [picture(self.trainer, item) for item in images_of(self.trainer)]
+        views = self.trainer.views.transforms
+        return stacked(
+            stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
+        ).half()
+
+    @cached_property
+    @torch.no_grad()
+    def frozen(self) -> Tensor:
+        """(R, V, N, E): the frozen CLIP's features of the stock."""
+
+        def features(images: Tensor) -> Tensor:
+            parts = images.split(IMAGES_AT_ONCE)
+            return torch.cat([encode(part[None].float())[0] for part in parts])
+
+        encode = self.trainer.model.encode_images
+        return stacked(stacked(map(features, drawn)) for drawn in self.stock)
+
+
+def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the images to train on, up to ``SHOTS`` a class, and of the held-out ones: all others, at least a fifth of each class."""
+    by_class: dict[int, list[int]] = {}
+    for index in random.Random(seed).sample(range(len(labels)), len(labels)):
+        by_class.setdefault(int(labels[index]), []).append(index)
+    chosen = sorted(
+        index
+        for members in by_class.values()
+        for index in members[max(2, round(len(members) / HELD_OUT)) :][:SHOTS]
+    )
+    others = sorted(set(range(len(labels))).difference(chosen))
+    return torch.tensor(chosen), torch.tensor(others)
+
+
+def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None:
+    """Trains the prompts as the trainer does, on views of the chosen images."""
+    items = images_of(trainer)
+    # what some look at before the first step
+    trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
+    views = len(trainer.views.transforms)  # a method with fewer views takes the first
+    stock, frozen = pictures.stock[:, :views], pictures.frozen[:, :views]
+    batch_size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    loader = StockLoader(stock, frozen, pictures.labels, chosen, batch_size)
+    replaced: Any = trainer
+    replaced.train_loader_x = loader
+    replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
+    for module in trainer.model.modules():
+        if isinstance(module, Method):  # also one that the method builds on
+            cast(Any, module).unprompted_images = loader.unprompted_images
+    replaced.validation_images = lambda: None  # they are among the held-out ones
+    replaced.save_model = replaced.checkpoints.save_prompts_again = lambda *_, **__: None
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        trainer.train()
+    trainer.set_model_mode("eval")
