@@ -44,6 +44,7 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, recipe_path
 from results.table import harmonic_mean
+from trainers.cdc import CDCMethod
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
 from trainers.common.readers import read_yaml
@@ -165,7 +166,7 @@ def fitted_answers(
     """Probabilities of the base images that nothing was fitted on and of the new ones, after the
     fit on every other base image: of CDC's reliabilities, of another method's temperature."""
     base, new, node, temperature = trained.model, other.model, trained.model.settings, 1.0
-    if (node.get("FUSION"), node.get("RELIABILITY")) == ("dempster", "fitted"):
+    if isinstance(base, CDCMethod) and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
         base.fit_reliability(logits["base"][:, ::2], labels[::2])
         new.load(base.learner.state_dict(), base.classnames)
     else:
