@@ -29,7 +29,7 @@ def draw(table: pandas.DataFrame) -> str:
     """The figure of a table as SVG."""
     name, measure = table.columns[0], table.columns[table.columns.get_loc("deviation") - 1]
     error = t.ppf(0.975, table["seeds"] - 1) * table["deviation"] / table["seeds"] ** 0.5
-    faces = [PAPER if recipe else MARK for recipe in table["recipe"].fillna("")]
+    faces = [PAPER if is_earlier else MARK for is_earlier in table["recipe"].notna()]
     rows, columns = range(len(table)), [measure, *table.columns.intersection(["seconds"])]
     with plt.rc_context(SETTINGS):
         figure, panels = plt.subplots(
