@@ -1,7 +1,7 @@
 """Compares settings of any method by cross-validation on the embedded data sets' training and validation images; no test image is opened.
 
-    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --jobs 2     # trains what the file does not hold yet
-    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show       # tables and, with --figure, the picture
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl     # trains what the file does not hold yet
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show     # tables and, with --figure, the picture
 
 The suite: OpenMoji, its people, and the other pictures that tools/suite.py lays out, each trained on its base classes and, with the halves
 swapped, on its new ones, as ``<task>_swapped``; a fold a seed. A task whose folder is missing is skipped. Of each class a fifth of the images (at least two) is held out, prompts are trained on up to 16 others, and judged on all that were not
@@ -22,7 +22,6 @@ import json
 import logging
 import os
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -321,7 +320,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
-    """Trains what the results file lacks; of n jobs each takes every n-th line."""
+    """Trains what the results file lacks, of n shards each every n-th line."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
     here = [
         name for name in args.tasks if name in DRAWN or suite.folder_of(args.root, name).is_dir()
@@ -337,19 +336,11 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         for setting in settings
         if (setting["name"], task, seed) not in done
     ]
-    if args.jobs > 1 and todo:
-        same = [sys.executable, __file__, args.experiment, "--results", str(args.results)]
-        same += ["--root", args.root, "--tasks", *here, "--seeds", *map(str, args.seeds)]
-        shares = [["--share", str(share), str(args.jobs)] for share in range(args.jobs)]
-        started = [subprocess.Popen([*same, *share]) for share in shares]
-        codes = [process.wait() for process in started]
-        if any(codes):
-            raise UserError("a job has failed, see above; the same command does what is missing")
-        return
-    if args.share[1] > 1:
+    number, count = args.shard
+    if count > 1:
         torch.set_num_threads(1)
     pictures: dict[str, Pictures] = {}
-    for task, seed, setting in todo[args.share[0] :: args.share[1]]:
+    for task, seed, setting in todo[number - 1 :: count]:
         if task not in pictures:
             styles = [*STYLES] if task_of(task) in DRAWN else []
             with tempfile.TemporaryDirectory() as folder:
@@ -367,7 +358,7 @@ def compare(args: argparse.Namespace) -> None:
     settings = read_yaml(args.experiment)
     if not args.show:
         run(args, settings)
-    if args.share[1] == 1:
+    if args.shard[1] == 1:
         names = [setting["name"] for setting in settings]
         rows = [row for row in read_rows(args.results) if row["setting"] in names]
         if not rows:
@@ -386,8 +377,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", default="data")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--shard",
+        type=int,
+        nargs=2,
+        default=(1, 1),
+        metavar=("I", "N"),
+        help="train every N-th from the I-th on: start all N at once",
+    )
     parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
     parser.add_argument("--first", help="setting that differences are to, for the file's first")
     parser.add_argument("--figure", help="file for the picture of the differences in H")
