@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from yacs.config import CfgNode
 
 from . import method_class
+from .common.errors import UserError
 from .common.fingerprints import tensor_hash
 from .common.ranges import check_ranges
 from .engine.precision import autocast_dtype, precision_on, to_half
@@ -144,6 +145,12 @@ class Method(nn.Module):
             UserError: the key, its value and what it takes.
         """
         check_ranges(settings, f"{path}.")
+        for key, end in settings.items():
+            start = key.replace("_END", "_START")
+            if start != key and end < settings[start]:
+                raise UserError(
+                    f"{path}.{key} is {end}, it must be {start}, {settings[start]}, or more"
+                )
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:
@@ -185,8 +192,12 @@ class Method(nn.Module):
         return Prediction(logits[0].softmax(dim=-1))
 
     def hand_crafted_template(self) -> str:
-        """The prompt with ``{}`` for the class name that ``hand_crafted`` encodes."""
+        """The data set's prompt, with ``{}`` for the class name."""
         return {**TEMPLATES, **self.exceptions}.get(self.dataset, DEFAULT_TEMPLATE)
+
+    def hand_crafted_templates(self) -> list[str]:
+        """The prompts whose mean ``hand_crafted`` is."""
+        return [self.hand_crafted_template()]
 
     def encode(self) -> Encoded | None:
         """What is the same for all images: text features (M, K, E) and the prompts.
@@ -244,10 +255,13 @@ class Method(nn.Module):
 
     @cached_property
     def hand_crafted(self) -> Tensor:
-        """Features (K, E) of each class's hand-crafted prompt, and of its sentences if it has any."""
+        """Features (K, E) of each class's hand-crafted prompts, and of its sentences if it has any."""
+        templates = self.hand_crafted_templates()
         with torch.no_grad(), self.autocast():
-            features = self.with_sentences(self.encode_classes(self.hand_crafted_template()))
-            return F.normalize(features, dim=-1) if self.describe else features
+            # one template after the other: all at once would be thousands of texts
+            features = torch.stack([self.encode_classes(template) for template in templates])
+            total = self.with_sentences(features.sum(dim=0))
+            return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
 
     def with_sentences(self, features: Tensor, normalize: bool = True) -> Tensor:
         """Features (K, E) of hand-crafted prompts with those of each class's sentences, if any, added.
