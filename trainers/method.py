@@ -17,7 +17,7 @@ It needs no trainer::
 import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 import torch
@@ -68,6 +68,8 @@ class Method(nn.Module):
             method's official code; on a CPU it is fp32.
         fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC
             fp16 too, as officially.
+        unit_templates: whether the features of several hand-crafted prompts are normalised before
+            their mean is taken.
         whole_validation: whether ``start`` and ``complete`` get all validation images of the data
             set, as in the method's official code, not the few-shot sample of them.
         exceptions: data set → hand-crafted prompt, where the method departs from CoOp's.
@@ -82,6 +84,7 @@ class Method(nn.Module):
     stays_fp32 = False
     amp_is_fp16 = False
     fp32_teacher = False
+    unit_templates = True
     whole_validation = False
     exceptions: ClassVar[dict[str, str]] = {}
     small: ClassVar[dict[str, Any]] = {}
@@ -259,8 +262,8 @@ class Method(nn.Module):
         templates = self.hand_crafted_templates()
         with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
-            features = torch.stack([self.encode_classes(template) for template in templates])
-            total = self.with_sentences(features.sum(dim=0))
+            each = (self.encode_classes(template, self.unit_templates) for template in templates)
+            total = self.with_sentences(reduce(torch.add, each), self.unit_templates)
             return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
 
     def with_sentences(self, features: Tensor, normalize: bool = True) -> Tensor:
