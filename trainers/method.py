@@ -258,24 +258,19 @@ class Method(nn.Module):
 
     @cached_property
     def hand_crafted(self) -> Tensor:
-        """Features (K, E) of each class's hand-crafted prompts, and of its sentences if it has any."""
-        templates = self.hand_crafted_templates()
-        with torch.no_grad(), self.autocast():
-            # one template after the other: all at once would be thousands of texts
-            each = (self.encode_classes(template, self.unit_templates) for template in templates)
-            total = self.with_sentences(reduce(torch.add, each), self.unit_templates)
-            return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
-
-    def with_sentences(self, features: Tensor, normalize: bool = True) -> Tensor:
-        """Features (K, E) of hand-crafted prompts with those of each class's sentences, if any, added.
+        """Features (K, E) of each class's hand-crafted prompts, and of its sentences if it has any.
 
         Raises:
             UserError: see ``read_descriptions``.
         """
-        if self.describe is None:
-            return features
-        sentences = self.describe(self.classnames)
-        return features + self.teacher.encode_sentences(sentences, normalize)
+        templates, is_unit = self.hand_crafted_templates(), self.unit_templates
+        with torch.no_grad(), self.autocast():
+            # one template after the other: all at once would be thousands of texts
+            total = reduce(torch.add, (self.encode_classes(text, is_unit) for text in templates))
+            if self.describe is not None:
+                sentences = self.describe(self.classnames)
+                total = total + self.teacher.encode_sentences(sentences, is_unit)
+            return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
 
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
