@@ -258,11 +258,7 @@ class Method(nn.Module):
 
     @cached_property
     def hand_crafted(self) -> Tensor:
-        """Features (K, E) of each class's hand-crafted prompts, and of its sentences if it has any.
-
-        Raises:
-            UserError: see ``read_descriptions``.
-        """
+        """Features (K, E) of each class's hand-crafted prompts, and of its sentences if it has any."""
         templates, is_unit = self.hand_crafted_templates(), self.unit_templates
         with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
