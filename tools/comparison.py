@@ -65,7 +65,8 @@ def differences(
     Raises:
         UserError: the named one has no result.
     """
-    figures, lines = by_setting(rows), {}
+    figures = by_setting(rows)
+    lines: dict[str, Row] = {}
     names = [setting["name"] for setting in settings if setting["name"] in figures]
     first = first or names[0]
     if first not in figures:

@@ -1,7 +1,7 @@
 """Compares settings of any method by cross-validation on training and validation images; no test image is opened.
 
     # trains what the file does not hold yet
-    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --jobs 2
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl
     # tables and, with --figure, the picture
     python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show
 
@@ -23,7 +23,6 @@ import io
 import json
 import logging
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -197,7 +196,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
-    """Trains what the results file lacks; of n jobs each takes every n-th line."""
+    """Trains what the results file lacks, of n shards each every n-th line."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
     here = [
         name for name in args.tasks if name in DRAWN or suite.folder_of(args.root, name).is_dir()
@@ -213,19 +212,11 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         for setting in settings
         if (setting["name"], task, seed) not in done
     ]
-    if args.jobs > 1 and todo:
-        same = [sys.executable, __file__, args.experiment, "--results", str(args.results)]
-        same += ["--root", args.root, "--tasks", *here, "--seeds", *map(str, args.seeds)]
-        shares = [["--share", str(share), str(args.jobs)] for share in range(args.jobs)]
-        started = [subprocess.Popen([*same, *share]) for share in shares]
-        codes = [process.wait() for process in started]
-        if any(codes):
-            raise UserError("a job has failed, see above; the same command does what is missing")
-        return
-    if args.share[1] > 1:
+    number, count = args.shard
+    if count > 1:
         torch.set_num_threads(1)
     pictures: dict[str, Pictures] = {}
-    for task, seed, setting in todo[args.share[0] :: args.share[1]]:
+    for task, seed, setting in todo[number - 1 :: count]:
         if task not in pictures:
             styles = [*STYLES] if task_of(task) in DRAWN else []
             with tempfile.TemporaryDirectory() as folder:
@@ -243,7 +234,7 @@ def compare(args: argparse.Namespace) -> None:
     settings = read_yaml(args.experiment)
     if not args.show:
         run(args, settings)
-    if args.share[1] == 1:
+    if args.shard[1] == 1:
         names = [setting["name"] for setting in settings]
         rows = [row for row in read_rows(args.results) if row["setting"] in names]
         if not rows:
@@ -262,8 +253,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", default="data")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--shard",
+        type=int,
+        nargs=2,
+        default=(1, 1),
+        metavar=("I", "N"),
+        help="train every N-th from the I-th on: start all N at once",
+    )
     parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
     parser.add_argument("--first", help="setting that differences are to, for the file's first")
     parser.add_argument("--figure", help="file for the picture of the differences in H")
