@@ -81,8 +81,9 @@ def backbone_of(folder: str) -> str:
     return ""
 
 
-def log_clip(name: str, why: str) -> None:
-    """Says which CLIP was chosen, why, and how to choose another; of one that was given, only if it is tiny.
+def describe_clip(name: str, why: str) -> str:
+    """Which CLIP was chosen, why, and how to choose another; of one that was given "", or, where it
+    is the tiny one, what that is for.
 
     Args:
         why: see ``choose_clip``; "" where it was given.
@@ -90,10 +91,9 @@ def log_clip(name: str, why: str) -> None:
     trial = ", which has seen small drawings only and is for trying" if name == EMBEDDED else ""
     if why:
         others = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
-        log.info("The CLIP is %s, %s%s. %s", name, why, trial, others)
-    elif trial:
-        advice = "for real use give another --backbone, or leave it out"
-        log.warning("The CLIP is %s%s: %s", name, trial, advice)
+        return f"The CLIP is {name}, {why}{trial}. {others}"
+    advice = "for real use give another --backbone, or leave it out"
+    return trial and f"The CLIP is {name}{trial}: {advice}"
 
 
 def warn_of_classes(data: DatasetBase) -> None:
