@@ -157,12 +157,14 @@ def report(
     make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
     heads = headlines(group(collect(cfg.OUTPUT_DIR)))
     for head in sorted(heads, key=lambda head: head["zero_shot_itself"])[:1]:
-        known = {"zero-shot": head["zero_shot"], "always the commonest class": head["commonest"]}
-        others = {"chance": head["chance"], **{k: v for k, v in known.items() if v is not None}}
+        others = zip(
+            ("chance", "zero-shot", "always the commonest class"),
+            (head["chance"], head["zero_shot"], head["commonest"]),
+        )
         log.info(
             "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%); for comparison: %s",
             *(head["accuracy"], counted(head["images"], "test image"), head["low"], head["high"]),
-            ", ".join(f"{name} {value:.1f} %" for name, value in others.items()),
+            ", ".join(f"{name} {value:.1f} %" for name, value in others if value is not None),
         )
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
