@@ -25,11 +25,13 @@ from datasets.drawn.openmoji import DrawnDataset
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from trainers import METHODS, config_function, method_class
+from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
 from trainers.prompting.transformer import Transformer
+from trainers.prompting.weights import openai
 from trainers.settings import method_node
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -226,6 +228,20 @@ def make_small_options(clip_file, epochs):
         "TRAIN.PRINT_FREQ": "1",
     }
     return [word for pair in pairs.items() for word in pair]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The names of weights that were looked for, none of which can be had."""
+
+    def find(name):
+        names.append(name)
+        raise UserError("no network")
+
+    names = []
+    monkeypatch.setattr(openai, "find", find)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return names
 
 
 @pytest.fixture

@@ -241,7 +241,7 @@ def test_doubtful_data_are_warned_of(textures, tmp_path, small_clip_file):
     assert main([*words, "DATASET.NUM_SHOTS", "-1"]) == 0
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "several classes have the name dotted; CLIP, which reads names, can't tell them" in log
-    assert f"1 images are in train and test, such as {textures[0]}/banded/00.png" in log
+    assert f"train and test share 1 image, such as {textures[0]}/banded/00.png" in log
 
 
 def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
@@ -255,9 +255,13 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 drawn = drawn if part == "train" or index < 3 else drawn.transpose(0)
                 drawn.resize((size, size), Image.Resampling.NEAREST).save(path, lossless=True)
+    shutil.copy(tmp_path / "train/ant/0.png", tmp_path / "test/bee/of another class.png")
+    stripes = numpy.full((8, 8), 255, dtype="uint8") * numpy.eye(2, dtype="uint8")[0].repeat(4)
+    for part, pixels in (("train", stripes), ("test", stripes.T)):  # alike at a pixel
+        Image.fromarray(pixels).save(tmp_path / part / "ant" / "small.jpg", quality=95)
     build("ImageFolder", tmp_path)
-    assert "6 test images look like training images, such as test/ant/0.webp like " in caplog.text
-    assert "train/ant/0.png: an accuracy on them is not a test" in caplog.text
+    assert "Training images look like 6 test images, such as train/ant/0.png" in caplog.text
+    assert " like test/ant/0.webp: an accuracy on these is not a test" in caplog.text
 
 
 # ---- what is in a folder already ----

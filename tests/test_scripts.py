@@ -71,5 +71,5 @@ def test_a_script_says_which_of_its_words_is_missing(script):
         ("cdc/xd_test.sh", "DATASET"),
     ):
         shown = script(words)
-        assert shown.returncode and f"{missing} is missing" in shown.stderr
+        assert shown.returncode == 2 and f"error: {missing} is missing: bash " in shown.stderr
         assert "run.py" not in shown.stdout

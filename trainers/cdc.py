@@ -30,10 +30,9 @@ from .evidence import (
     conflict,
     dempster,
     evidential_loss,
-    fitted_factor,
-    usual_reliabilities,
+    fitted_reliabilities,
 )
-from .gaussians import ImageWitness
+from .gaussians import add_evidence
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .phrases import AFTER, PHRASES, choose_phrases
@@ -132,17 +131,6 @@ class DecoupledPrompts(nn.Module):
         visual = [m(layer) for m, layer in zip(self.visual_maps, [self.ctx, *deep])]  # (M, n, D_v)
         first = visual[0] if visual else None
         return self.tokens(self.ctx, deep_text=deep, visual=first, deep_visual=visual[1:])
-
-
-def add_evidence(learner: nn.Module, templates: int, classes: int, width: int) -> None:
-    """Gives a learner of M templates what is fitted, not trained: the evidence offsets, the
-    reliabilities, and the image witness of K classes for features of E numbers."""
-    learner.register_buffer("offset", torch.zeros(templates))  # b^m for one class
-    learner.register_buffer("trained_classes", torch.tensor(classes))
-    # ω of the templates where they answer alone, and of each beside the image witness, the last
-    learner.register_buffer("reliability", usual_reliabilities(templates)[0])  # ()
-    learner.register_buffer("joint_reliability", usual_reliabilities(templates, True))  # (M + 1,)
-    learner.witness = ImageWitness(width, classes)
 
 
 def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
@@ -332,9 +320,9 @@ class CDCMethod(Method):
     def possible_phrases(self) -> list[str]:
         """Phrases of CTX_INIT that fill a context, if there are more than templates; else all."""
         node, length = self.settings, self.backbone.text.context_length
-        lengths = [len(phrase_tokens(phrase, length)) for phrase in node.CTX_INIT]
-        filling = [phrase for phrase, n in zip(node.CTX_INIT, lengths) if n >= node.N_CTX]
-        return filling if len(filling) > node.N_TEMPLATES else list(node.CTX_INIT)
+        phrases = list(node.CTX_INIT)
+        filling = [words for words in phrases if len(phrase_tokens(words, length)) >= node.N_CTX]
+        return filling if len(filling) > node.N_TEMPLATES else phrases
 
     def note_cosines(self, when: str, training: TrainingImages) -> Encoded:
         """Notes the ``cosines`` of the templates' texts and, where images are prompted, of some
@@ -371,23 +359,13 @@ class CDCMethod(Method):
         return True
 
     def fit_reliability(self, logits: Tensor, labels: Tensor) -> None:
-        """Multiplies the usual reliabilities by the factors that fit validation images best: of the
-        templates' answers, and where the image witness speaks of all witnesses' together.
-
-        Args:
-            logits: (M or M + 1, N, K).
-            labels: (N,).
-        """
+        """Sets the reliabilities to those that fit validation images best: of the templates' answers, and
+        where the image witness speaks of all witnesses'. logits: (M or M + 1, N, K); labels: (N,)."""
         learner, templates = self.learner, self.settings.N_TEMPLATES
-        evidence, usual = (
-            self.log_evidence(logits),
-            usual_reliabilities(templates).to(labels.device),
-        )
-        factor = fitted_factor(evidence[:templates], labels, usual)
-        learner.reliability.copy_(factor * usual[0])
+        evidence = self.log_evidence(logits)
+        learner.reliability.copy_(fitted_reliabilities(evidence[:templates], labels, templates)[0])
         if len(evidence) > templates:
-            usual = usual_reliabilities(templates, True).to(labels.device)
-            learner.joint_reliability.copy_(fitted_factor(evidence, labels, usual) * usual)
+            learner.joint_reliability.copy_(fitted_reliabilities(evidence, labels, templates))
         message = "Reliability of each template, fitted on %d validation images: %.3f"
         log.info(message, len(labels), learner.reliability)
 
@@ -407,10 +385,8 @@ class CDCMethod(Method):
         if has_phrases := isinstance(self.learner, DecoupledPrompts):
             earlier["phrases"] = self.learner.phrases
         state = {**earlier, **state}
-        templates = self.settings.N_TEMPLATES
-        each = state["reliability"] * torch.ones(templates + 1)
-        each[templates] *= templates
-        state.setdefault("joint_reliability", each)
+        counts = torch.tensor([1.0] * self.settings.N_TEMPLATES + [self.settings.N_TEMPLATES])
+        state.setdefault("joint_reliability", state["reliability"] * counts)
         if "offset_shift" in state:
             in_list = state["trained_classes"].log() if has_phrases else 0.0
             raised = self.settings.EVIDENCE_LEVEL - self.settings.EVIDENCE_START

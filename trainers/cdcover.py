@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from . import config_function
-from .cdc import CDCMethod, DecoupledPrompts, add_cdc_config, add_evidence
+from .cdc import CDCMethod, DecoupledPrompts, add_cdc_config
 from .evaluation.prediction import Scores
 from .evidence import Opinion, evidential_loss
+from .gaussians import add_evidence
 from .method import Batches, Figures, TrainingImages
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts, initial_context

@@ -121,25 +121,29 @@ def usual_reliabilities(templates: int, is_joint: bool = False) -> Tensor:
     return torch.full((templates,), 1 / templates)
 
 
-def fitted_factor(log_evidences: Tensor, labels: Tensor, reliability: Tensor) -> float:
-    """The factor in [0.2, 2] of the reliabilities under which ``dempster``'s expected probabilities
-    have the least negative log-likelihood.
+def fitted_reliabilities(log_evidences: Tensor, labels: Tensor, templates: int) -> Tensor:
+    """The usual reliabilities times the factor in [0.2, 2] under which ``dempster``'s expected
+    probabilities have the least negative log-likelihood.
 
     Without bounds a small set of images that are all right would make it grow without limit.
 
     Args:
-        log_evidences: (M, N, K) of N images that nothing was trained on.
+        log_evidences: (M or M + 1, N, K) of N images that nothing was trained on.
         labels: (N,) class indices.
-        reliability: (M,), to be multiplied.
+        templates: M.
+
+    Returns:
+        (M or M + 1,).
     """
     log_evidences = log_evidences.double()
+    usual = usual_reliabilities(templates, len(log_evidences) > templates).to(labels.device)
 
     def loss(factor: float) -> float:
-        fused = dempster(log_evidences, factor * reliability)
+        fused = dempster(log_evidences, factor * usual)
         return -fused.log_probability.gather(-1, labels[:, None]).mean().item()
 
     # finer steps would be noise of some hundred images, and of the processor
-    return min((step / 50 for step in range(10, 101)), key=loss)
+    return min((step / 50 for step in range(10, 101)), key=loss) * usual
 
 
 def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:

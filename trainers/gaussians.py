@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .evidence import usual_reliabilities
+
 log = logging.getLogger(__name__)
 
 FOLDS = 4  # in which each image of a class is held out once
@@ -161,3 +163,14 @@ class ImageWitness(nn.Module):
 def note_fitted(witness: ImageWitness, *_: object) -> None:
     """Takes a loaded witness for fitted where its Gaussians are set."""
     witness.is_fitted = bool(witness.precision.any())
+
+
+def add_evidence(learner: nn.Module, templates: int, classes: int, width: int) -> None:
+    """Gives a learner of M templates what is fitted, not trained: the evidence offsets, the
+    reliabilities, and the image witness of K classes for features of E numbers."""
+    learner.register_buffer("offset", torch.zeros(templates))  # b^m for one class
+    learner.register_buffer("trained_classes", torch.tensor(classes))
+    # ω of the templates where they answer alone, and of each beside the image witness, the last
+    learner.register_buffer("reliability", usual_reliabilities(templates)[0])  # ()
+    learner.register_buffer("joint_reliability", usual_reliabilities(templates, True))  # (M + 1,)
+    learner.witness = ImageWitness(width, classes)

@@ -50,10 +50,12 @@ TRAINING = {
         "Training accuracy",
         "accuracy in %",
         "Share of training images answered rightly in each epoch, each seed thin and their mean "
-        "thick; far above the accuracy on test images it means overfitting.",
+        "thick; far above the accuracy on test images it means overfitting. CDC's image witness "
+        "comes after the last epoch only.",
     ),
 }
 MARKERS = "osD^vP*X"
+LABELS = 6  # of a logarithmic axis, at most: more run into one another
 Colours = Mapping[str, str]  # a model's name → Matplotlib's colour
 
 
@@ -247,7 +249,8 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
         label = f"{name} ({len(groups[name])})"
         axes.stairs(share, edges, color=colour, ls=line, lw=1.6, label=label)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if edges[-1] > 100 * edges[0] else (1, 2, 5)))
+    subs = (1,) if edges[-1] > 100 * edges[0] else (1, 2, 5)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=LABELS))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="vacuity", ylabel="share of the images in %")

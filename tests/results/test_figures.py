@@ -5,6 +5,7 @@ import statistics
 
 import numpy
 import pytest
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from results import answers as numbers
@@ -14,7 +15,9 @@ from results.report.figures import (
     CORRUPTED,
     INKS,
     PAPERS,
+    STYLE,
     answer_figures,
+    draw_vacuities,
     vacuity_figures,
     write_figure,
 )
@@ -90,6 +93,20 @@ def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
     assert numpy.allclose(drawn(reliability).lines[1].get_xydata(), points)
     labels = drawn(next(vacuity_figures([one]))).get_legend_handles_labels()[1]
     assert labels == [f"right ({right.sum()})", f"wrong ({80 - right.sum()})"]
+
+
+@pytest.mark.parametrize("decades", [1, 3, 8, 14])
+def test_the_labels_of_a_vacuity_axis_do_not_run_into_one_another(decades):
+    with rc_context(STYLE):
+        axes = Figure().subplots()
+        draw_vacuities(axes, {"right": numpy.logspace(-decades, 0, 99), "wrong": numpy.ones(1)})
+        axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    shown = [
+        axes.get_xticklabels()[i] for i, at in enumerate(axes.get_xticks()) if low <= at <= high
+    ]
+    boxes = [label.get_window_extent() for label in shown]
+    assert len(boxes) > 1 and all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:]))
 
 
 def test_new_classes_and_corrupted_images_join_the_vacuities_once_all_seeds_have_them(tmp_path):

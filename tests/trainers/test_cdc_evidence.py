@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from tests.conftest import make_method
 from tests.prompting.models import pair, relative
 from tests.trainers.formulas.templates import fused_evidence
-from trainers.evidence import fitted_factor
+from trainers.evidence import fitted_reliabilities
 
 NAMES = [f"thing {number}" for number in range(6)]
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1")
@@ -120,12 +120,12 @@ def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(ru
         logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
     labels = torch.cat([label for _, label in batches])
     evidence = trainer.model.log_evidence(logits)
-    alone, joint = torch.full((4,), 1 / 4), torch.tensor([1 / 8] * 4 + [1.0])
-    factors = fitted_factor(evidence[:4], labels, alone), fitted_factor(evidence, labels, joint)
-    assert len(logits) == 5 and 1 not in factors
-    for witnesses, weights, factor in zip((4, 5), (alone, joint), factors):
-        torch.testing.assert_close(trainer.model.reliabilities(witnesses), factor * weights)
-    expected = pytest.approx(factors[0] / 4, abs=1e-6)
+    alone = fitted_reliabilities(evidence[:4], labels, 4)
+    joint = fitted_reliabilities(evidence, labels, 4)
+    assert len(logits) == 5 and 1 / 4 not in alone and joint[4] != 1
+    for witnesses, weights in ((4, alone), (5, joint)):
+        torch.testing.assert_close(trainer.model.reliabilities(witnesses), weights)
+    expected = pytest.approx(alone[0].item(), abs=1e-6)
     assert record["learned"]["reliability"] == expected
     again, test = {}, ("--eval-only", "--model-dir", str(folder))
     for value in ("fitted", "independent"):

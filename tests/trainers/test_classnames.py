@@ -100,6 +100,8 @@ def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
     with pytest.raises(UserError, match="one and the same: 'a' = 'c': give other words") as refused:
         check_classes(["a", "b", "c"], ROWS, texts(0, 1, 0), 100, are_fixed=False)
     assert "--classes" in str(refused.value) and "--backbone" in str(refused.value)
+    with pytest.raises(UserError, match=r"\. This CLIP does not know words of 2 of 2 "):
+        check_classes(["a", "c"], torch.ones_like(ROWS), texts(0, 0), 100, are_fixed=False)
 
 
 def test_a_data_set_of_the_field_is_warned_of_once(caplog):

@@ -79,8 +79,8 @@ COUNTED = f"No limit is set. Wrong {OF_FIVE}:"
         (
             [0, 0, 0, 1, 1],
             0.05,
-            "at most 5 % of errors is an uncertainty of 0.3. Of the run's 5 validation images 3 are "
-            "within it; wrong among those: 0 of 3 (0 %; 95 % interval 0 to 56 %).",
+            "at most 5 % of errors is an uncertainty of 0.3. Within it: 3 of the run's 5 validation "
+            "images; wrong among those: 0 of 3 (0 %; 95 % interval 0 to 56 %).",
         ),
         (
             [1, 1, 0, 0, 0],
