@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import zlib
 from collections import defaultdict
+from contextlib import contextmanager
 from datetime import date
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import groupby, islice
@@ -25,6 +26,7 @@ from datasets.drawn.openmoji import DrawnDataset
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from trainers import METHODS, config_function, method_class
+from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
@@ -80,6 +82,14 @@ def pytest_collection_modifyitems(config, items):
     items[:] = sorted(
         (item for item in items if item not in left_out), key=lambda item: item.path not in long
     )
+
+
+@contextmanager
+def refuses(message=""):
+    """What is done in this context ends with a ``UserError`` of one line in which the regular expression is found."""
+    with pytest.raises(UserError, match=message) as refusal:
+        yield refusal
+    assert "\n" not in str(refusal.value)
 
 
 def load_tool(name):

@@ -14,11 +14,10 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
-from tests.conftest import in_turn
+from tests.conftest import in_turn, refuses
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier.saved_run import read_record
-from trainers.common.errors import UserError
 
 CONDITIONAL = "CoCoOp"  # whose texts depend on the image
 EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
@@ -104,10 +103,7 @@ def test_class_specific_contexts_answer_for_their_own_classes_only(trained, data
     _, folder = trained("CoOp", "TRAINER.COOP.CSC", "True")
     classifier = PromptedClassifier.load(folder)
     assert_same(classifier.predict(paths_of(kept(folder), data_root)), kept(folder))
-    with pytest.raises(
-        UserError,
-        match=r"contexts are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes",
-    ):
+    with refuses(r"contexts are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes"):
         classifier.with_classes(["cat", "dog"])
 
 
@@ -210,15 +206,15 @@ def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictu
     ],
 )
 def test_what_is_no_image(classifier, images, message):
-    with pytest.raises(UserError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         classifier.predict(images)
 
 
 @pytest.mark.parametrize("names", ["cat", ["cat"], [], ["cat", ""], ["cat", 3]])
 def test_what_are_no_classes(classifier, names):
-    with pytest.raises(UserError, match="give a list of at least two names"):
+    with refuses("give a list of at least two names"):
         classifier.with_classes(names)
-    with pytest.raises(UserError, match="the class name .* is too long: with it a prompt has"):
+    with refuses("the class name .* is too long: with it a prompt has"):
         classifier.with_classes(["cat", "very " * 90 + "long"])
 
 
@@ -244,7 +240,7 @@ def test_a_table_for_pandas(classifier, trained, pictures, monkeypatch):
     plain = PromptedClassifier.load(trained("CoOp")[1]).predict(pictures).to_pandas()
     assert list(plain) == ["image", "label", "probability", "uncertainty"]
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UserError, match="to_pandas needs pandas"):
+    with refuses("to_pandas needs pandas"):
         answers.to_pandas()
 
 
@@ -274,7 +270,7 @@ def copy_of(trained, tmp_path):
 
 
 def refused(folder, message):
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         PromptedClassifier.load(folder)
 
 
@@ -320,7 +316,7 @@ def test_a_clip_that_was_moved(copy_of, small_clip_file, tmp_path):
     assert len(PromptedClassifier.load(folder, backbone=small_clip_file).classnames) == 6
     state = torch.load(small_clip_file, weights_only=True)
     torch.save({**state, "text_projection": state["text_projection"] * 2}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="was trained for the backbone"):
+    with refuses("was trained for the backbone"):
         PromptedClassifier.load(folder, backbone=str(tmp_path / "other.pt"))
 
 

@@ -8,10 +8,9 @@ import torch
 
 from datasets.fgvc_aircraft import FGVCAircraft
 from datasets.splits import read_split
-from tests.conftest import GOLDEN, in_turn, make_method, make_textures, random_clip
+from tests.conftest import GOLDEN, in_turn, make_method, make_textures, random_clip, refuses
 from tests.datasets.miniatures import aircraft
 from tests.trainers.test_every_trainer import TRAINERS
-from trainers.common.errors import UserError
 from trainers.evaluation.prediction import measure
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.tokens import class_tokens
@@ -54,9 +53,9 @@ BAD_NAMES = [
 @pytest.mark.parametrize("name, message", BAD_NAMES)
 def test_a_name_that_no_prompt_can_hold_is_quoted(vit, name, message):
     """Whether its prompt is learned or hand-crafted."""
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         class_tokens(["fine", name], 70)
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         vit.encode_classes("a photo of a {}.", ["fine", name])
 
 
@@ -68,7 +67,7 @@ def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
         lambda name: class_tokens([name], 76),
     ):
         take(fits)
-        with pytest.raises(UserError, match="has 78 tokens, and 77 fit"):
+        with refuses("has 78 tokens, and 77 fit"):
             take(f"{fits} cat")
 
 
@@ -169,7 +168,7 @@ def test_a_split_file_that_points_outside_its_folder_is_refused(images, name):
     (images / "folder_link").symlink_to(images.parent / "outside")
     (images.parent / "images_2").mkdir()
     path = write_split(images.parent, [name.format(outside=images.parent / "outside"), 0, "ant"])
-    with pytest.raises(UserError, match="lies outside .*images: it is refused"):
+    with refuses("lies outside .*images: it is refused"):
         read_split(path, str(images))
 
 
@@ -188,15 +187,13 @@ def test_aircraft_lists_that_point_outside_are_refused(tmp_path):
     aircraft(tmp_path)
     lines = tmp_path / "fgvc_aircraft" / "images_variant_test.txt"
     lines.write_text(lines.read_text() + "../../secret A310\n")
-    with pytest.raises(
-        UserError, match=r"images_variant_\*.txt lists .*secret.jpg, which lies outside"
-    ):
+    with refuses(r"images_variant_\*.txt lists .*secret.jpg, which lies outside"):
         FGVCAircraft.list_images(str(tmp_path / "fgvc_aircraft"))
 
 
 @pytest.mark.parametrize("entry, message", GOLDEN["refusals"]["split entries"])
 def test_an_entry_that_is_none_is_named(images, entry, message):
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         read_split(write_split(images.parent, entry), str(images))
 
 
@@ -205,7 +202,5 @@ def test_a_test_image_of_a_class_without_training_images_is_named(images):
     path.write_text(
         json.dumps({"train": [["in/a.png", 0, "ant"]], "val": [], "test": [["in/a.png", 1, "bee"]]})
     )
-    with pytest.raises(
-        UserError, match="has the label 1 .*in/a.png.*, of which there is no training image"
-    ):
+    with refuses("has the label 1 .*in/a.png.*, of which there is no training image"):
         read_split(str(path), str(images))

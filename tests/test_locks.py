@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from tests.conftest import refuses
 from trainers.common import locks
-from trainers.common.errors import UserError
 from trainers.common.locks import FILE_NAME, only_writer, turn
 
 FORK = multiprocessing.get_context("fork")
@@ -36,7 +36,7 @@ def test_a_folder_that_another_process_writes_to_is_refused_and_free_after_its_e
     holder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
-    with pytest.raises(UserError, match="is being written to by another process: wait for that"):
+    with refuses("is being written to by another process: wait for that"):
         with only_writer(str(tmp_path / "run")):
             pass
     holder.kill()  # however it ends
@@ -60,6 +60,6 @@ def test_the_first_folder_that_can_be_written_to_is_locked(tmp_path):
         assert is_locked and (tmp_path / "free" / FILE_NAME).exists()
     with turn("work", str(tmp_path / "file" / "below")) as is_locked:
         assert not is_locked
-    with pytest.raises(UserError, match="can't be written to"):
+    with refuses("can't be written to"):
         with only_writer(str(tmp_path / "file" / "below")):
             pass

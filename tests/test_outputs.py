@@ -20,7 +20,7 @@ from results.curve import draw_curves
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import tables
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, refuses
 from tests.results.conftest import write_run
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
@@ -82,7 +82,7 @@ def test_a_report_replaces_a_report_only(own_run, tmp_path, capsys):
     assert content(tmp_path) == before
     page.write_text("<!DOCTYPE html>\n<title>Report on 3 runs</title>\n")
     check_output("--output", str(page), "<title>Report on ")
-    with pytest.raises(UserError, match="delete it first"):
+    with refuses("delete it first"):
         check_output("--output", str(page), "<title>Another")
 
 
@@ -100,10 +100,10 @@ def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         check_output("--csv", path, "x")
     if os.path.lexists(path):
-        with pytest.raises(UserError, match=message):
+        with refuses(message):
             write_text(path, "text")
         assert os.path.lexists(path) and not os.path.isfile(path)
     check_output("--csv", "new/file", "x")
@@ -122,7 +122,7 @@ def test_a_table_replaces_a_table_only_and_has_no_formula(tmp_path, style):
     assert ("\n'=1+1,-1.5000\n" in content) is (style == "csv")
     for notes in ("", "# data set\nmine\n", "| mine | data set | accuracy |\n"):
         path.write_text(notes)
-        with pytest.raises(UserError, match="--output .* was not written by this command"):
+        with refuses("--output .* was not written by this command"):
             render.write_out(content, str(path))
         assert path.read_text() == notes
 
@@ -134,7 +134,7 @@ def test_a_curve_replaces_a_curve_only(tmp_path):
     for _ in range(2):
         (path,) = draw_curves(table, str(tmp_path))
     Image.new("RGB", (9, 9)).save(path)
-    with pytest.raises(UserError, match="curve .* was not written by this command"):
+    with refuses("curve .* was not written by this command"):
         draw_curves(table, str(tmp_path))
     assert Image.open(path).size == (9, 9)
 

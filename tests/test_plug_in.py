@@ -13,9 +13,8 @@ import pytest
 import yaml
 from dassl.config import get_cfg_default
 
-from tests.conftest import REPOSITORY, small_recipe
+from tests.conftest import REPOSITORY, refuses, small_recipe
 from trainers.cdc import CDC, add_cdc_config
-from trainers.common.errors import UserError
 
 HOST = """
 import argparse, sys
@@ -84,7 +83,7 @@ class CoOp(TrainerX):
 
 def test_a_host_that_forgets_the_config_node_is_told_so_and_its_own_keys_keep_their_values():
     cfg = get_cfg_default()
-    with pytest.raises(UserError, match=r"call add_cdc_config\(cfg\) in extend_cfg"):
+    with refuses(r"call add_cdc_config\(cfg\) in extend_cfg"):
         CDC(cfg)
     cfg.DATASET.SUBSAMPLE_CLASSES = "base"
     add_cdc_config(cfg)

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from protocols.command_line import parse_arguments
-from tests.conftest import GOLDEN
-from trainers.common.errors import UserError
+from tests.conftest import GOLDEN, refuses
 from trainers.common.record_file import read_record
 
 
@@ -44,7 +43,7 @@ def test_a_run_by_hand_belongs_to_no_protocol(older_record, tmp_path):
 @pytest.mark.parametrize("name, value", [("part", 3), ("shots", "4"), ("seed", True)])
 def test_a_run_of_another_kind_is_refused(name, value, older_record, tmp_path):
     path = record_in(tmp_path / "run", {**older_record, "run": {name: value}})
-    with pytest.raises(UserError, match=rf"its run\.{name} is missing or of another kind"):
+    with refuses(rf"its run\.{name} is missing or of another kind"):
         read_record(path)
 
 

@@ -18,9 +18,8 @@ from datasets.pickles import read_pickle
 from protocols.plan import ablation_rows
 from protocols.training import main
 from results.report import __main__ as report
-from tests.conftest import REPOSITORY, base_arguments
+from tests.conftest import REPOSITORY, base_arguments, refuses
 from tests.results.conftest import make_answers, write_run
-from trainers.common.errors import UserError
 from trainers.prompting.backbone import load_backbone
 
 # ---- the code ----
@@ -224,10 +223,10 @@ def test_a_hostile_checkpoint_of_a_run_to_ask_is_refused(
 def test_a_hostile_few_shot_pickle_is_refused(tmp_path, mark):
     path = tmp_path / "shot_2-seed_1.pkl"
     path.write_bytes(pickle.dumps({"train": Evil(mark), "val": []}))
-    with pytest.raises(UserError, match="is not read .*names .*mkdir, and only Datum is admitted"):
+    with refuses("is not read .*names .*mkdir, and only Datum is admitted"):
         read_pickle(str(path), ("train", "val"))
     (tmp_path / "preprocessed.pkl").write_bytes(path.read_bytes())
-    with pytest.raises(UserError, match="preprocessed.pkl is not read"):
+    with refuses("preprocessed.pkl is not read"):
         in_coops_order([], str(tmp_path))
 
 
@@ -248,7 +247,7 @@ def test_hostile_yaml_is_refused(refusal, tmp_path, mark, monkeypatch, tag):
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations" / "CDC.yaml").write_text(f"- name: {tag.format(mark)}\n")
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
-    with pytest.raises(UserError, match="could not determine a constructor"):
+    with refuses("could not determine a constructor"):
         ablation_rows("CDC")
 
 
@@ -281,10 +280,10 @@ def test_hostile_arrays_are_refused(tmp_path, trained, data_root, mark, capsys):
 
 def test_hostile_clip_weights_are_refused(tmp_path, mark):
     torch.save({"text_projection": Evil(mark)}, tmp_path / "clip.pt")
-    with pytest.raises(UserError, match="clip.pt can't be read as CLIP weights"):
+    with refuses("clip.pt can't be read as CLIP weights"):
         load_backbone(str(tmp_path / "clip.pt"))
     (tmp_path / "clip.pt").write_bytes(pickle.dumps(Evil(mark)))
-    with pytest.raises(UserError, match="clip.pt can't be read as CLIP weights"):
+    with refuses("clip.pt can't be read as CLIP weights"):
         load_backbone(str(tmp_path / "clip.pt"))
 
 
@@ -316,7 +315,7 @@ def test_torchscript_is_not_run(tmp_path):
     torch.jit.load(str(tmp_path / "clip.pt"))
     assert (tmp_path / "made").exists(), "torch itself does"
     (tmp_path / "made").unlink()
-    with pytest.raises(UserError, match="SavesItself unpacks itself by code of its own"):
+    with refuses("SavesItself unpacks itself by code of its own"):
         load_backbone(str(tmp_path / "clip.pt"))
     assert not (tmp_path / "made").exists()
 
@@ -331,7 +330,7 @@ def test_a_torchscript_archive_whose_pickle_is_hostile_is_refused(tmp_path, mark
             hostile.writestr(
                 name, pickle.dumps(Evil(mark)) if name.endswith("/data.pkl") else sound.read(name)
             )
-    with pytest.raises(UserError, match="it names .*mkdir, which weights don't need"):
+    with refuses("it names .*mkdir, which weights don't need"):
         load_backbone(str(tmp_path / "clip.pt"))
 
 

@@ -22,8 +22,7 @@ from datasets.drawn.factors import (
 )
 from protocols.arguments import build_config, extend_config
 from protocols.command_line import parse_arguments
-from tests.conftest import REPOSITORY
-from trainers.common.errors import UserError
+from tests.conftest import REPOSITORY, refuses
 
 CODE = "1F34E"  # an apple: red, in the middle
 PLAIN = dict.fromkeys(FACTORS, 0)
@@ -163,7 +162,7 @@ def test_the_pictures_are_those_of_the_levels_which_go_with_openmojis_labels(dra
     ],
 )
 def test_settings_that_cannot_be_are_refused(tmp_path, key, value, message):
-    with pytest.raises(UserError, match=f"DATASET.FACTORS.{key} is {value!r}{message}"):
+    with refuses(f"DATASET.FACTORS.{key} is {value!r}{message}"):
         build_dataset(config(tmp_path, **{key: value}))
     assert not list(tmp_path.iterdir())
 

@@ -10,7 +10,7 @@ import torch
 from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 
-from trainers.common.errors import UserError
+from tests.conftest import refuses
 
 from .miniatures import files_below, imagenet, split_file
 from .test_every_dataset import build
@@ -139,7 +139,7 @@ def test_a_sample_of_other_images_is_refused(root, change, message):
     content = coops_sample(root)
     change(content)
     write_pickle(root / PICKLE, content)
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         build_pets(root)
 
 
@@ -178,7 +178,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path, kind, mo
     data = content if isinstance(content, bytes) else pickle.dumps(content)
     (root / FOLDER).mkdir()
     (root / PICKLE).write_bytes(data)
-    with pytest.raises(UserError, match="shot_2-seed_1.pkl is not read .*delete it"):
+    with refuses("shot_2-seed_1.pkl is not read .*delete it"):
         with monkeypatch.context() as patched:
             patched.setattr(Datum, "__init__", lambda *_: pytest.fail("called"))
             build_pets(root)
@@ -217,7 +217,5 @@ def test_coops_order_of_imagenet_is_taken_over_or_refused(tmp_path):
     dataset = build("ImageNet", tmp_path / "here", shots=2, seed=1)
     assert [item.impath.replace("/here/", "/there/") for item in dataset.train_x] == expected
     os.remove(tmp_path / "here" / "imagenet" / "images" / "train" / "n02" / "n02_0.JPEG")
-    with pytest.raises(
-        UserError, match="preprocessed.pkl lists other training images than .*train"
-    ):
+    with refuses("preprocessed.pkl lists other training images than .*train"):
         build("ImageNet", tmp_path / "here")

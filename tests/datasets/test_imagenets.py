@@ -4,8 +4,7 @@ import shutil
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from trainers.common.errors import UserError
+from tests.conftest import REPOSITORY, refuses
 
 from .miniatures import VARIANTS, imagenet, imagenet_v2, imagenet_variant, picture
 from .test_every_dataset import build
@@ -31,7 +30,7 @@ def test_incomplete_folders_and_missing_names_are_refused(tmp_path, name):
         (None, "classnames.txt is missing"),
     ):
         names.write_text(text) if text else names.unlink()
-        with pytest.raises(UserError, match=message):
+        with refuses(message):
             build(name, tmp_path)
         names.write_text("n01 great white shark\nn02 cock\nn03 drum\n")
     shutil.rmtree(folder / "n02")
@@ -39,7 +38,7 @@ def test_incomplete_folders_and_missing_names_are_refused(tmp_path, name):
         assert build(name, tmp_path).classnames == ["great white shark", "drum"]
     else:
         message = r"hold different classes \(n02\)|images has no folder n02: unpack it wholly"
-        with pytest.raises(UserError, match=message):
+        with refuses(message):
             build(name, tmp_path)
 
 
@@ -56,10 +55,10 @@ def test_the_folders_of_v2_are_lines_of_classnames(tmp_path):
     assert dataset.classnames == [f"class {index}" for index in range(11)]
     assert all(item.impath.split("/")[-2] == str(item.label) for item in dataset.test)
     shutil.rmtree(images / "10")
-    with pytest.raises(UserError, match="11 lines of classnames.txt, 0 to 10; 10 is missing"):
+    with refuses("11 lines of classnames.txt, 0 to 10; 10 is missing"):
         build("ImageNetV2", tmp_path)
     (place / "classnames.txt").write_text("".join(lines[:9]))
-    with pytest.raises(UserError, match="9 lines of classnames.txt, 0 to 8; 9 is too many"):
+    with refuses("9 lines of classnames.txt, 0 to 8; 9 is too many"):
         build("ImageNetV2", tmp_path)
 
 

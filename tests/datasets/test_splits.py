@@ -4,14 +4,12 @@ import json
 import math
 import random
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets.split_files import SplitFileDataset
 from datasets.splits import Image, read_split, subsample_classes
-from tests.conftest import REPOSITORY
-from trainers.common.errors import UserError
+from tests.conftest import REPOSITORY, refuses
 from trainers.common.fingerprints import split_hash
 
 from .miniatures import aircraft, split_file
@@ -33,7 +31,7 @@ def test_base_is_the_first_half_of_the_labels_and_new_the_rest(labels, others):
         halves = subsample_classes(*parts, subsample=subsample)
         assert halves == tuple(images(of, kept, kept.index) for of in (labels, others))
     assert subsample_classes(*parts, subsample="all") == tuple(parts)
-    with pytest.raises(UserError, match="'old', it takes one of all, base, new"):
+    with refuses("'old', it takes one of all, base, new"):
         subsample_classes(*parts, subsample="old")
 
 
@@ -54,20 +52,20 @@ def test_a_split_file_is_read_in_order_and_what_it_may_not_say_is_named(tmp_path
         (["a/2.png", True, "ant"], "is not a path, a label and a class name.*get it again"),
     ):
         path.write_text(json.dumps({**sound, "test": [entry]}))
-        with pytest.raises(UserError, match=message):
+        with refuses(message):
             read_split(str(path), folder)
     path.write_text(json.dumps({**sound, "train": sound["train"][:1]}))
-    with pytest.raises(UserError, match="has the label 1 among 1 classes"):
+    with refuses("has the label 1 among 1 classes"):
         read_split(str(path), folder)
     path.unlink()
-    with pytest.raises(UserError, match="json is missing: docs/reproduce.md says where to get it"):
+    with refuses("json is missing: docs/reproduce.md says where to get it"):
         read_split(str(path), folder)
 
 
 def test_a_missing_image_is_named(tmp_path):
     split_file(tmp_path, "EuroSAT")
     (tmp_path / "eurosat" / "2750" / "one" / "test1.jpg").unlink()
-    with pytest.raises(UserError, match="one/test1.jpg is missing: the data set is incomplete"):
+    with refuses("one/test1.jpg is missing: the data set is incomplete"):
         build("EuroSAT", tmp_path)
 
 
@@ -95,10 +93,10 @@ def test_fgvc_aircraft_reads_its_own_lists(tmp_path):
         ("../../3 A310\n", "lies outside"),
     ):
         (folder / "images_variant_val.txt").write_text(line)
-        with pytest.raises(UserError, match=message):
+        with refuses(message):
             build("FGVCAircraft", tmp_path)
     (folder / "images_variant_val.txt").unlink()
-    with pytest.raises(UserError, match="images_variant_val.txt is missing"):
+    with refuses("images_variant_val.txt is missing"):
         build("FGVCAircraft", tmp_path)
 
 

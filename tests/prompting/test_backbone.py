@@ -8,9 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, refuses
 from tests.prompting.models import relative
-from trainers.common.errors import UserError
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import WEIGHTS, load_backbone
 
@@ -76,7 +75,7 @@ def test_the_tiny_clip_is_what_the_unmodified_clip_package_loads(monkeypatch, tm
 @pytest.mark.parametrize("name, message", GOLDEN["refusals"]["backbones"])
 def test_a_name_that_is_not_to_be_had_is_answered_with_what_to_do(monkeypatch, name, message):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(UserError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         load_backbone(name)
 
 
@@ -102,5 +101,5 @@ def test_a_file_that_holds_no_clip_is_refused(tmp_path, stock_vit, content, mess
         torch.save(content(stock_vit.state_dict()), tmp_path / "x.pt")
     else:
         (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         load_backbone(str(tmp_path / "x.pt"))

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from tests.conftest import refuses
 from tests.prompting.models import CONFIG
-from trainers.common.errors import UserError
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.weights import openai
@@ -95,7 +95,7 @@ def test_openais_weights_come_from_openai_or_else_from_the_hub_and_once(server, 
 def test_a_broken_download_goes_on_where_it_broke_off_or_starts_over(server, tmp_path, then):
     server.answer("pt", "cut")
     server.answer("safetensors", "404")
-    with pytest.raises(UserError, match=r"ViT-B-16.pt \(broken off after 1000 of \d+ bytes"):
+    with refuses(r"ViT-B-16.pt \(broken off after 1000 of \d+ bytes"):
         load_backbone("ViT-B/16")
     server.answer("pt", then)
     assert load_backbone("ViT-B/16").takes_visual_prompts
@@ -107,7 +107,7 @@ def test_a_part_of_another_file_is_not_gone_on_with(server, tmp_path):
     part = tmp_path / "cache" / "ViT-B-16.pt.part"
     part.parent.mkdir()
     part.write_bytes(b"x" * 1000)
-    with pytest.raises(UserError, match="its SHA-256 is"):
+    with refuses("its SHA-256 is"):
         load_backbone("ViT-B/16")
     part.write_bytes(bytes(len(server.answers["pt"][0])))
     assert load_backbone("ViT-B/16").takes_visual_prompts and not part.exists()
@@ -116,7 +116,7 @@ def test_a_part_of_another_file_is_not_gone_on_with(server, tmp_path):
 def test_where_nothing_answers_all_places_are_told_and_which_file_goes_where(server, tmp_path):
     server.answer("pt", "404")
     server.answer("safetensors", "hangs")
-    with pytest.raises(UserError) as refusal:
+    with refuses() as refusal:
         load_backbone("ViT-B/16")
     url, hub = openai.ADDRESSES["ViT-B/16"], f"{openai.HUB}/{REPOSITORY}/resolve/main/"
     for part in (
@@ -151,7 +151,7 @@ def test_a_file_of_the_users_in_the_place_of_the_weights_is_never_touched(server
     path.parent.mkdir()
     path.write_bytes(b"mine")
     message = r"ViT-B-16\.pt is not OpenAI's ViT-B/16: its SHA-256 is .{16}…, 4 bytes, not .{16}…"
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         load_backbone("ViT-B/16")
     assert path.read_bytes() == b"mine" and not server.requests
 

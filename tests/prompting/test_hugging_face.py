@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
+from tests.conftest import refuses
 from tests.prompting.models import CONFIG, assert_same, double, exact
 from tests.reference import unit
-from trainers.common.errors import UserError
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
 
@@ -96,21 +96,21 @@ def test_a_folder_and_its_file_and_openais_file_are_the_same_backbone(folder, tm
     ],
 )
 def test_what_cannot_be_used_is_refused_with_the_reason(folder, config, reason):
-    with pytest.raises(UserError, match=reason):
+    with refuses(reason):
         load_backbone(folder(config)[1])
 
 
 def test_missing_files_and_odd_pixels_are_refused(folder, tmp_path):
     for pixels in ({"image_mean": [0.5]}, {**PIXELS, "image_std": [1, 2]}, []):
-        with pytest.raises(UserError, match="preprocessor_config.json has no image_mean"):
+        with refuses("preprocessor_config.json has no image_mean"):
             load_backbone(folder(pixels=pixels)[1])
     model, place = folder()
     (tmp_path / "model.safetensors").unlink()
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")  # the older format
     assert load_backbone(place).image.image_size == 32
     (tmp_path / "pytorch_model.bin").unlink()
-    with pytest.raises(UserError, match="neither model.safetensors nor pytorch_model.bin"):
+    with refuses("neither model.safetensors nor pytorch_model.bin"):
         load_backbone(str(tmp_path))
     (tmp_path / "config.json").unlink()
-    with pytest.raises(UserError, match="has no config of a CLIP"):
+    with refuses("has no config of a CLIP"):
         load_backbone(str(tmp_path))

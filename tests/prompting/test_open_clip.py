@@ -8,10 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, refuses
 from tests.prompting.models import assert_same, double, exact, noisy
 from trainers import PromptedClassifier
-from trainers.common.errors import UserError
 from trainers.prompting.backbone import build_backbone, load_backbone
 from trainers.prompting.tokens import tokenize
 
@@ -125,14 +124,14 @@ def test_parts_that_our_towers_cannot_express_are_refused(define, part, key, val
     define("odd", {**GELU, **change} if part is None else {**GELU, part: {**GELU[part], **change}})
     setting = f"{key if part is None else f'{part}.{key}'} is {value!r}"
     message = f"open_clip:odd/x can't be used, since its towers are not CLIP's: {setting}."
-    with pytest.raises(UserError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         load_backbone("open_clip:odd/x")
 
 
 def test_every_model_of_the_package_is_taken_or_refused_and_all_of_openais_sizes_are_taken():
     taken = set()
     for name in open_clip.list_models():
-        with pytest.raises(UserError) as refusal:
+        with refuses() as refusal:
             load_backbone(f"open_clip:{name}/none")
         config = open_clip.get_model_config(name)
         if "can't be used" not in str(refusal.value):
@@ -146,7 +145,7 @@ def test_every_model_of_the_package_is_taken_or_refused_and_all_of_openais_sizes
 
 @pytest.mark.parametrize("name, message", GOLDEN["refusals"]["open_clip"])
 def test_names_that_are_not_known(name, message):
-    with pytest.raises(UserError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         load_backbone(f"open_clip:{name}")
 
 
@@ -164,13 +163,13 @@ def test_weights_that_cannot_be_downloaded_say_where_they_are(monkeypatch, tag, 
     monkeypatch.setattr(open_clip, "download_pretrained", no_network)
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, name: tag)
     message = rf"no route to host.; fetch their file from {page}, .* open_clip:ViT-B-16/path/to/the"
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         load_backbone("open_clip:ViT-B-16/a_tag")
 
 
 def test_a_file_of_another_model_is_refused(define, small_clip_file):
     message = "small.pt holds another model than small-gelu: visual.class_embedding has 128 numbers"
-    with pytest.raises(UserError, match=f"{message}, not 96"):
+    with refuses(f"{message}, not 96"):
         load_backbone(f"open_clip:small-gelu/{small_clip_file}")
 
 
@@ -189,7 +188,7 @@ def test_a_run_is_loaded_as_it_was_and_not_with_the_other_activation(model, run)
         expected = trainer.model_inference(images[None])
     torch.testing.assert_close(torch.from_numpy(classifier.predict(image).probabilities), expected)
     other = name.replace("small-gelu/", "small-gelu-quickgelu/")
-    with pytest.raises(UserError, match="BACKBONE.NAME has other weights"):
+    with refuses("BACKBONE.NAME has other weights"):
         PromptedClassifier.load(str(folder), backbone=other)
 
 

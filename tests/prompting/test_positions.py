@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.conftest import refuses
 from tests.prompting.models import assert_same, double, exact, stock
 from tests.reference import stock_image_features
 from trainers import PromptedClassifier
 from trainers.classifier import export
-from trainers.common.errors import UserError
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.image import interpolate
 
@@ -69,7 +69,7 @@ def test_an_image_that_patches_do_not_fill_is_refused(kind, size, patch):
     message = (
         f"of {size} pixels can't be cut into patches of {patch}: give INPUT.SIZE as a multiple"
     )
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         build_backbone(stock(kind).state_dict()).image.interpolate_positions(size)
 
 

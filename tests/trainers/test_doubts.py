@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainers.common.errors import UserError
+from tests.conftest import refuses
 from trainers.evaluation.doubts import Judge, Validation, wilson
 
 
@@ -136,15 +136,15 @@ def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(t
         and found.of_such(0.1) == ""
         and "No rejection threshold can be set" in found.rule()
     )
-    with pytest.raises(UserError, match="--max-error needs .*predictions-val.npz"):
+    with refuses("--max-error needs .*predictions-val.npz"):
         Judge(str(tmp_path), 0.1)
-    with pytest.raises(UserError, match="--max-error is 5, it is a share"):
+    with refuses("--max-error is 5, it is a share"):
         Judge(str(tmp_path), 5)
 
 
 @pytest.mark.parametrize("uncertainty", [[], [math.nan, 0.1], [0.1, math.inf]])
 def test_validation_answers_that_are_none_are_refused(judge, uncertainty):
-    with pytest.raises(UserError, match="predictions-val.npz can't be read"):
+    with refuses("predictions-val.npz can't be read"):
         judge(uncertainty, numpy.zeros(len(uncertainty)), 0.1)
 
 

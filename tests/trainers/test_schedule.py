@@ -6,7 +6,7 @@ import pytest
 import torch
 from dassl.config import get_cfg_default
 
-from trainers.common.errors import UserError
+from tests.conftest import refuses
 from trainers.engine.schedule import build_schedule
 
 
@@ -85,5 +85,5 @@ def test_a_warmup_is_that_of_every_group_whatever_its_own_rate(warmup, expected)
     ],
 )
 def test_schedules_that_leave_nothing_and_unknown_names_are_refused(settings, message):
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         rates(**settings)
