@@ -5,6 +5,8 @@ import functools
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import zlib
 from collections import defaultdict
@@ -90,6 +92,22 @@ def refuses(message=""):
     with pytest.raises(UserError, match=message) as refusal:
         yield refusal
     assert "\n" not in str(refusal.value)
+
+
+def record_of(folder):
+    """What a finished run has on record."""
+    return json.loads(Path(folder, "results.json").read_text())
+
+
+def prompts_of(folder):
+    """The flags of train.py with which a run's prompts are tested."""
+    return "--eval-only", "--model-dir", str(folder)
+
+
+def python(*words, cwd=REPOSITORY, text=True, **settings):
+    """``python words …`` in a process of its own; settings: of its environment."""
+    command, env = [sys.executable, *map(str, words)], {**os.environ, **settings}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=text, timeout=300)
 
 
 def load_tool(name):
@@ -239,15 +257,24 @@ def make_small_options(clip_file, epochs):
 
 
 @pytest.fixture
-def run(data_root, small_clip_file, tmp_path):
+def arguments(data_root, small_clip_file, tmp_path):
+    """``arguments(trainer, *more)``: those of train.py on the miniature, or on the data in ``root``."""
+
+    def words(trainer, *more, folder=tmp_path / "out", seed=1, root=data_root):
+        return [*base_arguments(trainer, root, small_clip_file, folder, seed), *more]
+
+    return words
+
+
+@pytest.fixture
+def run(arguments, tmp_path):
     """Trains or tests on the miniature: ``run(trainer, *options, name="out")`` → (trainer object, record, output folder)."""
 
     def start(trainer, *options, name="out", seed=1, flags=()):
-        output = tmp_path / name
-        arguments = base_arguments(trainer, data_root, small_clip_file, output, seed)
-        finished = train.run(parse_arguments([*arguments, *flags, *options]))
-        file = output / "results.json"
-        return finished, json.loads(file.read_text()) if file.exists() else None, output
+        folder = tmp_path / name
+        words = arguments(trainer, *flags, *options, folder=folder, seed=seed)
+        finished = train.run(parse_arguments(words))
+        return finished, record_of(folder) if (folder / "results.json").exists() else None, folder
 
     return start
 
@@ -265,6 +292,16 @@ def trained(data_root, small_clip_file, tmp_path_factory):
         return made[trainer, options]
 
     return start
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """``copied(trainer, *options)``: the folder of such a run, to be changed."""
+
+    def copy(*asked):
+        return shutil.copytree(trained(*asked)[1], tmp_path / "out", dirs_exist_ok=True)
+
+    return copy
 
 
 @pytest.fixture
@@ -286,21 +323,31 @@ def stopped(tmp_path):
 
 
 @pytest.fixture
-def refusal(data_root, small_clip_file, tmp_path, capsys):
+def error_of(capsys):
+    """``error_of(main, *words)``: the one line of error with which a command refuses; fails if it does not."""
+
+    def start(main, *words):
+        capsys.readouterr()  # what a training has printed
+        assert main([*map(str, words)]) == 2
+        printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
+        (line,) = (line for line in printed if line.startswith("error: "))
+        return line
+
+    return start
+
+
+@pytest.fixture
+def refusal(data_root, small_clip_file, tmp_path, error_of):
     """Runs train.py and returns its one line of error; fails if it does not refuse."""
 
     def start(*more, trainer="CDC", root=data_root, backbone=small_clip_file, replace=()):
-        output = tmp_path / "out"
-        arguments = base_arguments(trainer, root, backbone, output)
+        start.output = tmp_path / "out"
+        arguments = base_arguments(trainer, root, backbone, start.output)
         for old, new in dict(replace).items():
             arguments[arguments.index(old) + 1] = new
-        code = train.main([*arguments, *more])
-        printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-        lines = [line for line in printed if line.startswith("error: ")]
-        assert code == 2 and len(lines) == 1
-        assert not (output / "results.json").exists()
-        start.output = output
-        return lines[0]
+        line = error_of(train.main, *arguments, *more)
+        assert not (start.output / "results.json").exists()
+        return line
 
     return start
 

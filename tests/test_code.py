@@ -1,12 +1,10 @@
 """What is imported with what; style, types and layers are checked by scripts/check.sh."""
 
 import re
-import subprocess
-import sys
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, python
 
 
 def test_no_warning_of_what_the_clip_package_imports():
@@ -22,12 +20,7 @@ def test_no_warning_of_what_the_clip_package_imports():
         if re.search(r"^(import|from) clip\b", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
     assert importers == {"trainers/prompting"}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "import trainers.prompting.backbone"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
+    done = python("-W", "error", "-c", "import trainers.prompting.backbone")
     assert done.returncode == 0, done.stderr
 
 
@@ -35,7 +28,5 @@ def test_no_warning_of_what_the_clip_package_imports():
 def test_what_commands_use_of_the_trainers_needs_no_torch(installed_as):
     names = [path.stem for path in (REPOSITORY / "trainers" / "common").glob("*.py")]
     code = f"import sys, {', '.join(f'{installed_as}.common.{name}' for name in names)}; sys.exit('torch' in sys.modules or 'dassl' in sys.modules)"
-    found = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, text=True, capture_output=True
-    )
-    assert found.returncode == 0, found.stderr
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr

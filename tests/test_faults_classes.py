@@ -6,23 +6,16 @@ import os
 import pytest
 import torch
 
-from datasets.fgvc_aircraft import FGVCAircraft
 from datasets.splits import read_split
 from tests.conftest import GOLDEN, in_turn, make_method, make_textures, random_clip, refuses
-from tests.datasets.miniatures import aircraft
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.evaluation.prediction import measure
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.tokens import class_tokens
 
-WORLD = (
-    "猫",
-    "🦊",
-    "חתול",
-    "قطة",
-    "e\u0301tude",
-    "कुत्ता",
-)  # Chinese, an emoji, two from right to left, a combining accent, a script with conjuncts
+WORLD = GOLDEN["refusals"][
+    "world"
+]  # Chinese, an emoji, two from right to left, a combining accent, a script with conjuncts
 
 
 # ---- names ----
@@ -32,25 +25,11 @@ WORLD = (
 def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(run, tmp_path, trainer):
     make_textures(tmp_path, classes=WORLD)
     _, record, _ = run(trainer, "DATASET.ROOT", str(tmp_path))
-    assert tuple(record["classnames"]) == WORLD
-    assert tuple(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
+    assert record["classnames"] == WORLD
+    assert list(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
 
 
-BAD_NAMES = [
-    (
-        "very " * 80 + "long",
-        r"the class name 'very very .* … is too long: with it a prompt has \d+ tokens, and \d+ fit",
-    ),
-    ("字" * 40, "the class name '字字.* is too long"),
-    ("_", "nothing of the class name '_' is left"),
-    ("\ufeff", r"nothing of the class name '\\ufeff' is left"),
-    ("cat <|endoftext|> dog", "holds one of the marks"),
-    ("&lt;|StartOfText|&gt;", "holds one of the marks"),
-    ("cat \ud800", r"the class name 'cat \\ud800' is no UTF-8"),
-]
-
-
-@pytest.mark.parametrize("name, message", BAD_NAMES)
+@pytest.mark.parametrize("name, message", GOLDEN["refusals"]["class names"])
 def test_a_name_that_no_prompt_can_hold_is_quoted(vit, name, message):
     """Whether its prompt is learned or hand-crafted."""
     with refuses(message):
@@ -183,14 +162,6 @@ def test_links_to_images_elsewhere_are_followed(images):
         assert len(read_split(path, str(folder))[0]) == 4
 
 
-def test_aircraft_lists_that_point_outside_are_refused(tmp_path):
-    aircraft(tmp_path)
-    lines = tmp_path / "fgvc_aircraft" / "images_variant_test.txt"
-    lines.write_text(lines.read_text() + "../../secret A310\n")
-    with refuses(r"images_variant_\*.txt lists .*secret.jpg, which lies outside"):
-        FGVCAircraft.list_images(str(tmp_path / "fgvc_aircraft"))
-
-
 @pytest.mark.parametrize("entry, message", GOLDEN["refusals"]["split entries"])
 def test_an_entry_that_is_none_is_named(images, entry, message):
     with refuses(message):
@@ -199,8 +170,7 @@ def test_an_entry_that_is_none_is_named(images, entry, message):
 
 def test_a_test_image_of_a_class_without_training_images_is_named(images):
     path = images.parent / "split.json"
-    path.write_text(
-        json.dumps({"train": [["in/a.png", 0, "ant"]], "val": [], "test": [["in/a.png", 1, "bee"]]})
-    )
+    image, other = ["in/a.png", 0, "ant"], ["in/a.png", 1, "bee"]
+    path.write_text(json.dumps({"train": [image], "val": [], "test": [other]}))
     with refuses("has the label 1 .*in/a.png.*, of which there is no training image"):
         read_split(str(path), str(images))

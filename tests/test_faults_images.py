@@ -41,13 +41,6 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_na
     assert 2 <= len(steps) <= 6, "in the first epoch or the second"
 
 
-def test_the_policy_is_error_or_skip(refusal):
-    assert (
-        "DATALOADER.BROKEN_IMAGES is 'skp', it takes one of error, skip (did you mean skip?)"
-        in refusal("DATALOADER.BROKEN_IMAGES", "skp")
-    )
-
-
 # ---- a loss that is no number ----
 
 

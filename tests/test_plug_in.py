@@ -1,10 +1,7 @@
 """CDC in another Dassl toolbox, which has packages ``trainers`` and ``clip`` of its own and adds CDC with two lines."""
 
-import json
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -13,7 +10,7 @@ import pytest
 import yaml
 from dassl.config import get_cfg_default
 
-from tests.conftest import REPOSITORY, refuses, small_recipe
+from tests.conftest import python, record_of, refuses, small_recipe
 from trainers.cdc import CDC, add_cdc_config
 
 HOST = """
@@ -124,12 +121,11 @@ def test_two_lines_bring_cdc_into_another_toolbox_base_to_new(
             f"--backbone {small_clip_file} --output-dir {folder} {more} "
             f"TRAINER.CDC.PREC amp DATASET.SUBSAMPLE_CLASSES {classes}"
         )
-        command = [sys.executable, *words.split()]
-        done = subprocess.run(command, cwd=host, capture_output=True, text=True, timeout=300)
+        done = python(*words.split(), cwd=host)
         assert done.returncode == 0, done.stderr
         # what parse_test_res.py reads
         assert "=> result" in done.stdout and "=> result" in (folder / "log.txt").read_text()
-        return done.stdout, json.loads((folder / "results.json").read_text())
+        return done.stdout, record_of(folder)
 
     base, new = tmp_path / "base", tmp_path / "new"
     printed, trained = in_host(base, "base")
@@ -148,7 +144,7 @@ import sys, torch, clip
 before = set(sys.modules)
 import trainers.{module}
 new = {{name for name in sys.modules if name not in before}}
-heavy = {{name.partition(".")[0] for name in new}} & {{"sklearn", "scipy", "torchmetrics", "matplotlib", "pandas"}}
+heavy = {{name.partition(".")[0] for name in new}} & set("sklearn scipy torchmetrics matplotlib pandas transformers open_clip huggingface_hub safetensors".split())
 from dassl.engine import TRAINER_REGISTRY
 print(len(new), sorted(heavy), TRAINER_REGISTRY.registered_names())
 """
@@ -156,7 +152,6 @@ print(len(new), sorted(heavy), TRAINER_REGISTRY.registered_names())
 
 @pytest.mark.parametrize("module, names", [("cdc", ["CDC"]), ("coprompt", ["CoPrompt"])])
 def test_importing_a_method_registers_no_other_and_loads_no_heavy_library(module, names):
-    command = [sys.executable, "-W", "ignore", "-c", LOADED.format(module=module)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    count, rest = said.stdout.strip().split(" ", 1)
+    done = python("-W", "ignore", "-c", LOADED.format(module=module))
+    count, rest = done.stdout.strip().split(" ", 1)
     assert int(count) <= 600 and rest == f"[] {names}"

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import run as protocol_run
-from tests.conftest import REPOSITORY, make_small_options
+from tests.conftest import REPOSITORY, make_small_options, python
 
 
 def command(data_root, output, *more):
@@ -114,4 +114,4 @@ def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_
 def test_a_plan_needs_no_torch():
     words = "--protocol xd dg --trainer CoOp CDC ZeroshotCLIP --dataset imagenet --plan"
     code = f"import sys, run; sys.exit(run.main({words.split()}) or 'torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
+    assert python("-c", code).returncode == 0

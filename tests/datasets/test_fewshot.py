@@ -10,6 +10,7 @@ import torch
 from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 
+from datasets.imagenet import in_coops_order
 from tests.conftest import refuses
 
 from .miniatures import files_below, imagenet, split_file
@@ -182,6 +183,9 @@ def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path, kind, mo
         with monkeypatch.context() as patched:
             patched.setattr(Datum, "__init__", lambda *_: pytest.fail("called"))
             build_pets(root)
+    (root / "preprocessed.pkl").write_bytes(data)
+    with refuses("preprocessed.pkl is not read"):
+        in_coops_order([], str(root))
     assert not marker.exists()
     if kind in ("a call", "eval inside a sample", "old protocol"):
         pickle.loads(data)

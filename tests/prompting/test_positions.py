@@ -73,15 +73,6 @@ def test_an_image_that_patches_do_not_fill_is_refused(kind, size, patch):
         build_backbone(stock(kind).state_dict()).image.interpolate_positions(size)
 
 
-def test_another_size_is_taken_on_request_only_and_has_to_be_square(refusal):
-    advice = f"or have its positions interpolated with {' '.join(INTERPOLATE)}"
-    assert f"takes (32, 32): give that, {advice}" in refusal(*LARGER[:2])
-    for more in ((), INTERPOLATE):
-        message = refusal("INPUT.SIZE", "(32, 48)", *more)
-        assert "INPUT.SIZE is (32, 48), a CLIP takes squares" in message
-    assert "images of 36 pixels can't be cut" in refusal("INPUT.SIZE", "(36, 36)", *INTERPOLATE)
-
-
 def test_a_run_on_larger_images_is_tested_loaded_and_exported_as_it_was(run):
     trainer, record, folder = run("CDC", *LARGER)
     assert trainer.model.backbone.image.positional_embedding.shape == (1 + 6 * 6, 128)

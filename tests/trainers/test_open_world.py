@@ -99,10 +99,3 @@ def test_a_trained_run_is_asked_with_all_classes(run, trainer, parts):
     assert (warning in (output / "log.txt").read_text()) == bool(parts)
     kept = numpy.load(output / "predictions-test.npz")
     assert signs <= {*kept} and kept["new_probability"].shape == (24,)
-
-
-def test_it_needs_all_classes(refusal):
-    assert (
-        "TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is 'base': it must be all"
-        in refusal("TEST.OPEN", "True", "DATASET.SUBSAMPLE_CLASSES", "base")
-    )
