@@ -10,7 +10,6 @@ from dassl.data.transforms import transforms
 from dassl.utils import set_random_seed
 from torchvision.transforms import RandomErasing
 
-from tests.same_run import assert_same_run
 from trainers.data import loader as data
 
 
@@ -66,15 +65,6 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers, more):
                     if torch.is_tensor(value)
                     else value == other[key]
                 ), key
-
-
-def test_a_run_is_the_same_with_and_without_memory(run, trained, monkeypatch):
-    trainer, folder = trained("CDC")
-    monkeypatch.setattr(data, "DECODED_BYTES", 0)
-    decoded, _, again = run("CDC")
-    kept = [len(each.train_loader_x.dataset.decoded) for each in (trainer, decoded)]
-    assert kept == [24, 0]
-    assert_same_run(folder, again)
 
 
 @pytest.mark.parametrize("room, kept", [(2**30, 24), (10 * 4 * 40 * 40 + 1, 10)])

@@ -12,20 +12,21 @@ from tests.conftest import GOLDEN, make_method, refuses
 from tests.prompting.models import relative
 from trainers.cliplora import LowRank
 
+METHODS = GOLDEN["methods"]
 NAMES = ["banded", "person_on_a_bike"]
 
 
-@pytest.mark.parametrize("name, settings, size", GOLDEN["methods"]["sizes"])
+@pytest.mark.parametrize("name, settings, size", METHODS["sizes"])
 def test_learnable_parameters_on_vit_b16_are_as_many_as_officially(vit_b16, name, settings, size):
     assert make_method(name, vit_b16, NAMES, **settings).count_parameters()[0] == size
 
 
-@pytest.mark.parametrize("name, settings, names", GOLDEN["methods"]["names"])
+@pytest.mark.parametrize("name, settings, names", METHODS["names"])
 def test_saved_names_are_the_official_ones(vit, name, settings, names):
     assert sorted(make_method(name, vit, NAMES, **settings).learner.state_dict()) == names
 
 
-@pytest.mark.parametrize("name, settings, line", GOLDEN["methods"]["refused"])
+@pytest.mark.parametrize("name, settings, line", METHODS["refused"])
 def test_settings_that_can_not_work_are_refused_with_the_key_and_what_it_takes(
     vit, name, settings, line
 ):
@@ -33,20 +34,7 @@ def test_settings_that_can_not_work_are_refused_with_the_key_and_what_it_takes(
         _ = make_method(name, vit, NAMES, **settings).hand_crafted
 
 
-@pytest.mark.parametrize(
-    "name, settings, words, tokens",
-    [
-        ("CoOp", {"CTX_INIT": "a_photo_of_a", "N_CTX": 16}, "a photo of a", 4),
-        ("CoOp", {"CTX_INIT": "a photo", "CSC": True}, "a photo", 2),
-        ("CoCoOp", {"CTX_INIT": "a_photo_of_a"}, "a photo of a", 4),
-        ("KgCoOp", {"CTX_INIT": "a photo of a"}, "a photo of a", 4),
-        ("ProGrad", {}, "a texture of", 3),  # zeros before it
-        ("ProGrad", {"CSC": True}, "a texture of", 3),
-        ("MaPLe", {}, "a photo of a", 2),
-        ("PromptSRC", {"N_CTX_TEXT": 3}, "a photo of a", 3),
-        ("CDC", {"CTX_INIT": ["a photo of a"] * 4, "N_CTX": 3}, "a photo of a", 3),
-    ],
-)
+@pytest.mark.parametrize("name, settings, words, tokens", METHODS["contexts"])
 def test_a_context_starts_from_a_phrases_first_tokens(
     vit, stock_vit, name, settings, words, tokens
 ):
@@ -56,25 +44,7 @@ def test_a_context_starts_from_a_phrases_first_tokens(
         assert torch.equal(context[-tokens:], phrase) and not context[:-tokens].any()
 
 
-@pytest.mark.parametrize(
-    "name, settings, gaussian",
-    [
-        ("CoOp", {"CSC": True, "N_CTX": 16}, {"ctx": 0.02}),
-        ("VPT", {"N_CTX_VISION": 8}, {"ctx": 0.02, "deep_ctx.0": 0.02}),
-        ("MaPLe", {}, {"compound_prompts_text.0": 0.02}),
-        ("MMRL", {"REP_DIM": 512}, {"compound_rep_tokens": 0.02, "proj_rep": 768**-0.5}),
-        (
-            "MMA",
-            {},
-            {
-                "text_adapter.2.down.0.weight": (2 / 32) ** 0.5,
-                "visual_adapter.3.up.weight": (2 / 768) ** 0.5,
-                "shared_adapter.2.0.weight": (2 / 32) ** 0.5,
-                "text_adapter.2.up.bias": 0.0,
-            },
-        ),
-    ],
-)
+@pytest.mark.parametrize("name, settings, gaussian", METHODS["deviations"])
 def test_what_is_drawn_has_the_official_deviation(vit_b16, name, settings, gaussian):
     torch.manual_seed(0)
     state = make_method(name, vit_b16, NAMES, **settings).learner.state_dict()
@@ -125,17 +95,7 @@ def test_queries_keys_and_values_have_dropout_of_their_own_in_training_only():
     assert not torch.equal(kept[0], kept[1]) and not torch.equal(kept[1], kept[2])
 
 
-@pytest.mark.parametrize(
-    "name, expected",
-    [
-        ("CoOp", [{}]),
-        ("TCP", [{"eps": 1e-3}]),
-        ("CDCTCP", [{"eps": 1e-3}]),
-        ("TipAdapterF", [{"eps": 1e-4}]),
-        ("DePTMaPLe", [{}, {"lr": 0.13}]),  # the head's is 6.5 times the prompts'
-        ("GDA", [{"lr": 0.0}]),
-    ],
-)
+@pytest.mark.parametrize("name, expected", METHODS["groups"])
 def test_the_optimiser_has_all_parameters_in_groups_with_the_official_settings(vit, name, expected):
     method, cfg = make_method(name, vit, NAMES), get_cfg_default().OPTIM
     cfg.merge_from_list(["NAME", "adam", "LR", 0.02])

@@ -5,20 +5,10 @@ import math
 import pytest
 import torch
 
+from tests.conftest import GOLDEN
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prograd import project
 from trainers.promptsrc import PromptSRCMethod, gaussian_weights
-
-ONE = {  # template, with plain cross-entropy
-    "N_TEMPLATES": 1,
-    "LOSS": "cross_entropy",
-    "FUSION": "mean_probability",
-    "DECOUPLING_WEIGHT": 0.0,
-    "CONSISTENCY_WEIGHT": 0.0,
-    "IMAGE_WITNESS": False,
-}
-TEXT = {"PROMPT_MODALITY": "text", "PROMPT_DEPTH": 1, "N_CTX": 4}
-GAUSSIAN = {"CTX_INIT": False, "N_CTX": 4}
 
 
 def options(name, settings):
@@ -29,18 +19,7 @@ def options(name, settings):
     ]
 
 
-@pytest.mark.parametrize(
-    "name, settings, of, its",
-    [
-        ("CDC", {**ONE, **TEXT, "CTX_INIT": [""]}, "CoOp", {}),
-        ("CDC", {**ONE, **TEXT, "CTX_INIT": ["a photo of a"]}, "CoOp", {"CTX_INIT": "a photo of a"}),
-        ("CDC", {**ONE, "CTX_INIT": ["a photo of a"], "PROMPT_DEPTH": 3}, "MaPLe", {"PROMPT_DEPTH": 3}),
-        ("CDCPromptSRC", {**ONE, "PHRASES": ["a photo of a"]}, "PromptSRC", {}),
-        ("CDCTCP", {**ONE, "PHRASES": []}, "TCP", {}),
-        ("KgCoOp", {"W": 0.0}, "CoOp", {}),
-        ("ProGrad", {**GAUSSIAN, "LAMBDA": 0.0}, "CoOp", {}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name, settings, of, its", GOLDEN["methods"]["cases"])
 def test_it_trains_to_the_answers_of_the_method_that_it_is_a_case_of(
     run, trained, name, settings, of, its
 ):
