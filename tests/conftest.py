@@ -18,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 
 import clip.model
+import hypothesis
 import numpy
 import pytest
 import torch
@@ -36,10 +37,12 @@ from trainers.prompting.text import TextEncoder
 from trainers.prompting.transformer import Transformer
 from trainers.settings import method_node
 
+hypothesis.settings.register_profile("here", deadline=None, max_examples=40)
+hypothesis.settings.load_profile("here")
 REPOSITORY = Path(__file__).resolve().parents[1]
 GOLDEN = {
     path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in (REPOSITORY / "tests" / "golden").glob("*.yaml")
+    for path in (REPOSITORY / "tests/golden").glob("*.yaml")
 }
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
@@ -104,6 +107,11 @@ def prompts_of(folder):
     return "--eval-only", "--model-dir", str(folder)
 
 
+def call(main, *words):
+    """The exit code of a command; words: of any type, as they are typed."""
+    return main([*map(str, words)])
+
+
 def python(*words, cwd=REPOSITORY, text=True, **settings):
     """``python words …`` in a process of its own; settings: of its environment."""
     command, env = [sys.executable, *map(str, words)], {**os.environ, **settings}
@@ -112,7 +120,7 @@ def python(*words, cwd=REPOSITORY, text=True, **settings):
 
 def load_tool(name):
     """The module ``tools/<name>.py``, which is no package's."""
-    spec = spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
+    spec = spec_from_file_location(name, REPOSITORY / f"tools/{name}.py")
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -313,7 +321,7 @@ def stopped(tmp_path):
         later = [each for each in names if int(each.rpartition("-")[2]) > epoch]
         left_out = shutil.ignore_patterns(*later, "results.json", "predictions-*.npz")
         place = shutil.copytree(folder, tmp_path / name, ignore=left_out)
-        (place / MODEL_NAME / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
+        (place / f"{MODEL_NAME}/checkpoint").write_text(f"model.pth.tar-{epoch}\n")
         lines = (place / "metrics.jsonl").read_text().splitlines(keepends=True)
         kept = [line for line in lines if json.loads(line)["epoch"] <= epoch]
         (place / "metrics.jsonl").write_text("".join(kept))
@@ -328,7 +336,7 @@ def error_of(capsys):
 
     def start(main, *words):
         capsys.readouterr()  # what a training has printed
-        assert main([*map(str, words)]) == 2
+        assert call(main, *words) == 2
         printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
         (line,) = (line for line in printed if line.startswith("error: "))
         return line
@@ -379,7 +387,7 @@ def scrambled(module):
 
 
 def base_arguments(trainer, root, backbone, output, seed=1):
-    dataset = REPOSITORY / "configs" / "datasets" / "dtd.yaml"
+    dataset = REPOSITORY / "configs/datasets/dtd.yaml"
     arguments = {
         "trainer": trainer,
         "root": root,
@@ -395,7 +403,7 @@ def base_arguments(trainer, root, backbone, output, seed=1):
 @functools.cache
 def small_recipe():
     """A file of tests/small.yaml and all trainers' own smallest settings, in fp32."""
-    recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
+    recipe = yaml.safe_load((REPOSITORY / "tests/small.yaml").read_text())
     recipe["TRAINER"] = {
         name.upper(): {"PREC": "fp32", **method_class(name).small} for name in METHODS
     }
@@ -410,7 +418,7 @@ def small_recipe():
 def make_textures(
     root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)
 ):
-    folder = root / "dtd" / "images"
+    folder = root / "dtd/images"
     generator = numpy.random.default_rng(0)
     split = {"train": [], "val": [], "test": []}
     for label, name in enumerate(classes):
@@ -421,11 +429,11 @@ def make_textures(
                 0, 40, (40, 40, 3)
             )
             Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(
-                folder / name / f"{index:02d}.png"
+                f"{folder}/{name}/{index:02d}.png"
             )
             part = "train" if index < sizes[0] else "val" if index < sizes[0] + sizes[1] else "test"
             split[part].append([f"{name}/{index:02d}.png", label, name])
-    (root / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
+    (root / "dtd/split_zhou_DescribableTextures.json").write_text(json.dumps(split))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import torch
 
 from tests.conftest import REPOSITORY, scrambled
 
-sys.path.append(str(REPOSITORY / "benchmarks"))
+sys.path.append(f"{REPOSITORY}/benchmarks")
 
 import step  # noqa: E402
 

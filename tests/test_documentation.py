@@ -74,7 +74,7 @@ def build(folder):
     """What scripts/docs.sh does once there is an environment; warnings are errors."""
     (command,) = (
         line
-        for line in (REPOSITORY / "scripts" / "docs.sh").read_text().splitlines()
+        for line in (REPOSITORY / "scripts/docs.sh").read_text().splitlines()
         if line.startswith("python ")
     )
     return subprocess.run(
@@ -109,7 +109,7 @@ def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_
                 loaded += 1
     assert loaded > len(DOCUMENTS)
     # the reference has the docstrings
-    assert "masses e_k / S" in (site / "api" / "evidence.html").read_text()
+    assert "masses e_k / S" in (site / "api/evidence.html").read_text()
 
 
 # ---- what is promised ----
@@ -146,7 +146,7 @@ def test_every_command_of_the_readme_parses(monkeypatch):
             trainers = getattr(parsed, "trainer", [])
             assert {trainers} if isinstance(trainers, str) else {*trainers} <= {*METHODS}
             for name in getattr(parsed, "dataset", []):
-                assert (REPOSITORY / "configs" / "datasets" / f"{name}.yaml").is_file(), name
+                assert (REPOSITORY / f"configs/datasets/{name}.yaml").is_file(), name
     assert programs == {*PARSERS}
 
 

@@ -21,14 +21,14 @@ def repository(tmp_path):
     folder = tmp_path / "repository"
     for name in ("scripts", "dassl-lite"):
         shutil.copytree(REPOSITORY / name, folder / name)
-    shutil.copy(REPOSITORY / "setup.py", folder)
+    shutil.copy(f"{REPOSITORY}/setup.py", folder)
     return folder
 
 
 @pytest.fixture
 def installed(repository, tmp_path):
     """Runs a script where no environment is active, with a stand-in for Python; returns what it has installed."""
-    log, python = tmp_path / "log", tmp_path / "bin" / "python3"
+    log, python = tmp_path / "log", tmp_path / "bin/python3"
     python.parent.mkdir()
     python.write_text(f"""#!/usr/bin/env bash
 echo "$*" >> {log}
@@ -56,9 +56,9 @@ def test_each_script_installs_what_it_needs_and_no_more(installed, repository):
     assert installed(first) == []
     assert installed(second) == [f".[{EXTRAS[second]}]", "./dassl-lite"]
     assert installed(second) == installed(first) == [], "the stamp holds the extras of both"
-    own = str(repository / ".venv")
+    own = f"{repository}/.venv"
     assert installed(first, VIRTUAL_ENV=own) == [], "ours may be active"
-    with open(repository / "setup.py", "a") as file:
+    with open(f"{repository}/setup.py", "a") as file:
         file.write("# of another version\n")
     assert installed(first, VIRTUAL_ENV=own) == [".[demo]", "./dassl-lite"]
 
@@ -104,14 +104,14 @@ def test_the_real_dassl_is_never_replaced_and_old_packages_are_named(bare, start
     for name in ("dassl", "yacs", "torch"):
         (packages / f"{name}.py").touch()
     (packages / "torch-2.1.0.dist-info").mkdir()
-    (packages / "torch-2.1.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.1.0\n")
+    (packages / "torch-2.1.0.dist-info/METADATA").write_text("Name: torch\nVersion: 2.1.0\n")
     line = start_in("docs.sh").stderr
     assert "./dassl-lite" not in line and '"yacs' not in line and '"torch>=2.4"' in line
 
 
 def test_a_command_without_its_environment_says_so_in_a_line(bare):
     for words in COMMANDS:
-        command = [bare / "bin" / "python", *words.split(), "--help"]
+        command = [bare / "bin/python", *words.split(), "--help"]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.startswith(f"error: {bare}/bin/python has no package ")

@@ -53,11 +53,11 @@ def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
 @pytest.mark.parametrize("trainer", in_turn(TRAINERS))
 def test_a_run_with_a_name_of_over_77_tokens_ends_with_that_name(refusal, tmp_path, trainer):
     make_textures(tmp_path, classes=("fine", "word " * 40 + "end"))
-    split = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
+    split = tmp_path / "dtd/split_zhou_DescribableTextures.json"
     split.write_text(
         split.read_text().replace('word end"]', "word " * 40 + 'end"]')
     )  # twice as long as a folder may be called
-    assert "the class name 'word word" in refusal(trainer=trainer, root=str(tmp_path))
+    assert "the class name 'word word" in refusal(trainer=trainer, root=tmp_path)
 
 
 # ---- one class ----
@@ -138,7 +138,7 @@ def images(tmp_path):
     """A folder with a picture in it, and one outside."""
     for place in ("images/in", "outside"):
         (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / "a.png").write_bytes(b"never opened")
+        (tmp_path / f"{place}/a.png").write_bytes(b"never opened")
     return tmp_path / "images"
 
 
@@ -148,24 +148,24 @@ def test_a_split_file_that_points_outside_its_folder_is_refused(images, name):
     (images.parent / "images_2").mkdir()
     path = write_split(images.parent, [name.format(outside=images.parent / "outside"), 0, "ant"])
     with refuses("lies outside .*images: it is refused"):
-        read_split(path, str(images))
+        read_split(path, images)
 
 
 def test_links_to_images_elsewhere_are_followed(images):
-    (images / "one.png").symlink_to(images.parent / "outside" / "a.png")
+    (images / "one.png").symlink_to(images.parent / "outside/a.png")
     (images / "more").symlink_to(images.parent / "outside")
-    os.symlink(images, images.parent / "elsewhere")
+    os.symlink(images, f"{images.parent}/elsewhere")
     path = write_split(
         images.parent, ["one.png", 0, "ant"], ["more/a.png", 0, "ant"], ["in/a.png", 0, "ant"]
     )
     for folder in (images, images.parent / "elsewhere"):
-        assert len(read_split(path, str(folder))[0]) == 4
+        assert len(read_split(path, folder)[0]) == 4
 
 
 @pytest.mark.parametrize("entry, message", GOLDEN["refusals"]["split entries"])
 def test_an_entry_that_is_none_is_named(images, entry, message):
     with refuses(message):
-        read_split(write_split(images.parent, entry), str(images))
+        read_split(write_split(images.parent, entry), images)
 
 
 def test_a_test_image_of_a_class_without_training_images_is_named(images):
@@ -173,4 +173,4 @@ def test_a_test_image_of_a_class_without_training_images_is_named(images):
     image, other = ["in/a.png", 0, "ant"], ["in/a.png", 1, "bee"]
     path.write_text(json.dumps({"train": [image], "val": [], "test": [other]}))
     with refuses("has the label 1 .*in/a.png.*, of which there is no training image"):
-        read_split(str(path), str(images))
+        read_split(path, images)

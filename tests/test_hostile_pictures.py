@@ -16,7 +16,7 @@ from PIL import Image, features
 
 import predict
 from datasets import image_folder
-from tests.conftest import make_textures, refuses
+from tests.conftest import call, make_textures, refuses
 from tests.test_bounds import sent_to_the_page
 from trainers import PromptedClassifier
 from trainers.common import image_files
@@ -82,19 +82,19 @@ HOSTILE = {
 def hostile(tmp_path):
     (tmp_path / "hostile").mkdir()
     for name, (content, _) in HOSTILE.items():
-        (tmp_path / "hostile" / name).write_bytes(content)
-    os.truncate(tmp_path / "hostile" / "sparse.png", 6 * 2**30)
+        (tmp_path / f"hostile/{name}").write_bytes(content)
+    os.truncate(f"{tmp_path}/hostile/sparse.png", 6 * 2**30)
     return tmp_path / "hostile"
 
 
 def test_a_hostile_picture_is_refused_in_a_line_wherever_it_is_read(hostile, monkeypatch):
     reads = []
     monkeypatch.setattr(image_files, "file_hash", reads.append)
-    seen = look_through([str(hostile / name) for name in HOSTILE])
+    seen = look_through([f"{hostile}/{name}" for name in HOSTILE])
     for (name, (_, message)), picture in zip(HOSTILE.items(), seen):
         assert message in picture.reason and not picture.digest
         with refuses(message):
-            read_picture(str(hostile / name))
+            read_picture(hostile / name)
         if name != "sparse.png":
             with refuses(message):
                 sent_to_the_page((hostile / name).read_bytes())
@@ -104,7 +104,7 @@ def test_a_hostile_picture_is_refused_in_a_line_wherever_it_is_read(hostile, mon
 def test_a_hostile_picture_costs_no_other_its_answer(hostile, trained, data_root, tmp_path, capsys):
     table = tmp_path / "a.csv"
     folders = [str(hostile), f"{data_root}/dtd/images/woven"]
-    assert predict.main(["--run", str(trained("CoOp")[1]), "--csv", str(table), *folders]) == 1
+    assert call(predict.main, "--run", trained("CoOp")[1], "--csv", table, *folders) == 1
     assert len(table.read_text().splitlines()) == 1 + 15
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"{len(HOSTILE)} images have no answer")
@@ -133,13 +133,13 @@ def test_all_others_keep_their_pixels_to_the_bit(tmp_path, mode, size):
         image = Image.fromarray(pixels[..., :2].copy().view("uint16")[..., 0])
     elif mode != "RGBA":
         image = image.convert(mode)
-    image.save(tmp_path / "x.png")
-    stored = Image.open(tmp_path / "x.png")
-    assert read_picture(str(tmp_path / "x.png")).tobytes() == stored.convert("RGB").tobytes()
+    image.save(f"{tmp_path}/x.png")
+    stored = Image.open(f"{tmp_path}/x.png")
+    assert read_picture(f"{tmp_path}/x.png").tobytes() == stored.convert("RGB").tobytes()
     if mode == "RGBA":
         white = Image.new("RGBA", size, "white")
         seen = Image.alpha_composite(white, image).convert("RGB").tobytes()
-        assert read_picture(str(tmp_path / "x.png"), "white").tobytes() == seen
+        assert read_picture(f"{tmp_path}/x.png", "white").tobytes() == seen
         with decoded(image, "white") as picture:
             assert picture.tobytes() == seen
 
@@ -156,15 +156,15 @@ def test_a_jpeg_of_as_many_scans_as_cameras_make_is_read(tmp_path, number):
         assert image_files.scans(pieces) == number
     (tmp_path / "x.jpg").write_bytes(content)
     with Image.open(io.BytesIO(content)) as image:
-        assert read_picture(str(tmp_path / "x.jpg")).tobytes() == image.convert("RGB").tobytes()
+        assert read_picture(f"{tmp_path}/x.jpg").tobytes() == image.convert("RGB").tobytes()
 
 
 def test_a_large_jpeg_is_decoded_at_half_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "AT_ONCE", 60 * 60)
     for name in ("x.jpg", "x.png"):
         Image.new("RGB", (64, 64), "red").save(tmp_path / name)
-    assert read_picture(str(tmp_path / "x.jpg")).size == (32, 32)
-    assert read_picture(str(tmp_path / "x.png")).size == (64, 64)
+    assert read_picture(f"{tmp_path}/x.jpg").size == (32, 32)
+    assert read_picture(f"{tmp_path}/x.png").size == (64, 64)
 
 
 def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
@@ -208,7 +208,7 @@ def test_memory_that_is_used_up_ends_the_command_and_says_nothing_of_the_picture
 
     monkeypatch.setattr(image_files, "as_seen", full)
     folder = f"{data_root}/dtd/images/woven"
-    assert predict.main(["--run", str(trained("CoOp")[1]), folder]) == 2
+    assert call(predict.main, "--run", trained("CoOp")[1], folder) == 2
     out, err = capsys.readouterr()
     assert out == "" and "error: memory is used up: end other programs" in err
     monkeypatch.setattr(image_files, "open_image", full)
@@ -233,19 +233,19 @@ def test_avif_and_jpeg_2000_are_read(tmp_path, trained, ending, codec):
     path = tmp_path / f"x{ending}"
     Image.new("RGB", (64, 48), (10, 200, 30)).save(path)
     assert left_out([str(path)]) == "" and image_folder.is_image(str(path))
-    pixels = numpy.asarray(read_picture(str(path), "white")).astype(int)
+    pixels = numpy.asarray(read_picture(path, "white")).astype(int)
     assert pixels.shape == (48, 64, 3) and numpy.abs(pixels - (10, 200, 30)).max() < 12
     assert PromptedClassifier.load(trained("CoOp")[1]).predict(path).images == [str(path)]
 
 
 def test_a_training_on_ones_own_pictures_names_the_hostile_ones(refusal, tmp_path, hostile):
     make_textures(tmp_path / "data")
-    banded = tmp_path / "data" / "dtd" / "images" / "banded"
+    banded = tmp_path / "data/dtd/images/banded"
     for name in ("tall.png", "sparse.png"):
         os.replace(hostile / name, banded / name)
     for trainer in ("CoOp", "ZeroshotCLIP"):
-        split = tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json"
+        split = tmp_path / "data/dtd/split_zhou_DescribableTextures.json"
         for name in ("tall.png", "sparse.png"):
             rows = [[f"banded/{name}", 0, "a"], ["dotted/00.png", 1, "b"]]
             split.write_text(json.dumps({"train": rows, "val": [], "test": rows}))
-            assert f"{name} can't be read" in refusal(trainer=trainer, root=str(tmp_path / "data"))
+            assert f"{name} can't be read" in refusal(trainer=trainer, root=tmp_path / "data")

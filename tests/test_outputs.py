@@ -21,7 +21,7 @@ from results.curve import draw_curves
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import tables
-from tests.conftest import REPOSITORY, python, refuses
+from tests.conftest import REPOSITORY, call, python, refuses
 from tests.datasets.miniatures import picture
 from tests.results.conftest import write_run
 from trainers.common.console import Lines, printable, table_cell
@@ -36,7 +36,7 @@ ESCAPED = r"a\x1b[31m\nb\r\x07\x9b\u202e.png"
 
 @pytest.fixture
 def photos(data_root, tmp_path):
-    shutil.copytree(f"{data_root}/dtd/images/woven", tmp_path / "photos")
+    shutil.copytree(f"{data_root}/dtd/images/woven", f"{tmp_path}/photos")
     return sorted(map(str, (tmp_path / "photos").iterdir()))
 
 
@@ -54,12 +54,12 @@ def content(folder):
 
 def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_path, error_of):
     (tmp_path / "notes.csv").write_text("image,mine\n")
-    os.link(photos[1], tmp_path / "linked.png")
-    os.symlink(photos[1], tmp_path / "link.png")
+    os.link(photos[1], f"{tmp_path}/linked.png")
+    os.symlink(photos[1], f"{tmp_path}/link.png")
     before = content(tmp_path)
     kept = [f"{own_run}/{name}" for name in ("results.json", "log.txt", "predictions-test.npz")]
-    outputs = [photos[0], photos[3], str(tmp_path / "notes.csv"), *kept]
-    outputs += [str(tmp_path / "linked.png"), str(tmp_path / "link.png")]
+    outputs = [photos[0], photos[3], f"{tmp_path}/notes.csv", *kept]
+    outputs += [f"{tmp_path}/linked.png", f"{tmp_path}/link.png"]
     for output in outputs:
         for words in (["--csv", output, *photos[1:]], [*photos, "--csv", output]):
             line = error_of(predict.main, "--run", own_run, *words)
@@ -71,7 +71,7 @@ def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_p
 def test_a_command_replaces_what_it_has_written_before(own_run, photos, tmp_path):
     table = tmp_path / "a.csv"
     for paths in (photos[:1], photos[:2]):
-        assert predict.main(["--run", own_run, "--csv", str(table), *paths]) == 0
+        assert call(predict.main, "--run", own_run, "--csv", table, *paths) == 0
         assert len(table.read_text().splitlines()) == 1 + len(paths)
 
 
@@ -101,7 +101,7 @@ def test_a_report_replaces_a_report_only(own_run, tmp_path, error_of):
 def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "pipe")
+    os.mkfifo(f"{tmp_path}/pipe")
     with refuses(message):
         check_output("--csv", path, "x")
     if os.path.lexists(path):
@@ -190,11 +190,11 @@ def test_control_characters_are_shown_escaped_in_lines_and_logs(
 ):
     odd = tmp_path / ESCAPE
     shutil.copy(photos[0], odd)
-    assert predict.main(["--run", own_run, str(odd)]) == 0
+    assert call(predict.main, "--run", own_run, odd) == 0
     (line,) = capsys.readouterr().out.splitlines()[-1:]
     assert line.startswith(f"{tmp_path}/{ESCAPED}\t") and printable(line, "\t") == line
     odd.write_bytes(b"no image")
-    assert predict.main(["--run", own_run, str(odd), photos[0]]) == 1
+    assert call(predict.main, "--run", own_run, odd, photos[0]) == 1
     assert f"image {tmp_path}/{ESCAPED} can't be read" in capsys.readouterr().err.splitlines()[-1]
     assert left_out([f"{tmp_path}/\x1b[0m\n.svg"]) == r"Left out: 1 .svg (\x1b[0m\n.svg)"
     assert exit_code(lambda: (_ for _ in ()).throw(UserError(f"no {ESCAPE}"))) == 2
@@ -223,7 +223,7 @@ def test_no_cell_is_a_formula(own_run, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(photos[0], "=HYPERLINK(1).png")
     words = "--csv a.csv =HYPERLINK(1).png --classes @SUM(1) circle".split()
-    assert predict.main(["--run", own_run, *words]) == 0
+    assert call(predict.main, "--run", own_run, *words) == 0
     (row,) = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))
     assert row["image"] == "'=HYPERLINK(1).png" and float(row["uncertainty"]) >= 0
     assert {row["class_1"], row["class_2"]} == {"'@SUM(1)", "circle"}
@@ -239,7 +239,7 @@ def test_a_backslash_is_a_letter_where_a_file_has_it_and_windows_separator_else(
 def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, caplog):
     for name in ("Zebra", "zebra", "caf\u00e9", "cafe\u0301", "dog"):
         for index in range(4):
-            picture(tmp_path / name / f"{index}.png")
+            picture(tmp_path / f"{name}/{index}.png")
     ImageFolder.list_images(str(tmp_path))
     assert [message for message in caplog.messages if "differ in case" in message] == [
         "Class names that differ in case or Unicode form only: 'Zebra' 'zebra'",
@@ -252,7 +252,7 @@ def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, caplog):
 
 @pytest.mark.parametrize("encoding, flags", [("ascii", ("--json",)), ("latin-1", ())])
 def test_output_works_in_any_locale(own_run, tmp_path, photos, encoding, flags):
-    path = str(tmp_path / "ö→.png")
+    path = f"{tmp_path}/ö→.png"
     shutil.copy(photos[0], path)
     settings = {"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
     done = python("predict.py", "--run", own_run, path, *flags, text=False, **settings)

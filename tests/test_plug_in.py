@@ -97,14 +97,14 @@ def host(tmp_path):
         ("datasets", "textures", HOSTS_DATA),
     ):
         (folder / package).mkdir()
-        (folder / package / "__init__.py").write_text("")
-        (folder / package / f"{name}.py").write_text(text)
+        (folder / f"{package}/__init__.py").write_text("")
+        (folder / f"{package}/{name}.py").write_text(text)
     (folder / "train.py").write_text(textwrap.dedent(HOST))
     shutil.copytree(
-        Path(clip.__file__).parent, folder / "clip", ignore=shutil.ignore_patterns("__pycache__")
+        Path(clip.__file__).parent, f"{folder}/clip", ignore=shutil.ignore_patterns("__pycache__")
     )
     # as in MaPLe's checkout: the host's towers want an argument that ours don't know
-    model, signature = folder / "clip" / "model.py", "def build_model(state_dict: dict"
+    model, signature = folder / "clip/model.py", "def build_model(state_dict: dict"
     model.write_text(model.read_text().replace(signature, f"{signature}, design_details"))
     recipe = yaml.safe_load(Path(small_recipe()).read_text())
     recipe["TRAINER"] = {"CDC": recipe["TRAINER"]["CDC"]}  # the host declares no other node of ours
@@ -129,7 +129,7 @@ def test_two_lines_bring_cdc_into_another_toolbox_base_to_new(
 
     base, new = tmp_path / "base", tmp_path / "new"
     printed, trained = in_host(base, "base")
-    assert "Finish training" in printed and (base / "prompt_learner" / "model.pth.tar-3").exists()
+    assert "Finish training" in printed and (base / "prompt_learner/model.pth.tar-3").exists()
     assert re.search(r"^CDC: [\d,]+ learnable parameters", printed, re.MULTILINE)
     assert "Resuming" not in printed and "Resuming from" in in_host(base, "base")[0]
     _, tested = in_host(new, "new", f"--eval-only --model-dir {base} --load-epoch 3")

@@ -9,7 +9,7 @@ from nbclient import NotebookClient
 
 from tests.conftest import REPOSITORY
 
-NOTEBOOK = REPOSITORY / "docs" / "tutorials" / "quickstart.ipynb"
+NOTEBOOK = REPOSITORY / "docs/tutorials/quickstart.ipynb"
 
 
 def test_the_notebook_is_kept_without_outputs():

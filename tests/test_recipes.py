@@ -15,7 +15,7 @@ from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.plan import CONFIGS, read_recipe
 from protocols.runs import planned, show_plan
-from tests.conftest import GOLDEN, REPOSITORY, refuses
+from tests.conftest import GOLDEN, REPOSITORY, call, refuses
 
 DATASETS = 11  # of the paper's grid
 
@@ -32,7 +32,7 @@ def paper(*more):
 
 def golden():
     """(protocol, trainer, data set, shots) → recipe, epochs, batch size, learning rate, further settings, for every training of the grid."""
-    lines = (REPOSITORY / "tests" / "golden" / "plan.txt").read_text().splitlines()
+    lines = (REPOSITORY / "tests/golden/plan.txt").read_text().splitlines()
     lines = [line.split("#")[0].split("|") for line in lines if "|" in line.split("#")[0]]
     found, others = {}, []
     for protocol, trainer, sets, shots, *rest in (
@@ -133,7 +133,7 @@ def test_the_plan_names_the_rules_and_starts_nothing(tmp_path, capsys):
     words = (
         f"--protocol fewshot --trainer ProGrad --dataset eurosat --shots 16 --output {tmp_path}/o"
     )
-    assert protocol_run.main([*words.split(), "--plan", "--", "OPTIM.LR", "0.1"]) == 0
+    assert call(protocol_run.main, *words.split(), "--plan", "--", "OPTIM.LR", "0.1") == 0
     shown = capsys.readouterr().out
     assert "\n3 runs: 0 done, 3 missing. The weights of ViT-B/16 are downloaded" in shown
     assert shown.endswith("the embedded CLIP: --backbone tiny\n")
@@ -220,7 +220,7 @@ def test_a_rule_that_would_never_hold_or_set_nothing_is_refused(rules, message, 
 def test_the_shots_of_a_recipe_are_a_default(capsys):
     words = "--protocol xd --trainer KgCoOp --dataset imagenet --plan".split()
     for options, shots in (([], "4"), (["--shots", "16"], "16")):
-        assert protocol_run.main([*words, *options]) == 0
+        assert call(protocol_run.main, *words, *options) == 0
         rows = read_plan(capsys.readouterr().out)
         cells = {(row["part"], row["shots"]) for row in rows}
         assert cells == {("train_source", shots), ("xd_from_imagenet", "")}

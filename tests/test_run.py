@@ -17,7 +17,7 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, TARGETS, ablation_rows, plan
 from protocols.runs import default_output, planned
-from tests.conftest import GOLDEN, REPOSITORY, refuses
+from tests.conftest import GOLDEN, REPOSITORY, call, refuses
 from trainers.common.config_files import plain
 from trainers.common.record_file import described
 
@@ -83,8 +83,8 @@ def start(calls, tmp_path, capsys):
         calls.noted.clear()
         words = words.split()
         trainer = [] if "--trainer" in words else ["--trainer", "CoOp"]
-        output = ["--output", str(tmp_path / "o")]
-        code = protocol_run.main(["--protocol", words[0], *trainer, *output, *words[1:], *more])
+        output = ["--output", f"{tmp_path}/o"]
+        code = call(protocol_run.main, "--protocol", words[0], *trainer, *output, *words[1:], *more)
         return code, list(calls.noted), capsys.readouterr()
 
     go.output = tmp_path / "o"
@@ -138,7 +138,7 @@ def test_an_ablations_settings_come_last(start):
 @pytest.mark.parametrize("text, message", GOLDEN["refusals"]["ablations"])
 def test_a_broken_ablation_is_refused(text, message, tmp_path, monkeypatch):
     (tmp_path / "ablations").mkdir()
-    (tmp_path / "ablations" / "CDC.yaml").write_text(text)
+    (tmp_path / "ablations/CDC.yaml").write_text(text)
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     with refuses(r"^.*CDC\.yaml.*$") as refused:
         ablation_rows("CDC")

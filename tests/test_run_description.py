@@ -34,7 +34,7 @@ def test_the_folder_of_an_older_record_tells_the_same(words, tmp_path, older_rec
 
 
 def test_a_run_by_hand_belongs_to_no_protocol(older_record, tmp_path):
-    read = read_record(record_in(tmp_path / "train_base" / "seed1", older_record))["run"]
+    read = read_record(record_in(tmp_path / "train_base/seed1", older_record))["run"]
     names = ("dataset", "classes", "trainer", "shots", "seed")
     facts = {name: older_record[name] for name in names}
     assert read == dict.fromkeys(("protocol", "part", "recipe", "row")) | facts

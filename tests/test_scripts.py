@@ -12,7 +12,7 @@ from protocols.arguments import extend_config
 from tests.conftest import REPOSITORY
 from trainers.common.config_files import merge
 
-TRAINER_CONFIGS = sorted((REPOSITORY / "configs" / "trainers").glob("*/*.yaml"))
+TRAINER_CONFIGS = sorted((REPOSITORY / "configs/trainers").glob("*/*.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -129,10 +129,10 @@ def test_a_hostile_checkpoint_is_refused_by_every_command(own_run, arguments, ma
 def test_hostile_yaml_is_refused(refusal, tmp_path, mark, monkeypatch, tag):
     (tmp_path / "evil.yaml").write_text(f"OPTIM:\n  NAME: {tag.format(mark)}\n")
     for flag in ("--config-file", "--dataset-config-file"):
-        message = refusal(replace={flag: str(tmp_path / "evil.yaml")})
+        message = refusal(replace={flag: f"{tmp_path}/evil.yaml"})
         assert "could not determine a constructor" in message
     (tmp_path / "ablations").mkdir()
-    (tmp_path / "ablations" / "CDC.yaml").write_text(f"- name: {tag.format(mark)}\n")
+    (tmp_path / "ablations/CDC.yaml").write_text(f"- name: {tag.format(mark)}\n")
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     with refuses("could not determine a constructor"):
         ablation_rows("CDC")
@@ -145,9 +145,9 @@ def test_a_setting_is_never_evaluated(refusal, mark):
 def test_hostile_arrays_are_refused(tmp_path, own_run, data_root, mark, error_of):
     hostile, sound = numpy.array([Evil(mark)], dtype=object), make_answers(1)
     folder = write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays={**sound, "image": hostile})
-    line = error_of(report.main, folder, "--output", tmp_path / "report.html")
+    line = error_of(report.main, folder, "--output", f"{tmp_path}/report.html")
     assert "predictions-test.npz can't be read" in line
-    numpy.savez(own_run / "predictions-val.npz", **dict.fromkeys(("top", "label"), hostile))
+    numpy.savez(f"{own_run}/predictions-val.npz", **dict.fromkeys(("top", "label"), hostile))
     words = "--run", own_run, "--max-error", "0.5", f"{data_root}/dtd/images/woven"
     assert "predictions-val.npz can't be read" in error_of(predict.main, *words)
 
@@ -187,33 +187,33 @@ class SavesItself(torch.nn.Module):
 
 
 def test_torchscript_is_not_run(tmp_path):
-    torch.jit.script(SavesItself(str(tmp_path / "made"))).save(str(tmp_path / "clip.pt"))
-    torch.jit.load(str(tmp_path / "clip.pt"))
+    torch.jit.script(SavesItself(f"{tmp_path}/made")).save(f"{tmp_path}/clip.pt")
+    torch.jit.load(f"{tmp_path}/clip.pt")
     assert (tmp_path / "made").exists(), "torch itself does"
     (tmp_path / "made").unlink()
     with refuses("SavesItself unpacks itself by code of its own"):
-        load_backbone(str(tmp_path / "clip.pt"))
+        load_backbone(f"{tmp_path}/clip.pt")
     assert not (tmp_path / "made").exists()
 
 
 def test_a_torchscript_archive_whose_pickle_is_hostile_is_refused(tmp_path, mark):
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "sound.pt"))
+    torch.jit.script(torch.nn.Linear(2, 2)).save(f"{tmp_path}/sound.pt")
     with (
-        zipfile.ZipFile(tmp_path / "sound.pt") as sound,
-        zipfile.ZipFile(tmp_path / "clip.pt", "w") as hostile,
+        zipfile.ZipFile(f"{tmp_path}/sound.pt") as sound,
+        zipfile.ZipFile(f"{tmp_path}/clip.pt", "w") as hostile,
     ):
         for name in sound.namelist():
             hostile.writestr(
                 name, pickle.dumps(Evil(mark)) if name.endswith("/data.pkl") else sound.read(name)
             )
     with refuses("it names .*mkdir, which weights don't need"):
-        load_backbone(str(tmp_path / "clip.pt"))
+        load_backbone(f"{tmp_path}/clip.pt")
 
 
 def test_a_hostile_checkpoint_of_dassls_is_refused(tmp_path, mark):
-    torch.save({"state_dict": {}, "scheduler": Evil(mark)}, tmp_path / "model.pth.tar-1")
+    torch.save({"state_dict": {}, "scheduler": Evil(mark)}, f"{tmp_path}/model.pth.tar-1")
     with pytest.raises(pickle.UnpicklingError):
-        load_checkpoint(str(tmp_path / "model.pth.tar-1"))
+        load_checkpoint(f"{tmp_path}/model.pth.tar-1")
 
 
 # ---- out of the folder ----

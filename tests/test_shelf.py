@@ -13,16 +13,16 @@ from tests.conftest import REPOSITORY
 from tests.same_run import kept_answers
 from trainers import PromptedClassifier
 
-SHELF = REPOSITORY / "tests" / "golden" / "shelf"
+SHELF = REPOSITORY / "tests/golden/shelf"
 RUNS = sorted(str(path.parent.relative_to(SHELF)) for path in SHELF.glob("*/*/results.json"))
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_of_the_shelf_scores_as_it_did(run, data_root):
-    record = json.loads((SHELF / run / "results.json").read_text())
+    record = json.loads((SHELF / f"{run}/results.json").read_text())
     known = kept_answers(SHELF / run, "test")
     pictures = [f"{data_root}/dtd/images/{name}" for name in known["image"]]
-    answers = PromptedClassifier.load(str(SHELF / run)).predict(pictures)
+    answers = PromptedClassifier.load(SHELF / run).predict(pictures)
     assert answers.classnames == record["classnames"]
     rows = range(len(pictures))
     for top, probability in zip(known["top"].T, known["top_probability"].T):

@@ -33,7 +33,7 @@ def test_the_tutorials_do_what_they_say(course, tmp_path, monkeypatch):
         words = "-m pytest -q -p no:cacheprovider tests/trainers tests/test_faithfulness.py -k"
         start(*words.split(), "LowRankCoOp or faithfulness")
         # of all but the tutorial's own files
-        monkeypatch.setenv("MYPY_CACHE_DIR", str(REPOSITORY / ".mypy_cache"))
+        monkeypatch.setenv("MYPY_CACHE_DIR", f"{REPOSITORY}/.mypy_cache")
         tutorials.run(["bash", "scripts/check.sh"], folder, sys.executable)
 
 

@@ -23,7 +23,7 @@ from markdown_it import MarkdownIt
 
 from tests.conftest import REPOSITORY
 
-FOLDER = REPOSITORY / "docs" / "tutorials"
+FOLDER = REPOSITORY / "docs/tutorials"
 NOT_COPIED = {"build", "data", "output", "report.html", "report_figures"}
 NUMBER = re.compile(r"\d+\.\d+")
 

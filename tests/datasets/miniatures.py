@@ -52,7 +52,7 @@ def aircraft(root):
         lines = []
         for _ in range(count):
             for variant in ("707-320", "Boeing 717", "A310"):
-                picture(folder / "images" / f"{number:07d}.jpg")
+                picture(folder / f"images/{number:07d}.jpg")
                 lines.append(f"{number:07d} {variant}\n")
                 number += 1
         (folder / f"images_variant_{part}.txt").write_text("".join(lines))
@@ -63,7 +63,7 @@ def imagenet(root, count=5):
     for part in ("train", "val"):
         for wnid in WNIDS:
             for index in range(count):
-                picture(root / "imagenet" / "images" / part / wnid / f"{wnid}_{index}.JPEG")
+                picture(root / f"imagenet/images/{part}/{wnid}/{wnid}_{index}.JPEG")
     classnames(root / "imagenet")
 
 
@@ -78,7 +78,7 @@ def imagenet_variant(root, name):
     folder = root / VARIANTS[name]
     for wnid in WNIDS:
         for index in range(2):
-            picture(folder / wnid / f"{index}.jpg")
+            picture(folder / f"{wnid}/{index}.jpg")
     (folder / "README.txt").write_text("a readme")
     (folder / "__MACOSX").mkdir()
     classnames(folder.parent)
@@ -86,9 +86,7 @@ def imagenet_variant(root, name):
 
 def imagenet_v2(root):
     for label in range(3):
-        picture(
-            root / "imagenetv2" / "imagenetv2-matched-frequency-format-val" / str(label) / "a.jpeg"
-        )
+        picture(root / "imagenetv2/imagenetv2-matched-frequency-format-val" / str(label) / "a.jpeg")
     classnames(root / "imagenetv2")
 
 
@@ -103,7 +101,7 @@ GROCERIES = (
 
 def grocery_store(root):
     """Avocados have no val images, as some products in the real one."""
-    folder = root / "GroceryStoreDataset" / "dataset"
+    folder = root / "GroceryStoreDataset/dataset"
     kinds = ["Apple", "Avocado", "Milk", "Red-Beet"]
     for part, count in (("train", 5), ("val", 2), ("test", 3)):
         lines = []
@@ -125,8 +123,8 @@ def cifar(root):
     for part, count in (("train", 10), ("test", 2)):
         for name in "airplane automobile bird cat deer dog frog horse ship truck".split():
             for index in range(count):
-                picture(root / "CIFAR-10-images" / part / name / f"{index:04d}.jpg")
-    (root / "CIFAR-10-images" / "README.md").write_text("a readme")
+                picture(root / f"CIFAR-10-images/{part}/{name}/{index:04d}.jpg")
+    (root / "CIFAR-10-images/README.md").write_text("a readme")
 
 
 def pacs(root):
@@ -134,14 +132,14 @@ def pacs(root):
         ending = "png" if domain == "sketch" else "jpg"
         for name in ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person"):
             for index in range(10):
-                place = root / "Homework3-PACS" / "PACS" / domain / name
+                place = root / f"Homework3-PACS/PACS/{domain}/{name}"
                 picture(place / f"pic_{index:03d}.{ending}")
 
 
 def image_folder(root):
     for name in ("ant", "bee", "cat fish"):
         for index in range(10):
-            picture(root / name / f"{index}.png")
+            picture(root / f"{name}/{index}.png")
 
 
 MINIATURES = {

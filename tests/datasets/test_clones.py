@@ -28,7 +28,7 @@ def test_products_are_named_with_their_kind_unless_it_is_in_the_name(tmp_path):
 @pytest.mark.parametrize("file, content, message", GOLDEN["refusals"]["groceries"])
 def test_a_damaged_list_is_refused(tmp_path, file, content, message):
     grocery_store(tmp_path)
-    path = tmp_path / "GroceryStoreDataset" / "dataset" / file
+    path = tmp_path / f"GroceryStoreDataset/dataset/{file}"
     path.unlink() if content is None else path.write_text(content)
     with refuses(re.escape(message)):
         build("GroceryStore", tmp_path)
@@ -40,7 +40,7 @@ def test_cifars_test_images_are_its_own_and_every_fifth_training_image_validates
     assert [len(part) for part in (data.train_x, data.val, data.test)] == [80, 20, 20]
     for part, place in ((data.train_x, "/train/"), (data.val, "/train/"), (data.test, "/test/")):
         assert all(place in item.impath for item in part)
-    (tmp_path / "CIFAR-10-images" / "train" / "dog").rename(tmp_path / "CIFAR-10-images/train/cow")
+    (tmp_path / "CIFAR-10-images/train/dog").rename(tmp_path / "CIFAR-10-images/train/cow")
     message = "train must have the class folders airplane, .*; cow is too many"
     with refuses(message):
         build("CIFAR10", tmp_path)

@@ -29,7 +29,7 @@ def build(name, root, shots=-1, classes="all", seed=-1):
 
 
 def test_every_data_set_has_a_config_and_every_config_a_data_set():
-    files = (REPOSITORY / "configs" / "datasets").glob("*.yaml")
+    files = (REPOSITORY / "configs/datasets").glob("*.yaml")
     names = {yaml.safe_load(path.read_text())["DATASET"]["NAME"] for path in files}
     assert sorted(names) == ALL  # a set's settings may have files
 

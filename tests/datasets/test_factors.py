@@ -169,6 +169,6 @@ def test_settings_that_cannot_be_are_refused(tmp_path, key, value, message):
 
 def test_every_factor_has_its_config():
     for factor in FACTORS:
-        path = REPOSITORY / "configs" / "datasets" / f"factors_{factor}.yaml"
+        path = REPOSITORY / f"configs/datasets/factors_{factor}.yaml"
         words = ["--trainer", "CoOp", "--dataset-config-file", str(path)]
         assert build_config(parse_arguments(words)).DATASET.FACTORS.CORRELATED == factor

@@ -33,7 +33,7 @@ def test_incomplete_folders_and_missing_names_are_refused(tmp_path, name):
         with refuses(message):
             build(name, tmp_path)
         names.write_text("n01 great white shark\nn02 cock\nn03 drum\n")
-    shutil.rmtree(folder / "n02")
+    shutil.rmtree(f"{folder}/n02")
     if name in ("ImageNetA", "ImageNetR"):
         assert build(name, tmp_path).classnames == ["great white shark", "drum"]
     else:
@@ -54,7 +54,7 @@ def test_the_folders_of_v2_are_lines_of_classnames(tmp_path):
     dataset = build("ImageNetV2", tmp_path)
     assert dataset.classnames == [f"class {index}" for index in range(11)]
     assert all(item.impath.split("/")[-2] == str(item.label) for item in dataset.test)
-    shutil.rmtree(images / "10")
+    shutil.rmtree(f"{images}/10")
     with refuses("11 lines of classnames.txt, 0 to 10; 10 is missing"):
         build("ImageNetV2", tmp_path)
     (place / "classnames.txt").write_text("".join(lines[:9]))

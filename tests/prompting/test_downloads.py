@@ -44,7 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch, tmp_path, stock_vit):
     """A server with ViT-B/16's file at OpenAI's address and on the hub, and empty caches."""
     weights = {key: value.contiguous() for key, value in stock_vit.state_dict().items()}
-    torch.save(weights, tmp_path / "whole.pt")
+    torch.save(weights, f"{tmp_path}/whole.pt")
     contents = {"pt": (tmp_path / "whole.pt").read_bytes(), "safetensors": save(weights)}
     sha256 = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -58,8 +58,8 @@ def server(monkeypatch, tmp_path, stock_vit):
         monkeypatch.setitem(openai.TIMM, "ViT-B/16", (REPOSITORY, sha256["safetensors"]))
         monkeypatch.setattr(openai, "HUB", url)
         monkeypatch.setattr(openai, "TIMEOUT", 0.3)
-        monkeypatch.setattr(openai, "CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(openai, "CACHE", f"{tmp_path}/cache")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", f"{tmp_path}/hub")
         server.answer = lambda name, how: server.answers.update({name: (contents[name], how)})
         yield server
         server.is_over.set()
@@ -68,11 +68,11 @@ def server(monkeypatch, tmp_path, stock_vit):
 
 
 def in_hub_cache(tmp_path, repository, file):
-    place = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+    place = tmp_path / f"hub/models--{repository.replace('/', '--')}"
     (place / "refs").mkdir(parents=True)
-    (place / "refs" / "main").write_text("abc")
-    (place / "snapshots" / "abc").mkdir(parents=True)
-    return place / "snapshots" / "abc" / file
+    (place / "refs/main").write_text("abc")
+    (place / "snapshots/abc").mkdir(parents=True)
+    return place / f"snapshots/abc/{file}"
 
 
 @pytest.mark.parametrize("how", ["whole", "404", "wrong", "hangs", "cut"])
@@ -102,7 +102,7 @@ def test_a_broken_download_goes_on_where_it_broke_off_or_starts_over(server, tmp
 
 def test_a_part_of_another_file_is_not_gone_on_with(server, tmp_path):
     server.answer("safetensors", "404")
-    part = tmp_path / "cache" / "ViT-B-16.pt.part"
+    part = tmp_path / "cache/ViT-B-16.pt.part"
     part.parent.mkdir()
     part.write_bytes(b"x" * 1000)
     with refuses("its SHA-256 is"):
@@ -126,7 +126,7 @@ def test_where_nothing_answers_all_places_are_told_and_which_file_goes_where(ser
         "--backbone tiny",
     ):
         assert part in str(refusal.value)
-    (tmp_path / "cache" / "ViT-B-16.safetensors").write_bytes(server.answers["safetensors"][0])
+    (tmp_path / "cache/ViT-B-16.safetensors").write_bytes(server.answers["safetensors"][0])
     assert load_backbone("ViT-B/16").takes_visual_prompts
 
 
@@ -145,7 +145,7 @@ def test_what_hugging_faces_cache_has_is_not_downloaded(server, tmp_path, vit, f
 
 def test_a_file_of_the_users_in_the_place_of_the_weights_is_never_touched(server, tmp_path):
     """clip itself would download over it; a failed download deleted it."""
-    path = tmp_path / "cache" / "ViT-B-16.pt"
+    path = tmp_path / "cache/ViT-B-16.pt"
     path.parent.mkdir()
     path.write_bytes(b"mine")
     message = r"ViT-B-16\.pt is not OpenAI's ViT-B/16: its SHA-256 is .{16}…, 4 bytes, not .{16}…"

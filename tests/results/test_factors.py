@@ -14,7 +14,7 @@ from protocols import training as train
 from protocols.command_line import parse_arguments
 from results.runs import collect
 from results.table import tables
-from tests.conftest import make_small_options
+from tests.conftest import call, make_small_options
 from tests.results.conftest import values, write
 
 EMOJIS = [
@@ -82,7 +82,7 @@ def test_from_training_to_table(drawn_root, small_clip_file, tmp_path, monkeypat
         f"--seeds 1 --root {drawn_root} --output {output} --"
     )
     options = make_small_options(small_clip_file, epochs=2)
-    assert protocol_run.main([*words.split(), *options]) == 0
+    assert call(protocol_run.main, *words.split(), *options) == 0
     records = {
         path.parts[-7]: json.loads(path.read_text()) for path in output.rglob("results.json")
     }
@@ -99,17 +99,16 @@ def test_from_training_to_table(drawn_root, small_clip_file, tmp_path, monkeypat
     assert row["drop"] == [row["aligned"][0] - row["reversed"][0]]
     assert 0 <= row["worst group"][0] <= 100 and 0 <= row["flipped"][0] <= 100
     capsys.readouterr()
-    assert factors.main([str(output), "--format", "markdown"]) == 0
+    assert call(factors.main, output, "--format", "markdown") == 0
     assert "| factors_cast" in capsys.readouterr().out
 
 
-def test_trouble_is_one_line(tmp_path, capsys, caplog):
+def test_trouble_is_one_line(tmp_path, error_of, caplog):
     config = {"DATASET": {"FACTORS": {"CORRELATED": "cast"}}}
     config["MODEL"] = {"BACKBONE": {"NAME": "tiny"}}
     facts = {"classes": "base", "data": "factors_cast", "config": config}
     for part, seed in product(("train_biased", "test_independent", "test_reversed"), (1, 2)):
         if (part, seed) != ("test_reversed", 2):
             write(tmp_path, part, "CoOp", seed, 50.0, **facts)
-    assert factors.main([str(tmp_path)]) == 2
-    assert "predictions-test.npz is missing: delete" in capsys.readouterr().err
+    assert "predictions-test.npz is missing: delete" in error_of(factors.main, tmp_path)
     assert "left out: factors_cast 16 CoOp tiny seed(s) 2, of which only" in caplog.text

@@ -15,6 +15,7 @@ from analysis import image_groups
 from analysis.uncertainty import main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.kept import SCALED, read_figures
+from tests.conftest import call
 from tests.results.conftest import write
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
@@ -37,7 +38,7 @@ def record_of(folder):
 
 def lay(folder, output, trainer="CDC", seed=1):
     """A copy of a run where the base-to-new protocol has it."""
-    place = output / "train_base" / "dtd" / "shots_4" / trainer / "tiny" / f"seed{seed}"
+    place = output / f"train_base/dtd/shots_4/{trainer}/tiny/seed{seed}"
     shutil.copytree(folder, place)
     what = {"protocol": "base2new", "part": "train_base", "dataset": "dtd", "recipe": "tiny"}
     (place / "results.json").write_text(json.dumps({**record_of(place), "run": what}))
@@ -53,8 +54,8 @@ def evaluated(trained, tmp_path_factory):
         if trainer not in made:
             run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))[1]
             folder = lay(run, tmp_path_factory.mktemp(trainer), trainer)
-            assert main([str(folder.parents[5])]) == 0
-            with numpy.load(folder / "uncertainty.npz", allow_pickle=False) as arrays:
+            assert call(main, folder.parents[5]) == 0
+            with numpy.load(f"{folder}/uncertainty.npz", allow_pickle=False) as arrays:
                 figures = json.loads((folder / "uncertainty.json").read_text())
                 made[trainer] = figures, dict(arrays), folder
         return made[trainer]
@@ -77,7 +78,7 @@ def test_it_finds_what_the_runs_own_tests_found_on_base_and_new_classes(
     assert figures["images"] == {"base": metrics["images"], "new": 12}
     assert figures["accuracy"]["base"] == metrics["accuracy"]
     assert set(figures["doubt"]) == {*metrics["uncertainty"], SCALED}
-    with numpy.load(folder / "predictions-test.npz", allow_pickle=False) as kept:
+    with numpy.load(f"{folder}/predictions-test.npz", allow_pickle=False) as kept:
         for name, known in metrics["uncertainty"].items():
             assert known.items() <= figures["doubt"][name].items()
             numpy.testing.assert_array_equal(arrays[f"base_{name}"], kept[name])
@@ -152,7 +153,7 @@ def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_text
         kept = scaled.float().clamp(min=torch.finfo(torch.float32).tiny)  # as the record's
         return pytest.approx(nll_loss(kept.log(), labels).item(), rel=1e-4)
 
-    with numpy.load(folder / "predictions-val.npz", allow_pickle=False) as kept:
+    with numpy.load(f"{folder}/predictions-val.npz", allow_pickle=False) as kept:
         names = kept["image"].tolist()
     assert temperature == pytest.approx(fit_temperature(*answers_of(base, names)), rel=1e-3)
     of_base, of_new = answers_of(base, arrays["base_image"]), answers_of(new, arrays["new_image"])
@@ -237,37 +238,37 @@ def test_what_is_missing_damaged_or_of_another_version_is_computed_again(
     monkeypatch.setattr(
         image_groups, "evaluate", lambda *_: computed.append(1) or (results, arrays)
     )
-    assert main([str(tmp_path)]) == 0 and len(computed) == bool(damage)
+    assert call(main, tmp_path) == 0 and len(computed) == bool(damage)
     printed = capsys.readouterr().out
     for title in ("What doubt tells apart", "Accuracy and mean doubt", "Calibration before and"):
         assert title in printed
     assert results.items() <= read_figures(copy, record_of(copy)).items()
-    assert main([str(tmp_path)]) == 0 and len(computed) == bool(damage), "it is kept"
+    assert call(main, tmp_path) == 0 and len(computed) == bool(damage), "it is kept"
 
 
 # ---- refusals ----
 
 
 def test_other_data_than_the_runs_are_refused_and_another_place_will_do(
-    trained, tmp_path, data_root, evaluated, capsys
+    trained, tmp_path, data_root, evaluated, error_of
 ):
     def refusal(*arguments):
-        assert main([*map(str, arguments)]) == 2 and not (copy / "uncertainty.json").exists()
-        return capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+        assert not (copy / "uncertainty.json").exists()
+        return error_of(main, *arguments)
 
     copy = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path / "output", "ZeroshotCLIP")
     record = record_of(copy)
-    record["config"]["DATASET"]["ROOT"] = str(tmp_path / "gone")
+    record["config"]["DATASET"]["ROOT"] = f"{tmp_path}/gone"
     (copy / "results.json").write_text(json.dumps(record))
-    assert refusal(tmp_path / "output").startswith("error: data folder")
-    shutil.copytree(f"{data_root}/dtd", tmp_path / "data" / "dtd")
+    assert refusal(f"{tmp_path}/output").startswith("error: data folder")
+    shutil.copytree(f"{data_root}/dtd", f"{tmp_path}/data/dtd")
     figures, _ = image_groups.evaluate(copy, tmp_path / "data")
     assert figures.items() <= evaluated("ZeroshotCLIP")[0].items()
-    split = tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json"
+    split = tmp_path / "data/dtd/split_zhou_DescribableTextures.json"
     content = json.loads(split.read_text())
     split.write_text(json.dumps({**content, "test": content["test"][1:]}))
-    line = refusal(tmp_path / "output", "--root", tmp_path / "data")
+    line = refusal(f"{tmp_path}/output", "--root", f"{tmp_path}/data")
     assert "holds other images, or another few-shot sample, than the run" in line
     (copy / "results.json").unlink()
     write(tmp_path / "output", "test_all", "CoOp", 1, 50.0)
-    assert "no trained base run below" in refusal(tmp_path / "output")
+    assert "no trained base run below" in refusal(f"{tmp_path}/output")

@@ -2,7 +2,7 @@
 
 import numpy
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from results.openworld import openworld_auc
@@ -23,7 +23,6 @@ def by_pairs(sign, right, is_new):
     return 100 * sum(found) / len(pairs)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=2))
 def test_it_is_the_share_of_pairs(images):
     sign, right, is_new = (numpy.array(column) for column in zip(*images))
@@ -66,7 +65,7 @@ def write_three(root, trainer, seed, hashes=("p", "p", "p"), without="", left_ou
             facts = {"metrics": {"test": metrics}, "prompts_hash": prompts}
             facts |= {"classnames": NAMES[:count], "split": f"{part} {seed}"}
             folder = write(root, part, trainer, seed, 0.0, kind, **facts)
-            numpy.savez(folder / "predictions-test.npz", **arrays)
+            numpy.savez(f"{folder}/predictions-test.npz", **arrays)
     right = numpy.zeros(IMAGES, bool)
     for part, places in (("train_base", ~is_new), ("test_new", is_new)):
         right[places] = halves[part]["top"][:, 0] == halves[part]["label"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision.transforms as T
 
-from tests.conftest import make_method
+from tests.conftest import make_method, prompts_of
 from trainers.phrases import PHRASES, choose_phrases
 
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1")
@@ -38,8 +38,7 @@ def test_chosen_phrases_and_cosines_are_kept_with_the_prompts(run):
             before, after = (learned[f"{of}_{name}_{when}"] for when in ("before", "after"))
             assert -1 <= before <= 1 and after != before
     others = ("TRAINER.CDC.CTX_INIT", str(PHRASES[:5]))
-    test = ("--eval-only", "--model-dir", str(folder))
-    _, again, _ = run("CDC", *DEEP, *others, flags=test, name="tested")
+    _, again, _ = run("CDC", *DEEP, *others, flags=prompts_of(folder), name="tested")
     assert again["metrics"]["test"] == record["metrics"]["test"]
 
 
@@ -57,10 +56,13 @@ def test_a_step_encodes_images_once_without_prompts(vit, monkeypatch, name):
     """CDC's an M-th of the batch of each view, over PromptSRC all that it is held to."""
     method = make_method(name, vit, ["cat", "dog"], N_TEMPLATES=2)
     passes, encode = [], method.unprompted_images
+
+    def noted(images):
+        passes.append(images.shape[:2])
+        return encode(images)
+
     for each in (method, getattr(method, "base", method)):
-        monkeypatch.setattr(
-            each, "unprompted_images", lambda asked: passes.append(asked.shape[:2]) or encode(asked)
-        )
+        monkeypatch.setattr(each, "unprompted_images", noted)
     method.loss(method(torch.randn(2, 4, 3, 32, 32)), torch.tensor([0, 1, 1, 0]))
     assert passes == [(2, 2 if name == "CDC" else 4)]
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.conftest import prompts_of
 from trainers.classifier import PromptedClassifier
 from trainers.gaussians import FACTORS, ImageWitness, fit_gaussians, held_out_log_densities
 
@@ -89,7 +90,7 @@ def test_it_abstains_for_a_list_with_a_class_that_it_has_not_seen(classifier):
 
 def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
     _, record, folder = run("CDC", "TRAIN.CHECKPOINT_FREQ", "1")
-    test = ("--eval-only", "--model-dir", str(folder))
+    test = prompts_of(folder)
     early, _, _ = run("CDC", flags=(*test, "--load-epoch", "2"), name="early")
     last, again, _ = run("CDC", flags=test, name="last")
     pictures = torch.randn(1, 5, 3, 32, 32)

@@ -37,7 +37,7 @@ def test_cosines_are_those_of_loops():
         assert found[name] == mean([vectors[m, k] @ vectors[n, k] for m, n, k in pairs])
 
 
-@examples(max_examples=12, deadline=None)
+@examples(max_examples=12)
 @given(st.integers(2, 5), st.floats(0.1, 3.0), st.floats(0.0, 1.5), st.integers(0, 99))
 def test_decoupling_and_consistency_are_least_where_the_derivation_says(
     templates, decoupling, share, seed

@@ -68,7 +68,7 @@ def test_the_final_prompts_are_the_weighted_mean_over_epochs(run, monkeypatch, n
         "trainers.promptsrc.DIVERSE_TEMPLATES", ["a photo of a {}."]
     )  # it is faster
     trainer, _, folder = run(name, f"TRAINER.{name.upper()}.GPA_STD", "2")
-    last = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["state_dict"]
+    last = torch.load(f"{folder}/{MODEL_NAME}/model.pth.tar-3", weights_only=True)["state_dict"]
     for key, value in trainer.model.learner.named_parameters():
         epochs = [prompts[key] for prompts in seen]
         mean = sum(w * part for w, part in zip(gaussian_weights(3, 2, 2).tolist(), epochs))
