@@ -447,18 +447,11 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):
+    flags = (
+        "headless no-sandbox disable-gpu disable-dev-shm-usage disable-quic no-first-run "
+        "disable-background-networking disable-component-update disable-sync"
+    )
+    for argument in (*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(f"--{argument}")
     started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield started

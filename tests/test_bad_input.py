@@ -221,14 +221,7 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
 # ---- what is in a folder already ----
 
 
-@pytest.mark.parametrize(
-    "changed, message",
-    [
-        (("OPTIM.LR", "0.5"), "OPTIM.LR 0.02 → 0.5"),
-        (("DATASET.SUBSAMPLE_CLASSES", "new"), "DATASET.SUBSAMPLE_CLASSES 'all' → 'new'"),
-        (("OPTIM.MAX_EPOCH", "9", "SEED", "5"), "OPTIM.MAX_EPOCH 3 → 9; SEED 1 → 5"),
-    ],
-)
+@pytest.mark.parametrize("changed, message", GOLDEN["cases"]["other runs"])
 def test_a_folder_that_holds_another_run_is_not_continued(
     trained, error_of, arguments, changed, message
 ):
@@ -245,19 +238,7 @@ def test_a_refused_test_leaves_the_record_of_the_finished_one(run, trained, argu
     assert record_of(folder) == record
 
 
-@pytest.mark.parametrize(
-    "key, value",
-    [
-        ("classnames", 7),
-        ("classnames", [1, 2]),
-        ("classnames", []),
-        ("epoch", "three"),
-        ("config", []),
-        ("trainer", None),
-        ("state_dict", {"ctx": "text"}),
-        ("backbone_hash", 1),
-    ],
-)
+@pytest.mark.parametrize("key, value", GOLDEN["cases"]["odd checkpoints"])
 def test_a_whole_checkpoint_of_wrong_kinds_is_refused(trained, tmp_path, key, value):
     path = tmp_path / "model.pth.tar-3"
     sound = torch.load(trained("CoOp")[1] / "prompt_learner" / path.name, weights_only=True)

@@ -365,3 +365,5 @@ def test_kept_measures_are_whole_or_made_again(tmp_path):
     assert figures.items() <= whole.items()
     assert read_figures(tmp_path, {"prompts_hash": "y"}) is None
     check()
+    (tmp_path / IMAGES).unlink()
+    assert read_figures(tmp_path, record) is None

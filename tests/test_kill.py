@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from tests import children
-from tests.conftest import in_turn
+from tests.conftest import GOLDEN, in_turn
 from tests.same_run import assert_same_run
 
 KILLS = 5
@@ -17,12 +17,7 @@ SEED = 20261125
 OPTIONS = ("OPTIM.MAX_EPOCH", "2")
 
 
-RUNS = {
-    "CDC": ("CDC", ("TEST.FINAL_MODEL", "best_val")),
-    "CDC-workers": ("CDC", ("DATALOADER.NUM_WORKERS", "2", "TRAINER.CDC.PROMPT_MODALITY", "text")),
-    "PromptSRC-amp": ("PromptSRC", ("TRAINER.PROMPTSRC.PREC", "amp")),
-    "ProGrad": ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1")),
-}
+RUNS = GOLDEN["cases"]["killed"]
 
 
 @pytest.mark.parametrize("run", in_turn(RUNS, always=()))
@@ -32,7 +27,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_were_not(arguments, 
     draw = random.Random(seed)
 
     def finish(name, *prepare):
-        words = arguments(trainer, *OPTIONS, *options, folder=tmp_path / name)
+        words = arguments(trainer, *OPTIONS, *options.split(), folder=tmp_path / name)
         return children.finish(words, tmp_path / f"{name}.txt", *prepare)
 
     assert finish("whole") == 0

@@ -107,18 +107,7 @@ def test_recipes_without_an_optimiser_are_those_of_trainers_that_learn_nothing()
         assert re.match(r"tiny|vit_|rn\d", path.stem), "a recipe's name starts with its backbone"
 
 
-@pytest.mark.parametrize(
-    "words, expected",
-    [
-        ("CDC --dataset imagenet", "vit_b16 vit_b16 ViT-B/16"),
-        ("MaPLe --dataset imagenet --protocol dg", "vit_b16_xd vit_b16_xd ViT-B/16"),
-        ("CDC --dataset imagenet --backbone ViT-B/32", "vit_b32_text vit_b32_text ViT-B/32"),
-        ("CoOp --dataset imagenet --backbone ViT-B/32", "vit_b32 vit_b32 ViT-B/32"),
-        ("CDC --dataset imagenet --backbone tiny", "tiny tiny tiny"),
-        ("CDC --dataset openmoji", "tiny tiny tiny"),
-        ("MaPLe --dataset imagenet --backbone RN50", "vit_b16-rn50 vit_b16 RN50"),
-    ],
-)
+@pytest.mark.parametrize("words, expected", GOLDEN["cases"]["backbones of recipes"])
 def test_a_backbone_takes_its_own_recipe_or_says_that_there_is_none(words, expected, caplog):
     args = protocol_run.parse_arguments(f"--protocol base2new --seeds 1 --trainer {words}".split())
     run = planned(args)[0]

@@ -40,7 +40,7 @@ def test_a_run_by_hand_belongs_to_no_protocol(older_record, tmp_path):
     assert read == dict.fromkeys(("protocol", "part", "recipe", "row")) | facts
 
 
-@pytest.mark.parametrize("name, value", [("part", 3), ("shots", "4"), ("seed", True)])
+@pytest.mark.parametrize("name, value", GOLDEN["cases"]["odd descriptions"])
 def test_a_run_of_another_kind_is_refused(name, value, older_record, tmp_path):
     path = record_in(tmp_path / "run", {**older_record, "run": {name: value}})
     with refuses(rf"its run\.{name} is missing or of another kind"):

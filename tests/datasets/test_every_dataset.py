@@ -9,7 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
 import datasets.every  # noqa: F401
 from datasets.base import ImageDataset
-from tests.conftest import REPOSITORY, refuses
+from tests.conftest import GOLDEN, REPOSITORY, refuses
 
 ALL = sorted(
     name
@@ -63,14 +63,7 @@ def test_base_and_new_are_the_two_halves_and_a_seeds_sample_is_the_same_in_each(
 
 
 @pytest.mark.parametrize("name", TEST_ONLY)
-@pytest.mark.parametrize(
-    "keys, reason",
-    [
-        ({"shots": 16}, "no few-shot sample can be drawn"),
-        ({"classes": "base"}, "base-to-new needs training images"),
-        ({"classes": "new"}, "base-to-new needs training images"),
-    ],
-)
+@pytest.mark.parametrize("keys, reason", GOLDEN["cases"]["test only"])
 def test_a_set_without_training_images_refuses_what_needs_them(root_of, name, keys, reason):
     source = "train on (ImageNet|OpenMoji|another domain of PACS), then test"
     with refuses(f"{name} has test images only, {reason}.*: {source}"):

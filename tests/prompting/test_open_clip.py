@@ -18,26 +18,8 @@ open_clip = pytest.importorskip(
     "open_clip", reason="open_clip_torch is not installed: pip install '.[open_clip]'"
 )
 
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 3}
-VISION = {"image_size": 32, "layers": 3, "width": 96, "head_width": 24, "patch_size": 8}
-GELU = {"embed_dim": 48, "vision_cfg": VISION, "text_cfg": TEXT}
-SMALL = {
-    "small-gelu": GELU,
-    "small-gelu-quickgelu": {**GELU, "quick_gelu": True},
-    "small-wide": {
-        "embed_dim": 48,
-        "init_logit_bias": -10,
-        "nonscalar_logit_scale": True,
-        "vision_cfg": {**VISION, "mlp_ratio": 2.51},
-        "text_cfg": {**TEXT, "mlp_ratio": 3, "context_length": 40},
-    },
-    "small-resnet": {
-        **GELU,
-        "vision_cfg": {"image_size": 64, "layers": [1] * 4, "width": 8, "head_width": 32},
-    },
-}
-OPENAIS = ["RN50", "RN101", "RN50x4", "RN50x16", "RN50x64"]
-OPENAIS += ["ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336"]
+SMALL, OPENAIS = GOLDEN["models"]["open_clip"], GOLDEN["models"]["openais"]
+GELU = SMALL["small-gelu"]
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +131,7 @@ def test_names_that_are_not_known(name, message):
         load_backbone(f"open_clip:{name}")
 
 
-@pytest.mark.parametrize(
-    "tag, page",
-    [
-        ({"hf_hub": "laion/a-CLIP/b16.pt", "url": "x"}, "https://huggingface.co/laion/a-CLIP"),
-        ({"hf_hub": "", "url": "https://a.org/b16-123.pt"}, "https://a.org/b16-123.pt"),
-    ],
-)
+@pytest.mark.parametrize("tag, page", GOLDEN["cases"]["pages"])
 def test_weights_that_cannot_be_downloaded_say_where_they_are(monkeypatch, tag, page):
     def no_network(facts):
         raise FileNotFoundError("no route\nto host")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import refuses
+from tests.conftest import GOLDEN, refuses
 from tests.prompting.models import assert_same, double, exact, stock
 from tests.reference import stock_image_features
 from trainers import PromptedClassifier
@@ -61,9 +61,7 @@ def test_features_are_those_of_clips_own_with_the_resized_positions(kind, sizes)
             assert_same(ours.image(images, prompts)[0], expected, [prompts])
 
 
-@pytest.mark.parametrize(
-    "kind, size, patch", [("vit", 36, 8), ("vit", 4, 8), ("vit", 0, 8), ("resnet", 48, 32)]
-)
+@pytest.mark.parametrize("kind, size, patch", GOLDEN["cases"]["odd sizes"])
 def test_an_image_that_patches_do_not_fill_is_refused(kind, size, patch):
     message = (
         f"of {size} pixels can't be cut into patches of {patch}: give INPUT.SIZE as a multiple"

@@ -15,8 +15,9 @@ from analysis import image_groups
 from analysis.uncertainty import main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.kept import SCALED, read_figures
-from tests.conftest import call
+from tests.conftest import call, prompts_of, record_of
 from tests.results.conftest import write
+from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
 from trainers.evaluation.uncertainty import (
@@ -30,10 +31,6 @@ TRAINERS = ("CDC", "CoCoOp", "ZeroshotCLIP")
 CONTENDER = "CDC"
 LEARNED = "VPT"  # its validation images want a temperature inside of what is looked through
 OPTIONS = {LEARNED: ("OPTIM.LR", "0.1", "OPTIM.MAX_EPOCH", "10")}
-
-
-def record_of(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 def lay(folder, output, trainer="CDC", seed=1):
@@ -55,9 +52,8 @@ def evaluated(trained, tmp_path_factory):
             run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))[1]
             folder = lay(run, tmp_path_factory.mktemp(trainer), trainer)
             assert call(main, folder.parents[5]) == 0
-            with numpy.load(f"{folder}/uncertainty.npz", allow_pickle=False) as arrays:
-                figures = json.loads((folder / "uncertainty.json").read_text())
-                made[trainer] = figures, dict(arrays), folder
+            figures = json.loads((folder / "uncertainty.json").read_text())
+            made[trainer] = figures, dict(numpy.load(f"{folder}/uncertainty.npz")), folder
         return made[trainer]
 
     return start
@@ -78,13 +74,14 @@ def test_it_finds_what_the_runs_own_tests_found_on_base_and_new_classes(
     assert figures["images"] == {"base": metrics["images"], "new": 12}
     assert figures["accuracy"]["base"] == metrics["accuracy"]
     assert set(figures["doubt"]) == {*metrics["uncertainty"], SCALED}
-    with numpy.load(f"{folder}/predictions-test.npz", allow_pickle=False) as kept:
-        for name, known in metrics["uncertainty"].items():
-            assert known.items() <= figures["doubt"][name].items()
-            numpy.testing.assert_array_equal(arrays[f"base_{name}"], kept[name])
-        numpy.testing.assert_array_equal(arrays["base_right"], kept["top"][:, 0] == kept["label"])
-        numpy.testing.assert_array_equal(arrays["base_image"], kept["image"])
-    flags = ("--eval-only", "--model-dir", str(trained(trainer, *BASE)[1]))
+    kept = kept_answers(folder, "test")
+    expected = {"right": kept["top"][:, 0] == kept["label"], "image": kept["image"]}
+    for name, known in metrics["uncertainty"].items():
+        assert known.items() <= figures["doubt"][name].items()
+        expected[name] = kept[name]
+    for name, values in expected.items():
+        numpy.testing.assert_array_equal(arrays[f"base_{name}"], values)
+    flags = prompts_of(trained(trainer, *BASE)[1])
     of_new = run(trainer, *NEW, flags=flags)[1]["metrics"]["test"]
     for classes, known in (("base", metrics), ("new", of_new)):
         calibration = figures["calibration"][classes]["before"]
@@ -153,8 +150,7 @@ def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_text
         kept = scaled.float().clamp(min=torch.finfo(torch.float32).tiny)  # as the record's
         return pytest.approx(nll_loss(kept.log(), labels).item(), rel=1e-4)
 
-    with numpy.load(f"{folder}/predictions-val.npz", allow_pickle=False) as kept:
-        names = kept["image"].tolist()
+    names = kept_answers(folder, "val")["image"].tolist()
     assert temperature == pytest.approx(fit_temperature(*answers_of(base, names)), rel=1e-3)
     of_base, of_new = answers_of(base, arrays["base_image"]), answers_of(new, arrays["new_image"])
     doubt = 1 - temperature_scaled(of_base[0], temperature).amax(dim=1)
@@ -198,52 +194,31 @@ def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
 # ---- what is kept ----
 
 
-def flip(path):
-    """Changes one digit in the middle of a JSON file, or one bit in that of another."""
-    content = bytearray(path.read_bytes())
-    places = [
-        place for place, byte in enumerate(content) if path.suffix == ".npz" or 48 <= byte < 58
-    ]
-    content[places[len(places) // 2]] ^= 1
-    path.write_bytes(content)
-
-
-def change(key):
-    def of_another_run(folder):
-        (folder / "results.json").write_text(json.dumps({**record_of(folder), key: "other"}))
-
-    return of_another_run
-
-
 @pytest.mark.parametrize(
-    "damage",
-    [
-        lambda folder: (folder / "uncertainty.npz").unlink(),
-        lambda folder: flip(folder / "uncertainty.npz"),
-        lambda folder: flip(folder / "uncertainty.json"),
-        lambda folder: (folder / "uncertainty.json").write_text("[]"),
-        *map(change, ("prompts_hash", "backbone_hash", "split_hash", "finished")),
-        None,
-    ],
+    "changed", ["prompts_hash", "backbone_hash", "split_hash", "finished", None]
 )
-def test_what_is_missing_damaged_or_of_another_version_is_computed_again(
-    evaluated, tmp_path, monkeypatch, capsys, damage
+def test_what_is_of_another_run_is_computed_again(
+    evaluated, tmp_path, monkeypatch, capsys, changed
 ):
+    """As is what is missing or damaged: test_fuzz_files.py."""
     figures, arrays, folder = evaluated(CONTENDER)
     copy, computed = lay(folder, tmp_path), []
-    if damage:
-        damage(copy)
+    if changed:
+        (copy / "results.json").write_text(json.dumps({**record_of(copy), changed: "other"}))
     ours = ("format", "made_from", "sha256", "images_sha256")
     results = {name: value for name, value in figures.items() if name not in ours}
-    monkeypatch.setattr(
-        image_groups, "evaluate", lambda *_: computed.append(1) or (results, arrays)
-    )
-    assert call(main, tmp_path) == 0 and len(computed) == bool(damage)
-    printed = capsys.readouterr().out
-    for title in ("What doubt tells apart", "Accuracy and mean doubt", "Calibration before and"):
-        assert title in printed
-    assert results.items() <= read_figures(copy, record_of(copy)).items()
-    assert call(main, tmp_path) == 0 and len(computed) == bool(damage), "it is kept"
+    evaluate = lambda *_: computed.append(1) or (results, arrays)  # noqa: E731
+    monkeypatch.setattr(image_groups, "evaluate", evaluate)
+    for _ in range(2):  # then it is kept
+        assert call(main, tmp_path) == 0 and len(computed) == bool(changed)
+        printed = capsys.readouterr().out
+        for title in (
+            "What doubt tells apart",
+            "Accuracy and mean doubt",
+            "Calibration before and",
+        ):
+            assert title in printed
+        assert results.items() <= read_figures(copy, record_of(copy)).items()
 
 
 # ---- refusals ----

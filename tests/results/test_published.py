@@ -12,7 +12,7 @@ from protocols.plan import plan
 from results import check
 from results.published import Comparison, read_published
 from results.table import harmonic_mean, main
-from tests.conftest import call
+from tests.conftest import GOLDEN, call
 from tests.results import conftest
 from trainers.common.config_files import plain
 
@@ -74,17 +74,7 @@ def test_the_figures_agree_with_each_other():
         assert averages[method][:2] == pytest.approx(means, abs=0.0101)
 
 
-@pytest.mark.parametrize(
-    "points, deviation, seeds, expected, why",
-    [
-        (-1.0, None, 1, "reproduces", "within 1 point"),
-        (1.4, 1.2, 3, "differs", "2 deviations of the mean are 1.39 points"),
-        (1.4, 1.25, 3, "reproduces", "2 deviations of the mean are 1.44 points"),
-        (-10.5, 10.0, 3, "too noisy to say", "2 deviations of the mean are 11.55 points: run 178"),
-        (1.2, None, 1, "too noisy to say", "one seed has no deviation: run 3"),
-        (1.2, 0.0, 3, "differs", "2 deviations of the mean are 0.00 points"),
-    ],
-)
+@pytest.mark.parametrize("points, deviation, seeds, expected, why", GOLDEN["cases"]["noise"])
 def test_noise_is_never_a_reproduction(points, deviation, seeds, expected, why):
     found = Comparison(("d", 16, "T", "c"), "base", "", 73.2, 73.2 + points, deviation, seeds)
     verdict, reason = check.verdict(found)
@@ -108,14 +98,7 @@ def test_each_figure_has_a_line_and_one_that_differs_an_exit_code(tmp_path, chec
     )
 
 
-@pytest.mark.parametrize(
-    "facts, message",
-    [
-        ({"OPTIM": {"LR": 0.1}}, "OPTIM.LR 0.1 → 0.002"),
-        ({"DATASET": {"DESCRIPTIONS": "cupl.json"}}, "DATASET.DESCRIPTIONS 'cupl.json' → ''"),
-        ({"recipe": "vit_b16_text"}, "recipe vit_b16_text → vit_b16"),
-    ],
-)
+@pytest.mark.parametrize("facts, message", GOLDEN["cases"]["other experiments"])
 def test_another_experiment_on_the_same_data_is_listed_and_not_judged(
     tmp_path, checked, monkeypatch, facts, message
 ):

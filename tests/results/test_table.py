@@ -12,7 +12,7 @@ from results.render import render
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import harmonic_mean, main, tables
-from tests.conftest import call
+from tests.conftest import GOLDEN, call
 from tests.results.conftest import values, write, write_pair
 
 ACCURACY = {
@@ -125,16 +125,7 @@ def test_another_metric_has_no_harmonic_mean_unless_papers_print_one(tmp_path, c
     assert "has the metric 'uncertainty.vacuity.error_auroc'; it is" in line
 
 
-@pytest.mark.parametrize(
-    "base, new, message",
-    [
-        ({"split": "other"}, {}, "seed 1: the runs used different samples"),
-        ({"prompts_hash": "old"}, {}, "MaPLe tiny, seed 1: its parts were tested"),
-        ({"backbone_hash": "old"}, {"backbone_hash": "old"}, "tiny had different weights"),
-        ({}, {"classes": "base"}, "tests the base classes' test"),
-        ({}, {"skipped_images": {"test": ["a.png"]}}, "skipped 1 test image that could"),
-    ],
-)
+@pytest.mark.parametrize("base, new, message", GOLDEN["cases"]["odd pairs"])
 def test_what_does_not_belong_together_is_said(folder, caplog, base, new, message):
     for part, classes, changes in (("train_base", "base", base), ("test_new", "new", new)):
         facts = {"classes": classes, "split": f"openmoji {classes}1", **changes}

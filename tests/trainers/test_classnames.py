@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import predict
 from protocols import training
-from tests.conftest import refuses
+from tests.conftest import GOLDEN, refuses
 from tests.datasets.miniatures import picture
 from trainers import PromptedClassifier
 from trainers.classnames import (
@@ -28,16 +28,7 @@ from trainers.prompting.backbone import load_backbone
 from trainers.prompting.tokens import TOKENIZER
 
 
-@pytest.mark.parametrize(
-    "names, groups",
-    [
-        (["cat", "Cat", "dog"], [["cat", "Cat"]]),
-        (["Ångström", "A\u030angstro\u0308m", "o"], [["Ångström", "A\u030angstro\u0308m"]]),
-        (["red_fox", "red  fox", "straße", "STRASSE"], [["red_fox", "red  fox"], ["straße", "STRASSE"]]),
-        (["ﬁre", "fire", "firе"], [["ﬁre", "fire"]]),  # the last е is Cyrillic
-        (["a", "b", "ab"], []),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("names, groups", GOLDEN["cases"]["alike names"])
 def test_names_that_are_one_but_for_case_space_and_unicode_form(names, groups):
     assert alike(names) == groups
 

@@ -9,18 +9,7 @@ from protocols.training import main
 from tests.conftest import GOLDEN
 from trainers import PromptedClassifier
 
-SENTENCES = {
-    "banded": ["Wide stripes lie beside each other."],
-    "Dotted ": [
-        "Round dots on a plain ground.",
-        "A pattern of " + "small " * 90 + "dots.",
-    ],  # longer than a text encoder's positions
-    "striped": ["Narrow lines run in parallel."],
-    "woven": ["Threads cross each other."],
-    "zigzagged": ["A line with sharp turns."],
-    "grid": ["Squares in rows.", "Lines that cross at right angles.", "Like a chessboard."],
-    "not a class": ["It is left out."],
-}
+SENTENCES = GOLDEN["cases"]["descriptions"]
 
 
 @pytest.fixture
@@ -67,14 +56,7 @@ def test_a_bad_file_is_refused_before_anything_is_trained(refusal, file, content
     assert message in refusal("DATASET.DESCRIPTIONS", file(content), trainer="CoOp")
 
 
-@pytest.mark.parametrize(
-    "path, reason",
-    [
-        ("nowhere", "No such file or directory"),
-        ("/dev/zero", "it is not a regular file"),
-        ("cut", ""),
-    ],
-)
+@pytest.mark.parametrize("path, reason", GOLDEN["cases"]["odd files"])
 def test_a_missing_file_and_one_that_is_no_json(refusal, tmp_path, path, reason):
     (tmp_path / "cut").write_text('{"banded": [')
     place = f"{tmp_path}/{path}"  # a full path stays

@@ -14,14 +14,8 @@ from tests.reference import unit
 from tests.trainers.formulas import PUBLISHED
 from trainers import config_function
 
-NAMES = ["banded", "person_on_a_bike", "a very long name of a class, with comma", "grid"]
-SENTENCES = {
-    "banded": ["Wide stripes lie beside each other.", "A flag."],
-    "person_on_a_bike": ["A pattern of " + "small " * 90 + "dots."],  # too long: it is cut
-    "a very long name of a class, with comma": ["Lines that cross.", "It is long."],
-    "grid": ["Squares in rows.", "Lines at right angles.", "Like a chessboard."],
-}
-CASES = GOLDEN["methods"]["formulas"]
+CASES, SENTENCES = GOLDEN["methods"]["formulas"], GOLDEN["cases"]["sentences"]
+NAMES = [*SENTENCES]
 
 
 def scrambled_method(name, classnames=NAMES, clip="vit", **settings):
@@ -113,14 +107,7 @@ def test_some_of_the_trained_classes_keep_their_rows(in_float64, name):
     assert relative(part(images).logits, method(images).logits[..., [3, 1]]) < 1e-9
 
 
-@pytest.mark.parametrize(
-    "name, dataset, own",
-    [
-        ("ZeroshotCLIP2", "ImageNetR", ["a photo of a {}."]),
-        ("ZeroshotCLIP2", "ImageNet", []),
-        ("TipAdapter", "ImageNet", []),
-    ],
-)
+@pytest.mark.parametrize("name, dataset, own", GOLDEN["cases"]["imagenets"])
 def test_imagenets_prompts_are_the_seven_selected_ones(in_float64, name, dataset, own):
     method, stock = scrambled_method(name, dataset=dataset)
     published = PUBLISHED[name](stock, method)

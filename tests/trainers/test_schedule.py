@@ -26,7 +26,7 @@ def test_rates_of_five_epochs(settings, expected):
     assert rates(**settings) == pytest.approx([0.002 * share for share in expected], rel=1e-5)
 
 
-@pytest.mark.parametrize("warmup, expected", [("constant", [1e-5, 1e-5]), ("linear", [1e-5, 0.5])])
+@pytest.mark.parametrize("warmup, expected", GOLDEN["cases"]["warm-ups"])
 def test_a_warmup_is_that_of_every_group_whatever_its_own_rate(warmup, expected):
     """As in Dassl, whose warm-up names rates: DePT's head, 6.5 times as fast, warms up at 1e-5 too."""
     cfg = get_cfg_default().OPTIM

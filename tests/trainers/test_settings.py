@@ -54,15 +54,7 @@ def test_what_is_drawn_has_the_official_deviation(vit_b16, name, settings, gauss
         assert not torch.equal(*state["ctx"])
 
 
-@pytest.mark.parametrize(
-    "name, settings, maps",
-    [
-        ("MaPLe", {"PROMPT_DEPTH": 3}, "compound_prompt_projections"),
-        ("CDC", {"PROMPT_DEPTH": 3}, "visual_maps"),
-        ("MMRL", {}, "compound_rep_tokens_r2vproj"),
-        ("MMRL", {}, "compound_rep_tokens_r2tproj"),
-    ],
-)
+@pytest.mark.parametrize("name, settings, maps", GOLDEN["cases"]["deep maps"])
 def test_deep_maps_start_alike_and_are_learned_apart(vit, name, settings, maps):
     learner = make_method(name, vit, NAMES, **settings).learner
     first, second = getattr(learner, maps)[-2:]

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import GOLDEN
 from trainers.evaluation.uncertainty import (
     TEMPERATURES,
     adaptive_calibration_error,
@@ -53,9 +54,7 @@ def test_selective_risk_is_the_mean_over_all_orders_of_equal_doubts(rows):
 # ---- temperature scaling ----
 
 
-@pytest.mark.parametrize(
-    "classes, margin, right", [(2, 3.0, 70), (5, 0.4, 90), (10, 8.0, 55), (100, 30.0, 2)]
-)
+@pytest.mark.parametrize("classes, margin, right", GOLDEN["cases"]["temperatures"])
 def test_the_temperature_of_equally_certain_answers_has_a_closed_form(classes, margin, right):
     """Every answer leads by the same margin and the share q of them is right: exp(margin / T) = (K − 1) q / (1 − q)."""
     log_probability = torch.zeros(100, classes, dtype=torch.float64)
