@@ -13,7 +13,7 @@ OTHER = {"seconds", "seconds_per_step", "test_images_per_second", "finished", "c
 
 def kept_answers(folder, split):
     """The arrays by name of a run's ``predictions-<split>.npz``."""
-    with numpy.load(f"{folder}/predictions-{split}.npz", allow_pickle=False) as arrays:
+    with numpy.load(f"{folder}/predictions-{split}.npz") as arrays:
         return dict(arrays)
 
 

@@ -19,17 +19,9 @@ from datasets.imagenet import read_classnames
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.training import main
-from tests.conftest import (
-    GOLDEN,
-    REPOSITORY,
-    call,
-    make_textures,
-    prompts_of,
-    python,
-    record_of,
-    refuses,
-)
+from tests.conftest import GOLDEN
 from tests.datasets.test_every_dataset import build
+from tests.runs import REPOSITORY, call, make_textures, prompts_of, python, record_of, refuses
 from trainers import METHODS
 from trainers.common.config_files import flatten
 from trainers.common.errors import UserError, exit_code

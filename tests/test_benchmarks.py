@@ -6,7 +6,8 @@ import sys
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY, scrambled
+from tests.conftest import scrambled
+from tests.runs import REPOSITORY
 
 sys.path.append(f"{REPOSITORY}/benchmarks")
 

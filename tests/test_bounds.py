@@ -23,7 +23,7 @@ from app import demo as asked
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from protocols.plan import ablation_rows
-from tests.conftest import prompts_of, refuses
+from tests.runs import prompts_of, refuses
 from tests.test_security import code_files
 from trainers import PromptedClassifier
 from trainers.common.config_files import merge
@@ -37,7 +37,7 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage
 
 
 @pytest.fixture
-def bounded(monkeypatch):
+def bounded():
     """A limit of 2 GB on what this process may take beyond what it has, and of 10 seconds of a processor."""
     with open("/proc/self/statm") as file:
         own = int(file.read().split()[0]) * resource.getpagesize()

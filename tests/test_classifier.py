@@ -13,7 +13,8 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
-from tests.conftest import in_turn, prompts_of, python, record_of, refuses
+from tests.conftest import in_turn
+from tests.runs import prompts_of, python, record_of, refuses
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, BEST_VAL, NEW, TRAINERS
 from trainers import PromptedClassifier

@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.transforms import RandomErasing
 
-from tests.conftest import ALWAYS, in_turn, python, refuses
+from tests.conftest import ALWAYS, in_turn
+from tests.runs import python, refuses
 from tests.same_run import assert_equal
 from tests.trainers.test_every_trainer import LEARNING, TRAINERS, saved
 from trainers import PromptedClassifier
@@ -69,7 +70,7 @@ def test_what_the_files_say_of_themselves(german):
         assert file.metadata() == {key: metadata[key] for key in file.metadata()}
     assert json.loads(metadata["classnames"]) == ["Kühe", "Pferde"]
     assert (metadata["trainer"], metadata["seed"]) == ("CDC", "1")
-    card, record = (folder / "README.md").read_text(encoding="utf-8"), classifier.record
+    card, record = (folder / "README.md").read_text("utf-8"), classifier.record
     assert card.startswith("# CDC on DescribableTextures\n") and "for 2 classes" in card
     accuracy = f"| accuracy (test) | {record['metrics']['test']['accuracy']:.2f} % |"
     hashes = [record[f"{name}_hash"] for name in ("prompts", "backbone", "split")]
@@ -80,7 +81,7 @@ def test_what_the_files_say_of_themselves(german):
 
 def test_the_cards_example_runs(german, data_root):
     classifier, folder, _ = german()
-    card = (folder / "README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text("utf-8")
     program = card.split("```python\n")[1].split("```")[0]
     # half transparent, black where nobody sees it, turned by its EXIF data
     image, exif = Image.open(f"{data_root}/dtd/images/banded/00.png").convert("RGBA"), Image.Exif()

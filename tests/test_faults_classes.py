@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from datasets.splits import read_split
-from tests.conftest import GOLDEN, in_turn, make_method, make_textures, random_clip, refuses
+from tests.conftest import GOLDEN, in_turn, make_method, random_clip
+from tests.runs import make_textures, refuses
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.evaluation.prediction import measure
 from trainers.prompting.backbone import build_backbone

@@ -5,7 +5,7 @@ from itertools import count
 import pytest
 from dassl.engine import TRAINER_REGISTRY
 
-from tests.conftest import make_textures, refuses
+from tests.runs import make_textures, refuses
 from tests.same_run import assert_equal
 from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp

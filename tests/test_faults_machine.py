@@ -22,8 +22,8 @@ from protocols.training import main
 from results import curve, table
 from results.report import __main__ as report
 from tests import children
-from tests.conftest import call, make_textures
 from tests.results.conftest import make_answers, write_run
+from tests.runs import call, make_textures
 from tests.same_run import assert_same_run
 from trainers.common import files
 from trainers.common.errors import exit_code

@@ -30,8 +30,8 @@ from protocols.command_line import parse_arguments
 from results import render, runs, table
 from results.kept import FIGURES, IMAGES, read_figures, write_figures
 from results.report import page as report
-from tests.conftest import base_arguments, record_of
 from tests.results.conftest import make_answers, write_curve, write_run
+from tests.runs import base_arguments, record_of
 from trainers.classifier.saved_run import config_of, find_trainer
 from trainers.common import record_file
 from trainers.common.errors import UserError

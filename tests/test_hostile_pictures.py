@@ -16,7 +16,7 @@ from PIL import Image, features
 
 import predict
 from datasets import image_folder
-from tests.conftest import call, make_textures, refuses
+from tests.runs import call, make_textures, refuses
 from tests.test_bounds import sent_to_the_page
 from trainers import PromptedClassifier
 from trainers.common import image_files
@@ -94,7 +94,7 @@ def test_a_hostile_picture_is_refused_in_a_line_wherever_it_is_read(hostile, mon
     for (name, (_, message)), picture in zip(HOSTILE.items(), seen):
         assert message in picture.reason and not picture.digest
         with refuses(message):
-            read_picture(hostile / name)
+            read_picture(f"{hostile}/{name}")
         if name != "sparse.png":
             with refuses(message):
                 sent_to_the_page((hostile / name).read_bytes())
@@ -191,7 +191,7 @@ def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
     assert room.free == 10
 
 
-def test_pictures_are_transformed_before_the_next_ones_are_decoded(trained, data_root, monkeypatch):
+def test_pictures_are_transformed_before_the_next_ones_are_decoded(trained, data_root):
     """The room is held until the pixels have their final size."""
     classifier, free = PromptedClassifier.load(trained("CoOp")[1]), []
     transform = classifier.transform
@@ -201,7 +201,7 @@ def test_pictures_are_transformed_before_the_next_ones_are_decoded(trained, data
 
 
 def test_memory_that_is_used_up_ends_the_command_and_says_nothing_of_the_picture(
-    trained, data_root, monkeypatch, capsys, tmp_path
+    trained, data_root, monkeypatch, capsys
 ):
     def full(*_):
         raise MemoryError
@@ -233,7 +233,7 @@ def test_avif_and_jpeg_2000_are_read(tmp_path, trained, ending, codec):
     path = tmp_path / f"x{ending}"
     Image.new("RGB", (64, 48), (10, 200, 30)).save(path)
     assert left_out([str(path)]) == "" and image_folder.is_image(str(path))
-    pixels = numpy.asarray(read_picture(path, "white")).astype(int)
+    pixels = numpy.asarray(read_picture(str(path), "white")).astype(int)
     assert pixels.shape == (48, 64, 3) and numpy.abs(pixels - (10, 200, 30)).max() < 12
     assert PromptedClassifier.load(trained("CoOp")[1]).predict(path).images == [str(path)]
 

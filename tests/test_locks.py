@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.conftest import refuses
+from tests.runs import refuses
 from trainers.common import locks
 from trainers.common.locks import FILE_NAME, only_writer, turn
 

@@ -21,9 +21,9 @@ from results.curve import draw_curves
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import tables
-from tests.conftest import REPOSITORY, call, python, refuses
 from tests.datasets.miniatures import picture
 from tests.results.conftest import write_run
+from tests.runs import REPOSITORY, call, python, refuses
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
 from trainers.common.files import check_output, write_text
@@ -185,9 +185,7 @@ def test_a_folder_that_is_deleted_while_training_is_a_line_or_made_again(
 # ---- names ----
 
 
-def test_control_characters_are_shown_escaped_in_lines_and_logs(
-    own_run, photos, tmp_path, capsys, caplog
-):
+def test_control_characters_are_shown_escaped_in_lines_and_logs(own_run, photos, tmp_path, capsys):
     odd = tmp_path / ESCAPE
     shutil.copy(photos[0], odd)
     assert call(predict.main, "--run", own_run, odd) == 0

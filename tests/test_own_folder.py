@@ -14,7 +14,7 @@ from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import expand_images, parse_arguments
 from protocols.own_images import warn_of_classes, with_clip
-from tests.conftest import REPOSITORY, call, small_recipe
+from tests.runs import REPOSITORY, call, small_recipe
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier.saved_run import read_record

@@ -11,7 +11,7 @@ import predict
 from protocols import training as train
 from results.report.gallery import find_images
 from results.runs import collect
-from tests.conftest import REPOSITORY, call
+from tests.runs import REPOSITORY, call
 from trainers.common.image_files import left_out, read_picture
 
 SIZE = 40

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from dassl.config import get_cfg_default
 
-from tests.conftest import python, record_of, refuses, small_recipe
+from tests.runs import REPOSITORY, python, record_of, refuses, small_recipe
 from trainers.cdc import CDC, add_cdc_config
 
 HOST = """
@@ -155,3 +155,31 @@ def test_importing_a_method_registers_no_other_and_loads_no_heavy_library(module
     done = python("-W", "ignore", "-c", LOADED.format(module=module))
     count, rest = done.stdout.strip().split(" ", 1)
     assert int(count) <= 600 and rest == f"[] {names}"
+
+
+# ---- what is imported with what ----
+
+
+def test_no_warning_of_what_the_clip_package_imports():
+    """A module that imports it before ``trainers.prompting`` does would show users that ``pkg_resources`` is deprecated."""
+    product = [
+        path
+        for path in REPOSITORY.glob("[a-z]*/**/*.py")
+        if path.relative_to(REPOSITORY).parts[0] not in ("tests", "tools", "benchmarks", "build")
+    ]
+    importers = {
+        path.relative_to(REPOSITORY).parent.as_posix()
+        for path in (*product, *REPOSITORY.glob("*.py"))
+        if re.search(r"^(import|from) clip\b", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert importers == {"trainers/prompting"}
+    done = python("-W", "error", "-c", "import trainers.prompting.backbone")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("installed_as", ["trainers", "cdc_trainers"])
+def test_what_commands_use_of_the_trainers_needs_no_torch(installed_as):
+    names = [path.stem for path in (REPOSITORY / "trainers/common").glob("*.py")]
+    code = f"import sys, {', '.join(f'{installed_as}.common.{name}' for name in names)}; sys.exit('torch' in sys.modules or 'dassl' in sys.modules)"
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr

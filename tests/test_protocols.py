@@ -9,32 +9,15 @@ from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
 from analysis import ablation
-from protocols import launch
-from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.runs import collect
 from results.table import tables as tables_of
-from tests.conftest import ALWAYS, call, in_turn, make_small_options
+from tests.conftest import ALWAYS, in_turn
+from tests.runs import call, make_small_options
+from tests.trainers.test_every_trainer import TRAINERS
 from trainers.engine.checkpoint import config_of_run
-from trainers.trainer import MethodTrainer
-
-TRAINERS = [
-    name
-    for name in TRAINER_REGISTRY.registered_names()
-    if issubclass(TRAINER_REGISTRY.get(name), MethodTrainer)
-]
-
-
-@pytest.fixture
-def in_this_process(monkeypatch):
-    """Starting Python again takes longer than these runs."""
-    monkeypatch.setattr(
-        launch,
-        "start",
-        lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))),
-    )
 
 
 @pytest.mark.slow

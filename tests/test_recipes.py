@@ -15,7 +15,8 @@ from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.plan import CONFIGS, read_recipe
 from protocols.runs import planned, show_plan
-from tests.conftest import GOLDEN, REPOSITORY, call, refuses
+from tests.conftest import GOLDEN
+from tests.runs import REPOSITORY, call, refuses
 
 DATASETS = 11  # of the paper's grid
 

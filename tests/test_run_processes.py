@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import run as protocol_run
-from tests.conftest import REPOSITORY, call, make_small_options, python
+from tests.runs import REPOSITORY, call, make_small_options, python
 
 
 def command(data_root, output, *more):

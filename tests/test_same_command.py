@@ -9,7 +9,7 @@ from PIL import Image
 
 from protocols import training as train
 from results.report import page
-from tests.conftest import base_arguments, call
+from tests.runs import base_arguments, call
 
 
 @pytest.fixture

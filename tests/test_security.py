@@ -16,8 +16,9 @@ import predict
 from protocols.plan import ablation_rows
 from protocols.training import main
 from results.report import __main__ as report
-from tests.conftest import GOLDEN, REPOSITORY, prompts_of, record_of, refuses
+from tests.conftest import GOLDEN
 from tests.results.conftest import make_answers, write_run
+from tests.runs import REPOSITORY, prompts_of, record_of, refuses
 from trainers.prompting.backbone import load_backbone
 
 # ---- the code ----
@@ -103,15 +104,17 @@ def own_run(copied):
     return copied("CoOp")
 
 
-def test_a_hostile_checkpoint_is_refused_by_every_command(own_run, arguments, mark, error_of):
+def test_a_hostile_checkpoint_is_refused_by_every_command(
+    own_run, arguments, data_root, tmp_path, mark, error_of
+):
     sound = {"epoch": 3, "classnames": [], "config": {}, "backbone_hash": ""}
     for path in (own_run / "prompt_learner").glob("model*"):
         torch.save({**sound, "state_dict": {}, "trainer": Evil(mark)}, path)
     asked = "--run", own_run
     for command, words in (
-        (main, arguments("CoOp", *prompts_of(own_run))),
-        (main, arguments("CoOp", "--resume", own_run)),
-        (predict.main, (*asked, own_run)),
+        (main, arguments("CoOp", *prompts_of(own_run), folder=tmp_path / "new")),
+        (main, arguments("CoOp", "--resume", own_run, folder=tmp_path / "new")),
+        (predict.main, (*asked, f"{data_root}/dtd/images/woven")),
         (demo_app.main, asked),
     ):
         line = error_of(command, *words)

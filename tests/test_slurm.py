@@ -5,13 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import psutil
 import pytest
 
 import run as protocol_run
-from tests.conftest import call, make_small_options
+from tests.runs import call, make_small_options
+from tests.test_run_processes import wait_until
 
 EPOCHS = 50
 SEEDS = (1, 2, 3)
@@ -50,13 +50,6 @@ def answers():
         return subprocess.run(["sinfo"], capture_output=True, timeout=20).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
-
-
-def wait_until(condition, seconds=180):
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "waited too long"
-        time.sleep(0.1)
 
 
 def queued(job):

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from tests.tutorials import checkout, follow, run
 
 DISTRIBUTIONS = {  # name: its package, and where that lies
@@ -79,7 +79,7 @@ def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
     }
     imported, owners = set(), importlib.metadata.packages_distributions()
     for path in folder.rglob("*.py"):
-        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        for statement in ast.parse(path.read_text("utf-8")).body:
             if isinstance(statement, ast.Import):
                 imported |= {name.name.split(".")[0] for name in statement.names}
             elif isinstance(statement, ast.ImportFrom) and statement.level == 0:

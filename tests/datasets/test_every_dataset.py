@@ -9,7 +9,8 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
 import datasets.every  # noqa: F401
 from datasets.base import ImageDataset
-from tests.conftest import GOLDEN, REPOSITORY, refuses
+from tests.conftest import GOLDEN
+from tests.runs import REPOSITORY, refuses
 
 ALL = sorted(
     name

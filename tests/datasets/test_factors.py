@@ -22,7 +22,8 @@ from datasets.drawn.factors import (
 )
 from protocols.arguments import build_config, extend_config
 from protocols.command_line import parse_arguments
-from tests.conftest import GOLDEN, REPOSITORY, refuses
+from tests.conftest import GOLDEN
+from tests.runs import REPOSITORY, refuses
 
 CODE = "1F34E"  # an apple: red, in the middle
 PLAIN = dict.fromkeys(FACTORS, 0)

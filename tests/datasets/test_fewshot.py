@@ -11,7 +11,7 @@ from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 
 from datasets.imagenet import in_coops_order
-from tests.conftest import refuses
+from tests.runs import refuses
 
 from .miniatures import files_below, imagenet, split_file
 from .test_every_dataset import build

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datasets.split_files import SplitFileDataset
 from datasets.splits import Image, read_split, subsample_classes
-from tests.conftest import REPOSITORY, refuses
+from tests.runs import REPOSITORY, refuses
 from trainers.common.fingerprints import split_hash
 
 from .miniatures import aircraft, split_file
@@ -80,7 +80,7 @@ def test_fgvc_aircraft_reads_its_own_lists(tmp_path):
 
 
 def test_the_docs_name_every_split_file_its_folder_and_where_to_get_it():
-    page = (REPOSITORY / "docs/reproduce.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs/reproduce.md").read_text("utf-8")
     sets = SplitFileDataset.__subclasses__()
     assert len(sets) == 9 and "huggingface.co/zhengli97/prompt_learning_dataset" in page
     for dataset in sets:

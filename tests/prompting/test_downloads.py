@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from tests.conftest import refuses
 from tests.prompting.models import CONFIG
+from tests.runs import refuses
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.weights import openai

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
-from tests.conftest import GOLDEN, refuses
+from tests.conftest import GOLDEN
 from tests.prompting.models import CONFIG, assert_same, double, exact
 from tests.reference import unit
+from tests.runs import refuses
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
 

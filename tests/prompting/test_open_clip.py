@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import GOLDEN, refuses
+from tests.conftest import GOLDEN
 from tests.prompting.models import assert_same, double, exact, noisy
+from tests.runs import refuses
 from trainers import PromptedClassifier
 from trainers.prompting.backbone import build_backbone, load_backbone
 from trainers.prompting.tokens import tokenize

@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 from results.report.__main__ import main
-from tests.conftest import call
+from tests.runs import call
 from trainers.common.metrics import write_metrics
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")

@@ -13,8 +13,8 @@ from scipy.stats import binom
 from analysis.ablation import collect_ablations, interval, main, resampled_h
 from protocols.plan import ablation_rows
 from results.table import harmonic_mean
-from tests.conftest import call
 from tests.results.conftest import write
+from tests.runs import call
 
 SIZES = st.tuples(
     st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1)

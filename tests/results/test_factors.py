@@ -9,13 +9,10 @@ import pytest
 import run as protocol_run
 from analysis import factors
 from datasets.drawn.factors import LEVELS, OpenMojiFactors, code_of, levels_of
-from protocols import launch
-from protocols import training as train
-from protocols.command_line import parse_arguments
 from results.runs import collect
 from results.table import tables
-from tests.conftest import call, make_small_options
 from tests.results.conftest import values, write
+from tests.runs import call, make_small_options
 
 EMOJIS = [
     (code_of(image), image.label)
@@ -69,13 +66,7 @@ def test_who_goes_by_the_factor_has_a_worst_group_of_nothing_and_flips(answer, w
         factors.measured(*pair, "cast")
 
 
-def test_from_training_to_table(drawn_root, small_clip_file, tmp_path, monkeypatch, capsys):
-    """In this process: starting takes time."""
-
-    def start(job, args):
-        train.run(parse_arguments(job.arguments(args.root, args.opts)))
-
-    monkeypatch.setattr(launch, "start", start)
+def test_from_training_to_table(drawn_root, small_clip_file, in_this_process, tmp_path, capsys):
     output = tmp_path / "factors"
     words = (
         "--protocol factors --trainer CoOp --dataset factors_cast --config tiny --shots 1 "
@@ -83,9 +74,8 @@ def test_from_training_to_table(drawn_root, small_clip_file, tmp_path, monkeypat
     )
     options = make_small_options(small_clip_file, epochs=2)
     assert call(protocol_run.main, *words.split(), *options) == 0
-    records = {
-        path.parts[-7]: json.loads(path.read_text()) for path in output.rglob("results.json")
-    }
+    found = output.rglob("results.json")
+    records = {path.parts[-7]: json.loads(path.read_text()) for path in found}
     versions = {"biased": "aligned", "independent": "independent", "reversed": "reversed"}
     for part, record in records.items():
         version = versions.pop(part.split("_")[1])

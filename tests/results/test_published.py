@@ -12,8 +12,9 @@ from protocols.plan import plan
 from results import check
 from results.published import Comparison, read_published
 from results.table import harmonic_mean, main
-from tests.conftest import GOLDEN, call
+from tests.conftest import GOLDEN
 from tests.results import conftest
+from tests.runs import call
 from trainers.common.config_files import plain
 
 

@@ -12,8 +12,9 @@ from results.render import render
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import harmonic_mean, main, tables
-from tests.conftest import GOLDEN, call
+from tests.conftest import GOLDEN
 from tests.results.conftest import values, write, write_pair
+from tests.runs import call
 
 ACCURACY = {
     "CDC": [(80.0, 60.0), (70.0, 70.0), (75.0, 50.0)],  # base and new of seeds 1, 2, 3

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.conftest import make_method, prompts_of
+from tests.conftest import make_method
 from tests.prompting.models import pair, relative
+from tests.runs import prompts_of
 from tests.trainers.formulas.templates import fused_evidence
 from trainers.evidence import fitted_factor
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import predict
 from protocols import training
-from tests.conftest import GOLDEN, refuses
+from tests.conftest import GOLDEN
 from tests.datasets.miniatures import picture
+from tests.runs import refuses
 from trainers import PromptedClassifier
 from trainers.classnames import (
     NAMED,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import GOLDEN, refuses
+from tests.conftest import GOLDEN
+from tests.runs import refuses
 from trainers.evaluation.doubts import Judge, Validation, wilson
 
 

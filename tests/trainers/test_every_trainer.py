@@ -10,7 +10,8 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 
 from protocols.training import main
-from tests.conftest import call, in_turn, prompts_of, record_of
+from tests.conftest import in_turn
+from tests.runs import call, prompts_of, record_of
 from trainers.common.metrics import read_metrics
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.evaluation.run_record import versions
@@ -237,7 +238,7 @@ def test_the_record_says_what_was_run(trained):
         assert versions()["which dassl"] == "real"
     metrics = record["metrics"]["test"]
     assert set(metrics["uncertainty"]) == {"max_probability", "energy", "vacuity", "conflict"}
-    kept = numpy.load(f"{folder}/predictions-test.npz", allow_pickle=False)
+    kept = numpy.load(f"{folder}/predictions-test.npz")
     assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(metrics["accuracy"])
     assert kept["vacuity"].mean() == pytest.approx(metrics["mean_vacuity"], rel=1e-5)
     images = [f"{one.classname}/{Path(one.impath).name}" for one in trainer.dm.dataset.test]

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import one_hot
 
-from tests.conftest import GOLDEN, prompts_of, refuses
+from tests.conftest import GOLDEN
+from tests.runs import prompts_of, refuses
 from trainers.evaluation.open_world import open_world
 from trainers.evaluation.prediction import Prediction
 

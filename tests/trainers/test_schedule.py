@@ -4,7 +4,8 @@ import pytest
 import torch
 from dassl.config import get_cfg_default
 
-from tests.conftest import GOLDEN, refuses
+from tests.conftest import GOLDEN
+from tests.runs import refuses
 from trainers.engine.schedule import build_schedule
 
 

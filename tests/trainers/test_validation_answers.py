@@ -5,7 +5,8 @@ import json
 import pytest
 import torch
 
-from tests.conftest import in_turn, make_textures, prompts_of, record_of
+from tests.conftest import in_turn
+from tests.runs import make_textures, prompts_of, record_of
 from tests.same_run import assert_equal, assert_same_run, kept_answers
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.trainer import MethodTrainer
@@ -19,7 +20,7 @@ def test_it_is_what_a_test_on_val_says(run, trained, name):
     assert set(record_of(folder)["metrics"]) == {"test"} and set(tested["metrics"]) == {"val"}
 
 
-def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch, tmp_path):
+def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch):
     """Neither where it is left out nor where answers are asked for before the training."""
     folder = trained("CDC")[1]
     untrained, _, early = run("CDC", flags=("--no-train",), name="early")
@@ -34,9 +35,7 @@ def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch, tmp_path):
     assert not (without / "predictions-val.npz").exists()
 
 
-def test_there_is_none_where_val_is_missing_or_the_test_or_nothing_is_tested(
-    run, data_root, tmp_path
-):
+def test_there_is_none_where_val_is_missing_or_the_test_or_nothing_is_tested(run, tmp_path):
     _, record, folder = run("CoOp", "TEST.NO_TEST", "True", name="untested")
     assert not list(folder.glob("predictions-*")) and record["metrics"] == {}
     make_textures(tmp_path)
