@@ -264,13 +264,12 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
 
 
 def summary(protocols: Sequence[str], output: str) -> str:
-    """The tables of the protocols whose runs lie in a folder; draws the few-shot curve.
+    """The tables of the protocols whose runs lie in a folder.
 
     Raises:
         UserError: no run there is done.
     """
     from analysis.ablation import collect_ablations, render_ablations
-    from results.curve import draw_curves
     from results.render import render_all
     from results.runs import collect
     from results.table import tables
@@ -278,9 +277,4 @@ def summary(protocols: Sequence[str], output: str) -> str:
     if "ablation" in protocols:
         return render_ablations(collect_ablations(output))
     # without base-to-new's where only its trainings are done
-    shown = [table for table in tables(collect(output)) if len(table.frame)]
-    if "fewshot" in protocols:
-        curve = next(table for table in shown if table.title.startswith("few-shot"))
-        for path in draw_curves(curve, output):
-            log.info("curve: %s", path)
-    return render_all(shown)
+    return render_all([table for table in tables(collect(output)) if len(table.frame)])

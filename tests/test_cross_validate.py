@@ -13,8 +13,8 @@ from tests.runs import REPOSITORY
 from trainers.common.errors import UserError
 
 sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started
+import comparison  # noqa: E402
 import cross_validate as tool  # noqa: E402
-import frontiers  # noqa: E402
 
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt": ()}
 
@@ -70,21 +70,6 @@ def test_what_is_judged_was_never_trained_on_and_holds_a_fifth_of_each_class(see
     assert [(labels[chosen] == label).sum().item() for label in range(3)] == [3, 16, 10]
 
 
-@pytest.mark.parametrize(
-    "shift, expected",
-    [
-        ([0, 2], 2),
-        ([3, 2], 2),  # its points are reached, and no further is asked
-        ([-3, 0], numpy.nan),  # 70 is out of reach
-    ],
-)
-def test_a_frontier_is_compared_at_the_others_points(shift, expected):
-    lower = numpy.array([[70.0, 50.0], [60.0, 60.0], [55.0, 58.0]])  # the second exceeds the third
-    numpy.testing.assert_equal(frontiers.gap(lower + shift, lower), expected)
-    # one point further on in both serves for all
-    assert frontiers.gap(lower[:1] + [1, 12], lower) == (12 + 2) / 2
-
-
 def row(setting, task, seed=1, **figures):
     return {"setting": setting, "task": task, "seed": seed, **figures}
 
@@ -95,7 +80,7 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         row("a", "icons_swapped", H=70.0),
         row("a", "words", H=10.0, styles_H=5.0),
     ]
-    tasks = frontiers.by_task(frontiers.by_setting(rows)["a"])
+    tasks = comparison.by_task(comparison.by_setting(rows)["a"])
     assert tasks["H"].tolist() == [55, 10]
     numpy.testing.assert_equal(tasks["styles_H"].tolist(), [numpy.nan, 5])
     more = [*rows, *({**old, "setting": "b", "H": old["H"] + 2} for old in rows)]
@@ -107,14 +92,14 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         return dict(zip(head, last))
 
     settings = [{"name": name, "description": name} for name in "ab"]
-    means = last_line(frontiers.table(settings, more))
+    means = last_line(comparison.table(settings, more))
     assert means["H"] == "34.50" and means["styles_H"] == "5.00" and means["train"] == ""
     assert means["tasks"] == "2" and means["runs"] == "5"
-    paired = last_line(frontiers.differences(settings, more))
+    paired = last_line(comparison.difference_table(comparison.differences(settings, more)))
     assert paired["less a"] == "b" and paired["H"] == "+2.00 (+2.00 … +2.00)"
     assert paired["styles_H"] == "+0.00 (+0.00 … +0.00)" and paired["train"] == ""
     with pytest.raises(UserError, match="--first c has no result; there are: a, b"):
-        frontiers.differences(settings, more, "c")
+        comparison.differences(settings, more, "c")
 
 
 def test_unknown_classes_are_told_by_vacuity_or_else_by_the_highest_probability():
@@ -138,12 +123,10 @@ def test_a_task_of_pictures_in_folders_is_judged_both_ways_and_a_missing_one_ski
     fitted_to = []
     fitted = lambda _, labels: fitted_to.append(len(labels)) or 1.0  # noqa: E731
     monkeypatch.setattr(tool, "fit_temperature", fitted)
-    (tmp_path / "some.yaml").write_text(
-        "[{name: a, description: as it is, trainer: ZeroshotCLIP, frontiers: [A]}]"
-    )
-    words = "{0}/some.yaml --results {0}/found.jsonl --root {0} --figure {0}/frontiers.png"
+    (tmp_path / "some.yaml").write_text("[{name: a, description: as it is, trainer: ZeroshotCLIP}]")
+    words = "{0}/some.yaml --results {0}/found.jsonl --root {0} --figure {0}/figure.png"
     arguments = [*words.format(tmp_path).split(), *"--tasks icons words --seeds 1".split()]
-    assert tool.main(arguments) == 0 and (tmp_path / "frontiers.png").stat().st_size > 1000
+    assert tool.main(arguments) == 0 and (tmp_path / "figure.png").stat().st_size > 1000
     skipped = [line for line in capsys.readouterr().err.splitlines() if "tools/suite.py" in line]
     assert len(skipped) == 1 and skipped[0].endswith("words")
     found = tool.read_rows(tmp_path / "found.jsonl")
@@ -151,7 +134,7 @@ def test_a_task_of_pictures_in_folders_is_judged_both_ways_and_a_missing_one_ski
     assert tool.read_rows(tmp_path / "found.jsonl") == found
     assert [of["task"] for of in found] == ["icons", "icons_swapped"]
     for of in found:
-        assert {*frontiers.FIGURES} - {*of} == {"styles_H"}
+        assert {*comparison.FIGURES} - {*of} == {"styles_H"}
         assert of["H"] == pytest.approx(harmonic_mean((of["base"], of["new"])), abs=1e-3)
     trained = 2 * 5  # of 7 images of a class that are not for testing two are held out
     everything = (4 * found[0]["base"] + trained * found[0]["train"]) / 14

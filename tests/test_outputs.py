@@ -11,18 +11,14 @@ import sys
 
 import pytest
 from pandas import DataFrame
-from PIL import Image
 
 import predict
 from datasets.fewshot import match
 from datasets.image_folder import ImageFolder
 from results import render
-from results.curve import draw_curves
 from results.report import __main__ as report
-from results.runs import collect
-from results.table import tables
+from results.report.figures import Figure, write_figure
 from tests.datasets.miniatures import picture
-from tests.results.conftest import write_run
 from tests.runs import REPOSITORY, call, python, refuses
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
@@ -129,16 +125,14 @@ def test_a_table_replaces_a_table_only_and_has_no_formula(tmp_path, style):
         assert path.read_text() == notes
 
 
-def test_a_curve_replaces_a_curve_only(tmp_path):
-    for seed in (1, 2):
-        write_run(tmp_path / "runs", "train_all", "CDC", seed)
-    (table,) = (found for found in tables(collect(tmp_path / "runs")) if "few" in found.title)
+def test_a_figure_replaces_a_figure_only(tmp_path):
+    figure = Figure("curve", "title", "reading", "alt", lambda axes: None)
     for _ in range(2):
-        (path,) = draw_curves(table, str(tmp_path))
-    Image.new("RGB", (9, 9)).save(path)
-    with refuses("curve .* was not written by this command"):
-        draw_curves(table, str(tmp_path))
-    assert Image.open(path).size == (9, 9)
+        write_figure(figure, str(tmp_path), set())
+    (tmp_path / "curve.svg").write_text("<svg>mine")
+    with refuses("figure .* was not written by this command"):
+        write_figure(figure, str(tmp_path), set())
+    assert (tmp_path / "curve.svg").read_text() == "<svg>mine"
 
 
 @pytest.mark.parametrize(

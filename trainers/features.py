@@ -1,10 +1,8 @@
 """What Tip-Adapter and the linear probe share: classifiers of CLIP's own image features."""
 
-from functools import cached_property
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .evaluation.prediction import Scores
@@ -22,15 +20,11 @@ class FeatureMethod(Method):
 
     shape_setting = None
 
-    @cached_property
-    def hand_crafted(self) -> Tensor:
-        """Features (K, E) of the data set's prompt, for ImageNet the mean over the seven selected ones,
-        as Tip-Adapter has it."""
-        is_imagenet = self.dataset.startswith("ImageNet")
-        templates = SELECTED_TEMPLATES if is_imagenet else [self.hand_crafted_template()]
-        with torch.no_grad(), self.autocast():
-            features = [self.encode_classes(template) for template in templates]
-            return F.normalize(self.with_sentences(torch.stack(features).sum(dim=0)), dim=-1)
+    def hand_crafted_templates(self) -> list[str]:
+        """For ImageNet the seven selected ones, as Tip-Adapter has it."""
+        if self.dataset.startswith("ImageNet"):
+            return SELECTED_TEMPLATES
+        return super().hand_crafted_templates()
 
     def encode(self) -> Encoded:
         return self.hand_crafted[None], None  # (1, K, E)

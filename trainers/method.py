@@ -17,7 +17,7 @@ It needs no trainer::
 import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, ClassVar
 
 import torch
@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from yacs.config import CfgNode
 
 from . import method_class
+from .common.errors import UserError
 from .common.fingerprints import tensor_hash
 from .common.ranges import check_ranges
 from .engine.precision import autocast_dtype, precision_on, to_half
@@ -67,6 +68,8 @@ class Method(nn.Module):
             method's official code; on a CPU it is fp32.
         fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC
             fp16 too, as officially.
+        unit_templates: whether the features of several hand-crafted prompts are normalised before
+            their mean is taken.
         whole_validation: whether ``start`` and ``complete`` get all validation images of the data
             set, as in the method's official code, not the few-shot sample of them.
         exceptions: data set → hand-crafted prompt, where the method departs from CoOp's.
@@ -81,6 +84,7 @@ class Method(nn.Module):
     stays_fp32 = False
     amp_is_fp16 = False
     fp32_teacher = False
+    unit_templates = True
     whole_validation = False
     exceptions: ClassVar[dict[str, str]] = {}
     small: ClassVar[dict[str, Any]] = {}
@@ -144,6 +148,12 @@ class Method(nn.Module):
             UserError: the key, its value and what it takes.
         """
         check_ranges(settings, f"{path}.")
+        for key, end in settings.items():
+            start = key.replace("_END", "_START")
+            if start != key and end < settings[start]:
+                raise UserError(
+                    f"{path}.{key} is {end}, it must be {start}, {settings[start]}, or more"
+                )
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:
@@ -185,8 +195,12 @@ class Method(nn.Module):
         return Prediction(logits[0].softmax(dim=-1))
 
     def hand_crafted_template(self) -> str:
-        """The prompt with ``{}`` for the class name that ``hand_crafted`` encodes."""
+        """The data set's prompt, with ``{}`` for the class name."""
         return {**TEMPLATES, **self.exceptions}.get(self.dataset, DEFAULT_TEMPLATE)
+
+    def hand_crafted_templates(self) -> list[str]:
+        """The prompts whose mean ``hand_crafted`` is."""
+        return [self.hand_crafted_template()]
 
     def encode(self) -> Encoded | None:
         """What is the same for all images: text features (M, K, E) and the prompts.
@@ -244,21 +258,19 @@ class Method(nn.Module):
 
     @cached_property
     def hand_crafted(self) -> Tensor:
-        """Features (K, E) of each class's hand-crafted prompt, and of its sentences if it has any."""
-        with torch.no_grad(), self.autocast():
-            features = self.with_sentences(self.encode_classes(self.hand_crafted_template()))
-            return F.normalize(features, dim=-1) if self.describe else features
-
-    def with_sentences(self, features: Tensor, normalize: bool = True) -> Tensor:
-        """Features (K, E) of hand-crafted prompts with those of each class's sentences, if any, added.
+        """Features (K, E) of each class's hand-crafted prompts, and of its sentences if it has any.
 
         Raises:
             UserError: see ``read_descriptions``.
         """
-        if self.describe is None:
-            return features
-        sentences = self.describe(self.classnames)
-        return features + self.teacher.encode_sentences(sentences, normalize)
+        templates, is_unit = self.hand_crafted_templates(), self.unit_templates
+        with torch.no_grad(), self.autocast():
+            # one template after the other: all at once would be thousands of texts
+            total = reduce(torch.add, (self.encode_classes(text, is_unit) for text in templates))
+            if self.describe is not None:
+                sentences = self.describe(self.classnames)
+                total = total + self.teacher.encode_sentences(sentences, is_unit)
+            return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
 
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""

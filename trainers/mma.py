@@ -9,7 +9,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.errors import UserError
 from .engine.checks import check_depth, check_image_prompts
 from .method import Method
 from .prompting.backbone import Backbone
@@ -121,14 +120,6 @@ class MMAMethod(Method):
     small = {"ADAPTER_START": 2, "ADAPTER_END": 3}
     text_only = None
     shape_setting = "ADAPTER_DIM"
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        if settings.ADAPTER_END < settings.ADAPTER_START:
-            raise UserError(
-                f"{path}.ADAPTER_END is {settings.ADAPTER_END}, it must be ADAPTER_START, {settings.ADAPTER_START}, or more"
-            )
 
     def build(self) -> SharedAdapters:
         backbone, end = self.backbone, self.settings.ADAPTER_END

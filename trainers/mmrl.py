@@ -13,7 +13,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.errors import UserError
 from .engine.checks import check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
 from .losses import consistency_loss
@@ -119,14 +118,6 @@ class MMRLMethod(Method):
     small = {"N_REP_TOKENS": 2, "REP_DIM": 16, "REP_START": 2, "REP_END": 3}
     text_only = None
     shape_setting = "N_REP_TOKENS"
-
-    @classmethod
-    def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)
-        if settings.REP_END < settings.REP_START:
-            raise UserError(
-                f"{path}.REP_END is {settings.REP_END}, it must be REP_START, {settings.REP_START}, or more"
-            )
 
     def build(self) -> RepresentationSpace:
         backbone, end = self.backbone, self.settings.REP_END

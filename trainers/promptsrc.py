@@ -6,8 +6,6 @@ Prompts: Foundational Model Adaptation without Forgetting", §3.2). Three regula
 - Gaussian-weighted aggregation: the final prompts are the mean of those after each epoch, weighted by a Gaussian of the epoch.
 """
 
-from functools import cached_property, reduce
-
 import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
@@ -54,21 +52,15 @@ class PromptSRCMethod(Method):
     small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
     shape_setting = "N_CTX_TEXT"
+    unit_templates = False
     fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
 
     def build(self) -> IndependentPrompts:
         check_independent(self.settings, self.path, self.backbone)
         return IndependentPrompts(self.settings, self.classnames, self.backbone)
 
-    @cached_property
-    def hand_crafted(self) -> Tensor:
-        with torch.no_grad(), self.autocast():
-            # one template after the other: all at once would be thousands of texts
-            features = reduce(
-                torch.add,
-                (self.encode_classes(template, normalize=False) for template in DIVERSE_TEMPLATES),
-            )
-            return F.normalize(self.with_sentences(features, normalize=False), dim=-1)  # (K, E)
+    def hand_crafted_templates(self) -> list[str]:
+        return DIVERSE_TEMPLATES
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """Cross-entropy + λ₁ mean abs(w − w⁰) + λ₂ mean abs(z − z⁰) + KL(p⁰ ‖ p) / K, averaged over images.

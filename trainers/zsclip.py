@@ -3,10 +3,6 @@
 ``ZeroshotCLIP`` takes one prompt a class, ``ZeroshotCLIP2`` the mean over several (their §3.1.4).
 """
 
-from functools import cached_property
-
-import torch
-import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
@@ -40,16 +36,9 @@ class ZeroshotCLIPMethod(Method):
 class ZeroshotCLIP2Method(ZeroshotCLIPMethod):
     """The normalised mean over seven selected templates and, but for ImageNet, the data set's own."""
 
-    @cached_property
-    def hand_crafted(self) -> Tensor:
-        of_dataset = [] if self.dataset == "ImageNet" else [self.hand_crafted_template()]
-        with torch.no_grad(), self.autocast():
-            # one template after the other: all at once would be thousands of texts
-            features = [
-                self.encode_classes(template) for template in SELECTED_TEMPLATES + of_dataset
-            ]
-            total = self.with_sentences(torch.stack(features).sum(dim=0))
-            return F.normalize(total, dim=-1)  # (K, E)
+    def hand_crafted_templates(self) -> list[str]:
+        of_dataset = [] if self.dataset == "ImageNet" else super().hand_crafted_templates()
+        return SELECTED_TEMPLATES + of_dataset
 
 
 @TRAINER_REGISTRY.register()

@@ -20,7 +20,6 @@ from pandas import DataFrame
 from trainers.common.files import check_output, write_text
 
 from ..answers import histogram, reliability_points, risk_coverage
-from ..curve import MARKERS, finish, plot_curve
 from ..kept import read_doubts
 from ..rows import Table
 from ..runs import Arrays, Curve, Series, is_right, training_curve
@@ -54,6 +53,7 @@ TRAINING = {
         "thick; far above the accuracy on test images it means overfitting.",
     ),
 }
+MARKERS = "osD^vP*X"
 Colours = Mapping[str, str]  # a model's name → Matplotlib's colour
 
 
@@ -93,6 +93,43 @@ def curve_figures(tables: Iterable[Table], colours: Colours) -> Iterator[Figure]
                 f"Accuracy in percent on {data} by shots. {described}.",
                 partial(plot_curve, table=table, data=data, colours=colours),
             )
+
+
+def plot_curve(axes: Axes, table: Table, data: str, colours: Colours) -> None:
+    """The lines of one data set of the few-shot table: mean ± sample standard deviation over a
+    logarithmic axis.
+    """
+    shots = table.frame.columns
+    means = table.means.loc[[data]]
+    deviations = table.deviations.fillna(0).loc[[data]]
+    for number, row in enumerate(means.index):
+        name = " ".join(row[1:])
+        axes.errorbar(
+            shots,
+            means.loc[row],
+            deviations.loc[row],
+            marker=MARKERS[number % len(MARKERS)],
+            linestyle="-" if number < len(MARKERS) else "--",
+            capsize=3,
+            label=name,
+            color=colours[name],
+        )  # colours alone come again after some lines
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(shots, map(str, shots))
+    axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
+    finish(axes)
+
+
+def finish(axes: Axes) -> None:
+    """A faint grid, and the legend below the axes, where it covers nothing."""
+    axes.grid(alpha=0.3)
+    labels = axes.get_legend_handles_labels()[1]
+    axes.figure.legend(
+        loc="outside lower center",
+        ncols=1 if any(len(label) > 28 for label in labels) else 2,
+        frameon=False,
+        fontsize="small",
+    )
 
 
 def answer_figures(series: Sequence[Series], colours: Colours) -> Iterator[Figure]:

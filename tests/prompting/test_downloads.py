@@ -21,23 +21,23 @@ REPOSITORY = "timm/vit_base_patch16_clip_224.openai"
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers as ``server.answers`` says for what the path ends in, and keeps the requests."""
 
+    timeout = 30  # not the default, which a download shortens
+
     def log_message(self, *_):
         pass
 
     def do_GET(self):
         content, how = self.server.answers[self.path.rpartition(".")[2]]
-        asked = self.headers.get("Range")
-        self.server.requests.append((self.path.rpartition(".")[2], asked))
-        start = int(asked[6:-1]) if asked and how != "no ranges" else 0
+        self.server.requests.append(self.path.rpartition(".")[2])
         if how == "hangs":
             self.server.is_over.wait(10)
-        if how == "404" or start >= len(content):
-            self.send_error(404 if how == "404" else 416)
+        if how == "404":
+            self.send_error(404)
             return
-        self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content[start : 1000 if how == "cut" else None])
+        self.wfile.write(content[: 1000 if how == "cut" else None])
 
 
 @pytest.fixture
@@ -84,31 +84,19 @@ def test_openais_weights_come_from_openai_or_else_from_the_hub_and_once(server, 
         ours = load_backbone("ViT-B/16")
         assert tensor_hash(ours.state_dict().values()) == tensor_hash(vit.state_dict().values())
         asked = ["pt"] if how == "whole" else ["pt", "safetensors"]
-        assert server.requests == [(name, None) for name in asked]
+        assert server.requests == asked
     left = {path.name for path in (tmp_path / "cache").iterdir()}
-    assert left == {f"ViT-B-16.{asked[-1]}"} | ({"ViT-B-16.pt.part"} if how == "cut" else set())
+    assert left == {f"ViT-B-16.{asked[-1]}"}
 
 
-@pytest.mark.parametrize("then", ["whole", "no ranges"])
-def test_a_broken_download_goes_on_where_it_broke_off_or_starts_over(server, tmp_path, then):
+def test_a_broken_download_starts_over(server, tmp_path):
     server.answer("pt", "cut")
     server.answer("safetensors", "404")
-    with refuses(r"ViT-B-16.pt \(broken off after 1000 of \d+ bytes"):
+    with refuses(r"ViT-B-16.pt \(invalid hash value"):
         load_backbone("ViT-B/16")
-    server.answer("pt", then)
+    assert not list((tmp_path / "cache").iterdir())
+    server.answer("pt", "whole")
     assert load_backbone("ViT-B/16").takes_visual_prompts
-    assert server.requests[-1] == ("pt", "bytes=1000-")
-
-
-def test_a_part_of_another_file_is_not_gone_on_with(server, tmp_path):
-    server.answer("safetensors", "404")
-    part = tmp_path / "cache/ViT-B-16.pt.part"
-    part.parent.mkdir()
-    part.write_bytes(b"x" * 1000)
-    with refuses("its SHA-256 is"):
-        load_backbone("ViT-B/16")
-    part.write_bytes(bytes(len(server.answers["pt"][0])))
-    assert load_backbone("ViT-B/16").takes_visual_prompts and not part.exists()
 
 
 def test_where_nothing_answers_all_places_are_told_and_which_file_goes_where(server, tmp_path):

@@ -5,7 +5,6 @@ import torch
 from dassl.config import get_cfg_default
 
 from tests.conftest import GOLDEN
-from tests.runs import refuses
 from trainers.engine.schedule import build_schedule
 
 
@@ -42,9 +41,3 @@ def test_a_warmup_is_that_of_every_group_whatever_its_own_rate(warmup, expected)
             assert group["lr"] == pytest.approx((rate if rate < 1e-4 else rate * base) * (base > 0))
         optimizer.step()
         schedule.step()
-
-
-@pytest.mark.parametrize("settings, message", GOLDEN["rates"]["refused"])
-def test_schedules_that_leave_nothing_and_unknown_names_are_refused(settings, message):
-    with refuses(message):
-        rates(**settings)

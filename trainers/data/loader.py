@@ -111,9 +111,10 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int | None) -> li
     """
     steps = build_transform(cfg, is_train=True).transforms
     tensor = place_of_tensor(steps)
+    jitter = T.ColorJitter(*(cfg.INPUT[f"COLORJITTER_{part}"] for part in "BCSH"))
     extra = [
         [],
-        [color_jitter(cfg.INPUT)],
+        [jitter],
         [T.RandomGrayscale(cfg.INPUT.RGS_P), blur(cfg.INPUT)],
         [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))],
     ]
@@ -175,15 +176,6 @@ def until_tensor(transform: T.Compose) -> tuple[T.Compose, list[T.Normalize] | N
     if all(isinstance(step, T.Normalize) for step in rest):
         return T.Compose([*steps[:tensor], T.PILToTensor()]), rest
     return transform, None
-
-
-def color_jitter(settings: CfgNode) -> T.ColorJitter:
-    return T.ColorJitter(
-        settings.COLORJITTER_B,
-        settings.COLORJITTER_C,
-        settings.COLORJITTER_S,
-        settings.COLORJITTER_H,
-    )
 
 
 def blur(settings: CfgNode) -> T.RandomApply:

@@ -51,10 +51,15 @@ def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
         config_of_run(config, NO_MATTER)
         for config in (json.loads(json.dumps(plain(cfg))), record["config"])
     )
+    return differing(now, then, now.keys() & then.keys())
+
+
+def differing(now: dict[str, str], then: dict[str, str], keys: Iterable[str]) -> list[str]:
+    """``KEY old → new`` for those of the keys whose values differ."""
     return [
-        f"{key} {then[key]} → {now[key]}"
-        for key in sorted(now.keys() & then.keys())
-        if now[key] != then[key]
+        f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}"
+        for key in sorted(keys)
+        if now.get(key) != then.get(key)
     ]
 
 
@@ -74,11 +79,7 @@ def check_same_run(
         UserError: settings, class list or images differ; the message names them.
     """
     now, then = config_of_run(cfg), state["config"]
-    changed = [
-        f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}"
-        for key in sorted({*now, *then})
-        if now.get(key) != then.get(key)
-    ]
+    changed = differing(now, then, {*now, *then})
     if not changed and state["classnames"] != classnames:
         changed = ["the class list"]
     if not changed and has_other_images:

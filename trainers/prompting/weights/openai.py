@@ -7,11 +7,10 @@ copies on the Hugging Face hub hold the same weights; they are taken where OpenA
 import http.client
 import logging
 import os
-import shutil
-import urllib.error
-import urllib.request
+import socket
+import sys
 
-from tqdm import tqdm
+import torch
 
 from ...common.errors import UserError
 from ...common.files import file_hash
@@ -93,7 +92,7 @@ def find(name: str) -> str:
                     log.info("Downloading the weights of %s from %s", name, url)
                     download(url, path, expected)
             return path
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, RuntimeError, http.client.HTTPException) as error:
             failures.append(f"{url} ({error})")
             log.warning("%s: %s", url, error)
     raise UserError(
@@ -115,35 +114,15 @@ def cached(repository: str, file: str) -> str | None:
     return path if isinstance(path, str) else None
 
 
-def download(url: str, path: str, expected: str) -> None:
-    """Fetches a file, under ``<path>.part`` until it is whole; a part that is there is gone on
-    with.
+def download(url: str, path: str, sha256: str) -> None:
+    """Fetches a file, which is there whole or not at all.
 
     Raises:
-        OSError, http.client.HTTPException: it does not come, not whole, or with another SHA-256.
+        OSError, RuntimeError, http.client.HTTPException: it does not come, or is not the one of that SHA-256.
     """
-    part = f"{path}.part"
-    start = os.path.getsize(part) if os.path.isfile(part) else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)  # torch has no argument for it
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise
-        os.remove(part)  # it is no part of this file
-        return download(url, path, expected)
-    with answer:
-        start *= answer.status == http.HTTPStatus.PARTIAL_CONTENT  # else it comes from the start
-        size = start + int(answer.headers.get("Content-Length") or 0)
-        with (
-            open(part, "ab" if start else "wb") as file,
-            tqdm.wrapattr(file, "write", total=size, initial=start, disable=None) as bar,
-        ):
-            shutil.copyfileobj(answer, bar)
-    if os.path.getsize(part) < size:
-        raise OSError(f"broken off after {os.path.getsize(part)} of {size} bytes; try again")
-    sha256 = file_hash(part)
-    if sha256 != expected:
-        os.remove(part)
-        raise OSError(f"its SHA-256 is {sha256[:16]}…, not {expected[:16]}…")
-    os.replace(part, path)
+        torch.hub.download_url_to_file(url, path, sha256, progress=sys.stderr.isatty())
+    finally:
+        socket.setdefaulttimeout(before)
