@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from app.labels import COLUMNS, as_csv, as_json, as_text, find_images, rows
+from trainers.common.console import counted
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output, write_text
 from trainers.common.image_files import is_image, transparent_parts, with_alpha
@@ -157,9 +158,10 @@ def run(args: argparse.Namespace) -> int:
     )
     if judge is not None:
         log.info("%s", judge.rule())
-    log.info("%d images%s%s", len(found), count, f": {args.csv}" if args.csv else "")
+    log.info("%s%s%s", counted(len(found), "image"), count, f": {args.csv}" if args.csv else "")
     if broken:
-        log.warning("%d images have no answer: %s", len(broken), "; ".join(map(str, broken)))
+        without = counted(len(broken), "image")
+        log.warning("No answer for %s: %s", without, "; ".join(map(str, broken)))
     return 1 if broken else 0
 
 

@@ -15,7 +15,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from protocols.plan import PROTOCOLS
+from protocols.plan import OWN, PROTOCOLS
 from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import interruptible
 
@@ -43,7 +43,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(
         "--backbone",
-        help="a CLIP, and the recipes for it: ViT-B/16, RN50, tiny … (tiny for the embedded data and your own, else ViT-B/16)",
+        help="a CLIP, and the recipes for it: ViT-B/16, RN50, tiny … (tiny for the embedded data, as by train.py "
+        "--images for your own, else ViT-B/16)",
     )
     parser.add_argument(
         "--config",
@@ -121,6 +122,8 @@ def run(args: argparse.Namespace) -> None:
     if len(args.opts) % 2:
         raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
     # imported here: what makes runs takes seconds to import, which a plan need not wait for
+    if OWN in args.dataset and not (args.backbone or args.config):
+        choose_own_clip(args)
     if args.plan:
         from protocols.runs import show_plan
 
@@ -133,6 +136,23 @@ def run(args: argparse.Namespace) -> None:
         from protocols import launch
 
         launch.run(args)
+
+
+def choose_own_clip(args: argparse.Namespace) -> None:
+    """Takes the CLIP for one's own images that the options name, else by the rule of ``train.py``.
+
+    Raises:
+        UserError: see ``planned``.
+    """
+    from protocols.runs import planned
+
+    planned(args)  # what is wrong is answered before torch is imported
+    args.backbone = dict(zip(args.opts[::2], args.opts[1::2])).get("MODEL.BACKBONE.NAME")
+    if not args.backbone:
+        from protocols.own_images import choose_clip, log_clip
+
+        args.backbone, why = choose_clip(args.plan)
+        log_clip(args.backbone, why)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -29,6 +29,7 @@ from results.render import (
 from results.rows import Table
 from results.runs import Run, collect, is_right
 from results.table import BASE2NEW, tables
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ def collect_ablations(folder: str | Path) -> dict[str, DataFrame]:
             lines = ablation(table, *key)
             if len(lines):
                 data, shots, trainer = key
-                ablations[f"{trainer} on {data}, {shots} shots"] = lines
+                ablations[f"{trainer} on {data}, {counted(shots, 'shot')}"] = lines
     if not ablations:
         raise UserError(
             f"no row of an ablation is done below {folder}: run.py --protocol ablation makes them"

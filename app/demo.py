@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from PIL import Image
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS, read_picture, reason
 from trainers.common.record_file import Record, shown_name
@@ -184,7 +185,7 @@ class Demo:
     @property
     def title(self) -> str:
         record = self.classifier.record
-        shots = f", {record['shots']} images a class" if record["shots"] > 0 else ""
+        shots = f", {counted(record['shots'], 'image')} a class" if record["shots"] > 0 else ""
         return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes{shots}, seed {record['seed']}"
 
     @property
@@ -192,7 +193,7 @@ class Demo:
         """How good the model is on its own classes, in words; "" where the run was not tested."""
         tested = self.classifier.record["metrics"].get("test")
         return (
-            f"Right on {tested['accuracy']:.1f} % of its {tested['images']} test images."
+            f"Right on {tested['accuracy']:.1f} % of its {counted(tested['images'], 'test image')}."
             if tested
             else ""
         )

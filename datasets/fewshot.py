@@ -19,6 +19,7 @@ from typing import Any
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 
@@ -146,7 +147,7 @@ def resolve(
         for label, count in sorted(Counter(image.label for image in images).items()):
             if counts[label] != min(shots[part], count):
                 raise UserError(
-                    f"few-shot sample {path} has {counts[label]} {part} images of class {label}, "
+                    f"few-shot sample {path} has {counted(counts[label], f'{part} image')} of class {label}, "
                     f"not {min(shots[part], count)}: delete it"
                 )
     log.info("Few-shot sample read from %s", path)

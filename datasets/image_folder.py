@@ -20,6 +20,7 @@ from dassl.utils import listdir_nohidden
 from yacs.config import CfgNode
 
 from trainers.classnames import alike
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW, image_name
 from trainers.common.image_files import (
@@ -115,7 +116,7 @@ class ImageFolder(ImageDataset):
             chosen = self.without(reasons, chosen, skips_broken_images(cfg))
         if transparent:
             log.info(
-                "%d of %d images have transparent parts, %s (INPUT.BACKGROUND)",
+                "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
                 transparent,
                 len(paths),
                 transparent_parts(background_of(cfg)),
@@ -145,10 +146,10 @@ class ImageFolder(ImageDataset):
             if differences.min() < NEAR:
                 copies[path] = paths[differences.argmin()]
         if copies:
-            first = next(iter(copies.items()))
+            first = reversed(next(iter(copies.items())))
             log.warning(
-                "%d test images look like training images, such as %s like %s: an accuracy on them is not a test",
-                len(copies),
+                "Training images look like %s, such as %s like %s: an accuracy on these is not a test",
+                counted(len(copies), "test image"),
                 *(os.path.relpath(path, self.dataset_dir) for path in first),
             )
 
@@ -165,7 +166,8 @@ class ImageFolder(ImageDataset):
                 f"{len(reasons)} of the images in {self.dataset_dir} can't be read: {broken}: replace them, take them out, or go on "
                 "without them with DATALOADER.BROKEN_IMAGES skip"
             )
-        log.warning("Left out, since they can't be read: %d images (%s)", len(reasons), broken)
+        lost_images = counted(len(reasons), "image")
+        log.warning("Left out, since they can't be read: %s (%s)", lost_images, broken)
         left = {
             part: [item for item in items if item.impath not in reasons]
             for part, items in chosen.items()
@@ -195,7 +197,7 @@ def left_out_of(folder: str) -> tuple[str, str]:
     stray = [path for path in files if os.path.dirname(path) in places and is_image(path)]
     return (
         left_out(path for path in files if os.path.dirname(path) not in places),
-        f"Left out, since they lie in no class folder: {len(stray)} images ({named(stray)})"
+        f"Left out, since they lie in no class folder: {counted(len(stray), 'image')} ({named(stray)})"
         if stray
         else "",
     )

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 from yacs.config import CfgNode
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 from trainers.common.interruption import REQUEUE, SIGNALS, Interrupted
@@ -54,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
     runs = [run for run in planned(args) if args.stage in (None, "test" if run.model else "train")]
     configs = {run: wanted_config(run, args) for run in runs}
     done = {run for run, cfg in configs.items() if is_done(run, cfg)}
-    log.info("%s: %d runs, %d done already", " ".join(args.protocol), len(runs), len(done))
+    number = counted(len(runs), "run")
+    log.info("%s: %s, %d done already", " ".join(args.protocol), number, len(done))
     make_all(runs, done, args)
     if args.stage or args.shard != (1, 1):
         sys.stdout.write(accuracies(runs))

@@ -15,14 +15,14 @@ import torch
 from dassl.data.datasets import DatasetBase
 from yacs.config import CfgNode
 
-from trainers.common.console import log_to_stdout
+from trainers.common.console import counted, log_to_stdout
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, read_record
 from trainers.engine.checkpoint import MODEL_NAME, load, newest
 from trainers.prompting.weights import openai
 from trainers.trainer import MethodTrainer
 
-from .plan import choose_recipe, recipe_path
+from .plan import EMBEDDED, choose_recipe, recipe_path
 
 log = logging.getLogger("train")
 ZERO_SHOT = "ZeroshotCLIP"
@@ -32,8 +32,8 @@ PROBES = 8  # images of the pass from which a training's time is estimated
 
 
 def with_clip(args: argparse.Namespace) -> argparse.Namespace:
-    """Expanded arguments with a CLIP and its recipe, where neither is given: that of the run in the folder, else one that knows photographs,
-    else, where its weights can't be had, the tiny one; ``args.why`` says why.
+    """Expanded arguments with a CLIP and its recipe, where neither is given: that of the run in the
+    folder, else ``choose_clip``'s; ``args.why`` says why.
 
     Raises:
         UserError: the trainer has no recipe.
@@ -43,19 +43,29 @@ def with_clip(args: argparse.Namespace) -> argparse.Namespace:
     folders = filter(None, (args.model_dir, args.resume, args.output_dir))
     name, why = next(filter(None, map(backbone_of, folders)), ""), "as in the run that is there"
     if not name:
-        name, why = "ViT-B/32", "which knows photographs; a small one, since there is no GPU"
-        if torch.cuda.is_available():
-            name, why = "ViT-B/16", "which knows photographs"
-        try:
-            openai.find(name)
-        except UserError as error:
-            log.warning("%s", error)
-            name, why = (
-                "tiny",
-                f"since the weights of {name} can't be had (the message above says how)",
-            )
+        name, why = choose_clip()
     recipe = recipe_path(args.trainer, choose_recipe(args.trainer, name))
     return argparse.Namespace(**{**vars(args), "backbone": name, "config_file": recipe, "why": why})
+
+
+def choose_clip(is_plan: bool = False) -> tuple[str, str]:
+    """A CLIP that knows photographs, else, where its weights can't be had, the tiny one; and why.
+
+    Args:
+        is_plan: its weights are not looked for, nor downloaded.
+    """
+    name, why = "ViT-B/32", "which knows photographs; a small one, since there is no GPU"
+    if torch.cuda.is_available():
+        name, why = "ViT-B/16", "which knows photographs"
+    if is_plan:
+        return name, f"{why} (the tiny one where its weights can't be had)"
+    try:
+        openai.find(name)
+    except UserError as error:
+        log.warning("%s", error)
+        why = f"since the weights of {name} can't be had (the message above says how)"
+        return EMBEDDED, why
+    return name, why
 
 
 def backbone_of(folder: str) -> str:
@@ -71,28 +81,19 @@ def backbone_of(folder: str) -> str:
     return ""
 
 
-def log_clip(trainer: MethodTrainer, why: str) -> None:
-    """Says which CLIP was chosen and why, how long the training takes, and how to choose another; of one that was given, only if it is tiny.
+def log_clip(name: str, why: str) -> None:
+    """Says which CLIP was chosen, why, and how to choose another; of one that was given, only if it is tiny.
 
     Args:
-        why: see ``with_clip``; "" where it was given.
+        why: see ``choose_clip``; "" where it was given.
     """
-    name = trainer.cfg.MODEL.BACKBONE.NAME
-    trial = ", which has seen small drawings only and is for trying" if name == "tiny" else ""
+    trial = ", which has seen small drawings only and is for trying" if name == EMBEDDED else ""
     if why:
-        time_taken = (
-            f" Training takes up to {minutes(trainer)} minutes."
-            if trainer.model.learner is not None
-            else ""
-        )
-        log.info(
-            "The CLIP is %s, %s%s.%s To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)",
-            *(name, why, trial, time_taken),
-        )
+        others = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
+        log.info("The CLIP is %s, %s%s. %s", name, why, trial, others)
     elif trial:
-        log.warning(
-            "The CLIP is %s%s: for real use give another --backbone, or leave it out", name, trial
-        )
+        advice = "for real use give another --backbone, or leave it out"
+        log.warning("The CLIP is %s%s: %s", name, trial, advice)
 
 
 def warn_of_classes(data: DatasetBase) -> None:
@@ -104,8 +105,8 @@ def warn_of_classes(data: DatasetBase) -> None:
     if few:
         smallest = min(few, key=lambda name: few[name])
         log.warning(
-            "%d classes have fewer than %d images, such as %s (%d): their accuracies rest on one or two",
-            *(len(few), FEW, smallest, few[smallest]),
+            "Fewer than %d images are in %s, such as %s (%d): an accuracy there rests on one or two",
+            *(FEW, counted(len(few), "class"), smallest, few[smallest]),
         )
     tested = Counter(item.classname for item in data.test)
     name, count = tested.most_common(1)[0]
@@ -159,8 +160,8 @@ def report(
         known = {"zero-shot": head["zero_shot"], "always the commonest class": head["commonest"]}
         others = {"chance": head["chance"], **{k: v for k, v in known.items() if v is not None}}
         log.info(
-            "Accuracy: %.1f %% of %d test images (95 %% interval %.1f to %.1f %%); for comparison: %s",
-            *(head[key] for key in ("accuracy", "images", "low", "high")),
+            "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%); for comparison: %s",
+            *(head["accuracy"], counted(head["images"], "test image"), head["low"], head["high"]),
             ", ".join(f"{name} {value:.1f} %" for name, value in others.items()),
         )
     log.info("Look at the run: %s", page)

@@ -34,6 +34,8 @@ from trainers.common.record_file import protocol_of
 log = logging.getLogger("run")
 
 CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
+EMBEDDED = "tiny"  # the CLIP that comes with this repository
+OWN = "image_folder"  # one's own images
 PROTOCOLS = ("base2new", "open", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
 SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
 
@@ -286,7 +288,7 @@ def plan(
     Args:
         protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of configs/datasets, the source of xd and dg.
         shots, seeds: lists of numbers; without shots the recipe's own or the protocol's; output: folder.
-        config: name of a recipe; without it that of the backbone (without one: tiny for the embedded data and one's own, else ViT-B/16).
+        config: name of a recipe; without it that of the backbone (without one: tiny for the embedded data, else ViT-B/16).
         rows: names of the ablation's rows, for ablation (without it all of them) and factors (without it the recipe).
         root: folder of the data sets; one's own images are called by it.
 
@@ -294,20 +296,20 @@ def plan(
         UserError: no such data set, recipe or row, no targets are known for that source, it has no known factors, or several numbers of
             shots make no sense.
     """
-    embedded = dataset.startswith(("openmoji", "factors_", "image_folder"))
-    wanted = backbone or ("tiny" if embedded else "ViT-B/16")
+    is_drawn = dataset.startswith(("openmoji", "factors_"))
+    wanted = backbone or (EMBEDDED if is_drawn else "ViT-B/16")
     config = config or choose_recipe(trainer, wanted, protocol)
     recipe = recipe_path(trainer, config)
     if os.path.isdir(dataset) and dataset not in config_names("datasets"):
         quoted = shlex.quote(dataset)
         raise UserError(
-            f"--dataset {quoted} is a folder; for a folder of your own images give --dataset image_folder --root {quoted}"
+            f"--dataset {quoted} is a folder; for a folder of your own images give --dataset {OWN} --root {quoted}"
         )
     config_path("datasets", dataset, missing=f"no data set {dataset!r}")
     rules = read_recipe(recipe)
     own_shots = rules.default_shots(EXPERIMENTS[protocol])
     shots = shots or ([own_shots] if own_shots else SHOTS.get(protocol, (16,)))
-    if not rules.is_trained and dataset != "image_folder":
+    if not rules.is_trained and dataset != OWN:
         seeds = seeds[
             :1
         ]  # on which nothing depends, except which of one's own images are tested on
@@ -341,7 +343,7 @@ def plan(
             run = PlannedRun(
                 output=output,
                 part=part,
-                dataset=data_name("ImageFolder", root) if data == "image_folder" else data,
+                dataset=data_name("ImageFolder", root) if data == OWN else data,
                 dataset_file=config_path("datasets", data, missing=f"no data set {data!r}"),
                 classes=classes,
                 trainer=trainer,

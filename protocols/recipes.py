@@ -19,6 +19,7 @@ from typing import Any
 from yacs.config import CfgNode
 
 from trainers.common.config_files import merge
+from trainers.common.console import counted
 from trainers.common.errors import UserError, nearest
 from trainers.common.readers import read_yaml
 
@@ -68,7 +69,7 @@ class Rule:
             f"{key} {value!r}"
             for key, value in zip(self.settings[::2], self.settings[1::2], strict=True)
         ]
-        return f"{when}: {', '.join([*pairs, *([f'{self.default_shots} shots'] if self.default_shots else [])])}"
+        return f"{when}: {', '.join([*pairs, *([counted(self.default_shots, 'shot')] if self.default_shots else [])])}"
 
 
 @dataclass

@@ -8,10 +8,11 @@ from typing import Any
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, nested
 
-from .plan import PlannedRun, check_trainer, conditions_of, plan, read_recipe, stem
+from .plan import EMBEDDED, PlannedRun, check_trainer, conditions_of, plan, read_recipe, stem
 from .recipes import EXPERIMENTS, Rule
 
 FOLDERS = {
@@ -19,7 +20,6 @@ FOLDERS = {
     "dg": "transfer",
     "open": "base2new",
 }  # of protocols that share a training
-EMBEDDED = "tiny"  # the CLIP that comes with this repository
 LINE = ("part", "data set", "trainer", "recipe", "shots")
 FIGURES = {
     "CLIP": "MODEL.BACKBONE.NAME",
@@ -111,7 +111,7 @@ def show_plan(args: argparse.Namespace) -> str:
         rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
     heads = [*LINE, *FIGURES, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))
-    text = f"{len(runs)} runs: {done} done, {len(runs) - done} missing"
+    text = f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing"
     clips = dict.fromkeys(row[5] for row in rows if row[5] != EMBEDDED)
     if clips:
         text += (

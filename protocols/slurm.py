@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Sequence
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import Interrupted, interruptible
 
@@ -82,7 +83,7 @@ def submit(args: argparse.Namespace) -> None:
         if not all(map(is_recorded, shard(runs, number, count)))
     ]
     if not shards:
-        log.info("%d runs, all done", len(runs))
+        log.info("%s, all done", counted(len(runs), "run"))
         return
     folder = os.path.abspath(os.path.join(args.output or default_output(args.protocol[0]), "slurm"))
     try:

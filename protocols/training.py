@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
 from trainers.classnames import check_names
-from trainers.common.console import FileOnly, log_to_stdout
+from trainers.common.console import FileOnly, counted, log_to_stdout
 from trainers.common.errors import UserError, exit_code, raised_in
 from trainers.common.files import check_folder, remove_leftovers
 from trainers.common.fingerprints import data_name
@@ -97,6 +97,7 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             args.config_file,
             cfg.OUTPUT_DIR,
         )
+        own_images.log_clip(cfg.MODEL.BACKBONE.NAME, args.why)
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
@@ -128,7 +129,9 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
         else:
             if args.images:
                 own_images.warn_of_classes(data)
-                own_images.log_clip(trainer, args.why)
+                if trainer.model.learner is not None:
+                    time_taken = counted(own_images.minutes(trainer), "minute")
+                    log.info("Training takes up to %s", time_taken)
             trainer.train()
         if args.images and not (
             is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT))

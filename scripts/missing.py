@@ -5,6 +5,7 @@ It installs nothing. Exit code 1 where something is missing. dassl-lite is never
 
 import ast
 import re
+import shlex
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -60,11 +61,11 @@ def numbers(release: str) -> list[int]:
 def main(extras: list[str]) -> int:
     lacking = [f'"{name}"' for name in requirements(extras) if not is_there(name)]
     if find_spec("dassl") is None:
-        lacking.append("./dassl-lite")
+        lacking.append(shlex.quote(str(Path(__file__).resolve().parents[1] / "dassl-lite")))
     if lacking:
         print(
             f"The active environment, {sys.prefix}, lacks packages that this needs. Install them:\n"
-            f"    {sys.executable} -m pip install {' '.join(lacking)}\n"
+            f"    {shlex.quote(sys.executable)} -m pip install {' '.join(lacking)}\n"
             "or leave it (deactivate, conda deactivate): then the same command makes an environment of its own, .venv"
         )
     return 1 if lacking else 0

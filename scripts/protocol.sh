@@ -8,9 +8,13 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 protocol() { # protocol stage trainer dataset seed [KEY VALUE …]
-    local trainer="${3:?TRAINER is missing}" dataset="${4:?DATASET is missing}" seed="${5:?SEED is missing}"
+    local words=(protocol stage TRAINER DATASET SEED)
+    if [ $# -lt 5 ]; then
+        echo "error: ${words[$#]} is missing: bash $0 TRAINER DATASET SEED [KEY VALUE …]" >&2
+        exit 2
+    fi
     set_up demo
     # shellcheck disable=SC2086  (SHOTS may be several numbers)
-    python run.py --protocol "$1" --stage "$2" --trainer "$trainer" --dataset "$dataset" --seeds "$seed" \
+    python run.py --protocol "$1" --stage "$2" --trainer "$3" --dataset "$4" --seeds "$5" \
         --root "${DATA:-data}" ${BACKBONE:+--backbone "$BACKBONE"} ${CFG:+--config "$CFG"} ${SHOTS:+--shots $SHOTS} ${OUTPUT:+--output "$OUTPUT"} ${6:+--} "${@:6}"
 }

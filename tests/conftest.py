@@ -21,11 +21,13 @@ from protocols import training as train
 from protocols.command_line import parse_arguments
 from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
 from trainers import METHODS, config_function, method_class
+from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
 from trainers.prompting.transformer import Transformer
+from trainers.prompting.weights import openai
 from trainers.settings import method_node
 
 hypothesis.settings.register_profile("here", deadline=None, max_examples=40)
@@ -211,6 +213,20 @@ def arguments(data_root, small_clip_file, tmp_path):
         return [*base_arguments(trainer, root, small_clip_file, folder, seed), *more]
 
     return words
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The names of weights that were looked for, none of which can be had."""
+
+    def find(name):
+        names.append(name)
+        raise UserError("no network")
+
+    names = []
+    monkeypatch.setattr(openai, "find", find)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    return names
 
 
 @pytest.fixture

@@ -191,7 +191,7 @@ def test_doubtful_data_are_warned_of(textures, tmp_path, arguments):
     assert main(arguments("ZeroshotCLIP", "DATASET.NUM_SHOTS", "-1", root=tmp_path)) == 0
     log = (tmp_path / "out/log.txt").read_text()
     assert "several classes have the name dotted; CLIP, which reads names, can't tell them" in log
-    assert f"1 images are in train and test, such as {textures[0]}/banded/00.png" in log
+    assert f"train and test share 1 image, such as {textures[0]}/banded/00.png" in log
 
 
 def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
@@ -206,8 +206,8 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
                 drawn = drawn if part == "train" or index < 3 else drawn.transpose(0)
                 drawn.resize((size, size), Image.Resampling.NEAREST).save(path, lossless=True)
     build("ImageFolder", tmp_path)
-    assert "6 test images look like training images, such as test/ant/0.webp like " in caplog.text
-    assert "train/ant/0.png: an accuracy on them is not a test" in caplog.text
+    assert "Training images look like 6 test images, such as train/ant/0.png" in caplog.text
+    assert " like test/ant/0.webp: an accuracy on these is not a test" in caplog.text
 
 
 # ---- what is in a folder already ----

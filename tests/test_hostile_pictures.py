@@ -107,7 +107,7 @@ def test_a_hostile_picture_costs_no_other_its_answer(hostile, trained, data_root
     assert call(predict.main, "--run", trained("CoOp")[1], "--csv", table, *folders) == 1
     assert len(table.read_text().splitlines()) == 1 + 15
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith(f"{len(HOSTILE)} images have no answer")
+    assert last.startswith(f"No answer for {len(HOSTILE)} images: ")
     assert all(message in last for _, message in HOSTILE.values())
 
 

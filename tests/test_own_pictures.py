@@ -76,7 +76,7 @@ def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_p
     code, record, log = start(folder)
     assert (
         code == 0
-        and "20 of 20 images have transparent parts, put on white (INPUT.BACKGROUND)" in log
+        and "Transparent parts, in 20 of 20 images, are put on white (INPUT.BACKGROUND)" in log
     )
     shutil.copytree(folder, f"{tmp_path}/flat/mine")
     for path in (tmp_path / "flat").rglob("*.png"):
@@ -88,7 +88,7 @@ def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_p
     assert "transparent parts" not in log and record["metrics"] == flat_record["metrics"]
     _, stored_record, log = start(folder, "INPUT.BACKGROUND", "", name="stored")
     assert (
-        "20 of 20 images have transparent parts, taken as stored" in log
+        "Transparent parts, in 20 of 20 images, are taken as stored" in log
         and record["metrics"] != stored_record["metrics"]
     )
     assert call(predict.main, "--run", f"{tmp_path}/out", "--csv", f"{tmp_path}/a.csv", folder) == 0
@@ -171,7 +171,7 @@ def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypa
     _, _, log = start(folder)
     assert (
         expected in log
-        and "Left out, since they lie in no class folder: 1 images (loose.png)" in log
+        and "Left out, since they lie in no class folder: 1 image (loose.png)" in log
     )
     assert call(predict.main, "--run", f"{tmp_path}/out", "--csv", f"{tmp_path}/a.csv", folder) == 0
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 22
@@ -228,7 +228,7 @@ def test_one_broken_image_does_not_cost_the_other_answers(folder, trained, tmp_p
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 18
     last = capsys.readouterr().err.splitlines()[-1]
     assert (
-        last.startswith("2 images have no answer: image ")
+        last.startswith("No answer for 2 images: image ")
         and "ant/0.png can't be read" in last
         and "deep/3.png can't be read" in last
     )

@@ -9,7 +9,9 @@ import demo_app
 import run as protocol_run
 from protocols.launch import own_images
 from protocols.plan import plan
+from protocols.runs import planned
 from results.runs import collect
+from tests.runs import call
 from tests.test_same_command import make
 from trainers import PromptedClassifier
 from trainers.common.errors import UserError
@@ -34,9 +36,35 @@ def test_a_folder_in_place_of_a_data_set_says_what_to_type(folder, monkeypatch):
             plan("base2new", "CDC", given, (16,), [1], "out")
 
 
+def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, capsys):
+    def clips(*more):
+        words = "--protocol base2new --trainer CDC --dataset image_folder --seeds 1 --root a/mine"
+        assert call(protocol_run.main, *words.split(), "--output", tmp_path, *more) == 0
+        printed = capsys.readouterr()
+        recipes = re.findall(r"mine +CDC +(\S+) +16 +(\S+)", printed.out)
+        return {*recipes}, printed.err
+
+    chosen, line = clips("--plan")
+    assert chosen == {("vit_b32_text", "ViT-B/32")} and asked == []
+    assert "The CLIP is ViT-B/32, which knows photographs; a small one, since there is no" in line
+    assert "To choose another: --backbone NAME" in line
+    for given in (
+        ["--backbone", "tiny"],
+        ["--config", "tiny"],
+        ["--", "MODEL.BACKBONE.NAME", "tiny"],
+    ):
+        assert clips("--plan", *given) == ({("tiny", "tiny")}, "")
+    started = []
+    monkeypatch.setattr("protocols.launch.run", lambda args: started.append(planned(args)))
+    assert "The CLIP is tiny, since the weights of ViT-B/32 can't be had" in clips()[1]
+    assert {run.recipe.rpartition("/")[2] for run in started[0]} == {"tiny.yaml"}
+    assert asked == ["ViT-B/32"]
+
+
 def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys, error_of):
     words = "--protocol base2new --trainer ZeroshotCLIP --dataset image_folder --seeds 1 --shots 2"
-    arguments = [*words.split(), "--root", str(folder), "--output", f"{tmp_path}/out"]
+    words += " --backbone tiny --root"
+    arguments = [*words.split(), str(folder), "--output", f"{tmp_path}/out"]
     before = sorted(folder.rglob("*"))
     assert protocol_run.main(arguments) == 0
     assert re.search(r"^mine +2 +ZeroshotCLIP", capsys.readouterr().out, re.MULTILINE)

@@ -217,7 +217,7 @@ def test_what_is_flagged_follows_from_the_error_that_is_allowed(
         == uncertainty[:3].tolist()
     )
     assert (
-        "Of the run's 7 validation images 5 are within it; wrong among those: 1 of 5 (20 %; 95 % interval 4 to 62 %)"
+        "Within it: 5 of the run's 7 validation images; wrong among those: 1 of 5 (20 %; 95 % interval 4 to 62 %)"
         in said.log
     )
     assert "6 images, 3 of them doubtful, which have no label" in said.log

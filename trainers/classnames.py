@@ -109,11 +109,18 @@ def check_classes(
     Raises:
         UserError: texts of the user's own names are equal.
     """
+    unknown = ""
+    if not are_fixed and (words := unknown_words(names, unknown_tokens(rows))):
+        shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
+        shown[NAMED:] = ["…"] * (len(words) > NAMED)
+        of = f"{len(words)} of {len(names)} class names"
+        unknown = f"This CLIP does not know words of {of}: {'; '.join(shown)}"
     same = groups_of(close_pairs(features, SAME), names)
     if same and not are_fixed:
         raise UserError(
-            f"to this CLIP these class names are one and the same: {listed(same)}: give other words (a file classnames.txt beside the "
-            "class folders, or --classes), or another CLIP (--backbone)"
+            f"to this CLIP these class names are one and the same: {listed(same)}: give other words "
+            "(a file classnames.txt beside the class folders, or --classes), or another CLIP "
+            f"(--backbone){unknown and f'. {unknown}'}"
         )
     warnings = []
     if same:
@@ -124,12 +131,8 @@ def check_classes(
         warnings.append(
             f"This CLIP can hardly tell these classes apart, whatever the picture: {listed(near)}"
         )
-    if not are_fixed and (words := unknown_words(names, unknown_tokens(rows))):
-        shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
-        warnings.append(
-            f"This CLIP does not know words of {len(words)} of {len(names)} class names: "
-            + "; ".join(shown[:NAMED] + ["…"] * (len(words) > NAMED))
-        )
+    if unknown:
+        warnings.append(unknown)
     for warning in warnings:
         log.warning("%s", warning)
     return warnings

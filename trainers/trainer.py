@@ -10,6 +10,7 @@ Its settings are ``cfg.TRAINER.<NAME>``, the class's name in capitals. What happ
 stands in ``forward_backward``; a step's forward pass and loss are the method's.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -189,12 +190,14 @@ class MethodTrainer(TrainerX):
 
     def loader_over(self, images: Sequence[Datum], augmented: bool = False) -> DataLoader[Any]:
         """A loader of the images in their order."""
+        with contextlib.redirect_stdout(None):  # Dassl prints it, as at the start of the run
+            transform = build_transform(self.cfg, is_train=augmented)
         loader = build_data_loader(
             self.cfg,
             data_source=images,
             batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
             is_train=False,
-            tfm=build_transform(self.cfg, is_train=augmented),
+            tfm=transform,
             dataset_wrapper=CheckedImages,
         )
         prepare_workers(loader)

@@ -10,6 +10,7 @@ from pathlib import Path
 import jinja2
 from tqdm import tqdm
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.files import write_text
 
@@ -131,7 +132,7 @@ def make_report(
         without = sum(run.answers is None for run in runs)
         if without:
             log.warning(
-                "%d of %d runs have no predictions-test.npz: they are missing wherever single "
+                "Without predictions-test.npz: %d of %d runs; they are missing wherever single "
                 "images count",
                 without,
                 len(runs),
@@ -194,5 +195,6 @@ def make_report(
         tables=shown_tables,
         common=os.path.commonpath([run.folder.parent for run in runs]),
         meanings=MEANINGS,
+        counted=counted,
     )
     write_text(str(path), html)

@@ -109,7 +109,7 @@ def test_where_nothing_answers_all_places_are_told_and_which_file_goes_where(ser
         f"{url} (HTTP Error 404: Not Found) nor from {hub}open_clip_model.safetensors (",
         "timed out",
         f"Hugging Face's cache as {REPOSITORY}/open_clip_model.safetensors or openai/clip-vit-base",
-        f"put it at this path: {url} at {tmp_path}/cache/ViT-B-16.pt, or {hub}open_clip_model",
+        f"put it at {tmp_path}/cache/ViT-B-16.pt, the second one at ",
         f" at {tmp_path}/cache/ViT-B-16.safetensors. Or",
         "--backbone tiny",
     ):

@@ -77,7 +77,7 @@ def test_without_predictions_there_are_tables_and_training_curves(tmp_path, monk
         assert main(["runs"]) == 0
         pages.append((tmp_path / "report.html").read_bytes())
     text = Page(tmp_path / "report.html").text
-    assert pages[0] == pages[1] and "3 of 3 runs have no predictions-test.npz" in text
+    assert pages[0] == pages[1] and "Without predictions-test.npz: 3 of 3 runs" in text
     assert "CDC tiny, seed 1: its parts were tested" in text, "what tables warn of"
     assert "tests the all classes' val" in text and "Gallery" not in text
     assert {path.name for path in (tmp_path / "report_figures").iterdir()} == {

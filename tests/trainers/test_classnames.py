@@ -84,6 +84,8 @@ ROWS = torch.arange(49408.0)[:, None]  # all are known
 def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
     with refuses("one and the same: 'a' = 'c': give other words.*--classes.*--backbone"):
         check_classes(["a", "b", "c"], ROWS, texts(0, 1, 0), 100, are_fixed=False)
+    with refuses(r"\. This CLIP does not know words of 2 of 2 "):
+        check_classes(["a", "c"], torch.ones_like(ROWS), texts(0, 0), 100, are_fixed=False)
 
 
 def test_a_data_set_of_the_field_is_warned_of_once(caplog):

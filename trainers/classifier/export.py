@@ -16,6 +16,7 @@ import torch
 import torchvision.transforms as T
 from torch import Tensor, nn
 
+from ..common.console import counted
 from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
 from ..common.image_files import background_of
@@ -255,7 +256,7 @@ def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
 
 def run_facts(record: Record) -> dict[str, Any]:
     shots = record["shots"] if record["shots"] > 0 else "all"
-    data = f"{shown_name(record)}, {record['classes']} classes, {shots} images a class"
+    data = f"{shown_name(record)}, {record['classes']} classes, {counted(shots, 'image')} a class"
     return {
         "trained on": data if record["prompts_hash"] else "nothing",
         "seed": record["seed"],

@@ -18,6 +18,13 @@ def printable(text: str, kept: str = "") -> str:
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which is given in the singular: "1 image", "3 classes"."""
+    if number != 1:
+        noun += "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}"
+
+
 def table_cell(value: Any) -> Any:
     """A value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -346,7 +346,7 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
     def look(path: str) -> Seen:
         try:
             with open_image(path) as image:
-                image.draft("RGB", (image.width // 8, image.height // 8))
+                image.draft("RGB", (COARSE, COARSE))
                 with ROOM.taken(image.width * image.height):
                     image.load()
                     is_transparent = (

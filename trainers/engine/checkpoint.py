@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from yacs.config import CfgNode
 
+from ..common.console import counted
 from ..common.errors import UserError
 from ..common.files import remove_leftovers, write_atomically, write_text
 from ..common.fingerprints import split_hash
@@ -164,7 +165,8 @@ class Checkpoints:
             write_atomically(
                 f"{own}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path)
             )
-        log.info("Resuming from %s/%s: %d epochs done", folder, file_name, state["epoch"])
+        done = counted(state["epoch"], "epoch")
+        log.info("Resuming from %s/%s: %s done", folder, file_name, done)
         return state
 
     def differs(self, known: str | None) -> bool:

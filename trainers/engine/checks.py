@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import ImageColor
 from yacs.config import CfgNode
 
+from ..common.console import counted
 from ..common.errors import UserError
 from ..common.image_files import background_of
 from ..common.ranges import check_ranges
@@ -117,9 +118,9 @@ def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
     both = sorted({item.impath for item in data.train_x} & {item.impath for item in data.test})
     if both and not getattr(data, "test_only", False):
         log.warning(
-            "%s: %d images are in train and test, such as %s: an accuracy on them is not a test",
+            "%s: train and test share %s, such as %s: an accuracy on these is not a test",
             name,
-            len(both),
+            counted(len(both), "image"),
             both[0],
         )
     if len(data.classnames) != data_manager.num_classes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy
 
+from ..common.console import counted
 from ..common.errors import UserError
 from ..common.readers import read_arrays
 
@@ -155,7 +156,8 @@ class Judge:
         """What counts as doubtful and why, in words."""
         if self.validation is None:
             return NO_VALIDATION
-        images, best = f"the run's {len(self.validation)} validation images", self.validation.best()
+        images = f"the run's {counted(len(self.validation), 'validation image')}"
+        best = self.validation.best()
         lowest = (
             f"The lowest error is {best}: --max-error {math.ceil(1000 * best.error) / 1000:g} allows it."
             if best.error <= 0.999
@@ -174,7 +176,7 @@ class Judge:
             return f"No answer is within the limit: among {images} more than {allowed} of even the most certain answers are wrong. {lowest}".rstrip()
         return (
             f"The limit for at most {allowed} of errors is an uncertainty of {decimal(self.point.limit)}. "
-            f"Of {images} {self.point.answered} are within it; wrong among those: {self.point}."
+            f"Within it: {self.point.answered} of {images}; wrong among those: {self.point}."
         )
 
     def of_such(self, uncertainty: float) -> str:

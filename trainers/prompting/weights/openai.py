@@ -94,13 +94,12 @@ def find(name: str) -> str:
             return path
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             failures.append(f"{url} ({error})")
-            log.warning("%s: %s", url, error)
     raise UserError(
         f"the weights of {name} can't be downloaded from {' nor from '.join(failures)}; nor are "
         f"they in {folder}, or in Hugging Face's cache as "
         f"{' or '.join('/'.join(place) for place in places)}. Fetch one of these files elsewhere "
-        f"and put it at this path: {', or '.join(f'{url} at {path}' for url, path, _ in sources)}. Or "
-        "take the CLIP that comes with this package, which needs no download: --backbone tiny with "
+        f"and put it at {', the second one at '.join(path for _, path, _ in sources)}. Or take "
+        "the CLIP that comes with this package, which needs no download: --backbone tiny with "
         "run.py and with train.py --images; else --config-file "
         "configs/trainers/<trainer>/tiny.yaml and, last, MODEL.BACKBONE.NAME tiny"
     )
