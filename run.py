@@ -149,10 +149,10 @@ def choose_own_clip(args: argparse.Namespace) -> None:
     planned(args)  # what is wrong is answered before torch is imported
     args.backbone = dict(zip(args.opts[::2], args.opts[1::2])).get("MODEL.BACKBONE.NAME")
     if not args.backbone:
-        from protocols.own_images import choose_clip, log_clip
+        from protocols.own_images import choose_clip, describe_clip
 
         args.backbone, why = choose_clip(args.plan)
-        log_clip(args.backbone, why)
+        log.info("%s", describe_clip(args.backbone, why))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

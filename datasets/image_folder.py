@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import random
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -128,23 +129,20 @@ class ImageFolder(ImageDataset):
         return list(self.val or ())
 
     def warn_of_copies(self, seen: Mapping[str, Seen], chosen: Mapping[str, list[Any]]) -> None:
-        """Warns of test images that look like training images: copies, and the same picture in another size or format."""
-        train, test = (
-            {
-                item.impath: coarse
-                for item in chosen[part]
-                if (coarse := seen[item.impath].coarse) is not None
-            }
-            for part in ("train_x", "test")
-        )
-        if not train:
-            return
-        paths, pictures = list(train), numpy.stack([*train.values()])  # (N, 3 · COARSE²)
+        """Warns of test images that look like training images of their class: copies, and the same
+        picture in another size or format. Like those of another class are pictures of fine
+        differences, which make a test no easier."""
+        pictures: dict[int, dict[str, numpy.ndarray]] = defaultdict(dict)  # label → path → picture
+        for item in chosen["train_x"]:
+            if (coarse := seen[item.impath].coarse) is not None:
+                pictures[item.label][item.impath] = coarse
         copies = {}
-        for path, picture in test.items():
-            differences = numpy.abs(pictures - picture).mean(axis=1)  # (N,)
-            if differences.min() < NEAR:
-                copies[path] = paths[differences.argmin()]
+        for item in chosen["test"]:
+            coarse, there = seen[item.impath].coarse, pictures[item.label]
+            if coarse is not None and there:
+                differences = numpy.abs(numpy.stack([*there.values()]) - coarse).mean(axis=1)
+                if differences.min() < NEAR:
+                    copies[item.impath] = list(there)[differences.argmin()]
         if copies:
             first = reversed(next(iter(copies.items())))
             log.warning(

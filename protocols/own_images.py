@@ -81,8 +81,9 @@ def backbone_of(folder: str) -> str:
     return ""
 
 
-def log_clip(name: str, why: str) -> None:
-    """Says which CLIP was chosen, why, and how to choose another; of one that was given, only if it is tiny.
+def describe_clip(name: str, why: str) -> str:
+    """Which CLIP was chosen, why, and how to choose another; of one that was given "", or, where it
+    is the tiny one, what that is for.
 
     Args:
         why: see ``choose_clip``; "" where it was given.
@@ -90,10 +91,9 @@ def log_clip(name: str, why: str) -> None:
     trial = ", which has seen small drawings only and is for trying" if name == EMBEDDED else ""
     if why:
         others = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
-        log.info("The CLIP is %s, %s%s. %s", name, why, trial, others)
-    elif trial:
-        advice = "for real use give another --backbone, or leave it out"
-        log.warning("The CLIP is %s%s: %s", name, trial, advice)
+        return f"The CLIP is {name}, {why}{trial}. {others}"
+    advice = "for real use give another --backbone, or leave it out"
+    return trial and f"The CLIP is {name}{trial}: {advice}"
 
 
 def warn_of_classes(data: DatasetBase) -> None:
@@ -157,12 +157,14 @@ def report(
     make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
     heads = headlines(group(collect(cfg.OUTPUT_DIR)))
     for head in sorted(heads, key=lambda head: head["zero_shot_itself"])[:1]:
-        known = {"zero-shot": head["zero_shot"], "always the commonest class": head["commonest"]}
-        others = {"chance": head["chance"], **{k: v for k, v in known.items() if v is not None}}
+        others = zip(
+            ("chance", "zero-shot", "always the commonest class"),
+            (head["chance"], head["zero_shot"], head["commonest"]),
+        )
         log.info(
             "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%); for comparison: %s",
             *(head["accuracy"], counted(head["images"], "test image"), head["low"], head["high"]),
-            ", ".join(f"{name} {value:.1f} %" for name, value in others.items()),
+            ", ".join(f"{name} {value:.1f} %" for name, value in others if value is not None),
         )
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))

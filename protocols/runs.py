@@ -42,6 +42,8 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
     """
     if args.shots and min(args.shots) < 1 or min(args.seeds) < 0:
         raise UserError("--shots must be at least 1 and --seeds at least 0")
+    names = ("shots", "seeds", "config", "rows", "root", "backbone")
+    options = {name: getattr(args, name) for name in names}
     runs = []
     for protocol in args.protocol:
         if args.rows and protocol not in ("ablation", "factors"):
@@ -52,14 +54,8 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
             for trainer in args.trainer:
                 check_trainer(trainer)
                 output = args.output or default_output(protocol)
-                runs += plan(protocol, trainer, dataset, output=output, **plan_arguments(args))
+                runs += plan(protocol, trainer, dataset, output=output, **options)
     return shard(dict.fromkeys(runs), *args.shard)
-
-
-def plan_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Those of ``run.py``'s arguments that ``plan`` takes under the same name."""
-    names = ("shots", "seeds", "config", "rows", "root", "backbone")
-    return {name: getattr(args, name) for name in names}
 
 
 def chains(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:

@@ -97,7 +97,8 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             args.config_file,
             cfg.OUTPUT_DIR,
         )
-        own_images.log_clip(cfg.MODEL.BACKBONE.NAME, args.why)
+        if line := own_images.describe_clip(cfg.MODEL.BACKBONE.NAME, args.why):
+            log.info("%s", line)
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)

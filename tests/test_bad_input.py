@@ -205,6 +205,10 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 drawn = drawn if part == "train" or index < 3 else drawn.transpose(0)
                 drawn.resize((size, size), Image.Resampling.NEAREST).save(path, lossless=True)
+    shutil.copy(tmp_path / "train/ant/0.png", tmp_path / "test/bee/of another class.png")
+    stripes = numpy.full((8, 8), 255, dtype="uint8") * numpy.eye(2, dtype="uint8")[0].repeat(4)
+    for part, pixels in (("train", stripes), ("test", stripes.T)):  # alike at a pixel
+        Image.fromarray(pixels).save(tmp_path / part / "ant" / "small.jpg", quality=95)
     build("ImageFolder", tmp_path)
     assert "Training images look like 6 test images, such as train/ant/0.png" in caplog.text
     assert " like test/ant/0.webp: an accuracy on these is not a test" in caplog.text

@@ -32,7 +32,7 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
 
     Returns:
         title → dicts with ``image``, ``picture`` (data URI or None), ``truth``, ``answer``,
-        ``probability`` (percent), ``right``, ``doubt`` (1 − probability) and ``votes``, a list of
+        ``probability`` (percent), ``right`` and ``votes``, a list of
         (class name, percent).
     """
     answers, right = run.known_answers, is_right(run.known_answers)
@@ -50,7 +50,6 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
             "answer": run.class_name(int(answers["top"][index, 0])),
             "probability": 100 * float(answers["top_probability"][index, 0]),
             "right": bool(right[index]),
-            "doubt": float(answers[DOUBT][index]),
             "votes": [(run.class_name(label), 100 * probability) for label, probability in votes],
         }
 

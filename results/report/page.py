@@ -157,7 +157,7 @@ def make_report(
         for one in sorted(answered, key=is_zero_shot):
             page = class_page(one, images[one.runs[0].record["dataset"]])
             class_pages.append((one.where, page))
-        for one in sorted(answered, key=lambda one: not one.has("vote")):
+        for one in sorted(answered, key=lambda one: (is_zero_shot(one), not one.has("vote"))):
             run = one.runs[0]
             shown = gallery(run, images[run.record["dataset"]])
             galleries.append((f"{one.where}, seed {run.record['seed']}", shown))

@@ -128,7 +128,6 @@ def test_gallery_order_and_what_stands_on_a_card(tmp_path):
         "answer": "class 5",
         "probability": 50,
         "right": False,
-        "doubt": pytest.approx(0.3),
         "votes": [("eel", 25), ("class 5", 75)],
     }
 
