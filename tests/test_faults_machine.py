@@ -19,7 +19,7 @@ from torch.utils.data import get_worker_info
 import predict
 from datasets.drawn import openmoji
 from protocols.training import main
-from results import curve, table
+from results import table
 from results.report import __main__ as report
 from tests import children
 from tests.results.conftest import make_answers, write_run
@@ -29,7 +29,6 @@ from trainers.common import files
 from trainers.common.errors import exit_code
 from trainers.data import loader as data
 
-WRITERS = (files, curve)  # modules that write by ``write_atomically``
 NOBODY = 65534
 
 
@@ -54,8 +53,7 @@ def full_disk(monkeypatch):
 
             original(path, write_to_full if str(path).endswith(ending) else write)
 
-        for module in WRITERS:
-            monkeypatch.setattr(module, "write_atomically", write_atomically)
+        monkeypatch.setattr(files, "write_atomically", write_atomically)
         return monkeypatch.undo
 
     return fill
