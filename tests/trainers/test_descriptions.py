@@ -59,6 +59,6 @@ def test_a_bad_file_is_refused_before_anything_is_trained(refusal, file, content
 @pytest.mark.parametrize("path, reason", GOLDEN["cases"]["odd files"])
 def test_a_missing_file_and_one_that_is_no_json(refusal, tmp_path, path, reason):
     (tmp_path / "cut").write_text('{"banded": [')
-    place = f"{tmp_path}/{path}"  # a full path stays
+    place = str(tmp_path / path)  # a full path stays
     message = refusal("DATASET.DESCRIPTIONS", place, trainer="ZeroshotCLIP")
     assert f"can't be read ({reason}" in message
