@@ -9,7 +9,7 @@ import time
 import torch
 
 from protocols import training as train
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from trainers.common import files
 from trainers.common.interruption import SIGNALS
 from trainers.data.loader import CheckedImages

@@ -1,29 +1,25 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 
-import atexit
-import functools
 import json
 import os
 import shutil
-import tempfile
 import zlib
 from collections import defaultdict
 from datetime import date
-from importlib.util import module_from_spec, spec_from_file_location
 from itertools import groupby, islice
 from operator import itemgetter
-from pathlib import Path
 
 import clip.model
-import numpy
+import hypothesis
 import pytest
 import torch
 import yaml
-from PIL import Image
 
 from datasets.drawn.openmoji import DrawnDataset
+from protocols import launch
 from protocols import training as train
 from protocols.command_line import parse_arguments
+from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
 from trainers import METHODS, config_function, method_class
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
@@ -34,10 +30,11 @@ from trainers.prompting.transformer import Transformer
 from trainers.prompting.weights import openai
 from trainers.settings import method_node
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+hypothesis.settings.register_profile("here", deadline=None, max_examples=40)
+hypothesis.settings.load_profile("here")
 GOLDEN = {
-    path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in (REPOSITORY / "tests" / "golden").glob("*.yaml")
+    path.stem: yaml.safe_load(path.read_text("utf-8"))
+    for path in (REPOSITORY / "tests/golden").glob("*.yaml")
 }
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
@@ -82,14 +79,6 @@ def pytest_collection_modifyitems(config, items):
     items[:] = sorted(
         (item for item in items if item not in left_out), key=lambda item: item.path not in long
     )
-
-
-def load_tool(name):
-    """The module ``tools/<name>.py``, which is no package's."""
-    spec = spec_from_file_location(name, REPOSITORY / "tools" / f"{name}.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def random_clip(
@@ -216,18 +205,14 @@ def drawn_root(tmp_path_factory, monkeypatch):
     return folder
 
 
-def make_small_options(clip_file, epochs):
-    """KEY, VALUE, KEY … of a run of run.py on the miniature in the smallest settings, which saves each epoch."""
-    pairs = {
-        "MODEL.BACKBONE.NAME": clip_file,
-        "INPUT.SIZE": "(32, 32)",
-        "DATALOADER.TRAIN_X.BATCH_SIZE": "8",
-        "DATALOADER.NUM_WORKERS": "0",
-        "OPTIM.MAX_EPOCH": str(epochs),
-        "TRAIN.CHECKPOINT_FREQ": "1",
-        "TRAIN.PRINT_FREQ": "1",
-    }
-    return [word for pair in pairs.items() for word in pair]
+@pytest.fixture
+def arguments(data_root, small_clip_file, tmp_path):
+    """``arguments(trainer, *more)``: those of train.py on the miniature, or on the data in ``root``."""
+
+    def words(trainer, *more, folder=tmp_path / "out", seed=1, root=data_root):
+        return [*base_arguments(trainer, root, small_clip_file, folder, seed), *more]
+
+    return words
 
 
 @pytest.fixture
@@ -245,17 +230,26 @@ def asked(monkeypatch):
 
 
 @pytest.fixture
-def run(data_root, small_clip_file, tmp_path):
+def run(arguments, tmp_path):
     """Trains or tests on the miniature: ``run(trainer, *options, name="out")`` → (trainer object, record, output folder)."""
 
     def start(trainer, *options, name="out", seed=1, flags=()):
-        output = tmp_path / name
-        arguments = base_arguments(trainer, data_root, small_clip_file, output, seed)
-        finished = train.run(parse_arguments([*arguments, *flags, *options]))
-        file = output / "results.json"
-        return finished, json.loads(file.read_text()) if file.exists() else None, output
+        folder = tmp_path / name
+        words = arguments(trainer, *flags, *options, folder=folder, seed=seed)
+        finished = train.run(parse_arguments(words))
+        return finished, record_of(folder) if (folder / "results.json").exists() else None, folder
 
     return start
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """run.py makes its runs in this process: starting Python again takes longer."""
+
+    def start(job, args):
+        train.run(parse_arguments(job.arguments(args.root, args.opts)))
+
+    monkeypatch.setattr(launch, "start", start)
 
 
 @pytest.fixture(scope="session")
@@ -274,6 +268,16 @@ def trained(data_root, small_clip_file, tmp_path_factory):
 
 
 @pytest.fixture
+def copied(trained, tmp_path):
+    """``copied(trainer, *options)``: the folder of such a run, to be changed."""
+
+    def copy(*asked):
+        return shutil.copytree(trained(*asked)[1], tmp_path / "out", dirs_exist_ok=True)
+
+    return copy
+
+
+@pytest.fixture
 def stopped(tmp_path):
     """Copies a training with a checkpoint an epoch as if it had been stopped after one: ``stopped(folder, epoch)`` → the folder of ``run(…)``."""
 
@@ -282,7 +286,7 @@ def stopped(tmp_path):
         later = [each for each in names if int(each.rpartition("-")[2]) > epoch]
         left_out = shutil.ignore_patterns(*later, "results.json", "predictions-*.npz")
         place = shutil.copytree(folder, tmp_path / name, ignore=left_out)
-        (place / MODEL_NAME / "checkpoint").write_text(f"model.pth.tar-{epoch}\n")
+        (place / f"{MODEL_NAME}/checkpoint").write_text(f"model.pth.tar-{epoch}\n")
         lines = (place / "metrics.jsonl").read_text().splitlines(keepends=True)
         kept = [line for line in lines if json.loads(line)["epoch"] <= epoch]
         (place / "metrics.jsonl").write_text("".join(kept))
@@ -292,21 +296,31 @@ def stopped(tmp_path):
 
 
 @pytest.fixture
-def refusal(data_root, small_clip_file, tmp_path, capsys):
+def error_of(capsys):
+    """``error_of(main, *words)``: the one line of error with which a command refuses; fails if it does not."""
+
+    def start(main, *words):
+        capsys.readouterr()  # what a training has printed
+        assert call(main, *words) == 2
+        printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
+        (line,) = (line for line in printed if line.startswith("error: "))
+        return line
+
+    return start
+
+
+@pytest.fixture
+def refusal(data_root, small_clip_file, tmp_path, error_of):
     """Runs train.py and returns its one line of error; fails if it does not refuse."""
 
     def start(*more, trainer="CDC", root=data_root, backbone=small_clip_file, replace=()):
-        output = tmp_path / "out"
-        arguments = base_arguments(trainer, root, backbone, output)
+        start.output = tmp_path / "out"
+        arguments = base_arguments(trainer, root, backbone, start.output)
         for old, new in dict(replace).items():
             arguments[arguments.index(old) + 1] = new
-        code = train.main([*arguments, *more])
-        printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-        lines = [line for line in printed if line.startswith("error: ")]
-        assert code == 2 and len(lines) == 1
-        assert not (output / "results.json").exists()
-        start.output = output
-        return lines[0]
+        line = error_of(train.main, *arguments, *more)
+        assert not (start.output / "results.json").exists()
+        return line
 
     return start
 
@@ -337,56 +351,6 @@ def scrambled(module):
     return module
 
 
-def base_arguments(trainer, root, backbone, output, seed=1):
-    dataset = REPOSITORY / "configs" / "datasets" / "dtd.yaml"
-    arguments = {
-        "trainer": trainer,
-        "root": root,
-        "seed": seed,
-        "output-dir": output,
-        "backbone": backbone,
-        "dataset-config-file": dataset,
-        "config-file": small_recipe(),
-    }
-    return [str(word) for key, value in arguments.items() for word in (f"--{key}", value)]
-
-
-@functools.cache
-def small_recipe():
-    """A file of tests/small.yaml and all trainers' own smallest settings, in fp32."""
-    recipe = yaml.safe_load((REPOSITORY / "tests" / "small.yaml").read_text())
-    recipe["TRAINER"] = {
-        name.upper(): {"PREC": "fp32", **method_class(name).small} for name in METHODS
-    }
-    folder = tempfile.mkdtemp()
-    os.chmod(folder, 0o755)  # some tests start runs as a user without rights
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = os.path.join(folder, "small.yaml")
-    Path(path).write_text(yaml.safe_dump(recipe))
-    return path
-
-
-def make_textures(
-    root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)
-):
-    folder = root / "dtd" / "images"
-    generator = numpy.random.default_rng(0)
-    split = {"train": [], "val": [], "test": []}
-    for label, name in enumerate(classes):
-        (folder / name).mkdir(parents=True)
-        pattern = generator.integers(0, 256, (8, 8, 3))
-        for index in range(sum(sizes)):
-            pixels = numpy.kron(pattern, numpy.ones((5, 5, 1))) + generator.normal(
-                0, 40, (40, 40, 3)
-            )
-            Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(
-                folder / name / f"{index:02d}.png"
-            )
-            part = "train" if index < sizes[0] else "val" if index < sizes[0] + sizes[1] else "test"
-            split[part].append([f"{name}/{index:02d}.png", label, name])
-    (root / "dtd" / "split_zhou_DescribableTextures.json").write_text(json.dumps(split))
-
-
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     webdriver = pytest.importorskip(
@@ -398,18 +362,11 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for argument in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        f"user-data-dir={tmp_path_factory.mktemp('browser')}",
-    ):
+    flags = (
+        "headless no-sandbox disable-gpu disable-dev-shm-usage disable-quic no-first-run "
+        "disable-background-networking disable-component-update disable-sync"
+    )
+    for argument in (*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(f"--{argument}")
     started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield started

@@ -52,15 +52,6 @@ def unit(features):
     return features / features.norm(dim=-1, keepdim=True)
 
 
-def stock_classifier(model, template, names):
-    """(K, E) normalised features of a hand-crafted template for K names."""
-    return unit(
-        model.encode_text(
-            clip.tokenize([template.format(name.replace("_", " ")) for name in names])
-        )
-    )
-
-
 def stock_context_features(model, context, names, words=None, deep_prompts=(), normalize=True):
     """(K, E) features of "context, name." for K names.
 

@@ -13,14 +13,14 @@ OTHER = {"seconds", "seconds_per_step", "test_images_per_second", "finished", "c
 
 def kept_answers(folder, split):
     """The arrays by name of a run's ``predictions-<split>.npz``."""
-    with numpy.load(folder / f"predictions-{split}.npz", allow_pickle=False) as arrays:
+    with numpy.load(f"{folder}/predictions-{split}.npz") as arrays:
         return dict(arrays)
 
 
 def contents(folder):
     """All that a finished run says, by place: of its record, answers and last checkpoints."""
     record = json.loads((folder / "results.json").read_text())
-    last = (folder / MODEL_NAME / "checkpoint").read_text().strip()
+    last = (folder / f"{MODEL_NAME}/checkpoint").read_text().strip()
     states = [folder / MODEL_NAME / name for name in (last, "model-best.pth.tar")]
     return {
         "record": {key: value for key, value in record.items() if key not in OTHER},

@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY, scrambled
-from trainers.evidence import dempster
+from tests.conftest import scrambled
+from tests.runs import REPOSITORY
 
-sys.path.append(str(REPOSITORY / "benchmarks"))
+sys.path.append(f"{REPOSITORY}/benchmarks")
 
 import step  # noqa: E402
 
@@ -50,17 +50,6 @@ def test_the_usual_way_gives_the_same_numbers(both, part):
 
     ours, usual = map(run, both, (False, True))
     assert (ours - usual).norm() < 1e-4 * usual.norm() and len(usual) > 1
-
-
-def test_fusion_two_at_a_time_gives_dempsters_closed_form():
-    log_evidence = torch.randn(4, 3, 5, dtype=torch.float64, requires_grad=True)
-    reliability = torch.linspace(0.4, 1, 4, dtype=torch.float64)
-    values = [
-        fuse(log_evidence, reliability).log_evidence for fuse in (dempster, step.usual_dempster)
-    ]
-    grads = [torch.autograd.grad(value.square().sum(), log_evidence)[0] for value in values]
-    torch.testing.assert_close(*values, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(*grads, rtol=1e-11, atol=1e-12)
 
 
 def test_flops_are_those_of_the_products_attention_of_cpus_included():

@@ -9,7 +9,7 @@ import shutil
 import struct
 import time
 import zipfile
-import zlib
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -23,11 +23,11 @@ from app import demo as asked
 from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from protocols.plan import ablation_rows
+from tests.runs import prompts_of, refuses
 from tests.test_security import code_files
 from trainers import PromptedClassifier
 from trainers.common.config_files import merge
-from trainers.common.errors import UserError
-from trainers.common.image_files import MAX_PIXELS, read_picture
+from trainers.common.image_files import read_picture
 from trainers.common.readers import parse_json, read_arrays
 from trainers.common.record_file import read_record
 from trainers.engine import checkpoint
@@ -36,18 +36,8 @@ from trainers.prompting.backbone import load_backbone
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
 
 
-def pixels_bomb():
-    """A PNG of 12,000 × 12,000 pixels in 100 bytes."""
-    buffer = io.BytesIO()
-    Image.new("L", (1, 1)).save(buffer, "PNG")
-    content = bytearray(buffer.getvalue())
-    content[16:24] = struct.pack(">II", 12000, 12000)
-    content[29:33] = struct.pack(">I", zlib.crc32(bytes(content[12:29])))
-    return bytes(content)
-
-
 @pytest.fixture
-def bounded(monkeypatch):
+def bounded():
     """A limit of 2 GB on what this process may take beyond what it has, and of 10 seconds of a processor."""
     with open("/proc/self/statm") as file:
         own = int(file.read().split()[0]) * resource.getpagesize()
@@ -62,22 +52,20 @@ def bounded(monkeypatch):
 
 
 def test_every_picture_is_opened_with_its_formats_named():
-    calls = [
-        (path, call)
+    opened = [
+        (path, "formats" in {keyword.arg for keyword in call.keywords})
         for path in code_files()
         for call in ast.walk(ast.parse(path.read_text()))
-        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("Image.open", "PIL.Image.open")
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("Image.open")
     ]
-    assert len(calls) >= 3 and all(
-        "formats" in {keyword.arg for keyword in call.keywords} for _, call in calls
-    ), calls
+    assert len(opened) >= 3 and all(is_named for _, is_named in opened), opened
 
 
 @pytest.fixture
 def interpreter(tmp_path, monkeypatch):
     """A stand-in for Ghostscript, which Pillow by itself would start; it leaves a file when started."""
     made = tmp_path / "started"
-    program = tmp_path / "bin" / "gs"
+    program = tmp_path / "bin/gs"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\ntouch {made}\n")
     program.chmod(0o755)
@@ -91,33 +79,21 @@ def interpreter(tmp_path, monkeypatch):
     assert not made.exists(), "a picture has started a program"
 
 
-def test_no_picture_starts_a_program(interpreter, trained, refusal, data_root, tmp_path, capsys):
+def test_no_picture_starts_a_program(interpreter, trained, refusal, data_root, tmp_path, error_of):
     root = tmp_path / "data"
     shutil.copytree(data_root, root)
-    for path in (root / "dtd" / "images" / "banded").iterdir():
+    for path in (root / "dtd/images/banded").iterdir():
         path.write_bytes(EPS)
-    assert "can't be read" in refusal(root=str(root))
-    assert predict.main(["--run", str(trained("CoOp")[1]), str(path)]) != 0
-    assert f"{path} can't be read" in capsys.readouterr().err
-    with pytest.raises(UserError, match="cannot be read as a picture"):
-        asked.Pictures([]).keep(type("File", (), {"stream": io.BytesIO(EPS), "filename": "x.png"}))
+    assert "can't be read" in refusal(root=root)
+    assert f"{path} can't be read" in error_of(predict.main, "--run", trained("CoOp")[1], path)
+    with refuses("cannot be read as a picture"):
+        sent_to_the_page(EPS)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_pixels_are_bounded(bounded, tmp_path):
-    (tmp_path / "bomb.png").write_bytes(pixels_bomb())
-    with pytest.raises(
-        UserError,
-        match="bomb.png can't be read .it has 12000 × 12000 pixels, the limit is 89 million",
-    ):
-        read_picture(str(tmp_path / "bomb.png"))
-    with pytest.raises(
-        UserError, match="'a.png' cannot be read as a picture .it has 12000 × 12000 pixels"
-    ):
-        asked.Pictures([]).keep(
-            type("File", (), {"stream": io.BytesIO(pixels_bomb()), "filename": "a.png"})
-        )
-    assert MAX_PIXELS == Image.MAX_IMAGE_PIXELS
+def sent_to_the_page(content):
+    """Has the page keep a picture of that content."""
+    file = SimpleNamespace(stream=io.BytesIO(content), filename="x.png")
+    return asked.Pictures([]).keep(file)
 
 
 # ---- text ----
@@ -131,6 +107,9 @@ YAML = {
     "aliases": (ALIASES, "has an alias"),
     "nested": (f"a: {NESTED}", "nested too deeply"),
     "long": ("# " + " " * 2**21, "more than 64 kB"),
+    "many": ("a: [" + ("[" * 300 + "a," * 100 + "]" * 300 + ",") * 80 + "]", "nested too deeply"),
+    "time": ("a: " + "1:" * 200_000 + "1", "more than 64 kB"),
+    "list": ("a: [" + "a, " * 130_000 + "a]", "more than 64 kB"),
     "value": (f"OPTIM:\n  LR: '{'-' * 20_000}1'\n", "nested too deeply"),
 }
 JSON = {
@@ -145,13 +124,15 @@ JSON = {
 def test_yaml_is_bounded(bounded, tmp_path, monkeypatch, kind):
     content, message = YAML[kind]
     (tmp_path / "ablations").mkdir()
-    path = tmp_path / "ablations" / "CDC.yaml"
+    path = tmp_path / "ablations/CDC.yaml"
     path.write_text(content)
-    with pytest.raises(UserError, match=message):
+    started = time.monotonic()
+    with refuses(message):
         merge(get_cfg_default(), str(path), "config file")
+    assert time.monotonic() - started < 2
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     if kind != "value":
-        with pytest.raises(UserError, match=message):
+        with refuses(message):
             ablation_rows("CDC")
 
 
@@ -162,15 +143,15 @@ def test_json_is_bounded(bounded, tmp_path, kind):
     path.write_text(content)
     for read in (
         read_record,
-        lambda path: read_split(str(path), str(tmp_path)),
+        lambda path: read_split(path, tmp_path),
     ):
-        with pytest.raises(UserError, match=message):
+        with refuses(message):
             read(path)
     with pytest.raises(ValueError, match=message.split(" (")[0]):
         parse_json(content)
 
 
-def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, capsys):
+def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, error_of):
     pipe = tmp_path / "x.png"
     os.mkfifo(pipe)
     for read in (
@@ -181,12 +162,10 @@ def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, capsys):
         load_backbone,
         checkpoint.load,
     ):
-        with pytest.raises(UserError):
+        with refuses():
             read(str(pipe))
-    assert (
-        predict.main(["--run", str(trained("CoOp")[1]), str(pipe)]) != 0
-        and "it is not a regular file" in capsys.readouterr().err
-    )
+    line = error_of(predict.main, "--run", trained("CoOp")[1], pipe)
+    assert "it is not a regular file" in line
 
 
 # ---- pickles and archives ----
@@ -201,21 +180,18 @@ def test_a_pickle_of_lists_by_reference_is_refused(bounded, tmp_path):
     datum = Datum.__new__(Datum)
     datum._impath, datum._label = nested, 0
     path.write_bytes(pickle.dumps({"train": [datum]}))
-    with pytest.raises(UserError, match="a Datum whose path is a list and whose label is a int"):
-        read_pickle(str(path), ("train",))
+    with refuses("a Datum whose path is a list and whose label is a int"):
+        read_pickle(path, ("train",))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
+def test_a_pickle_that_claims_much_gets_nothing(bounded, tmp_path):
+    for content in (
         b"\x80\x02Nr" + struct.pack("<I", 2**28) + b".",
         b"\x80\x05\x96" + struct.pack("<Q", 2**33) + b"abc.",
-    ],
-)
-def test_a_pickle_that_claims_much_gets_nothing(bounded, tmp_path, content):
-    (tmp_path / "x.pkl").write_bytes(content)
-    with pytest.raises(UserError, match="is not read"):
-        read_pickle(str(tmp_path / "x.pkl"), ("train",))
+    ):
+        (tmp_path / "x.pkl").write_bytes(content)
+        with refuses("is not read"):
+            read_pickle(tmp_path / "x.pkl", ("train",))
 
 
 def inflating(path, member="x/data.pkl", size=2**29):
@@ -236,18 +212,17 @@ def test_archives_that_inflate_are_refused(bounded, tmp_path):
         (checkpoint.load, "can't be read"),
         (load_backbone, "it unpacks to 512 MB"),
     ):
-        os.replace(tmp_path / ("x.npz" if read is checkpoint.load else "x.pt"), tmp_path / "x.pt")
-        with pytest.raises(UserError, match=message):
-            read(str(tmp_path / "x.pt"))
+        os.replace(tmp_path / ("x.npz" if read is checkpoint.load else "x.pt"), f"{tmp_path}/x.pt")
+        with refuses(message):
+            read(f"{tmp_path}/x.pt")
 
 
 def test_weights_that_claim_more_numbers_than_they_hold_are_refused(bounded, tmp_path):
-    torch.save(
-        {"text_projection": torch.zeros(1, dtype=torch.half).expand(2**40)}, tmp_path / "x.pt"
-    )
-    with pytest.raises(UserError, match="text_projection has more numbers than are stored"):
-        load_backbone(str(tmp_path / "x.pt"))
-    numpy.savez(tmp_path / "x.npz", a=numpy.zeros(3))
+    weights = {"text_projection": torch.zeros(1, dtype=torch.half).expand(2**40)}
+    torch.save(weights, f"{tmp_path}/x.pt")
+    with refuses("text_projection has more numbers than are stored"):
+        load_backbone(f"{tmp_path}/x.pt")
+    numpy.savez(f"{tmp_path}/x.npz", a=numpy.zeros(3))
     assert list(read_arrays(tmp_path / "x.npz")) == ["a"]  # the control
 
 
@@ -257,38 +232,22 @@ def test_weights_that_claim_more_numbers_than_they_hold_are_refused(bounded, tmp
 def test_names_are_bounded(bounded, trained):
     own = [f"class {number}" for number in range(2000)]
     assert asked.class_names("\n".join(own), own) == own
-    with pytest.raises(UserError, match="there are 2000 class names: give at most 1000"):
+    with refuses("there are 2000 class names: give at most 1000"):
         asked.class_names("\n".join(own), ["a", "b"])
-    with pytest.raises(UserError, match="is too long: it has 100000 characters"):
+    with refuses("is too long: it has 100000 characters"):
         PromptedClassifier.load(trained("CoOp")[1]).with_classes(["a" * 100_000, "b"])
 
 
-@pytest.mark.parametrize("trainer", ["CDC", "ZeroshotCLIP"])
 def test_what_is_no_number_is_never_an_answer(
-    refusal, trained, stock_vit, data_root, tmp_path, capsys, trainer
+    refusal, trained, stock_vit, data_root, tmp_path, error_of, capsys
 ):
     state = {name: value.clone() for name, value in stock_vit.state_dict().items()}
     state["visual.proj"][0, 0] = float("nan")
-    torch.save(state, tmp_path / "broken.pt")
-    flags = (
-        () if trainer == "ZeroshotCLIP" else ("--eval-only", "--model-dir", str(trained("CDC")[1]))
-    )
-    assert "are not numbers (NaN or infinite)" in refusal(
-        *flags, trainer=trainer, backbone=str(tmp_path / "broken.pt")
-    )
-    if flags:
-        assert (
-            predict.main(
-                [
-                    "--run",
-                    flags[-1],
-                    "--backbone",
-                    str(tmp_path / "broken.pt"),
-                    "--json",
-                    f"{data_root}/dtd/images/woven",
-                ]
-            )
-            == 2
-        )
-        out, err = capsys.readouterr()
-        assert out == "" and "are not numbers (NaN or infinite)" in err
+    torch.save(state, path := f"{tmp_path}/broken.pt")
+    message = "are not numbers (NaN or infinite)"
+    assert message in refusal(trainer="ZeroshotCLIP", backbone=path)
+    folder = trained("CDC")[1]
+    assert message in refusal(*prompts_of(folder), backbone=path)
+    words = "--run", folder, "--backbone", path, "--json", f"{data_root}/dtd/images/woven"
+    assert message in error_of(predict.main, *words)
+    assert capsys.readouterr().out == ""

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 import textwrap
 from types import SimpleNamespace
@@ -15,27 +14,29 @@ from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
 from tests.conftest import in_turn
-from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
+from tests.runs import prompts_of, python, record_of, refuses
+from tests.same_run import kept_answers
+from tests.trainers.test_every_trainer import BASE, BEST_VAL, NEW, TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier.saved_run import read_record
-from trainers.common.errors import UserError
-
-CONDITIONAL = "CoCoOp"  # whose texts depend on the image
-EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
 
 
-def kept(folder, split="test"):
-    """What the run wrote of each image, arrays by name."""
-    with numpy.load(folder / f"predictions-{split}.npz", allow_pickle=False) as found:
-        return dict(found)
+@pytest.fixture
+def assert_same(data_root):
+    """``assert_same(classifier, folder)``: it says what that run's test said of its images, to the bit.
+
+    The probabilities of the classes that were kept, and all that methods with templates say.
+    """
+
+    def compare(classifier, folder):
+        expected = kept_answers(folder, "test")
+        pictures = [f"{data_root}/dtd/images/{name}" for name in expected["image"]]
+        assert_same_answers(classifier.predict(pictures), expected)
+
+    return compare
 
 
-def paths_of(expected, data_root):
-    return [f"{data_root}/dtd/images/{name}" for name in expected["image"]]
-
-
-def assert_same(answers, expected):
-    """To the bit: the probabilities of the classes that were kept, and all that methods with templates say."""
+def assert_same_answers(answers, expected):
     top = expected["top"]
     numpy.testing.assert_array_equal(
         numpy.take_along_axis(answers.probabilities, top, axis=1), expected["top_probability"]
@@ -74,52 +75,41 @@ def pictures(data_root):
     [(), ("TRAINER.CDC.PREC", "amp", "TRAINER.MAPLE.PREC", "fp16", "TRAINER.COOP.PREC", "fp16")],
 )
 @pytest.mark.parametrize("name", in_turn(TRAINERS))
-def test_it_says_what_the_runs_own_test_said(trained, data_root, monkeypatch, name, options):
+def test_it_says_what_the_runs_own_test_said(trained, assert_same, monkeypatch, name, options):
     """Also for runs in other precisions, as some of the trainers' are."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
     monkeypatch.setattr("trainers.trainer.DataManager", None)  # it must do without
-    classifier = PromptedClassifier.load(str(folder))
+    classifier = PromptedClassifier.load(folder)
     assert classifier.cfg == trainer.cfg
     assert classifier.classnames == trainer.model.classnames
-    assert_same(classifier.predict(paths_of(kept(folder), data_root)), kept(folder))
+    assert_same(classifier, folder)
 
 
 @pytest.mark.parametrize("name", in_turn(TRAINERS))
-def test_with_other_classes_it_says_what_a_test_on_them_says(trained, run, data_root, name):
+def test_with_other_classes_it_says_what_a_test_on_them_says(trained, run, assert_same, name):
     _, base = trained(name, *BASE)
-    _, _, new = run(name, *NEW, flags=("--eval-only", "--model-dir", str(base)))
+    _, _, new = run(name, *NEW, flags=prompts_of(base))
     classifier = PromptedClassifier.load(base)
-    other = classifier.with_classes(["woven", "zigzagged", "grid"])
-    assert_same(other.predict(paths_of(kept(new), data_root)), kept(new))
-    assert_same(
-        classifier.predict(paths_of(kept(base), data_root)), kept(base)
-    )  # the first one is as it was
-    numpy.testing.assert_array_equal(
-        kept(new)["top_probability"].sum(axis=1).round(5), 1
-    )  # so all three classes were compared
+    assert_same(classifier.with_classes(["woven", "zigzagged", "grid"]), new)
+    assert_same(classifier, base)  # it is as it was
+    known = kept_answers(new, "test")["top_probability"]
+    assert known.sum(axis=1) == pytest.approx(1, abs=1e-5), "all three classes were compared"
 
 
-def test_class_specific_contexts_answer_for_their_own_classes_only(trained, data_root):
+def test_class_specific_contexts_answer_for_their_own_classes_only(trained, assert_same):
     _, folder = trained("CoOp", "TRAINER.COOP.CSC", "True")
     classifier = PromptedClassifier.load(folder)
-    assert_same(classifier.predict(paths_of(kept(folder), data_root)), kept(folder))
-    with pytest.raises(
-        UserError,
-        match=r"contexts are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes",
-    ):
+    assert_same(classifier, folder)
+    with refuses(r"contexts are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes"):
         classifier.with_classes(["cat", "dog"])
 
 
-def test_best_val_runs_answer_with_their_best_epoch(trained, data_root):
-    _, folder = trained(
-        "CoOp", "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0"
-    )
-    best = torch.load(folder / "prompt_learner" / "model-best.pth.tar", weights_only=True)
+def test_best_val_runs_answer_with_their_best_epoch(trained, assert_same):
+    _, folder = trained("CoOp", *BEST_VAL, "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0")
+    best = torch.load(f"{folder}/prompt_learner/model-best.pth.tar", weights_only=True)
     assert best["epoch"] < 4, "for this test to mean anything"
-    assert_same(
-        PromptedClassifier.load(folder).predict(paths_of(kept(folder), data_root)), kept(folder)
-    )
+    assert_same(PromptedClassifier.load(folder), folder)
 
 
 # ---- kinds of images ----
@@ -131,51 +121,39 @@ def test_all_kinds_of_images_are_the_same_image(classifier, pictures):
     arrays = numpy.stack([numpy.asarray(image) for image in pillow])
     tensor = torch.from_numpy(arrays).permute(0, 3, 1, 2)
     floats = tensor.float() / 255
-    for many in (
-        pillow,
-        arrays,
-        list(arrays),
-        tensor,
-        list(tensor),
-        floats,
-        floats.double(),
-        (path for path in pictures),
-        [pictures[0], pillow[1], arrays[2], tensor[3], floats[4], pictures[5]],
-    ):
-        numpy.testing.assert_array_equal(
-            classifier.predict(many).probabilities, expected.probabilities
-        )
+    mixed = [pictures[0], pillow[1], arrays[2], tensor[3], floats[4], pictures[5]]
+    stacks = arrays, tensor, floats, floats.double()
+    for many in (pillow, *stacks, *map(list, stacks[:2]), iter(pictures), mixed):
+        same_probabilities(classifier.predict(many), expected)
     alone = classifier.predict(pictures[1:2])
     for one in (pictures[1], pillow[1], arrays[1], tensor[1], floats[1]):
-        numpy.testing.assert_array_equal(classifier.predict(one).probabilities, alone.probabilities)
-    assert expected.images == pictures and classifier.predict([pictures[0], arrays[0]]).images == [
-        pictures[0],
-        None,
-    ]
+        same_probabilities(classifier.predict(one), alone)
+    assert expected.images == pictures
+    assert classifier.predict([pictures[0], arrays[0]]).images == [pictures[0], None]
+
+
+def same_probabilities(answers, expected):
+    numpy.testing.assert_array_equal(answers.probabilities, expected.probabilities)
 
 
 def test_colours_and_shapes_are_brought_to_what_the_test_takes(classifier, pictures, tmp_path):
     wide = Image.open(pictures[0]).resize((90, 50)).convert("LA")
-    wide.save(tmp_path / "wide.png")
-    expected = classifier.predict(numpy.asarray(wide.convert("RGB"))).probabilities
-    numpy.testing.assert_array_equal(
-        classifier.predict(tmp_path / "wide.png").probabilities, expected
-    )
-    numpy.testing.assert_array_equal(classifier.predict(wide).probabilities, expected)
+    wide.save(f"{tmp_path}/wide.png")
+    expected = classifier.predict(numpy.asarray(wide.convert("RGB")))
+    for picture in (tmp_path / "wide.png", wide):
+        same_probabilities(classifier.predict(picture), expected)
 
 
 def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictures, monkeypatch):
     read, seen, answer = [], [], classifier.method.answer
-    monkeypatch.setattr(
-        classifier.method,
-        "answer",
-        lambda images, encoded: (
-            seen.append((images.shape[1], len(read))) or answer(images, encoded)
-        ),
-    )
-    assert classifier.predict(
-        read.append(path) or path for path in pictures * 6
-    ).probabilities.shape == (36, 6)
+
+    def noted(images, encoded):
+        seen.append((images.shape[1], len(read)))
+        return answer(images, encoded)
+
+    monkeypatch.setattr(classifier.method, "answer", noted)
+    answers = classifier.predict(read.append(path) or path for path in pictures * 6)
+    assert answers.probabilities.shape == (36, 6)
     assert seen == [(16, 16), (16, 32), (4, 36)]
 
 
@@ -210,41 +188,32 @@ def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictu
     ],
 )
 def test_what_is_no_image(classifier, images, message):
-    with pytest.raises(UserError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         classifier.predict(images)
 
 
 @pytest.mark.parametrize("names", ["cat", ["cat"], [], ["cat", ""], ["cat", 3]])
 def test_what_are_no_classes(classifier, names):
-    with pytest.raises(UserError, match="give a list of at least two names"):
+    with refuses("give a list of at least two names"):
         classifier.with_classes(names)
-    with pytest.raises(UserError, match="the class name .* is too long: with it a prompt has"):
+    with refuses("the class name .* is too long: with it a prompt has"):
         classifier.with_classes(["cat", "very " * 90 + "long"])
 
 
 def test_a_table_for_pandas(classifier, trained, pictures, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=dict))
     answers = classifier.predict(pictures)
-    found = answers.to_pandas()
-    assert list(found) == [
-        "image",
-        "label",
-        "probability",
-        "uncertainty",
-        "vacuity",
-        "conflict",
-        *(f"vote_{m}" for m in range(1, 5)),
-    ]
-    assert all(len(column) == 6 for column in found.values()) and found["image"] == pictures
-    assert found["vote_2"][3] == answers.classnames[answers.votes[3, 1].argmax()]
-    assert (
-        found["probability"][3]
-        == answers.probabilities[3, answers.classnames.index(found["label"][3])]
-    )
+    table = answers.to_pandas()
+    names = ["image", "label", "probability", "uncertainty"]
+    votes = [f"vote_{m}" for m in range(1, 5)]
+    assert list(table) == [*names, "vacuity", "conflict", *votes]
+    assert len(table) == 6 and table["image"].tolist() == pictures
+    assert table["vote_2"][3] == answers.classnames[answers.votes[3, 1].argmax()]
+    answer = answers.classnames.index(table["label"][3])
+    assert table["probability"][3] == answers.probabilities[3, answer]
     plain = PromptedClassifier.load(trained("CoOp")[1]).predict(pictures).to_pandas()
-    assert list(plain) == ["image", "label", "probability", "uncertainty"]
+    assert list(plain) == names
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UserError, match="to_pandas needs pandas"):
+    with refuses("to_pandas needs pandas"):
         answers.to_pandas()
 
 
@@ -252,29 +221,21 @@ def test_a_table_for_pandas(classifier, trained, pictures, monkeypatch):
 
 
 @pytest.fixture
-def copy_of(trained, tmp_path):
-    """A run's folder to be changed, and a way to change its record."""
+def copy_of(copied):
+    """A run's folder to be changed, and a way to change its record; None: without that."""
 
     def copy(name, **changed):
-        folder = tmp_path / f"copy of {name}"
-        shutil.copytree(trained(name)[1], folder, dirs_exist_ok=True)
-        record = {**json.loads((folder / "results.json").read_text()), **changed}
-        (folder / "results.json").write_text(
-            json.dumps(
-                {
-                    key: value
-                    for key, value in record.items()
-                    if key not in changed or value is not None
-                }
-            )
-        )
+        folder = copied(name)
+        record = {**record_of(folder), **changed}
+        kept = {key: record[key] for key in record if changed.get(key, 0) is not None}
+        (folder / "results.json").write_text(json.dumps(kept))
         return folder
 
     return copy
 
 
 def refused(folder, message):
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         PromptedClassifier.load(folder)
 
 
@@ -307,7 +268,7 @@ def test_records_from_before_class_names_and_from_before_a_setting(copy_of, trai
     assert older.cfg.TRAINER.CDC.RELIABILITY == "fitted" and older.cfg.OUTPUT_DIR == "7"
     assert older.cfg.INPUT.SIZE == (32, 32)
     expected = PromptedClassifier.load(trained("CDC")[1]).predict(pictures)
-    numpy.testing.assert_array_equal(older.predict(pictures).probabilities, expected.probabilities)
+    same_probabilities(older.predict(pictures), expected)
     message = "does not say which classes there were: it was written by an earlier version, run it"
     refused(copy_of("ZeroshotCLIP", classnames=None), message)
 
@@ -319,9 +280,9 @@ def test_a_clip_that_was_moved(copy_of, small_clip_file, tmp_path):
     refused(folder, "MODEL.BACKBONE.NAME is 'moved.pt', which is neither a file")
     assert len(PromptedClassifier.load(folder, backbone=small_clip_file).classnames) == 6
     state = torch.load(small_clip_file, weights_only=True)
-    torch.save({**state, "text_projection": state["text_projection"] * 2}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="was trained for the backbone"):
-        PromptedClassifier.load(folder, backbone=str(tmp_path / "other.pt"))
+    torch.save({**state, "text_projection": state["text_projection"] * 2}, f"{tmp_path}/other.pt")
+    with refuses("was trained for the backbone"):
+        PromptedClassifier.load(folder, backbone=f"{tmp_path}/other.pt")
 
 
 def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing(
@@ -344,22 +305,14 @@ def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing
         except AttributeError as error:
             print(error)
     """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = python("-c", textwrap.dedent(program), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     labels = [
         PromptedClassifier.load(trained(name)[1]).predict(pictures[0]).labels
         for name in ("CDC", "ZeroshotCLIP")
     ]
-    assert done.stdout.splitlines() == [
-        *map(str, labels),
-        "module 'cdc_trainers' has no attribute 'nothing'",
-    ]
+    unknown = "module 'cdc_trainers' has no attribute 'nothing'"
+    assert done.stdout.splitlines() == [*map(str, labels), unknown]
 
 
 def test_labelling_pictures_builds_nothing_that_trains(trained, pictures, monkeypatch):

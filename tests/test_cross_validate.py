@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from results.table import harmonic_mean
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from trainers.common.errors import UserError
 
 sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started

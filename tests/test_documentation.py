@@ -22,7 +22,7 @@ import run
 from protocols import command_line
 from results import table
 from results.published import read_published
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from tests.trainers import test_formulas
 from tests.trainers.test_formulas import CASES
 from tools.leaderboard import draw
@@ -46,7 +46,7 @@ def tokens_of(document):
     for token in (
         MarkdownIt("gfm-like", {"linkify": False})
         .use(anchors_plugin, max_level=6)
-        .parse(document.read_text(encoding="utf-8"))
+        .parse(document.read_text("utf-8"))
     ):
         yield token
         yield from token.children or ()
@@ -74,7 +74,7 @@ def build(folder):
     """What scripts/docs.sh does once there is an environment; warnings are errors."""
     (command,) = (
         line
-        for line in (REPOSITORY / "scripts" / "docs.sh").read_text().splitlines()
+        for line in (REPOSITORY / "scripts/docs.sh").read_text().splitlines()
         if line.startswith("python ")
     )
     return subprocess.run(
@@ -101,7 +101,7 @@ def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_
             assert (site / document.relative_to(DOCS).with_suffix(".html")).is_file()
     loaded = 0
     for page in [*site.rglob("*.html"), *site.rglob("*.css")]:
-        text = page.read_text(encoding="utf-8")
+        text = page.read_text("utf-8")
         styles = [text] if page.suffix == ".css" else re.findall(r"(?s)<style.*?</style>", text)
         for name in [*LOADED.findall(text), *LOADED_BY_STYLES.findall("".join(styles))]:
             if not name.startswith("data:"):
@@ -109,13 +109,13 @@ def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_
                 loaded += 1
     assert loaded > len(DOCUMENTS)
     # the reference has the docstrings
-    assert "masses e_k / S" in (site / "api" / "evidence.html").read_text()
+    assert "masses e_k / S" in (site / "api/evidence.html").read_text()
 
 
 # ---- what is promised ----
 
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+README = (REPOSITORY / "README.md").read_text("utf-8")
 PARSERS = {
     "train.py": command_line.parse_arguments,
     "run.py": run.parse_arguments,
@@ -146,7 +146,7 @@ def test_every_command_of_the_readme_parses(monkeypatch):
             trainers = getattr(parsed, "trainer", [])
             assert {trainers} if isinstance(trainers, str) else {*trainers} <= {*METHODS}
             for name in getattr(parsed, "dataset", []):
-                assert (REPOSITORY / "configs" / "datasets" / f"{name}.yaml").is_file(), name
+                assert (REPOSITORY / f"configs/datasets/{name}.yaml").is_file(), name
     assert programs == {*PARSERS}
 
 
@@ -183,14 +183,14 @@ def test_the_readmes_table_has_every_trainer_its_published_figure_and_its_tests_
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_is_short_and_its_lines_are_narrow(page):
     """At most 1,500 words in lines of at most 120 columns, outside tables, code and headings."""
-    text = re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    text = re.sub(r"^ *```.*?^ *```", "", page.read_text("utf-8"), flags=re.S | re.M)
     prose = re.findall(r"^(?! *[|#]).*", text, re.MULTILINE)
     assert sum(len(line.split()) for line in prose) <= 1500
     assert [line for line in prose if len(line) > 120] == []
 
 
 def test_the_leaderboards_data_are_the_benchmarks_table():
-    text = (DOCS / "benchmark.md").read_text(encoding="utf-8")
+    text = (DOCS / "benchmark.md").read_text("utf-8")
     shown = text[text.index("\n## Base-to-new\n") : text.index("\n## Base and new together\n")]
     cells = [re.split(r"\s*\|\s*|\s*±\s*", line) for line in shown.splitlines() if "±" in line]
     data = pandas.read_csv(DOCS / "results.csv", dtype=str)
@@ -202,7 +202,7 @@ def test_the_leaderboards_data_are_the_benchmarks_table():
 def test_a_picture_has_every_row_of_its_data(name):
     data = "results" if name == "leaderboard" else name
     table = pandas.read_csv(DOCS / f"{data}.csv")
-    kept = (DOCS / f"{name}.svg").read_text(encoding="utf-8")
+    kept = (DOCS / f"{name}.svg").read_text("utf-8")
     for picture in (draw(table), kept):
         nodes = ElementTree.fromstring(picture).iter()
         assert {*table.iloc[:, 0]} <= {"".join(node.itertext()).strip() for node in nodes}
@@ -213,9 +213,9 @@ def test_every_fault_that_is_told_has_a_test_and_every_test_that_is_named_as_a_p
     """Names in backticks, ``…`` standing for what is left out."""
     tests = set()
     for path in (REPOSITORY / "tests").rglob("test_*.py"):
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text("utf-8")
         tests |= {path.stem, *re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
-    page = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    page = (DOCS / "reliability.md").read_text("utf-8")
     name = re.compile(r"`(?:\w+/)*(test_\w+…?|…_\w+)`")
     named = name.findall(page)
     assert len(named) > 30

@@ -7,8 +7,13 @@ import subprocess
 import venv
 
 import pytest
+import yaml
+from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
 
-from tests.conftest import REPOSITORY
+from protocols.arguments import extend_config
+from tests.runs import REPOSITORY
+from trainers.common.config_files import merge
 
 EXTRAS = {"base2new_train.sh CDC x 1": "demo", "test.sh": "demo,docs,export,test"}
 COMMANDS = ["train.py", "run.py", "predict.py", "demo_app.py"]
@@ -21,14 +26,14 @@ def repository(tmp_path):
     folder = tmp_path / "repository"
     for name in ("scripts", "dassl-lite"):
         shutil.copytree(REPOSITORY / name, folder / name)
-    shutil.copy(REPOSITORY / "setup.py", folder)
+    shutil.copy(f"{REPOSITORY}/setup.py", folder)
     return folder
 
 
 @pytest.fixture
 def installed(repository, tmp_path):
     """Runs a script where no environment is active, with a stand-in for Python; returns what it has installed."""
-    log, python = tmp_path / "log", tmp_path / "bin" / "python3"
+    log, python = tmp_path / "log", tmp_path / "bin/python3"
     python.parent.mkdir()
     python.write_text(f"""#!/usr/bin/env bash
 echo "$*" >> {log}
@@ -56,9 +61,9 @@ def test_each_script_installs_what_it_needs_and_no_more(installed, repository):
     assert installed(first) == []
     assert installed(second) == [f".[{EXTRAS[second]}]", "./dassl-lite"]
     assert installed(second) == installed(first) == [], "the stamp holds the extras of both"
-    own = str(repository / ".venv")
+    own = f"{repository}/.venv"
     assert installed(first, VIRTUAL_ENV=own) == [], "ours may be active"
-    with open(repository / "setup.py", "a") as file:
+    with open(f"{repository}/setup.py", "a") as file:
         file.write("# of another version\n")
     assert installed(first, VIRTUAL_ENV=own) == [".[demo]", "./dassl-lite"]
 
@@ -104,15 +109,81 @@ def test_the_real_dassl_is_never_replaced_and_old_packages_are_named(bare, start
     for name in ("dassl", "yacs", "torch"):
         (packages / f"{name}.py").touch()
     (packages / "torch-2.1.0.dist-info").mkdir()
-    (packages / "torch-2.1.0.dist-info" / "METADATA").write_text("Name: torch\nVersion: 2.1.0\n")
+    (packages / "torch-2.1.0.dist-info/METADATA").write_text("Name: torch\nVersion: 2.1.0\n")
     line = start_in("docs.sh").stderr
     assert "dassl-lite" not in line and '"yacs' not in line and '"torch>=2.4"' in line
 
 
 def test_a_command_without_its_environment_says_so_in_a_line(bare):
     for words in COMMANDS:
-        command = [bare / "bin" / "python", *words.split(), "--help"]
+        command = [bare / "bin/python", *words.split(), "--help"]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.startswith(f"error: {bare}/bin/python has no package ")
         assert "source .venv/bin/activate" in done.stderr and done.stderr.count("\n") == 1
+
+
+# ---- configs, and scripts in CoOp's manner ----
+
+
+TRAINER_CONFIGS = sorted((REPOSITORY / "configs/trainers").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "path", TRAINER_CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+def test_every_trainer_config_is_valid_and_says_what_it_is(path):
+    assert path.parent.name in TRAINER_REGISTRY.registered_names()
+    assert path.read_text().startswith("# "), "the head says what the recipe is and what it costs"
+    cfg = get_cfg_default()
+    extend_config(cfg)
+    merge(cfg, str(path), "config file", leave_out="RULES")
+    trainer = TRAINER_REGISTRY.get(path.parent.name)
+    trainer.check_cfg(trainer.__new__(trainer), cfg)
+    assert list(yaml.safe_load(path.read_text())["TRAINER"]) == [path.parent.name.upper()]
+
+
+def test_every_script_parses():
+    for path in (REPOSITORY / "scripts").rglob("*.sh"):
+        subprocess.run(["bash", "-n", str(path)], check=True)
+
+
+STAGES = ("base2new_train", "base2new_test", "fewshot_train", "xd_train", "xd_test", "dg_test")
+
+
+@pytest.fixture
+def script(tmp_path):
+    """What a script of CoOp's manner asks run.py for."""
+    python = tmp_path / "python"  # shows its arguments; stands in for pip as well
+    shown = f'case "$1" in run.py) echo "$@" ;; -c) echo {tmp_path} ;; esac'
+    python.write_text(f"#!/usr/bin/env bash\n{shown}\n")
+    python.chmod(0o755)
+
+    def start(words, **settings):
+        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path), **settings}
+        command = ["bash", *f"scripts/{words}".split()]
+        return subprocess.run(command, text=True, capture_output=True, cwd=REPOSITORY, env=env)
+
+    return start
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_script_asks_for_the_protocol_it_is_named_after(stage, script):
+    protocol, part = stage.split("_")
+    for trainer, words in (("MaPLe", f"{stage}.sh MaPLe"), ("CDC", f"cdc/{stage}.sh")):
+        shown = script(f"{words} openmoji 3 OPTIM.MAX_EPOCH 2", SHOTS="1 4", BACKBONE="RN50")
+        assert shown.stdout.endswith(
+            f"run.py --protocol {protocol} --stage {part} --trainer {trainer} --dataset openmoji "
+            "--seeds 3 --root data --backbone RN50 --shots 1 4 -- OPTIM.MAX_EPOCH 2\n"
+        ), shown.stderr
+
+
+def test_a_script_says_which_of_its_words_is_missing(script):
+    for words, missing in (
+        ("xd_test.sh", "TRAINER"),
+        ("xd_test.sh CoOp dtd", "SEED"),
+        ("cdc/xd_test.sh", "DATASET"),
+    ):
+        shown = script(words)
+        assert shown.returncode == 2 and f"error: {missing} is missing: bash " in shown.stderr
+        assert "run.py" not in shown.stdout

@@ -56,7 +56,6 @@ shapes = {
 }
 
 
-@settings(max_examples=60, deadline=None)
 @given(**shapes)
 @example(1, 8, 1000, 3.0)
 @example(1, 4, 397, 3.0)
@@ -78,7 +77,6 @@ def check_against_the_textbook(logs, reliability=1.0):
         torch.testing.assert_close(fused.vacuity[image], vacuity, rtol=1e-12, atol=0)
 
 
-@settings(max_examples=40, deadline=None)
 @given(**shapes)
 def test_witnesses_of_reliability_one_are_fused_by_the_pairwise_rule_beside_any_without_evidence(
     seed, templates, classes, spread
@@ -91,7 +89,6 @@ def test_witnesses_of_reliability_one_are_fused_by_the_pairwise_rule_beside_any_
     )
 
 
-@settings(max_examples=40, deadline=None)
 @given(reliability=st.floats(0.05, 1.0), is_common=st.booleans(), **shapes)
 def test_reliability_raises_each_factor_to_its_power(
     reliability, is_common, seed, templates, classes, spread
@@ -133,7 +130,6 @@ def test_reliability_is_fitted_to_the_least_negative_log_likelihood(usual):
     torch.testing.assert_close(fitted_reliabilities(logs, said, 4), 2 * usual)
 
 
-@settings(max_examples=40, deadline=None)
 @given(**shapes)
 def test_beliefs_and_vacuity_sum_to_one_and_so_do_probabilities(seed, templates, classes, spread):
     logs = random_log_evidence(seed, templates, classes, spread)
@@ -148,7 +144,6 @@ def test_beliefs_and_vacuity_sum_to_one_and_so_do_probabilities(seed, templates,
         )
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**31 - 1),
     templates=st.integers(1, 4),
@@ -179,7 +174,6 @@ def test_trusted_cross_entropy_is_the_expectation_under_the_dirichlet():
         assert abs(ours.item() - expected.item()) < 5 * error.item()
 
 
-@settings(max_examples=30, deadline=None)
 @given(**shapes)
 def test_the_evidential_loss_is_the_mean_of_the_trusted_and_of_the_shares_cross_entropy(
     seed, templates, classes, spread
@@ -225,7 +219,7 @@ def test_the_right_classs_pull_is_at_least_half_of_cross_entropys_at_every_level
     assert min(share_of[trusted_cross_entropy]) < 1e-3
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 10**6),
     reliability=st.sampled_from([0.3, 1.0]),
@@ -269,7 +263,6 @@ def test_nothing_overflows_for_extreme_evidence(reliability, top, others):
         assert torch.isfinite(value).all()
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     spread=st.sampled_from([1.0, 10.0, 60.0]),

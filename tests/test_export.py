@@ -2,7 +2,6 @@
 
 import functools
 import json
-import subprocess
 import sys
 
 import numpy
@@ -15,10 +14,11 @@ from safetensors.torch import load_file
 from torchvision.transforms import RandomErasing
 
 from tests.conftest import ALWAYS, in_turn
-from tests.trainers.test_every_trainer import LEARNING, TRAINERS
+from tests.runs import python, refuses
+from tests.same_run import assert_equal
+from tests.trainers.test_every_trainer import LEARNING, TRAINERS, saved
 from trainers import PromptedClassifier
 from trainers.classifier import export
-from trainers.common.errors import UserError
 
 CONDITIONAL = "CoCoOp"  # whose texts depend on the image
 EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
@@ -26,12 +26,9 @@ EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
 
 def exported(classifier, folder):
     classifier.export(str(folder))
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "README.md",
-        "model.onnx",
-        "prompts.safetensors",
-    ]
-    return onnxruntime.InferenceSession(folder / "model.onnx")
+    names = "README.md model.onnx prompts.safetensors".split()
+    assert sorted(path.name for path in folder.iterdir()) == names
+    return onnxruntime.InferenceSession(f"{folder}/model.onnx")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +38,7 @@ def german(trained, tmp_path_factory):
     @functools.cache
     def make():
         classifier = PromptedClassifier.load(trained("CDC")[1]).with_classes(["Kühe", "Pferde"])
-        folder = tmp_path_factory.mktemp("german") / "a" / "b"
+        folder = tmp_path_factory.mktemp("german") / "a/b"
         return classifier, folder, exported(classifier, folder)
 
     return make
@@ -54,74 +51,48 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
     torch.manual_seed(0)
     pixels = torch.randint(256, (40, 3, 32, 32)).byte()  # of the model's size: nothing is resized
     for images in (40, 1):
-        outputs = session.run(None, {"pixels": pixels[:images].float().numpy() / 255})
         answers = classifier.predict(pixels[:images])
-        assert answers.probabilities.std() > 20 * export.TOLERANCE, (
-            "images and classes must differ for this test to mean anything"
-        )
-        numpy.testing.assert_allclose(
-            outputs[0], answers.probabilities, rtol=0, atol=export.TOLERANCE
-        )
-        assert len(outputs) == (1 if answers.vacuity is None else 2)
-        if answers.vacuity is not None:
-            numpy.testing.assert_allclose(
-                outputs[1], answers.vacuity, rtol=0, atol=export.TOLERANCE
-            )
-    stored = load_file(tmp_path / "exported" / "prompts.safetensors")
+        assert answers.probabilities.std() > 20 * export.TOLERANCE, "images and classes differ"
+        expected = [answers.probabilities, answers.vacuity][: 1 + (answers.vacuity is not None)]
+        outputs = session.run(None, {"pixels": pixels[:images].float().numpy() / 255})
+        for output, known in zip(outputs, expected, strict=True):
+            numpy.testing.assert_allclose(output, known, rtol=0, atol=export.TOLERANCE)
+    stored = load_file(f"{tmp_path}/exported/prompts.safetensors")
     numpy.testing.assert_array_equal(stored.pop("text_features"), classifier.encoded[0])
     if name in LEARNING:
-        state = torch.load(
-            trained(name)[1] / "prompt_learner" / "model.pth.tar-3", weights_only=True
-        )["state_dict"]
-        assert stored.keys() == state.keys() and all(
-            torch.equal(value, state[key]) for key, value in stored.items()
-        )
+        assert_equal(stored, saved(trained(name)[1])["state_dict"], "prompts")
 
 
 def test_what_the_files_say_of_themselves(german):
     classifier, folder, session = german()
     metadata = session.get_modelmeta().custom_metadata_map
-    with safe_open(folder / "prompts.safetensors", "pt") as file:
+    with safe_open(f"{folder}/prompts.safetensors", "pt") as file:
         assert file.metadata() == {key: metadata[key] for key in file.metadata()}
-    assert (
-        json.loads(metadata["classnames"]) == ["Kühe", "Pferde"]
-        and metadata["trainer"] == "CDC"
-        and metadata["seed"] == "1"
-    )
-    card, record = (folder / "README.md").read_text(encoding="utf-8"), classifier.record
+    assert json.loads(metadata["classnames"]) == ["Kühe", "Pferde"]
+    assert (metadata["trainer"], metadata["seed"]) == ("CDC", "1")
+    card, record = (folder / "README.md").read_text("utf-8"), classifier.record
     assert card.startswith("# CDC on DescribableTextures\n") and "for 2 classes" in card
     accuracy = f"| accuracy (test) | {record['metrics']['test']['accuracy']:.2f} % |"
-    for fact in (
-        "DescribableTextures, all classes, 4 images a class",
-        record["prompts_hash"],
-        record["backbone_hash"],
-        record["split_hash"],
-        accuracy,
-        "0. Kühe\n1. Pferde\n",
-        "`vacuity` (N,)",
-        "to 0.0001",
-    ):
+    hashes = [record[f"{name}_hash"] for name in ("prompts", "backbone", "split")]
+    facts = "DescribableTextures, all classes, 4 images a class", "0. Kühe\n1. Pferde\n"
+    for fact in (*facts, *hashes, accuracy, "`vacuity` (N,)", "to 0.0001"):
         assert fact in card
 
 
 def test_the_cards_example_runs(german, data_root):
     classifier, folder, _ = german()
-    program = (
-        (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-    )
+    card = (folder / "README.md").read_text("utf-8")
+    program = card.split("```python\n")[1].split("```")[0]
     # half transparent, black where nobody sees it, turned by its EXIF data
     image, exif = Image.open(f"{data_root}/dtd/images/banded/00.png").convert("RGBA"), Image.Exif()
     image.paste((0, 0, 0, 0), (0, 0, image.width // 2, image.height))
     exif[0x0112] = 6
-    image.save(folder / "cat.jpg", "PNG", exif=exif)
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=120
-    )
-    answers = classifier.predict(folder / "cat.jpg")
+    image.save(f"{folder}/cat.jpg", "PNG", exif=exif)
+    done = python("-c", program, cwd=folder)
+    answers = classifier.predict(f"{folder}/cat.jpg")
     label, probability = done.stdout.rsplit(maxsplit=1)
-    assert label == answers.labels[0] and float(probability) == pytest.approx(
-        answers.probabilities.max(), abs=0.02
-    ), done.stderr
+    assert label == answers.labels[0], done.stderr
+    assert float(probability) == pytest.approx(answers.probabilities.max(), abs=0.02)
 
 
 def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_exported_in_fp32(
@@ -129,42 +100,26 @@ def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_expor
 ):
     """Pixels that were not normalised are not normalised in the model."""
     monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
-    options = (
-        "TRAINER.COOP.PREC",
-        "fp16",
-        "MODEL.BACKBONE.NAME",
-        small_resnet_file,
-        "TEST.NO_TEST",
-        "True",
-        "INPUT.TRANSFORMS",
-        "['random_resized_crop']",
-    )
-    classifier = PromptedClassifier.load(trained("CoOp", *options)[1])
+    options = "TRAINER.COOP.PREC fp16 TEST.NO_TEST True INPUT.TRANSFORMS ['random_resized_crop']"
+    backbone = "MODEL.BACKBONE.NAME", small_resnet_file
+    classifier = PromptedClassifier.load(trained("CoOp", *options.split(), *backbone)[1])
     session = exported(classifier, tmp_path / "exported")
     pixels = torch.randint(256, (3, 3, 32, 32)).byte()
+    (output,) = session.run(None, {"pixels": pixels.float().numpy() / 255})
     expected = classifier.predict(pixels).probabilities
-    numpy.testing.assert_allclose(
-        session.run(None, {"pixels": pixels.float().numpy() / 255})[0], expected, atol=0.02
-    )  # fp16 itself
+    numpy.testing.assert_allclose(output, expected, atol=0.02)  # fp16 itself
     assert classifier.cfg.TRAINER.COOP.PREC == "fp16"
-    assert "The run was not tested." in (tmp_path / "exported" / "README.md").read_text(
-        encoding="utf-8"
-    )
+    assert "The run was not tested." in (tmp_path / "exported/README.md").read_text("utf-8")
 
 
 def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="CoCoOp can't be exported: its texts depend on the image"):
+    with refuses("CoCoOp can't be exported: its texts depend on the image"):
         PromptedClassifier.load(trained("CoCoOp")[1]).export(tmp_path / "out")
     classifier = PromptedClassifier.load(trained("CoOp")[1])
     classifier.transform.transforms.append(RandomErasing())
-    with pytest.raises(
-        UserError, match="INPUT.TRANSFORMS has RandomErasing, the model has room for normalize only"
-    ):
+    with refuses("INPUT.TRANSFORMS has RandomErasing, the model has room for normalize only"):
         classifier.export(tmp_path / "out")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(
-        UserError,
-        match="export needs the package onnxscript: pip install onnx onnxscript safetensors",
-    ):
+    with refuses("export needs the package onnxscript: pip install onnx onnxscript safetensors"):
         PromptedClassifier.load(trained("CoOp")[1]).export(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from trainers import METHODS
 from trainers.evaluation.open_world import open_world
 from trainers.evaluation.prediction import Prediction, measure
@@ -23,7 +23,7 @@ TEST = re.compile(r"`([\w/.…]+)::(test_\w+)`")  # `file::test`, … standing f
 
 def defined(path):
     """Names of the functions, classes and methods of a Python file."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
             for part in getattr(node, "body", []):
@@ -32,7 +32,7 @@ def defined(path):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_function_and_test_that_a_page_names_exists(page):
-    text, file = page.read_text(encoding="utf-8"), None
+    text, file = page.read_text("utf-8"), None
     named = [(page.parent / target, name) for name, target in FUNCTION.findall(text)]
     for place, test in TEST.findall(text):
         file = file if place == "…" else place
@@ -43,7 +43,7 @@ def test_every_function_and_test_that_a_page_names_exists(page):
 
 
 def test_every_term_of_the_table_has_a_function_and_a_test():
-    section = (DOCS / "method.md").read_text(encoding="utf-8").split("## From formula to line")[1]
+    section = (DOCS / "method.md").read_text("utf-8").split("## From formula to line")[1]
     rows = [line for line in section.split("\n## ")[0].splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 10
     assert [row for row in rows if not (FUNCTION.search(row) and TEST.search(row))] == []
@@ -53,7 +53,7 @@ def test_every_trainer_has_its_section():
     headings = [
         name.strip(",")
         for page in FAITHFULNESS
-        for heading in re.findall(r"^## (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        for heading in re.findall(r"^## (.*)$", page.read_text("utf-8"), re.MULTILINE)
         for name in heading.split()
     ]
     assert {name: headings.count(name) for name in METHODS} == dict.fromkeys(METHODS, 1)
@@ -66,5 +66,5 @@ def test_every_figure_of_a_record_has_its_definition():
     found = measure(prediction, torch.arange(4), "abcd")
     doubts = found.pop("uncertainty")
     names = [*found, *doubts, *doubts["vacuity"], *open_world(prediction, torch.arange(4), 2)]
-    page = (DOCS / "faithfulness" / "figures.md").read_text(encoding="utf-8")
+    page = (DOCS / "faithfulness/figures.md").read_text("utf-8")
     assert [name for name in names if f"`{name}`" not in page] == ["images"]

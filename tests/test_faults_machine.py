@@ -17,27 +17,19 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
+from datasets.drawn import openmoji
 from protocols.training import main
-from results import curve, table
+from results import table
 from results.report import __main__ as report
 from tests import children
-from tests.conftest import base_arguments, make_textures
 from tests.results.conftest import make_answers, write_run
+from tests.runs import call, make_textures
 from tests.same_run import assert_same_run
 from trainers.common import files
+from trainers.common.errors import exit_code
 from trainers.data import loader as data
 
-WRITERS = (files, curve)  # modules that write by ``write_atomically``
 NOBODY = 65534
-
-
-def tell(capsys):
-    """The lines of error since the last call."""
-    return [
-        line
-        for line in capsys.readouterr().err.replace("\r", "\n").splitlines()
-        if line.startswith("error: ")
-    ]
 
 
 def leftovers(folder):
@@ -61,8 +53,7 @@ def full_disk(monkeypatch):
 
             original(path, write_to_full if str(path).endswith(ending) else write)
 
-        for module in WRITERS:
-            monkeypatch.setattr(module, "write_atomically", write_atomically)
+        monkeypatch.setattr(files, "write_atomically", write_atomically)
         return monkeypatch.undo
 
     return fill
@@ -70,19 +61,18 @@ def full_disk(monkeypatch):
 
 @pytest.mark.parametrize("name", ["predictions-val.npz", "results.json"])
 def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(
-    trained, full_disk, data_root, small_clip_file, tmp_path, capsys, name
+    trained, full_disk, arguments, tmp_path, error_of, name
 ):
     """What was trained is there: the same command tests it and ends as if nothing had been."""
-    whole, folder = trained("CoOp")[1], tmp_path / "out"
-    arguments, free = base_arguments("CoOp", data_root, small_clip_file, folder), full_disk(name)
-    assert main(arguments) == 2
+    whole, folder, free = trained("CoOp")[1], tmp_path / "out", full_disk(name)
+    line = error_of(main, *arguments("CoOp"))
     advice = "make room on that disk, and give the same command again"
-    assert tell(capsys) == [f"error: {folder / name}: No space left on device: {advice}"]
+    assert line == f"error: {folder / name}: No space left on device: {advice}"
     assert not (folder / "results.json").exists() and not leftovers(folder)
-    prompts = folder / "prompt_learner" / "model.pth.tar-3"
+    prompts = folder / "prompt_learner/model.pth.tar-3"
     written = prompts.stat().st_mtime_ns
     free()
-    assert main(arguments) == 0
+    assert main(arguments("CoOp")) == 0
     assert prompts.stat().st_mtime_ns == written
     assert_same_run(whole, folder)
 
@@ -90,9 +80,8 @@ def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(
 @pytest.fixture
 def runs(tmp_path):
     for seed in (1, 2):
-        write_run(
-            tmp_path / "runs", "train_all", "CDC", seed, arrays=make_answers(seed, templates=2)
-        )
+        answers = make_answers(seed, templates=2)
+        write_run(tmp_path / "runs", "train_all", "CDC", seed, arrays=answers)
     return tmp_path / "runs"
 
 
@@ -101,32 +90,27 @@ def runs(tmp_path):
     [(table, "table.md", ".md"), (report, "report.html", ".html"), (report, "report.html", ".svg")],
 )
 def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(
-    runs, full_disk, tmp_path, capsys, command, name, full
+    runs, full_disk, tmp_path, error_of, command, name, full
 ):
     output, first = tmp_path / "output", tmp_path / "first"
     output.mkdir(), first.mkdir()
-    assert command.main([str(runs), "--output", str(first / name)]) == 0
+    assert call(command.main, runs, "--output", first / name) == 0
     older = (first / name).read_text()
     (output / name).write_text(older)
-    capsys.readouterr()
     full_disk(full)
-    assert command.main([str(runs), "--output", str(output / name)]) == 2
-    (message,) = tell(capsys)
+    message = error_of(command.main, runs, "--output", output / name)
     assert f"{full}: No space left on device: make room on that disk" in message
-    assert (
-        (output / name).read_text() == older
-        and not leftovers(output)
-        and not list(output.rglob("*.svg"))[: full == ".svg"]
-    )
+    assert (output / name).read_text() == older and not leftovers(output)
+    assert full != ".svg" or not list(output.rglob("*.svg"))
 
 
 def test_a_disk_that_is_full_for_labels_is_one_line(
-    trained, full_disk, data_root, tmp_path, capsys
+    trained, full_disk, data_root, tmp_path, error_of
 ):
     full_disk(".csv")
-    pictures, table = f"{data_root}/dtd/images/woven", str(tmp_path / "labels.csv")
-    assert predict.main(["--run", str(trained("CoOp")[1]), pictures, "--csv", table]) == 2
-    assert "labels.csv can't be written: No space left on device" in tell(capsys)[0]
+    words = "--run", trained("CoOp")[1], f"{data_root}/dtd/images/woven", "--csv"
+    line = error_of(predict.main, *words, f"{tmp_path}/labels.csv")
+    assert "labels.csv can't be written: No space left on device" in line
     assert os.listdir(tmp_path) == []
 
 
@@ -150,40 +134,32 @@ def in_child(tmp_path, command):
     ]
 
 
-def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(
-    data_root, small_clip_file, tmp_path
-):
+def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(arguments, tmp_path):
     """The kernel's own refusal: no file may grow beyond 4000 bytes, and the log does first."""
 
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
-        return main(base_arguments("ZeroshotCLIP", data_root, small_clip_file, tmp_path / "out"))
+        return main(arguments("ZeroshotCLIP"))
 
     code, (line,) = in_child(tmp_path, limited)
     assert code == 2
     assert f"error: {tmp_path}/out/log.txt: File too large: make room on that disk" in line
-    assert os.listdir(tmp_path / "out") == ["log.txt"]
-    assert main(base_arguments("ZeroshotCLIP", data_root, small_clip_file, tmp_path / "out")) == 0
+    assert os.listdir(f"{tmp_path}/out") == ["log.txt"]
+    assert main(arguments("ZeroshotCLIP")) == 0
 
 
 def test_a_disk_that_is_full_while_pictures_are_drawn_leaves_none(tmp_path):
     """The pictures are drawn into a temporary folder, renamed when all are there."""
-    from datasets.drawn import openmoji
 
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
-        try:
-            openmoji.render(str(tmp_path / "data" / "images"), ["1F426", "1F600"])
-        except openmoji.UserError as error:
-            sys.stderr.write(f"error: {error}\n")
-            return 2
-        return 0
+        emojis = ["1F426", "1F600"]
+        return exit_code(openmoji.render, f"{tmp_path}/data/images", emojis)
 
-    code, lines = in_child(tmp_path, limited)
-    assert code == 2 and lines[0].startswith(
-        f"error: OpenMoji's pictures can't be drawn into {tmp_path / 'data'} (File too large)"
-    )
-    assert os.listdir(tmp_path / "data") == []
+    code, (line,) = in_child(tmp_path, limited)
+    place = f"{tmp_path / 'data'} (File too large)"
+    assert code == 2 and line.startswith(f"error: OpenMoji's pictures can't be drawn into {place}")
+    assert os.listdir(f"{tmp_path}/data") == []
 
 
 # ---- a data folder that is read-only ----
@@ -210,23 +186,26 @@ def readable_by_all(tmp_path):
     return tmp_path
 
 
-def without_rights(command):
+def without_rights(words):
+    """Exit code of train.py where nothing may be done that is not open to all."""
     if os.geteuid() == 0:  # root may write anywhere
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-    return command()
+    return main(words)
 
 
-def test_a_read_only_data_folder_is_trained_on(readable_by_all, small_clip_file, one_thread):
+def test_a_read_only_data_folder_is_trained_on(
+    readable_by_all, arguments, small_clip_file, one_thread
+):
     root = readable_by_all
     os.chmod(small_clip_file, 0o444)
     open_to_all(Path(small_clip_file).parent)
-    before = sorted(str(path) for path in (root / "data").rglob("*"))
-    arguments = base_arguments("CoOp", str(root / "data"), small_clip_file, root / "out" / "run")
-    assert in_child(root, lambda: without_rights(lambda: main(arguments))) == (0, [])
-    assert sorted(str(path) for path in (root / "data").rglob("*")) == before
-    assert (root / "out" / "run" / "results.json").exists()
+    before = sorted((root / "data").rglob("*"))
+    words = arguments("CoOp", root=root / "data", folder=root / "out/run")
+    assert in_child(root, lambda: without_rights(words)) == (0, [])
+    assert sorted((root / "data").rglob("*")) == before
+    assert (root / "out/run/results.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -236,19 +215,15 @@ def test_a_read_only_data_folder_is_trained_on(readable_by_all, small_clip_file,
         ("out", "can't be written to (Permission denied): give another --output-dir"),
     ],
 )
-def test_what_has_to_be_written_and_can_not_is_one_line(
-    readable_by_all, small_clip_file, place, message
-):
+def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, arguments, place, message):
     """Pictures that are drawn into the data folder, and a run's own folder."""
     root = readable_by_all
     (root / "out").chmod(0o555 if place == "out" else 0o777)
-    arguments = base_arguments(
-        "ZeroshotCLIP", str(root / "data"), small_clip_file, root / "out" / "run"
-    )
+    words = arguments("ZeroshotCLIP", root=root / "data", folder=root / "out/run")
     if place == "data":
-        arguments[arguments.index("--dataset-config-file") + 1] = "configs/datasets/openmoji.yaml"
-    code, lines = in_child(root, lambda: without_rights(lambda: main(arguments)))
-    assert code == 2 and len(lines) == 1 and message in lines[0] and str(root) in lines[0]
+        words += ["--dataset-config-file", "configs/datasets/openmoji.yaml"]
+    code, (line,) = in_child(root, lambda: without_rights(words))
+    assert code == 2 and message in line and str(root) in line
 
 
 # ---- a killed worker ----
@@ -259,14 +234,9 @@ def kill_a_worker(out, mark, at):
     original = data.CheckedImages.__getitem__
 
     def killed(self, index):
-        epochs = (out / "prompt_learner" / "checkpoint").exists()
-        if (
-            get_worker_info() is not None
-            and epochs
-            and not mark.exists()
-            and self.is_train == (at == "train")
-            and index == len(self) - 1
-        ):
+        is_late = (out / "prompt_learner/checkpoint").exists() and index == len(self) - 1
+        is_asked = get_worker_info() is not None and self.is_train == (at == "train")
+        if is_late and is_asked and not mark.exists():
             mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, index)
@@ -276,19 +246,19 @@ def kill_a_worker(out, mark, at):
 
 @pytest.mark.parametrize("at", ["train", "test"])
 def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
-    trained, data_root, small_clip_file, tmp_path, at
+    trained, arguments, tmp_path, at
 ):
     """``kill -9`` in the middle of the second epoch, or of the test; in a child, since torch tells of it whenever it is noticed."""
     options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
     whole, mark, said = trained("CoOp", *options)[1], tmp_path / "killed", tmp_path / "said.txt"
-    arguments = [*base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"), *options]
-    assert children.finish(arguments, said, kill_a_worker, tmp_path / "out", mark, at) == 2
+    words = arguments("CoOp", *options)
+    assert children.finish(words, said, kill_a_worker, tmp_path / "out", mark, at) == 2
     assert mark.exists()
     (message,) = (line for line in said.read_text().splitlines() if line.startswith("error: "))
     assert message.startswith("error: DataLoader worker (pid")
     assert "give the same command again" in message
-    assert not (tmp_path / "out" / "results.json").exists()
-    assert main(arguments) == 0
+    assert not (tmp_path / "out/results.json").exists()
+    assert main(words) == 0
     assert_same_run(whole, tmp_path / "out")
 
 

@@ -30,8 +30,8 @@ from protocols.command_line import parse_arguments
 from results import render, runs, table
 from results.kept import FIGURES, IMAGES, read_figures, write_figures
 from results.report import page as report
-from tests.conftest import base_arguments
 from tests.results.conftest import make_answers, write_curve, write_run
+from tests.runs import base_arguments, record_of
 from trainers.classifier.saved_run import config_of, find_trainer
 from trainers.common import record_file
 from trainers.common.errors import UserError
@@ -204,12 +204,10 @@ LISTS = {  # sound content, its tree if it is JSON, how it is read, what holds f
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", LISTS)
-def test_lists_of_images(tmp_path, kind):
-    sound, tree, read, holds = LISTS[kind]
-    path, folder = tmp_path / "list", str(tmp_path / "images")
+def check_reader(path, folder, sound, tree, read, holds, examples=50):
+    """Whatever the file holds is refused in a line, or ``holds``; what is sound is taken."""
 
-    @settings(FILES)
+    @settings(FILES, max_examples=examples)
     @given(content=whatever(sound, tree))
     @example(content=sound)
     @example(content=b"[" * 100_000)
@@ -217,13 +215,14 @@ def test_lists_of_images(tmp_path, kind):
     def check(content):
         path.write_bytes(content)
         result = only_user_errors(read, str(path), folder)
-        assert result is not None or content != sound
-        assert result is None or holds(result, folder)
+        assert holds(result, folder) if result is not None else content != sound
 
     check()
 
 
-# ---- images ----
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_of_images(tmp_path, kind):
+    check_reader(tmp_path / "list", f"{tmp_path}/images", *LISTS[kind])
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM"])
@@ -231,15 +230,46 @@ def test_images(tmp_path, kind):
     buffer = io.BytesIO()
     noise = numpy.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype="uint8")
     Picture.fromarray(noise).save(buffer, kind)
+    sound, is_rgb = buffer.getvalue(), lambda image, _: image.mode == "RGB"
+    check_reader(tmp_path / "x", "", sound, None, read_picture, is_rgb, examples=20)
 
-    @settings(FILES, max_examples=20)
-    @given(content=damaged(buffer.getvalue()))
-    def check(content):
-        (tmp_path / "image").write_bytes(content)
-        image = only_user_errors(read_picture, str(tmp_path / "image"))
-        assert image is None or image.mode == "RGB"
 
-    check()
+# ---- weights, and runs to ask ----
+
+
+def test_checkpoints(trained, tmp_path):
+    path, sound = tmp_path / "model", trained("CoOp")[1] / "prompt_learner/model.pth.tar-3"
+    is_state = lambda state, _: isinstance(state, dict)  # noqa: E731
+    check_reader(
+        path, "", sound.read_bytes(), None, lambda path, _: checkpoint.load(path), is_state
+    )
+
+
+def test_records_of_runs_to_ask(trained, tmp_path):
+    def load(path, _):
+        record = record_file.read_record(path)
+        return config_of(record, find_trainer(record["trainer"]))
+
+    tree = {**record_of(trained("CoOp")[1]), "metrics": {}}
+    has_rate = lambda cfg, _: isinstance(cfg.OPTIM.LR, float)  # noqa: E731
+    check_reader(tmp_path / "x.json", "", json.dumps(tree).encode(), tree, load, has_rate)
+
+
+def test_clip_weights(tmp_path, stock_vit):
+    """The ends of the file, where the names are, matter most: its middle is numbers."""
+    state, path = stock_vit.state_dict(), tmp_path / "clip.pt"
+    small = {key: value[..., :1] if value.dim() else value for key, value in state.items()}
+    script = torch.jit.script(torch.nn.Linear(2, 2))
+    for write in (functools.partial(torch.save, small), script.save):
+        write(str(path))
+
+        @settings(FILES, max_examples=30)
+        @given(content=damaged(path.read_bytes()))
+        def check(content):
+            path.write_bytes(content)
+            assert only_user_errors(load_backbone, str(path)) is None
+
+        check()
 
 
 # ---- what runs leave ----
@@ -335,59 +365,5 @@ def test_kept_measures_are_whole_or_made_again(tmp_path):
     assert figures.items() <= whole.items()
     assert read_figures(tmp_path, {"prompts_hash": "y"}) is None
     check()
-
-
-def test_records_of_runs_to_ask(trained, tmp_path):
-    folder = trained("CoOp")[1]
-    sound = json.loads((folder / "results.json").read_text())
-
-    @settings(FILES)
-    @given(content=variants({**sound, "metrics": {}}))
-    def check(content):
-        (tmp_path / "results.json").write_bytes(content)
-
-        def load():
-            record = record_file.read_record(tmp_path / "results.json")
-            return config_of(record, find_trainer(record["trainer"]))
-
-        cfg = only_user_errors(load)
-        assert cfg is None or isinstance(cfg.OPTIM.LR, float)
-
-    check()
-
-
-# ---- weights ----
-
-
-def test_checkpoints(trained, tmp_path):
-    sound = (trained("CoOp")[1] / "prompt_learner" / "model.pth.tar-3").read_bytes()
-
-    @settings(FILES)
-    @given(content=damaged(sound))
-    def check(content):
-        (tmp_path / "model.pth.tar-3").write_bytes(content)
-        state = only_user_errors(checkpoint.load, str(tmp_path / "model.pth.tar-3"))
-        assert state is None or isinstance(state, dict)
-
-    check()
-
-
-def test_clip_weights(tmp_path, stock_vit):
-    """The ends of the file, where the names are, matter most: its middle is numbers."""
-    torch.save(
-        {
-            key: value[..., :1] if value.dim() else value
-            for key, value in stock_vit.state_dict().items()
-        },
-        tmp_path / "small.pt",
-    )
-    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
-    for name in ("small.pt", "script.pt"):
-
-        @settings(FILES, max_examples=30)
-        @given(content=damaged((tmp_path / name).read_bytes()))
-        def check(content):
-            (tmp_path / "clip.pt").write_bytes(content)
-            assert only_user_errors(load_backbone, str(tmp_path / "clip.pt")) is None
-
-        check()
+    (tmp_path / IMAGES).unlink()
+    assert read_figures(tmp_path, record) is None

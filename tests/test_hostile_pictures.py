@@ -16,14 +16,21 @@ from PIL import Image, features
 
 import predict
 from datasets import image_folder
-from tests.conftest import make_textures
+from tests.runs import call, make_textures, refuses
+from tests.test_bounds import sent_to_the_page
 from trainers import PromptedClassifier
 from trainers.common import image_files
-from trainers.common.config_files import merge
-from trainers.common.errors import UserError, exit_code
+from trainers.common.errors import exit_code
 from trainers.common.files import file_hash
-from trainers.common.image_files import ROOM, Room, decoded, left_out, look_through, read_picture
-from trainers.common.readers import read_yaml
+from trainers.common.image_files import (
+    MAX_PIXELS,
+    ROOM,
+    Room,
+    decoded,
+    left_out,
+    look_through,
+    read_picture,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
@@ -75,26 +82,29 @@ HOSTILE = {
 def hostile(tmp_path):
     (tmp_path / "hostile").mkdir()
     for name, (content, _) in HOSTILE.items():
-        (tmp_path / "hostile" / name).write_bytes(content)
-    os.truncate(tmp_path / "hostile" / "sparse.png", 6 * 2**30)
+        (tmp_path / f"hostile/{name}").write_bytes(content)
+    os.truncate(f"{tmp_path}/hostile/sparse.png", 6 * 2**30)
     return tmp_path / "hostile"
 
 
 def test_a_hostile_picture_is_refused_in_a_line_wherever_it_is_read(hostile, monkeypatch):
     reads = []
     monkeypatch.setattr(image_files, "file_hash", reads.append)
-    seen = look_through([str(hostile / name) for name in HOSTILE])
+    seen = look_through([f"{hostile}/{name}" for name in HOSTILE])
     for (name, (_, message)), picture in zip(HOSTILE.items(), seen):
         assert message in picture.reason and not picture.digest
-        with pytest.raises(UserError, match=message):
-            read_picture(str(hostile / name))
-    assert not reads
+        with refuses(message):
+            read_picture(f"{hostile}/{name}")
+        if name != "sparse.png":
+            with refuses(message):
+                sent_to_the_page((hostile / name).read_bytes())
+    assert not reads and MAX_PIXELS == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_hostile_picture_costs_no_other_its_answer(hostile, trained, data_root, tmp_path, capsys):
     table = tmp_path / "a.csv"
     folders = [str(hostile), f"{data_root}/dtd/images/woven"]
-    assert predict.main(["--run", str(trained("CoOp")[1]), "--csv", str(table), *folders]) == 1
+    assert call(predict.main, "--run", trained("CoOp")[1], "--csv", table, *folders) == 1
     assert len(table.read_text().splitlines()) == 1 + 15
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"No answer for {len(HOSTILE)} images: ")
@@ -123,13 +133,13 @@ def test_all_others_keep_their_pixels_to_the_bit(tmp_path, mode, size):
         image = Image.fromarray(pixels[..., :2].copy().view("uint16")[..., 0])
     elif mode != "RGBA":
         image = image.convert(mode)
-    image.save(tmp_path / "x.png")
-    stored = Image.open(tmp_path / "x.png")
-    assert read_picture(str(tmp_path / "x.png")).tobytes() == stored.convert("RGB").tobytes()
+    image.save(f"{tmp_path}/x.png")
+    stored = Image.open(f"{tmp_path}/x.png")
+    assert read_picture(f"{tmp_path}/x.png").tobytes() == stored.convert("RGB").tobytes()
     if mode == "RGBA":
         white = Image.new("RGBA", size, "white")
         seen = Image.alpha_composite(white, image).convert("RGB").tobytes()
-        assert read_picture(str(tmp_path / "x.png"), "white").tobytes() == seen
+        assert read_picture(f"{tmp_path}/x.png", "white").tobytes() == seen
         with decoded(image, "white") as picture:
             assert picture.tobytes() == seen
 
@@ -146,15 +156,15 @@ def test_a_jpeg_of_as_many_scans_as_cameras_make_is_read(tmp_path, number):
         assert image_files.scans(pieces) == number
     (tmp_path / "x.jpg").write_bytes(content)
     with Image.open(io.BytesIO(content)) as image:
-        assert read_picture(str(tmp_path / "x.jpg")).tobytes() == image.convert("RGB").tobytes()
+        assert read_picture(f"{tmp_path}/x.jpg").tobytes() == image.convert("RGB").tobytes()
 
 
 def test_a_large_jpeg_is_decoded_at_half_its_size(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "AT_ONCE", 60 * 60)
     for name in ("x.jpg", "x.png"):
         Image.new("RGB", (64, 64), "red").save(tmp_path / name)
-    assert read_picture(str(tmp_path / "x.jpg")).size == (32, 32)
-    assert read_picture(str(tmp_path / "x.png")).size == (64, 64)
+    assert read_picture(f"{tmp_path}/x.jpg").size == (32, 32)
+    assert read_picture(f"{tmp_path}/x.png").size == (64, 64)
 
 
 def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
@@ -181,7 +191,7 @@ def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
     assert room.free == 10
 
 
-def test_pictures_are_transformed_before_the_next_ones_are_decoded(trained, data_root, monkeypatch):
+def test_pictures_are_transformed_before_the_next_ones_are_decoded(trained, data_root):
     """The room is held until the pixels have their final size."""
     classifier, free = PromptedClassifier.load(trained("CoOp")[1]), []
     transform = classifier.transform
@@ -191,14 +201,14 @@ def test_pictures_are_transformed_before_the_next_ones_are_decoded(trained, data
 
 
 def test_memory_that_is_used_up_ends_the_command_and_says_nothing_of_the_picture(
-    trained, data_root, monkeypatch, capsys, tmp_path
+    trained, data_root, monkeypatch, capsys
 ):
     def full(*_):
         raise MemoryError
 
     monkeypatch.setattr(image_files, "as_seen", full)
     folder = f"{data_root}/dtd/images/woven"
-    assert predict.main(["--run", str(trained("CoOp")[1]), folder]) == 2
+    assert call(predict.main, "--run", trained("CoOp")[1], folder) == 2
     out, err = capsys.readouterr()
     assert out == "" and "error: memory is used up: end other programs" in err
     monkeypatch.setattr(image_files, "open_image", full)
@@ -206,24 +216,6 @@ def test_memory_that_is_used_up_ends_the_command_and_says_nothing_of_the_picture
         with pytest.raises(MemoryError):
             read([f"{folder}/00.png"])
     assert exit_code(full) == 2
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a: [" + ("[" * 300 + "a," * 100 + "]" * 300 + ",") * 80 + "]",
-        "a: " + "1:" * 200_000 + "1",
-        "a: [" + "a, " * 130_000 + "a]",
-    ],
-)
-def test_yaml_is_answered_in_a_second(tmp_path, text):
-    (tmp_path / "x.yaml").write_text(text)
-    started = time.monotonic()
-    with pytest.raises(ValueError, match="it is nested too deeply|it has more than 64 kB"):
-        read_yaml(tmp_path / "x.yaml")
-    with pytest.raises(UserError):
-        merge(None, str(tmp_path / "x.yaml"), "config file")
-    assert time.monotonic() - started < 2
 
 
 def test_a_file_is_hashed_piece_by_piece(tmp_path):
@@ -248,12 +240,12 @@ def test_avif_and_jpeg_2000_are_read(tmp_path, trained, ending, codec):
 
 def test_a_training_on_ones_own_pictures_names_the_hostile_ones(refusal, tmp_path, hostile):
     make_textures(tmp_path / "data")
-    banded = tmp_path / "data" / "dtd" / "images" / "banded"
+    banded = tmp_path / "data/dtd/images/banded"
     for name in ("tall.png", "sparse.png"):
         os.replace(hostile / name, banded / name)
     for trainer in ("CoOp", "ZeroshotCLIP"):
-        split = tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json"
+        split = tmp_path / "data/dtd/split_zhou_DescribableTextures.json"
         for name in ("tall.png", "sparse.png"):
             rows = [[f"banded/{name}", 0, "a"], ["dotted/00.png", 1, "b"]]
             split.write_text(json.dumps({"train": rows, "val": [], "test": rows}))
-            assert f"{name} can't be read" in refusal(trainer=trainer, root=str(tmp_path / "data"))
+            assert f"{name} can't be read" in refusal(trainer=trainer, root=tmp_path / "data")

@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from tests import children
-from tests.conftest import base_arguments, in_turn
+from tests.conftest import GOLDEN, in_turn
 from tests.same_run import assert_same_run
 
 KILLS = 5
@@ -17,47 +17,35 @@ SEED = 20261125
 OPTIONS = ("OPTIM.MAX_EPOCH", "2")
 
 
-RUNS = {
-    "CDC": ("CDC", ("TEST.FINAL_MODEL", "best_val")),
-    "CDC-workers": ("CDC", ("DATALOADER.NUM_WORKERS", "2", "TRAINER.CDC.PROMPT_MODALITY", "text")),
-    "PromptSRC-amp": ("PromptSRC", ("TRAINER.PROMPTSRC.PREC", "amp")),
-    "ProGrad": ("ProGrad", ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1")),
-}
+RUNS = GOLDEN["cases"]["killed"]
 
 
 @pytest.mark.parametrize("run", in_turn(RUNS, always=()))
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_were_not(
-    data_root, small_clip_file, tmp_path, run
-):
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_were_not(arguments, tmp_path, run):
     trainer, options = RUNS[run]
     seed = SEED + list(RUNS).index(run)
     draw = random.Random(seed)
 
     def finish(name, *prepare):
-        arguments = base_arguments(trainer, data_root, small_clip_file, tmp_path / name)
-        arguments += [*OPTIONS, *options]
-        return children.finish(arguments, tmp_path / f"{name}.txt", *prepare)
+        words = arguments(trainer, *OPTIONS, *options.split(), folder=tmp_path / name)
+        return children.finish(words, tmp_path / f"{name}.txt", *prepare)
 
     assert finish("whole") == 0
     moments = []
     while len(moments) < KILLS:
         moments.append(draw.randint(1, LONGEST))
-        assert finish("killed", children.die_at, moments[-1]) == -9, (
-            f"seed {seed}, moments {moments}"
-        )
-    assert finish("killed") == 0, (
-        f"seed {seed}, moments {moments}: {(tmp_path / 'killed.txt').read_text()[-2000:]}"
-    )
+        assert finish("killed", children.die_at, moments[-1]) == -9, (seed, moments)
+    said = tmp_path / "killed.txt"
+    assert finish("killed") == 0, (seed, moments, said.read_text()[-2000:])
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     left = {path.suffix for path in (tmp_path / "killed").rglob("*")}
     assert not left & {".tmp", ".lock"}
 
 
-def test_workers_of_a_run_that_is_killed_end_with_it(data_root, small_clip_file, tmp_path):
-    arguments = base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out")
-    arguments += ["DATALOADER.NUM_WORKERS", "2"]
+def test_workers_of_a_run_that_is_killed_end_with_it(arguments, tmp_path):
+    words = arguments("CoOp", "DATALOADER.NUM_WORKERS", "2")
     prepare = children.die_with_workers, tmp_path / "workers"
-    assert children.finish(arguments, tmp_path / "said", *prepare) == -9
+    assert children.finish(words, tmp_path / "said", *prepare) == -9
     workers = [int(number) for number in (tmp_path / "workers").read_text().split()]
     assert len(workers) == 2
     until = time.monotonic() + 60  # they look every five seconds

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from tests.runs import refuses
 from trainers.common import locks
-from trainers.common.errors import UserError
 from trainers.common.locks import FILE_NAME, only_writer, turn
 
 FORK = multiprocessing.get_context("fork")
@@ -22,7 +22,7 @@ def hold(folder, held, until):
 def holder(tmp_path):
     """A process that writes to the folder until ``holder.until`` is set."""
     held, until = FORK.Event(), FORK.Event()
-    process = FORK.Process(target=hold, args=(str(tmp_path / "run"), held, until))
+    process = FORK.Process(target=hold, args=(f"{tmp_path}/run", held, until))
     process.start()
     assert held.wait(60)
     process.until = until
@@ -36,30 +36,30 @@ def test_a_folder_that_another_process_writes_to_is_refused_and_free_after_its_e
     holder, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(locks, "PATIENCE", 0.1)
-    with pytest.raises(UserError, match="is being written to by another process: wait for that"):
-        with only_writer(str(tmp_path / "run")):
+    with refuses("is being written to by another process: wait for that"):
+        with only_writer(f"{tmp_path}/run"):
             pass
     holder.kill()  # however it ends
     holder.join()
-    with only_writer(str(tmp_path / "run")):
-        assert (tmp_path / "run" / FILE_NAME).exists()
-    assert not (tmp_path / "run" / FILE_NAME).exists()
+    with only_writer(f"{tmp_path}/run"):
+        assert (tmp_path / f"run/{FILE_NAME}").exists()
+    assert not (tmp_path / f"run/{FILE_NAME}").exists()
 
 
 def test_whose_turn_it_is_not_waits(holder, tmp_path, caplog):
     started = time.monotonic()
     FORK.Process(target=lambda: (time.sleep(1.5), holder.until.set())).start()
-    with caplog.at_level("INFO"), turn("a file is made", str(tmp_path / "run")) as is_locked:
+    with caplog.at_level("INFO"), turn("a file is made", f"{tmp_path}/run") as is_locked:
         assert is_locked and time.monotonic() - started > 1
     assert "Waiting for another process: a file is made" in caplog.text
 
 
 def test_the_first_folder_that_can_be_written_to_is_locked(tmp_path):
     (tmp_path / "file").touch()
-    with turn("work", str(tmp_path / "file" / "below"), str(tmp_path / "free")) as is_locked:
-        assert is_locked and (tmp_path / "free" / FILE_NAME).exists()
-    with turn("work", str(tmp_path / "file" / "below")) as is_locked:
+    with turn("work", f"{tmp_path}/file/below", f"{tmp_path}/free") as is_locked:
+        assert is_locked and (tmp_path / f"free/{FILE_NAME}").exists()
+    with turn("work", f"{tmp_path}/file/below") as is_locked:
         assert not is_locked
-    with pytest.raises(UserError, match="can't be written to"):
-        with only_writer(str(tmp_path / "file" / "below")):
+    with refuses("can't be written to"):
+        with only_writer(f"{tmp_path}/file/below"):
             pass

@@ -11,18 +11,20 @@ import sys
 
 import pytest
 from pandas import DataFrame
-from PIL import Image
 
 import predict
 from datasets.fewshot import match
+from datasets.image_folder import ImageFolder
 from results import render
 from results.report import __main__ as report
 from results.report.figures import Figure, write_figure
-from tests.conftest import REPOSITORY
+from tests.datasets.miniatures import picture
+from tests.runs import REPOSITORY, call, python, refuses
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
 from trainers.common.files import check_output, write_text
 from trainers.common.image_files import left_out
+from trainers.coop import CoOpMethod
 
 ESCAPE = "a\x1b[31m\nb\r\x07\x9b\u202e.png"
 ESCAPED = r"a\x1b[31m\nb\r\x07\x9b\u202e.png"
@@ -30,13 +32,13 @@ ESCAPED = r"a\x1b[31m\nb\r\x07\x9b\u202e.png"
 
 @pytest.fixture
 def photos(data_root, tmp_path):
-    shutil.copytree(f"{data_root}/dtd/images/woven", tmp_path / "photos")
+    shutil.copytree(f"{data_root}/dtd/images/woven", f"{tmp_path}/photos")
     return sorted(map(str, (tmp_path / "photos").iterdir()))
 
 
 @pytest.fixture
-def own_run(trained, tmp_path):
-    return str(shutil.copytree(trained("CDC")[1], tmp_path / "run"))
+def own_run(copied):
+    return str(copied("CDC"))
 
 
 def content(folder):
@@ -46,40 +48,39 @@ def content(folder):
 # ---- nothing of the user's is overwritten ----
 
 
-def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_path, capsys):
+def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_path, error_of):
     (tmp_path / "notes.csv").write_text("image,mine\n")
-    os.link(photos[1], tmp_path / "linked.png")
-    os.symlink(photos[1], tmp_path / "link.png")
+    os.link(photos[1], f"{tmp_path}/linked.png")
+    os.symlink(photos[1], f"{tmp_path}/link.png")
     before = content(tmp_path)
     kept = [f"{own_run}/{name}" for name in ("results.json", "log.txt", "predictions-test.npz")]
-    outputs = [photos[0], photos[3], str(tmp_path / "notes.csv"), *kept]
-    outputs += [str(tmp_path / "linked.png"), str(tmp_path / "link.png")]
+    outputs = [photos[0], photos[3], f"{tmp_path}/notes.csv", *kept]
+    outputs += [f"{tmp_path}/linked.png", f"{tmp_path}/link.png"]
     for output in outputs:
         for words in (["--csv", output, *photos[1:]], [*photos, "--csv", output]):
-            assert predict.main(["--run", own_run, *words]) == 2
-            out, err = capsys.readouterr()
-            assert out == "" and err.startswith(f"error: --csv {output} ")
-            assert err.count("\n") == 1 and ("delete it first" in err or "files to read" in err)
+            line = error_of(predict.main, "--run", own_run, *words)
+            assert line.startswith(f"error: --csv {output} ")
+            assert "delete it first" in line or "files to read" in line
     assert content(tmp_path) == before
 
 
 def test_a_command_replaces_what_it_has_written_before(own_run, photos, tmp_path):
     table = tmp_path / "a.csv"
     for paths in (photos[:1], photos[:2]):
-        assert predict.main(["--run", own_run, "--csv", str(table), *paths]) == 0
+        assert call(predict.main, "--run", own_run, "--csv", table, *paths) == 0
         assert len(table.read_text().splitlines()) == 1 + len(paths)
 
 
-def test_a_report_replaces_a_report_only(own_run, tmp_path, capsys):
+def test_a_report_replaces_a_report_only(own_run, tmp_path, error_of):
     page, before = tmp_path / "report.html", content(tmp_path)
     checkpoint = next(path for path in before if "model.pth" in path)
     for output in (f"{own_run}/results.json", checkpoint, own_run):
-        assert report.main([own_run, "--output", output]) == 2
-        assert capsys.readouterr().err.startswith(f"error: --output {output} ")
+        line = error_of(report.main, own_run, "--output", output)
+        assert line.startswith(f"error: --output {output} ")
     assert content(tmp_path) == before
     page.write_text("<!DOCTYPE html>\n<title>Report on 3 runs</title>\n")
     check_output("--output", str(page), "<title>Report on ")
-    with pytest.raises(UserError, match="delete it first"):
+    with refuses("delete it first"):
         check_output("--output", str(page), "<title>Another")
 
 
@@ -96,11 +97,11 @@ def test_a_report_replaces_a_report_only(own_run, tmp_path, capsys):
 def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match=message):
+    os.mkfifo(f"{tmp_path}/pipe")
+    with refuses(message):
         check_output("--csv", path, "x")
     if os.path.lexists(path):
-        with pytest.raises(UserError, match=message):
+        with refuses(message):
             write_text(path, "text")
         assert os.path.lexists(path) and not os.path.isfile(path)
     check_output("--csv", "new/file", "x")
@@ -119,7 +120,7 @@ def test_a_table_replaces_a_table_only_and_has_no_formula(tmp_path, style):
     assert ("\n'=1+1,-1.5000\n" in content) is (style == "csv")
     for notes in ("", "# data set\nmine\n", "| mine | data set | accuracy |\n"):
         path.write_text(notes)
-        with pytest.raises(UserError, match="--output .* was not written by this command"):
+        with refuses("--output .* was not written by this command"):
             render.write_out(content, str(path))
         assert path.read_text() == notes
 
@@ -129,7 +130,7 @@ def test_a_figure_replaces_a_figure_only(tmp_path):
     for _ in range(2):
         write_figure(figure, str(tmp_path), set())
     (tmp_path / "curve.svg").write_text("<svg>mine")
-    with pytest.raises(UserError, match="figure .* was not written by this command"):
+    with refuses("figure .* was not written by this command"):
         write_figure(figure, str(tmp_path), set())
     assert (tmp_path / "curve.svg").read_text() == "<svg>mine"
 
@@ -148,11 +149,9 @@ def test_a_training_names_what_stands_in_its_files_place(refusal, tmp_path, name
         path.mkdir()
     else:
         path.symlink_to("nowhere" if kind == "broken link" else "/dev/full")
-    message = refusal("OUTPUT_DIR", str(folder), trainer="CoOp")
-    assert (
-        message
-        == f"error: {path} is not a regular file: move it away, or give another --output-dir"
-    )
+    advice = "move it away, or give another --output-dir"
+    message = refusal("OUTPUT_DIR", folder, trainer="CoOp")
+    assert message == f"error: {path} is not a regular file: {advice}"
     assert [entry.name for entry in folder.iterdir()] == [name]
 
 
@@ -160,35 +159,34 @@ def test_a_training_names_what_stands_in_its_files_place(refusal, tmp_path, name
 def test_what_can_be_no_folder_is_a_line(refusal, tmp_path, folder):
     (tmp_path / "file").touch()
     (tmp_path / "loop").symlink_to("loop")
-    assert "can't be written: [Errno" in refusal("OUTPUT_DIR", str(tmp_path / folder))
+    assert "can't be written: [Errno" in refusal("OUTPUT_DIR", tmp_path / folder)
 
 
 def test_a_folder_that_is_deleted_while_training_is_a_line_or_made_again(
     refusal, tmp_path, monkeypatch
 ):
-    from trainers.coop import CoOpMethod
-
     loss, folder = CoOpMethod.loss, tmp_path / "gone"
-    monkeypatch.setattr(
-        CoOpMethod, "loss", lambda *given: shutil.rmtree(folder, ignore_errors=True) or loss(*given)
-    )
-    message = refusal("OUTPUT_DIR", str(folder), trainer="CoOp")
+
+    def deleted(*given):
+        shutil.rmtree(folder, ignore_errors=True)
+        return loss(*given)
+
+    monkeypatch.setattr(CoOpMethod, "loss", deleted)
+    message = refusal("OUTPUT_DIR", folder, trainer="CoOp")
     assert message.startswith(f"error: {folder}") and "put back what was there" in message
 
 
 # ---- names ----
 
 
-def test_control_characters_are_shown_escaped_in_lines_and_logs(
-    own_run, photos, tmp_path, capsys, caplog
-):
+def test_control_characters_are_shown_escaped_in_lines_and_logs(own_run, photos, tmp_path, capsys):
     odd = tmp_path / ESCAPE
     shutil.copy(photos[0], odd)
-    assert predict.main(["--run", own_run, str(odd)]) == 0
+    assert call(predict.main, "--run", own_run, odd) == 0
     (line,) = capsys.readouterr().out.splitlines()[-1:]
     assert line.startswith(f"{tmp_path}/{ESCAPED}\t") and printable(line, "\t") == line
     odd.write_bytes(b"no image")
-    assert predict.main(["--run", own_run, str(odd), photos[0]]) == 1
+    assert call(predict.main, "--run", own_run, odd, photos[0]) == 1
     assert f"image {tmp_path}/{ESCAPED} can't be read" in capsys.readouterr().err.splitlines()[-1]
     assert left_out([f"{tmp_path}/\x1b[0m\n.svg"]) == r"Left out: 1 .svg (\x1b[0m\n.svg)"
     assert exit_code(lambda: (_ for _ in ()).throw(UserError(f"no {ESCAPE}"))) == 2
@@ -210,25 +208,17 @@ def test_an_error_of_a_worker_is_its_own_line():
     assert str(UserError(text)) == "it is"
 
 
-@pytest.mark.parametrize("start", "=+-@\t\r")
-def test_no_cell_is_a_formula(own_run, photos, tmp_path, start):
-    assert table_cell(f"{start}1") == f"'{start}1"
+def test_no_cell_is_a_formula(own_run, photos, tmp_path, monkeypatch):
+    for start in "=+-@\t\r":
+        assert table_cell(f"{start}1") == f"'{start}1"
     assert [table_cell(value) for value in ("a=1", -1.5, None, "")] == ["a=1", -1.5, None, ""]
-    if start in "=@":
-        odd, table = tmp_path / f"{start}HYPERLINK(1).png", tmp_path / "a.csv"
-        shutil.copy(photos[0], odd)
-        previous = os.getcwd()
-        os.chdir(tmp_path)
-        try:
-            names = [f"{start}SUM(1)", "red circle"]
-            words = ["--run", own_run, "--csv", str(table), odd.name, "--classes", *names]
-            assert predict.main(words) == 0
-        finally:
-            os.chdir(previous)
-        (row,) = csv.DictReader(io.StringIO(table.read_text()))
-        assert row["image"] == f"'{odd.name}"
-        assert {row["class_1"], row["class_2"]} == {f"'{start}SUM(1)", "red circle"}
-        assert float(row["uncertainty"]) >= 0
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(photos[0], "=HYPERLINK(1).png")
+    words = "--csv a.csv =HYPERLINK(1).png --classes @SUM(1) circle".split()
+    assert call(predict.main, "--run", own_run, *words) == 0
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))
+    assert row["image"] == "'=HYPERLINK(1).png" and float(row["uncertainty"]) >= 0
+    assert {row["class_1"], row["class_2"]} == {"'@SUM(1)", "circle"}
 
 
 def test_a_backslash_is_a_letter_where_a_file_has_it_and_windows_separator_else():
@@ -238,17 +228,11 @@ def test_a_backslash_is_a_letter_where_a_file_has_it_and_windows_separator_else(
     assert match("D:\\data\\c\\d\\2.png", 2, known) == "short" and match("1.png", 0, known) is None
 
 
-def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, refusal, caplog):
-    names = ["Zebra", "zebra", "caf\u00e9", "cafe\u0301", "dog"]
-    for label, name in enumerate(names):
-        (tmp_path / "mine" / name).mkdir(parents=True)
+def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, caplog):
+    for name in ("Zebra", "zebra", "caf\u00e9", "cafe\u0301", "dog"):
         for index in range(4):
-            Image.new("RGB", (8, 8), (40 * label, index, 0)).save(
-                tmp_path / "mine" / name / f"{index}.png"
-            )
-    from datasets.image_folder import ImageFolder
-
-    ImageFolder.list_images(str(tmp_path / "mine"))
+            picture(tmp_path / f"{name}/{index}.png")
+    ImageFolder.list_images(str(tmp_path))
     assert [message for message in caplog.messages if "differ in case" in message] == [
         "Class names that differ in case or Unicode form only: 'Zebra' 'zebra'",
         r"Class names that differ in case or Unicode form only: 'cafe\u0301' 'caf\xe9'",
@@ -258,48 +242,26 @@ def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, refusal,
 # ---- surroundings ----
 
 
-def command(*words, **settings):
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONUTF8": "0", **settings},
-        capture_output=True,
-        timeout=120,
-    )
-
-
 @pytest.mark.parametrize("encoding, flags", [("ascii", ("--json",)), ("latin-1", ())])
 def test_output_works_in_any_locale(own_run, tmp_path, photos, encoding, flags):
-    path = str(tmp_path / "ö→.png")
+    path = f"{tmp_path}/ö→.png"
     shutil.copy(photos[0], path)
-    done = command("predict.py", "--run", own_run, path, *flags, PYTHONIOENCODING=encoding)
+    settings = {"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
+    done = python("predict.py", "--run", own_run, path, *flags, text=False, **settings)
     assert done.returncode == 0, done.stderr
     if flags:
         assert json.loads(done.stdout.decode(encoding))[0]["image"] == path
     else:
         assert rb"\u2192.png" in done.stdout
-    done = command("run.py", "--help", PYTHONIOENCODING=encoding)  # which has an ellipsis
+    done = python("run.py", "--help", text=False, **settings)  # which has an ellipsis
     assert done.returncode == 0 and b"usage" in done.stdout
 
 
 @pytest.mark.parametrize("closed", [">&-", "> /dev/full"])
 def test_output_that_takes_nothing_is_a_line(own_run, photos, closed):
-    done = subprocess.run(
-        [
-            "bash",
-            "-c",
-            f'"$@" {closed}',
-            "-",
-            sys.executable,
-            "predict.py",
-            "--run",
-            own_run,
-            photos[0],
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
+    words = ["-", sys.executable, "predict.py", "--run", own_run, photos[0]]
+    command = ["bash", "-c", f'"$@" {closed}', *words]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 2 and len(lines) == 1 and "Traceback" not in done.stderr
     assert ("standard output is closed" if closed == ">&-" else "make room") in lines[0]

@@ -14,7 +14,7 @@ from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import expand_images, parse_arguments
 from protocols.own_images import warn_of_classes, with_clip
-from tests.conftest import REPOSITORY, small_recipe
+from tests.runs import REPOSITORY, call, small_recipe
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier.saved_run import read_record
@@ -27,11 +27,11 @@ def shapes(tmp_path):
     """A folder of two class folders, ten pictures each."""
     generator = numpy.random.default_rng(0)
     for name, colour in (("red square", (200, 0, 0)), ("blue quokka", (0, 0, 200))):
-        (tmp_path / "my shapes" / name).mkdir(parents=True)
+        (tmp_path / f"my shapes/{name}").mkdir(parents=True)
         for index in range(10):
             pixels = numpy.clip(generator.normal(0, 30, (70, 80, 3)) + colour, 0, 255)
             picture = Image.fromarray(pixels.astype("uint8"))
-            picture.save(tmp_path / "my shapes" / name / f"{index}.png")
+            picture.save(f"{tmp_path}/my shapes/{name}/{index}.png")
     return tmp_path / "my shapes"
 
 
@@ -53,7 +53,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     monkeypatch.chdir(tmp_path)
     words = ["--trainer", "CDC", "--images", f"{shapes}/", "OPTIM.MAX_EPOCH", "2"]
     assert train.main(words) == 0
-    output = tmp_path / "output" / "my shapes" / "CDC" / "seed1"
+    output = tmp_path / "output/my shapes/CDC/seed1"
     record = json.loads((output / "results.json").read_text())
     assert (record["dataset"], record["shots"], record["seed"]) == ("ImageFolder", 16, 1)
     assert record["classnames"] == ["blue quokka", "red square"]
@@ -79,14 +79,14 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
         "Label images with: python predict.py --run 'output/my shapes/CDC/seed1' PATH",
     ):
         assert line in log
-    zero_shot = json.loads((output / "ZeroshotCLIP" / "results.json").read_text())
+    zero_shot = json.loads((output / "ZeroshotCLIP/results.json").read_text())
     assert zero_shot["trainer"] == "ZeroshotCLIP"
     assert all(zero_shot[key] == record[key] for key in ("split_hash", "backbone_hash"))
     page, accuracy = (output / "report.html").read_text(), zero_shot["metrics"]["test"]["accuracy"]
     assert "This CLIP does not know words of 1 of 2 class names" in page
     assert f"untrained (zero-shot)</dt> <dd>{accuracy:.1f}&nbsp;%" in page
     assert f"{record['metrics']['test']['accuracy']:.2f}" in page and "data:image/" in page
-    assert predict.main(["--run", "output/my shapes/CDC/seed1", str(shapes), "--json"]) == 0
+    assert call(predict.main, "--run", "output/my shapes/CDC/seed1", shapes, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)) == 20
     assert train.main(words) == 0 and asked == ["ViT-B/32"], "the run's CLIP is known by now"
     assert "Done already" in capsys.readouterr().out
@@ -175,10 +175,10 @@ def test_what_is_given_stays(written_out):
 @pytest.mark.parametrize("backbone", ["small", "tiny"])
 def test_only_the_tiny_clip_is_called_one_for_trying(shapes, small_clip_file, tmp_path, backbone):
     words = ["--trainer", "ZeroshotCLIP", "--images", str(shapes), "--output-dir"]
-    words += [str(tmp_path / "out"), "--backbone"]
+    words += [f"{tmp_path}/out", "--backbone"]
     words += ["tiny"] if backbone == "tiny" else [small_clip_file, "INPUT.SIZE", "(32, 32)"]
     train.run(parse_arguments([*words, "DATALOADER.NUM_WORKERS", "0"]))
-    log = (tmp_path / "out" / "log.txt").read_text()
+    log = (tmp_path / "out/log.txt").read_text()
     assert "Your images: " in log and ("for trying: for real use" in log) is (backbone == "tiny")
 
 
@@ -189,10 +189,10 @@ def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     folder = f"{data_root}/dtd/images"
     options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
     arguments = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
-    assert train.main([*arguments, "--output-dir", str(tmp_path / "command"), *options]) == 0
+    assert call(train.main, *arguments, "--output-dir", f"{tmp_path}/command", *options) == 0
     given = {"trainer": "CoOp", "backbone": small_clip_file, "options": options}
     fitted = PromptedClassifier.fit(folder, folder=tmp_path / "fit", **given)
-    command = read_record(str(tmp_path / "command"))
+    command = read_record(f"{tmp_path}/command")
     assert fitted.record["prompts_hash"] == command["prompts_hash"] is not None
     assert fitted.record["metrics"] == command["metrics"]
     paths = sorted(str(path) for path in Path(folder).glob("*/*.png"))
@@ -202,7 +202,7 @@ def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     assert again.classnames == fitted.classnames
     assert again.record["metrics"]["test"]["images"] == command["metrics"]["test"]["images"]
     numpy.testing.assert_array_equal(
-        PromptedClassifier.load(tmp_path / "again").predict(paths[:3]).probabilities,
+        PromptedClassifier.load(f"{tmp_path}/again").predict(paths[:3]).probabilities,
         again.predict(paths[:3]).probabilities,
     )
 

@@ -11,7 +11,7 @@ import predict
 from protocols import training as train
 from results.report.gallery import find_images
 from results.runs import collect
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY, call
 from trainers.common.image_files import left_out, read_picture
 
 SIZE = 40
@@ -35,10 +35,10 @@ def transparent(pixels):
 def folder(tmp_path):
     """Two classes of ten transparent pictures, half of them in folders below."""
     for label, (name, colour) in enumerate((("ant", (200, 0, 0)), ("bee", (0, 0, 200)))):
-        (tmp_path / "mine" / name / "more" / "deep").mkdir(parents=True)
+        (tmp_path / f"mine/{name}/more/deep").mkdir(parents=True)
         for index in range(10):
-            place = tmp_path / "mine" / name / ("more/deep" if index % 2 else "")
-            transparent(drawn(10 * label + index, colour)).save(place / f"{index}.png")
+            place = tmp_path / f"mine/{name}" / ("more/deep" if index % 2 else "")
+            transparent(drawn(10 * label + index, colour)).save(f"{place}/{index}.png")
     return tmp_path / "mine"
 
 
@@ -47,22 +47,21 @@ def start(small_clip_file, tmp_path, capsys):
     """Trains on a folder of one's own; returns the exit code, the record and what was logged."""
 
     def start(images, *options, trainer="ZeroshotCLIP", name="out"):
-        code = train.main(
-            [
-                "--trainer",
-                trainer,
-                "--images",
-                str(images),
-                "--backbone",
-                small_clip_file,
-                "--output-dir",
-                str(tmp_path / name),
-                "--config-file",
-                str(REPOSITORY / "tests" / "small.yaml"),
-                *options,
-            ]
+        code = call(
+            train.main,
+            "--trainer",
+            trainer,
+            "--images",
+            images,
+            "--backbone",
+            small_clip_file,
+            "--output-dir",
+            tmp_path / name,
+            "--config-file",
+            f"{REPOSITORY}/tests/small.yaml",
+            *options,
         )
-        record = tmp_path / name / "results.json"
+        record = tmp_path / f"{name}/results.json"
         said = capsys.readouterr()
         return (
             code,
@@ -79,48 +78,42 @@ def test_transparent_pictures_are_seen_on_white_and_counted(folder, start, tmp_p
         code == 0
         and "Transparent parts, in 20 of 20 images, are put on white (INPUT.BACKGROUND)" in log
     )
-    shutil.copytree(folder, tmp_path / "flat" / "mine")
+    shutil.copytree(folder, f"{tmp_path}/flat/mine")
     for path in (tmp_path / "flat").rglob("*.png"):
         with Image.open(path) as image:
             flat = Image.new("RGB", image.size, "white")
             flat.paste(image, mask=image.getchannel("A"))
         flat.save(path)
-    _, flat_record, log = start(tmp_path / "flat" / "mine", name="flat_out")
+    _, flat_record, log = start(tmp_path / "flat/mine", name="flat_out")
     assert "transparent parts" not in log and record["metrics"] == flat_record["metrics"]
     _, stored_record, log = start(folder, "INPUT.BACKGROUND", "", name="stored")
     assert (
         "Transparent parts, in 20 of 20 images, are taken as stored" in log
         and record["metrics"] != stored_record["metrics"]
     )
-    assert (
-        predict.main(
-            ["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv"), str(folder)]
-        )
-        == 0
-    )
+    assert call(predict.main, "--run", f"{tmp_path}/out", "--csv", f"{tmp_path}/a.csv", folder) == 0
     assert "20 of 20 images can have transparent parts, put on white" in capsys.readouterr().err
     assert (
-        predict.main(
-            [
-                "--run",
-                str(tmp_path / "out"),
-                "--csv",
-                str(tmp_path / "b.csv"),
-                str(tmp_path / "flat" / "mine"),
-            ]
+        call(
+            predict.main,
+            "--run",
+            f"{tmp_path}/out",
+            "--csv",
+            f"{tmp_path}/b.csv",
+            f"{tmp_path}/flat/mine",
         )
         == 0
     )
     assert (tmp_path / "a.csv").read_text().replace(str(folder), "") == (
         tmp_path / "b.csv"
-    ).read_text().replace(str(tmp_path / "flat" / "mine"), "")
+    ).read_text().replace(f"{tmp_path}/flat/mine", "")
 
 
 def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_report(
     folder, start, tmp_path
 ):
     assert start(folder)[0] == 0
-    with numpy.load(tmp_path / "out" / "predictions-test.npz") as kept:
+    with numpy.load(f"{tmp_path}/out/predictions-test.npz") as kept:
         names = kept["image"].tolist()
     there = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
     assert (
@@ -148,27 +141,25 @@ def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, turn):
     }[turn]
     exif = Image.Exif()
     exif[0x0112] = turn
-    Image.fromarray(numpy.ascontiguousarray(stored)).save(tmp_path / "x.png", exif=exif)
-    assert (numpy.asarray(read_picture(str(tmp_path / "x.png"), "white")) == upright).all()
-    assert (numpy.asarray(read_picture(str(tmp_path / "x.png"))) == stored).all(), "as stored"
+    Image.fromarray(numpy.ascontiguousarray(stored)).save(f"{tmp_path}/x.png", exif=exif)
+    assert (numpy.asarray(read_picture(f"{tmp_path}/x.png", "white")) == upright).all()
+    assert (numpy.asarray(read_picture(f"{tmp_path}/x.png")) == stored).all(), "as stored"
 
 
 def test_grey_pictures_of_16_bits_are_not_cut_off_at_255(tmp_path):
     grey = numpy.linspace(0, 65535, 100).astype("uint16").reshape(10, 10)
-    Image.fromarray(grey).save(tmp_path / "x.png")
-    assert (
-        numpy.asarray(read_picture(str(tmp_path / "x.png"), "white"))[:, :, 1] == grey // 256
-    ).all()
+    Image.fromarray(grey).save(f"{tmp_path}/x.png")
+    assert (numpy.asarray(read_picture(f"{tmp_path}/x.png", "white"))[:, :, 1] == grey // 256).all()
 
 
 def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypatch):
-    (folder / "ant" / "drawing.svg").write_text("<svg/>")
+    (folder / "ant/drawing.svg").write_text("<svg/>")
     for name in ("x.heic", "y.HEIC"):
-        (folder / "bee" / "more" / name).write_bytes(b"")
-    (folder / "ant" / "gone.png").symlink_to("nowhere")
-    (folder / "loose.png").write_bytes((folder / "ant" / "0.png").read_bytes())
+        (folder / f"bee/more/{name}").write_bytes(b"")
+    (folder / "ant/gone.png").symlink_to("nowhere")
+    (folder / "loose.png").write_bytes((folder / "ant/0.png").read_bytes())
     frames = [Image.fromarray(drawn(seed, (200, 0, 0))) for seed in range(3)]
-    frames[0].save(folder / "ant" / "moves.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(f"{folder}/ant/moves.gif", save_all=True, append_images=frames[1:])
     monkeypatch.setattr(
         "trainers.common.image_files.ENDINGS", (".png", ".gif")
     )  # as without pillow-heif
@@ -182,32 +173,26 @@ def test_what_is_left_out_is_counted_and_named(folder, start, tmp_path, monkeypa
         expected in log
         and "Left out, since they lie in no class folder: 1 image (loose.png)" in log
     )
-    assert (
-        predict.main(
-            ["--run", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv"), str(folder)]
-        )
-        == 0
-    )
+    assert call(predict.main, "--run", f"{tmp_path}/out", "--csv", f"{tmp_path}/a.csv", folder) == 0
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 22
-    assert left_out([str(folder / "ant" / "0.png")]) == ""
+    assert left_out([f"{folder}/ant/0.png"]) == ""
 
 
 def test_heic_is_taken_with_its_library(tmp_path):
     pytest.importorskip("pillow_heif")
-    Image.new("RGB", (64, 64), (10, 200, 30)).save(tmp_path / "x.heic", format="HEIF", quality=95)
-    assert left_out([str(tmp_path / "x.heic")]) == ""
+    Image.new("RGB", (64, 64), (10, 200, 30)).save(f"{tmp_path}/x.heic", format="HEIF", quality=95)
+    assert left_out([f"{tmp_path}/x.heic"]) == ""
     assert (
         numpy.abs(
-            numpy.asarray(read_picture(str(tmp_path / "x.heic"), "white")).astype(int)
-            - (10, 200, 30)
+            numpy.asarray(read_picture(f"{tmp_path}/x.heic", "white")).astype(int) - (10, 200, 30)
         ).max()
         < 12
     )
 
 
 def broken_images(folder):
-    (folder / "ant" / "0.png").write_bytes((folder / "ant" / "0.png").read_bytes()[:200])
-    (folder / "bee" / "more" / "deep" / "3.png").write_bytes(b"no image")
+    (folder / "ant/0.png").write_bytes((folder / "ant/0.png").read_bytes()[:200])
+    (folder / "bee/more/deep/3.png").write_bytes(b"no image")
 
 
 def test_all_broken_images_are_named_at_the_start_and_the_run_goes_on(folder, start):
@@ -238,10 +223,7 @@ def test_a_class_of_broken_images_is_named(folder, start):
 def test_one_broken_image_does_not_cost_the_other_answers(folder, trained, tmp_path, capsys):
     broken_images(folder)
     assert (
-        predict.main(
-            ["--run", str(trained("CoOp")[1]), "--csv", str(tmp_path / "a.csv"), str(folder)]
-        )
-        == 1
+        call(predict.main, "--run", trained("CoOp")[1], "--csv", f"{tmp_path}/a.csv", folder) == 1
     )
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 18
     last = capsys.readouterr().err.splitlines()[-1]
@@ -250,5 +232,5 @@ def test_one_broken_image_does_not_cost_the_other_answers(folder, trained, tmp_p
         and "ant/0.png can't be read" in last
         and "deep/3.png can't be read" in last
     )
-    assert predict.main(["--run", str(trained("CoOp")[1]), str(folder / "ant" / "0.png")]) == 2
+    assert call(predict.main, "--run", trained("CoOp")[1], f"{folder}/ant/0.png") == 2
     assert "not one of the images can be read" in capsys.readouterr().err

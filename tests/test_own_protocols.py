@@ -11,6 +11,7 @@ from protocols.launch import own_images
 from protocols.plan import plan
 from protocols.runs import planned
 from results.runs import collect
+from tests.runs import call
 from tests.test_same_command import make
 from trainers import PromptedClassifier
 from trainers.common.errors import UserError
@@ -23,7 +24,7 @@ def folder(tmp_path):
         make(tmp_path / place, seed)
         (tmp_path / "mine").mkdir(exist_ok=True)
         for name in ("ant", "bee"):
-            (tmp_path / place / name).rename(tmp_path / "mine" / f"{name} {place}")
+            (tmp_path / place / name).rename(tmp_path / f"mine/{name} {place}")
     return tmp_path / "mine"
 
 
@@ -38,7 +39,7 @@ def test_a_folder_in_place_of_a_data_set_says_what_to_type(folder, monkeypatch):
 def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, capsys):
     def clips(*more):
         words = "--protocol base2new --trainer CDC --dataset image_folder --seeds 1 --root a/mine"
-        assert protocol_run.main([*words.split(), "--output", str(tmp_path), *more]) == 0
+        assert call(protocol_run.main, *words.split(), "--output", tmp_path, *more) == 0
         printed = capsys.readouterr()
         recipes = re.findall(r"mine +CDC +(\S+) +16 +(\S+)", printed.out)
         return {*recipes}, printed.err
@@ -60,31 +61,23 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
     assert asked == ["ViT-B/32"]
 
 
-def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys):
+def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys, error_of):
     words = "--protocol base2new --trainer ZeroshotCLIP --dataset image_folder --seeds 1 --shots 2"
-    arguments = [
-        *words.split(),
-        "--backbone",
-        "tiny",
-        "--root",
-        str(folder),
-        "--output",
-        str(tmp_path / "out"),
-    ]
+    words += " --backbone tiny --root"
+    arguments = [*words.split(), str(folder), "--output", f"{tmp_path}/out"]
     before = sorted(folder.rglob("*"))
     assert protocol_run.main(arguments) == 0
     assert re.search(r"^mine +2 +ZeroshotCLIP", capsys.readouterr().out, re.MULTILINE)
     assert sorted(folder.rglob("*")) == before, "nothing is written among the pictures"
     place = tmp_path / "out/train_base/mine/shots_2/ZeroshotCLIP/tiny/seed1"
-    demo = demo_app.Demo(PromptedClassifier.load(str(place)), Judge(str(place)))
+    demo = demo_app.Demo(PromptedClassifier.load(place), Judge(place))
     assert demo.title.startswith("ZeroshotCLIP on mine, base classes")
     alone = place.rename(tmp_path / "alone")
     assert collect(alone)[0].setting == ("mine", "base", 2)
     alone.rename(place)
     assert protocol_run.main(arguments) == 0 and "2 runs, 2 done already" in capsys.readouterr().err
     make(folder / "more", 2)
-    os.rename(folder / "more" / "ant" / "0.bmp", folder / "ant one" / "another.bmp")
+    os.rename(f"{folder}/more/ant/0.bmp", f"{folder}/ant one/another.bmp")
     own_images.cache_clear()  # another process
-    assert protocol_run.main(arguments) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
+    line = error_of(protocol_run.main, *arguments)
     assert "with other settings (its images are others: some were added" in line

@@ -1,10 +1,7 @@
 """CDC in another Dassl toolbox, which has packages ``trainers`` and ``clip`` of its own and adds CDC with two lines."""
 
-import json
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -13,9 +10,8 @@ import pytest
 import yaml
 from dassl.config import get_cfg_default
 
-from tests.conftest import REPOSITORY, small_recipe
+from tests.runs import REPOSITORY, python, record_of, refuses, small_recipe
 from trainers.cdc import CDC, add_cdc_config
-from trainers.common.errors import UserError
 
 HOST = """
 import argparse, sys
@@ -84,7 +80,7 @@ class CoOp(TrainerX):
 
 def test_a_host_that_forgets_the_config_node_is_told_so_and_its_own_keys_keep_their_values():
     cfg = get_cfg_default()
-    with pytest.raises(UserError, match=r"call add_cdc_config\(cfg\) in extend_cfg"):
+    with refuses(r"call add_cdc_config\(cfg\) in extend_cfg"):
         CDC(cfg)
     cfg.DATASET.SUBSAMPLE_CLASSES = "base"
     add_cdc_config(cfg)
@@ -101,14 +97,14 @@ def host(tmp_path):
         ("datasets", "textures", HOSTS_DATA),
     ):
         (folder / package).mkdir()
-        (folder / package / "__init__.py").write_text("")
-        (folder / package / f"{name}.py").write_text(text)
+        (folder / f"{package}/__init__.py").write_text("")
+        (folder / f"{package}/{name}.py").write_text(text)
     (folder / "train.py").write_text(textwrap.dedent(HOST))
     shutil.copytree(
-        Path(clip.__file__).parent, folder / "clip", ignore=shutil.ignore_patterns("__pycache__")
+        Path(clip.__file__).parent, f"{folder}/clip", ignore=shutil.ignore_patterns("__pycache__")
     )
     # as in MaPLe's checkout: the host's towers want an argument that ours don't know
-    model, signature = folder / "clip" / "model.py", "def build_model(state_dict: dict"
+    model, signature = folder / "clip/model.py", "def build_model(state_dict: dict"
     model.write_text(model.read_text().replace(signature, f"{signature}, design_details"))
     recipe = yaml.safe_load(Path(small_recipe()).read_text())
     recipe["TRAINER"] = {"CDC": recipe["TRAINER"]["CDC"]}  # the host declares no other node of ours
@@ -125,16 +121,15 @@ def test_two_lines_bring_cdc_into_another_toolbox_base_to_new(
             f"--backbone {small_clip_file} --output-dir {folder} {more} "
             f"TRAINER.CDC.PREC amp DATASET.SUBSAMPLE_CLASSES {classes}"
         )
-        command = [sys.executable, *words.split()]
-        done = subprocess.run(command, cwd=host, capture_output=True, text=True, timeout=300)
+        done = python(*words.split(), cwd=host)
         assert done.returncode == 0, done.stderr
         # what parse_test_res.py reads
         assert "=> result" in done.stdout and "=> result" in (folder / "log.txt").read_text()
-        return done.stdout, json.loads((folder / "results.json").read_text())
+        return done.stdout, record_of(folder)
 
     base, new = tmp_path / "base", tmp_path / "new"
     printed, trained = in_host(base, "base")
-    assert "Finish training" in printed and (base / "prompt_learner" / "model.pth.tar-3").exists()
+    assert "Finish training" in printed and (base / "prompt_learner/model.pth.tar-3").exists()
     assert re.search(r"^CDC: [\d,]+ learnable parameters", printed, re.MULTILINE)
     assert "Resuming" not in printed and "Resuming from" in in_host(base, "base")[0]
     _, tested = in_host(new, "new", f"--eval-only --model-dir {base} --load-epoch 3")
@@ -149,7 +144,7 @@ import sys, torch, clip
 before = set(sys.modules)
 import trainers.{module}
 new = {{name for name in sys.modules if name not in before}}
-heavy = {{name.partition(".")[0] for name in new}} & {{"sklearn", "scipy", "torchmetrics", "matplotlib", "pandas"}}
+heavy = {{name.partition(".")[0] for name in new}} & set("sklearn scipy torchmetrics matplotlib pandas transformers open_clip huggingface_hub safetensors".split())
 from dassl.engine import TRAINER_REGISTRY
 print(len(new), sorted(heavy), TRAINER_REGISTRY.registered_names())
 """
@@ -157,7 +152,34 @@ print(len(new), sorted(heavy), TRAINER_REGISTRY.registered_names())
 
 @pytest.mark.parametrize("module, names", [("cdc", ["CDC"]), ("coprompt", ["CoPrompt"])])
 def test_importing_a_method_registers_no_other_and_loads_no_heavy_library(module, names):
-    command = [sys.executable, "-W", "ignore", "-c", LOADED.format(module=module)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    count, rest = said.stdout.strip().split(" ", 1)
+    done = python("-W", "ignore", "-c", LOADED.format(module=module))
+    count, rest = done.stdout.strip().split(" ", 1)
     assert int(count) <= 600 and rest == f"[] {names}"
+
+
+# ---- what is imported with what ----
+
+
+def test_no_warning_of_what_the_clip_package_imports():
+    """A module that imports it before ``trainers.prompting`` does would show users that ``pkg_resources`` is deprecated."""
+    product = [
+        path
+        for path in REPOSITORY.glob("[a-z]*/**/*.py")
+        if path.relative_to(REPOSITORY).parts[0] not in ("tests", "tools", "benchmarks", "build")
+    ]
+    importers = {
+        path.relative_to(REPOSITORY).parent.as_posix()
+        for path in (*product, *REPOSITORY.glob("*.py"))
+        if re.search(r"^(import|from) clip\b", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert importers == {"trainers/prompting"}
+    done = python("-W", "error", "-c", "import trainers.prompting.backbone")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("installed_as", ["trainers", "cdc_trainers"])
+def test_what_commands_use_of_the_trainers_needs_no_torch(installed_as):
+    names = [path.stem for path in (REPOSITORY / "trainers/common").glob("*.py")]
+    code = f"import sys, {', '.join(f'{installed_as}.common.{name}' for name in names)}; sys.exit('torch' in sys.modules or 'dassl' in sys.modules)"
+    done = python("-c", code)
+    assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import predict
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from trainers import PromptedClassifier
 
 CLASSES = ("banded", "dotted", "striped", "woven", "zigzagged", "grid")

@@ -9,32 +9,15 @@ from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
 from analysis import ablation
-from protocols import launch
-from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
 from results.runs import collect
 from results.table import tables as tables_of
-from tests.conftest import ALWAYS, in_turn, make_small_options
+from tests.conftest import ALWAYS, in_turn
+from tests.runs import call, make_small_options
+from tests.trainers.test_every_trainer import TRAINERS
 from trainers.engine.checkpoint import config_of_run
-from trainers.trainer import MethodTrainer
-
-TRAINERS = [
-    name
-    for name in TRAINER_REGISTRY.registered_names()
-    if issubclass(TRAINER_REGISTRY.get(name), MethodTrainer)
-]
-
-
-@pytest.fixture
-def in_this_process(monkeypatch):
-    """Starting Python again takes longer than these runs."""
-    monkeypatch.setattr(
-        launch,
-        "start",
-        lambda job, args: train.run(parse_arguments(job.arguments(args.root, args.opts))),
-    )
 
 
 @pytest.mark.slow
@@ -50,7 +33,7 @@ def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tm
             f"--protocol {protocol} --trainer {name} --shots 1 --seeds 1 --root {drawn_root} "
             f"--output {tmp_path} -- OPTIM.MAX_EPOCH 1 OPTIM.WARMUP_EPOCH -1"
         )
-        assert protocol_run.main([*words.split(), *templates]) == 0, capsys.readouterr().err
+        assert call(protocol_run.main, *words.split(), *templates) == 0, capsys.readouterr().err
     tables = {table.title: table for table in tables_of(collect(tmp_path))}
     expected = {
         "base-to-new": {"base", "new", "H"},
@@ -125,10 +108,10 @@ def test_an_ablation_from_training_to_table(
     )
     options = "INPUT.GB_K 5 TRAINER.CDC.PREC fp32 TRAINER.CDC.PROMPT_DEPTH 2".split()
     options += make_small_options(small_clip_file, epochs=2)
-    code = protocol_run.main([*words.split(), "--", *options])
+    code = call(protocol_run.main, *words.split(), "--", *options)
     assert code == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
-    assert ablation.main([str(tmp_path)]) == 0
+    assert call(ablation.main, tmp_path) == 0
     table = capsys.readouterr().out
     assert printed.endswith(table)
     rows = [line.split()[0] for line in table.splitlines()[2:]]

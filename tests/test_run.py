@@ -17,10 +17,10 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, TARGETS, ablation_rows, plan
 from protocols.runs import default_output, planned
-from tests.conftest import GOLDEN, REPOSITORY
+from tests.conftest import GOLDEN
+from tests.runs import REPOSITORY, call, refuses
 from trainers.common.config_files import plain
-from trainers.common.errors import UserError
-from trainers.common.record_file import described
+from trainers.common.record_file import described, read_record
 
 
 @pytest.fixture
@@ -84,8 +84,8 @@ def start(calls, tmp_path, capsys):
         calls.noted.clear()
         words = words.split()
         trainer = [] if "--trainer" in words else ["--trainer", "CoOp"]
-        output = ["--output", str(tmp_path / "o")]
-        code = protocol_run.main(["--protocol", words[0], *trainer, *output, *words[1:], *more])
+        output = ["--output", f"{tmp_path}/o"]
+        code = call(protocol_run.main, "--protocol", words[0], *trainer, *output, *words[1:], *more)
         return code, list(calls.noted), capsys.readouterr()
 
     go.output = tmp_path / "o"
@@ -138,9 +138,9 @@ def test_an_ablations_settings_come_last(start):
 @pytest.mark.parametrize("text, message", GOLDEN["refusals"]["ablations"])
 def test_a_broken_ablation_is_refused(text, message, tmp_path, monkeypatch):
     (tmp_path / "ablations").mkdir()
-    (tmp_path / "ablations" / "CDC.yaml").write_text(text)
+    (tmp_path / "ablations/CDC.yaml").write_text(text)
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
-    with pytest.raises(UserError, match=r"^.*CDC\.yaml.*$") as refused:
+    with refuses(r"^.*CDC\.yaml.*$") as refused:
         ablation_rows("CDC")
     assert message in f"{refused.value} {refused.value.__cause__}"
 
@@ -237,3 +237,56 @@ def test_every_target_is_a_data_set_and_every_protocol_has_a_recipe():
     for folder in Path(CONFIGS, "trainers").iterdir():
         for case in product(("base2new", "fewshot", "xd", "dg"), ("openmoji", "imagenet")):
             assert plan(case[0], folder.name, case[1], [1], [1], "output"), (folder.name, case)
+
+
+# ---- what a record says of its run ----
+
+
+def test_a_record_says_what_the_protocol_handed_over(run):
+    given = {"protocol": "ablation", "part": "train_base", "row": "text", "dataset": "mine"}
+    _, record, folder = run("CoOp", flags=("--run", json.dumps({**given, "shots": 3})))
+    assert read_record(folder / "results.json")["run"] == record["run"]
+    own = {"classes": "all", "trainer": "CoOp", "recipe": "small", "seed": 1}
+    assert record["run"] == {**given, **own, "shots": 3}
+
+
+@pytest.mark.parametrize("words", GOLDEN["runs"])
+def test_the_folder_of_an_older_record_tells_the_same(words, tmp_path, older_record):
+    for line in GOLDEN["runs"][words].splitlines():
+        arguments = parse_arguments(shlex.split(line))
+        options = dict(zip(arguments.opts[::2], arguments.opts[1::2]))
+        own = {"classes": options.get("DATASET.SUBSAMPLE_CLASSES", "all")}
+        own |= {"trainer": arguments.trainer, "seed": arguments.seed}
+        expected = {**arguments.run, **own}
+        if expected["row"]:  # the folder holds the row's name only
+            expected["recipe"] = None
+        path = tmp_path / words.split()[0] / arguments.output_dir.removeprefix("o/")
+        assert read_record(record_in(path, {**older_record, **own, "shots": -1}))["run"] == expected
+
+
+def test_a_run_by_hand_belongs_to_no_protocol(older_record, tmp_path):
+    read = read_record(record_in(tmp_path / "train_base/seed1", older_record))["run"]
+    names = ("dataset", "classes", "trainer", "shots", "seed")
+    facts = {name: older_record[name] for name in names}
+    assert read == dict.fromkeys(("protocol", "part", "recipe", "row")) | facts
+
+
+@pytest.mark.parametrize("name, value", GOLDEN["cases"]["odd descriptions"])
+def test_a_run_of_another_kind_is_refused(name, value, older_record, tmp_path):
+    path = record_in(tmp_path / "run", {**older_record, "run": {name: value}})
+    with refuses(rf"its run\.{name} is missing or of another kind"):
+        read_record(path)
+
+
+@pytest.fixture(scope="module")
+def older_record(trained):
+    record = json.loads((trained("ZeroshotCLIP")[1] / "results.json").read_text())
+    del record["run"]
+    return record
+
+
+def record_in(folder, record):
+    path = Path(folder, "results.json")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(record))
+    return path

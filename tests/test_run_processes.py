@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import run as protocol_run
-from tests.conftest import REPOSITORY, make_small_options
+from tests.runs import REPOSITORY, call, make_small_options, python
 
 
 def command(data_root, output, *more):
@@ -40,7 +40,7 @@ def test_real_runs_side_by_side_from_any_folder(
         trainers = "--trainer ZeroshotCLIP ZeroshotCLIP2 --config tiny"
         words = f"--protocol base2new {trainers} --dataset dtd --jobs 2 --root {root} --output o"
         options = make_small_options(small_clip_file, 2)
-        return protocol_run.main([*words.split(), "--", *options]), capfd.readouterr()
+        return call(protocol_run.main, *words.split(), "--", *options), capfd.readouterr()
 
     code, printed = start("no")
     assert code == 2 and f"error: data folder {tmp_path}/no/dtd is missing" in printed.err
@@ -82,9 +82,7 @@ def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, tell
     runs = [tmp_path / f"train_base/dtd/shots_4/CoOp/tiny/seed{seed}" for seed in (1, 2)]
     process = command(data_root, tmp_path, "--seeds", "1", "2", "--jobs", "2")
     try:
-        wait_until(
-            lambda: all((folder / "prompt_learner" / "checkpoint").exists() for folder in runs)
-        )
+        wait_until(lambda: all((folder / "prompt_learner/checkpoint").exists() for folder in runs))
         tell(process.pid)
         _, errors = process.communicate(timeout=60)
     finally:
@@ -94,7 +92,7 @@ def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, tell
     assert f"{told}: ended; the same command resumes from the last epoch's end" in errors
     for folder in runs:
         assert not writers_of(folder / "log.txt"), "no run is left behind"
-        assert (folder / "prompt_learner" / "checkpoint").read_text().startswith("model.pth.tar-")
+        assert (folder / "prompt_learner/checkpoint").read_text().startswith("model.pth.tar-")
 
 
 def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_one(
@@ -114,4 +112,4 @@ def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_
 def test_a_plan_needs_no_torch():
     words = "--protocol xd dg --trainer CoOp CDC ZeroshotCLIP --dataset imagenet --plan"
     code = f"import sys, run; sys.exit(run.main({words.split()}) or 'torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
+    assert python("-c", code).returncode == 0

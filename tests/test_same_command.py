@@ -9,7 +9,7 @@ from PIL import Image
 
 from protocols import training as train
 from results.report import page
-from tests.conftest import base_arguments
+from tests.runs import base_arguments, call
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def make(folder, seed, count=10):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
             pixels = generator.integers(0, 256, (32, 32, 3), dtype="uint8")
-            Image.fromarray(pixels).save(folder / name / f"{index}.bmp")
+            Image.fromarray(pixels).save(f"{folder}/{name}/{index}.bmp")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def start(small_clip_file, tmp_path, capsys, monkeypatch):
         at = arguments.index("--dataset-config-file")
         arguments[at : at + 2] = "--images", str(images)
         epochs = ("OPTIM.MAX_EPOCH", "2", "TRAIN.CHECKPOINT_FREQ", "1")
-        code = train.main([*arguments, *epochs])
+        code = call(train.main, *arguments, *epochs)
         printed = capsys.readouterr()
         return code, printed.out + printed.err
 
@@ -58,12 +58,12 @@ def test_what_was_trained_on_other_images_is_refused(folder, start, tmp_path, ch
     """Whether the training was finished or not."""
     assert start(folder)[0] == 0
     if change == "added":
-        shutil.copy(folder / "ant" / "0.bmp", folder / "ant" / "new.bmp")
+        shutil.copy(f"{folder}/ant/0.bmp", f"{folder}/ant/new.bmp")
     elif change == "removed":
-        (folder / "bee" / "0.bmp").unlink()
+        (folder / "bee/0.bmp").unlink()
     else:
-        make(tmp_path / "elsewhere" / "mine", 1)
-        folder = tmp_path / "elsewhere" / "mine"
+        make(tmp_path / "elsewhere/mine", 1)
+        folder = tmp_path / "elsewhere/mine"
     for _ in range(2):
         before = files(tmp_path / "out")
         code, said = start(folder)
@@ -71,7 +71,7 @@ def test_what_was_trained_on_other_images_is_refused(folder, start, tmp_path, ch
         assert code == 2 and "its images are others: some were added, removed or changed" in line
         assert "give another --output-dir, or delete that folder" in line
         assert files(tmp_path / "out") == before
-        (tmp_path / "out" / "results.json").unlink(missing_ok=True)
+        (tmp_path / "out/results.json").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("trainer", ["CDC", "ZeroshotCLIP"])
@@ -83,11 +83,11 @@ def test_a_finished_run_is_done_already_wherever_its_images_lie(folder, start, t
     code, said = start(moved, trainer)
     assert code == 0 and files(tmp_path / "out") == before
     assert f"Done already: {tmp_path / 'out'}; to train again, delete that folder" in said
-    answers = tmp_path / "out" / "predictions-val.npz"
+    answers = tmp_path / "out/predictions-val.npz"
     answers.write_bytes(b"damaged")
     code, said = start(moved, trainer)
     assert code == 0 and "=> result" in said and answers.read_bytes() == before[answers]
-    shutil.rmtree(tmp_path / "out")
+    shutil.rmtree(f"{tmp_path}/out")
     assert "Done already" not in start(moved, trainer)[1]
 
 
@@ -96,5 +96,5 @@ def test_an_image_that_was_added_changes_what_a_test_without_training_says(folde
     make(folder, 0, count=20)
     code, said = start(folder, "ZeroshotCLIP")
     assert code == 0 and "Done already" not in said
-    record = json.loads((tmp_path / "out" / "results.json").read_text())
+    record = json.loads((tmp_path / "out/results.json").read_text())
     assert record["metrics"]["test"]["images"] == 12

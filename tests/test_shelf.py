@@ -9,20 +9,21 @@ import json
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import GOLDEN
+from tests.runs import REPOSITORY
 from tests.same_run import kept_answers
 from trainers import PromptedClassifier
 
-SHELF = REPOSITORY / "tests" / "golden" / "shelf"
+SHELF = REPOSITORY / "tests/golden/shelf"
 RUNS = sorted(str(path.parent.relative_to(SHELF)) for path in SHELF.glob("*/*/results.json"))
 
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_of_the_shelf_scores_as_it_did(run, data_root):
-    record = json.loads((SHELF / run / "results.json").read_text())
+    record = json.loads((SHELF / f"{run}/results.json").read_text())
     known = kept_answers(SHELF / run, "test")
     pictures = [f"{data_root}/dtd/images/{name}" for name in known["image"]]
-    answers = PromptedClassifier.load(str(SHELF / run)).predict(pictures)
+    answers = PromptedClassifier.load(SHELF / run).predict(pictures)
     assert answers.classnames == record["classnames"]
     rows = range(len(pictures))
     for top, probability in zip(known["top"].T, known["top_probability"].T):
@@ -32,3 +33,21 @@ def test_a_run_of_the_shelf_scores_as_it_did(run, data_root):
         doubts["vote_probability"] = answers.votes.max(axis=-1).T
     for name in doubts.keys() & known.keys():
         assert doubts[name] == pytest.approx(known[name], rel=1e-3, abs=1e-4), name
+
+
+# ---- figures ----
+
+
+FIGURES = GOLDEN["figures"]
+
+
+@pytest.mark.parametrize("name", FIGURES["figures"])
+def test_a_run_measures_and_records_what_it_did(trained, name):
+    _, folder = trained(name)
+    record = json.loads((folder / "results.json").read_text())
+    measured = record["metrics"]["test"]
+    metrics = sorted(FIGURES["metrics"] + FIGURES["further_metrics"].get(name, []))
+    assert sorted(record) == FIGURES["record"] and sorted(measured) == metrics
+    assert {key: measured[key] for key in FIGURES["figures"][name]} == pytest.approx(
+        FIGURES["figures"][name], rel=1e-3
+    )

@@ -5,13 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import time
 
 import psutil
 import pytest
 
 import run as protocol_run
-from tests.conftest import make_small_options
+from tests.runs import call, make_small_options
+from tests.test_run_processes import wait_until
 
 EPOCHS = 50
 SEEDS = (1, 2, 3)
@@ -52,13 +52,6 @@ def answers():
         return False
 
 
-def wait_until(condition, seconds=180):
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, "waited too long"
-        time.sleep(0.1)
-
-
 def queued(job):
     """Whether tasks of a job array wait or run."""
     command = ["squeue", "--noheader", "--array", "--format=%i"]
@@ -80,13 +73,13 @@ def test_shards_that_are_killed_or_warned_end_with_the_figures_of_one_process(
             f"--seeds 1 2 3 --root {data_root} --output {tmp_path / output}"
         )
         options = make_small_options(small_clip_file, EPOCHS)
-        code = protocol_run.main([*words.split(), *more, "--", *options])
+        code = call(protocol_run.main, *words.split(), *more, "--", *options)
         printed = capfd.readouterr().err
         assert code == 0, printed
         return printed
 
     def folder(seed, output="cluster", part="train_base"):
-        return tmp_path / output / part / f"dtd/shots_4/CoOp/tiny/seed{seed}"
+        return tmp_path / f"{output}/{part}/dtd/shots_4/CoOp/tiny/seed{seed}"
 
     def log(seed):
         path = folder(seed) / "log.txt"
@@ -101,7 +94,7 @@ def test_shards_that_are_killed_or_warned_end_with_the_figures_of_one_process(
     wait_until(lambda: f"epoch [3/{EPOCHS}]" in log(1))
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or ()
-        if "submitit.core._submit" in words and str(tmp_path / "cluster" / "slurm") in words:
+        if "submitit.core._submit" in words and f"{tmp_path}/cluster/slurm" in words:
             if process.environ().get("SLURM_ARRAY_TASK_ID") == "0" and "srun" not in words:
                 process.send_signal(signal.SIGKILL)
     wait_until(lambda: f"epoch [3/{EPOCHS}]" in log(2))

@@ -6,7 +6,7 @@ import clip
 import numpy
 from PIL import Image
 
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from trainers.common.errors import UserError
 
 sys.path.insert(0, str(REPOSITORY / "tools"))

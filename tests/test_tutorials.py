@@ -1,12 +1,17 @@
 """The tutorials do what they say: every command and program of theirs, in order; tutorials.py follows them."""
 
 import contextlib
+import os
+import re
 import sys
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from tests import tutorials
-from tests.conftest import REPOSITORY, in_turn
+from tests.conftest import in_turn
+from tests.runs import REPOSITORY
 from tests.tutorials import assert_shows, blocks, checkout, follow
 
 # What a reader goes through in one folder; plug_in.md is another folder's, in another environment: test_wheels.py.
@@ -33,7 +38,7 @@ def test_the_tutorials_do_what_they_say(course, tmp_path, monkeypatch):
         words = "-m pytest -q -p no:cacheprovider tests/trainers tests/test_faithfulness.py -k"
         start(*words.split(), "LowRankCoOp or faithfulness")
         # of all but the tutorial's own files
-        monkeypatch.setenv("MYPY_CACHE_DIR", str(REPOSITORY / ".mypy_cache"))
+        monkeypatch.setenv("MYPY_CACHE_DIR", f"{REPOSITORY}/.mypy_cache")
         tutorials.run(["bash", "scripts/check.sh"], folder, sys.executable)
 
 
@@ -87,3 +92,32 @@ def test_a_page_is_followed_in_order_and_one_that_does_something_else_is_seen(
     else:
         with pytest.raises(AssertionError, match=message):
             follow("page", tmp_path)
+
+
+# ---- the notebook ----
+
+
+NOTEBOOK = REPOSITORY / "docs/tutorials/quickstart.ipynb"
+
+
+def test_the_notebook_is_kept_without_outputs():
+    cells = nbformat.read(NOTEBOOK, as_version=4).cells
+    assert [cell.source for cell in cells if cell.get("outputs")] == []
+
+
+@pytest.mark.slow
+def test_the_notebook_goes_from_pictures_to_labels_and_a_diagram():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
+    # nothing can be installed: where the first cell tried to, pip would fail
+    client = NotebookClient(notebook, timeout=600, resources=resources)
+    client.execute(env={**os.environ, "OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1"})
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    texts = "".join(output.get("text", "") for output in outputs)
+    for pattern, least in (
+        (r"\* accuracy: ([\d.]+)%", 80),
+        (r"(\d+)% of 200 pictures are labelled correctly", 50),  # chance is 33 %
+    ):
+        assert float(re.search(pattern, texts)[1]) > least
+    kinds = {kind for output in outputs for kind in output.get("data", ())}
+    assert {"image/png", "text/html"} <= kinds, "a picture, and a table"

@@ -15,12 +15,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from tests.tutorials import checkout, follow, run
 
 DISTRIBUTIONS = {  # name: its package, and where that lies
     "cdc_prompt_learning": ("cdc_trainers", REPOSITORY / "trainers"),
-    "dassl_lite": ("dassl", REPOSITORY / "dassl-lite" / "dassl"),
+    "dassl_lite": ("dassl", REPOSITORY / "dassl-lite/dassl"),
 }
 
 
@@ -42,7 +42,7 @@ def python(built, tmp_path_factory):
     """The interpreter of a new environment with the two wheels; their dependencies are those of this one, without what is installed editable here."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
-    interpreter = folder / "bin" / "python"
+    interpreter = folder / "bin/python"
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own = Path(run([str(interpreter), "-c", where], folder, interpreter).strip())
     pip = "-m pip --quiet --disable-pip-version-check install --no-deps --no-index --target"
@@ -79,7 +79,7 @@ def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
     }
     imported, owners = set(), importlib.metadata.packages_distributions()
     for path in folder.rglob("*.py"):
-        for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        for statement in ast.parse(path.read_text("utf-8")).body:
             if isinstance(statement, ast.Import):
                 imported |= {name.name.split(".")[0] for name in statement.names}
             elif isinstance(statement, ast.ImportFrom) and statement.level == 0:
@@ -102,7 +102,7 @@ def test_cdc_plugged_in_from_the_wheels_works_where_the_repository_is_not_in_sig
 ):
     monkeypatch.setenv("CDC", str(REPOSITORY))  # the recipe is copied from there
     follow("plug_in", tmp_path, python)
-    record = json.loads((tmp_path / "output" / "cdc" / "results.json").read_text())
+    record = json.loads((tmp_path / "output/cdc/results.json").read_text())
     assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"
     where = "import cdc_trainers, dassl; print(cdc_trainers.__file__, dassl.__file__, sep='\\n')"
     for origin in run([str(python), "-c", where], tmp_path, python).splitlines():

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 
-FOLDER = REPOSITORY / "docs" / "tutorials"
+FOLDER = REPOSITORY / "docs/tutorials"
 NOT_COPIED = {"build", "data", "output", "report.html", "report_figures"}
 NUMBER = re.compile(r"\d+\.\d+")
 
@@ -40,7 +40,7 @@ class Block:
 def blocks(tutorial):
     """The blocks of ``docs/tutorials/<tutorial>.md``, in order."""
     comment = ""
-    for token in MarkdownIt().parse((FOLDER / f"{tutorial}.md").read_text(encoding="utf-8")):
+    for token in MarkdownIt().parse((FOLDER / f"{tutorial}.md").read_text("utf-8")):
         if token.type == "html_block":
             comment = token.content.strip().removeprefix("<!-- ").removesuffix(" -->")
         elif token.type == "fence":
@@ -67,7 +67,7 @@ def follow(tutorial, folder, python=sys.executable):
             continue
         if block.comment.startswith("shows: "):
             assert block.text == (REPOSITORY / block.comment.removeprefix("shows: ")).read_text(
-                encoding="utf-8"
+                "utf-8"
             )
         elif block.language == "bash":
             printed = run(["bash", "-euo", "pipefail", "-c", block.text], folder, python)
@@ -100,7 +100,7 @@ def apply(diff, folder):
         "".join(f"\n{line[1:]}" for line in lines if line[0] in kept) + "\n"
         for kept in (" -", " +")
     )
-    text = "\n" + path.read_text(encoding="utf-8")
+    text = "\n" + path.read_text("utf-8")
     assert text.count(before) == 1, f"{path.name} is no longer as the tutorial says"
     path.write_text(text.replace(before, after).removeprefix("\n"), encoding="utf-8")
 

@@ -15,7 +15,7 @@ from PIL import Image
 import demo_app
 from app import demo as asked
 from tests.app.conftest import CLASSES, Page, make_demo, png
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
 from trainers.common.errors import UserError

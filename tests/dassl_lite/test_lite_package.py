@@ -8,7 +8,7 @@ import pytest
 from dassl.config import cfg_default, clean_cfg, get_cfg_default
 from yacs.config import CfgNode as CN
 
-from tests.conftest import REPOSITORY
+from tests.runs import REPOSITORY
 
 # module: the names that CoOp-style repositories import from it, all of them in Dassl 0.6.3
 NAMES = {

@@ -2,27 +2,15 @@
 
 import json
 import os
+from functools import partial
 
 from PIL import Image as Picture
 
-SPLIT_FILES = {
-    "Caltech101": "caltech-101/101_ObjectCategories",
-    "OxfordPets": "oxford_pets/images",
-    "StanfordCars": "stanford_cars",
-    "OxfordFlowers": "oxford_flowers/jpg",
-    "Food101": "food-101/images",
-    "SUN397": "sun397/SUN397",
-    "DescribableTextures": "dtd/images",
-    "EuroSAT": "eurosat/2750",
-    "UCF101": "ucf101/UCF-101-midframes",
-}
-# as written; the labels follow the sorted ids
-WNIDS = {"n02": "cock", "n01": "great white shark", "n03": "drum"}
-VARIANTS = {
-    "ImageNetSketch": "imagenet-sketch/images",
-    "ImageNetA": "imagenet-adversarial/imagenet-a",
-    "ImageNetR": "imagenet-rendition/imagenet-r",
-}
+from tests.conftest import GOLDEN
+
+LAYOUTS = GOLDEN["miniatures"]
+SPLIT_FILES, VARIANTS, WNIDS = LAYOUTS["split files"], LAYOUTS["variants"], LAYOUTS["wnids"]
+GROCERIES = LAYOUTS["groceries"]
 
 
 def picture(path):
@@ -52,7 +40,7 @@ def aircraft(root):
         lines = []
         for _ in range(count):
             for variant in ("707-320", "Boeing 717", "A310"):
-                picture(folder / "images" / f"{number:07d}.jpg")
+                picture(folder / f"images/{number:07d}.jpg")
                 lines.append(f"{number:07d} {variant}\n")
                 number += 1
         (folder / f"images_variant_{part}.txt").write_text("".join(lines))
@@ -63,7 +51,7 @@ def imagenet(root, count=5):
     for part in ("train", "val"):
         for wnid in WNIDS:
             for index in range(count):
-                picture(root / "imagenet" / "images" / part / wnid / f"{wnid}_{index}.JPEG")
+                picture(root / f"imagenet/images/{part}/{wnid}/{wnid}_{index}.JPEG")
     classnames(root / "imagenet")
 
 
@@ -78,7 +66,7 @@ def imagenet_variant(root, name):
     folder = root / VARIANTS[name]
     for wnid in WNIDS:
         for index in range(2):
-            picture(folder / wnid / f"{index}.jpg")
+            picture(folder / f"{wnid}/{index}.jpg")
     (folder / "README.txt").write_text("a readme")
     (folder / "__MACOSX").mkdir()
     classnames(folder.parent)
@@ -86,24 +74,13 @@ def imagenet_variant(root, name):
 
 def imagenet_v2(root):
     for label in range(3):
-        picture(
-            root / "imagenetv2" / "imagenetv2-matched-frequency-format-val" / str(label) / "a.jpeg"
-        )
+        picture(root / "imagenetv2/imagenetv2-matched-frequency-format-val" / str(label) / "a.jpeg")
     classnames(root / "imagenetv2")
-
-
-GROCERIES = (
-    ("Golden-Delicious", "Apple", "Fruit/Apple/Golden-Delicious"),
-    ("Avocado", "Avocado", "Fruit/Avocado"),
-    ("Soy-Milk", "Milk", "Packages/Milk/Soy-Milk"),
-    ("Royal-Gala", "Apple", "Fruit/Apple/Royal-Gala"),
-    ("Red-Beet", "Red-Beet", "Vegetables/Red-Beet"),
-)
 
 
 def grocery_store(root):
     """Avocados have no val images, as some products in the real one."""
-    folder = root / "GroceryStoreDataset" / "dataset"
+    folder = root / "GroceryStoreDataset/dataset"
     kinds = ["Apple", "Avocado", "Milk", "Red-Beet"]
     for part, count in (("train", 5), ("val", 2), ("test", 3)):
         lines = []
@@ -117,36 +94,35 @@ def grocery_store(root):
         f"{product},{label},{kind},{kinds.index(kind)},/iconic/{place}.jpg,/iconic/{place}.txt\n"
         for label, (product, kind, place) in enumerate(GROCERIES)
     )
-    heads = "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str),Product Description Path (str)"
-    (folder / "classes.csv").write_text(f"{heads}\n{rows}")
+    (folder / "classes.csv").write_text(f"{LAYOUTS['grocery heads']}\n{rows}")
 
 
 def cifar(root):
     for part, count in (("train", 10), ("test", 2)):
-        for name in "airplane automobile bird cat deer dog frog horse ship truck".split():
+        for name in LAYOUTS["cifar"]:
             for index in range(count):
-                picture(root / "CIFAR-10-images" / part / name / f"{index:04d}.jpg")
-    (root / "CIFAR-10-images" / "README.md").write_text("a readme")
+                picture(root / f"CIFAR-10-images/{part}/{name}/{index:04d}.jpg")
+    (root / "CIFAR-10-images/README.md").write_text("a readme")
 
 
 def pacs(root):
     for domain in ("art_painting", "cartoon", "photo", "sketch"):
         ending = "png" if domain == "sketch" else "jpg"
-        for name in ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person"):
+        for name in LAYOUTS["pacs"]:
             for index in range(10):
-                place = root / "Homework3-PACS" / "PACS" / domain / name
+                place = root / f"Homework3-PACS/PACS/{domain}/{name}"
                 picture(place / f"pic_{index:03d}.{ending}")
 
 
 def image_folder(root):
     for name in ("ant", "bee", "cat fish"):
         for index in range(10):
-            picture(root / name / f"{index}.png")
+            picture(root / f"{name}/{index}.png")
 
 
 MINIATURES = {
-    **{name: lambda root, name=name: split_file(root, name) for name in SPLIT_FILES},
-    **{name: lambda root, name=name: imagenet_variant(root, name) for name in VARIANTS},
+    **{name: partial(split_file, name=name) for name in SPLIT_FILES},
+    **{name: partial(imagenet_variant, name=name) for name in VARIANTS},
     "FGVCAircraft": aircraft,
     "ImageNet": imagenet,
     "ImageNetV2": imagenet_v2,
@@ -154,14 +130,7 @@ MINIATURES = {
     "GroceryStore": grocery_store,
     "GroceryStoreCoarse": grocery_store,
     "CIFAR10": cifar,
-    **dict.fromkeys(
-        (
-            f"PACS{domain}{ending}"
-            for domain in ("Photo", "ArtPainting", "Cartoon", "Sketch")
-            for ending in ("", "All")
-        ),
-        pacs,
-    ),
+    **dict.fromkeys(LAYOUTS["domains"], pacs),
 }
 
 

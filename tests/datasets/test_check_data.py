@@ -3,7 +3,7 @@
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY
 
-from tests.conftest import load_tool
+from tests.runs import load_tool
 from trainers.common.fingerprints import split_hash
 
 from .miniatures import MINIATURES, files_below

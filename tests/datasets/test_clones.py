@@ -1,11 +1,23 @@
 """GroceryStoreDataset, PACS and CIFAR-10 in the layout of their public repositories."""
 
+import re
+import shutil
+
 import pytest
 
 from tests.conftest import GOLDEN
-from trainers.common.errors import UserError
+from tests.runs import REPOSITORY, refuses
 
-from .miniatures import cifar, grocery_store, pacs
+from .miniatures import (
+    VARIANTS,
+    cifar,
+    grocery_store,
+    imagenet,
+    imagenet_v2,
+    imagenet_variant,
+    pacs,
+    picture,
+)
 from .test_every_dataset import build
 
 
@@ -27,11 +39,10 @@ def test_products_are_named_with_their_kind_unless_it_is_in_the_name(tmp_path):
 @pytest.mark.parametrize("file, content, message", GOLDEN["refusals"]["groceries"])
 def test_a_damaged_list_is_refused(tmp_path, file, content, message):
     grocery_store(tmp_path)
-    path = tmp_path / "GroceryStoreDataset" / "dataset" / file
+    path = tmp_path / f"GroceryStoreDataset/dataset/{file}"
     path.unlink() if content is None else path.write_text(content)
-    with pytest.raises(UserError) as refused:
+    with refuses(re.escape(message)):
         build("GroceryStore", tmp_path)
-    assert message in str(refused.value)
 
 
 def test_cifars_test_images_are_its_own_and_every_fifth_training_image_validates(tmp_path):
@@ -40,9 +51,9 @@ def test_cifars_test_images_are_its_own_and_every_fifth_training_image_validates
     assert [len(part) for part in (data.train_x, data.val, data.test)] == [80, 20, 20]
     for part, place in ((data.train_x, "/train/"), (data.val, "/train/"), (data.test, "/test/")):
         assert all(place in item.impath for item in part)
-    (tmp_path / "CIFAR-10-images" / "train" / "dog").rename(tmp_path / "CIFAR-10-images/train/cow")
+    (tmp_path / "CIFAR-10-images/train/dog").rename(tmp_path / "CIFAR-10-images/train/cow")
     message = "train must have the class folders airplane, .*; cow is too many"
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         build("CIFAR10", tmp_path)
 
 
@@ -54,3 +65,64 @@ def test_a_domain_is_trained_on_in_part_and_tested_on_as_a_whole(tmp_path):
     images = {item.impath for part in parts for item in part}
     assert images == {item.impath for item in target.test}
     assert trained.classnames == target.classnames
+
+
+# ---- ImageNet and its four variants ----
+
+
+@pytest.mark.parametrize("name", ["ImageNet", *VARIANTS])
+def test_labels_follow_the_sorted_ids_and_other_files_are_passed_over(root_of, name):
+    dataset = build(name, root_of(name))
+    assert dataset.classnames == ["great white shark", "cock", "drum"]  # of the sorted ids
+    of_label = {(item.impath.split("/")[-2], item.label) for item in dataset.test}
+    assert of_label == {("n01", 0), ("n02", 1), ("n03", 2)}
+
+
+@pytest.mark.parametrize("name", ["ImageNet", *VARIANTS])
+def test_incomplete_folders_and_missing_names_are_refused(tmp_path, name):
+    """But a set of some classes numbers its own."""
+    place = VARIANTS.get(name, "imagenet/images/val")
+    folder, names = tmp_path / place, tmp_path / place.split("/")[0] / "classnames.txt"
+    imagenet(tmp_path) if name == "ImageNet" else imagenet_variant(tmp_path, name)
+    for text, message in (
+        ("n01 shark\nn02\nn03 drum\n", "'n02' must be a folder's name, a space and the class name"),
+        ("n01 shark\nn02 cock\n", "n03 has no name in classnames.txt"),
+        (None, "classnames.txt is missing"),
+    ):
+        names.write_text(text) if text else names.unlink()
+        with refuses(message):
+            build(name, tmp_path)
+        names.write_text("n01 great white shark\nn02 cock\nn03 drum\n")
+    shutil.rmtree(f"{folder}/n02")
+    if name in ("ImageNetA", "ImageNetR"):
+        assert build(name, tmp_path).classnames == ["great white shark", "drum"]
+    else:
+        message = r"hold different classes \(n02\)|images has no folder n02: unpack it wholly"
+        with refuses(message):
+            build(name, tmp_path)
+
+
+def test_the_folders_of_v2_are_lines_of_classnames(tmp_path):
+    """Line 10 is not line 1: the folders are numbers, not words."""
+    imagenet_v2(tmp_path)
+    place = tmp_path / "imagenetv2"
+    images = place / "imagenetv2-matched-frequency-format-val"
+    lines = [f"n{index:02d} class {index}\n" for index in range(11)]
+    (place / "classnames.txt").write_text("".join(lines))
+    for label in range(11):
+        picture(images / str(label) / "b.jpeg")
+    dataset = build("ImageNetV2", tmp_path)
+    assert dataset.classnames == [f"class {index}" for index in range(11)]
+    assert all(item.impath.split("/")[-2] == str(item.label) for item in dataset.test)
+    shutil.rmtree(f"{images}/10")
+    with refuses("11 lines of classnames.txt, 0 to 10; 10 is missing"):
+        build("ImageNetV2", tmp_path)
+    (place / "classnames.txt").write_text("".join(lines[:9]))
+    with refuses("9 lines of classnames.txt, 0 to 8; 9 is too many"):
+        build("ImageNetV2", tmp_path)
+
+
+def test_only_what_learns_nothing_may_be_run_on_test_images(root_of, refusal):
+    config = {"--dataset-config-file": f"{REPOSITORY}/configs/datasets/imagenet_r.yaml"}
+    facts = {"trainer": "CoOp", "root": str(root_of("ImageNetR")), "replace": config}
+    assert "test images only" in refusal("DATASET.NUM_SHOTS", "-1", **facts)

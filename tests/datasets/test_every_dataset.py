@@ -9,8 +9,8 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
 import datasets.every  # noqa: F401
 from datasets.base import ImageDataset
-from tests.conftest import REPOSITORY
-from trainers.common.errors import UserError
+from tests.conftest import GOLDEN
+from tests.runs import REPOSITORY, refuses
 
 ALL = sorted(
     name
@@ -30,7 +30,7 @@ def build(name, root, shots=-1, classes="all", seed=-1):
 
 
 def test_every_data_set_has_a_config_and_every_config_a_data_set():
-    files = (REPOSITORY / "configs" / "datasets").glob("*.yaml")
+    files = (REPOSITORY / "configs/datasets").glob("*.yaml")
     names = {yaml.safe_load(path.read_text())["DATASET"]["NAME"] for path in files}
     assert sorted(names) == ALL  # a set's settings may have files
 
@@ -64,21 +64,14 @@ def test_base_and_new_are_the_two_halves_and_a_seeds_sample_is_the_same_in_each(
 
 
 @pytest.mark.parametrize("name", TEST_ONLY)
-@pytest.mark.parametrize(
-    "keys, reason",
-    [
-        ({"shots": 16}, "no few-shot sample can be drawn"),
-        ({"classes": "base"}, "base-to-new needs training images"),
-        ({"classes": "new"}, "base-to-new needs training images"),
-    ],
-)
+@pytest.mark.parametrize("keys, reason", GOLDEN["cases"]["test only"])
 def test_a_set_without_training_images_refuses_what_needs_them(root_of, name, keys, reason):
     source = "train on (ImageNet|OpenMoji|another domain of PACS), then test"
-    with pytest.raises(UserError, match=f"{name} has test images only, {reason}.*: {source}"):
+    with refuses(f"{name} has test images only, {reason}.*: {source}"):
         build(name, root_of(name), **keys)
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if "OpenMoji" not in name])
 def test_a_missing_folder_is_named(tmp_path, name):
-    with pytest.raises(UserError, match=f"data folder {tmp_path}/nowhere.* is missing"):
+    with refuses(f"data folder {tmp_path}/nowhere.* is missing"):
         build(name, tmp_path / "nowhere")

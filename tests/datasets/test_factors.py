@@ -22,8 +22,8 @@ from datasets.drawn.factors import (
 )
 from protocols.arguments import build_config, extend_config
 from protocols.command_line import parse_arguments
-from tests.conftest import REPOSITORY
-from trainers.common.errors import UserError
+from tests.conftest import GOLDEN
+from tests.runs import REPOSITORY, refuses
 
 CODE = "1F34E"  # an apple: red, in the middle
 PLAIN = dict.fromkeys(FACTORS, 0)
@@ -154,22 +154,15 @@ def test_the_pictures_are_those_of_the_levels_which_go_with_openmojis_labels(dra
     assert sorted(path.name for path in (tmp_path / "openmoji_factors").iterdir()) == names
 
 
-@pytest.mark.parametrize(
-    "key, value, message",
-    [
-        ("CORRELATED", "backgroud", r".*did you mean background\?\), it takes one of background"),
-        ("TEST", "random", ".* it takes one of aligned, independent, reversed"),
-        ("CORRELATION", 1.5, ", it is a share: give 0 to 1"),
-    ],
-)
+@pytest.mark.parametrize("key, value, message", GOLDEN["cases"]["odd factors"])
 def test_settings_that_cannot_be_are_refused(tmp_path, key, value, message):
-    with pytest.raises(UserError, match=f"DATASET.FACTORS.{key} is {value!r}{message}"):
+    with refuses(f"DATASET.FACTORS.{key} is {value!r}{message}"):
         build_dataset(config(tmp_path, **{key: value}))
     assert not list(tmp_path.iterdir())
 
 
 def test_every_factor_has_its_config():
     for factor in FACTORS:
-        path = REPOSITORY / "configs" / "datasets" / f"factors_{factor}.yaml"
+        path = REPOSITORY / f"configs/datasets/factors_{factor}.yaml"
         words = ["--trainer", "CoOp", "--dataset-config-file", str(path)]
         assert build_config(parse_arguments(words)).DATASET.FACTORS.CORRELATED == factor

@@ -10,7 +10,8 @@ import torch
 from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 
-from trainers.common.errors import UserError
+from datasets.imagenet import in_coops_order
+from tests.runs import refuses
 
 from .miniatures import files_below, imagenet, split_file
 from .test_every_dataset import build
@@ -139,7 +140,7 @@ def test_a_sample_of_other_images_is_refused(root, change, message):
     content = coops_sample(root)
     change(content)
     write_pickle(root / PICKLE, content)
-    with pytest.raises(UserError, match=message):
+    with refuses(message):
         build_pets(root)
 
 
@@ -178,10 +179,13 @@ def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path, kind, mo
     data = content if isinstance(content, bytes) else pickle.dumps(content)
     (root / FOLDER).mkdir()
     (root / PICKLE).write_bytes(data)
-    with pytest.raises(UserError, match="shot_2-seed_1.pkl is not read .*delete it"):
+    with refuses("shot_2-seed_1.pkl is not read .*delete it"):
         with monkeypatch.context() as patched:
             patched.setattr(Datum, "__init__", lambda *_: pytest.fail("called"))
             build_pets(root)
+    (root / "preprocessed.pkl").write_bytes(data)
+    with refuses("preprocessed.pkl is not read"):
+        in_coops_order([], str(root))
     assert not marker.exists()
     if kind in ("a call", "eval inside a sample", "old protocol"):
         pickle.loads(data)
@@ -195,7 +199,7 @@ def test_imagenets_sample_has_no_validation_part(tmp_path):
     imagenet(tmp_path)
     whole = build("ImageNet", tmp_path)
     train = [item for item in whole.train_x if item.impath.endswith(("_4.JPEG", "_1.JPEG"))]
-    folder = tmp_path / "imagenet" / "split_fewshot"
+    folder = tmp_path / "imagenet/split_fewshot"
     write_pickle(folder / "shot_2-seed_1.pkl", {"train": train})
     dataset = build("ImageNet", tmp_path, shots=2, seed=1)
     assert [item.impath for item in dataset.train_x] == [item.impath for item in train]
@@ -207,7 +211,7 @@ def test_coops_order_of_imagenet_is_taken_over_or_refused(tmp_path):
     imagenet(tmp_path / "there")
     whole = build("ImageNet", tmp_path / "there")
     order = sorted(whole.train_x, key=lambda item: (item.label, -ord(item.impath[-6])))
-    folder = tmp_path / "there" / "imagenet"
+    folder = tmp_path / "there/imagenet"
     write_pickle(folder / "preprocessed.pkl", {"train": order, "test": whole.test})
     (tmp_path / "there").rename(tmp_path / "here")
     random.seed(1)
@@ -216,8 +220,6 @@ def test_coops_order_of_imagenet_is_taken_over_or_refused(tmp_path):
     ]
     dataset = build("ImageNet", tmp_path / "here", shots=2, seed=1)
     assert [item.impath.replace("/here/", "/there/") for item in dataset.train_x] == expected
-    os.remove(tmp_path / "here" / "imagenet" / "images" / "train" / "n02" / "n02_0.JPEG")
-    with pytest.raises(
-        UserError, match="preprocessed.pkl lists other training images than .*train"
-    ):
+    os.remove(f"{tmp_path}/here/imagenet/images/train/n02/n02_0.JPEG")
+    with refuses("preprocessed.pkl lists other training images than .*train"):
         build("ImageNet", tmp_path / "here")

@@ -5,30 +5,11 @@ import functools
 import clip.model
 import torch
 
-from tests.conftest import VOCABULARY, random_clip
+from tests.conftest import GOLDEN, VOCABULARY, random_clip
 from trainers.prompting.backbone import build_backbone
 
-NAMES = [
-    "cat",
-    "a very long class name with many, many words, that goes on: and on; and on",
-    "person_on_a_bike",
-    "x-ray of a left hand (front view), 1920's style",
-]
-# layers, width and patch size of the image encoder, and the pixels it takes
-SIZES = {
-    "vit-14": (3, 64, 14, 42),
-    "vit-16": (2, 192, 16, 48),
-    "resnet-96": ((2, 1, 1, 1), 10, None, 96),
-    "resnet-128": ((1, 2, 3, 1), 12, None, 128),
-}
-# of a small CLIP of transformers
-TOWER = {"num_attention_heads": 2, "hidden_size": 128, "intermediate_size": 512}
-CONFIG = {
-    "model_type": "clip",
-    "projection_dim": 48,
-    "vision_config": {**TOWER, "num_hidden_layers": 3, "image_size": 32, "patch_size": 8},
-    "text_config": {**TOWER, "num_hidden_layers": 4},
-}
+NAMES, SIZES = GOLDEN["models"]["names"], GOLDEN["models"]["sizes"]
+CONFIG = GOLDEN["models"]["transformers"]
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Loading a CLIP by name or from a file: the same weights are the same model; errors to act on."""
 
+import json
 import re
 import sys
 
@@ -8,9 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from datasets.drawn.emoji_font import draw_emoji
+from datasets.drawn.openmoji import SPLIT
 from tests.conftest import GOLDEN
-from tests.prompting.models import relative
-from trainers.common.errors import UserError
+from tests.prompting.models import NAMES, SIZES, assert_same, double, pair, relative
+from tests.runs import REPOSITORY, refuses
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import WEIGHTS, load_backbone
 
@@ -39,8 +42,8 @@ SAVED = {
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_a_file_of_any_format_is_the_model_of_its_weights(request, tmp_path, kind, name):
     stock, expected = request.getfixturevalue(f"stock_{kind}"), request.getfixturevalue(kind)
-    SAVED[name](stock, str(tmp_path / name))
-    ours = load_backbone(str(tmp_path / name))
+    SAVED[name](stock, f"{tmp_path}/{name}")
+    ours = load_backbone(f"{tmp_path}/{name}")
     assert {key: tensor_hash([value]) for key, value in ours.state_dict().items()} == {
         key: tensor_hash([value]) for key, value in expected.state_dict().items()
     }
@@ -48,8 +51,10 @@ def test_a_file_of_any_format_is_the_model_of_its_weights(request, tmp_path, kin
 
 
 def test_halves_load_in_fp32(tmp_path, stock_vit):
-    torch.save({key: value.half() for key, value in stock_vit.state_dict().items()}, tmp_path / "a")
-    projection = load_backbone(str(tmp_path / "a")).image.proj
+    torch.save(
+        {key: value.half() for key, value in stock_vit.state_dict().items()}, f"{tmp_path}/a"
+    )
+    projection = load_backbone(f"{tmp_path}/a").image.proj
     assert torch.equal(projection, stock_vit.visual.proj.half().float())
 
 
@@ -76,7 +81,7 @@ def test_the_tiny_clip_is_what_the_unmodified_clip_package_loads(monkeypatch, tm
 @pytest.mark.parametrize("name, message", GOLDEN["refusals"]["backbones"])
 def test_a_name_that_is_not_to_be_had_is_answered_with_what_to_do(monkeypatch, name, message):
     monkeypatch.setitem(sys.modules, "open_clip", None)
-    with pytest.raises(UserError, match=re.escape(message)):
+    with refuses(re.escape(message)):
         load_backbone(name)
 
 
@@ -99,8 +104,72 @@ def without(key):
 )
 def test_a_file_that_holds_no_clip_is_refused(tmp_path, stock_vit, content, message):
     if callable(content):
-        torch.save(content(stock_vit.state_dict()), tmp_path / "x.pt")
+        torch.save(content(stock_vit.state_dict()), f"{tmp_path}/x.pt")
     else:
         (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        load_backbone(str(tmp_path / "x.pt"))
+    with refuses(message):
+        load_backbone(f"{tmp_path}/x.pt")
+
+
+# ---- our towers against clip's ----
+
+
+@pytest.mark.parametrize("kind", ["vit", "resnet", *SIZES])
+def test_features_are_those_of_encode_image_and_encode_text(kind):
+    ours, theirs = pair(kind)
+    images = double(2, 3, 3, *2 * [ours.image.image_size])
+    assert_same(ours.image(images)[1], theirs.encode_image(images[1]))
+    for texts in (NAMES, ["one"], [f"a photo of a {name}." for name in NAMES], ["a", "a b"]):
+        tokens = clip.tokenize(texts)
+        assert_same(ours.text.encode_tokens(tokens), theirs.encode_text(tokens))
+
+
+def test_a_frozen_resnet_does_not_follow_the_data(resnet):
+    before = resnet.image.network.bn1.running_mean.clone()
+    resnet.train()
+    resnet.image(torch.randn(1, 4, 3, 32, 32))
+    assert torch.equal(before, resnet.image.network.bn1.running_mean)
+
+
+def test_prompts_that_an_encoder_cannot_take_are_refused(vit, resnet):
+    images, prompts, deep = torch.zeros(1, 1, 3, 32, 32), torch.zeros(1, 3, 128), [None] * 4
+    one, end = torch.zeros(1, 1, 2, 128), torch.zeros(1, 1, dtype=torch.long)
+    no_resnet = "a ResNet takes no prompts and no adapters"
+    for encode, message in (
+        (lambda: vit.text(prompts, one, end, deep), "4 deep prompts for 4 layers: at most 3"),
+        (lambda: vit.image(images, prompts, deep), "4 deep prompts for 3 layers: at most 2"),
+        (lambda: vit.image(images, None, deep[:1]), "give those as well"),
+        (lambda: vit.image(images, adapters=deep), "4 adapters for 3 layers"),
+        (lambda: resnet.image(images, prompts), no_resnet),
+        (lambda: resnet.image(images, adapters=deep), no_resnet),
+        (lambda: vit.text(torch.zeros(1, 76, 128), one, end), "76 [+] 2 tokens for 77 positions"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            encode()
+
+
+# ---- the embedded tiny CLIP ----
+
+
+def test_the_committed_weights_are_small_and_of_openais_form():
+    """That the unmodified ``clip`` computes the same features from them is tested in ``prompting/test_backbone.py``."""
+    state = torch.load(WEIGHTS["tiny"], weights_only=True)
+    assert WEIGHTS["tiny"].stat().st_size <= 16e6
+    assert all(value.dtype == torch.half for value in state.values() if value.is_floating_point())
+
+
+def test_the_committed_weights_have_the_model_cards_accuracy():
+    """Zero-shot over all classes on the validation pictures, computed with the unmodified ``clip`` alone."""
+    card = (REPOSITORY / "docs/tiny-clip.md").read_text("utf-8")
+    stated = re.search(r"the committed weights \|[^|]*\|[^|]*\| ([0-9.]+) /", card)
+    with open(SPLIT, encoding="utf-8") as file:
+        split = json.load(file)["val"]
+    names = sorted({name for *_, name in split})
+    stock, preprocess = clip.load(str(WEIGHTS["tiny"]), device="cpu")
+    assert preprocess.transforms[0].size == stock.visual.input_resolution == 64
+    with torch.no_grad():
+        images = torch.stack([preprocess(draw_emoji(code)) for code, _, _ in split])
+        logits, _ = stock(images, clip.tokenize([f"a photo of a {name}." for name in names]))
+    right = logits.argmax(1) == torch.tensor([label for _, label, _ in split])
+    # two pictures of 203
+    assert 100 * right.float().mean().item() == pytest.approx(float(stated.group(1)), abs=1.0)

@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from tests.conftest import GOLDEN
 from tests.prompting.models import CONFIG, assert_same, double, exact
 from tests.reference import unit
-from trainers.common.errors import UserError
+from tests.runs import refuses
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
 
@@ -17,8 +18,12 @@ transformers = pytest.importorskip(
 PIXELS = {"image_mean": [0.5, 0.4, 0.4], "image_std": [0.2, 0.3, 0.3]}
 
 
-def changed(tower, **settings):
-    return {**CONFIG, tower: {**CONFIG[tower], **settings}}
+def changed(**change):
+    """The config with other settings, and those of a tower over its own."""
+    towers = {
+        name: {**CONFIG[name], **change.pop(name, {})} for name in ("vision_config", "text_config")
+    }
+    return {**CONFIG, **towers, **change}
 
 
 @pytest.fixture
@@ -39,10 +44,8 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_features_are_those_of_transformers(folder, activation):
-    config = {
-        **changed("text_config", hidden_act=activation, num_attention_heads=4),
-        "vision_config": changed("vision_config", hidden_act=activation)["vision_config"],
-    }
+    text = {"hidden_act": activation, "num_attention_heads": 4}
+    config = changed(text_config=text, vision_config={"hidden_act": activation})
     theirs, place = folder(config, weights=config)
     ours = load_backbone(place)
     assert ours.normalization == (PIXELS["image_mean"], PIXELS["image_std"])
@@ -65,9 +68,9 @@ def test_a_folder_and_its_file_and_openais_file_are_the_same_backbone(folder, tm
         by_folder.text.state_dict()
         | {"logit_scale": by_folder.log_scale}
         | {f"visual.{key}": value for key, value in by_folder.image.state_dict().items()},
-        tmp_path / "openai.pt",
+        f"{tmp_path}/openai.pt",
     )
-    by_openais = load_backbone(str(tmp_path / "openai.pt"))
+    by_openais = load_backbone(f"{tmp_path}/openai.pt")
     for other in (by_file, by_openais):
         assert tensor_hash(other.state_dict().values()) == tensor_hash(
             by_folder.state_dict().values()
@@ -76,41 +79,23 @@ def test_a_folder_and_its_file_and_openais_file_are_the_same_backbone(folder, tm
     assert by_folder.normalization is None
 
 
-@pytest.mark.parametrize(
-    "config, reason",
-    [
-        ({**CONFIG, "model_type": "siglip"}, "its model_type is siglip, not clip"),
-        ({"model_type": "chinese_clip"}, "its model_type is chinese_clip"),
-        ({"model_type": "of_tomorrow"}, "has no config of a CLIP: .*of_tomorrow"),
-        ([], "has no config of a CLIP"),
-        (
-            changed("text_config", hidden_act="gelu"),
-            "is quick_gelu in its image .* and gelu in its",
-        ),
-        (changed("text_config", layer_norm_eps=1e-6), "layer_norm_eps is 1e-05 .* 1e-06"),
-        (changed("text_config", num_attention_heads=0), "has no config of a CLIP"),
-        (
-            changed("text_config", hidden_size=64),
-            "another model than config.json's: .*128.* not 64",
-        ),
-    ],
-)
-def test_what_cannot_be_used_is_refused_with_the_reason(folder, config, reason):
-    with pytest.raises(UserError, match=reason):
-        load_backbone(folder(config)[1])
+@pytest.mark.parametrize("change, reason", GOLDEN["models"]["refused"])
+def test_what_cannot_be_used_is_refused_with_the_reason(folder, change, reason):
+    with refuses(reason):
+        load_backbone(folder(changed(**change) if change else change)[1])
 
 
 def test_missing_files_and_odd_pixels_are_refused(folder, tmp_path):
     for pixels in ({"image_mean": [0.5]}, {**PIXELS, "image_std": [1, 2]}, []):
-        with pytest.raises(UserError, match="preprocessor_config.json has no image_mean"):
+        with refuses("preprocessor_config.json has no image_mean"):
             load_backbone(folder(pixels=pixels)[1])
     model, place = folder()
     (tmp_path / "model.safetensors").unlink()
-    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")  # the older format
+    torch.save(model.state_dict(), f"{tmp_path}/pytorch_model.bin")  # the older format
     assert load_backbone(place).image.image_size == 32
     (tmp_path / "pytorch_model.bin").unlink()
-    with pytest.raises(UserError, match="neither model.safetensors nor pytorch_model.bin"):
+    with refuses("neither model.safetensors nor pytorch_model.bin"):
         load_backbone(str(tmp_path))
     (tmp_path / "config.json").unlink()
-    with pytest.raises(UserError, match="has no config of a CLIP"):
+    with refuses("has no config of a CLIP"):
         load_backbone(str(tmp_path))

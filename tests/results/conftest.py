@@ -7,6 +7,7 @@ import numpy
 import pytest
 
 from results.report.__main__ import main
+from tests.runs import call
 from trainers.common.metrics import write_metrics
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
@@ -26,7 +27,7 @@ def write(
     **changes,
 ):
     """A run with a record where a protocol has it; changes: further fields of the record."""
-    folder = root / part / data / f"shots_{shots}" / trainer / recipe / f"seed{seed}"
+    folder = root / f"{part}/{data}/shots_{shots}/{trainer}/{recipe}/seed{seed}"
     folder.mkdir(parents=True)
     record = {
         "format": 1,
@@ -100,7 +101,7 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
     changes = {"prompts_hash": f"{trainer} {seed}", "metrics": {"test": metrics}, **changes}
     folder = write(root, part, trainer, seed, accuracy, classes, f"{part} {seed}", **changes)
     if arrays is not None:
-        numpy.savez_compressed(folder / "predictions-test.npz", **arrays)
+        numpy.savez_compressed(f"{folder}/predictions-test.npz", **arrays)
     return folder
 
 
@@ -146,10 +147,10 @@ def report(tmp_path_factory):
         write_run(root / "transfer", "dg_from_openmoji", "CDC", seed, **target)
         for shots in (1, 4):
             write_run(root / "fewshot", "train_all", "CoOp", seed, shots=shots)
-    assert main([str(root), "--output", str(root / "out" / "page.html")]) == 0
+    assert call(main, root, "--output", f"{root}/out/page.html") == 0
     return root
 
 
 @pytest.fixture
 def page(report):
-    return Page(report / "out" / "page.html")
+    return Page(report / "out/page.html")

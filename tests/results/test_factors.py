@@ -9,13 +9,10 @@ import pytest
 import run as protocol_run
 from analysis import factors
 from datasets.drawn.factors import LEVELS, OpenMojiFactors, code_of, levels_of
-from protocols import launch
-from protocols import training as train
-from protocols.command_line import parse_arguments
 from results.runs import collect
 from results.table import tables
-from tests.conftest import make_small_options
 from tests.results.conftest import values, write
+from tests.runs import call, make_small_options
 
 EMOJIS = [
     (code_of(image), image.label)
@@ -69,23 +66,16 @@ def test_who_goes_by_the_factor_has_a_worst_group_of_nothing_and_flips(answer, w
         factors.measured(*pair, "cast")
 
 
-def test_from_training_to_table(drawn_root, small_clip_file, tmp_path, monkeypatch, capsys):
-    """In this process: starting takes time."""
-
-    def start(job, args):
-        train.run(parse_arguments(job.arguments(args.root, args.opts)))
-
-    monkeypatch.setattr(launch, "start", start)
+def test_from_training_to_table(drawn_root, small_clip_file, in_this_process, tmp_path, capsys):
     output = tmp_path / "factors"
     words = (
         "--protocol factors --trainer CoOp --dataset factors_cast --config tiny --shots 1 "
         f"--seeds 1 --root {drawn_root} --output {output} --"
     )
     options = make_small_options(small_clip_file, epochs=2)
-    assert protocol_run.main([*words.split(), *options]) == 0
-    records = {
-        path.parts[-7]: json.loads(path.read_text()) for path in output.rglob("results.json")
-    }
+    assert call(protocol_run.main, *words.split(), *options) == 0
+    found = output.rglob("results.json")
+    records = {path.parts[-7]: json.loads(path.read_text()) for path in found}
     versions = {"biased": "aligned", "independent": "independent", "reversed": "reversed"}
     for part, record in records.items():
         version = versions.pop(part.split("_")[1])
@@ -99,17 +89,16 @@ def test_from_training_to_table(drawn_root, small_clip_file, tmp_path, monkeypat
     assert row["drop"] == [row["aligned"][0] - row["reversed"][0]]
     assert 0 <= row["worst group"][0] <= 100 and 0 <= row["flipped"][0] <= 100
     capsys.readouterr()
-    assert factors.main([str(output), "--format", "markdown"]) == 0
+    assert call(factors.main, output, "--format", "markdown") == 0
     assert "| factors_cast" in capsys.readouterr().out
 
 
-def test_trouble_is_one_line(tmp_path, capsys, caplog):
+def test_trouble_is_one_line(tmp_path, error_of, caplog):
     config = {"DATASET": {"FACTORS": {"CORRELATED": "cast"}}}
     config["MODEL"] = {"BACKBONE": {"NAME": "tiny"}}
     facts = {"classes": "base", "data": "factors_cast", "config": config}
     for part, seed in product(("train_biased", "test_independent", "test_reversed"), (1, 2)):
         if (part, seed) != ("test_reversed", 2):
             write(tmp_path, part, "CoOp", seed, 50.0, **facts)
-    assert factors.main([str(tmp_path)]) == 2
-    assert "predictions-test.npz is missing: delete" in capsys.readouterr().err
+    assert "predictions-test.npz is missing: delete" in error_of(factors.main, tmp_path)
     assert "left out: factors_cast 16 CoOp tiny seed(s) 2, of which only" in caplog.text

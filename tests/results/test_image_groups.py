@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import statistics
 from pathlib import Path
 
 import numpy
@@ -15,7 +16,10 @@ from analysis import image_groups
 from analysis.uncertainty import main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.kept import SCALED, read_figures
-from tests.results.conftest import write
+from results.render import render
+from tests.results.conftest import values, write
+from tests.runs import call, prompts_of, record_of
+from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
 from trainers.evaluation.uncertainty import (
@@ -31,13 +35,9 @@ LEARNED = "VPT"  # its validation images want a temperature inside of what is lo
 OPTIONS = {LEARNED: ("OPTIM.LR", "0.1", "OPTIM.MAX_EPOCH", "10")}
 
 
-def record_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
 def lay(folder, output, trainer="CDC", seed=1):
     """A copy of a run where the base-to-new protocol has it."""
-    place = output / "train_base" / "dtd" / "shots_4" / trainer / "tiny" / f"seed{seed}"
+    place = output / f"train_base/dtd/shots_4/{trainer}/tiny/seed{seed}"
     shutil.copytree(folder, place)
     what = {"protocol": "base2new", "part": "train_base", "dataset": "dtd", "recipe": "tiny"}
     (place / "results.json").write_text(json.dumps({**record_of(place), "run": what}))
@@ -53,10 +53,9 @@ def evaluated(trained, tmp_path_factory):
         if trainer not in made:
             run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))[1]
             folder = lay(run, tmp_path_factory.mktemp(trainer), trainer)
-            assert main([str(folder.parents[5])]) == 0
-            with numpy.load(folder / "uncertainty.npz", allow_pickle=False) as arrays:
-                figures = json.loads((folder / "uncertainty.json").read_text())
-                made[trainer] = figures, dict(arrays), folder
+            assert call(main, folder.parents[5]) == 0
+            figures = json.loads((folder / "uncertainty.json").read_text())
+            made[trainer] = figures, dict(numpy.load(f"{folder}/uncertainty.npz")), folder
         return made[trainer]
 
     return start
@@ -77,13 +76,14 @@ def test_it_finds_what_the_runs_own_tests_found_on_base_and_new_classes(
     assert figures["images"] == {"base": metrics["images"], "new": 12}
     assert figures["accuracy"]["base"] == metrics["accuracy"]
     assert set(figures["doubt"]) == {*metrics["uncertainty"], SCALED}
-    with numpy.load(folder / "predictions-test.npz", allow_pickle=False) as kept:
-        for name, known in metrics["uncertainty"].items():
-            assert known.items() <= figures["doubt"][name].items()
-            numpy.testing.assert_array_equal(arrays[f"base_{name}"], kept[name])
-        numpy.testing.assert_array_equal(arrays["base_right"], kept["top"][:, 0] == kept["label"])
-        numpy.testing.assert_array_equal(arrays["base_image"], kept["image"])
-    flags = ("--eval-only", "--model-dir", str(trained(trainer, *BASE)[1]))
+    kept = kept_answers(folder, "test")
+    expected = {"right": kept["top"][:, 0] == kept["label"], "image": kept["image"]}
+    for name, known in metrics["uncertainty"].items():
+        assert known.items() <= figures["doubt"][name].items()
+        expected[name] = kept[name]
+    for name, known in expected.items():
+        numpy.testing.assert_array_equal(arrays[f"base_{name}"], known)
+    flags = prompts_of(trained(trainer, *BASE)[1])
     of_new = run(trainer, *NEW, flags=flags)[1]["metrics"]["test"]
     for classes, known in (("base", metrics), ("new", of_new)):
         calibration = figures["calibration"][classes]["before"]
@@ -152,8 +152,7 @@ def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_text
         kept = scaled.float().clamp(min=torch.finfo(torch.float32).tiny)  # as the record's
         return pytest.approx(nll_loss(kept.log(), labels).item(), rel=1e-4)
 
-    with numpy.load(folder / "predictions-val.npz", allow_pickle=False) as kept:
-        names = kept["image"].tolist()
+    names = kept_answers(folder, "val")["image"].tolist()
     assert temperature == pytest.approx(fit_temperature(*answers_of(base, names)), rel=1e-3)
     of_base, of_new = answers_of(base, arrays["base_image"]), answers_of(new, arrays["new_image"])
     doubt = 1 - temperature_scaled(of_base[0], temperature).amax(dim=1)
@@ -197,77 +196,133 @@ def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
 # ---- what is kept ----
 
 
-def flip(path):
-    """Changes one digit in the middle of a JSON file, or one bit in that of another."""
-    content = bytearray(path.read_bytes())
-    places = [
-        place for place, byte in enumerate(content) if path.suffix == ".npz" or 48 <= byte < 58
-    ]
-    content[places[len(places) // 2]] ^= 1
-    path.write_bytes(content)
-
-
-def change(key):
-    def of_another_run(folder):
-        (folder / "results.json").write_text(json.dumps({**record_of(folder), key: "other"}))
-
-    return of_another_run
-
-
 @pytest.mark.parametrize(
-    "damage",
-    [
-        lambda folder: (folder / "uncertainty.npz").unlink(),
-        lambda folder: flip(folder / "uncertainty.npz"),
-        lambda folder: flip(folder / "uncertainty.json"),
-        lambda folder: (folder / "uncertainty.json").write_text("[]"),
-        *map(change, ("prompts_hash", "backbone_hash", "split_hash", "finished")),
-        None,
-    ],
+    "changed", ["prompts_hash", "backbone_hash", "split_hash", "finished", None]
 )
-def test_what_is_missing_damaged_or_of_another_version_is_computed_again(
-    evaluated, tmp_path, monkeypatch, capsys, damage
+def test_what_is_of_another_run_is_computed_again(
+    evaluated, tmp_path, monkeypatch, capsys, changed
 ):
+    """As is what is missing or damaged: test_fuzz_files.py."""
     figures, arrays, folder = evaluated(CONTENDER)
     copy, computed = lay(folder, tmp_path), []
-    if damage:
-        damage(copy)
+    if changed:
+        (copy / "results.json").write_text(json.dumps({**record_of(copy), changed: "other"}))
     ours = ("format", "made_from", "sha256", "images_sha256")
     results = {name: value for name, value in figures.items() if name not in ours}
-    monkeypatch.setattr(
-        image_groups, "evaluate", lambda *_: computed.append(1) or (results, arrays)
-    )
-    assert main([str(tmp_path)]) == 0 and len(computed) == bool(damage)
-    printed = capsys.readouterr().out
-    for title in ("What doubt tells apart", "Accuracy and mean doubt", "Calibration before and"):
-        assert title in printed
-    assert results.items() <= read_figures(copy, record_of(copy)).items()
-    assert main([str(tmp_path)]) == 0 and len(computed) == bool(damage), "it is kept"
+    evaluate = lambda *_: computed.append(1) or (results, arrays)  # noqa: E731
+    monkeypatch.setattr(image_groups, "evaluate", evaluate)
+    for _ in range(2):  # then it is kept
+        assert call(main, tmp_path) == 0 and len(computed) == bool(changed)
+        printed = capsys.readouterr().out
+        for title in (
+            "What doubt tells apart",
+            "Accuracy and mean doubt",
+            "Calibration before and",
+        ):
+            assert title in printed
+        assert results.items() <= read_figures(copy, record_of(copy)).items()
 
 
 # ---- refusals ----
 
 
 def test_other_data_than_the_runs_are_refused_and_another_place_will_do(
-    trained, tmp_path, data_root, evaluated, capsys
+    trained, tmp_path, data_root, evaluated, error_of
 ):
     def refusal(*arguments):
-        assert main([*map(str, arguments)]) == 2 and not (copy / "uncertainty.json").exists()
-        return capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+        line = error_of(main, *arguments)
+        assert not (copy / "uncertainty.json").exists()
+        return line
 
     copy = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path / "output", "ZeroshotCLIP")
     record = record_of(copy)
-    record["config"]["DATASET"]["ROOT"] = str(tmp_path / "gone")
+    record["config"]["DATASET"]["ROOT"] = f"{tmp_path}/gone"
     (copy / "results.json").write_text(json.dumps(record))
-    assert refusal(tmp_path / "output").startswith("error: data folder")
-    shutil.copytree(f"{data_root}/dtd", tmp_path / "data" / "dtd")
+    assert refusal(f"{tmp_path}/output").startswith("error: data folder")
+    shutil.copytree(f"{data_root}/dtd", f"{tmp_path}/data/dtd")
     figures, _ = image_groups.evaluate(copy, tmp_path / "data")
     assert figures.items() <= evaluated("ZeroshotCLIP")[0].items()
-    split = tmp_path / "data" / "dtd" / "split_zhou_DescribableTextures.json"
+    split = tmp_path / "data/dtd/split_zhou_DescribableTextures.json"
     content = json.loads(split.read_text())
     split.write_text(json.dumps({**content, "test": content["test"][1:]}))
-    line = refusal(tmp_path / "output", "--root", tmp_path / "data")
+    line = refusal(f"{tmp_path}/output", "--root", f"{tmp_path}/data")
     assert "holds other images, or another few-shot sample, than the run" in line
     (copy / "results.json").unlink()
     write(tmp_path / "output", "test_all", "CoOp", 1, 50.0)
-    assert "no trained base run below" in refusal(tmp_path / "output")
+    assert "no trained base run below" in refusal(f"{tmp_path}/output")
+
+
+# ---- the tables ----
+
+
+def made_up(seed, evidence=False):
+    """Figures of a run that can be followed by hand."""
+
+    def of(start, scale=1.0):
+        tenths = [scale * severity / 10 for severity in SEVERITIES]
+        return {
+            "error_auroc": start + seed,
+            "aurc": start - seed,
+            "new_auroc": start,
+            "corrupted_auroc": [start + seed + severity for severity in SEVERITIES],
+            "mean": {"base": 0.1 * scale, "new": 0.2 * scale, "corrupted": tenths},
+        }
+
+    calibrated = {
+        "before": {"ece": 10.0 + seed, "adaptive_ece": 11.0, "nll": 1.5, "brier": 0.5},
+        "after": {"ece": 5.0, "adaptive_ece": 6.0, "nll": 1.25, "brier": 0.25},
+    }
+    vacuity = {"vacuity": of(70.0)} if evidence else {}
+    return {
+        "temperature": 1.0 + seed,
+        "accuracy": {"base": 60.0 + seed, "corrupted": [50.0, 40.0, 30.0, 20.0, 10.0]},
+        "doubt": {"max_probability": of(80.0), "energy": of(60.0, -100.0), **vacuity},
+        "calibration": {"base": calibrated, "new": calibrated},
+    }
+
+
+CDC, COOP = (("dtd", 16, trainer, "tiny") for trainer in ("CDC", "CoOp"))
+
+
+def test_tables_by_hand():
+    runs = {seed: made_up(seed, evidence=True) for seed in (1, 3)}
+    made = tables([*((CDC, seed, run) for seed, run in runs.items()), (COOP, 1, made_up(1))])
+    apart, means, calibrated = map(values, made)
+    names = ("max probability", "energy", "vacuity")
+    assert list(apart) == [
+        *((*CDC, name) for name in names),
+        *((*COOP, name) for name in names[:2]),
+    ]
+    numbered = [(severity, f"corrupted {severity}") for severity in SEVERITIES]
+    assert apart[(*CDC, "vacuity")] == {
+        "errors": [71, 73],
+        "AURC": [69, 67],
+        "new": [70, 70],
+        **{name: [71 + n, 73 + n] for n, name in numbered},
+    }
+    corrupted = {name: [60 - 10 * n] * 2 for n, name in numbered}
+    assert means[(*CDC, "accuracy")] == {"base": [61, 63], "new": [0, 0], **corrupted}
+    # nats, percent
+    assert means[(*COOP, "energy")]["new"] == [-20]
+    assert means[(*COOP, "max probability")]["new"] == [20]
+    after = calibrated[(*CDC, "base", "after")]
+    assert (after["T"], after["ECE"]) == ([2, 4], [5, 5])
+    figures = {"ECE": [11, 13], "adaptive ECE": [11, 11], "NLL": [1.5] * 2, "Brier": [0.5] * 2}
+    assert calibrated[(*CDC, "new", "before")] == {"T": [1, 1], **figures}
+    assert f"72.00 ± {statistics.stdev([71, 73]):.2f}" in render(made[0])
+
+
+def test_a_figure_that_is_not_defined_leaves_its_seed_out():
+    perfect = made_up(1)
+    perfect["doubt"]["energy"]["error_auroc"] = None  # no wrong answer to tell from the right ones
+    apart = values(tables([(COOP, 1, perfect), (COOP, 2, made_up(2))])[0])
+    assert apart[(*COOP, "energy")]["new"] == [60]
+    assert apart[(*COOP, "max probability")]["new"] == [80, 80]
+
+
+def test_several_data_sets_have_an_average():
+    sets = {"dtd": 1, "eurosat": 3}
+    made = tables([((data, *COOP[1:]), 1, made_up(seed)) for data, seed in sets.items()])
+    counts = [list(table.means.index.get_level_values(0)).count("average of 2") for table in made]
+    assert counts == [2, 3, 4]
+    assert values(made[1])[("average of 2", *COOP[1:], "accuracy")]["base"] == [62]

@@ -12,7 +12,9 @@ from protocols.plan import plan
 from results import check
 from results.published import Comparison, read_published
 from results.table import harmonic_mean, main
+from tests.conftest import GOLDEN
 from tests.results import conftest
+from tests.runs import call
 from trainers.common.config_files import plain
 
 
@@ -50,7 +52,7 @@ def checked(capsys):
     """Runs the command; returns (trainer, data set, column) → (verdict, line)."""
 
     def start(folder, differs=False):
-        assert check.main([str(folder)]) == differs
+        assert call(check.main, folder) == differs
         found = {}
         for line in capsys.readouterr().out.splitlines()[:-1]:
             _, trainer, data, column = line.split(": ")[0].split(", ")
@@ -73,17 +75,7 @@ def test_the_figures_agree_with_each_other():
         assert averages[method][:2] == pytest.approx(means, abs=0.0101)
 
 
-@pytest.mark.parametrize(
-    "points, deviation, seeds, expected, why",
-    [
-        (-1.0, None, 1, "reproduces", "within 1 point"),
-        (1.4, 1.2, 3, "differs", "2 deviations of the mean are 1.39 points"),
-        (1.4, 1.25, 3, "reproduces", "2 deviations of the mean are 1.44 points"),
-        (-10.5, 10.0, 3, "too noisy to say", "2 deviations of the mean are 11.55 points: run 178"),
-        (1.2, None, 1, "too noisy to say", "one seed has no deviation: run 3"),
-        (1.2, 0.0, 3, "differs", "2 deviations of the mean are 0.00 points"),
-    ],
-)
+@pytest.mark.parametrize("points, deviation, seeds, expected, why", GOLDEN["cases"]["noise"])
 def test_noise_is_never_a_reproduction(points, deviation, seeds, expected, why):
     found = Comparison(("d", 16, "T", "c"), "base", "", 73.2, 73.2 + points, deviation, seeds)
     verdict, reason = check.verdict(found)
@@ -107,14 +99,7 @@ def test_each_figure_has_a_line_and_one_that_differs_an_exit_code(tmp_path, chec
     )
 
 
-@pytest.mark.parametrize(
-    "facts, message",
-    [
-        ({"OPTIM": {"LR": 0.1}}, "OPTIM.LR 0.1 → 0.002"),
-        ({"DATASET": {"DESCRIPTIONS": "cupl.json"}}, "DATASET.DESCRIPTIONS 'cupl.json' → ''"),
-        ({"recipe": "vit_b16_text"}, "recipe vit_b16_text → vit_b16"),
-    ],
-)
+@pytest.mark.parametrize("facts, message", GOLDEN["cases"]["other experiments"])
 def test_another_experiment_on_the_same_data_is_listed_and_not_judged(
     tmp_path, checked, monkeypatch, facts, message
 ):
@@ -129,10 +114,9 @@ def test_another_experiment_on_the_same_data_is_listed_and_not_judged(
 @pytest.mark.parametrize(
     "facts", [{"MODEL": {"BACKBONE": {"NAME": "RN50"}}}, {"shots": 4}, {"data": "openmoji"}]
 )
-def test_what_nothing_is_published_of_is_not_compared(facts, tmp_path, capsys):
+def test_what_nothing_is_published_of_is_not_compared(facts, tmp_path, error_of):
     write_pair(tmp_path, "CoOp", (92.19,), (54.74,), **facts)
-    assert check.main([str(tmp_path)]) == 2
-    assert "nothing to compare" in capsys.readouterr().err
+    assert "nothing to compare" in error_of(check.main, tmp_path)
 
 
 def test_averages_are_compared_over_the_same_data_sets_and_the_same_recipe(tmp_path, checked):
@@ -169,9 +153,9 @@ def test_transfer_is_compared_set_by_set_and_the_average_when_all_are_there(tmp_
 
 def test_the_table_has_the_published_figure_and_the_difference(tmp_path, capsys):
     write_pair(tmp_path, "CoOp", (90.0, 90.1, 90.2), (40.0, 41.0, 42.0))
-    assert main([str(tmp_path), "--published"]) == 0
+    assert call(main, tmp_path, "--published") == 0
     assert "92.19 (-2.09, -20.9 sd)" in capsys.readouterr().out
-    assert main([str(tmp_path), "--published", "--format", "csv"]) == 0
+    assert call(main, tmp_path, "--published", "--format", "csv") == 0
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     names = ("base_published", "base_difference", "base_deviations")
     assert [float(row[name]) for name in names] == [92.19, -2.09, pytest.approx(-20.9)]

@@ -41,9 +41,9 @@ def test_runs_made_by_hand_are_called_by_trainer_and_data_and_told_apart_by_fold
     record["config"]["DATASET"] = {"ROOT": "/home/me/my_shapes"}
 
     def lay(name, seed):
-        (tmp_path / "hand" / name).mkdir(parents=True)
+        (tmp_path / f"hand/{name}").mkdir(parents=True)
         content = json.dumps({**record, "dataset": "ImageFolder", "seed": seed})
-        (tmp_path / "hand" / name / "results.json").write_text(content)
+        (tmp_path / f"hand/{name}/results.json").write_text(content)
         return [(one.name, len(one.runs)) for one in group(collect(tmp_path / "hand"))]
 
     lay("mine/seed1", 1)
@@ -77,7 +77,7 @@ def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_
     (run,) = collect(write_run(tmp_path, "train_base", "CDC", 1, "base"))
     assert training_curve(run) == {}
     write_curve(run.folder, (1, 9.0, 10.0), (1, 8.0, 20.0), (2, 7.0, 30.0))
-    with open(run.folder / "metrics.jsonl", "a") as file:
+    with open(f"{run.folder}/metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "epochs": 2, "loss": 77')  # a killed run's last line
     write_curve(run.folder, (2, 6.0, 40.0))
     assert training_curve(run) == {"loss": {1: 8.0, 2: 6.0}, "acc": {1: 20.0, 2: 40.0}}

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 import statistics
 
 import pytest
@@ -13,7 +12,9 @@ from results.render import render
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import harmonic_mean, main, tables
+from tests.conftest import GOLDEN
 from tests.results.conftest import values, write, write_pair
+from tests.runs import call
 
 ACCURACY = {
     "CDC": [(80.0, 60.0), (70.0, 70.0), (75.0, 50.0)],  # base and new of seeds 1, 2, 3
@@ -93,7 +94,7 @@ def test_transfer_has_the_source_each_target_and_the_average_of_the_targets(tmp_
 
 def test_every_format_has_mean_and_sample_deviation(folder, tmp_path, capsys):
     def printed(*arguments):
-        assert main([str(folder), *arguments]) == 0
+        assert call(main, folder, *arguments) == 0
         return capsys.readouterr().out
 
     of_seeds = f"{statistics.mean(OF_SEEDS):.2f} ± {statistics.stdev(OF_SEEDS):.2f}"
@@ -102,14 +103,14 @@ def test_every_format_has_mean_and_sample_deviation(folder, tmp_path, capsys):
     assert of_seeds in printed("--seed-h")
     for style, mark in (("markdown", "| data set"), ("latex", "\\toprule"), ("html", "<table>")):
         assert mark in printed("--format", style)
-    assert printed("--format", "csv", "--output", str(tmp_path / "tables" / "t.csv")) == ""
-    rows = list(csv.DictReader(io.StringIO((tmp_path / "tables" / "t.csv").read_text())))
+    assert printed("--format", "csv", "--output", f"{tmp_path}/tables/t.csv") == ""
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "tables/t.csv").read_text())))
     cdc, coop = sorted(rows, key=lambda row: row["trainer"])
     assert (cdc["base_mean"], cdc["base_std"], cdc["seeds"]) == ("75.0000", "5.0000", "3")
     assert coop["base_std"] == "" == cdc["H_std"]
 
 
-def test_another_metric_has_no_harmonic_mean_unless_papers_print_one(tmp_path, caplog, capsys):
+def test_another_metric_has_no_harmonic_mean_unless_papers_print_one(tmp_path, caplog, error_of):
     for trainer, doubt in (("CDC", {"vacuity": {"aurc": 12.5, "error_auroc": None}}), ("CoOp", {})):
         metrics = {"accuracy": 1.0, "ece": 5.0, "macro_f1": 50.0, "uncertainty": doubt}
         write_pair(tmp_path, trainer, 1, 80.0, 60.0, metrics={"test": metrics})
@@ -121,20 +122,11 @@ def test_another_metric_has_no_harmonic_mean_unless_papers_print_one(tmp_path, c
     (table,) = tables_of(tmp_path, "uncertainty.vacuity.aurc")
     assert values(table) == {CDC: {"base": [12.5], "new": [12.5]}}
     assert "left out: 2 run(s) that have no uncertainty.vacuity.aurc" in caplog.text
-    assert main([str(tmp_path), "--metric", "uncertainty.vacuity.error_auroc"]) == 2
-    assert "has the metric 'uncertainty.vacuity.error_auroc'; it is" in capsys.readouterr().err
+    line = error_of(main, tmp_path, "--metric", "uncertainty.vacuity.error_auroc")
+    assert "has the metric 'uncertainty.vacuity.error_auroc'; it is" in line
 
 
-@pytest.mark.parametrize(
-    "base, new, message",
-    [
-        ({"split": "other"}, {}, "seed 1: the runs used different samples"),
-        ({"prompts_hash": "old"}, {}, "MaPLe tiny, seed 1: its parts were tested"),
-        ({"backbone_hash": "old"}, {"backbone_hash": "old"}, "tiny had different weights"),
-        ({}, {"classes": "base"}, "tests the base classes' test"),
-        ({}, {"skipped_images": {"test": ["a.png"]}}, "skipped 1 test image that could"),
-    ],
-)
+@pytest.mark.parametrize("base, new, message", GOLDEN["cases"]["odd pairs"])
 def test_what_does_not_belong_together_is_said(folder, caplog, base, new, message):
     for part, classes, changes in (("train_base", "base", base), ("test_new", "new", new)):
         facts = {"classes": classes, "split": f"openmoji {classes}1", **changes}
@@ -152,11 +144,9 @@ def test_of_two_runs_of_one_kind_the_first_counts_and_of_halves_whole_seeds(fold
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__module__)
-def test_every_command_says_in_one_line_that_there_is_nothing_for_it(command, tmp_path, capsys):
+def test_every_command_says_in_one_line_that_there_is_nothing_for_it(command, tmp_path, error_of):
     def refused(message):
-        assert command([str(tmp_path)]) == 2
-        (line,) = re.findall("error: .*", capsys.readouterr().err)
-        assert message in line
+        assert message in error_of(command, tmp_path)
 
     refused(f"no results.json in or below {tmp_path}: give the folder of a finished run")
     path = write(tmp_path, "train_base", "CDC", 1, 50.0, "new") / "results.json"

@@ -7,6 +7,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image, ImageOps
+from sklearn.metrics import cohen_kappa_score
 
 from analysis import occlusion
 from analysis.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures, occlusion_map
@@ -15,8 +16,8 @@ from protocols import training as train
 from protocols.command_line import parse_arguments
 from results.report.page import make_report
 from results.runs import collect
-from tests.conftest import base_arguments
 from tests.results.conftest import Page, make_answers, write_run
+from tests.runs import base_arguments, call
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
 
@@ -27,7 +28,7 @@ def protocol(tmp_path_factory, data_root, small_clip_file):
     root = tmp_path_factory.mktemp("base2new")
 
     def start(part, name, seed, *more):
-        folder = root / part / "dtd" / "shots_4" / name / "small" / f"seed{seed}"
+        folder = root / f"{part}/dtd/shots_4/{name}/small/seed{seed}"
         arguments = base_arguments(name, data_root, small_clip_file, folder, seed)
         what = {"protocol": "base2new", "part": part, "dataset": "dtd", "recipe": "small"}
         train.run(parse_arguments([*arguments, "--run", json.dumps(what), *more]))
@@ -46,7 +47,7 @@ def tables(capsys):
     """Runs the command and returns title → list of rows, dicts by column."""
 
     def start(*arguments):
-        assert main([*map(str, arguments), "--format", "csv"]) == 0
+        assert call(main, *arguments, "--format", "csv") == 0
         words = capsys.readouterr().out.split("\n\n")
         return {
             title.strip(): list(csv.DictReader(body.splitlines()))
@@ -69,16 +70,12 @@ def test_agreement_is_the_share_of_images_with_the_same_class():
     assert oracle(votes, numpy.array([0, 2, 2, 1])) == 75
 
 
-def test_kappa_is_cohens_formula_and_one_for_copies_even_of_one_class():
+def test_kappa_is_scikit_learns_and_one_for_copies_even_of_one_class():
     generator = numpy.random.default_rng(1)
     votes = numpy.vstack([generator.integers(0, 3, (3, 50)), numpy.ones((2, 50), int)])
 
-    def cohen(one, other):
-        chance = sum((one == label).mean() * (other == label).mean() for label in range(3))
-        return ((one == other).mean() - chance) / (1 - chance)
-
     found = kappa(votes)
-    expected = [[cohen(one, other) for other in votes[:3]] for one in votes[:3]]
+    expected = [[cohen_kappa_score(one, other) for other in votes[:3]] for one in votes[:3]]
     assert found[:3, :3] == pytest.approx(numpy.array(expected))
     assert found[3, 4] == 1 and found[3, 0] == pytest.approx(0)
 
@@ -89,17 +86,16 @@ def test_of_a_linear_model_the_map_is_the_weighted_sum_below_the_patch():
     weights = generator.normal(size=(2, SIDE, SIDE, 3))
 
     def predict(pictures):  # (N, M = 2, K = 1)
-        return numpy.array(
-            [[[(numpy.asarray(p, float) * w).sum()] for w in weights] for p in pictures]
-        )
+        values = numpy.stack([numpy.asarray(picture, float) for picture in pictures])
+        return numpy.einsum("nhwc,mhwc->nm", values, weights)[..., None]
 
     drops = occlusion_map(predict, Image.fromarray(pixels), 0)
     assert drops.shape == (2, PLACES, PLACES) and PLACES * STEP == SIDE - PATCH + STEP
     for row, column in ((0, 0), (3, 1), (PLACES - 1, PLACES - 1)):
         below = numpy.s_[row * STEP : row * STEP + PATCH, column * STEP : column * STEP + PATCH]
-        lost = ((pixels[below].astype(float) - GREY) * weights[(slice(None), *below)]).sum(
-            (1, 2, 3)
-        )
+        grey = pixels.astype(float)
+        grey[below] = GREY
+        lost = ((pixels - grey) * weights).sum((1, 2, 3))
         assert drops[:, row, column] == pytest.approx(lost, rel=1e-6)
 
 
@@ -115,7 +111,7 @@ def test_tables_have_the_runs_own_figures_and_mean_and_deviation_over_seeds(
     assert [*found] == titles + votes
 
     def records(part):
-        folders = (protocol / part / "dtd/shots_4/CDC/small").iterdir()
+        folders = (protocol / f"{part}/dtd/shots_4/CDC/small").iterdir()
         return [json.loads((folder / "results.json").read_text()) for folder in folders]
 
     # of the trainings alone
@@ -170,9 +166,8 @@ def test_maps_are_of_the_least_doubted_right_answers_one_a_class(protocol, data_
 # ---- what can't be looked into, and refusals ----
 
 
-def test_runs_without_votes_of_several_templates_are_refused(tmp_path, capsys):
+def test_runs_without_votes_of_several_templates_are_refused(tmp_path, error_of):
     write_run(tmp_path, "train_base", "CoOp", 1, "base", make_answers(1))
     write_run(tmp_path, "train_base", "CDC", 1, "base", make_answers(1, templates=1))
-    assert main([str(tmp_path)]) == 2
     message = "has votes of several templates: train CDC with TRAINER."
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert message in error_of(main, tmp_path)

@@ -1,10 +1,15 @@
 """CDC's trainings: views, phrases, what is kept with the prompts; its formulas are in formulas.py and test_cdc_evidence.py."""
 
+import numpy
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision.transforms as T
 
 from tests.conftest import make_method
+from tests.runs import prompts_of
+from trainers.classifier import PromptedClassifier
+from trainers.gaussians import FACTORS, ImageWitness, fit_gaussians, held_out_log_densities
 from trainers.phrases import PHRASES, choose_phrases
 
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1")
@@ -38,8 +43,7 @@ def test_chosen_phrases_and_cosines_are_kept_with_the_prompts(run):
             before, after = (learned[f"{of}_{name}_{when}"] for when in ("before", "after"))
             assert -1 <= before <= 1 and after != before
     others = ("TRAINER.CDC.CTX_INIT", str(PHRASES[:5]))
-    test = ("--eval-only", "--model-dir", str(folder))
-    _, again, _ = run("CDC", *DEEP, *others, flags=test, name="tested")
+    _, again, _ = run("CDC", *DEEP, *others, flags=prompts_of(folder), name="tested")
     assert again["metrics"]["test"] == record["metrics"]["test"]
 
 
@@ -57,10 +61,13 @@ def test_a_step_encodes_images_once_without_prompts(vit, monkeypatch, name):
     """CDC's an M-th of the batch of each view, over PromptSRC all that it is held to."""
     method = make_method(name, vit, ["cat", "dog"], N_TEMPLATES=2)
     passes, encode = [], method.unprompted_images
+
+    def noted(images):
+        passes.append(images.shape[:2])
+        return encode(images)
+
     for each in (method, getattr(method, "base", method)):
-        monkeypatch.setattr(
-            each, "unprompted_images", lambda asked: passes.append(asked.shape[:2]) or encode(asked)
-        )
+        monkeypatch.setattr(each, "unprompted_images", noted)
     method.loss(method(torch.randn(2, 4, 3, 32, 32)), torch.tensor([0, 1, 1, 0]))
     assert passes == [(2, 2 if name == "CDC" else 4)]
 
@@ -87,3 +94,95 @@ def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
     images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
     assert images.shape == (views, 8, 3, 32, 32) and labels.shape == (8,)
     assert all(not torch.equal(images[0], images[m]) for m in range(1, views))
+
+
+# ---- the image witness ----
+
+
+def features(images=40, classes=4, width=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(images) % classes
+    centres = torch.randn(classes, width, generator=generator)
+    return centres[labels] + 0.5 * torch.randn(images, width, generator=generator), labels
+
+
+def test_its_log_evidence_is_of_the_densities_that_are_most_likely_on_held_out_images():
+    pictures, labels = features()
+    witness = ImageWitness(6, 4)
+    witness.fit(pictures, labels)
+    held_out = held_out_log_densities(pictures, labels, 4).numpy()
+    losses = []
+    for factor in FACTORS:
+        exponentials = numpy.exp(factor * (held_out - held_out.max(axis=1, keepdims=True)))
+        right = exponentials[range(len(labels)), labels] / exponentials.sum(axis=1)
+        losses.append(-numpy.log(right).mean())
+    best = FACTORS[int(numpy.argmin(losses))]
+    assert FACTORS[0] < best < FACTORS[-1]
+    level = numpy.log(numpy.exp(best * held_out).sum(axis=1)).mean()
+    means, precision = (value.numpy() for value in fit_gaussians(pictures, labels, 4))
+    away = pictures.double().numpy()[:, None] - means  # (N, K, E)
+    expected = -best / 2 * numpy.einsum("nke,ef,nkf->nk", away, precision, away) - level
+    numpy.testing.assert_allclose(witness(pictures), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_it_abstains_where_nothing_can_be_held_out_and_until_it_is_fitted():
+    witness, loaded = ImageWitness(6, 4), ImageWitness(6, 4)
+    witness.fit(*features(images=4))
+    assert not witness.is_fitted
+    witness.fit(*features())
+    loaded.load_state_dict(witness.state_dict())
+    assert witness.is_fitted and loaded.is_fitted
+
+
+@pytest.fixture
+def classifier(trained):
+    return PromptedClassifier.load(trained("CDC")[1])
+
+
+def scores_of(classifier):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return classifier.method(torch.randn(1, 5, 3, 32, 32), classifier.encoded)
+
+
+def test_after_training_it_holds_the_classes_means_under_the_prompts(trained):
+    trainer, _ = trained("CDC")
+    with torch.no_grad():
+        batches = [*trainer.training_images()]
+        pictures = torch.cat([trainer.model(images).image_features for images, _ in batches], dim=1)
+    labels = torch.cat([label for _, label in batches])
+    pictures = F.normalize(pictures.mean(dim=0), dim=-1)
+    for k, mean in enumerate(trainer.model.learner.witness.means):
+        torch.testing.assert_close(mean, pictures[labels == k].mean(dim=0))
+
+
+def test_it_speaks_for_any_part_of_its_classes_as_for_the_whole(classifier):
+    """In any order, and again on a part of the part; the evidence e_k of a class stays."""
+    names, whole = classifier.classnames, scores_of(classifier)
+    assert len(whole.logits) == 5
+    evidence = classifier.method.log_evidence(whole.logits)[-1]
+    for chosen in ([4, 1, 3], [5, 4, 3, 2, 1, 0]):
+        part = classifier.with_classes([names[index] for index in chosen])
+        found = part.method.log_evidence(scores_of(part).logits)[-1]
+        torch.testing.assert_close(found, evidence[:, chosen], rtol=1e-4, atol=1e-3)
+    again = part.with_classes([names[0], names[5]])
+    found = again.method.log_evidence(scores_of(again).logits)[-1]
+    torch.testing.assert_close(found, evidence[:, [0, 5]], rtol=1e-4, atol=1e-3)
+
+
+def test_it_abstains_for_a_list_with_a_class_that_it_has_not_seen(classifier):
+    """Then the answers are those of the templates alone; nor does it come back with the whole list."""
+    other = classifier.with_classes([*classifier.classnames[:3], "cat"])
+    for each in (other, other.with_classes(classifier.classnames)):
+        assert each.method.learner.witness is None and len(scores_of(each).logits) == 4
+
+
+def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
+    _, record, folder = run("CDC", "TRAIN.CHECKPOINT_FREQ", "1")
+    test = prompts_of(folder)
+    early, _, _ = run("CDC", flags=(*test, "--load-epoch", "2"), name="early")
+    last, again, _ = run("CDC", flags=test, name="last")
+    pictures = torch.randn(1, 5, 3, 32, 32)
+    with torch.no_grad():
+        counts = [len(each.model.eval()(pictures).logits) for each in (early, last)]
+    assert counts == [4, 5] and again["metrics"]["test"] == record["metrics"]["test"]

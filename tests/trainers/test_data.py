@@ -2,16 +2,19 @@
 
 from collections import Counter
 
+import numpy
 import pytest
 import torch
+import torchvision.transforms as T
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import transforms
 from dassl.utils import set_random_seed
+from PIL import Image
 from torchvision.transforms import RandomErasing
 
-from tests.same_run import assert_same_run
 from trainers.data import loader as data
+from trainers.data import loader as views
 
 
 def batches(trainer, wrapper, epochs=2):
@@ -68,15 +71,6 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers, more):
                 ), key
 
 
-def test_a_run_is_the_same_with_and_without_memory(run, trained, monkeypatch):
-    trainer, folder = trained("CDC")
-    monkeypatch.setattr(data, "DECODED_BYTES", 0)
-    decoded, _, again = run("CDC")
-    kept = [len(each.train_loader_x.dataset.decoded) for each in (trainer, decoded)]
-    assert kept == [24, 0]
-    assert_same_run(folder, again)
-
-
 @pytest.mark.parametrize("room, kept", [(2**30, 24), (10 * 4 * 40 * 40 + 1, 10)])
 def test_training_images_are_decoded_once_a_run_as_far_as_there_is_room(
     run, monkeypatch, room, kept
@@ -96,3 +90,46 @@ def test_training_images_are_decoded_once_a_run_as_far_as_there_is_room(
     assert sorted(shown.values()) == [1] * kept + [3] * (24 - kept)  # three epochs
     assert len(trainer.train_loader_x.dataset.decoded) == kept
     assert not trainer.test_loader.dataset.decoded and not trainer.val_loader.dataset.decoded
+
+
+# ---- the blur of views ----
+
+
+def pictures(count, size=(50, 40)):
+    """Smooth random RGB images: like photographs, and unlike noise, neighbouring pixels are alike."""
+    generator = numpy.random.default_rng(0)
+    return [
+        Image.fromarray(generator.integers(0, 256, (6, 8, 3), dtype="uint8")).resize(
+            size, Image.Resampling.BICUBIC
+        )
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize("size, length", [((64, 48), 21), ((33, 40), 5)])
+def test_a_blurred_picture_is_torchvisions_pixel_for_pixel_and_needs_no_number_next_to_zero(
+    size, length, monkeypatch
+):
+    generator = numpy.random.default_rng(0)
+    smooth = pictures(20, size)
+    noise = [
+        Image.fromarray(generator.integers(0, 256, (*size[::-1], 3), dtype="uint8"))
+        for _ in range(20)
+    ]
+    black_and_white = [image.point(lambda value: 255 * (value > 200)) for image in smooth]
+    kernels, convolve = [], views.F.conv2d
+
+    def watched(pixels, kernel, **settings):
+        kernels.append(kernel)
+        return convolve(pixels, kernel, **settings)
+
+    results = []
+    for blur in (T.GaussianBlur(length), views.GaussianBlur(length)):
+        torch.manual_seed(3)
+        results.append([numpy.asarray(blur(image)) for image in smooth + noise + black_and_white])
+        monkeypatch.setattr(views.F, "conv2d", watched)
+    assert all((ours == theirs).all() for theirs, ours in zip(*results))
+    assert len(kernels) == 60 and not any(
+        ((kernel > 0) & (kernel < torch.finfo(torch.float32).tiny)).any() for kernel in kernels
+    )
+    assert any((kernel == 0).any() for kernel in kernels)

@@ -6,21 +6,10 @@ import pytest
 import torch
 
 from protocols.training import main
-from tests.conftest import GOLDEN, base_arguments
+from tests.conftest import GOLDEN
 from trainers import PromptedClassifier
 
-SENTENCES = {
-    "banded": ["Wide stripes lie beside each other."],
-    "Dotted ": [
-        "Round dots on a plain ground.",
-        "A pattern of " + "small " * 90 + "dots.",
-    ],  # longer than a text encoder's positions
-    "striped": ["Narrow lines run in parallel."],
-    "woven": ["Threads cross each other."],
-    "zigzagged": ["A line with sharp turns."],
-    "grid": ["Squares in rows.", "Lines that cross at right angles.", "Like a chessboard."],
-    "not a class": ["It is left out."],
-}
+SENTENCES = GOLDEN["cases"]["descriptions"]
 
 
 @pytest.fixture
@@ -29,7 +18,7 @@ def file(tmp_path):
 
     def write(content=SENTENCES, name="described.json"):
         (tmp_path / name).write_text(json.dumps(content))
-        return str(tmp_path / name)
+        return f"{tmp_path}/{name}"
 
     return write
 
@@ -41,14 +30,13 @@ def test_zero_shot_answers_with_it_and_so_does_the_loaded_run(run, file):
     assert torch.equal(PromptedClassifier.load(folder).encoded[0][0], trainer.model.hand_crafted)
 
 
-def test_other_sentences_are_another_run(run, file, data_root, small_clip_file, capsys):
+def test_other_sentences_are_another_run(run, file, arguments, error_of):
     path = file()
-    _, record, folder = run("KgCoOp", "DATASET.DESCRIPTIONS", path)
+    _, record, _ = run("KgCoOp", "DATASET.DESCRIPTIONS", path)
     assert record["config"]["DATASET"]["DESCRIPTIONS"] == path
     file({**SENTENCES, "grid": ["Something else."]})
-    arguments = base_arguments("KgCoOp", data_root, small_clip_file, folder)
-    assert main([*arguments, "DATASET.DESCRIPTIONS", path]) == 2
-    assert "belongs to another run (DATASET.DESCRIPTIONS_HASH" in capsys.readouterr().err
+    line = error_of(main, *arguments("KgCoOp", "DATASET.DESCRIPTIONS", path))
+    assert "belongs to another run (DATASET.DESCRIPTIONS_HASH" in line
 
 
 def test_a_method_without_hand_crafted_prompts_says_so(run, file, capsys):
@@ -68,14 +56,7 @@ def test_a_bad_file_is_refused_before_anything_is_trained(refusal, file, content
     assert message in refusal("DATASET.DESCRIPTIONS", file(content), trainer="CoOp")
 
 
-@pytest.mark.parametrize(
-    "path, reason",
-    [
-        ("nowhere", "No such file or directory"),
-        ("/dev/zero", "it is not a regular file"),
-        ("cut", ""),
-    ],
-)
+@pytest.mark.parametrize("path, reason", GOLDEN["cases"]["odd files"])
 def test_a_missing_file_and_one_that_is_no_json(refusal, tmp_path, path, reason):
     (tmp_path / "cut").write_text('{"banded": [')
     place = str(tmp_path / path)  # a full path stays

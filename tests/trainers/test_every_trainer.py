@@ -1,6 +1,5 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
 
-import json
 from pathlib import Path
 from unittest import mock
 
@@ -11,7 +10,8 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 
 from protocols.training import main
-from tests.conftest import base_arguments, in_turn
+from tests.conftest import in_turn
+from tests.runs import call, prompts_of, record_of
 from trainers.common.metrics import read_metrics
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.evaluation.run_record import versions
@@ -33,10 +33,6 @@ def weights(trainer):
     return {name: value.clone() for name, value in trainer.model.learner.state_dict().items()}
 
 
-def record_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
 def saved(folder, name="model.pth.tar-3"):
     return torch.load(folder / MODEL_NAME / name, weights_only=True)
 
@@ -45,7 +41,7 @@ def saved(folder, name="model.pth.tar-3"):
 def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
     folder = trained(name, *BASE)[1]
     base = record_of(folder)
-    tester, new, _ = run(name, *NEW, name="test", flags=("--eval-only", "--model-dir", str(folder)))
+    tester, new, _ = run(name, *NEW, name="test", flags=prompts_of(folder))
     assert base["classes"] == "base" and new["classes"] == "new"
     assert set(base["metrics"]["test"]["per_class_accuracy"]) == {"banded", "dotted", "striped"}
     assert set(new["metrics"]["test"]["per_class_accuracy"]) == {"woven", "zigzagged", "grid"}
@@ -70,7 +66,7 @@ def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run,
     frozen = untrained.model.backbone.state_dict()
     for key, value in trainer.model.backbone.state_dict().items():
         assert torch.equal(value, frozen[key])
-    assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-3\n"
+    assert (folder / f"{MODEL_NAME}/checkpoint").read_text() == "model.pth.tar-3\n"
     assert not list(folder.rglob("*.tmp"))
 
 
@@ -127,7 +123,7 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trai
     """A training that goes on from another folder has that folder's best epoch at the end, if none beats it."""
     folder = stopped(trained("CoOp", *BEST_VAL)[1], epoch=2, name="first")
     best, state = saved(folder, "model-best.pth.tar"), saved(folder, "model.pth.tar-2")
-    torch.save({**state, "best_result": 100.0}, folder / MODEL_NAME / "model.pth.tar-2")
+    torch.save({**state, "best_result": 100.0}, f"{folder}/{MODEL_NAME}/model.pth.tar-2")
     trainer, _, _ = run("CoOp", *BEST_VAL, name="second", flags=("--resume", str(folder)))
     assert trainer.start_epoch == 2
     assert torch.equal(trainer.model.learner.ctx, best["state_dict"]["ctx"])
@@ -165,33 +161,30 @@ def test_text_is_encoded_once_a_test(run, name, monkeypatch):
 
 @pytest.mark.parametrize("name", in_turn(LEARNING))
 def test_prompts_of_another_trainer_backbone_or_shape_are_refused(
-    trained, name, capsys, data_root, small_clip_file, tmp_path
+    trained, name, error_of, arguments, small_clip_file, tmp_path
 ):
     folder, state = trained(name)[1], torch.load(small_clip_file, weights_only=True)
 
-    def tested(trainer, *options, backbone=small_clip_file):
-        arguments = base_arguments(trainer, data_root, backbone, tmp_path / "other")
-        code = main([*arguments, "--eval-only", "--model-dir", str(folder), *options])
-        return code, capsys.readouterr().err.strip().splitlines()[-1]
+    def refused(trainer, *options):
+        return error_of(main, *arguments(trainer, *prompts_of(folder), *options))
 
     other = next(trainer for trainer in LEARNING if trainer != name)
-    code, line = tested(other)
-    assert code == 2 and f"was trained by {name}, this is {other}" in line
+    assert f"was trained by {name}, this is {other}" in refused(other)
     shape_setting = METHOD_OF[name].shape_setting
     if shape_setting is not None:
-        code, line = tested(name, f"TRAINER.{name.upper()}.{shape_setting}", "7")
-        assert code == 2 and "holds prompts of another shape" in line
+        line = refused(name, f"TRAINER.{name.upper()}.{shape_setting}", "7")
+        assert "holds prompts of another shape" in line
     changed = {**state, "text_projection": state["text_projection"] * 2}
-    torch.save(changed, tmp_path / "other.pt")
-    code, line = tested(name, backbone=str(tmp_path / "other.pt"))
-    assert code == 2 and "was trained for the backbone" in line
-    torch.save(state, tmp_path / "elsewhere.pt")  # the same weights are the same backbone
-    assert tested(name, backbone=str(tmp_path / "elsewhere.pt"))[0] == 0
+    backbone = "--backbone", tmp_path / "other.pt"
+    torch.save(changed, backbone[1])
+    assert "was trained for the backbone" in refused(name, *backbone)
+    torch.save(state, backbone[1])  # the same weights are the same backbone
+    assert call(main, *arguments(name, *prompts_of(folder), *backbone)) == 0
 
 
 def test_class_specific_contexts_are_refused_on_other_classes(trained, refusal):
     csc = ("TRAINER.COOP.CSC", "True")
-    test = ("--eval-only", "--model-dir", str(trained("CoOp", *csc, *BASE)[1]))
+    test = prompts_of(trained("CoOp", *csc, *BASE)[1])
     line = refusal(*test, *csc, *NEW, trainer="CoOp")
     assert "class-specific contexts of 3 other classes" in line
 
@@ -203,8 +196,8 @@ def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(trained):
     assert best["epoch"] < 4, "for this test to mean anything"
     assert best["val_result"] == trainer.best_result
     assert torch.equal(best["state_dict"]["ctx"], trainer.model.learner.ctx)
-    assert (folder / MODEL_NAME / "checkpoint").read_text() == "model.pth.tar-4\n"
-    kept = numpy.load(folder / "predictions-val.npz")
+    assert (folder / f"{MODEL_NAME}/checkpoint").read_text() == "model.pth.tar-4\n"
+    kept = numpy.load(f"{folder}/predictions-val.npz")
     right = (kept["top"][:, 0] == kept["label"]).mean()
     assert 100 * right == pytest.approx(best["val_result"])
 
@@ -218,7 +211,7 @@ def test_a_run_is_not_done_while_it_is_being_redone(run, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(TRAINER_REGISTRY.get("CoOp"), "after_train", stop)
-    (folder / MODEL_NAME / "checkpoint").unlink()
+    (folder / f"{MODEL_NAME}/checkpoint").unlink()
     with pytest.raises(KeyboardInterrupt):
         run("CoOp")
     assert not (folder / "results.json").exists()
@@ -245,7 +238,7 @@ def test_the_record_says_what_was_run(trained):
         assert versions()["which dassl"] == "real"
     metrics = record["metrics"]["test"]
     assert set(metrics["uncertainty"]) == {"max_probability", "energy", "vacuity", "conflict"}
-    kept = numpy.load(folder / "predictions-test.npz", allow_pickle=False)
+    kept = numpy.load(f"{folder}/predictions-test.npz")
     assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(metrics["accuracy"])
     assert kept["vacuity"].mean() == pytest.approx(metrics["mean_vacuity"], rel=1e-5)
     images = [f"{one.classname}/{Path(one.impath).name}" for one in trainer.dm.dataset.test]

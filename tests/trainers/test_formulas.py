@@ -1,6 +1,6 @@
 """Every method against its published formulas, in float64: logits, loss, gradients and answers.
 
-A further method needs a class in ``formulas.py`` and a line in ``CASES``.
+A further method needs a class in ``formulas`` and a line in golden/methods.yaml.
 """
 
 import random
@@ -8,86 +8,14 @@ import random
 import pytest
 import torch
 
-from tests.conftest import make_method, scrambled, trainer_node
+from tests.conftest import GOLDEN, make_method, scrambled, trainer_node
 from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas import PUBLISHED
 from trainers import config_function
 
-NAMES = ["banded", "person_on_a_bike", "a very long name of a class, with comma", "grid"]
-SENTENCES = {
-    "banded": ["Wide stripes lie beside each other.", "A flag."],
-    "person_on_a_bike": ["A pattern of " + "small " * 90 + "dots."],  # too long: it is cut
-    "a very long name of a class, with comma": ["Lines that cross.", "It is long."],
-    "grid": ["Squares in rows.", "Lines at right angles.", "Like a chessboard."],
-}
-SELECTED = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
-CONTEXTS = [
-    {"N_CTX": 1, "CSC": True, "CLASS_TOKEN_POSITION": "front"},
-    {"N_CTX": 5, "CLASS_TOKEN_POSITION": "middle"},
-    {"N_CTX": 4, "CSC": True},
-    {"CTX_INIT": "a photo of a"},
-]
-CASES = {
-    "ZeroshotCLIP": [{}],
-    "ZeroshotCLIP2": [{}],
-    "CoOp": CONTEXTS,
-    "CoCoOp": [{}, {"CTX_INIT": "a_photo_of_a"}],
-    "KgCoOp": [{"W": 0.5}, *CONTEXTS[:2]],
-    "ProGrad": [{"T": 2.0, "LAMBDA": 0.8}, {"CSC": True}],
-    "CLIPLoRA": [
-        {"ALPHA": 1.5, "RANK": 3},
-        {"ENCODER": "text", "clip": "vit-16"},
-        {"ENCODER": "vision"},
-    ],
-    "MMA": [
-        {"ADAPTER_START": 1, "ADAPTER_SCALE": 0.05},
-        {"ADAPTER_END": 2, "ADAPTER_SCALE": 1.0, "clip": "vit-16"},  # up to the last layers
-    ],
-    "MMRL": [
-        {"REP_START": 1, "REG_WEIGHT": 3.0, "SCALE": 0.6},
-        {"REP_END": 2, "SCALE": 1.0, "clip": "vit-16"},
-    ],
-    "LinearProbe": [{}],
-    "TipAdapter": [{}],
-    "TipAdapterF": [{"INIT_BETA": 2.5, "INIT_ALPHA": 3.0}],
-    "GDA": [{"ALPHA": 0.7}],
-    "ProLIP": [{}],
-    "TCP": [{"W": 3.0}, {"dataset": "UCF101", "N_CTX": 2, "LAYER": 3}],
-    "CoPrompt": [{"W": 3.0, "PROMPT_DEPTH": 3}],
-    "DePTCoOp": [{"HEAD_WEIGHT": 0.6, "PROMPT_WEIGHT": 0.5}],
-    "DePTKgCoOp": [{"HEAD_WEIGHT": 0.6}],
-    "DePTMaPLe": [{"PROMPT_WEIGHT": 0.5}],
-    "DePTPromptSRC": [{}],
-    "CDCPromptSRC": [{"CONSISTENCY_WEIGHT": 0.25, "PHRASES": ["art of the world", "a photo of a"]}],
-    "CDCTCP": [{"CONSISTENCY_WEIGHT": 0.25, "W": 3.0}],
-    "VPT": [{"PROMPT_DEPTH_VISION": 1}, {"PROMPT_DEPTH_VISION": 3, "CTX_INIT": "an_origami"}],
-    "IVLP": [
-        {"N_CTX_TEXT": 4, "N_CTX_VISION": 1, "PROMPT_DEPTH_TEXT": 4},
-        {"CTX_INIT": "", "N_CTX_TEXT": 3, "PROMPT_DEPTH_TEXT": 1, "PROMPT_DEPTH_VISION": 3},
-        {"N_CTX_VISION": 0, "PROMPT_DEPTH_VISION": 0},
-    ],
-    "MaPLe": [
-        {"PROMPT_DEPTH": 1},
-        {"N_CTX": 4, "PROMPT_DEPTH": 3},
-        {"N_CTX": 3, "CTX_INIT": ""},
-    ],
-    "PromptSRC": [{"TEXT_LOSS_WEIGHT": 7, "IMAGE_LOSS_WEIGHT": 3}],
-    "CDC": [
-        {"PROMPT_DEPTH": 3, "DECOUPLING_WEIGHT": 0.7, "CONSISTENCY_WEIGHT": 1.3},
-        {"N_CTX": 3, "CTX_INIT": ["a photo of a", "a sketch"], "FUSION": "mean_probability"},
-        {"PROMPT_MODALITY": "text", "AUGMENTATION": None},
-        {"LOSS": "cross_entropy", "N_TEMPLATES": 2},
-    ],
-}
+CASES, SENTENCES = GOLDEN["methods"]["formulas"], GOLDEN["cases"]["sentences"]
+NAMES = [*SENTENCES]
 
 
 def scrambled_method(name, classnames=NAMES, clip="vit", **settings):
@@ -179,16 +107,9 @@ def test_some_of_the_trained_classes_keep_their_rows(in_float64, name):
     assert relative(part(images).logits, method(images).logits[..., [3, 1]]) < 1e-9
 
 
-@pytest.mark.parametrize(
-    "name, dataset, own",
-    [
-        ("ZeroshotCLIP2", "ImageNetR", ["a photo of a {}."]),
-        ("ZeroshotCLIP2", "ImageNet", []),
-        ("TipAdapter", "ImageNet", []),
-    ],
-)
+@pytest.mark.parametrize("name, dataset, own", GOLDEN["cases"]["imagenets"])
 def test_imagenets_prompts_are_the_seven_selected_ones(in_float64, name, dataset, own):
     method, stock = scrambled_method(name, dataset=dataset)
     published = PUBLISHED[name](stock, method)
-    published.templates = [*SELECTED, *own]
+    published.templates = [*GOLDEN["methods"]["selected"], *own]
     assert relative(method.hand_crafted, published.known) < 1e-9

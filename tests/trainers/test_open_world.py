@@ -1,12 +1,15 @@
-"""Base and new classes together: the figures against loops over pairs, and a classifier that knows base classes only."""
+"""Base and new classes together: the figures against scikit-learn, and a classifier that knows base classes only."""
 
 import numpy
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+from torch.nn.functional import one_hot
 
-from trainers.common.errors import UserError
+from tests.conftest import GOLDEN
+from tests.runs import prompts_of, refuses
 from trainers.evaluation.open_world import open_world
 from trainers.evaluation.prediction import Prediction
 
@@ -17,52 +20,36 @@ def answers(seed, images=40, sharpness=2.0):
     """Predictions of images of all classes, more right than wrong, and labels; probabilities in steps of 1/32, so that some doubts are equal."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(images) % CLASSES
-    logits = torch.randn(
-        images, CLASSES, generator=generator
-    ) + sharpness * torch.nn.functional.one_hot(labels, CLASSES)
+    logits = torch.randn(images, CLASSES, generator=generator)
+    logits += sharpness * one_hot(labels, CLASSES)
     return Prediction(logits.softmax(dim=1).mul(32).round() / 32), labels
 
 
-def auroc_by_pairs(sign, labels):
-    """How often a new image has the larger sign of a pair, equal ones half, in percent."""
-    pairs = [
-        (b, n)
-        for b, one in zip(sign, labels)
-        for n, other in zip(sign, labels)
-        if one < BASE <= other
-    ]
-    return 100 * sum((n > b) + (n == b) / 2 for b, n in pairs) / len(pairs)
-
-
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.floats(0, 4))
 def test_the_figures_are_those_of_all_pairs(seed, sharpness):
     prediction, labels = answers(seed, sharpness=sharpness)
     found = open_world(prediction, labels, BASE)
-    rows = prediction.probability.double().tolist()
+    base, new = prediction.probability.split([BASE, CLASSES - BASE], dim=1)
     signs = {
-        "base_probability": [-max(row[:BASE]) for row in rows],
-        "new_probability": [sum(row[BASE:]) for row in rows],
-        "max_probability": [1 - max(row) for row in rows],
+        "base_probability": -base.amax(dim=1),
+        "new_probability": new.sum(dim=1),
+        "max_probability": 1 - prediction.probability.amax(dim=1),
     }
     for name, sign in signs.items():
-        expected = auroc_by_pairs(sign, labels.tolist())
+        expected = 100 * roc_auc_score(labels >= BASE, sign)
         assert found["auroc"][name] == pytest.approx(expected, abs=1e-4)
     answer = prediction.probability.argmax(dim=1)
     for name, of_half in (("base", labels < BASE), ("new", labels >= BASE)):
-        assert found[f"{name}_accuracy"] == pytest.approx(
-            100 * (answer == labels)[of_half].float().mean().item()
-        )
+        accuracy = 100 * (answer == labels)[of_half].float().mean().item()
+        assert found[f"{name}_accuracy"] == pytest.approx(accuracy)
 
 
 @pytest.mark.parametrize("left", [0.0, 1e-6])
 def test_a_classifier_that_answers_everything_with_base_classes_looks_as_bad_as_it_is(left):
     labels = torch.arange(60) % CLASSES
-    favourite = torch.where(labels < BASE, labels, labels % BASE)  # right on every base image
     probability = torch.full((60, CLASSES), left)
-    probability[:, :BASE] = (1 - left * (CLASSES - BASE)) * (
-        0.1 / BASE + 0.9 * torch.nn.functional.one_hot(favourite, BASE)
-    )
+    favourite = one_hot(labels % BASE, BASE)  # right on every base image
+    probability[:, :BASE] = (1 - left * (CLASSES - BASE)) * (0.1 / BASE + 0.9 * favourite)
     found = open_world(Prediction(probability), labels, BASE)
     assert found["base_accuracy"] == 100 and found["new_accuracy"] == 0
     assert found["auroc"]["new_probability"] == found["auroc"]["base_probability"] == 50
@@ -70,41 +57,25 @@ def test_a_classifier_that_answers_everything_with_base_classes_looks_as_bad_as_
 
 def test_images_of_one_kind_are_refused():
     prediction, labels = answers(1)
-    with pytest.raises(
-        UserError, match="needs test images of base classes and of new ones, there are 24 and 0"
-    ):
-        open_world(Prediction(prediction.probability[labels < BASE]), labels[labels < BASE], BASE)
+    base = labels < BASE
+    with refuses("needs test images of base classes and of new ones, there are 24 and 0"):
+        open_world(Prediction(prediction.probability[base]), labels[base], BASE)
 
 
-@pytest.mark.parametrize(
-    "trainer, parts",
-    [("CDC", ["witness"]), ("ZeroshotCLIP", []), ("LinearProbe", ["weight", "bias"])],
-)
+@pytest.mark.parametrize("trainer, parts", GOLDEN["cases"]["open"])
 def test_a_trained_run_is_asked_with_all_classes(run, trainer, parts):
     """It says which parts serve the base classes alone, and are left out."""
     _, trained, folder = run(trainer, "DATASET.SUBSAMPLE_CLASSES", "base", name="base")
-    _, record, output = run(
-        trainer, "TEST.OPEN", "True", name="open", flags=("--eval-only", "--model-dir", str(folder))
-    )
+    _, record, output = run(trainer, "TEST.OPEN", "True", name="open", flags=prompts_of(folder))
     found = record["metrics"]["test"]
-    assert (
-        record["prompts_hash"] == trained["prompts_hash"]
-        and "open" not in trained["metrics"]["test"]
-    )
-    assert found["accuracy"] == pytest.approx(
-        (found["open"]["base_accuracy"] + found["open"]["new_accuracy"]) / 2
-    )  # as many images of each
+    assert record["prompts_hash"] == trained["prompts_hash"]
+    assert "open" not in trained["metrics"]["test"]
+    mean = (found["open"]["base_accuracy"] + found["open"]["new_accuracy"]) / 2
+    assert found["accuracy"] == pytest.approx(mean)  # as many images of each
     signs = {"base_probability", "new_probability"}
     assert set(found["open"]["auroc"]) == {*signs, *found["uncertainty"]}
     assert found["open"]["left_out"] == parts
     warning = f"{trainer} answers all classes together without its {', '.join(parts)}"
     assert (warning in (output / "log.txt").read_text()) == bool(parts)
-    kept = numpy.load(output / "predictions-test.npz")
+    kept = numpy.load(f"{output}/predictions-test.npz")
     assert signs <= {*kept} and kept["new_probability"].shape == (24,)
-
-
-def test_it_needs_all_classes(refusal):
-    assert (
-        "TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is 'base': it must be all"
-        in refusal("TEST.OPEN", "True", "DATASET.SUBSAMPLE_CLASSES", "base")
-    )

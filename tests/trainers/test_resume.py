@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 
 from protocols.training import main
 from tests import children
-from tests.conftest import base_arguments, in_turn
+from tests.conftest import in_turn
 from tests.same_run import assert_same_run
 from tests.trainers.test_every_trainer import LEARNING
 from trainers.common import files
@@ -83,13 +83,11 @@ def test_a_run_that_is_killed_ends_as_if_it_were_not(
     run, trained, monkeypatch, trainer, owner, name, moment
 ):
     known = data_manager.build_sampler
-    monkeypatch.setattr(
-        data_manager,
-        "build_sampler",
-        lambda kind, cfg, data, **more: (
-            ByPython(data) if kind == "ByPython" else known(kind, cfg, data, **more)
-        ),
-    )
+
+    def build_sampler(kind, cfg, data, **more):
+        return ByPython(data) if kind == "ByPython" else known(kind, cfg, data, **more)
+
+    monkeypatch.setattr(data_manager, "build_sampler", build_sampler)
     options = OPTIONS.get(trainer, BEST_VAL)
     whole = trained(trainer, *options)[1]
     with monkeypatch.context() as patch:
@@ -119,11 +117,11 @@ def test_only_the_last_epochs_end_is_kept_beside_those_that_are_asked_for(run, m
 
 
 @pytest.fixture
-def output(data_root, small_clip_file, tmp_path):
+def output(arguments, tmp_path):
     """Runs train.py on CoOp: ``output(*options)`` → exit code; the folder is ``output.folder``."""
 
     def start(*options):
-        return main([*base_arguments("CoOp", data_root, small_clip_file, start.folder), *options])
+        return main(arguments("CoOp", *options))
 
     start.folder = tmp_path / "out"
     start.checkpoints = start.folder / MODEL_NAME
@@ -165,7 +163,7 @@ def test_a_pointer_that_names_no_epochs_end_is_survived(run, trained, stopped, c
     assert_same_run(whole, folder)
     (folder / MODEL_NAME / epoch_name(10)).touch()
     (folder / MODEL_NAME / POINTER).write_text(content)
-    assert newest(str(folder / MODEL_NAME)) == epoch_name(10)
+    assert newest(f"{folder}/{MODEL_NAME}") == epoch_name(10)
 
 
 def full(descriptor):
@@ -197,8 +195,8 @@ def test_a_file_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_afte
         os, "fsync", lambda descriptor: done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     )
     monkeypatch.setattr(os, "replace", lambda old, new: done.append("renamed") or replace(old, new))
-    write_text(str(tmp_path / "file"), "text")
-    assert done == [temporary_name(str(tmp_path / "file")), "renamed", str(tmp_path)]
+    write_text(tmp_path / "file", "text")
+    assert done == [temporary_name(f"{tmp_path}/file"), "renamed", str(tmp_path)]
 
 
 def test_temporary_files_that_were_left_are_deleted_and_nothing_else(tmp_path):
@@ -243,17 +241,14 @@ def test_a_signal_ends_a_run_at_once_and_the_same_command_goes_on(
 
 
 def test_a_signal_to_a_whole_process_group_does_not_take_the_workers_from_the_run(
-    data_root, small_clip_file, tmp_path
+    arguments, tmp_path
 ):
     """As Slurm and ``timeout`` send it: a worker that ends is an error of the loader's."""
-    arguments = [
-        *base_arguments("CoOp", data_root, small_clip_file, tmp_path / "out"),
-        *("DATALOADER.NUM_WORKERS", "2"),
-    ]
-    code = children.finish(arguments, tmp_path / "said.txt", children.signal_group_in_step, 4)
+    words = arguments("CoOp", "DATALOADER.NUM_WORKERS", "2")
+    code = children.finish(words, tmp_path / "said.txt", children.signal_group_in_step, 4)
     said = (tmp_path / "said.txt").read_text()
     assert code == REQUEUE and "Traceback" not in said, said
-    assert (tmp_path / "out" / MODEL_NAME / epoch_name(1)).exists()
+    assert (tmp_path / f"out/{MODEL_NAME}" / epoch_name(1)).exists()
 
 
 def test_what_is_ignored_stays_ignored_and_outside_the_command_nothing_changes():

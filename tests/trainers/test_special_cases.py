@@ -1,24 +1,26 @@
 """Trainings that end where another method's does, PromptSRC's mean over epochs, and ProGrad's projection."""
 
 import math
+from itertools import combinations
 
+import hypothesis.strategies as st
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import settings as examples
 
+from tests.conftest import GOLDEN
 from trainers.engine.checkpoint import MODEL_NAME
+from trainers.losses import (
+    collapse_weight,
+    consistency_loss,
+    cosines,
+    decoupling_loss,
+    distance_at_minimum,
+)
 from trainers.prograd import project
 from trainers.promptsrc import PromptSRCMethod, gaussian_weights
-
-ONE = {  # template, with plain cross-entropy
-    "N_TEMPLATES": 1,
-    "LOSS": "cross_entropy",
-    "FUSION": "mean_probability",
-    "DECOUPLING_WEIGHT": 0.0,
-    "CONSISTENCY_WEIGHT": 0.0,
-    "IMAGE_WITNESS": False,
-}
-TEXT = {"PROMPT_MODALITY": "text", "PROMPT_DEPTH": 1, "N_CTX": 4}
-GAUSSIAN = {"CTX_INIT": False, "N_CTX": 4}
 
 
 def options(name, settings):
@@ -29,18 +31,7 @@ def options(name, settings):
     ]
 
 
-@pytest.mark.parametrize(
-    "name, settings, of, its",
-    [
-        ("CDC", {**ONE, **TEXT, "CTX_INIT": [""]}, "CoOp", {}),
-        ("CDC", {**ONE, **TEXT, "CTX_INIT": ["a photo of a"]}, "CoOp", {"CTX_INIT": "a photo of a"}),
-        ("CDC", {**ONE, "CTX_INIT": ["a photo of a"], "PROMPT_DEPTH": 3}, "MaPLe", {"PROMPT_DEPTH": 3}),
-        ("CDCPromptSRC", {**ONE, "PHRASES": ["a photo of a"]}, "PromptSRC", {}),
-        ("CDCTCP", {**ONE, "PHRASES": []}, "TCP", {}),
-        ("KgCoOp", {"W": 0.0}, "CoOp", {}),
-        ("ProGrad", {**GAUSSIAN, "LAMBDA": 0.0}, "CoOp", {}),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("name, settings, of, its", GOLDEN["methods"]["cases"])
 def test_it_trains_to_the_answers_of_the_method_that_it_is_a_case_of(
     run, trained, name, settings, of, its
 ):
@@ -55,16 +46,10 @@ def test_it_trains_to_the_answers_of_the_method_that_it_is_a_case_of(
     assert (theirs - before).abs().max() > 0.1, "training moved nothing"
 
 
-@pytest.mark.parametrize("strength", [0.0, 0.8, 1.0])
-@pytest.mark.parametrize("sign", [1, -1])
-def test_projection_takes_away_what_works_against_the_general_gradient(sign, strength):
-    general, task = torch.randn(2, 3, 5, dtype=torch.float64)
-    task = task * sign * (task * general).sum().sign()  # along or against
-    expected = task
-    if sign < 0:
-        expected = task - strength * (task * general).sum() / (general**2).sum() * general
-    torch.testing.assert_close(project(task, general, strength), expected, rtol=1e-12, atol=1e-12)
-    assert torch.equal(project(task, 0 * general, strength), task)
+def test_a_general_gradient_of_nothing_takes_nothing_away():
+    """Any other: test_formulas.py."""
+    task = torch.randn(3, 5)
+    assert torch.equal(project(task, 0 * task, 0.8), task)
 
 
 @pytest.mark.parametrize("epochs, mean, std", [(20, 15, 1), (20, 6, 10), (50, 45, 5)])
@@ -85,13 +70,66 @@ def test_the_final_prompts_are_the_weighted_mean_over_epochs(run, monkeypatch, n
         end_epoch(self, *epochs)
 
     monkeypatch.setattr(PromptSRCMethod, "end_epoch", noted)
-    monkeypatch.setattr(
-        "trainers.promptsrc.DIVERSE_TEMPLATES", ["a photo of a {}."]
-    )  # it is faster
+    fewer = ["a photo of a {}."]  # it is faster
+    monkeypatch.setattr("trainers.promptsrc.DIVERSE_TEMPLATES", fewer)
     trainer, _, folder = run(name, f"TRAINER.{name.upper()}.GPA_STD", "2")
-    last = torch.load(folder / MODEL_NAME / "model.pth.tar-3", weights_only=True)["state_dict"]
+    last = torch.load(f"{folder}/{MODEL_NAME}/model.pth.tar-3", weights_only=True)["state_dict"]
     for key, value in trainer.model.learner.named_parameters():
         epochs = [prompts[key] for prompts in seen]
         mean = sum(w * part for w, part in zip(gaussian_weights(3, 2, 2).tolist(), epochs))
         torch.testing.assert_close(value, mean, rtol=1e-5, atol=1e-7)
         assert torch.equal(last[key], value) and not torch.allclose(value, epochs[2], atol=1e-7)
+
+
+# ---- losses of templates ----
+
+
+def test_cosines_are_those_of_loops():
+    """The losses: test_formulas.py."""
+    features, anchor = (
+        F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1)
+        for shape in ((4, 5, 7), (5, 7))
+    )
+    pairs = [(m, n, k) for k in range(5) for m, n in combinations(range(4), 2)]
+
+    def mean(values):
+        return pytest.approx(float(sum(values) / len(values)), rel=1e-9)
+
+    found, away = cosines(features, anchor), F.normalize(features - anchor, dim=-1)
+    assert found["to_clip"] == mean(
+        [features[m, k] @ anchor[k] for k in range(5) for m in range(4)]
+    )
+    for name, vectors in (("deviations", away), ("between", features)):
+        assert found[name] == mean([vectors[m, k] @ vectors[n, k] for m, n, k in pairs])
+
+
+@examples(max_examples=12)
+@given(st.integers(2, 5), st.floats(0.1, 3.0), st.floats(0.0, 1.5), st.integers(0, 99))
+def test_decoupling_and_consistency_are_least_where_the_derivation_says(
+    templates, decoupling, share, seed
+):
+    """Found from free unit vectors by LBFGS; consistency up to one and a half times the weight from which the templates collapse."""
+    generator = torch.Generator().manual_seed(seed)
+    anchor = F.normalize(torch.randn(1, 8, generator=generator, dtype=torch.float64), dim=-1)
+    noise = torch.randn(templates, 1, 8, generator=generator, dtype=torch.float64)
+    free = (anchor + 0.1 * noise).requires_grad_()
+    consistency = share**4 * collapse_weight(templates, decoupling)  # mostly far below it
+    exact = {"tolerance_grad": 1e-13, "tolerance_change": 1e-16, "line_search_fn": "strong_wolfe"}
+    optimizer = torch.optim.LBFGS([free], max_iter=3000, **exact)
+
+    def loss():
+        optimizer.zero_grad()
+        features = F.normalize(free, dim=-1)
+        total = decoupling * decoupling_loss(features, anchor)
+        total = total + consistency * templates * consistency_loss(features, anchor)
+        total.backward()
+        return total
+
+    for _ in range(4):
+        optimizer.step(loss)
+    distances = (F.normalize(free, dim=-1) - anchor).norm(dim=-1)
+    expected = distance_at_minimum(templates, decoupling, consistency)
+    assert (expected == 0) == (consistency >= collapse_weight(templates, decoupling))
+    torch.testing.assert_close(
+        distances, torch.full_like(distances, expected), rtol=2e-2, atol=5e-4
+    )

@@ -5,9 +5,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import GOLDEN
 from trainers.evaluation.uncertainty import (
     TEMPERATURES,
     adaptive_calibration_error,
@@ -39,7 +40,6 @@ def test_adaptive_calibration_error_is_the_textbook_loop(answers, images):
     assert adaptive_calibration_error(probability, labels) == pytest.approx(gap / images, rel=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=6))
 def test_selective_risk_is_the_mean_over_all_orders_of_equal_doubts(rows):
     uncertainty, wrong = (torch.tensor(column) for column in zip(*rows))
@@ -54,38 +54,28 @@ def test_selective_risk_is_the_mean_over_all_orders_of_equal_doubts(rows):
 # ---- temperature scaling ----
 
 
-@pytest.mark.parametrize(
-    "classes, margin, right", [(2, 3.0, 70), (5, 0.4, 90), (10, 8.0, 55), (100, 30.0, 2)]
-)
+@pytest.mark.parametrize("classes, margin, right", GOLDEN["cases"]["temperatures"])
 def test_the_temperature_of_equally_certain_answers_has_a_closed_form(classes, margin, right):
     """Every answer leads by the same margin and the share q of them is right: exp(margin / T) = (K − 1) q / (1 − q)."""
     log_probability = torch.zeros(100, classes, dtype=torch.float64)
     log_probability[:, 0] = margin
     labels = torch.tensor([0] * right + [1] * (100 - right))
     expected = margin / math.log((classes - 1) * right / (100 - right))
-    assert fit_temperature(log_probability.log_softmax(dim=1), labels) == pytest.approx(
-        expected, rel=1e-9
-    )
+    found = fit_temperature(log_probability.log_softmax(dim=1), labels)
+    assert found == pytest.approx(expected, rel=1e-9)
     scaled = temperature_scaled(log_probability, expected)
     assert scaled[:, 0].tolist() == pytest.approx([right / 100] * 100)  # it says what it is worth
 
 
-@settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.2, 5))
 def test_sharper_answers_have_a_temperature_that_undoes_it(seed, sharpness):
     generator = torch.Generator().manual_seed(seed)
-    log_probability = torch.randn(60, 4, generator=generator, dtype=torch.float64).log_softmax(
-        dim=1
-    )
-    labels = torch.distributions.Categorical(logits=log_probability).probs.multinomial(
-        1, generator=generator
-    )[:, 0]
+    logits = torch.randn(60, 4, generator=generator, dtype=torch.float64)
+    log_probability = logits.log_softmax(dim=1)
+    labels = log_probability.exp().multinomial(1, generator=generator)[:, 0]
     temperature = fit_temperature(log_probability, labels)
     sharper = fit_temperature((sharpness * log_probability).log_softmax(dim=1), labels)
-    if (
-        TEMPERATURES[0] < temperature < TEMPERATURES[1]
-        and TEMPERATURES[0] < sharper < TEMPERATURES[1]
-    ):
+    if not {temperature, sharper} & {*TEMPERATURES}:
         assert sharper == pytest.approx(sharpness * temperature, rel=1e-6)
         again = fit_temperature(temperature_scaled(log_probability, temperature).log(), labels)
         assert again == pytest.approx(1, rel=1e-6)
@@ -104,23 +94,16 @@ def test_scaling_raises_to_a_power_and_keeps_the_answer(answers):
     for temperature in (0.3, 1.0, 4.0):
         power = probability.double() ** (1 / temperature)
         scaled = temperature_scaled(probability.log(), temperature)
-        torch.testing.assert_close(
-            scaled, power / power.sum(dim=1, keepdim=True), rtol=1e-6, atol=1e-9
-        )
+        expected = power / power.sum(dim=1, keepdim=True)
+        torch.testing.assert_close(scaled, expected, rtol=1e-6, atol=1e-9)
         assert torch.equal(scaled.argmax(dim=1), probability.argmax(dim=1))
 
 
-@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=12))
 def test_auroc_counts_pairs(images):
-    doubtful, others = (
-        [value for value, is_doubtful in images if is_doubtful is wanted]
-        for wanted in (True, False)
-    )
-    found = auroc(
-        torch.tensor([float(value) for value, _ in images]),
-        torch.tensor([mark for _, mark in images]),
-    )
+    doubtful, others = ([v for v, mark in images if mark is asked] for asked in (True, False))
+    doubts, marks = map(torch.tensor, zip(*images))
+    found = auroc(doubts.float(), marks)
     if not doubtful or not others:
         assert found is None
     else:

@@ -2,28 +2,25 @@
 
 import json
 
-import numpy
 import pytest
 import torch
 
-from tests.conftest import in_turn, make_textures
-from tests.same_run import assert_same_run, kept_answers
-from tests.trainers.test_every_trainer import TRAINERS, record_of
+from tests.conftest import in_turn
+from tests.runs import make_textures, prompts_of, record_of
+from tests.same_run import assert_equal, assert_same_run, kept_answers
+from tests.trainers.test_every_trainer import TRAINERS
 from trainers.trainer import MethodTrainer
 
 
 @pytest.mark.parametrize("name", in_turn(TRAINERS))
 def test_it_is_what_a_test_on_val_says(run, trained, name):
     folder = trained(name)[1]
-    test = ("--eval-only", "--model-dir", str(folder))
-    _, tested, again = run(name, "TEST.SPLIT", "val", flags=test)
-    ours, expected = kept_answers(folder, "val"), kept_answers(again, "val")
-    assert ours.keys() == expected.keys()
-    assert all(numpy.array_equal(value, expected[key]) for key, value in ours.items())
+    _, tested, again = run(name, "TEST.SPLIT", "val", flags=prompts_of(folder))
+    assert_equal(kept_answers(folder, "val"), kept_answers(again, "val"), "answers")
     assert set(record_of(folder)["metrics"]) == {"test"} and set(tested["metrics"]) == {"val"}
 
 
-def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch, tmp_path):
+def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch):
     """Neither where it is left out nor where answers are asked for before the training."""
     folder = trained("CDC")[1]
     untrained, _, early = run("CDC", flags=("--no-train",), name="early")
@@ -33,18 +30,16 @@ def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch, tmp_path):
     assert_same_run(folder, early)
     monkeypatch.setattr(MethodTrainer, "keep_validation_answers", lambda self: None)
     _, record, without = run("CDC")
-    assert record["metrics"] == record_of(folder)["metrics"]
-    assert record["prompts_hash"] == record_of(folder)["prompts_hash"]
+    for key in ("metrics", "prompts_hash"):
+        assert record[key] == record_of(folder)[key]
     assert not (without / "predictions-val.npz").exists()
 
 
-def test_there_is_none_where_val_is_missing_or_the_test_or_nothing_is_tested(
-    run, data_root, tmp_path
-):
+def test_there_is_none_where_val_is_missing_or_the_test_or_nothing_is_tested(run, tmp_path):
     _, record, folder = run("CoOp", "TEST.NO_TEST", "True", name="untested")
     assert not list(folder.glob("predictions-*")) and record["metrics"] == {}
     make_textures(tmp_path)
-    path = tmp_path / "dtd" / "split_zhou_DescribableTextures.json"
+    path = tmp_path / "dtd/split_zhou_DescribableTextures.json"
     split = json.loads(path.read_text())
     for val in ([], split["test"]):
         path.write_text(json.dumps({**split, "val": val}))

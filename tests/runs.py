@@ -1,0 +1,124 @@
+"""Commands on the miniature of a data set: what they are called with, in this process and in others, and how they refuse."""
+
+import atexit
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy
+import pytest
+import yaml
+from PIL import Image
+
+from trainers import METHODS, method_class
+from trainers.common.errors import UserError
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def call(main, *words):
+    """The exit code of a command; words: of any type, as they are typed."""
+    return main([*map(str, words)])
+
+
+def python(*words, cwd=REPOSITORY, text=True, **settings):
+    """``python words …`` in a process of its own; settings: of its environment."""
+    command, env = [sys.executable, *map(str, words)], {**os.environ, **settings}
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=text, timeout=300)
+
+
+def record_of(folder):
+    """What a finished run has on record."""
+    return json.loads(Path(folder, "results.json").read_text())
+
+
+def prompts_of(folder):
+    """The flags of train.py with which a run's prompts are tested."""
+    return "--eval-only", "--model-dir", str(folder)
+
+
+def base_arguments(trainer, root, backbone, output, seed=1):
+    dataset = REPOSITORY / "configs/datasets/dtd.yaml"
+    arguments = {
+        "trainer": trainer,
+        "root": root,
+        "seed": seed,
+        "output-dir": output,
+        "backbone": backbone,
+        "dataset-config-file": dataset,
+        "config-file": small_recipe(),
+    }
+    return [str(word) for key, value in arguments.items() for word in (f"--{key}", value)]
+
+
+@functools.cache
+def small_recipe():
+    """A file of tests/small.yaml and all trainers' own smallest settings, in fp32."""
+    recipe = yaml.safe_load((REPOSITORY / "tests/small.yaml").read_text())
+    recipe["TRAINER"] = {
+        name.upper(): {"PREC": "fp32", **method_class(name).small} for name in METHODS
+    }
+    folder = tempfile.mkdtemp()
+    os.chmod(folder, 0o755)  # some tests start runs as a user without rights
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = os.path.join(folder, "small.yaml")
+    Path(path).write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def make_textures(
+    root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)
+):
+    folder = root / "dtd/images"
+    generator = numpy.random.default_rng(0)
+    split = {"train": [], "val": [], "test": []}
+    for label, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        pattern = generator.integers(0, 256, (8, 8, 3))
+        for index in range(sum(sizes)):
+            pixels = numpy.kron(pattern, numpy.ones((5, 5, 1))) + generator.normal(
+                0, 40, (40, 40, 3)
+            )
+            Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(
+                f"{folder}/{name}/{index:02d}.png"
+            )
+            part = "train" if index < sizes[0] else "val" if index < sizes[0] + sizes[1] else "test"
+            split[part].append([f"{name}/{index:02d}.png", label, name])
+    (root / "dtd/split_zhou_DescribableTextures.json").write_text(json.dumps(split))
+
+
+def make_small_options(clip_file, epochs):
+    """KEY, VALUE, KEY … of a run of run.py on the miniature in the smallest settings, which saves each epoch."""
+    pairs = {
+        "MODEL.BACKBONE.NAME": clip_file,
+        "INPUT.SIZE": "(32, 32)",
+        "DATALOADER.TRAIN_X.BATCH_SIZE": "8",
+        "DATALOADER.NUM_WORKERS": "0",
+        "OPTIM.MAX_EPOCH": str(epochs),
+        "TRAIN.CHECKPOINT_FREQ": "1",
+        "TRAIN.PRINT_FREQ": "1",
+    }
+    return [word for pair in pairs.items() for word in pair]
+
+
+def load_tool(name):
+    """The module ``tools/<name>.py``, which is no package's."""
+    spec = spec_from_file_location(name, REPOSITORY / f"tools/{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def refuses(message=None):
+    """What is done in this context ends with a ``UserError`` of one line in which the regular expression is found."""
+    with pytest.raises(UserError, match=message) as refusal:
+        yield refusal
+    assert "\n" not in str(refusal.value)
