@@ -112,7 +112,7 @@ class ImageFolder(ImageDataset):
         transparent = sum(picture.is_transparent for picture in seen.values())
         digests = [seen[path].digest for path in paths]
         self.content = hashlib.sha256(b"".join(digests)).hexdigest()
-        self.warn_of_copies(seen, chosen)
+        self.notes = self.notes_on_copies(seen, chosen)
         if reasons:
             chosen = self.without(reasons, chosen, skips_broken_images(cfg))
         if transparent:
@@ -128,10 +128,12 @@ class ImageFolder(ImageDataset):
         """Those that were looked through."""
         return list(self.val or ())
 
-    def warn_of_copies(self, seen: Mapping[str, Seen], chosen: Mapping[str, list[Any]]) -> None:
-        """Warns of test images that look like training images of their class: copies, and the same
-        picture in another size or format. Like those of another class are pictures of fine
-        differences, which make a test no easier."""
+    def notes_on_copies(
+        self, seen: Mapping[str, Seen], chosen: Mapping[str, list[Any]]
+    ) -> list[str]:
+        """Warns of test images that look like training images of their class, copies and the same
+        picture in another size or format, and returns the warnings. Like those of another class are
+        pictures of fine differences, which make a test no easier."""
         pictures: dict[int, dict[str, numpy.ndarray]] = defaultdict(dict)  # label → path → picture
         for item in chosen["train_x"]:
             if (coarse := seen[item.impath].coarse) is not None:
@@ -143,13 +145,17 @@ class ImageFolder(ImageDataset):
                 differences = numpy.abs(numpy.stack([*there.values()]) - coarse).mean(axis=1)
                 if differences.min() < NEAR:
                     copies[item.impath] = list(there)[differences.argmin()]
-        if copies:
-            first = reversed(next(iter(copies.items())))
-            log.warning(
-                "Training images look like %s, such as %s like %s: an accuracy on these is not a test",
-                counted(len(copies), "test image"),
-                *(os.path.relpath(path, self.dataset_dir) for path in first),
-            )
+        if not copies:
+            return []
+        test, train = (
+            os.path.relpath(path, self.dataset_dir) for path in next(iter(copies.items()))
+        )
+        note = (
+            f"Training images look like {counted(len(copies), 'test image')}, such as {train} like "
+            f"{test}: an accuracy on these is not a test"
+        )
+        log.warning("%s", note)
+        return [note]
 
     def without(
         self, reasons: Mapping[str, str], chosen: dict[str, list[Any]], skips: bool

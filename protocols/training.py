@@ -103,9 +103,9 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     with contextlib.redirect_stdout(details):
         trainer: Any = build(cfg)
         notes = check_names(trainer.model, are_fixed=not args.images)
-    trainer.evaluation.notes = notes
-    trainer.evaluation.run = {"recipe": stem(args.config_file) or None, **args.run}
     data = trainer.dm.dataset
+    trainer.evaluation.notes = [*notes, *getattr(data, "notes", ())]
+    trainer.evaluation.run = {"recipe": stem(args.config_file) or None, **args.run}
     log.info(
         "%s: %d classes; %d images for training, %d for validation, %d for testing",
         data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),

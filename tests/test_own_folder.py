@@ -51,6 +51,8 @@ def written_out(shapes):
 
 def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    for path in (shapes / "red square").iterdir():
+        path.write_bytes((shapes / "red square/0.png").read_bytes())  # copies in training and test
     words = ["--trainer", "CDC", "--images", f"{shapes}/", "OPTIM.MAX_EPOCH", "2"]
     assert train.main(words) == 0
     output = tmp_path / "output/my shapes/CDC/seed1"
@@ -84,6 +86,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     assert all(zero_shot[key] == record[key] for key in ("split_hash", "backbone_hash"))
     page, accuracy = (output / "report.html").read_text(), zero_shot["metrics"]["test"]["accuracy"]
     assert "This CLIP does not know words of 1 of 2 class names" in page
+    assert "Training images look like 3 test images, such as red square/" in page
     assert f"untrained (zero-shot)</dt> <dd>{accuracy:.1f}&nbsp;%" in page
     assert f"{record['metrics']['test']['accuracy']:.2f}" in page and "data:image/" in page
     assert call(predict.main, "--run", "output/my shapes/CDC/seed1", shapes, "--json") == 0
