@@ -62,7 +62,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     assert record["metrics"]["test"]["images"] == 6
     assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"
     out, err = capsys.readouterr()
-    before = [*out.split("epoch [1/2]")[0].splitlines(), *err.split("CDC on ")[0].splitlines()]
+    before = [*out.split("epoch [1/2]")[0].split("\n"), *err.split("CDC on ")[0].split("\n")]
     assert len(before) <= 25 and not any("MAX_EPOCH" in line for line in before)
     log = (output / "log.txt").read_text()
     for line in (
