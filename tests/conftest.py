@@ -1,6 +1,7 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 
 import json
+import logging
 import os
 import shutil
 import zlib
@@ -113,6 +114,12 @@ def random_clip(
 def no_inventory(monkeypatch):
     """Runs don't log what is installed: torch starts pip for it, which takes longer than many a run here. The scripts' tests do."""
     monkeypatch.setattr(train, "collect_env_info", lambda: "left out in tests")
+
+
+@pytest.fixture(autouse=True)
+def own_log_handlers(monkeypatch):
+    """A run's messages go to the standard output of its time; the next test has another one."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [*logging.getLogger().handlers])
 
 
 @pytest.fixture(autouse=True)
