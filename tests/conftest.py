@@ -22,6 +22,7 @@ from protocols import training as train
 from protocols.command_line import parse_arguments
 from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
 from trainers import METHODS, config_function, method_class
+from trainers.common.console import LogHandler
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.prompting.backbone import Backbone, build_backbone
@@ -118,8 +119,10 @@ def no_inventory(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_log_handlers(monkeypatch):
-    """A run's messages go to the standard output of its time; the next test has another one."""
-    monkeypatch.setattr(logging.getLogger(), "handlers", [*logging.getLogger().handlers])
+    """A run's messages go to the standard output of its time, which is closed in the next test."""
+    root = logging.getLogger()
+    kept = [handler for handler in root.handlers if not isinstance(handler, LogHandler)]
+    monkeypatch.setattr(root, "handlers", kept)
 
 
 @pytest.fixture(autouse=True)
