@@ -121,9 +121,9 @@ def run(args: argparse.Namespace) -> None:
     """
     if len(args.opts) % 2:
         raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
-    # imported here: what makes runs takes seconds to import, which a plan need not wait for
     if OWN in args.dataset and not (args.backbone or args.config):
         choose_own_clip(args)
+    # imported here: what makes runs takes seconds to import, which a plan need not wait for
     if args.plan:
         from protocols.runs import show_plan
 

@@ -134,17 +134,20 @@ class ImageFolder(ImageDataset):
         """Warns of test images that look like training images of their class, copies and the same
         picture in another size or format, and returns the warnings. Like those of another class are
         pictures of fine differences, which make a test no easier."""
-        pictures: dict[int, dict[str, numpy.ndarray]] = defaultdict(dict)  # label → path → picture
+        trained: dict[int, dict[str, numpy.ndarray]] = defaultdict(dict)  # label → path → picture
         for item in chosen["train_x"]:
             if (coarse := seen[item.impath].coarse) is not None:
-                pictures[item.label][item.impath] = coarse
+                trained[item.label][item.impath] = coarse
+        # label → paths and pictures (N, 3 · COARSE²)
+        known = {label: ([*of], numpy.stack([*of.values()])) for label, of in trained.items()}
         copies = {}
         for item in chosen["test"]:
-            coarse, there = seen[item.impath].coarse, pictures[item.label]
-            if coarse is not None and there:
-                differences = numpy.abs(numpy.stack([*there.values()]) - coarse).mean(axis=1)
+            coarse = seen[item.impath].coarse
+            if coarse is not None and item.label in known:
+                paths, pictures = known[item.label]
+                differences = numpy.abs(pictures - coarse).mean(axis=1)  # (N,)
                 if differences.min() < NEAR:
-                    copies[item.impath] = list(there)[differences.argmin()]
+                    copies[item.impath] = paths[differences.argmin()]
         if not copies:
             return []
         test, train = (

@@ -39,6 +39,7 @@ from dassl.utils import set_random_seed
 from folds import IMAGES_AT_ONCE, STYLES, Pictures, split, train_on
 from torch import Tensor
 
+from analysis.image_groups import log_of
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, recipe_path
@@ -169,17 +170,14 @@ def fitted_answers(
         base.fit_reliability(logits["base"][:, ::2], labels[::2])
         new.load(base.learner.state_dict(), base.classnames)
     else:
-        temperature = fit_temperature(log_of(base.predict(logits["base"][:, ::2])), labels[::2])
+        temperature = fit_temperature(
+            log_of(base.predict(logits["base"][:, ::2]).probability), labels[::2]
+        )
     asked = {"base": (base, logits["base"][:, 1::2]), "new": (new, logits["new"])}
     return {
-        half: temperature_scaled(log_of(model.predict(of)), temperature)
+        half: temperature_scaled(log_of(model.predict(of).probability), temperature)
         for half, (model, of) in asked.items()
     }
-
-
-def log_of(prediction: Prediction) -> Tensor:
-    """Log-probabilities, all of them finite."""
-    return prediction.probability.clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
 def unknown(known: Prediction, others: Prediction) -> float:

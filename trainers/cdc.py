@@ -25,13 +25,7 @@ from yacs.config import CfgNode
 from .common.errors import UserError
 from .engine.checks import check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
-from .evidence import (
-    Opinion,
-    conflict,
-    dempster,
-    evidential_loss,
-    fitted_reliabilities,
-)
+from .evidence import Opinion, conflict, dempster, evidential_loss, fitted_reliabilities
 from .gaussians import add_evidence
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
 from .method import Batches, Encoded, Figures, Method, TrainingImages
@@ -385,8 +379,9 @@ class CDCMethod(Method):
         if has_phrases := isinstance(self.learner, DecoupledPrompts):
             earlier["phrases"] = self.learner.phrases
         state = {**earlier, **state}
-        counts = torch.tensor([1.0] * self.settings.N_TEMPLATES + [self.settings.N_TEMPLATES])
-        state.setdefault("joint_reliability", state["reliability"] * counts)
+        if "joint_reliability" not in state:
+            templates, each = self.settings.N_TEMPLATES, state["reliability"]
+            state["joint_reliability"] = each * each.new_tensor([1.0] * templates + [templates])
         if "offset_shift" in state:
             in_list = state["trained_classes"].log() if has_phrases else 0.0
             raised = self.settings.EVIDENCE_LEVEL - self.settings.EVIDENCE_START

@@ -136,7 +136,7 @@ def fitted_reliabilities(log_evidences: Tensor, labels: Tensor, templates: int) 
         (M or M + 1,).
     """
     log_evidences = log_evidences.double()
-    usual = usual_reliabilities(templates, len(log_evidences) > templates).to(labels.device)
+    usual = usual_reliabilities(templates, len(log_evidences) > templates).to(log_evidences.device)
 
     def loss(factor: float) -> float:
         fused = dempster(log_evidences, factor * usual)

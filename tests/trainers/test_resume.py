@@ -196,15 +196,21 @@ def test_a_file_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_afte
     )
     monkeypatch.setattr(os, "replace", lambda old, new: done.append("renamed") or replace(old, new))
     write_text(tmp_path / "file", "text")
-    assert done == [temporary_name(f"{tmp_path}/file"), "renamed", str(tmp_path)]
+    assert done == [temporary_name(f"{tmp_path}/file", os.getpid()), "renamed", str(tmp_path)]
 
 
-def test_temporary_files_that_were_left_are_deleted_and_nothing_else(tmp_path):
+def test_temporary_files_of_processes_that_are_no_more_are_deleted(tmp_path):
+    dead = children.PROCESSES.Process()
+    dead.start()
+    dead.join()
+    names = [
+        temporary_name("model.pth.tar-1", pid) for pid in (dead.pid, os.getpid(), os.getppid())
+    ]
     others = ["results.json", "model.pth.tar-1.elsewhere-1.tmp", "notes.tmp"]
-    for name in (temporary_name("model.pth.tar-1"), *others):
+    for name in (*names, *others):
         (tmp_path / name).touch()
     remove_leftovers(str(tmp_path))
-    assert {path.name for path in tmp_path.iterdir()} == {*others}
+    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], *others}
     remove_leftovers(str(tmp_path / "missing"))
 
 

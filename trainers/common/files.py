@@ -13,9 +13,9 @@ import numpy
 from .errors import UserError
 
 
-def temporary_name(path: str) -> str:
-    """A name that no two processes share, on any machines."""
-    return f"{path}.{socket.gethostname()}-{os.getpid()}.tmp"
+def temporary_name(path: str, pid: int | str) -> str:
+    """A name that no two writers share, on any machines, and that names its writer."""
+    return f"{path}.{socket.gethostname()}-{pid}.tmp"
 
 
 def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) -> None:
@@ -86,7 +86,7 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
             f"{path} is {'a folder' if os.path.isdir(path) else 'not a regular file'}, it must be a file: give another"
         )
     os.makedirs(folder, exist_ok=True)
-    temporary = temporary_name(path)
+    temporary = temporary_name(path, os.getpid())
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
@@ -139,8 +139,22 @@ def file_hash(path: str | Path) -> str:
 
 
 def remove_leftovers(folder: str) -> None:
-    """Deletes temporary files that killed processes of this machine left in a folder; no other
-    process may be writing there.
-    """
-    for path in Path(folder).glob(f"*.{socket.gethostname()}-*.tmp"):
-        path.unlink(missing_ok=True)
+    """Deletes temporary files that processes of this machine left in a folder when they were killed while writing."""
+    own = re.compile(re.escape(temporary_name("", "PID")).replace("PID", r"(\d+)") + "$")
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        written_by = own.search(name)
+        if written_by and not is_running(int(written_by[1])):
+            os.remove(os.path.join(folder, name))
+
+
+def is_running(pid: int) -> bool:
+    """Whether this machine has a process of that number; where that can't be asked without harm, it is taken to have one."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
