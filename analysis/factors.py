@@ -12,7 +12,6 @@ classes that it belongs to or to others, over the aligned and reversed images; a
 are one. Zero-shot CLIP has seen no correlation: its drop is what the pairing of classes and levels alone does.
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy
 
-from results.render import render_all, run_table_command, table_arguments, write_out
+from results.render import render, run_table_command, table_arguments
 from results.rows import Table
 from results.runs import FACTOR_PARTS, Arrays, collect, is_right
 from results.table import FACTORS, tables
@@ -106,14 +105,12 @@ def factor_table(folder: str | Path) -> Table:
     return Table(FACTORS.capitalize(), frame.assign(drop=drop))
 
 
-def run(args: argparse.Namespace) -> None:
-    write_out(render_all([factor_table(args.folder)], args.format), args.output)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/factors, or another folder with that protocol's runs")
-    return run_table_command(run, parser.parse_args(arguments))
+    return run_table_command(
+        lambda args: render(factor_table(args.folder), args.format), parser.parse_args(arguments)
+    )
 
 
 if __name__ == "__main__":

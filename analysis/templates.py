@@ -17,7 +17,7 @@ from itertools import product
 
 import numpy
 
-from results.render import render_all, run_table_command, table_arguments, write_out
+from results.render import render_all, run_table_command, table_arguments
 from results.rows import Line, Table
 from results.runs import Series, collect, group, is_right, with_answers
 from trainers.common.errors import UserError
@@ -108,13 +108,13 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
     return tables
 
 
-def run_command(args: argparse.Namespace) -> None:
-    """
+def rendered(args: argparse.Namespace) -> str:
+    """The tables that the command's arguments ask for.
+
     Raises:
-        UserError: no run with several templates is in or below one of the folders, or a file can't
-        be read.
+        UserError: no run with several templates is in or below the folder, or a file can't be read.
     """
-    every = group(collect(*args.folders))
+    every = group(collect(args.folder))
     series = [one for one in with_answers(every) if one.has("vote") and len(one.pooled("vote")) > 1]
     voting = {one.where for one in series}
     for one in every:
@@ -122,22 +122,16 @@ def run_command(args: argparse.Namespace) -> None:
             log.warning("left out: %s, has no votes of several templates", one.where)
     if not series:
         raise UserError(
-            f"no run in or below {', '.join(map(str, args.folders))} has votes of several "
-            "templates: train CDC with TRAINER.CDC.N_TEMPLATES above 1"
+            f"no run in or below {args.folder} has votes of several templates: train CDC with "
+            "TRAINER.CDC.N_TEMPLATES above 1"
         )
-    write_out(render_all(template_tables(series), args.format), args.output)
+    return render_all(template_tables(series), args.format)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = table_arguments(
-        __doc__,
-        "a finished run, or a folder of such runs",
-        "folders",
-        nargs="+",
-        metavar="RUN_OR_FOLDER",
-    )
-    return run_table_command(run_command, parser.parse_args(arguments))
+    parser = table_arguments(__doc__, "a finished run, or a folder of such runs")
+    return run_table_command(rendered, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

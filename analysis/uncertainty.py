@@ -12,7 +12,6 @@ Two files in the run's folder keep what was found, see ``analysis.image_groups``
 data, nothing is computed again.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -22,7 +21,7 @@ from typing import Any
 from tqdm import tqdm
 
 from results.kept import MEASURES, SCALED, Figures, read_figures, write_figures
-from results.render import render_all, run_table_command, table_arguments, write_out
+from results.render import render_all, run_table_command, table_arguments
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
 from results.table import place, with_averages
@@ -121,20 +120,14 @@ def by_group(values: Mapping[str, Any]) -> dict[str, float]:
     return {"base": values["base"], "new": values["new"], **corrupted}
 
 
-def run(args: argparse.Namespace) -> None:
-    """Prints the tables.
-
-    Raises:
-        UserError: see ``measured``.
-    """
-    write_out(render_all(tables(measured(args.folder, args.root)), args.format), args.output)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/base2new, or another folder with base-to-new runs")
     parser.add_argument("--root", help="folder of the data sets (default: that of the runs)")
-    return run_table_command(run, parser.parse_args(arguments))
+    return run_table_command(
+        lambda args: render_all(tables(measured(args.folder, args.root)), args.format),
+        parser.parse_args(arguments),
+    )
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
 from .openworld import SIGN, with_openworld_auc
-from .published import comparisons
-from .render import render_all, run_table_command, table_arguments, write_out
-from .rows import HEADS, Column, Key, Line, Table, h_of
+from .render import render_all, run_table_command, table_arguments
+from .rows import HEADS, Column, Key, Line, Table, harmonic_mean
 from .runs import FACTOR_PARTS, Run, collect
 
 log = logging.getLogger(__name__)
@@ -46,14 +45,6 @@ PLACES = {
     "test_open": (TOGETHER, "all classes", "all"),
     "train_source": (SOURCE, SOURCE, "all"),
 }  # part of a protocol → table, column ("": the number of shots), classes that are tested
-
-
-def harmonic_mean(pair: Sequence[float]) -> float:
-    """2ab / (a + b), 0 where both are 0 (Xian et al., 2017, "Zero-Shot Learning — the Good, the Bad
-    and the Ugly").
-    """
-    base, new = pair
-    return 2 * base * new / (base + new) if base + new else 0.0
 
 
 COLUMNS: dict[str, list[Column]] = {
@@ -180,7 +171,7 @@ def make_table(
     whole = whole.reindex(order)
     has_h = metric in SHARES and {"base", "new"} <= {*columns}
     if has_h:
-        whole["H"] = h_of(whole)
+        whole["H"] = harmonic_mean((whole["base"], whole["new"]))
     elif name == FACTORS:
         whole["drop"] = whole["aligned"] - whole["reversed"]
     elif name in TRANSFER.values():
@@ -244,8 +235,9 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
             log.warning("%s", text)
 
 
-def print_tables(args: argparse.Namespace) -> None:
-    """
+def rendered(args: argparse.Namespace) -> str:
+    """The tables that the command's arguments ask for.
+
     Raises:
         UserError: see ``tables``; also for published figures of another metric.
     """
@@ -254,8 +246,7 @@ def print_tables(args: argparse.Namespace) -> None:
             f"--published: only accuracies are published, leave out --metric {args.metric}"
         )
     made = tables(collect(args.folder), args.metric, args.seed_h)
-    compare = comparisons if args.published else lambda table: ()
-    write_out(render_all(made, args.format, compare), args.output)
+    return render_all(made, args.format, args.published)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -277,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="H of each seed, mean and deviation, in place of the H of the means",
     )
-    return run_table_command(print_tables, parser.parse_args(arguments))
+    return run_table_command(rendered, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     row["unknown"] = unknown(predicted["base"], answers(trained, pictures.other_centre["plain"]))
     for style in ("", "styles_"):
         if f"{style}base" in row:
-            row[f"{style}H"] = harmonic_mean((row[f"{style}base"], row[f"{style}new"]))
+            row[f"{style}H"] = float(harmonic_mean((row[f"{style}base"], row[f"{style}new"])))
     fitted = fitted_answers(trained, other, logits, pictures.labels[held_out])
     row |= calibration_of("fit_base", fitted["base"], pictures.labels[held_out][1::2])
     row |= calibration_of("fit_new", fitted["new"], pictures.other_labels)
