@@ -5,9 +5,11 @@ import io
 import os
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, groupby
 from pathlib import Path
 
 import numpy
@@ -54,7 +56,7 @@ TRAINING = {
         "comes after the last epoch only.",
     ),
 }
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*Xh"  # not as many as colours: the pairs come again after 72 lines
 LABELS = 6  # of a logarithmic axis, at most: more run into one another
 Colours = Mapping[str, str]  # a model's name → Matplotlib's colour
 
@@ -78,48 +80,43 @@ class Figure:
 
 def curve_figures(tables: Iterable[Table], colours: Colours) -> Iterator[Figure]:
     """Few-shot curves, one figure for each data set of the few-shot tables."""
-    for table in (table for table in tables if table.title.startswith("few-shot")):
-        several = len(table.names) > 1
-        for data in table.means.index.unique("data set") if several else ():
-            means = table.means.loc[data]
-            described = "; ".join(
-                f"{' '.join(model)}: "
-                + ", ".join(f"{shots} {mean:.1f}" for shots, mean in row.items())
-                for model, row in means.iterrows()
-            )
-            yield Figure(
-                f"curve {data}",
-                f"Few-shot learning, {data}",
-                "Accuracy after training on that many images of each class; what rises earlier "
-                "learns from fewer, the thin lines are ± one standard deviation over seeds.",
-                f"Accuracy in percent on {data} by shots. {described}.",
-                partial(plot_curve, table=table, data=data, colours=colours),
-            )
+    for table in tables:
+        is_curve = table.title.startswith("few-shot") and len(table.names) > 1
+        for data in table.means.index.unique("data set") if is_curve else ():
+            yield curve(table, data, colours)
 
 
-def plot_curve(axes: Axes, table: Table, data: str, colours: Colours) -> None:
-    """The lines of one data set of the few-shot table: mean ± sample standard deviation over a
+def curve(table: Table, data: str, colours: Colours) -> Figure:
+    """The lines of one data set of a few-shot table: mean ± sample standard deviation over a
     logarithmic axis.
     """
-    shots = table.frame.columns
-    means = table.means.loc[[data]]
-    deviations = table.deviations.fillna(0).loc[[data]]
-    for number, row in enumerate(means.index):
-        name = " ".join(row[1:])
-        axes.errorbar(
-            shots,
-            means.loc[row],
-            deviations.loc[row],
-            marker=MARKERS[number % len(MARKERS)],
-            linestyle="-" if number < len(MARKERS) else "--",
-            capsize=3,
-            label=name,
-            color=colours[name],
-        )  # colours alone come again after some lines
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(shots, map(str, shots))
-    axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
-    finish(axes)
+    means, deviations = (
+        frame.loc[data] for frame in (table.means, table.deviations.fillna(0))
+    )  # a line a model, a column a number of shots
+
+    def draw(axes: Axes) -> None:
+        for model, marker in zip(means.index, cycle(MARKERS)):
+            name = " ".join(model)
+            lines = means.loc[model], deviations.loc[model]
+            style = {"marker": marker, "color": colours[name], "label": name}
+            axes.errorbar(means.columns, *lines, linestyle="-", capsize=3, **style)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(means.columns, map(str, means.columns))
+        axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
+        finish(axes)
+
+    described = "; ".join(
+        f"{' '.join(model)}: " + ", ".join(f"{shots} {mean:.1f}" for shots, mean in row.items())
+        for model, row in means.iterrows()
+    )
+    return Figure(
+        f"curve {data}",
+        f"Few-shot learning, {data}",
+        "Accuracy after training on that many images of each class; what rises earlier learns from "
+        "fewer, the thin lines are ± one standard deviation over seeds.",
+        f"Accuracy in percent on {data} by shots. {described}.",
+        draw,
+    )
 
 
 def finish(axes: Axes) -> None:
@@ -134,65 +131,60 @@ def finish(axes: Axes) -> None:
     )
 
 
-def answer_figures(series: Sequence[Series], colours: Colours) -> Iterator[Figure]:
+def by_setting(series: Iterable[Series]) -> Iterator[tuple[str, list[Series]]]:
+    """What each setting is called, and its series; they come setting by setting."""
+    for title, members in groupby(series, lambda each: each.tested_on):
+        yield title, list(members)
+
+
+def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
     """Reliability and risk–coverage: one figure for each setting, one line for each of its series."""
-    for title in dict.fromkeys(one.tested_on for one in series):
-        here = [one for one in series if one.tested_on == title]
-        yield reliability(here, colours, title)
-        yield risk(here, colours, title)
+    for title, members in by_setting(series):
+        names = ", ".join(each.name for each in members)
+        yield Figure(
+            f"reliability {title}",
+            f"Reliability, {title}",
+            "Each point is a fifteenth of the images, all seeds together: on the dotted line a "
+            "model is right as often as it says, below it is too sure of itself.",
+            f"Reliability diagram on {title} with a line for each of {names}.",
+            partial(draw_reliability, series=members, colours=colours),
+        )
+        yield Figure(
+            f"risk {title}",
+            f"Risk and coverage, {title}",
+            "If only the least doubted images are answered, how many of those answers are wrong: "
+            "the lower and the flatter on the left, the better the doubt; mean over seeds.",
+            f"Risk–coverage curves on {title} for {names}.",
+            partial(draw_risk, series=members, colours=colours),
+        )
 
 
-def reliability(series: Sequence[Series], colours: Colours, title: str) -> Figure:
-    def draw(axes: Axes) -> None:
-        axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
-        for number, one in enumerate(series):
-            points = 100 * reliability_points(1 - one.pooled("max_probability"), one.right)
-            style = f"{MARKERS[number % len(MARKERS)]}-"
-            axes.plot(*points.T, style, ms=4, color=colours[one.name], label=one.name)
-        axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
-        axes.set(xlim=(0, 100), ylim=(0, 100))
-        finish(axes)
-
-    return Figure(
-        f"reliability {title}",
-        f"Reliability, {title}",
-        "Each point is a fifteenth of the images, all seeds together: on the dotted line a model "
-        "is right as often as it says, below it is too sure of itself.",
-        f"Reliability diagram on {title} with a line for each of {names_of(series)}.",
-        draw,
-    )
+def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
+    axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
+    for each, marker in zip(series, cycle(MARKERS)):
+        points = 100 * reliability_points(1 - each.pooled("max_probability"), each.right)
+        axes.plot(*points.T, f"{marker}-", ms=4, color=colours[each.name], label=each.name)
+    axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
+    axes.set(xlim=(0, 100), ylim=(0, 100))
+    finish(axes)
 
 
-def names_of(series: Iterable[Series]) -> str:
-    return ", ".join(one.name for one in series)
-
-
-def risk(series: Sequence[Series], colours: Colours, title: str) -> Figure:
-    def draw(axes: Axes) -> None:
-        highest = 0.0
-        for one in series:
-            wrong = [~is_right(run.known_answers) for run in one.runs]
-            for measure, (by, line) in MEASURES.items():
-                if not one.has(measure):
-                    continue
-                doubts = [run.known_answers[measure] for run in one.runs]
-                coverage, risk = risk_coverage(doubts, wrong)
-                label = f"{one.name}, by {by}"
-                axes.plot(100 * coverage, 100 * risk, line, color=colours[one.name], label=label)
-                # the first few images' risk jumps between 0 and 1
-                highest = max(highest, risk[coverage >= 0.05].max())
-        axes.set(xlabel="images answered in %, least doubted first", ylabel="wrong among them in %")
-        axes.set(xlim=(0, 100), ylim=(0, max(115 * highest, 1)))
-        finish(axes)
-
-    return Figure(
-        f"risk {title}",
-        f"Risk and coverage, {title}",
-        "If only the least doubted images are answered, how many of those answers are wrong: "
-        "the lower and the flatter on the left, the better the doubt; mean over seeds.",
-        f"Risk–coverage curves on {title} for {names_of(series)}.",
-        draw,
-    )
+def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
+    highest = 0.0
+    for each in series:
+        wrong = [~is_right(run.known_answers) for run in each.runs]
+        for measure, (by, line) in MEASURES.items():
+            if not each.has(measure):
+                continue
+            doubts = [run.known_answers[measure] for run in each.runs]
+            coverage, risk = risk_coverage(doubts, wrong)
+            label = f"{each.name}, by {by}"
+            axes.plot(100 * coverage, 100 * risk, line, color=colours[each.name], label=label)
+            # the first few images' risk jumps between 0 and 1
+            highest = max(highest, risk[coverage >= 0.05].max())
+    axes.set(xlabel="images answered in %, least doubted first", ylabel="wrong among them in %")
+    axes.set(xlim=(0, 100), ylim=(0, max(115 * highest, 1)))
+    finish(axes)
 
 
 def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
@@ -257,32 +249,35 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
     finish(axes)
 
 
-def training_figures(series: Sequence[Series], colours: Colours) -> Iterator[Figure]:
+def training_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
     """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
-    for where in dict.fromkeys(one.tested_on for one in series):
+    for where, members in by_setting(series):
         curves = {
-            one.name: [curve for run in one.runs if (curve := training_curve(run))]
-            for one in series
-            if one.tested_on == where
+            each.name: curves
+            for each in members
+            if (curves := [curve for run in each.runs if (curve := training_curve(run))])
         }
-        curves = {name: seeds for name, seeds in curves.items() if seeds}
         for tag, (title, ylabel, reading) in TRAINING.items() if curves else ():
-            lines = {name: [seed[tag] for seed in seeds] for name, seeds in curves.items()}
             yield Figure(
                 f"training {tag} {where}",
                 f"{title}, {where}",
                 reading,
-                f"{title} by epoch on {where} for {', '.join(lines)}.",
-                partial(draw_training, curves=lines, ylabel=ylabel, colours=colours),
+                f"{title} by epoch on {where} for {', '.join(curves)}.",
+                partial(draw_training, curves=curves, tag=tag, ylabel=ylabel, colours=colours),
             )
 
 
 def draw_training(
-    axes: Axes, curves: Mapping[str, Sequence[Curve]], ylabel: str, colours: Colours
+    axes: Axes,
+    curves: Mapping[str, Sequence[Mapping[str, Curve]]],
+    tag: str,
+    ylabel: str,
+    colours: Colours,
 ) -> None:
-    """curves: name → a curve for each seed."""
+    """curves: name → a ``training_curve`` for each seed; tag: which of its curves."""
     for name, seeds in curves.items():
-        frame = DataFrame(seeds).T.sort_index()  # a line an epoch, a column a seed
+        # a line an epoch, a column a seed
+        frame = DataFrame([seed[tag] for seed in seeds]).T.sort_index()
         axes.plot(frame, color=colours[name], alpha=0.35, lw=0.9)
         mean = frame.dropna().mean(axis=1)
         axes.plot(mean, color=colours[name], linewidth=1.8, label=name)
@@ -291,34 +286,35 @@ def draw_training(
     finish(axes)
 
 
-def write_figure(figure: Figure, folder: str, taken: set[str]) -> str:
-    """Writes ``<name>.svg`` into a folder: on a transparent ground, in the ink of the page that
-    shows it, light or dark.
+def write_figure(figure: Figure, folder: str, taken: Counter[str]) -> str:
+    """Writes ``<name>.svg`` into a folder.
 
     Args:
-        taken: the names that are taken in this folder; a figure whose name is gets a number, and is
-        added.
+        taken: how often a name was taken in this folder; a figure whose name is gets a number.
 
     Returns:
         the SVG as a data URI.
     """
-    stem = plain = re.sub(r"\W+", "-", figure.name).strip("-").lower()
-    while stem in taken:
-        stem = f"{plain}-{sum(name.startswith(plain) for name in taken) + 1}"
-    taken.add(stem)
-    buffer = io.StringIO()
+    stem = re.sub(r"\W+", "-", figure.name).strip("-").lower()
+    taken[stem] += 1
+    number = f"-{taken[stem]}" if taken[stem] > 1 else ""
     with rc_context(STYLE):
         canvas = Canvas(figsize=SIZE, layout="constrained")
         axes = canvas.subplots()
         figure.draw(axes)
         axes.set_title(textwrap.fill(figure.title, 52))
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        svg = svg_of(canvas)
+    path = os.path.join(folder, f"{stem}{number}.svg")
+    check_output("figure", path, "https://matplotlib.org/")
+    write_text(path, svg)
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def svg_of(canvas: Canvas) -> str:
+    """SVG on a transparent ground, in the ink of the page that shows it, light or dark."""
+    canvas.savefig(buffer := io.StringIO(), format="svg", transparent=True, metadata={"Date": None})
     ink = (
         f"svg{{color:{INKS['light']}}}"
         f"@media(prefers-color-scheme:dark){{svg{{color:{INKS['dark']}}}}}</style>"
     )
-    svg = buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)
-    path = os.path.join(folder, f"{stem}.svg")
-    check_output("figure", path, "https://matplotlib.org/")
-    write_text(path, svg)
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -165,7 +166,7 @@ def make_report(
         for package in packages:
             package.removeHandler(warnings)
     path = Path(output).absolute()
-    taken: set[str] = set()
+    taken: Counter[str] = Counter()
     sections: dict[str, list[tuple[Figure, str]]] = {}
     for title, figure in tqdm(listed, unit="figure", disable=None):
         uri = write_figure(figure, f"{path.with_suffix('')}_figures", taken)

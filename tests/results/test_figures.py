@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections import Counter
 
 import numpy
 import pytest
@@ -143,7 +144,7 @@ def rgb(colour):
 def test_a_figure_is_one_svg_without_paper_in_an_ink_that_stands_out_in_both_themes(tmp_path):
     write_run(tmp_path / "runs", "train_base", "CDC", 1, "base", make_answers(1))
     figure = next(answer_figures(series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
-    taken = set()
+    taken = Counter()
     first, second = (write_figure(figure, f"{tmp_path}/out", taken) for _ in range(2))
     names = {f"reliability-openmoji-base-classes{number}.svg" for number in ("", "-2")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names and first == second
