@@ -99,12 +99,11 @@ def check(args: argparse.Namespace) -> None:
 
 def doubts(args: argparse.Namespace, answers: "Answers", judge: Judge | None) -> list[bool | None]:
     """Whether each answer is doubtful; None where neither --max-error nor --min-certainty says what that would be."""
-    if args.min_certainty is not None:
-        return [bool(uncertainty > 1 - args.min_certainty) for uncertainty in answers.uncertainty]
-    return [
-        None if judge is None else judge.doubtful(float(uncertainty))
-        for uncertainty in answers.uncertainty
-    ]
+    if judge is not None:
+        return [judge.doubtful(float(uncertainty)) for uncertainty in answers.uncertainty]
+    if args.min_certainty is None:
+        return [None] * len(answers.labels)
+    return (answers.uncertainty > 1 - args.min_certainty).tolist()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -142,15 +141,15 @@ def run(args: argparse.Namespace) -> int:
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
         answers = classifier.predict(progress, broken)
     doubtful = doubts(args, answers, judge)
-    found = rows(answers, doubtful, args.topk)
+    labelled = rows(answers, doubtful, args.topk)
     if args.csv:
         try:
-            write_text(os.path.abspath(args.csv), as_csv(found))
+            write_text(os.path.abspath(args.csv), as_csv(labelled))
         except OSError as error:
             raise UserError(f"--csv {args.csv} can't be written: {error.strerror}") from error
     else:
         is_ascii = sys.stdout.encoding.lower() != "utf-8"
-        sys.stdout.write(as_json(found, is_ascii) if args.json else as_text(found))
+        sys.stdout.write(as_json(labelled, is_ascii) if args.json else as_text(labelled))
     count = (
         ""
         if doubtful[0] is None
@@ -158,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if judge is not None:
         log.info("%s", judge.rule())
-    log.info("%s%s%s", counted(len(found), "image"), count, f": {args.csv}" if args.csv else "")
+    log.info("%s%s%s", counted(len(labelled), "image"), count, f": {args.csv}" if args.csv else "")
     if broken:
         without = counted(len(broken), "image")
         log.warning("No answer for %s: %s", without, "; ".join(map(str, broken)))

@@ -1,15 +1,14 @@
 """Which data sets are there, whole, and what each is for.
 
-    python tools/check_data.py [NAME …] --root DATA
+    python tools/check_data.py --root DATA
 
-For every data set that is there, or those that are named: present (all images of its lists, as many as papers report), incomplete (something is missing or
+For every data set: present (all images of its lists, as many as papers report), incomplete (something is missing or
 differs; the last column says what), or missing; the numbers of images found, with the expected number where it differs; the
 fingerprint of the split; and the protocols that need it. Nothing is written, drawn or downloaded, and the images are counted,
 not opened. The exit code is 0 whatever is found. ImageFolder is not listed: it is any folder.
 """
 
 import argparse
-import difflib
 import logging
 import os
 import sys
@@ -71,8 +70,9 @@ for row in TABLE.strip().splitlines():
         protocols,
         source.replace("COOP", "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub)"),
     )
-HEADERS = [*"data set|state|classes|train|val|test|split|needed by".split("|")]
-HEADERS += ["where to get it, or what is wrong"]
+HEADERS = (
+    "data set|state|classes|train|val|test|split|needed by|where to get it, or what is wrong"
+).split("|")
 
 
 @cache
@@ -128,27 +128,14 @@ def compare(number: int, expected: int | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="data sets to print (those that are there)"
-    )
     parser.add_argument("--root", default="data", help="folder of the data sets (data)")
-    args = parser.parse_args(arguments)
-    for name in args.names:
-        if name not in EXPECTED:
-            nearest = difflib.get_close_matches(name, EXPECTED, 1, 0)[0]
-            parser.error(f"there is no data set {name} (did you mean {nearest}?)")
+    root = parser.parse_args(arguments).root
     logging.disable(logging.INFO)  # the loaders say which file they read
     try:
-        rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
+        rows = [check(DATASET_REGISTRY.get(name), root) for name in EXPECTED]
     finally:
         logging.disable(logging.NOTSET)
-    missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
-    shown = [row for row in rows if row[0] not in missing]
-    sys.stdout.write(tabulate(shown, HEADERS, disable_numparse=True) + "\n")
-    if missing:
-        sys.stdout.write(
-            f"Not there: {', '.join(missing)}; given by name, it says where to get it\n"
-        )
+    sys.stdout.write(tabulate(rows, HEADERS, disable_numparse=True) + "\n")
     return 0
 
 
