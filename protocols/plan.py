@@ -22,7 +22,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 from protocols.recipes import EXPERIMENTS, Recipe
 from trainers import METHODS
@@ -213,24 +212,17 @@ def stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def source_of(protocol: str, dataset: str) -> str:
-    """The data set that was trained on where this one is tested: for xd and dg the source, else itself."""
-    if EXPERIMENTS.get(protocol) == "xd":
-        for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
-            if dataset in targets:
-                return source
-    return dataset
-
-
-def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
+def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, str | int]:
     """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
 
     Args:
         protocol: one of a recipe's experiments; dataset: the one that is tested on.
     """
-    source = source_of(protocol, dataset)
-    conditions = {"protocol": protocol, "dataset": source, "shots": shots}
-    return conditions if dataset == source else {**conditions, "target": dataset}
+    conditions: dict[str, str | int] = {"protocol": protocol, "dataset": dataset, "shots": shots}
+    for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
+        if protocol == "xd" and dataset in targets:
+            return conditions | {"dataset": source, "target": dataset}
+    return conditions
 
 
 def read_recipe(path: str) -> Recipe:
