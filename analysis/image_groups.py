@@ -24,7 +24,6 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy
 import torch
@@ -174,7 +173,7 @@ def doubts_of(predictions: Sequence[Prediction], temperature: float | None) -> d
     return {name: torch.stack([of[name] for of in doubts]).float() for name in names}
 
 
-def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
+def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, object]:
     """AUROC, AURC and means of a measure of doubt.
 
     Args:
@@ -193,7 +192,7 @@ def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
     }
 
 
-def by_severity(values: Mapping[str, Tensor], unit: float = 1) -> dict[str, Any]:
+def by_severity(values: Mapping[str, Tensor], unit: float = 1) -> dict[str, object]:
     """Group → mean over images of (P, N), times ``unit``, as plain numbers: a list for
     ``corrupted``, one number for the others.
     """

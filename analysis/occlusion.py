@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy
 from matplotlib.axes import Axes
@@ -26,7 +25,9 @@ Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, 
 
 
 def occlusion_map(
-    predict: Callable[[Sequence[Image.Image]], Any], picture: Image.Image, label: int
+    predict: Callable[[Sequence[Image.Image]], numpy.ndarray | None],
+    picture: Image.Image,
+    label: int,
 ) -> numpy.ndarray:
     """How far each template's probability of a class falls when a grey patch covers a place of the
     image (Zeiler, Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
@@ -89,10 +90,10 @@ def occlusion_figures(
     Raises:
         UserError: the seeds of a series have different numbers of templates.
     """
-    for one in series:
-        run = one.runs[0]
+    for entry in series:
+        run = entry.runs[0]
         is_training = (run.record["run"]["part"] or "train_").startswith("train_")
-        if not one.has("vote") or len(one.pooled("vote")) < 2 or not is_training:
+        if not entry.has("vote") or len(entry.pooled("vote")) < 2 or not is_training:
             continue
         try:
             shown = occlusions(run, images.get(run.record["dataset"], {}))
@@ -100,13 +101,13 @@ def occlusion_figures(
             log.warning("where the templates of %s look can't be drawn: %s", run.folder, error)
             continue
         if shown:
-            where = f"{one.where}, seed {run.record['seed']}"
+            where = f"{entry.where}, seed {run.record['seed']}"
             largest = "; ".join(
                 f"{name} {', '.join(f'{100 * drop:.0f}' for drop in drops.max(axis=(1, 2)))}"
                 for name, _, drops in shown
             )
             yield Figure(
-                f"occlusion {one.tested_on} {one.name}",
+                f"occlusion {entry.tested_on} {entry.name}",
                 f"Where each template looks, {where}",
                 "Red where a template's probability of the image's class falls when a grey patch "
                 "covers the place, blue where it rises. The least doubted right answers, one a "

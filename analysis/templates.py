@@ -78,8 +78,8 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
         series: those whose runs all have votes.
     """
     lines: dict[tuple[str, int], list[Line]] = defaultdict(list)  # title, templates → lines
-    for one, run in ((one, run) for one in series for run in one.runs):
-        key, seed = (one.tested_on, one.name), run.record["seed"]
+    for entry, run in ((entry, run) for entry in series for run in entry.runs):
+        key, seed = (entry.tested_on, entry.name), run.record["seed"]
         learned = run.record.get("learned", {})
         for of, (name, title) in product(("texts", "images"), COSINES.items()):
             cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}
@@ -102,7 +102,7 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
             ]
     heads = {MOVED: "100 × cosine"}
     tables = []
-    for title, count in sorted(lines, key=lambda entry: (entry[0] != MOVED, entry[0])):
+    for title, count in sorted(lines, key=lambda line: (line[0] != MOVED, line[0])):
         more = () if title.startswith("Accuracy") else (heads.get(title, "template"),)
         tables.append(Table.of(title, (*HEADS, *more), lines[title, count]))
     return tables
@@ -115,11 +115,15 @@ def rendered(args: argparse.Namespace) -> str:
         UserError: no run with several templates is in or below the folder, or a file can't be read.
     """
     every = group(collect(args.folder))
-    series = [one for one in with_answers(every) if one.has("vote") and len(one.pooled("vote")) > 1]
-    voting = {one.where for one in series}
-    for one in every:
-        if one.where not in voting:
-            log.warning("left out: %s, has no votes of several templates", one.where)
+    series = [
+        entry
+        for entry in with_answers(every)
+        if entry.has("vote") and len(entry.pooled("vote")) > 1
+    ]
+    voting = {entry.where for entry in series}
+    for entry in every:
+        if entry.where not in voting:
+            log.warning("left out: %s, has no votes of several templates", entry.where)
     if not series:
         raise UserError(
             f"no run in or below {args.folder} has votes of several templates: train CDC with "

@@ -197,7 +197,8 @@ class Demo:
         Raises:
             UserError: the picture is not there, or the names don't work.
         """
-        classifier, judge = self.classifier, self.judge
+        classifier = self.classifier
+        judge: Judge | None = self.judge
         _, truth = self.pictures.examples.get(key, ("", None))
         with self.lock:
             image = self.pictures.open(key)

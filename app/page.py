@@ -12,6 +12,7 @@ from .demo import MAX_BYTES, Demo, class_names
 
 if TYPE_CHECKING:
     from flask import Flask, Response
+    from waitress.server import BaseWSGIServer
 
 HOST = "127.0.0.1"  # no other machine can reach it
 MAX_REQUEST = 4 * MAX_BYTES  # of all that a browser sends at once
@@ -115,7 +116,7 @@ def make_app(demo: Demo) -> "Flask":
     return app
 
 
-def make_server(app: "Flask", port: int) -> Any:
+def make_server(app: "Flask", port: int) -> "BaseWSGIServer":
     """A ``waitress`` server for localhost only.
 
     Raises:

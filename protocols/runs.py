@@ -3,7 +3,6 @@
 import argparse
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from dassl.config import get_cfg_default
 from tabulate import tabulate
@@ -75,7 +74,7 @@ def is_recorded(run: PlannedRun) -> bool:
     return os.path.isfile(os.path.join(run.folder, FILE_NAME))
 
 
-def figures_of(run: PlannedRun, options: list[str]) -> tuple[dict[str, Any], list[Rule]]:
+def figures_of(run: PlannedRun, options: list[str]) -> tuple[dict[str, object], list[Rule]]:
     """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
     recipe = read_recipe(run.recipe)
     experiment = EXPERIMENTS[run.protocol]

@@ -45,7 +45,7 @@ def read_figures(folder: Path, record: Record) -> Figures | None:
         return None
 
 
-def facts(folder: Path, record: Record) -> dict[str, Any]:
+def facts(folder: Path, record: Record) -> dict[str, object]:
     """What the figures belong to: where one of it has changed, they are computed again."""
     names = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {

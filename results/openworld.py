@@ -11,7 +11,6 @@ References:
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy
 
@@ -45,7 +44,7 @@ def with_openworld_auc(runs: Iterable[Run]) -> list[Run]:
     """The runs; those of ``test_open`` have ``open.openworld_auc`` in their metrics, by the names of
     ``open.auroc``; empty, with a warning, where the other two runs are not among them."""
     runs = list(runs)
-    first: dict[tuple[Any, ...], Run] = {}
+    first: dict[tuple[object, ...], Run] = {}
     for run in runs:
         first.setdefault(identity(run, run.record["run"]["part"]), run)
     result = []
@@ -63,7 +62,7 @@ def with_openworld_auc(runs: Iterable[Run]) -> list[Run]:
     return result
 
 
-def identity(run: Run, part: str) -> tuple[Any, ...]:
+def identity(run: Run, part: str) -> tuple[object, ...]:
     """What tells the run of that part of the protocol from others, of the same training."""
     what = run.record["run"]
     return part, run.config, *(what[name] for name in ("dataset", "shots", "trainer", "seed"))

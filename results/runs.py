@@ -249,7 +249,7 @@ def group(runs: Iterable[Run]) -> list[Series]:
         for (setting, model), members in places.items()
         for place, seeds in members.items()
     ]
-    return sorted(series, key=lambda one: one.setting)
+    return sorted(series, key=lambda entry: entry.setting)
 
 
 def title(data: str, classes: str, shots: int, with_shots: bool) -> str:
@@ -273,9 +273,10 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
 def with_answers(series: Iterable[Series]) -> list[Series]:
     """The same series of those runs only that have answers."""
     answered = [
-        replace(one, runs=[run for run in one.runs if run.answers is not None]) for one in series
+        replace(entry, runs=[run for run in entry.runs if run.answers is not None])
+        for entry in series
     ]
-    return [one for one in answered if one.runs]
+    return [entry for entry in answered if entry.runs]
 
 
 def training_curve(run: Run) -> dict[str, Curve]:

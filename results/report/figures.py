@@ -133,14 +133,14 @@ def finish(axes: Axes) -> None:
 
 def by_setting(series: Iterable[Series]) -> Iterator[tuple[str, list[Series]]]:
     """What each setting is called, and its series; they come setting by setting."""
-    for title, members in groupby(series, lambda each: each.tested_on):
+    for title, members in groupby(series, lambda entry: entry.tested_on):
         yield title, list(members)
 
 
 def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
     """Reliability and risk–coverage: one figure for each setting, one line for each of its series."""
     for title, members in by_setting(series):
-        names = ", ".join(each.name for each in members)
+        names = ", ".join(entry.name for entry in members)
         yield Figure(
             f"reliability {title}",
             f"Reliability, {title}",
@@ -161,9 +161,9 @@ def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figur
 
 def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
     axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
-    for each, marker in zip(series, cycle(MARKERS)):
-        points = 100 * reliability_points(1 - each.pooled("max_probability"), each.right)
-        axes.plot(*points.T, f"{marker}-", ms=4, color=colours[each.name], label=each.name)
+    for entry, marker in zip(series, cycle(MARKERS)):
+        points = 100 * reliability_points(1 - entry.pooled("max_probability"), entry.right)
+        axes.plot(*points.T, f"{marker}-", ms=4, color=colours[entry.name], label=entry.name)
     axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
     axes.set(xlim=(0, 100), ylim=(0, 100))
     finish(axes)
@@ -171,15 +171,15 @@ def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> 
 
 def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
     highest = 0.0
-    for each in series:
-        wrong = [~is_right(run.known_answers) for run in each.runs]
+    for entry in series:
+        wrong = [~is_right(run.known_answers) for run in entry.runs]
         for measure, (by, line) in MEASURES.items():
-            if not each.has(measure):
+            if not entry.has(measure):
                 continue
-            doubts = [run.known_answers[measure] for run in each.runs]
+            doubts = [run.known_answers[measure] for run in entry.runs]
             coverage, risk = risk_coverage(doubts, wrong)
-            label = f"{each.name}, by {by}"
-            axes.plot(100 * coverage, 100 * risk, line, color=colours[each.name], label=label)
+            label = f"{entry.name}, by {by}"
+            axes.plot(100 * coverage, 100 * risk, line, color=colours[entry.name], label=label)
             # the first few images' risk jumps between 0 and 1
             highest = max(highest, risk[coverage >= 0.05].max())
     axes.set(xlabel="images answered in %, least doubted first", ylabel="wrong among them in %")
@@ -191,9 +191,9 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
     images where they were measured.
     """
-    for one in (one for one in series if one.has("vacuity")):
-        vacuity, right = one.pooled("vacuity"), one.right
-        groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(one)}
+    for entry in (entry for entry in series if entry.has("vacuity")):
+        vacuity, right = entry.pooled("vacuity"), entry.right
+        groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(entry)}
         sizes = ", ".join(
             f"{len(values)} {name}, median {numpy.median(values):.2g}"
             for name, values in groups.items()
@@ -205,26 +205,26 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
                 " What is not known (new classes, called by names of base classes) or corrupted "
                 "should lie further right, too."
             )
-        elif one.runs[0].record["run"]["part"] == "train_base":
+        elif entry.runs[0].record["run"]["part"] == "train_base":
             further = (
                 " For new classes and corrupted images beside them: python -m "
                 "analysis.uncertainty with the protocol's folder."
             )
         yield Figure(
-            f"vacuity {one.tested_on} {one.name}",
-            f"Vacuity, {one.where}",
+            f"vacuity {entry.tested_on} {entry.name}",
+            f"Vacuity, {entry.where}",
             "How much evidence is lacking (1: all of it; logarithmic) where the answer is right "
             f"and where it is wrong; the further apart, the more the vacuity tells.{further}",
-            f"Histograms of the vacuity of {one.where}: {sizes}.",
+            f"Histograms of the vacuity of {entry.where}: {sizes}.",
             partial(draw_vacuities, groups=groups),
         )
 
 
-def unknown(one: Series) -> Arrays:
+def unknown(entry: Series) -> Arrays:
     """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless
     all seeds have them.
     """
-    doubts = [read_doubts(run) for run in one.runs]
+    doubts = [read_doubts(run) for run in entry.runs]
     if any("new_vacuity" not in arrays for arrays in doubts):
         return {}
     corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
@@ -253,9 +253,9 @@ def training_figures(series: Iterable[Series], colours: Colours) -> Iterator[Fig
     """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
     for where, members in by_setting(series):
         curves = {
-            each.name: curves
-            for each in members
-            if (curves := [curve for run in each.runs if (curve := training_curve(run))])
+            entry.name: curves
+            for entry in members
+            if (curves := [curve for run in entry.runs if (curve := training_curve(run))])
         }
         for tag, (title, ylabel, reading) in TRAINING.items() if curves else ():
             yield Figure(

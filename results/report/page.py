@@ -94,8 +94,8 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
     """
     calibration: list[Line] = []
     doubt: list[Line] = []
-    for one, run in ((one, run) for one in series for run in one.runs):
-        key, seed = (one.tested_on, one.name), run.record["seed"]
+    for entry, run in ((entry, run) for entry in series for run in entry.runs):
+        key, seed = (entry.tested_on, entry.name), run.record["seed"]
         figures = {title: run.metrics.get(name) for name, title in CALIBRATION.items()}
         calibration.append((key, seed, figures))
         for measure, values in run.metrics.get("uncertainty", {}).items():
@@ -140,11 +140,11 @@ def make_report(
             )
         series = group(runs)
         answered = with_answers(series)
-        names = [one.name for one in series]
+        names = [entry.name for entry in series]
         names += [" ".join(row[-2:]) for table in accuracies for row in table.means.index]
         # a model has the same one everywhere
         colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}
-        first = {one.runs[0].record["dataset"]: one.runs[0] for one in answered}
+        first = {entry.runs[0].record["dataset"]: entry.runs[0] for entry in answered}
         images = {data: find_images(run, root) if root else {} for data, run in first.items()}
         figures = {
             "Accuracy": curve_figures(accuracies, colours),
@@ -155,13 +155,15 @@ def make_report(
         }
         listed = [(title, figure) for title, of_title in figures.items() for figure in of_title]
         class_pages, galleries = [], []
-        for one in sorted(answered, key=is_zero_shot):
-            page = class_page(one, images[one.runs[0].record["dataset"]])
-            class_pages.append((one.where, page))
-        for one in sorted(answered, key=lambda one: (is_zero_shot(one), not one.has("vote"))):
-            run = one.runs[0]
+        for entry in sorted(answered, key=is_zero_shot):
+            page = class_page(entry, images[entry.runs[0].record["dataset"]])
+            class_pages.append((entry.where, page))
+        for entry in sorted(
+            answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
+        ):
+            run = entry.runs[0]
             shown = gallery(run, images[run.record["dataset"]])
-            galleries.append((f"{one.where}, seed {run.record['seed']}", shown))
+            galleries.append((f"{entry.where}, seed {run.record['seed']}", shown))
     finally:
         for package in packages:
             package.removeHandler(warnings)
