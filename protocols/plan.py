@@ -19,12 +19,11 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from protocols.recipes import EXPERIMENTS, Recipe
-from trainers import METHODS
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
@@ -252,14 +251,14 @@ def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
     return "vit_b16"
 
 
-def check_trainer(name: str) -> None:
+def check_known(noun: str, name: str, known: Iterable[str]) -> None:
     """
     Raises:
-        UserError: there is no such trainer; the message names the nearest one.
+        UserError: the name is none of the known ones; the message names the nearest one.
     """
-    if name not in METHODS:
+    if name not in known:
         raise UserError(
-            f"unknown trainer {name!r}{nearest(name, METHODS)}; known: {', '.join(sorted(METHODS))}"
+            f"unknown {noun} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}"
         )
 
 

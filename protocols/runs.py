@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
+from trainers import METHODS
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, nested
 
-from .plan import EMBEDDED, PlannedRun, check_trainer, conditions_of, plan, read_recipe, stem
+from .plan import EMBEDDED, PlannedRun, check_known, conditions_of, plan, read_recipe, stem
 from .recipes import EXPERIMENTS, Rule
 
 FOLDERS = {
@@ -51,7 +52,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
             )
         for dataset in args.dataset:
             for trainer in args.trainer:
-                check_trainer(trainer)
+                check_known("trainer", trainer, METHODS)
                 output = args.output or default_output(protocol)
                 runs += plan(protocol, trainer, dataset, output=output, **options)
     return shard(dict.fromkeys(runs), *args.shard)

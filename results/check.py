@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
 
 from .published import Comparison, comparisons
@@ -93,8 +94,8 @@ def check(args: argparse.Namespace) -> int:
             deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2f}"
             sys.stdout.write(
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
-                f"{figure.name}: {figure.mean:.2f}{deviation} over {figure.seeds} "
-                f"seed{'' if figure.seeds == 1 else 's'}, published {figure.published:.2f} "
+                f"{figure.name}: {figure.mean:.2f}{deviation} over {counted(figure.seeds, 'seed')}, "
+                f"published {figure.published:.2f} "
                 f"({figure.points:+.2f} points; {why})\n"
             )
     if not counts:

@@ -57,8 +57,7 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
 
 def fingerprint(content: Figures) -> str:
     """SHA-256 of what JSON holds of a dict."""
-    plain = json.loads(json.dumps(content))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_doubts(run: Run) -> Arrays:

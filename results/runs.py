@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.metrics import read_metrics
 from trainers.common.readers import read_arrays as read_packed
@@ -256,7 +257,7 @@ def title(data: str, classes: str, shots: int, with_shots: bool) -> str:
     """What a setting is called."""
     parts = [data] if classes == "all" else [data, f"{classes} classes"]
     if with_shots and shots > 0:
-        parts.append(f"{shots} shot{'s' * (shots > 1)}")
+        parts.append(counted(shots, "shot"))
     elif with_shots:
         parts.append("no few-shot sample")
     return ", ".join(parts)

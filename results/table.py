@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from pandas import DataFrame, concat
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
@@ -210,9 +211,8 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
         for key, run in ((key, run) for key, runs in rows.items() for run in runs):
             record, what = run.record, run.record["run"]
             for split, names in record.get("skipped_images", {}).items():
-                images = f"{len(names)} {split} image{'s' * (len(names) != 1)}"
                 text = "not on all images: %s skipped %s that could not be read"
-                log.warning(text, run.folder, images)
+                log.warning(text, run.folder, counted(len(names), f"{split} image"))
             left_out = nested(run.metrics, "open", "left_out")
             if isinstance(left_out, list) and left_out:
                 partial[record["trainer"]] = ", ".join(map(str, left_out))

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = 8  # images of each kind
 PIXELS = 112  # of an embedded picture's longer side
+VOTES = ("vote", "vote_probability")  # arrays of the answers
 
 
 def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
@@ -38,10 +39,7 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
     answers, right = run.known_answers, is_right(run.known_answers)
 
     def card(index: int) -> dict[str, Any]:
-        votes = zip(
-            answers["vote"][:, index].tolist() if "vote" in answers else (),
-            answers["vote_probability"][:, index].tolist() if "vote" in answers else (),
-        )
+        votes = (answers[array][:, index].tolist() for array in VOTES if array in answers)
         name = str(answers["image"][index])
         return {
             "image": name,
@@ -50,7 +48,9 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
             "answer": run.class_name(int(answers["top"][index, 0])),
             "probability": 100 * float(answers["top_probability"][index, 0]),
             "right": bool(right[index]),
-            "votes": [(run.class_name(label), 100 * probability) for label, probability in votes],
+            "votes": [
+                (run.class_name(label), 100 * probability) for label, probability in zip(*votes)
+            ],
         }
 
     certain = numpy.argsort(answers[DOUBT], kind="stable")
