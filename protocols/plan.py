@@ -22,6 +22,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 
 from protocols.recipes import EXPERIMENTS, Recipe
 from trainers.common.errors import UserError, nearest
@@ -37,32 +38,8 @@ OWN = "image_folder"  # one's own images
 PROTOCOLS = ("base2new", "open", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
 SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
 
-PACS = ("pacs_photo", "pacs_art_painting", "pacs_cartoon", "pacs_sketch")
-# Zhou et al., 2022, "Conditional Prompt Learning", tables 2 and 3; for the embedded data what stands in for them; PACS' domains from one of them.
-TARGETS = {
-    "xd": {
-        "imagenet": (
-            "caltech101",
-            "oxford_pets",
-            "stanford_cars",
-            "oxford_flowers",
-            "food101",
-            "fgvc_aircraft",
-            "sun397",
-            "dtd",
-            "eurosat",
-            "ucf101",
-        ),
-        "openmoji": ("openmoji_people",),
-    },
-    "dg": {
-        "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
-        "openmoji": ("openmoji_sketch", "openmoji_corrupted", "openmoji_recoloured"),
-        **{
-            source: tuple(f"{domain}_all" for domain in PACS if domain != source) for source in PACS
-        },
-    },
-}
+# protocol → source → what its prompts are tested on
+TARGETS = read_yaml(Path(__file__).with_name("targets.yaml"))
 
 
 @dataclass(frozen=True)

@@ -43,30 +43,6 @@ CALIBRATION = {
     "brier": "Brier",
 }
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
-MEANINGS = {  # of the columns of the tables, said below each that has them
-    "H": "harmonic mean of the mean accuracies on base and new classes",
-    "AUROC": "how often all base classes are less probable for a new class's image than the most "
-    "probable one is for a base class's image; 50 is chance",
-    "OpenworldAUC": "the same, counting only pairs of which both images are answered rightly, each "
-    "among the classes of its own half",
-    "source": "the data set that was trained on",
-    "average": "mean of the data sets that were not trained on",
-    "aligned": "the factor has the level that it had with the class in training",
-    "independent": "the factor has any level",
-    "reversed": "the factor has another class's level",
-    "drop": "aligned less reversed",
-    "ECE": "mean distance of probabilities from the share of right answers, in 15 bins of equal "
-    "width; lower is better",
-    "adaptive ECE": "the same in 15 bins of equally many images",
-    "NLL": "mean negative logarithm of the right class's probability, in nats; lower is better",
-    "Brier": "mean squared distance of the probabilities from the right answer, 0 to 2; lower is "
-    "better",
-    "AURC": "area under the risk–coverage curve, the share of wrong answers among the least "
-    "doubted ones; lower is better",
-    "error AUROC": "how often a wrong answer is doubted more than a right one; 50 is chance",
-    "macro F1": "mean over classes of the harmonic mean of precision and recall, in percent",
-    "learnable": "number of trained parameters",
-}
 # gives figures of series that have answers; its second argument: data set → image → path
 MoreFigures = Callable[[list[Series], Mapping[str, Mapping[str, str]]], Iterable[Figure]]
 
@@ -197,7 +173,6 @@ def make_report(
         root=root,
         tables=shown_tables,
         common=os.path.commonpath([run.folder.parent for run in runs]),
-        meanings=MEANINGS,
         counted=counted,
     )
     write_text(str(path), html)
