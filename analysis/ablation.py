@@ -25,7 +25,7 @@ from results.render import (
     write_cells,
 )
 from results.rows import Table, harmonic_mean
-from results.runs import Run, collect, is_right
+from results.runs import Run, collect
 from results.table import BASE2NEW, tables
 from trainers.common.console import counted
 from trainers.common.errors import UserError
@@ -102,7 +102,7 @@ def rights_of(rows: Sequence[Sequence[Run]], seeds: Sequence[int]) -> list[Right
             by_seed = {run.record["seed"]: run for run in runs if run.record["run"]["part"] == part}
             answers = [by_seed[seed].known_answers for seed in seeds]
             images |= {tuple(answer["image"].tolist()) for answer in answers}
-            right.append(numpy.stack([is_right(answer) for answer in answers]))
+            right.append(numpy.stack([answer["right"] for answer in answers]))
         if len(images) > 1:
             names = " and ".join(runs[0].config for runs in rows)
             raise UserError(

@@ -21,7 +21,7 @@ import numpy
 
 from results.render import render, run_table_command, table_arguments
 from results.rows import Table
-from results.runs import FACTOR_PARTS, Arrays, collect, is_right
+from results.runs import FACTOR_PARTS, Arrays, collect
 from results.table import FACTORS, tables
 from trainers.common.errors import UserError
 
@@ -71,11 +71,11 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
             for code, label in zip(codes[0], labels)
         ]
     )  # (2N,)
-    right = numpy.concatenate([is_right(answers) for answers in versions.values()])
+    right = numpy.concatenate([answers["right"] for answers in versions.values()])
     fits = level == numpy.array(labels * 2) % LEVELS
     return {
         "worst group": worst_group_accuracy(right, level, fits),
-        "flipped": float(100 * (aligned["top"][:, 0] != reversed_["top"][:, 0]).mean()),
+        "flipped": float(100 * (aligned["answer"] != reversed_["answer"]).mean()),
     }
 
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 
 from results.answers import DOUBT
 from results.report.figures import Figure
-from results.runs import Run, Series, is_right
+from results.runs import Run, Series
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 
@@ -65,7 +65,7 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
     chosen: dict[int, str] = {}
     for index in numpy.argsort(answers[DOUBT], kind="stable")[: None if paths else 0]:
         path = paths.get(str(answers["image"][index]))
-        if path and is_right(answers)[index] and len(chosen) < SHOWN:
+        if path and answers["right"][index] and len(chosen) < SHOWN:
             chosen.setdefault(int(answers["label"][index]), path)
     if not chosen:
         return []

@@ -19,7 +19,7 @@ import numpy
 
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import Line, Table
-from results.runs import Series, collect, group, is_right, with_answers
+from results.runs import Series, collect, group, with_answers
 from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -87,10 +87,10 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
                 percents = {when: 100 * cosine for when, cosine in cosines.items()}
                 lines[MOVED, 0].append(((*key, f"{of}, {title}"), seed, percents))
         answers = run.known_answers
-        vote, answer, label = answers["vote"], answers["top"][:, 0], answers["label"]
+        vote, answer, label = answers["vote"], answers["answer"], answers["label"]
         count, right = len(vote), 100 * (vote == label).mean(axis=1)  # (M,)
         accuracy = {f"S{number}": share for number, share in enumerate(right, 1)}
-        accuracy |= {"fused": 100 * is_right(answers).mean(), "oracle": oracle(vote, label)}
+        accuracy |= {"fused": 100 * answers["right"].mean(), "oracle": oracle(vote, label)}
         lines[f"Accuracy of {count} templates", count].append((key, seed, accuracy))
         names = [*map(str, range(1, 1 + count)), "answer", "truth"]
         for title, matrix in (

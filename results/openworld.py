@@ -17,7 +17,7 @@ import numpy
 from trainers.common.errors import UserError
 from trainers.common.record_file import nested
 
-from .runs import Run, is_right
+from .runs import Run
 
 log = logging.getLogger(__name__)
 HALVES = ("train_base", "test_new")
@@ -90,6 +90,6 @@ def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:
             raise UserError(f"{half.folder} was tested with other prompts, {again}")
         if not numpy.array_equal(half.known_answers["image"], answers["image"][places]):
             raise UserError(f"{half.folder} was tested on other images, {again}")
-        right[places] = is_right(half.known_answers)
+        right[places] = half.known_answers["right"]
     names = nested(run.metrics, "open", "auroc") or ()
     return {name: openworld_auc(answers[name], right, is_new) for name in names if name in answers}

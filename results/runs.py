@@ -154,21 +154,6 @@ class Series:
                 "report on them one by one, or make them again"
             ) from error
 
-    @property
-    def answer(self) -> numpy.ndarray:
-        """(N,) most probable class of the images of all seeds."""
-        return numpy.concatenate([run.known_answers["top"][:, 0] for run in self.runs])
-
-    @property
-    def right(self) -> numpy.ndarray:
-        """(N,) bool, whether that is the image's own."""
-        return numpy.concatenate([is_right(run.known_answers) for run in self.runs])
-
-
-def is_right(answers: Arrays) -> numpy.ndarray:
-    """(N,) bool: whether the most probable class is the image's own."""
-    return answers["top"][:, 0] == answers["label"]
-
 
 def collect(*folders: str | Path) -> list[Run]:
     """All finished runs in or below the folders, each once, in the order of the folders.
@@ -193,6 +178,9 @@ def collect(*folders: str | Path) -> list[Run]:
 def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
     """Arrays by name, or None where there is no such file; labels are below ``classes``.
 
+    ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the image's
+    own, are added to what the file has.
+
     Raises:
         UserError: it can't be read, or is not what a run leaves.
     """
@@ -213,6 +201,8 @@ def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
                 f"{path} is not what a run leaves ({name} has another shape or kind of values): "
                 "run it again"
             )
+    arrays["answer"] = arrays["top"][:, 0]
+    arrays["right"] = arrays["answer"] == arrays["label"]
     return arrays
 
 

@@ -97,7 +97,7 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
         right) and ``left_out``, how many classes it lacks; ``confusions``, the most frequent, dicts
         of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
     """
-    label, answer, seeds = entry.pooled("label"), entry.answer, len(entry.runs)
+    label, answer, seeds = entry.pooled("label"), entry.pooled("answer"), len(entry.runs)
     counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
     numpy.add.at(counts, (label, answer), 1)
     wrong, of = counts * ~numpy.eye(len(counts), dtype=bool), counts.sum(axis=1)
@@ -154,7 +154,7 @@ def cards(
     """
     highest: dict[str, float] = {}
     for answers in (run.known_answers for run in entry.runs):
-        is_taken = (answers["label"] == truth) & (answers["top"][:, 0] == answer)
+        is_taken = (answers["label"] == truth) & (answers["answer"] == answer)
         taken = answers["image"][is_taken].tolist(), answers["top_probability"][is_taken, 0]
         for image, probability in zip(*taken):
             highest[image] = max(highest.get(image, 0.0), float(probability))

@@ -24,7 +24,7 @@ from trainers.common.files import check_output, write_text
 from ..answers import histogram, reliability_points, risk_coverage
 from ..kept import read_doubts
 from ..rows import Table
-from ..runs import Arrays, Curve, Series, is_right, training_curve
+from ..runs import Arrays, Curve, Series, training_curve
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
@@ -162,7 +162,9 @@ def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figur
 def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
     axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
     for entry, marker in zip(series, cycle(MARKERS)):
-        points = 100 * reliability_points(1 - entry.pooled("max_probability"), entry.right)
+        points = 100 * reliability_points(
+            1 - entry.pooled("max_probability"), entry.pooled("right")
+        )
         axes.plot(*points.T, f"{marker}-", ms=4, color=colours[entry.name], label=entry.name)
     axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
     axes.set(xlim=(0, 100), ylim=(0, 100))
@@ -172,7 +174,7 @@ def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> 
 def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
     highest = 0.0
     for entry in series:
-        wrong = [~is_right(run.known_answers) for run in entry.runs]
+        wrong = [~run.known_answers["right"] for run in entry.runs]
         for measure, (by, line) in MEASURES.items():
             if not entry.has(measure):
                 continue
@@ -192,7 +194,7 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
     images where they were measured.
     """
     for entry in (entry for entry in series if entry.has("vacuity")):
-        vacuity, right = entry.pooled("vacuity"), entry.right
+        vacuity, right = entry.pooled("vacuity"), entry.pooled("right")
         groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(entry)}
         sizes = ", ".join(
             f"{len(values)} {name}, median {numpy.median(values):.2g}"

@@ -15,7 +15,7 @@ from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
 
 from ..answers import DOUBT
-from ..runs import Run, is_right
+from ..runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
         ``probability`` (percent), ``right`` and ``votes``, a list of
         (class name, percent).
     """
-    answers, right = run.known_answers, is_right(run.known_answers)
+    answers, right = run.known_answers, run.known_answers["right"]
 
     def card(index: int) -> dict[str, Any]:
         votes = (answers[array][:, index].tolist() for array in VOTES if array in answers)
@@ -45,7 +45,7 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
             "image": name,
             "picture": thumbnail(paths.get(name)),
             "truth": run.class_name(int(answers["label"][index])),
-            "answer": run.class_name(int(answers["top"][index, 0])),
+            "answer": run.class_name(int(answers["answer"][index])),
             "probability": 100 * float(answers["top_probability"][index, 0]),
             "right": bool(right[index]),
             "votes": [

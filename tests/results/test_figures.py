@@ -88,7 +88,7 @@ def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
         for name in ("top", "label", "vacuity", "top_probability")
     )
     right = top[:, 0] == label
-    assert (one.right == right).all() and (one.pooled("vacuity") == vacuity).all()
+    assert (one.pooled("right") == right).all() and (one.pooled("vacuity") == vacuity).all()
     reliability = next(answer_figures([one], {"CDC tiny": "C0"}))
     points = 100 * numbers.reliability_points(sure[:, 0], right)
     assert numpy.allclose(drawn(reliability).lines[1].get_xydata(), points)
