@@ -128,8 +128,7 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise UserError(f"--csv {args.csv} can't be written: {error.strerror}") from error
     else:
-        is_ascii = sys.stdout.encoding.lower() != "utf-8"
-        sys.stdout.write(as_json(labelled, is_ascii) if args.json else as_text(labelled))
+        sys.stdout.write((as_json if args.json else as_text)(labelled))
     count = (
         ""
         if doubtful[0] is None

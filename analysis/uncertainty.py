@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from results.kept import MEASURES, SCALED, Figures, read_figures, write_figures
+from results.kept import CALIBRATION, MEASURES, SCALED, Figures, read_figures, write_figures
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
@@ -32,7 +32,6 @@ PART = "train_base"  # of the protocol
 UNITS = {"energy": 1}
 TITLES = {SCALED: "max probability, scaled"}  # of measures; the others' are their names
 SCALINGS = ("before", "after", "by_distance")
-CALIBRATION = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
 
 
 Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures

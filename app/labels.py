@@ -97,12 +97,13 @@ def as_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def as_json(rows: Sequence[Row], is_ascii: bool = False) -> str:
+def as_json(rows: Sequence[Row]) -> str:
+    """In ASCII, which every output takes."""
     named = [
         {**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]}
         for row in rows
     ]
-    return json.dumps(named, indent=2, ensure_ascii=is_ascii, allow_nan=False) + "\n"
+    return json.dumps(named, indent=2, allow_nan=False) + "\n"
 
 
 def as_text(rows: Sequence[Row]) -> str:

@@ -16,6 +16,12 @@ SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
 FIGURES, IMAGES = "uncertainty.json", "uncertainty.npz"
 Figures = dict[str, Any]  # uncertainty.json
+CALIBRATION = {
+    "ece": "ECE",
+    "adaptive_ece": "adaptive ECE",
+    "nll": "NLL",
+    "brier": "Brier",
+}  # figure → column of a table
 
 
 def write_figures(folder: Path, record: Record, figures: Figures, arrays: Arrays) -> None:

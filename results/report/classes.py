@@ -14,9 +14,10 @@ ZERO_SHOT = "ZeroshotCLIP"
 MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes
 CONFUSIONS = 6
 PICTURES = 6  # of each confusion
+Headline = dict[str, Any]  # see ``headlines``
 
 
-def headlines(series: Sequence[Series]) -> list[dict[str, Any]]:
+def headlines(series: Sequence[Series]) -> list[Headline]:
     """One dict for each series that was tested: what its accuracy is, and what it is to be compared
     with.
 

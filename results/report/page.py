@@ -15,11 +15,12 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.files import write_text
 
+from ..kept import CALIBRATION
 from ..render import render
 from ..rows import Line, Table
 from ..runs import Series, collect, group, with_answers
 from ..table import tables
-from .classes import class_page, headlines, is_zero_shot
+from .classes import Headline, class_page, headlines, is_zero_shot
 from .figures import (
     INKS,
     PAPERS,
@@ -35,13 +36,6 @@ from .gallery import check_root, find_images, gallery
 log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
-CALIBRATION = {
-    "accuracy": "accuracy",
-    "ece": "ECE",
-    "adaptive_ece": "adaptive ECE",
-    "nll": "NLL",
-    "brier": "Brier",
-}
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
 # gives figures of series that have answers; its second argument: data set → image → path
 MoreFigures = Callable[[list[Series], Mapping[str, Mapping[str, str]]], Iterable[Figure]]
@@ -72,7 +66,10 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
     doubt: list[Line] = []
     for entry, run in ((entry, run) for entry in series for run in entry.runs):
         key, seed = (entry.tested_on, entry.name), run.record["seed"]
-        figures = {title: run.metrics.get(name) for name, title in CALIBRATION.items()}
+        figures = {
+            title: run.metrics.get(name)
+            for name, title in ({"accuracy": "accuracy"} | CALIBRATION).items()
+        }
         calibration.append((key, seed, figures))
         for measure, values in run.metrics.get("uncertainty", {}).items():
             figures = {title: values[name] for name, title in DOUBT.items()}
@@ -84,9 +81,9 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
 
 def make_report(
     folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
-) -> None:
+) -> list[Headline]:
     """Writes the report to ``output`` and its figures to the folder ``<output without its
-    ending>_figures``.
+    ending>_figures``; returns its ``headlines``.
 
     Args:
         folders: of runs, or that have runs below them; more: gives the figures that need the runs'
@@ -143,6 +140,7 @@ def make_report(
     finally:
         for package in packages:
             package.removeHandler(warnings)
+    heads = headlines(series)
     path = Path(output).absolute()
     taken: Counter[str] = Counter()
     sections: dict[str, list[tuple[Figure, str]]] = {}
@@ -167,7 +165,7 @@ def make_report(
         papers=PAPERS,
         inks=INKS,
         sections=sections,
-        headlines=headlines(series),
+        headlines=heads,
         class_pages=class_pages,
         galleries=galleries,
         root=root,
@@ -176,3 +174,4 @@ def make_report(
         counted=counted,
     )
     write_text(str(path), html)
+    return heads
