@@ -99,7 +99,7 @@ def rights_of(rows: Sequence[Sequence[Run]], seeds: Sequence[int]) -> list[Right
     for part in PARTS:
         images = set()
         for runs, right in zip(rows, rights):
-            by_seed = {run.record["seed"]: run for run in runs if run.record["run"]["part"] == part}
+            by_seed = {run.seed: run for run in runs if run.part == part}
             answers = [by_seed[seed].known_answers for seed in seeds]
             images |= {tuple(answer["image"].tolist()) for answer in answers}
             right.append(numpy.stack([answer["right"] for answer in answers]))
@@ -176,7 +176,7 @@ def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
         }
         common = sorted(set(done[name]) & set(done.get(FULL, ())))
         difference = compare(members, runs.get(FULL, members), common)
-        records = DataFrame([run.record for run in members if run.record["seed"] in done[name]])
+        records = DataFrame([run.record for run in members if run.seed in done[name]])
         costs = records.reindex(columns=COSTS.values()).astype(float).median()
         lines.append(
             {

@@ -93,11 +93,7 @@ def factor_table(folder: str | Path) -> Table:
     frame = table.frame.loc[[not line[0].startswith("average") for line in table.frame.index]]
     drop = frame.pop("drop")
     for *key, seed in frame.index:
-        runs = {
-            FACTOR_PARTS[run.record["run"]["part"]]: run
-            for run in table.runs[tuple(key)]
-            if run.record["seed"] == seed
-        }
+        runs = {FACTOR_PARTS[run.part]: run for run in table.runs[tuple(key)] if run.seed == seed}
         factor = runs["aligned"].record["config"]["DATASET"]["FACTORS"]["CORRELATED"]
         aligned, reversed_ = runs["aligned"].known_answers, runs["reversed"].known_answers
         for name, value in measured(aligned, reversed_, factor).items():

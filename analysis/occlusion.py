@@ -92,7 +92,7 @@ def occlusion_figures(
     """
     for entry in series:
         run = entry.runs[0]
-        is_training = (run.record["run"]["part"] or "train_").startswith("train_")
+        is_training = (run.part or "train_").startswith("train_")
         if not entry.has("vote") or len(entry.pooled("vote")) < 2 or not is_training:
             continue
         try:
@@ -101,7 +101,7 @@ def occlusion_figures(
             log.warning("where the templates of %s look can't be drawn: %s", run.folder, error)
             continue
         if shown:
-            where = f"{entry.where}, seed {run.record['seed']}"
+            where = f"{entry.where}, seed {run.seed}"
             largest = "; ".join(
                 f"{name} {', '.join(f'{100 * drop:.0f}' for drop in drops.max(axis=(1, 2)))}"
                 for name, _, drops in shown

@@ -79,7 +79,7 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
     """
     lines: dict[tuple[str, int], list[Line]] = defaultdict(list)  # title, templates → lines
     for entry, run in ((entry, run) for entry in series for run in entry.runs):
-        key, seed = (entry.tested_on, entry.name), run.record["seed"]
+        key, seed = (entry.tested_on, entry.name), run.seed
         learned = run.record.get("learned", {})
         for of, (name, title) in product(("texts", "images"), COSINES.items()):
             cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}

@@ -44,9 +44,7 @@ def measured(folder: str | Path, root: str | Path | None = None) -> list[Measure
         UserError: there is no such run, or see ``image_groups.evaluate``.
     """
     placed = [
-        (run, where[1])
-        for run in collect(folder)
-        if run.record["run"]["part"] == PART and (where := place(run))
+        (run, where[1]) for run in collect(folder) if run.part == PART and (where := place(run))
     ]
     if not placed:
         raise UserError(
@@ -61,7 +59,7 @@ def measured(folder: str | Path, root: str | Path | None = None) -> list[Measure
 
             figures, arrays = evaluate(run.folder, root)
             write_figures(run.folder, run.record, figures, arrays)
-        runs.append((key, run.record["seed"], figures))
+        runs.append((key, run.seed, figures))
     return runs
 
 

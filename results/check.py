@@ -58,12 +58,12 @@ def differences(run: Run, recipe: str) -> list[str]:
     from trainers.engine.checkpoint import changes
 
     what = run.record["run"]
-    data = what["part"].partition("_from_")[2] or what["dataset"]
-    protocol = "base2new" if what["part"] in ("train_base", "test_new") else what["protocol"]
+    data = run.part.partition("_from_")[2] or what["dataset"]
+    protocol = "base2new" if run.part in ("train_base", "test_new") else what["protocol"]
     planned = plan(
         protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe or None
     )
-    tested = what["part"], what["dataset"]
+    tested = run.part, what["dataset"]
     same = next(other for other in planned if (other.part, other.dataset) == tested)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]

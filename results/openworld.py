@@ -46,7 +46,7 @@ def with_openworld_auc(runs: Iterable[Run]) -> list[Run]:
     runs = list(runs)
     first: dict[tuple[object, ...], Run] = {}
     for run in runs:
-        first.setdefault(identity(run, run.record["run"]["part"]), run)
+        first.setdefault(identity(run, run.part), run)
     result = []
     for run in runs:
         if "open" in run.metrics:

@@ -56,10 +56,19 @@ class Run:
     record: Record
 
     @property
+    def seed(self) -> int:
+        return self.record["seed"]
+
+    @property
+    def part(self) -> str:
+        """Of the protocol; empty for a run made by hand."""
+        return self.record["run"]["part"] or ""
+
+    @property
     def setting(self) -> Setting:
         """What was tested: data set, classes (``all``, ``base``, ``new``), training images a class."""
         what = self.record["run"]
-        return what["dataset"] + VARIANTS.get(what["part"], ""), what["classes"], what["shots"]
+        return what["dataset"] + VARIANTS.get(self.part, ""), what["classes"], what["shots"]
 
     @property
     def config(self) -> str:
@@ -235,7 +244,7 @@ def group(runs: Iterable[Run]) -> list[Series]:
             setting,
             title(*setting, len(shots) > 1),
             model if len(members) == 1 else f"{model} ({distinct_part(place, members)})",
-            sorted(seeds, key=lambda run: run.record["seed"]),
+            sorted(seeds, key=lambda run: run.seed),
         )
         for (setting, model), members in places.items()
         for place, seeds in members.items()

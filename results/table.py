@@ -58,12 +58,12 @@ COLUMNS: dict[str, list[Column]] = {
 def place(run: Run) -> tuple[str, Key, Column] | None:
     """Title of the table, row and column that a run belongs to; None where it is in none."""
     what = run.record["run"]
-    part, data, shots = what["part"] or "", what["dataset"], what["shots"]
-    protocol, _, source = part.partition("_from_")
+    data, shots = what["dataset"], what["shots"]
+    protocol, _, source = run.part.partition("_from_")
     if protocol in TRANSFER and source:
         title, column, classes = f"{TRANSFER[protocol]} from {source}", data, "all"
-    elif part in PLACES:
-        title, column, classes = PLACES[part]
+    elif run.part in PLACES:
+        title, column, classes = PLACES[run.part]
     else:
         return None
     if what["classes"] != classes or not run.metrics:
@@ -108,7 +108,7 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
         if None in figures.values():
             lacking += not is_open  # of those it is said what they lack
             continue
-        seed = run.record["seed"]
+        seed = run.seed
         if (*placed, seed) in seen:
             log.warning("left out: %s, of whose kind another run is in the table", run.folder)
             continue
@@ -216,9 +216,9 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
             left_out = nested(run.metrics, "open", "left_out")
             if isinstance(left_out, list) and left_out:
                 partial[record["trainer"]] = ", ".join(map(str, left_out))
-            shots, seed = f"shots_{what['shots']}", f"seed {record['seed']}"
+            shots, seed = f"shots_{what['shots']}", f"seed {run.seed}"
             row = " ".join(map(str, key)) + f" {shots}" * (title in (FEWSHOT, ZEROSHOT))
-            sample = f"{what['part']}/{what['dataset']}/{shots}, {seed}"
+            sample = f"{run.part}/{what['dataset']}/{shots}, {seed}"
             backbone = record["config"]["MODEL"]["BACKBONE"]["NAME"]
             tested = f"not one run: {row}, {seed}: its parts were tested with different prompts"
             samples = f"not comparable: {sample}: the runs used different samples"

@@ -65,7 +65,7 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
     calibration: list[Line] = []
     doubt: list[Line] = []
     for entry, run in ((entry, run) for entry in series for run in entry.runs):
-        key, seed = (entry.tested_on, entry.name), run.record["seed"]
+        key, seed = (entry.tested_on, entry.name), run.seed
         figures = {
             title: run.metrics.get(name)
             for name, title in ({"accuracy": "accuracy"} | CALIBRATION).items()
@@ -136,7 +136,7 @@ def make_report(
         ):
             run = entry.runs[0]
             shown = gallery(run, images[run.record["dataset"]])
-            galleries.append((f"{entry.where}, seed {run.record['seed']}", shown))
+            galleries.append((f"{entry.where}, seed {run.seed}", shown))
     finally:
         for package in packages:
             package.removeHandler(warnings)
