@@ -76,13 +76,6 @@ def place(run: Run) -> tuple[str, Key, Column] | None:
     return title, key, column
 
 
-def metric_of(run: Run, metric: str) -> float | None:
-    """A metric of the test images, a number, by its dotted name; None where the run has none of
-    that name.
-    """
-    return finite(nested(run.metrics, *metric.split(".")))
-
-
 def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
     """The tables of all protocols that the runs belong to, of one metric; runs that lack it are
     left out.
@@ -104,7 +97,10 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
         title, key, column = placed
         is_open = title == TOGETHER and metric == "accuracy"
         metrics = OPEN if is_open else {column: metric}
-        figures = {name: metric_of(run, dotted) for name, dotted in metrics.items()}
+        figures = {
+            name: finite(nested(run.metrics, *dotted.split(".")))
+            for name, dotted in metrics.items()
+        }
         if None in figures.values():
             lacking += not is_open  # of those it is said what they lack
             continue

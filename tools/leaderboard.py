@@ -26,11 +26,12 @@ def draw(table: pandas.DataFrame) -> str:
     error = t.ppf(0.975, table["seeds"] - 1) * table["deviation"] / table["seeds"] ** 0.5
     faces = ["none" if is_earlier else "C0" for is_earlier in table["recipe"].notna()]
     rows, columns = range(len(table)), [measure, *table.columns.intersection(["seconds"])]
-    settings = {"svg.fonttype": "none", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
-    with rc_context(STYLE | settings):
+    # letters as text
+    with rc_context(STYLE), rc_context({"svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(8, 1 + len(table) / 5), layout="tight")
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns):
+            axes.grid(alpha=0.3)
             axes.scatter(table[column], rows, c=faces, edgecolors="C0", zorder=3)
         for axes in panels[1:]:
             axes.set(xscale="log", xlabel="seconds of training")

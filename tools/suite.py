@@ -151,7 +151,11 @@ def clone(dataset: str, _: Path, clones: Path) -> Pictures:
     }
 
 
-FETCHERS = {"debian": debian, "npm": iconify, "clone": clone}
+FETCHERS: dict[str, Callable[..., Pictures]] = {
+    "debian": debian,
+    "npm": iconify,
+    "clone": clone,
+}
 # name → function of a folder to work in and that of the clones
 SOURCES: dict[str, Callable[[Path, Path], Pictures]] = {
     name: partial(FETCHERS[method], *where) for name, (method, *where) in SUITE["sources"].items()

@@ -97,9 +97,15 @@ def curve(table: Table, data: str, colours: Colours) -> Figure:
     def draw(axes: Axes) -> None:
         for model, marker in zip(means.index, cycle(MARKERS)):
             name = " ".join(model)
-            lines = means.loc[model], deviations.loc[model]
-            style = {"marker": marker, "color": colours[name], "label": name}
-            axes.errorbar(means.columns, *lines, linestyle="-", capsize=3, **style)
+            axes.errorbar(
+                means.columns,
+                means.loc[model],
+                deviations.loc[model],
+                fmt=f"{marker}-",
+                capsize=3,
+                color=colours[name],
+                label=name,
+            )
         axes.set_xscale("log", base=2)
         axes.set_xticks(means.columns, map(str, means.columns))
         axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
