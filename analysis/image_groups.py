@@ -179,17 +179,21 @@ def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, object]:
     Args:
         values: of ``base`` (1, N), ``new`` (1, L) and ``corrupted`` (S, N); wrong: (N,) bool, of base.
     """
-
-    def against_base(others: Tensor) -> float | None:
-        return auroc(torch.cat([base, others]), torch.arange(len(base) + len(others)) >= len(base))
-
     base = values["base"][0]
     return {
         **doubt(base, wrong),
-        "new_auroc": against_base(values["new"][0]),
-        "corrupted_auroc": [against_base(part) for part in values["corrupted"]],
+        "new_auroc": told_apart(base, values["new"][0]),
+        "corrupted_auroc": [told_apart(base, part) for part in values["corrupted"]],
         "mean": by_severity(values),
     }
+
+
+def told_apart(known: Tensor, others: Tensor) -> float | None:
+    """How well doubt tells other images from known ones: area under the ROC curve in percent, of
+    (N,) and (L,) doubts.
+    """
+    doubts = torch.cat([known, others])
+    return auroc(doubts, torch.arange(len(doubts)) >= len(known))
 
 
 def by_severity(values: Mapping[str, Tensor], unit: float = 1) -> dict[str, object]:

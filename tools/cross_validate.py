@@ -38,7 +38,7 @@ from dassl.utils import set_random_seed
 from folds import IMAGES_AT_ONCE, STYLES, Pictures, split, train_on
 from torch import Tensor
 
-from analysis.image_groups import log_of, scaled
+from analysis.image_groups import log_of, scaled, told_apart
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, recipe_path
@@ -180,8 +180,7 @@ def unknown(known: Prediction, others: Prediction) -> float:
     """How well doubt tells images of other classes from those of known ones: area under the ROC curve in %; by vacuity if there is one."""
     doubts = [prediction.uncertainties() for prediction in (known, others)]
     by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
-    values = torch.cat([of[by] for of in doubts])
-    return auroc(values, torch.arange(len(values)) >= len(doubts[0][by])) or 0.0
+    return told_apart(*(of[by] for of in doubts)) or 0.0
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -101,7 +101,7 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
     label, answer, seeds = entry.pooled("label"), entry.pooled("answer"), len(entry.runs)
     counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
     numpy.add.at(counts, (label, answer), 1)
-    wrong, of = counts * ~numpy.eye(len(counts), dtype=bool), counts.sum(axis=1)
+    wrong, of = counts - numpy.diag(counts.diagonal()), counts.sum(axis=1)
     name = entry.runs[0].class_name
     classes = []
     for truth in numpy.flatnonzero(of).tolist():
@@ -118,15 +118,13 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
     there = numpy.flatnonzero(of + counts.sum(axis=0))
     mistakes = (wrong.sum(axis=0) + wrong.sum(axis=1))[there]
     shown = sorted(there[numpy.argsort(-mistakes, kind="stable")][:MATRIX].tolist())
-    others = counts.sum(axis=1) - counts[:, shown].sum(axis=1)
     rows = []
     for truth in (truth for truth in shown if of[truth]):
-        numbers = [*counts[truth, shown].tolist(), int(others[truth])]
-        cells = [
-            (number, number / of[truth], column == truth)
-            for number, column in zip(numbers, [*shown, None])
-        ]
-        rows.append((name(truth), cells))
+        cells = [(counts[truth, column], column == truth) for column in shown]
+        cells.append((of[truth] - counts[truth, shown].sum(), False))  # all others
+        rows.append(
+            (name(truth), [(int(number), number / of[truth], right) for number, right in cells])
+        )
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
     return {
         "seeds": seeds,
