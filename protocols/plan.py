@@ -34,7 +34,7 @@ log = logging.getLogger("run")
 
 CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 EMBEDDED = "tiny"  # the CLIP that comes with this repository
-OWN = "image_folder"  # one's own images
+IMAGE_FOLDER = "image_folder"  # one's own images
 PROTOCOLS = ("base2new", "open", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
 SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
 
@@ -271,13 +271,13 @@ def plan(
     if os.path.isdir(dataset) and dataset not in config_names("datasets"):
         quoted = shlex.quote(dataset)
         raise UserError(
-            f"--dataset {quoted} is a folder; for a folder of your own images give --dataset {OWN} --root {quoted}"
+            f"--dataset {quoted} is a folder; for a folder of your own images give --dataset {IMAGE_FOLDER} --root {quoted}"
         )
     config_path("datasets", dataset, missing=f"no data set {dataset!r}")
     rules = read_recipe(recipe)
-    own_shots = rules.default_shots(EXPERIMENTS[protocol])
-    shots = shots or ([own_shots] if own_shots else SHOTS.get(protocol, (16,)))
-    if not rules.is_trained and dataset != OWN:
+    recipe_shots = rules.default_shots(EXPERIMENTS[protocol])
+    shots = shots or ([recipe_shots] if recipe_shots else SHOTS.get(protocol, (16,)))
+    if not rules.is_trained and dataset != IMAGE_FOLDER:
         seeds = seeds[
             :1
         ]  # on which nothing depends, except which of one's own images are tested on
@@ -311,7 +311,7 @@ def plan(
             run = PlannedRun(
                 output=output,
                 part=part,
-                dataset=data_name("ImageFolder", root) if data == OWN else data,
+                dataset=data_name("ImageFolder", root) if data == IMAGE_FOLDER else data,
                 dataset_file=config_path("datasets", data, missing=f"no data set {data!r}"),
                 classes=classes,
                 trainer=trainer,
