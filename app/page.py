@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -51,8 +50,8 @@ def make_app(demo: Demo) -> "Flask":
 
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
         """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""
-        sentence = re.sub("^.", lambda letter: letter[0].upper(), str(error))
-        sentence += "." if error else ""
+        text = str(error)
+        sentence = text and f"{text[0].upper()}{text[1:]}."
         return render_template(
             "page.html", demo=demo, names=names, error=sentence, endings=ENDINGS, **shown
         )
