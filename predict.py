@@ -12,7 +12,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from app.labels import COLUMNS, as_csv, as_json, as_text, find_images, rows
 from trainers.common.console import counted
@@ -20,9 +19,6 @@ from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output, write_text
 from trainers.common.image_files import is_image, transparent_parts, with_alpha
 from trainers.evaluation.doubts import Judge, check_share
-
-if TYPE_CHECKING:
-    from trainers.classifier.prompted import Answers
 
 log = logging.getLogger("predict")
 
@@ -48,19 +44,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--topk", type=int, default=5, help="number of classes listed for each image (5)"
     )
-    doubt = parser.add_mutually_exclusive_group()
-    doubt.add_argument(
+    parser.add_argument(
         "--max-error",
         type=float,
         metavar="SHARE",
         help="abstain from the most uncertain images, so that at most this share of the other answers "
         "is wrong on the run's validation images; 0.05 for 5 %%",
-    )
-    doubt.add_argument(
-        "--min-certainty",
-        type=float,
-        metavar="C",
-        help="abstain where the largest probability is below this",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table there")
@@ -89,22 +78,11 @@ def check(args: argparse.Namespace) -> None:
     if args.topk < 1:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
     check_share(args.max_error)
-    if args.min_certainty is not None and not 0 <= args.min_certainty <= 1:
-        raise UserError(f"--min-certainty is {args.min_certainty}, it must be between 0 and 1")
     if args.max_error is not None and args.classes:
         raise UserError(
-            "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
+            "--max-error is measured on the run's own classes, it says nothing of --classes: leave it out "
+            "and judge by the uncertainty of each answer"
         )
-
-
-def doubts(args: argparse.Namespace, answers: "Answers", judge: Judge | None) -> list[bool | None]:
-    """Whether each answer is doubtful; None where neither --max-error nor --min-certainty says what that would be."""
-    if args.min_certainty is not None:
-        return [bool(uncertainty > 1 - args.min_certainty) for uncertainty in answers.uncertainty]
-    return [
-        None if judge is None else judge.doubtful(float(uncertainty))
-        for uncertainty in answers.uncertainty
-    ]
 
 
 def run(args: argparse.Namespace) -> int:
@@ -128,9 +106,7 @@ def run(args: argparse.Namespace) -> int:
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
         classifier = classifier.with_classes(args.classes)
-    judge = (
-        None if args.classes or args.min_certainty is not None else Judge(args.run, args.max_error)
-    )
+    judge = None if args.classes else Judge(args.run, args.max_error)
     if number := with_alpha(paths):
         log.info(
             "%d of %d images can have transparent parts, %s",
@@ -141,16 +117,18 @@ def run(args: argparse.Namespace) -> int:
     broken: list[UserError] = []
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
         answers = classifier.predict(progress, broken)
-    doubtful = doubts(args, answers, judge)
-    found = rows(answers, doubtful, args.topk)
+    doubtful = [
+        None if judge is None else judge.doubtful(float(uncertainty))
+        for uncertainty in answers.uncertainty
+    ]
+    labelled = rows(answers, doubtful, args.topk)
     if args.csv:
         try:
-            write_text(os.path.abspath(args.csv), as_csv(found))
+            write_text(os.path.abspath(args.csv), as_csv(labelled))
         except OSError as error:
             raise UserError(f"--csv {args.csv} can't be written: {error.strerror}") from error
     else:
-        is_ascii = sys.stdout.encoding.lower() != "utf-8"
-        sys.stdout.write(as_json(found, is_ascii) if args.json else as_text(found))
+        sys.stdout.write((as_json if args.json else as_text)(labelled))
     count = (
         ""
         if doubtful[0] is None
@@ -158,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if judge is not None:
         log.info("%s", judge.rule())
-    log.info("%s%s%s", counted(len(found), "image"), count, f": {args.csv}" if args.csv else "")
+    log.info("%s%s%s", counted(len(labelled), "image"), count, f": {args.csv}" if args.csv else "")
     if broken:
         without = counted(len(broken), "image")
         log.warning("No answer for %s: %s", without, "; ".join(map(str, broken)))

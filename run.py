@@ -15,7 +15,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from protocols.plan import OWN, PROTOCOLS
+from protocols.plan import IMAGE_FOLDER, PROTOCOLS
 from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import interruptible
 
@@ -121,7 +121,7 @@ def run(args: argparse.Namespace) -> None:
     """
     if len(args.opts) % 2:
         raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
-    if OWN in args.dataset and not (args.backbone or args.config):
+    if IMAGE_FOLDER in args.dataset and not (args.backbone or args.config):
         choose_own_clip(args)
     # imported here: what makes runs takes seconds to import, which a plan need not wait for
     if args.plan:

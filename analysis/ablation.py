@@ -8,7 +8,6 @@ A line for each done row of configs/ablations/<trainer>.yaml, in the file's orde
 its own median; texts are encoded once beforehand and not counted). Times include whatever else the machine was doing.
 """
 
-import argparse
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,10 +23,9 @@ from results.render import (
     table_arguments,
     titled,
     write_cells,
-    write_out,
 )
-from results.rows import Table
-from results.runs import Run, collect, is_right
+from results.rows import Table, harmonic_mean
+from results.runs import Run, collect
 from results.table import BASE2NEW, tables
 from trainers.common.console import counted
 from trainers.common.errors import UserError
@@ -85,14 +83,10 @@ def resampled_h(
         right: bool arrays (S, N_base) and (S, N_new); seeds (R, S), base (R, N_base), new (R,
         N_new): how often each was drawn.
     """
-    of_base, of_new = (
+    halves = [
         100 * (drawn @ answers.T) / answers.shape[1] for drawn, answers in zip((base, new), right)
-    )  # (R, S)
-    total = of_base + of_new
-    h = numpy.divide(
-        2 * of_base * of_new, total, out=numpy.zeros_like(total), where=total > 0
-    )  # (R, S)
-    return (seeds * h).sum(axis=1) / seeds.shape[1]
+    ]  # (R, S)
+    return (seeds * harmonic_mean(halves)).sum(axis=1) / seeds.shape[1]
 
 
 def rights_of(rows: Sequence[Sequence[Run]], seeds: Sequence[int]) -> list[Right]:
@@ -105,10 +99,10 @@ def rights_of(rows: Sequence[Sequence[Run]], seeds: Sequence[int]) -> list[Right
     for part in PARTS:
         images = set()
         for runs, right in zip(rows, rights):
-            by_seed = {run.record["seed"]: run for run in runs if run.record["run"]["part"] == part}
+            by_seed = {run.seed: run for run in runs if run.part == part}
             answers = [by_seed[seed].known_answers for seed in seeds]
             images |= {tuple(answer["image"].tolist()) for answer in answers}
-            right.append(numpy.stack([is_right(answer) for answer in answers]))
+            right.append(numpy.stack([answer["right"] for answer in answers]))
         if len(images) > 1:
             names = " and ".join(runs[0].config for runs in rows)
             raise UserError(
@@ -182,7 +176,7 @@ def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
         }
         common = sorted(set(done[name]) & set(done.get(FULL, ())))
         difference = compare(members, runs.get(FULL, members), common)
-        records = DataFrame([run.record for run in members if run.record["seed"] in done[name]])
+        records = DataFrame([run.record for run in members if run.seed in done[name]])
         costs = records.reindex(columns=COSTS.values()).astype(float).median()
         lines.append(
             {
@@ -228,14 +222,12 @@ def render_ablations(ablations: Mapping[str, DataFrame], style: str = "text") ->
     return titled([(title, render_ablation(lines, style)) for title, lines in ablations.items()])
 
 
-def print_tables(args: argparse.Namespace) -> None:
-    write_out(render_ablations(collect_ablations(args.folder), args.format), args.output)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
+    parser = table_arguments(__doc__, "output/ablation")
     return run_table_command(
-        print_tables, table_arguments(__doc__, "output/ablation").parse_args(arguments)
+        lambda args: render_ablations(collect_ablations(args.folder), args.format),
+        parser.parse_args(arguments),
     )
 
 

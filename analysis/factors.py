@@ -12,7 +12,6 @@ classes that it belongs to or to others, over the aligned and reversed images; a
 are one. Zero-shot CLIP has seen no correlation: its drop is what the pairing of classes and levels alone does.
 """
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -20,9 +19,9 @@ from pathlib import Path
 
 import numpy
 
-from results.render import render_all, run_table_command, table_arguments, write_out
+from results.render import render, run_table_command, table_arguments
 from results.rows import Table
-from results.runs import FACTOR_PARTS, Arrays, collect, is_right
+from results.runs import FACTOR_PARTS, Arrays, collect
 from results.table import FACTORS, tables
 from trainers.common.errors import UserError
 
@@ -72,11 +71,11 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
             for code, label in zip(codes[0], labels)
         ]
     )  # (2N,)
-    right = numpy.concatenate([is_right(answers) for answers in versions.values()])
+    right = numpy.concatenate([answers["right"] for answers in versions.values()])
     fits = level == numpy.array(labels * 2) % LEVELS
     return {
         "worst group": worst_group_accuracy(right, level, fits),
-        "flipped": float(100 * (aligned["top"][:, 0] != reversed_["top"][:, 0]).mean()),
+        "flipped": float(100 * (aligned["answer"] != reversed_["answer"]).mean()),
     }
 
 
@@ -94,11 +93,7 @@ def factor_table(folder: str | Path) -> Table:
     frame = table.frame.loc[[not line[0].startswith("average") for line in table.frame.index]]
     drop = frame.pop("drop")
     for *key, seed in frame.index:
-        runs = {
-            FACTOR_PARTS[run.record["run"]["part"]]: run
-            for run in table.runs[tuple(key)]
-            if run.record["seed"] == seed
-        }
+        runs = {FACTOR_PARTS[run.part]: run for run in table.runs[tuple(key)] if run.seed == seed}
         factor = runs["aligned"].record["config"]["DATASET"]["FACTORS"]["CORRELATED"]
         aligned, reversed_ = runs["aligned"].known_answers, runs["reversed"].known_answers
         for name, value in measured(aligned, reversed_, factor).items():
@@ -106,14 +101,12 @@ def factor_table(folder: str | Path) -> Table:
     return Table(FACTORS.capitalize(), frame.assign(drop=drop))
 
 
-def run(args: argparse.Namespace) -> None:
-    write_out(render_all([factor_table(args.folder)], args.format), args.output)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/factors, or another folder with that protocol's runs")
-    return run_table_command(run, parser.parse_args(arguments))
+    return run_table_command(
+        lambda args: render(factor_table(args.folder), args.format), parser.parse_args(arguments)
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy
 import torch
@@ -53,6 +52,7 @@ from trainers.evaluation.uncertainty import (
 )
 
 log = logging.getLogger(__name__)
+Calibration = dict[str, float]  # see ``trainers.evaluation.prediction.calibration``
 
 
 def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figures, Arrays]:
@@ -94,10 +94,10 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
         "corrupted": [answer(classifier, corrupted(severity)) for severity in SEVERITIES],
     }
     doubts = {group: doubts_of(predictions, temperature) for group, predictions in shown.items()}
-    right = {}  # (1, N) and (S, N)
-    for group in ("base", "corrupted"):
-        answers = [prediction.probability.argmax(dim=1) for prediction in shown[group]]
-        right[group] = torch.stack(answers) == labels
+    right = {
+        group: torch.stack([of.probability.argmax(dim=1) for of in shown[group]]) == labels
+        for group in ("base", "corrupted")
+    }  # (1, N) and (S, N)
     figures = {
         "temperature": temperature,
         "images": {"base": len(base.test), "new": len(new.test)},
@@ -112,15 +112,15 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
         },
     }
     arrays = {
-        "base_image": numpy.array([image_name(path) for path in paths]),
-        "new_image": numpy.array([image_name(path) for path in paths_of(new.test)]),
+        "base_image": numpy.array([*map(image_name, paths)]),
+        "new_image": numpy.array([*map(image_name, paths_of(new.test))]),
         "base_right": right["base"][0].numpy(),
         "corrupted_right": right["corrupted"].numpy(),
     }
     for group, measures in doubts.items():
         for name, values in measures.items():
-            of_images = values if group == "corrupted" else values[0]
-            arrays[f"{group}_{name}"] = of_images.numpy()
+            array = values.numpy()
+            arrays[f"{group}_{name}"] = array if group == "corrupted" else array[0]
     return figures, arrays
 
 
@@ -168,32 +168,35 @@ def doubts_of(predictions: Sequence[Prediction], temperature: float | None) -> d
     doubts = [prediction.uncertainties() for prediction in predictions]
     if temperature is not None:
         for prediction, measures in zip(predictions, doubts):
-            scaled = temperature_scaled(log_of(prediction.probability), temperature)
-            measures[SCALED] = 1 - scaled.max(dim=1).values
+            measures[SCALED] = 1 - scaled(prediction, temperature).max(dim=1).values
     names = [name for name in MEASURES if name in doubts[0]]
     return {name: torch.stack([of[name] for of in doubts]).float() for name in names}
 
 
-def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, Any]:
+def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, object]:
     """AUROC, AURC and means of a measure of doubt.
 
     Args:
         values: of ``base`` (1, N), ``new`` (1, L) and ``corrupted`` (S, N); wrong: (N,) bool, of base.
     """
-
-    def against_base(others: Tensor) -> float | None:
-        return auroc(torch.cat([base, others]), torch.arange(len(base) + len(others)) >= len(base))
-
     base = values["base"][0]
     return {
         **doubt(base, wrong),
-        "new_auroc": against_base(values["new"][0]),
-        "corrupted_auroc": [against_base(part) for part in values["corrupted"]],
+        "new_auroc": told_apart(base, values["new"][0]),
+        "corrupted_auroc": [told_apart(base, part) for part in values["corrupted"]],
         "mean": by_severity(values),
     }
 
 
-def by_severity(values: Mapping[str, Tensor], unit: float = 1) -> dict[str, Any]:
+def told_apart(known: Tensor, others: Tensor) -> float | None:
+    """How well doubt tells other images from known ones: area under the ROC curve in percent, of
+    (N,) and (L,) doubts.
+    """
+    doubts = torch.cat([known, others])
+    return auroc(doubts, torch.arange(len(doubts)) >= len(known))
+
+
+def by_severity(values: Mapping[str, Tensor], unit: float = 1) -> dict[str, object]:
     """Group → mean over images of (P, N), times ``unit``, as plain numbers: a list for
     ``corrupted``, one number for the others.
     """
@@ -201,20 +204,24 @@ def by_severity(values: Mapping[str, Tensor], unit: float = 1) -> dict[str, Any]
     return {group: mean if group == "corrupted" else mean[0] for group, mean in means.items()}
 
 
+def scaled(prediction: Prediction, temperature: float | Tensor) -> Tensor:
+    """(N, K) probabilities in float64 at a temperature, or at one for each image (N, 1)."""
+    return temperature_scaled(log_of(prediction.probability), temperature)
+
+
 def before_and_after(
     prediction: Prediction, labels: Tensor, temperature: float | None
-) -> dict[str, dict[str, float] | None]:
+) -> dict[str, Calibration | None]:
     """Calibration ``before`` and ``after`` temperature scaling, the latter None without a temperature."""
     after = None
     if temperature is not None:
-        scaled = temperature_scaled(log_of(prediction.probability), temperature)
-        after = calibration(scaled.float(), labels)
+        after = calibration(scaled(prediction, temperature).float(), labels)
     return {"before": calibration(prediction.probability, labels), "after": after}
 
 
 def calibration_on_new(
     classifier: PromptedClassifier, new: DatasetBase, temperature: float | None
-) -> dict[str, dict[str, float] | None] | None:
+) -> dict[str, Calibration | None] | None:
     """``before_and_after`` on the new classes with their own names, and ``by_distance``; None where the contexts belong to the base classes."""
     if classifier.method.is_class_specific:
         return None
@@ -231,7 +238,7 @@ def by_distance(
     asked: PromptedClassifier,
     prediction: Prediction,
     labels: Tensor,
-) -> dict[str, float] | None:
+) -> Calibration | None:
     """Calibration of ``asked``, the run's classifier for other classes, scaled by the distances of its texts from the run's own."""
     if classifier.encoded is None or asked.encoded is None:
         return None
@@ -240,5 +247,5 @@ def by_distance(
         *texts, asked.method.hand_crafted.cpu(), classifier.method.hand_crafted.cpu()
     )  # (K,)
     of_answers = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
-    scaled = temperature_scaled(log_of(prediction.probability), of_answers)
-    return {**calibration(scaled.float(), labels), "temperature": of_answers.mean().item()}
+    measures = calibration(scaled(prediction, of_answers).float(), labels)
+    return {**measures, "temperature": of_answers.mean().item()}

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy
 from matplotlib.axes import Axes
@@ -11,7 +10,7 @@ from PIL import Image, ImageOps
 
 from results.answers import DOUBT
 from results.report.figures import Figure
-from results.runs import Run, Series, is_right
+from results.runs import Run, Series
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 
@@ -26,7 +25,9 @@ Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, 
 
 
 def occlusion_map(
-    predict: Callable[[Sequence[Image.Image]], Any], picture: Image.Image, label: int
+    predict: Callable[[Sequence[Image.Image]], numpy.ndarray | None],
+    picture: Image.Image,
+    label: int,
 ) -> numpy.ndarray:
     """How far each template's probability of a class falls when a grey patch covers a place of the
     image (Zeiler, Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
@@ -64,7 +65,7 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
     chosen: dict[int, str] = {}
     for index in numpy.argsort(answers[DOUBT], kind="stable")[: None if paths else 0]:
         path = paths.get(str(answers["image"][index]))
-        if path and is_right(answers)[index] and len(chosen) < SHOWN:
+        if path and answers["right"][index] and len(chosen) < SHOWN:
             chosen.setdefault(int(answers["label"][index]), path)
     if not chosen:
         return []
@@ -89,10 +90,10 @@ def occlusion_figures(
     Raises:
         UserError: the seeds of a series have different numbers of templates.
     """
-    for one in series:
-        run = one.runs[0]
-        is_training = (run.record["run"]["part"] or "train_").startswith("train_")
-        if not one.has("vote") or len(one.pooled("vote")) < 2 or not is_training:
+    for entry in series:
+        run = entry.runs[0]
+        is_training = (run.part or "train_").startswith("train_")
+        if not entry.has("vote") or len(entry.pooled("vote")) < 2 or not is_training:
             continue
         try:
             shown = occlusions(run, images.get(run.record["dataset"], {}))
@@ -100,13 +101,13 @@ def occlusion_figures(
             log.warning("where the templates of %s look can't be drawn: %s", run.folder, error)
             continue
         if shown:
-            where = f"{one.where}, seed {run.record['seed']}"
+            where = f"{entry.where}, seed {run.seed}"
             largest = "; ".join(
                 f"{name} {', '.join(f'{100 * drop:.0f}' for drop in drops.max(axis=(1, 2)))}"
                 for name, _, drops in shown
             )
             yield Figure(
-                f"occlusion {one.tested_on} {one.name}",
+                f"occlusion {entry.tested_on} {entry.name}",
                 f"Where each template looks, {where}",
                 "Red where a template's probability of the image's class falls when a grey patch "
                 "covers the place, blue where it rises. The least doubted right answers, one a "

@@ -17,9 +17,9 @@ from itertools import product
 
 import numpy
 
-from results.render import render_all, run_table_command, table_arguments, write_out
+from results.render import render_all, run_table_command, table_arguments
 from results.rows import Line, Table
-from results.runs import Series, collect, group, is_right, with_answers
+from results.runs import Series, collect, group, with_answers
 from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
         series: those whose runs all have votes.
     """
     lines: dict[tuple[str, int], list[Line]] = defaultdict(list)  # title, templates → lines
-    for one, run in ((one, run) for one in series for run in one.runs):
-        key, seed = (one.tested_on, one.name), run.record["seed"]
+    for entry, run in ((entry, run) for entry in series for run in entry.runs):
+        key, seed = (entry.tested_on, entry.name), run.seed
         learned = run.record.get("learned", {})
         for of, (name, title) in product(("texts", "images"), COSINES.items()):
             cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}
@@ -87,10 +87,10 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
                 percents = {when: 100 * cosine for when, cosine in cosines.items()}
                 lines[MOVED, 0].append(((*key, f"{of}, {title}"), seed, percents))
         answers = run.known_answers
-        vote, answer, label = answers["vote"], answers["top"][:, 0], answers["label"]
+        vote, answer, label = answers["vote"], answers["answer"], answers["label"]
         count, right = len(vote), 100 * (vote == label).mean(axis=1)  # (M,)
         accuracy = {f"S{number}": share for number, share in enumerate(right, 1)}
-        accuracy |= {"fused": 100 * is_right(answers).mean(), "oracle": oracle(vote, label)}
+        accuracy |= {"fused": 100 * answers["right"].mean(), "oracle": oracle(vote, label)}
         lines[f"Accuracy of {count} templates", count].append((key, seed, accuracy))
         names = [*map(str, range(1, 1 + count)), "answer", "truth"]
         for title, matrix in (
@@ -102,42 +102,40 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
             ]
     heads = {MOVED: "100 × cosine"}
     tables = []
-    for title, count in sorted(lines, key=lambda entry: (entry[0] != MOVED, entry[0])):
+    for title, count in sorted(lines, key=lambda line: (line[0] != MOVED, line[0])):
         more = () if title.startswith("Accuracy") else (heads.get(title, "template"),)
         tables.append(Table.of(title, (*HEADS, *more), lines[title, count]))
     return tables
 
 
-def run_command(args: argparse.Namespace) -> None:
-    """
+def rendered(args: argparse.Namespace) -> str:
+    """The tables that the command's arguments ask for.
+
     Raises:
-        UserError: no run with several templates is in or below one of the folders, or a file can't
-        be read.
+        UserError: no run with several templates is in or below the folder, or a file can't be read.
     """
-    every = group(collect(*args.folders))
-    series = [one for one in with_answers(every) if one.has("vote") and len(one.pooled("vote")) > 1]
-    voting = {one.where for one in series}
-    for one in every:
-        if one.where not in voting:
-            log.warning("left out: %s, has no votes of several templates", one.where)
+    every = group(collect(args.folder))
+    series = [
+        entry
+        for entry in with_answers(every)
+        if entry.has("vote") and len(entry.pooled("vote")) > 1
+    ]
+    voting = {entry.where for entry in series}
+    for entry in every:
+        if entry.where not in voting:
+            log.warning("left out: %s, has no votes of several templates", entry.where)
     if not series:
         raise UserError(
-            f"no run in or below {', '.join(map(str, args.folders))} has votes of several "
-            "templates: train CDC with TRAINER.CDC.N_TEMPLATES above 1"
+            f"no run in or below {args.folder} has votes of several templates: train CDC with "
+            "TRAINER.CDC.N_TEMPLATES above 1"
         )
-    write_out(render_all(template_tables(series), args.format), args.output)
+    return render_all(template_tables(series), args.format)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = table_arguments(
-        __doc__,
-        "a finished run, or a folder of such runs",
-        "folders",
-        nargs="+",
-        metavar="RUN_OR_FOLDER",
-    )
-    return run_table_command(run_command, parser.parse_args(arguments))
+    parser = table_arguments(__doc__, "a finished run, or a folder of such runs")
+    return run_table_command(rendered, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ Two files in the run's folder keep what was found, see ``analysis.image_groups``
 data, nothing is computed again.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
@@ -21,8 +20,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from results.kept import MEASURES, SCALED, Figures, read_figures, write_figures
-from results.render import render_all, run_table_command, table_arguments, write_out
+from results.kept import CALIBRATION, MEASURES, SCALED, Figures, read_figures, write_figures
+from results.render import render_all, run_table_command, table_arguments
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
 from results.table import place, with_averages
@@ -33,7 +32,6 @@ PART = "train_base"  # of the protocol
 UNITS = {"energy": 1}
 TITLES = {SCALED: "max probability, scaled"}  # of measures; the others' are their names
 SCALINGS = ("before", "after", "by_distance")
-CALIBRATION = {"ece": "ECE", "adaptive_ece": "adaptive ECE", "nll": "NLL", "brier": "Brier"}
 
 
 Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures
@@ -46,9 +44,7 @@ def measured(folder: str | Path, root: str | Path | None = None) -> list[Measure
         UserError: there is no such run, or see ``image_groups.evaluate``.
     """
     placed = [
-        (run, where[1])
-        for run in collect(folder)
-        if run.record["run"]["part"] == PART and (where := place(run))
+        (run, where[1]) for run in collect(folder) if run.part == PART and (where := place(run))
     ]
     if not placed:
         raise UserError(
@@ -63,7 +59,7 @@ def measured(folder: str | Path, root: str | Path | None = None) -> list[Measure
 
             figures, arrays = evaluate(run.folder, root)
             write_figures(run.folder, run.record, figures, arrays)
-        runs.append((key, run.record["seed"], figures))
+        runs.append((key, run.seed, figures))
     return runs
 
 
@@ -121,20 +117,14 @@ def by_group(values: Mapping[str, Any]) -> dict[str, float]:
     return {"base": values["base"], "new": values["new"], **corrupted}
 
 
-def run(args: argparse.Namespace) -> None:
-    """Prints the tables.
-
-    Raises:
-        UserError: see ``measured``.
-    """
-    write_out(render_all(tables(measured(args.folder, args.root)), args.format), args.output)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/base2new, or another folder with base-to-new runs")
     parser.add_argument("--root", help="folder of the data sets (default: that of the runs)")
-    return run_table_command(run, parser.parse_args(arguments))
+    return run_table_command(
+        lambda args: render_all(tables(measured(args.folder, args.root)), args.format),
+        parser.parse_args(arguments),
+    )
 
 
 if __name__ == "__main__":

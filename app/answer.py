@@ -49,7 +49,7 @@ def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) 
     """
     names, uncertainty = answers.classnames, float(answers.uncertainty[0])
     doubtful = None if judge is None else judge.doubtful(uncertainty)
-    found: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "label": answers.labels[0],
         "probability": percent(answers.probabilities[0].max()),
         "doubtful": doubtful,
@@ -63,11 +63,11 @@ def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) 
         "votes": [],
     }
     if answers.vacuity is not None and answers.conflict is not None:
-        found["measures"] = [
+        answer["measures"] = [
             ("Vacuity", decimal(answers.vacuity[0]), VACUITY),
             ("Conflict", decimal(answers.conflict[0]), CONFLICT),
         ]
     if answers.votes is not None:
-        found["votes"] = [most_probable(vote, names, SHOWN_VOTES) for vote in answers.votes[0]]
-        found["agreeing"] = sum(vote[0]["name"] == answers.labels[0] for vote in found["votes"])
-    return found
+        answer["votes"] = [most_probable(vote, names, SHOWN_VOTES) for vote in answers.votes[0]]
+        answer["agreeing"] = sum(vote[0]["name"] == answers.labels[0] for vote in answer["votes"])
+    return answer

@@ -35,17 +35,17 @@ log = logging.getLogger("demo_app")
 Example = tuple[str, str]  # path of a picture, its class name
 
 
-def class_names(text: str, own: Sequence[str]) -> list[str]:
+def class_names(text: str, known: Sequence[str]) -> list[str]:
     """The names of a text, one a line; blank lines don't count.
 
     Args:
-        own: the run's names. Unchanged they are taken as they are: some data sets have a name twice.
+        known: the run's names. Unchanged they are taken as they are: some data sets have a name twice.
 
     Raises:
         UserError: there are fewer than two, or two that are one and the same to the text encoder.
     """
     names = [line.strip() for line in text.splitlines() if line.strip()]
-    if names == own:
+    if names == known:
         return names
     if len(names) > MAX_NAMES:
         raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
@@ -137,27 +137,20 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     from results.runs import Run
 
     check_root(root)
-    folder = Path(folder).resolve()
-    run = Run(folder, record)
+    run = Run(Path(folder).resolve(), record)
     paths = find_images(run, root) if run.answers else {}
-    there = (
-        [
-            index
-            for index, name in enumerate(run.known_answers["image"].tolist())
-            if os.path.isfile(paths.get(name, ""))
-        ]
-        if paths
-        else []
-    )
+    order = numpy.argsort(run.known_answers[DOUBT], kind="stable").tolist() if paths else []
+    there = [
+        index
+        for index in order
+        if os.path.isfile(paths.get(str(run.known_answers["image"][index]), ""))
+    ]
     if not there:
         log.warning("No examples: the run was not tested, or its test images are not in %s", root)
         return []
-    order = sorted(there, key=run.known_answers[DOUBT].__getitem__)
-    steps = numpy.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int)
-    images, labels = run.known_answers["image"], run.known_answers["label"]
-    return [
-        (paths[images[order[step]]], run.class_name(int(labels[order[step]]))) for step in steps
-    ]
+    steps = numpy.linspace(0, len(there) - 1, min(EXAMPLES, len(there))).round().astype(int)
+    images, labels = (run.known_answers[name][there][steps].tolist() for name in ("image", "label"))
+    return [(paths[image], run.class_name(label)) for image, label in zip(images, labels)]
 
 
 class Demo:
@@ -204,13 +197,16 @@ class Demo:
         Raises:
             UserError: the picture is not there, or the names don't work.
         """
-        own = names == self.classnames
+        classifier = self.classifier
+        judge: Judge | None = self.judge
+        _, truth = self.pictures.examples.get(key, ("", None))
         with self.lock:
             image = self.pictures.open(key)
-            try:
-                classifier = self.classifier if own else self.with_classes(tuple(names))
-            except UserError as error:
-                raise UserError(f"these class names can't be asked for: {error}") from error
+            if names != self.classnames:
+                judge = truth = None
+                try:
+                    classifier = self.with_classes(tuple(names))
+                except UserError as error:
+                    raise UserError(f"these class names can't be asked for: {error}") from error
             answers = classifier.predict(image)
-        _, truth = self.pictures.examples.get(key, ("", None))
-        return describe(answers, self.judge if own else None, truth if own else None)
+        return describe(answers, judge, truth)

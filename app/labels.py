@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("predict")
 COLUMNS = ("image", "label", "doubtful", "uncertainty")  # of every table
+Row = dict[str, Any]  # see ``rows``
 
 
 def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
@@ -29,107 +30,89 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
     Raises:
         UserError: something is no file, no folder and no pattern that anything fits, a folder has no images, or a name is not UTF-8.
     """
-    places = [
-        place
-        for word in given
-        for place in (
-            [line.strip("\r\n") for line in stdin if line.strip()] if word == "-" else [word]
-        )
-    ]
-    found = []
+    places: list[str] = []
+    for word in given:
+        listed = word == "-"
+        places += [line.strip("\r\n") for line in stdin if line.strip()] if listed else [word]
+    paths: list[str] = []
     for place in places:
-        if os.path.exists(place):
-            matches = [place]
-        else:
-            matches = sorted(glob.glob(place, recursive=True))
+        matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
         if not matches:
             raise UserError(f"{place!a} is not a file, a folder or a pattern that matches any")
         for match in matches:
             if not os.path.isdir(match):
-                found.append(match)
+                paths.append(match)
                 continue
             below = list(files_below(match))
             if not any(map(is_image, below)):
                 raise UserError(f"{match} holds no images (they end in {', '.join(ENDINGS)})")
-            found += filter(is_image, below)
+            paths += filter(is_image, below)
             if line := left_out(below):
                 log.info(line)
-    for path in found:
+    for path in paths:
         try:
             path.encode()
         except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8
             raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
-    if not found:
+    if not paths:
         raise UserError("there is no image to label: the list on standard input is empty")
-    return found
+    return paths
 
 
-def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[dict[str, Any]]:
-    """One dict an image: image, label (None for a doubtful one), doubtful (see ``doubts``), uncertainty, vacuity and conflict where there are
+def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
+    """One dict an image: image, label (None for a doubtful one), doubtful (None where nothing says what that would be), uncertainty, vacuity and conflict where there are
     any, and ``top``, the most probable classes as pairs of name and probability."""
-    found = []
+    labelled: list[Row] = []
     for number, image in enumerate(answers.images):
-        order = numpy.argsort(-answers.probabilities[number], kind="stable")[:topk]
-        row = {
+        row: Row = {
             "image": image,
             "label": None if doubtful[number] else answers.labels[number],
             "doubtful": doubtful[number],
             "uncertainty": float(answers.uncertainty[number]),
         }
         if answers.vacuity is not None and answers.conflict is not None:
-            row.update(
-                vacuity=float(answers.vacuity[number]), conflict=float(answers.conflict[number])
-            )
-        found.append(
-            {
-                **row,
-                "top": [
-                    (answers.classnames[label], float(answers.probabilities[number, label]))
-                    for label in order
-                ],
-            }
-        )
-    return found
+            row["vacuity"] = float(answers.vacuity[number])
+            row["conflict"] = float(answers.conflict[number])
+        probability = answers.probabilities[number]  # (K,)
+        order = numpy.argsort(-probability, kind="stable")[:topk]
+        row["top"] = [(answers.classnames[label], float(probability[label])) for label in order]
+        labelled.append(row)
+    return labelled
 
 
-def as_csv(found: Sequence[dict[str, Any]]) -> str:
+def as_csv(rows: Sequence[Row]) -> str:
+    """A column for each field, and two for each place among the top classes."""
     text = io.StringIO()
+    table = [
+        {key: "" if row[key] is None else row[key] for key in row if key != "top"}
+        | {
+            f"{column}_{place}": cell
+            for place, pair in enumerate(row["top"], 1)
+            for column, cell in zip(("class", "probability"), pair)
+        }
+        for row in rows
+    ]
     writer = csv.writer(text, lineterminator="\n")
-    plain = [key for key in found[0] if key != "top"]
-    places = range(1, len(found[0]["top"]) + 1)
-    writer.writerow(
-        [
-            *plain,
-            *(column for place in places for column in (f"class_{place}", f"probability_{place}")),
-        ]
-    )
-    for row in found:
-        writer.writerow(
-            [
-                *("" if row[key] is None else table_cell(row[key]) for key in plain),
-                *(table_cell(value) for pair in row["top"] for value in pair),
-            ]
-        )
+    writer.writerows([table[0], *(map(table_cell, line.values()) for line in table)])
     return text.getvalue()
 
 
-def as_json(found: Sequence[dict[str, Any]], is_ascii: bool = False) -> str:
+def as_json(rows: Sequence[Row]) -> str:
+    """In ASCII, which every output takes."""
     named = [
         {**row, "top": [{"class": name, "probability": value} for name, value in row["top"]]}
-        for row in found
+        for row in rows
     ]
-    return json.dumps(named, indent=2, ensure_ascii=is_ascii, allow_nan=False) + "\n"
+    return json.dumps(named, indent=2, allow_nan=False) + "\n"
 
 
-def as_text(found: Sequence[dict[str, Any]]) -> str:
+def as_text(rows: Sequence[Row]) -> str:
     """A line an image, tabs in between: image, label or ``?``, the top classes, the uncertainty."""
-    lines = []
-    for row in found:
+    verdicts = {True: ", not sure", False: ", within the limit", None: ""}
+    text = ""
+    for row in rows:
         top = ", ".join(f"{name} {100 * value:.1f} %" for name, value in row["top"])
-        uncertainty = (
-            f"uncertainty {decimal(row['uncertainty'])}"
-            + {True: ", not sure", False: ", within the limit", None: ""}[row["doubtful"]]
-        )
-        cells = [row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty]
-        lines.append("\t".join(map(printable, cells)))
-    return "\n".join(lines) + "\n"
+        uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"
+        cells = row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty
+        text += "\t".join(map(printable, cells)) + "\n"
+    return text

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS
@@ -12,6 +12,7 @@ from .demo import MAX_BYTES, Demo, class_names
 
 if TYPE_CHECKING:
     from flask import Flask, Response
+    from waitress.server import BaseWSGIServer
 
 HOST = "127.0.0.1"  # no other machine can reach it
 MAX_REQUEST = 4 * MAX_BYTES  # of all that a browser sends at once
@@ -47,25 +48,12 @@ def make_app(demo: Demo) -> "Flask":
         ):
             abort(403)
 
-    def page(
-        names: Sequence[str],
-        key: str | None = None,
-        answer: dict[str, Any] | None = None,
-        error: UserError | str | None = None,
-        field: str | None = None,
-    ) -> str:
-        if error is not None:
-            text = str(error)
-            error = text[0].upper() + text[1:] + "."
+    def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
+        """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""
+        text = str(error)
+        sentence = text and f"{text[0].upper()}{text[1:]}."
         return render_template(
-            "page.html",
-            demo=demo,
-            names=names,
-            key=key,
-            answer=answer,
-            error=error,
-            field=field,
-            endings=ENDINGS,
+            "page.html", demo=demo, names=names, error=sentence, endings=ENDINGS, **shown
         )
 
     @app.route("/", methods=["GET", "POST"])
@@ -86,11 +74,12 @@ def make_app(demo: Demo) -> "Flask":
                 )
             demo.pictures.open(key)
         except UserError as error:
-            return page(lines, error=error, field="upload")
+            return page(lines, error, field="upload")
         try:
-            return page(lines, key, demo.ask(key, class_names(text, demo.classnames)))
+            answer = demo.ask(key, class_names(text, demo.classnames))
+            return page(lines, key=key, answer=answer)
         except UserError as error:
-            return page(lines, key, error=error, field="classes")
+            return page(lines, error, key=key, field="classes")
 
     @app.get("/pictures/<key>")
     def picture(key: str) -> "Response":
@@ -103,7 +92,7 @@ def make_app(demo: Demo) -> "Flask":
     def too_large(_: Exception) -> tuple[str, int]:
         return page(
             demo.classnames,
-            error="that is more text than the page takes: give fewer class names",
+            "that is more text than the page takes: give fewer class names",
             field="classes",
         ), 413
 
@@ -115,7 +104,7 @@ def make_app(demo: Demo) -> "Flask":
     return app
 
 
-def make_server(app: "Flask", port: int) -> Any:
+def make_server(app: "Flask", port: int) -> "BaseWSGIServer":
     """A ``waitress`` server for localhost only.
 
     Raises:

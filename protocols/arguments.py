@@ -12,30 +12,29 @@ import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
 from trainers.common.config_files import check_types, merge
-from trainers.common.errors import UserError, nearest
+from trainers.common.errors import UserError
 from trainers.common.ranges import check_ranges
 from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
-from .plan import conditions_of, read_recipe, stem
+from .plan import check_known, conditions_of, read_recipe, stem
 from .recipes import EXPERIMENTS, KEY, Rule
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
 
 
-def check_registered(noun: str, name: str, registry: Registry) -> None:
+def check_registered(noun: str, flag: str, name: str, registry: Registry) -> None:
+    """
+    Args:
+        flag: that gives the name, for the message.
+
+    Raises:
+        UserError: no name is given, or the registry has none like it.
+    """
     known = registry.registered_names()
     if not name:
-        flag = (
-            "--trainer"
-            if noun == "trainer"
-            else "--dataset-config-file (or --images, a folder of your own)"
-        )
         raise UserError(f"no {noun} is given: give {flag}; known: {', '.join(sorted(known))}")
-    if name not in known:
-        raise UserError(
-            f"unknown {noun} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}"
-        )
+    check_known(noun, name, known)
 
 
 def extend_config(cfg: CfgNode) -> None:
@@ -96,7 +95,8 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
     check_types(cfg, defaults)
     check_ranges(cfg)
     note_content(cfg)
-    check_registered("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
-    check_registered("data set", cfg.DATASET.NAME, DATASET_REGISTRY)
+    check_registered("trainer", "--trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
+    data_flag = "--dataset-config-file (or --images, a folder of your own)"
+    check_registered("data set", data_flag, cfg.DATASET.NAME, DATASET_REGISTRY)
     cfg.freeze()
     return cfg, rules

@@ -5,9 +5,10 @@ import json
 import os
 from collections.abc import Sequence
 
+from trainers import METHODS
 from trainers.common.errors import UserError, exit_code
 
-from .plan import CONFIGS, check_trainer, choose_recipe, recipe_path
+from .plan import CONFIGS, check_known, choose_recipe, recipe_path
 from .recipes import EXPERIMENTS
 
 SHOTS = 16  # training images a class of one's own folder
@@ -88,7 +89,7 @@ def expand_images(args: argparse.Namespace) -> argparse.Namespace:
             it is taken for a class or takes a training's place.
     """
     if args.trainer:
-        check_trainer(args.trainer)
+        check_known("trainer", args.trainer, METHODS)
     if not args.images:
         return args
     if not args.trainer:

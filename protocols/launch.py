@@ -12,7 +12,6 @@ import tempfile
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from multiprocessing import forkserver
 
 import torch
@@ -32,7 +31,7 @@ from trainers.engine.checkpoint import OTHER_IMAGES, changes
 from . import training
 from .arguments import build_config
 from .command_line import parse_arguments
-from .plan import PlannedRun, config_path
+from .plan import PlannedRun
 from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
 
 log = logging.getLogger("run")
@@ -54,7 +53,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
     runs = [run for run in planned(args) if args.stage in (None, "test" if run.model else "train")]
     configs = {run: wanted_config(run, args) for run in runs}
-    done = {run for run, cfg in configs.items() if is_done(run, cfg)}
+    hashes: dict[tuple[object, ...], str] = {}
+    done = {run for run, cfg in configs.items() if is_done(run, cfg, hashes)}
     number = counted(len(runs), "run")
     log.info("%s: %s, %d done already", " ".join(args.protocol), number, len(done))
     make_all(runs, done, args)
@@ -89,8 +89,11 @@ def record_of(folder: str) -> Record | None:
     return read_record(path) if os.path.isfile(path) else None
 
 
-def is_done(run: PlannedRun, cfg: CfgNode) -> bool:
+def is_done(run: PlannedRun, cfg: CfgNode, hashes: dict[tuple[object, ...], str]) -> bool:
     """Whether the run need not be made again.
+
+    Args:
+        hashes: few-shot sample of one's own images → its ``split_hash``, for the next run with it.
 
     Raises:
         UserError: its folder holds a run with other settings.
@@ -100,8 +103,12 @@ def is_done(run: PlannedRun, cfg: CfgNode) -> bool:
         return False
     changed = changes(cfg, record)
     if not changed and cfg.DATASET.NAME == "ImageFolder":
-        root, sample = cfg.DATASET.ROOT, (cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES)
-        if record["split_hash"] != own_images(root, cfg.SEED, *sample):
+        # one's own images can change from one run to the next; published data sets don't
+        data = cfg.DATASET
+        sample = data.ROOT, cfg.SEED, data.NUM_SHOTS, data.SUBSAMPLE_CLASSES
+        if sample not in hashes:
+            hashes[sample] = split_hash(build_dataset(cfg))
+        if record["split_hash"] != hashes[sample]:
             changed = [OTHER_IMAGES]
     if changed:
         raise UserError(
@@ -113,16 +120,6 @@ def is_done(run: PlannedRun, cfg: CfgNode) -> bool:
             trained[key] == record[key] for key in ("prompts_hash", "backbone_hash")
         )
     return True
-
-
-@cache
-def own_images(root: str, seed: int, shots: int, classes: str) -> str:
-    """``split_hash`` of one's own images, which can change from one run to the next; published data sets don't."""
-    file = config_path("datasets", "image_folder", missing="no folders of images")
-    flags = ["--trainer", "ZeroshotCLIP", "--dataset-config-file", file, "--root", root]
-    pairs = ["DATASET.NUM_SHOTS", str(shots), "DATASET.SUBSAMPLE_CLASSES", classes]
-    args = parse_arguments([*flags, "--seed", str(seed), *pairs])
-    return split_hash(build_dataset(build_config(args)))
 
 
 def make_all(

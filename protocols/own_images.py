@@ -149,13 +149,10 @@ def report(
         test_zero_shot(cfg, args, run)
     # here, since every other run can do without what draws
     from analysis.occlusion import occlusion_figures
-    from results.report.classes import headlines
     from results.report.page import make_report
-    from results.runs import collect, group
 
     page = os.path.join(cfg.OUTPUT_DIR, REPORT)
-    make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
-    heads = headlines(group(collect(cfg.OUTPUT_DIR)))
+    heads = make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
     for head in sorted(heads, key=lambda head: head["zero_shot_itself"])[:1]:
         others = zip(
             ("chance", "zero-shot", "always the commonest class"),

@@ -19,13 +19,12 @@ import logging
 import os
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from pathlib import Path
 
 from protocols.recipes import EXPERIMENTS, Recipe
-from trainers import METHODS
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
@@ -35,36 +34,12 @@ log = logging.getLogger("run")
 
 CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 EMBEDDED = "tiny"  # the CLIP that comes with this repository
-OWN = "image_folder"  # one's own images
+IMAGE_FOLDER = "image_folder"  # one's own images
 PROTOCOLS = ("base2new", "open", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
 SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
 
-PACS = ("pacs_photo", "pacs_art_painting", "pacs_cartoon", "pacs_sketch")
-# Zhou et al., 2022, "Conditional Prompt Learning", tables 2 and 3; for the embedded data what stands in for them; PACS' domains from one of them.
-TARGETS = {
-    "xd": {
-        "imagenet": (
-            "caltech101",
-            "oxford_pets",
-            "stanford_cars",
-            "oxford_flowers",
-            "food101",
-            "fgvc_aircraft",
-            "sun397",
-            "dtd",
-            "eurosat",
-            "ucf101",
-        ),
-        "openmoji": ("openmoji_people",),
-    },
-    "dg": {
-        "imagenet": ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
-        "openmoji": ("openmoji_sketch", "openmoji_corrupted", "openmoji_recoloured"),
-        **{
-            source: tuple(f"{domain}_all" for domain in PACS if domain != source) for source in PACS
-        },
-    },
-}
+# protocol → source → what its prompts are tested on
+TARGETS = read_yaml(Path(__file__).with_name("targets.yaml"))
 
 
 @dataclass(frozen=True)
@@ -213,24 +188,17 @@ def stem(path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def source_of(protocol: str, dataset: str) -> str:
-    """The data set that was trained on where this one is tested: for xd and dg the source, else itself."""
-    if EXPERIMENTS.get(protocol) == "xd":
-        for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
-            if dataset in targets:
-                return source
-    return dataset
-
-
-def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, Any]:
+def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, str | int]:
     """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
 
     Args:
         protocol: one of a recipe's experiments; dataset: the one that is tested on.
     """
-    source = source_of(protocol, dataset)
-    conditions = {"protocol": protocol, "dataset": source, "shots": shots}
-    return conditions if dataset == source else {**conditions, "target": dataset}
+    conditions: dict[str, str | int] = {"protocol": protocol, "dataset": dataset, "shots": shots}
+    for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
+        if protocol == "xd" and dataset in targets:
+            return conditions | {"dataset": source, "target": dataset}
+    return conditions
 
 
 def read_recipe(path: str) -> Recipe:
@@ -260,14 +228,14 @@ def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
     return "vit_b16"
 
 
-def check_trainer(name: str) -> None:
+def check_known(noun: str, name: str, known: Iterable[str]) -> None:
     """
     Raises:
-        UserError: there is no such trainer; the message names the nearest one.
+        UserError: the name is none of the known ones; the message names the nearest one.
     """
-    if name not in METHODS:
+    if name not in known:
         raise UserError(
-            f"unknown trainer {name!r}{nearest(name, METHODS)}; known: {', '.join(sorted(METHODS))}"
+            f"unknown {noun} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}"
         )
 
 
@@ -303,13 +271,13 @@ def plan(
     if os.path.isdir(dataset) and dataset not in config_names("datasets"):
         quoted = shlex.quote(dataset)
         raise UserError(
-            f"--dataset {quoted} is a folder; for a folder of your own images give --dataset {OWN} --root {quoted}"
+            f"--dataset {quoted} is a folder; for a folder of your own images give --dataset {IMAGE_FOLDER} --root {quoted}"
         )
     config_path("datasets", dataset, missing=f"no data set {dataset!r}")
     rules = read_recipe(recipe)
-    own_shots = rules.default_shots(EXPERIMENTS[protocol])
-    shots = shots or ([own_shots] if own_shots else SHOTS.get(protocol, (16,)))
-    if not rules.is_trained and dataset != OWN:
+    recipe_shots = rules.default_shots(EXPERIMENTS[protocol])
+    shots = shots or ([recipe_shots] if recipe_shots else SHOTS.get(protocol, (16,)))
+    if not rules.is_trained and dataset != IMAGE_FOLDER:
         seeds = seeds[
             :1
         ]  # on which nothing depends, except which of one's own images are tested on
@@ -343,7 +311,7 @@ def plan(
             run = PlannedRun(
                 output=output,
                 part=part,
-                dataset=data_name("ImageFolder", root) if data == OWN else data,
+                dataset=data_name("ImageFolder", root) if data == IMAGE_FOLDER else data,
                 dataset_file=config_path("datasets", data, missing=f"no data set {data!r}"),
                 classes=classes,
                 trainer=trainer,

@@ -12,13 +12,12 @@ Lower-case keys are conditions, which must all hold; the others are settings. Ru
 over the rest of the file and under what is given on the command line. ``run.py --plan`` shows what comes of them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from yacs.config import CfgNode
 
-from trainers.common.config_files import merge
+from trainers.common.config_files import flatten, merge
 from trainers.common.console import counted
 from trainers.common.errors import UserError, nearest
 from trainers.common.readers import read_yaml
@@ -35,7 +34,6 @@ EXPERIMENTS = {
     "xd": "xd",
     "dg": "xd",
 }
-KNOWN_PROTOCOLS = tuple(dict.fromkeys(EXPERIMENTS.values()))
 
 
 @dataclass(frozen=True)
@@ -50,29 +48,25 @@ class Rule:
         default_shots: training images a class of a protocol where none are asked for.
     """
 
-    conditions: dict[str, tuple[Any, ...]]
-    settings: tuple[Any, ...]
+    conditions: dict[str, tuple[object, ...]]
+    settings: tuple[object, ...]
     default_shots: int | None = None
 
-    def holds(self, **run: Any) -> bool:
+    def holds(self, **run: object) -> bool:
         """Whether all conditions hold for a run, condition → its value there; one that is left out does not hold."""
         return all(run.get(name) in values for name, values in self.conditions.items())
 
     def __str__(self) -> str:
-        when = (
-            ", ".join(
-                f"{name} {'|'.join(map(str, values))}" for name, values in self.conditions.items()
-            )
-            or "always"
+        conditions = (
+            f"{name} {'|'.join(map(str, values))}" for name, values in self.conditions.items()
         )
-        pairs = [
-            f"{key} {value!r}"
-            for key, value in zip(self.settings[::2], self.settings[1::2], strict=True)
-        ]
-        return f"{when}: {', '.join([*pairs, *([counted(self.default_shots, 'shot')] if self.default_shots else [])])}"
+        parts = [f"{key} {value!r}" for key, value in zip(self.settings[::2], self.settings[1::2])]
+        if self.default_shots:
+            parts.append(counted(self.default_shots, "shot"))
+        return f"{', '.join(conditions) or 'always'}: {', '.join(parts)}"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Recipe:
     """A trainer's config file with rules; see the head of this module.
 
@@ -83,8 +77,8 @@ class Recipe:
     """
 
     path: str
-    rules: list[Rule] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
+    rules: list[Rule]
+    settings: dict[str, object]
 
     @property
     def is_trained(self) -> bool:
@@ -106,18 +100,24 @@ class Recipe:
             raise UserError(f"config file {path}: {error}") from error
         # a copy: what is read is kept for the next reader; ``merge`` says that it must be a dict
         settings = dict(content) if isinstance(content, dict) else {}
-        rules = settings.pop(KEY, [])
-        if not isinstance(rules, list):
+        entries = settings.pop(KEY, [])
+        if not isinstance(entries, list):
             raise UserError(
                 f"{path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
             )
-        names = tuple(datasets)
-        values = {"protocol": KNOWN_PROTOCOLS, "dataset": names, "target": names, "shots": None}
-        numbered = enumerate(rules, 1)
-        read = [read_rule(rule, values, f"{path}, rule {number}") for number, rule in numbered]
-        return cls(path, read, settings)
+        known = {
+            "protocol": EXPERIMENTS.values(),
+            "dataset": datasets,
+            "target": datasets,
+            "shots": None,
+        }
+        rules = [
+            read_rule(entry, known, f"{path}, rule {number}")
+            for number, entry in enumerate(entries, 1)
+        ]
+        return cls(path, rules, settings)
 
-    def holding(self, **run: Any) -> list[Rule]:
+    def holding(self, **run: object) -> list[Rule]:
         """The rules that hold for a run, see ``Rule.holds``."""
         return [
             rule
@@ -125,7 +125,7 @@ class Recipe:
             if rule.holds(**run) and (rule.settings or rule.default_shots == run.get("shots"))
         ]
 
-    def merge(self, cfg: CfgNode, **run: Any) -> list[Rule]:
+    def merge(self, cfg: CfgNode, **run: object) -> list[Rule]:
         """Merges the rules that hold for a run into a config; returns those.
 
         Args:
@@ -134,25 +134,19 @@ class Recipe:
         Raises:
             UserError: a rule, whether it holds or not, has an unknown key, or a value of another type.
         """
-        holding = self.holding(**run)
+        holding, known = self.holding(**run), flatten(cfg).keys()
         for number, rule in enumerate(self.rules, 1):
-            if rule in holding or not all(is_known(key, cfg) for key in rule.settings[::2]):
+            if rule in holding or not known >= {*rule.settings[::2]}:
                 merge(cfg, list(rule.settings), f"config file {self.path}, rule {number}")
         return holding
 
     def default_shots(self, protocol: str) -> int | None:
         """Training images a class of an experiment where none are asked for; None: the protocol's own."""
-        return next(
-            (
-                rule.default_shots
-                for rule in reversed(self.rules)
-                if rule.default_shots and rule.holds(protocol=protocol)
-            ),
-            None,
-        )
+        holding = [rule.default_shots for rule in self.rules if rule.holds(protocol=protocol)]
+        return next(filter(None, reversed(holding)), None)
 
 
-def read_rule(entry: Any, known: dict[str, tuple[str, ...] | None], where: str) -> Rule:
+def read_rule(entry: object, known: Mapping[str, Iterable[str] | None], where: str) -> Rule:
     """
     Args:
         known: condition → the values it may have; None: whole numbers.
@@ -164,11 +158,11 @@ def read_rule(entry: Any, known: dict[str, tuple[str, ...] | None], where: str) 
         raise UserError(
             f"{where}: {entry!r} must have keys, such as {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
         )
-    conditions: dict[str, tuple[Any, ...]] = {}
-    settings: list[Any] = []
+    conditions: dict[str, tuple[object, ...]] = {}
+    settings: list[object] = []
     for key, value in entry.items():
         values = tuple(value) if isinstance(value, list) else (value,)
-        names = known.get(key)
+        names = list(dict.fromkeys(known.get(key) or ()))
         if key in known:
             conditions[key] = values
         elif key == key.upper():
@@ -178,7 +172,7 @@ def read_rule(entry: Any, known: dict[str, tuple[str, ...] | None], where: str) 
             raise UserError(
                 f"{where}: unknown condition {key!r}{nearest(key, known)}; known: {', '.join(known)}, default_shots"
             )
-        if names is None and not all(map(is_count, values)):
+        if not names and not all(type(value) is int and value >= 1 for value in values):
             raise UserError(f"{where}: {key} is {value!r}, it takes whole numbers from 1 on")
         for name in values:
             if names and name not in names:
@@ -186,14 +180,3 @@ def read_rule(entry: Any, known: dict[str, tuple[str, ...] | None], where: str) 
                     f"{where}: unknown {key} {name!r}{nearest(str(name), names)}; known: {', '.join(names)}"
                 )
     return Rule(conditions, tuple(settings), entry.get("default_shots"))
-
-
-def is_known(key: str, cfg: CfgNode) -> bool:
-    *nodes, name = key.split(".")
-    for node in nodes:
-        cfg = cfg.get(node) if isinstance(cfg, CfgNode) else None
-    return isinstance(cfg, CfgNode) and name in cfg
-
-
-def is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

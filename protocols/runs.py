@@ -3,16 +3,16 @@
 import argparse
 import os
 from collections.abc import Iterable
-from typing import Any
 
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
+from trainers import METHODS
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, nested
 
-from .plan import EMBEDDED, PlannedRun, check_trainer, conditions_of, plan, read_recipe, stem
+from .plan import EMBEDDED, PlannedRun, check_known, conditions_of, plan, read_recipe, stem
 from .recipes import EXPERIMENTS, Rule
 
 FOLDERS = {
@@ -52,7 +52,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
             )
         for dataset in args.dataset:
             for trainer in args.trainer:
-                check_trainer(trainer)
+                check_known("trainer", trainer, METHODS)
                 output = args.output or default_output(protocol)
                 runs += plan(protocol, trainer, dataset, output=output, **options)
     return shard(dict.fromkeys(runs), *args.shard)
@@ -75,7 +75,7 @@ def is_recorded(run: PlannedRun) -> bool:
     return os.path.isfile(os.path.join(run.folder, FILE_NAME))
 
 
-def figures_of(run: PlannedRun, options: list[str]) -> tuple[dict[str, Any], list[Rule]]:
+def figures_of(run: PlannedRun, options: list[str]) -> tuple[dict[str, object], list[Rule]]:
     """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
     recipe = read_recipe(run.recipe)
     experiment = EXPERIMENTS[run.protocol]

@@ -7,10 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from dassl.engine import SimpleTrainer, build_trainer
+from dassl.engine import build_trainer
 from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
@@ -24,6 +23,7 @@ from trainers.common.interruption import interruptible
 from trainers.common.locks import FILE_NAME as LOCK
 from trainers.common.locks import only_writer
 from trainers.common.record_file import remove_record
+from trainers.trainer import MethodTrainer
 
 from . import own_images
 from .arguments import config_and_rules
@@ -42,7 +42,7 @@ OUTPUTS = (
 )
 
 
-def run(args: argparse.Namespace) -> SimpleTrainer:
+def run(args: argparse.Namespace) -> MethodTrainer:
     """One run; returns the trainer.
 
     Raises:
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> SimpleTrainer:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
 
 
-def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> SimpleTrainer:
+def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> MethodTrainer:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
     setup_logger(cfg.OUTPUT_DIR)
@@ -101,7 +101,7 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
             log.info("%s", line)
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
-        trainer: Any = build(cfg)
+        trainer = build(cfg)
         notes = check_names(trainer.model, are_fixed=not args.images)
     data = trainer.dm.dataset
     trainer.evaluation.notes = [*notes, *getattr(data, "notes", ())]
@@ -117,9 +117,9 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
         remove_record(cfg.OUTPUT_DIR)
         trainer.test()
     elif not args.no_train:
-        if trainer.get_model_names() and isinstance(trainer.dm.dataset, TargetDataset):
+        if trainer.get_model_names() and isinstance(data, TargetDataset):
             raise UserError(
-                f"{cfg.DATASET.NAME} has test images only: train on {trainer.dm.dataset.source}, then test here with "
+                f"{cfg.DATASET.NAME} has test images only: train on {data.source}, then test here with "
                 "--eval-only --model-dir"
             )
         if is_done := trainer.is_done():
@@ -141,20 +141,22 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Simp
     return trainer
 
 
-def build(cfg: CfgNode) -> SimpleTrainer:
+def build(cfg: CfgNode) -> MethodTrainer:
     """The trainer with its data and model.
 
     Raises:
         UserError: the config or the data can't work.
     """
     try:
-        return build_trainer(cfg)
+        trainer = build_trainer(cfg)
     except (ValueError, AssertionError) as error:
         if isinstance(error, UserError) or not raised_in(
             error, "dassl", "torch.optim", "torchvision.transforms"
         ):
             raise
         raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
+    assert isinstance(trainer, MethodTrainer)
+    return trainer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

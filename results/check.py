@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
 
 from .published import Comparison, comparisons
@@ -57,12 +58,12 @@ def differences(run: Run, recipe: str) -> list[str]:
     from trainers.engine.checkpoint import changes
 
     what = run.record["run"]
-    data = what["part"].partition("_from_")[2] or what["dataset"]
-    protocol = "base2new" if what["part"] in ("train_base", "test_new") else what["protocol"]
+    data = run.part.partition("_from_")[2] or what["dataset"]
+    protocol = "base2new" if run.part in ("train_base", "test_new") else what["protocol"]
     planned = plan(
         protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe or None
     )
-    tested = what["part"], what["dataset"]
+    tested = run.part, what["dataset"]
     same = next(other for other in planned if (other.part, other.dataset) == tested)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]
@@ -93,8 +94,8 @@ def check(args: argparse.Namespace) -> int:
             deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2f}"
             sys.stdout.write(
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
-                f"{figure.name}: {figure.mean:.2f}{deviation} over {figure.seeds} "
-                f"seed{'' if figure.seeds == 1 else 's'}, published {figure.published:.2f} "
+                f"{figure.name}: {figure.mean:.2f}{deviation} over {counted(figure.seeds, 'seed')}, "
+                f"published {figure.published:.2f} "
                 f"({figure.points:+.2f} points; {why})\n"
             )
     if not counts:

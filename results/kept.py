@@ -16,6 +16,12 @@ SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
 FIGURES, IMAGES = "uncertainty.json", "uncertainty.npz"
 Figures = dict[str, Any]  # uncertainty.json
+CALIBRATION = {
+    "ece": "ECE",
+    "adaptive_ece": "adaptive ECE",
+    "nll": "NLL",
+    "brier": "Brier",
+}  # figure → column of a table
 
 
 def write_figures(folder: Path, record: Record, figures: Figures, arrays: Arrays) -> None:
@@ -45,7 +51,7 @@ def read_figures(folder: Path, record: Record) -> Figures | None:
         return None
 
 
-def facts(folder: Path, record: Record) -> dict[str, Any]:
+def facts(folder: Path, record: Record) -> dict[str, object]:
     """What the figures belong to: where one of it has changed, they are computed again."""
     names = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {
@@ -57,8 +63,7 @@ def facts(folder: Path, record: Record) -> dict[str, Any]:
 
 def fingerprint(content: Figures) -> str:
     """SHA-256 of what JSON holds of a dict."""
-    plain = json.loads(json.dumps(content))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_doubts(run: Run) -> Arrays:

@@ -11,14 +11,13 @@ References:
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy
 
 from trainers.common.errors import UserError
 from trainers.common.record_file import nested
 
-from .runs import Run, is_right
+from .runs import Run
 
 log = logging.getLogger(__name__)
 HALVES = ("train_base", "test_new")
@@ -45,9 +44,9 @@ def with_openworld_auc(runs: Iterable[Run]) -> list[Run]:
     """The runs; those of ``test_open`` have ``open.openworld_auc`` in their metrics, by the names of
     ``open.auroc``; empty, with a warning, where the other two runs are not among them."""
     runs = list(runs)
-    first: dict[tuple[Any, ...], Run] = {}
+    first: dict[tuple[object, ...], Run] = {}
     for run in runs:
-        first.setdefault(identity(run, run.record["run"]["part"]), run)
+        first.setdefault(identity(run, run.part), run)
     result = []
     for run in runs:
         if "open" in run.metrics:
@@ -63,7 +62,7 @@ def with_openworld_auc(runs: Iterable[Run]) -> list[Run]:
     return result
 
 
-def identity(run: Run, part: str) -> tuple[Any, ...]:
+def identity(run: Run, part: str) -> tuple[object, ...]:
     """What tells the run of that part of the protocol from others, of the same training."""
     what = run.record["run"]
     return part, run.config, *(what[name] for name in ("dataset", "shots", "trainer", "seed"))
@@ -91,6 +90,6 @@ def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:
             raise UserError(f"{half.folder} was tested with other prompts, {again}")
         if not numpy.array_equal(half.known_answers["image"], answers["image"][places]):
             raise UserError(f"{half.folder} was tested on other images, {again}")
-        right[places] = is_right(half.known_answers)
+        right[places] = half.known_answers["right"]
     names = nested(run.metrics, "open", "auroc") or ()
     return {name: openworld_auc(answers[name], right, is_new) for name in names if name in answers}

@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from pandas import DataFrame, Series
 
@@ -14,7 +13,7 @@ from trainers.common.console import table_cell
 from trainers.common.errors import exit_code
 from trainers.common.files import check_output, write_text
 
-from .published import Comparison
+from .published import comparisons
 from .rows import Table
 
 FORMATS = {
@@ -30,16 +29,17 @@ PUBLISHED = {"published": "published", "difference": "points", "deviations": "de
 
 def summary(mean: float, deviation: float) -> str:
     """``mean ± sample standard deviation`` with two decimals; without a deviation the mean alone."""
-    return f"{mean:.2f}" if deviation != deviation else f"{mean:.2f} ± {deviation:.2f}"
+    return f"{mean:.2f} ± {deviation:.2f}".removesuffix(" ± nan")
 
 
-def render(table: Table, style: str = "text", compared: Iterable[Comparison] = ()) -> str:
+def render(table: Table, style: str = "text", with_published: bool = False) -> str:
     """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML
     all is escaped.
 
     Args:
-        compared: figures beside published ones; a column is added for each that has any.
+        with_published: a column is added for each that has published figures.
     """
+    compared = comparisons(table) if with_published else ()
     published = {(figure.row, figure.name): figure for figure in compared}
     cells = table.means.index.to_frame(index=False)
     cells["seeds"] = list(table.seeds)
@@ -70,15 +70,9 @@ def write_cells(cells: DataFrame, style: str, left: int) -> str:
     return cells.to_markdown(index=False, **layout) + "\n"
 
 
-def render_all(
-    tables: Iterable[Table],
-    style: str = "text",
-    compare: Callable[[Table], Iterable[Comparison]] = lambda table: (),
-) -> str:
-    """All tables, each below its title where there are several; compare: see
-    ``published.comparisons``.
-    """
-    return titled([(table.title, render(table, style, compare(table))) for table in tables])
+def render_all(tables: Iterable[Table], style: str = "text", with_published: bool = False) -> str:
+    """All tables, each below its title where there are several; see ``render``."""
+    return titled([(table.title, render(table, style, with_published)) for table in tables])
 
 
 def titled(texts: Sequence[tuple[str, str]]) -> str:
@@ -88,7 +82,7 @@ def titled(texts: Sequence[tuple[str, str]]) -> str:
     return "\n".join(f"{title}\n\n{text}" for title, text in texts)
 
 
-def write_out(text: str, output: str | None = None) -> None:
+def write_out(text: str, output: str | None) -> None:
     """Writes a command's text to a file, or to standard output where none is given.
 
     Raises:
@@ -103,26 +97,26 @@ def write_out(text: str, output: str | None = None) -> None:
         sys.stdout.write(text)
 
 
-def table_arguments(
-    description: str, folder: str, name: str = "folder", **more: Any
-) -> argparse.ArgumentParser:
+def table_arguments(description: str, folder: str) -> argparse.ArgumentParser:
     """The arguments that all commands of tables have: where runs lie, a format, and where the text
     goes.
 
     Args:
-        description: the command's docstring; folder: help of the first argument; name, more: its
-            name and further settings.
+        description: the command's docstring; folder: help of the first argument.
     """
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument(name, help=folder, **more)
+    parser.add_argument("folder", help=folder)
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("--output", help="write to this file instead of standard output")
     return parser
 
 
 def run_table_command(
-    command: Callable[[argparse.Namespace], object], arguments: argparse.Namespace
+    text_of: Callable[[argparse.Namespace], str], arguments: argparse.Namespace
 ) -> int:
-    """Runs a command of tables, whose warnings go to standard error; returns its exit code."""
+    """Prints or writes what a command of tables makes of its arguments; returns its exit code.
+
+    Warnings go to standard error.
+    """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    return exit_code(command, arguments)
+    return exit_code(lambda: write_out(text_of(arguments), arguments.output))

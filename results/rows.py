@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy
+from numpy.typing import ArrayLike
 from pandas import DataFrame, MultiIndex, Series
 from pandas.core.groupby import DataFrameGroupBy
 
@@ -84,7 +86,11 @@ class Table:
     def means(self) -> DataFrame:
         """Mean over seeds, a line a row."""
         means = self.groups.mean()
-        return means.assign(H=h_of(means)) if self.has_h_of_means else means
+        return (
+            means.assign(H=harmonic_mean((means["base"], means["new"])))
+            if self.has_h_of_means
+            else means
+        )
 
     @cached_property
     def deviations(self) -> DataFrame:
@@ -100,6 +106,10 @@ class Table:
         return self.groups.size()
 
 
-def h_of(frame: DataFrame) -> Series:
-    """Harmonic mean of the columns base and new, see ``results.table.harmonic_mean``."""
-    return (2 * frame["base"] * frame["new"] / (frame["base"] + frame["new"])).fillna(0.0)
+def harmonic_mean(pair: Iterable[ArrayLike]) -> numpy.ndarray:
+    """2ab / (a + b) of two numbers, or of arrays of one shape; 0 where both are 0 (Xian et al., 2017,
+    "Zero-Shot Learning — the Good, the Bad and the Ugly").
+    """
+    base, new = map(numpy.asarray, pair)
+    total = base + new
+    return numpy.divide(2 * base * new, total, numpy.zeros(total.shape), where=total > 0)[()]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.metrics import read_metrics
 from trainers.common.readers import read_arrays as read_packed
@@ -55,10 +56,19 @@ class Run:
     record: Record
 
     @property
+    def seed(self) -> int:
+        return self.record["seed"]
+
+    @property
+    def part(self) -> str:
+        """Of the protocol; empty for a run made by hand."""
+        return self.record["run"]["part"] or ""
+
+    @property
     def setting(self) -> Setting:
         """What was tested: data set, classes (``all``, ``base``, ``new``), training images a class."""
         what = self.record["run"]
-        return what["dataset"] + VARIANTS.get(what["part"], ""), what["classes"], what["shots"]
+        return what["dataset"] + VARIANTS.get(self.part, ""), what["classes"], what["shots"]
 
     @property
     def config(self) -> str:
@@ -153,21 +163,6 @@ class Series:
                 "report on them one by one, or make them again"
             ) from error
 
-    @property
-    def answer(self) -> numpy.ndarray:
-        """(N,) most probable class of the images of all seeds."""
-        return numpy.concatenate([run.known_answers["top"][:, 0] for run in self.runs])
-
-    @property
-    def right(self) -> numpy.ndarray:
-        """(N,) bool, whether that is the image's own."""
-        return numpy.concatenate([is_right(run.known_answers) for run in self.runs])
-
-
-def is_right(answers: Arrays) -> numpy.ndarray:
-    """(N,) bool: whether the most probable class is the image's own."""
-    return answers["top"][:, 0] == answers["label"]
-
 
 def collect(*folders: str | Path) -> list[Run]:
     """All finished runs in or below the folders, each once, in the order of the folders.
@@ -192,6 +187,9 @@ def collect(*folders: str | Path) -> list[Run]:
 def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
     """Arrays by name, or None where there is no such file; labels are below ``classes``.
 
+    ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the image's
+    own, are added to what the file has.
+
     Raises:
         UserError: it can't be read, or is not what a run leaves.
     """
@@ -212,6 +210,8 @@ def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
                 f"{path} is not what a run leaves ({name} has another shape or kind of values): "
                 "run it again"
             )
+    arrays["answer"] = arrays["top"][:, 0]
+    arrays["right"] = arrays["answer"] == arrays["label"]
     return arrays
 
 
@@ -244,19 +244,19 @@ def group(runs: Iterable[Run]) -> list[Series]:
             setting,
             title(*setting, len(shots) > 1),
             model if len(members) == 1 else f"{model} ({distinct_part(place, members)})",
-            sorted(seeds, key=lambda run: run.record["seed"]),
+            sorted(seeds, key=lambda run: run.seed),
         )
         for (setting, model), members in places.items()
         for place, seeds in members.items()
     ]
-    return sorted(series, key=lambda one: one.setting)
+    return sorted(series, key=lambda entry: entry.setting)
 
 
 def title(data: str, classes: str, shots: int, with_shots: bool) -> str:
     """What a setting is called."""
     parts = [data] if classes == "all" else [data, f"{classes} classes"]
     if with_shots and shots > 0:
-        parts.append(f"{shots} shot{'s' * (shots > 1)}")
+        parts.append(counted(shots, "shot"))
     elif with_shots:
         parts.append("no few-shot sample")
     return ", ".join(parts)
@@ -273,9 +273,10 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
 def with_answers(series: Iterable[Series]) -> list[Series]:
     """The same series of those runs only that have answers."""
     answered = [
-        replace(one, runs=[run for run in one.runs if run.answers is not None]) for one in series
+        replace(entry, runs=[run for run in entry.runs if run.answers is not None])
+        for entry in series
     ]
-    return [one for one in answered if one.runs]
+    return [entry for entry in answered if entry.runs]
 
 
 def training_curve(run: Run) -> dict[str, Curve]:

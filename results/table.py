@@ -15,13 +15,13 @@ from collections.abc import Iterable, Sequence
 
 from pandas import DataFrame, concat
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
 from .openworld import SIGN, with_openworld_auc
-from .published import comparisons
-from .render import render_all, run_table_command, table_arguments, write_out
-from .rows import HEADS, Column, Key, Line, Table, h_of
+from .render import render_all, run_table_command, table_arguments
+from .rows import HEADS, Column, Key, Line, Table, harmonic_mean
 from .runs import FACTOR_PARTS, Run, collect
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,6 @@ PLACES = {
 }  # part of a protocol → table, column ("": the number of shots), classes that are tested
 
 
-def harmonic_mean(pair: Sequence[float]) -> float:
-    """2ab / (a + b), 0 where both are 0 (Xian et al., 2017, "Zero-Shot Learning — the Good, the Bad
-    and the Ugly").
-    """
-    base, new = pair
-    return 2 * base * new / (base + new) if base + new else 0.0
-
-
 COLUMNS: dict[str, list[Column]] = {
     BASE2NEW: ["base", "new"],
     FACTORS: [*FACTOR_PARTS.values()],
@@ -66,12 +58,12 @@ COLUMNS: dict[str, list[Column]] = {
 def place(run: Run) -> tuple[str, Key, Column] | None:
     """Title of the table, row and column that a run belongs to; None where it is in none."""
     what = run.record["run"]
-    part, data, shots = what["part"] or "", what["dataset"], what["shots"]
-    protocol, _, source = part.partition("_from_")
+    data, shots = what["dataset"], what["shots"]
+    protocol, _, source = run.part.partition("_from_")
     if protocol in TRANSFER and source:
         title, column, classes = f"{TRANSFER[protocol]} from {source}", data, "all"
-    elif part in PLACES:
-        title, column, classes = PLACES[part]
+    elif run.part in PLACES:
+        title, column, classes = PLACES[run.part]
     else:
         return None
     if what["classes"] != classes or not run.metrics:
@@ -82,13 +74,6 @@ def place(run: Run) -> tuple[str, Key, Column] | None:
     if title in (FEWSHOT, ZEROSHOT):
         return title, (key[0], *key[2:]), column or shots
     return title, key, column
-
-
-def metric_of(run: Run, metric: str) -> float | None:
-    """A metric of the test images, a number, by its dotted name; None where the run has none of
-    that name.
-    """
-    return finite(nested(run.metrics, *metric.split(".")))
 
 
 def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
@@ -112,11 +97,14 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
         title, key, column = placed
         is_open = title == TOGETHER and metric == "accuracy"
         metrics = OPEN if is_open else {column: metric}
-        figures = {name: metric_of(run, dotted) for name, dotted in metrics.items()}
+        figures = {
+            name: finite(nested(run.metrics, *dotted.split(".")))
+            for name, dotted in metrics.items()
+        }
         if None in figures.values():
             lacking += not is_open  # of those it is said what they lack
             continue
-        seed = run.record["seed"]
+        seed = run.seed
         if (*placed, seed) in seen:
             log.warning("left out: %s, of whose kind another run is in the table", run.folder)
             continue
@@ -180,7 +168,7 @@ def make_table(
     whole = whole.reindex(order)
     has_h = metric in SHARES and {"base", "new"} <= {*columns}
     if has_h:
-        whole["H"] = h_of(whole)
+        whole["H"] = harmonic_mean((whole["base"], whole["new"]))
     elif name == FACTORS:
         whole["drop"] = whole["aligned"] - whole["reversed"]
     elif name in TRANSFER.values():
@@ -219,15 +207,14 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
         for key, run in ((key, run) for key, runs in rows.items() for run in runs):
             record, what = run.record, run.record["run"]
             for split, names in record.get("skipped_images", {}).items():
-                images = f"{len(names)} {split} image{'s' * (len(names) != 1)}"
                 text = "not on all images: %s skipped %s that could not be read"
-                log.warning(text, run.folder, images)
+                log.warning(text, run.folder, counted(len(names), f"{split} image"))
             left_out = nested(run.metrics, "open", "left_out")
             if isinstance(left_out, list) and left_out:
                 partial[record["trainer"]] = ", ".join(map(str, left_out))
-            shots, seed = f"shots_{what['shots']}", f"seed {record['seed']}"
+            shots, seed = f"shots_{what['shots']}", f"seed {run.seed}"
             row = " ".join(map(str, key)) + f" {shots}" * (title in (FEWSHOT, ZEROSHOT))
-            sample = f"{what['part']}/{what['dataset']}/{shots}, {seed}"
+            sample = f"{run.part}/{what['dataset']}/{shots}, {seed}"
             backbone = record["config"]["MODEL"]["BACKBONE"]["NAME"]
             tested = f"not one run: {row}, {seed}: its parts were tested with different prompts"
             samples = f"not comparable: {sample}: the runs used different samples"
@@ -244,8 +231,9 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
             log.warning("%s", text)
 
 
-def print_tables(args: argparse.Namespace) -> None:
-    """
+def rendered(args: argparse.Namespace) -> str:
+    """The tables that the command's arguments ask for.
+
     Raises:
         UserError: see ``tables``; also for published figures of another metric.
     """
@@ -254,8 +242,7 @@ def print_tables(args: argparse.Namespace) -> None:
             f"--published: only accuracies are published, leave out --metric {args.metric}"
         )
     made = tables(collect(args.folder), args.metric, args.seed_h)
-    compare = comparisons if args.published else lambda table: ()
-    write_out(render_all(made, args.format, compare), args.output)
+    return render_all(made, args.format, args.published)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -277,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="H of each seed, mean and deviation, in place of the H of the means",
     )
-    return run_table_command(print_tables, parser.parse_args(arguments))
+    return run_table_command(rendered, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

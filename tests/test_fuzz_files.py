@@ -308,7 +308,11 @@ def report_numbers(root, folder):
                 1 <= epoch < 10**9 and math.isfinite(value) for epoch, value in curve.items()
             )
     for one in runs.with_answers(series):
-        assert len(one.answer) == len(one.right) == len(one.pooled("max_probability"))
+        assert (
+            len(one.pooled("answer"))
+            == len(one.pooled("right"))
+            == len(one.pooled("max_probability"))
+        )
     return True
 
 

@@ -7,7 +7,6 @@ import pytest
 
 import demo_app
 import run as protocol_run
-from protocols.launch import own_images
 from protocols.plan import plan
 from protocols.runs import planned
 from results.runs import collect
@@ -78,6 +77,5 @@ def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys, error_of)
     assert protocol_run.main(arguments) == 0 and "2 runs, 2 done already" in capsys.readouterr().err
     make(folder / "more", 2)
     os.rename(f"{folder}/more/ant/0.bmp", f"{folder}/ant one/another.bmp")
-    own_images.cache_clear()  # another process
     line = error_of(protocol_run.main, *arguments)
     assert "with other settings (its images are others: some were added" in line

@@ -35,22 +35,22 @@ sys.path.insert(0, str(REPOSITORY))
 import suite
 import torch
 from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
-from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from folds import IMAGES_AT_ONCE, STYLES, Pictures, split, train_on
 from torch import Tensor
 
-from analysis.image_groups import log_of
+from analysis.image_groups import log_of, scaled, told_apart
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, recipe_path
+from protocols.training import build
 from results.table import harmonic_mean
 from trainers.cdc import CDCMethod
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
 from trainers.common.readers import read_yaml
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
-from trainers.evaluation.uncertainty import auroc, fit_temperature, temperature_scaled
+from trainers.evaluation.uncertainty import auroc, fit_temperature
 from trainers.features import FeatureMethod
 from trainers.trainer import MethodTrainer
 
@@ -87,8 +87,7 @@ def new_trainer(
     cfg = build_config(parse_arguments([str(word) for pair in words.items() for word in pair]))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
-        made = build_trainer(cfg)
-    assert isinstance(made, MethodTrainer)
+        made = build(cfg)
     if isinstance(made.model, FeatureMethod):
         why = "is fitted to all training images, held-out ones among them, before the first step"
         raise UserError(f"{trainer} {why}: leave it out")
@@ -148,7 +147,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     row["unknown"] = unknown(predicted["base"], answers(trained, pictures.other_centre["plain"]))
     for style in ("", "styles_"):
         if f"{style}base" in row:
-            row[f"{style}H"] = harmonic_mean((row[f"{style}base"], row[f"{style}new"]))
+            row[f"{style}H"] = float(harmonic_mean((row[f"{style}base"], row[f"{style}new"])))
     fitted = fitted_answers(trained, other, logits, pictures.labels[held_out])
     row |= calibration_of("fit_base", fitted["base"], pictures.labels[held_out][1::2])
     row |= calibration_of("fit_new", fitted["new"], pictures.other_labels)
@@ -176,18 +175,14 @@ def fitted_answers(
             log_of(base.predict(logits["base"][:, ::2]).probability), labels[::2]
         )
     asked = {"base": (base, logits["base"][:, 1::2]), "new": (new, logits["new"])}
-    return {
-        half: temperature_scaled(log_of(model.predict(of).probability), temperature)
-        for half, (model, of) in asked.items()
-    }
+    return {half: scaled(model.predict(of), temperature) for half, (model, of) in asked.items()}
 
 
 def unknown(known: Prediction, others: Prediction) -> float:
     """How well doubt tells images of other classes from those of known ones: area under the ROC curve in %; by vacuity if there is one."""
     doubts = [prediction.uncertainties() for prediction in (known, others)]
     by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
-    values = torch.cat([of[by] for of in doubts])
-    return auroc(values, torch.arange(len(values)) >= len(doubts[0][by])) or 0.0
+    return told_apart(*(of[by] for of in doubts)) or 0.0
 
 
 def read_rows(path: Path) -> list[Row]:

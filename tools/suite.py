@@ -72,19 +72,19 @@ def word(words: str) -> str:
     return rf"(?:^|[-_/. ])(?:{words.replace(' ', '|')})s?(?=$|[-_. \d])[^/]*$"
 
 
-def read_tasks() -> dict[str, Task]:
-    """The tasks of ``suite.yaml`` by name."""
-    tasks = {}
-    for name, entry in read_yaml(Path(__file__).with_suffix(".yaml")).items():
-        classes = {
-            label: place if isinstance(place, str) else word(place["words"])
-            for label, place in entry["classes"].items()
-        }
-        tasks[name] = Task(**{**entry, "classes": classes})
-    return tasks
+def read_task(
+    sources: Sequence[str], classes: Mapping[str, str | Mapping[str, str]], without: str = "^$"
+) -> Task:
+    """A task of ``suite.yaml``."""
+    patterns = {
+        label: place if isinstance(place, str) else word(place["words"])
+        for label, place in classes.items()
+    }
+    return Task(sources, patterns, without)
 
 
-TASKS = read_tasks()
+SUITE = read_yaml(Path(__file__).with_suffix(".yaml"))
+TASKS = {name: read_task(**entry) for name, entry in SUITE["tasks"].items()}
 
 
 # ---- sources ----
@@ -151,21 +151,14 @@ def clone(dataset: str, _: Path, clones: Path) -> Pictures:
     }
 
 
+FETCHERS: dict[str, Callable[..., Pictures]] = {
+    "debian": debian,
+    "npm": iconify,
+    "clone": clone,
+}
 # name → function of a folder to work in and that of the clones
 SOURCES: dict[str, Callable[[Path, Path], Pictures]] = {
-    "openclipart": partial(debian, "openclipart-png", "usr/share/openclipart/png"),
-    "tuxpaint": partial(debian, "tuxpaint-stamps-default", "usr/share/tuxpaint"),
-    "art4apps": partial(debian, "pysiogame", "usr/share/games/pysiogame/res/images"),
-    "oxygen": partial(debian, "oxygen-icon-theme", "usr/share/icons/oxygen/base/48x48"),
-    "gnome": partial(debian, "gnome-icon-theme", "usr/share/icons/gnome/48x48"),
-    "mdi": partial(iconify, "mdi", "1.2.3"),
-    "tabler": partial(iconify, "tabler", "1.2.41"),
-    "lucide": partial(iconify, "lucide", "1.2.137"),
-    "lucide-lab": partial(iconify, "lucide-lab", "1.2.3"),
-    "wi": partial(iconify, "wi", "1.2.1"),
-    "meteocons": partial(iconify, "meteocons", "1.2.4"),
-    "GroceryStoreCoarse": partial(clone, "GroceryStoreCoarse"),
-    "CIFAR10": partial(clone, "CIFAR10"),
+    name: partial(FETCHERS[method], *where) for name, (method, *where) in SUITE["sources"].items()
 }
 
 

@@ -14,9 +14,10 @@ ZERO_SHOT = "ZeroshotCLIP"
 MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes
 CONFUSIONS = 6
 PICTURES = 6  # of each confusion
+Headline = dict[str, Any]  # see ``headlines``
 
 
-def headlines(series: Sequence[Series]) -> list[dict[str, Any]]:
+def headlines(series: Sequence[Series]) -> list[Headline]:
     """One dict for each series that was tested: what its accuracy is, and what it is to be compared
     with.
 
@@ -27,24 +28,24 @@ def headlines(series: Sequence[Series]) -> list[dict[str, Any]]:
         training reaches on the same images, and ``commonest``, what always answering the commonest
         class would, or None where not known.
     """
-    tested = [one for one in series if all("accuracy" in run.metrics for run in one.runs)]
+    tested = [entry for entry in series if all("accuracy" in run.metrics for run in entry.runs)]
     made = []
-    for one in tested:
-        run, images, accuracy = one.runs[0], number_of_images(one), mean_accuracy(one)
+    for entry in tested:
+        run, images, accuracy = entry.runs[0], number_of_images(entry), mean_accuracy(entry)
         classnames = run.record.get("classnames", ()), run.metrics.get("per_class_accuracy", ())
         classes = max(1, *map(len, classnames))
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
-        rivals = [other for other in tested if is_zero_shot(other) and comparable(one, other)]
+        rivals = [other for other in tested if is_zero_shot(other) and comparable(entry, other)]
         commonest = None
         if run.answers is not None:
             labels = run.answers["label"]
             commonest = 100 * float(numpy.bincount(labels).max()) / len(labels)
         made.append(
             {
-                "tested_on": one.tested_on,
-                "model": one.name,
-                "zero_shot_itself": is_zero_shot(one),
-                "seeds": len(one.runs),
+                "tested_on": entry.tested_on,
+                "model": entry.name,
+                "zero_shot_itself": is_zero_shot(entry),
+                "seeds": len(entry.runs),
                 "accuracy": accuracy,
                 "images": images,
                 "classes": classes,
@@ -58,32 +59,32 @@ def headlines(series: Sequence[Series]) -> list[dict[str, Any]]:
     return made
 
 
-def mean_accuracy(one: Series) -> float:
-    return float(numpy.mean([run.metrics["accuracy"] for run in one.runs]))
+def mean_accuracy(entry: Series) -> float:
+    return float(numpy.mean([run.metrics["accuracy"] for run in entry.runs]))
 
 
-def is_zero_shot(one: Series) -> bool:
-    return bool(one.runs[0].record["trainer"] == ZERO_SHOT)
+def is_zero_shot(entry: Series) -> bool:
+    return bool(entry.runs[0].record["trainer"] == ZERO_SHOT)
 
 
-def number_of_images(one: Series) -> int:
+def number_of_images(entry: Series) -> int:
     """0 where it is not known."""
-    run = one.runs[0]
+    run = entry.runs[0]
     return int(run.metrics.get("images", 0 if run.answers is None else len(run.answers["label"])))
 
 
-def comparable(one: Series, other: Series) -> bool:
+def comparable(entry: Series, other: Series) -> bool:
     """Whether both were tested on the same images with the same CLIP."""
-    first, second = one.runs[0].record, other.runs[0].record
+    first, second = entry.runs[0].record, other.runs[0].record
     same = ("backbone_hash", "split_hash", "classnames")
     return (
-        one.setting[:2] == other.setting[:2]
-        and number_of_images(one) == number_of_images(other)
+        entry.setting[:2] == other.setting[:2]
+        and number_of_images(entry) == number_of_images(other)
         and all(first.get(key) == second.get(key) for key in same)
     )
 
 
-def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
+def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
     """What the answers of a series, all seeds together, look like class by class.
 
     Args:
@@ -97,11 +98,11 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
         right) and ``left_out``, how many classes it lacks; ``confusions``, the most frequent, dicts
         of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
     """
-    label, answer, seeds = one.pooled("label"), one.answer, len(one.runs)
+    label, answer, seeds = entry.pooled("label"), entry.pooled("answer"), len(entry.runs)
     counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
     numpy.add.at(counts, (label, answer), 1)
-    wrong, of = counts * ~numpy.eye(len(counts), dtype=bool), counts.sum(axis=1)
-    name = one.runs[0].class_name
+    wrong, of = counts - numpy.diag(counts.diagonal()), counts.sum(axis=1)
+    name = entry.runs[0].class_name
     classes = []
     for truth in numpy.flatnonzero(of).tolist():
         mistake = int(wrong[truth].argmax())
@@ -117,15 +118,13 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
     there = numpy.flatnonzero(of + counts.sum(axis=0))
     mistakes = (wrong.sum(axis=0) + wrong.sum(axis=1))[there]
     shown = sorted(there[numpy.argsort(-mistakes, kind="stable")][:MATRIX].tolist())
-    others = counts.sum(axis=1) - counts[:, shown].sum(axis=1)
     rows = []
     for truth in (truth for truth in shown if of[truth]):
-        numbers = [*counts[truth, shown].tolist(), int(others[truth])]
-        cells = [
-            (number, number / of[truth], column == truth)
-            for number, column in zip(numbers, [*shown, None])
-        ]
-        rows.append((name(truth), cells))
+        cells = [(counts[truth, column], column == truth) for column in shown]
+        cells.append((of[truth] - counts[truth, shown].sum(), False))  # all others
+        rows.append(
+            (name(truth), [(int(number), number / of[truth], right) for number, right in cells])
+        )
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
     return {
         "seeds": seeds,
@@ -139,20 +138,22 @@ def class_page(one: Series, images: Mapping[str, str]) -> dict[str, Any]:
                 "answer": name(answer),
                 "number": int(wrong[truth, answer]),
                 "of": int(of[truth]),
-                "cards": cards(one, truth, answer, images),
+                "cards": cards(entry, truth, answer, images),
             }
             for truth, answer in pairs
         ],
     }
 
 
-def cards(one: Series, truth: int, answer: int, images: Mapping[str, str]) -> list[dict[str, Any]]:
+def cards(
+    entry: Series, truth: int, answer: int, images: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """The images of a class that were taken for another, each once, those with the highest
     probability first.
     """
     highest: dict[str, float] = {}
-    for answers in (run.known_answers for run in one.runs):
-        is_taken = (answers["label"] == truth) & (answers["top"][:, 0] == answer)
+    for answers in (run.known_answers for run in entry.runs):
+        is_taken = (answers["label"] == truth) & (answers["answer"] == answer)
         taken = answers["image"][is_taken].tolist(), answers["top_probability"][is_taken, 0]
         for image, probability in zip(*taken):
             highest[image] = max(highest.get(image, 0.0), float(probability))

@@ -5,9 +5,11 @@ import io
 import os
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, groupby
 from pathlib import Path
 
 import numpy
@@ -22,7 +24,7 @@ from trainers.common.files import check_output, write_text
 from ..answers import histogram, reliability_points, risk_coverage
 from ..kept import read_doubts
 from ..rows import Table
-from ..runs import Arrays, Curve, Series, is_right, training_curve
+from ..runs import Arrays, Curve, Series, training_curve
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
@@ -54,7 +56,7 @@ TRAINING = {
         "comes after the last epoch only.",
     ),
 }
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*Xh"  # not as many as colours: the pairs come again after 72 lines
 LABELS = 6  # of a logarithmic axis, at most: more run into one another
 Colours = Mapping[str, str]  # a model's name → Matplotlib's colour
 
@@ -78,48 +80,49 @@ class Figure:
 
 def curve_figures(tables: Iterable[Table], colours: Colours) -> Iterator[Figure]:
     """Few-shot curves, one figure for each data set of the few-shot tables."""
-    for table in (table for table in tables if table.title.startswith("few-shot")):
-        several = len(table.names) > 1
-        for data in table.means.index.unique("data set") if several else ():
-            means = table.means.loc[data]
-            described = "; ".join(
-                f"{' '.join(model)}: "
-                + ", ".join(f"{shots} {mean:.1f}" for shots, mean in row.items())
-                for model, row in means.iterrows()
-            )
-            yield Figure(
-                f"curve {data}",
-                f"Few-shot learning, {data}",
-                "Accuracy after training on that many images of each class; what rises earlier "
-                "learns from fewer, the thin lines are ± one standard deviation over seeds.",
-                f"Accuracy in percent on {data} by shots. {described}.",
-                partial(plot_curve, table=table, data=data, colours=colours),
-            )
+    for table in tables:
+        is_curve = table.title.startswith("few-shot") and len(table.names) > 1
+        for data in table.means.index.unique("data set") if is_curve else ():
+            yield curve(table, data, colours)
 
 
-def plot_curve(axes: Axes, table: Table, data: str, colours: Colours) -> None:
-    """The lines of one data set of the few-shot table: mean ± sample standard deviation over a
+def curve(table: Table, data: str, colours: Colours) -> Figure:
+    """The lines of one data set of a few-shot table: mean ± sample standard deviation over a
     logarithmic axis.
     """
-    shots = table.frame.columns
-    means = table.means.loc[[data]]
-    deviations = table.deviations.fillna(0).loc[[data]]
-    for number, row in enumerate(means.index):
-        name = " ".join(row[1:])
-        axes.errorbar(
-            shots,
-            means.loc[row],
-            deviations.loc[row],
-            marker=MARKERS[number % len(MARKERS)],
-            linestyle="-" if number < len(MARKERS) else "--",
-            capsize=3,
-            label=name,
-            color=colours[name],
-        )  # colours alone come again after some lines
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(shots, map(str, shots))
-    axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
-    finish(axes)
+    means, deviations = (
+        frame.loc[data] for frame in (table.means, table.deviations.fillna(0))
+    )  # a line a model, a column a number of shots
+
+    def draw(axes: Axes) -> None:
+        for model, marker in zip(means.index, cycle(MARKERS)):
+            name = " ".join(model)
+            axes.errorbar(
+                means.columns,
+                means.loc[model],
+                deviations.loc[model],
+                fmt=f"{marker}-",
+                capsize=3,
+                color=colours[name],
+                label=name,
+            )
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(means.columns, map(str, means.columns))
+        axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
+        finish(axes)
+
+    described = "; ".join(
+        f"{' '.join(model)}: " + ", ".join(f"{shots} {mean:.1f}" for shots, mean in row.items())
+        for model, row in means.iterrows()
+    )
+    return Figure(
+        f"curve {data}",
+        f"Few-shot learning, {data}",
+        "Accuracy after training on that many images of each class; what rises earlier learns from "
+        "fewer, the thin lines are ± one standard deviation over seeds.",
+        f"Accuracy in percent on {data} by shots. {described}.",
+        draw,
+    )
 
 
 def finish(axes: Axes) -> None:
@@ -134,74 +137,71 @@ def finish(axes: Axes) -> None:
     )
 
 
-def answer_figures(series: Sequence[Series], colours: Colours) -> Iterator[Figure]:
+def by_setting(series: Iterable[Series]) -> Iterator[tuple[str, list[Series]]]:
+    """What each setting is called, and its series; they come setting by setting."""
+    for title, members in groupby(series, lambda entry: entry.tested_on):
+        yield title, list(members)
+
+
+def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
     """Reliability and risk–coverage: one figure for each setting, one line for each of its series."""
-    for title in dict.fromkeys(one.tested_on for one in series):
-        here = [one for one in series if one.tested_on == title]
-        yield reliability(here, colours, title)
-        yield risk(here, colours, title)
+    for title, members in by_setting(series):
+        names = ", ".join(entry.name for entry in members)
+        yield Figure(
+            f"reliability {title}",
+            f"Reliability, {title}",
+            "Each point is a fifteenth of the images, all seeds together: on the dotted line a "
+            "model is right as often as it says, below it is too sure of itself.",
+            f"Reliability diagram on {title} with a line for each of {names}.",
+            partial(draw_reliability, series=members, colours=colours),
+        )
+        yield Figure(
+            f"risk {title}",
+            f"Risk and coverage, {title}",
+            "If only the least doubted images are answered, how many of those answers are wrong: "
+            "the lower and the flatter on the left, the better the doubt; mean over seeds.",
+            f"Risk–coverage curves on {title} for {names}.",
+            partial(draw_risk, series=members, colours=colours),
+        )
 
 
-def reliability(series: Sequence[Series], colours: Colours, title: str) -> Figure:
-    def draw(axes: Axes) -> None:
-        axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
-        for number, one in enumerate(series):
-            points = 100 * reliability_points(1 - one.pooled("max_probability"), one.right)
-            style = f"{MARKERS[number % len(MARKERS)]}-"
-            axes.plot(*points.T, style, ms=4, color=colours[one.name], label=one.name)
-        axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
-        axes.set(xlim=(0, 100), ylim=(0, 100))
-        finish(axes)
-
-    return Figure(
-        f"reliability {title}",
-        f"Reliability, {title}",
-        "Each point is a fifteenth of the images, all seeds together: on the dotted line a model "
-        "is right as often as it says, below it is too sure of itself.",
-        f"Reliability diagram on {title} with a line for each of {names_of(series)}.",
-        draw,
-    )
+def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
+    axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
+    for entry, marker in zip(series, cycle(MARKERS)):
+        points = 100 * reliability_points(
+            1 - entry.pooled("max_probability"), entry.pooled("right")
+        )
+        axes.plot(*points.T, f"{marker}-", ms=4, color=colours[entry.name], label=entry.name)
+    axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
+    axes.set(xlim=(0, 100), ylim=(0, 100))
+    finish(axes)
 
 
-def names_of(series: Iterable[Series]) -> str:
-    return ", ".join(one.name for one in series)
-
-
-def risk(series: Sequence[Series], colours: Colours, title: str) -> Figure:
-    def draw(axes: Axes) -> None:
-        highest = 0.0
-        for one in series:
-            wrong = [~is_right(run.known_answers) for run in one.runs]
-            for measure, (by, line) in MEASURES.items():
-                if not one.has(measure):
-                    continue
-                doubts = [run.known_answers[measure] for run in one.runs]
-                coverage, risk = risk_coverage(doubts, wrong)
-                label = f"{one.name}, by {by}"
-                axes.plot(100 * coverage, 100 * risk, line, color=colours[one.name], label=label)
-                # the first few images' risk jumps between 0 and 1
-                highest = max(highest, risk[coverage >= 0.05].max())
-        axes.set(xlabel="images answered in %, least doubted first", ylabel="wrong among them in %")
-        axes.set(xlim=(0, 100), ylim=(0, max(115 * highest, 1)))
-        finish(axes)
-
-    return Figure(
-        f"risk {title}",
-        f"Risk and coverage, {title}",
-        "If only the least doubted images are answered, how many of those answers are wrong: "
-        "the lower and the flatter on the left, the better the doubt; mean over seeds.",
-        f"Risk–coverage curves on {title} for {names_of(series)}.",
-        draw,
-    )
+def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
+    highest = 0.0
+    for entry in series:
+        wrong = [~run.known_answers["right"] for run in entry.runs]
+        for measure, (by, line) in MEASURES.items():
+            if not entry.has(measure):
+                continue
+            doubts = [run.known_answers[measure] for run in entry.runs]
+            coverage, risk = risk_coverage(doubts, wrong)
+            label = f"{entry.name}, by {by}"
+            axes.plot(100 * coverage, 100 * risk, line, color=colours[entry.name], label=label)
+            # the first few images' risk jumps between 0 and 1
+            highest = max(highest, risk[coverage >= 0.05].max())
+    axes.set(xlabel="images answered in %, least doubted first", ylabel="wrong among them in %")
+    axes.set(xlim=(0, 100), ylim=(0, max(115 * highest, 1)))
+    finish(axes)
 
 
 def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
     images where they were measured.
     """
-    for one in (one for one in series if one.has("vacuity")):
-        vacuity, right = one.pooled("vacuity"), one.right
-        groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(one)}
+    for entry in (entry for entry in series if entry.has("vacuity")):
+        vacuity, right = entry.pooled("vacuity"), entry.pooled("right")
+        groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(entry)}
         sizes = ", ".join(
             f"{len(values)} {name}, median {numpy.median(values):.2g}"
             for name, values in groups.items()
@@ -213,26 +213,26 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
                 " What is not known (new classes, called by names of base classes) or corrupted "
                 "should lie further right, too."
             )
-        elif one.runs[0].record["run"]["part"] == "train_base":
+        elif entry.runs[0].part == "train_base":
             further = (
                 " For new classes and corrupted images beside them: python -m "
                 "analysis.uncertainty with the protocol's folder."
             )
         yield Figure(
-            f"vacuity {one.tested_on} {one.name}",
-            f"Vacuity, {one.where}",
+            f"vacuity {entry.tested_on} {entry.name}",
+            f"Vacuity, {entry.where}",
             "How much evidence is lacking (1: all of it; logarithmic) where the answer is right "
             f"and where it is wrong; the further apart, the more the vacuity tells.{further}",
-            f"Histograms of the vacuity of {one.where}: {sizes}.",
+            f"Histograms of the vacuity of {entry.where}: {sizes}.",
             partial(draw_vacuities, groups=groups),
         )
 
 
-def unknown(one: Series) -> Arrays:
+def unknown(entry: Series) -> Arrays:
     """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless
     all seeds have them.
     """
-    doubts = [read_doubts(run) for run in one.runs]
+    doubts = [read_doubts(run) for run in entry.runs]
     if any("new_vacuity" not in arrays for arrays in doubts):
         return {}
     corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
@@ -257,32 +257,35 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
     finish(axes)
 
 
-def training_figures(series: Sequence[Series], colours: Colours) -> Iterator[Figure]:
+def training_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
     """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
-    for where in dict.fromkeys(one.tested_on for one in series):
+    for where, members in by_setting(series):
         curves = {
-            one.name: [curve for run in one.runs if (curve := training_curve(run))]
-            for one in series
-            if one.tested_on == where
+            entry.name: curves
+            for entry in members
+            if (curves := [curve for run in entry.runs if (curve := training_curve(run))])
         }
-        curves = {name: seeds for name, seeds in curves.items() if seeds}
         for tag, (title, ylabel, reading) in TRAINING.items() if curves else ():
-            lines = {name: [seed[tag] for seed in seeds] for name, seeds in curves.items()}
             yield Figure(
                 f"training {tag} {where}",
                 f"{title}, {where}",
                 reading,
-                f"{title} by epoch on {where} for {', '.join(lines)}.",
-                partial(draw_training, curves=lines, ylabel=ylabel, colours=colours),
+                f"{title} by epoch on {where} for {', '.join(curves)}.",
+                partial(draw_training, curves=curves, tag=tag, ylabel=ylabel, colours=colours),
             )
 
 
 def draw_training(
-    axes: Axes, curves: Mapping[str, Sequence[Curve]], ylabel: str, colours: Colours
+    axes: Axes,
+    curves: Mapping[str, Sequence[Mapping[str, Curve]]],
+    tag: str,
+    ylabel: str,
+    colours: Colours,
 ) -> None:
-    """curves: name → a curve for each seed."""
+    """curves: name → a ``training_curve`` for each seed; tag: which of its curves."""
     for name, seeds in curves.items():
-        frame = DataFrame(seeds).T.sort_index()  # a line an epoch, a column a seed
+        # a line an epoch, a column a seed
+        frame = DataFrame([seed[tag] for seed in seeds]).T.sort_index()
         axes.plot(frame, color=colours[name], alpha=0.35, lw=0.9)
         mean = frame.dropna().mean(axis=1)
         axes.plot(mean, color=colours[name], linewidth=1.8, label=name)
@@ -291,34 +294,35 @@ def draw_training(
     finish(axes)
 
 
-def write_figure(figure: Figure, folder: str, taken: set[str]) -> str:
-    """Writes ``<name>.svg`` into a folder: on a transparent ground, in the ink of the page that
-    shows it, light or dark.
+def write_figure(figure: Figure, folder: str, taken: Counter[str]) -> str:
+    """Writes ``<name>.svg`` into a folder.
 
     Args:
-        taken: the names that are taken in this folder; a figure whose name is gets a number, and is
-        added.
+        taken: how often a name was taken in this folder; a figure whose name is gets a number.
 
     Returns:
         the SVG as a data URI.
     """
-    stem = plain = re.sub(r"\W+", "-", figure.name).strip("-").lower()
-    while stem in taken:
-        stem = f"{plain}-{sum(name.startswith(plain) for name in taken) + 1}"
-    taken.add(stem)
-    buffer = io.StringIO()
+    stem = re.sub(r"\W+", "-", figure.name).strip("-").lower()
+    taken[stem] += 1
+    number = f"-{taken[stem]}" if taken[stem] > 1 else ""
     with rc_context(STYLE):
         canvas = Canvas(figsize=SIZE, layout="constrained")
         axes = canvas.subplots()
         figure.draw(axes)
         axes.set_title(textwrap.fill(figure.title, 52))
-        canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+        svg = svg_of(canvas)
+    path = os.path.join(folder, f"{stem}{number}.svg")
+    check_output("figure", path, "https://matplotlib.org/")
+    write_text(path, svg)
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
+def svg_of(canvas: Canvas) -> str:
+    """SVG on a transparent ground, in the ink of the page that shows it, light or dark."""
+    canvas.savefig(buffer := io.StringIO(), format="svg", transparent=True, metadata={"Date": None})
     ink = (
         f"svg{{color:{INKS['light']}}}"
         f"@media(prefers-color-scheme:dark){{svg{{color:{INKS['dark']}}}}}</style>"
     )
-    svg = buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)
-    path = os.path.join(folder, f"{stem}.svg")
-    check_output("figure", path, "https://matplotlib.org/")
-    write_text(path, svg)
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+    return buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)

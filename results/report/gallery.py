@@ -15,12 +15,13 @@ from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
 
 from ..answers import DOUBT
-from ..runs import Run, is_right
+from ..runs import Run
 
 log = logging.getLogger(__name__)
 
 SHOWN = 8  # images of each kind
 PIXELS = 112  # of an embedded picture's longer side
+VOTES = ("vote", "vote_probability")  # arrays of the answers
 
 
 def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
@@ -35,22 +36,21 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
         ``probability`` (percent), ``right`` and ``votes``, a list of
         (class name, percent).
     """
-    answers, right = run.known_answers, is_right(run.known_answers)
+    answers, right = run.known_answers, run.known_answers["right"]
 
     def card(index: int) -> dict[str, Any]:
-        votes = zip(
-            answers["vote"][:, index].tolist() if "vote" in answers else (),
-            answers["vote_probability"][:, index].tolist() if "vote" in answers else (),
-        )
+        votes = (answers[array][:, index].tolist() for array in VOTES if array in answers)
         name = str(answers["image"][index])
         return {
             "image": name,
             "picture": thumbnail(paths.get(name)),
             "truth": run.class_name(int(answers["label"][index])),
-            "answer": run.class_name(int(answers["top"][index, 0])),
+            "answer": run.class_name(int(answers["answer"][index])),
             "probability": 100 * float(answers["top_probability"][index, 0]),
             "right": bool(right[index]),
-            "votes": [(run.class_name(label), 100 * probability) for label, probability in votes],
+            "votes": [
+                (run.class_name(label), 100 * probability) for label, probability in zip(*votes)
+            ],
         }
 
     certain = numpy.argsort(answers[DOUBT], kind="stable")

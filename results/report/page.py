@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -14,11 +15,12 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.files import write_text
 
+from ..kept import CALIBRATION
 from ..render import render
 from ..rows import Line, Table
 from ..runs import Series, collect, group, with_answers
 from ..table import tables
-from .classes import class_page, headlines, is_zero_shot
+from .classes import Headline, class_page, headlines, is_zero_shot
 from .figures import (
     INKS,
     PAPERS,
@@ -34,38 +36,7 @@ from .gallery import check_root, find_images, gallery
 log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
-CALIBRATION = {
-    "accuracy": "accuracy",
-    "ece": "ECE",
-    "adaptive_ece": "adaptive ECE",
-    "nll": "NLL",
-    "brier": "Brier",
-}
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
-MEANINGS = {  # of the columns of the tables, said below each that has them
-    "H": "harmonic mean of the mean accuracies on base and new classes",
-    "AUROC": "how often all base classes are less probable for a new class's image than the most "
-    "probable one is for a base class's image; 50 is chance",
-    "OpenworldAUC": "the same, counting only pairs of which both images are answered rightly, each "
-    "among the classes of its own half",
-    "source": "the data set that was trained on",
-    "average": "mean of the data sets that were not trained on",
-    "aligned": "the factor has the level that it had with the class in training",
-    "independent": "the factor has any level",
-    "reversed": "the factor has another class's level",
-    "drop": "aligned less reversed",
-    "ECE": "mean distance of probabilities from the share of right answers, in 15 bins of equal "
-    "width; lower is better",
-    "adaptive ECE": "the same in 15 bins of equally many images",
-    "NLL": "mean negative logarithm of the right class's probability, in nats; lower is better",
-    "Brier": "mean squared distance of the probabilities from the right answer, 0 to 2; lower is "
-    "better",
-    "AURC": "area under the risk–coverage curve, the share of wrong answers among the least "
-    "doubted ones; lower is better",
-    "error AUROC": "how often a wrong answer is doubted more than a right one; 50 is chance",
-    "macro F1": "mean over classes of the harmonic mean of precision and recall, in percent",
-    "learnable": "number of trained parameters",
-}
 # gives figures of series that have answers; its second argument: data set → image → path
 MoreFigures = Callable[[list[Series], Mapping[str, Mapping[str, str]]], Iterable[Figure]]
 
@@ -93,9 +64,12 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
     """
     calibration: list[Line] = []
     doubt: list[Line] = []
-    for one, run in ((one, run) for one in series for run in one.runs):
-        key, seed = (one.tested_on, one.name), run.record["seed"]
-        figures = {title: run.metrics.get(name) for name, title in CALIBRATION.items()}
+    for entry, run in ((entry, run) for entry in series for run in entry.runs):
+        key, seed = (entry.tested_on, entry.name), run.seed
+        figures = {
+            title: run.metrics.get(name)
+            for name, title in ({"accuracy": "accuracy"} | CALIBRATION).items()
+        }
         calibration.append((key, seed, figures))
         for measure, values in run.metrics.get("uncertainty", {}).items():
             figures = {title: values[name] for name, title in DOUBT.items()}
@@ -107,9 +81,9 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
 
 def make_report(
     folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
-) -> None:
+) -> list[Headline]:
     """Writes the report to ``output`` and its figures to the folder ``<output without its
-    ending>_figures``.
+    ending>_figures``; returns its ``headlines``.
 
     Args:
         folders: of runs, or that have runs below them; more: gives the figures that need the runs'
@@ -139,11 +113,11 @@ def make_report(
             )
         series = group(runs)
         answered = with_answers(series)
-        names = [one.name for one in series]
+        names = [entry.name for entry in series]
         names += [" ".join(row[-2:]) for table in accuracies for row in table.means.index]
         # a model has the same one everywhere
         colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}
-        first = {one.runs[0].record["dataset"]: one.runs[0] for one in answered}
+        first = {entry.runs[0].record["dataset"]: entry.runs[0] for entry in answered}
         images = {data: find_images(run, root) if root else {} for data, run in first.items()}
         figures = {
             "Accuracy": curve_figures(accuracies, colours),
@@ -154,18 +128,21 @@ def make_report(
         }
         listed = [(title, figure) for title, of_title in figures.items() for figure in of_title]
         class_pages, galleries = [], []
-        for one in sorted(answered, key=is_zero_shot):
-            page = class_page(one, images[one.runs[0].record["dataset"]])
-            class_pages.append((one.where, page))
-        for one in sorted(answered, key=lambda one: (is_zero_shot(one), not one.has("vote"))):
-            run = one.runs[0]
+        for entry in sorted(answered, key=is_zero_shot):
+            page = class_page(entry, images[entry.runs[0].record["dataset"]])
+            class_pages.append((entry.where, page))
+        for entry in sorted(
+            answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
+        ):
+            run = entry.runs[0]
             shown = gallery(run, images[run.record["dataset"]])
-            galleries.append((f"{one.where}, seed {run.record['seed']}", shown))
+            galleries.append((f"{entry.where}, seed {run.seed}", shown))
     finally:
         for package in packages:
             package.removeHandler(warnings)
+    heads = headlines(series)
     path = Path(output).absolute()
-    taken: set[str] = set()
+    taken: Counter[str] = Counter()
     sections: dict[str, list[tuple[Figure, str]]] = {}
     for title, figure in tqdm(listed, unit="figure", disable=None):
         uri = write_figure(figure, f"{path.with_suffix('')}_figures", taken)
@@ -188,13 +165,13 @@ def make_report(
         papers=PAPERS,
         inks=INKS,
         sections=sections,
-        headlines=headlines(series),
+        headlines=heads,
         class_pages=class_pages,
         galleries=galleries,
         root=root,
         tables=shown_tables,
         common=os.path.commonpath([run.folder.parent for run in runs]),
-        meanings=MEANINGS,
         counted=counted,
     )
     write_text(str(path), html)
+    return heads

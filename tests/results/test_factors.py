@@ -40,14 +40,16 @@ def test_groups_of_few_images_are_joined():
 
 def answers(version, factor, answer):
     """A run's answers to the test emojis; answer: (label, level of the factor) → class."""
-    top = [
+    answered = [
         answer(label, levels_of(code, label, "test", version, factor)[factor])
         for code, label in EMOJIS
     ]
+    labels = np.array([label for _, label in EMOJIS])
     return {
         "image": np.array([f"{version}/{code}.png" for code, _ in EMOJIS]),
-        "label": np.array([label for _, label in EMOJIS]),
-        "top": np.array(top)[:, None],
+        "label": labels,
+        "answer": np.array(answered),
+        "right": answered == labels,
     }
 
 
