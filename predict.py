@@ -44,12 +44,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--topk", type=int, default=5, help="number of classes listed for each image (5)"
     )
-    parser.add_argument(
+    doubt = parser.add_mutually_exclusive_group()
+    doubt.add_argument(
         "--max-error",
         type=float,
         metavar="SHARE",
         help="abstain from the most uncertain images, so that at most this share of the other answers "
         "is wrong on the run's validation images; 0.05 for 5 %%",
+    )
+    doubt.add_argument(
+        "--min-certainty",
+        type=float,
+        metavar="C",
+        help="abstain where the largest probability is below this",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table there")
@@ -78,10 +85,11 @@ def check(args: argparse.Namespace) -> None:
     if args.topk < 1:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
     check_share(args.max_error)
+    if args.min_certainty is not None and not 0 <= args.min_certainty <= 1:
+        raise UserError(f"--min-certainty is {args.min_certainty}, it must be between 0 and 1")
     if args.max_error is not None and args.classes:
         raise UserError(
-            "--max-error is measured on the run's own classes, it says nothing of --classes: leave it out "
-            "and judge by the uncertainty of each answer"
+            "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
         )
 
 
@@ -106,7 +114,8 @@ def run(args: argparse.Namespace) -> int:
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
         classifier = classifier.with_classes(args.classes)
-    judge = None if args.classes else Judge(args.run, args.max_error)
+    is_judged = not args.classes and args.min_certainty is None
+    judge = Judge(args.run, args.max_error) if is_judged else None
     if number := with_alpha(paths):
         log.info(
             "%d of %d images can have transparent parts, %s",
@@ -117,10 +126,11 @@ def run(args: argparse.Namespace) -> int:
     broken: list[UserError] = []
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
         answers = classifier.predict(progress, broken)
-    doubtful = [
-        None if judge is None else judge.doubtful(float(uncertainty))
-        for uncertainty in answers.uncertainty
-    ]
+    doubtful: list[bool | None] = [None] * len(answers.labels)  # nothing says what that would be
+    if judge is not None:
+        doubtful = [judge.doubtful(float(uncertainty)) for uncertainty in answers.uncertainty]
+    elif args.min_certainty is not None:
+        doubtful = (answers.uncertainty > 1 - args.min_certainty).tolist()
     labelled = rows(answers, doubtful, args.topk)
     if args.csv:
         try:

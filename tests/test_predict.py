@@ -153,6 +153,21 @@ def test_other_classes(said, folder, images):
     assert all(len(row["top"]) == 2 for row in found)
 
 
+@pytest.mark.parametrize("name", ["CDC", "CoOp"])
+def test_less_certain_than_asked_for_is_flagged(said, trained, images, name):
+    folder = str(trained(name, *OPTIONS[name])[1])
+    answers = PromptedClassifier.load(folder).predict(images[1])
+    certainty = answers.probabilities.max(axis=1)
+    wanted = (numpy.sort(certainty)[2] + numpy.sort(certainty)[3]) / 2
+    rows = json.loads(said("--json", "--min-certainty", str(wanted), *images[1], run=folder))
+    assert [row["doubtful"] for row in rows] == (certainty < wanted).tolist() and sum(
+        row["doubtful"] for row in rows
+    ) == 3
+    assert [row["label"] for row in rows] == [
+        None if doubtful else label for doubtful, label in zip(certainty < wanted, answers.labels)
+    ]
+
+
 @pytest.fixture
 def validated(trained, tmp_path):
     """A copy of a run, with answers to validation images that are made up: uncertainties, and whether each answer is right."""
