@@ -1,8 +1,8 @@
 """Which data sets are there, whole, and what each is for.
 
-    python tools/check_data.py --root DATA
+    python tools/check_data.py [NAME …] --root DATA
 
-For every data set: present (all images of its lists, as many as papers report), incomplete (something is missing or
+For every data set that is there, or those that are named: present (all images of its lists, as many as papers report), incomplete (something is missing or
 differs; the last column says what), or missing; the numbers of images found, with the expected number where it differs; the
 fingerprint of the split; and the protocols that need it. Nothing is written, drawn or downloaded, and the images are counted,
 not opened. The exit code is 0 whatever is found. ImageFolder is not listed: it is any folder.
@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.base import ImageDataset
+from trainers.common.errors import nearest
 from trainers.common.fingerprints import split_hash
 from trainers.common.readers import read_yaml
 
@@ -87,14 +88,26 @@ def compare(number: int, expected: int | None) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="data sets to print (those that are there)"
+    )
     parser.add_argument("--root", default="data", help="folder of the data sets (data)")
-    root = parser.parse_args(arguments).root
+    args = parser.parse_args(arguments)
+    for name in args.names:
+        if name not in EXPECTED:
+            parser.error(f"there is no data set {name}{nearest(name, EXPECTED)}")
     logging.disable(logging.INFO)  # the loaders say which file they read
     try:
-        rows = [check(DATASET_REGISTRY.get(name), root) for name in EXPECTED]
+        rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
     finally:
         logging.disable(logging.NOTSET)
-    sys.stdout.write(tabulate(rows, HEADERS, disable_numparse=True) + "\n")
+    missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
+    shown = [row for row in rows if row[0] not in missing]
+    sys.stdout.write(tabulate(shown, HEADERS, disable_numparse=True) + "\n")
+    if missing:
+        sys.stdout.write(
+            f"Not there: {', '.join(missing)}; given by name, it says where to get it\n"
+        )
     return 0
 
 

@@ -86,12 +86,16 @@ def test_what_is_wrong_with_a_set_is_told_whatever_it_is(check, tmp_path, monkey
     assert check("EuroSAT", tmp_path)["remark"] == "division by zero"
 
 
-def test_the_command_prints_what_is_there_and_what_is_missing(tool, tmp_path, capsys):
+def test_the_command_prints_what_is_there_or_what_is_asked_for(tool, tmp_path, capsys):
     MINIATURES["EuroSAT"](tmp_path)
     (tmp_path / "dtd").mkdir()
-    assert tool.main(["--root", str(tmp_path)]) == 0
-    lines = capsys.readouterr().out.splitlines()[2:]
-    states = dict(line.split()[:2] for line in lines)
-    incomplete = {"DescribableTextures", "EuroSAT"}
-    assert {name for name, state in states.items() if state == "incomplete"} == incomplete
-    assert states["UCF101"] == "missing" and sorted(states) == LISTED
+    for names, expected in (
+        ([], [["DescribableTextures", "incomplete"], ["EuroSAT", "incomplete"], ["Not", "there:"]]),
+        (["UCF101", "EuroSAT"], [["UCF101", "missing"], ["EuroSAT", "incomplete"]]),
+    ):
+        assert tool.main([*names, "--root", str(tmp_path)]) == 0
+        rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:]]
+        assert rows == expected
+    with pytest.raises(SystemExit):
+        tool.main(["EuroSat"])
+    assert "there is no data set EuroSat (did you mean EuroSAT?)" in capsys.readouterr().err
