@@ -35,13 +35,11 @@ class Clone:
 
     @classmethod
     def find(cls, root: str) -> str:
-        try:
-            return find_folder(root, cls.dataset_dir)
-        except UserError as error:
-            reason = str(error).partition(": ")[0]
-            raise UserError(
-                f"{reason}: git clone https://github.com/{cls.repository} below --root (or $DATA of the scripts)"
-            ) from error
+        return find_folder(
+            root,
+            cls.dataset_dir,
+            advice=f"git clone https://github.com/{cls.repository} below --root (or $DATA of the scripts)",
+        )
 
 
 # ---- GroceryStoreDataset (Klasson, Zhang, Kjellström, 2019, "A Hierarchical Grocery Store Image Dataset with Visual and Semantic Labels") ----
@@ -81,7 +79,7 @@ class GroceryStore(Clone, ImageDataset):
                 f"a list of images in {folder} has a label that classes.csv lacks ({error}): clone it again"
             ) from error
         check_labels(folder, *lists)
-        check_places(folder, [image.impath for images in lists for image in images], folder)
+        check_places(folder, folder, *lists)
         return lists
 
     @staticmethod

@@ -29,8 +29,7 @@ class FGVCAircraft(ImageDataset):
                     raise UserError(f"{folder}: {variant!r} is not in variants.txt")
                 path = os.path.join(images, f"{number}.jpg")
                 lists[-1].append(Image(path, variants[variant], variant))
-        listed = [image.impath for part in lists for image in part]
-        check_places(os.path.join(folder, "images_variant_*.txt"), listed, images)
+        check_places(os.path.join(folder, "images_variant_*.txt"), images, *lists)
         return tuple(lists)
 
 

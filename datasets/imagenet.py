@@ -13,7 +13,7 @@ from trainers.common.readers import read_text
 from .base import ImageDataset
 from .fewshot import match, relative
 from .pickles import read_pickle
-from .splits import Image, Lists, find_folder
+from .splits import Image, Lists, find_folder, subfolders
 
 
 @DATASET_REGISTRY.register()
@@ -82,11 +82,7 @@ def read_classnames(path: str) -> dict[str, str]:
 
 def class_folders(folder: str) -> list[str]:
     """The folders named by a WordNet id, sorted; whatever else lies there is no class."""
-    return sorted(
-        name
-        for name in listdir_nohidden(folder)
-        if re.fullmatch(r"n\d+", name) and os.path.isdir(os.path.join(folder, name))
-    )
+    return [name for name in subfolders(folder) if re.fullmatch(r"n\d+", name)]
 
 
 def read_images(folder: str, wnids: Sequence[str], classnames: Mapping[str, str]) -> list[Image]:

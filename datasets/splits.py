@@ -8,7 +8,8 @@ import logging
 import math
 import os
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 from dassl.data.datasets import Datum
 
@@ -18,6 +19,10 @@ from trainers.common.readers import read_json
 log = logging.getLogger(__name__)
 
 SUBSAMPLES = ("all", "base", "new")
+COOPS_LAYOUT = (
+    "lay the data out as CoOp's DATASETS.md describes and give its parent as --root (or $DATA to the "
+    "scripts); the data set openmoji needs no download"
+)
 
 
 class Image(NamedTuple):
@@ -62,12 +67,12 @@ def read_split(path: str, image_dir: str) -> Lists:
             f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again"
         ) from error
     check_labels(path, *lists)
-    check_places(path, [image.impath for images in lists for image in images], image_dir)
+    check_places(path, image_dir, *lists)
     log.info("Reading split from %s", path)
     return lists
 
 
-def image_of(entry: Any, folder: str) -> Image:
+def image_of(entry: Iterable[object], folder: str) -> Image:
     """The image of an entry ``[path below the folder, label, class name]``; TypeError, ValueError: it is none."""
     name, label, classname = entry
     is_label = isinstance(label, (int, str)) and not isinstance(label, bool)
@@ -96,19 +101,19 @@ def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
         )
 
 
-def check_places(source: str, paths: Iterable[str], folder: str) -> None:
+def check_places(source: str, folder: str, *lists: list[Image]) -> None:
     """Refuses images outside their folder: a list of images comes from somewhere else than the person who runs it.
 
     Links in the folder may lead anywhere, such as to another drive: the user has made them.
 
     Args:
-        source: file that lists the images; paths: each starts with ``folder``, unless it leads out.
+        source: file that lists the images; lists: their paths start with ``folder``, unless they lead out.
 
     Raises:
         UserError: a path leads out of the folder.
     """
     inside = os.path.join(folder, "")
-    for path in paths:
+    for path in (image.impath for images in lists for image in images):
         if (
             not path.startswith(inside)
             or os.pardir in path[len(inside) :].split(os.sep)
@@ -169,16 +174,18 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
     )
 
 
-def find_folder(root: str, *parts: str) -> str:
+def find_folder(root: str, *parts: str, advice: str = COOPS_LAYOUT) -> str:
     """Path of a data set's folder.
 
     Raises:
-        UserError: it is not there; the message says where the layout is described and which data set needs none.
+        UserError: it is not there; the message has the ``advice``.
     """
     path = os.path.join(os.path.abspath(os.path.expanduser(root or ".")), *parts)
     if not os.path.isdir(path):
-        raise UserError(
-            f"data folder {path} is missing: lay the data out as CoOp's DATASETS.md describes and give its parent as "
-            "--root (or $DATA to the scripts); the data set openmoji needs no download"
-        )
+        raise UserError(f"data folder {path} is missing: {advice}")
     return path
+
+
+def subfolders(folder: str) -> list[str]:
+    """The names of the folders in a folder, sorted, without hidden ones; none where it is no folder."""
+    return [path.name for path in sorted(Path(folder).glob("[!.]*")) if path.is_dir()]
