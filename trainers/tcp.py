@@ -4,7 +4,6 @@ hand-crafted prompts into n tokens a class, which take the place of the context 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
@@ -14,7 +13,7 @@ from yacs.config import CfgNode
 from .engine.checks import check_depth
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
-from .method import Figures, Method
+from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.text import TextEncoder
 from .prompting.transformer import quick_gelu
@@ -102,7 +101,7 @@ class TCPMethod(Method):
         template = AFTER_CONTEXT.get(self.dataset, "{}.")
         return ClassAwarePrompts(node, self.hand_crafted, self.classnames, text, template)
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": list(self.learner.parameters()), "eps": self.settings.ADAM_EPS}]
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:

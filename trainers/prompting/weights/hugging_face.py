@@ -33,7 +33,18 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
             "pip install transformers"
         ) from error
     place = os.path.expanduser(name.removeprefix(PREFIX))
-    folder = place if os.path.isdir(place) else os.path.dirname(cached_config(place))
+    folder = place
+    if not os.path.isdir(place):
+        try:
+            path = cached(place, "config.json")
+        except ValueError:  # it is no repository's name
+            path = None
+        if path is None:
+            raise UserError(
+                f"MODEL.BACKBONE.NAME is {PREFIX}{place}, which is neither a folder nor in "
+                f"Hugging Face's cache: download it (hf download {place}), or give the folder it is in"
+            )
+        folder = os.path.dirname(path)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever stands in the file goes through transformers' own checks
@@ -71,24 +82,6 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
             normalization=normalization(os.path.join(folder, "preprocessor_config.json")),
         ),
     )
-
-
-def cached_config(repository: str) -> str:
-    """Path of a repository's config in Hugging Face's cache.
-
-    Raises:
-        UserError: it is not there.
-    """
-    try:
-        path = cached(repository, "config.json")
-    except ValueError:  # it is no repository's name
-        path = None
-    if path is None:
-        raise UserError(
-            f"MODEL.BACKBONE.NAME is {PREFIX}{repository}, which is neither a folder nor in "
-            f"Hugging Face's cache: download it (hf download {repository}), or give the folder it is in"
-        )
-    return path
 
 
 def normalization(path: str) -> Normalization | None:
