@@ -10,7 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torchvision.transforms as T
@@ -20,6 +20,7 @@ from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
 from ..common.image_files import background_of
 from ..common.record_file import Record, shown_name
+from ..data.loader import place_of_tensor
 from ..evaluation.prediction import Metrics
 from .saved_run import rebuilt
 
@@ -127,15 +128,24 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     normalize = normalization(classifier)
     check_output("export to", os.path.join(folder, CARD), "An image classifier: the CLIP ")
     classifier = in_fp32_on_the_cpu(classifier)
-    model = FusedClassifier(classifier, normalize)
-    outputs = output_names(model)
+    model = FusedClassifier(classifier, normalize).eval()
+    size = model.method.backbone.image.image_size
+    pixels = torch.zeros(
+        2, 3, size, size
+    )  # of two images, or the number would be part of the model
+    with torch.no_grad():
+        outputs = ["probability", "vacuity"][: len(model(pixels))]
     write_atomically(
         os.path.join(folder, MODEL),
-        lambda path: write_onnx(model, outputs, facts(classifier), path),
+        lambda path: write_onnx(model, pixels, outputs, facts(classifier), path),
     )
+    assert classifier.encoded is not None
+    learner = classifier.method.learner
+    tensors = {} if learner is None else learner.state_dict()
+    tensors = {**tensors, "text_features": classifier.encoded[0]}  # (M, K, E)
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
     write_atomically(
-        os.path.join(folder, PROMPTS),
-        lambda path: save_file(tensors(classifier), path, facts(classifier)),
+        os.path.join(folder, PROMPTS), lambda path: save_file(tensors, path, facts(classifier))
     )
     write_text(os.path.join(folder, CARD), model_card(classifier, outputs))
 
@@ -147,7 +157,7 @@ def normalization(classifier: "PromptedClassifier") -> T.Normalize | None:
         UserError: there is another one.
     """
     steps = classifier.transform.transforms
-    after = steps[next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor)) + 1 :]
+    after = steps[place_of_tensor(steps) + 1 :]
     other = [step for step in after if not isinstance(step, T.Normalize)]
     if other:
         raise UserError(
@@ -166,25 +176,19 @@ def in_fp32_on_the_cpu(classifier: "PromptedClassifier") -> "PromptedClassifier"
     return type(classifier)(method, cfg, classifier.record)
 
 
-def example_pixels(model: FusedClassifier, images: int) -> Tensor:
-    size = model.method.backbone.image.image_size
-    return torch.zeros(images, 3, size, size)
-
-
-@torch.no_grad()
-def output_names(model: FusedClassifier) -> list[str]:
-    return ["probability", "vacuity"][: len(model(example_pixels(model, 1)))]
-
-
 @torch.no_grad()
 def write_onnx(
-    model: FusedClassifier, outputs: list[str], metadata: dict[str, str], path: str
+    model: FusedClassifier,
+    pixels: Tensor,
+    outputs: list[str],
+    metadata: dict[str, str],
+    path: str,
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about torch
         program = torch.onnx.export(
-            model.eval(),
-            (example_pixels(model, 2),),
+            model,
+            (pixels,),
             input_names=["pixels"],
             output_names=outputs,
             dynamic_shapes=({0: "images"},),
@@ -195,17 +199,6 @@ def write_onnx(
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(metadata)
     program.save(path, external_data=False)
-
-
-def tensors(classifier: "PromptedClassifier") -> dict[str, Tensor]:
-    """Name → tensor: the prompt learner's state, and the texts' features (M, K, E)."""
-    assert classifier.encoded is not None
-    learner = classifier.method.learner
-    learned = {} if learner is None else learner.state_dict()
-    return {
-        **{name: value.contiguous() for name, value in learned.items()},
-        "text_features": classifier.encoded[0].contiguous(),
-    }
 
 
 def facts(classifier: "PromptedClassifier") -> dict[str, str]:
@@ -253,7 +246,7 @@ def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
     )
 
 
-def run_facts(record: Record) -> dict[str, Any]:
+def run_facts(record: Record) -> dict[str, object]:
     shots = record["shots"] if record["shots"] > 0 else "all"
     data = f"{shown_name(record)}, {record['classes']} classes, {shots} images a class"
     return {
@@ -269,18 +262,18 @@ def run_facts(record: Record) -> dict[str, Any]:
     }
 
 
-def figures(metrics: Mapping[str, Metrics]) -> dict[str, Any]:
+def figures(metrics: Mapping[str, Metrics]) -> dict[str, object]:
     """Name → value of the figures of the first split that was tested."""
-    split, found = next(iter(metrics.items()))
+    split, measures = next(iter(metrics.items()))
     shown = {
-        "images": found["images"],
-        "accuracy": f"{found['accuracy']:.2f} %",
-        "macro F1": f"{found['macro_f1']:.2f} %",
-        "expected calibration error": f"{found['ece']:.2f} %",
-        "negative log-likelihood": f"{found['nll']:.4f}",
+        "images": measures["images"],
+        "accuracy": f"{measures['accuracy']:.2f} %",
+        "macro F1": f"{measures['macro_f1']:.2f} %",
+        "expected calibration error": f"{measures['ece']:.2f} %",
+        "negative log-likelihood": f"{measures['nll']:.4f}",
     }
-    if "mean_vacuity" in found:
-        shown["mean vacuity"] = f"{found['mean_vacuity']:.4f}"
+    if "mean_vacuity" in measures:
+        shown["mean vacuity"] = f"{measures['mean_vacuity']:.4f}"
     return {f"{name} ({split})": value for name, value in shown.items()}
 
 

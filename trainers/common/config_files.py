@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from yacs.config import CfgNode
@@ -28,7 +28,7 @@ OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
 REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_STEPS")
 
 
-def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "") -> None:
+def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: str = "") -> None:
     """Merges a file, except its key ``leave_out``, or a list of pairs; every mistake is a ``UserError``.
 
     Raises:
@@ -49,7 +49,7 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
     for key, value in pairs:
         if key in removed:
             continue
-        default: Any = cfg
+        default: object = cfg
         for part in key.split("."):
             if not isinstance(default, Mapping) or part not in default:
                 raise UserError(f"{where}: unknown config key {key}{nearest(key, flatten(cfg))}")
@@ -66,7 +66,7 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
             raise UserError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, Any]]:
+def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, object]]:
     """``A.B`` and its value of all values of a config file, except its key ``leave_out``.
 
     Raises:
@@ -88,7 +88,7 @@ def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, 
     return leaves(content)
 
 
-def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
+def check_types(cfg: Mapping[str, object], defaults: Mapping[str, object], path: str = "") -> None:
     """Each value must be of its default's type.
 
     Args:
@@ -113,32 +113,32 @@ def check_type(name: str, value: object, default: object) -> None:
     if default is None or value is None and name.rpartition(".")[2] in OPTIONAL:
         return None
     if isinstance(default, (list, tuple)):
-        kind, default = type(default[0]) if default else str, list(default)
-        several = len(default) > 1 and kind is not str
+        type_, default = type(default[0]) if default else str, list(default)
+        several = len(default) > 1 and type_ is not str
         is_right = (
             isinstance(value, (list, tuple))
             and not (several and len(value) != len(default))
-            and all(is_of(kind, element) for element in value)
+            and all(is_of(type_, element) for element in value)
         )
-        taken = f"a list of {f'{len(default)} ' if several else ''}{TAKEN[kind][1]}"
+        taken = f"a list of {f'{len(default)} ' if several else ''}{TAKEN[type_][1]}"
     else:
-        kind = type(default)
-        is_right, taken = is_of(kind, value), TAKEN[kind][0]
+        type_ = type(default)
+        is_right, taken = is_of(type_, value), TAKEN[type_][0]
     if not is_right:
         raise UserError(f"{name} is {value!r}, it takes {taken}, such as {default!r}")
 
 
-def is_of(kind: type, value: object) -> bool:
-    """Whether a value is of a kind: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
-    if isinstance(value, bool) and kind is not bool:
+def is_of(type_: type, value: object) -> bool:
+    """Whether a value is of a type: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
+    if isinstance(value, bool) and type_ is not bool:
         return False
     if isinstance(value, int) and abs(value) >= 2**63:  # torch has no larger ones
         return False
-    if kind is float:
+    if type_ is float:
         return isinstance(value, (int, float)) and math.isfinite(value)
-    if isinstance(value, str) and kind is str:
+    if isinstance(value, str) and type_ is str:
         return not any("\ud800" <= character <= "\udfff" for character in value)
-    return isinstance(value, kind)
+    return isinstance(value, type_)
 
 
 def plain(config: object) -> Any:
@@ -148,7 +148,7 @@ def plain(config: object) -> Any:
     return [plain(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(config: Mapping[str, object], path: str = "") -> Iterator[tuple[str, object]]:
     """Yields ``A.B`` and its value for all values of a config node or of nested dicts.
 
     path: name of the node with a full stop.
@@ -160,6 +160,6 @@ def leaves(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
             yield f"{path}{key}", value
 
 
-def flatten(config: Mapping[str, Any]) -> dict[str, str]:
+def flatten(config: Mapping[str, object]) -> dict[str, str]:
     """A config node as a flat dict, ``A.B`` → repr of its value."""
     return {key: repr(value) for key, value in leaves(config)}

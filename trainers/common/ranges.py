@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 from .config_files import leaves
 from .errors import UserError, nearest
@@ -122,7 +121,7 @@ RANGES: dict[str, Range | tuple[object, ...]] = {  # pattern of keys → what th
 }
 
 
-def check_ranges(cfg: Mapping[str, Any], path: str = "") -> None:
+def check_ranges(cfg: Mapping[str, object], path: str = "") -> None:
     """
     Args:
         cfg: a config node, or the same of a record as plain dicts; its values have their types, see ``config_files.check_types``.

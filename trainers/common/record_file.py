@@ -15,7 +15,7 @@ from .readers import read_json
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
-Record = dict[str, Any]  # results.json, see ``evaluation.run_record.write_record``
+Record = dict[str, Any]  # results.json, see ``evaluation.testing.Evaluator.write_record``
 
 Types = type | tuple[type, ...]
 TEXT_OR_NOTHING = (str, type(None))
