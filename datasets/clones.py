@@ -51,17 +51,14 @@ class GroceryStore(Clone, ImageDataset):
 
     repository, dataset_dir = (
         "marcusklasson/GroceryStoreDataset",
-        os.path.join("GroceryStoreDataset", "dataset"),
+        "GroceryStoreDataset/dataset",
     )
     label_column = 1  # in the lists: path, product, kind
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        names = cls.class_names(read_rows(os.path.join(folder, "classes.csv"), 4)[1:])
-        parts = {
-            part: read_rows(os.path.join(folder, f"{part}.txt"), 3)
-            for part in ("train", "val", "test")
-        }
+        names = cls.class_names(read_rows(f"{folder}/classes.csv", 4)[1:])
+        parts = {part: read_rows(f"{folder}/{part}.txt", 3) for part in ("train", "val", "test")}
         try:
             lists = tuple(
                 [
@@ -156,9 +153,7 @@ class CIFAR10(Clone, ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        train, test = (
-            known_classes(os.path.join(folder, part), CIFAR) for part in ("train", "test")
-        )
+        train, test = (known_classes(f"{folder}/{part}", CIFAR) for part in ("train", "test"))
         kept = {
             name: [path for place, path in enumerate(paths) if place % VALIDATION]
             for name, paths in train.items()

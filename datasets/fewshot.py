@@ -40,7 +40,7 @@ def seeded_sample(
 ) -> tuple[Parts, str]:
     """The sample of a seed, CoOp's where its file is there, else drawn, and where it is from. The generator is left as it was."""
     folder = dataset.dataset_dir
-    coops = os.path.join(folder, FOLDER, f"shot_{shots['train']}-seed_{seed}.pkl")
+    coops = f"{folder}/{FOLDER}/shot_{shots['train']}-seed_{seed}.pkl"
     if os.path.isfile(coops):
         sample = resolve(coops, read_pickle(coops, parts), parts, shots, folder)
         return sample, f"CoOp: {os.path.basename(coops)}"

@@ -19,7 +19,7 @@ class FGVCAircraft(ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         variants = {name: label for label, name in enumerate(read_lines(folder, "variants.txt"))}
-        images = os.path.join(folder, "images")
+        images = f"{folder}/images"
         lists: list[list[Image]] = []
         for part in ("train", "val", "test"):
             lists.append([])
@@ -29,12 +29,12 @@ class FGVCAircraft(ImageDataset):
                     raise UserError(f"{folder}: {variant!r} is not in variants.txt")
                 path = os.path.join(images, f"{number}.jpg")
                 lists[-1].append(Image(path, variants[variant], variant))
-        check_places(os.path.join(folder, "images_variant_*.txt"), images, *lists)
+        check_places(f"{folder}/images_variant_*.txt", images, *lists)
         return tuple(lists)
 
 
 def read_lines(folder: str, name: str) -> list[str]:
-    path = os.path.join(folder, name)
+    path = f"{folder}/{name}"
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing: it comes with the data set's images")
     with open(path, encoding="utf-8") as file:

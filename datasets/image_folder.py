@@ -65,11 +65,11 @@ class ImageFolder(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        if any(class_folders(os.path.join(folder, part)) for part in ("train", "test")):
+        if any(class_folders(f"{folder}/{part}") for part in ("train", "test")):
             parts = {
-                part: class_files(os.path.join(folder, part))
+                part: class_files(f"{folder}/{part}")
                 for part in ("train", "val", "test")
-                if part != "val" or os.path.isdir(os.path.join(folder, part))
+                if part != "val" or os.path.isdir(f"{folder}/{part}")
             }
             for part, files in parts.items():
                 if differing := files.keys() ^ parts["train"].keys():
@@ -233,7 +233,7 @@ def class_files(folder: str) -> dict[str, list[str]]:
         )
     files = {}
     for name in classes:
-        place = os.path.join(folder, name)
+        place = f"{folder}/{name}"
         files[name] = [
             path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
             for path in filter(is_image, files_below(place))
@@ -281,7 +281,7 @@ def class_names(folder: str, classes: Iterable[str]) -> dict[str, str]:
     Raises:
         UserError: ``classnames.txt`` leaves a class out.
     """
-    path = os.path.join(folder, "classnames.txt")
+    path = f"{folder}/classnames.txt"
     if not os.path.isfile(path):
         return {name: name for name in classes}
     names = read_classnames(path)

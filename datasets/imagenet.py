@@ -24,7 +24,7 @@ class ImageNet(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        classnames = read_classnames(os.path.join(folder, "classnames.txt"))
+        classnames = read_classnames(f"{folder}/classnames.txt")
         folders = [find_folder(folder, "images", part) for part in ("train", "val")]
         wnids, tested = (class_folders(place) for place in folders)
         if wnids != tested:
@@ -46,7 +46,7 @@ def in_coops_order(train: list[Image], folder: str) -> list[Image]:
     Raises:
         UserError: the file is unsafe, or lists other images than the folder holds.
     """
-    path = os.path.join(folder, "preprocessed.pkl")
+    path = f"{folder}/preprocessed.pkl"
     if not os.path.isfile(path):
         return train
     known = {(relative(image.impath, folder), image.label): image for image in train}
@@ -96,7 +96,7 @@ def read_images(folder: str, wnids: Sequence[str], classnames: Mapping[str, str]
         if wnid not in classnames:
             raise UserError(f"{os.path.join(folder, wnid)} has no name in classnames.txt")
         images += [
-            Image(os.path.join(folder, wnid, name), label, classnames[wnid])
-            for name in listdir_nohidden(os.path.join(folder, wnid), sort=True)
+            Image(f"{folder}/{wnid}/{name}", label, classnames[wnid])
+            for name in listdir_nohidden(f"{folder}/{wnid}", sort=True)
         ]
     return images

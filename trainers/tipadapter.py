@@ -119,13 +119,8 @@ class TipAdapterMethod(FeatureMethod):
                 if right > best:
                     best = right
                     cache.beta.fill_(beta), cache.alpha.fill_(alpha)
-        log.info(
-            "β %.3f and α %.3f: %d of %d validation images right",
-            cache.beta,
-            cache.alpha,
-            best,
-            len(labels),
-        )
+        count = f"{best} of {len(labels)} validation images"
+        log.info(f"β {cache.beta:.3f} and α {cache.alpha:.3f}: {count} right")
         return True
 
     def learned_figures(self) -> dict[str, float]:

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 from PIL.Image import Image as Picture
@@ -30,8 +31,8 @@ from .emoji_font import draw_emoji
 from .emoji_styles import corrupted, recoloured, sketch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SPLIT = os.path.join(HERE, "openmoji_split.json")
-PEOPLE_SPLIT = os.path.join(HERE, "openmoji_people_split.json")
+SPLIT = f"{HERE}/openmoji_split.json"
+PEOPLE_SPLIT = f"{HERE}/openmoji_people_split.json"
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
 PARTS = ("train", "val", "test")
 MADE_FROM = "made_from.json"
@@ -54,7 +55,7 @@ class DrawnDataset(ImageDataset):
     def __init__(self, cfg: CfgNode) -> None:
         folder = self.find(cfg.DATASET.ROOT)
         codes = sorted(code_of(image) for part in self.list_images(folder) for image in part)
-        render(os.path.join(folder, "images"), codes, self.style)
+        render(f"{folder}/images", codes, self.style)
         super().__init__(cfg)
 
     @classmethod
@@ -65,7 +66,7 @@ class DrawnDataset(ImageDataset):
     def list_images(cls, folder: str) -> Lists:
         with open(cls.split, encoding="utf-8") as file:
             split = json.load(file)
-        images = os.path.join(folder, "images")
+        images = f"{folder}/images"
         return tuple(
             [Image(image_path(images, code), label, name) for code, label, name in split[part]]
             for part in PARTS
@@ -126,12 +127,12 @@ class OpenMojiRecoloured(OpenMojiVariant):
 
 
 def image_path(folder: str, code: str) -> str:
-    return os.path.join(folder, f"{code}.png")
+    return f"{folder}/{code}.png"
 
 
 def code_of(image: Image) -> str:
     """hexcode of an ``Image``'s emoji."""
-    return os.path.splitext(os.path.basename(image.impath))[0]
+    return Path(image.impath).stem
 
 
 def render(folder: str, codes: Collection[str], style: Style | None = None) -> None:
@@ -170,12 +171,12 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
             os.makedirs(parent, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent) as temporary:
                 # the finished pictures take the place of the folder
-                new, old = os.path.join(temporary, "new"), os.path.join(temporary, "old")
+                new, old = f"{temporary}/new", f"{temporary}/old"
                 os.mkdir(new)
                 log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
                 for code in tqdm(codes, desc="OpenMoji", unit="image"):
                     (style or draw_emoji)(code, SIZE).save(image_path(new, code))
-                with open(os.path.join(new, MADE_FROM), "w", encoding="utf-8") as file:
+                with open(f"{new}/{MADE_FROM}", "w", encoding="utf-8") as file:
                     json.dump({**made_from, "sha256": fingerprint(new, codes)}, file)
                 if os.path.isdir(folder) and not is_whole(folder, codes, made_from):
                     os.rename(folder, old)  # of another size or version, or files were damaged
@@ -203,7 +204,7 @@ def fingerprint(folder: str, codes: Collection[str]) -> str:
 def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, object]) -> bool:
     """Does the folder hold all pictures as they were drawn, from this package version in this size?"""
     try:
-        record = read_json(os.path.join(folder, MADE_FROM))
+        record = read_json(f"{folder}/{MADE_FROM}")
         return record == {**made_from, "sha256": fingerprint(folder, codes)}
     except (OSError, ValueError):
         return False

@@ -34,48 +34,6 @@ TOLERANCE = (
 )
 
 
-CARD_TEXT = """\
-# {trainer} on {dataset}
-
-An image classifier: the CLIP `{backbone}` under prompts of the trainer {trainer}, for {count} classes.
-
-{facts}
-
-## Figures
-
-{figures}
-
-## Use
-
-`{model}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It
-normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and
-cropped at the centre. Its outputs are those of torch in fp32 to {tolerance:g}.
-
-```python
-import json
-import numpy
-import onnxruntime
-from PIL import Image, ImageOps
-
-session = onnxruntime.InferenceSession("{model}")
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
-image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
-image = Image.alpha_composite(Image.new("RGBA", image.size, "{background}"), image).convert("RGB")
-image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{resampling})
-pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
-[{outputs}] = session.run(None, {{"pixels": pixels}})
-print(classes[probability[0].argmax()], probability[0].max())
-```
-
-`{prompts}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.
-
-## Classes
-
-{classes}
-"""  # its example opens a picture as ``image_files.as_seen`` does
-EVIDENCE = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
-
-
 class FusedClassifier(nn.Module):
     """What is exported: pixels (B, 3, H, W) in [0, 1] → probability (B, K) and, where the method has one, vacuity (B,).
 
@@ -126,7 +84,7 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
     normalize = normalization(classifier)
-    check_output("export to", os.path.join(folder, CARD), "An image classifier: the CLIP ")
+    check_output("export to", f"{folder}/{CARD}", "An image classifier: the CLIP ")
     classifier = in_fp32_on_the_cpu(classifier)
     model = FusedClassifier(classifier, normalize).eval()
     size = model.method.backbone.image.image_size
@@ -136,7 +94,7 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     with torch.no_grad():
         outputs = ["probability", "vacuity"][: len(model(pixels))]
     write_atomically(
-        os.path.join(folder, MODEL),
+        f"{folder}/{MODEL}",
         lambda path: write_onnx(model, pixels, outputs, facts(classifier), path),
     )
     assert classifier.encoded is not None
@@ -145,9 +103,9 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     tensors = {**tensors, "text_features": classifier.encoded[0]}  # (M, K, E)
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     write_atomically(
-        os.path.join(folder, PROMPTS), lambda path: save_file(tensors, path, facts(classifier))
+        f"{folder}/{PROMPTS}", lambda path: save_file(tensors, path, facts(classifier))
     )
-    write_text(os.path.join(folder, CARD), model_card(classifier, outputs))
+    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
 
 
 def normalization(classifier: "PromptedClassifier") -> T.Normalize | None:
@@ -216,7 +174,7 @@ def facts(classifier: "PromptedClassifier") -> dict[str, str]:
 
 
 def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
-    record, cfg, classnames = classifier.record, classifier.cfg, classifier.classnames
+    record, cfg, names = classifier.record, classifier.cfg, classifier.classnames
     trainer, interpolation = record["trainer"], cfg.INPUT.INTERPOLATION
     tested = "The run was not tested."
     if record["metrics"]:
@@ -226,24 +184,50 @@ def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
             f"On the run's own images and classes, computed in its own precision ({precision}).\n\n"
             + table(figures(record["metrics"]))
         )
-    return CARD_TEXT.format(
-        trainer=trainer,
-        dataset=shown_name(record),
-        backbone=cfg.MODEL.BACKBONE.NAME,
-        count=len(classnames),
-        facts=table(run_facts(record)),
-        figures=tested,
-        model=MODEL,
-        prompts=PROMPTS,
-        size=classifier.method.backbone.image.image_size,
-        vacuity=EVIDENCE if "vacuity" in outputs else "",
-        interpolation=interpolation,
-        resampling=interpolation.upper(),
-        tolerance=TOLERANCE,
-        background=background_of(cfg) or "white",
-        outputs=", ".join(outputs),
-        classes="\n".join(f"{number}. {name}" for number, name in enumerate(classnames)),
-    )
+    vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
+    vacuity = vacuity if "vacuity" in outputs else ""
+    size = classifier.method.backbone.image.image_size
+    classes = "\n".join(f"{number}. {name}" for number, name in enumerate(names))
+    # the example opens a picture as ``image_files.as_seen`` does
+    return f"""\
+# {trainer} on {shown_name(record)}
+
+An image classifier: the CLIP `{cfg.MODEL.BACKBONE.NAME}` under prompts of the trainer {trainer}, for {len(names)} classes.
+
+{table(run_facts(record))}
+
+## Figures
+
+{tested}
+
+## Use
+
+`{MODEL}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It
+normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and
+cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.
+
+```python
+import json
+import numpy
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("{MODEL}")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
+image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "{background_of(cfg) or "white"}"), image).convert("RGB")
+image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})
+pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
+[{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})
+print(classes[probability[0].argmax()], probability[0].max())
+```
+
+`{PROMPTS}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.
+
+## Classes
+
+{classes}
+"""
 
 
 def run_facts(record: Record) -> dict[str, object]:

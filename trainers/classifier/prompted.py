@@ -183,7 +183,7 @@ class PromptedClassifier:
             ) from error
         if labels is not None:
             assert not isinstance(images, (str, os.PathLike))  # a label for each of several images
-            folder = os.fspath(folder or os.path.join("output", "fit", trainer))
+            folder = os.fspath(folder or f"output/fit/{trainer}")
             images = write_class_folders(list(images), list(labels), f"{folder}-images")
         elif not is_path(images):
             raise UserError("images without labels must be a folder of class folders: give labels")

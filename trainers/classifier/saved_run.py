@@ -27,7 +27,7 @@ def read_record(folder: str) -> Record:
     Raises:
         UserError: it is not there, or see ``record_file.read_record``.
     """
-    path = os.path.join(folder, FILE_NAME)
+    path = f"{folder}/{FILE_NAME}"
     if not os.path.isfile(path):
         raise UserError(
             f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended"

@@ -70,7 +70,7 @@ def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
     mode = mode_of(option, folder)
     if mode is not None and not stat.S_ISDIR(mode):
         raise UserError(f"{option} {folder} is a file, it must be a folder")
-    for path in (os.path.join(folder, name) for name in names):
+    for path in (f"{folder}/{name}" for name in names):
         if os.path.lexists(path) and not os.path.isfile(path):
             raise UserError(f"{path} is not a regular file: move it away, or give another {option}")
 
@@ -142,7 +142,7 @@ def remove_leftovers(folder: str) -> None:
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         written_by = of_here.search(name)
         if written_by and not is_running(int(written_by[1])):
-            os.remove(os.path.join(folder, name))
+            os.remove(f"{folder}/{name}")
 
 
 def is_running(pid: int) -> bool:

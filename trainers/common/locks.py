@@ -70,7 +70,7 @@ def held(folder: str, patience: float) -> Iterator[None]:
         Timeout: another process has the lock for ``patience`` seconds; OSError: it can't be written to.
     """
     os.makedirs(folder, exist_ok=True)
-    with FileLock(os.path.join(folder, FILE_NAME)).acquire(timeout=patience) as lock:
+    with FileLock(f"{folder}/{FILE_NAME}").acquire(timeout=patience) as lock:
         try:
             yield
         finally:

@@ -30,7 +30,7 @@ def start_metrics(folder: str) -> None:
 
 def write_metrics(folder: str, line: Mapping[str, float]) -> None:
     """Appends a line; one that a killed process left half written is ended first."""
-    path = os.path.join(folder, FILE_NAME)
+    path = f"{folder}/{FILE_NAME}"
     try:
         with open(path, "ab+") as file:
             if file.tell():

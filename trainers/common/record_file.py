@@ -221,4 +221,4 @@ def shown_name(record: Mapping[str, Any]) -> str:
 def remove_record(folder: str) -> None:
     """Deletes the record, which marks the run as not done."""
     with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(folder, FILE_NAME))
+        os.remove(f"{folder}/{FILE_NAME}")

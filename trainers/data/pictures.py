@@ -94,9 +94,9 @@ def write_class_folders(images: Sequence[Picture], labels: Sequence[str], folder
             "for the run"
         )
     for number, (image, label) in enumerate(zip(images, labels)):
-        place = os.path.join(folder, label)
+        place = f"{folder}/{label}"
         os.makedirs(place, exist_ok=True)
-        name = os.path.join(place, f"{number:06d}")
+        name = f"{place}/{number:06d}"
         if is_path(image):
             shutil.copyfile(image, name + os.path.splitext(image)[1])
         else:

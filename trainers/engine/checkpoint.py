@@ -197,7 +197,7 @@ class Checkpoints:
             UserError: the finished run was trained on other images.
         """
         output = self.cfg.OUTPUT_DIR
-        path = os.path.join(output, FILE_NAME)
+        path = f"{output}/{FILE_NAME}"
         if not os.path.isfile(path):
             return False
         try:
@@ -290,12 +290,12 @@ def newest(folder: str) -> str | None:
     Without a file ``checkpoint`` there is none: deleting it is how to start over. If it names none of
     the files, the one of the latest epoch is taken.
     """
-    path = os.path.join(folder, POINTER)
+    path = f"{folder}/{POINTER}"
     if not os.path.isfile(path):
         return None
     with open(path, encoding="utf-8", errors="replace") as file:
         named = file.readline().strip()
-    if epochs_in(named) is not None and os.path.isfile(os.path.join(folder, named)):
+    if epochs_in(named) is not None and os.path.isfile(f"{folder}/{named}"):
         return named
     epochs = [epoch for epoch in map(epochs_in, os.listdir(folder)) if epoch]
     if not epochs:
@@ -314,11 +314,11 @@ def write(state: State, folder: str, file_name: str) -> None:
     """
     content = io.BytesIO()  # torch's own writing to a file has no error that says what is wrong
     torch.save(state, content)
-    path = os.path.join(folder, file_name)
+    path = f"{folder}/{file_name}"
     try:
         write_bytes(path, content.getbuffer())
         if file_name != BEST:
-            write_text(os.path.join(folder, POINTER), file_name + "\n")
+            write_text(f"{folder}/{POINTER}", file_name + "\n")
     except OSError as error:
         raise UserError(
             f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same "

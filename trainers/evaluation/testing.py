@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -100,7 +99,7 @@ class Evaluator:
         if self.is_open:
             signs = signs_of_new(answers, self.base_classes)
             arrays.update({name: sign.numpy() for name, sign in signs.items()})
-        write_arrays(os.path.join(self.cfg.OUTPUT_DIR, f"predictions-{split}.npz"), arrays)
+        write_arrays(f"{self.cfg.OUTPUT_DIR}/predictions-{split}.npz", arrays)
         return answers, labels
 
     def test(self, loader: "DataLoader[Batch]", split: str) -> tuple[Prediction, Tensor]:
@@ -112,11 +111,10 @@ class Evaluator:
             left_out = list(self.method.left_out)
             figures = {**open_world(answers, labels, self.base_classes), "left_out": left_out}
             self.metrics[split]["open"] = figures
+            base, new = figures["base_accuracy"], figures["new_accuracy"]
             log.info(
-                "Among all classes: %.1f %% of the base and %.1f %% of the new classes' images are "
-                "right",
-                figures["base_accuracy"],
-                figures["new_accuracy"],
+                f"Among all classes: {base:.1f} % of the base and {new:.1f} % of the new classes' images "
+                "are right"
             )
             if left_out:
                 log.warning(
@@ -168,7 +166,7 @@ class Evaluator:
         }
         record["run"] = described(record, self.run)
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(os.path.join(cfg.OUTPUT_DIR, FILE_NAME), text + "\n")
+        write_text(f"{cfg.OUTPUT_DIR}/{FILE_NAME}", text + "\n")
 
 
 def median(values: Sequence[float], digits: int) -> float | None:

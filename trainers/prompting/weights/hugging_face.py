@@ -63,7 +63,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
                 f"{name} can't be used: {key} is {values[0]} in its image encoder and {values[1]} "
                 f"in its text encoder; CLIP's are quick_gelu or gelu in both, and {EPSILON}"
             )
-    paths = [os.path.join(folder, file) for file in HUB_FILES]
+    paths = [f"{folder}/{file}" for file in HUB_FILES]
     path = next((path for path in paths if os.path.isfile(path)), None)
     if path is None:
         raise UserError(
@@ -79,7 +79,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
             head_width=vision.hidden_size // vision.num_attention_heads,
             text_head_width=text.hidden_size // text.num_attention_heads,
             activation=vision.hidden_act,
-            normalization=normalization(os.path.join(folder, "preprocessor_config.json")),
+            normalization=normalization(f"{folder}/preprocessor_config.json"),
         ),
     )
 
