@@ -16,7 +16,7 @@ from trainers.common.readers import read_text
 
 from .base import ImageDataset, TargetDataset
 from .image_folder import Files, class_files, divide
-from .splits import Image, Lists, check_labels, check_places, find_folder
+from .splits import PARTS, Image, Lists, check_labels, check_places, find_folder
 
 PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -58,7 +58,7 @@ class GroceryStore(Clone, ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         names = cls.class_names(read_rows(f"{folder}/classes.csv", 4)[1:])
-        parts = {part: read_rows(f"{folder}/{part}.txt", 3) for part in ("train", "val", "test")}
+        parts = {part: read_rows(f"{folder}/{part}.txt", 3) for part in PARTS}
         try:
             lists = tuple(
                 [
@@ -176,7 +176,7 @@ class PACSDomain(Clone, ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         parts = divide(folder, known_classes(folder, PACS))
-        return tuple(labelled(parts[part], PACS) for part in ("train", "val", "test"))
+        return tuple(labelled(parts[part], PACS) for part in PARTS)
 
 
 class PACSTarget(Clone, TargetDataset):

@@ -7,7 +7,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from trainers.common.errors import UserError
 
 from .base import ImageDataset
-from .splits import Image, Lists, check_places
+from .splits import PARTS, Image, Lists, check_places
 
 
 @DATASET_REGISTRY.register()
@@ -21,7 +21,7 @@ class FGVCAircraft(ImageDataset):
         variants = {name: label for label, name in enumerate(read_lines(folder, "variants.txt"))}
         images = f"{folder}/images"
         lists: list[list[Image]] = []
-        for part in ("train", "val", "test"):
+        for part in PARTS:
             lists.append([])
             for line in read_lines(folder, f"images_variant_{part}.txt"):
                 number, _, variant = line.partition(" ")  # variants have spaces

@@ -37,7 +37,7 @@ from trainers.common.image_files import (
 from .base import ImageDataset
 from .fewshot import FOLDER
 from .imagenet import read_classnames
-from .splits import Image, Lists, find_folder, subfolders
+from .splits import PARTS, Image, Lists, find_folder, subfolders
 
 log = logging.getLogger(__name__)
 NEAR = 3  # of 255: mean difference of two pictures from afar, below which they look alike
@@ -68,7 +68,7 @@ class ImageFolder(ImageDataset):
         if any(class_folders(f"{folder}/{part}") for part in ("train", "test")):
             parts = {
                 part: class_files(f"{folder}/{part}")
-                for part in ("train", "val", "test")
+                for part in PARTS
                 if part != "val" or os.path.isdir(f"{folder}/{part}")
             }
             for part, files in parts.items():
@@ -92,7 +92,7 @@ class ImageFolder(ImageDataset):
                 for label, name in enumerate(parts["train"])
                 for path in parts.get(part, {}).get(name, ())
             ]
-            for part in ("train", "val", "test")
+            for part in PARTS
         )
 
     def choose(
@@ -197,7 +197,7 @@ class ImageFolder(ImageDataset):
 
 def left_out_of(folder: str) -> tuple[str, str]:
     """What is left out of class folders, and which images lie outside of them, in a line each; "" for nothing."""
-    places = [folder, *(os.path.join(folder, part) for part in ("train", "val", "test"))]
+    places = [folder, *(os.path.join(folder, part) for part in PARTS)]
     files = [
         path
         for path in files_below(folder)

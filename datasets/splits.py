@@ -18,6 +18,7 @@ from trainers.common.readers import read_json
 
 log = logging.getLogger(__name__)
 
+PARTS = ("train", "val", "test")  # of a data set
 SUBSAMPLES = ("all", "base", "new")
 COOPS_LAYOUT = (
     "lay the data out as CoOp's DATASETS.md describes and give its parent as --root (or $DATA to the "
@@ -58,10 +59,7 @@ def read_split(path: str, image_dir: str) -> Lists:
         raise UserError(f"split file {path} is missing: docs/reproduce.md says where to get it")
     try:
         parts = read_json(path)
-        lists = tuple(
-            [image_of(entry, image_dir) for entry in parts[part]]
-            for part in ("train", "val", "test")
-        )
+        lists = tuple([image_of(entry, image_dir) for entry in parts[part]] for part in PARTS)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again"

@@ -17,10 +17,10 @@ from yacs.config import CfgNode
 from trainers.common.errors import UserError, nearest
 
 from ..base import ImageDataset
-from ..splits import Image, Lists
+from ..splits import PARTS, Image, Lists
 from .emoji_font import glyph
 from .emoji_styles import draws_of
-from .openmoji import PARTS, SIZE, DrawnDataset, code_of, image_path, render
+from .openmoji import SIZE, DrawnDataset, code_of, image_path, render
 
 FACTORS = ("background", "cast", "border", "position", "mark")
 LEVELS = 5  # of each factor

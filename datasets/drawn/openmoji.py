@@ -26,7 +26,7 @@ from trainers.common.locks import turn
 from trainers.common.readers import read_json
 
 from ..base import ImageDataset, TargetDataset
-from ..splits import Image, Lists
+from ..splits import PARTS, Image, Lists
 from .emoji_font import draw_emoji
 from .emoji_styles import corrupted, recoloured, sketch
 
@@ -34,7 +34,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SPLIT = f"{HERE}/openmoji_split.json"
 PEOPLE_SPLIT = f"{HERE}/openmoji_people_split.json"
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
-PARTS = ("train", "val", "test")
 MADE_FROM = "made_from.json"
 DRAWING = ".drawing-"  # how the folder is called while it is being filled
 log = logging.getLogger(__name__)
