@@ -87,7 +87,7 @@ class GDAMethod(FeatureMethod):
                 classifier.alpha.fill_(alpha)
                 right.append(int((classifier(images, zero_shot).argmax(dim=1) == answers).sum()))
             classifier.alpha.fill_(ALPHAS[right.index(max(right))])
-        log.info("Gaussians of %d features, α %.3g", len(labels), classifier.alpha)
+        log.info(f"Gaussians of {len(labels)} features, α {classifier.alpha:.3g}")
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """For other classes than the trained ones it makes their Gaussians."""
