@@ -8,12 +8,11 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 
 from trainers.common.errors import UserError
-from trainers.common.readers import read_text
 
 from .base import ImageDataset
 from .fewshot import match, relative
 from .pickles import read_pickle
-from .splits import Image, Lists, find_folder, subfolders
+from .splits import Image, Lists, find_folder, read_lines, subfolders
 
 
 @DATASET_REGISTRY.register()
@@ -65,12 +64,7 @@ def read_classnames(path: str) -> dict[str, str]:
     Raises:
         UserError: the file is missing, or a line has no name.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{path} is missing: CoOp's DATASETS.md says where to get it")
-    try:
-        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    except ValueError as error:
-        raise UserError(f"{path} can't be read: {error}") from error
+    lines = read_lines(path, "CoOp's DATASETS.md says where to get it")
     pairs = [line.split("\t" if "\t" in line else " ", 1) for line in lines]
     bad = next((line for line, pair in zip(lines, pairs) if len(pair) < 2), None)
     if bad is not None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from dassl.data.datasets import Datum
 
 from trainers.common.errors import UserError
-from trainers.common.readers import read_json
+from trainers.common.readers import read_json, read_text
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,21 @@ def check_places(source: str, folder: str, *lists: list[Image]) -> None:
             raise UserError(
                 f"{source} lists {path}, which lies outside {folder}: it is refused; put the image into the folder, or a link to it"
             )
+
+
+def read_lines(path: str, source: str) -> list[str]:
+    """Lines of a text file without the blank ones, and without space around them.
+
+    Raises:
+        UserError: it is missing, and the message says where it is from, ``source``; or it can't be read.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path} is missing: {source}")
+    try:
+        lines = map(str.strip, read_text(path).splitlines())
+    except ValueError as error:
+        raise UserError(f"{path} can't be read: {error}") from error
+    return [line for line in lines if line]
 
 
 def make_data(images: Iterable[Image]) -> list[Datum]:
