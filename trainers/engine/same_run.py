@@ -1,6 +1,5 @@
 """Whether a run is the one that was started: which settings, classes and images must be the same."""
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -38,10 +37,7 @@ def config_of_run(
 
 def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
     """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
-    now, then = (
-        config_of_run(config, NO_MATTER)
-        for config in (json.loads(json.dumps(plain(cfg))), record["config"])
-    )
+    now, then = (config_of_run(config, NO_MATTER) for config in (plain(cfg), record["config"]))
     return differing(now, then, now.keys() & then.keys())
 
 
