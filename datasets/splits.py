@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
 
@@ -70,7 +70,7 @@ def read_split(path: str, image_dir: str) -> Lists:
     return lists
 
 
-def image_of(entry: Iterable[object], folder: str) -> Image:
+def image_of(entry: Any, folder: str) -> Image:
     """The image of an entry ``[path below the folder, label, class name]``; TypeError, ValueError: it is none."""
     name, label, classname = entry
     is_label = isinstance(label, (int, str)) and not isinstance(label, bool)

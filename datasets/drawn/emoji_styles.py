@@ -82,7 +82,7 @@ def corrupt(
     if corruption == "blur":
         return image.filter(ImageFilter.GaussianBlur(strength))
     if corruption == "pixelation":
-        return image.resize((strength, strength), Image.Resampling.BOX).resize(
+        return image.resize((int(strength), int(strength)), Image.Resampling.BOX).resize(
             image.size, Image.Resampling.NEAREST
         )
     if corruption == "jpeg":

@@ -41,7 +41,7 @@ def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: st
         where = what
         if len(source) % 2:
             raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
-        pairs = list(zip(source[::2], source[1::2]))
+        pairs = list(zip(map(str, source[::2]), source[1::2]))
     removed = [key for key, _ in pairs if key in REMOVED]
     if removed:
         names = ", ".join(removed)

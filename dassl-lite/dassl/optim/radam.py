@@ -17,7 +17,7 @@ class RAdam(torch.optim.RAdam):
     """
 
     def __init__(self, params: Iterable[Any], *settings: Any, **further: Any) -> None:
-        super().__init__(params, *settings, decoupled_weight_decay=True, **further)
+        super().__init__(params, *settings, decoupled_weight_decay=True, **further)  # type: ignore[misc]
 
 
 PlainRAdam = RAdam
