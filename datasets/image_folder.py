@@ -129,18 +129,17 @@ class ImageFolder(ImageDataset):
         """Warns of test images that look like training images of their class, copies and the same
         picture in another size or format, and returns the warnings. Like those of another class are
         pictures of fine differences, which make a test no easier."""
-        trained: dict[int, list[str]] = defaultdict(
-            list
-        )  # label → paths of pictures that can be read
+        # label → paths of the training images that can be read, and what they look like from afar
+        trained: dict[int, list[tuple[str, numpy.ndarray]]] = defaultdict(list)
         for item in chosen["train_x"]:
-            if seen[item.impath].coarse is not None:
-                trained[item.label].append(item.impath)
+            if (coarse := seen[item.impath].coarse) is not None:
+                trained[item.label].append((item.impath, coarse))
         copies = {}
         for item in chosen["test"]:
-            coarse, paths = seen[item.impath].coarse, trained[item.label]
-            if coarse is not None and paths:
-                pictures = numpy.stack([seen[path].coarse for path in paths])  # (N, 3 · COARSE²)
-                differences = numpy.abs(pictures - coarse).mean(axis=1)  # (N,)
+            coarse, known = seen[item.impath].coarse, trained[item.label]
+            if coarse is not None and known:
+                paths, pictures = zip(*known)
+                differences = numpy.abs(numpy.stack(pictures) - coarse).mean(axis=1)  # (N,)
                 if differences.min() < NEAR:
                     copies[item.impath] = paths[differences.argmin()]
         if not copies:

@@ -48,7 +48,7 @@ class FeatureCache(nn.Module):
         classes: K.
     """
 
-    keys: nn.Parameter  # None for classes that were not trained
+    keys: nn.Parameter | None  # None for classes that were not trained
     labels: Tensor
     alpha: Tensor
     beta: Tensor
@@ -64,6 +64,7 @@ class FeatureCache(nn.Module):
         self.register_load_state_dict_pre_hook(partial(take_sizes, names=self.class_parameters))
 
     def fill(self, keys: Tensor, labels: Tensor) -> None:
+        assert self.keys is not None  # as it is for the classes that are trained
         self.keys.data, self.labels = keys, labels
 
     def votes(self, likeness: Tensor, beta: Tensor | float) -> Tensor:
