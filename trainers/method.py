@@ -324,7 +324,8 @@ class Method(nn.Module):
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
         with torch.autocast(self.device.type, enabled=False):
-            return self.backbone.logit_scale * image_features @ text_features.transpose(1, 2)
+            scale = self.backbone.log_scale.float().exp()
+            return scale * image_features @ text_features.transpose(1, 2)
 
     @torch.no_grad()
     def features_of(
