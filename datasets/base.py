@@ -1,14 +1,15 @@
 """Base classes of all data sets: a folder, lists of images, and the rule by which a run selects from them."""
 
-from typing import Any
+from types import SimpleNamespace
 
 from dassl.data.datasets import DatasetBase, Datum
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
+from trainers.common.fingerprints import split_hash
 
-from .fewshot import few_shot
-from .splits import Image, Lists, find_folder, make_data
+from .fewshot import VALIDATION_SHOTS, Parts, draw, seeded_sample
+from .splits import Image, Lists, find_folder, make_data, subsample_classes
 
 
 class ImageDataset(DatasetBase):
@@ -51,10 +52,33 @@ class ImageDataset(DatasetBase):
 
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-    ) -> dict[str, list[Any]]:
-        """What a run trains, validates and tests on: ``DatasetBase``'s arguments."""
-        chosen, self.fewshot_sample, self.validation = few_shot(self, cfg, train, val, test)
-        return chosen
+    ) -> dict[str, list[Datum]]:
+        """What a run trains, validates and tests on: ``DatasetBase``'s arguments.
+
+        With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation
+        images; then ``SUBSAMPLE_CLASSES`` keeps the base or the new classes. ``val`` may be the test
+        list itself (ImageNet), which is not sampled.
+
+        Raises:
+            UserError: an image is missing, or a stored sample can't be used.
+        """
+        val_is_test, whole, most = val is test, val, cfg.DATASET.NUM_SHOTS
+        if most >= 1:
+            parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
+            shots = {"train": most, "val": min(most, VALIDATION_SHOTS)}
+            if cfg.SEED < 0:
+                parts, origin = draw(self, parts, shots), "drawn without a seed"
+            else:
+                parts, origin = seeded_sample(self, parts, shots, cfg.SEED)
+            train, val = parts["train"], parts.get("val", val)
+            taken = SimpleNamespace(train_x=train, val=parts.get("val"), test=None)
+            self.fewshot_sample = {"hash": split_hash(taken), "origin": origin}
+        train, val, test, self.validation = subsample_classes(
+            train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
+        )
+        trained, tested = make_data(train), make_data(test)
+        validated = tested if val_is_test else make_data(val)
+        return {"train_x": trained, "val": validated, "test": tested}
 
     def whole_val(self) -> list[Datum]:
         """All validation images of the run's classes, of which ``val`` may be a few-shot sample."""
@@ -75,7 +99,7 @@ class TargetDataset(ImageDataset):
 
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-    ) -> dict[str, list[Any]]:
+    ) -> dict[str, list[Datum]]:
         """
         Raises:
             UserError: the config asks for a few-shot sample or for half of the classes.

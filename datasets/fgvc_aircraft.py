@@ -7,7 +7,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from trainers.common.errors import UserError
 
 from .base import ImageDataset
-from .splits import Image, Lists, check_places
+from .splits import PARTS, Image, Lists, check_places, read_lines
 
 
 @DATASET_REGISTRY.register()
@@ -18,25 +18,18 @@ class FGVCAircraft(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        variants = {name: label for label, name in enumerate(read_lines(folder, "variants.txt"))}
-        images = os.path.join(folder, "images")
+        source = "it comes with the data set's images"
+        names = read_lines(f"{folder}/variants.txt", source)
+        variants = {name: label for label, name in enumerate(names)}
+        images = f"{folder}/images"
         lists: list[list[Image]] = []
-        for part in ("train", "val", "test"):
+        for part in PARTS:
             lists.append([])
-            for line in read_lines(folder, f"images_variant_{part}.txt"):
+            for line in read_lines(f"{folder}/images_variant_{part}.txt", source):
                 number, _, variant = line.partition(" ")  # variants have spaces
                 if variant not in variants:
                     raise UserError(f"{folder}: {variant!r} is not in variants.txt")
                 path = os.path.join(images, f"{number}.jpg")
                 lists[-1].append(Image(path, variants[variant], variant))
-        listed = [image.impath for part in lists for image in part]
-        check_places(os.path.join(folder, "images_variant_*.txt"), listed, images)
+        check_places(f"{folder}/images_variant_*.txt", images, *lists)
         return tuple(lists)
-
-
-def read_lines(folder: str, name: str) -> list[str]:
-    path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        raise UserError(f"{path} is missing: it comes with the data set's images")
-    with open(path, encoding="utf-8") as file:
-        return [line.strip() for line in file if line.strip()]

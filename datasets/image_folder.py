@@ -12,12 +12,10 @@ import logging
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy
 from dassl.data.datasets import DATASET_REGISTRY, Datum
-from dassl.utils import listdir_nohidden
 from yacs.config import CfgNode
 
 from trainers.classnames import alike
@@ -33,14 +31,13 @@ from trainers.common.image_files import (
     left_out,
     look_through,
     named,
-    skips_broken_images,
     transparent_parts,
 )
 
 from .base import ImageDataset
 from .fewshot import FOLDER
 from .imagenet import read_classnames
-from .splits import Image, Lists
+from .splits import PARTS, Image, Lists, find_folder, subfolders
 
 log = logging.getLogger(__name__)
 NEAR = 3  # of 255: mean difference of two pictures from afar, below which they look alike
@@ -61,23 +58,26 @@ class ImageFolder(ImageDataset):
             raise UserError(
                 "ImageFolder needs --root: the folder that holds the class folders, or train and test"
             )
-        folder = os.path.abspath(os.path.expanduser(root))
-        if not os.path.isdir(folder):
-            raise UserError(
-                f"data folder {folder} is missing: ImageFolder's --root is the folder that holds the class folders, "
-                "or train and test"
-            )
-        return folder
+        advice = (
+            "ImageFolder's --root is the folder that holds the class folders, or train and test"
+        )
+        return find_folder(root, advice=advice)
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        if any(class_folders(os.path.join(folder, part)) for part in ("train", "test")):
+        if any(class_folders(f"{folder}/{part}") for part in ("train", "test")):
             parts = {
-                part: class_files(os.path.join(folder, part))
-                for part in ("train", "val", "test")
-                if part != "val" or os.path.isdir(os.path.join(folder, part))
+                part: class_files(f"{folder}/{part}")
+                for part in PARTS
+                if part != "val" or os.path.isdir(f"{folder}/{part}")
             }
-            check_same_classes(folder, parts)
+            for part, files in parts.items():
+                if differing := files.keys() ^ parts["train"].keys():
+                    name = min(differing)
+                    has, lacks = ("train", part) if name in parts["train"] else (part, "train")
+                    raise UserError(
+                        f"{folder}: the class {name} is in {has} and not in {lacks}; all parts need the same class folders"
+                    )
         else:
             parts = divide(folder, class_files(folder))
         names = class_names(folder, list(parts["train"]))
@@ -86,18 +86,11 @@ class ImageFolder(ImageDataset):
                 "Class names that differ in case or Unicode form only: %s",
                 " ".join(map(ascii, group)),
             )
-        return tuple(
-            [
-                Image(path, label, names[name])
-                for label, name in enumerate(parts["train"])
-                for path in parts.get(part, {}).get(name, ())
-            ]
-            for part in ("train", "val", "test")
-        )
+        return tuple(labelled(parts.get(part, {}), names) for part in PARTS)
 
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-    ) -> dict[str, list[Any]]:
+    ) -> dict[str, list[Datum]]:
         """Like every data set, without the images that can't be read, which are reported before training.
 
         Raises:
@@ -114,7 +107,9 @@ class ImageFolder(ImageDataset):
         self.content = hashlib.sha256(b"".join(digests)).hexdigest()
         self.notes = self.notes_on_copies(seen, chosen)
         if reasons:
-            chosen = self.without(reasons, chosen, skips_broken_images(cfg))
+            # another toolbox's config may not have the key
+            skips = cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
+            chosen = self.without(reasons, chosen, skips)
         if transparent:
             log.info(
                 "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
@@ -129,23 +124,22 @@ class ImageFolder(ImageDataset):
         return list(self.val or ())
 
     def notes_on_copies(
-        self, seen: Mapping[str, Seen], chosen: Mapping[str, list[Any]]
+        self, seen: Mapping[str, Seen], chosen: Mapping[str, list[Datum]]
     ) -> list[str]:
         """Warns of test images that look like training images of their class, copies and the same
         picture in another size or format, and returns the warnings. Like those of another class are
         pictures of fine differences, which make a test no easier."""
-        trained: dict[int, dict[str, numpy.ndarray]] = defaultdict(dict)  # label → path → picture
+        # label → paths of the training images that can be read, and what they look like from afar
+        trained: dict[int, list[tuple[str, numpy.ndarray]]] = defaultdict(list)
         for item in chosen["train_x"]:
             if (coarse := seen[item.impath].coarse) is not None:
-                trained[item.label][item.impath] = coarse
-        # label → paths and pictures (N, 3 · COARSE²)
-        known = {label: ([*of], numpy.stack([*of.values()])) for label, of in trained.items()}
+                trained[item.label].append((item.impath, coarse))
         copies = {}
         for item in chosen["test"]:
-            coarse = seen[item.impath].coarse
-            if coarse is not None and item.label in known:
-                paths, pictures = known[item.label]
-                differences = numpy.abs(pictures - coarse).mean(axis=1)  # (N,)
+            coarse, known = seen[item.impath].coarse, trained[item.label]
+            if coarse is not None and known:
+                paths, pictures = zip(*known)
+                differences = numpy.abs(numpy.stack(pictures) - coarse).mean(axis=1)  # (N,)
                 if differences.min() < NEAR:
                     copies[item.impath] = paths[differences.argmin()]
         if not copies:
@@ -161,8 +155,8 @@ class ImageFolder(ImageDataset):
         return [note]
 
     def without(
-        self, reasons: Mapping[str, str], chosen: dict[str, list[Any]], skips: bool
-    ) -> dict[str, list[Any]]:
+        self, reasons: Mapping[str, str], chosen: dict[str, list[Datum]], skips: bool
+    ) -> dict[str, list[Datum]]:
         """The images without the unreadable ones; reasons: path → why."""
         broken = ", ".join(
             f"{os.path.relpath(path, self.dataset_dir)} ({reason})"
@@ -195,7 +189,7 @@ class ImageFolder(ImageDataset):
 
 def left_out_of(folder: str) -> tuple[str, str]:
     """What is left out of class folders, and which images lie outside of them, in a line each; "" for nothing."""
-    places = [folder, *(os.path.join(folder, part) for part in ("train", "val", "test"))]
+    places = [folder, *(os.path.join(folder, part) for part in PARTS)]
     files = [
         path
         for path in files_below(folder)
@@ -211,13 +205,7 @@ def left_out_of(folder: str) -> tuple[str, str]:
 
 
 def class_folders(folder: str) -> list[str]:
-    if not os.path.isdir(folder):
-        return []
-    return sorted(
-        name
-        for name in listdir_nohidden(folder)
-        if os.path.isdir(os.path.join(folder, name)) and name != FOLDER
-    )
+    return [name for name in subfolders(folder) if name != FOLDER]
 
 
 def class_files(folder: str) -> dict[str, list[str]]:
@@ -237,7 +225,7 @@ def class_files(folder: str) -> dict[str, list[str]]:
         )
     files = {}
     for name in classes:
-        place = os.path.join(folder, name)
+        place = f"{folder}/{name}"
         files[name] = [
             path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
             for path in filter(is_image, files_below(place))
@@ -252,14 +240,13 @@ def class_files(folder: str) -> dict[str, list[str]]:
     return files
 
 
-def check_same_classes(folder: str, parts: Mapping[str, Files]) -> None:
-    for part, files in parts.items():
-        differing = sorted(set(files) ^ set(parts["train"]))
-        if differing:
-            has, lacks = ("train", part) if differing[0] in parts["train"] else (part, "train")
-            raise UserError(
-                f"{folder}: the class {differing[0]} is in {has} and not in {lacks}; all parts need the same class folders"
-            )
+def labelled(files: Files, names: Mapping[str, str]) -> list[Image]:
+    """The images of class folders, whose labels follow the order of the classes' names."""
+    return [
+        Image(path, label, classname)
+        for label, (folder, classname) in enumerate(names.items())
+        for path in files.get(folder, ())
+    ]
 
 
 def divide(folder: str, files: Files) -> dict[str, Files]:
@@ -289,17 +276,17 @@ def divide(folder: str, files: Files) -> dict[str, Files]:
     return parts
 
 
-def class_names(folder: str, classes: Iterable[str]) -> dict[str, str]:
+def class_names(folder: str, classes: Sequence[str]) -> dict[str, str]:
     """Class folder → class name.
 
     Raises:
         UserError: ``classnames.txt`` leaves a class out.
     """
-    path = os.path.join(folder, "classnames.txt")
+    path = f"{folder}/classnames.txt"
     if not os.path.isfile(path):
         return {name: name for name in classes}
     names = read_classnames(path)
     missing = [name for name in classes if name not in names]
     if missing:
         raise UserError(f"{path} has no line for the class folder {missing[0]}")
-    return names
+    return {name: names[name] for name in classes}

@@ -8,12 +8,11 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 
 from trainers.common.errors import UserError
-from trainers.common.readers import read_text
 
 from .base import ImageDataset
 from .fewshot import match, relative
 from .pickles import read_pickle
-from .splits import Image, Lists, find_folder
+from .splits import Image, Lists, find_folder, read_lines, subfolders
 
 
 @DATASET_REGISTRY.register()
@@ -24,7 +23,7 @@ class ImageNet(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        classnames = read_classnames(os.path.join(folder, "classnames.txt"))
+        classnames = read_classnames(f"{folder}/classnames.txt")
         folders = [find_folder(folder, "images", part) for part in ("train", "val")]
         wnids, tested = (class_folders(place) for place in folders)
         if wnids != tested:
@@ -46,7 +45,7 @@ def in_coops_order(train: list[Image], folder: str) -> list[Image]:
     Raises:
         UserError: the file is unsafe, or lists other images than the folder holds.
     """
-    path = os.path.join(folder, "preprocessed.pkl")
+    path = f"{folder}/preprocessed.pkl"
     if not os.path.isfile(path):
         return train
     known = {(relative(image.impath, folder), image.label): image for image in train}
@@ -65,12 +64,7 @@ def read_classnames(path: str) -> dict[str, str]:
     Raises:
         UserError: the file is missing, or a line has no name.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"{path} is missing: CoOp's DATASETS.md says where to get it")
-    try:
-        lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    except ValueError as error:
-        raise UserError(f"{path} can't be read: {error}") from error
+    lines = read_lines(path, "CoOp's DATASETS.md says where to get it")
     pairs = [line.split("\t" if "\t" in line else " ", 1) for line in lines]
     bad = next((line for line, pair in zip(lines, pairs) if len(pair) < 2), None)
     if bad is not None:
@@ -82,11 +76,7 @@ def read_classnames(path: str) -> dict[str, str]:
 
 def class_folders(folder: str) -> list[str]:
     """The folders named by a WordNet id, sorted; whatever else lies there is no class."""
-    return sorted(
-        name
-        for name in listdir_nohidden(folder)
-        if re.fullmatch(r"n\d+", name) and os.path.isdir(os.path.join(folder, name))
-    )
+    return [name for name in subfolders(folder) if re.fullmatch(r"n\d+", name)]
 
 
 def read_images(folder: str, wnids: Sequence[str], classnames: Mapping[str, str]) -> list[Image]:
@@ -100,7 +90,7 @@ def read_images(folder: str, wnids: Sequence[str], classnames: Mapping[str, str]
         if wnid not in classnames:
             raise UserError(f"{os.path.join(folder, wnid)} has no name in classnames.txt")
         images += [
-            Image(os.path.join(folder, wnid, name), label, classnames[wnid])
-            for name in listdir_nohidden(os.path.join(folder, wnid), sort=True)
+            Image(f"{folder}/{wnid}/{name}", label, classnames[wnid])
+            for name in listdir_nohidden(f"{folder}/{wnid}", sort=True)
         ]
     return images

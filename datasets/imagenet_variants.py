@@ -3,8 +3,6 @@
 Each has a copy of ImageNet's ``classnames.txt`` in its folder.
 """
 
-import os
-
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import listdir_nohidden
 
@@ -29,7 +27,7 @@ class ImageNetVariant(TargetDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        classnames = read_classnames(os.path.join(folder, "classnames.txt"))
+        classnames = read_classnames(f"{folder}/classnames.txt")
         place = find_folder(folder, cls.image_dir)
         wnids = class_folders(place)
         missing = sorted(set(classnames) - set(wnids)) if cls.every_class or not wnids else []
@@ -63,7 +61,7 @@ class ImageNetV2(TargetDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        names = read_classnames(os.path.join(folder, "classnames.txt")).values()
+        names = read_classnames(f"{folder}/classnames.txt").values()
         place = find_folder(folder, "imagenetv2-matched-frequency-format-val")
         classnames = {str(label): name for label, name in enumerate(names)}
         odd = set(filter(str.isdecimal, listdir_nohidden(place))) ^ set(classnames)

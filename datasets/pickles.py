@@ -7,7 +7,6 @@ in its place stands an empty class, so that nothing at all is called while readi
 import io
 import pickle
 from collections.abc import Iterable
-from typing import Any
 
 from trainers.common.errors import UserError
 
@@ -33,7 +32,7 @@ class DatumUnpickler(pickle._Unpickler):
             "Datum", (), {}
         )  # a new one each time: a pickle may set its attributes
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> type:
         if (module, name) != ADMITTED:
             raise pickle.UnpicklingError(f"it names {module}.{name}, and only Datum is admitted")
         return self.stand_in

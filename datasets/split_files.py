@@ -20,7 +20,7 @@ class SplitFileDataset(ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         return read_split(
-            os.path.join(folder, f"split_zhou_{cls.__name__}.json"),
+            f"{folder}/split_zhou_{cls.__name__}.json",
             os.path.join(folder, cls.image_dir),
         )
 

@@ -8,16 +8,22 @@ import logging
 import math
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
 
 from trainers.common.errors import UserError
-from trainers.common.readers import read_json
+from trainers.common.readers import read_json, read_text
 
 log = logging.getLogger(__name__)
 
+PARTS = ("train", "val", "test")  # of a data set
 SUBSAMPLES = ("all", "base", "new")
+COOPS_LAYOUT = (
+    "lay the data out as CoOp's DATASETS.md describes and give its parent as --root (or $DATA to the "
+    "scripts); the data set openmoji needs no download"
+)
 
 
 class Image(NamedTuple):
@@ -53,16 +59,13 @@ def read_split(path: str, image_dir: str) -> Lists:
         raise UserError(f"split file {path} is missing: docs/reproduce.md says where to get it")
     try:
         parts = read_json(path)
-        lists = tuple(
-            [image_of(entry, image_dir) for entry in parts[part]]
-            for part in ("train", "val", "test")
-        )
+        lists = tuple([image_of(entry, image_dir) for entry in parts[part]] for part in PARTS)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again"
         ) from error
     check_labels(path, *lists)
-    check_places(path, [image.impath for images in lists for image in images], image_dir)
+    check_places(path, image_dir, *lists)
     log.info("Reading split from %s", path)
     return lists
 
@@ -96,19 +99,19 @@ def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
         )
 
 
-def check_places(source: str, paths: Iterable[str], folder: str) -> None:
+def check_places(source: str, folder: str, *lists: list[Image]) -> None:
     """Refuses images outside their folder: a list of images comes from somewhere else than the person who runs it.
 
     Links in the folder may lead anywhere, such as to another drive: the user has made them.
 
     Args:
-        source: file that lists the images; paths: each starts with ``folder``, unless it leads out.
+        source: file that lists the images; lists: their paths start with ``folder``, unless they lead out.
 
     Raises:
         UserError: a path leads out of the folder.
     """
     inside = os.path.join(folder, "")
-    for path in paths:
+    for path in (image.impath for images in lists for image in images):
         if (
             not path.startswith(inside)
             or os.pardir in path[len(inside) :].split(os.sep)
@@ -117,6 +120,21 @@ def check_places(source: str, paths: Iterable[str], folder: str) -> None:
             raise UserError(
                 f"{source} lists {path}, which lies outside {folder}: it is refused; put the image into the folder, or a link to it"
             )
+
+
+def read_lines(path: str, source: str) -> list[str]:
+    """Lines of a text file without the blank ones, and without space around them.
+
+    Raises:
+        UserError: it is missing, and the message says where it is from, ``source``; or it can't be read.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"{path} is missing: {source}")
+    try:
+        lines = map(str.strip, read_text(path).splitlines())
+    except ValueError as error:
+        raise UserError(f"{path} can't be read: {error}") from error
+    return [line for line in lines if line]
 
 
 def make_data(images: Iterable[Image]) -> list[Datum]:
@@ -169,16 +187,18 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
     )
 
 
-def find_folder(root: str, *parts: str) -> str:
+def find_folder(root: str, *parts: str, advice: str = COOPS_LAYOUT) -> str:
     """Path of a data set's folder.
 
     Raises:
-        UserError: it is not there; the message says where the layout is described and which data set needs none.
+        UserError: it is not there; the message has the ``advice``.
     """
     path = os.path.join(os.path.abspath(os.path.expanduser(root or ".")), *parts)
     if not os.path.isdir(path):
-        raise UserError(
-            f"data folder {path} is missing: lay the data out as CoOp's DATASETS.md describes and give its parent as "
-            "--root (or $DATA to the scripts); the data set openmoji needs no download"
-        )
+        raise UserError(f"data folder {path} is missing: {advice}")
     return path
+
+
+def subfolders(folder: str) -> list[str]:
+    """The names of the folders in a folder, sorted, without hidden ones; none where it is no folder."""
+    return [path.name for path in sorted(Path(folder).glob("[!.]*")) if path.is_dir()]

@@ -26,7 +26,7 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 from trainers.common.interruption import REQUEUE, SIGNALS, Interrupted
 from trainers.common.record_file import FILE_NAME, Record, nested, read_record
-from trainers.engine.checkpoint import OTHER_IMAGES, changes
+from trainers.engine.same_run import OTHER_IMAGES, changes
 
 from . import training
 from .arguments import build_config

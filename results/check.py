@@ -55,7 +55,7 @@ def differences(run: Run, recipe: str) -> list[str]:
     from protocols.arguments import build_config
     from protocols.command_line import parse_arguments
     from protocols.plan import plan
-    from trainers.engine.checkpoint import changes
+    from trainers.engine.same_run import changes
 
     what = run.record["run"]
     data = run.part.partition("_from_")[2] or what["dataset"]

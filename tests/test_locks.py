@@ -54,9 +54,9 @@ def test_whose_turn_it_is_not_waits(holder, tmp_path, caplog):
     assert "Waiting for another process: a file is made" in caplog.text
 
 
-def test_the_first_folder_that_can_be_written_to_is_locked(tmp_path):
+def test_a_folder_that_can_not_be_written_to_is_not_locked(tmp_path):
     (tmp_path / "file").touch()
-    with turn("work", f"{tmp_path}/file/below", f"{tmp_path}/free") as is_locked:
+    with turn("work", f"{tmp_path}/free") as is_locked:
         assert is_locked and (tmp_path / f"free/{FILE_NAME}").exists()
     with turn("work", f"{tmp_path}/file/below") as is_locked:
         assert not is_locked

@@ -17,7 +17,7 @@ from results.table import tables as tables_of
 from tests.conftest import ALWAYS, in_turn
 from tests.runs import call, make_small_options
 from tests.trainers.test_every_trainer import TRAINERS
-from trainers.engine.checkpoint import config_of_run
+from trainers.engine.same_run import config_of_run
 
 
 @pytest.mark.slow

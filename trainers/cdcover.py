@@ -20,7 +20,7 @@ from .cdc import CDCMethod, DecoupledPrompts, add_cdc_config
 from .evaluation.prediction import Scores
 from .evidence import Opinion, evidential_loss
 from .gaussians import add_evidence
-from .method import Batches, Figures, TrainingImages
+from .method import Batches, Figures, ParameterGroups, TrainingImages
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts, initial_context
 from .prompting.tokens import phrase_tokens
@@ -133,7 +133,7 @@ class CDCOverMethod(CDCMethod):
     def hand_crafted(self) -> Tensor:
         return self.base.hand_crafted
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]] | None:
+    def parameter_groups(self, lr: float) -> ParameterGroups | None:
         return self.base.parameter_groups(lr)
 
     def vote_loss(self, scores: Scores, votes: Opinion, labels: Tensor) -> tuple[Tensor, Figures]:

@@ -4,7 +4,7 @@ go through one linear classifier of the trained classes. Its logits are mixed wi
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from . import config_function
 from .evaluation.prediction import Prediction, Scores
-from .method import Batches, Encoded, Figures, Method, TrainingImages
+from .method import Batches, Encoded, Figures, Method, ParameterGroups, TrainingImages
 from .settings import method_node
 from .trainer import MethodTrainer
 
@@ -99,7 +99,7 @@ class DePTMethod(Method):
         learner.class_rows = ("head.linear.weight", "head.linear.bias")
         return learner
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, lr: float) -> ParameterGroups:
         head = list(self.learner.head.parameters())
         prompts = [
             parameter

@@ -1,13 +1,22 @@
 """What Tip-Adapter and the linear probe share: classifiers of CLIP's own image features."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .evaluation.prediction import Scores
-from .method import Encoded, Method
+from .method import Encoded, Method, ParameterGroups, TrainingImages
 from .templates import SELECTED_TEMPLATES
+
+
+def take_sizes(
+    learner: nn.Module, state: Mapping[str, Tensor], *_: object, names: Iterable[str]
+) -> None:
+    """Before a learner loads a state it makes its tensors of these names as large as those there."""
+    for name in state.keys() & {*names}:
+        tensor = getattr(learner, name)
+        tensor.data = tensor.new_empty(state[name].shape)
 
 
 class FeatureMethod(Method):
@@ -26,6 +35,16 @@ class FeatureMethod(Method):
             return SELECTED_TEMPLATES
         return super().hand_crafted_templates()
 
+    def augmented_features(
+        self, training: TrainingImages, normalize: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Features (R, N, E) and labels (N,) of the training images in R = AUGMENT_EPOCH augmented views."""
+        views = [
+            self.features_of(training(augmented=True), normalize=normalize)
+            for _ in range(self.settings.AUGMENT_EPOCH)
+        ]  # (1, N, E), (N,) each
+        return torch.cat([features for features, _ in views]), views[0][1]
+
     def encode(self) -> Encoded:
         return self.hand_crafted[None], None  # (1, K, E)
 
@@ -37,5 +56,5 @@ class FeatureMethod(Method):
             logits = self.learner(features[0], logits[0])[None]
         return Scores(logits, features, texts, images)
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": list(self.learner.parameters()), "lr": 0.0}]  # epochs learn nothing more

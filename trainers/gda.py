@@ -6,7 +6,7 @@ and of the training images nearest to it (§3.3).
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FeatureMethod
+from .features import FeatureMethod, take_sizes
 from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
 from .method import Batches, TrainingImages
 from .trainer import MethodTrainer
@@ -35,8 +35,8 @@ def add_gda_config(cfg: CfgNode) -> None:
 class GaussianClassifier(nn.Module):
     """Weights (K, E) and biases (K,) of K classes, the features (N, E) they are made of, and α."""
 
-    weight: Any  # a parameter; None for classes that were not trained, as is the bias
-    bias: Any
+    weight: nn.Parameter  # None for classes that were not trained, as is the bias
+    bias: nn.Parameter
     others: tuple[Tensor, Tensor]  # the weights and biases of those
     features: Tensor
     alpha: Tensor
@@ -48,12 +48,7 @@ class GaussianClassifier(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("features", torch.zeros(0, width))
         self.register_buffer("alpha", torch.tensor(alpha))
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Takes as many features as were kept."""
-        if "features" in state_dict:
-            self.features = self.features.new_empty(state_dict["features"].shape)
-        return super().load_state_dict(state_dict, *args, **kwargs)
+        self.register_load_state_dict_pre_hook(partial(take_sizes, names=("features",)))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""
@@ -77,12 +72,10 @@ class GDAMethod(FeatureMethod):
         of equal ones, or ALPHA without any."""
         node, classifier, classes = self.settings, self.learner, len(self.classnames)
         with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            views = [
-                self.features_of(training(augmented=True)) for _ in range(node.AUGMENT_EPOCH)
-            ]  # (1, N, E), (N,) each
+            features, labels = self.augmented_features(training)  # (R, N, E), (N,)
             held = None if validation is None else self.features_of(validation)
-        classifier.features = torch.cat([features[0] for features, _ in views])
-        labels = torch.cat([labels for _, labels in views])
+        classifier.features = features.flatten(0, 1)
+        labels = labels.repeat(len(features))
         fit = fit_gaussians if node.SHRINK else pooled_gaussians
         weight, bias = discriminants(*fit(classifier.features, labels, classes))
         classifier.weight.copy_(weight), classifier.bias.copy_(bias)
@@ -94,7 +87,7 @@ class GDAMethod(FeatureMethod):
                 classifier.alpha.fill_(alpha)
                 right.append(int((classifier(images, zero_shot).argmax(dim=1) == answers).sum()))
             classifier.alpha.fill_(ALPHAS[right.index(max(right))])
-        log.info("Gaussians of %d features, α %.3g", len(labels), classifier.alpha)
+        log.info(f"Gaussians of {len(labels)} features, α {classifier.alpha:.3g}")
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """For other classes than the trained ones it makes their Gaussians."""

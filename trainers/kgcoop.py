@@ -2,13 +2,12 @@
 Knowledge-guided Context Optimization"): cross-entropy + W · mean over classes of 1 − cos(w_k, w_k of the hand-crafted prompt).
 """
 
-import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
-from .losses import consistency_loss
+from .losses import knowledge_guided_loss
 from .method import Figures, Method
 from .prompting.context import ContextLearner
 from .settings import add_encoder_settings
@@ -37,9 +36,9 @@ class KgCoOpMethod(Method):
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """Cross-entropy + W · distance to the hand-crafted prompts."""
-        task = F.cross_entropy(scores.logits[0], labels)
-        distance = consistency_loss(scores.text_features, self.hand_crafted)
-        return task + self.settings.W * distance, {"loss_ce": task, "loss_kg": distance}
+        return knowledge_guided_loss(
+            scores.logits[0], labels, scores.text_features, self.hand_crafted, self.settings.W
+        )
 
 
 @TRAINER_REGISTRY.register()

@@ -116,9 +116,8 @@ class LinearProbeMethod(FeatureMethod):
         probe.C.fill_(self.settings.C if held is None else best_strength(accuracy))
         weight, bias = fitted(features[0], labels, probe.C.item(), classes)
         probe.weight.copy_(weight), probe.bias.copy_(bias)
-        log.info(
-            "Logistic regression on the features of %d images with C = %.3g", len(labels), probe.C
-        )
+        images = f"the features of {len(labels)} images"
+        log.info(f"Logistic regression on {images} with C = {probe.C:.3g}")
 
     def learned_figures(self) -> dict[str, float]:
         return {"C": float(self.learner.C)}

@@ -17,6 +17,20 @@ def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
     return 1 - (features * reference).sum(dim=-1).mean()
 
 
+def knowledge_guided_loss(
+    logits: Tensor, labels: Tensor, texts: Tensor, hand_crafted: Tensor, weight: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """KgCoOp's loss: cross-entropy + weight · ``consistency_loss`` of the texts; and both.
+
+    Args:
+        logits: (B, K); labels: (B,).
+        texts: (1, K, E), features of the classes; hand_crafted: (K, E), of the hand-crafted prompts.
+    """
+    task = F.cross_entropy(logits, labels)
+    distance = consistency_loss(texts, hand_crafted)
+    return task + weight * distance, {"loss_ce": task, "loss_kg": distance}
+
+
 def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
     """CDC's L_de: mean cosine between the deviations d^m = features^m − reference of templates m < n; 0 for a single template.
 

@@ -40,6 +40,7 @@ Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (
 TrainingImages = Callable[..., Batches]  # of at most ``most`` images, or ``augmented`` ones
 Encoded = tuple[Tensor, Prompts | None]  # see ``Method.encode``
 Figures = dict[str, Tensor]  # scalars for the log
+ParameterGroups = list[dict[str, object]]  # as torch's optimisers take them
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +88,8 @@ class Method(nn.Module):
     unit_templates = True
     whole_validation = False
     exceptions: ClassVar[dict[str, str]] = {}
-    small: ClassVar[dict[str, Any]] = {}
-    text_only: ClassVar[dict[str, Any] | None] = {}
+    small: ClassVar[dict[str, object]] = {}
+    text_only: ClassVar[dict[str, object] | None] = {}
     shape_setting: ClassVar[str | None] = "N_CTX"
 
     def __init__(
@@ -172,8 +173,8 @@ class Method(nn.Module):
         """
         return None
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]] | None:
-        """Groups with ``params`` and settings of their own, as torch's optimisers take them.
+    def parameter_groups(self, lr: float) -> ParameterGroups | None:
+        """Groups with ``params`` and settings of their own.
 
         lr: the run's learning rate. None: all parameters alike.
         """

@@ -3,7 +3,7 @@ Adapter for Vision-Language Models", §3.3). Lower layers, which hold what is ge
 prompt. Cross-entropy; CLIP's own weights are frozen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
@@ -66,17 +66,12 @@ class SharedAdapters(nn.Module):
         super().__init__()
         layers, dim = range(settings.ADAPTER_START, settings.ADAPTER_END + 1), settings.ADAPTER_DIM
         self.scale = settings.ADAPTER_SCALE
-        self.text_adapter = started(
-            {layer: bottleneck(backbone.text.width, dim) for layer in layers}
-        )
-        self.visual_adapter = started(
-            {layer: bottleneck(backbone.vision_transformer.width, dim) for layer in layers}
-        )
-        self.shared_adapter = started(
-            {layer: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()) for layer in layers}
-        )
+        image, text = backbone.vision_transformer, backbone.text
+        self.text_adapter = started(layers, lambda: bottleneck(text.width, dim))
+        self.visual_adapter = started(layers, lambda: bottleneck(image.width, dim))
+        self.shared_adapter = started(layers, lambda: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()))
         template = template_of("TRAINER.MMA.TEXT_CTX_INIT", settings.TEXT_CTX_INIT)
-        self.tokens = FixedTokens.of_prompt(backbone.text, template, classnames)
+        self.tokens = FixedTokens.of_prompt(text, template, classnames)
 
     def beside(self, maps: nn.ModuleDict) -> list[Adapter | None]:
         """One or None for each layer up to ``ADAPTER_END``."""
@@ -103,9 +98,9 @@ def bottleneck(width: int, dim: int) -> nn.ModuleDict:
     )
 
 
-def started(adapters: dict[int, nn.Module]) -> nn.ModuleDict:
-    """The layers' adapters with Gaussian weights, standard deviation √(2 / outputs), and biases of zero."""
-    modules = nn.ModuleDict({str(layer): adapter for layer, adapter in adapters.items()})
+def started(layers: Iterable[int], adapter: Callable[[], nn.Module]) -> nn.ModuleDict:
+    """An adapter for each layer with Gaussian weights, standard deviation √(2 / outputs), and biases of zero."""
+    modules = nn.ModuleDict({str(layer): adapter() for layer in layers})
     for module in modules.modules():
         if isinstance(module, nn.Linear):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -72,11 +72,8 @@ class ProGradMethod(Method):
             )  # (n, D)
             context = context.repeat(classes, 1, 1) if node.CSC else context
         else:
-            context = (
-                gaussian(classes, node.N_CTX, text.width)
-                if node.CSC
-                else gaussian(node.N_CTX, text.width)
-            )
+            of_classes = [classes] if node.CSC else []
+            context = gaussian(*of_classes, node.N_CTX, text.width)  # (n, D) or (K, n, D)
         return ContextLearner(context, self.classnames, text, node.CLASS_TOKEN_POSITION)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:

@@ -95,7 +95,7 @@ class ProLIPMethod(FeatureMethod):
                 (task + weight * distance).backward()
                 optimizer.step()
                 schedule.step()
-        log.info("Projection of %d images: cross-entropy %.4f", len(labels), task)
+        log.info(f"Projection of {len(labels)} images: cross-entropy {task:.4f}")
 
 
 @TRAINER_REGISTRY.register()

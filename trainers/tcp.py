@@ -4,17 +4,15 @@ hand-crafted prompts into n tokens a class, which take the place of the context 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .engine.checks import check_depth
 from .evaluation.prediction import Scores
-from .losses import consistency_loss
-from .method import Figures, Method
+from .losses import knowledge_guided_loss
+from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.text import TextEncoder
 from .prompting.transformer import quick_gelu
@@ -102,14 +100,14 @@ class TCPMethod(Method):
         template = AFTER_CONTEXT.get(self.dataset, "{}.")
         return ClassAwarePrompts(node, self.hand_crafted, self.classnames, text, template)
 
-    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": list(self.learner.parameters()), "eps": self.settings.ADAM_EPS}]
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """Cross-entropy + W · distance to the hand-crafted prompts, as KgCoOp's."""
-        task = F.cross_entropy(scores.logits[0], labels)
-        distance = consistency_loss(scores.text_features, self.hand_crafted)
-        return task + self.settings.W * distance, {"loss_ce": task, "loss_kg": distance}
+        return knowledge_guided_loss(
+            scores.logits[0], labels, scores.text_features, self.hand_crafted, self.settings.W
+        )
 
 
 @TRAINER_REGISTRY.register()

@@ -4,8 +4,7 @@ in ``TipAdapterF`` the kept features are, by cross-entropy. α and β are chosen
 """
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +12,8 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FeatureMethod
-from .method import Batches, TrainingImages
+from .features import FeatureMethod, take_sizes
+from .method import Batches, ParameterGroups, TrainingImages
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ class FeatureCache(nn.Module):
         classes: K.
     """
 
-    keys: Any  # a parameter; None for classes that were not trained
+    keys: nn.Parameter | None  # None for classes that were not trained
     labels: Tensor
     alpha: Tensor
     beta: Tensor
@@ -62,20 +61,11 @@ class FeatureCache(nn.Module):
         self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (N,)
         self.register_buffer("beta", torch.tensor(beta))
         self.register_buffer("alpha", torch.tensor(alpha))
+        self.register_load_state_dict_pre_hook(partial(take_sizes, names=self.class_parameters))
 
     def fill(self, keys: Tensor, labels: Tensor) -> None:
+        assert self.keys is not None  # as it is for the classes that are trained
         self.keys.data, self.labels = keys, labels
-
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Takes as many features as were kept."""
-        if "keys" in state_dict:
-            self.fill(
-                *(
-                    torch.empty_like(state_dict[name], device=self.keys.device)
-                    for name in ("keys", "labels")
-                )
-            )
-        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def votes(self, likeness: Tensor, beta: Tensor | float) -> Tensor:
         """Σ_i exp(−β (1 − cos_i)) over the features of each class: cosines (B, N) → (B, K)."""
@@ -104,12 +94,8 @@ class TipAdapterMethod(FeatureMethod):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""
         with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            views = [
-                self.features_of(training(augmented=True), normalize=False)
-                for _ in range(self.settings.AUGMENT_EPOCH)
-            ]  # (1, N, E), (N,) each
-        features = torch.stack([features[0] for features, _ in views]).mean(dim=0)
-        self.learner.fill(F.normalize(features, dim=-1), views[0][1])
+            features, labels = self.augmented_features(training, normalize=False)  # (R, N, E), (N,)
+        self.learner.fill(F.normalize(features.mean(dim=0), dim=-1), labels)
 
     @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
@@ -134,13 +120,8 @@ class TipAdapterMethod(FeatureMethod):
                 if right > best:
                     best = right
                     cache.beta.fill_(beta), cache.alpha.fill_(alpha)
-        log.info(
-            "β %.3f and α %.3f: %d of %d validation images right",
-            cache.beta,
-            cache.alpha,
-            best,
-            len(labels),
-        )
+        count = f"{best} of {len(labels)} validation images"
+        log.info(f"β {cache.beta:.3f} and α {cache.alpha:.3f}: {count} right")
         return True
 
     def learned_figures(self) -> dict[str, float]:
@@ -150,7 +131,7 @@ class TipAdapterMethod(FeatureMethod):
 class TipAdapterFMethod(TipAdapterMethod):
     """Tip-Adapter whose cached features are fine-tuned."""
 
-    def parameter_groups(self, lr: float) -> list[dict[str, object]]:
+    def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": [self.learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code
 
 

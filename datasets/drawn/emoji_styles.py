@@ -6,7 +6,6 @@ Each function is deterministic: the same emoji gives the same picture on every m
 import hashlib
 import io
 import math
-from typing import Any
 
 import numpy
 from PIL import Image, ImageFilter
@@ -74,7 +73,7 @@ def corrupted_at(severity: int, image: Image.Image, name: str) -> Image.Image:
 
 
 def corrupt(
-    image: Image.Image, corruption: str, strength: Any, generator: numpy.random.Generator
+    image: Image.Image, corruption: str, strength: float, generator: numpy.random.Generator
 ) -> Image.Image:
     """One corruption (Hendrycks and Dietterich, 2019, "Benchmarking Neural Network Robustness to Common Corruptions") of an RGB image.
 
@@ -83,7 +82,7 @@ def corrupt(
     if corruption == "blur":
         return image.filter(ImageFilter.GaussianBlur(strength))
     if corruption == "pixelation":
-        return image.resize((strength, strength), Image.Resampling.BOX).resize(
+        return image.resize((int(strength), int(strength)), Image.Resampling.BOX).resize(
             image.size, Image.Resampling.NEAREST
         )
     if corruption == "jpeg":

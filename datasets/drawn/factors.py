@@ -7,10 +7,9 @@ others are independent of it and of each other. At test the same emojis come in 
 
 import os
 from functools import cache
-from typing import Any
 
 import numpy
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from PIL import Image as Picture
 from PIL import ImageDraw
 from yacs.config import CfgNode
@@ -18,10 +17,10 @@ from yacs.config import CfgNode
 from trainers.common.errors import UserError, nearest
 
 from ..base import ImageDataset
-from ..splits import Image, Lists
-from .emoji_font import load_font, without_variation
+from ..splits import PARTS, Image, Lists
+from .emoji_font import glyph
 from .emoji_styles import draws_of
-from .openmoji import PARTS, SIZE, DrawnDataset, image_path, render
+from .openmoji import SIZE, DrawnDataset, code_of, image_path, render
 
 FACTORS = ("background", "cast", "border", "position", "mark")
 LEVELS = 5  # of each factor
@@ -125,8 +124,7 @@ def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.I
     Returns:
         RGB image, size × size.
     """
-    font, characters = load_font()
-    character = characters[without_variation(int(point, 16) for point in hexcode.split("-"))]
+    font, character = glyph(hexcode)
     canvas = paper(levels["background"]).copy()
     right, down = (CANVAS / 2 + UNIT * shift for shift in POSITIONS[levels["position"]])
     ImageDraw.Draw(canvas).text(
@@ -205,7 +203,7 @@ class OpenMojiFactors(DrawnDataset):
             for split, images in zip(PARTS, super().list_images(folder))
         )
 
-    def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Any]]:
+    def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Datum]]:
         """
         Raises:
             UserError: no such factor or version, or a correlation outside [0, 1].
@@ -242,8 +240,3 @@ def part_name(split: str, settings: CfgNode) -> str:
     if settings.TEST == "independent":
         return "independent"
     return f"{settings.TEST}_{settings.CORRELATED}"
-
-
-def code_of(image: Image) -> str:
-    """hexcode of an ``Image``'s emoji."""
-    return os.path.splitext(os.path.basename(image.impath))[0]

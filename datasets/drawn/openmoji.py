@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
 
 from dassl.data.datasets import DATASET_REGISTRY
 from PIL.Image import Image as Picture
@@ -26,15 +26,14 @@ from trainers.common.locks import turn
 from trainers.common.readers import read_json
 
 from ..base import ImageDataset, TargetDataset
-from ..splits import Image, Lists
+from ..splits import PARTS, Image, Lists
 from .emoji_font import draw_emoji
 from .emoji_styles import corrupted, recoloured, sketch
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SPLIT = os.path.join(HERE, "openmoji_split.json")
-PEOPLE_SPLIT = os.path.join(HERE, "openmoji_people_split.json")
+SPLIT = f"{HERE}/openmoji_split.json"
+PEOPLE_SPLIT = f"{HERE}/openmoji_people_split.json"
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
-PARTS = ("train", "val", "test")
 MADE_FROM = "made_from.json"
 DRAWING = ".drawing-"  # how the folder is called while it is being filled
 log = logging.getLogger(__name__)
@@ -54,12 +53,8 @@ class DrawnDataset(ImageDataset):
 
     def __init__(self, cfg: CfgNode) -> None:
         folder = self.find(cfg.DATASET.ROOT)
-        codes = sorted(
-            os.path.splitext(os.path.basename(image.impath))[0]
-            for part in self.list_images(folder)
-            for image in part
-        )
-        render(os.path.join(folder, "images"), codes, self.style)
+        codes = sorted(code_of(image) for part in self.list_images(folder) for image in part)
+        render(f"{folder}/images", codes, self.style)
         super().__init__(cfg)
 
     @classmethod
@@ -70,7 +65,7 @@ class DrawnDataset(ImageDataset):
     def list_images(cls, folder: str) -> Lists:
         with open(cls.split, encoding="utf-8") as file:
             split = json.load(file)
-        images = os.path.join(folder, "images")
+        images = f"{folder}/images"
         return tuple(
             [Image(image_path(images, code), label, name) for code, label, name in split[part]]
             for part in PARTS
@@ -131,7 +126,12 @@ class OpenMojiRecoloured(OpenMojiVariant):
 
 
 def image_path(folder: str, code: str) -> str:
-    return os.path.join(folder, f"{code}.png")
+    return f"{folder}/{code}.png"
+
+
+def code_of(image: Image) -> str:
+    """hexcode of an ``Image``'s emoji."""
+    return Path(image.impath).stem
 
 
 def render(folder: str, codes: Collection[str], style: Style | None = None) -> None:
@@ -169,34 +169,26 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
         try:
             os.makedirs(parent, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent) as temporary:
-                draw(folder, temporary, codes, style or draw_emoji, made_from)
-        except ImportError as error:
-            raise UserError(str(error)) from error
+                # the finished pictures take the place of the folder
+                new, old = f"{temporary}/new", f"{temporary}/old"
+                os.mkdir(new)
+                log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
+                for code in tqdm(codes, desc="OpenMoji", unit="image"):
+                    (style or draw_emoji)(code, SIZE).save(image_path(new, code))
+                with open(f"{new}/{MADE_FROM}", "w", encoding="utf-8") as file:
+                    json.dump({**made_from, "sha256": fingerprint(new, codes)}, file)
+                if os.path.isdir(folder) and not is_whole(folder, codes, made_from):
+                    os.rename(folder, old)  # of another size or version, or files were damaged
+                try:
+                    os.rename(new, folder)
+                except OSError:  # another process was faster, on a file system without locks
+                    if not is_whole(folder, codes, made_from):
+                        raise
         except OSError as error:
             raise UserError(
                 f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
                 "give a --root that can be written to"
             ) from error
-
-
-def draw(
-    folder: str, temporary: str, codes: Collection[str], style: Style, made_from: Mapping[str, Any]
-) -> None:
-    """Draws in the folder ``temporary``, beside ``folder``, which the finished pictures then take the place of."""
-    new, old = os.path.join(temporary, "new"), os.path.join(temporary, "old")
-    os.mkdir(new)
-    log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
-    for code in tqdm(codes, desc="OpenMoji", unit="image"):
-        style(code, SIZE).save(image_path(new, code))
-    with open(os.path.join(new, MADE_FROM), "w", encoding="utf-8") as file:
-        json.dump({**made_from, "sha256": fingerprint(new, codes)}, file)
-    if os.path.isdir(folder) and not is_whole(folder, codes, made_from):
-        os.rename(folder, old)  # of another size or version, or files were damaged
-    try:
-        os.rename(new, folder)
-    except OSError:  # another process was faster, on a file system without locks
-        if not is_whole(folder, codes, made_from):
-            raise
 
 
 def fingerprint(folder: str, codes: Collection[str]) -> str:
@@ -208,10 +200,10 @@ def fingerprint(folder: str, codes: Collection[str]) -> str:
     return digest.hexdigest()
 
 
-def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, Any]) -> bool:
+def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, object]) -> bool:
     """Does the folder hold all pictures as they were drawn, from this package version in this size?"""
     try:
-        record = read_json(os.path.join(folder, MADE_FROM))
+        record = read_json(f"{folder}/{MADE_FROM}")
         return record == {**made_from, "sha256": fingerprint(folder, codes)}
     except (OSError, ValueError):
         return False

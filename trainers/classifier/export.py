@@ -10,7 +10,7 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torchvision.transforms as T
@@ -20,6 +20,7 @@ from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
 from ..common.image_files import background_of
 from ..common.record_file import Record, shown_name
+from ..data.loader import place_of_tensor
 from ..evaluation.prediction import Metrics
 from .saved_run import rebuilt
 
@@ -31,48 +32,6 @@ OPSET = 18
 TOLERANCE = (
     1e-4  # of the model's probabilities and vacuities against torch's in fp32; a test holds it
 )
-
-
-CARD_TEXT = """\
-# {trainer} on {dataset}
-
-An image classifier: the CLIP `{backbone}` under prompts of the trainer {trainer}, for {count} classes.
-
-{facts}
-
-## Figures
-
-{figures}
-
-## Use
-
-`{model}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It
-normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and
-cropped at the centre. Its outputs are those of torch in fp32 to {tolerance:g}.
-
-```python
-import json
-import numpy
-import onnxruntime
-from PIL import Image, ImageOps
-
-session = onnxruntime.InferenceSession("{model}")
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
-image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
-image = Image.alpha_composite(Image.new("RGBA", image.size, "{background}"), image).convert("RGB")
-image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{resampling})
-pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
-[{outputs}] = session.run(None, {{"pixels": pixels}})
-print(classes[probability[0].argmax()], probability[0].max())
-```
-
-`{prompts}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.
-
-## Classes
-
-{classes}
-"""  # its example opens a picture as ``image_files.as_seen`` does
-EVIDENCE = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
 
 
 class FusedClassifier(nn.Module):
@@ -125,19 +84,28 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
     normalize = normalization(classifier)
-    check_output("export to", os.path.join(folder, CARD), "An image classifier: the CLIP ")
+    check_output("export to", f"{folder}/{CARD}", "An image classifier: the CLIP ")
     classifier = in_fp32_on_the_cpu(classifier)
-    model = FusedClassifier(classifier, normalize)
-    outputs = output_names(model)
+    model = FusedClassifier(classifier, normalize).eval()
+    size = model.method.backbone.image.image_size
+    pixels = torch.zeros(
+        2, 3, size, size
+    )  # of two images, or the number would be part of the model
+    with torch.no_grad():
+        outputs = ["probability", "vacuity"][: len(model(pixels))]
     write_atomically(
-        os.path.join(folder, MODEL),
-        lambda path: write_onnx(model, outputs, facts(classifier), path),
+        f"{folder}/{MODEL}",
+        lambda path: write_onnx(model, pixels, outputs, facts(classifier), path),
     )
+    assert classifier.encoded is not None
+    learner = classifier.method.learner
+    tensors = {} if learner is None else learner.state_dict()
+    tensors = {**tensors, "text_features": classifier.encoded[0]}  # (M, K, E)
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
     write_atomically(
-        os.path.join(folder, PROMPTS),
-        lambda path: save_file(tensors(classifier), path, facts(classifier)),
+        f"{folder}/{PROMPTS}", lambda path: save_file(tensors, path, facts(classifier))
     )
-    write_text(os.path.join(folder, CARD), model_card(classifier, outputs))
+    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
 
 
 def normalization(classifier: "PromptedClassifier") -> T.Normalize | None:
@@ -147,7 +115,7 @@ def normalization(classifier: "PromptedClassifier") -> T.Normalize | None:
         UserError: there is another one.
     """
     steps = classifier.transform.transforms
-    after = steps[next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor)) + 1 :]
+    after = steps[place_of_tensor(steps) + 1 :]
     other = [step for step in after if not isinstance(step, T.Normalize)]
     if other:
         raise UserError(
@@ -166,25 +134,19 @@ def in_fp32_on_the_cpu(classifier: "PromptedClassifier") -> "PromptedClassifier"
     return type(classifier)(method, cfg, classifier.record)
 
 
-def example_pixels(model: FusedClassifier, images: int) -> Tensor:
-    size = model.method.backbone.image.image_size
-    return torch.zeros(images, 3, size, size)
-
-
-@torch.no_grad()
-def output_names(model: FusedClassifier) -> list[str]:
-    return ["probability", "vacuity"][: len(model(example_pixels(model, 1)))]
-
-
 @torch.no_grad()
 def write_onnx(
-    model: FusedClassifier, outputs: list[str], metadata: dict[str, str], path: str
+    model: FusedClassifier,
+    pixels: Tensor,
+    outputs: list[str],
+    metadata: dict[str, str],
+    path: str,
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about torch
         program = torch.onnx.export(
-            model.eval(),
-            (example_pixels(model, 2),),
+            model,
+            (pixels,),
             input_names=["pixels"],
             output_names=outputs,
             dynamic_shapes=({0: "images"},),
@@ -195,17 +157,6 @@ def write_onnx(
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(metadata)
     program.save(path, external_data=False)
-
-
-def tensors(classifier: "PromptedClassifier") -> dict[str, Tensor]:
-    """Name → tensor: the prompt learner's state, and the texts' features (M, K, E)."""
-    assert classifier.encoded is not None
-    learner = classifier.method.learner
-    learned = {} if learner is None else learner.state_dict()
-    return {
-        **{name: value.contiguous() for name, value in learned.items()},
-        "text_features": classifier.encoded[0].contiguous(),
-    }
 
 
 def facts(classifier: "PromptedClassifier") -> dict[str, str]:
@@ -223,7 +174,7 @@ def facts(classifier: "PromptedClassifier") -> dict[str, str]:
 
 
 def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
-    record, cfg, classnames = classifier.record, classifier.cfg, classifier.classnames
+    record, cfg, names = classifier.record, classifier.cfg, classifier.classnames
     trainer, interpolation = record["trainer"], cfg.INPUT.INTERPOLATION
     tested = "The run was not tested."
     if record["metrics"]:
@@ -233,27 +184,53 @@ def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
             f"On the run's own images and classes, computed in its own precision ({precision}).\n\n"
             + table(figures(record["metrics"]))
         )
-    return CARD_TEXT.format(
-        trainer=trainer,
-        dataset=shown_name(record),
-        backbone=cfg.MODEL.BACKBONE.NAME,
-        count=len(classnames),
-        facts=table(run_facts(record)),
-        figures=tested,
-        model=MODEL,
-        prompts=PROMPTS,
-        size=classifier.method.backbone.image.image_size,
-        vacuity=EVIDENCE if "vacuity" in outputs else "",
-        interpolation=interpolation,
-        resampling=interpolation.upper(),
-        tolerance=TOLERANCE,
-        background=background_of(cfg) or "white",
-        outputs=", ".join(outputs),
-        classes="\n".join(f"{number}. {name}" for number, name in enumerate(classnames)),
-    )
+    vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
+    vacuity = vacuity if "vacuity" in outputs else ""
+    size = classifier.method.backbone.image.image_size
+    classes = "\n".join(f"{number}. {name}" for number, name in enumerate(names))
+    # the example opens a picture as ``image_files.as_seen`` does
+    return f"""\
+# {trainer} on {shown_name(record)}
+
+An image classifier: the CLIP `{cfg.MODEL.BACKBONE.NAME}` under prompts of the trainer {trainer}, for {len(names)} classes.
+
+{table(run_facts(record))}
+
+## Figures
+
+{tested}
+
+## Use
+
+`{MODEL}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It
+normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and
+cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.
+
+```python
+import json
+import numpy
+import onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession("{MODEL}")
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
+image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "{background_of(cfg) or "white"}"), image).convert("RGB")
+image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})
+pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
+[{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})
+print(classes[probability[0].argmax()], probability[0].max())
+```
+
+`{PROMPTS}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.
+
+## Classes
+
+{classes}
+"""
 
 
-def run_facts(record: Record) -> dict[str, Any]:
+def run_facts(record: Record) -> dict[str, object]:
     shots = record["shots"] if record["shots"] > 0 else "all"
     data = f"{shown_name(record)}, {record['classes']} classes, {shots} images a class"
     return {
@@ -269,18 +246,18 @@ def run_facts(record: Record) -> dict[str, Any]:
     }
 
 
-def figures(metrics: Mapping[str, Metrics]) -> dict[str, Any]:
+def figures(metrics: Mapping[str, Metrics]) -> dict[str, object]:
     """Name → value of the figures of the first split that was tested."""
-    split, found = next(iter(metrics.items()))
+    split, measures = next(iter(metrics.items()))
     shown = {
-        "images": found["images"],
-        "accuracy": f"{found['accuracy']:.2f} %",
-        "macro F1": f"{found['macro_f1']:.2f} %",
-        "expected calibration error": f"{found['ece']:.2f} %",
-        "negative log-likelihood": f"{found['nll']:.4f}",
+        "images": measures["images"],
+        "accuracy": f"{measures['accuracy']:.2f} %",
+        "macro F1": f"{measures['macro_f1']:.2f} %",
+        "expected calibration error": f"{measures['ece']:.2f} %",
+        "negative log-likelihood": f"{measures['nll']:.4f}",
     }
-    if "mean_vacuity" in found:
-        shown["mean vacuity"] = f"{found['mean_vacuity']:.4f}"
+    if "mean_vacuity" in measures:
+        shown["mean vacuity"] = f"{measures['mean_vacuity']:.4f}"
     return {f"{name} ({split})": value for name, value in shown.items()}
 
 

@@ -24,12 +24,18 @@ from ..classnames import check_names
 from ..common.errors import UserError
 from ..common.image_files import background_of
 from ..common.record_file import Record
-from ..data.pictures import Picture, Pictures, is_path, one_by_one, transformed
+from ..data.pictures import (
+    Picture,
+    Pictures,
+    is_path,
+    one_by_one,
+    transformed,
+    write_class_folders,
+)
 from ..engine.checkpoint import load_trained
 from ..evaluation.prediction import Prediction
 from ..method import Method
 from .export import export
-from .fitting import fit
 from .saved_run import (
     class_names,
     config_of,
@@ -134,15 +140,15 @@ class PromptedClassifier:
         """
         folder = os.fspath(folder)
         record = read_record(folder)
-        kind = find_trainer(record["trainer"])
-        cfg = config_of(record, kind)
+        trainer_class = find_trainer(record["trainer"])
+        cfg = config_of(record, trainer_class)
         if backbone is not None:
             cfg.MODEL.BACKBONE.NAME = backbone
         cfg.freeze()
-        kind.method.check(kind.node(cfg), f"TRAINER.{cfg.TRAINER.NAME.upper()}")
-        method = untrained(cfg, class_names(folder, record, kind))
+        trainer_class.method.check(trainer_class.node(cfg), f"TRAINER.{cfg.TRAINER.NAME.upper()}")
+        method = untrained(cfg, class_names(folder, record, trainer_class))
         if method.learner is not None:
-            load_trained(method, folder, cfg, cfg.TRAINER.NAME)
+            load_trained(method, folder, cfg)
         return cls(method, cfg, record)
 
     @classmethod
@@ -168,7 +174,23 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        return cls.load(fit(images, labels, trainer, backbone, folder, options))
+        try:
+            from protocols.command_line import parse_arguments
+            from protocols.training import run
+        except ImportError as error:
+            raise UserError(
+                "fit needs the toolbox itself, not only its plug-in: call it in the folder of train.py"
+            ) from error
+        if labels is not None:
+            assert not isinstance(images, (str, os.PathLike))  # a label for each of several images
+            folder = os.fspath(folder or f"output/fit/{trainer}")
+            images = write_class_folders(list(images), list(labels), f"{folder}-images")
+        elif not is_path(images):
+            raise UserError("images without labels must be a folder of class folders: give labels")
+        arguments = ["--images", os.fspath(images), "--trainer", trainer]
+        arguments += ["--backbone", backbone] if backbone else []
+        arguments += ["--output-dir", os.fspath(folder)] if folder else []
+        return cls.load(run(parse_arguments([*arguments, *options])).output_dir)
 
     @property
     def background(self) -> str:
@@ -216,15 +238,15 @@ class PromptedClassifier:
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or tensor that is no image.
         """
-        found, names = [], []
+        answers, names = [], []
         for batch, batch_names in self.batches(images, broken):
             answer = self.method.answer(batch, self.encoded)
             answer.check_finite()
-            found.append(answer.cpu())
+            answers.append(answer.cpu())
             names += batch_names
-        if not found and broken:
+        if not answers and broken:
             raise UserError(f"not one of the images can be read; the first: {broken[0]}")
-        answer = Prediction.concatenate(found)
+        answer = Prediction.concatenate(answers)
         return Answers(
             classnames=self.classnames,
             images=names,
@@ -265,10 +287,10 @@ class PromptedClassifier:
             raise UserError("there is no image to look at")
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
             while batch:
-                found = list(zip(batch, pool.map(read, batch)))
+                decoded = list(zip(batch, pool.map(read, batch)))
                 if broken is not None:
-                    broken += [pixels for _, pixels in found if isinstance(pixels, UserError)]
-                sound = [(image, pixels) for image, pixels in found if isinstance(pixels, Tensor)]
+                    broken += [pixels for _, pixels in decoded if isinstance(pixels, UserError)]
+                sound = [(image, pixels) for image, pixels in decoded if isinstance(pixels, Tensor)]
                 if sound:
                     pixels = torch.stack([pixels for _, pixels in sound])  # (B, 3, H, W)
                     yield (

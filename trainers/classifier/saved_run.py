@@ -3,8 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from dassl.config import get_cfg_default
@@ -28,7 +27,7 @@ def read_record(folder: str) -> Record:
     Raises:
         UserError: it is not there, or see ``record_file.read_record``.
     """
-    path = os.path.join(folder, FILE_NAME)
+    path = f"{folder}/{FILE_NAME}"
     if not os.path.isfile(path):
         raise UserError(
             f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended"
@@ -42,30 +41,29 @@ def find_trainer(name: str) -> type[MethodTrainer]:
     Raises:
         UserError: it is unknown, or another toolbox's.
     """
-    if name not in TRAINER_REGISTRY.registered_names():
-        if name in METHODS:
-            config_function(name)
+    if name in METHODS and name not in TRAINER_REGISTRY.registered_names():
+        config_function(name)
     if name not in TRAINER_REGISTRY.registered_names():
         raise UserError(
             f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
         )
-    kind = TRAINER_REGISTRY.get(name)
-    if not issubclass(kind, MethodTrainer):
+    trainer = TRAINER_REGISTRY.get(name)
+    if not issubclass(trainer, MethodTrainer):
         raise UserError(
-            f"the trainer {name} that is registered here is {kind.__module__}'s, not {__name__.partition('.')[0]}'s: load the run in a "
+            f"the trainer {name} that is registered here is {trainer.__module__}'s, not {__name__.partition('.')[0]}'s: load the run in a "
             "program of its own"
         )
-    return kind
+    return trainer
 
 
-def config_of(record: Record, kind: type[MethodTrainer]) -> CfgNode:
+def config_of(record: Record, trainer: type[MethodTrainer]) -> CfgNode:
     """The config that a run was made with; settings that came after it have their defaults.
 
     Raises:
         UserError: a value is of another kind than its default.
     """
     cfg, name = get_cfg_default(), record["trainer"]
-    declare = getattr(sys.modules[kind.__module__], f"add_{name.lower()}_config", None)
+    declare = getattr(sys.modules[trainer.__module__], f"add_{name.lower()}_config", None)
     if declare is not None:
         declare(cfg)
     defaults = cfg.clone()
@@ -75,10 +73,10 @@ def config_of(record: Record, kind: type[MethodTrainer]) -> CfgNode:
     return cfg
 
 
-def overlay(node: CfgNode, values: dict[str, Any]) -> None:
+def overlay(node: CfgNode, values: Mapping[str, object]) -> None:
     """Puts plain values into a config node as they are (yacs would evaluate strings); JSON has no tuples, the defaults have."""
     for key, value in values.items():
-        if isinstance(value, dict):
+        if isinstance(value, Mapping):
             if not isinstance(node.get(key), CfgNode):
                 node[key] = CfgNode()
             overlay(node[key], value)
@@ -90,13 +88,13 @@ def overlay(node: CfgNode, values: dict[str, Any]) -> None:
             )
 
 
-def class_names(folder: str, record: Record, kind: type[MethodTrainer]) -> list[str]:
+def class_names(folder: str, record: Record, trainer: type[MethodTrainer]) -> list[str]:
     """The class names of a run: those of its checkpoint, or, where nothing is learned, of its record.
 
     Raises:
         UserError: the folder holds no prompts, or the record is older than its class names.
     """
-    if kind.method.learns:
+    if trainer.method.learns:
         file_name = newest(f"{folder}/{MODEL_NAME}")
         if file_name is None:
             raise UserError(
@@ -121,10 +119,10 @@ def untrained(cfg: CfgNode, classnames: Sequence[str]) -> Method:
     Raises:
         UserError: the config can't work, or its CLIP is not found.
     """
-    kind = find_trainer(cfg.TRAINER.NAME)
+    trainer = find_trainer(cfg.TRAINER.NAME)
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
     with silence():
-        return kind.build_method(cfg, classnames, device)
+        return trainer.build_method(cfg, classnames, device)
 
 
 def rebuilt(method: Method, cfg: CfgNode, classnames: Sequence[str]) -> Method:

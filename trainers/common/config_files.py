@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from yacs.config import CfgNode
@@ -17,24 +17,18 @@ from .readers import read_yaml
 
 log = logging.getLogger(__name__)
 
-ONE = {
-    bool: "True or False",
-    int: "a whole number of at most 64 bits",
-    float: "a finite number",
-    str: "text in UTF-8",
-}
-NAMES = {
-    bool: "True and False",
-    int: "whole numbers",
-    float: "finite numbers",
-    str: "texts in UTF-8",
+TAKEN = {  # type of a default → what one value is called, and what several are
+    bool: ("True or False", "True and False"),
+    int: ("a whole number of at most 64 bits", "whole numbers"),
+    float: ("a finite number", "finite numbers"),
+    str: ("text in UTF-8", "texts in UTF-8"),
 }
 OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
 # of earlier versions; they changed no figure
 REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_STEPS")
 
 
-def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "") -> None:
+def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: str = "") -> None:
     """Merges a file, except its key ``leave_out``, or a list of pairs; every mistake is a ``UserError``.
 
     Raises:
@@ -47,7 +41,7 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
         where = what
         if len(source) % 2:
             raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
-        pairs = list(zip(source[::2], source[1::2]))
+        pairs = list(zip(map(str, source[::2]), source[1::2]))
     removed = [key for key, _ in pairs if key in REMOVED]
     if removed:
         names = ", ".join(removed)
@@ -55,9 +49,9 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
     for key, value in pairs:
         if key in removed:
             continue
-        default: Any = cfg
+        default: object = cfg
         for part in key.split("."):
-            if not hasattr(default, "items") or part not in default:
+            if not isinstance(default, Mapping) or part not in default:
                 raise UserError(f"{where}: unknown config key {key}{nearest(key, flatten(cfg))}")
             default = default[part]
         try:
@@ -72,8 +66,8 @@ def merge(cfg: CfgNode, source: str | list[Any], what: str, leave_out: str = "")
             raise UserError(f"{where}: {' '.join(str(error).split())}") from error
 
 
-def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, Any]]:
-    """Yields ``A.B`` and its value of a config file, except its key ``leave_out``.
+def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, object]]:
+    """``A.B`` and its value of all values of a config file, except its key ``leave_out``.
 
     Raises:
         UserError: it is missing, or no YAML of keys; see ``where``.
@@ -83,27 +77,19 @@ def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, 
         beside = os.listdir(folder) if os.path.isdir(folder) else []
         raise UserError(f"{where} is missing{nearest(name, beside)}")
     try:
-        content = read_yaml(path)
+        content = copy.deepcopy(read_yaml(path))
     except (RecursionError, MemoryError) as error:
         raise UserError(f"{where}: it is nested too deeply") from error
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: it must hold lines KEY: value")
-    nodes = [("", {key: value for key, value in content.items() if key != leave_out})]
-    while nodes:
-        path, node = nodes.pop(0)
-        for key, value in node.items():
-            if not isinstance(key, str):
-                raise UserError(f"{where}: {key!r} is not a config key")
-            if isinstance(value, dict):
-                nodes.append((f"{path}{key}.", value))
-            else:
-                yield path + key, copy.deepcopy(value)
+    content.pop(leave_out, None)
+    return leaves(content)
 
 
-def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
-    """Each value must be of its default's kind.
+def check_types(cfg: Mapping[str, object], defaults: Mapping[str, object], path: str = "") -> None:
+    """Each value must be of its default's type.
 
     Args:
         cfg, defaults: config nodes, of which ``cfg`` may have more keys; path: name of the node with a full stop, for messages.
@@ -115,72 +101,65 @@ def check_types(cfg: CfgNode, defaults: CfgNode, path: str = "") -> None:
         check_type(path + key, cfg[key], default)
 
 
-def check_type(name: str, value: Any, default: Any) -> None:
-    """The same for one key."""
-    if hasattr(default, "items"):
-        if not hasattr(value, "items"):
+def check_type(name: str, value: object, default: object) -> None:
+    """The same for one key: a list has elements of one type, and as many numbers as its default if
+    that has several."""
+    if isinstance(default, Mapping):
+        if not isinstance(value, Mapping):
             raise UserError(
                 f"{name} is {value!r}, it takes settings of its own: {', '.join(default)}"
             )
-        check_types(value, default, f"{name}.")
-    elif isinstance(default, (list, tuple)):
-        check_elements(name, value, default)
-    else:
-        check_value(name, value, default)
-
-
-def check_elements(name: str, value: Any, default: Sequence[Any]) -> None:
-    """Checks a list: all elements of one kind, and as many numbers as the default if that has several."""
-    kind = type(default[0]) if default else str
-    several = len(default) > 1 and kind is not str
-    if (
-        not isinstance(value, (list, tuple))
-        or several
-        and len(value) != len(default)
-        or not all(is_of(kind, element) for element in value)
-    ):
-        count = f"{len(default)} " if several else ""
-        raise UserError(
-            f"{name} is {value!r}, it takes a list of {count}{NAMES[kind]}, such as {list(default)!r}"
+        return check_types(value, default, f"{name}.")
+    if default is None or value is None and name.rpartition(".")[2] in OPTIONAL:
+        return None
+    if isinstance(default, (list, tuple)):
+        type_, default = type(default[0]) if default else str, list(default)
+        several = len(default) > 1 and type_ is not str
+        is_right = (
+            isinstance(value, (list, tuple))
+            and not (several and len(value) != len(default))
+            and all(is_of(type_, element) for element in value)
         )
+        taken = f"a list of {f'{len(default)} ' if several else ''}{TAKEN[type_][1]}"
+    else:
+        type_ = type(default)
+        is_right, taken = is_of(type_, value), TAKEN[type_][0]
+    if not is_right:
+        raise UserError(f"{name} is {value!r}, it takes {taken}, such as {default!r}")
 
 
-def check_value(name: str, value: object, default: object) -> None:
-    if (
-        default is not None
-        and not (value is None and name.rpartition(".")[2] in OPTIONAL)
-        and not is_of(type(default), value)
-    ):
-        raise UserError(f"{name} is {value!r}, it takes {ONE[type(default)]}, such as {default!r}")
-
-
-def is_of(kind: type, value: Any) -> bool:
-    """Whether a value is of a kind: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
-    if isinstance(value, bool) and kind is not bool:
+def is_of(type_: type, value: object) -> bool:
+    """Whether a value is of a type: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
+    if isinstance(value, bool) and type_ is not bool:
         return False
     if isinstance(value, int) and abs(value) >= 2**63:  # torch has no larger ones
         return False
-    if kind is float:
+    if type_ is float:
         return isinstance(value, (int, float)) and math.isfinite(value)
-    if isinstance(value, str) and kind is str:
+    if isinstance(value, str) and type_ is str:
         return not any("\ud800" <= character <= "\udfff" for character in value)
-    return isinstance(value, kind)
+    return isinstance(value, type_)
 
 
-def plain(config: Any) -> Any:
+def plain(config: object) -> Any:
     """A config node as plain dicts and lists, for JSON."""
-    if hasattr(config, "items"):
+    if isinstance(config, Mapping):
         return {key: plain(value) for key, value in config.items()}
     return [plain(item) for item in config] if isinstance(config, (list, tuple)) else config
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, str]:
-    """A config node as a flat dict, ``A.B`` → repr of its value."""
-    flat: dict[str, str] = {}
+def leaves(config: Mapping[str, object], path: str = "") -> Iterator[tuple[str, object]]:
+    """Yields ``A.B`` and its value for all values of a config node or of nested dicts.
+
+    path: name of the node with a full stop.
+    """
     for key, value in config.items():
-        flat.update(
-            flatten(value, f"{prefix}{key}.")
-            if hasattr(value, "items")
-            else {prefix + key: repr(value)}
-        )
-    return flat
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
+
+
+def flatten(config: Mapping[str, object]) -> dict[str, str]:
+    """A config node as a flat dict, ``A.B`` → repr of its value."""
+    return {key: repr(value) for key, value in leaves(config)}

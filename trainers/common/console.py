@@ -4,7 +4,7 @@ import io
 import logging
 import re
 import sys
-from typing import Any
+from typing import TextIO
 
 # what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are no text
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -13,7 +13,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 def printable(text: str, kept: str = "") -> str:
     """A text, such as a file's name, in which control characters are shown as Python writes them, except those of ``kept``."""
     return CONTROL.sub(
-        lambda found: found[0] if found[0] in kept else found[0].encode("unicode_escape").decode(),
+        lambda match: match[0] if match[0] in kept else match[0].encode("unicode_escape").decode(),
         text,
     )
 
@@ -25,7 +25,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}"
 
 
-def table_cell(value: Any) -> Any:
+def table_cell(value: object) -> object:
     """A value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if is_formula else value
@@ -68,7 +68,7 @@ class FileOnly(io.TextIOBase):
         tee: Dassl's replacement of standard output; any other stream is written to directly.
     """
 
-    def __init__(self, tee: Any) -> None:
+    def __init__(self, tee: TextIO) -> None:
         self.file = getattr(tee, "file", None) or tee
 
     def write(self, text: str) -> int:

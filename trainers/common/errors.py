@@ -72,16 +72,9 @@ def line_for_user(error: Exception) -> str | None:
 
 def raised_in(error: BaseException, *modules: str) -> bool:
     """Whether an error was raised by the code of one of these modules or packages."""
-    frames = traceback.extract_tb(error.__traceback__)
-    file_name = os.path.realpath(frames[-1].filename) if frames else ""
-    for module in filter(None, map(sys.modules.get, modules)):
-        place = os.path.realpath(module.__file__ or "")
-        if file_name == place or (
-            hasattr(module, "__path__")
-            and file_name.startswith(os.path.join(os.path.dirname(place), ""))
-        ):
-            return True
-    return False
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    place = frames[-1].f_globals.get("__name__") if frames else None
+    return any(f"{place}.".startswith(f"{module}.") for module in modules)
 
 
 def exit_code(command: Callable[..., object], *arguments: object) -> int:

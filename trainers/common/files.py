@@ -1,6 +1,7 @@
 """Atomic writing of files: written under a temporary name, flushed to disk, renamed."""
 
 import hashlib
+import io
 import os
 import re
 import socket
@@ -69,7 +70,7 @@ def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
     mode = mode_of(option, folder)
     if mode is not None and not stat.S_ISDIR(mode):
         raise UserError(f"{option} {folder} is a file, it must be a folder")
-    for path in (os.path.join(folder, name) for name in names):
+    for path in (f"{folder}/{name}" for name in names):
         if os.path.lexists(path) and not os.path.isfile(path):
             raise UserError(f"{path} is not a regular file: move it away, or give another {option}")
 
@@ -111,22 +112,19 @@ def bring_to_disk(folder: str) -> None:
             os.close(descriptor)
 
 
-def write_text(path: str, text: str) -> None:
-    def write(temporary: str) -> None:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+def write_bytes(path: str, content: bytes | memoryview) -> None:
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(content))
 
-    write_atomically(path, write)
+
+def write_text(path: str, text: str) -> None:
+    write_bytes(path, text.encode())
 
 
 def write_arrays(path: str, arrays: Mapping[str, numpy.ndarray]) -> None:
     """Writes arrays by name as a compressed ``.npz`` file."""
-
-    def write(temporary: str) -> None:
-        with open(temporary, "wb") as file:  # to a path numpy would append a suffix of its own
-            numpy.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
-
-    write_atomically(path, write)
+    content = io.BytesIO()
+    numpy.savez_compressed(content, **arrays)  # type: ignore[arg-type]  # no array is called allow_pickle
+    write_bytes(path, content.getbuffer())
 
 
 def file_hash(path: str | Path) -> str:
@@ -140,19 +138,18 @@ def file_hash(path: str | Path) -> str:
 
 def remove_leftovers(folder: str) -> None:
     """Deletes temporary files that processes of this machine left in a folder when they were killed while writing."""
-    own = re.compile(re.escape(temporary_name("", "PID")).replace("PID", r"(\d+)") + "$")
+    of_here = re.compile(re.escape(temporary_name("", "PID")).replace("PID", r"(\d+)") + "$")
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        written_by = own.search(name)
+        written_by = of_here.search(name)
         if written_by and not is_running(int(written_by[1])):
-            os.remove(os.path.join(folder, name))
+            os.remove(f"{folder}/{name}")
 
 
 def is_running(pid: int) -> bool:
     """Whether this machine has a process of that number; where that can't be asked without harm, it is taken to have one."""
-    if os.name != "posix":
-        return True
     try:
-        os.kill(pid, 0)
+        if os.name == "posix":
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # another user's

@@ -98,7 +98,13 @@ def open_image(file: str | IO[bytes]) -> Image.Image:
             else damaged bytes can make Pillow raise.
     """
     if isinstance(file, str):
-        check_file(file)
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("it is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ValueError(
+                f"it has {status.st_size // 2**20} MB, the limit is {MAX_BYTES // 2**20} MB"
+            )
     with open(file, "rb") if isinstance(file, str) else nullcontext(file) as content:
         check_header(content)
     image = Image.open(file, formats=FORMATS)
@@ -112,20 +118,6 @@ def open_image(file: str | IO[bytes]) -> Image.Image:
         image.close()
         raise
     return image
-
-
-def check_file(path: str) -> None:
-    """
-    Raises:
-        OSError: there is no file; ValueError: it is a pipe, a device or too large.
-    """
-    status = os.stat(path)
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError("it is not a regular file")
-    if status.st_size > MAX_BYTES:
-        raise ValueError(
-            f"it has {status.st_size // 2**20} MB, the limit is {MAX_BYTES // 2**20} MB"
-        )
 
 
 def check_header(file: IO[bytes]) -> None:
@@ -275,20 +267,20 @@ def left_out(paths: Iterable[str]) -> str:
     Args:
         paths: of all files; those taken for images count where they are animated, for all but their first picture.
     """
-    kinds: dict[str, list[str]] = defaultdict(list)
+    ignored: dict[str, list[str]] = defaultdict(list)  # by what they are
     moving: list[str] = []
     for path in paths:
         if not is_image(path):
             ending = os.path.splitext(path)[1].lower() or "without an ending"
-            kinds["links to nothing" if leads_nowhere(path) else ending].append(path)
+            ignored["links to nothing" if leads_nowhere(path) else ending].append(path)
         elif path.lower().endswith((".gif", ".webp", ".tif", ".tiff", ".avif")) and look_at(
             path, lambda image: getattr(image, "is_animated", False), False
         ):
             moving.append(path)
     lines = [
-        f"{len(files)} {kind} ({named(files)}"
-        f"{f'; to take these: pip install {MISSING[kind]}' if kind in MISSING else ''})"
-        for kind, files in sorted(kinds.items())
+        f"{len(files)} {ending} ({named(files)}"
+        f"{f'; to take these: pip install {MISSING[ending]}' if ending in MISSING else ''})"
+        for ending, files in sorted(ignored.items())
     ]
     return ". ".join(
         [f"Left out: {'; '.join(lines)}"] * bool(lines)
@@ -374,11 +366,6 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def skips_broken_images(cfg: CfgNode) -> bool:
-    """Whether a run goes on without images that can't be read; another toolbox's config may not have the key."""
-    return cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
 
 
 def background_of(cfg: CfgNode) -> str:

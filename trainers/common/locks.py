@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from .errors import UserError
 
@@ -25,62 +25,54 @@ def only_writer(folder: str) -> Iterator[None]:
     Raises:
         UserError: one is, or the folder can't be written to.
     """
-    try:
-        lock = held(folder, PATIENCE)
-    except Timeout:
-        raise UserError(
-            f"{folder} is being written to by another process: wait for that run, end it, or give another "
-            "--output-dir"
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{folder} can't be written to ({error.strerror}): give another --output-dir"
-        ) from error
-    with released(lock):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(folder, PATIENCE))
+        except Timeout:
+            raise UserError(
+                f"{folder} is being written to by another process: wait for that run, end it, or give another "
+                "--output-dir"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{folder} can't be written to ({error.strerror}): give another --output-dir"
+            ) from error
         yield
 
 
 @contextlib.contextmanager
-def turn(work: str, *folders: str) -> Iterator[bool]:
-    """Waits for the lock of the first of the folders that can be written to.
-
-    Yields whether there is a lock; without any such folder there is none.
+def turn(work: str, folder: str) -> Iterator[bool]:
+    """Waits for the lock of a folder; yields whether it has it, which it has not of a folder that can't
+    be written to.
 
     Args:
         work: what is done there, for the log.
     """
-    for folder in folders:
+    with contextlib.ExitStack() as stack:
+        is_locked = True
         try:
-            lock = held(folder, 1)
+            stack.enter_context(held(folder, 1))
         except Timeout:
             log.info("Waiting for another process: %s in %s", work, folder)
-            lock = held(folder, -1)
+            stack.enter_context(held(folder, -1))
         except OSError:
-            continue
-        with released(lock):
-            yield True
-        return
-    yield False
-
-
-def held(folder: str, patience: float) -> BaseFileLock:
-    """The lock of a folder, which is made.
-
-    Raises:
-        Timeout: another process has it for ``patience`` seconds; OSError: it can't be written to.
-    """
-    os.makedirs(folder, exist_ok=True)
-    lock = FileLock(os.path.join(folder, FILE_NAME))
-    lock.acquire(timeout=patience)
-    return lock
+            is_locked = False
+        yield is_locked
 
 
 @contextlib.contextmanager
-def released(lock: BaseFileLock) -> Iterator[None]:
-    """Releases the lock at the end and deletes its file; a waiting process then makes a new one."""
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows deletes no open file
-            os.remove(lock.lock_file)
-        lock.release()
+def held(folder: str, patience: float) -> Iterator[None]:
+    """Makes a folder and locks it to the end of the block.
+
+    The lock's file is deleted then; a waiting process makes a new one.
+
+    Raises:
+        Timeout: another process has the lock for ``patience`` seconds; OSError: it can't be written to.
+    """
+    os.makedirs(folder, exist_ok=True)
+    with FileLock(f"{folder}/{FILE_NAME}").acquire(timeout=patience) as lock:
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows deletes no open file
+                os.remove(lock.lock_file)

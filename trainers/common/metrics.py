@@ -14,14 +14,13 @@ from typing import Any
 from .readers import parse_json
 
 FILE_NAME = "metrics.jsonl"
-KINDS = {
+TYPES = {
     "epoch": int,
     "epochs": int,
     "loss": float,
     "acc": float,
     "eta": float,
 }  # of what every line has
-END = 4096  # bytes, more than a line has
 
 
 def start_metrics(folder: str) -> None:
@@ -29,9 +28,9 @@ def start_metrics(folder: str) -> None:
     Path(folder, FILE_NAME).unlink(missing_ok=True)
 
 
-def write_metrics(folder: str, line: Mapping[str, Any]) -> None:
+def write_metrics(folder: str, line: Mapping[str, float]) -> None:
     """Appends a line; one that a killed process left half written is ended first."""
-    path = os.path.join(folder, FILE_NAME)
+    path = f"{folder}/{FILE_NAME}"
     try:
         with open(path, "ab+") as file:
             if file.tell():
@@ -43,17 +42,10 @@ def write_metrics(folder: str, line: Mapping[str, Any]) -> None:
         raise
 
 
-def read_metrics(folder: str | Path, only_end: bool = False) -> list[dict[str, Any]]:
-    """The lines in their order, without those that are cut or damaged; empty where nothing was trained.
-
-    Args:
-        only_end: whether the last few lines are enough.
-    """
+def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+    """The lines in their order, without those that are cut or damaged; empty where nothing was trained."""
     try:
-        with open(Path(folder, FILE_NAME), "rb") as file:
-            if only_end:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - END))
-            lines = file.read().splitlines()
+        lines = Path(folder, FILE_NAME).read_bytes().splitlines()
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [line for line in map(parsed, lines) if line]
@@ -66,7 +58,7 @@ def parsed(text: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     if not isinstance(line, dict) or any(
-        type(line.get(name)) is not kind for name, kind in KINDS.items()
+        type(line.get(name)) is not type_ for name, type_ in TYPES.items()
     ):
         return None
     return (

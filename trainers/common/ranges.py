@@ -4,11 +4,11 @@ What depends on other settings, the data or the CLIP is checked where it is used
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
+from .config_files import leaves
 from .errors import UserError, nearest
 
 MANY = 10**6  # epochs, steps, images of a batch: more is a slip of the hand
@@ -121,12 +121,7 @@ RANGES: dict[str, Range | tuple[object, ...]] = {  # pattern of keys → what th
 }
 
 
-def range_of(key: str) -> Range | tuple[object, ...] | None:
-    """What a key takes, by the first pattern that fits it; None where anything of its type does."""
-    return next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), None)
-
-
-def check_ranges(cfg: Mapping[str, Any], path: str = "") -> None:
+def check_ranges(cfg: Mapping[str, object], path: str = "") -> None:
     """
     Args:
         cfg: a config node, or the same of a record as plain dicts; its values have their types, see ``config_files.check_types``.
@@ -135,16 +130,13 @@ def check_ranges(cfg: Mapping[str, Any], path: str = "") -> None:
     Raises:
         UserError: the first key whose value is out of its range, the value, and what it takes.
     """
-    for name, value in cfg.items():
-        key = f"{path}{name}"
-        if hasattr(value, "items"):
-            check_ranges(value, f"{key}.")
-        else:
-            check_range(key, value)
+    for key, value in leaves(cfg, path):
+        check_range(key, value)
 
 
-def check_range(key: str, value: Any) -> None:
-    taken = range_of(key)
+def check_range(key: str, value: object) -> None:
+    """Checks a value against the first pattern of ``RANGES`` that fits its key, if one does."""
+    taken = next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), ())
     elements = value if isinstance(value, (list, tuple)) else [value]
     if isinstance(taken, Range):
         numbers = [element for element in elements if isinstance(element, (int, float))]
@@ -152,18 +144,10 @@ def check_range(key: str, value: Any) -> None:
             raise UserError(f"{key} is {value}, it {complaint}")
         if taken.rises and numbers != sorted(numbers):
             raise UserError(f"{key} is {value}, its numbers must rise")
-    elif taken:
-        for element in elements:
-            check_choice(key, element, taken)
-
-
-def check_choice(key: str, value: object, choices: Collection[object]) -> None:
-    """``value`` must be one of ``choices``; the nearest one is named.
-
-    Raises:
-        UserError: it is none.
-    """
-    if value not in choices:
-        raise UserError(
-            f"{key} is {value!r}, it takes one of {', '.join(map(str, choices))}{nearest(value, choices)}"
-        )
+        return
+    for element in elements if taken else ():
+        if element not in taken:
+            raise UserError(
+                f"{key} is {element!r}, it takes one of {', '.join(map(str, taken))}"
+                f"{nearest(element, taken)}"
+            )

@@ -53,15 +53,15 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: it is no such JSON.
     """
     try:
-        found = json.loads(text, parse_constant=finite, parse_float=finite)
+        content = json.loads(text, parse_constant=finite, parse_float=finite)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if isinstance(text, str) and re.search(r"\\u[dD][89a-fA-F]", text):
         try:
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(content, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise ValueError("it is not text (a lone surrogate)") from error
-    return found
+    return content
 
 
 def finite(number: str) -> float:
@@ -76,7 +76,7 @@ class PlainLoader(yaml.SafeLoader):
 
     depth = 0
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise ValueError("it has an alias (*name): write out what it stands for")
         self.depth += 1

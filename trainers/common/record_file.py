@@ -1,24 +1,25 @@
 """Reads and validates run records, ``results.json``: the fields of a record that is returned here have the types they should have."""
 
 import contextlib
-import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .config_files import is_of
 from .errors import UserError
 from .fingerprints import data_name
 from .readers import read_json
 
+DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
-Record = dict[str, Any]  # results.json, see ``evaluation.run_record.write_record``
+Record = dict[str, Any]  # results.json, see ``evaluation.testing.Evaluator.write_record``
 
-Kinds = type | tuple[type, ...]
+Types = type | tuple[type, ...]
 TEXT_OR_NOTHING = (str, type(None))
-REQUIRED: dict[str, Kinds] = {
+REQUIRED: dict[str, Types] = {
     "trainer": str,
     "dataset": str,
     "classes": str,
@@ -30,7 +31,7 @@ REQUIRED: dict[str, Kinds] = {
     "backbone_hash": TEXT_OR_NOTHING,
     "split_hash": TEXT_OR_NOTHING,
 }
-OPTIONAL: dict[str, Kinds] = {
+OPTIONAL: dict[str, Types] = {
     "classnames": list,
     "notes": list,
     "parameters": dict,
@@ -45,7 +46,7 @@ OPTIONAL: dict[str, Kinds] = {
     "seconds_per_step": (int, float, type(None)),
     "test_images_per_second": (int, float, type(None)),
 }
-RUN: dict[str, Kinds] = {
+RUN: dict[str, Types] = {
     "protocol": TEXT_OR_NOTHING,
     "part": TEXT_OR_NOTHING,
     "dataset": str,
@@ -148,15 +149,9 @@ def run_of_folder(folder: Path) -> dict[str, Any]:
 
 
 def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the names of fields that are missing or of another kind than a run leaves them."""
-    kinds = {**REQUIRED, **{name: kind for name, kind in OPTIONAL.items() if name in record}}
-    odd = [
-        name
-        for name, kind in kinds.items()
-        if name not in record
-        or not isinstance(record[name], kind)
-        or isinstance(record[name], bool)
-    ]
+    """Yields the names of fields that are missing or of another type than a run leaves them."""
+    # a field that is missing is of no type
+    odd = of_other_types({**dict.fromkeys(REQUIRED, ...), **record}, REQUIRED | OPTIONAL)
     if odd:
         yield from odd
         return
@@ -166,14 +161,19 @@ def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
         yield "classnames"
     if not all(isinstance(names, list) for names in record.get("skipped_images", {}).values()):
         yield "skipped_images"
-    run = record.get("run", {})
-    yield from (
-        f"run.{name}"
-        for name, kind in RUN.items()
-        if name in run and (not isinstance(run[name], kind) or isinstance(run[name], bool))
-    )
+    yield from (f"run.{name}" for name in of_other_types(record.get("run", {}), RUN))
     for split, metrics in record["metrics"].items():
         yield from (f"metrics.{split}{name}" for name in odd_metrics(metrics))
+
+
+def of_other_types(record: Mapping[str, object], types: Mapping[str, Types]) -> list[str]:
+    """The fields that a record has with a value of none of their types; truth values are of none."""
+    return [
+        name
+        for name, taken in types.items()
+        if name in record
+        and (not isinstance(record[name], taken) or isinstance(record[name], bool))
+    ]
 
 
 def are_names(classnames: Sequence[object]) -> bool:
@@ -181,44 +181,28 @@ def are_names(classnames: Sequence[object]) -> bool:
     return len(classnames) > 0 and all(isinstance(name, str) for name in classnames)
 
 
-def odd_metrics(metrics: Any) -> Iterator[str]:
+def odd_metrics(metrics: object) -> Iterator[str]:
     """The same for the metrics of a split."""
     if not isinstance(metrics, dict):
         yield ""
         return
-    yield from (f".{name}" for name in NUMBERS if name in metrics and not is_number(metrics[name]))
+    yield from (f".{name}" for name in NUMBERS if not is_of(float, metrics.get(name, 0)))
     per_class, doubts = metrics.get("per_class_accuracy", {}), metrics.get("uncertainty", {})
-    if not isinstance(per_class, dict) or not all(map(is_number, per_class.values())):
+    if not isinstance(per_class, dict) or not all(is_of(float, of) for of in per_class.values()):
         yield ".per_class_accuracy"
-    if not isinstance(doubts, dict) or not all(map(is_doubt, doubts.values())):
+    # as ``uncertainty.doubt`` gives them: two numbers, or nothing in the place of one
+    if not isinstance(doubts, dict) or not all(
+        isinstance(doubt, dict)
+        and doubt.keys() >= {*DOUBT}
+        and all(doubt[name] is None or is_of(float, doubt[name]) for name in DOUBT)
+        for doubt in doubts.values()
+    ):
         yield ".uncertainty"
-
-
-def is_doubt(value: object) -> bool:
-    """Whether a value is what ``uncertainty.doubt`` gives: two numbers or nothing in their place."""
-    names = ("aurc", "error_auroc")
-    return isinstance(value, dict) and all(
-        name in value and (value[name] is None or is_number(value[name])) for name in names
-    )
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a number as a computer has them; JSON's may be too large."""
-    return (
-        isinstance(value, float)
-        or isinstance(value, int)
-        and not isinstance(value, bool)
-        and abs(value) < 2**63
-    )
 
 
 def finite(value: object) -> float | None:
     """The number, or None for all else."""
-    return (
-        value
-        if isinstance(value, (int, float)) and is_number(value) and math.isfinite(value)
-        else None
-    )
+    return value if isinstance(value, (int, float)) and is_of(float, value) else None
 
 
 def nested(record: Any, *keys: str) -> Any:
@@ -237,4 +221,4 @@ def shown_name(record: Mapping[str, Any]) -> str:
 def remove_record(folder: str) -> None:
     """Deletes the record, which marks the run as not done."""
     with contextlib.suppress(FileNotFoundError):
-        os.remove(os.path.join(folder, FILE_NAME))
+        os.remove(f"{folder}/{FILE_NAME}")

@@ -7,8 +7,8 @@ which operations they hold is our choice (docs/method.md).
 
 import signal
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,21 @@ DECODED_BYTES = 2**30
 WORKERS = "fork" if sys.platform == "linux" else None
 
 
+class Batch(TypedDict):
+    """What a loader hands out for B images.
+
+    img: (B, 3, H, W), or a list of these, one for each view.
+    label, domain, index: (B,).
+    impath: B paths.
+    """
+
+    img: Any  # as there is no one type for it
+    label: Tensor
+    domain: Tensor
+    index: Tensor
+    impath: list[str]
+
+
 class CheckedImages(DatasetWrapper):
     """Dassl's data set of images, which keeps those it trains on decoded, and whose errors say which
     file is broken.
@@ -42,13 +57,13 @@ class CheckedImages(DatasetWrapper):
     """
 
     # there is always one, see ``check_run``; in training PictureViews, which ``finish`` what comes from here
-    transform: Any
+    transform: Callable[[Image.Image], Tensor | list[Tensor]]
 
     def __init__(
         self,
         cfg: CfgNode,
         data_source: Sequence[Datum],
-        transform: Any = None,
+        transform: Callable[[Image.Image], Tensor | list[Tensor]] | None = None,
         is_train: bool = False,
     ) -> None:
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
@@ -84,7 +99,7 @@ class CheckedImages(DatasetWrapper):
         return image
 
 
-def prepare_workers(loader: DataLoader[Any]) -> None:
+def prepare_workers(loader: DataLoader[Batch]) -> None:
     """Makes a loader's workers end with this process, and not by a signal to the whole job."""
     loader.worker_init_fn = leave_signals_to_parent
     loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
@@ -112,10 +127,11 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int | None) -> li
     steps = build_transform(cfg, is_train=True).transforms
     tensor = place_of_tensor(steps)
     jitter = T.ColorJitter(*(cfg.INPUT[f"COLORJITTER_{part}"] for part in "BCSH"))
+    blur = T.RandomApply([GaussianBlur(cfg.INPUT.GB_K)], cfg.INPUT.GB_P)
     extra = [
         [],
         [jitter],
-        [T.RandomGrayscale(cfg.INPUT.RGS_P), blur(cfg.INPUT)],
+        [T.RandomGrayscale(cfg.INPUT.RGS_P), blur],
         [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))],
     ]
     if augmentation is None:
@@ -176,10 +192,6 @@ def until_tensor(transform: T.Compose) -> tuple[T.Compose, list[T.Normalize] | N
     if all(isinstance(step, T.Normalize) for step in rest):
         return T.Compose([*steps[:tensor], T.PILToTensor()]), rest
     return transform, None
-
-
-def blur(settings: CfgNode) -> T.RandomApply:
-    return T.RandomApply([GaussianBlur(settings.GB_K)], settings.GB_P)
 
 
 class GaussianBlur(T.GaussianBlur):

@@ -9,47 +9,37 @@ import io
 import logging
 import os
 import re
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from yacs.config import CfgNode
 
 from ..common.console import counted
 from ..common.errors import UserError
-from ..common.files import remove_leftovers, write_atomically, write_text
+from ..common.files import remove_leftovers, write_bytes, write_text
 from ..common.fingerprints import split_hash
 from ..common.readers import check_archive, read_arrays
 from ..common.record_file import FILE_NAME, are_names, read_record
 from ..data.random_state import restore_rng_state, rng_state
-from .same_run import OTHER_IMAGES as OTHER_IMAGES
-from .same_run import changes as changes
-from .same_run import check_same_run
-from .same_run import config_of_run as config_of_run
+from .same_run import OTHER_IMAGES, changes, config_of_run, differing
 
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
+    from torch.distributed.checkpoint.stateful import Stateful
 
     from ..method import Method
 
 log = logging.getLogger(__name__)
 
 
-class Part(Protocol):
-    """What has a state: an optimiser, a schedule, a scaler."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> object: ...
-
-
 State = dict[str, Any]  # of a training, see ``Checkpoints.save``
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 BEST = "model-best.pth.tar"
 POINTER = "checkpoint"
-KINDS = {
+TYPES = {
     "state_dict": dict,
     "epoch": int,
     "trainer": str,
@@ -78,20 +68,18 @@ class Checkpoints:
     steps depend on, and written atomically. Steps after it are repeated.
 
     Args:
-        cfg: the run's config; trainer: its registered name; dataset: what it trains and tests on.
+        cfg: the run's config; dataset: what it trains and tests on.
         method: whose learner is trained; parts: optimiser and so on, whose state is kept by name.
     """
 
     def __init__(
         self,
         cfg: CfgNode,
-        trainer: str,
         dataset: "DatasetBase",
         method: "Method",
-        parts: Mapping[str, Part],
+        parts: "Mapping[str, Stateful]",
     ) -> None:
-        self.cfg, self.trainer, self.dataset, self.method = cfg, trainer, dataset, method
-        self.parts = parts
+        self.cfg, self.dataset, self.method, self.parts = cfg, dataset, method, parts
 
     def save(self, folder: str, file_name: str, epoch: int, **facts: Any) -> None:
         """Writes prompts and all that an exact resume needs; never CLIP's weights.
@@ -109,7 +97,7 @@ class Checkpoints:
             "state_dict": self.method.learner.state_dict(),
             **{name: part.state_dict() for name, part in self.parts.items()},
             "training_state": self.method.memory,
-            "trainer": self.trainer,
+            "trainer": self.cfg.TRAINER.NAME,
             "classnames": self.method.classnames,
             "backbone_hash": self.method.backbone_hash,
             "config": config_of_run(self.cfg),
@@ -130,8 +118,8 @@ class Checkpoints:
         Raises:
             UserError: it is another run's, can't be read, or ``--resume`` names a folder without one.
         """
-        folder, own = f"{directory}/{MODEL_NAME}", f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
-        remove_leftovers(own)
+        folder, target = f"{directory}/{MODEL_NAME}", f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
+        remove_leftovers(target)
         file_name = newest(folder)
         if file_name is None:
             if self.cfg.RESUME:
@@ -143,11 +131,9 @@ class Checkpoints:
             state = load(f"{folder}/{file_name}")
         except UserError as error:
             raise UserError(f"{error}: delete {folder} to start over") from error
-        check_origin(self.method, state, folder, self.trainer)
-        check_same_run(
-            state, self.cfg, self.method.classnames, self.differs(state.get("split_hash")), folder
-        )
-        load_prompts(self.method, state, folder, self.trainer)
+        check_origin(self.method, state, folder, self.cfg)
+        self.check_same_run(state, folder)
+        load_prompts(self.method, state, folder)
         try:
             for name, part in self.parts.items():
                 if state[name]:  # a scaler's is empty where the run's device needed none
@@ -160,14 +146,33 @@ class Checkpoints:
                 f"{folder}/{file_name} cannot be resumed ({type(error).__name__}): delete {folder} "
                 "to start over"
             ) from error
-        if os.path.realpath(folder) != os.path.realpath(own) and os.path.isfile(f"{folder}/{BEST}"):
+        if os.path.realpath(folder) != os.path.realpath(target) and os.path.isfile(
+            f"{folder}/{BEST}"
+        ):
             # the best epoch so far may stay the best: it has to be found in this run's folder
-            write_atomically(
-                f"{own}/{BEST}", lambda path: shutil.copyfile(f"{folder}/{BEST}", path)
-            )
+            write_bytes(f"{target}/{BEST}", Path(folder, BEST).read_bytes())
         done = counted(state["epoch"], "epoch")
         log.info("Resuming from %s/%s: %s done", folder, file_name, done)
         return state
+
+    def check_same_run(self, state: State, folder: str) -> None:
+        """A run may only be continued as it was started.
+
+        Raises:
+            UserError: settings, class list or images differ; the message names them.
+        """
+        now, then = config_of_run(self.cfg), state["config"]
+        changed = differing(now, then, {*now, *then})
+        if not changed and state["classnames"] != self.method.classnames:
+            changed = ["the class list"]
+        if not changed and self.differs(state.get("split_hash")):
+            changed = [OTHER_IMAGES]
+        if changed:
+            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+            raise UserError(
+                f"{folder} belongs to another run ({'; '.join(changed[:3])}{more}): give another "
+                "--output-dir, or delete that folder to start over"
+            )
 
     def differs(self, known: str | None) -> bool:
         """Whether a run's ``split_hash`` (None in older files: no) is another than this one's.
@@ -192,7 +197,7 @@ class Checkpoints:
             UserError: the finished run was trained on other images.
         """
         output = self.cfg.OUTPUT_DIR
-        path = os.path.join(output, FILE_NAME)
+        path = f"{output}/{FILE_NAME}"
         if not os.path.isfile(path):
             return False
         try:
@@ -220,18 +225,17 @@ class Checkpoints:
         return (record["backbone_hash"], record["prompts_hash"]) == made
 
 
-def load_trained(
-    method: "Method", directory: str, cfg: CfgNode, trainer: str, epoch: int | None = None
-) -> None:
+def load_trained(method: "Method", directory: str, cfg: CfgNode, epoch: int | None = None) -> None:
     """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
 
     Raises:
-        UserError: no such checkpoint, or see ``load_prompts``.
+        UserError: no such checkpoint, or see ``check_origin`` and ``load_prompts``.
     """
     folder = f"{directory}/{MODEL_NAME}"
     file_name = final(folder, cfg) if epoch is None else epoch_name(epoch)
     state = load(f"{folder}/{file_name}")
-    load_prompts(method, state, folder, trainer)
+    check_origin(method, state, folder, cfg)
+    load_prompts(method, state, folder)
     log.info(
         "Loading weights to %s from %s/%s (epoch = %d)",
         MODEL_NAME,
@@ -241,13 +245,13 @@ def load_trained(
     )
 
 
-def check_origin(method: "Method", state: State, folder: str, trainer: str) -> None:
+def check_origin(method: "Method", state: State, folder: str, cfg: CfgNode) -> None:
     """
     Raises:
         UserError: prompts are of another trainer, CLIP or, if they are per class, other classes.
     """
-    if state["trainer"] != trainer:
-        raise UserError(f"{folder} was trained by {state['trainer']}, this is {trainer}")
+    if state["trainer"] != cfg.TRAINER.NAME:
+        raise UserError(f"{folder} was trained by {state['trainer']}, this is {cfg.TRAINER.NAME}")
     if state["backbone_hash"] != method.backbone_hash:
         raise UserError(
             f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, "
@@ -260,13 +264,12 @@ def check_origin(method: "Method", state: State, folder: str, trainer: str) -> N
         )
 
 
-def load_prompts(method: "Method", state: State, folder: str, trainer: str) -> None:
+def load_prompts(method: "Method", state: State, folder: str) -> None:
     """Loads a checkpoint's prompts into a method.
 
     Raises:
-        UserError: they have another shape, or see ``check_origin``.
+        UserError: they have another shape.
     """
-    check_origin(method, state, folder, trainer)
     try:
         method.load(state["state_dict"], state["classnames"])
     except RuntimeError as error:
@@ -287,19 +290,19 @@ def newest(folder: str) -> str | None:
     Without a file ``checkpoint`` there is none: deleting it is how to start over. If it names none of
     the files, the one of the latest epoch is taken.
     """
-    path = os.path.join(folder, POINTER)
+    path = f"{folder}/{POINTER}"
     if not os.path.isfile(path):
         return None
     with open(path, encoding="utf-8", errors="replace") as file:
         named = file.readline().strip()
-    if epochs_in(named) is not None and os.path.isfile(os.path.join(folder, named)):
+    if epochs_in(named) is not None and os.path.isfile(f"{folder}/{named}"):
         return named
-    found = max(
-        filter(epochs_in, os.listdir(folder)), key=lambda name: epochs_in(name) or 0, default=None
-    )
-    if found:
-        log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, found)
-    return found
+    epochs = [epoch for epoch in map(epochs_in, os.listdir(folder)) if epoch]
+    if not epochs:
+        return None
+    latest = epoch_name(max(epochs))
+    log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, latest)
+    return latest
 
 
 def write(state: State, folder: str, file_name: str) -> None:
@@ -311,16 +314,11 @@ def write(state: State, folder: str, file_name: str) -> None:
     """
     content = io.BytesIO()  # torch's own writing to a file has no error that says what is wrong
     torch.save(state, content)
-    path = os.path.join(folder, file_name)
-
-    def write_content(temporary: str) -> None:
-        with open(temporary, "wb") as file:
-            file.write(content.getbuffer())
-
+    path = f"{folder}/{file_name}"
     try:
-        write_atomically(path, write_content)
+        write_bytes(path, content.getbuffer())
         if file_name != BEST:
-            write_text(os.path.join(folder, POINTER), file_name + "\n")
+            write_text(f"{folder}/{POINTER}", file_name + "\n")
     except OSError as error:
         raise UserError(
             f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same "
@@ -337,9 +335,9 @@ def load(path: str) -> State:
     folder = os.path.dirname(path)
     if not os.path.isfile(path):
         names = os.listdir(folder) if os.path.isdir(folder) else []
-        found = ", ".join(sorted(name for name in names if ".pth.tar" in name))
+        present = ", ".join(sorted(name for name in names if ".pth.tar" in name))
         raise UserError(
-            f"no checkpoint at {path}; there is {found or 'none in that folder'}: check --model-dir and "
+            f"no checkpoint at {path}; there is {present or 'none in that folder'}: check --model-dir and "
             "--load-epoch"
         )
     try:
@@ -354,7 +352,7 @@ def load(path: str) -> State:
             f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it"
         ) from error
     if not isinstance(state, dict) or not all(
-        isinstance(state.get(key), kind) for key, kind in KINDS.items()
+        isinstance(state.get(key), type_) for key, type_ in TYPES.items()
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
     tensors = state["state_dict"].values()

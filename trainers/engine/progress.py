@@ -60,15 +60,10 @@ class Progress:
             place = {"epoch": epoch + 1, "epochs": self.epochs}
             place |= {"batch": batch + 1, "batches": self.batches}
             write_metrics(self.folder, {**place, **means, "lr": lr, "eta": round(left, 1)})
+            shown = " ".join(f"{name} {value:.4f}" for name, value in means.items())
             log.info(
-                "epoch [%d/%d] batch [%d/%d] %s lr %.4e eta %.0f s",
-                epoch + 1,
-                self.epochs,
-                batch + 1,
-                self.batches,
-                " ".join(f"{name} {value:.4f}" for name, value in means.items()),
-                lr,
-                left,
+                f"epoch [{epoch + 1}/{self.epochs}] batch [{batch + 1}/{self.batches}] {shown} "
+                f"lr {lr:.4e} eta {left:.0f} s"
             )
         self.bar.update()
 

@@ -1,13 +1,11 @@
 """Whether a run is the one that was started: which settings, classes and images must be the same."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from yacs.config import CfgNode
 
 from ..common.config_files import flatten, plain
-from ..common.errors import UserError
 
 OTHER_IMAGES = (
     "its images are others: some were added, removed or changed, or the folder is another"
@@ -15,26 +13,18 @@ OTHER_IMAGES = (
 
 # What may differ between a finished run and the one that is asked for: places and things that
 # change no figure, those of earlier versions included.
-NO_MATTER = (
-    "OUTPUT_DIR",
-    "RESUME",
-    "USE_CUDA",
-    "VERBOSE",
-    "DATASET.ROOT",
-    "DATALOADER.NUM_WORKERS",
-    "DATALOADER.BROKEN_IMAGES",
-    "DATALOADER.TEST.BATCH_SIZE",
-    "TEST.FEATURE_CACHE",
-    "TRAIN.PRINT_FREQ",
-    "TRAIN.CHECKPOINT_FREQ",
-    "TRAIN.CHECKPOINT_STEPS",
-    "TRAIN.CHECKPOINT_MINUTES",
-)
+NO_MATTER = """
+    OUTPUT_DIR RESUME USE_CUDA VERBOSE DATASET.ROOT DATALOADER.NUM_WORKERS DATALOADER.BROKEN_IMAGES
+    DATALOADER.TEST.BATCH_SIZE TEST.FEATURE_CACHE TRAIN.PRINT_FREQ TRAIN.CHECKPOINT_FREQ
+    TRAIN.CHECKPOINT_STEPS TRAIN.CHECKPOINT_MINUTES
+""".split()
 # and, of a run that wrote a checkpoint and one that resumes it, how they are tested
 NOT_PART_OF_A_RUN = (*NO_MATTER, "DATALOADER.TEST", "TEST")
 
 
-def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict[str, str]:
+def config_of_run(
+    cfg: Mapping[str, Any], left_out: Iterable[str] = NOT_PART_OF_A_RUN
+) -> dict[str, str]:
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
     of_trainer = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}.", "TRAINER.NAME"
     return {
@@ -47,10 +37,7 @@ def config_of_run(cfg: Any, left_out: Iterable[str] = NOT_PART_OF_A_RUN) -> dict
 
 def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
     """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
-    now, then = (
-        config_of_run(config, NO_MATTER)
-        for config in (json.loads(json.dumps(plain(cfg))), record["config"])
-    )
+    now, then = (config_of_run(config, NO_MATTER) for config in (plain(cfg), record["config"]))
     return differing(now, then, now.keys() & then.keys())
 
 
@@ -61,32 +48,3 @@ def differing(now: dict[str, str], then: dict[str, str], keys: Iterable[str]) ->
         for key in sorted(keys)
         if now.get(key) != then.get(key)
     ]
-
-
-def check_same_run(
-    state: Mapping[str, Any],
-    cfg: CfgNode,
-    classnames: Sequence[str],
-    has_other_images: bool,
-    path: str,
-) -> None:
-    """A run may only be continued as it was started.
-
-    Args:
-        has_other_images: whether it is to go on with other images than it was started with.
-
-    Raises:
-        UserError: settings, class list or images differ; the message names them.
-    """
-    now, then = config_of_run(cfg), state["config"]
-    changed = differing(now, then, {*now, *then})
-    if not changed and state["classnames"] != classnames:
-        changed = ["the class list"]
-    if not changed and has_other_images:
-        changed = [OTHER_IMAGES]
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise UserError(
-            f"{path} belongs to another run ({'; '.join(changed[:3])}{more}): give another --output-dir, or delete "
-            "that folder to start over"
-        )

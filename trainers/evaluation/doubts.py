@@ -87,7 +87,7 @@ def read_validation(folder: str) -> Validation:
     Raises:
         UserError: the run has no such file, or it can't be read.
     """
-    path = os.path.join(folder, "predictions-val.npz")
+    path = f"{folder}/predictions-val.npz"
     if not os.path.isfile(path):
         raise UserError(
             f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "

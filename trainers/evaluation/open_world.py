@@ -9,12 +9,10 @@ References:
       Prompt Tuning": the largest probability of a base class as what tells the halves apart.
 """
 
-from typing import Any
-
 from torch import Tensor
 
 from ..common.errors import UserError
-from .prediction import Prediction, percent_right
+from .prediction import Metrics, Prediction, percent_right
 from .uncertainty import auroc
 
 
@@ -34,7 +32,7 @@ def signs_of_new(prediction: Prediction, base: int) -> dict[str, Tensor]:
     }
 
 
-def open_world(prediction: Prediction, labels: Tensor, base: int) -> dict[str, Any]:
+def open_world(prediction: Prediction, labels: Tensor, base: int) -> Metrics:
     """Figures of N images over K classes, of which the first ``base`` were trained on.
 
     Args:

@@ -1,5 +1,6 @@
 """Scores and predictions for a batch of images, and their metrics."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -113,14 +114,17 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
     from sklearn.metrics import f1_score  # here, since importing a method must not take its time
 
     probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
-    present = labels.unique().tolist()
+    present, counts = labels.unique().tolist(), Counter(classnames)
     f1 = f1_score(labels, answer, average="macro", labels=present)
     metrics = {
         "images": len(labels),
         "accuracy": percent_right(answer, labels),
         "macro_f1": 100 * float(f1),
         "per_class_accuracy": {
-            unique_name(classnames, label): percent_right(answer[labels == label], label)
+            # two of ImageNet's classes are "sunglasses"
+            classnames[label] + f" ({label})" * (counts[classnames[label]] > 1): percent_right(
+                answer[labels == label], label
+            )
             for label in present
         },
         **calibration(probability, labels),
@@ -140,12 +144,6 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         metrics["mean_vacuity"] = prediction.vacuity.mean().item()
         metrics["mean_conflict"] = prediction.conflict.mean().item()
     return metrics
-
-
-def unique_name(classnames: Sequence[str], label: int) -> str:
-    """The class's name; with its label where another class has the same name (two of ImageNet's are "sunglasses")."""
-    name = classnames[label]
-    return name if list(classnames).count(name) == 1 else f"{name} ({label})"
 
 
 def percent_right(answer: Tensor, labels: Tensor | int) -> float:

@@ -1,11 +1,13 @@
 """Tests a method on the images of a split, and leaves the record of its run."""
 
+import json
 import logging
 import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,13 +15,18 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
+from ..common.config_files import plain
+from ..common.files import write_arrays, write_text
+from ..common.fingerprints import split_hash
+from ..common.record_file import FILE_NAME, FORMAT, Record, described
 from .open_world import open_world, signs_of_new
 from .prediction import Metrics, Prediction, measure, per_image
-from .run_record import write_predictions, write_record
+from .run_record import git_commit, versions
 
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
 
+    from ..data.loader import Batch
     from ..method import Method
 
 log = logging.getLogger(__name__)
@@ -31,26 +38,19 @@ class Evaluator:
     Args:
         cfg: the run's config; dataset: what it trains and is tested on.
         method: what is tested.
-        seconds: what the training has taken; 0 where nothing was trained.
-        step_seconds: what each of its steps took.
 
     Attributes:
+        seconds: what training and tests have taken.
+        step_seconds: what each step of the training took.
         run: what is known of the run beyond its config, for its record.
         notes: what a reader of its figures has to know.
     """
 
-    def __init__(
-        self,
-        cfg: CfgNode,
-        dataset: "DatasetBase",
-        method: "Method",
-        seconds: float = 0.0,
-        step_seconds: Sequence[float] = (),
-    ) -> None:
+    def __init__(self, cfg: CfgNode, dataset: "DatasetBase", method: "Method") -> None:
         self.cfg, self.dataset, self.method = cfg, dataset, method
-        self.seconds = {"train": seconds, "test": 0.0}
-        self.step_seconds = step_seconds
-        self.run: Mapping[str, Any] = {}
+        self.seconds = {"train": 0.0, "test": 0.0}
+        self.step_seconds: Sequence[float] = ()
+        self.run: Mapping[str, str | int | None] = {}
         self.notes: Sequence[str] = ()
         self.metrics: dict[str, Metrics] = {}
         self.rates: list[float] = []  # images per second of the last test's batches
@@ -65,7 +65,9 @@ class Evaluator:
         return math.ceil(len(self.method.classnames) / 2)
 
     @torch.no_grad()
-    def answers(self, loader: DataLoader[Any], split: str) -> tuple[Prediction, Tensor, list[str]]:
+    def answers(
+        self, loader: "DataLoader[Batch]", split: str
+    ) -> tuple[Prediction, Tensor, list[str]]:
         """The prediction for every image of a split, on the CPU, its labels (N,) and its paths; text
         is encoded once.
 
@@ -89,17 +91,18 @@ class Evaluator:
             paths += batch["impath"]
         return Prediction.concatenate(answers), torch.cat(labels), paths
 
-    def keep(self, loader: DataLoader[Any], split: str) -> tuple[Prediction, Tensor]:
-        """Writes the prediction for every image of a split; returns it, and the labels (N,)."""
+    def keep(self, loader: "DataLoader[Batch]", split: str) -> tuple[Prediction, Tensor]:
+        """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
+        ``per_image``; returns the prediction, and the labels (N,)."""
         answers, labels, paths = self.answers(loader, split)
         arrays = per_image(answers, labels, paths)
         if self.is_open:
             signs = signs_of_new(answers, self.base_classes)
             arrays.update({name: sign.numpy() for name, sign in signs.items()})
-        write_predictions(self.cfg.OUTPUT_DIR, split, arrays)
+        write_arrays(f"{self.cfg.OUTPUT_DIR}/predictions-{split}.npz", arrays)
         return answers, labels
 
-    def test(self, loader: DataLoader[Any], split: str) -> tuple[Prediction, Tensor]:
+    def test(self, loader: "DataLoader[Batch]", split: str) -> tuple[Prediction, Tensor]:
         """Measures the answers to a split; see ``keep``."""
         started = time.monotonic()
         answers, labels = self.keep(loader, split)
@@ -108,11 +111,10 @@ class Evaluator:
             left_out = list(self.method.left_out)
             figures = {**open_world(answers, labels, self.base_classes), "left_out": left_out}
             self.metrics[split]["open"] = figures
+            base, new = figures["base_accuracy"], figures["new_accuracy"]
             log.info(
-                "Among all classes: %.1f %% of the base and %.1f %% of the new classes' images are "
-                "right",
-                figures["base_accuracy"],
-                figures["new_accuracy"],
+                f"Among all classes: {base:.1f} % of the base and {new:.1f} % of the new classes' images "
+                "are right"
             )
             if left_out:
                 log.warning(
@@ -125,28 +127,46 @@ class Evaluator:
         return answers, labels
 
     def write_record(self) -> None:
-        """Writes ``results.json``: the run is done."""
-        method = self.method
+        """Writes ``results.json``: everything a table needs and everything that makes a number
+        traceable. The run is done when this file exists; it is written last and renamed into place.
+
+        ``seconds_per_step`` is the median over training steps (None where nothing was trained),
+        ``test_images_per_second`` the median over test batches (None where nothing was tested);
+        ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
+        ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set).
+        """
+        cfg, method, dataset = self.cfg, self.method, self.dataset
         learnable, total = method.count_parameters()
-        write_record(
-            self.cfg.OUTPUT_DIR,
-            self.cfg,
-            self.dataset,
-            self.metrics,
-            self.run,
-            classnames=method.classnames,
-            parameters={"learnable": learnable, "total": total},
-            prompts_hash=method.prompts_hash(),
-            backbone_hash=method.backbone_hash,
-            seconds={name: round(value, 2) for name, value in self.seconds.items()},
-            seconds_per_step=median(self.step_seconds, 6),
-            test_images_per_second=median(self.rates, 2),
-            device=str(method.device),
-            precision=method.precision,
-            skipped_images=getattr(self.dataset, "broken", {}),
-            learned=method.learned_figures(),
+        record: Record = {
+            "format": FORMAT,
+            "trainer": cfg.TRAINER.NAME,
+            "dataset": cfg.DATASET.NAME,
+            "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "seed": cfg.SEED,
+            "metrics": self.metrics,
+            "classnames": method.classnames,
+            "parameters": {"learnable": learnable, "total": total},
+            "prompts_hash": method.prompts_hash(),
+            "backbone_hash": method.backbone_hash,
+            "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            "seconds_per_step": median(self.step_seconds, 6),
+            "test_images_per_second": median(self.rates, 2),
+            "device": str(method.device),
+            "precision": method.precision,
+            "skipped_images": getattr(dataset, "broken", {}),
+            "learned": method.learned_figures(),
             **({"notes": list(self.notes)} if self.notes else {}),
-        )
+            "split_hash": split_hash(dataset),
+            "fewshot_sample": getattr(dataset, "fewshot_sample", None),
+            "git_commit": git_commit(),
+            "versions": versions(),
+            "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "config": plain(cfg),
+        }
+        record["run"] = described(record, self.run)
+        text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(f"{cfg.OUTPUT_DIR}/{FILE_NAME}", text + "\n")
 
 
 def median(values: Sequence[float], digits: int) -> float | None:

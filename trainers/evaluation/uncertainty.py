@@ -31,8 +31,8 @@ def brier_score(probability: Tensor, labels: Tensor) -> float:
     return (probability - target).square().sum(dim=1).mean().item()
 
 
-def expected_calibration_error(probability: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """Mean distance in [0, 1] of confidence from accuracy over bins of equal width, weighted by images.
+def expected_calibration_error(probability: Tensor, labels: Tensor) -> float:
+    """Mean distance in [0, 1] of confidence from accuracy over ``BINS`` bins of equal width, weighted by images.
 
     Args:
         probability: (N, K); labels: (N,).
@@ -40,30 +40,30 @@ def expected_calibration_error(probability: Tensor, labels: Tensor, bins: int = 
     if probability.shape[1] == 1:
         return 0.0
     confidence, answer = probability.max(dim=1)
-    limits = torch.linspace(0, 1, bins + 1, dtype=confidence.dtype)
+    limits = torch.linspace(0, 1, BINS + 1, dtype=confidence.dtype)
     place = (
         torch.bucketize(confidence, limits, right=True) - 1
     )  # (N,), full confidence beyond the last
     count, confident, right = (
-        torch.zeros(bins + 1).scatter_add_(0, place, values.float())
+        torch.zeros(BINS + 1).scatter_add_(0, place, values.float())
         for values in (torch.ones_like(confidence), confidence, answer == labels)
     )
     gap = (right / count).nan_to_num() - (confident / count).nan_to_num()
     return (gap.abs() * (count / count.sum())).sum().item()
 
 
-def adaptive_calibration_error(probability: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """Expected calibration error in [0, 1] of the answers over bins that hold equally many images.
+def adaptive_calibration_error(probability: Tensor, labels: Tensor) -> float:
+    """Expected calibration error in [0, 1] of the answers over at most ``BINS`` bins that hold equally many images.
 
     Args:
-        probability: (N, K); labels: (N,); bins: at most that many, none of them empty.
+        probability: (N, K); labels: (N,).
     """
     confidence, answer = probability.max(dim=1)
     confidence, order = confidence.double().sort(stable=True)
     right = (answer == labels)[order].double()
     gaps = [
         abs(r.mean() - c.mean()) * len(c)
-        for c, r in zip(confidence.tensor_split(bins), right.tensor_split(bins))
+        for c, r in zip(confidence.tensor_split(BINS), right.tensor_split(BINS))
         if len(c)
     ]
     return float(sum(gaps)) / len(confidence)

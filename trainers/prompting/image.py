@@ -44,6 +44,7 @@ class ImageEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size, width = image_size, transformer.width
+        self.width, self.layers = width, transformer.layers
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(
@@ -53,14 +54,6 @@ class ImageEncoder(nn.Module):
         self.transformer = transformer
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
-
-    @property
-    def width(self) -> int:
-        return self.class_embedding.shape[0]
-
-    @property
-    def layers(self) -> int:
-        return len(self.transformer.resblocks)
 
     def interpolate_positions(self, image_size: int) -> None:
         """Takes images of that many pixels from now on, see ``interpolate``.

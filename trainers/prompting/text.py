@@ -116,22 +116,11 @@ class TextEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.transformer, width = transformer, transformer.width
+        self.width, self.layers, self.context_length = width, transformer.layers, context_length
         self.token_embedding = nn.Embedding(vocabulary, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.ln_final = LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
-
-    @property
-    def width(self) -> int:
-        return self.positional_embedding.shape[1]
-
-    @property
-    def layers(self) -> int:
-        return len(self.transformer.resblocks)
-
-    @property
-    def context_length(self) -> int:
-        return self.positional_embedding.shape[0]
 
     def forward(
         self,

@@ -162,7 +162,7 @@ class Transformer(nn.Module):
         self, width: int, layers: int, heads: int, hidden: int = 0, activation: str = QUICK_GELU
     ) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.layers = width, layers
         blocks = (Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
 

@@ -179,13 +179,13 @@ class TrainerBase:
         names = self.get_model_names()
         if epoch is not None:
             file_name = f"{STEP}{epoch}"
-        elif all(os.path.exists(os.path.join(directory, name, BEST)) for name in names):
+        elif all(os.path.exists(f"{directory}/{name}/{BEST}") for name in names):
             file_name = BEST
         else:
             file_name = self._file_to_resume(directory, names) or BEST
         for name in names:
-            folder = os.path.join(directory, name)
-            path = os.path.join(folder, file_name)
+            folder = f"{directory}/{name}"
+            path = f"{folder}/{file_name}"
             if not os.path.exists(path):
                 raise FileNotFoundError(f"No model at {path} ({describe(folder)})")
             checkpoint = load_checkpoint(path)

@@ -39,15 +39,9 @@ class _WarmupScheduler(LRScheduler):
     def get_lr(self) -> list[float | Tensor]:
         if self.last_epoch < self.warmup_epoch:
             return [self.warmup_lr(lr) for lr in self.base_lrs]
-        return self.successor.get_last_lr()
-
-    def step(self) -> None:  # type: ignore[override]  # no `epoch` argument: torch has deprecated it
-        if self.last_epoch >= self.warmup_epoch:
+        if self.last_epoch > self.warmup_epoch:
             self.successor.step()
-            self.last_epoch += 1
-            self._last_lr = self.successor.get_last_lr()
-        else:
-            super().step()
+        return self.successor.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
         state = {k: v for k, v in self.__dict__.items() if k not in ("optimizer", "successor")}

@@ -11,17 +11,13 @@ import torch
 
 
 class RAdam(torch.optim.RAdam):
-    """Adam whose first steps, in which the second moment is not yet known, are steps of momentum."""
+    """Adam whose first steps, in which the second moment is not yet known, are steps of momentum.
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-    ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, decoupled_weight_decay=True)
+    It takes what torch's takes: lr, betas, eps, weight_decay.
+    """
+
+    def __init__(self, params: Iterable[Any], *settings: Any, **further: Any) -> None:
+        super().__init__(params, *settings, decoupled_weight_decay=True, **further)  # type: ignore[misc]
 
 
 PlainRAdam = RAdam

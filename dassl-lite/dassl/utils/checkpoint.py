@@ -107,11 +107,11 @@ def step_epochs(fdir: str) -> set[int]:
 
 def last_checkpoint(fdir: str) -> str | None:
     """The name of the file to resume from: what `checkpoint` names, else the newest step; None if there is none."""
-    pointer = os.path.join(fdir, POINTER)
+    pointer = f"{fdir}/{POINTER}"
     if os.path.isfile(pointer):
         with open(pointer, encoding="utf-8") as f:
             name = f.readline().strip()
-        if name.startswith(STEP) and os.path.isfile(os.path.join(fdir, name)):
+        if name.startswith(STEP) and os.path.isfile(f"{fdir}/{name}"):
             return name
     epochs = step_epochs(fdir)
     return f"{STEP}{max(epochs)}" if epochs else None
@@ -128,7 +128,7 @@ def resume_from_checkpoint(
     name = name or last_checkpoint(fdir)
     if name is None:
         raise FileNotFoundError(f'No checkpoint to resume from in "{fdir}" ({describe(fdir)})')
-    fpath = os.path.join(fdir, name)
+    fpath = f"{fdir}/{name}"
     print(f'Loading checkpoint from "{fpath}"')
     checkpoint = load_checkpoint(fpath)
     unwrapped(model).load_state_dict(checkpoint["state_dict"])
@@ -146,7 +146,7 @@ def describe(fdir: str) -> str:
     if not os.path.isdir(fdir):
         return "there is no such folder"
     names = [f"{STEP}{epoch}" for epoch in sorted(step_epochs(fdir))]
-    names += [BEST] if os.path.isfile(os.path.join(fdir, BEST)) else []
+    names += [BEST] if os.path.isfile(f"{fdir}/{BEST}") else []
     return f"it holds {', '.join(names) or 'no checkpoint'}"
 
 

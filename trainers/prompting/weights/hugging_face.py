@@ -33,7 +33,18 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
             "pip install transformers"
         ) from error
     place = os.path.expanduser(name.removeprefix(PREFIX))
-    folder = place if os.path.isdir(place) else os.path.dirname(cached_config(place))
+    folder = place
+    if not os.path.isdir(place):
+        try:
+            path = cached(place, "config.json")
+        except ValueError:  # it is no repository's name
+            path = None
+        if path is None:
+            raise UserError(
+                f"MODEL.BACKBONE.NAME is {PREFIX}{place}, which is neither a folder nor in "
+                f"Hugging Face's cache: download it (hf download {place}), or give the folder it is in"
+            )
+        folder = os.path.dirname(path)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever stands in the file goes through transformers' own checks
@@ -52,7 +63,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
                 f"{name} can't be used: {key} is {values[0]} in its image encoder and {values[1]} "
                 f"in its text encoder; CLIP's are quick_gelu or gelu in both, and {EPSILON}"
             )
-    paths = [os.path.join(folder, file) for file in HUB_FILES]
+    paths = [f"{folder}/{file}" for file in HUB_FILES]
     path = next((path for path in paths if os.path.isfile(path)), None)
     if path is None:
         raise UserError(
@@ -68,27 +79,9 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
             head_width=vision.hidden_size // vision.num_attention_heads,
             text_head_width=text.hidden_size // text.num_attention_heads,
             activation=vision.hidden_act,
-            normalization=normalization(os.path.join(folder, "preprocessor_config.json")),
+            normalization=normalization(f"{folder}/preprocessor_config.json"),
         ),
     )
-
-
-def cached_config(repository: str) -> str:
-    """Path of a repository's config in Hugging Face's cache.
-
-    Raises:
-        UserError: it is not there.
-    """
-    try:
-        path = cached(repository, "config.json")
-    except ValueError:  # it is no repository's name
-        path = None
-    if path is None:
-        raise UserError(
-            f"MODEL.BACKBONE.NAME is {PREFIX}{repository}, which is neither a folder nor in "
-            f"Hugging Face's cache: download it (hf download {repository}), or give the folder it is in"
-        )
-    return path
 
 
 def normalization(path: str) -> Normalization | None:

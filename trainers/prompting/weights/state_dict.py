@@ -2,7 +2,6 @@
 
 import zipfile
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +62,7 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     return openai_names(state) if "visual_projection.weight" in state else state
 
 
-def read(path: str) -> Any:
+def read(path: str) -> object:
     if path.endswith(".safetensors"):
         from safetensors.torch import load_file
 

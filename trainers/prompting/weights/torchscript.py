@@ -8,7 +8,6 @@ it names.
 import pickle
 import zipfile
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +50,7 @@ class WeightsUnpickler(pickle._Unpickler):
         super().__init__(archive.open(f"{root}/data.pkl"))
         self.archive, self.root = archive, root
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if module.startswith("__torch__"):
             return type("StoredModule", (StoredModule,), {"class_name": f"{module}.{name}"})
         if module == "torch" and name in DTYPES:
@@ -68,7 +67,7 @@ class WeightsUnpickler(pickle._Unpickler):
             return lambda content, *_: content
         raise pickle.UnpicklingError(f"it names {module}.{name}, which weights don't need")
 
-    def persistent_load(self, identity: Any) -> Tensor:
+    def persistent_load(self, identity: tuple[str, torch.dtype, str, str, int]) -> Tensor:
         """A storage, as a tensor of one dimension."""
         _, dtype, key, _, count = identity
         content = bytearray(self.archive.read(f"{self.root}/data/{key}"))
