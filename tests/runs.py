@@ -21,6 +21,7 @@ from trainers import METHODS, method_class
 from trainers.common.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CLASSES = ["banded", "dotted", "striped", "woven", "zigzagged", "grid"]
 
 
 def call(main, *words):
@@ -73,9 +74,7 @@ def small_recipe():
     return path
 
 
-def make_textures(
-    root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)
-):
+def make_textures(root, classes=CLASSES, sizes=(8, 3, 4)):
     folder = root / "dtd/images"
     generator = numpy.random.default_rng(0)
     split = {"train": [], "val": [], "test": []}
@@ -92,6 +91,32 @@ def make_textures(
             part = "train" if index < sizes[0] else "val" if index < sizes[0] + sizes[1] else "test"
             split[part].append([f"{name}/{index:02d}.png", label, name])
     (root / "dtd/split_zhou_DescribableTextures.json").write_text(json.dumps(split))
+
+
+def make_pictures(folder, seed=0, count=10, names=("ant", "bee")):
+    """Class folders of noise: from another seed files of the same names and sizes."""
+    generator = numpy.random.default_rng(seed)
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            pixels = generator.integers(0, 256, (32, 32, 3), dtype="uint8")
+            Image.fromarray(pixels).save(f"{folder}/{name}/{index}.bmp")
+    return folder
+
+
+def change_split(root, **parts):
+    """Writes other parts into the textures' split; returns what it was."""
+    path = Path(root, "dtd/split_zhou_DescribableTextures.json")
+    split = json.loads(path.read_text())
+    path.write_text(json.dumps({**split, **parts}))
+    return split
+
+
+def change_record(folder, **changes):
+    """Writes other values into a run's record; None: without that key."""
+    record = {**record_of(folder), **changes}
+    kept = {key: record[key] for key in record if changes.get(key, 0) is not None}
+    Path(folder, "results.json").write_text(json.dumps(kept))
 
 
 def make_small_options(clip_file, epochs):
@@ -122,3 +147,11 @@ def refuses(message=None):
     with pytest.raises(UserError, match=message) as refusal:
         yield refusal
     assert "\n" not in str(refusal.value)
+
+
+def write_validation(folder, uncertainty, wrong):
+    """What a run says of its validation images, made up: uncertainties, and which answers are wrong."""
+    wrong = numpy.array(wrong, int)
+    facts = {"label": 0 * wrong, "top": wrong[:, None]}
+    doubts = numpy.array(uncertainty, "float32")
+    numpy.savez(f"{folder}/predictions-val.npz", max_probability=doubts, **facts)

@@ -1,6 +1,5 @@
 """PromptedClassifier: a run's own answers without its data, from any kind of image, and for other classes."""
 
-import json
 import re
 import shutil
 import sys
@@ -13,8 +12,8 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
-from tests.conftest import in_turn
-from tests.runs import prompts_of, python, record_of, refuses
+from tests.conftest import GOLDEN, in_turn
+from tests.runs import CLASSES, change_record, prompts_of, python, refuses
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, BEST_VAL, NEW, TRAINERS
 from trainers import PromptedClassifier
@@ -38,6 +37,7 @@ def assert_same(data_root):
 
 def assert_same_answers(answers, expected):
     top = expected["top"]
+    assert (numpy.diff(expected["top_probability"]) <= 0).all()
     numpy.testing.assert_array_equal(
         numpy.take_along_axis(answers.probabilities, top, axis=1), expected["top_probability"]
     )
@@ -54,17 +54,14 @@ def assert_same_answers(answers, expected):
 
 
 @pytest.fixture
-def classifier(trained):
-    return PromptedClassifier.load(trained("CDC")[1])
+def classifier(loaded):
+    return loaded("CDC")
 
 
 @pytest.fixture
 def pictures(data_root):
     """Paths of six pictures of 40 × 40 pixels."""
-    return [
-        f"{data_root}/dtd/images/{name}/00.png"
-        for name in ("banded", "dotted", "striped", "woven", "zigzagged", "grid")
-    ]
+    return [f"{data_root}/dtd/images/{name}/00.png" for name in CLASSES]
 
 
 # ---- the run's own answers ----
@@ -74,19 +71,22 @@ def pictures(data_root):
     "options",
     [(), ("TRAINER.CDC.PREC", "amp", "TRAINER.MAPLE.PREC", "fp16", "TRAINER.COOP.PREC", "fp16")],
 )
-@pytest.mark.parametrize("name", in_turn(TRAINERS))
-def test_it_says_what_the_runs_own_test_said(trained, assert_same, monkeypatch, name, options):
+@in_turn(TRAINERS)
+def test_it_says_what_the_runs_own_test_said(
+    trained, assert_same, monkeypatch, name, options, fp16_anywhere
+):
     """Also for runs in other precisions, as some of the trainers' are."""
-    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     trainer, folder = trained(name, *options)
-    monkeypatch.setattr("trainers.trainer.DataManager", None)  # it must do without
+    # it must do without
+    for part in ("DataManager", "Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
+        monkeypatch.setattr(f"trainers.trainer.{part}", None)
     classifier = PromptedClassifier.load(folder)
     assert classifier.cfg == trainer.cfg
     assert classifier.classnames == trainer.model.classnames
     assert_same(classifier, folder)
 
 
-@pytest.mark.parametrize("name", in_turn(TRAINERS))
+@in_turn(TRAINERS)
 def test_with_other_classes_it_says_what_a_test_on_them_says(trained, run, assert_same, name):
     _, base = trained(name, *BASE)
     _, _, new = run(name, *NEW, flags=prompts_of(base))
@@ -157,39 +157,14 @@ def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictu
     assert seen == [(16, 16), (16, 32), (4, 36)]
 
 
-@pytest.mark.parametrize(
-    "images, message",
-    [
-        (
-            "nowhere.png",
-            "image nowhere.png can't be read (there is no such file): replace it, or leave it out",
-        ),
-        ([], "there is no image to look at"),
-        (5, "an image is a path, a PIL image, an array or a tensor, not int"),
-        ([None], "not NoneType"),
-        (
-            numpy.zeros((3, 8, 8), "uint8"),
-            "the array uint8 (3, 8, 8) is not an image: it must be uint8 (H, W, 3)",
-        ),
-        (numpy.zeros((8, 8, 3)), "the array float64 (8, 8, 3) is not an image"),
-        (numpy.zeros((8, 8), "uint8"), "the array uint8 (8, 8) is not an image"),
-        (numpy.zeros((0, 8, 3), "uint8"), "the array uint8 (0, 8, 3) is not an image"),
-        (
-            torch.zeros(8, 8, 3),
-            "the tensor float32 (8, 8, 3) is not an image: it must be uint8 or floating point (3, H, W)",
-        ),
-        (torch.zeros(3, 8, 8, dtype=torch.long), "the tensor int64 (3, 8, 8) is not an image"),
-        (torch.zeros(3, 0, 8), "the tensor float32 (3, 0, 8) is not an image"),
-        (
-            torch.full((3, 8, 8), -1.5),
-            "has values from -1.5 to -1.5: give an image in [0, 1], not normalised",
-        ),
-        (torch.full((3, 8, 8), float("nan")), "has values from nan to nan"),
-    ],
-)
-def test_what_is_no_image(classifier, images, message):
+@pytest.mark.parametrize("image, message", GOLDEN["cases"]["no images"])
+def test_what_is_no_image(classifier, image, message):
+    if isinstance(image, dict):
+        ((kind, (dtype, shape, value)),) = image.items()
+        library = {"array": numpy, "tensor": torch}[kind]
+        image = library.full(shape, value, dtype=getattr(library, dtype))
     with refuses(re.escape(message)):
-        classifier.predict(images)
+        classifier.predict(image)
 
 
 @pytest.mark.parametrize("names", ["cat", ["cat"], [], ["cat", ""], ["cat", 3]])
@@ -200,7 +175,7 @@ def test_what_are_no_classes(classifier, names):
         classifier.with_classes(["cat", "very " * 90 + "long"])
 
 
-def test_a_table_for_pandas(classifier, trained, pictures, monkeypatch):
+def test_a_table_for_pandas(classifier, loaded, pictures, monkeypatch):
     answers = classifier.predict(pictures)
     table = answers.to_pandas()
     names = ["image", "label", "probability", "uncertainty"]
@@ -210,7 +185,7 @@ def test_a_table_for_pandas(classifier, trained, pictures, monkeypatch):
     assert table["vote_2"][3] == answers.classnames[answers.votes[3, 1].argmax()]
     answer = answers.classnames.index(table["label"][3])
     assert table["probability"][3] == answers.probabilities[3, answer]
-    plain = PromptedClassifier.load(trained("CoOp")[1]).predict(pictures).to_pandas()
+    plain = loaded("CoOp").predict(pictures).to_pandas()
     assert list(plain) == names
     monkeypatch.setitem(sys.modules, "pandas", None)
     with refuses("to_pandas needs pandas"):
@@ -222,13 +197,11 @@ def test_a_table_for_pandas(classifier, trained, pictures, monkeypatch):
 
 @pytest.fixture
 def copy_of(copied):
-    """A run's folder to be changed, and a way to change its record; None: without that."""
+    """A run's folder to be changed, with another record; see ``change_record``."""
 
     def copy(name, **changed):
         folder = copied(name)
-        record = {**record_of(folder), **changed}
-        kept = {key: record[key] for key in record if changed.get(key, 0) is not None}
-        (folder / "results.json").write_text(json.dumps(kept))
+        change_record(folder, **changed)
         return folder
 
     return copy
@@ -260,14 +233,16 @@ def test_a_trainer_that_is_not_ours(copy_of, monkeypatch):
     refused(copy_of("CoOp"), message)
 
 
-def test_records_from_before_class_names_and_from_before_a_setting(copy_of, trained, pictures):
+def test_records_from_before_class_names_and_from_before_a_setting(
+    copy_of, trained, pictures, loaded
+):
     config = read_record(trained("CDC")[1])["config"]
     del config["TRAINER"]["CDC"]["RELIABILITY"]
     config["OUTPUT_DIR"] = "7"  # a name that yacs would take for a number
     older = PromptedClassifier.load(copy_of("CDC", config=config, classnames=None))
     assert older.cfg.TRAINER.CDC.RELIABILITY == "fitted" and older.cfg.OUTPUT_DIR == "7"
     assert older.cfg.INPUT.SIZE == (32, 32)
-    expected = PromptedClassifier.load(trained("CDC")[1]).predict(pictures)
+    expected = loaded("CDC").predict(pictures)
     same_probabilities(older.predict(pictures), expected)
     message = "does not say which classes there were: it was written by an earlier version, run it"
     refused(copy_of("ZeroshotCLIP", classnames=None), message)
@@ -286,7 +261,7 @@ def test_a_clip_that_was_moved(copy_of, small_clip_file, tmp_path):
 
 
 def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing(
-    trained, pictures, tmp_path
+    trained, pictures, tmp_path, loaded
 ):
     program = f"""
         import cdc_trainers, sys
@@ -307,16 +282,6 @@ def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing
     """
     done = python("-c", textwrap.dedent(program), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    labels = [
-        PromptedClassifier.load(trained(name)[1]).predict(pictures[0]).labels
-        for name in ("CDC", "ZeroshotCLIP")
-    ]
+    labels = [loaded(name).predict(pictures[0]).labels for name in ("CDC", "ZeroshotCLIP")]
     unknown = "module 'cdc_trainers' has no attribute 'nothing'"
     assert done.stdout.splitlines() == [*map(str, labels), unknown]
-
-
-def test_labelling_pictures_builds_nothing_that_trains(trained, pictures, monkeypatch):
-    folder = trained("CDC")[1]
-    for name in ("DataManager", "Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
-        monkeypatch.setattr(f"trainers.trainer.{name}", None)
-    assert len(PromptedClassifier.load(folder).predict(pictures[:3]).labels) == 3

@@ -209,17 +209,24 @@ def test_a_picture_has_every_row_of_its_data(name):
         assert "prefers-color-scheme: dark" in picture
 
 
-def test_every_fault_that_is_told_has_a_test_and_every_test_that_is_named_as_a_proof_exists():
-    """Names in backticks, ``…`` standing for what is left out."""
-    tests = set()
-    for path in (REPOSITORY / "tests").rglob("test_*.py"):
-        text = path.read_text("utf-8")
-        tests |= {path.stem, *re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+NAMED = re.compile(r"`(?:([\w/.…]+)::|(?:\w+/)*)(test_\w+…?|…_\w+)`")
+TESTS = {
+    path.stem: {path.stem, *re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.MULTILINE)}
+    for path in (REPOSITORY / "tests").rglob("test_*.py")
+}
+
+
+@pytest.mark.parametrize("page", DOCS.rglob("*.md"), ids=lambda page: page.stem)
+def test_every_test_that_is_named_as_a_proof_exists(page):
+    """Names in backticks, ``…`` standing for what is left out, before ``::`` for the file named before."""
+    last = ""
+    for file, test in NAMED.findall(page.read_text("utf-8")):
+        last = last if file == "…" else Path(file).stem
+        known = TESTS[last] if file else set().union(*TESTS.values())
+        assert any(re.fullmatch(test.replace("…", ".*"), name) for name in known), test
+
+
+def test_every_fault_that_is_told_has_a_test():
     page = (DOCS / "reliability.md").read_text("utf-8")
-    name = re.compile(r"`(?:\w+/)*(test_\w+…?|…_\w+)`")
-    named = name.findall(page)
-    assert len(named) > 30
-    for test in named:
-        assert any(re.fullmatch(test.replace("…", ".*"), known) for known in tests), test
     for row in re.findall(r"^\| (?!fault|---).*", page, re.MULTILINE):
-        assert name.search(row.rsplit("|", 2)[1]), row
+        assert NAMED.search(row.rsplit("|", 2)[1]), row

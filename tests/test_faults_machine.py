@@ -7,17 +7,14 @@ import itertools
 import os
 import resource
 import signal
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import sklearn.metrics  # noqa: F401  # before rights are given up: its files may be out of reach then
-import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from datasets.drawn import openmoji
 from protocols.training import main
 from results import table
 from results.report import __main__ as report
@@ -26,7 +23,6 @@ from tests.results.conftest import make_answers, write_run
 from tests.runs import call, make_textures
 from tests.same_run import assert_same_run
 from trainers.common import files
-from trainers.common.errors import exit_code
 from trainers.data import loader as data
 
 NOBODY = 65534
@@ -114,52 +110,18 @@ def test_a_disk_that_is_full_for_labels_is_one_line(
     assert os.listdir(tmp_path) == []
 
 
-def in_child(tmp_path, command):
-    """Exit code and standard error of a function that is called in a process of its own, which may give up rights for good."""
-    log = tmp_path / "stderr.txt"
-    sys.stdout.flush()
-    sys.stderr.flush()
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            torch.set_num_threads(1)  # threads don't survive a fork
-            with open(log, "w") as sys.stderr, open(os.devnull, "w") as sys.stdout:
-                code = command()
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), [
-        line for line in log.read_text().splitlines() if line.startswith("error: ")
-    ]
+def limit():
+    """In a child: the kernel's own refusal, no file may grow beyond 4000 bytes, and the log does first."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
 
 
 def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(arguments, tmp_path):
-    """The kernel's own refusal: no file may grow beyond 4000 bytes, and the log does first."""
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
-        return main(arguments("ZeroshotCLIP"))
-
-    code, (line,) = in_child(tmp_path, limited)
-    assert code == 2
+    said = tmp_path / "said.txt"
+    assert children.finish(arguments("ZeroshotCLIP"), said, limit) == 2
+    (line,) = children.errors(said)
     assert f"error: {tmp_path}/out/log.txt: File too large: make room on that disk" in line
     assert os.listdir(f"{tmp_path}/out") == ["log.txt"]
     assert main(arguments("ZeroshotCLIP")) == 0
-
-
-def test_a_disk_that_is_full_while_pictures_are_drawn_leaves_none(tmp_path):
-    """The pictures are drawn into a temporary folder, renamed when all are there."""
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
-        emojis = ["1F426", "1F600"]
-        return exit_code(openmoji.render, f"{tmp_path}/data/images", emojis)
-
-    code, (line,) = in_child(tmp_path, limited)
-    place = f"{tmp_path / 'data'} (File too large)"
-    assert code == 2 and line.startswith(f"error: OpenMoji's pictures can't be drawn into {place}")
-    assert os.listdir(f"{tmp_path}/data") == []
 
 
 # ---- a data folder that is read-only ----
@@ -181,18 +143,15 @@ def readable_by_all(tmp_path):
         path.chmod(0o555 if path.is_dir() else 0o444)
     (tmp_path / "out").mkdir()
     (tmp_path / "out").chmod(0o777)
-    (tmp_path / "stderr.txt").touch()
-    (tmp_path / "stderr.txt").chmod(0o666)
     return tmp_path
 
 
-def without_rights(words):
-    """Exit code of train.py where nothing may be done that is not open to all."""
+def give_up_rights():
+    """In a child: nothing may be done that is not open to all."""
     if os.geteuid() == 0:  # root may write anywhere
         os.setgroups([])
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-    return main(words)
 
 
 def test_a_read_only_data_folder_is_trained_on(
@@ -203,7 +162,8 @@ def test_a_read_only_data_folder_is_trained_on(
     open_to_all(Path(small_clip_file).parent)
     before = sorted((root / "data").rglob("*"))
     words = arguments("CoOp", root=root / "data", folder=root / "out/run")
-    assert in_child(root, lambda: without_rights(words)) == (0, [])
+    said = root / "said.txt"
+    assert children.finish(words, said, give_up_rights) == 0, said.read_text()
     assert sorted((root / "data").rglob("*")) == before
     assert (root / "out/run/results.json").exists()
 
@@ -222,8 +182,9 @@ def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, argumen
     words = arguments("ZeroshotCLIP", root=root / "data", folder=root / "out/run")
     if place == "data":
         words += ["--dataset-config-file", "configs/datasets/openmoji.yaml"]
-    code, (line,) = in_child(root, lambda: without_rights(words))
-    assert code == 2 and message in line and str(root) in line
+    assert children.finish(words, root / "said.txt", give_up_rights) == 2
+    (line,) = children.errors(root / "said.txt")
+    assert message in line and str(root) in line
 
 
 # ---- a killed worker ----
@@ -254,7 +215,7 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
     words = arguments("CoOp", *options)
     assert children.finish(words, said, kill_a_worker, tmp_path / "out", mark, at) == 2
     assert mark.exists()
-    (message,) = (line for line in said.read_text().splitlines() if line.startswith("error: "))
+    (message,) = children.errors(said)
     assert message.startswith("error: DataLoader worker (pid")
     assert "give the same command again" in message
     assert not (tmp_path / "out/results.json").exists()

@@ -199,17 +199,6 @@ def test_a_higher_severity_is_farther_from_the_picture(kind):
     assert all(harder > 1.05 * easier for easier, harder in zip(distances, distances[1:]))
 
 
-@pytest.mark.parametrize("code", SOME)
-def test_a_picture_at_its_own_severity_is_the_corrupted_sets(code):
-    image, corrupted = draw_emoji(code, 64), emoji_styles.corrupted(code, 64)
-    same = [
-        severity
-        for severity in emoji_styles.SEVERITIES
-        if not distance(emoji_styles.corrupted_at(severity, image, code), corrupted)
-    ]
-    assert same == [emoji_styles.corruption_of(code)[1]]
-
-
 def test_gaussian_noise_and_contrast_have_the_strength_they_say():
     def corrupted(kind, strength, colour, size=200):
         plain, generator = Image.new("RGB", (size, size), colour), np.random.default_rng(0)

@@ -1,6 +1,5 @@
 """One's own folder of pictures in the protocols: what is asked for, what it is called, and a whole run of run.py."""
 
-import os
 import re
 
 import pytest
@@ -11,28 +10,21 @@ from protocols.launch import own_images
 from protocols.plan import plan
 from protocols.runs import planned
 from results.runs import collect
-from tests.runs import call
-from tests.test_same_command import make
+from tests.runs import call, make_pictures, refuses
 from trainers import PromptedClassifier
-from trainers.common.errors import UserError
 from trainers.evaluation.doubts import Judge
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for seed, place in enumerate(("one", "two")):
-        make(tmp_path / place, seed)
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        for name in ("ant", "bee"):
-            (tmp_path / place / name).rename(tmp_path / f"mine/{name} {place}")
-    return tmp_path / "mine"
+    return make_pictures(tmp_path / "mine", names=("ant one", "bee one", "ant two", "bee two"))
 
 
 def test_a_folder_in_place_of_a_data_set_says_what_to_type(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for given in ("mine", str(folder)):
         advice = f"--dataset {given} is a folder; .* give --dataset image_folder --root {given}"
-        with pytest.raises(UserError, match=advice):
+        with refuses(advice):
             plan("base2new", "CDC", given, (16,), [1], "out")
 
 
@@ -76,8 +68,7 @@ def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys, error_of)
     assert collect(alone)[0].setting == ("mine", "base", 2)
     alone.rename(place)
     assert protocol_run.main(arguments) == 0 and "2 runs, 2 done already" in capsys.readouterr().err
-    make(folder / "more", 2)
-    os.rename(f"{folder}/more/ant/0.bmp", f"{folder}/ant one/another.bmp")
+    (folder / "ant one/0.bmp").unlink()
     own_images.cache_clear()  # another process
     line = error_of(protocol_run.main, *arguments)
     assert "with other settings (its images are others: some were added" in line

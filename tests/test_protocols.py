@@ -21,7 +21,7 @@ from trainers.engine.checkpoint import config_of_run
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", in_turn(TRAINERS, always=("CDC", "ZeroshotCLIP", ALWAYS[-1])))
+@in_turn(TRAINERS, always=("CDC", "ZeroshotCLIP", ALWAYS[-1]))
 def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tmp_path, capsys):
     learns = TRAINER_REGISTRY.get(name).method.learns
     templates = [f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else []

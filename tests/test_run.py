@@ -114,11 +114,6 @@ def test_protocols_that_share_a_training_make_it_once(start):
     assert default_output("xd") == default_output("dg")
 
 
-def test_few_shot_runs_each_number_of_shots(start):
-    code, noted, printed = start("fewshot --shots 1 4 --seeds 1 2")
-    assert code == 0 and len(noted) == 4 and "51.50 ± 0.71" in printed.out
-
-
 def test_an_ablations_settings_come_last(start):
     rows = "--seeds 1 2 --trainer CDC --rows text views"
     weight = "-- TRAINER.CDC.CONSISTENCY_WEIGHT 3.0"

@@ -84,29 +84,22 @@ def test_a_file_of_the_real_dassl_with_a_pickled_scheduler_resumes(tmp_path, opt
         optimizer = build_optimizer(model, cfg)
         return model, optimizer, build_lr_scheduler(optimizer, cfg)
 
-    model, optimizer, scheduler = fresh()
-    whole = []
-    for epoch in range(10):
-        whole.append(optimizer.param_groups[0]["lr"])
-        model(torch.ones(1, 2)).sum().backward()
-        optimizer.step()
-        scheduler.step()
-        if epoch == 3:
-            pickled = {k: v for k, v in scheduler.__dict__.items() if k != "optimizer"}
-            pickled["last_epoch"] = 1  # real Dassl stops counting at the end of the warm-up
-            state = state_of(model, 4, optimizer=optimizer.state_dict(), scheduler=pickled)
-            torch.save(state, tmp_path / "model.pth.tar-4")
-            kept = {k: v.clone() for k, v in model.state_dict().items()}
+    def rates(epochs, model, optimizer, scheduler):
+        for _ in range(epochs):
+            yield optimizer.param_groups[0]["lr"]
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            scheduler.step()
 
-    model, optimizer, scheduler = fresh()
-    assert resume_from_checkpoint(str(tmp_path), model, optimizer, scheduler) == 4
-    assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
-    rest = []
-    for _ in range(4, 10):
-        rest.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rest == whole[4:]
+    whole, resumed = fresh(), fresh()
+    list(rates(4, *whole))
+    pickled = {k: v for k, v in vars(whole[2]).items() if k != "optimizer"}
+    pickled["last_epoch"] = 1  # real Dassl stops counting at the end of the warm-up
+    state = state_of(whole[0], 4, optimizer=whole[1].state_dict(), scheduler=pickled)
+    torch.save(state, tmp_path / "model.pth.tar-4")
+    assert resume_from_checkpoint(str(tmp_path), *resumed) == 4
+    torch.testing.assert_close(resumed[0].state_dict(), whole[0].state_dict(), rtol=0, atol=0)
+    assert list(rates(6, *resumed)) == list(rates(6, *whole))
 
 
 def test_resuming_is_strict_and_says_what_is_there(tmp_path):

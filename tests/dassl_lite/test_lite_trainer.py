@@ -12,6 +12,8 @@ from dassl.engine import TRAINER_REGISTRY, TrainerBase, build_trainer
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 
+from tests.conftest import GOLDEN
+
 BATCH_LINE = re.compile(
     r"epoch \[(\d+)/2\] batch \[(\d)/3\] time \d+\.\d{3} \(\d+\.\d{3}\) data \d+\.\d{3} \(\d+\.\d{3}\) "
     r"loss (\d+\.\d{4}) \((\d+\.\d{4})\) acc \d+\.\d{4} \(\d+\.\d{4}\) lr (\d\.\d{4}e[+-]\d\d) eta \d+:\d\d:\d\d"
@@ -189,22 +191,7 @@ def test_load_model_loads_an_epoch_else_the_best_else_the_last(make_cfg, train, 
 # What Dassl does silently
 
 
-NO_VAL = {"DATASET__NAME": "LiteBlobsNoVal"}
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (
-            {**NO_VAL, "TEST__FINAL_MODEL": "best_val"},
-            "best_val, but the data set has no validation",
-        ),
-        ({**NO_VAL, "TEST__SPLIT": "val"}, "Cannot evaluate on the validation split"),
-        ({"TEST__SPLIT": "train"}, r"TEST.SPLIT: .* got \[train\]"),
-        ({"TRAIN__PRINT_FREQ": 0}, "TRAIN.PRINT_FREQ must be at least 1, got 0"),
-        ({"TEST__FINAL_MODEL": "best"}, r"TEST.FINAL_MODEL: .* \(do you mean \[best_val\]\?\)"),
-    ],
-)
+@pytest.mark.parametrize("options, message", GOLDEN["cases"]["what cannot work"])
 def test_what_cannot_work_is_refused_and_not_replaced_by_something_else(
     make_cfg, train, options, message
 ):

@@ -19,7 +19,7 @@ from results.kept import SCALED, read_figures
 from results.render import render
 from tests.conftest import GOLDEN
 from tests.results.conftest import values, write
-from tests.runs import call, prompts_of, record_of
+from tests.runs import call, change_record, change_split, prompts_of, record_of
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
@@ -42,7 +42,7 @@ def lay(folder, output, trainer="CDC", seed=1):
     place = output / f"train_base/dtd/shots_4/{trainer}/tiny/seed{seed}"
     shutil.copytree(folder, place)
     what = {"protocol": "base2new", "part": "train_base", "dataset": "dtd", "recipe": "tiny"}
-    (place / "results.json").write_text(json.dumps({**record_of(place), "run": what}))
+    change_record(place, run=what)
     return place
 
 
@@ -208,7 +208,7 @@ def test_what_is_of_another_run_is_computed_again(
     figures, arrays, folder = evaluated(CONTENDER)
     copy, computed = lay(folder, tmp_path), []
     if changed:
-        (copy / "results.json").write_text(json.dumps({**record_of(copy), changed: "other"}))
+        change_record(copy, **{changed: "other"})
     ours = ("format", "made_from", "sha256", "images_sha256")
     results = {name: value for name, value in figures.items() if name not in ours}
     evaluate = lambda *_: computed.append(1) or (results, arrays)  # noqa: E731
@@ -237,16 +237,14 @@ def test_other_data_than_the_runs_are_refused_and_another_place_will_do(
         return line
 
     copy = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path / "output", "ZeroshotCLIP")
-    record = record_of(copy)
-    record["config"]["DATASET"]["ROOT"] = f"{tmp_path}/gone"
-    (copy / "results.json").write_text(json.dumps(record))
+    config = record_of(copy)["config"]
+    config["DATASET"]["ROOT"] = f"{tmp_path}/gone"
+    change_record(copy, config=config)
     assert refusal(f"{tmp_path}/output").startswith("error: data folder")
     shutil.copytree(f"{data_root}/dtd", f"{tmp_path}/data/dtd")
     figures, _ = image_groups.evaluate(copy, tmp_path / "data")
     assert figures.items() <= evaluated("ZeroshotCLIP")[0].items()
-    split = tmp_path / "data/dtd/split_zhou_DescribableTextures.json"
-    content = json.loads(split.read_text())
-    split.write_text(json.dumps({**content, "test": content["test"][1:]}))
+    change_split(tmp_path / "data", test=change_split(tmp_path / "data")["test"][1:])
     line = refusal(f"{tmp_path}/output", "--root", f"{tmp_path}/data")
     assert "holds other images, or another few-shot sample, than the run" in line
     (copy / "results.json").unlink()

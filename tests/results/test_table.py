@@ -8,7 +8,6 @@ import pytest
 
 from analysis import ablation, factors, templates, uncertainty
 from results import check
-from results.render import render
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import harmonic_mean, main, tables
@@ -59,37 +58,15 @@ def test_the_average_over_data_sets_is_made_as_papers_make_it(folder):
     assert table.means.loc[average, "H"] == pytest.approx(2 * 65 * 55 / 120)
 
 
-def test_few_shot_has_a_column_for_each_number_of_shots(tmp_path, caplog):
-    for shots, accuracies in {1: (30.0, 34.0), 16: (60.0, 62.0), 4: (50.0, 51.0)}.items():
-        for seed, accuracy in enumerate(accuracies, 1):
-            facts = {"prompts_hash": f"p{shots}{seed}", "split": f"{shots} {seed}"}
-            write(tmp_path, "train_all", "CDC", seed, accuracy, shots=shots, **facts)
-    (table,) = tables_of(tmp_path)
-    assert values(table) == {("openmoji", "CDC", "tiny"): {1: [30, 34], 4: [50, 51], 16: [60, 62]}}
-    assert "32.00 ± 2.83" in render(table) and not caplog.records
-
-
-def test_transfer_has_the_source_each_target_and_the_average_of_the_targets(tmp_path, caplog):
-    for seed in (1, 2):
-        for part, data, accuracy in (
-            ("train_source", "imagenet", 70.0),
-            ("xd_from_imagenet", "dtd", 40.0),
-            ("xd_from_imagenet", "eurosat", 50.0),
-            ("dg_from_imagenet", "imagenet_a", 30.0),
-        ):
-            split = f"{data} {seed if part == 'train_source' else ''}"
-            write(tmp_path, part, "CDC", seed, accuracy + seed, data=data, split=split)
-    key, source = ("imagenet", 16, "CDC", "tiny"), {"source": [71, 72]}
-    xd = {"dtd": [41, 42], "eurosat": [51, 52], "average": [46, 47]}
-    assert {table.title: values(table)[key] for table in tables_of(tmp_path)} == {
-        "cross-data-set from imagenet": source | xd,
-        "domain generalisation from imagenet": source
-        | dict.fromkeys(("imagenet_a", "average"), [31, 32]),
+@pytest.mark.parametrize("runs, expected", GOLDEN["tables"]["tables"])
+def test_other_protocols_have_the_tables_of_the_golden_file(tmp_path, runs, expected):
+    for *run, facts in runs:
+        write(tmp_path, *run, **facts)
+    found = {
+        table.title: {" ".join(map(str, key)): row for key, row in values(table).items()}
+        for table in tables_of(tmp_path)
     }
-    assert not caplog.records
-    # its training is not there
-    write(tmp_path, "xd_from_imagenet", "CoOp", 1, 10.0, data="dtd", split="dtd")
-    assert list(tables_of(tmp_path)[0].means.index) == [key]
+    assert found == expected
 
 
 def test_every_format_has_mean_and_sample_deviation(folder, tmp_path, capsys):

@@ -8,7 +8,7 @@ import torchvision.transforms as T
 
 from tests.conftest import make_method
 from tests.runs import prompts_of
-from trainers.classifier import PromptedClassifier
+from tests.trainers.test_fits import images
 from trainers.gaussians import FACTORS, ImageWitness, fit_gaussians, held_out_log_densities
 from trainers.phrases import PHRASES, choose_phrases
 
@@ -99,15 +99,13 @@ def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
 # ---- the image witness ----
 
 
-def features(images=40, classes=4, width=6, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(images) % classes
-    centres = torch.randn(classes, width, generator=generator)
-    return centres[labels] + 0.5 * torch.randn(images, width, generator=generator), labels
+def features(*counts):
+    pictures, labels = images(counts, noise=0.5)
+    return pictures.float(), labels
 
 
 def test_its_log_evidence_is_of_the_densities_that_are_most_likely_on_held_out_images():
-    pictures, labels = features()
+    pictures, labels = features(10, 10, 10, 10)
     witness = ImageWitness(6, 4)
     witness.fit(pictures, labels)
     held_out = held_out_log_densities(pictures, labels, 4).numpy()
@@ -127,16 +125,16 @@ def test_its_log_evidence_is_of_the_densities_that_are_most_likely_on_held_out_i
 
 def test_it_abstains_where_nothing_can_be_held_out_and_until_it_is_fitted():
     witness, loaded = ImageWitness(6, 4), ImageWitness(6, 4)
-    witness.fit(*features(images=4))
+    witness.fit(*features(1, 1, 1, 1))
     assert not witness.is_fitted
-    witness.fit(*features())
+    witness.fit(*features(10, 10, 10, 10))
     loaded.load_state_dict(witness.state_dict())
     assert witness.is_fitted and loaded.is_fitted
 
 
 @pytest.fixture
-def classifier(trained):
-    return PromptedClassifier.load(trained("CDC")[1])
+def classifier(loaded):
+    return loaded("CDC")
 
 
 def scores_of(classifier):

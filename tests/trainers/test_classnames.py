@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import predict
 from protocols import training
 from tests.conftest import GOLDEN
-from tests.datasets.miniatures import picture
+from tests.datasets.miniatures import image_folder
 from tests.runs import refuses
 from trainers import PromptedClassifier
 from trainers.classnames import (
@@ -122,9 +122,7 @@ def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_pat
     run, mine = trained("CoOp")[1], tmp_path / "mine"
     with refuses("one and the same: 'red fox' = 'Red Fox': give other"):
         PromptedClassifier.load(run).with_classes(["red fox", "dog", "Red Fox"])
-    for name in ("ox", "Ox", "cat"):
-        for index in range(4):
-            picture(mine / f"{name}/{index}.png")
+    image_folder(mine, dict.fromkeys(("ox", "Ox", "cat"), 4))
     words = "--run", run, mine / "ox/0.png", "--classes", "ox", "Ox"
     assert "one and the same: 'ox' = 'Ox'" in error_of(predict.main, *words)
     words = "--trainer CoOp --backbone tiny --images".split()

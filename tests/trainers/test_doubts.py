@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import GOLDEN
-from tests.runs import refuses
+from tests.runs import refuses, write_validation
 from trainers.evaluation.doubts import Judge, Validation, wilson
 
 
@@ -18,12 +18,7 @@ def judge(tmp_path):
     """A ``Judge`` of a run that said this of its validation images."""
 
     def make(uncertainty, wrong, max_error=None):
-        numpy.savez(
-            f"{tmp_path}/predictions-val.npz",
-            max_probability=numpy.array(uncertainty, "float32"),
-            label=numpy.zeros(len(wrong), int),
-            top=numpy.array(wrong, int)[:, None],
-        )
+        write_validation(tmp_path, uncertainty, wrong)
         return Judge(tmp_path, max_error)
 
     return make
