@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 
 import torch
 
@@ -56,7 +57,8 @@ def errors(output):
 
 
 def die(owner, name, moment):
-    """Kills this process when ``owner.name`` is called for the ``moment``-th time, from 0."""
+    """Kills this process when ``owner.name`` is called for the ``moment``-th time, from 0; owner: a class, or a module's name."""
+    owner = import_module(owner) if isinstance(owner, str) else owner
     function, calls = getattr(owner, name), []
 
     def dying(*arguments, **keywords):

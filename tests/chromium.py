@@ -1,7 +1,10 @@
 """What the tests that look at pages see there, in a browser or without."""
 
 import re
+import shutil
 from html.parser import HTMLParser
+
+import pytest
 
 
 class Page(HTMLParser):
@@ -37,6 +40,26 @@ def contrast(first, second):
 
     dark, light = sorted((luminance(first), luminance(second)))
     return (light + 0.05) / (dark + 0.05)
+
+
+def start_browser(folder):
+    """Chromium without a window, with its profile in the folder; skips the test where there is none."""
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="needs selenium: pip install -e '.[test]'"
+    )
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("needs Chromium and chromedriver: bash scripts/install_browser.sh")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    flags = (
+        "headless no-sandbox disable-gpu disable-dev-shm-usage disable-quic no-first-run "
+        "disable-background-networking disable-component-update disable-sync"
+    )
+    for argument in (*flags.split(), f"user-data-dir={folder}"):
+        options.add_argument(f"--{argument}")
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
 
 
 TOO_WIDE = """

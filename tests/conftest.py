@@ -19,6 +19,7 @@ from datasets.drawn.openmoji import DrawnDataset
 from protocols import launch
 from protocols import training as train
 from protocols.command_line import parse_arguments
+from tests.chromium import start_browser
 from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
 from trainers import METHODS, PromptedClassifier, config_function, method_class
 from trainers.common.console import LogHandler
@@ -389,21 +390,6 @@ def scrambled(module):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="needs selenium: pip install -e '.[test]'"
-    )
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs Chromium and chromedriver: bash scripts/install_browser.sh")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    flags = (
-        "headless no-sandbox disable-gpu disable-dev-shm-usage disable-quic no-first-run "
-        "disable-background-networking disable-component-update disable-sync"
-    )
-    for argument in (*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(f"--{argument}")
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    started = start_browser(tmp_path_factory.mktemp("browser"))
     yield started
     started.quit()

@@ -92,7 +92,7 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         (comparison.table(settings, rows), ["34.50", "5.00", "", "2", "5"]),
         (
             comparison.difference_table(comparison.differences(settings, rows)),
-            ["+2.00 (+2.00 … +2.00)", "+0.00 (+0.00 … +0.00)", "", None, None],
+            ["+2.00 (+2.00 … +2.00)", "+0.00 (+0.00 … +0.00)", "", "2", "5"],
         ),
     ):
         found = last_line(made)

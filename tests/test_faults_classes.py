@@ -112,17 +112,6 @@ def test_ten_thousand_classes_are_trained_on_and_told_apart(one_thread):
     assert list(found["per_class_accuracy"]) == ["kind 0", "kind 17", "kind 9998", "kind 9999"]
 
 
-def test_hand_crafted_prompts_of_many_classes_are_encoded_in_parts(vit, monkeypatch):
-    names = [f"kind {number}" for number in range(10)]
-    whole, sizes, encode = vit.encode_classes("a {}.", names), [], vit.text.encode_tokens
-    monkeypatch.setattr("trainers.prompting.backbone.CLASSES", 4)
-    monkeypatch.setattr(
-        vit.text, "encode_tokens", lambda tokens: sizes.append(len(tokens)) or encode(tokens)
-    )
-    torch.testing.assert_close(vit.encode_classes("a {}.", names), whole, rtol=1e-5, atol=1e-6)
-    assert sizes == [4, 4, 2]
-
-
 # ---- split files ----
 
 

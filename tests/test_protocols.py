@@ -89,16 +89,6 @@ def test_the_ablations_rows_add_one_part_each_or_change_one_setting(dataset):
     assert len({str(config) for config in configs.values()}) == len(configs), "no row twice"
 
 
-def test_the_ablations_first_row_is_maple(run):
-    (row,) = ablation_rows("CDC", ["single_template"])
-    maple, cdc = (
-        run(name, *settings, name=name)[1]["metrics"]["test"]
-        for name, settings in (("MaPLe", ()), ("CDC", row.settings))
-    )
-    for figure in ("accuracy", "macro_f1", "nll", "ece"):
-        assert cdc[figure] == pytest.approx(maple[figure], rel=1e-3, abs=1e-3)
-
-
 def test_an_ablation_from_training_to_table(
     data_root, small_clip_file, in_this_process, tmp_path, capsys
 ):

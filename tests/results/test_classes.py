@@ -111,18 +111,20 @@ def test_pictures_are_those_of_the_test_images_and_others_are_said_not_shown(
         "image": numpy.array([f"{name}/11.png" for name in CLASSES]),
     }
     for trainer, data in (("CoOp", "DescribableTextures"), ("MaPLe", "OxfordPets"), ("CDC", "Own")):
-        write_run(tmp_path, "train_all", trainer, 1, arrays=answers, names=CLASSES, dataset=data)
-    of_own, run, of_pets = collect(tmp_path)
-    for other in (of_own, of_pets):
-        cards = gallery(other, find_images(other, data_root))["Most doubted images"]
-        assert not any(card["picture"] for card in cards)
+        facts = {"arrays": answers, "names": CLASSES, "dataset": data}
+        write_run(tmp_path, "train_all", trainer, 1, **facts)
+    of_own, run, of_pets = (
+        gallery(one, find_images(one, data_root))["Most doubted images"]
+        for one in collect(tmp_path)
+    )
+    assert not any(card["picture"] for card in of_own + of_pets)
     assert "no pictures of OxfordPets: data folder" in caplog.text
     assert "Own is not a data set of this toolbox" in caplog.text
     pixels = {
         name: numpy.asarray(Image.open(f"{data_root}/dtd/images/{name}"), float)
         for name in answers["image"]
     }
-    for card in gallery(run, find_images(run, data_root))["Most doubted images"]:
+    for card in run:
         head, content = card["picture"].split(",")
         assert head == "data:image/jpeg;base64" and card["votes"] == []
         shown = numpy.asarray(Image.open(io.BytesIO(base64.b64decode(content))), float)

@@ -21,7 +21,6 @@ from trainers.classnames import (
     alike,
     check_classes,
     close_pairs,
-    groups_of,
     unknown_tokens,
     unknown_words,
 )
@@ -65,14 +64,6 @@ def test_close_pairs_are_those_of_the_definition(seed, distance, templates):
     assert all(a < b for a, b in found)
 
 
-def test_pairs_make_groups():
-    names = list("abcdefg")
-    pairs = [(0, 3), (5, 6), (3, 4), (4, 5)]
-    assert groups_of(pairs, names) == [["a", "d", "e", "f", "g"]]
-    assert groups_of([(1, 2), (0, 3)], names) == [["a", "d"], ["b", "c"]]
-    assert groups_of([], names) == []
-
-
 def texts(*angles):
     """Features (1, K, 2) at those angles."""
     return torch.tensor([[[math.cos(angle), math.sin(angle)] for angle in angles]])
@@ -82,8 +73,8 @@ ROWS = torch.arange(49408.0)[:, None]  # all are known
 
 
 def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
-    with refuses("one and the same: 'a' = 'c': give other words.*--classes.*--backbone"):
-        check_classes(["a", "b", "c"], ROWS, texts(0, 1, 0), 100, are_fixed=False)
+    with refuses("one and the same: 'a' = 'c' = 'd': give other words.*--classes.*--backbone"):
+        check_classes(["a", "b", "c", "d"], ROWS, texts(0, 1, 0, 0), 100, are_fixed=False)
     with refuses(r"\. This CLIP does not know words of 2 of 2 "):
         check_classes(["a", "c"], torch.ones_like(ROWS), texts(0, 0), 100, are_fixed=False)
 

@@ -55,7 +55,7 @@ MOMENTS = [
     (Method, "answer", 1),
     (Evaluator, "write_record", 0),
     # before a file of that number gets its name
-    *((os, "replace", number) for number in (0, 2, 3, 5, 6, 7)),
+    *(("os", "replace", number) for number in (0, 2, 3, 5, 6, 7)),
 ]  # of three epochs of three steps
 
 

@@ -7,12 +7,15 @@ from fnmatch import fnmatchcase
 import clip
 import pytest
 import torch
+import yaml
 from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.arguments import extend_config
+from protocols.plan import read_recipe
 from tests.conftest import GOLDEN, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
@@ -116,13 +119,26 @@ def defaults():
     return cfg
 
 
-def test_every_default_and_every_recipe_is_within():
-    check_ranges(defaults())
-    for path in REPOSITORY.glob("configs/*/**/*.yaml"):
-        if "ablations" not in path.parts and "sweeps" not in path.parts:
-            cfg = defaults()
-            merge(cfg, str(path), "config file", leave_out="RULES")
-            check_ranges(cfg)
+CONFIGS = [
+    path
+    for path in sorted(REPOSITORY.glob("configs/*/**/*.yaml"))
+    if not {"ablations", "sweeps"} & {*path.parts}
+]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_config_is_valid_and_a_recipe_says_what_it_is(path):
+    cfg, name = defaults(), path.parent.name
+    check_ranges(cfg)
+    merge(cfg, str(path), "config file", leave_out="RULES")
+    check_ranges(cfg)
+    if "trainers" in path.parts:
+        assert path.read_text().startswith("# "), "what the recipe is and what it costs"
+        trainer = TRAINER_REGISTRY.get(name)
+        trainer.check_cfg(trainer.__new__(trainer), cfg)
+        assert read_recipe(str(path)).is_trained == trainer.method.learns
+        assert re.match(r"tiny|vit_|rn\d", path.stem), "its name starts with its backbone"
+        assert list(yaml.safe_load(path.read_text())["TRAINER"]) == [name.upper()]
 
 
 def test_every_pattern_is_of_a_key_that_is_there():
