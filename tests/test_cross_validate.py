@@ -1,20 +1,16 @@
 """The tool that cross-validates settings: it trains as the trainer does, and a fold is never trained on."""
 
-import sys
 from types import SimpleNamespace
 
+import comparison
+import cross_validate as tool
+import folds
 import pytest
 import torch
 from PIL import Image
 
 from results.table import harmonic_mean
-from tests.runs import REPOSITORY
 from trainers.common.errors import UserError
-
-sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started
-import comparison  # noqa: E402
-import cross_validate as tool  # noqa: E402
-import folds  # noqa: E402
 
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt": ()}
 

@@ -15,6 +15,12 @@ COMMANDS = ["train.py", "run.py", "predict.py", "demo_app.py"]
 COMMANDS += ["-m results.table", "-m results.published", "-m analysis.uncertainty"]
 
 
+def bash(words, folder=REPOSITORY, **env):
+    """A script of the folder, where nothing but ``env`` is set."""
+    command = ["bash", *f"scripts/{words}".split()]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+
+
 @pytest.fixture
 def repository(tmp_path):
     """What the scripts look at of the repository."""
@@ -42,9 +48,7 @@ esac
 
     def start(words, **settings):
         log.write_text("")
-        command = ["bash", *f"scripts/{words}".split()]
-        env = {"PATH": path, **settings}
-        subprocess.run(command, cwd=repository, env=env, capture_output=True)
+        bash(words, repository, PATH=path, **settings)
         return re.findall(r"pip install .* (\S+)$", log.read_text(), re.MULTILINE)
 
     return start
@@ -76,9 +80,8 @@ def start_in(bare, repository):
     """Runs a script where that environment is active."""
 
     def start(words, variable="VIRTUAL_ENV"):
-        env = {"PATH": f"{bare}/bin:{os.environ['PATH']}", variable: str(bare)}
-        command = ["bash", *f"scripts/{words}".split()]
-        return subprocess.run(command, cwd=repository, env=env, capture_output=True, text=True)
+        path = f"{bare}/bin:{os.environ['PATH']}"
+        return bash(words, repository, **{"PATH": path, variable: str(bare)})
 
     return start
 
@@ -138,9 +141,8 @@ def script(tmp_path):
     python.chmod(0o755)
 
     def start(words, **settings):
-        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": str(tmp_path), **settings}
-        command = ["bash", *f"scripts/{words}".split()]
-        return subprocess.run(command, text=True, capture_output=True, cwd=REPOSITORY, env=env)
+        path = f"{tmp_path}:{os.environ['PATH']}"
+        return bash(words, PATH=path, VIRTUAL_ENV=str(tmp_path), **settings)
 
     return start
 

@@ -16,7 +16,7 @@ from protocols.training import main
 from results.report import __main__ as report
 from tests.conftest import GOLDEN
 from tests.results.conftest import make_answers, write_run
-from tests.runs import REPOSITORY, change_record, prompts_of, refuses
+from tests.runs import REPOSITORY, prompts_of, refuses
 from trainers.prompting.backbone import load_backbone
 
 # ---- the code ----
@@ -222,10 +222,3 @@ def test_the_page_is_served_to_this_machine_only():
         assert server.socket.getsockname()[0] == "127.0.0.1"
     finally:
         server.close()
-
-
-def test_a_record_that_names_another_module_imports_none(own_run, error_of):
-    """A run's record says which trainer made it, by a name that is looked up among the trainers."""
-    for name in ("..results.table", "os", "prompting.backbone", "", "ä.b"):
-        change_record(own_run, trainer=name)
-        assert error_of(predict.main, "--run", own_run, own_run)

@@ -1,15 +1,10 @@
 """What tools/suite.py takes of the pictures that it finds, on made-up files."""
 
-import sys
-
 import numpy
+import suite
 from PIL import Image
 
-from tests.runs import REPOSITORY
 from trainers.common.errors import UserError
-
-sys.path.insert(0, str(REPOSITORY / "tools"))
-import suite  # noqa: E402
 
 
 def noise(seed, size=32):

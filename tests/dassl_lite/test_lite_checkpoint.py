@@ -15,6 +15,8 @@ from dassl.utils import (
     save_checkpoint,
 )
 
+from tests.test_security import Evil
+
 
 def state_of(model, epoch=1, **more):
     names = ("optimizer", "scheduler", "val_result")
@@ -51,24 +53,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
     assert sorted(os.listdir(tmp_path)) == ["checkpoint", "model.pth.tar-1"]
 
 
-class Evil:
-    def __reduce__(self):
-        return (os.mkdir, (Evil.path,))
-
-
 def test_what_cannot_be_loaded_is_named_and_no_code_is_run(tmp_path, capsys):
     for name, error in ((None, ValueError), ("nowhere", FileNotFoundError)):
         with pytest.raises(error, match=str(name)):
             load_checkpoint(name)
-    Evil.path = str(tmp_path / "owned")
-    torch.save({"state_dict": {}, "epoch": 1, "x": Evil()}, tmp_path / "evil")
+    evil = Evil(tmp_path / "owned")
+    torch.save({"state_dict": {}, "epoch": 1, "x": evil}, tmp_path / "evil")
     (tmp_path / "broken").write_bytes(b"garbage")
     for name in ("evil", "broken"):
         with pytest.raises(pickle.UnpicklingError):
             load_checkpoint(str(tmp_path / name))
         line = f'Unable to load checkpoint from "{tmp_path}/{name}"\n'
         assert capsys.readouterr().out == line
-    assert not os.path.exists(Evil.path)
+    assert not evil.mark.exists()
 
 
 @pytest.mark.parametrize("kind", ["cosine", "multi_step", "single_step"])

@@ -70,14 +70,6 @@ def test_a_run_prints_what_dassl_prints(make_cfg, train):
     assert re.fullmatch(r"Elapsed: 0:0\d:\d\d", rest[-1])
 
 
-@pytest.mark.parametrize("freq, expected", [(2, 2), (3, 2), (4, 6)])
-def test_batches_are_printed_every_so_often_or_all_when_there_are_few(
-    make_cfg, train, freq, expected
-):
-    _, out = train(make_cfg(TRAIN__PRINT_FREQ=freq, TEST__NO_TEST=True))
-    assert out.count("\nepoch ") == expected
-
-
 def test_training_learns_and_parse_test_res_reads_its_log(make_cfg, quiet, capfd):
     options = {"OPTIM__MAX_EPOCH": 8, "OPTIM__LR": 0.05, "TEST__PER_CLASS_RESULT": True}
     cfg = make_cfg(TEST__FINAL_MODEL="best_val", **options)

@@ -198,30 +198,20 @@ def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
 # ---- what is kept ----
 
 
-@pytest.mark.parametrize(
-    "changed", ["prompts_hash", "backbone_hash", "split_hash", "finished", None]
-)
-def test_what_is_of_another_run_is_computed_again(
-    evaluated, tmp_path, monkeypatch, capsys, changed
-):
-    """As is what is missing or damaged: test_fuzz_files.py."""
+def test_what_is_of_another_run_is_computed_again(evaluated, tmp_path, monkeypatch, capsys):
+    """What makes it another one, and what is missing or damaged: test_fuzz_files.py."""
     figures, arrays, folder = evaluated(CONTENDER)
     copy, computed = lay(folder, tmp_path), []
-    if changed:
-        change_record(copy, **{changed: "other"})
     ours = ("format", "made_from", "sha256", "images_sha256")
     results = {name: value for name, value in figures.items() if name not in ours}
     evaluate = lambda *_: computed.append(1) or (results, arrays)  # noqa: E731
     monkeypatch.setattr(image_groups, "evaluate", evaluate)
-    for _ in range(2):  # then it is kept
-        assert call(main, tmp_path) == 0 and len(computed) == bool(changed)
+    titles = ("What doubt tells apart", "Accuracy and mean doubt", "Calibration before and")
+    for changed, times in (({}, 0), ({"prompts_hash": "other"}, 1), ({}, 1)):  # then it is kept
+        change_record(copy, **changed)
+        assert call(main, tmp_path) == 0 and len(computed) == times
         printed = capsys.readouterr().out
-        for title in (
-            "What doubt tells apart",
-            "Accuracy and mean doubt",
-            "Calibration before and",
-        ):
-            assert title in printed
+        assert all(title in printed for title in titles)
         assert results.items() <= read_figures(copy, record_of(copy)).items()
 
 
