@@ -1,5 +1,6 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 
+import functools
 import json
 import logging
 import os
@@ -276,14 +277,12 @@ def in_this_process(monkeypatch):
 @pytest.fixture(scope="session")
 def trained(data_root, small_clip_file, tmp_path_factory):
     """Finished runs on the miniature, each made once: ``trained(trainer, *options)`` → (trainer object, folder), to be left as they are."""
-    made = {}
 
+    @functools.cache
     def start(trainer, *options):
-        if (trainer, options) not in made:
-            folder = tmp_path_factory.mktemp(trainer) / "run"
-            arguments = [*base_arguments(trainer, data_root, small_clip_file, folder), *options]
-            made[trainer, options] = train.run(parse_arguments(arguments)), folder
-        return made[trainer, options]
+        folder = tmp_path_factory.mktemp(trainer) / "run"
+        arguments = base_arguments(trainer, data_root, small_clip_file, folder)
+        return train.run(parse_arguments([*arguments, *options])), folder
 
     return start
 

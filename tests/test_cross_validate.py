@@ -7,9 +7,9 @@ import cross_validate as tool
 import folds
 import pytest
 import torch
-from PIL import Image
 
 from results.table import harmonic_mean
+from tests.runs import make_pictures
 from trainers.common.errors import UserError
 
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt": ()}
@@ -102,12 +102,8 @@ def test_a_task_of_pictures_in_folders_is_judged_both_ways_and_a_missing_one_ski
     tmp_path, monkeypatch, capsys
 ):
     """With the tiny CLIP as it is: what is trained on in one direction is asked for as new in the other."""
-    for shade, label in enumerate(("arrow", "bird", "car", "fish")):
-        place = tool.suite.folder_of(tmp_path, "icons") / label
-        place.mkdir(parents=True)
-        for number in range(10):
-            image = Image.new("RGBA", (20, 30), (60 * shade, 20 * number, 99, 200))
-            image.save(place / f"{number}.png")
+    names = ("arrow", "bird", "car", "fish")
+    make_pictures(tool.suite.folder_of(tmp_path, "icons"), names=names)
     fitted_to = []
     fitted = lambda _, labels: fitted_to.append(len(labels)) or 1.0  # noqa: E731
     monkeypatch.setattr(tool, "fit_temperature", fitted)

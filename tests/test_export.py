@@ -1,6 +1,5 @@
 """What ``PromptedClassifier.export`` writes: the ONNX file says what torch says, and the card's example runs."""
 
-import functools
 import json
 import sys
 
@@ -32,15 +31,10 @@ def exported(classifier, folder):
 
 @pytest.fixture(scope="module")
 def german(loaded, tmp_path_factory):
-    """``german()`` → a classifier for other classes, its exported folder, and that as a session; made once."""
-
-    @functools.cache
-    def make():
-        classifier = loaded("CDC").with_classes(["Kühe", "Pferde"])
-        folder = tmp_path_factory.mktemp("german") / "a/b"
-        return classifier, folder, exported(classifier, folder)
-
-    return make
+    """A classifier for other classes, its exported folder, and that as a session."""
+    classifier = loaded("CDC").with_classes(["Kühe", "Pferde"])
+    folder = tmp_path_factory.mktemp("german") / "a/b"
+    return classifier, folder, exported(classifier, folder)
 
 
 @in_turn(EXPORTED, always=("CDC", ALWAYS[-1]))
@@ -63,7 +57,7 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded):
 
 
 def test_what_the_files_say_of_themselves(german):
-    classifier, folder, session = german()
+    classifier, folder, session = german
     metadata = session.get_modelmeta().custom_metadata_map
     with safe_open(f"{folder}/prompts.safetensors", "pt") as file:
         assert file.metadata() == {key: metadata[key] for key in file.metadata()}
@@ -79,7 +73,7 @@ def test_what_the_files_say_of_themselves(german):
 
 
 def test_the_cards_example_runs(german, data_root):
-    classifier, folder, _ = german()
+    classifier, folder, _ = german
     card = (folder / "README.md").read_text("utf-8")
     program = card.split("```python\n")[1].split("```")[0]
     # half transparent, black where nobody sees it, turned by its EXIF data

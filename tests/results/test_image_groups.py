@@ -1,5 +1,6 @@
 """How good the measures of uncertainty are: whole runs against the runs' own records, scikit-learn, textbook loops; the cache."""
 
+import functools
 import json
 import shutil
 import statistics
@@ -49,16 +50,14 @@ def lay(folder, output, trainer="CDC", seed=1):
 @pytest.fixture(scope="module")
 def evaluated(trained, tmp_path_factory):
     """``evaluated(trainer)``: figures, arrays, folder of a run on the base classes of the miniature; each made once."""
-    made = {}
 
+    @functools.cache
     def start(trainer):
-        if trainer not in made:
-            run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))[1]
-            folder = lay(run, tmp_path_factory.mktemp(trainer), trainer)
-            assert call(main, folder.parents[5]) == 0
-            figures = json.loads((folder / "uncertainty.json").read_text())
-            made[trainer] = figures, dict(numpy.load(f"{folder}/uncertainty.npz")), folder
-        return made[trainer]
+        run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))[1]
+        folder = lay(run, tmp_path_factory.mktemp(trainer), trainer)
+        assert call(main, folder.parents[5]) == 0
+        figures = json.loads((folder / "uncertainty.json").read_text())
+        return figures, dict(numpy.load(f"{folder}/uncertainty.npz")), folder
 
     return start
 
