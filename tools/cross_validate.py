@@ -13,8 +13,9 @@ images trained on (*train*), how well doubt tells images of the other half from 
 (*unknown*), and calibration after a fit to every other held-out image, of CDC's reliabilities or of another method's
 temperature (*fit*). Each result is a line of the file, appended when it is known.
 
-The YAML file lists settings as configs/ablations does. A task counts once: means are over tasks of means over folds
-and directions. Differences to --first are paired; their intervals are percentile bootstraps over the tasks.
+The YAML file lists settings as configs/ablations does, one of whose files can be given, too; PREC is amp where a
+setting has none. A task counts once: means are over tasks of means over folds and directions. Differences to --first
+are paired; their intervals are percentile bootstraps over the tasks.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def new_trainer(
         "--seed": str(seed),
         "--trainer": trainer,
         "--dataset-config-file": os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"),
-        "--config-file": recipe_path(trainer, setting.get("recipe", "tiny")),
+        "--config-file": recipe_path(trainer, setting.get("recipe", "{}").replace("{}", "tiny")),
         "--output-dir": folder,
     }
     fixed = {
@@ -81,7 +82,8 @@ def new_trainer(
         "TRAIN.CHECKPOINT_FREQ": "0",
         "DATALOADER.NUM_WORKERS": "0",
     }
-    words = {**named, **setting.get("settings", {}), **fixed}
+    precision = {f"TRAINER.{trainer.upper()}.PREC": "amp"}  # half the time, by bfloat16
+    words = {**named, **precision, **setting.get("settings", {}), **fixed}
     cfg = build_config(parse_arguments([str(word) for pair in words.items() for word in pair]))
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
