@@ -39,6 +39,21 @@ def record_of(folder):
     return json.loads(Path(folder, "results.json").read_text())
 
 
+def words_of(trainer, settings):
+    """KEY, VALUE, KEY … of settings of a trainer's own."""
+    pairs = ((f"TRAINER.{trainer.upper()}.{key}", value) for key, value in settings.items())
+    return [str(word) for pair in pairs for word in pair]
+
+
+def contents_of(folder, left_out=""):
+    """The bytes of all files below a folder by path, but of those of one name."""
+    return {
+        path: path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != left_out
+    }
+
+
 def prompts_of(folder):
     """The flags of train.py with which a run's prompts are tested."""
     return "--eval-only", "--model-dir", str(folder)

@@ -19,7 +19,7 @@ from results import render
 from results.report import __main__ as report
 from results.report.figures import Figure, write_figure
 from tests.datasets.miniatures import image_folder
-from tests.runs import REPOSITORY, call, python, refuses
+from tests.runs import REPOSITORY, call, contents_of, python, refuses
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
 from trainers.common.files import check_output, write_text
@@ -41,10 +41,6 @@ def own_run(copied):
     return str(copied("CDC"))
 
 
-def content(folder):
-    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 # ---- nothing of the user's is overwritten ----
 
 
@@ -52,7 +48,7 @@ def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_p
     (tmp_path / "notes.csv").write_text("image,mine\n")
     os.link(photos[1], f"{tmp_path}/linked.png")
     os.symlink(photos[1], f"{tmp_path}/link.png")
-    before = content(tmp_path)
+    before = contents_of(tmp_path)
     kept = [f"{own_run}/{name}" for name in ("results.json", "log.txt", "predictions-test.npz")]
     outputs = [photos[0], photos[3], f"{tmp_path}/notes.csv", *kept]
     outputs += [f"{tmp_path}/linked.png", f"{tmp_path}/link.png"]
@@ -61,7 +57,7 @@ def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_p
             line = error_of(predict.main, "--run", own_run, *words)
             assert line.startswith(f"error: --csv {output} ")
             assert "delete it first" in line or "files to read" in line
-    assert content(tmp_path) == before
+    assert contents_of(tmp_path) == before
 
 
 def test_a_command_replaces_what_it_has_written_before(own_run, photos, tmp_path):
@@ -72,12 +68,12 @@ def test_a_command_replaces_what_it_has_written_before(own_run, photos, tmp_path
 
 
 def test_a_report_replaces_a_report_only(own_run, tmp_path, error_of):
-    page, before = tmp_path / "report.html", content(tmp_path)
-    checkpoint = next(path for path in before if "model.pth" in path)
+    page, before = tmp_path / "report.html", contents_of(tmp_path)
+    checkpoint = next(path for path in before if "model.pth" in path.name)
     for output in (f"{own_run}/results.json", checkpoint, own_run):
         line = error_of(report.main, own_run, "--output", output)
         assert line.startswith(f"error: --output {output} ")
-    assert content(tmp_path) == before
+    assert contents_of(tmp_path) == before
     page.write_text("<!DOCTYPE html>\n<title>Report on 3 runs</title>\n")
     check_output("--output", str(page), "<title>Report on ")
     with refuses("delete it first"):

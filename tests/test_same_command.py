@@ -4,20 +4,12 @@ import shutil
 
 import pytest
 
-from tests.runs import make_pictures
+from tests.runs import contents_of, make_pictures
 
 
 @pytest.fixture
 def folder(tmp_path):
     return make_pictures(tmp_path / "mine")
-
-
-def files(folder):
-    return {
-        path: path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file() and path.name != "log.txt"
-    }
 
 
 @pytest.mark.parametrize("change", ["added", "removed", "other folder"])
@@ -32,12 +24,12 @@ def test_what_was_trained_on_other_images_is_refused(folder, train_on, tmp_path,
         make_pictures(tmp_path / "elsewhere/mine", 1)
         folder = tmp_path / "elsewhere/mine"
     for _ in range(2):
-        before = files(tmp_path / "out")
+        before = contents_of(tmp_path / "out", "log.txt")
         code, _, said = train_on(folder)
         line = said.splitlines()[-1]
         assert code == 2 and "its images are others: some were added, removed or changed" in line
         assert "give another --output-dir, or delete that folder" in line
-        assert files(tmp_path / "out") == before
+        assert contents_of(tmp_path / "out", "log.txt") == before
         (tmp_path / "out/results.json").unlink(missing_ok=True)
 
 
@@ -47,10 +39,10 @@ def test_a_finished_run_is_done_already_wherever_its_images_lie(
 ):
     """Where the answers are damaged they are made again, as ``predict.py`` advises."""
     assert train_on(folder, trainer=trainer)[0] == 0
-    before = files(tmp_path / "out")
+    before = contents_of(tmp_path / "out", "log.txt")
     moved = folder.rename(tmp_path / "moved")
     code, _, said = train_on(moved, trainer=trainer)
-    assert code == 0 and files(tmp_path / "out") == before
+    assert code == 0 and contents_of(tmp_path / "out", "log.txt") == before
     assert f"Done already: {tmp_path / 'out'}; to train again, delete that folder" in said
     answers = tmp_path / "out/predictions-val.npz"
     answers.write_bytes(b"damaged")

@@ -1,6 +1,5 @@
 """run.py --slurm: what sbatch is asked for, and a grid in shards on a real Slurm, one killed, one warned of its time limit."""
 
-import json
 import os
 import re
 import signal
@@ -10,7 +9,7 @@ import psutil
 import pytest
 
 import run as protocol_run
-from tests.runs import call, make_small_options
+from tests.runs import call, make_small_options, record_of
 from tests.test_run_processes import wait_until
 
 EPOCHS = 50
@@ -86,7 +85,7 @@ def test_shards_that_are_killed_or_warned_end_with_the_figures_of_one_process(
         return path.read_text() if path.is_file() else ""
 
     def figures(seed, output, part):
-        record = json.loads((folder(seed, output, part) / "results.json").read_text())
+        record = record_of(folder(seed, output, part))
         return record["prompts_hash"], record["metrics"]
 
     submitted = ("--slurm", "cpus-per-task=1", "time=30", "--shards", "3")

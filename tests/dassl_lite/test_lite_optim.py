@@ -25,19 +25,8 @@ def test_mistakes_are_named(options, message):
         build_lr_scheduler(build_optimizer(nn.Linear(2, 1), cfg), cfg)
 
 
-ADAM = {"betas": (0.6, 0.95)}
-OPTIMISERS = {  # name: class, settings beside rate and decay
-    "adam": (torch.optim.Adam, {**ADAM, "amsgrad": False}),
-    "amsgrad": (torch.optim.Adam, {**ADAM, "amsgrad": True}),
-    "adamw": (torch.optim.AdamW, ADAM),
-    "radam": (RAdam, {**ADAM, "decoupled_weight_decay": True}),
-    "sgd": (torch.optim.SGD, {"momentum": 0.8, "nesterov": True, "dampening": 0}),
-    "rmsprop": (torch.optim.RMSprop, {"momentum": 0.8, "alpha": 0.7}),
-}
-
-
-@pytest.mark.parametrize("name", OPTIMISERS)
-def test_each_name_is_its_class_with_the_configs_settings(name):
+@pytest.mark.parametrize("name, kind, settings", GOLDEN["rates"]["optimisers"])
+def test_each_name_is_its_class_with_the_configs_settings(name, kind, settings):
     values = {"LR": 0.01, "WEIGHT_DECAY": 0.02, "MOMENTUM": 0.8, "SGD_NESTEROV": True}
     values |= {"RMSPROP_ALPHA": 0.7, "ADAM_BETA1": 0.6, "ADAM_BETA2": 0.95}
     model = nn.Linear(2, 1)
@@ -45,9 +34,10 @@ def test_each_name_is_its_class_with_the_configs_settings(name):
     for given in (model, model.parameters()):
         optimizer = build_optimizer(given, optim_cfg(NAME=name, **values))
         (group,) = optimizer.param_groups
-        assert type(optimizer) is OPTIMISERS[name][0]
+        assert type(optimizer).__name__ == kind
         assert group["params"] == list(model.parameters())  # frozen ones too
-        assert {"lr": 0.01, "weight_decay": 0.02, **OPTIMISERS[name][1]}.items() <= group.items()
+        assert group.get("betas", (0.6, 0.95)) == (0.6, 0.95)
+        assert {"lr": 0.01, "weight_decay": 0.02, **settings}.items() <= group.items()
 
 
 def radam_direction(m, v, t, b1, b2, eps):

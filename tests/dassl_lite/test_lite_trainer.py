@@ -101,10 +101,12 @@ def test_checkpoints_are_plain_and_written_at_their_frequency_and_at_the_end(mak
     folder = f"{cfg.OUTPUT_DIR}/linear"
     steps = [f"model.pth.tar-{epoch}" for epoch in (2, 4, 5)]
     assert sorted(os.listdir(folder)) == ["checkpoint", "model-best.pth.tar", *steps]
-    last = torch.load(f"{folder}/{steps[-1]}", weights_only=True)
+    last, best = (
+        torch.load(f"{folder}/{name}", weights_only=True)
+        for name in (steps[-1], "model-best.pth.tar")
+    )
     assert set(last) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result"}
-    assert last["epoch"] == 5 and last["val_result"] is None
-    best = torch.load(f"{folder}/model-best.pth.tar", weights_only=True)
+    assert (last["epoch"], last["val_result"]) == (5, None)
     assert best["val_result"] == trainer.best_result
 
 

@@ -10,7 +10,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from protocols.training import main
 from tests.conftest import in_turn
-from tests.runs import call, prompts_of, record_of
+from tests.runs import call, prompts_of, record_of, words_of
 from tests.same_run import kept_answers
 from trainers.common.metrics import read_metrics
 from trainers.engine.checkpoint import MODEL_NAME
@@ -130,10 +130,7 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trai
 
 @in_turn(name for name in TRAINERS if name not in IMAGE_ONLY)
 def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, name):
-    settings = METHOD_OF[name].text_only.items()
-    options = [
-        word for key, value in settings for word in (f"TRAINER.{name.upper()}.{key}", str(value))
-    ]
+    options = words_of(name, METHOD_OF[name].text_only)
     _, record, _ = run(name, *options, flags=("--backbone", small_resnet_file))
     assert record["metrics"]["test"]["images"] == 24
 

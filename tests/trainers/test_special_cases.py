@@ -12,6 +12,7 @@ from hypothesis import settings as examples
 
 from tests.conftest import GOLDEN
 from tests.reference import unit
+from tests.runs import words_of
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.losses import (
     collapse_weight,
@@ -24,23 +25,15 @@ from trainers.prograd import project
 from trainers.promptsrc import PromptSRCMethod, gaussian_weights
 
 
-def options(name, settings):
-    return [
-        word
-        for key, value in settings.items()
-        for word in (f"TRAINER.{name.upper()}.{key}", str(value))
-    ]
-
-
 @pytest.mark.parametrize("name, settings, of, its", GOLDEN["methods"]["cases"])
 def test_it_trains_to_the_answers_of_the_method_that_it_is_a_case_of(
     run, trained, name, settings, of, its
 ):
     """From the same seed on: it draws the same numbers in the same order."""
-    expected, _ = trained(of, *options(of, its))
-    found, _ = trained(name, *options(name, settings))
+    expected, _ = trained(of, *words_of(of, its))
+    found, _ = trained(name, *words_of(name, settings))
     images, _ = found.parse_batch_test(next(iter(found.test_loader)))
-    untrained = run(of, *options(of, its), flags=("--no-train",))[0]
+    untrained = run(of, *words_of(of, its), flags=("--no-train",))[0]
     with torch.no_grad():
         ours, theirs, before = (each.model(images).logits for each in (found, expected, untrained))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
