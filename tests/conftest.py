@@ -39,6 +39,7 @@ GOLDEN = {
     path.stem: yaml.safe_load(path.read_text("utf-8"))
     for path in (REPOSITORY / "tests/golden").glob("*.yaml")
 }
+CASES, REFUSALS = GOLDEN["cases"], GOLDEN["refusals"]
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
 # one for all of pytest-xdist's processes

@@ -12,7 +12,7 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
-from tests.conftest import GOLDEN, in_turn
+from tests.conftest import CASES, in_turn
 from tests.runs import CLASSES, change_record, prompts_of, python, refuses
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
@@ -137,7 +137,7 @@ def test_colours_and_shapes_are_brought_to_what_the_test_takes(classifier, pictu
         same_probabilities(classifier.predict(picture), expected)
 
 
-@pytest.mark.parametrize("image, message", GOLDEN["cases"]["no images"])
+@pytest.mark.parametrize("image, message", CASES["no images"])
 def test_what_is_no_image(classifier, image, message):
     if isinstance(image, dict):
         ((kind, (dtype, shape, value)),) = image.items()

@@ -25,7 +25,7 @@ from results import table
 from results.published import read_published
 from tests.runs import REPOSITORY
 from tests.trainers import test_formulas
-from tests.trainers.test_formulas import CASES
+from tests.trainers.test_formulas import FORMULAS
 from tools.leaderboard import draw
 from trainers import METHODS, PromptedClassifier
 
@@ -177,7 +177,7 @@ def test_the_readmes_table_has_every_trainer_its_published_figure_and_its_tests_
     for name, figure, tolerance in listed:
         figures = published.get(name) or published.get(f"{name} vit_b16")
         assert figure == (f"{figures[2]:.2f}" if figures else "–"), name
-        assert CASES[name] and (tolerance == "1e-9" or name.startswith("CDC")), name
+        assert FORMULAS[name] and (tolerance == "1e-9" or name.startswith("CDC")), name
     assert "relative(scores.logits, logits) < 1e-9" in Path(test_formulas.__file__).read_text()
 
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from datasets.splits import read_split
-from tests.conftest import GOLDEN, in_turn, make_method, random_clip
+from tests.conftest import REFUSALS, in_turn, make_method, random_clip
 from tests.runs import make_textures, refuses
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.evaluation.prediction import measure
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.tokens import class_tokens
 
-WORLD = GOLDEN["refusals"][
+WORLD = REFUSALS[
     "world"
 ]  # Chinese, an emoji, two from right to left, a combining accent, a script with conjuncts
 
@@ -30,7 +30,7 @@ def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(run, 
     assert list(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
 
 
-@pytest.mark.parametrize("name, message", GOLDEN["refusals"]["class names"])
+@pytest.mark.parametrize("name, message", REFUSALS["class names"])
 def test_a_name_that_no_prompt_can_hold_is_quoted(vit, name, message):
     """Whether its prompt is learned or hand-crafted."""
     with refuses(message):
@@ -132,7 +132,7 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize("name", GOLDEN["refusals"]["outside"])
+@pytest.mark.parametrize("name", REFUSALS["outside"])
 def test_a_split_file_that_points_outside_its_folder_is_refused(images, name):
     (images / "folder_link").symlink_to(images.parent / "outside")
     (images.parent / "images_2").mkdir()
@@ -152,7 +152,7 @@ def test_links_to_images_elsewhere_are_followed(images):
         assert len(read_split(path, folder)[0]) == 4
 
 
-@pytest.mark.parametrize("entry, message", GOLDEN["refusals"]["split entries"])
+@pytest.mark.parametrize("entry, message", REFUSALS["split entries"])
 def test_an_entry_that_is_none_is_named(images, entry, message):
     with refuses(message):
         read_split(write_split(images.parent, entry), images)

@@ -199,11 +199,6 @@ def test_a_message_may_have_lines_and_a_name_in_it_may_not():
     assert line("ä → €  '%s'", "ß 👩\u200d🎨") == "ä → €  'ß 👩\u200d🎨'"
 
 
-def test_an_error_of_a_worker_is_its_own_line():
-    text = "Caught UserError in DataLoader worker process 0.\nOriginal Traceback:\n  x\nmodule.UserError: it is\n"
-    assert str(UserError(text)) == "it is"
-
-
 def test_no_cell_is_a_formula(own_run, photos, tmp_path, monkeypatch):
     for start in "=+-@\t\r":
         assert table_cell(f"{start}1") == f"'{start}1"

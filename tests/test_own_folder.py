@@ -14,9 +14,8 @@ from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import expand_images, parse_arguments
 from protocols.own_images import warn_of_classes, with_clip
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 from tests.runs import REPOSITORY, call, make_pictures, record_of, refuses, small_recipe
-from tests.trainers.test_every_trainer import TRAINERS
 from trainers import PromptedClassifier
 from trainers.prompting.weights import openai
 
@@ -56,7 +55,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     before = [*out.split("epoch [1/2]")[0].split("\n"), *err.split("CDC on ")[0].split("\n")]
     assert len(before) <= 25 and not any("MAX_EPOCH" in line for line in before), before
     log, page = (output / "log.txt").read_text(), (output / "report.html").read_text()
-    for line in GOLDEN["cases"]["log of one's own pictures"]:
+    for line in CASES["log of one's own pictures"]:
         assert line.replace("SHAPES", str(shapes)) in log
     assert zero_shot["trainer"] == "ZeroshotCLIP"
     assert all(zero_shot[key] == record[key] for key in ("split_hash", "backbone_hash"))
@@ -75,22 +74,13 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     assert "Done already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_every_trainer_has_a_recipe_for_it(written_out, shapes, name):
-    assert written_out(name, "--backbone", "ViT-B/16").recipe == f"{name}/vit_b16"
-    args = written_out(name, "--backbone", "tiny")
-    data, cfg = build_config(args).DATASET, build_config(args)
-    assert args.recipe == f"{name}/tiny" and cfg.SEED == 1
-    assert (data.NAME, data.ROOT, data.NUM_SHOTS) == ("ImageFolder", str(shapes), 16)
-
-
-@pytest.mark.parametrize("trainer, words, recipe, backbone", GOLDEN["cases"]["clips"])
+@pytest.mark.parametrize("trainer, words, recipe, backbone", CASES["clips"])
 def test_the_recipe_follows_the_clip(written_out, asked, trainer, words, recipe, backbone):
     args = written_out(trainer, *words.split())
     assert (args.recipe, args.backbone) == (recipe, backbone) and asked == []
 
 
-@pytest.mark.parametrize("trainer, has_gpu, recipe, backbone", GOLDEN["cases"]["found clips"])
+@pytest.mark.parametrize("trainer, has_gpu, recipe, backbone", CASES["found clips"])
 def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
     written_out, monkeypatch, caplog, trainer, has_gpu, recipe, backbone
 ):

@@ -182,28 +182,6 @@ def test_a_name_that_is_no_text(refused, images, tmp_path):
     assert r"\udcff.png' is not UTF-8: rename it" in refused(str(tmp_path))
 
 
-def test_what_is_wrong_with_the_run(refused, images):
-    assert "nowhere holds no finished run" in refused(images[1][0], run="nowhere")
-    assert "MODEL.BACKBONE.NAME is 'nowhere.pt'" in refused(
-        images[1][0], "--backbone", "nowhere.pt"
-    )
-    assert "give a list of at least two names" in refused(images[1][0], "--classes", "cat")
-
-
-def test_what_is_wrong_with_the_answers_to_validation_images(refused, validated, images):
-    folder = validated([0.1, 0.1, 0.2], [0, 1, 0])
-    path = f"{folder}/predictions-val.npz"
-    with open(path, "r+b") as file:
-        file.truncate(100)
-    assert f"{path} can't be read (BadZipFile): repeat the run's command" in refused(
-        images[1][0], "--max-error", "0.05", run=folder
-    )
-    os.remove(path)
-    assert f"--max-error needs {path}, which a training writes where" in refused(
-        images[1][0], "--max-error", "0.05", run=folder
-    )
-
-
 def test_a_table_is_written_whole_or_not_at_all(refused, images, tmp_path):
     table, broken = tmp_path / "labels.csv", tmp_path / "broken.png"
     older = "image,label,doubtful,uncertainty\n"

@@ -13,7 +13,7 @@ from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.plan import CONFIGS, read_recipe
 from protocols.runs import planned, show_plan
-from tests.conftest import GOLDEN
+from tests.conftest import CASES, REFUSALS
 from tests.runs import REPOSITORY, call, refuses
 
 DATASETS = 11  # of the paper's grid
@@ -85,7 +85,7 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
     assert len(shown) == (9 + 10) * DATASETS + (9 + 7) * DATASETS * 5 + (9 + 4)
 
 
-@pytest.mark.parametrize("words, expected", GOLDEN["cases"]["backbones of recipes"])
+@pytest.mark.parametrize("words, expected", CASES["backbones of recipes"])
 def test_a_backbone_takes_its_own_recipe_or_says_that_there_is_none(words, expected, caplog):
     args = protocol_run.parse_arguments(f"--protocol base2new --seeds 1 --trainer {words}".split())
     run = planned(args)[0]
@@ -178,7 +178,7 @@ def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few
         assert cfg.TRAINER.COOP.N_CTX == context
 
 
-@pytest.mark.parametrize("rules, message", GOLDEN["refusals"]["rules"])
+@pytest.mark.parametrize("rules, message", REFUSALS["rules"])
 def test_a_rule_that_would_never_hold_or_set_nothing_is_refused(rules, message, tmp_path):
     with refuses(re.escape(message)):
         config(tmp_path, rules)

@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests import tutorials
-from tests.conftest import GOLDEN, in_turn
+from tests.conftest import CASES, in_turn
 from tests.runs import REPOSITORY
 from tests.tutorials import blocks, checkout, follow
 
@@ -47,7 +47,7 @@ def test_every_tutorial_is_followed():
     }
 
 
-@pytest.mark.parametrize("text, message", GOLDEN["cases"]["tutorials"])
+@pytest.mark.parametrize("text, message", CASES["tutorials"])
 def test_a_page_is_followed_in_order_and_one_that_does_something_else_is_seen(
     text, message, tmp_path, monkeypatch
 ):

@@ -12,7 +12,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerBase, build_trainer
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 
 BATCH_LINE = re.compile(
     r"epoch \[(\d+)/2\] batch \[(\d)/3\] time \d+\.\d{3} \(\d+\.\d{3}\) data \d+\.\d{3} \(\d+\.\d{3}\) "
@@ -185,7 +185,7 @@ def test_load_model_loads_an_epoch_else_the_best_else_the_last(make_cfg, train, 
 # What Dassl does silently
 
 
-@pytest.mark.parametrize("options, message", GOLDEN["cases"]["what cannot work"])
+@pytest.mark.parametrize("options, message", CASES["what cannot work"])
 def test_what_cannot_work_is_refused_and_not_replaced_by_something_else(
     make_cfg, train, options, message
 ):

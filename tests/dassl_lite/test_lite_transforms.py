@@ -9,11 +9,11 @@ from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.data.transforms.randaugment import OPERATIONS, RandAugment
 from PIL import Image
 
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 
 PIXELS = np.random.RandomState(0).randint(0, 255, (30, 40, 3)).astype(np.uint8)
 IMAGE = Image.fromarray(PIXELS)
-STEPS = {name: step for name, *step in GOLDEN["cases"]["transforms"]}
+STEPS = {name: step for name, *step in CASES["transforms"]}
 
 
 @pytest.mark.parametrize("choices", [*zip(STEPS), [*STEPS], [*STEPS][::-1]])
@@ -81,9 +81,7 @@ def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(
     assert np.array_equal(RandAugment(1, m)(image), expected)
 
 
-def test_randaugment_draws_operations_and_cuts_a_grey_rectangle_out():
-    random.seed(0)
-    assert len({RandAugment(2, 20)(IMAGE).tobytes() for _ in range(30)}) > 15
+def test_randaugment_cuts_a_grey_rectangle_out_and_names_a_strength_beyond_30():
     cut = np.asarray(OPERATIONS[13][0](IMAGE, 10))
     grey = (cut == (125, 123, 114)).all(axis=2)
     assert 25 <= grey.sum() <= 121 and np.array_equal(cut[~grey], PIXELS[~grey])

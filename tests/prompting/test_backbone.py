@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
-from tests.conftest import GOLDEN
+from tests.conftest import REFUSALS
 from tests.prompting.models import NAMES, SIZES, assert_same, double, pair, relative
 from tests.runs import REPOSITORY, refuses
 from trainers.common.fingerprints import tensor_hash
@@ -72,7 +72,7 @@ def test_the_tiny_clip_is_what_the_unmodified_clip_package_loads(monkeypatch, tm
     assert relative(ours.text.encode_tokens(tokens), stock.encode_text(tokens)) < 1e-4
 
 
-@pytest.mark.parametrize("name, message", GOLDEN["refusals"]["backbones"])
+@pytest.mark.parametrize("name, message", REFUSALS["backbones"])
 def test_a_name_that_is_not_to_be_had_is_answered_with_what_to_do(monkeypatch, name, message):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with refuses(re.escape(message)):

@@ -1,7 +1,5 @@
 """The factors' table: groups and flips in closed form, and a whole run from training to table."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,7 @@ from analysis import factors
 from datasets.drawn.factors import LEVELS, OpenMojiFactors, code_of, levels_of
 from results.runs import collect
 from results.table import tables
-from tests.results.conftest import values, write
+from tests.results.conftest import values
 from tests.runs import call, make_small_options
 
 EMOJIS = [
@@ -90,14 +88,3 @@ def test_from_training_to_table(drawn_root, small_clip_file, in_this_process, tm
     capsys.readouterr()
     assert call(factors.main, tmp_path, "--format", "markdown") == 0
     assert "| factors_cast" in capsys.readouterr().out
-
-
-def test_trouble_is_one_line(tmp_path, error_of, caplog):
-    config = {"DATASET": {"FACTORS": {"CORRELATED": "cast"}}}
-    config["MODEL"] = {"BACKBONE": {"NAME": "tiny"}}
-    facts = {"classes": "base", "data": "factors_cast", "config": config}
-    for part, seed in product(("train_biased", "test_independent", "test_reversed"), (1, 2)):
-        if (part, seed) != ("test_reversed", 2):
-            write(tmp_path, part, "CoOp", seed, 50.0, **facts)
-    assert "predictions-test.npz is missing: delete" in error_of(factors.main, tmp_path)
-    assert "left out: factors_cast 16 CoOp tiny seed(s) 2, of which only" in caplog.text

@@ -177,20 +177,15 @@ def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_text
 def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
     """Without validation images of its own no answers, with contexts of classes none on new ones."""
 
-    def rows(figures):
-        table = tables([(("dtd", 4, "some", "tiny"), 1, figures)])[2]
-        return [" ".join(row[4:]) for row in table.means.index]
-
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
     folder = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path, "ZeroshotCLIP")
     figures, arrays = image_groups.evaluate(folder)
     assert figures["temperature"] is None and f"base_{SCALED}" not in arrays
     assert "has no validation images of its own" in caplog.text
-    assert rows(figures) == ["base before", "new before", "new by distance"]
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: False)
     run = trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")[1]
     figures, _ = image_groups.evaluate(lay(run, tmp_path, "CoOp"))
-    assert figures["calibration"]["new"] is None and rows(figures) == ["base before", "base after"]
+    assert figures["calibration"]["new"] is None
     assert figures["doubt"]["max_probability"]["new_auroc"] is not None
 
 
@@ -253,7 +248,7 @@ def test_tables_by_hand():
     ]
     made = tables(runs)
     found = [{" ".join((key[2], *key[4:])): row for key, row in values(of).items()} for of in made]
-    assert list(found[0]) == TABLES["rows"]
+    assert [*map(list, found)] == TABLES["rows"]
     for rows, expected in zip(found, TABLES["expected"], strict=True):
         assert {name: rows[name] for name in expected} == expected
     assert f"72.00 ± {statistics.stdev([71, 73]):.2f}" in render(made[0])

@@ -2,10 +2,7 @@
 
 import numpy
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from results.openworld import openworld_auc
 from results.runs import collect
 from results.table import tables
 from tests.results.conftest import values, write
@@ -19,14 +16,6 @@ def by_pairs(sign, right, is_new):
     base, new = ([*zip(sign[part], right[part])] for part in (~is_new, is_new))
     pairs = [r * s * ((n > b) + (n == b) / 2) for b, r in base for n, s in new]
     return 100 * sum(pairs) / len(pairs)
-
-
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=2))
-def test_it_is_the_share_of_pairs(images):
-    sign, right, is_new = (numpy.array(column) for column in zip(*images))
-    if 0 < is_new.sum() < len(is_new):
-        found = openworld_auc(sign.astype("float32"), right, is_new)
-        assert found == pytest.approx(by_pairs(sign, right, is_new), abs=1e-9)
 
 
 def write_three(root, trainer, seed, without="", left_out=(), **prompts):

@@ -69,12 +69,10 @@ def test_without_predictions_there_are_tables_and_training_curves(tmp_path, monk
     write_run(tmp_path / "runs", "test_new", "CDC", 1, "new", prompts_hash="others")
     write_run(tmp_path / "runs", "train_all", "CDC", 1, metrics={"val": {"accuracy": 50.0}})
     monkeypatch.chdir(tmp_path)
-    pages = []
-    for _ in range(2):
-        assert main(["runs"]) == 0
-        pages.append((tmp_path / "report.html").read_bytes())
-    text = Page(tmp_path / "report.html").text
-    assert pages[0] == pages[1] and "Without predictions-test.npz: 3 of 3 runs" in text
+    pages = [main(["runs"]) or Page(tmp_path / "report.html") for _ in range(2)]
+    text = pages[0].text
+    assert pages[0].source == pages[1].source
+    assert "Without predictions-test.npz: 3 of 3 runs" in text
     assert "CDC tiny, seed 1: its parts were tested" in text, "what tables warn of"
     assert "tests the all classes' val" in text and "Gallery" not in text
     assert {path.name for path in (tmp_path / "report_figures").iterdir()} == {
@@ -98,6 +96,8 @@ def test_measured_tables_have_a_row_for_each_model_and_measure(tmp_path):
 
 
 def test_what_cannot_be_reported_on_is_named(tmp_path, error_of):
+    """What can't be read: test_security.py, test_fuzz_files.py."""
+
     def refused(*arguments):
         line = error_of(main, *arguments, "--output", tmp_path / "out" / "page.html")
         assert not (tmp_path / "out").exists()
@@ -105,14 +105,8 @@ def test_what_cannot_be_reported_on_is_named(tmp_path, error_of):
 
     folder = write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays=make_answers(1))
     path = folder / "predictions-test.npz"
-    whole = path.read_bytes()
-    for content in (whole[: len(whole) // 2], b"", b"no archive"):
-        path.write_bytes(content)
-        assert refused(tmp_path).startswith(f"error: {path} can't be read (")
     numpy.savez(path, label=numpy.arange(3))
     assert refused(tmp_path).startswith(f"error: {path} lacks image, top, top_probability, max_")
-    numpy.savez(path, label=numpy.array([{}], dtype=object))
-    assert f"{path} can't be read" in refused(tmp_path)  # a pickle is not opened
     # not silently one of the two
     assert f"no results.json in or below {tmp_path}/no" in refused(folder, tmp_path / "no")
     path.unlink()

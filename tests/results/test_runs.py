@@ -57,9 +57,3 @@ def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_
         file.write('{"epoch": 2, "epochs": 2, "loss": 77')  # a killed run's last line
     write_curve(run.folder, (2, 6.0, 40.0))
     assert training_curve(run) == {"loss": {1: 8.0, 2: 6.0}, "acc": {1: 20.0, 2: 40.0}}
-
-
-def test_answers_that_are_missing_are_asked_for_by_name(tmp_path):
-    (run,) = collect(write_run(tmp_path, "train_base", "CDC", 1, "base"))
-    with pytest.raises(ValueError, match=r"predictions-test\.npz is missing: delete"):
-        run.known_answers  # noqa: B018

@@ -11,7 +11,7 @@ from results import check
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import harmonic_mean, main, tables
-from tests.conftest import GOLDEN
+from tests.conftest import CASES, GOLDEN
 from tests.results.conftest import values, write, write_pair
 from tests.runs import call
 
@@ -92,7 +92,7 @@ def test_another_metric_has_no_harmonic_mean_unless_papers_print_one(tmp_path, c
     assert "has the metric 'uncertainty.vacuity.error_auroc'; it is" in line
 
 
-@pytest.mark.parametrize("base, new, message", GOLDEN["cases"]["odd pairs"])
+@pytest.mark.parametrize("base, new, message", CASES["odd pairs"])
 def test_what_does_not_belong_together_is_said(folder, caplog, base, new, message):
     for part, classes, changes in (("train_base", "base", base), ("test_new", "new", new)):
         facts = {"classes": classes, "split": f"openmoji {classes}1", **changes}

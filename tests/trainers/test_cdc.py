@@ -151,10 +151,8 @@ def test_it_abstains_for_a_list_with_a_class_that_it_has_not_seen(classifier):
 
 def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
     _, record, folder = run("CDC", "TRAIN.CHECKPOINT_FREQ", "1")
-    test = prompts_of(folder)
-    early, _, _ = run("CDC", flags=(*test, "--load-epoch", "2"), name="early")
-    last, again, _ = run("CDC", flags=test, name="last")
-    pictures = torch.randn(1, 5, 3, 32, 32)
-    with torch.no_grad():
-        counts = [len(each.model.eval()(pictures).logits) for each in (early, last)]
-    assert counts == [4, 5] and again["metrics"]["test"] == record["metrics"]["test"]
+    for more, count in (("--load-epoch", "2"), 4), ((), 5):
+        tester, again, _ = run("CDC", flags=(*prompts_of(folder), *more), name=f"{count}")
+        with torch.no_grad():
+            assert len(tester.model.eval()(torch.randn(1, 5, 3, 32, 32)).logits) == count
+    assert again["metrics"]["test"] == record["metrics"]["test"]

@@ -1,7 +1,6 @@
 """Names that a CLIP can't tell apart: found by pure functions, refused where they are the user's own, warned of in the field's data."""
 
 import itertools
-import logging
 import math
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 import predict
 from protocols import training
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 from tests.datasets.miniatures import image_folder
 from tests.runs import refuses
 from trainers import PromptedClassifier
@@ -25,19 +24,11 @@ from trainers.classnames import (
     unknown_words,
 )
 from trainers.prompting.backbone import load_backbone
-from trainers.prompting.tokens import TOKENIZER
 
 
-@pytest.mark.parametrize("names, groups", GOLDEN["cases"]["alike names"])
+@pytest.mark.parametrize("names, groups", CASES["alike names"])
 def test_names_that_are_one_but_for_case_space_and_unicode_form(names, groups):
     assert alike(names) == groups
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 4))
-def test_a_token_is_unknown_where_another_has_its_row(kinds, width):
-    table = torch.randn(6, width, generator=torch.Generator().manual_seed(1))
-    expected = [kinds.count(kind) > 1 for kind in kinds]
-    assert unknown_tokens(table[kinds]).tolist() == expected
 
 
 def test_what_the_tiny_clip_knows():
@@ -97,15 +88,6 @@ def test_classes_that_no_picture_can_part_are_warned_of(caplog, scale):
     caplog.clear()
     check_classes(["a", "b", "c"], ROWS, texts(0, 1.01 * limit, 1), scale, are_fixed=False)
     assert not caplog.messages and limit > SAME
-
-
-def test_names_of_unknown_words_are_warned_of(caplog):
-    caplog.set_level(logging.WARNING)
-    rows = ROWS.clone()
-    rows[[TOKENIZER.encode(word)[0] for word in ("fish", "cow")]] = -1
-    warnings = check_classes(["red fish", "cat", "cow_cow"], rows, texts(0, 1, 2), 100, False)
-    told = "This CLIP does not know words of 2 of 3 class names: 'red fish' (fish); 'cow_cow' (cow, cow)"
-    assert warnings == caplog.messages == [told]
 
 
 def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_path, error_of):

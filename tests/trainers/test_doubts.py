@@ -67,16 +67,6 @@ def test_the_rule_in_words_says_what_was_measured_and_what_can_be_had(
         assert not judge(uncertainty, wrong, float(advised)).doubtful(0.1)
 
 
-def test_how_often_equally_sure_answers_were_wrong(judge):
-    found = judge([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 1])
-    assert found.of_such(0.3) == (
-        "This answer's uncertainty is 0.3; wrong among the validation images with at most that: "
-        "1 of 3 (33.3 %; 95 % interval 6 to 79 %)."
-    )
-    lower = "This answer's uncertainty is 0.05, lower than that of any validation image."
-    assert found.of_such(0.05) == lower
-
-
 def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(tmp_path):
     found = Judge(tmp_path)
     assert found.doubtful(0.001) is None and found.of_such(0.1) == ""

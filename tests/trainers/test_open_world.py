@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import one_hot
 
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 from tests.runs import prompts_of, refuses
 from trainers.evaluation.open_world import open_world
 from trainers.evaluation.prediction import Prediction
@@ -51,7 +51,7 @@ def test_images_of_one_kind_are_refused():
         open_world(Prediction(prediction.probability[base]), labels[base], BASE)
 
 
-@pytest.mark.parametrize("trainer, parts", GOLDEN["cases"]["open"])
+@pytest.mark.parametrize("trainer, parts", CASES["open"])
 def test_a_trained_run_is_asked_with_all_classes(run, trainer, parts):
     """It says which parts serve the base classes alone, and are left out."""
     _, trained, folder = run(trainer, "DATASET.SUBSAMPLE_CLASSES", "base", name="base")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from clip.model import convert_weights
 
-from tests.conftest import GOLDEN, make_method, random_clip
+from tests.conftest import CASES, make_method, random_clip
 from tests.prompting.models import relative
 from tests.reference import unit
 from trainers import method_class
@@ -43,7 +43,7 @@ def test_features_in_fp16_are_clips_own(stock_vit):
     assert relative(mine, theirs) < 2e-3
 
 
-@pytest.mark.parametrize("name, text, image", GOLDEN["cases"]["teachers"])
+@pytest.mark.parametrize("name, text, image", CASES["teachers"])
 def test_teachers_are_in_the_precision_of_the_official_code(
     run, vit, monkeypatch, name, text, image, fp16_anywhere
 ):

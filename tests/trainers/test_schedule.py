@@ -5,7 +5,7 @@ import torch
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler
 
-from tests.conftest import GOLDEN
+from tests.conftest import CASES, GOLDEN
 from trainers.engine.schedule import build_schedule
 
 RATES = GOLDEN["rates"]
@@ -28,13 +28,13 @@ def rates(build, settings, epochs=5, states=()):
     return used, [optimizer.state_dict(), schedule.state_dict()]
 
 
-CASES = [
+SCHEDULES = [
     (build, *case) for build in (build_schedule, build_lr_scheduler) for case in RATES["rates"]
 ]
-CASES += [(build_lr_scheduler, *case) for case in RATES["of Dassl alone"]]
+SCHEDULES += [(build_lr_scheduler, *case) for case in RATES["of Dassl alone"]]
 
 
-@pytest.mark.parametrize("build, settings, expected", CASES)
+@pytest.mark.parametrize("build, settings, expected", SCHEDULES)
 def test_rates_of_five_epochs(tmp_path, build, settings, expected):
     """Ours and dassl-lite's; a schedule that is restored from plain values goes on as if never stopped."""
     expected = pytest.approx([0.002 * share for share in expected], rel=1e-5)
@@ -46,7 +46,7 @@ def test_rates_of_five_epochs(tmp_path, build, settings, expected):
         assert first + rates(build, settings, 5 - stop, states)[0] == expected
 
 
-@pytest.mark.parametrize("warmup, expected", GOLDEN["cases"]["warm-ups"])
+@pytest.mark.parametrize("warmup, expected", CASES["warm-ups"])
 def test_a_warmup_is_that_of_every_group_whatever_its_own_rate(warmup, expected):
     """As in Dassl, whose warm-up names rates: DePT's head, 6.5 times as fast, warms up at 1e-5 too."""
     cfg = get_cfg_default().OPTIM

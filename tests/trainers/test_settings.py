@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from protocols.arguments import extend_config
 from protocols.plan import read_recipe
-from tests.conftest import GOLDEN, make_method
+from tests.conftest import CASES, GOLDEN, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
 from trainers.cliplora import LowRank
@@ -65,7 +65,7 @@ def test_what_is_drawn_has_the_official_deviation(vit_b16, name, settings, gauss
         assert not torch.equal(*state["ctx"])
 
 
-@pytest.mark.parametrize("name, settings, maps", GOLDEN["cases"]["deep maps"])
+@pytest.mark.parametrize("name, settings, maps", CASES["deep maps"])
 def test_deep_maps_start_alike_and_are_learned_apart(vit, name, settings, maps):
     learner = make_method(name, vit, NAMES, **settings).learner
     first, second = getattr(learner, maps)[-2:]
