@@ -18,14 +18,6 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train", "tests.children"])
 
 
-def start(arguments, output, prepare=None, *more):
-    """The process of ``protocols.training.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
-    os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
-    process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
-    process.start()
-    return process
-
-
 def make(arguments, output, prepare, more):
     for path, number in ((os.devnull, 1), (output, 2)):
         with open(path, "a") as file:
@@ -39,10 +31,12 @@ def make(arguments, output, prepare, more):
     sys.exit(train.main(arguments))
 
 
-def finish(*arguments, within=120, **keywords):
-    """Exit code of such a process."""
-    process = start(*arguments, **keywords)
-    process.join(within)
+def finish(arguments, output, prepare=None, *more):
+    """Exit code of a process of ``protocols.training.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
+    os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
+    process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
+    process.start()
+    process.join(120)
     if process.exitcode is None:
         process.kill()
     return process.exitcode

@@ -29,17 +29,19 @@ from tests.trainers.test_formulas import FORMULAS
 from tools.leaderboard import draw
 from trainers import METHODS, PromptedClassifier
 
-NOT_OURS = {"build", "data", "output"}
 DOCUMENTS = sorted(
     path
     for path in REPOSITORY.rglob("*.md")
     if not any(
-        part in NOT_OURS or part.startswith(".") for part in path.relative_to(REPOSITORY).parts
+        part in ("build", "data", "output") or part.startswith(".")
+        for part in path.relative_to(REPOSITORY).parts
     )
 )
 DOCS = REPOSITORY / "docs"
-SHORT = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md")
-PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS) or page in SHORT]
+
+
+PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS)]
+PAGES += [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 
 
 def tokens_of(document):

@@ -129,9 +129,6 @@ def test_every_script_parses():
         subprocess.run(["bash", "-n", str(path)], check=True)
 
 
-STAGES = ("base2new_train", "base2new_test", "fewshot_train", "xd_train", "xd_test", "dg_test")
-
-
 @pytest.fixture
 def script(tmp_path):
     """What a script of CoOp's manner asks run.py for."""
@@ -147,7 +144,9 @@ def script(tmp_path):
     return start
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", "base2new_train base2new_test fewshot_train xd_train xd_test dg_test".split()
+)
 def test_every_script_asks_for_the_protocol_it_is_named_after(stage, script):
     protocol, part = stage.split("_")
     for trainer, words in (("MaPLe", f"{stage}.sh MaPLe"), ("CDC", f"cdc/{stage}.sh")):

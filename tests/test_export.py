@@ -18,8 +18,7 @@ from tests.same_run import assert_equal
 from tests.trainers.test_every_trainer import LEARNING, TRAINERS, saved
 from trainers.classifier import export
 
-CONDITIONAL = "CoCoOp"  # whose texts depend on the image
-EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
+EXPORTED = [name for name in TRAINERS if name != "CoCoOp"]  # whose texts depend on the image
 
 
 def exported(classifier, folder):

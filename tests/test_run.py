@@ -18,7 +18,7 @@ from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, TARGETS, ablation_rows, plan
 from protocols.runs import default_output, planned
 from tests.conftest import CASES, GOLDEN, REFUSALS
-from tests.runs import REPOSITORY, call, refuses
+from tests.runs import REPOSITORY, call, record_of, refuses
 from trainers.common.config_files import plain
 from trainers.common.record_file import described, read_record
 
@@ -275,7 +275,7 @@ def test_a_run_of_another_kind_is_refused(name, value, older_record, tmp_path):
 
 @pytest.fixture(scope="module")
 def older_record(trained):
-    record = json.loads((trained("ZeroshotCLIP")[1] / "results.json").read_text())
+    record = record_of(trained("ZeroshotCLIP")[1])
     del record["run"]
     return record
 

@@ -26,12 +26,13 @@ from tests.conftest import CASES
 from tests.runs import REPOSITORY, refuses
 
 CODE = "1F34E"  # an apple: red, in the middle
-PLAIN = dict.fromkeys(FACTORS, 0)
+
+
 LISTS = dict(zip(("train", "val", "test"), OpenMojiFactors.list_images("")))
 
 
 def pixels(size=64, code=CODE, **levels):
-    return np.asarray(compose(code, {**PLAIN, **levels}, size)).astype(int)
+    return np.asarray(compose(code, {**dict.fromkeys(FACTORS, 0), **levels}, size)).astype(int)
 
 
 def changed(factor, level):

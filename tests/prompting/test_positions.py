@@ -16,8 +16,8 @@ from trainers.classifier import export
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.image import interpolate
 
-INTERPOLATE = ("MODEL.BACKBONE.INTERPOLATE_POSITIONS", "True")
-LARGER = ("INPUT.SIZE", "(48, 48)", *INTERPOLATE)  # the weights are for 32
+# the weights are for 32
+LARGER = ("INPUT.SIZE", "(48, 48)", "MODEL.BACKBONE.INTERPOLATE_POSITIONS", "True")
 
 
 def by_pillow(positions, grid):

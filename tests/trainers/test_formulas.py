@@ -81,10 +81,9 @@ def test_all_formulas_that_there_are_are_compared():
     assert FORMULAS.keys() == PUBLISHED.keys() and len(FORMULAS) >= 27
 
 
-OF_CLASSES = ["LinearProbe", "TipAdapter", "TipAdapterF", "GDA", "MMRL", "DePTCoOp", "DePTMaPLe"]
-
-
-@pytest.mark.parametrize("name", OF_CLASSES)
+@pytest.mark.parametrize(
+    "name", "LinearProbe TipAdapter TipAdapterF GDA MMRL DePTCoOp DePTMaPLe".split()
+)
 def test_other_classes_are_answered_without_what_belongs_to_the_trained_ones(in_float64, name):
     """By the texts alone, GDA by Gaussians of the texts."""
     torch.manual_seed(0)
