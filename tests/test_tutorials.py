@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests import tutorials
-from tests.conftest import CASES, in_turn
+from tests.conftest import in_turn
 from tests.runs import REPOSITORY
 from tests.tutorials import blocks, checkout, follow
 
@@ -45,19 +45,6 @@ def test_every_tutorial_is_followed():
     assert {*" ".join(COURSES).split(), "plug_in"} == {
         path.stem for path in tutorials.FOLDER.glob("*.md")
     }
-
-
-@pytest.mark.parametrize("text, message", CASES["tutorials"])
-def test_a_page_is_followed_in_order_and_one_that_does_something_else_is_seen(
-    text, message, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(tutorials, "FOLDER", tmp_path)
-    (tmp_path / "page.md").write_text(text)
-    if message is None:
-        assert follow("page", tmp_path) == "two\n"
-    else:
-        with pytest.raises(AssertionError, match=message):
-            follow("page", tmp_path)
 
 
 # ---- the notebook ----

@@ -67,7 +67,6 @@ def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run,
     for key, value in trainer.model.backbone.state_dict().items():
         assert torch.equal(value, frozen[key])
     assert (folder / f"{MODEL_NAME}/checkpoint").read_text() == "model.pth.tar-3\n"
-    assert not list(folder.rglob("*.tmp"))
 
 
 def test_metrics_have_a_line_each_few_steps(run):
@@ -193,7 +192,6 @@ def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(trained, loaded):
     assert best["val_result"] == trainer.best_result
     for model in (trainer.model, loaded("CoOp", *options).method):
         assert torch.equal(best["state_dict"]["ctx"], model.learner.ctx)
-    assert (folder / f"{MODEL_NAME}/checkpoint").read_text() == "model.pth.tar-4\n"
     kept = kept_answers(folder, "val")
     right = (kept["top"][:, 0] == kept["label"]).mean()
     assert 100 * right == pytest.approx(best["val_result"])
