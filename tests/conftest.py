@@ -1,11 +1,11 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 
+import functools
 import json
 import logging
 import os
 import shutil
 import zlib
-from collections import defaultdict
 from datetime import date
 from itertools import groupby, islice
 from operator import itemgetter
@@ -20,8 +20,9 @@ from datasets.drawn.openmoji import DrawnDataset
 from protocols import launch
 from protocols import training as train
 from protocols.command_line import parse_arguments
+from tests.chromium import start_browser
 from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
-from trainers import METHODS, config_function, method_class
+from trainers import METHODS, PromptedClassifier, config_function, method_class
 from trainers.common.console import LogHandler
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
@@ -38,19 +39,23 @@ GOLDEN = {
     path.stem: yaml.safe_load(path.read_text("utf-8"))
     for path in (REPOSITORY / "tests/golden").glob("*.yaml")
 }
+CASES, REFUSALS = GOLDEN["cases"], GOLDEN["refusals"]
 VOCABULARY = 49408  # of CLIP's tokenizer
 ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
 # one for all of pytest-xdist's processes
 TURN = os.environ.setdefault("TURN", str(date.today().toordinal()))
-DAYS = 8  # in which the turn has come to each of the others
+DAYS = 8
 
 
-def in_turn(names, always=ALWAYS):
-    """Names as a test's parameters: some always run, of the others one or two, which change from test to test and day to day."""
-    return [
-        name if name in always else pytest.param(name, marks=pytest.mark.in_turn(name))
-        for name in names
-    ]
+def in_turn(names, argument="name", always=ALWAYS):
+    """Tests with some names always, with the others once in ``DAYS`` days, which differ from test to test."""
+    return pytest.mark.parametrize(
+        argument,
+        [
+            name if name in always else pytest.param(name, marks=pytest.mark.in_turn)
+            for name in names
+        ],
+    )
 
 
 def pytest_report_header():
@@ -60,22 +65,12 @@ def pytest_report_header():
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out names whose turn it is not, unless tests are asked for by name; files with slow tests come first."""
-    waiting = defaultdict(list)
-    if (
-        TURN != "all"
-        and not config.option.keyword
-        and not any("::" in argument for argument in config.args)
-    ):
-        for item in items:
-            if item.get_closest_marker("in_turn"):
-                waiting[item.nodeid.partition("[")[0]].append(item)
     left_out = set()
-    for law, tests in waiting.items():
-        name_of = {item: item.get_closest_marker("in_turn").args[0] for item in tests}
-        names = sorted(set(name_of.values()))
-        days = min(DAYS, len(names))
-        chosen = names[(zlib.crc32(law.encode()) + int(TURN)) % days :: days]
-        left_out.update(item for item, name in name_of.items() if name not in chosen)
+    is_asked = config.option.keyword or any("::" in argument for argument in config.args)
+    if TURN != "all" and not is_asked:
+        waiting = (item for item in items if item.get_closest_marker("in_turn"))
+        turn = lambda item: (zlib.crc32(item.nodeid.encode()) + int(TURN)) % DAYS  # noqa: E731
+        left_out = {item for item in waiting if turn(item)}
     config.hook.pytest_deselected(items=[*left_out])
     long = {item.path for item in items if item.get_closest_marker("slow")}
     items[:] = sorted(
@@ -253,6 +248,24 @@ def run(arguments, tmp_path):
 
 
 @pytest.fixture
+def train_on(small_clip_file, tmp_path, capsys, monkeypatch):
+    """Trains on a folder of one's own: ``train_on(images, *options)`` → exit code, record or None, what was printed."""
+
+    def start(images, *options, trainer="CoOp", name="out"):
+        capsys.readouterr()
+        arguments = base_arguments(trainer, "", small_clip_file, tmp_path / name)
+        at = arguments.index("--dataset-config-file")
+        arguments[at : at + 2] = "--images", str(images)
+        code, record = call(train.main, *arguments, *options), tmp_path / f"{name}/results.json"
+        printed = "".join(capsys.readouterr())
+        return code, record_of(record.parent) if record.exists() else None, printed
+
+    # drawing takes longer than the runs
+    monkeypatch.setattr("results.report.page.write_figure", lambda *_: "")
+    return start
+
+
+@pytest.fixture
 def in_this_process(monkeypatch):
     """run.py makes its runs in this process: starting Python again takes longer."""
 
@@ -265,16 +278,26 @@ def in_this_process(monkeypatch):
 @pytest.fixture(scope="session")
 def trained(data_root, small_clip_file, tmp_path_factory):
     """Finished runs on the miniature, each made once: ``trained(trainer, *options)`` → (trainer object, folder), to be left as they are."""
-    made = {}
 
+    @functools.cache
     def start(trainer, *options):
-        if (trainer, options) not in made:
-            folder = tmp_path_factory.mktemp(trainer) / "run"
-            arguments = [*base_arguments(trainer, data_root, small_clip_file, folder), *options]
-            made[trainer, options] = train.run(parse_arguments(arguments)), folder
-        return made[trainer, options]
+        folder = tmp_path_factory.mktemp(trainer) / "run"
+        arguments = base_arguments(trainer, data_root, small_clip_file, folder)
+        return train.run(parse_arguments([*arguments, *options])), folder
 
     return start
+
+
+@pytest.fixture(scope="session")
+def loaded(trained):
+    """``loaded(trainer, *options)``: the classifier of such a run."""
+    return lambda *asked: PromptedClassifier.load(trained(*asked)[1])
+
+
+@pytest.fixture
+def fp16_anywhere(monkeypatch):
+    """fp16 is not replaced on a CPU."""
+    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
 
 
 @pytest.fixture
@@ -307,13 +330,17 @@ def stopped(tmp_path):
 
 @pytest.fixture
 def error_of(capsys):
-    """``error_of(main, *words)``: the one line of error with which a command refuses; fails if it does not."""
+    """``error_of(main, *words)``: the one line of error with which a command refuses; fails if it does not.
+
+    Its standard output is ``error_of.printed``.
+    """
 
     def start(main, *words):
         capsys.readouterr()  # what a training has printed
         assert call(main, *words) == 2
-        printed = capsys.readouterr().err.replace("\r", "\n").splitlines()
-        (line,) = (line for line in printed if line.startswith("error: "))
+        start.printed, errors = capsys.readouterr()
+        lines = errors.replace("\r", "\n").splitlines()
+        (line,) = (line for line in lines if line.startswith("error: "))
         return line
 
     return start
@@ -363,21 +390,6 @@ def scrambled(module):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="needs selenium: pip install -e '.[test]'"
-    )
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("needs Chromium and chromedriver: bash scripts/install_browser.sh")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    flags = (
-        "headless no-sandbox disable-gpu disable-dev-shm-usage disable-quic no-first-run "
-        "disable-background-networking disable-component-update disable-sync"
-    )
-    for argument in (*flags.split(), f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(f"--{argument}")
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    started = start_browser(tmp_path_factory.mktemp("browser"))
     yield started
     started.quit()

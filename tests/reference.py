@@ -4,20 +4,21 @@ import clip
 import torch
 
 
-def stock_text_features(model, embeddings, end, deep_prompts=()):
+def stock_text_features(model, embeddings, end, deep_prompts=(), layer=None):
     """Prompted text features through the modules of the installed ``clip``.
 
     Args:
         embeddings: (N, 77, D) token embeddings, positions not added; end: (N,) end-of-text.
         deep_prompts: list of (n, D), put at positions 1 … n before layers 1, 2, …, or None.
+        layer: what is computed in place of a block, of x (L, N, D), the block, its number from 1 and "text".
     """
     x = embeddings + model.positional_embedding
     x = x.permute(1, 0, 2)  # (77, N, D), the layout of clip's blocks
-    for layer, block in enumerate(model.transformer.resblocks):
-        if 0 < layer <= len(deep_prompts) and deep_prompts[layer - 1] is not None:
-            prompt = deep_prompts[layer - 1][:, None].expand(-1, x.shape[1], -1)
+    for number, block in enumerate(model.transformer.resblocks):
+        if 0 < number <= len(deep_prompts) and deep_prompts[number - 1] is not None:
+            prompt = deep_prompts[number - 1][:, None].expand(-1, x.shape[1], -1)
             x = torch.cat([x[:1], prompt, x[1 + len(prompt) :]])
-        x = block(x)
+        x = layer(x, block, number + 1, "text") if layer else block(x)
     x = model.ln_final(x.permute(1, 0, 2))
     return x[torch.arange(len(x)), end] @ model.text_projection
 

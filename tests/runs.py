@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import contextmanager
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy
@@ -21,6 +20,7 @@ from trainers import METHODS, method_class
 from trainers.common.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+CLASSES = ["banded", "dotted", "striped", "woven", "zigzagged", "grid"]
 
 
 def call(main, *words):
@@ -37,6 +37,21 @@ def python(*words, cwd=REPOSITORY, text=True, **settings):
 def record_of(folder):
     """What a finished run has on record."""
     return json.loads(Path(folder, "results.json").read_text())
+
+
+def words_of(trainer, settings):
+    """KEY, VALUE, KEY … of settings of a trainer's own."""
+    pairs = ((f"TRAINER.{trainer.upper()}.{key}", value) for key, value in settings.items())
+    return [str(word) for pair in pairs for word in pair]
+
+
+def contents_of(folder, left_out=""):
+    """The bytes of all files below a folder by path, but of those of one name."""
+    return {
+        path: path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != left_out
+    }
 
 
 def prompts_of(folder):
@@ -73,9 +88,7 @@ def small_recipe():
     return path
 
 
-def make_textures(
-    root, classes=("banded", "dotted", "striped", "woven", "zigzagged", "grid"), sizes=(8, 3, 4)
-):
+def make_textures(root, classes=CLASSES, sizes=(8, 3, 4)):
     folder = root / "dtd/images"
     generator = numpy.random.default_rng(0)
     split = {"train": [], "val": [], "test": []}
@@ -94,6 +107,32 @@ def make_textures(
     (root / "dtd/split_zhou_DescribableTextures.json").write_text(json.dumps(split))
 
 
+def make_pictures(folder, seed=0, count=10, names=("ant", "bee")):
+    """Class folders of noise: from another seed files of the same names and sizes."""
+    generator = numpy.random.default_rng(seed)
+    for name in names:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            pixels = generator.integers(0, 256, (32, 32, 3), dtype="uint8")
+            Image.fromarray(pixels).save(f"{folder}/{name}/{index}.bmp")
+    return folder
+
+
+def change_split(root, **parts):
+    """Writes other parts into the textures' split; returns what it was."""
+    path = Path(root, "dtd/split_zhou_DescribableTextures.json")
+    split = json.loads(path.read_text())
+    path.write_text(json.dumps({**split, **parts}))
+    return split
+
+
+def change_record(folder, **changes):
+    """Writes other values into a run's record; None: without that key."""
+    record = {**record_of(folder), **changes}
+    kept = {key: record[key] for key in record if changes.get(key, 0) is not None}
+    Path(folder, "results.json").write_text(json.dumps(kept))
+
+
 def make_small_options(clip_file, epochs):
     """KEY, VALUE, KEY … of a run of run.py on the miniature in the smallest settings, which saves each epoch."""
     pairs = {
@@ -108,17 +147,17 @@ def make_small_options(clip_file, epochs):
     return [word for pair in pairs.items() for word in pair]
 
 
-def load_tool(name):
-    """The module ``tools/<name>.py``, which is no package's."""
-    spec = spec_from_file_location(name, REPOSITORY / f"tools/{name}.py")
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @contextmanager
 def refuses(message=None):
     """What is done in this context ends with a ``UserError`` of one line in which the regular expression is found."""
     with pytest.raises(UserError, match=message) as refusal:
         yield refusal
     assert "\n" not in str(refusal.value)
+
+
+def write_validation(folder, uncertainty, wrong):
+    """What a run says of its validation images, made up: uncertainties, and which answers are wrong."""
+    wrong = numpy.array(wrong, int)
+    facts = {"label": 0 * wrong, "top": wrong[:, None]}
+    doubts = numpy.array(uncertainty, "float32")
+    numpy.savez(f"{folder}/predictions-val.npz", max_probability=doubts, **facts)

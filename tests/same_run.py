@@ -1,10 +1,9 @@
 """Whether two runs are the same: what is compared wherever a run was stopped and went on."""
 
-import json
-
 import numpy
 import torch
 
+from tests.runs import record_of
 from trainers.engine.checkpoint import MODEL_NAME
 
 # what a record may say of two equal runs
@@ -19,7 +18,7 @@ def kept_answers(folder, split):
 
 def contents(folder):
     """All that a finished run says, by place: of its record, answers and last checkpoints."""
-    record = json.loads((folder / "results.json").read_text())
+    record = record_of(folder)
     last = (folder / f"{MODEL_NAME}/checkpoint").read_text().strip()
     states = [folder / MODEL_NAME / name for name in (last, "model-best.pth.tar")]
     return {

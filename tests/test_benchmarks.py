@@ -1,17 +1,12 @@
 """The benchmark: the usual way gives the same numbers as ours, the counted FLOPs are right, and the command runs."""
 
 import re
-import sys
 
 import pytest
+import step
 import torch
 
 from tests.conftest import scrambled
-from tests.runs import REPOSITORY
-
-sys.path.append(f"{REPOSITORY}/benchmarks")
-
-import step  # noqa: E402
 
 CLASSES, OPTIONS = 5, {"CDC": {"N_TEMPLATES": 3, "PROMPT_DEPTH": 2}, "MaPLe": {"PROMPT_DEPTH": 2}}
 pytestmark = pytest.mark.usefixtures("one_thread")

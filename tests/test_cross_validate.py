@@ -1,21 +1,16 @@
 """The tool that cross-validates settings: it trains as the trainer does, and a fold is never trained on."""
 
-import sys
 from types import SimpleNamespace
 
-import numpy
+import comparison
+import cross_validate as tool
+import folds
 import pytest
 import torch
-from PIL import Image
 
 from results.table import harmonic_mean
-from tests.runs import REPOSITORY
+from tests.runs import make_pictures
 from trainers.common.errors import UserError
-
-sys.path.insert(0, str(REPOSITORY / "tools"))  # as where it is started
-import comparison  # noqa: E402
-import cross_validate as tool  # noqa: E402
-import folds  # noqa: E402
 
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt": ()}
 
@@ -81,46 +76,34 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         row("a", "icons_swapped", H=70.0),
         row("a", "words", H=10.0, styles_H=5.0),
     ]
-    tasks = comparison.by_task(comparison.by_setting(rows)["a"])
-    assert tasks["H"].tolist() == [55, 10]
-    numpy.testing.assert_equal(tasks["styles_H"].tolist(), [numpy.nan, 5])
-    more = [*rows, *({**old, "setting": "b", "H": old["H"] + 2} for old in rows)]
+    rows += [{**old, "setting": "b", "H": old["H"] + 2} for old in rows]
+    settings = [{"name": name, "description": name} for name in "ab"]
 
     def last_line(table):
-        head, *_, last = (
-            [cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()
-        )
+        lines = table.splitlines()
+        head, last = ([cell.strip() for cell in lines[at].split("|")[1:-1]] for at in (0, -1))
         return dict(zip(head, last))
 
-    settings = [{"name": name, "description": name} for name in "ab"]
-    means = last_line(comparison.table(settings, more))
-    assert means["H"] == "34.50" and means["styles_H"] == "5.00" and means["train"] == ""
-    assert means["tasks"] == "2" and means["runs"] == "5"
-    paired = last_line(comparison.difference_table(comparison.differences(settings, more)))
-    assert paired["less a"] == "b" and paired["H"] == "+2.00 (+2.00 … +2.00)"
-    assert paired["styles_H"] == "+0.00 (+0.00 … +0.00)" and paired["train"] == ""
+    for made, expected in (
+        (comparison.table(settings, rows), ["34.50", "5.00", "", "2", "5"]),
+        (
+            comparison.difference_table(comparison.differences(settings, rows)),
+            ["+2.00 (+2.00 … +2.00)", "+0.00 (+0.00 … +0.00)", "", "2", "5"],
+        ),
+    ):
+        found = last_line(made)
+        assert [*map(found.get, ("H", "styles_H", "train", "tasks", "runs"))] == expected
+    assert found["less a"] == "b"
     with pytest.raises(UserError, match="--first c has no result; there are: a, b"):
-        comparison.differences(settings, more, "c")
-
-
-def test_unknown_classes_are_told_by_vacuity_or_else_by_the_highest_probability():
-    known, others = torch.tensor([[0.9, 0.1], [0.7, 0.3]]), torch.tensor([[0.6, 0.4], [0.2, 0.8]])
-    assert tool.unknown(tool.Prediction(known), tool.Prediction(others)) == 75
-    vacuity = torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.4])
-    with_vacuity = (tool.Prediction(of, vacuity=by) for of, by in zip((known, others), vacuity))
-    assert tool.unknown(*with_vacuity) == 100
+        comparison.differences(settings, rows, "c")
 
 
 def test_a_task_of_pictures_in_folders_is_judged_both_ways_and_a_missing_one_skipped(
     tmp_path, monkeypatch, capsys
 ):
     """With the tiny CLIP as it is: what is trained on in one direction is asked for as new in the other."""
-    for shade, label in enumerate(("arrow", "bird", "car", "fish")):
-        place = tool.suite.folder_of(tmp_path, "icons") / label
-        place.mkdir(parents=True)
-        for number in range(10):
-            image = Image.new("RGBA", (20, 30), (60 * shade, 20 * number, 99, 200))
-            image.save(place / f"{number}.png")
+    names = ("arrow", "bird", "car", "fish")
+    make_pictures(tool.suite.folder_of(tmp_path, "icons"), names=names)
     fitted_to = []
     fitted = lambda _, labels: fitted_to.append(len(labels)) or 1.0  # noqa: E731
     monkeypatch.setattr(tool, "fit_temperature", fitted)

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
@@ -24,21 +25,23 @@ from results import table
 from results.published import read_published
 from tests.runs import REPOSITORY
 from tests.trainers import test_formulas
-from tests.trainers.test_formulas import CASES
+from tests.trainers.test_formulas import FORMULAS
 from tools.leaderboard import draw
 from trainers import METHODS, PromptedClassifier
 
-NOT_OURS = {"build", "data", "output"}
 DOCUMENTS = sorted(
     path
     for path in REPOSITORY.rglob("*.md")
     if not any(
-        part in NOT_OURS or part.startswith(".") for part in path.relative_to(REPOSITORY).parts
+        part in ("build", "data", "output") or part.startswith(".")
+        for part in path.relative_to(REPOSITORY).parts
     )
 )
 DOCS = REPOSITORY / "docs"
-SHORT = (REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md")
-PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS) or page in SHORT]
+
+
+PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS)]
+PAGES += [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 
 
 def tokens_of(document):
@@ -176,7 +179,7 @@ def test_the_readmes_table_has_every_trainer_its_published_figure_and_its_tests_
     for name, figure, tolerance in listed:
         figures = published.get(name) or published.get(f"{name} vit_b16")
         assert figure == (f"{figures[2]:.2f}" if figures else "–"), name
-        assert CASES[name] and (tolerance == "1e-9" or name.startswith("CDC")), name
+        assert FORMULAS[name] and (tolerance == "1e-9" or name.startswith("CDC")), name
     assert "relative(scores.logits, logits) < 1e-9" in Path(test_formulas.__file__).read_text()
 
 
@@ -209,17 +212,26 @@ def test_a_picture_has_every_row_of_its_data(name):
         assert "prefers-color-scheme: dark" in picture
 
 
-def test_every_fault_that_is_told_has_a_test_and_every_test_that_is_named_as_a_proof_exists():
-    """Names in backticks, ``…`` standing for what is left out."""
-    tests = set()
-    for path in (REPOSITORY / "tests").rglob("test_*.py"):
-        text = path.read_text("utf-8")
-        tests |= {path.stem, *re.findall(r"^def (test_\w+)", text, re.MULTILINE)}
+NAMED = re.compile(r"`(?:([\w/.…]+)::|(?:\w+/)*)(test_\w+…?|…_\w+)`")
+
+
+TESTS = defaultdict(set)
+for path in (REPOSITORY / "tests").rglob("test_*.py"):
+    TESTS[path.stem] |= {path.stem, *re.findall(r"(?m)^def (test_\w+)", path.read_text("utf-8"))}
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_every_test_that_is_named_as_a_proof_exists(page):
+    """As ``file::test``, … for the file named before, or on reliability.md alone; … in a name for what is left out."""
+    last = ""
+    for file, test in NAMED.findall(page.read_text("utf-8")):
+        last = last if file == "…" else Path(file).stem
+        known = TESTS[last] if file else set().union(*TESTS.values())
+        is_found = any(re.fullmatch(test.replace("…", ".*"), name) for name in known)
+        assert is_found or not file and page.stem != "reliability", test
+
+
+def test_every_fault_that_is_told_has_a_test():
     page = (DOCS / "reliability.md").read_text("utf-8")
-    name = re.compile(r"`(?:\w+/)*(test_\w+…?|…_\w+)`")
-    named = name.findall(page)
-    assert len(named) > 30
-    for test in named:
-        assert any(re.fullmatch(test.replace("…", ".*"), known) for known in tests), test
     for row in re.findall(r"^\| (?!fault|---).*", page, re.MULTILINE):
-        assert name.search(row.rsplit("|", 2)[1]), row
+        assert NAMED.search(row.rsplit("|", 2)[1]), row

@@ -1,6 +1,5 @@
 """What ``PromptedClassifier.export`` writes: the ONNX file says what torch says, and the card's example runs."""
 
-import functools
 import json
 import sys
 
@@ -17,11 +16,9 @@ from tests.conftest import ALWAYS, in_turn
 from tests.runs import python, refuses
 from tests.same_run import assert_equal
 from tests.trainers.test_every_trainer import LEARNING, TRAINERS, saved
-from trainers import PromptedClassifier
 from trainers.classifier import export
 
-CONDITIONAL = "CoCoOp"  # whose texts depend on the image
-EXPORTED = [name for name in TRAINERS if name != CONDITIONAL]
+EXPORTED = [name for name in TRAINERS if name != "CoCoOp"]  # whose texts depend on the image
 
 
 def exported(classifier, folder):
@@ -32,21 +29,16 @@ def exported(classifier, folder):
 
 
 @pytest.fixture(scope="module")
-def german(trained, tmp_path_factory):
-    """``german()`` → a classifier for other classes, its exported folder, and that as a session; made once."""
-
-    @functools.cache
-    def make():
-        classifier = PromptedClassifier.load(trained("CDC")[1]).with_classes(["Kühe", "Pferde"])
-        folder = tmp_path_factory.mktemp("german") / "a/b"
-        return classifier, folder, exported(classifier, folder)
-
-    return make
+def german(loaded, tmp_path_factory):
+    """A classifier for other classes, its exported folder, and that as a session."""
+    classifier = loaded("CDC").with_classes(["Kühe", "Pferde"])
+    folder = tmp_path_factory.mktemp("german") / "a/b"
+    return classifier, folder, exported(classifier, folder)
 
 
-@pytest.mark.parametrize("name", in_turn(EXPORTED, always=("CDC", ALWAYS[-1])))
-def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
-    classifier = PromptedClassifier.load(trained(name)[1])
+@in_turn(EXPORTED, always=("CDC", ALWAYS[-1]))
+def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded):
+    classifier = loaded(name)
     session = exported(classifier, tmp_path / "exported")
     torch.manual_seed(0)
     pixels = torch.randint(256, (40, 3, 32, 32)).byte()  # of the model's size: nothing is resized
@@ -64,7 +56,7 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name):
 
 
 def test_what_the_files_say_of_themselves(german):
-    classifier, folder, session = german()
+    classifier, folder, session = german
     metadata = session.get_modelmeta().custom_metadata_map
     with safe_open(f"{folder}/prompts.safetensors", "pt") as file:
         assert file.metadata() == {key: metadata[key] for key in file.metadata()}
@@ -72,15 +64,19 @@ def test_what_the_files_say_of_themselves(german):
     assert (metadata["trainer"], metadata["seed"]) == ("CDC", "1")
     card, record = (folder / "README.md").read_text("utf-8"), classifier.record
     assert card.startswith("# CDC on DescribableTextures\n") and "for 2 classes" in card
-    accuracy = f"| accuracy (test) | {record['metrics']['test']['accuracy']:.2f} % |"
-    hashes = [record[f"{name}_hash"] for name in ("prompts", "backbone", "split")]
-    facts = "DescribableTextures, all classes, 4 images a class", "0. Kühe\n1. Pferde\n"
-    for fact in (*facts, *hashes, accuracy, "`vacuity` (N,)", "to 0.0001"):
+    for fact in (
+        "DescribableTextures, all classes, 4 images a class",
+        "0. Kühe\n1. Pferde\n",
+        f"| accuracy (test) | {record['metrics']['test']['accuracy']:.2f} % |",
+        *(record[f"{name}_hash"] for name in ("prompts", "backbone", "split")),
+        "`vacuity` (N,)",
+        "to 0.0001",
+    ):
         assert fact in card
 
 
 def test_the_cards_example_runs(german, data_root):
-    classifier, folder, _ = german()
+    classifier, folder, _ = german
     card = (folder / "README.md").read_text("utf-8")
     program = card.split("```python\n")[1].split("```")[0]
     # half transparent, black where nobody sees it, turned by its EXIF data
@@ -96,13 +92,12 @@ def test_the_cards_example_runs(german, data_root):
 
 
 def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_exported_in_fp32(
-    trained, small_resnet_file, tmp_path, monkeypatch
+    loaded, small_resnet_file, tmp_path, fp16_anywhere
 ):
     """Pixels that were not normalised are not normalised in the model."""
-    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
     options = "TRAINER.COOP.PREC fp16 TEST.NO_TEST True INPUT.TRANSFORMS ['random_resized_crop']"
     backbone = "MODEL.BACKBONE.NAME", small_resnet_file
-    classifier = PromptedClassifier.load(trained("CoOp", *options.split(), *backbone)[1])
+    classifier = loaded("CoOp", *options.split(), *backbone)
     session = exported(classifier, tmp_path / "exported")
     pixels = torch.randint(256, (3, 3, 32, 32)).byte()
     (output,) = session.run(None, {"pixels": pixels.float().numpy() / 255})
@@ -112,14 +107,14 @@ def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_expor
     assert "The run was not tested." in (tmp_path / "exported/README.md").read_text("utf-8")
 
 
-def test_what_cannot_be_exported(trained, tmp_path, monkeypatch):
+def test_what_cannot_be_exported(loaded, tmp_path, monkeypatch):
     with refuses("CoCoOp can't be exported: its texts depend on the image"):
-        PromptedClassifier.load(trained("CoCoOp")[1]).export(tmp_path / "out")
-    classifier = PromptedClassifier.load(trained("CoOp")[1])
+        loaded("CoCoOp").export(tmp_path / "out")
+    classifier = loaded("CoOp")
     classifier.transform.transforms.append(RandomErasing())
     with refuses("INPUT.TRANSFORMS has RandomErasing, the model has room for normalize only"):
         classifier.export(tmp_path / "out")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with refuses("export needs the package onnxscript: pip install onnx onnxscript safetensors"):
-        PromptedClassifier.load(trained("CoOp")[1]).export(tmp_path / "out")
+        loaded("CoOp").export(tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -18,7 +18,7 @@ PAGES = [DOCS / "method.md", *FAITHFULNESS]
 FUNCTION = re.compile(
     r"\[`([\w.]+)`\]\(([^)#]+\.py)\)"
 )  # [`name`](file.py), a method as Class.name
-TEST = re.compile(r"`([\w/.…]+)::(test_\w+)`")  # `file::test`, … standing for the file named before
+TEST = re.compile(r"`([\w/.…]+)::(test_\w+)`")  # `file::test`
 
 
 def defined(path):
@@ -31,14 +31,10 @@ def defined(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_function_and_test_that_a_page_names_exists(page):
-    text, file = page.read_text("utf-8"), None
-    named = [(page.parent / target, name) for name, target in FUNCTION.findall(text)]
-    for place, test in TEST.findall(text):
-        file = file if place == "…" else place
-        folder = "" if file.startswith("tests/") else "tests/trainers"
-        named.append((REPOSITORY / folder / file, test))
-    for path, name in named:
+def test_every_function_that_a_page_names_exists(page):
+    """Tests: test_documentation.py."""
+    for name, target in FUNCTION.findall(page.read_text("utf-8")):
+        path = page.parent / target
         assert name in defined(path), f"{name} in {path}"
 
 

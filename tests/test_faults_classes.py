@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from datasets.splits import read_split
-from tests.conftest import GOLDEN, in_turn, make_method, random_clip
+from tests.conftest import REFUSALS, in_turn, make_method, random_clip
 from tests.runs import make_textures, refuses
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.evaluation.prediction import measure
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.tokens import class_tokens
 
-WORLD = GOLDEN["refusals"][
+WORLD = REFUSALS[
     "world"
 ]  # Chinese, an emoji, two from right to left, a combining accent, a script with conjuncts
 
@@ -30,7 +30,7 @@ def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(run, 
     assert list(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
 
 
-@pytest.mark.parametrize("name, message", GOLDEN["refusals"]["class names"])
+@pytest.mark.parametrize("name, message", REFUSALS["class names"])
 def test_a_name_that_no_prompt_can_hold_is_quoted(vit, name, message):
     """Whether its prompt is learned or hand-crafted."""
     with refuses(message):
@@ -51,7 +51,7 @@ def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
             take(f"{fits} cat")
 
 
-@pytest.mark.parametrize("trainer", in_turn(TRAINERS))
+@in_turn(TRAINERS, "trainer")
 def test_a_run_with_a_name_of_over_77_tokens_ends_with_that_name(refusal, tmp_path, trainer):
     make_textures(tmp_path, classes=("fine", "word " * 40 + "end"))
     split = tmp_path / "dtd/split_zhou_DescribableTextures.json"
@@ -71,7 +71,7 @@ def one_class(tmp_path_factory):
     return str(root)
 
 
-@pytest.mark.parametrize("trainer", in_turn(TRAINERS))
+@in_turn(TRAINERS, "trainer")
 def test_one_class_is_always_right_and_what_is_undefined_is_null(run, one_class, trainer):
     _, record, _ = run(trainer, "DATASET.ROOT", one_class)
     found = record["metrics"]["test"]
@@ -112,17 +112,6 @@ def test_ten_thousand_classes_are_trained_on_and_told_apart(one_thread):
     assert list(found["per_class_accuracy"]) == ["kind 0", "kind 17", "kind 9998", "kind 9999"]
 
 
-def test_hand_crafted_prompts_of_many_classes_are_encoded_in_parts(vit, monkeypatch):
-    names = [f"kind {number}" for number in range(10)]
-    whole, sizes, encode = vit.encode_classes("a {}.", names), [], vit.text.encode_tokens
-    monkeypatch.setattr("trainers.prompting.backbone.CLASSES", 4)
-    monkeypatch.setattr(
-        vit.text, "encode_tokens", lambda tokens: sizes.append(len(tokens)) or encode(tokens)
-    )
-    torch.testing.assert_close(vit.encode_classes("a {}.", names), whole, rtol=1e-5, atol=1e-6)
-    assert sizes == [4, 4, 2]
-
-
 # ---- split files ----
 
 
@@ -143,7 +132,7 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-@pytest.mark.parametrize("name", GOLDEN["refusals"]["outside"])
+@pytest.mark.parametrize("name", REFUSALS["outside"])
 def test_a_split_file_that_points_outside_its_folder_is_refused(images, name):
     (images / "folder_link").symlink_to(images.parent / "outside")
     (images.parent / "images_2").mkdir()
@@ -163,7 +152,7 @@ def test_links_to_images_elsewhere_are_followed(images):
         assert len(read_split(path, folder)[0]) == 4
 
 
-@pytest.mark.parametrize("entry, message", GOLDEN["refusals"]["split entries"])
+@pytest.mark.parametrize("entry, message", REFUSALS["split entries"])
 def test_an_entry_that_is_none_is_named(images, entry, message):
     with refuses(message):
         read_split(write_split(images.parent, entry), images)

@@ -17,7 +17,6 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from datasets.drawn import openmoji
 from protocols.training import main
 from results import table
 from results.report import __main__ as report
@@ -26,7 +25,6 @@ from tests.results.conftest import make_answers, write_run
 from tests.runs import call, make_textures
 from tests.same_run import assert_same_run
 from trainers.common import files
-from trainers.common.errors import exit_code
 from trainers.data import loader as data
 
 NOBODY = 65534
@@ -129,9 +127,7 @@ def in_child(tmp_path, command):
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status), [
-        line for line in log.read_text().splitlines() if line.startswith("error: ")
-    ]
+    return os.waitstatus_to_exitcode(status), children.errors(log)
 
 
 def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(arguments, tmp_path):
@@ -146,20 +142,6 @@ def test_a_disk_that_is_full_for_the_log_ends_the_run_with_one_line(arguments, t
     assert f"error: {tmp_path}/out/log.txt: File too large: make room on that disk" in line
     assert os.listdir(f"{tmp_path}/out") == ["log.txt"]
     assert main(arguments("ZeroshotCLIP")) == 0
-
-
-def test_a_disk_that_is_full_while_pictures_are_drawn_leaves_none(tmp_path):
-    """The pictures are drawn into a temporary folder, renamed when all are there."""
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))
-        emojis = ["1F426", "1F600"]
-        return exit_code(openmoji.render, f"{tmp_path}/data/images", emojis)
-
-    code, (line,) = in_child(tmp_path, limited)
-    place = f"{tmp_path / 'data'} (File too large)"
-    assert code == 2 and line.startswith(f"error: OpenMoji's pictures can't be drawn into {place}")
-    assert os.listdir(f"{tmp_path}/data") == []
 
 
 # ---- a data folder that is read-only ----
@@ -254,7 +236,7 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
     words = arguments("CoOp", *options)
     assert children.finish(words, said, kill_a_worker, tmp_path / "out", mark, at) == 2
     assert mark.exists()
-    (message,) = (line for line in said.read_text().splitlines() if line.startswith("error: "))
+    (message,) = children.errors(said)
     assert message.startswith("error: DataLoader worker (pid")
     assert "give the same command again" in message
     assert not (tmp_path / "out/results.json").exists()

@@ -16,6 +16,7 @@ import numpy
 import pytest
 import torch
 from dassl.data.datasets import Datum
+from dassl.engine import TRAINER_REGISTRY
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
@@ -34,9 +35,11 @@ from tests.results.conftest import make_answers, write_curve, write_run
 from tests.runs import base_arguments, record_of
 from trainers.classifier.saved_run import config_of, find_trainer
 from trainers.common import record_file
+from trainers.common.config_files import flatten
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.engine import checkpoint
+from trainers.engine.checks import check_run
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.tokens import class_tokens
 
@@ -65,7 +68,7 @@ def only_user_errors(function, *arguments):
     try:
         return function(*arguments)
     except UserError as error:
-        assert str(error)
+        assert str(error) and "\n" not in str(error)
         return None
 
 
@@ -125,18 +128,22 @@ def whatever(sound, tree=None):
 
 # ---- configs and class names ----
 
-KEYS = (
-    "OPTIM OPTIM.LR INPUT.SIZE INPUT.TRANSFORMS DATASET.NUM_SHOTS TRAINER.CDC.CTX_INIT SEED OPTIM.LR.X "
-    "DATASET.FACTORS.CORRELATION TRAINER.CDC.AUGMENTATION MODEL.BACKBONE.NAME"
-).split()
+VALUES = "-1 0 1 0.5 1e400 -1e400 nan 4611686018427387904 99999999999 1e-320 True None x '' [] () {} [[1]] [0] ['x'] [1,'x'] (5,1) (0,0) {'a':1} 1j b'x' 0x7fffffffffffffff '\\ud800' '\\x00' *a !!x [ ((( 1_000 .5. -".split()
+KEYS = flatten(build_config(parse_arguments(base_arguments("CDC", "data", "tiny", "out"))))
+KEYS = [key for key in KEYS if not key.startswith("TRAINER.DEPT")]
 
 
 def config_of_text(tmp_path, content, *options):
+    """A config after all checks that come before the data."""
     path = tmp_path / "config.yaml"
     path.write_bytes(content)
     arguments = base_arguments("CDC", "data", "tiny", tmp_path / "out")
     arguments[arguments.index("--config-file") + 1] = str(path)
-    return build_config(parse_arguments([*arguments, *options]))
+    cfg = build_config(parse_arguments([*arguments, *options]))
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    trainer.method.check(trainer.node(cfg), "TRAINER.CDC")
+    check_run(cfg)
+    return cfg
 
 
 def nest(key, value):
@@ -145,13 +152,14 @@ def nest(key, value):
     return json.dumps(value).encode()
 
 
-@settings(FILES)
+@settings(FILES, max_examples=300)
 @given(
     content=whatever(b"OPTIM:\n  LR: 0.5\nINPUT: {SIZE: [64, 64]}\n")
     | st.builds(nest, st.sampled_from(KEYS), JSON)
     | st.text("abOPTIM:LR \n\t-[]{}&*!?|>'\"%@`#,0.", max_size=40).map(str.encode),
-    key=st.sampled_from(KEYS) | st.text("OPTIM.LR", max_size=8),
-    value=st.text("0123456789.e-+()[]{}'\",:abNone TrueFalse", max_size=20),
+    key=st.sampled_from([*KEYS, "SEED.X"]) | st.text("OPTIM.LR", max_size=8),
+    value=st.sampled_from(VALUES)
+    | st.text("0123456789.e-+()[]{}'\",:abNone TrueFalse", max_size=20),
 )
 def test_configs_and_options(tmp_path, content, key, value):
     for cfg in (
@@ -352,7 +360,7 @@ def test_what_a_run_leaves_in_tables_and_reports(finished, name):
 
 
 def test_kept_measures_are_whole_or_made_again(tmp_path):
-    record = {"prompts_hash": "x"}
+    record = dict.fromkeys(("prompts_hash", "backbone_hash", "split_hash", "finished"), "x")
     figures, arrays = {"a": [1.5, None], "b": {"c": "ü"}}, {"d": numpy.arange(3)}
     write_figures(tmp_path, record, figures, arrays)
     files = {name: (tmp_path / name).read_bytes() for name in (FIGURES, IMAGES)}
@@ -367,7 +375,8 @@ def test_kept_measures_are_whole_or_made_again(tmp_path):
 
     whole = read_figures(tmp_path, record)
     assert figures.items() <= whole.items()
-    assert read_figures(tmp_path, {"prompts_hash": "y"}) is None
+    for key in record:
+        assert read_figures(tmp_path, {**record, key: "y"}) is None
     check()
     (tmp_path / IMAGES).unlink()
     assert read_figures(tmp_path, record) is None

@@ -18,8 +18,8 @@ from datasets.image_folder import ImageFolder
 from results import render
 from results.report import __main__ as report
 from results.report.figures import Figure, write_figure
-from tests.datasets.miniatures import picture
-from tests.runs import REPOSITORY, call, python, refuses
+from tests.datasets.miniatures import image_folder
+from tests.runs import REPOSITORY, call, contents_of, python, refuses
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
 from trainers.common.files import check_output, write_text
@@ -41,10 +41,6 @@ def own_run(copied):
     return str(copied("CDC"))
 
 
-def content(folder):
-    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
 # ---- nothing of the user's is overwritten ----
 
 
@@ -52,7 +48,7 @@ def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_p
     (tmp_path / "notes.csv").write_text("image,mine\n")
     os.link(photos[1], f"{tmp_path}/linked.png")
     os.symlink(photos[1], f"{tmp_path}/link.png")
-    before = content(tmp_path)
+    before = contents_of(tmp_path)
     kept = [f"{own_run}/{name}" for name in ("results.json", "log.txt", "predictions-test.npz")]
     outputs = [photos[0], photos[3], f"{tmp_path}/notes.csv", *kept]
     outputs += [f"{tmp_path}/linked.png", f"{tmp_path}/link.png"]
@@ -61,7 +57,7 @@ def test_predict_overwrites_neither_photographs_nor_a_run(own_run, photos, tmp_p
             line = error_of(predict.main, "--run", own_run, *words)
             assert line.startswith(f"error: --csv {output} ")
             assert "delete it first" in line or "files to read" in line
-    assert content(tmp_path) == before
+    assert contents_of(tmp_path) == before
 
 
 def test_a_command_replaces_what_it_has_written_before(own_run, photos, tmp_path):
@@ -72,12 +68,12 @@ def test_a_command_replaces_what_it_has_written_before(own_run, photos, tmp_path
 
 
 def test_a_report_replaces_a_report_only(own_run, tmp_path, error_of):
-    page, before = tmp_path / "report.html", content(tmp_path)
-    checkpoint = next(path for path in before if "model.pth" in path)
+    page, before = tmp_path / "report.html", contents_of(tmp_path)
+    checkpoint = next(path for path in before if "model.pth" in path.name)
     for output in (f"{own_run}/results.json", checkpoint, own_run):
         line = error_of(report.main, own_run, "--output", output)
         assert line.startswith(f"error: --output {output} ")
-    assert content(tmp_path) == before
+    assert contents_of(tmp_path) == before
     page.write_text("<!DOCTYPE html>\n<title>Report on 3 runs</title>\n")
     check_output("--output", str(page), "<title>Report on ")
     with refuses("delete it first"):
@@ -203,11 +199,6 @@ def test_a_message_may_have_lines_and_a_name_in_it_may_not():
     assert line("ä → €  '%s'", "ß 👩\u200d🎨") == "ä → €  'ß 👩\u200d🎨'"
 
 
-def test_an_error_of_a_worker_is_its_own_line():
-    text = "Caught UserError in DataLoader worker process 0.\nOriginal Traceback:\n  x\nmodule.UserError: it is\n"
-    assert str(UserError(text)) == "it is"
-
-
 def test_no_cell_is_a_formula(own_run, photos, tmp_path, monkeypatch):
     for start in "=+-@\t\r":
         assert table_cell(f"{start}1") == f"'{start}1"
@@ -229,9 +220,8 @@ def test_a_backslash_is_a_letter_where_a_file_has_it_and_windows_separator_else(
 
 
 def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, caplog):
-    for name in ("Zebra", "zebra", "caf\u00e9", "cafe\u0301", "dog"):
-        for index in range(4):
-            picture(tmp_path / f"{name}/{index}.png")
+    names = ("Zebra", "zebra", "caf\u00e9", "cafe\u0301", "dog")
+    image_folder(tmp_path, dict.fromkeys(names, 4))
     ImageFolder.list_images(str(tmp_path))
     assert [message for message in caplog.messages if "differ in case" in message] == [
         "Class names that differ in case or Unicode form only: 'Zebra' 'zebra'",

@@ -14,25 +14,15 @@ from protocols import training as train
 from protocols.arguments import build_config
 from protocols.command_line import expand_images, parse_arguments
 from protocols.own_images import warn_of_classes, with_clip
-from tests.runs import REPOSITORY, call, small_recipe
-from tests.trainers.test_every_trainer import TRAINERS
+from tests.conftest import CASES
+from tests.runs import REPOSITORY, call, make_pictures, record_of, refuses, small_recipe
 from trainers import PromptedClassifier
-from trainers.classifier.saved_run import read_record
-from trainers.common.errors import UserError
 from trainers.prompting.weights import openai
 
 
 @pytest.fixture
 def shapes(tmp_path):
-    """A folder of two class folders, ten pictures each."""
-    generator = numpy.random.default_rng(0)
-    for name, colour in (("red square", (200, 0, 0)), ("blue quokka", (0, 0, 200))):
-        (tmp_path / f"my shapes/{name}").mkdir(parents=True)
-        for index in range(10):
-            pixels = numpy.clip(generator.normal(0, 30, (70, 80, 3)) + colour, 0, 255)
-            picture = Image.fromarray(pixels.astype("uint8"))
-            picture.save(f"{tmp_path}/my shapes/{name}/{index}.png")
-    return tmp_path / "my shapes"
+    return make_pictures(tmp_path / "my shapes", names=("red square", "blue quokka"))
 
 
 @pytest.fixture
@@ -52,91 +42,52 @@ def written_out(shapes):
 def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for path in (shapes / "red square").iterdir():
-        path.write_bytes((shapes / "red square/0.png").read_bytes())  # copies in training and test
+        path.write_bytes((shapes / "red square/0.bmp").read_bytes())  # copies in training and test
     words = ["--trainer", "CDC", "--images", f"{shapes}/", "OPTIM.MAX_EPOCH", "2"]
     assert train.main(words) == 0
-    output = tmp_path / "output/my shapes/CDC/seed1"
-    record = json.loads((output / "results.json").read_text())
-    assert (record["dataset"], record["shots"], record["seed"]) == ("ImageFolder", 16, 1)
-    assert record["classnames"] == ["blue quokka", "red square"]
+    output = Path("output/my shapes/CDC/seed1")
+    record, zero_shot = record_of(output), record_of(output / "ZeroshotCLIP")
+    facts = {"dataset": "ImageFolder", "shots": 16, "seed": 1}
+    assert (facts | {"classnames": ["blue quokka", "red square"]}).items() <= record.items()
     assert record["metrics"]["test"]["images"] == 6
     assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"
     out, err = capsys.readouterr()
     before = [*out.split("epoch [1/2]")[0].split("\n"), *err.split("CDC on ")[0].split("\n")]
-    assert len(before) <= 25, before
-    assert not any("MAX_EPOCH" in line for line in before)
-    log = (output / "log.txt").read_text()
-    for line in (
-        "This CLIP does not know words of 1 of 2 class names: 'blue quokka' (quokka)",
-        "MAX_EPOCH: 2",  # what the console is spared
-        "Building transform_train",
-        f"Your images: {shapes}, up to 16 a class for training, recipe ",
-        "CDC/tiny.yaml, results in output/my shapes/CDC/seed1",
-        "The CLIP is tiny, since the weights of ViT-B/32 can't be had (the message above says how)"
-        ", which has seen small drawings only and is for trying. To choose another: --backbone NAME",
-        "Training takes up to ",
-        "interval ",
-        " for comparison: chance 50.0 %, zero-shot ",
-        ", always the commonest class 50.0 %",
-        "Look at the run: output/my shapes/CDC/seed1/report.html",
-        "Label images with: python predict.py --run 'output/my shapes/CDC/seed1' PATH",
-    ):
-        assert line in log
-    zero_shot = json.loads((output / "ZeroshotCLIP/results.json").read_text())
+    assert len(before) <= 25 and not any("MAX_EPOCH" in line for line in before), before
+    log, page = (output / "log.txt").read_text(), (output / "report.html").read_text()
+    for line in CASES["log of one's own pictures"]:
+        assert line.replace("SHAPES", str(shapes)) in log
     assert zero_shot["trainer"] == "ZeroshotCLIP"
     assert all(zero_shot[key] == record[key] for key in ("split_hash", "backbone_hash"))
-    page, accuracy = (output / "report.html").read_text(), zero_shot["metrics"]["test"]["accuracy"]
-    assert "This CLIP does not know words of 1 of 2 class names" in page
-    assert "Training images look like 3 test images, such as red square/" in page
-    assert f"untrained (zero-shot)</dt> <dd>{accuracy:.1f}&nbsp;%" in page
-    assert f"{record['metrics']['test']['accuracy']:.2f}" in page and "data:image/" in page
-    assert call(predict.main, "--run", "output/my shapes/CDC/seed1", shapes, "--json") == 0
+    accuracy, known = (of["metrics"]["test"]["accuracy"] for of in (record, zero_shot))
+    for part in (
+        "This CLIP does not know words of 1 of 2 class names",
+        "Training images look like 3 test images, such as red square/",
+        f"untrained (zero-shot)</dt> <dd>{known:.1f}&nbsp;%",
+        f"{accuracy:.2f}",
+        "data:image/",
+    ):
+        assert part in page
+    assert call(predict.main, "--run", output, shapes, "--json") == 0
     assert len(json.loads(capsys.readouterr().out)) == 20
     assert train.main(words) == 0 and asked == ["ViT-B/32"], "the run's CLIP is known by now"
     assert "Done already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_every_trainer_has_a_recipe_for_it(written_out, shapes, name):
-    assert written_out(name, "--backbone", "ViT-B/16").recipe == f"{name}/vit_b16"
-    args = written_out(name, "--backbone", "tiny")
-    data, cfg = build_config(args).DATASET, build_config(args)
-    assert args.recipe == f"{name}/tiny" and cfg.SEED == 1
-    assert (data.NAME, data.ROOT, data.NUM_SHOTS) == ("ImageFolder", str(shapes), 16)
+@pytest.mark.parametrize("trainer, words, recipe, backbone", CASES["clips"])
+def test_the_recipe_follows_the_clip(written_out, asked, trainer, words, recipe, backbone):
+    args = written_out(trainer, *words.split())
+    assert (args.recipe, args.backbone) == (recipe, backbone) and asked == []
 
 
-@pytest.mark.parametrize(
-    "trainer, backbone, expected",
-    [
-        ("CDC", "RN50", "rn50_text"),
-        ("CoOp", "RN50", "rn50"),
-        ("CoOp", "ViT-L/14", "vit_b16"),
-        ("CoOp", "/some/where/clip.pt", "vit_b16"),
-    ],
-)
-def test_the_recipe_follows_the_clip(written_out, asked, trainer, backbone, expected):
-    assert written_out(trainer, "--backbone", backbone).recipe == f"{trainer}/{expected}"
-    options = written_out(trainer, "MODEL.BACKBONE.NAME", backbone)
-    assert (options.recipe, options.backbone) == (f"{trainer}/{expected}", backbone)
-    assert asked == []
-
-
-@pytest.mark.parametrize(
-    "trainer, has_gpu, backbone, recipe",
-    [
-        ("CDC", True, "ViT-B/16", "vit_b16"),
-        ("CDC", False, "ViT-B/32", "vit_b32_text"),
-        ("CoOp", False, "ViT-B/32", "vit_b32"),
-        ("MaPLe", False, "ViT-B/32", "vit_b16"),
-    ],
-)
+@pytest.mark.parametrize("trainer, has_gpu, recipe, backbone", CASES["found clips"])
 def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
-    written_out, monkeypatch, caplog, trainer, has_gpu, backbone, recipe
+    written_out, monkeypatch, caplog, trainer, has_gpu, recipe, backbone
 ):
     monkeypatch.setattr(openai, "find", lambda name: f"{name} is there")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     args = written_out(trainer)
-    assert (args.backbone, args.recipe) == (backbone, f"{trainer}/{recipe}")
+    assert (args.recipe, args.backbone) == (recipe, backbone)
     assert args.why.startswith("which knows photographs")
     assert ("MaPLe has no recipe for ViT-B/32" in caplog.text) is (trainer == "MaPLe")
 
@@ -176,44 +127,34 @@ def test_what_is_given_stays(written_out):
     assert third.output_dir == "output/my shapes/CoOp/seed3"
 
 
-@pytest.mark.parametrize("backbone", ["small", "tiny"])
-def test_only_the_tiny_clip_is_called_one_for_trying(shapes, small_clip_file, tmp_path, backbone):
-    words = ["--trainer", "ZeroshotCLIP", "--images", str(shapes), "--output-dir"]
-    words += [f"{tmp_path}/out", "--backbone"]
-    words += ["tiny"] if backbone == "tiny" else [small_clip_file, "INPUT.SIZE", "(32, 32)"]
-    train.run(parse_arguments([*words, "DATALOADER.NUM_WORKERS", "0"]))
-    log = (tmp_path / "out/log.txt").read_text()
-    assert "Your images: " in log and ("for trying: for real use" in log) is (backbone == "tiny")
-
-
 def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
-    data_root, small_clip_file, tmp_path, capsys
+    data_root, small_clip_file, tmp_path
 ):
     """With images that are given one by one as well: they end in the same folders, in the same order."""
     folder = f"{data_root}/dtd/images"
     options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
-    arguments = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
-    assert call(train.main, *arguments, "--output-dir", f"{tmp_path}/command", *options) == 0
+    words = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
+    assert call(train.main, *words, "--output-dir", f"{tmp_path}/command", *options) == 0
     given = {"trainer": "CoOp", "backbone": small_clip_file, "options": options}
     fitted = PromptedClassifier.fit(folder, folder=tmp_path / "fit", **given)
-    command = read_record(f"{tmp_path}/command")
-    assert fitted.record["prompts_hash"] == command["prompts_hash"] is not None
-    assert fitted.record["metrics"] == command["metrics"]
-    paths = sorted(str(path) for path in Path(folder).glob("*/*.png"))
+    command, log = record_of(tmp_path / "command"), (tmp_path / "command/log.txt").read_text()
+    for key in ("prompts_hash", "metrics"):
+        assert fitted.record[key] == command[key]
+    assert "for trying: for real use" not in log
+    paths = sorted(map(str, Path(folder).glob("*/*.png")))
     images = [path if number % 2 else Image.open(path) for number, path in enumerate(paths)]
     labels = [Path(path).parent.name for path in paths]
     again = PromptedClassifier.fit(images, labels, folder=tmp_path / "again", **given)
     assert again.classnames == fitted.classnames
     assert again.record["metrics"]["test"]["images"] == command["metrics"]["test"]["images"]
-    numpy.testing.assert_array_equal(
-        PromptedClassifier.load(f"{tmp_path}/again").predict(paths[:3]).probabilities,
-        again.predict(paths[:3]).probabilities,
-    )
+    loaded = PromptedClassifier.load(f"{tmp_path}/again")
+    answers = [each.predict(paths[:3]).probabilities for each in (loaded, again)]
+    numpy.testing.assert_array_equal(*answers)
 
 
 def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
     pictures = ["a.png"] * 6
-    with pytest.raises(UserError, match="there are 6 images and 1 labels: give one for each"):
+    with refuses("there are 6 images and 1 labels: give one for each"):
         PromptedClassifier.fit(pictures, ["cat"], folder=tmp_path / "out")
-    with pytest.raises(UserError, match="give labels"):
+    with refuses("give labels"):
         PromptedClassifier.fit(pictures)

@@ -1,37 +1,31 @@
 """One's own folder of pictures in the protocols: what is asked for, what it is called, and a whole run of run.py."""
 
-import os
 import re
+from pathlib import Path
 
 import pytest
 
 import demo_app
 import run as protocol_run
+from protocols.launch import own_images
 from protocols.plan import plan
 from protocols.runs import planned
 from results.runs import collect
-from tests.runs import call
-from tests.test_same_command import make
+from tests.runs import call, make_pictures, refuses
 from trainers import PromptedClassifier
-from trainers.common.errors import UserError
 from trainers.evaluation.doubts import Judge
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for seed, place in enumerate(("one", "two")):
-        make(tmp_path / place, seed)
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        for name in ("ant", "bee"):
-            (tmp_path / place / name).rename(tmp_path / f"mine/{name} {place}")
-    return tmp_path / "mine"
+    return make_pictures(tmp_path / "mine", names=("ant one", "bee one", "ant two", "bee two"))
 
 
 def test_a_folder_in_place_of_a_data_set_says_what_to_type(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for given in ("mine", str(folder)):
         advice = f"--dataset {given} is a folder; .* give --dataset image_folder --root {given}"
-        with pytest.raises(UserError, match=advice):
+        with refuses(advice):
             plan("base2new", "CDC", given, (16,), [1], "out")
 
 
@@ -39,25 +33,19 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
     def clips(*more):
         words = "--protocol base2new --trainer CDC --dataset image_folder --seeds 1 --root a/mine"
         assert call(protocol_run.main, *words.split(), "--output", tmp_path, *more) == 0
-        printed = capsys.readouterr()
-        recipes = re.findall(r"mine +CDC +(\S+) +16 +(\S+)", printed.out)
-        return {*recipes}, printed.err
+        out, err = capsys.readouterr()
+        return {*re.findall(r"mine +CDC +(\S+) +16 +(\S+)", out)}, err
 
     chosen, line = clips("--plan")
     assert chosen == {("vit_b32_text", "ViT-B/32")} and asked == []
     assert "The CLIP is ViT-B/32, which knows photographs; a small one, since there is no" in line
     assert "To choose another: --backbone NAME" in line
-    for given in (
-        ["--backbone", "tiny"],
-        ["--config", "tiny"],
-        ["--", "MODEL.BACKBONE.NAME", "tiny"],
-    ):
-        assert clips("--plan", *given) == ({("tiny", "tiny")}, "")
+    for given in ("--backbone tiny", "--config tiny", "-- MODEL.BACKBONE.NAME tiny"):
+        assert clips("--plan", *given.split()) == ({("tiny", "tiny")}, "")
     started = []
-    monkeypatch.setattr("protocols.launch.run", lambda args: started.append(planned(args)))
+    monkeypatch.setattr("protocols.launch.run", lambda args: started.extend(planned(args)))
     assert "The CLIP is tiny, since the weights of ViT-B/32 can't be had" in clips()[1]
-    assert {run.recipe.rpartition("/")[2] for run in started[0]} == {"tiny.yaml"}
-    assert asked == ["ViT-B/32"]
+    assert {Path(run.recipe).stem for run in started} == {"tiny"} and asked == ["ViT-B/32"]
 
 
 def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys, error_of):
@@ -75,7 +63,6 @@ def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys, error_of)
     assert collect(alone)[0].setting == ("mine", "base", 2)
     alone.rename(place)
     assert protocol_run.main(arguments) == 0 and "2 runs, 2 done already" in capsys.readouterr().err
-    make(folder / "more", 2)
-    os.rename(f"{folder}/more/ant/0.bmp", f"{folder}/ant one/another.bmp")
+    (folder / "ant one/0.bmp").unlink()
     line = error_of(protocol_run.main, *arguments)
     assert "with other settings (its images are others: some were added" in line

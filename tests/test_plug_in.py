@@ -175,11 +175,3 @@ def test_no_warning_of_what_the_clip_package_imports():
     assert importers == {"trainers/prompting"}
     done = python("-W", "error", "-c", "import trainers.prompting.backbone")
     assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize("installed_as", ["trainers", "cdc_trainers"])
-def test_what_commands_use_of_the_trainers_needs_no_torch(installed_as):
-    names = [path.stem for path in (REPOSITORY / "trainers/common").glob("*.py")]
-    code = f"import sys, {', '.join(f'{installed_as}.common.{name}' for name in names)}; sys.exit('torch' in sys.modules or 'dassl' in sys.modules)"
-    done = python("-c", code)
-    assert done.returncode == 0, done.stderr

@@ -5,18 +5,15 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy
 import pytest
 from PIL import Image
 
 import predict
-from tests.runs import REPOSITORY
+from tests.runs import CLASSES, write_validation
 from trainers import PromptedClassifier
 
-CLASSES = ("banded", "dotted", "striped", "woven", "zigzagged", "grid")
 # With its image witness CDC's answers on the miniature have a probability that is 1 in fp32.
 OPTIONS = {"CDC": ("TRAINER.CDC.IMAGE_WITNESS", "False"), "CoOp": ()}
 
@@ -47,18 +44,13 @@ def said(folder, capsys):
 
 
 @pytest.fixture
-def refused(folder, capsys):
+def refused(folder, error_of):
     """Runs predict.py and returns its one line of error; fails if it does not refuse, or prints a result."""
 
     def start(*arguments, run=folder):
-        capsys.readouterr()  # what a training has printed
-        assert predict.main(["--run", run, *arguments]) == 2
-        out, err = capsys.readouterr()
-        lines = [
-            line for line in err.replace("\r", "\n").splitlines() if line.startswith("error: ")
-        ]
-        assert out == "" and len(lines) == 1
-        return lines[0]
+        line = error_of(predict.main, "--run", run, *arguments)
+        assert error_of.printed == ""
+        return line
 
     return start
 
@@ -66,19 +58,15 @@ def refused(folder, capsys):
 def test_json_is_what_the_classifier_says(said, folder, images):
     found = json.loads(said("--json", "--topk", "3", *images[1]))
     answers = PromptedClassifier.load(folder).predict(images[1])
-    assert [row["image"] for row in found] == images[1] and [
-        row["label"] for row in found
-    ] == answers.labels
+    assert [row["image"] for row in found] == images[1]
+    assert [row["label"] for row in found] == answers.labels
     for number, row in enumerate(found):
-        order = sorted(range(6), key=lambda label: -answers.probabilities[number, label])[:3]
-        assert row["top"] == [
-            {"class": CLASSES[label], "probability": float(answers.probabilities[number, label])}
-            for label in order
-        ]
-        assert row["uncertainty"] == pytest.approx(1 - row["top"][0]["probability"], abs=1e-6)
-        assert row["vacuity"] == float(answers.vacuity[number]) and row["conflict"] == float(
-            answers.conflict[number]
-        )
+        probability = answers.probabilities[number].tolist()
+        order = sorted(zip(CLASSES, probability), key=lambda pair: -pair[1])[:3]
+        assert [(one["class"], one["probability"]) for one in row["top"]] == order
+        assert row["uncertainty"] == pytest.approx(1 - max(probability), abs=1e-6)
+        for name in ("vacuity", "conflict"):
+            assert row[name] == float(getattr(answers, name)[number])
         assert row["doubtful"] is None  # nobody has said what would be
 
 
@@ -87,35 +75,27 @@ def test_csv_is_the_same_table(said, images, tmp_path):
     assert said("--csv", str(path), *images[1]) == ""
     table = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     expected = json.loads(said("--json", *images[1]))
-    assert list(table[0]) == [
-        "image",
-        "label",
-        "doubtful",
-        "uncertainty",
-        "vacuity",
-        "conflict",
-        *(f"{what}_{place}" for place in range(1, 6) for what in ("class", "probability")),
-    ]
+    measures = ["uncertainty", "vacuity", "conflict"]
+    pairs = [f"{what}_{place}" for place in range(1, 6) for what in ("class", "probability")]
+    assert list(table[0]) == ["image", "label", "doubtful", *measures, *pairs]
     for row, other in zip(table, expected, strict=True):
         assert (row["image"], row["label"], row["doubtful"]) == (other["image"], other["label"], "")
-        assert [row[f"class_{place}"] for place in range(1, 6)] == [
-            pair["class"] for pair in other["top"]
-        ]
-        assert [float(row[f"probability_{place}"]) for place in range(1, 6)] == [
-            pair["probability"] for pair in other["top"]
-        ]
-        assert float(row["uncertainty"]) == other["uncertainty"]
+        top = [value for pair in other["top"] for value in pair.values()]
+        assert [row[name] for name in pairs] == [*map(str, top)]
+        assert [float(row[name]) for name in measures] == [other[name] for name in measures]
     assert [path.name for path in path.parent.iterdir()] == ["labels.csv"]
 
 
 def test_text_is_a_line_an_image(said, images):
-    image, label, top, uncertainty = said("--topk", "9", images[1][0]).splitlines()[0].split("\t")
-    assert (
-        image == images[1][0]
-        and top.startswith(f"{label} ")
-        and top.count("%") == 6
-        and uncertainty.startswith("uncertainty ")
-    )
+    def cells(*options):
+        return said(*options, images[1][0]).splitlines()[0].split("\t")
+
+    image, label, top, uncertainty = cells("--topk", "9")
+    assert image == images[1][0] and uncertainty.startswith("uncertainty ")
+    assert top.startswith(f"{label} ") and top.count("%") == 6
+    _, label, first, verdict = cells("--min-certainty", "1")
+    assert (label, first, verdict) == ("?", top[: len(first)], f"{uncertainty}, not sure")
+    assert cells("--min-certainty", "0")[3] == f"{uncertainty}, within the limit"
 
 
 def test_files_folders_patterns_and_a_list(said, images, monkeypatch):
@@ -145,108 +125,45 @@ def test_hidden_files_and_other_files_of_a_folder_are_left_out(said, images, tmp
     )
 
 
-def test_other_classes(said, folder, images):
-    found = json.loads(said("--json", *images[1], "--classes", "cat", "dog"))
-    assert [row["label"] for row in found] == PromptedClassifier.load(folder).with_classes(
-        ["cat", "dog"]
-    ).predict(images[1]).labels
-    assert all(len(row["top"]) == 2 for row in found)
-
-
 @pytest.mark.parametrize("name", ["CDC", "CoOp"])
 def test_less_certain_than_asked_for_is_flagged(said, trained, images, name):
     folder = str(trained(name, *OPTIONS[name])[1])
     answers = PromptedClassifier.load(folder).predict(images[1])
     certainty = answers.probabilities.max(axis=1)
-    wanted = (numpy.sort(certainty)[2] + numpy.sort(certainty)[3]) / 2
-    rows = json.loads(said("--json", "--min-certainty", str(wanted), *images[1], run=folder))
-    assert [row["doubtful"] for row in rows] == (certainty < wanted).tolist() and sum(
-        row["doubtful"] for row in rows
-    ) == 3
-    assert [row["label"] for row in rows] == [
-        None if doubtful else label for doubtful, label in zip(certainty < wanted, answers.labels)
+    wanted = numpy.sort(certainty)[2:4].mean()
+    found = json.loads(said("--json", "--min-certainty", str(wanted), *images[1], run=folder))
+    expected = [
+        (True, None) if sure < wanted else (False, label)
+        for sure, label in zip(certainty, answers.labels)
     ]
+    assert [(row["doubtful"], row["label"]) for row in found] == expected
+    assert sum(row["doubtful"] for row in found) == 3
 
 
 @pytest.fixture
-def validated(trained, tmp_path):
-    """A copy of a run, with answers to validation images that are made up: uncertainties, and whether each answer is right."""
+def validated(copied):
+    """A copy of a run, with answers to validation images that are made up."""
 
-    def make(uncertainty, right, name="CDC"):
-        folder = tmp_path / "validated"
-        shutil.copytree(trained(name, *OPTIONS[name])[1], folder, dirs_exist_ok=True)
-        measures = {
-            "max_probability": numpy.array(uncertainty, "float32"),
-            "vacuity": numpy.zeros(len(right), "float32"),
-        }
-        top = numpy.array([[1 - r, 2] for r in right])
-        numpy.savez(
-            folder / "predictions-val.npz", label=numpy.zeros(len(right), int), top=top, **measures
-        )
+    def make(uncertainty, wrong):
+        folder = copied("CDC", *OPTIONS["CDC"])
+        write_validation(folder, uncertainty, wrong)
         return str(folder)
 
     return make
 
 
-@pytest.mark.parametrize("name", ["CDC", "CoOp"])
-def test_what_is_flagged_follows_from_the_error_that_is_allowed(
-    said, validated, trained, images, name
-):
-    uncertainty = numpy.sort(
-        PromptedClassifier.load(trained(name, *OPTIONS[name])[1]).predict(images[1]).uncertainty
-    )
+def test_what_is_flagged_follows_from_the_error_that_is_allowed(said, validated, folder, images):
+    u = numpy.sort(PromptedClassifier.load(folder).predict(images[1]).uncertainty)
     # as uncertain as the third image: the last one up to which one in five answers may be wrong
-    folder = validated(
-        [*[uncertainty[0]] * 4, uncertainty[2], uncertainty[4], uncertainty[4]],
-        [1, 1, 1, 1, 0, 0, 1],
-        name,
-    )
-    found = json.loads(said("--json", "--max-error", "0.2", *images[1], run=folder))
-    assert (
-        sorted(row["uncertainty"] for row in found if not row["doubtful"])
-        == uncertainty[:3].tolist()
-    )
-    assert (
-        "Within it: 5 of the run's 7 validation images; wrong among those: 1 of 5 (20 %; 95 % interval 4 to 62 %)"
-        in said.log
-    )
-    assert "6 images, 3 of them doubtful, which have no label" in said.log
-    text = said("--max-error", "0.2", *images[1], run=folder)
-    assert (
-        text.count(", within the limit\n") == text.count("\t?\t") == text.count(", not sure\n") == 3
-    )
-
-
-def test_where_no_answer_is_sure_enough_every_image_is_flagged_and_its_classes_are_still_told(
-    said, validated, images
-):
-    folder = validated([0.1, 0.1, 0.2], [1, 0, 1])
-    found = json.loads(said("--json", "--max-error", "0.05", *images[1], run=folder))
-    assert [(row["doubtful"], row["label"], len(row["top"])) for row in found] == [
-        (True, None, 5)
-    ] * 6
-    assert (
-        "The lowest error is 1 of 3 (33.3 %; 95 % interval 6 to 79 %): --max-error 0.334 allows it."
-        in said.log
-    )
-    found = json.loads(
-        said("--json", "--max-error", "0.334", "--topk", "1", *images[1], run=folder)
-    )
-    assert [row["doubtful"] for row in found] == [
-        row["uncertainty"] > 0.2 * 1.0001 for row in found
-    ]
-
-
-def test_a_run_brings_its_answers_to_validation_images_along(said, folder, data_root):
-    """On those images, the error among unflagged answers is at most the allowed one."""
-    with numpy.load(f"{folder}/predictions-val.npz") as kept:
-        paths, labels = [f"{data_root}/dtd/images/{name}" for name in kept["image"]], kept["label"]
-        allowed = float((kept["top"][:, 0] != labels).mean())  # what would be wrong without flags
-    found = json.loads(said("--json", "--max-error", str(allowed), *paths))
-    assert not any(row["doubtful"] for row in found) and len(found) == 18
-    assert numpy.mean(
-        [row["label"] != CLASSES[label] for row, label in zip(found, labels)]
-    ) == pytest.approx(allowed)
+    run = validated([u[0]] * 4 + [u[2], u[4], u[4]], [0, 0, 0, 0, 1, 1, 0])
+    found = json.loads(said("--json", "--max-error", "0.2", *images[1], run=run))
+    sure = [row["uncertainty"] for row in found if not row["doubtful"]]
+    assert sorted(sure) == u[:3].tolist()
+    for line in (
+        "Within it: 5 of the run's 7 validation images; wrong among those: 1 of 5 (20 %; 95 % interval 4 to 62 %)",
+        "6 images, 3 of them doubtful, which have no label",
+    ):
+        assert line in said.log
 
 
 def test_what_is_wrong_with_the_images(refused, images, tmp_path, monkeypatch):
@@ -265,64 +182,15 @@ def test_a_name_that_is_no_text(refused, images, tmp_path):
     assert r"\udcff.png' is not UTF-8: rename it" in refused(str(tmp_path))
 
 
-def test_what_is_wrong_with_the_run(refused, images):
-    assert "nowhere holds no finished run" in refused(images[1][0], run="nowhere")
-    assert "MODEL.BACKBONE.NAME is 'nowhere.pt'" in refused(
-        images[1][0], "--backbone", "nowhere.pt"
-    )
-    assert "give a list of at least two names" in refused(images[1][0], "--classes", "cat")
-
-
-def test_what_is_wrong_with_the_answers_to_validation_images(refused, validated, images):
-    folder = validated([0.1, 0.1, 0.2], [1, 0, 1])
-    path = f"{folder}/predictions-val.npz"
-    with open(path, "r+b") as file:
-        file.truncate(100)
-    assert f"{path} can't be read (BadZipFile): repeat the run's command" in refused(
-        images[1][0], "--max-error", "0.05", run=folder
-    )
-    os.remove(path)
-    assert f"--max-error needs {path}, which a training writes where" in refused(
-        images[1][0], "--max-error", "0.05", run=folder
-    )
-
-
 def test_a_table_is_written_whole_or_not_at_all(refused, images, tmp_path):
-    table = tmp_path / "labels.csv"
+    table, broken = tmp_path / "labels.csv", tmp_path / "broken.png"
     older = "image,label,doubtful,uncertainty\n"
     table.write_text(older)
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    assert "broken.png can't be read" in refused("--csv", str(table), str(tmp_path / "broken.png"))
-    assert table.read_text() == older and sorted(path.name for path in tmp_path.iterdir()) == [
-        "broken.png",
-        "labels.csv",
-    ]
-    assert f"--csv {tmp_path} is a folder, it must be a file" in refused(
-        "--csv", str(tmp_path), images[1][0]
-    )
-    assert "labels.csv/x.csv' can't be written: " in refused(
-        "--csv", str(table / "x.csv"), images[1][0]
-    )
-
-
-def test_one_of_two(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        predict.main(["--run", "x", "y.png", "--csv", "x.csv", "--json"])
-    assert stopped.value.code == 2 and "not allowed with" in capsys.readouterr().err
-
-
-def test_the_command_itself(folder, images):
-    done = subprocess.run(
-        [sys.executable, "predict.py", "--run", folder, "-", "--json"],
-        cwd=REPOSITORY,
-        input="\n".join(images[1]),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (
-        done.returncode == 0
-        and len(json.loads(done.stdout)) == 6
-        and "\n6 images\n" in done.stderr
-        and "No limit is set" in done.stderr
-    )
+    broken.write_bytes(b"no image")
+    assert "broken.png can't be read" in refused("--csv", table, broken)
+    assert table.read_text() == older and {*tmp_path.iterdir()} == {table, broken}
+    for place, message in (
+        (tmp_path, f"--csv {tmp_path} is a folder, it must be a file"),
+        (table / "x.csv", "labels.csv/x.csv' can't be written: "),
+    ):
+        assert message in refused("--csv", place, images[1][0])

@@ -1,13 +1,11 @@
 """Recipes are the experiments they name: the plan of scripts/paper.sh against a golden table, and what a recipe's rules do."""
 
-import collections
 import functools
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
 from protocols.arguments import build_config, config_and_rules
@@ -15,7 +13,7 @@ from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.plan import CONFIGS, read_recipe
 from protocols.runs import planned, show_plan
-from tests.conftest import GOLDEN
+from tests.conftest import CASES, REFUSALS
 from tests.runs import REPOSITORY, call, refuses
 
 DATASETS = 11  # of the paper's grid
@@ -87,28 +85,7 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
     assert len(shown) == (9 + 10) * DATASETS + (9 + 7) * DATASETS * 5 + (9 + 4)
 
 
-def test_the_paper_grid_has_all_tests_and_trains_once_for_protocols_that_share_it():
-    runs = [run for args in paper() for run in planned(args)]
-    assert collections.Counter(run.part for run in runs) == {
-        **dict.fromkeys(("train_base", "test_new"), (9 + 10) * DATASETS),
-        "train_all": (9 + 7) * DATASETS * 5,
-        "train_source": 9 + 4,
-        "xd_from_imagenet": (9 + 3) * 10,
-        "dg_from_imagenet": (9 + 4) * 4,
-        "test_all": DATASETS,
-    }
-    assert len({run.folder for run in runs}) == len(runs)
-    assert {run.model for run in runs if run.model} <= {run.folder for run in runs if not run.model}
-
-
-def test_recipes_without_an_optimiser_are_those_of_trainers_that_learn_nothing():
-    for path in Path(CONFIGS, "trainers").glob("*/*.yaml"):
-        learns = TRAINER_REGISTRY.get(path.parent.name).method.learns
-        assert read_recipe(str(path)).is_trained == learns, path
-        assert re.match(r"tiny|vit_|rn\d", path.stem), "a recipe's name starts with its backbone"
-
-
-@pytest.mark.parametrize("words, expected", GOLDEN["cases"]["backbones of recipes"])
+@pytest.mark.parametrize("words, expected", CASES["backbones of recipes"])
 def test_a_backbone_takes_its_own_recipe_or_says_that_there_is_none(words, expected, caplog):
     args = protocol_run.parse_arguments(f"--protocol base2new --seeds 1 --trainer {words}".split())
     run = planned(args)[0]
@@ -201,7 +178,7 @@ def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few
         assert cfg.TRAINER.COOP.N_CTX == context
 
 
-@pytest.mark.parametrize("rules, message", GOLDEN["refusals"]["rules"])
+@pytest.mark.parametrize("rules, message", REFUSALS["rules"])
 def test_a_rule_that_would_never_hold_or_set_nothing_is_refused(rules, message, tmp_path):
     with refuses(re.escape(message)):
         config(tmp_path, rules)

@@ -17,8 +17,8 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, TARGETS, ablation_rows, plan
 from protocols.runs import default_output, planned
-from tests.conftest import GOLDEN
-from tests.runs import REPOSITORY, call, refuses
+from tests.conftest import CASES, GOLDEN, REFUSALS
+from tests.runs import REPOSITORY, call, record_of, refuses
 from trainers.common.config_files import plain
 from trainers.common.record_file import described, read_record
 
@@ -114,11 +114,6 @@ def test_protocols_that_share_a_training_make_it_once(start):
     assert default_output("xd") == default_output("dg")
 
 
-def test_few_shot_runs_each_number_of_shots(start):
-    code, noted, printed = start("fewshot --shots 1 4 --seeds 1 2")
-    assert code == 0 and len(noted) == 4 and "51.50 ± 0.71" in printed.out
-
-
 def test_an_ablations_settings_come_last(start):
     rows = "--seeds 1 2 --trainer CDC --rows text views"
     weight = "-- TRAINER.CDC.CONSISTENCY_WEIGHT 3.0"
@@ -135,7 +130,7 @@ def test_an_ablations_settings_come_last(start):
     assert "holds a run with other settings (TRAINER.CDC.CONSISTENCY_WEIGHT 3.0" in printed.err
 
 
-@pytest.mark.parametrize("text, message", GOLDEN["refusals"]["ablations"])
+@pytest.mark.parametrize("text, message", REFUSALS["ablations"])
 def test_a_broken_ablation_is_refused(text, message, tmp_path, monkeypatch):
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations/CDC.yaml").write_text(text)
@@ -221,7 +216,7 @@ def test_shards_are_all_runs_each_training_with_its_tests_in_one(start, capsys):
         assert "error: argument --shard: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words, message", GOLDEN["refusals"]["run.py"])
+@pytest.mark.parametrize("words, message", REFUSALS["run.py"])
 def test_contradictions_are_refused_before_anything_starts(start, words, message, monkeypatch):
     if "partition" in words:
         monkeypatch.setenv("PATH", "")
@@ -271,7 +266,7 @@ def test_a_run_by_hand_belongs_to_no_protocol(older_record, tmp_path):
     assert read == dict.fromkeys(("protocol", "part", "recipe", "row")) | facts
 
 
-@pytest.mark.parametrize("name, value", GOLDEN["cases"]["odd descriptions"])
+@pytest.mark.parametrize("name, value", CASES["odd descriptions"])
 def test_a_run_of_another_kind_is_refused(name, value, older_record, tmp_path):
     path = record_in(tmp_path / "run", {**older_record, "run": {name: value}})
     with refuses(rf"its run\.{name} is missing or of another kind"):
@@ -280,7 +275,7 @@ def test_a_run_of_another_kind_is_refused(name, value, older_record, tmp_path):
 
 @pytest.fixture(scope="module")
 def older_record(trained):
-    record = json.loads((trained("ZeroshotCLIP")[1] / "results.json").read_text())
+    record = record_of(trained("ZeroshotCLIP")[1])
     del record["run"]
     return record
 

@@ -70,26 +70,22 @@ def wait_until(condition):
 
 
 @pytest.mark.parametrize(
-    "tell, told",
-    [
-        (lambda process: os.killpg(process, signal.SIGUSR1), "SIGUSR1"),
-        (lambda process: os.kill(process, signal.SIGTERM), "SIGTERM"),
-        (lambda process: os.kill(process, signal.SIGINT), "SIGINT"),
-    ],
+    "send, number",
+    [(os.killpg, signal.SIGUSR1), (os.kill, signal.SIGTERM), (os.kill, signal.SIGINT)],
 )
-def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, tell, told):
+def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, send, number):
     """A signal that goes to all processes, as Slurm sends it, or to this one alone."""
     runs = [tmp_path / f"train_base/dtd/shots_4/CoOp/tiny/seed{seed}" for seed in (1, 2)]
     process = command(data_root, tmp_path, "--seeds", "1", "2", "--jobs", "2")
     try:
         wait_until(lambda: all((folder / "prompt_learner/checkpoint").exists() for folder in runs))
-        tell(process.pid)
+        send(process.pid, number)
         _, errors = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()
     assert process.returncode == 75
-    assert f"{told}: ended; the same command resumes from the last epoch's end" in errors
+    assert f"{number.name}: ended; the same command resumes from the last epoch's end" in errors
     for folder in runs:
         assert not writers_of(folder / "log.txt"), "no run is left behind"
         assert (folder / "prompt_learner/checkpoint").read_text().startswith("model.pth.tar-")

@@ -5,12 +5,10 @@ conftest.make_textures>`` of that version left, on tests/small.yaml with INPUT.S
 prompts of texts at one layer. Nothing there is ever changed; a version that writes other files gets a folder of its own.
 """
 
-import json
-
 import pytest
 
 from tests.conftest import GOLDEN
-from tests.runs import REPOSITORY
+from tests.runs import REPOSITORY, record_of
 from tests.same_run import kept_answers
 from trainers import PromptedClassifier
 
@@ -20,7 +18,7 @@ RUNS = sorted(str(path.parent.relative_to(SHELF)) for path in SHELF.glob("*/*/re
 
 @pytest.mark.parametrize("run", RUNS)
 def test_a_run_of_the_shelf_scores_as_it_did(run, data_root):
-    record = json.loads((SHELF / f"{run}/results.json").read_text())
+    record = record_of(SHELF / run)
     known = kept_answers(SHELF / run, "test")
     pictures = [f"{data_root}/dtd/images/{name}" for name in known["image"]]
     answers = PromptedClassifier.load(SHELF / run).predict(pictures)
@@ -44,7 +42,7 @@ FIGURES = GOLDEN["figures"]
 @pytest.mark.parametrize("name", FIGURES["figures"])
 def test_a_run_measures_and_records_what_it_did(trained, name):
     _, folder = trained(name)
-    record = json.loads((folder / "results.json").read_text())
+    record = record_of(folder)
     measured = record["metrics"]["test"]
     metrics = sorted(FIGURES["metrics"] + FIGURES["further_metrics"].get(name, []))
     assert sorted(record) == FIGURES["record"] and sorted(measured) == metrics

@@ -1,6 +1,5 @@
 """run.py --slurm: what sbatch is asked for, and a grid in shards on a real Slurm, one killed, one warned of its time limit."""
 
-import json
 import os
 import re
 import signal
@@ -10,11 +9,10 @@ import psutil
 import pytest
 
 import run as protocol_run
-from tests.runs import call, make_small_options
+from tests.runs import call, make_small_options, record_of
 from tests.test_run_processes import wait_until
 
 EPOCHS = 50
-SEEDS = (1, 2, 3)
 
 
 def test_shards_with_missing_runs_are_one_array_with_the_options_given(
@@ -86,7 +84,7 @@ def test_shards_that_are_killed_or_warned_end_with_the_figures_of_one_process(
         return path.read_text() if path.is_file() else ""
 
     def figures(seed, output, part):
-        record = json.loads((folder(seed, output, part) / "results.json").read_text())
+        record = record_of(folder(seed, output, part))
         return record["prompts_hash"], record["metrics"]
 
     submitted = ("--slurm", "cpus-per-task=1", "time=30", "--shards", "3")
@@ -106,7 +104,7 @@ def test_shards_that_are_killed_or_warned_end_with_the_figures_of_one_process(
     (job,) = re.findall(r"1 of 3 shards submitted as job (\d+):", command("cluster", *submitted))
     wait_until(lambda: not queued(job))
     command("local")
-    for seed in SEEDS:
+    for seed in (1, 2, 3):
         assert ("Resuming from" in log(seed)) == (seed != 3)
         for part in ("train_base", "test_new"):
             assert figures(seed, "cluster", part) == figures(seed, "local", part)

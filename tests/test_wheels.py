@@ -2,7 +2,6 @@
 
 import ast
 import importlib.metadata
-import json
 import shutil
 import sys
 import tarfile
@@ -15,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.runs import REPOSITORY
+from tests.runs import REPOSITORY, record_of
 from tests.tutorials import checkout, follow, run
 
 DISTRIBUTIONS = {  # name: its package, and where that lies
@@ -102,8 +101,7 @@ def test_cdc_plugged_in_from_the_wheels_works_where_the_repository_is_not_in_sig
 ):
     monkeypatch.setenv("CDC", str(REPOSITORY))  # the recipe is copied from there
     follow("plug_in", tmp_path, python)
-    record = json.loads((tmp_path / "output/cdc/results.json").read_text())
-    assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"
+    assert record_of(tmp_path / "output/cdc")["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"
     where = "import cdc_trainers, dassl; print(cdc_trainers.__file__, dassl.__file__, sep='\\n')"
     for origin in run([str(python), "-c", where], tmp_path, python).splitlines():
         assert Path(origin).is_relative_to(python.parents[1])

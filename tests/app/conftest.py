@@ -2,32 +2,27 @@
 
 import io
 import re
-from html.parser import HTMLParser
 
 import pytest
 
 import demo_app
+from tests import chromium
 from trainers import PromptedClassifier
 from trainers.evaluation.doubts import Judge
 
-CLASSES = ["banded", "dotted", "striped", "woven", "zigzagged", "grid"]
 NASTY = ['<script>alert("1")</script>', "salt & 'pepper'", "a" * 60]
 
 
-class Page(HTMLParser):
-    """The page's tags with their attributes, its text, and its tables of bars: caption → list of (class name, probability)."""
+class Page(chromium.Page):
+    """The page with its text, and its tables of bars: caption → list of (class name, probability)."""
 
     def __init__(self, source):
-        super().__init__()
-        self.tags, self.pieces, self.tables = [], [], {}
-        self.feed(source)
+        self.tables = {}
+        super().__init__(source)
         self.text = " ".join(" ".join(self.pieces).split())
 
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
     def handle_data(self, data):
-        self.pieces.append(data)
+        super().handle_data(data)
         tag, attributes = self.tags[-1] if self.tags else ("", {})
         if tag == "caption" and data.strip():
             self.tables[data] = self.rows = []
@@ -36,31 +31,17 @@ class Page(HTMLParser):
         elif tag == "td" and data.strip():
             self.rows[-1] += (data,)
 
-    def all(self, tag, **wanted):
-        return [
-            attributes
-            for found, attributes in self.tags
-            if found == tag and wanted.items() <= attributes.items()
-        ]
-
     @property
     def error(self):
         """The message, which the title repeats, or None."""
-        found = [
-            index
-            for index, (tag, attributes) in enumerate(self.tags)
-            if attributes.get("role") == "alert"
-        ]
-        return re.search(r"Error: (.*?) – ", self.text)[1] if found else None
+        is_there = any(attributes.get("role") == "alert" for _, attributes in self.tags)
+        return re.search(r"Error: (.*?) – ", self.text)[1] if is_there else None
 
 
 def make_demo(folder, data_root, max_error=None):
     classifier = PromptedClassifier.load(folder)
-    return demo_app.Demo(
-        classifier,
-        Judge(folder, max_error),
-        demo_app.find_examples(folder, classifier.record, data_root),
-    )
+    examples = demo_app.find_examples(folder, classifier.record, data_root)
+    return demo_app.Demo(classifier, Judge(folder, max_error), examples)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """demo_app.py: what the page says of a run's answers."""
 
 import json
-import shutil
+import re
 from types import SimpleNamespace
 
 import numpy
@@ -11,12 +11,15 @@ import demo_app
 import predict
 from app import demo as asked
 from app.answer import describe, percent
-from tests.app.conftest import CLASSES, NASTY, Page, make_demo, png
-from tests.conftest import in_turn
+from tests.app.conftest import NASTY, Page, make_demo, png
+from tests.conftest import GOLDEN, in_turn
+from tests.runs import CLASSES, call, write_validation
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier.prompted import Answers
 from trainers.evaluation.doubts import NOT_KNOWN, Judge, decimal
+
+ANSWERS, MEASURES = GOLDEN["answers"], ("vacuity", "conflict")
 
 
 def answers_of(probability):
@@ -34,122 +37,62 @@ def answers_of(probability):
 # ---- words ----
 
 
-def test_shares_are_never_called_certain_or_impossible():
-    assert [percent(share) for share in (1.0, 0.9995, 0.9994, 0.5, 0.0005, 0.0004, 0.0)] == [
-        "over 99.9 %",
-        "over 99.9 %",
-        "99.9 %",
-        "50.0 %",
-        "0.1 %",
-        "under 0.1 %",
-        "under 0.1 %",
-    ]
-    assert [decimal(value) for value in (1.0, 0.125, 0.0031, 1.36e-5, 1e-6, 9e-7)] == [
-        "1",
-        "0.12",
-        "0.0031",
-        "0.000014",
-        "0.000001",
-        "less than 0.000001",
-    ]
+@pytest.mark.parametrize("words", [percent, decimal])
+def test_shares_are_never_called_certain_or_impossible(words):
+    for value, shown in ANSWERS[words.__name__].items():
+        assert words(value) == shown
 
 
-@pytest.mark.parametrize(
-    "uncertainty, max_error, own, verdict, words",
-    [
-        (
-            0.2,
-            0.0,
-            True,
-            "Within the limit of 0 % errors on validation images.",
-            "wrong among the validation images with at most that: 0 of 1",
-        ),
-        (
-            0.3,
-            0.0,
-            True,
-            "The model is not sure: beyond the limit of 0 % errors on validation images.",
-            "wrong among the validation images with at most that: 1 of 2",
-        ),
-        (
-            0.2,
-            None,
-            True,
-            NOT_KNOWN,
-            "No limit is set. Wrong among the run's 2 validation images: 1 of 2",
-        ),
-        (
-            0.2,
-            0.0,
-            False,
-            NOT_KNOWN,
-            "The rejection threshold was set on the run's own classes, not on these.",
-        ),
-    ],
-)
+@pytest.mark.parametrize("uncertainty, max_error, own, verdict, words", ANSWERS["verdicts"])
 def test_the_verdict_is_sure_only_where_a_limit_was_measured(
     tmp_path, uncertainty, max_error, own, verdict, words
 ):
-    numpy.savez(
-        tmp_path / "predictions-val.npz",
-        max_probability=numpy.array([0.2, 0.3]),
-        label=numpy.zeros(2, int),
-        top=numpy.array([[0], [1]]),
-    )
+    write_validation(tmp_path, [0.2, 0.3], [0, 1])
     judge = Judge(str(tmp_path), max_error)
     found = describe(answers_of(1 - uncertainty), judge if own else None)
-    assert found["verdict"] == verdict and words in found["basis"]
-    assert found["doubtful"] is (None if verdict == NOT_KNOWN else "not sure" in verdict)
+    assert found["verdict"] == (verdict or NOT_KNOWN) and words in found["basis"]
+    assert found["doubtful"] is (verdict and "not sure" in verdict)
 
 
 def test_names_are_lines_and_blank_ones_do_not_count():
     assert asked.class_names(" cat \r\n\r\n\tblack dog\r\n", CLASSES) == ["cat", "black dog"]
-    assert asked.class_names("crane\ncrane", ["crane", "crane"]) == [
-        "crane",
-        "crane",
-    ]  # the run's own, as in ImageNet's first lists
+    own = ["crane", "crane"]  # as in ImageNet's first lists
+    assert asked.class_names("crane\ncrane", own) == own
 
 
 # ---- the page says what the classifier says ----
 
 
-@pytest.mark.parametrize("name", in_turn(TRAINERS))
+@in_turn(TRAINERS)
 def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
-    folder = trained(name)[1]
-    demo = make_demo(folder, data_root)
+    demo = make_demo(trained(name)[1], data_root)
     page = Page(demo_app.make_app(demo).test_client().get("/?picture=example-3").text)
     path, truth = demo.pictures.examples["example-3"]
-    answers = PromptedClassifier.load(folder).predict(path)
+    answers = demo.classifier.predict(path)
 
     def rows(probabilities, number):
-        return [
-            (CLASSES[label], percent(probabilities[label]))
-            for label in sorted(range(6), key=lambda one: -probabilities[one])[:number]
-        ]
+        pairs = sorted(zip(CLASSES, probabilities), key=lambda pair: -pair[1])
+        return [(label, percent(probability)) for label, probability in pairs[:number]]
 
     fused = rows(answers.probabilities[0], 5)
     votes = [] if answers.votes is None else [rows(vote, 3) for vote in answers.votes[0]]
     title = "Most probable classes" + (", all templates fused" if votes else "")
-    assert page.tables == {
-        title: fused,
-        **{f"Template {number}": vote for number, vote in enumerate(votes, start=1)},
-    }
-    assert " ".join(fused[0]) in page.text and page.error is None
-    assert ("Vacuity" in page.text, "Conflict" in page.text) == (answers.vacuity is not None,) * 2
+    of_templates = {f"Template {number}": vote for number, vote in enumerate(votes, start=1)}
+    assert page.tables == {title: fused, **of_templates} and page.error is None
+    tested, label = demo.classifier.record["metrics"]["test"], answers.labels[0]
+    said = [
+        " ".join(fused[0]),
+        f"Right on {tested['accuracy']:.1f} % of its {tested['images']} test images.",
+        f"{'Right' if label == truth else 'Wrong'}: the data set says {truth}.",
+    ]
     if answers.vacuity is not None:
-        assert (
-            f"Vacuity {decimal(answers.vacuity[0])} How" in page.text
-            and f"Conflict {decimal(answers.conflict[0])} How" in page.text
-        )
-        agreeing = sum(vote[0][0] == answers.labels[0] for vote in votes)
-        assert f"Alone, {agreeing} of {len(votes)} would answer {answers.labels[0]}." in page.text
+        said += [f"{name.title()} {decimal(getattr(answers, name)[0])} How" for name in MEASURES]
+        agreeing = sum(vote[0][0] == label for vote in votes)
+        said.append(f"Alone, {agreeing} of {len(votes)} would answer {label}.")
+    assert all(line in page.text for line in said)
+    shown = [name.title() in page.text for name in MEASURES]
+    assert shown == [answers.vacuity is not None] * 2
     assert page.all("img", alt=f"The picture that was asked about, an example of {truth}")
-    tested = demo.classifier.record["metrics"]["test"]
-    assert (
-        f"Right on {tested['accuracy']:.1f} % of its {tested['images']} test images." in page.text
-    )
-    verdict = "Right" if answers.labels[0] == truth else "Wrong"
-    assert f"{verdict}: the data set says {truth}." in page.text
 
 
 def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
@@ -173,29 +116,15 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
     assert second.all("a", href=f"/?picture={kept['value']}") and not first.all("a")
 
 
-@pytest.mark.parametrize("name", ["CDC", "CoOp"])
-def test_its_verdict_is_that_of_predict_in_the_same_words(
-    trained, data_root, tmp_path, capsys, monkeypatch, name
-):
-    # with the image witness CDC is sure of all pictures of the miniature alike
-    options = ("TRAINER.CDC.IMAGE_WITNESS", "False") if name == "CDC" else ()
-    folder = shutil.copytree(trained(name, *options)[1], tmp_path / "run")
+def test_its_verdict_is_that_of_predict_in_the_same_words(copied, data_root, capsys, monkeypatch):
+    folder = copied("CoOp")
     paths = [path for path, _ in make_demo(folder, data_root).pictures.examples.values()]
     doubts = PromptedClassifier.load(folder).predict(paths).uncertainty
-    wrong = numpy.arange(8)[:, None] > 3  # the four most doubted
-    numpy.savez(
-        folder / "predictions-val.npz",
-        max_probability=doubts,
-        label=numpy.zeros(8, int),
-        top=wrong.astype(int),
-    )
-    pages = []
+    pages, kinds = [], {True: "doubtful", False: "sure", None: "unknown"}
 
     def serve(app, port):
-        pages.extend(
-            Page(app.test_client().get(f"/?picture=example-{number}").text)
-            for number in range(1, len(paths) + 1)
-        )
+        for number in range(1, 9):
+            pages.append(Page(app.test_client().get(f"/?picture=example-{number}").text))
         return SimpleNamespace(effective_port=port, run=lambda: None)
 
     monkeypatch.setattr(demo_app, "make_server", serve)
@@ -203,49 +132,35 @@ def test_its_verdict_is_that_of_predict_in_the_same_words(
     def flagged(*options):
         """What predict.py flags of the examples, after it was found to be what the page says of them, in the same words."""
         pages.clear()
-        assert demo_app.main(["--run", str(folder), "--root", data_root, *options]) == 0
+        assert call(demo_app.main, "--run", folder, "--root", data_root, *options) == 0
         capsys.readouterr()
-        assert predict.main(["--run", str(folder), "--json", *options, *paths]) == 0
+        assert call(predict.main, "--run", folder, "--json", *options, *paths) == 0
         out, log = capsys.readouterr()
         found = [row["doubtful"] for row in json.loads(out)]
-        kind = {True: "doubtful", False: "sure", None: "unknown"}
-        assert [
-            [len(page.all("p", **{"class": one})) for one in kind.values()] for page in pages
-        ] == [[one == doubtful for one in kind] for doubtful in found]
-        (rule,) = [
-            line
-            for line in log.splitlines()
-            if "limit" in line or "threshold" in line or "No answer" in line
-        ]
+        for page, doubtful in zip(pages, found, strict=True):
+            shown = [name for name in kinds.values() if page.all("p", **{"class": name})]
+            assert shown == [kinds[doubtful]]
+        (rule,) = re.findall(".*(?:limit|threshold|No answer).*", log)
         assert all(rule in page.text for page in pages)
         return found
 
-    assert flagged("--max-error", "0.05") == [False] * 4 + [True] * 4
+    most_doubted = [False] * 4 + [True] * 4
+    write_validation(folder, doubts, most_doubted)
+    assert flagged("--max-error", "0.05") == most_doubted
     assert flagged("--max-error", "0.2") == [False] * 5 + [True] * 3
     assert flagged() == [None] * 8
-    numpy.savez(
-        folder / "predictions-val.npz",
-        max_probability=doubts,
-        label=numpy.zeros(8, int),
-        top=1 - wrong.astype(int),
-    )
+    write_validation(folder, doubts, most_doubted[::-1])
     assert flagged("--max-error", "0.05") == [True] * 8
     (folder / "predictions-val.npz").unlink()
     assert flagged() == [None] * 8
-    assert (
-        demo_app.main(["--run", str(folder), "--max-error", "0.05"]) == 2
-        and "--max-error needs" in capsys.readouterr().err
-    )
+    assert call(demo_app.main, "--run", folder, "--max-error", "0.05") == 2
+    assert "--max-error needs" in capsys.readouterr().err
 
 
 def test_names_are_text_whatever_they_hold(ask):
     page = ask(classes="\n".join(NASTY), picture="example-1")
-    assert not page.all("script") and {
-        name for name, _ in page.tables["Most probable classes, all templates fused"]
-    } == set(NASTY)
+    (rows,) = (page.tables[title] for title in page.tables if "fused" in title)
+    assert not page.all("script") and {name for name, _ in rows} == set(NASTY)
     page = ask(sent=("<b>.png", b"no picture"), classes="\n".join(NASTY))
-    assert (
-        not page.all("b")
-        and not page.all("script")
-        and "'<b>.png' cannot be read as a picture" in page.error
-    )
+    assert not page.all("b") and not page.all("script")
+    assert "'<b>.png' cannot be read as a picture" in page.error

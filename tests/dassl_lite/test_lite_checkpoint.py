@@ -15,6 +15,8 @@ from dassl.utils import (
     save_checkpoint,
 )
 
+from tests.test_security import Evil
+
 
 def state_of(model, epoch=1, **more):
     names = ("optimizer", "scheduler", "val_result")
@@ -51,24 +53,19 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
     assert sorted(os.listdir(tmp_path)) == ["checkpoint", "model.pth.tar-1"]
 
 
-class Evil:
-    def __reduce__(self):
-        return (os.mkdir, (Evil.path,))
-
-
 def test_what_cannot_be_loaded_is_named_and_no_code_is_run(tmp_path, capsys):
     for name, error in ((None, ValueError), ("nowhere", FileNotFoundError)):
         with pytest.raises(error, match=str(name)):
             load_checkpoint(name)
-    Evil.path = str(tmp_path / "owned")
-    torch.save({"state_dict": {}, "epoch": 1, "x": Evil()}, tmp_path / "evil")
+    evil = Evil(tmp_path / "owned")
+    torch.save({"state_dict": {}, "epoch": 1, "x": evil}, tmp_path / "evil")
     (tmp_path / "broken").write_bytes(b"garbage")
     for name in ("evil", "broken"):
         with pytest.raises(pickle.UnpicklingError):
             load_checkpoint(str(tmp_path / name))
         line = f'Unable to load checkpoint from "{tmp_path}/{name}"\n'
         assert capsys.readouterr().out == line
-    assert not os.path.exists(Evil.path)
+    assert not evil.mark.exists()
 
 
 @pytest.mark.parametrize("kind", ["cosine", "multi_step", "single_step"])
@@ -84,29 +81,22 @@ def test_a_file_of_the_real_dassl_with_a_pickled_scheduler_resumes(tmp_path, opt
         optimizer = build_optimizer(model, cfg)
         return model, optimizer, build_lr_scheduler(optimizer, cfg)
 
-    model, optimizer, scheduler = fresh()
-    whole = []
-    for epoch in range(10):
-        whole.append(optimizer.param_groups[0]["lr"])
-        model(torch.ones(1, 2)).sum().backward()
-        optimizer.step()
-        scheduler.step()
-        if epoch == 3:
-            pickled = {k: v for k, v in scheduler.__dict__.items() if k != "optimizer"}
-            pickled["last_epoch"] = 1  # real Dassl stops counting at the end of the warm-up
-            state = state_of(model, 4, optimizer=optimizer.state_dict(), scheduler=pickled)
-            torch.save(state, tmp_path / "model.pth.tar-4")
-            kept = {k: v.clone() for k, v in model.state_dict().items()}
+    def rates(epochs, model, optimizer, scheduler):
+        for _ in range(epochs):
+            yield optimizer.param_groups[0]["lr"]
+            model(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            scheduler.step()
 
-    model, optimizer, scheduler = fresh()
-    assert resume_from_checkpoint(str(tmp_path), model, optimizer, scheduler) == 4
-    assert all(torch.equal(v, kept[k]) for k, v in model.state_dict().items())
-    rest = []
-    for _ in range(4, 10):
-        rest.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert rest == whole[4:]
+    whole, resumed = fresh(), fresh()
+    list(rates(4, *whole))
+    pickled = {k: v for k, v in vars(whole[2]).items() if k != "optimizer"}
+    pickled["last_epoch"] = 1  # real Dassl stops counting at the end of the warm-up
+    state = state_of(whole[0], 4, optimizer=whole[1].state_dict(), scheduler=pickled)
+    torch.save(state, tmp_path / "model.pth.tar-4")
+    assert resume_from_checkpoint(str(tmp_path), *resumed) == 4
+    torch.testing.assert_close(resumed[0].state_dict(), whole[0].state_dict(), rtol=0, atol=0)
+    assert list(rates(6, *resumed)) == list(rates(6, *whole))
 
 
 def test_resuming_is_strict_and_says_what_is_there(tmp_path):

@@ -8,34 +8,10 @@ import pytest
 from dassl.config import cfg_default, clean_cfg, get_cfg_default
 from yacs.config import CfgNode as CN
 
+from tests.conftest import GOLDEN
 from tests.runs import REPOSITORY
 
-# module: the names that CoOp-style repositories import from it, all of them in Dassl 0.6.3
-NAMES = {
-    "dassl": "__version__",
-    "dassl.config": "get_cfg_default clean_cfg cfg_default",
-    "dassl.engine": "TRAINER_REGISTRY build_trainer TrainerX TrainerBase SimpleTrainer",
-    "dassl.engine.trainer": "TrainerX TrainerBase SimpleTrainer MetricMeter AverageMeter SummaryWriter "
-    "DataManager build_optimizer build_lr_scheduler build_evaluator save_checkpoint resume_from_checkpoint tolist_if_not",
-    "dassl.engine.build": "TRAINER_REGISTRY build_trainer",
-    "dassl.data": "DataManager DatasetWrapper",
-    "dassl.data.data_manager": "build_data_loader DataManager DatasetWrapper",
-    "dassl.data.datasets": "DATASET_REGISTRY build_dataset Datum DatasetBase",
-    "dassl.data.datasets.base_dataset": "Datum DatasetBase",
-    "dassl.data.datasets.build": "DATASET_REGISTRY build_dataset",
-    "dassl.data.samplers": "build_sampler",
-    "dassl.data.transforms": "INTERPOLATION_MODES build_transform",
-    "dassl.data.transforms.transforms": "INTERPOLATION_MODES build_transform AVAI_CHOICES",
-    "dassl.evaluation": "EVALUATOR_REGISTRY build_evaluator EvaluatorBase Classification",
-    "dassl.metrics": "compute_accuracy",
-    "dassl.optim": "build_optimizer build_lr_scheduler",
-    "dassl.optim.radam": "RAdam PlainRAdam AdamW",
-    "dassl.optim.lr_scheduler": "AVAI_SCHEDS ConstantWarmupScheduler LinearWarmupScheduler",
-    "dassl.utils": "Registry check_availability set_random_seed setup_logger Logger collect_env_info mkdir_if_missing "
-    "check_isfile read_json write_json listdir_nohidden read_image tolist_if_not get_most_similar_str_to_a_from_b "
-    "count_num_param AverageMeter MetricMeter "
-    "save_checkpoint load_checkpoint resume_from_checkpoint load_pretrained_weights",
-}
+NAMES = GOLDEN["dassl"]
 
 DEFAULTS = """
 VERSION 1 | OUTPUT_DIR './output' | RESUME '' | SEED -1 | USE_CUDA True | VERBOSE True | INPUT.SIZE (224, 224)

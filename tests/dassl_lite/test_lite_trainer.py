@@ -12,6 +12,8 @@ from dassl.engine import TRAINER_REGISTRY, TrainerBase, build_trainer
 from dassl.evaluation import EVALUATOR_REGISTRY, EvaluatorBase
 from dassl.utils import load_checkpoint, set_random_seed, setup_logger
 
+from tests.conftest import CASES
+
 BATCH_LINE = re.compile(
     r"epoch \[(\d+)/2\] batch \[(\d)/3\] time \d+\.\d{3} \(\d+\.\d{3}\) data \d+\.\d{3} \(\d+\.\d{3}\) "
     r"loss (\d+\.\d{4}) \((\d+\.\d{4})\) acc \d+\.\d{4} \(\d+\.\d{4}\) lr (\d\.\d{4}e[+-]\d\d) eta \d+:\d\d:\d\d"
@@ -68,14 +70,6 @@ def test_a_run_prints_what_dassl_prints(make_cfg, train):
     assert re.fullmatch(r"Elapsed: 0:0\d:\d\d", rest[-1])
 
 
-@pytest.mark.parametrize("freq, expected", [(2, 2), (3, 2), (4, 6)])
-def test_batches_are_printed_every_so_often_or_all_when_there_are_few(
-    make_cfg, train, freq, expected
-):
-    _, out = train(make_cfg(TRAIN__PRINT_FREQ=freq, TEST__NO_TEST=True))
-    assert out.count("\nepoch ") == expected
-
-
 def test_training_learns_and_parse_test_res_reads_its_log(make_cfg, quiet, capfd):
     options = {"OPTIM__MAX_EPOCH": 8, "OPTIM__LR": 0.05, "TEST__PER_CLASS_RESULT": True}
     cfg = make_cfg(TEST__FINAL_MODEL="best_val", **options)
@@ -107,10 +101,12 @@ def test_checkpoints_are_plain_and_written_at_their_frequency_and_at_the_end(mak
     folder = f"{cfg.OUTPUT_DIR}/linear"
     steps = [f"model.pth.tar-{epoch}" for epoch in (2, 4, 5)]
     assert sorted(os.listdir(folder)) == ["checkpoint", "model-best.pth.tar", *steps]
-    last = torch.load(f"{folder}/{steps[-1]}", weights_only=True)
+    last, best = (
+        torch.load(f"{folder}/{name}", weights_only=True)
+        for name in (steps[-1], "model-best.pth.tar")
+    )
     assert set(last) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result"}
-    assert last["epoch"] == 5 and last["val_result"] is None
-    best = torch.load(f"{folder}/model-best.pth.tar", weights_only=True)
+    assert (last["epoch"], last["val_result"]) == (5, None)
     assert best["val_result"] == trainer.best_result
 
 
@@ -189,22 +185,7 @@ def test_load_model_loads_an_epoch_else_the_best_else_the_last(make_cfg, train, 
 # What Dassl does silently
 
 
-NO_VAL = {"DATASET__NAME": "LiteBlobsNoVal"}
-
-
-@pytest.mark.parametrize(
-    "options, message",
-    [
-        (
-            {**NO_VAL, "TEST__FINAL_MODEL": "best_val"},
-            "best_val, but the data set has no validation",
-        ),
-        ({**NO_VAL, "TEST__SPLIT": "val"}, "Cannot evaluate on the validation split"),
-        ({"TEST__SPLIT": "train"}, r"TEST.SPLIT: .* got \[train\]"),
-        ({"TRAIN__PRINT_FREQ": 0}, "TRAIN.PRINT_FREQ must be at least 1, got 0"),
-        ({"TEST__FINAL_MODEL": "best"}, r"TEST.FINAL_MODEL: .* \(do you mean \[best_val\]\?\)"),
-    ],
-)
+@pytest.mark.parametrize("options, message", CASES["what cannot work"])
 def test_what_cannot_work_is_refused_and_not_replaced_by_something_else(
     make_cfg, train, options, message
 ):

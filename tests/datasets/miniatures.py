@@ -114,10 +114,12 @@ def pacs(root):
                 picture(place / f"pic_{index:03d}.{ending}")
 
 
-def image_folder(root):
-    for name in ("ant", "bee", "cat fish"):
-        for index in range(10):
-            picture(root / f"{name}/{index}.png")
+def image_folder(root, counts=LAYOUTS["image folder"]):
+    """Pictures in class folders; counts: how many by folder."""
+    for place, count in counts.items():
+        (root / place).mkdir(parents=True)
+        for index in range(count):
+            picture(root / f"{place}/{index}.png")
 
 
 MINIATURES = {

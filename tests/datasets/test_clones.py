@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.conftest import GOLDEN
+from tests.conftest import REFUSALS
 from tests.runs import REPOSITORY, refuses
 
 from .miniatures import (
@@ -36,7 +36,7 @@ def test_products_are_named_with_their_kind_unless_it_is_in_the_name(tmp_path):
     assert all(item.classname.split()[-1] in by_path[item.impath] for item in coarse.test)
 
 
-@pytest.mark.parametrize("file, content, message", GOLDEN["refusals"]["groceries"])
+@pytest.mark.parametrize("file, content, message", REFUSALS["groceries"])
 def test_a_damaged_list_is_refused(tmp_path, file, content, message):
     grocery_store(tmp_path)
     path = tmp_path / f"GroceryStoreDataset/dataset/{file}"

@@ -9,7 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
 import datasets.every  # noqa: F401
 from datasets.base import ImageDataset
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 from tests.runs import REPOSITORY, refuses
 
 ALL = sorted(
@@ -64,7 +64,7 @@ def test_base_and_new_are_the_two_halves_and_a_seeds_sample_is_the_same_in_each(
 
 
 @pytest.mark.parametrize("name", TEST_ONLY)
-@pytest.mark.parametrize("keys, reason", GOLDEN["cases"]["test only"])
+@pytest.mark.parametrize("keys, reason", CASES["test only"])
 def test_a_set_without_training_images_refuses_what_needs_them(root_of, name, keys, reason):
     source = "train on (ImageNet|OpenMoji|another domain of PACS), then test"
     with refuses(f"{name} has test images only, {reason}.*: {source}"):

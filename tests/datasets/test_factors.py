@@ -22,16 +22,17 @@ from datasets.drawn.factors import (
 )
 from protocols.arguments import build_config, extend_config
 from protocols.command_line import parse_arguments
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 from tests.runs import REPOSITORY, refuses
 
 CODE = "1F34E"  # an apple: red, in the middle
-PLAIN = dict.fromkeys(FACTORS, 0)
+
+
 LISTS = dict(zip(("train", "val", "test"), OpenMojiFactors.list_images("")))
 
 
 def pixels(size=64, code=CODE, **levels):
-    return np.asarray(compose(code, {**PLAIN, **levels}, size)).astype(int)
+    return np.asarray(compose(code, {**dict.fromkeys(FACTORS, 0), **levels}, size)).astype(int)
 
 
 def changed(factor, level):
@@ -154,7 +155,7 @@ def test_the_pictures_are_those_of_the_levels_which_go_with_openmojis_labels(dra
     assert sorted(path.name for path in (tmp_path / "openmoji_factors").iterdir()) == names
 
 
-@pytest.mark.parametrize("key, value, message", GOLDEN["cases"]["odd factors"])
+@pytest.mark.parametrize("key, value, message", CASES["odd factors"])
 def test_settings_that_cannot_be_are_refused(tmp_path, key, value, message):
     with refuses(f"DATASET.FACTORS.{key} is {value!r}{message}"):
         build_dataset(config(tmp_path, **{key: value}))

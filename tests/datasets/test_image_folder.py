@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from trainers.common.errors import UserError
+from tests.runs import refuses
 
-from .miniatures import files_below, image_folder, picture
+from .miniatures import LAYOUTS, files_below, image_folder, picture
 from .test_every_dataset import build
 
 
@@ -15,7 +15,7 @@ def names(items, depth=2):
 
 
 def test_parts_are_taken_as_they_are_and_val_may_be_left_out(tmp_path):
-    parts(tmp_path)
+    image_folder(tmp_path, LAYOUTS["parts"])
     (tmp_path / "train" / "ant" / "Thumbs.db").write_text("no image")
     (tmp_path / "train" / ".cache").mkdir()
     dataset = build("ImageFolder", tmp_path)
@@ -50,61 +50,19 @@ def test_names_come_from_classnames_txt(tmp_path):
     (tmp_path / "classnames.txt").write_text(lines, encoding="utf-8")
     assert build("ImageFolder", tmp_path).classnames == ["fire ant", "honey bee", "wels catfish"]
     (tmp_path / "classnames.txt").write_text("ant fire ant\n")
-    with pytest.raises(UserError, match="classnames.txt has no line for the class folder bee"):
+    with refuses("classnames.txt has no line for the class folder bee"):
         build("ImageFolder", tmp_path)
 
 
-def parts(root):
-    for part, count in (("train", 4), ("val", 1), ("test", 2)):
-        for name in ("bee", "ant"):
-            for index in range(count):
-                picture(root / part / name / f"{index}.png")
-
-
-def without(*paths):
-    """Puts down a folder of parts, without some files or folders."""
-
-    def make(root):
-        parts(root)
-        for path in paths:
-            (root / path).rename(root / f"{path.replace('/', ' ')}.txt")
-
-    return make
-
-
-def with_cow_in(*names):
-    def make(root):
-        parts(root)
-        for part in names:
-            picture(root / part / "cow" / "0.png")
-
-    return make
-
-
-@pytest.mark.parametrize(
-    "make, message",
-    [
-        (lambda root: None, "has no class folders: put the images of each class"),
-        (lambda root: picture(root / "ant" / "0.png"), "has one class only, 'ant'"),
-        (
-            lambda root: [picture(root / name / f"{i}.png") for name in "ab" for i in range(3)],
-            "a has too few images to divide: 3, at least 4",
-        ),
-        (without("test"), "test has no class folders"),
-        (without("test/bee/0.png", "test/bee/1.png"), "test/bee has too few images: none"),
-        (with_cow_in("train", "val"), "the class cow is in train and not in test"),
-        (with_cow_in("train", "test"), "the class cow is in train and not in val"),
-        (with_cow_in("test"), "the class cow is in test and not in train"),
-    ],
-)
-def test_a_folder_that_cannot_be_used_is_named(tmp_path, make, message):
-    make(tmp_path)
-    with pytest.raises(UserError, match=message):
+@pytest.mark.parametrize("counts, message", LAYOUTS["broken folders"])
+def test_a_folder_that_cannot_be_used_is_named(tmp_path, counts, message):
+    image_folder(tmp_path, counts)
+    with refuses(message):
         build("ImageFolder", tmp_path)
 
 
 def test_no_root_and_a_name_that_is_no_text_are_refused(tmp_path):
-    with pytest.raises(UserError, match="ImageFolder needs --root"):
+    with refuses("ImageFolder needs --root"):
         build("ImageFolder", "")
     image_folder(tmp_path)
     folder = os.fsencode(tmp_path / "bee")
@@ -112,5 +70,5 @@ def test_no_root_and_a_name_that_is_no_text_are_refused(tmp_path):
         os.rename(folder + b"/3.png", folder + b"/\xff.png")
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    with pytest.raises(UserError, match=r"bee/\\udcff.png' is not UTF-8: rename it"):
+    with refuses(r"bee/\\udcff.png' is not UTF-8: rename it"):
         build("ImageFolder", tmp_path)

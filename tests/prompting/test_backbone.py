@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
-from tests.conftest import GOLDEN
+from tests.conftest import REFUSALS
 from tests.prompting.models import NAMES, SIZES, assert_same, double, pair, relative
 from tests.runs import REPOSITORY, refuses
 from trainers.common.fingerprints import tensor_hash
@@ -63,12 +63,6 @@ def test_the_backbone_is_told_by_the_weights_that_earlier_runs_have_recorded(vit
     assert tensor_hash(vit.signature()) == tensor_hash(recorded)
 
 
-def test_only_a_vit_has_a_vision_transformer(vit, resnet):
-    assert vit.vision_transformer is vit.image and vit.takes_visual_prompts
-    with pytest.raises(TypeError, match="ResNet"):
-        _ = resnet.vision_transformer
-
-
 def test_the_tiny_clip_is_what_the_unmodified_clip_package_loads(monkeypatch, tmp_path):
     (tmp_path / "tiny").mkdir()  # a known name is no folder
     monkeypatch.chdir(tmp_path)
@@ -78,7 +72,7 @@ def test_the_tiny_clip_is_what_the_unmodified_clip_package_loads(monkeypatch, tm
     assert relative(ours.text.encode_tokens(tokens), stock.encode_text(tokens)) < 1e-4
 
 
-@pytest.mark.parametrize("name, message", GOLDEN["refusals"]["backbones"])
+@pytest.mark.parametrize("name, message", REFUSALS["backbones"])
 def test_a_name_that_is_not_to_be_had_is_answered_with_what_to_do(monkeypatch, name, message):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with refuses(re.escape(message)):
@@ -129,23 +123,6 @@ def test_a_frozen_resnet_does_not_follow_the_data(resnet):
     resnet.train()
     resnet.image(torch.randn(1, 4, 3, 32, 32))
     assert torch.equal(before, resnet.image.network.bn1.running_mean)
-
-
-def test_prompts_that_an_encoder_cannot_take_are_refused(vit, resnet):
-    images, prompts, deep = torch.zeros(1, 1, 3, 32, 32), torch.zeros(1, 3, 128), [None] * 4
-    one, end = torch.zeros(1, 1, 2, 128), torch.zeros(1, 1, dtype=torch.long)
-    no_resnet = "a ResNet takes no prompts and no adapters"
-    for encode, message in (
-        (lambda: vit.text(prompts, one, end, deep), "4 deep prompts for 4 layers: at most 3"),
-        (lambda: vit.image(images, prompts, deep), "4 deep prompts for 3 layers: at most 2"),
-        (lambda: vit.image(images, None, deep[:1]), "give those as well"),
-        (lambda: vit.image(images, adapters=deep), "4 adapters for 3 layers"),
-        (lambda: resnet.image(images, prompts), no_resnet),
-        (lambda: resnet.image(images, adapters=deep), no_resnet),
-        (lambda: vit.text(torch.zeros(1, 76, 128), one, end), "76 [+] 2 tokens for 77 positions"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            encode()
 
 
 # ---- the embedded tiny CLIP ----

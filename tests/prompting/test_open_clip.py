@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import GOLDEN
+from tests.conftest import CASES, GOLDEN, REFUSALS
 from tests.prompting.models import assert_same, double, exact, noisy
 from tests.runs import refuses
 from trainers import PromptedClassifier
@@ -101,7 +101,7 @@ def test_the_published_shapes_make_the_published_model(name):
 # ---- what can't be used ----
 
 
-@pytest.mark.parametrize("part, key, value", GOLDEN["refusals"]["open_clip parts"])
+@pytest.mark.parametrize("part, key, value", REFUSALS["open_clip parts"])
 def test_parts_that_our_towers_cannot_express_are_refused(define, part, key, value):
     change = {key: value}
     define("odd", {**GELU, **change} if part is None else {**GELU, part: {**GELU[part], **change}})
@@ -126,13 +126,13 @@ def test_every_model_of_the_package_is_taken_or_refused_and_all_of_openais_sizes
     assert not any("SigLIP" in name or "coca" in name or "roberta" in name for name in taken)
 
 
-@pytest.mark.parametrize("name, message", GOLDEN["refusals"]["open_clip"])
+@pytest.mark.parametrize("name, message", REFUSALS["open_clip"])
 def test_names_that_are_not_known(name, message):
     with refuses(re.escape(message)):
         load_backbone(f"open_clip:{name}")
 
 
-@pytest.mark.parametrize("tag, page", GOLDEN["cases"]["pages"])
+@pytest.mark.parametrize("tag, page", CASES["pages"])
 def test_weights_that_cannot_be_downloaded_say_where_they_are(monkeypatch, tag, page):
     def no_network(facts):
         raise FileNotFoundError("no route\nto host")
@@ -153,17 +153,12 @@ def test_a_file_of_another_model_is_refused(define, small_clip_file):
 # ---- whole runs ----
 
 
-def test_a_run_is_loaded_as_it_was_and_not_with_the_other_activation(model, run):
+def test_a_run_is_loaded_by_its_models_name_and_not_with_the_other_activation(model, run):
+    """That it answers as it did: test_classifier.py."""
     _, name = model("small-gelu")
-    trainer, record, folder = run("CDC", "MODEL.BACKBONE.NAME", name)
+    _, record, folder = run("CDC", "MODEL.BACKBONE.NAME", name)
     assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == name
-    classifier = PromptedClassifier.load(folder)
-    image = torch.randint(256, (1, 3, 32, 32)).byte()
-    mean, std = (torch.tensor(trainer.cfg.INPUT[f"PIXEL_{key}"]) for key in ("MEAN", "STD"))
-    images = (image / 255 - mean[:, None, None]) / std[:, None, None]
-    with torch.no_grad():
-        expected = trainer.model_inference(images[None])
-    torch.testing.assert_close(torch.from_numpy(classifier.predict(image).probabilities), expected)
+    assert len(PromptedClassifier.load(folder).classnames) == 6
     other = name.replace("small-gelu/", "small-gelu-quickgelu/")
     with refuses("BACKBONE.NAME has other weights"):
         PromptedClassifier.load(folder, backbone=other)

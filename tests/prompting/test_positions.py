@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 from tests.prompting.models import assert_same, double, exact, stock
 from tests.reference import stock_image_features
 from tests.runs import refuses
@@ -16,8 +16,8 @@ from trainers.classifier import export
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.image import interpolate
 
-INTERPOLATE = ("MODEL.BACKBONE.INTERPOLATE_POSITIONS", "True")
-LARGER = ("INPUT.SIZE", "(48, 48)", *INTERPOLATE)  # the weights are for 32
+# the weights are for 32
+LARGER = ("INPUT.SIZE", "(48, 48)", "MODEL.BACKBONE.INTERPOLATE_POSITIONS", "True")
 
 
 def by_pillow(positions, grid):
@@ -58,7 +58,7 @@ def test_features_are_those_of_clips_own_with_the_resized_positions(kind, sizes)
             assert_same(ours.image(images, prompts)[0], expected, [prompts])
 
 
-@pytest.mark.parametrize("kind, size, patch", GOLDEN["cases"]["odd sizes"])
+@pytest.mark.parametrize("kind, size, patch", CASES["odd sizes"])
 def test_an_image_that_patches_do_not_fill_is_refused(kind, size, patch):
     message = (
         f"of {size} pixels can't be cut into patches of {patch}: give INPUT.SIZE as a multiple"
@@ -67,12 +67,10 @@ def test_an_image_that_patches_do_not_fill_is_refused(kind, size, patch):
         build_backbone(stock(kind).state_dict()).image.interpolate_positions(size)
 
 
-def test_a_run_on_larger_images_is_tested_loaded_and_exported_as_it_was(run):
+def test_a_run_on_larger_images_is_loaded_and_exported_as_it_was(run):
     trainer, record, folder = run("CDC", *LARGER)
     assert trainer.model.backbone.image.positional_embedding.shape == (1 + 6 * 6, 128)
     assert record["config"]["MODEL"]["BACKBONE"]["INTERPOLATE_POSITIONS"] is True
-    test = ("--eval-only", "--model-dir", str(folder))
-    assert run("CDC", *LARGER, name="test", flags=test)[1]["metrics"] == record["metrics"]
     classifier = PromptedClassifier.load(folder)
     pixels = torch.randint(256, (3, 3, 48, 48)).byte()  # of the model's size
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]

@@ -1,12 +1,12 @@
 """Made-up runs, and a report on them."""
 
 import json
-from html.parser import HTMLParser
 
 import numpy
 import pytest
 
 from results.report.__main__ import main
+from tests import chromium
 from tests.runs import call
 from trainers.common.metrics import write_metrics
 
@@ -112,23 +112,10 @@ def write_curve(folder, *means):
         write_metrics(folder, {**figures, "acc": accuracy, "lr": 0.1, "eta": 60.0})
 
 
-class Page(HTMLParser):
-    """What a browser would see: tags with their attributes, and the text outside style."""
-
+class Page(chromium.Page):
     def __init__(self, path):
-        super().__init__()
-        self.tags, self.text, self.source = [], "", path.read_text()
-        self.feed(self.source)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        if self.tags and self.tags[-1][0] != "style":
-            self.text += data
-
-    def all(self, tag):
-        return [attributes for found, attributes in self.tags if found == tag]
+        super().__init__(path.read_text())
+        self.text = "".join(self.pieces)
 
 
 @pytest.fixture(scope="package")

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 
 import numpy
 import pytest
@@ -12,7 +13,9 @@ from results.report.classes import class_page, headlines
 from results.report.gallery import find_images, gallery
 from results.report.page import make_report
 from results.runs import collect, group
+from tests.conftest import GOLDEN
 from tests.results.conftest import Page, make_answers, write_run
+from tests.runs import CLASSES
 
 NAMES = ("ant", "bee", "cat", "dog")
 # (truth, answer); there is no image of a dog
@@ -29,6 +32,11 @@ def answers_of(pairs):
         "top_probability": numpy.stack([confidence, 1 - confidence], axis=1),
         "max_probability": 1 - confidence,
     }
+
+
+def plain(value):
+    """As YAML has it: lists for tuples."""
+    return json.loads(json.dumps(value, default=float))
 
 
 @pytest.fixture
@@ -49,21 +57,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
     make("CDC", backbone_hash="a")
     zero_shot = [(0, 0)] * 3 + [(1, 0)] * 4 + [(2, 0)] * 2
     trained, itself = headlines(make("ZeroshotCLIP", zero_shot, backbone_hash="a"))
-    low, high = (pytest.approx(end, abs=0.01) for end in (35.42, 87.94))
-    assert trained == {
-        "tested_on": "openmoji",
-        "model": "CDC tiny",
-        "zero_shot_itself": False,
-        "seeds": 1,
-        "accuracy": pytest.approx(600 / 9),
-        "images": 9,
-        "classes": 4,
-        "low": low,
-        "high": high,
-        "chance": 25,
-        "zero_shot": pytest.approx(300 / 9),
-        "commonest": pytest.approx(400 / 9),
-    }
+    assert trained == pytest.approx(GOLDEN["tables"]["headline"], abs=1e-3)
     assert itself["zero_shot_itself"]
     make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
     text = " ".join(Page(tmp_path / "page.html").text.replace("\xa0", " ").split())
@@ -83,73 +77,54 @@ def test_classes_matrix_and_confusions_are_counts_of_the_answers(make, monkeypat
     make("CDC")
     (one,) = make("CDC", [(0, 0)] * 3 + [(1, 1)] * 4 + [(2, 3)] * 2, seed=2)
     page = class_page(one, {})
-    rows = [[*row.values()] for row in page["classes"]]
-    bee, cat = ["bee", 4, 75, ("ant", 2)], ["cat", 2, 25, ("dog", 3)]
-    assert rows == [cat, bee, ["ant", 3, 100, None]]
-
-    def counts():
-        assert [name for name, _ in page["rows"]] == [n for n in page["names"] if n != "dog"]
-        return page["left_out"], [[number for number, *_ in cells] for _, cells in page["rows"]]
-
-    assert counts() == (0, [[6, 0, 0, 0, 0], [2, 6, 0, 0, 0], [0, 0, 1, 3, 0]])
-    assert page["rows"][1][1][:2] == [(2, 0.25, False), (6, 0.75, True)]
-    first, second = ([*of.values()] for of in page["confusions"])
-    assert (first[:4], second[:4]) == (["cat", "dog", 3, 4], ["bee", "ant", 2, 8])
-    images = [card["image"] for card in page["confusions"][0]["cards"]]
-    assert images == ["cat/8.png", "cat/7.png"], "once each, the surest first"
+    for confusion in page["confusions"]:
+        confusion["cards"] = [card["image"] for card in confusion["cards"]]
+    found = {name: plain(page[name]) for name in ("classes", "names", "rows", "confusions")}
+    assert found == GOLDEN["tables"]["confusions"]
     # those with most mistakes, and the rest together
     monkeypatch.setattr(classes, "MATRIX", 2)
     page = class_page(one, {})
-    assert page["names"] == ["cat", "dog"] and counts() == (2, [[1, 3, 0]])
+    assert page["names"] == ["cat", "dog"] and page["left_out"] == 2
+    assert [[number for number, *_ in cells] for _, cells in page["rows"]] == [[1, 3, 0]]
 
 
 # ---- the gallery ----
 
 
 def test_gallery_order_and_what_stands_on_a_card(tmp_path):
-    answers = {
-        "image": numpy.array([f"a/{name}.png" for name in "uvwxyz"]),
-        "label": numpy.array([0, 0, 1, 1, 2, 2]),
-        "top": numpy.array([[0, 1], [1, 0], [0, 1], [1, 2], [5, 2], [0, 2]]),
-        "top_probability": numpy.full((6, 2), 0.5, "float32"),
-        "max_probability": numpy.array([0.9, 0.3, 0.1, 0.2, 0.3, 0.8], "float32"),
-        "vote": numpy.array([[0, 1, 0, 1, 2, 0], [1, 1, 0, 1, 5, 0]]),
-        "vote_probability": numpy.tile([[0.25], [0.75]], (1, 6)),
-    }
+    known = GOLDEN["tables"]["gallery"]
+    answers = {name: numpy.array(values) for name, values in known["answers"].items()}
+    answers["max_probability"] = answers["max_probability"].astype("float32")
     write_run(tmp_path, "train_base", "CDC", 1, "base", answers, names=("cat", "dog", "eel"))
     mistakes, doubted = gallery(collect(tmp_path)[0], {}).values()
-    names = ["".join(card["image"][2] for card in cards) for cards in (mistakes, doubted)]
-    assert names == ["wvyz", "uzvyxw"], "v before y: equally doubted, in their order"
-    assert [card["right"] for card in doubted] == [True, False, False, False, True, False]
-    assert mistakes[2] == {
-        "image": "a/y.png",
-        "picture": None,
-        "truth": "eel",
-        "answer": "class 5",
-        "probability": 50,
-        "right": False,
-        "votes": [("eel", 25), ("class 5", 75)],
-    }
+    orders = ["".join(card["image"][2] for card in cards) for cards in (mistakes, doubted)]
+    assert orders == known["orders"]
+    assert [card["right"] for card in doubted] == known["right"]
+    assert plain(mistakes[2]) == known["third"]
 
 
 def test_pictures_are_those_of_the_test_images_and_others_are_said_not_shown(
     tmp_path, data_root, caplog
 ):
-    names = ("banded", "dotted", "striped", "woven", "zigzagged", "grid")
-    answers = {**make_answers(0, 6, 6), "image": numpy.array([f"{name}/11.png" for name in names])}
+    answers = {
+        **make_answers(0, 6, 6),
+        "image": numpy.array([f"{name}/11.png" for name in CLASSES]),
+    }
     for trainer, data in (("CoOp", "DescribableTextures"), ("MaPLe", "OxfordPets"), ("CDC", "Own")):
-        write_run(tmp_path, "train_all", trainer, 1, arrays=answers, names=names, dataset=data)
-    of_own, run, of_pets = collect(tmp_path)
-    for other in (of_own, of_pets):
-        cards = gallery(other, find_images(other, data_root))["Most doubted images"]
-        assert not any(card["picture"] for card in cards)
+        facts = {"arrays": answers, "names": CLASSES, "dataset": data}
+        write_run(tmp_path, "train_all", trainer, 1, **facts)
+    of_own, run, of_pets = (
+        gallery(one, find_images(one, data_root))["Most doubted images"]
+        for one in collect(tmp_path)
+    )
+    assert not any(card["picture"] for card in of_own + of_pets)
     assert "no pictures of OxfordPets: data folder" in caplog.text
     assert "Own is not a data set of this toolbox" in caplog.text
     pixels = {
         name: numpy.asarray(Image.open(f"{data_root}/dtd/images/{name}"), float)
         for name in answers["image"]
     }
-    for card in gallery(run, find_images(run, data_root))["Most doubted images"]:
+    for card in run:
         head, content = card["picture"].split(",")
         assert head == "data:image/jpeg;base64" and card["votes"] == []
         shown = numpy.asarray(Image.open(io.BytesIO(base64.b64decode(content))), float)

@@ -1,8 +1,5 @@
 """The factors' table: groups and flips in closed form, and a whole run from training to table."""
 
-import json
-from itertools import product
-
 import numpy as np
 import pytest
 
@@ -11,7 +8,7 @@ from analysis import factors
 from datasets.drawn.factors import LEVELS, OpenMojiFactors, code_of, levels_of
 from results.runs import collect
 from results.table import tables
-from tests.results.conftest import values, write
+from tests.results.conftest import values
 from tests.runs import call, make_small_options
 
 EMOJIS = [
@@ -69,38 +66,27 @@ def test_who_goes_by_the_factor_has_a_worst_group_of_nothing_and_flips(answer, w
 
 
 def test_from_training_to_table(drawn_root, small_clip_file, in_this_process, tmp_path, capsys):
-    output = tmp_path / "factors"
     words = (
         "--protocol factors --trainer CoOp --dataset factors_cast --config tiny --shots 1 "
-        f"--seeds 1 --root {drawn_root} --output {output} --"
+        f"--seeds 1 --root {drawn_root} --output {tmp_path} --"
     )
     options = make_small_options(small_clip_file, epochs=2)
     assert call(protocol_run.main, *words.split(), *options) == 0
-    found = output.rglob("results.json")
-    records = {path.parts[-7]: json.loads(path.read_text()) for path in found}
-    versions = {"biased": "aligned", "independent": "independent", "reversed": "reversed"}
-    for part, record in records.items():
-        version = versions.pop(part.split("_")[1])
-        assert record["config"]["DATASET"]["FACTORS"]["TEST"] == version
-    assert not versions and len({record["split_hash"] for record in records.values()}) == 3
-    assert len({record["prompts_hash"] for record in records.values()}) == 1
-    (of_protocol,) = tables(collect(output))
-    table = factors.factor_table(output)
+    found = {run.record["run"]["part"]: run.record for run in collect(tmp_path)}
+    versions = {part: of["config"]["DATASET"]["FACTORS"]["TEST"] for part, of in found.items()}
+    assert versions == {
+        "train_biased": "aligned",
+        "test_independent": "independent",
+        "test_reversed": "reversed",
+    }
+    for name, count in (("split_hash", 3), ("prompts_hash", 1)):
+        assert len({record[name] for record in found.values()}) == count
+    (of_protocol,) = tables(collect(tmp_path))
+    table = factors.factor_table(tmp_path)
     assert table.means[of_protocol.names].equals(of_protocol.means)
     (row,) = values(table).values()
     assert row["drop"] == [row["aligned"][0] - row["reversed"][0]]
-    assert 0 <= row["worst group"][0] <= 100 and 0 <= row["flipped"][0] <= 100
+    assert all(0 <= row[name][0] <= 100 for name in ("worst group", "flipped"))
     capsys.readouterr()
-    assert call(factors.main, output, "--format", "markdown") == 0
+    assert call(factors.main, tmp_path, "--format", "markdown") == 0
     assert "| factors_cast" in capsys.readouterr().out
-
-
-def test_trouble_is_one_line(tmp_path, error_of, caplog):
-    config = {"DATASET": {"FACTORS": {"CORRELATED": "cast"}}}
-    config["MODEL"] = {"BACKBONE": {"NAME": "tiny"}}
-    facts = {"classes": "base", "data": "factors_cast", "config": config}
-    for part, seed in product(("train_biased", "test_independent", "test_reversed"), (1, 2)):
-        if (part, seed) != ("test_reversed", 2):
-            write(tmp_path, part, "CoOp", seed, 50.0, **facts)
-    assert "predictions-test.npz is missing: delete" in error_of(factors.main, tmp_path)
-    assert "left out: factors_cast 16 CoOp tiny seed(s) 2, of which only" in caplog.text

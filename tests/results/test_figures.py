@@ -1,9 +1,5 @@
 """The report's figures: their numbers against textbook loops, what is drawn, and one SVG for light and for dark pages."""
 
-import json
-import statistics
-from collections import Counter
-
 import numpy
 import pytest
 from matplotlib import rc_context
@@ -25,6 +21,7 @@ from results.report.figures import (
 from results.runs import collect, group, with_answers
 from tests.chromium import contrast
 from tests.results.conftest import make_answers, write_run
+from tests.runs import change_record, record_of
 
 
 def series_of(*folders):
@@ -39,19 +36,6 @@ def drawn(figure):
 
 
 # ---- numbers ----
-
-
-@pytest.mark.parametrize("images", [100, 31, 7])
-def test_reliability_points_are_the_textbook_loop(images):
-    generator = numpy.random.default_rng(images)
-    confidence = generator.uniform(size=images).astype("float32")
-    right = generator.integers(0, 2, images).astype(bool)
-    rows = sorted(zip(confidence.tolist(), right.tolist()))
-    bins, expected = min(15, images), []
-    for size in [images // bins + (number < images % bins) for number in range(bins)]:
-        inside, rows = rows[:size], rows[size:]
-        expected.append([statistics.mean(c for c, _ in inside), sum(r for _, r in inside) / size])
-    assert numpy.allclose(numbers.reliability_points(confidence, right), expected, rtol=1e-12)
 
 
 def test_risk_coverage_is_the_mean_of_the_seeds_curves_interpolated_where_one_has_fewer_images():
@@ -88,7 +72,7 @@ def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
         for name in ("top", "label", "vacuity", "top_probability")
     )
     right = top[:, 0] == label
-    assert (one.pooled("right") == right).all() and (one.pooled("vacuity") == vacuity).all()
+    assert (one.right == right).all() and (one.pooled("vacuity") == vacuity).all()
     reliability = next(answer_figures([one], {"CDC tiny": "C0"}))
     points = 100 * numbers.reliability_points(sure[:, 0], right)
     assert numpy.allclose(drawn(reliability).lines[1].get_xydata(), points)
@@ -124,13 +108,13 @@ def test_new_classes_and_corrupted_images_join_the_vacuities_once_all_seeds_have
         made, labels = figure()
         assert len(labels) == 2 and "python -m analysis.uncertainty" in made.reading
         strengths = numpy.full((40, 5), [0.1, 0.2, 0.3, 0.4, 0.5]).T
-        record = json.loads((folder / "results.json").read_text())
+        record = record_of(folder)
         write_figures(folder, record, {}, {"new_vacuity": part, "corrupted_vacuity": strengths})
     made, labels = figure()
     assert labels[2:] == ["new classes (14)", f"{CORRUPTED} (80)"]
     assert f"14 new classes, median {numpy.median(new):.2g}" in made.alt
     assert "80 corrupted, severity 3, median 0.3" in made.alt
-    (folders[1] / "results.json").write_text(json.dumps({**record, "finished": "later"}))
+    change_record(folders[1], finished="later")
     assert len(figure()[1]) == 2, "they belong to the run as it was"
 
 
@@ -144,7 +128,7 @@ def rgb(colour):
 def test_a_figure_is_one_svg_without_paper_in_an_ink_that_stands_out_in_both_themes(tmp_path):
     write_run(tmp_path / "runs", "train_base", "CDC", 1, "base", make_answers(1))
     figure = next(answer_figures(series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
-    taken = Counter()
+    taken = set()
     first, second = (write_figure(figure, f"{tmp_path}/out", taken) for _ in range(2))
     names = {f"reliability-openmoji-base-classes{number}.svg" for number in ("", "-2")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names and first == second

@@ -1,5 +1,6 @@
 """How good the measures of uncertainty are: whole runs against the runs' own records, scikit-learn, textbook loops; the cache."""
 
+import functools
 import json
 import shutil
 import statistics
@@ -17,8 +18,9 @@ from analysis.uncertainty import main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.kept import SCALED, read_figures
 from results.render import render
+from tests.conftest import GOLDEN
 from tests.results.conftest import values, write
-from tests.runs import call, prompts_of, record_of
+from tests.runs import call, change_record, change_split, prompts_of, record_of
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
@@ -31,6 +33,7 @@ from trainers.evaluation.uncertainty import (
 # with evidence, with texts that depend on the image, with nothing learned
 TRAINERS = ("CDC", "CoCoOp", "ZeroshotCLIP")
 CONTENDER = "CDC"
+TABLES = GOLDEN["uncertainty"]
 LEARNED = "VPT"  # its validation images want a temperature inside of what is looked through
 OPTIONS = {LEARNED: ("OPTIM.LR", "0.1", "OPTIM.MAX_EPOCH", "10")}
 
@@ -40,23 +43,21 @@ def lay(folder, output, trainer="CDC", seed=1):
     place = output / f"train_base/dtd/shots_4/{trainer}/tiny/seed{seed}"
     shutil.copytree(folder, place)
     what = {"protocol": "base2new", "part": "train_base", "dataset": "dtd", "recipe": "tiny"}
-    (place / "results.json").write_text(json.dumps({**record_of(place), "run": what}))
+    change_record(place, run=what)
     return place
 
 
 @pytest.fixture(scope="module")
 def evaluated(trained, tmp_path_factory):
     """``evaluated(trainer)``: figures, arrays, folder of a run on the base classes of the miniature; each made once."""
-    made = {}
 
+    @functools.cache
     def start(trainer):
-        if trainer not in made:
-            run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))[1]
-            folder = lay(run, tmp_path_factory.mktemp(trainer), trainer)
-            assert call(main, folder.parents[5]) == 0
-            figures = json.loads((folder / "uncertainty.json").read_text())
-            made[trainer] = figures, dict(numpy.load(f"{folder}/uncertainty.npz")), folder
-        return made[trainer]
+        run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))[1]
+        folder = lay(run, tmp_path_factory.mktemp(trainer), trainer)
+        assert call(main, folder.parents[5]) == 0
+        figures = json.loads((folder / "uncertainty.json").read_text())
+        return figures, dict(numpy.load(f"{folder}/uncertainty.npz")), folder
 
     return start
 
@@ -176,50 +177,35 @@ def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_text
 def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
     """Without validation images of its own no answers, with contexts of classes none on new ones."""
 
-    def rows(figures):
-        table = tables([(("dtd", 4, "some", "tiny"), 1, figures)])[2]
-        return [" ".join(row[4:]) for row in table.means.index]
-
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
     folder = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path, "ZeroshotCLIP")
     figures, arrays = image_groups.evaluate(folder)
     assert figures["temperature"] is None and f"base_{SCALED}" not in arrays
     assert "has no validation images of its own" in caplog.text
-    assert rows(figures) == ["base before", "new before", "new by distance"]
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: False)
     run = trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")[1]
     figures, _ = image_groups.evaluate(lay(run, tmp_path, "CoOp"))
-    assert figures["calibration"]["new"] is None and rows(figures) == ["base before", "base after"]
+    assert figures["calibration"]["new"] is None
     assert figures["doubt"]["max_probability"]["new_auroc"] is not None
 
 
 # ---- what is kept ----
 
 
-@pytest.mark.parametrize(
-    "changed", ["prompts_hash", "backbone_hash", "split_hash", "finished", None]
-)
-def test_what_is_of_another_run_is_computed_again(
-    evaluated, tmp_path, monkeypatch, capsys, changed
-):
-    """As is what is missing or damaged: test_fuzz_files.py."""
+def test_what_is_of_another_run_is_computed_again(evaluated, tmp_path, monkeypatch, capsys):
+    """What makes it another one, and what is missing or damaged: test_fuzz_files.py."""
     figures, arrays, folder = evaluated(CONTENDER)
     copy, computed = lay(folder, tmp_path), []
-    if changed:
-        (copy / "results.json").write_text(json.dumps({**record_of(copy), changed: "other"}))
     ours = ("format", "made_from", "sha256", "images_sha256")
     results = {name: value for name, value in figures.items() if name not in ours}
     evaluate = lambda *_: computed.append(1) or (results, arrays)  # noqa: E731
     monkeypatch.setattr(image_groups, "evaluate", evaluate)
-    for _ in range(2):  # then it is kept
-        assert call(main, tmp_path) == 0 and len(computed) == bool(changed)
+    titles = ("What doubt tells apart", "Accuracy and mean doubt", "Calibration before and")
+    for changed, times in (({}, 0), ({"prompts_hash": "other"}, 1), ({}, 1)):  # then it is kept
+        change_record(copy, **changed)
+        assert call(main, tmp_path) == 0 and len(computed) == times
         printed = capsys.readouterr().out
-        for title in (
-            "What doubt tells apart",
-            "Accuracy and mean doubt",
-            "Calibration before and",
-        ):
-            assert title in printed
+        assert all(title in printed for title in titles)
         assert results.items() <= read_figures(copy, record_of(copy)).items()
 
 
@@ -235,16 +221,14 @@ def test_other_data_than_the_runs_are_refused_and_another_place_will_do(
         return line
 
     copy = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path / "output", "ZeroshotCLIP")
-    record = record_of(copy)
-    record["config"]["DATASET"]["ROOT"] = f"{tmp_path}/gone"
-    (copy / "results.json").write_text(json.dumps(record))
+    config = record_of(copy)["config"]
+    config["DATASET"]["ROOT"] = f"{tmp_path}/gone"
+    change_record(copy, config=config)
     assert refusal(f"{tmp_path}/output").startswith("error: data folder")
     shutil.copytree(f"{data_root}/dtd", f"{tmp_path}/data/dtd")
     figures, _ = image_groups.evaluate(copy, tmp_path / "data")
     assert figures.items() <= evaluated("ZeroshotCLIP")[0].items()
-    split = tmp_path / "data/dtd/split_zhou_DescribableTextures.json"
-    content = json.loads(split.read_text())
-    split.write_text(json.dumps({**content, "test": content["test"][1:]}))
+    change_split(tmp_path / "data", test=change_split(tmp_path / "data")["test"][1:])
     line = refusal(f"{tmp_path}/output", "--root", f"{tmp_path}/data")
     assert "holds other images, or another few-shot sample, than the run" in line
     (copy / "results.json").unlink()
@@ -255,74 +239,16 @@ def test_other_data_than_the_runs_are_refused_and_another_place_will_do(
 # ---- the tables ----
 
 
-def made_up(seed, evidence=False):
-    """Figures of a run that can be followed by hand."""
-
-    def of(start, scale=1.0):
-        tenths = [scale * severity / 10 for severity in SEVERITIES]
-        return {
-            "error_auroc": start + seed,
-            "aurc": start - seed,
-            "new_auroc": start,
-            "corrupted_auroc": [start + seed + severity for severity in SEVERITIES],
-            "mean": {"base": 0.1 * scale, "new": 0.2 * scale, "corrupted": tenths},
-        }
-
-    calibrated = {
-        "before": {"ece": 10.0 + seed, "adaptive_ece": 11.0, "nll": 1.5, "brier": 0.5},
-        "after": {"ece": 5.0, "adaptive_ece": 6.0, "nll": 1.25, "brier": 0.25},
-    }
-    vacuity = {"vacuity": of(70.0)} if evidence else {}
-    return {
-        "temperature": 1.0 + seed,
-        "accuracy": {"base": 60.0 + seed, "corrupted": [50.0, 40.0, 30.0, 20.0, 10.0]},
-        "doubt": {"max_probability": of(80.0), "energy": of(60.0, -100.0), **vacuity},
-        "calibration": {"base": calibrated, "new": calibrated},
-    }
-
-
-CDC, COOP = (("dtd", 16, trainer, "tiny") for trainer in ("CDC", "CoOp"))
-
-
 def test_tables_by_hand():
-    runs = {seed: made_up(seed, evidence=True) for seed in (1, 3)}
-    made = tables([*((CDC, seed, run) for seed, run in runs.items()), (COOP, 1, made_up(1))])
-    apart, means, calibrated = map(values, made)
-    names = ("max probability", "energy", "vacuity")
-    assert list(apart) == [
-        *((*CDC, name) for name in names),
-        *((*COOP, name) for name in names[:2]),
+    """A figure that is not defined, CoOp's error AUROC of energy, leaves its seed out."""
+    runs = [
+        (("dtd", 16, trainer, "tiny"), seed, figures)
+        for trainer, of_seeds in TABLES["runs"].items()
+        for seed, figures in of_seeds.items()
     ]
-    numbered = [(severity, f"corrupted {severity}") for severity in SEVERITIES]
-    assert apart[(*CDC, "vacuity")] == {
-        "errors": [71, 73],
-        "AURC": [69, 67],
-        "new": [70, 70],
-        **{name: [71 + n, 73 + n] for n, name in numbered},
-    }
-    corrupted = {name: [60 - 10 * n] * 2 for n, name in numbered}
-    assert means[(*CDC, "accuracy")] == {"base": [61, 63], "new": [0, 0], **corrupted}
-    # nats, percent
-    assert means[(*COOP, "energy")]["new"] == [-20]
-    assert means[(*COOP, "max probability")]["new"] == [20]
-    after = calibrated[(*CDC, "base", "after")]
-    assert (after["T"], after["ECE"]) == ([2, 4], [5, 5])
-    figures = {"ECE": [11, 13], "adaptive ECE": [11, 11], "NLL": [1.5] * 2, "Brier": [0.5] * 2}
-    assert calibrated[(*CDC, "new", "before")] == {"T": [1, 1], **figures}
+    made = tables(runs)
+    found = [{" ".join((key[2], *key[4:])): row for key, row in values(of).items()} for of in made]
+    assert [*map(list, found)] == TABLES["rows"]
+    for rows, expected in zip(found, TABLES["expected"], strict=True):
+        assert {name: rows[name] for name in expected} == expected
     assert f"72.00 ± {statistics.stdev([71, 73]):.2f}" in render(made[0])
-
-
-def test_a_figure_that_is_not_defined_leaves_its_seed_out():
-    perfect = made_up(1)
-    perfect["doubt"]["energy"]["error_auroc"] = None  # no wrong answer to tell from the right ones
-    apart = values(tables([(COOP, 1, perfect), (COOP, 2, made_up(2))])[0])
-    assert apart[(*COOP, "energy")]["new"] == [60]
-    assert apart[(*COOP, "max probability")]["new"] == [80, 80]
-
-
-def test_several_data_sets_have_an_average():
-    sets = {"dtd": 1, "eurosat": 3}
-    made = tables([((data, *COOP[1:]), 1, made_up(seed)) for data, seed in sets.items()])
-    counts = [list(table.means.index.get_level_values(0)).count("average of 2") for table in made]
-    assert counts == [2, 3, 4]
-    assert values(made[1])[("average of 2", *COOP[1:], "accuracy")]["base"] == [62]

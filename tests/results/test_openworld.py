@@ -2,10 +2,7 @@
 
 import numpy
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from results.openworld import openworld_auc
 from results.runs import collect
 from results.table import tables
 from tests.results.conftest import values, write
@@ -21,33 +18,12 @@ def by_pairs(sign, right, is_new):
     return 100 * sum(pairs) / len(pairs)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=2))
-def test_it_is_the_share_of_pairs(images):
-    sign, right, is_new = (numpy.array(column) for column in zip(*images))
-    if 0 < is_new.sum() < len(is_new):
-        found = openworld_auc(sign.astype("float32"), right, is_new)
-        assert found == pytest.approx(by_pairs(sign, right, is_new), abs=1e-9)
-
-
-def make_half(generator, labels, classes, images):
-    numbers = generator.random((3, len(labels))).astype("float32")
-    return {
-        "image": images,
-        "label": labels,
-        "top": numpy.array([generator.permutation(classes) for _ in labels]),
-        "top_probability": numpy.full((len(labels), classes), 1 / classes),
-        "max_probability": numbers[0],
-        "base_probability": -numbers[1].round(1),
-        "new_probability": numbers[2],
-    }
-
-
-def write_three(root, trainer, seed, hashes=("p", "p", "p"), without="", left_out=()):
-    """The runs of train_base, test_new and test_open; returns OpenworldAUC by a loop, by sign."""
+def write_three(root, trainer, seed, without="", left_out=(), **prompts):
+    """The runs of train_base, test_new and test_open, with prompts by part; returns OpenworldAUC by a loop, by sign."""
     generator = numpy.random.default_rng(seed)
     labels = numpy.arange(IMAGES) % (BASE + NEW)  # base and new images in turn
     images = numpy.array([f"{label}/{number}.png" for number, label in enumerate(labels)])
-    is_new = labels >= BASE
+    is_new, right = labels >= BASE, numpy.zeros(IMAGES, bool)
     measured = {
         "base_accuracy": 60.0,
         "new_accuracy": 30.0,
@@ -55,25 +31,31 @@ def write_three(root, trainer, seed, hashes=("p", "p", "p"), without="", left_ou
         "auroc": {"base_probability": 70.0, "new_probability": 55.0},
         "openworld_auc": {"base_probability": 1.0},  # as former versions had it
     }
-    right, of_all = numpy.zeros(IMAGES, bool), numpy.ones(IMAGES, bool)
-    for part, prompts, kind, of, first, count in (
-        ("train_base", hashes[0], "base", ~is_new, 0, BASE),
-        ("test_new", hashes[1], "new", is_new, BASE, NEW),
-        ("test_open", hashes[2], "all", of_all, 0, BASE + NEW),
+    for part, kind, of, first, count, more in (
+        ("train_base", "base", ~is_new, 0, BASE, {}),
+        ("test_new", "new", is_new, BASE, NEW, {}),
+        ("test_open", "all", labels >= 0, 0, BASE + NEW, {"open": measured}),
     ):
-        arrays = make_half(generator, labels[of] - first, count, images[of])
+        own = labels[of] - first
+        top = numpy.array([generator.permutation(count) for _ in own])
         if kind != "all":
-            right[of] = arrays["top"][:, 0] == arrays["label"]
-        if part != without:
-            facts = {
-                "prompts_hash": prompts,
-                "classnames": NAMES[:count],
-                "split": f"{part} {seed}",
-            }
-            metrics = {"accuracy": 50.0} | ({"open": measured} if kind == "all" else {})
-            facts["metrics"] = {"test": metrics}
-            folder = write(root, part, trainer, seed, 0.0, kind, **facts)
-            numpy.savez(f"{folder}/predictions-test.npz", **arrays)
+            right[of] = top[:, 0] == own
+        if part == without:
+            continue
+        facts = {"prompts_hash": prompts.get(part, "p"), "classnames": NAMES[:count]}
+        facts["metrics"] = {"test": {"accuracy": 50.0, **more}}
+        folder = write(root, part, trainer, seed, 0.0, kind, f"{part} {seed}", **facts)
+        doubts = generator.random((3, len(own))).astype("float32")
+        arrays = {
+            "image": images[of],
+            "label": own,
+            "top": top,
+            "top_probability": numpy.full(top.shape, 1 / count),
+            "max_probability": doubts[0],
+            "base_probability": -doubts[1].round(1),
+            "new_probability": doubts[2],
+        }
+        numpy.savez(f"{folder}/predictions-test.npz", **arrays)
     return {name: by_pairs(arrays[name], right, is_new) for name in measured["auroc"]}
 
 
@@ -115,7 +97,7 @@ def of_another_image(arrays):
     [
         ({"without": "test_new"}, {}, "test_new of it is missing, give the folder of both or run"),
         ({"without": "train_base"}, {}, "train_base of it is missing"),
-        ({"hashes": ("p", "other", "p")}, {}, "was tested with other prompts, delete"),
+        ({"test_new": "other"}, {}, "was tested with other prompts, delete"),
         ({}, {"test_new": of_another_image}, "was tested on other images, delete"),
         ({}, {"test_open": without_sign}, "a former version has tested it, delete"),
     ],

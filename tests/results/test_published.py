@@ -12,7 +12,7 @@ from protocols.plan import plan
 from results import check
 from results.published import Comparison, read_published
 from results.table import harmonic_mean, main
-from tests.conftest import GOLDEN
+from tests.conftest import CASES
 from tests.results import conftest
 from tests.runs import call
 from trainers.common.config_files import plain
@@ -75,7 +75,7 @@ def test_the_figures_agree_with_each_other():
         assert averages[method][:2] == pytest.approx(means, abs=0.0101)
 
 
-@pytest.mark.parametrize("points, deviation, seeds, expected, why", GOLDEN["cases"]["noise"])
+@pytest.mark.parametrize("points, deviation, seeds, expected, why", CASES["noise"])
 def test_noise_is_never_a_reproduction(points, deviation, seeds, expected, why):
     found = Comparison(("d", 16, "T", "c"), "base", "", 73.2, 73.2 + points, deviation, seeds)
     verdict, reason = check.verdict(found)
@@ -99,7 +99,7 @@ def test_each_figure_has_a_line_and_one_that_differs_an_exit_code(tmp_path, chec
     )
 
 
-@pytest.mark.parametrize("facts, message", GOLDEN["cases"]["other experiments"])
+@pytest.mark.parametrize("facts, message", CASES["other experiments"])
 def test_another_experiment_on_the_same_data_is_listed_and_not_judged(
     tmp_path, checked, monkeypatch, facts, message
 ):

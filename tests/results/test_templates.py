@@ -10,14 +10,14 @@ from PIL import Image, ImageOps
 from sklearn.metrics import cohen_kappa_score
 
 from analysis import occlusion
-from analysis.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures, occlusion_map
+from analysis.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures
 from analysis.templates import agreement, kappa, main, oracle
 from protocols import training as train
 from protocols.command_line import parse_arguments
 from results.report.page import make_report
 from results.runs import collect
 from tests.results.conftest import Page, make_answers, write_run
-from tests.runs import base_arguments, call
+from tests.runs import base_arguments, call, record_of
 from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
 
@@ -80,25 +80,6 @@ def test_kappa_is_scikit_learns_and_one_for_copies_even_of_one_class():
     assert found[3, 4] == 1 and found[3, 0] == pytest.approx(0)
 
 
-def test_of_a_linear_model_the_map_is_the_weighted_sum_below_the_patch():
-    generator = numpy.random.default_rng(0)
-    pixels = generator.integers(0, 256, (SIDE, SIDE, 3), dtype="uint8")
-    weights = generator.normal(size=(2, SIDE, SIDE, 3))
-
-    def predict(pictures):  # (N, M = 2, K = 1)
-        values = numpy.stack([numpy.asarray(picture, float) for picture in pictures])
-        return numpy.einsum("nhwc,mhwc->nm", values, weights)[..., None]
-
-    drops = occlusion_map(predict, Image.fromarray(pixels), 0)
-    assert drops.shape == (2, PLACES, PLACES) and PLACES * STEP == SIDE - PATCH + STEP
-    for row, column in ((0, 0), (3, 1), (PLACES - 1, PLACES - 1)):
-        below = numpy.s_[row * STEP : row * STEP + PATCH, column * STEP : column * STEP + PATCH]
-        grey = pixels.astype(float)
-        grey[below] = GREY
-        lost = ((pixels - grey) * weights).sum((1, 2, 3))
-        assert drops[:, row, column] == pytest.approx(lost, rel=1e-6)
-
-
 # ---- real runs ----
 
 
@@ -112,7 +93,7 @@ def test_tables_have_the_runs_own_figures_and_mean_and_deviation_over_seeds(
 
     def records(part):
         folders = (protocol / f"{part}/dtd/shots_4/CDC/small").iterdir()
-        return [json.loads((folder / "results.json").read_text()) for folder in folders]
+        return [*map(record_of, folders)]
 
     # of the trainings alone
     deviations = "images, between deviations from CLIP's own"
@@ -156,6 +137,7 @@ def test_maps_are_of_the_least_doubted_right_answers_one_a_class(protocol, data_
     label, file = next(iter(images.items()))
     expected = ImageOps.fit(Image.open(paths[file]).convert("RGB"), (SIDE, SIDE))
     assert picture.tobytes() == expected.tobytes()
+    assert drops.shape == (4, PLACES, PLACES) and PLACES * STEP == SIDE - PATCH + STEP
     covered = expected.copy()
     covered.paste(GREY, (2 * STEP, STEP, 2 * STEP + PATCH, STEP + PATCH))
     votes = torch.as_tensor(classifier.predict([expected, covered]).votes)[:, :, label]

@@ -3,12 +3,11 @@
 import numpy
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision.transforms as T
 
 from tests.conftest import make_method
 from tests.runs import prompts_of
-from trainers.classifier import PromptedClassifier
+from tests.trainers.test_fits import images
 from trainers.gaussians import FACTORS, ImageWitness, fit_gaussians, held_out_log_densities
 from trainers.phrases import PHRASES, choose_phrases
 
@@ -56,22 +55,6 @@ def test_templates_over_another_method_start_from_phrases_of_the_contexts_length
     assert not torch.equal(contexts[0][3], contexts[1][3])
 
 
-@pytest.mark.parametrize("name", ["CDC", "CDCPromptSRC"])
-def test_a_step_encodes_images_once_without_prompts(vit, monkeypatch, name):
-    """CDC's an M-th of the batch of each view, over PromptSRC all that it is held to."""
-    method = make_method(name, vit, ["cat", "dog"], N_TEMPLATES=2)
-    passes, encode = [], method.unprompted_images
-
-    def noted(images):
-        passes.append(images.shape[:2])
-        return encode(images)
-
-    for each in (method, getattr(method, "base", method)):
-        monkeypatch.setattr(each, "unprompted_images", noted)
-    method.loss(method(torch.randn(2, 4, 3, 32, 32)), torch.tensor([0, 1, 1, 0]))
-    assert passes == [(2, 2 if name == "CDC" else 4)]
-
-
 @pytest.mark.parametrize("augmentation, crops", [("1", 0), ("2", 1)])
 def test_views_differ_by_one_operation(run, augmentation, crops):
     settings = ("TRAINER.CDC.N_TEMPLATES", "5", "TRAINER.CDC.AUGMENTATION", augmentation)
@@ -99,15 +82,13 @@ def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
 # ---- the image witness ----
 
 
-def features(images=40, classes=4, width=6, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(images) % classes
-    centres = torch.randn(classes, width, generator=generator)
-    return centres[labels] + 0.5 * torch.randn(images, width, generator=generator), labels
+def features(*counts):
+    pictures, labels = images(counts, noise=0.5)
+    return pictures.float(), labels
 
 
 def test_its_log_evidence_is_of_the_densities_that_are_most_likely_on_held_out_images():
-    pictures, labels = features()
+    pictures, labels = features(10, 10, 10, 10)
     witness = ImageWitness(6, 4)
     witness.fit(pictures, labels)
     held_out = held_out_log_densities(pictures, labels, 4).numpy()
@@ -127,16 +108,16 @@ def test_its_log_evidence_is_of_the_densities_that_are_most_likely_on_held_out_i
 
 def test_it_abstains_where_nothing_can_be_held_out_and_until_it_is_fitted():
     witness, loaded = ImageWitness(6, 4), ImageWitness(6, 4)
-    witness.fit(*features(images=4))
+    witness.fit(*features(1, 1, 1, 1))
     assert not witness.is_fitted
-    witness.fit(*features())
+    witness.fit(*features(10, 10, 10, 10))
     loaded.load_state_dict(witness.state_dict())
     assert witness.is_fitted and loaded.is_fitted
 
 
 @pytest.fixture
-def classifier(trained):
-    return PromptedClassifier.load(trained("CDC")[1])
+def classifier(loaded):
+    return loaded("CDC")
 
 
 def scores_of(classifier):
@@ -145,29 +126,20 @@ def scores_of(classifier):
         return classifier.method(torch.randn(1, 5, 3, 32, 32), classifier.encoded)
 
 
-def test_after_training_it_holds_the_classes_means_under_the_prompts(trained):
-    trainer, _ = trained("CDC")
-    with torch.no_grad():
-        batches = [*trainer.training_images()]
-        pictures = torch.cat([trainer.model(images).image_features for images, _ in batches], dim=1)
-    labels = torch.cat([label for _, label in batches])
-    pictures = F.normalize(pictures.mean(dim=0), dim=-1)
-    for k, mean in enumerate(trainer.model.learner.witness.means):
-        torch.testing.assert_close(mean, pictures[labels == k].mean(dim=0))
-
-
 def test_it_speaks_for_any_part_of_its_classes_as_for_the_whole(classifier):
     """In any order, and again on a part of the part; the evidence e_k of a class stays."""
-    names, whole = classifier.classnames, scores_of(classifier)
-    assert len(whole.logits) == 5
-    evidence = classifier.method.log_evidence(whole.logits)[-1]
-    for chosen in ([4, 1, 3], [5, 4, 3, 2, 1, 0]):
-        part = classifier.with_classes([names[index] for index in chosen])
-        found = part.method.log_evidence(scores_of(part).logits)[-1]
-        torch.testing.assert_close(found, evidence[:, chosen], rtol=1e-4, atol=1e-3)
-    again = part.with_classes([names[0], names[5]])
-    found = again.method.log_evidence(scores_of(again).logits)[-1]
-    torch.testing.assert_close(found, evidence[:, [0, 5]], rtol=1e-4, atol=1e-3)
+
+    def evidence(of):
+        logits = scores_of(of).logits
+        assert len(logits) == 5
+        return of.method.log_evidence(logits)[-1]
+
+    names, whole = classifier.classnames, evidence(classifier)
+    shorter = classifier.with_classes([names[index] for index in (4, 1, 3)])
+    turned = classifier.with_classes(names[::-1])
+    part = turned.with_classes([names[0], names[5]])
+    for of, chosen in ((shorter, [4, 1, 3]), (turned, [5, 4, 3, 2, 1, 0]), (part, [0, 5])):
+        torch.testing.assert_close(evidence(of), whole[:, chosen], rtol=1e-4, atol=1e-3)
 
 
 def test_it_abstains_for_a_list_with_a_class_that_it_has_not_seen(classifier):
@@ -179,10 +151,8 @@ def test_it_abstains_for_a_list_with_a_class_that_it_has_not_seen(classifier):
 
 def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
     _, record, folder = run("CDC", "TRAIN.CHECKPOINT_FREQ", "1")
-    test = prompts_of(folder)
-    early, _, _ = run("CDC", flags=(*test, "--load-epoch", "2"), name="early")
-    last, again, _ = run("CDC", flags=test, name="last")
-    pictures = torch.randn(1, 5, 3, 32, 32)
-    with torch.no_grad():
-        counts = [len(each.model.eval()(pictures).logits) for each in (early, last)]
-    assert counts == [4, 5] and again["metrics"]["test"] == record["metrics"]["test"]
+    for more, count in (("--load-epoch", "2"), 4), ((), 5):
+        tester, again, _ = run("CDC", flags=(*prompts_of(folder), *more), name=f"{count}")
+        with torch.no_grad():
+            assert len(tester.model.eval()(torch.randn(1, 5, 3, 32, 32)).logits) == count
+    assert again["metrics"]["test"] == record["metrics"]["test"]

@@ -1,7 +1,6 @@
 """Names that a CLIP can't tell apart: found by pure functions, refused where they are the user's own, warned of in the field's data."""
 
 import itertools
-import logging
 import math
 
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import strategies as st
 
 import predict
 from protocols import training
-from tests.conftest import GOLDEN
-from tests.datasets.miniatures import picture
+from tests.conftest import CASES
+from tests.datasets.miniatures import image_folder
 from tests.runs import refuses
 from trainers import PromptedClassifier
 from trainers.classnames import (
@@ -21,24 +20,15 @@ from trainers.classnames import (
     alike,
     check_classes,
     close_pairs,
-    groups_of,
     unknown_tokens,
     unknown_words,
 )
 from trainers.prompting.backbone import load_backbone
-from trainers.prompting.tokens import TOKENIZER
 
 
-@pytest.mark.parametrize("names, groups", GOLDEN["cases"]["alike names"])
+@pytest.mark.parametrize("names, groups", CASES["alike names"])
 def test_names_that_are_one_but_for_case_space_and_unicode_form(names, groups):
     assert alike(names) == groups
-
-
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 4))
-def test_a_token_is_unknown_where_another_has_its_row(kinds, width):
-    table = torch.randn(6, width, generator=torch.Generator().manual_seed(1))
-    expected = [kinds.count(kind) > 1 for kind in kinds]
-    assert unknown_tokens(table[kinds]).tolist() == expected
 
 
 def test_what_the_tiny_clip_knows():
@@ -65,14 +55,6 @@ def test_close_pairs_are_those_of_the_definition(seed, distance, templates):
     assert all(a < b for a, b in found)
 
 
-def test_pairs_make_groups():
-    names = list("abcdefg")
-    pairs = [(0, 3), (5, 6), (3, 4), (4, 5)]
-    assert groups_of(pairs, names) == [["a", "d", "e", "f", "g"]]
-    assert groups_of([(1, 2), (0, 3)], names) == [["a", "d"], ["b", "c"]]
-    assert groups_of([], names) == []
-
-
 def texts(*angles):
     """Features (1, K, 2) at those angles."""
     return torch.tensor([[[math.cos(angle), math.sin(angle)] for angle in angles]])
@@ -82,8 +64,8 @@ ROWS = torch.arange(49408.0)[:, None]  # all are known
 
 
 def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
-    with refuses("one and the same: 'a' = 'c': give other words.*--classes.*--backbone"):
-        check_classes(["a", "b", "c"], ROWS, texts(0, 1, 0), 100, are_fixed=False)
+    with refuses("one and the same: 'a' = 'c' = 'd': give other words.*--classes.*--backbone"):
+        check_classes(["a", "b", "c", "d"], ROWS, texts(0, 1, 0, 0), 100, are_fixed=False)
     with refuses(r"\. This CLIP does not know words of 2 of 2 "):
         check_classes(["a", "c"], torch.ones_like(ROWS), texts(0, 0), 100, are_fixed=False)
 
@@ -108,23 +90,12 @@ def test_classes_that_no_picture_can_part_are_warned_of(caplog, scale):
     assert not caplog.messages and limit > SAME
 
 
-def test_names_of_unknown_words_are_warned_of(caplog):
-    caplog.set_level(logging.WARNING)
-    rows = ROWS.clone()
-    rows[[TOKENIZER.encode(word)[0] for word in ("fish", "cow")]] = -1
-    warnings = check_classes(["red fish", "cat", "cow_cow"], rows, texts(0, 1, 2), 100, False)
-    told = "This CLIP does not know words of 2 of 3 class names: 'red fish' (fish); 'cow_cow' (cow, cow)"
-    assert warnings == caplog.messages == [told]
-
-
 def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_path, error_of):
     """``A`` and ``a`` are the same tokens."""
     run, mine = trained("CoOp")[1], tmp_path / "mine"
     with refuses("one and the same: 'red fox' = 'Red Fox': give other"):
         PromptedClassifier.load(run).with_classes(["red fox", "dog", "Red Fox"])
-    for name in ("ox", "Ox", "cat"):
-        for index in range(4):
-            picture(mine / f"{name}/{index}.png")
+    image_folder(mine, dict.fromkeys(("ox", "Ox", "cat"), 4))
     words = "--run", run, mine / "ox/0.png", "--classes", "ox", "Ox"
     assert "one and the same: 'ox' = 'Ox'" in error_of(predict.main, *words)
     words = "--trainer CoOp --backbone tiny --images".split()

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from protocols.training import main
-from tests.conftest import GOLDEN
+from tests.conftest import CASES, REFUSALS
 from trainers import PromptedClassifier
 
-SENTENCES = GOLDEN["cases"]["descriptions"]
+SENTENCES = CASES["descriptions"]
 
 
 @pytest.fixture
@@ -49,14 +49,14 @@ def test_a_method_without_hand_crafted_prompts_says_so(run, file, capsys):
 LONG = [{"woven": ["x" * 1001]}, "which is not a sentence of at most 1000 characters"]
 
 
-@pytest.mark.parametrize("content, message", [*GOLDEN["refusals"]["descriptions"], LONG])
+@pytest.mark.parametrize("content, message", [*REFUSALS["descriptions"], LONG])
 def test_a_bad_file_is_refused_before_anything_is_trained(refusal, file, content, message):
     if "woven" in content:
         content = {**SENTENCES, **content}
     assert message in refusal("DATASET.DESCRIPTIONS", file(content), trainer="CoOp")
 
 
-@pytest.mark.parametrize("path, reason", GOLDEN["cases"]["odd files"])
+@pytest.mark.parametrize("path, reason", CASES["odd files"])
 def test_a_missing_file_and_one_that_is_no_json(refusal, tmp_path, path, reason):
     (tmp_path / "cut").write_text('{"banded": [')
     place = str(tmp_path / path)  # a full path stays

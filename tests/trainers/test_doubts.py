@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import GOLDEN
-from tests.runs import refuses
+from tests.runs import refuses, write_validation
 from trainers.evaluation.doubts import Judge, Validation, wilson
 
 
@@ -18,12 +18,7 @@ def judge(tmp_path):
     """A ``Judge`` of a run that said this of its validation images."""
 
     def make(uncertainty, wrong, max_error=None):
-        numpy.savez(
-            f"{tmp_path}/predictions-val.npz",
-            max_probability=numpy.array(uncertainty, "float32"),
-            label=numpy.zeros(len(wrong), int),
-            top=numpy.array(wrong, int)[:, None],
-        )
+        write_validation(tmp_path, uncertainty, wrong)
         return Judge(tmp_path, max_error)
 
     return make
@@ -70,16 +65,6 @@ def test_the_rule_in_words_says_what_was_measured_and_what_can_be_had(
         assert found.doubtful(0.1) is words.startswith("No answer") and found.doubtful(0.5)
     for advised in re.findall(r"--max-error ([\d.]+)", words):  # what is advised works
         assert not judge(uncertainty, wrong, float(advised)).doubtful(0.1)
-
-
-def test_how_often_equally_sure_answers_were_wrong(judge):
-    found = judge([0.1, 0.2, 0.3, 0.4], [0, 1, 0, 1])
-    assert found.of_such(0.3) == (
-        "This answer's uncertainty is 0.3; wrong among the validation images with at most that: "
-        "1 of 3 (33.3 %; 95 % interval 6 to 79 %)."
-    )
-    lower = "This answer's uncertainty is 0.05, lower than that of any validation image."
-    assert found.of_such(0.05) == lower
 
 
 def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(tmp_path):

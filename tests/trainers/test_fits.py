@@ -28,14 +28,14 @@ BASE = ("DATASET.SUBSAMPLE_CLASSES", "base")
 # ---- Gaussians ----
 
 
-def images(counts=(5, 9, 1, 0)):
+def images(counts=(5, 9, 1, 0), noise=0.3):
     """Features (N, E) in float64 and labels (N,) in any order."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.cat([torch.full((count,), k) for k, count in enumerate(counts)])
     labels = labels[torch.randperm(len(labels), generator=generator)]
     centres = torch.randn(CLASSES, WIDTH, generator=generator, dtype=torch.float64)
-    noise = torch.randn(len(labels), WIDTH, generator=generator, dtype=torch.float64)
-    return centres[labels] + 0.3 * noise, labels
+    spread = torch.randn(len(labels), WIDTH, generator=generator, dtype=torch.float64)
+    return centres[labels] + noise * spread, labels
 
 
 def by_loops(features, labels):

@@ -8,13 +8,13 @@ import random
 import pytest
 import torch
 
-from tests.conftest import GOLDEN, make_method, scrambled, trainer_node
+from tests.conftest import CASES, GOLDEN, make_method, scrambled, trainer_node
 from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas import PUBLISHED
 from trainers import config_function
 
-CASES, SENTENCES = GOLDEN["methods"]["formulas"], GOLDEN["cases"]["sentences"]
+FORMULAS, SENTENCES = GOLDEN["methods"]["formulas"], CASES["sentences"]
 NAMES = [*SENTENCES]
 
 
@@ -36,15 +36,15 @@ def scrambled_method(name, classnames=NAMES, clip="vit", **settings):
 
 @pytest.mark.parametrize(
     "name, number, described",
-    [(name, n, False) for name, cases in CASES.items() for n in range(len(cases))]
-    + [(name, 0, True) for name in CASES],
+    [(name, n, False) for name, cases in FORMULAS.items() for n in range(len(cases))]
+    + [(name, 0, True) for name in FORMULAS],
 )
 def test_logits_loss_gradients_and_answers_are_those_of_the_published_formulas(
     in_float64, monkeypatch, name, number, described
 ):
     """With sentences about the classes, and few texts and images encoded at a time, and without."""
     torch.manual_seed(number)
-    settings = dict(CASES[name][number])
+    settings = dict(FORMULAS[name][number])
     if described:
         monkeypatch.setattr("trainers.prompting.image.CPU_BATCH", 1)
         settings["describe"] = lambda names: [SENTENCES[own] for own in names]
@@ -78,13 +78,12 @@ def test_logits_loss_gradients_and_answers_are_those_of_the_published_formulas(
 
 def test_all_formulas_that_there_are_are_compared():
     """A further method may do without; each of today's has its own."""
-    assert CASES.keys() == PUBLISHED.keys() and len(CASES) >= 27
+    assert FORMULAS.keys() == PUBLISHED.keys() and len(FORMULAS) >= 27
 
 
-OF_CLASSES = ["LinearProbe", "TipAdapter", "TipAdapterF", "GDA", "MMRL", "DePTCoOp", "DePTMaPLe"]
-
-
-@pytest.mark.parametrize("name", OF_CLASSES)
+@pytest.mark.parametrize(
+    "name", "LinearProbe TipAdapter TipAdapterF GDA MMRL DePTCoOp DePTMaPLe".split()
+)
 def test_other_classes_are_answered_without_what_belongs_to_the_trained_ones(in_float64, name):
     """By the texts alone, GDA by Gaussians of the texts."""
     torch.manual_seed(0)
@@ -107,7 +106,7 @@ def test_some_of_the_trained_classes_keep_their_rows(in_float64, name):
     assert relative(part(images).logits, method(images).logits[..., [3, 1]]) < 1e-9
 
 
-@pytest.mark.parametrize("name, dataset, own", GOLDEN["cases"]["imagenets"])
+@pytest.mark.parametrize("name, dataset, own", CASES["imagenets"])
 def test_imagenets_prompts_are_the_seven_selected_ones(in_float64, name, dataset, own):
     method, stock = scrambled_method(name, dataset=dataset)
     published = PUBLISHED[name](stock, method)

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.same_run import assert_equal
-from trainers.evaluation.prediction import Prediction, measure, per_image
+from trainers.evaluation.prediction import Prediction, measure
 
 PROBABILITY = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.5, 0.1], [0.1, 0.2, 0.7], [0.3, 0.4, 0.3]])
 LABELS = torch.tensor([0, 0, 2, 1])
@@ -61,32 +60,3 @@ def test_classes_without_images_do_not_count_and_those_of_one_name_are_told_apar
     found = measure(Prediction(PROBABILITY), LABELS, ["sunglasses", "b", "sunglasses"])
     expected = {"sunglasses (0)": 50, "b": 100, "sunglasses (2)": 100}
     assert found["per_class_accuracy"] == expected
-
-
-def test_batches_are_put_together_in_order():
-    vacuity, energy = torch.rand(2, 4)
-    whole = Prediction(PROBABILITY, TEMPLATES, vacuity, energy=energy)
-    parts = [
-        Prediction(PROBABILITY[of], TEMPLATES[:, of], vacuity[of], energy=energy[of])
-        for of in (slice(1), slice(1, 4))
-    ]
-    assert_equal(vars(Prediction.concatenate(parts)), vars(whole), "answers")
-
-
-def test_what_is_kept_of_every_image():
-    files = [f"/anywhere/dog/{i}.png" for i in range(4)]
-    prediction = Prediction(PROBABILITY, TEMPLATES, torch.ones(4), torch.zeros(4))
-    kept = per_image(prediction, LABELS, files)
-    expected = {
-        "image": [f"dog/{i}.png" for i in range(4)],
-        "label": LABELS.tolist(),
-        "vote": [[0, 1, 2, 1], [1, 2, 0, 2]],
-        "vacuity": [1] * 4,
-        "conflict": [0] * 4,
-    }
-    assert {name: kept[name].tolist() for name in expected} == expected
-    assert kept["top"][:3].tolist() == [[0, 1, 2], [1, 0, 2], [2, 1, 0]]
-    assert kept["top_probability"][1].tolist() == pytest.approx([0.5, 0.4, 0.1])
-    assert kept["vote_probability"][1].tolist() == pytest.approx([0.7, 0.5, 0.7, 0.4])
-    assert kept["max_probability"].tolist() == pytest.approx([0.3, 0.5, 0.3, 0.6])
-    assert "energy" not in kept

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 
 from tests.conftest import GOLDEN
+from tests.reference import unit
+from tests.runs import words_of
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.losses import (
     collapse_weight,
@@ -23,23 +25,15 @@ from trainers.prograd import project
 from trainers.promptsrc import PromptSRCMethod, gaussian_weights
 
 
-def options(name, settings):
-    return [
-        word
-        for key, value in settings.items()
-        for word in (f"TRAINER.{name.upper()}.{key}", str(value))
-    ]
-
-
 @pytest.mark.parametrize("name, settings, of, its", GOLDEN["methods"]["cases"])
 def test_it_trains_to_the_answers_of_the_method_that_it_is_a_case_of(
     run, trained, name, settings, of, its
 ):
     """From the same seed on: it draws the same numbers in the same order."""
-    expected, _ = trained(of, *options(of, its))
-    found, _ = trained(name, *options(name, settings))
+    expected, _ = trained(of, *words_of(of, its))
+    found, _ = trained(name, *words_of(name, settings))
     images, _ = found.parse_batch_test(next(iter(found.test_loader)))
-    untrained = run(of, *options(of, its), flags=("--no-train",))[0]
+    untrained = run(of, *words_of(of, its), flags=("--no-train",))[0]
     with torch.no_grad():
         ours, theirs, before = (each.model(images).logits for each in (found, expected, untrained))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
@@ -86,21 +80,17 @@ def test_the_final_prompts_are_the_weighted_mean_over_epochs(run, monkeypatch, n
 
 def test_cosines_are_those_of_loops():
     """The losses: test_formulas.py."""
-    features, anchor = (
-        F.normalize(torch.randn(*shape, dtype=torch.float64), dim=-1)
-        for shape in ((4, 5, 7), (5, 7))
-    )
+    torch.manual_seed(0)
+    features, anchor = (unit(torch.randn(*shape).double()) for shape in ((4, 5, 7), (5, 7)))
+    away = unit(features - anchor)
     pairs = [(m, n, k) for k in range(5) for m, n in combinations(range(4), 2)]
-
-    def mean(values):
-        return pytest.approx(float(sum(values) / len(values)), rel=1e-9)
-
-    found, away = cosines(features, anchor), F.normalize(features - anchor, dim=-1)
-    assert found["to_clip"] == mean(
-        [features[m, k] @ anchor[k] for k in range(5) for m in range(4)]
-    )
-    for name, vectors in (("deviations", away), ("between", features)):
-        assert found[name] == mean([vectors[m, k] @ vectors[n, k] for m, n, k in pairs])
+    expected = {
+        "to_clip": [features[m, k] @ anchor[k] for k in range(5) for m in range(4)],
+        "deviations": [away[m, k] @ away[n, k] for m, n, k in pairs],
+        "between": [features[m, k] @ features[n, k] for m, n, k in pairs],
+    }
+    means = {name: float(sum(each) / len(each)) for name, each in expected.items()}
+    assert cosines(features, anchor) == pytest.approx(means, rel=1e-9)
 
 
 @examples(max_examples=12)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
-from tests.reference import unit
+from tests.reference import stock_text_features, unit
 from tests.trainers.formulas.prompts import Published, ZeroshotCLIP
 
 
@@ -18,21 +18,17 @@ class Layers(Published):
     def features(self, learner, images):
         stock, visual = self.stock, self.stock.visual
         tokens = clip.tokenize([self.template.format(name) for name in self.names])
-        x = stock.token_embedding(tokens) + stock.positional_embedding
-        x = self.through(x.permute(1, 0, 2), stock.transformer.resblocks, "text")
-        x = stock.ln_final(x.permute(1, 0, 2))[range(len(tokens)), tokens.argmax(1) + self.put]
+        texts = stock_text_features(
+            stock, stock.token_embedding(tokens), tokens.argmax(1) + self.put, layer=self.layer
+        )
         z = visual.conv1(images).flatten(2).transpose(1, 2)
         first = visual.class_embedding.expand(len(z), 1, -1)
         z = visual.ln_pre(torch.cat([first, z], dim=1) + visual.positional_embedding)
-        z = self.through(z.permute(1, 0, 2), visual.transformer.resblocks, "image")
+        z = z.permute(1, 0, 2)
+        for number, block in enumerate(visual.transformer.resblocks, 1):
+            z = self.layer(z, block, number, "image")
         self.tokens = visual.ln_post(z)
-        return self.tokens[0] @ visual.proj, x @ stock.text_projection
-
-    def through(self, x, blocks, tower):
-        """(L, N, D) through ``clip``'s blocks."""
-        for number, block in enumerate(blocks, 1):
-            x = self.layer(x, block, number, tower)
-        return x
+        return self.tokens[0] @ visual.proj, texts
 
 
 class MMA(Layers):
