@@ -11,8 +11,20 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-# package → its module, which comes in other packages as well: Pillow-SIMD, OpenAI's clip
-MODULES = {"pillow": "PIL", "clip-anytorch": "clip"}
+MODULES = {  # package → its module, where that has another name
+    "pillow": "PIL",
+    "pyyaml": "yaml",
+    "scikit-learn": "sklearn",
+    "clip-anytorch": "clip",
+    "setuptools": "pkg_resources",
+    "fonttools": "fontTools",
+    "open_clip_torch": "open_clip",
+    "pytest-xdist": "xdist",
+    "import-linter": "importlinter",
+    "types-PyYAML": "yaml-stubs",
+    "types-tabulate": "tabulate-stubs",
+    "types-tqdm": "tqdm-stubs",
+}
 
 
 def requirements(extras: list[str]) -> list[str]:
@@ -34,10 +46,12 @@ def requirements(extras: list[str]) -> list[str]:
 def is_there(requirement: str) -> bool:
     """Whether the package can be imported, and is not older than it must be."""
     name, _, least = re.fullmatch(r"([\w-]+)(>=([\d.]+))?.*", requirement).groups()
+    if find_spec(MODULES.get(name, name.replace("-", "_"))) is None:
+        return False
     try:
-        return numbers(version(name)) >= numbers(least or "")
-    except PackageNotFoundError:
-        return name in MODULES and find_spec(MODULES[name]) is not None
+        return least is None or numbers(version(name)) >= numbers(least)
+    except PackageNotFoundError:  # the module comes from elsewhere
+        return True
 
 
 def numbers(release: str) -> list[int]:

@@ -5,17 +5,29 @@ import os
 import signal
 import sys
 import time
-from importlib import import_module
 
 import torch
 
 from protocols import training as train
 from tests.runs import REPOSITORY
+from trainers.common import files
 from trainers.common.interruption import SIGNALS
+from trainers.data.loader import CheckedImages
+from trainers.evaluation.testing import Evaluator
+from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train", "tests.children"])
+PIECES = 4  # in which a child that is to be killed writes a file
+
+
+def start(arguments, output, prepare=None, *more):
+    """The process of ``protocols.training.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
+    os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
+    process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
+    process.start()
+    return process
 
 
 def make(arguments, output, prepare, more):
@@ -31,12 +43,10 @@ def make(arguments, output, prepare, more):
     sys.exit(train.main(arguments))
 
 
-def finish(arguments, output, prepare=None, *more):
-    """Exit code of a process of ``protocols.training.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
-    os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
-    process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
-    process.start()
-    process.join(120)
+def finish(*arguments, within=120, **keywords):
+    """Exit code of such a process."""
+    process = start(*arguments, **keywords)
+    process.join(within)
     if process.exitcode is None:
         process.kill()
     return process.exitcode
@@ -50,18 +60,50 @@ def errors(output):
 # ---- what a child does before it runs ----
 
 
-def die(owner, name, moment):
-    """Kills this process when ``owner.name`` is called for the ``moment``-th time, from 0; owner: a class, or a module's name."""
-    owner = import_module(owner) if isinstance(owner, str) else owner
-    function, calls = getattr(owner, name), []
+def die_at(moment):
+    """Kills this process at the given event of a run, counting images, steps, answers, pieces of files, renames and fsyncs."""
+    own, left = os.getpid(), [moment]
 
-    def dying(*arguments, **keywords):
-        calls.append(name)
-        if len(calls) > moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return function(*arguments, **keywords)
+    def counted(function):
+        def call(*arguments, **keywords):
+            if os.getpid() == own:  # and not a worker
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(own, signal.SIGKILL)
+            return function(*arguments, **keywords)
 
-    setattr(owner, name, dying)
+        return call
+
+    def in_pieces(path, write):
+        def slowly(temporary):
+            write(temporary)
+            with open(temporary, "rb") as file:
+                content = file.read()
+            size = -(-len(content) // PIECES)
+            with open(temporary, "wb", buffering=0) as file:
+                for begin in range(0, len(content), size):
+                    counted(file.write)(content[begin : begin + size])
+
+        whole(path, slowly)
+
+    whole = files.write_atomically
+    for module in list(sys.modules.values()):
+        if getattr(module, "write_atomically", None) is whole:
+            module.write_atomically = in_pieces
+    for owner, name in (
+        (os, "replace"),
+        (os, "fsync"),
+        (os, "remove"),
+        (CheckedImages, "__getitem__"),
+        (MethodTrainer, "forward_backward"),
+        (MethodTrainer, "after_epoch"),
+        (Method, "answer"),
+        (MethodTrainer, "test"),
+        (torch.optim.SGD, "step"),
+        (MethodTrainer, "resume_model_if_exist"),
+        (Evaluator, "write_record"),
+    ):
+        setattr(owner, name, counted(getattr(owner, name)))
 
 
 def signal_group_in_step(number):

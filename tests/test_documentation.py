@@ -209,7 +209,7 @@ def test_a_picture_has_every_row_of_its_data(name):
     for picture in (draw(table), kept):
         nodes = ElementTree.fromstring(picture).iter()
         assert {*table.iloc[:, 0]} <= {"".join(node.itertext()).strip() for node in nodes}
-        assert "prefers-color-scheme: dark" in picture
+        assert "prefers-color-scheme:dark" in picture
 
 
 NAMED = re.compile(r"`(?:([\w/.…]+)::|(?:\w+/)*)(test_\w+…?|…_\w+)`")

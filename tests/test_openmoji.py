@@ -96,7 +96,7 @@ def test_a_damaged_folder_is_drawn_anew(tmp_path, name, damage, monkeypatch):
     damage(folder / name)
     assert {name: (folder / name).read_bytes() for name in some(str(folder))} == whole
     assert os.listdir(tmp_path) == ["images"]
-    monkeypatch.setattr(openmoji, "draw", lambda *_: drawn.append(1))
+    monkeypatch.setattr(openmoji, "tqdm", lambda codes, **_: drawn.append(1) or codes)
     some(str(folder))
     assert not drawn
     openmoji.render(str(folder), CODES[:8], draw_emoji)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from pandas import DataFrame
@@ -124,10 +125,10 @@ def test_a_table_replaces_a_table_only_and_has_no_formula(tmp_path, style):
 def test_a_figure_replaces_a_figure_only(tmp_path):
     figure = Figure("curve", "title", "reading", "alt", lambda axes: None)
     for _ in range(2):
-        write_figure(figure, str(tmp_path), set())
+        write_figure(figure, str(tmp_path), Counter())
     (tmp_path / "curve.svg").write_text("<svg>mine")
     with refuses("figure .* was not written by this command"):
-        write_figure(figure, str(tmp_path), set())
+        write_figure(figure, str(tmp_path), Counter())
     assert (tmp_path / "curve.svg").read_text() == "<svg>mine"
 
 

@@ -7,7 +7,6 @@ import pytest
 
 import demo_app
 import run as protocol_run
-from protocols.launch import own_images
 from protocols.plan import plan
 from protocols.runs import planned
 from results.runs import collect

@@ -1,5 +1,7 @@
 """The report's figures: their numbers against textbook loops, what is drawn, and one SVG for light and for dark pages."""
 
+from collections import Counter
+
 import numpy
 import pytest
 from matplotlib import rc_context
@@ -72,7 +74,7 @@ def test_series_pool_their_seeds_and_figures_show_the_pooled_numbers(tmp_path):
         for name in ("top", "label", "vacuity", "top_probability")
     )
     right = top[:, 0] == label
-    assert (one.right == right).all() and (one.pooled("vacuity") == vacuity).all()
+    assert (one.pooled("right") == right).all() and (one.pooled("vacuity") == vacuity).all()
     reliability = next(answer_figures([one], {"CDC tiny": "C0"}))
     points = 100 * numbers.reliability_points(sure[:, 0], right)
     assert numpy.allclose(drawn(reliability).lines[1].get_xydata(), points)
@@ -128,7 +130,7 @@ def rgb(colour):
 def test_a_figure_is_one_svg_without_paper_in_an_ink_that_stands_out_in_both_themes(tmp_path):
     write_run(tmp_path / "runs", "train_base", "CDC", 1, "base", make_answers(1))
     figure = next(answer_figures(series_of(tmp_path / "runs"), {"CDC tiny": "C0"}))
-    taken = set()
+    taken = Counter()
     first, second = (write_figure(figure, f"{tmp_path}/out", taken) for _ in range(2))
     names = {f"reliability-openmoji-base-classes{number}.svg" for number in ("", "-2")}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names and first == second

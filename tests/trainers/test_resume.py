@@ -2,14 +2,15 @@
 
 import errno
 import os
+import random
 import shutil
 import signal
-import time
 
-import psutil
 import pytest
 import torch
+from dassl.data import data_manager
 from dassl.engine import TRAINER_REGISTRY
+from torch.utils.data import Sampler
 
 from protocols.training import main
 from tests import children
@@ -28,6 +29,23 @@ EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
 BEST_VAL = ("TEST.FINAL_MODEL", "best_val")
 
 
+class Killed(BaseException):
+    pass
+
+
+class ByPython(Sampler):
+    """An order out of Python's generator, where torch's own samplers ask torch's."""
+
+    def __init__(self, data):
+        self.length = len(data)
+
+    def __len__(self):
+        return self.length
+
+    def __iter__(self):
+        return iter(random.sample(range(self.length), self.length))
+
+
 def dies(monkeypatch, owner, name, moment, action):
     """Has ``action`` done when ``owner.name`` is called for the ``moment``-th time, from 0."""
     function, calls = getattr(owner, name), []
@@ -41,10 +59,13 @@ def dies(monkeypatch, owner, name, moment, action):
     monkeypatch.setattr(owner, name, dying)
 
 
+def kill():
+    raise Killed
+
+
 OPTIONS = {
     "CDC": (*BEST_VAL, "TRAINER.CDC.PREC", "amp"),
-    # drawn by Python's generator
-    "ProGrad": ("OPTIM.NAME", "adamw", "INPUT.TRANSFORMS", "['randaugment', 'normalize']"),
+    "ProGrad": ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "ByPython"),
     "CoPrompt": ("DATALOADER.NUM_WORKERS", "2"),
 }
 MOMENTS = [
@@ -54,35 +75,29 @@ MOMENTS = [
     (MethodTrainer, "save_model", 1),
     (Method, "answer", 1),
     (Evaluator, "write_record", 0),
-    # before a file of that number gets its name
-    *(("os", "replace", number) for number in (0, 2, 3, 5, 6, 7)),
 ]  # of three epochs of three steps
 
 
 @pytest.mark.parametrize("owner, name, moment", MOMENTS)
 @in_turn(LEARNING, "trainer", always=("CDC",))
 def test_a_run_that_is_killed_ends_as_if_it_were_not(
-    trained, arguments, tmp_path, trainer, owner, name, moment
+    run, trained, monkeypatch, trainer, owner, name, moment
 ):
-    """With SIGKILL; the same command goes on in a new process, whatever state that is in."""
-    words = arguments(trainer, *OPTIONS.get(trainer, BEST_VAL))
-    said = tmp_path / "said.txt"
-    assert children.finish(words, said, children.die, owner, name, moment) == -signal.SIGKILL
-    assert children.finish(words, said) == 0, said.read_text()
-    assert_same_run(trained(trainer, *OPTIONS.get(trainer, BEST_VAL))[1], tmp_path / "out")
-    assert not {path.suffix for path in (tmp_path / "out").rglob("*")} & {".tmp", ".lock"}
+    known = data_manager.build_sampler
 
+    def build_sampler(kind, cfg, data, **more):
+        return ByPython(data) if kind == "ByPython" else known(kind, cfg, data, **more)
 
-def test_workers_of_a_run_that_is_killed_end_with_it(arguments, tmp_path):
-    words = arguments("CoOp", "DATALOADER.NUM_WORKERS", "2")
-    prepare = children.die_with_workers, tmp_path / "workers"
-    assert children.finish(words, tmp_path / "said", *prepare) == -signal.SIGKILL
-    workers = [int(number) for number in (tmp_path / "workers").read_text().split()]
-    assert len(workers) == 2
-    until = time.monotonic() + 60  # they look every five seconds
-    while any(map(psutil.pid_exists, workers)) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert not any(map(psutil.pid_exists, workers))
+    monkeypatch.setattr(data_manager, "build_sampler", build_sampler)
+    options = OPTIONS.get(trainer, BEST_VAL)
+    whole = trained(trainer, *options)[1]
+    with monkeypatch.context() as patch:
+        dies(patch, owner, name, moment, kill)
+        with pytest.raises(Killed):
+            run(trainer, *options)
+    torch.manual_seed(12345)  # whatever state the new process is in
+    random.seed(12345)
+    assert_same_run(whole, run(trainer, *options)[2])
 
 
 def test_only_the_last_epochs_end_is_kept_beside_those_that_are_asked_for(run, monkeypatch):

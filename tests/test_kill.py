@@ -1,0 +1,51 @@
+"""Runs that are killed with SIGKILL at random moments end, after the same command, as if they had not been."""
+
+import random
+import time
+
+import psutil
+
+from tests import children
+from tests.conftest import GOLDEN, in_turn
+from tests.same_run import assert_same_run
+
+LONGEST = 60  # moments that a process lives, of some 40 an epoch
+SEED = 20261125
+OPTIONS = ("OPTIM.MAX_EPOCH", "4")
+
+
+RUNS = GOLDEN["cases"]["killed"]
+
+
+@in_turn(RUNS, "run", always=())
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_were_not(arguments, tmp_path, run):
+    trainer, options = RUNS[run]
+    seed = SEED + list(RUNS).index(run)
+    draw = random.Random(seed)
+
+    def finish(name, *prepare):
+        words = arguments(trainer, *OPTIONS, *options.split(), folder=tmp_path / name)
+        return children.finish(words, tmp_path / f"{name}.txt", *prepare)
+
+    assert finish("whole") == 0
+    moments, code = [], -9
+    while code == -9:
+        moments.append(draw.randint(1, LONGEST))
+        code = finish("killed", children.die_at, moments[-1])
+    assert len(moments) > 3
+    assert code == 0, (seed, moments, (tmp_path / "killed.txt").read_text()[-2000:])
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    left = {path.suffix for path in (tmp_path / "killed").rglob("*")}
+    assert not left & {".tmp", ".lock"}
+
+
+def test_workers_of_a_run_that_is_killed_end_with_it(arguments, tmp_path):
+    words = arguments("CoOp", "DATALOADER.NUM_WORKERS", "2")
+    prepare = children.die_with_workers, tmp_path / "workers"
+    assert children.finish(words, tmp_path / "said", *prepare) == -9
+    workers = [int(number) for number in (tmp_path / "workers").read_text().split()]
+    assert len(workers) == 2
+    until = time.monotonic() + 60  # they look every five seconds
+    while any(map(psutil.pid_exists, workers)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not any(map(psutil.pid_exists, workers))
