@@ -259,3 +259,16 @@ def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing
     labels = [loaded(name).predict(pictures[0]).labels for name in ("CDC", "ZeroshotCLIP")]
     unknown = "module 'cdc_trainers' has no attribute 'nothing'"
     assert done.stdout.splitlines() == [*map(str, labels), unknown]
+
+
+def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictures, monkeypatch):
+    read, seen, answer = [], [], classifier.method.answer
+
+    def noted(images, encoded):
+        seen.append((images.shape[1], len(read)))
+        return answer(images, encoded)
+
+    monkeypatch.setattr(classifier.method, "answer", noted)
+    answers = classifier.predict(read.append(path) or path for path in pictures * 6)
+    assert answers.probabilities.shape == (36, 6)
+    assert seen == [(16, 16), (16, 32), (4, 36)]

@@ -164,3 +164,14 @@ def test_a_test_image_of_a_class_without_training_images_is_named(images):
     path.write_text(json.dumps({"train": [image], "val": [], "test": [other]}))
     with refuses("has the label 1 .*in/a.png.*, of which there is no training image"):
         read_split(path, images)
+
+
+def test_hand_crafted_prompts_of_many_classes_are_encoded_in_parts(vit, monkeypatch):
+    names = [f"kind {number}" for number in range(10)]
+    whole, sizes, encode = vit.encode_classes("a {}.", names), [], vit.text.encode_tokens
+    monkeypatch.setattr("trainers.prompting.backbone.CLASSES", 4)
+    monkeypatch.setattr(
+        vit.text, "encode_tokens", lambda tokens: sizes.append(len(tokens)) or encode(tokens)
+    )
+    torch.testing.assert_close(vit.encode_classes("a {}.", names), whole, rtol=1e-5, atol=1e-6)
+    assert sizes == [4, 4, 2]

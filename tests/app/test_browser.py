@@ -142,3 +142,29 @@ def test_every_control_has_a_name_for_screen_readers(window):
         assert any(name.startswith(start) for name in named["button"])
     for role in ("button", "link", "image", "table", "rowheader"):
         assert all(name.strip() for name in named.get(role, ())), role
+
+
+def test_a_picture_can_be_dropped(window, data_root):
+    window.look()
+    place = window.driver.execute_script("""
+        const {x, y} = document.querySelector('#upload').getBoundingClientRect();
+        return {x: x + 40, y: y + 20}""")
+    for kind in ("dragEnter", "dragOver", "drop"):
+        window.driver.execute_cdp_cmd(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind,
+                **place,
+                "data": {
+                    "items": [],
+                    "files": [f"{data_root}/dtd/images/grid/14.png"],
+                    "dragOperationsMask": 1,
+                },
+            },
+        )
+    assert (
+        window.driver.execute_script("return document.querySelector('#upload').files[0].name")
+        == "14.png"
+    )
+    window.submit()
+    assert window.one(".label").is_displayed()

@@ -3,6 +3,7 @@
 import numpy
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision.transforms as T
 
 from tests.conftest import make_method
@@ -156,3 +157,30 @@ def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
         with torch.no_grad():
             assert len(tester.model.eval()(torch.randn(1, 5, 3, 32, 32)).logits) == count
     assert again["metrics"]["test"] == record["metrics"]["test"]
+
+
+@pytest.mark.parametrize("name", ["CDC", "CDCPromptSRC"])
+def test_a_step_encodes_images_once_without_prompts(vit, monkeypatch, name):
+    """CDC's an M-th of the batch of each view, over PromptSRC all that it is held to."""
+    method = make_method(name, vit, ["cat", "dog"], N_TEMPLATES=2)
+    passes, encode = [], method.unprompted_images
+
+    def noted(images):
+        passes.append(images.shape[:2])
+        return encode(images)
+
+    for each in (method, getattr(method, "base", method)):
+        monkeypatch.setattr(each, "unprompted_images", noted)
+    method.loss(method(torch.randn(2, 4, 3, 32, 32)), torch.tensor([0, 1, 1, 0]))
+    assert passes == [(2, 2 if name == "CDC" else 4)]
+
+
+def test_after_training_it_holds_the_classes_means_under_the_prompts(trained):
+    trainer, _ = trained("CDC")
+    with torch.no_grad():
+        batches = [*trainer.training_images()]
+        pictures = torch.cat([trainer.model(images).image_features for images, _ in batches], dim=1)
+    labels = torch.cat([label for _, label in batches])
+    pictures = F.normalize(pictures.mean(dim=0), dim=-1)
+    for k, mean in enumerate(trainer.model.learner.witness.means):
+        torch.testing.assert_close(mean, pictures[labels == k].mean(dim=0))
