@@ -125,3 +125,22 @@ def test_a_task_of_pictures_in_folders_is_judged_both_ways_and_a_missing_one_ski
     assert everything == pytest.approx(found[1]["new"], abs=1e-3)
     assert fitted_to == [2, 2], "half of the held-out images"
     assert all(of["nll_fit_new"] == pytest.approx(of["nll_new"], abs=1e-3) for of in found)
+
+
+def test_a_settings_line_is_the_same_whatever_was_trained_before_it(tmp_path):
+    make_pictures(tool.suite.folder_of(tmp_path, "icons"), names=("arrow", "bird", "car", "fish"))
+    text = (
+        "{{name: {0}, description: {0}, trainer: CoOp, settings: "
+        "{{OPTIM.MAX_EPOCH: 2, OPTIM.LR: 0.5, DATALOADER.TRAIN_X.BATCH_SIZE: 4}}}}"
+    )
+
+    def lines(*names):
+        (tmp_path / "some.yaml").write_text(f"[{', '.join(map(text.format, names))}]")
+        results = tmp_path / f"{len(names)}.jsonl"
+        words = (
+            f"{tmp_path}/some.yaml --results {results} --root {tmp_path} --tasks icons --seeds 1"
+        )
+        assert tool.main(words.split()) == 0
+        return [row for row in tool.read_rows(results) if row["setting"] == "b"]
+
+    assert lines("b") == lines("a", "b")
