@@ -60,8 +60,12 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
 
 
 def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
-    """One dict an image: image, label (None for a doubtful one), doubtful (None where nothing says what that would be), uncertainty, vacuity and conflict where there are
-    any, and ``top``, the most probable classes as pairs of name and probability."""
+    """One dict an image.
+
+    It has image, label (None for a doubtful one), doubtful (None where nothing says what that would
+    be), uncertainty, vacuity and conflict where there are any, and ``top``, the most probable
+    classes as pairs of name and probability.
+    """
     labelled: list[Row] = []
     for number, image in enumerate(answers.images):
         row: Row = {

@@ -1,6 +1,7 @@
 """What Tip-Adapter and the linear probe share: classifiers of CLIP's own image features."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +11,17 @@ from .method import Encoded, Method, ParameterGroups, TrainingImages
 from .templates import SELECTED_TEMPLATES
 
 
-def take_sizes(
-    learner: nn.Module, state: Mapping[str, Tensor], *_: object, names: Iterable[str]
-) -> None:
-    """Before a learner loads a state it makes its tensors of these names as large as those there."""
-    for name in state.keys() & {*names}:
-        tensor = getattr(learner, name)
-        tensor.data = tensor.new_empty(state[name].shape)
+class SizedByState(nn.Module):
+    """A learner that makes its tensors named in ``sized`` as large as those of a state that it loads."""
+
+    sized: tuple[str, ...]
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        # not by a hook: the one before a module loads is public from torch 2.5 on
+        for name in state_dict.keys() & {*self.sized}:
+            tensor = getattr(self, name)
+            tensor.data = tensor.new_empty(state_dict[name].shape)
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
 
 class FeatureMethod(Method):

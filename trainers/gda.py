@@ -6,7 +6,6 @@ and of the training images nearest to it (§3.3).
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FeatureMethod, take_sizes
+from .features import FeatureMethod, SizedByState
 from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
 from .method import Batches, TrainingImages
 from .trainer import MethodTrainer
@@ -32,7 +31,7 @@ def add_gda_config(cfg: CfgNode) -> None:
     node.PREC = "fp16"
 
 
-class GaussianClassifier(nn.Module):
+class GaussianClassifier(SizedByState):
     """Weights (K, E) and biases (K,) of K classes, the features (N, E) they are made of, and α."""
 
     weight: nn.Parameter  # None for classes that were not trained, as is the bias
@@ -40,6 +39,7 @@ class GaussianClassifier(nn.Module):
     others: tuple[Tensor, Tensor]  # the weights and biases of those
     features: Tensor
     alpha: Tensor
+    sized = ("features",)
 
     def __init__(self, alpha: float, width: int, classes: int) -> None:
         super().__init__()
@@ -48,7 +48,6 @@ class GaussianClassifier(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("features", torch.zeros(0, width))
         self.register_buffer("alpha", torch.tensor(alpha))
-        self.register_load_state_dict_pre_hook(partial(take_sizes, names=("features",)))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""

@@ -4,7 +4,6 @@ in ``TipAdapterF`` the kept features are, by cross-entropy. α and β are chosen
 """
 
 import logging
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FeatureMethod, take_sizes
+from .features import FeatureMethod, SizedByState
 from .method import Batches, ParameterGroups, TrainingImages
 from .trainer import MethodTrainer
 
@@ -39,7 +38,7 @@ def add_tipadapterf_config(cfg: CfgNode) -> None:
     add_settings(cfg, "TIPADAPTERF")
 
 
-class FeatureCache(nn.Module):
+class FeatureCache(SizedByState):
     """The cache: N features of K classes.
 
     Args:
@@ -55,13 +54,12 @@ class FeatureCache(nn.Module):
 
     def __init__(self, beta: float, alpha: float, width: int, classes: int) -> None:
         super().__init__()
-        self.class_parameters = ("keys", "labels")  # see ``Method.build``
+        self.class_parameters = self.sized = ("keys", "labels")  # see ``Method.build``
         self.classes = classes
         self.keys = nn.Parameter(torch.zeros(0, width))  # (N, E), filled before training
         self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (N,)
         self.register_buffer("beta", torch.tensor(beta))
         self.register_buffer("alpha", torch.tensor(alpha))
-        self.register_load_state_dict_pre_hook(partial(take_sizes, names=self.class_parameters))
 
     def fill(self, keys: Tensor, labels: Tensor) -> None:
         assert self.keys is not None  # as it is for the classes that are trained
