@@ -81,7 +81,7 @@ class DecoupledPrompts(nn.Module):
         backbone: whose widths D (text) and D_v (image) are used.
     """
 
-    class_parameters, class_rows = ("witness",), ("witness.means",)  # see ``Method.build``
+    class_parameters, class_rows = ("witness",), ("witness.classes",)  # see ``Method.build``
     phrases: Tensor
     tokens: FixedTokens
 
@@ -370,14 +370,18 @@ class CDCMethod(Method):
         return learned
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
-        """Loads prompts. Those of earlier versions answer as they did: with an image witness that
-        counts as all templates together, without a fitted reliability as independent templates,
-        and, where they have a learned offset for their list, on any list with the e_k / K that
-        they were trained for."""
+        """Loads prompts. Those of earlier versions answer as they did: with an image witness whose
+        level has any spread and that counts as all templates together, without a fitted reliability
+        as independent templates, and, where they have a learned offset for their list, on any list
+        with the e_k / K that they were trained for."""
         earlier = {"reliability": torch.tensor(1.0)}
         earlier["trained_classes"] = torch.tensor(len(classnames))
         if has_phrases := isinstance(self.learner, DecoupledPrompts):
             earlier["phrases"] = self.learner.phrases
+        if (means := state.get("witness.means")) is not None and self.learner.witness is not None:
+            classes = torch.arange(len(means))
+            earlier |= {"witness.spread": torch.tensor(1.0), "witness.classes": classes}
+            self.learner.witness.means = torch.empty_like(means, device=self.device)
         state = {**earlier, **state}
         if "joint_reliability" not in state:
             templates, each = self.settings.N_TEMPLATES, state["reliability"]

@@ -125,22 +125,29 @@ class ImageWitness(nn.Module):
     means: Tensor
     precision: Tensor
     offset: Tensor
+    spread: Tensor
+    classes: Tensor
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()
         self.register_buffer("means", torch.zeros(classes, width))
         self.register_buffer("precision", torch.zeros(width, width))
         self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("classes", torch.arange(classes))  # those that are asked for
         self.is_fitted = False  # until then it has nothing to say
         self.register_load_state_dict_post_hook(note_fitted)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Sets the Gaussians of features (N, E) with labels (N,), how much a difference of densities
-        tells, and the offset.
+        tells, and which level of evidence an image has.
 
         Each image's densities under Gaussians of the other images are, times the factor with the
-        least cross-entropy, logits that can be believed. With the offset the mean over images of
-        log Σ_k e_k / K is 0. Of one image a class nothing can be held out: then nothing is set.
+        least cross-entropy, logits that can be believed. The level, log Σ_k e_k / K, has a mean of
+        0 over these images and a standard deviation of at most 1: densities in many dimensions
+        differ between images by far more than they tell of any class, and an image with none would
+        have no answer (chosen by cross-validation, docs/log.md). Of one image a class nothing can
+        be held out: then nothing is set.
         """
         classes = len(self.means)
         if labels.bincount().max() < 2:
@@ -151,13 +158,20 @@ class ImageWitness(nn.Module):
         means, precision = fit_gaussians(features, labels, classes)
         self.means.copy_(means)
         self.precision.copy_(factor * precision)
-        self.offset.copy_((factor * held_out).logsumexp(dim=-1).mean())
+        level = (factor * held_out).logsumexp(dim=-1)  # (N,)
+        self.offset.copy_(level.mean())
+        self.spread.copy_(1 / level.std().clamp(min=1))
         self.is_fitted = True
 
     def forward(self, features: Tensor) -> Tensor:
-        """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32."""
+        """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32.
+
+        K are the classes asked for; the level is that of all whose means it has.
+        """
         with torch.autocast(features.device.type, enabled=False):  # half has too few digits for it
-            return log_densities(features, self.means, self.precision) - self.offset
+            evidence = log_densities(features, self.means, self.precision) - self.offset
+            level = evidence.logsumexp(dim=-1, keepdim=True)  # (B, 1)
+            return (evidence + (self.spread - 1) * level)[:, self.classes]
 
 
 def note_fitted(witness: ImageWitness, *_: object) -> None:
