@@ -77,6 +77,8 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         row("a", "words", H=10.0, styles_H=5.0),
     ]
     rows += [{**old, "setting": "b", "H": old["H"] + 2} for old in rows]
+    for place, value in ((0, 60.0), (5, 70.0), (6, 99.0)):  # a's second fold has no mistakes
+        rows[place]["mistakes_base"] = value
     settings = [{"name": name, "description": name} for name in "ab"]
 
     def last_line(table):
@@ -85,14 +87,16 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         return dict(zip(head, last))
 
     for made, expected in (
-        (comparison.table(settings, rows), ["34.50", "5.00", "", "2", "5"]),
+        (comparison.table(settings, rows), ["34.50", "5.00", "", "2", "5", "84.50"]),
         (
             comparison.difference_table(comparison.differences(settings, rows)),
-            ["+2.00 (+2.00 … +2.00)", "+0.00 (+0.00 … +0.00)", "", "2", "5"],
+            ["+2.00 (+2.00 … +2.00)", "+0.00 (+0.00 … +0.00)", "", "2", "5"]
+            + ["+10.00 (+10.00 … +10.00)"],
         ),
     ):
         found = last_line(made)
-        assert [*map(found.get, ("H", "styles_H", "train", "tasks", "runs"))] == expected
+        cells = map(found.get, ("H", "styles_H", "train", "tasks", "runs", "mistakes_base"))
+        assert [*cells] == expected
     assert found["less a"] == "b"
     with pytest.raises(UserError, match="--first c has no result; there are: a, b"):
         comparison.differences(settings, rows, "c")

@@ -56,7 +56,7 @@ def differences(
     settings: Sequence[Row], rows: Sequence[Row], first: str | None = None
 ) -> DataFrame:
     """Differences of each setting to one, the first that has results unless ``first`` names it,
-    paired over the folds that both have.
+    paired over the folds of which both have the figure.
 
     Returns:
         a line a setting: ``tasks`` and ``runs`` that both have; for each of ``COMPARED`` the mean
@@ -74,7 +74,7 @@ def differences(
     reference = figures.pop(first)
     for name, runs in figures.items():
         common = runs.index.intersection(reference.index)
-        pair = by_task(runs.loc[common]) - by_task(reference.loc[common])
+        pair = by_task(runs.loc[common] - reference.loc[common])
         lines[name] = {"tasks": len(pair), "runs": len(common)}
         for figure in COMPARED:
             values = pair[figure].dropna().to_numpy()  # (T,)

@@ -135,7 +135,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
         row[half] = percent_right(answer, labels)
         row |= calibration_of(half, probability, labels)
         doubt = 1 - probability.max(dim=1).values
-        row[f"mistakes_{half}"] = auroc(doubt, answer != labels) or 0.0
+        row[f"mistakes_{half}"] = auroc(doubt, answer != labels)  # None without mistakes
         styled = [
             accuracy(trainer, centre[style][selected], labels)
             for style in centre
@@ -152,7 +152,9 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     row |= calibration_of("fit_base", fitted["base"], pictures.labels[held_out][1::2])
     row |= calibration_of("fit_new", fitted["new"], pictures.other_labels)
     return {
-        key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()
+        key: round(value, 4) if isinstance(value, float) else value
+        for key, value in row.items()
+        if value is not None
     }
 
 
@@ -178,11 +180,11 @@ def fitted_answers(
     return {half: scaled(model.predict(of), temperature) for half, (model, of) in asked.items()}
 
 
-def unknown(known: Prediction, others: Prediction) -> float:
+def unknown(known: Prediction, others: Prediction) -> float | None:
     """How well doubt tells images of other classes from those of known ones: area under the ROC curve in %; by vacuity if there is one."""
     doubts = [prediction.uncertainties() for prediction in (known, others)]
     by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
-    return told_apart(*(of[by] for of in doubts)) or 0.0
+    return told_apart(*(of[by] for of in doubts))
 
 
 def read_rows(path: Path) -> list[Row]:
