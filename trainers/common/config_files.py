@@ -109,9 +109,10 @@ def check_type(name: str, value: object, default: object) -> None:
             raise UserError(
                 f"{name} is {value!r}, it takes settings of its own: {', '.join(default)}"
             )
-        return check_types(value, default, f"{name}.")
+        check_types(value, default, f"{name}.")
+        return
     if default is None or value is None and name.rpartition(".")[2] in OPTIONAL:
-        return None
+        return
     if isinstance(default, (list, tuple)):
         type_, default = type(default[0]) if default else str, list(default)
         several = len(default) > 1 and type_ is not str
