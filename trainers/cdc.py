@@ -371,7 +371,7 @@ class CDCMethod(Method):
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """Loads prompts. Those of earlier versions answer as they did: with an image witness whose
-        level has any spread and that counts as all templates together, without a fitted reliability
+        level is not scaled and that counts as all templates together, without a fitted reliability
         as independent templates, and, where they have a learned offset for their list, on any list
         with the e_k / K that they were trained for."""
         earlier = {"reliability": torch.tensor(1.0)}
@@ -380,7 +380,7 @@ class CDCMethod(Method):
             earlier["phrases"] = self.learner.phrases
         if (means := state.get("witness.means")) is not None and self.learner.witness is not None:
             classes = torch.arange(len(means))
-            earlier |= {"witness.spread": torch.tensor(1.0), "witness.classes": classes}
+            earlier |= {"witness.level_scale": torch.tensor(1.0), "witness.classes": classes}
             self.learner.witness.means = torch.empty_like(means, device=self.device)
         state = {**earlier, **state}
         if "joint_reliability" not in state:

@@ -125,7 +125,7 @@ class ImageWitness(nn.Module):
     means: Tensor
     precision: Tensor
     offset: Tensor
-    spread: Tensor
+    level_scale: Tensor
     classes: Tensor
 
     def __init__(self, width: int, classes: int) -> None:
@@ -133,7 +133,7 @@ class ImageWitness(nn.Module):
         self.register_buffer("means", torch.zeros(classes, width))
         self.register_buffer("precision", torch.zeros(width, width))
         self.register_buffer("offset", torch.zeros(()))
-        self.register_buffer("spread", torch.ones(()))
+        self.register_buffer("level_scale", torch.ones(()))
         self.register_buffer("classes", torch.arange(classes))  # those that are asked for
         self.is_fitted = False  # until then it has nothing to say
         self.register_load_state_dict_post_hook(note_fitted)
@@ -160,18 +160,19 @@ class ImageWitness(nn.Module):
         self.precision.copy_(factor * precision)
         level = (factor * held_out).logsumexp(dim=-1)  # (N,)
         self.offset.copy_(level.mean())
-        self.spread.copy_(1 / level.std().clamp(min=1))
+        self.level_scale.copy_(1 / level.std().clamp(min=1))
         self.is_fitted = True
 
     def forward(self, features: Tensor) -> Tensor:
         """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32.
 
-        K are the classes asked for; the level is that of all whose means it has.
+        It is v_k − (1 − s) log Σ_j exp(v_j), v being the log densities less the offset and s the
+        level's scale. K are the classes asked for, j goes over all that it was fitted to.
         """
         with torch.autocast(features.device.type, enabled=False):  # half has too few digits for it
             evidence = log_densities(features, self.means, self.precision) - self.offset
             level = evidence.logsumexp(dim=-1, keepdim=True)  # (B, 1)
-            return (evidence + (self.spread - 1) * level)[:, self.classes]
+            return (evidence + (self.level_scale - 1) * level)[:, self.classes]
 
 
 def note_fitted(witness: ImageWitness, *_: object) -> None:
