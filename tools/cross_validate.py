@@ -220,9 +220,6 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
                 trained = new_trainer({}, task, 1, 1, args.root, folder)  # with CDC's views
                 other = new_trainer({}, task, 2, 1, args.root, folder)
                 pictures = {task: Pictures(trained, other, styles)}
-                # now, or the first setting would train with what drawing the views leaves of the
-                # random numbers, and the others with their seed's
-                pictures[task].frozen  # noqa: B018
         row = judge(setting, task, seed, pictures[task], args.root)
         with open(args.results, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

@@ -9,7 +9,6 @@ import io
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -92,6 +91,7 @@ class Pictures:
 
     Attributes:
         labels, other_labels: (N,) and (N',); centre, other_centre: style (``plain`` among them) → images as they are tested, half precision.
+        stock: (R, V, N, 3, H, W), half precision, views of the images to train on; frozen: (R, V, N, E), the frozen CLIP's features of them.
     """
 
     def __init__(
@@ -110,10 +110,11 @@ class Pictures:
             torch.tensor([item.label for item in items]) for items in halves
         )
         self.centre, self.other_centre = map(tested, halves)
+        # here, and not when a training asks for them: that would change its random numbers
+        self.stock = self.draw_stock()
+        self.frozen = self.features_of_stock()
 
-    @cached_property
-    def stock(self) -> Tensor:
-        """(R, V, N, 3, H, W), half precision: views of the images to train on."""
+    def draw_stock(self) -> Tensor:
         set_random_seed(1)
         pictures = [picture(self.trainer, item) for item in images_of(self.trainer)]
         views = self.trainer.views.transforms
@@ -121,11 +122,8 @@ class Pictures:
             stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
         ).half()
 
-    @cached_property
     @torch.no_grad()
-    def frozen(self) -> Tensor:
-        """(R, V, N, E): the frozen CLIP's features of the stock."""
-
+    def features_of_stock(self) -> Tensor:
         def features(images: Tensor) -> Tensor:
             parts = images.split(IMAGES_AT_ONCE)
             return torch.cat([encode(part[None].float())[0] for part in parts])
