@@ -10,17 +10,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dassl.utils import (
-    load_checkpoint,
-    resume_from_checkpoint,
-    save_checkpoint,
-    tolist_if_not,
-)
-from dassl.utils.checkpoint import BEST, STEP, describe, last_checkpoint, step_epochs, unwrapped
+from dassl.utils import load_checkpoint, resume_from_checkpoint, save_checkpoint, tolist_if_not
+from dassl.utils.checkpoint import BEST, STEP, newest_step, unwrapped
 
-Batch = (
-    Any  # what a data loader hands out: with `DatasetWrapper` a dict of tensors and lists by name
-)
+# what a data loader hands out: with `DatasetWrapper` a dict of tensors and lists by name
+Batch = Any
 Names = str | list[str] | None
 
 
@@ -52,8 +46,6 @@ class TrainerBase:
         sched: LRScheduler | None = None,
     ) -> None:
         """Make a model known: it is switched between training and testing, saved, loaded and resumed under `name`."""
-        if "_models" not in self.__dict__:
-            raise AttributeError("Cannot assign model before super().__init__() call")
         if name in self._models:
             raise AssertionError(f"Found duplicate model names: {name}")
         self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
@@ -61,17 +53,13 @@ class TrainerBase:
     def get_model_names(self, names: Names = None) -> list[str]:
         """`names` as a list, after a check that they are registered; all names by default."""
         known = list(self._models)
-        if names is None:
-            return known
-        names = tolist_if_not(names)
-        for name in names:
-            if name not in known:
-                raise AssertionError(f"No model is registered as {name} (registered: {known})")
+        names = known if names is None else tolist_if_not(names)
+        if unknown := [name for name in names if name not in known]:
+            raise AssertionError(f"No model is registered as {unknown[0]} (registered: {known})")
         return names
 
     def _optimizers(self, names: Names) -> list[Optimizer]:
-        optims = [self._optims[name] for name in self.get_model_names(names)]
-        return [optim for optim in optims if optim is not None]
+        return [optim for name in self.get_model_names(names) if (optim := self._optims[name])]
 
     def set_model_mode(self, mode: str = "train", names: Names = None) -> None:
         if mode not in ("train", "test", "eval"):
@@ -82,17 +70,12 @@ class TrainerBase:
     def update_lr(self, names: Names = None) -> None:
         """One step of every schedule: trainers call it at the end of an epoch."""
         for name in self.get_model_names(names):
-            sched = self._scheds[name]
-            if sched is not None:
+            if sched := self._scheds[name]:
                 sched.step()
 
     def get_current_lr(self, names: Names = None) -> float:
         """The rate of the first parameter group of the first model that has an optimiser."""
-        for optim in self._optimizers(names):
-            return optim.param_groups[0]["lr"]
-        raise RuntimeError(
-            f"No learning rate: none of the models {self.get_model_names(names)} has an optimiser"
-        )
+        return self._optimizers(names)[0].param_groups[0]["lr"]
 
     # Updates
 
@@ -128,46 +111,33 @@ class TrainerBase:
         model_name: str = "",
     ) -> None:
         """Write every model after `epoch` (from 0) to `directory/<its name>`."""
-        for name in self.get_model_names():
-            parts = {
-                "state_dict": self._models[name],
-                "optimizer": self._optims[name],
-                "scheduler": self._scheds[name],
+        for name, model in self._models.items():
+            optim, sched = self._optims[name], self._scheds[name]
+            state = {
+                "state_dict": model.state_dict(),
+                "epoch": epoch + 1,
+                "optimizer": optim and optim.state_dict(),
+                "scheduler": sched and sched.state_dict(),
+                "val_result": val_result,
             }
-            state: dict[str, Any] = {"epoch": epoch + 1, "val_result": val_result}
-            for key, part in parts.items():
-                state[key] = None if part is None else part.state_dict()
-            save_checkpoint(
-                state, os.path.join(directory, name), is_best=is_best, model_name=model_name
-            )
+            save_checkpoint(state, f"{directory}/{name}", is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Resume from the last epoch that every model has in `directory`; returns the epochs done, 0 if there are none."""
-        names = self.get_model_names()
-        file_name = self._file_to_resume(directory, names)
+        if not self._models:
+            raise RuntimeError(
+                f"{type(self).__name__} has registered no model, so there is nothing to train "
+                "(call register_model in build_model; a trainer without training runs with --eval-only)"
+            )
+        file_name = newest_step(*(f"{directory}/{name}" for name in self._models))
         if file_name is None:
             print("No checkpoint found, train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
-        for name in names:
-            epoch = resume_from_checkpoint(
-                os.path.join(directory, name),
-                self._models[name],
-                self._optims[name],
-                self._scheds[name],
-                name=file_name,
-            )
+        for name, model in self._models.items():
+            parts = model, self._optims[name], self._scheds[name]
+            epoch = resume_from_checkpoint(f"{directory}/{name}", *parts, name=file_name)
         return epoch
-
-    @staticmethod
-    def _file_to_resume(directory: str, names: list[str]) -> str | None:
-        """One file name for all models: a run stopped between two files of an epoch goes on from the epoch before."""
-        folders = [os.path.join(directory, name) for name in names]
-        latest = {last_checkpoint(folder) for folder in folders}
-        if len(latest) == 1:
-            return latest.pop()
-        common = set.intersection(*map(step_epochs, folders)) if folders else set()
-        return f"{STEP}{max(common)}" if common else None
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load every model's weights: of `epoch` (from 1), else the best, else the last step."""
@@ -176,22 +146,20 @@ class TrainerBase:
                 "Note that load_model() is skipped as no pretrained model is given (ignore this if it's done on purpose)"
             )
             return
-        names = self.get_model_names()
+        folders = {name: f"{directory}/{name}" for name in self._models}
         if epoch is not None:
             file_name = f"{STEP}{epoch}"
-        elif all(os.path.exists(f"{directory}/{name}/{BEST}") for name in names):
+        elif all(os.path.exists(f"{folder}/{BEST}") for folder in folders.values()):
             file_name = BEST
         else:
-            file_name = self._file_to_resume(directory, names) or BEST
-        for name in names:
-            folder = f"{directory}/{name}"
+            file_name = newest_step(*folders.values()) or BEST
+        for name, folder in folders.items():
             path = f"{folder}/{file_name}"
             if not os.path.exists(path):
-                raise FileNotFoundError(f"No model at {path} ({describe(folder)})")
+                raise FileNotFoundError(f"No model at {path}")
             checkpoint = load_checkpoint(path)
-            result = checkpoint.get("val_result")
-            result = result if result is None else f"{result:.1f}"
-            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}, val_result={result})")
+            epoch, result = checkpoint["epoch"], checkpoint.get("val_result")
+            print(f"Load {path} to {name} (epoch={epoch}, val_result={result})")
             unwrapped(self._models[name]).load_state_dict(checkpoint["state_dict"])
 
     # Scalars
@@ -232,8 +200,8 @@ class TrainerBase:
 
     # A trainer over batches writes these
 
-    def _missing(self, *args: Any) -> Any:
+    def run_epoch(self) -> None:
         raise NotImplementedError
 
-    run_epoch = test = parse_batch_train = parse_batch_test = _missing
-    forward_backward = model_inference = _missing
+    def forward_backward(self, batch: Batch) -> dict[str, float] | None:
+        raise NotImplementedError

@@ -3,7 +3,6 @@
 import datetime
 import os
 import time
-import warnings
 
 import torch
 import torch.nn as nn
@@ -65,32 +64,20 @@ class SimpleTrainer(TrainerBase):
 
     def build_model(self) -> None:
         """Hook: make `self.model` and what trains it, and register them."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must write build_model: dassl-lite comes with no network"
-        )
+        raise NotImplementedError
 
     def train(self) -> None:  # type: ignore[override]  # Dassl's two signatures
         super().train(self.start_epoch, self.max_epoch)
 
-    def _picks_best(self) -> bool:
-        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
-
     def before_train(self) -> None:
-        cfg, picks_best = self.cfg, self._picks_best()
-        if cfg.TRAIN.PRINT_FREQ < 1:
-            raise ValueError(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
-        check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], key="TEST.FINAL_MODEL")
-        if cfg.TEST.FINAL_MODEL == "best_val" and not picks_best:
-            warnings.warn("TEST.FINAL_MODEL best_val has no effect with TEST.NO_TEST", stacklevel=2)
-        if picks_best and self.val_loader is None:
-            raise ValueError(
-                "TEST.FINAL_MODEL is best_val, but the data set has no validation split"
-            )
-        directory = cfg.RESUME or self.output_dir
+        check_availability(
+            self.cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], key="TEST.FINAL_MODEL"
+        )
+        directory = self.cfg.RESUME or self.output_dir
         self.start_epoch = self.resume_model_if_exist(directory)
-        if cfg.RESUME and self.start_epoch == 0:
+        if self.cfg.RESUME and self.start_epoch == 0:
             raise FileNotFoundError(
-                f'RESUME is "{cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}'
+                f'RESUME is "{directory}", which holds no checkpoint of {self.get_model_names()}'
             )
         if self.start_epoch > self.max_epoch:
             raise ValueError(
@@ -100,14 +87,13 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.monotonic()
 
     def after_epoch(self) -> None:
-        if self._picks_best():
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
-        is_last = self.epoch + 1 == self.max_epoch
-        if is_last or (freq > 0 and (self.epoch + 1) % freq == 0):
+        freq, done = self.cfg.TRAIN.CHECKPOINT_FREQ, self.epoch + 1
+        if done == self.max_epoch or (freq > 0 and done % freq == 0):
             self.save_model(self.epoch, self.output_dir)
 
     def after_train(self) -> None:
@@ -128,17 +114,15 @@ class SimpleTrainer(TrainerBase):
         """Evaluate on "val" or "test" (by default TEST.SPLIT); returns the evaluator's first figure."""
         self.set_model_mode("eval")
         self.evaluator.reset()
-        if split is None:
-            split = self.cfg.TEST.SPLIT
-        check_availability(split, ["val", "test"], key="TEST.SPLIT")
-        if split == "val" and self.val_loader is None:
-            raise ValueError("Cannot evaluate on the validation split: the data set has none")
-        data_loader = self.val_loader if split == "val" else self.test_loader
+        split = split or self.cfg.TEST.SPLIT
+        loaders = {"val": self.val_loader, "test": self.test_loader}
+        check_availability(
+            split, [name for name, loader in loaders.items() if loader], key="TEST.SPLIT"
+        )
         print(f"Evaluate on the *{split}* set")
-        for batch in tqdm(data_loader):
+        for batch in tqdm(loaders[split]):
             input, label = self.parse_batch_test(batch)
-            output = self.model_inference(input)
-            self.evaluator.process(output, label)
+            self.evaluator.process(self.model_inference(input), label)
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
@@ -152,43 +136,29 @@ class SimpleTrainer(TrainerBase):
 
     def run_epoch(self) -> None:
         """`forward_backward(batch)` for each batch; prints and records what it reports."""
-        self.num_batches = len(self.train_loader_x)
-        if not self._models:
-            raise RuntimeError(
-                f"{type(self).__name__} has registered no model, so there is nothing to train "
-                "(call register_model in build_model; a trainer without training runs with --eval-only)"
-            )
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        print_freq = self.cfg.TRAIN.PRINT_FREQ
+        self.num_batches = len(self.train_loader_x)
         end = time.monotonic()
         for self.batch_idx, batch in enumerate(self.train_loader_x):
             data_time.update(time.monotonic() - end)
             loss_summary = self.forward_backward(batch)
             batch_time.update(time.monotonic() - end)
             losses.update(loss_summary)
-            if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
-                self._print_batch(losses, batch_time, data_time)
+            lr, done, freq = self.get_current_lr(), self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ
+            if done % freq == 0 or self.num_batches < freq:
+                left = (self.max_epoch - self.epoch) * self.num_batches - done
+                print(
+                    f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{self.num_batches}] "
+                    f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
+                    f"data {data_time.val:.3f} ({data_time.avg:.3f}) {losses} lr {lr:.4e} "
+                    f"eta {datetime.timedelta(seconds=int(batch_time.avg * left))}"
+                )
             step = self.epoch * self.num_batches + self.batch_idx
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
-            self.write_scalar("train/lr", self.get_current_lr(), step)
+            self.write_scalar("train/lr", lr, step)
             end = time.monotonic()
-
-    def _print_batch(
-        self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter
-    ) -> None:
-        left = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
-        parts = [
-            f"epoch [{self.epoch + 1}/{self.max_epoch}]",
-            f"batch [{self.batch_idx + 1}/{self.num_batches}]",
-            f"time {batch_time.val:.3f} ({batch_time.avg:.3f})",
-            f"data {data_time.val:.3f} ({data_time.avg:.3f})",
-            str(losses),
-            f"lr {self.get_current_lr():.4e}",
-            f"eta {datetime.timedelta(seconds=int(batch_time.avg * left))}",
-        ]
-        print(" ".join(filter(None, parts)))
 
 
 class TrainerX(SimpleTrainer):
