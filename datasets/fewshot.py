@@ -8,7 +8,6 @@ written: the same seed draws the same sample again, whose hash is in the run rec
 Without a seed (below 0) the sample is drawn with the generator as it is, and no file is read.
 """
 
-import logging
 import os
 import random
 from collections import Counter
@@ -16,7 +15,6 @@ from collections.abc import Mapping, Sequence
 
 from dassl.data.datasets import DatasetBase
 
-from trainers.common.console import counted
 from trainers.common.errors import UserError
 
 from .pickles import read_pickle
@@ -24,7 +22,6 @@ from .splits import Image
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
-log = logging.getLogger(__name__)
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
@@ -86,19 +83,14 @@ def resolve(
                     "it belongs to another split or data set, delete it"
                 )
             chosen[part].append(image)
-        twice = next((image for image, count in Counter(chosen[part]).items() if count > 1), None)
-        if twice is not None:
+        counts = Counter(image.label for image in {*chosen[part]})
+        present = Counter(image.label for image in images)
+        wanted = {label: min(shots[part], count) for label, count in present.items()}
+        if counts != wanted or len({*chosen[part]}) < len(chosen[part]):
             raise UserError(
-                f"few-shot sample {path} has {relative(twice.impath, folder)} twice in {part}: delete it"
+                f"few-shot sample {path} must have {shots[part]} different {part} images of each class, or all "
+                "that there are: delete it"
             )
-        counts = Counter(image.label for image in chosen[part])
-        for label, count in sorted(Counter(image.label for image in images).items()):
-            if counts[label] != min(shots[part], count):
-                raise UserError(
-                    f"few-shot sample {path} has {counted(counts[label], f'{part} image')} of class {label}, "
-                    f"not {min(shots[part], count)}: delete it"
-                )
-    log.info("Few-shot sample read from %s", path)
     return chosen
 
 

@@ -69,7 +69,7 @@ def test_what_is_wrong_with_a_set_is_told_whatever_it_is(tmp_path, monkeypatch):
     (tmp_path / "eurosat" / "split_zhou_EuroSAT.json").write_bytes(b"{")
     row = check("EuroSAT", tmp_path)
     assert row["state"] == "incomplete" and row["train"] == "– of 13,500"
-    assert "split file" in row["remark"]
+    assert "split_zhou_EuroSAT.json can't be read" in row["remark"]
     # no folder is broken in a way that nobody has thought of
     monkeypatch.setattr(DATASET_REGISTRY.get("EuroSAT"), "list_images", lambda folder: 1 / 0)
     assert check("EuroSAT", tmp_path)["remark"] == "division by zero"

@@ -129,10 +129,13 @@ def first(**change):
         (first(_impath=7), "a Datum whose path is a int"),
         (first(_label="0"), "whose label is a str"),
         (lambda content: content.pop("val"), "is not read .KeyError: 'val'.*delete it"),
-        (lambda content: content["val"].pop(0), "has 1 val image of class 0, not 2: delete it"),
+        (
+            lambda content: content["val"].pop(0),
+            "must have 2 different val images of each class.*delete it",
+        ),
         (
             lambda content: content["train"].append(content["train"][0]),
-            "jpg twice in train: delete",
+            "must have 2 different train images",
         ),
     ],
 )
