@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 
-from .fewshot import VALIDATION_SHOTS, Parts, draw, seeded_sample
+from .fewshot import VALIDATION_SHOTS, Parts, sample_of
 from .splits import Image, Lists, make_data, subsample_classes
 
 
@@ -75,10 +75,7 @@ class ImageDataset(DatasetBase):
         if most >= 1:
             parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
             shots = {"train": most, "val": min(most, VALIDATION_SHOTS)}
-            if cfg.SEED < 0:
-                parts, origin = draw(self, parts, shots), "drawn without a seed"
-            else:
-                parts, origin = seeded_sample(self, parts, shots, cfg.SEED)
+            parts, origin = sample_of(self, parts, shots, cfg.SEED)
             train, val = parts["train"], parts.get("val", val)
             taken = SimpleNamespace(train_x=train, val=parts.get("val"), test=None)
             self.fewshot_sample = {"hash": split_hash(taken), "origin": origin}

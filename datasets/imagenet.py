@@ -11,7 +11,7 @@ from trainers.common.errors import UserError
 
 from .base import ImageDataset, TargetDataset, register
 from .class_folders import labelled, numbered_files, read_classnames
-from .fewshot import match, relative
+from .fewshot import images_listed
 from .pickles import read_pickle
 from .splits import Image, Lists
 
@@ -46,14 +46,9 @@ def in_coops_order(train: list[Image], folder: str) -> list[Image]:
     path = f"{folder}/preprocessed.pkl"
     if not os.path.isfile(path):
         return train
-    known = {(relative(image.impath, folder), image.label): image for image in train}
-    found = [match(name, label, known) for name, label in read_pickle(path, ("train",))["train"]]
-    ordered = [image for image in found if image is not None]
-    if not len(found) == len(set(ordered)) == len(train):
-        raise UserError(
-            f"{path} lists other training images than {os.path.join(folder, 'images', 'train')} holds: "
-            "delete it or complete the images"
-        )
+    ordered = images_listed(path, read_pickle(path, ("train",))["train"], train, folder)
+    if len(ordered) < len(train):
+        raise UserError(f"{path} lacks training images that are in {folder}/images: delete it")
     return ordered
 
 

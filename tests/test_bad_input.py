@@ -140,7 +140,7 @@ def test_a_missing_image_and_a_missing_split_are_named(refusal, textures, tmp_pa
         split.write_text(content)
         assert "json can't be read (" in refusal(root=tmp_path)
     split.unlink()
-    assert f"{SPLIT} is missing" in refusal(root=tmp_path)
+    assert f"{SPLIT} can't be read (FileNotFoundError" in refusal(root=tmp_path)
 
 
 @pytest.mark.parametrize(

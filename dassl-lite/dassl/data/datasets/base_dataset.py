@@ -49,11 +49,8 @@ class DatasetBase:
         self.train_x, self.train_u, self.val, self.test = train_x, train_u, val, test
         self.num_classes = self.get_num_classes(train_x)
         self.lab2cname, self.classnames = self.get_lab2cname(train_x)
-        missing = set(range(self.num_classes)) - set(self.lab2cname)
-        if missing:
-            raise ValueError(
-                f"Labels must be 0, 1, 2, ... without gaps: no image of train_x has label {min(missing)}"
-            )
+        if not self.num_classes == len(self.lab2cname) == len(self.classnames):
+            raise ValueError("Labels must be 0, 1, 2, ... without gaps, each with one class name")
 
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
@@ -63,15 +60,8 @@ class DatasetBase:
     @staticmethod
     def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:
         """({label: class name}, class names in order of labels)."""
-        lab2cname: dict[int, str] = {}
-        for item in data_source:
-            known = lab2cname.setdefault(item.label, item.classname)
-            if known != item.classname:
-                raise ValueError(
-                    f'Label {item.label} has two class names, "{known}" and "{item.classname}"'
-                )
-        lab2cname = dict(sorted(lab2cname.items()))
-        return lab2cname, list(lab2cname.values())
+        pairs = sorted({(item.label, item.classname) for item in data_source})
+        return dict(pairs), [classname for _, classname in pairs]
 
     def generate_fewshot_dataset(
         self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False
