@@ -3,7 +3,7 @@
 import os
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from dassl.utils import listdir_nohidden
@@ -13,7 +13,7 @@ from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import ENDINGS, files_below, is_image
 
 from .fewshot import FOLDER
-from .splits import PARTS, Image, Lists, read_lines
+from .splits import PARTS, Image, Lists, read_lines, reading
 
 Files = dict[str, list[str]]  # class folder → paths of images
 # as CoOp divides data sets that come undivided; the rest is for testing
@@ -43,16 +43,11 @@ def image_files(folder: str) -> Files:
     Raises:
         UserError: the folder is missing or has no class folders or only one, a class has no image, or a name is not UTF-8.
     """
-    classes = class_folders(folder)
-    if not classes:
+    classes, files = class_folders(folder), {}
+    if len(classes) < 2:
         raise UserError(
-            f"{folder} has no class folders: put the images of each class into a folder of their own"
+            f"{folder} has no class folders to tell apart: put the images of each class into a folder of their own"
         )
-    if len(classes) == 1:
-        raise UserError(
-            f"{folder} has one class only, {classes[0]!a}: there is nothing to tell apart"
-        )
-    files = {}
     for name in classes:
         place = f"{folder}/{name}"
         files[name] = [
@@ -69,7 +64,7 @@ def image_files(folder: str) -> Files:
     return files
 
 
-def read_classnames(path: str, folders: Iterable[str] = ()) -> dict[str, str]:
+def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
     """Folder name → class name, from lines ``folder name`` (the folder's name ends at a tab, or else at the first space).
 
     Args:
@@ -78,18 +73,18 @@ def read_classnames(path: str, folders: Iterable[str] = ()) -> dict[str, str]:
     Raises:
         UserError: the file is missing, a line has no name, or a folder has none.
     """
-    names = {}
-    for line in read_lines(path, "CoOp's DATASETS.md says where to get ImageNet's"):
-        folder, _, name = line.partition("\t" if "\t" in line else " ")
-        names[folder] = name.strip()
-        if not name:
-            raise UserError(
-                f"{path}: the line {line!r} must be a folder's name, a space and the class name"
-            )
-    folders = list(folders) or list(names)
-    if missing := [folder for folder in folders if folder not in names]:
-        raise UserError(f"{path} has no line for the class folder {missing[0]}")
-    return {folder: names[folder] for folder in folders}
+    advice = (
+        "each class folder has a line there: its name, a space and the class name (CoOp's DATASETS.md says where "
+        "to get ImageNet's)"
+    )
+    with reading(path, advice):
+        names = {}
+        for line in read_lines(path, advice):
+            folder, _, name = line.partition("\t" if "\t" in line else " ")
+            if not name:
+                raise ValueError(f"the line {line!r}")
+            names[folder] = name.strip()
+        return {folder: names[folder] for folder in folders or names}
 
 
 def labelled(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) -> Lists:

@@ -106,21 +106,19 @@ class ImageFolder(ImageDataset):
         """Names what is left out of class folders, and which images lie outside of them, in a line each."""
         folder = self.dataset_dir
         places = [folder, *(os.path.join(folder, part) for part in PARTS)]
+        samples = os.path.join(folder, FOLDER, "")
         inside, outside = [], []
         for path in files_below(folder):
             if os.path.dirname(path) not in places:
-                inside.append(path)
+                inside += [path] * (not path.startswith(samples))
             elif is_image(path):
                 outside.append(path)
-        samples = os.path.join(folder, FOLDER, "")
-        if line := left_out(path for path in inside if not path.startswith(samples)):
-            log.warning(line)
+        lines = [left_out(inside)]
         if outside:
-            log.warning(
-                "Left out, since they lie in no class folder: %s (%s)",
-                counted(len(outside), "image"),
-                named(outside),
-            )
+            number = counted(len(outside), "image")
+            lines += [f"Left out, since they lie in no class folder: {number} ({named(outside)})"]
+        for line in filter(None, lines):
+            log.warning(line)
 
     def readable(self, chosen: Chosen, seen: Mapping[str, Seen], skips: bool) -> Chosen:
         """The images without the unreadable ones.

@@ -26,11 +26,6 @@ class Image(NamedTuple):
     label: int
     classname: str
 
-    @property
-    def domain(self) -> int:
-        """As in Dassl's ``Datum``, which an image with a missing file replaces."""
-        return 0
-
 
 Lists = tuple[list[Image], ...]  # of a data set: train, val, test
 
@@ -106,15 +101,14 @@ def image_of(folder: str, entry: Any) -> Image:
         TypeError, ValueError: it is no such entry; UserError: its path leads out of the folder.
     """
     name, label, classname = entry
-    is_label = isinstance(label, (int, str)) and not isinstance(label, bool)
-    if not (isinstance(name, str) and isinstance(classname, str) and is_label):
-        raise TypeError(f"the entry {entry!r:.80} is not a path, a label and a class name")
+    if not isinstance(classname, str):
+        raise TypeError(f"{classname!r:.80} is no class name")
     path = Path(name)
     if path.is_absolute() or os.pardir in path.parts or not path.parts:
         raise UserError(
             f"the image {name} of a list lies outside {folder}: it is refused; put it into the folder, or a link to it"
         )
-    return Image(os.path.join(folder, name), int(label), classname)
+    return Image(os.path.join(folder, name), int(str(label)), classname)
 
 
 def check_labels(lists: Lists) -> None:

@@ -42,7 +42,7 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
         root: folder of the data sets.
     """
     expected, protocols, source = EXPECTED[cls.__name__]
-    cells = ["–" if number is None else f"– of {number:,}" for number in expected]
+    numbers: list[int | None] = [None] * len(expected)
     state, split, remark = "incomplete", "–", source
     folder = os.path.abspath(os.path.join(os.path.expanduser(root), cls.dataset_dir))
     try:
@@ -51,30 +51,28 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
         else:
             train, val, test = cls.list_images(folder)
             split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
-            paths = [
+            parts = [
                 [image.impath for image in part]
-                for part in (train, val if val is not test else [], test)
+                for part in (train, [] if val is test else val, test)
             ]
-            missing = [path for part in paths for path in part if not os.path.isfile(path)]
-            there = [len(part) - len({*missing} & {*part}) for part in paths]
-            numbers = [len({image.label for image in test}), *there]
-            cells = list(map(compare, numbers, expected))
-            if missing:
-                remark = f"{missing[0]} is missing"
+            there = [[path for path in part if os.path.isfile(path)] for part in parts]
+            numbers = [len({image.label for image in test}), *map(len, there)]
+            if missing := {*sum(parts, [])} - {*sum(there, [])}:
+                remark = f"{min(missing)} is missing"
             elif numbers != [number or 0 for number in expected]:
                 remark = "complete by its own lists, but of another size than papers report"
             else:
                 state = "present"
     except Exception as error:  # whatever is wrong with one set, the others are to be reported
         remark = " ".join(str(error).split()) or type(error).__name__
+    cells = map(compare, numbers, expected)
     return [cls.__name__, state, *cells, split, protocols, remark]
 
 
-def compare(number: int, expected: int | None) -> str:
+def compare(number: int | None, expected: int | None) -> str:
     """A cell's text: the number, and the expected one where it differs."""
-    if not number and not expected:
-        return "–"
-    return f"{number:,}" if number == expected else f"{number:,} of {expected or 0:,}"
+    text = f"{number:,}" if number else "–"
+    return text if (number or None) == expected else f"{text} of {expected or 0:,}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

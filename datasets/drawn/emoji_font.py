@@ -7,7 +7,7 @@ images are the same on every machine.
 
 import io
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from importlib.resources import as_file
 
 from PIL import Image, ImageDraw, ImageFont
@@ -21,7 +21,7 @@ def without_variation(points: Iterable[int]) -> tuple[int, ...]:
     return tuple(point for point in points if point != VARIATION)
 
 
-@lru_cache(maxsize=1)
+@cache
 def load_font() -> tuple[ImageFont.FreeTypeFont, dict[tuple[int, ...], str]]:
     """(Pillow's font, {code points without variation selectors: the character to draw}), read once."""
     from fontTools.ttLib import TTFont

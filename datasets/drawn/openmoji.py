@@ -29,9 +29,8 @@ from ..splits import PARTS, Image, Lists
 from .emoji_font import draw_emoji
 from .emoji_styles import corrupted, recoloured, sketch
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-SPLIT = f"{HERE}/openmoji_split.json"
-PEOPLE_SPLIT = f"{HERE}/openmoji_people_split.json"
+SPLIT = Path(__file__).with_name("openmoji_split.json")
+PEOPLE_SPLIT = Path(__file__).with_name("openmoji_people_split.json")
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
 MADE_FROM = "made_from.json"
 log = logging.getLogger(__name__)
@@ -132,8 +131,6 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
         ) from error
     if style:
         made_from["style"] = style.__name__
-    if is_whole(folder, codes, made_from):
-        return
     parent, new = os.path.dirname(folder), f"{folder}.drawing"
     with turn("OpenMoji's pictures are drawn", parent):
         if is_whole(folder, codes, made_from):

@@ -88,16 +88,16 @@ class DataManager:
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
         """Print a table; what is empty has no row."""
-        rows = {
-            "Dataset": cfg.DATASET.NAME,
-            "Source": cfg.DATASET.SOURCE_DOMAINS,
-            "Target": cfg.DATASET.TARGET_DOMAINS,
-            "# classes": f"{self.num_classes:,}",
-            "# train_x": f"{len(self.dataset.train_x):,}",
-            "# val": f"{len(self.dataset.val):,}" if self.dataset.val else "",
-            "# test": f"{len(self.dataset.test):,}",
-        }
-        print(tabulate([[name, value] for name, value in rows.items() if value]))
+        data = self.dataset
+        counts = {"train_x": data.train_x, "val": data.val, "test": data.test}
+        rows = [
+            ("Dataset", cfg.DATASET.NAME),
+            ("Source", cfg.DATASET.SOURCE_DOMAINS),
+            ("Target", cfg.DATASET.TARGET_DOMAINS),
+            ("# classes", f"{self.num_classes:,}"),
+            *((f"# {part}", f"{len(items):,}") for part, items in counts.items() if items),
+        ]
+        print(tabulate([row for row in rows if row[1]]))
 
 
 class DatasetWrapper(TorchDataset[dict[str, Any]]):

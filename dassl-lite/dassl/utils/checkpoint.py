@@ -39,10 +39,6 @@ def _without_module(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
     return OrderedDict((k.removeprefix("module."), v) for k, v in state_dict.items())
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, nn.DataParallel) else model
-
-
 def save_checkpoint(
     state: Mapping[str, Any],
     save_dir: str,
@@ -98,7 +94,8 @@ def resume_from_checkpoint(
         raise FileNotFoundError(f'No checkpoint to resume from in "{fdir}"')
     print(f'Loading checkpoint from "{fdir}/{name}"')
     checkpoint = load_checkpoint(f"{fdir}/{name}")
-    unwrapped(model).load_state_dict(checkpoint["state_dict"])
+    target = model.module if isinstance(model, nn.DataParallel) else model
+    target.load_state_dict(checkpoint["state_dict"])
     print("Loaded model weights")
     for key, part in (("optimizer", optimizer), ("scheduler", scheduler)):
         if part is not None and checkpoint.get(key) is not None:

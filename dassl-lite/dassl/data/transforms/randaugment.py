@@ -37,9 +37,7 @@ def _cut_out(img: Image.Image, side: float) -> Image.Image:
     x, y = np.random.uniform(width), np.random.uniform(height)
     left, top = int(max(0, x - side / 2)), int(max(0, y - side / 2))
     img = img.copy()
-    ImageDraw.Draw(img).rectangle(
-        (left, top, min(width, left + side), min(height, top + side)), GREY
-    )
+    ImageDraw.Draw(img).rectangle((left, top, left + side, top + side), GREY)
     return img
 
 

@@ -47,24 +47,26 @@ def _steps(
 ) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     """(what to print, transform) in order."""
     size, interp = inp.SIZE, INTERPOLATION_MODES[inp.INTERPOLATION]
-    if not is_train:
-        yield f"resize the smaller edge to {max(size)}", T.Resize(max(size), interpolation=interp)
-        yield f"{size[0]}x{size[1]} center crop", T.CenterCrop(size)
-    elif "random_crop" not in choices and "random_resized_crop" not in choices:
-        yield f"resize to {size[0]}x{size[1]}", T.Resize(size, interpolation=interp)
-    if is_train and "random_crop" in choices:
-        padding = inp.CROP_PADDING
-        yield f"random crop (padding = {padding})", T.RandomCrop(size, padding=padding)
-    if is_train and "random_resized_crop" in choices:
-        scale = inp.RRCROP_SCALE
-        tfm = T.RandomResizedCrop(size, scale=scale, interpolation=interp)
-        yield f"random resized crop (size={size}, scale={scale})", tfm
-    if is_train and "random_flip" in choices:
-        yield "random flip", T.RandomHorizontalFlip()
-    if is_train and "randaugment" in choices:
-        n, m = inp.RANDAUGMENT_N, inp.RANDAUGMENT_M
-        yield f"randaugment (n={n}, m={m})", RandAugment(n, m)
+    sides = f"{size[0]}x{size[1]}"
+    if is_train:
+        if "random_crop" not in choices and "random_resized_crop" not in choices:
+            yield f"resize to {sides}", T.Resize(size, interp)
+        if "random_crop" in choices:
+            padding = inp.CROP_PADDING
+            yield f"random crop (padding = {padding})", T.RandomCrop(size, padding)
+        if "random_resized_crop" in choices:
+            scale = inp.RRCROP_SCALE
+            tfm = T.RandomResizedCrop(size, scale, interpolation=interp)
+            yield f"random resized crop (size={size}, scale={scale})", tfm
+        if "random_flip" in choices:
+            yield "random flip", T.RandomHorizontalFlip()
+        if "randaugment" in choices:
+            n, m = inp.RANDAUGMENT_N, inp.RANDAUGMENT_M
+            yield f"randaugment (n={n}, m={m})", RandAugment(n, m)
+    else:
+        yield f"resize the smaller edge to {max(size)}", T.Resize(max(size), interp)
+        yield f"{sides} center crop", T.CenterCrop(size)
     yield "to torch tensor of range [0, 1]", T.ToTensor()
     if "normalize" in choices:
         mean, std = inp.PIXEL_MEAN, inp.PIXEL_STD
-        yield f"normalization (mean={mean}, std={std})", T.Normalize(mean=mean, std=std)
+        yield f"normalization (mean={mean}, std={std})", T.Normalize(mean, std)
