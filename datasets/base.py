@@ -39,13 +39,18 @@ class ImageDataset(DatasetBase):
         super().__init__(**self.choose(cfg, *self.list_images(self.dataset_dir)))
 
     @classmethod
+    def place(cls, root: str) -> str:
+        """Absolute path of the data set's folder below ``root``, which need not be there."""
+        return os.path.abspath(os.path.join(os.path.expanduser(root), cls.dataset_dir))
+
+    @classmethod
     def find(cls, root: str) -> str:
-        """Absolute path of the data set's folder below ``root``.
+        """The same.
 
         Raises:
             UserError: it is not there.
         """
-        path = os.path.abspath(os.path.join(os.path.expanduser(root), cls.dataset_dir))
+        path = cls.place(root)
         if not os.path.isdir(path):
             raise UserError(f"data folder {path} is missing: {cls.advice}")
         return path

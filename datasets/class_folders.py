@@ -6,8 +6,6 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from dassl.utils import listdir_nohidden
-
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import ENDINGS, files_below, is_image
@@ -16,8 +14,8 @@ from .fewshot import FOLDER
 from .splits import PARTS, Image, Lists, read_lines, reading
 
 Files = dict[str, list[str]]  # class folder → paths of images
-# as CoOp divides data sets that come undivided; the rest is for testing
-SHARES = {"train": 0.5, "val": 0.2}
+# train and val, as CoOp divides data sets that come undivided; the rest is for testing
+SHARES = 0.5, 0.2
 
 
 def class_folders(folder: str) -> list[str]:
@@ -29,9 +27,7 @@ def class_folders(folder: str) -> list[str]:
 def numbered_files(folder: str) -> Files:
     """Class folder → paths of the files in it, sorted, of folders called by a number or WordNet id; whatever else lies there is no class."""
     return {
-        name: [
-            f"{folder}/{name}/{file}" for file in listdir_nohidden(f"{folder}/{name}", sort=True)
-        ]
+        name: list(files_below(f"{folder}/{name}"))
         for name in class_folders(folder)
         if re.fullmatch(r"n?\d+", name)
     }
@@ -79,7 +75,7 @@ def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
     )
     with reading(path, advice):
         names = {}
-        for line in read_lines(path, advice):
+        for line in read_lines(path):
             folder, _, name = line.partition("\t" if "\t" in line else " ")
             if not name:
                 raise ValueError(f"the line {line!r}")
@@ -122,11 +118,11 @@ def divide(folder: str, files: Files) -> dict[str, Files]:
     for name, paths in files.items():
         # seeded by the class alone
         shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))
-        first, second = (round(share * len(paths)) for share in SHARES.values())
+        first, second = (round(share * len(paths)) for share in SHARES)
         cut = shuffled[:first], shuffled[first : first + second], shuffled[first + second :]
         if not all(cut):
             raise UserError(
-                f"{os.path.join(folder, name)} has too few images to divide: {len(paths)}, "
+                f"{folder}/{name} has too few images to divide: {len(paths)}, "
                 "at least 4 are needed for train, val and test"
             )
         for part, chosen in zip(PARTS, cut):

@@ -35,7 +35,7 @@ class GroceryStore(ImageDataset):
     def list_images(cls, folder: str) -> Lists:
         names, path = {}, f"{folder}/classes.csv"
         with reading(path, cls.advice):
-            for line in read_lines(path, cls.advice)[1:]:
+            for line in read_lines(path)[1:]:
                 product, label, kind, kind_label, *_ = cells(line)
                 if cls.by_kind:
                     product, label = kind, kind_label

@@ -5,7 +5,7 @@ import os
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import ImageDataset, register
-from .splits import Lists, read_lines, read_lists, read_split
+from .splits import Lists, read_lines, read_lists, read_split, reading
 
 
 class SplitFileDataset(ImageDataset):
@@ -50,7 +50,9 @@ class FGVCAircraft(ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         advice = "it comes with the data set's images, get them again"
-        variants = read_lines(f"{folder}/variants.txt", advice)
+        path = f"{folder}/variants.txt"
+        with reading(path, advice):
+            variants = read_lines(path)
 
         def entry(line: str) -> tuple[str, int, str]:
             number, variant = line.split(" ", 1)  # variants have spaces

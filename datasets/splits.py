@@ -66,10 +66,9 @@ def read_split(path: str, image_dir: str) -> Lists:
         return lists
 
 
-def read_lines(path: str, advice: str) -> list[str]:
-    """Lines of a text file without the blank ones, and without space around them; see ``reading``."""
-    with reading(path, advice):
-        return [line for line in map(str.strip, read_text(path).splitlines()) if line]
+def read_lines(path: str) -> list[str]:
+    """Lines of a text file without the blank ones, and without space around them; raises what ``read_text`` does."""
+    return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
 def read_lists(folder: str, path: str, entry: Callable[[str], Any], advice: str) -> Lists:
@@ -85,7 +84,7 @@ def read_lists(folder: str, path: str, entry: Callable[[str], Any], advice: str)
     lists: Lists = ()
     for source in map(path.format, PARTS):
         with reading(source, advice):
-            images = [image_of(folder, entry(line)) for line in read_lines(source, advice)]
+            images = [image_of(folder, entry(line)) for line in read_lines(source)]
             lists = *lists, images
             check_labels(lists)
     return lists

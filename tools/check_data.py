@@ -44,7 +44,7 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
     expected, protocols, source = EXPECTED[cls.__name__]
     numbers: list[int | None] = [None] * len(expected)
     state, split, remark = "incomplete", "–", source
-    folder = os.path.abspath(os.path.join(os.path.expanduser(root), cls.dataset_dir))
+    folder = cls.place(root)
     try:
         if not os.path.isdir(folder):
             state = "missing"

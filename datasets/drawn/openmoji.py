@@ -55,7 +55,7 @@ class DrawnDataset(ImageDataset):
 
     @classmethod
     def find(cls, root: str) -> str:
-        return os.path.join(os.path.abspath(os.path.expanduser(root or "data")), cls.dataset_dir)
+        return cls.place(root or "data")  # where it is drawn
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:

@@ -46,12 +46,8 @@ def test_testing_resizes_the_shorter_edge_and_crops_the_centre(make_cfg, capsys)
 
 def test_no_transform_and_unknown_ones(make_cfg):
     assert build_transform(make_cfg(INPUT__NO_TRANSFORM=True)) is None
-    for options, message in (
-        ({"INPUT__TRANSFORMS": ["cutout"]}, "INPUT.TRANSFORMS: .*random_flip.*got .cutout"),
-        ({"INPUT__INTERPOLATION": "cubic"}, r"INPUT.INTERPOLATION: .*do you mean \[bicubic\]\?\)"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            build_transform(make_cfg(**options))
+    with pytest.raises(ValueError, match="INPUT.TRANSFORMS: .*random_flip.*got .cutout"):
+        build_transform(make_cfg(INPUT__TRANSFORMS=["cutout"]))
 
 
 MOVED = np.zeros_like(PIXELS)

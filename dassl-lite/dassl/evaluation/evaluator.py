@@ -48,20 +48,15 @@ class Classification(EvaluatorBase):
             f"* macro_f1: {macro_f1:.1f}%"
         )
         if self.cfg.TEST.PER_CLASS_RESULT:
-            results["perclass_accuracy"] = self._per_class(labels, pred)
+            print("=> per-class result")
+            accuracies = []
+            for label in np.unique(labels).tolist():
+                hits = pred[labels == label] == label
+                accuracies.append(100.0 * hits.mean())
+                print(
+                    f"* class: {label} ({self._lab2cname[label]})\t"
+                    f"total: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%"
+                )
+            results["perclass_accuracy"] = mean = float(np.mean(accuracies))
+            print(f"* average: {mean:.1f}%")
         return results
-
-    def _per_class(self, labels: np.ndarray, pred: np.ndarray) -> float:
-        """Print each class's figures; returns the mean of the classes' accuracies."""
-        print("=> per-class result")
-        accuracies = []
-        for label in np.unique(labels).tolist():
-            hits = pred[labels == label] == label
-            accuracies.append(100.0 * hits.mean())
-            print(
-                f"* class: {label} ({self._lab2cname[label]})\t"
-                f"total: {len(hits):,}\tcorrect: {hits.sum():,}\tacc: {accuracies[-1]:.1f}%"
-            )
-        mean = float(np.mean(accuracies))
-        print(f"* average: {mean:.1f}%")
-        return mean

@@ -19,11 +19,11 @@ FORMATS = "JPEG PNG WEBP BMP GIF TIFF PPM".split()
 
 def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
     """The string of `b` most similar to `a` (the later one of equals), None if `b` is empty."""
-
-    def similarity(candidate: str) -> float:
-        return difflib.SequenceMatcher(None, a, candidate).ratio()
-
-    return max(reversed(list(b)), key=similarity, default=None)
+    return max(
+        reversed(list(b)),
+        key=lambda one: difflib.SequenceMatcher(None, a, one).ratio(),
+        default=None,
+    )
 
 
 def check_availability(requested: str, available: Collection[str], key: str = "") -> None:
@@ -77,7 +77,7 @@ def write_whole(fpath: str, write: Callable[[BinaryIO], object]) -> None:
 def write_json(obj: Any, fpath: str) -> None:
     """Write `obj` with indent 4, making the folder."""
     mkdir_if_missing(os.path.dirname(fpath))
-    text = json.dumps(obj, indent=4, separators=(",", ": "))
+    text = json.dumps(obj, indent=4)
     write_whole(fpath, lambda f: f.write(text.encode()))
 
 

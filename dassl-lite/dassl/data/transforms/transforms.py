@@ -31,9 +31,6 @@ def build_transform(
         choices = cfg.INPUT.TRANSFORMS
     for choice in choices:
         check_availability(choice, AVAI_CHOICES, key="INPUT.TRANSFORMS")
-    check_availability(
-        cfg.INPUT.INTERPOLATION, list(INTERPOLATION_MODES), key="INPUT.INTERPOLATION"
-    )
     print(f"Building transform_{'train' if is_train else 'test'}")
     tfms = []
     for line, tfm in _steps(cfg.INPUT, is_train, choices):
