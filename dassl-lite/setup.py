@@ -12,13 +12,14 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     packages=find_packages(include=["dassl", "dassl.*"]),
-    package_data={"dassl": ["py.typed"]},  # says to type checkers that its hints are meant for them
+    package_data={"dassl": ["py.typed", "config/defaults.yaml"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.5",
         "torchvision",
         "numpy",
         "pillow",
+        "pyyaml",
         "yacs",
         "tabulate",
         "scikit-learn",

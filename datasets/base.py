@@ -1,15 +1,16 @@
 """Base classes of all data sets: a folder, lists of images, and the rule by which a run selects from them."""
 
+import os
 from types import SimpleNamespace
 
-from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 
-from .fewshot import VALIDATION_SHOTS, Parts, draw, seeded_sample
-from .splits import Image, Lists, find_folder, make_data, subsample_classes
+from .fewshot import VALIDATION_SHOTS, Parts, sample_of
+from .splits import Image, Lists, make_data, subsample_classes
 
 
 class ImageDataset(DatasetBase):
@@ -17,11 +18,16 @@ class ImageDataset(DatasetBase):
 
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
+        advice: what to do where the folder is not there.
         test_only: whether it has no images to train on.
         fewshot_sample: ``hash`` and ``origin`` of its few-shot sample, None where all images are taken.
         content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
     """
 
+    advice = (
+        "lay the data out as CoOp's DATASETS.md describes and give its parent as --root (or $DATA to the "
+        "scripts); the data set openmoji needs no download"
+    )
     fewshot_sample: dict[str, str] | None = None
     validation: list[Image] = []
     dataset_dir = ""
@@ -33,13 +39,21 @@ class ImageDataset(DatasetBase):
         super().__init__(**self.choose(cfg, *self.list_images(self.dataset_dir)))
 
     @classmethod
+    def place(cls, root: str) -> str:
+        """Absolute path of the data set's folder below ``root``, which need not be there."""
+        return os.path.abspath(os.path.join(os.path.expanduser(root), cls.dataset_dir))
+
+    @classmethod
     def find(cls, root: str) -> str:
-        """Absolute path of the data set's folder below ``root``.
+        """The same.
 
         Raises:
             UserError: it is not there.
         """
-        return find_folder(root, cls.dataset_dir)
+        path = cls.place(root)
+        if not os.path.isdir(path):
+            raise UserError(f"data folder {path} is missing: {cls.advice}")
+        return path
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
@@ -66,10 +80,7 @@ class ImageDataset(DatasetBase):
         if most >= 1:
             parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
             shots = {"train": most, "val": min(most, VALIDATION_SHOTS)}
-            if cfg.SEED < 0:
-                parts, origin = draw(self, parts, shots), "drawn without a seed"
-            else:
-                parts, origin = seeded_sample(self, parts, shots, cfg.SEED)
+            parts, origin = sample_of(self, parts, shots, cfg.SEED)
             train, val = parts["train"], parts.get("val", val)
             taken = SimpleNamespace(train_x=train, val=parts.get("val"), test=None)
             self.fewshot_sample = {"hash": split_hash(taken), "origin": origin}
@@ -104,19 +115,16 @@ class TargetDataset(ImageDataset):
         Raises:
             UserError: the config asks for a few-shot sample or for half of the classes.
         """
-        name, advice = (
-            type(self).__name__,
-            f"train on {self.source}, then test here with --eval-only --model-dir",
-        )
-        if cfg.DATASET.NUM_SHOTS >= 1:
+        shots, classes = cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES
+        if shots >= 1 or classes != "all":
             raise UserError(
-                f"DATASET.NUM_SHOTS is {cfg.DATASET.NUM_SHOTS}, but {name} has test images only, "
-                f"no few-shot sample can be drawn: {advice}"
-            )
-        if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
-            raise UserError(
-                f"DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}, but {name} has test images only, "
-                f"base-to-new needs training images of the base classes: {advice}"
+                f"DATASET.NUM_SHOTS is {shots} and DATASET.SUBSAMPLE_CLASSES {classes!r}, but {type(self).__name__} "
+                f"has test images only: train on {self.source}, then test here with --eval-only --model-dir"
             )
         images = make_data(test)
         return {"train_x": images, "test": images}
+
+
+def register(base: type[ImageDataset], name: str, **attributes: object) -> None:
+    """Registers a data set that differs from ``base`` in class attributes."""
+    DATASET_REGISTRY.register(type(name, (base,), {**attributes, "__module__": base.__module__}))

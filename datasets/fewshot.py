@@ -8,7 +8,6 @@ written: the same seed draws the same sample again, whose hash is in the run rec
 Without a seed (below 0) the sample is drawn with the generator as it is, and no file is read.
 """
 
-import logging
 import os
 import random
 from collections import Counter
@@ -16,7 +15,6 @@ from collections.abc import Mapping, Sequence
 
 from dassl.data.datasets import DatasetBase
 
-from trainers.common.console import counted
 from trainers.common.errors import UserError
 
 from .pickles import read_pickle
@@ -24,37 +22,29 @@ from .splits import Image
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
-log = logging.getLogger(__name__)
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
-def draw(dataset: DatasetBase, parts: Parts, shots: Mapping[str, int]) -> Parts:
-    return {
-        part: dataset.generate_fewshot_dataset(images, num_shots=shots[part])
-        for part, images in parts.items()
-    }
-
-
-def seeded_sample(
+def sample_of(
     dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int
 ) -> tuple[Parts, str]:
-    """The sample of a seed, CoOp's where its file is there, else drawn, and where it is from. The generator is left as it was."""
+    """The sample of a seed, CoOp's where its file is there, else drawn, and where it is from. With a seed the generator is left as it was."""
     folder = dataset.dataset_dir
     coops = f"{folder}/{FOLDER}/shot_{shots['train']}-seed_{seed}.pkl"
-    if os.path.isfile(coops):
+    if seed >= 0 and os.path.isfile(coops):
         sample = resolve(coops, read_pickle(coops, parts), parts, shots, folder)
         return sample, f"CoOp: {os.path.basename(coops)}"
     state = random.getstate()
-    try:
+    if seed >= 0:
         random.seed(seed)
-        return draw(dataset, parts, shots), f"drawn with seed {seed}"
-    finally:
-        random.setstate(state)
-
-
-def relative(path: str, folder: str) -> str:
-    """The path below the folder, which it starts with, with forward slashes."""
-    return path.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
+    drawn = {
+        part: dataset.generate_fewshot_dataset(images, num_shots=shots[part])
+        for part, images in parts.items()
+    }
+    if seed < 0:
+        return drawn, "drawn without a seed"
+    random.setstate(state)
+    return drawn, f"drawn with seed {seed}"
 
 
 def resolve(
@@ -76,38 +66,45 @@ def resolve(
     """
     chosen: dict[str, list[Image]] = {}
     for part, images in parts.items():
-        known = {(relative(image.impath, folder), image.label): image for image in images}
-        chosen[part] = []
-        for name, label in sample[part]:
-            image = match(name, label, known)
-            if image is None:
-                raise UserError(
-                    f"few-shot sample {path}: {name} with label {label} is not in the {part} split of {folder}: "
-                    "it belongs to another split or data set, delete it"
-                )
-            chosen[part].append(image)
-        twice = next((image for image, count in Counter(chosen[part]).items() if count > 1), None)
-        if twice is not None:
+        chosen[part] = images_listed(path, sample[part], images, folder)
+        present = Counter(image.label for image in images)
+        wanted = {label: min(shots[part], count) for label, count in present.items()}
+        if Counter(image.label for image in chosen[part]) != wanted:
             raise UserError(
-                f"few-shot sample {path} has {relative(twice.impath, folder)} twice in {part}: delete it"
+                f"few-shot sample {path} must have {shots[part]} {part} images of each class, or all that there "
+                "are: delete it"
             )
-        counts = Counter(image.label for image in chosen[part])
-        for label, count in sorted(Counter(image.label for image in images).items()):
-            if counts[label] != min(shots[part], count):
-                raise UserError(
-                    f"few-shot sample {path} has {counted(counts[label], f'{part} image')} of class {label}, "
-                    f"not {min(shots[part], count)}: delete it"
-                )
-    log.info("Few-shot sample read from %s", path)
     return chosen
+
+
+def images_listed(
+    path: str, entries: Sequence[tuple[str, int]], images: Sequence[Image], folder: str
+) -> list[Image]:
+    """Those of the images below a folder that a file of CoOp lists by path and label.
+
+    Raises:
+        UserError: it lists another image, or one twice.
+    """
+    known = {}
+    for image in images:
+        below = image.impath.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
+        known[below, image.label] = image
+    found: dict[Image, None] = {}
+    for name, label in entries:
+        listed = match(name, label, known)
+        if listed is None or listed in found:
+            problem = "twice" if listed else f"which {folder} has not"
+            raise UserError(
+                f"{path} lists {name} with label {label}, {problem}: it belongs to another split or data set, "
+                "delete it"
+            )
+        found[listed] = None
+    return list(found)
 
 
 def match(name: str, label: int, known: Mapping[tuple[str, int], Image]) -> Image | None:
     """The image whose path below the data folder is the longest end of ``name``, or None."""
-    spellings = (
-        name,
-        name.replace("\\", "/"),
-    )  # a backslash may be Windows' or a letter of the name
+    spellings = (name, name.replace("\\", "/"))  # a backslash may be Windows' or of the name
     ends = (
         text.split("/", steps)[-1] for text in spellings for steps in range(text.count("/") + 1)
     )

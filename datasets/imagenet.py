@@ -1,18 +1,19 @@
-"""ImageNet in CoOp's layout: ``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``."""
+"""ImageNet in CoOp's layout, and the four sets that a prompt learned on it is tested on.
+
+``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``, of which each of the four has a copy.
+"""
 
 import os
-import re
-from collections.abc import Mapping, Sequence
 
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import listdir_nohidden
 
 from trainers.common.errors import UserError
 
-from .base import ImageDataset
-from .fewshot import match, relative
+from .base import ImageDataset, TargetDataset, register
+from .class_folders import labelled, numbered_files, read_classnames
+from .fewshot import images_listed
 from .pickles import read_pickle
-from .splits import Image, Lists, find_folder, read_lines, subfolders
+from .splits import Image, Lists
 
 
 @DATASET_REGISTRY.register()
@@ -23,18 +24,15 @@ class ImageNet(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        classnames = read_classnames(f"{folder}/classnames.txt")
-        folders = [find_folder(folder, "images", part) for part in ("train", "val")]
-        wnids, tested = (class_folders(place) for place in folders)
-        if wnids != tested:
-            differing = sorted(set(wnids) ^ set(tested))
-            raise UserError(
-                f"{folders[0]} and {folders[1]} hold different classes "
-                f"({', '.join(differing[:3])}{' …' if len(differing) > 3 else ''}): unpack both wholly"
-            )
-        train, test = (read_images(place, wnids, classnames) for place in folders)
-        train = in_coops_order(train, folder)
-        return train, test, test
+        parts = {
+            part: numbered_files(f"{folder}/images/{place}")
+            for part, place in (("train", "train"), ("test", "val"))
+        }
+        names = read_classnames(
+            f"{folder}/classnames.txt", sorted({*parts["train"], *parts["test"]})
+        )
+        train, _, test = labelled(f"{folder}/images", parts, names)
+        return in_coops_order(train, folder), test, test
 
 
 def in_coops_order(train: list[Image], folder: str) -> list[Image]:
@@ -48,49 +46,50 @@ def in_coops_order(train: list[Image], folder: str) -> list[Image]:
     path = f"{folder}/preprocessed.pkl"
     if not os.path.isfile(path):
         return train
-    known = {(relative(image.impath, folder), image.label): image for image in train}
-    ordered = [match(name, label, known) for name, label in read_pickle(path, ("train",))["train"]]
-    if None in ordered or len(set(ordered)) != len(train):
-        raise UserError(
-            f"{path} lists other training images than {os.path.join(folder, 'images', 'train')} holds: "
-            "delete it or complete the images"
-        )
-    return [image for image in ordered if image is not None]
+    ordered = images_listed(path, read_pickle(path, ("train",))["train"], train, folder)
+    if len(ordered) < len(train):
+        raise UserError(f"{path} lacks training images that are in {folder}/images: delete it")
+    return ordered
 
 
-def read_classnames(path: str) -> dict[str, str]:
-    """Folder name → class name, from lines ``folder name`` (the folder's name ends at a tab, or else at the first space), in their order.
+class ImageNetVariant(TargetDataset):
+    """A folder of class folders, numbered in their order: as in CoOp, a set of 200 classes is a 200-way task.
 
-    Raises:
-        UserError: the file is missing, or a line has no name.
+    Attributes:
+        image_dir: folder of the class folders below the data set's.
+        has_all: whether it has every class of ``classnames.txt``.
+        by_line: whether folder ``17`` is the class of line 17 (from 0) of ``classnames.txt``.
     """
-    lines = read_lines(path, "CoOp's DATASETS.md says where to get it")
-    pairs = [line.split("\t" if "\t" in line else " ", 1) for line in lines]
-    bad = next((line for line, pair in zip(lines, pairs) if len(pair) < 2), None)
-    if bad is not None:
-        raise UserError(
-            f"{path}: the line {bad!r} must be a folder's name, a space and the class name"
-        )
-    return {folder: name.strip() for folder, name in pairs}
+
+    source = "ImageNet"
+    image_dir = ""
+    has_all = by_line = False
+
+    @classmethod
+    def list_images(cls, folder: str) -> Lists:
+        place = f"{folder}/{cls.image_dir}"
+        files = numbered_files(place)
+        names = read_classnames(f"{folder}/classnames.txt", () if cls.has_all else files)
+        if cls.by_line:
+            names = {str(line): name for line, name in enumerate(names.values())}
+        return labelled(place, {"test": files}, names)
 
 
-def class_folders(folder: str) -> list[str]:
-    """The folders named by a WordNet id, sorted; whatever else lies there is no class."""
-    return [name for name in subfolders(folder) if re.fullmatch(r"n\d+", name)]
-
-
-def read_images(folder: str, wnids: Sequence[str], classnames: Mapping[str, str]) -> list[Image]:
-    """All images of a folder of class folders, sorted; labels are positions in ``wnids``.
-
-    Raises:
-        UserError: a class folder has no name in ``classnames.txt``.
-    """
-    images = []
-    for label, wnid in enumerate(wnids):
-        if wnid not in classnames:
-            raise UserError(f"{os.path.join(folder, wnid)} has no name in classnames.txt")
-        images += [
-            Image(f"{folder}/{wnid}/{name}", label, classnames[wnid])
-            for name in listdir_nohidden(f"{folder}/{wnid}", sort=True)
-        ]
-    return images
+V2 = "imagenetv2-matched-frequency-format-val"
+register(
+    ImageNetVariant,
+    "ImageNetV2",
+    dataset_dir="imagenetv2",
+    image_dir=V2,
+    has_all=True,
+    by_line=True,
+)
+register(
+    ImageNetVariant,
+    "ImageNetSketch",
+    dataset_dir="imagenet-sketch",
+    image_dir="images",
+    has_all=True,
+)
+register(ImageNetVariant, "ImageNetA", dataset_dir="imagenet-adversarial", image_dir="imagenet-a")
+register(ImageNetVariant, "ImageNetR", dataset_dir="imagenet-rendition", image_dir="imagenet-r")

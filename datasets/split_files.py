@@ -1,15 +1,15 @@
-"""The data sets whose split is a ``split_zhou_*.json`` file, with the folder layout that CoOp's users have on disk."""
+"""The data sets whose images are listed in files, with the folder layout that CoOp's users have on disk."""
 
 import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .base import ImageDataset
-from .splits import Lists, read_split
+from .base import ImageDataset, register
+from .splits import Lists, read_lines, read_lists, read_split, reading
 
 
 class SplitFileDataset(ImageDataset):
-    """A folder of images and a split file.
+    """A folder of images and a file ``split_zhou_*.json``.
 
     Attributes:
         dataset_dir: folder below the root; image_dir: folder of the images below that; the split file is named after the class.
@@ -38,5 +38,24 @@ FOLDERS = {
     "UCF101": ("ucf101", "UCF-101-midframes"),
 }
 for name, (dataset_dir, image_dir) in FOLDERS.items():
-    places = {"dataset_dir": dataset_dir, "image_dir": image_dir, "__module__": __name__}
-    DATASET_REGISTRY.register()(type(name, (SplitFileDataset,), places))
+    register(SplitFileDataset, name, dataset_dir=dataset_dir, image_dir=image_dir)
+
+
+@DATASET_REGISTRY.register()
+class FGVCAircraft(ImageDataset):
+    """Its own lists: labels are the lines of ``variants.txt``, images those of ``images_variant_{train,val,test}.txt``."""
+
+    dataset_dir = "fgvc_aircraft"
+
+    @classmethod
+    def list_images(cls, folder: str) -> Lists:
+        advice = "it comes with the data set's images, get them again"
+        path = f"{folder}/variants.txt"
+        with reading(path, advice):
+            variants = read_lines(path)
+
+        def entry(line: str) -> tuple[str, int, str]:
+            number, variant = line.split(" ", 1)  # variants have spaces
+            return f"{number}.jpg", variants.index(variant), variant
+
+        return read_lists(f"{folder}/images", f"{folder}/images_variant_{{}}.txt", entry, advice)

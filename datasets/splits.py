@@ -1,13 +1,13 @@
-"""What every data set of the field shares: its folder, split files and the base/new halves.
+"""What every data set of the field shares: its folder, lists of images and the base/new halves.
 
 The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and "Conditional Prompt
 Learning for Vision-Language Models"), so that a split file on a user's disk means here what it means there.
 """
 
-import logging
+import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +16,7 @@ from dassl.data.datasets import Datum
 from trainers.common.errors import UserError
 from trainers.common.readers import read_json, read_text
 
-log = logging.getLogger(__name__)
-
 PARTS = ("train", "val", "test")  # of a data set
-SUBSAMPLES = ("all", "base", "new")
-COOPS_LAYOUT = (
-    "lay the data out as CoOp's DATASETS.md describes and give its parent as --root (or $DATA to the "
-    "scripts); the data set openmoji needs no download"
-)
 
 
 class Image(NamedTuple):
@@ -33,13 +26,24 @@ class Image(NamedTuple):
     label: int
     classname: str
 
-    @property
-    def domain(self) -> int:
-        """As in Dassl's ``Datum``, which an image with a missing file replaces."""
-        return 0
-
 
 Lists = tuple[list[Image], ...]  # of a data set: train, val, test
+
+
+@contextlib.contextmanager
+def reading(path: str, advice: str) -> Iterator[None]:
+    """Names a file that lists images or classes, and says what to do, where it can't be read in the block.
+
+    Raises:
+        UserError: it is missing, malformed or cut.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path} can't be read ({reason}): {advice}") from error
 
 
 def read_split(path: str, image_dir: str) -> Lists:
@@ -55,95 +59,77 @@ def read_split(path: str, image_dir: str) -> Lists:
     Raises:
         UserError: the file is missing or malformed, its labels have gaps, or it lists an image outside ``image_dir``.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"split file {path} is missing: docs/reproduce.md says where to get it")
-    try:
+    with reading(path, "docs/reproduce.md says where to get it"):
         parts = read_json(path)
-        lists = tuple([image_of(entry, image_dir) for entry in parts[part]] for part in PARTS)
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"split file {path} is malformed or cut ({type(error).__name__}: {error}): get it again"
-        ) from error
-    check_labels(path, *lists)
-    check_places(path, image_dir, *lists)
-    log.info("Reading split from %s", path)
+        lists = tuple([image_of(image_dir, entry) for entry in parts[part]] for part in PARTS)
+        check_labels(lists)
+        return lists
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a text file without the blank ones, and without space around them; raises what ``read_text`` does."""
+    return [line for line in map(str.strip, read_text(path).splitlines()) if line]
+
+
+def read_lists(folder: str, path: str, entry: Callable[[str], Any], advice: str) -> Lists:
+    """Reads three lists of images, which have a line for each.
+
+    Args:
+        folder: that the images lie in; path: of the lists, with ``{}`` for the part's name.
+        entry: makes an entry, see ``image_of``, of a line.
+
+    Raises:
+        UserError: see ``read_split``.
+    """
+    lists: Lists = ()
+    for source in map(path.format, PARTS):
+        with reading(source, advice):
+            images = [image_of(folder, entry(line)) for line in read_lines(source)]
+            lists = *lists, images
+            check_labels(lists)
     return lists
 
 
-def image_of(entry: Any, folder: str) -> Image:
-    """The image of an entry ``[path below the folder, label, class name]``; TypeError, ValueError: it is none."""
+def image_of(folder: str, entry: Any) -> Image:
+    """The image of an entry of a list: path below the folder, label, class name.
+
+    A list comes from somewhere else than the person who runs it, so its images lie in the folder. Links there may
+    lead anywhere, such as to another drive: the user has made them.
+
+    Raises:
+        TypeError, ValueError: it is no such entry; UserError: its path leads out of the folder.
+    """
     name, label, classname = entry
-    is_label = isinstance(label, (int, str)) and not isinstance(label, bool)
-    if not (isinstance(name, str) and isinstance(classname, str) and is_label):
-        raise TypeError(f"the entry {entry!r:.80} is not a path, a label and a class name")
-    return Image(os.path.join(folder, name), int(label), classname)
+    if not isinstance(classname, str):
+        raise TypeError(f"{classname!r:.80} is no class name")
+    path = Path(name)
+    if path.is_absolute() or os.pardir in path.parts or not path.parts:
+        raise UserError(
+            f"the image {name} of a list lies outside {folder}: it is refused; put it into the folder, or a link to it"
+        )
+    return Image(os.path.join(folder, name), int(str(label)), classname)
 
 
-def check_labels(path: str, train: list[Image], *others: list[Image]) -> None:
+def check_labels(lists: Lists) -> None:
     """
     Raises:
-        UserError: the labels of the training images are not 0 … K−1, or another part has one that they don't have.
+        ValueError: the labels of the training images are not 0 … K−1, or another part has one that they don't have.
     """
-    labels = {image.label for image in train}
-    odd = next((label for number, label in enumerate(sorted(labels)) if label != number), None)
-    if odd is not None:
-        raise UserError(
-            f"split file {path} has the label {odd} among {len(labels)} classes: labels must be 0 … K−1 without gaps"
-        )
-    strange = next(
-        (image for images in others for image in images if image.label not in labels), None
-    )
-    if strange is not None:
-        raise UserError(
-            f"split file {path} has the label {strange.label} ({strange.impath}), of which there is no training image"
-        )
-
-
-def check_places(source: str, folder: str, *lists: list[Image]) -> None:
-    """Refuses images outside their folder: a list of images comes from somewhere else than the person who runs it.
-
-    Links in the folder may lead anywhere, such as to another drive: the user has made them.
-
-    Args:
-        source: file that lists the images; lists: their paths start with ``folder``, unless they lead out.
-
-    Raises:
-        UserError: a path leads out of the folder.
-    """
-    inside = os.path.join(folder, "")
-    for path in (image.impath for images in lists for image in images):
-        if (
-            not path.startswith(inside)
-            or os.pardir in path[len(inside) :].split(os.sep)
-            or os.path.normpath(path) == os.path.normpath(folder)
-        ):
-            raise UserError(
-                f"{source} lists {path}, which lies outside {folder}: it is refused; put the image into the folder, or a link to it"
+    classes = len({image.label for image in lists[0]})
+    for image in (image for images in lists for image in images):
+        if not 0 <= image.label < classes:
+            raise ValueError(
+                f"{image.impath} has the label {image.label}, training images have {classes} classes: labels must be "
+                "0 … K−1 without gaps"
             )
 
 
-def read_lines(path: str, source: str) -> list[str]:
-    """Lines of a text file without the blank ones, and without space around them.
-
-    Raises:
-        UserError: it is missing, and the message says where it is from, ``source``; or it can't be read.
-    """
-    if not os.path.isfile(path):
-        raise UserError(f"{path} is missing: {source}")
-    try:
-        lines = map(str.strip, read_text(path).splitlines())
-    except ValueError as error:
-        raise UserError(f"{path} can't be read: {error}") from error
-    return [line for line in lines if line]
-
-
-def make_data(images: Iterable[Image]) -> list[Datum]:
+def make_data(images: Sequence[Image]) -> list[Datum]:
     """A list of ``Image`` as Dassl's ``Datum``.
 
     Raises:
         UserError: there is no file at an ``impath``.
     """
-    images = list(images)
     missing = next((image.impath for image in images if not os.path.isfile(image.impath)), None)
     if missing:
         raise UserError(
@@ -164,12 +150,8 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
         the lists (a tuple), each item in its old order; ``all`` returns them unchanged.
 
     Raises:
-        UserError: another value of ``subsample``, or no class is left.
+        UserError: no class is left.
     """
-    if subsample not in SUBSAMPLES:
-        raise UserError(
-            f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}, it takes one of {', '.join(SUBSAMPLES)}"
-        )
     if subsample == "all":
         return sources
     labels = sorted({item.label for item in sources[0]})
@@ -179,26 +161,8 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
         raise UserError(
             f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class of {len(labels)}: give all"
         )
-    log.info("Subsampling the %s classes: %d of %d", subsample, len(kept), len(labels))
     new = {label: position for position, label in enumerate(kept)}
     return tuple(
         [item._replace(label=new[item.label]) for item in source if item.label in new]
         for source in sources
     )
-
-
-def find_folder(root: str, *parts: str, advice: str = COOPS_LAYOUT) -> str:
-    """Path of a data set's folder.
-
-    Raises:
-        UserError: it is not there; the message has the ``advice``.
-    """
-    path = os.path.join(os.path.abspath(os.path.expanduser(root or ".")), *parts)
-    if not os.path.isdir(path):
-        raise UserError(f"data folder {path} is missing: {advice}")
-    return path
-
-
-def subfolders(folder: str) -> list[str]:
-    """The names of the folders in a folder, sorted, without hidden ones; none where it is no folder."""
-    return [path.name for path in sorted(Path(folder).glob("[!.]*")) if path.is_dir()]

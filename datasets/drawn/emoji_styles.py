@@ -40,12 +40,9 @@ def sketch(hexcode: str, size: int) -> Image.Image:
     pixels = numpy.asarray(draw_emoji(hexcode, FONT_SIZE)).astype(numpy.int16)  # (S, S, 3)
     lines = pixels.max(2) < INK
     for axis in (0, 1):
-        differing = numpy.abs(numpy.diff(pixels, axis=axis)).max(2) > EDGE
-        index = (slice(None), slice(None, -1)) if axis else (slice(None, -1),)
-        lines[index] |= differing
-    paper = Image.fromarray(numpy.where(lines, 0, 255).astype(numpy.uint8)).filter(
-        ImageFilter.MinFilter(LINE)
-    )
+        steps = numpy.diff(pixels, axis=axis, append=pixels.take([-1], axis))
+        lines |= numpy.abs(steps).max(2) > EDGE
+    paper = Image.fromarray(~lines).convert("L").filter(ImageFilter.MinFilter(LINE))
     return paper.resize((size, size), Image.Resampling.LANCZOS).convert("RGB")
 
 
@@ -93,11 +90,8 @@ def corrupt(
     if corruption == "gaussian noise":
         pixels = pixels + generator.normal(0, strength, pixels.shape)
     elif corruption == "impulse noise":
-        hit, white = (
-            generator.random(pixels.shape[:2]) < strength,
-            generator.random(pixels.shape[:2]) < 0.5,
-        )
-        pixels = numpy.where(hit[..., None], white[..., None].astype(float), pixels)
+        hit, white = (generator.random((*pixels.shape[:2], 1)) < share for share in (strength, 0.5))
+        pixels = numpy.where(hit, white, pixels)
     else:  # low contrast
         pixels = 0.5 + (pixels - 0.5) * strength
     return Image.fromarray((pixels.clip(0, 1) * 255).round().astype(numpy.uint8))
@@ -115,9 +109,8 @@ def hue_rotation(degrees: float) -> numpy.ndarray:
     """(3, 3) matrix that turns RGB colours about the axis of greys, which it leaves as they are."""
     angle = math.radians(degrees)
     grey = numpy.full(3, 1 / math.sqrt(3))
-    cross = numpy.array([[0, -grey[2], grey[1]], [grey[2], 0, -grey[0]], [-grey[1], grey[0], 0]])
     return (
         math.cos(angle) * numpy.eye(3)
-        + math.sin(angle) * cross
+        + math.sin(angle) * numpy.cross(numpy.eye(3), grey)
         + (1 - math.cos(angle)) * numpy.outer(grey, grey)
     )

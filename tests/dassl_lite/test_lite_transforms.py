@@ -46,12 +46,8 @@ def test_testing_resizes_the_shorter_edge_and_crops_the_centre(make_cfg, capsys)
 
 def test_no_transform_and_unknown_ones(make_cfg):
     assert build_transform(make_cfg(INPUT__NO_TRANSFORM=True)) is None
-    for options, message in (
-        ({"INPUT__TRANSFORMS": ["cutout"]}, "dassl-lite has no cutout, it has random_flip, "),
-        ({"INPUT__INTERPOLATION": "cubic"}, r"INPUT.INTERPOLATION: .*do you mean \[bicubic\]\?\)"),
-    ):
-        with pytest.raises((AssertionError, ValueError), match=message):
-            build_transform(make_cfg(**options))
+    with pytest.raises(ValueError, match="INPUT.TRANSFORMS: .*random_flip.*got .cutout"):
+        build_transform(make_cfg(INPUT__TRANSFORMS=["cutout"]))
 
 
 MOVED = np.zeros_like(PIXELS)
@@ -81,9 +77,7 @@ def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(
     assert np.array_equal(RandAugment(1, m)(image), expected)
 
 
-def test_randaugment_cuts_a_grey_rectangle_out_and_names_a_strength_beyond_30():
+def test_randaugment_cuts_a_grey_rectangle_out():
     cut = np.asarray(OPERATIONS[13][0](IMAGE, 10))
     grey = (cut == (125, 123, 114)).all(axis=2)
     assert 25 <= grey.sum() <= 121 and np.array_equal(cut[~grey], PIXELS[~grey])
-    with pytest.raises(ValueError, match="RANDAUGMENT_M is 31"):
-        RandAugment(2, 31)

@@ -52,8 +52,7 @@ def test_cifars_test_images_are_its_own_and_every_fifth_training_image_validates
     for part, place in ((data.train_x, "/train/"), (data.val, "/train/"), (data.test, "/test/")):
         assert all(place in item.impath for item in part)
     (tmp_path / "CIFAR-10-images/train/dog").rename(tmp_path / "CIFAR-10-images/train/cow")
-    message = "train must have the class folders airplane, .*; cow is too many"
-    with refuses(message):
+    with refuses("the class folder cow is too many in train"):
         build("CIFAR10", tmp_path)
 
 
@@ -85,9 +84,12 @@ def test_incomplete_folders_and_missing_names_are_refused(tmp_path, name):
     folder, names = tmp_path / place, tmp_path / place.split("/")[0] / "classnames.txt"
     imagenet(tmp_path) if name == "ImageNet" else imagenet_variant(tmp_path, name)
     for text, message in (
-        ("n01 shark\nn02\nn03 drum\n", "'n02' must be a folder's name, a space and the class name"),
-        ("n01 shark\nn02 cock\n", "n03 has no name in classnames.txt"),
-        (None, "classnames.txt is missing"),
+        ("n01 shark\nn02\nn03 drum\n", "ValueError: the line 'n02'"),
+        (
+            "n01 shark\nn02 cock\n",
+            "KeyError: 'n03'|the class folder n03 is too many",
+        ),
+        (None, "classnames.txt can't be read"),
     ):
         names.write_text(text) if text else names.unlink()
         with refuses(message):
@@ -97,8 +99,7 @@ def test_incomplete_folders_and_missing_names_are_refused(tmp_path, name):
     if name in ("ImageNetA", "ImageNetR"):
         assert build(name, tmp_path).classnames == ["great white shark", "drum"]
     else:
-        message = r"hold different classes \(n02\)|images has no folder n02: unpack it wholly"
-        with refuses(message):
+        with refuses("the class folder n02 is missing in test"):
             build(name, tmp_path)
 
 
@@ -115,10 +116,10 @@ def test_the_folders_of_v2_are_lines_of_classnames(tmp_path):
     assert dataset.classnames == [f"class {index}" for index in range(11)]
     assert all(item.impath.split("/")[-2] == str(item.label) for item in dataset.test)
     shutil.rmtree(f"{images}/10")
-    with refuses("11 lines of classnames.txt, 0 to 10; 10 is missing"):
+    with refuses("the class folder 10 is missing in test"):
         build("ImageNetV2", tmp_path)
     (place / "classnames.txt").write_text("".join(lines[:9]))
-    with refuses("9 lines of classnames.txt, 0 to 8; 9 is too many"):
+    with refuses("the class folder 9 is too many in test"):
         build("ImageNetV2", tmp_path)
 
 

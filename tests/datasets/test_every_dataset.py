@@ -67,7 +67,7 @@ def test_base_and_new_are_the_two_halves_and_a_seeds_sample_is_the_same_in_each(
 @pytest.mark.parametrize("keys, reason", CASES["test only"])
 def test_a_set_without_training_images_refuses_what_needs_them(root_of, name, keys, reason):
     source = "train on (ImageNet|OpenMoji|another domain of PACS), then test"
-    with refuses(f"{name} has test images only, {reason}.*: {source}"):
+    with refuses(f"{reason}.* but {name} has test images only: {source}"):
         build(name, root_of(name), **keys)
 
 

@@ -50,7 +50,7 @@ def test_names_come_from_classnames_txt(tmp_path):
     (tmp_path / "classnames.txt").write_text(lines, encoding="utf-8")
     assert build("ImageFolder", tmp_path).classnames == ["fire ant", "honey bee", "wels catfish"]
     (tmp_path / "classnames.txt").write_text("ant fire ant\n")
-    with refuses("classnames.txt has no line for the class folder bee"):
+    with refuses("classnames.txt can't be read .KeyError: 'bee'.: each class folder has a line"):
         build("ImageFolder", tmp_path)
 
 

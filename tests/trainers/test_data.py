@@ -36,8 +36,12 @@ def batches(trainer, wrapper, epochs=2):
 @pytest.mark.parametrize("workers, more", [("0", False), ("2", False), ("2", True)])
 def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers, more):
     """Whatever room there is for decoded images, and also after a transform of tensors, with which they travel as floats."""
-    steps, erasing = transforms._train_steps, [("erasing", RandomErasing(p=0.5))] * more
-    monkeypatch.setattr(transforms, "_train_steps", lambda *given: [*steps(*given), *erasing])
+    steps, erasing = transforms._steps, [("erasing", RandomErasing(p=0.5))] * more
+
+    def with_erasing(inp, is_train, choices):
+        return [*steps(inp, is_train, choices), *erasing * is_train]
+
+    monkeypatch.setattr(transforms, "_steps", with_erasing)
     options = ("DATALOADER.NUM_WORKERS", workers, "DATALOADER.RETURN_IMG0", "True")
     trainer, _, _ = run("CDC", *options, flags=("--no-train",))
     theirs, names = batches(trainer, DatasetWrapper), ("img", "img2", "img3", "img4")

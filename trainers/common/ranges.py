@@ -60,7 +60,10 @@ RANGES: dict[str, Range | tuple[object, ...]] = {  # pattern of keys → what th
     "INPUT.*_P": SHARE,
     "INPUT.GB_K": Range(1, 1001),
     "DATASET.NUM_SHOTS": Range(-1, 10**9),
+    "DATASET.SUBSAMPLE_CLASSES": ("all", "base", "new"),
+    "DATASET.FACTORS.CORRELATED": ("background", "cast", "border", "position", "mark"),
     "DATASET.FACTORS.CORRELATION": SHARE,
+    "DATASET.FACTORS.TEST": ("aligned", "independent", "reversed"),
     "DATALOADER.BROKEN_IMAGES": (
         "error",
         "skip",

@@ -58,11 +58,12 @@ class DataManager:
         dataset_wrapper: type["DatasetWrapper"] | None = None,
     ) -> None:
         self.dataset = dataset = build_dataset(cfg)
-        tfms = {}
-        for is_train, custom in ((True, custom_tfm_train), (False, custom_tfm_test)):
-            if custom is not None:
+        tfms = {True: custom_tfm_train, False: custom_tfm_test}
+        for is_train, custom in tfms.items():
+            if custom is None:
+                tfms[is_train] = build_transform(cfg, is_train)
+            else:
                 print(f"* Using custom transform for {'training' if is_train else 'testing'}")
-            tfms[is_train] = build_transform(cfg, is_train) if custom is None else custom
 
         def loader(source: list[Datum], is_train: bool = False) -> DataLoader[Any]:
             node = cfg.DATALOADER.TRAIN_X if is_train else cfg.DATALOADER.TEST
@@ -87,16 +88,16 @@ class DataManager:
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
         """Print a table; what is empty has no row."""
-        rows = {
-            "Dataset": cfg.DATASET.NAME,
-            "Source": cfg.DATASET.SOURCE_DOMAINS,
-            "Target": cfg.DATASET.TARGET_DOMAINS,
-            "# classes": f"{self.num_classes:,}",
-            "# train_x": f"{len(self.dataset.train_x):,}",
-            "# val": f"{len(self.dataset.val):,}" if self.dataset.val else "",
-            "# test": f"{len(self.dataset.test):,}",
-        }
-        print(tabulate([[name, value] for name, value in rows.items() if value]))
+        data = self.dataset
+        counts = {"train_x": data.train_x, "val": data.val, "test": data.test}
+        rows = [
+            ("Dataset", cfg.DATASET.NAME),
+            ("Source", cfg.DATASET.SOURCE_DOMAINS),
+            ("Target", cfg.DATASET.TARGET_DOMAINS),
+            ("# classes", f"{self.num_classes:,}"),
+            *((f"# {part}", f"{len(items):,}") for part, items in counts.items() if items),
+        ]
+        print(tabulate([row for row in rows if row[1]]))
 
 
 class DatasetWrapper(TorchDataset[dict[str, Any]]):
@@ -115,20 +116,11 @@ class DatasetWrapper(TorchDataset[dict[str, Any]]):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1  # views of each training image
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
-        if self.k_tfm < 1:
-            raise ValueError(f"DATALOADER.K_TRANSFORMS must be at least 1, got {self.k_tfm}")
-        if self.k_tfm > 1 and transform is None:
-            raise ValueError(
-                f"Cannot transform the image {self.k_tfm} times because transform is None"
-            )
-
         # turns the unaugmented image into a tensor of the same size and range
-        steps = [
-            T.Resize(cfg.INPUT.SIZE, interpolation=INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]),
-            T.ToTensor(),
-        ]
-        if "normalize" in cfg.INPUT.TRANSFORMS:
-            steps.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
+        inp = cfg.INPUT
+        steps = [T.Resize(inp.SIZE, INTERPOLATION_MODES[inp.INTERPOLATION]), T.ToTensor()]
+        if "normalize" in inp.TRANSFORMS:
+            steps.append(T.Normalize(inp.PIXEL_MEAN, inp.PIXEL_STD))
         self.to_tensor = T.Compose(steps)
 
     def __len__(self) -> int:
@@ -138,13 +130,10 @@ class DatasetWrapper(TorchDataset[dict[str, Any]]):
         item = self.data_source[idx]
         img0 = read_image(item.impath)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}
-        if self.transform is None:
-            output["img"] = img0
-        else:
-            given = self.transform
-            for i, tfm in enumerate(given if isinstance(given, (list, tuple)) else [given]):
-                views = [tfm(img0) for _ in range(self.k_tfm)]
-                output[f"img{i + 1}" if i else "img"] = views if self.k_tfm > 1 else views[0]
+        tfms = self.transform if isinstance(self.transform, (list, tuple)) else [self.transform]
+        for i, tfm in enumerate(tfms):
+            views = [tfm(img0) if tfm else img0 for _ in range(self.k_tfm)]
+            output[f"img{i + 1}" if i else "img"] = views if self.k_tfm > 1 else views[0]
         if self.return_img0:
             output["img0"] = self.to_tensor(img0)
         return output

@@ -7,6 +7,7 @@ from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from yacs.config import CfgNode
 
 from dassl.data.datasets import Datum
+from dassl.utils import check_availability
 
 
 def build_sampler(
@@ -16,10 +17,6 @@ def build_sampler(
     **settings: Any,
 ) -> Sampler[int]:
     """`settings` are those of Dassl's other samplers, which are not here."""
-    if sampler_type == "RandomSampler":
-        return RandomSampler(data_source)
-    if sampler_type == "SequentialSampler":
-        return SequentialSampler(data_source)
-    raise ValueError(
-        f"Unknown sampler type: {sampler_type} (known: RandomSampler, SequentialSampler)"
-    )
+    samplers = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}
+    check_availability(sampler_type, list(samplers))
+    return samplers[sampler_type](data_source)

@@ -1,20 +1,20 @@
-"""Trainers over labelled batches."""
+"""Trainers: registered models, their checkpoints, the loop over epochs and labelled batches, and hooks around it."""
 
 import datetime
+import importlib.util
 import os
 import time
-import warnings
+from collections import OrderedDict
+from typing import Any
 
 import torch
-import torch.nn as nn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from dassl.data import DataManager
-from dassl.engine.base import Batch, SummaryWriter, TrainerBase  # noqa: F401
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer  # noqa: F401
 
@@ -27,7 +27,189 @@ from dassl.utils import (  # noqa: F401
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.checkpoint import BEST
+from dassl.utils.checkpoint import BEST, STEP, newest_step
+
+# what a data loader hands out: with `DatasetWrapper` a dict of tensors and lists by name
+Batch = Any
+Names = str | list[str] | None
+
+
+def SummaryWriter(log_dir: str = "runs", **kwargs: Any) -> Any:
+    """TensorBoard's writer, imported at first use (it is slow to import); None where it is not installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter as TensorBoardWriter
+
+    return TensorBoardWriter(log_dir=log_dir, **kwargs)
+
+
+class TrainerBase:
+    """Models under names, each perhaps with an optimiser and a scheduler; subclasses say what an epoch is."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, nn.Module] = OrderedDict()
+        self._optims: OrderedDict[str, Optimizer | None] = OrderedDict()
+        self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
+        self._writer: Any = None
+
+    # Models
+
+    def register_model(
+        self,
+        name: str = "model",
+        model: Any = None,
+        optim: Optimizer | None = None,
+        sched: LRScheduler | None = None,
+    ) -> None:
+        """Make a model known: it is switched between training and testing, saved, loaded and resumed under `name`."""
+        if name in self._models:
+            raise AssertionError(f"Found duplicate model names: {name}")
+        self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
+
+    def get_model_names(self, names: Names = None) -> list[str]:
+        """`names` as a list; all names by default."""
+        return list(self._models) if names is None else tolist_if_not(names)
+
+    def _optimizers(self, names: Names) -> list[Optimizer]:
+        return [optim for name in self.get_model_names(names) if (optim := self._optims[name])]
+
+    def set_model_mode(self, mode: str = "train", names: Names = None) -> None:
+        """mode: train, test or eval."""
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    def update_lr(self, names: Names = None) -> None:
+        """One step of every schedule: trainers call it at the end of an epoch."""
+        for name in self.get_model_names(names):
+            if sched := self._scheds[name]:
+                sched.step()
+
+    def get_current_lr(self, names: Names = None) -> float:
+        """The rate of the first parameter group of the first model that has an optimiser."""
+        return self._optimizers(names)[0].param_groups[0]["lr"]
+
+    # Updates
+
+    def model_zero_grad(self, names: Names = None) -> None:
+        for optim in self._optimizers(names):
+            optim.zero_grad()
+
+    def model_backward(self, loss: Tensor) -> None:
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: Names = None) -> None:
+        for optim in self._optimizers(names):
+            optim.step()
+
+    def model_backward_and_update(self, loss: Tensor, names: Names = None) -> None:
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    def detect_anomaly(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss).all():
+            raise FloatingPointError("Loss is infinite or NaN!")
+
+    # Checkpoints
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: str,
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Write every model after `epoch` (from 0) to `directory/<its name>`."""
+        for name, model in self._models.items():
+            optim, sched = self._optims[name], self._scheds[name]
+            state = {
+                "state_dict": model.state_dict(),
+                "epoch": epoch + 1,
+                "optimizer": optim and optim.state_dict(),
+                "scheduler": sched and sched.state_dict(),
+                "val_result": val_result,
+            }
+            save_checkpoint(state, f"{directory}/{name}", is_best, model_name=model_name)
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Resume from the last epoch that every model has in `directory`; returns the epochs done, 0 if there are none."""
+        if not self._models:
+            raise RuntimeError(
+                f"{type(self).__name__} has registered no model, so there is nothing to train "
+                "(call register_model in build_model; a trainer without training runs with --eval-only)"
+            )
+        file_name = newest_step(*(f"{directory}/{name}" for name in self._models))
+        if file_name is None:
+            print("No checkpoint found, train from scratch")
+            return 0
+        print(f"Found checkpoint at {directory} (will resume training)")
+        for name, model in self._models.items():
+            parts = model, self._optims[name], self._scheds[name]
+            epoch = resume_from_checkpoint(f"{directory}/{name}", *parts, name=file_name)
+        return epoch
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load every model's weights: of `epoch` (from 1), else the best, else the last step."""
+        if not directory:
+            print(
+                "Note that load_model() is skipped as no pretrained model is given (ignore this if it's done on purpose)"
+            )
+            return
+        folders = {name: f"{directory}/{name}" for name in self._models}
+        if epoch is not None:
+            file_name = f"{STEP}{epoch}"
+        elif all(os.path.exists(f"{folder}/{BEST}") for folder in folders.values()):
+            file_name = BEST
+        else:
+            file_name = newest_step(*folders.values()) or BEST
+        for name, folder in folders.items():
+            resume_from_checkpoint(folder, self._models[name], name=file_name)
+
+    # Scalars
+
+    def init_writer(self, log_dir: str) -> None:
+        if self._writer is None:
+            self._writer = SummaryWriter(log_dir=log_dir)
+
+    def close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    # The loop
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        """All epochs; `before_train` may change `self.start_epoch` to resume."""
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        self.before_train()
+        for self.epoch in range(self.start_epoch, self.max_epoch):
+            self.before_epoch()
+            self.run_epoch()
+            self.after_epoch()
+        self.after_train()
+
+    def before_train(self) -> None: ...
+
+    def after_train(self) -> None: ...
+
+    def before_epoch(self) -> None: ...
+
+    def after_epoch(self) -> None: ...
+
+    # A trainer over batches writes these
+
+    def run_epoch(self) -> None:
+        raise NotImplementedError
+
+    def forward_backward(self, batch: Batch) -> dict[str, float] | None:
+        raise NotImplementedError
 
 
 class SimpleTrainer(TrainerBase):
@@ -35,8 +217,6 @@ class SimpleTrainer(TrainerBase):
 
     num_batches: int  # of an epoch
     model: nn.Module
-    optim: Optimizer
-    sched: LRScheduler
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
@@ -65,32 +245,20 @@ class SimpleTrainer(TrainerBase):
 
     def build_model(self) -> None:
         """Hook: make `self.model` and what trains it, and register them."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must write build_model: dassl-lite comes with no network"
-        )
+        raise NotImplementedError
 
     def train(self) -> None:  # type: ignore[override]  # Dassl's two signatures
         super().train(self.start_epoch, self.max_epoch)
 
-    def _picks_best(self) -> bool:
-        return self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
-
     def before_train(self) -> None:
-        cfg, picks_best = self.cfg, self._picks_best()
-        if cfg.TRAIN.PRINT_FREQ < 1:
-            raise ValueError(f"TRAIN.PRINT_FREQ must be at least 1, got {cfg.TRAIN.PRINT_FREQ}")
-        check_availability(cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], key="TEST.FINAL_MODEL")
-        if cfg.TEST.FINAL_MODEL == "best_val" and not picks_best:
-            warnings.warn("TEST.FINAL_MODEL best_val has no effect with TEST.NO_TEST", stacklevel=2)
-        if picks_best and self.val_loader is None:
-            raise ValueError(
-                "TEST.FINAL_MODEL is best_val, but the data set has no validation split"
-            )
-        directory = cfg.RESUME or self.output_dir
+        check_availability(
+            self.cfg.TEST.FINAL_MODEL, ["last_step", "best_val"], key="TEST.FINAL_MODEL"
+        )
+        directory = self.cfg.RESUME or self.output_dir
         self.start_epoch = self.resume_model_if_exist(directory)
-        if cfg.RESUME and self.start_epoch == 0:
+        if self.cfg.RESUME and self.start_epoch == 0:
             raise FileNotFoundError(
-                f'RESUME is "{cfg.RESUME}", which holds no checkpoint of {self.get_model_names()}'
+                f'RESUME is "{directory}", which holds no checkpoint of {self.get_model_names()}'
             )
         if self.start_epoch > self.max_epoch:
             raise ValueError(
@@ -100,14 +268,13 @@ class SimpleTrainer(TrainerBase):
         self.time_start = time.monotonic()
 
     def after_epoch(self) -> None:
-        if self._picks_best():
+        if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
-        is_last = self.epoch + 1 == self.max_epoch
-        if is_last or (freq > 0 and (self.epoch + 1) % freq == 0):
+        freq, done = self.cfg.TRAIN.CHECKPOINT_FREQ, self.epoch + 1
+        if done == self.max_epoch or (freq > 0 and done % freq == 0):
             self.save_model(self.epoch, self.output_dir)
 
     def after_train(self) -> None:
@@ -128,17 +295,15 @@ class SimpleTrainer(TrainerBase):
         """Evaluate on "val" or "test" (by default TEST.SPLIT); returns the evaluator's first figure."""
         self.set_model_mode("eval")
         self.evaluator.reset()
-        if split is None:
-            split = self.cfg.TEST.SPLIT
-        check_availability(split, ["val", "test"], key="TEST.SPLIT")
-        if split == "val" and self.val_loader is None:
-            raise ValueError("Cannot evaluate on the validation split: the data set has none")
-        data_loader = self.val_loader if split == "val" else self.test_loader
+        split = split or self.cfg.TEST.SPLIT
+        loaders = {"val": self.val_loader, "test": self.test_loader}
+        check_availability(
+            split, [name for name, loader in loaders.items() if loader], key="TEST.SPLIT"
+        )
         print(f"Evaluate on the *{split}* set")
-        for batch in tqdm(data_loader):
+        for batch in tqdm(loaders[split]):
             input, label = self.parse_batch_test(batch)
-            output = self.model_inference(input)
-            self.evaluator.process(output, label)
+            self.evaluator.process(self.model_inference(input), label)
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
@@ -152,43 +317,29 @@ class SimpleTrainer(TrainerBase):
 
     def run_epoch(self) -> None:
         """`forward_backward(batch)` for each batch; prints and records what it reports."""
-        self.num_batches = len(self.train_loader_x)
-        if not self._models:
-            raise RuntimeError(
-                f"{type(self).__name__} has registered no model, so there is nothing to train "
-                "(call register_model in build_model; a trainer without training runs with --eval-only)"
-            )
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        print_freq = self.cfg.TRAIN.PRINT_FREQ
+        self.num_batches = len(self.train_loader_x)
         end = time.monotonic()
         for self.batch_idx, batch in enumerate(self.train_loader_x):
             data_time.update(time.monotonic() - end)
             loss_summary = self.forward_backward(batch)
             batch_time.update(time.monotonic() - end)
             losses.update(loss_summary)
-            if (self.batch_idx + 1) % print_freq == 0 or self.num_batches < print_freq:
-                self._print_batch(losses, batch_time, data_time)
+            lr, done, freq = self.get_current_lr(), self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ
+            if done % freq == 0 or self.num_batches < freq:
+                left = (self.max_epoch - self.epoch) * self.num_batches - done
+                print(
+                    f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{done}/{self.num_batches}] "
+                    f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
+                    f"data {data_time.val:.3f} ({data_time.avg:.3f}) {losses} lr {lr:.4e} "
+                    f"eta {datetime.timedelta(seconds=int(batch_time.avg * left))}"
+                )
             step = self.epoch * self.num_batches + self.batch_idx
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
-            self.write_scalar("train/lr", self.get_current_lr(), step)
+            self.write_scalar("train/lr", lr, step)
             end = time.monotonic()
-
-    def _print_batch(
-        self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter
-    ) -> None:
-        left = (self.max_epoch - self.epoch) * self.num_batches - self.batch_idx - 1
-        parts = [
-            f"epoch [{self.epoch + 1}/{self.max_epoch}]",
-            f"batch [{self.batch_idx + 1}/{self.num_batches}]",
-            f"time {batch_time.val:.3f} ({batch_time.avg:.3f})",
-            f"data {data_time.val:.3f} ({data_time.avg:.3f})",
-            str(losses),
-            f"lr {self.get_current_lr():.4e}",
-            f"eta {datetime.timedelta(seconds=int(batch_time.avg * left))}",
-        ]
-        print(" ".join(filter(None, parts)))
 
 
 class TrainerX(SimpleTrainer):

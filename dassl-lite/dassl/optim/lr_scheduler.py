@@ -10,11 +10,10 @@ from yacs.config import CfgNode
 from dassl.utils import check_availability
 
 AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
-AVAI_WARMUPS = ["linear", "constant"]
 
 
-class _WarmupScheduler(LRScheduler):
-    """For `warmup_epoch` epochs the rate of `warmup_lr`, then `successor`, which starts at its first value.
+class ConstantWarmupScheduler(LRScheduler):
+    """For `warmup_epoch` epochs the rate `first_lr`, then `successor`, which starts at its first value.
 
     The state holds the successor's state, not the successor: its optimiser is always the live one.
     """
@@ -34,7 +33,7 @@ class _WarmupScheduler(LRScheduler):
 
     def warmup_lr(self, lr: float | Tensor) -> float | Tensor:
         """The rate in epoch `self.last_epoch` < `warmup_epoch` of a group whose full rate is `lr`."""
-        raise NotImplementedError
+        return self.first_lr
 
     def get_lr(self) -> list[float | Tensor]:
         if self.last_epoch < self.warmup_epoch:
@@ -44,24 +43,18 @@ class _WarmupScheduler(LRScheduler):
         return self.successor.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        state = {k: v for k, v in self.__dict__.items() if k not in ("optimizer", "successor")}
-        return {**state, "successor": self.successor.state_dict()}
+        return {**super().state_dict(), "successor": self.successor.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        state = dict(state_dict)
-        self.successor.load_state_dict(state.pop("successor"))
-        self.__dict__.update(state)
+        successor = state_dict["successor"]  # in Dassl's files the scheduler itself
+        if isinstance(successor, LRScheduler):
+            successor = successor.state_dict()
+        self.successor.load_state_dict(successor)
+        super().load_state_dict({**state_dict, "successor": self.successor})
 
 
-class ConstantWarmupScheduler(_WarmupScheduler):
-    """One rate during the warm-up."""
-
-    def warmup_lr(self, lr: float | Tensor) -> float | Tensor:
-        return self.first_lr
-
-
-class LinearWarmupScheduler(_WarmupScheduler):
-    """One rate in the first epoch, then e / `warmup_epoch` of the full rate."""
+class LinearWarmupScheduler(ConstantWarmupScheduler):
+    """The same in the first epoch, then e / `warmup_epoch` of the full rate."""
 
     def warmup_lr(self, lr: float | Tensor) -> float | Tensor:
         return lr * self.last_epoch / self.warmup_epoch if self.last_epoch else self.first_lr
@@ -69,28 +62,26 @@ class LinearWarmupScheduler(_WarmupScheduler):
 
 def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     """The schedule that `optim_cfg` (cfg.OPTIM) names."""
-    name = optim_cfg.LR_SCHEDULER
-    check_availability(name, AVAI_SCHEDS, key="OPTIM.LR_SCHEDULER")
-    steps, gamma, epochs = optim_cfg.STEPSIZE, optim_cfg.GAMMA, optim_cfg.MAX_EPOCH
+    check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS, key="OPTIM.LR_SCHEDULER")
+    steps, epochs = optim_cfg.STEPSIZE, optim_cfg.MAX_EPOCH
     scheduler: LRScheduler
-    if name == "single_step":
+    if optim_cfg.LR_SCHEDULER == "single_step":
         step = steps[-1] if isinstance(steps, (list, tuple)) else steps
-        if not isinstance(step, int):
-            raise TypeError(f"OPTIM.STEPSIZE must be an integer for single_step, got {step!r}")
-        scheduler = StepLR(optimizer, step if step > 0 else epochs, gamma)
-    elif name == "multi_step":
-        if not isinstance(steps, (list, tuple)):
-            raise TypeError(f"OPTIM.STEPSIZE must be a list for multi_step, got {steps!r}")
-        scheduler = MultiStepLR(optimizer, list(steps), gamma)
+        scheduler = StepLR(optimizer, step if step > 0 else epochs, optim_cfg.GAMMA)
+    elif optim_cfg.LR_SCHEDULER == "multi_step":
+        scheduler = MultiStepLR(optimizer, list(steps), optim_cfg.GAMMA)
     else:
         scheduler = CosineAnnealingLR(optimizer, float(epochs))  # type: ignore[arg-type]  # as Dassl saves it
 
     warmup = optim_cfg.WARMUP_EPOCH
     if warmup <= 0:
         return scheduler
-    check_availability(optim_cfg.WARMUP_TYPE, AVAI_WARMUPS, key="OPTIM.WARMUP_TYPE")
     if not optim_cfg.WARMUP_RECOUNT:
         scheduler.last_epoch = warmup  # the epochs of the warm-up count as epochs of the schedule
-    if optim_cfg.WARMUP_TYPE == "constant":
-        return ConstantWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_CONS_LR)
-    return LinearWarmupScheduler(optimizer, scheduler, warmup, optim_cfg.WARMUP_MIN_LR)
+    kinds = {
+        "linear": (LinearWarmupScheduler, optim_cfg.WARMUP_MIN_LR),
+        "constant": (ConstantWarmupScheduler, optim_cfg.WARMUP_CONS_LR),
+    }
+    check_availability(optim_cfg.WARMUP_TYPE, list(kinds), key="OPTIM.WARMUP_TYPE")
+    kind, first_lr = kinds[optim_cfg.WARMUP_TYPE]
+    return kind(optimizer, scheduler, warmup, first_lr)

@@ -14,14 +14,13 @@ class Logger:
             console.close()
             console = console.console
         self.console: TextIO = console
-        self.file: TextIO | None = None
         if fpath:
             os.makedirs(os.path.dirname(os.path.abspath(fpath)), exist_ok=True)
-            self.file = open(fpath, "a", encoding="utf-8", buffering=1)
+        self.file = open(fpath or os.devnull, "a", encoding="utf-8", buffering=1)
 
     def write(self, message: str) -> int:
         written = self.console.write(message)
-        if self.file is not None:
+        if not self.file.closed:
             try:
                 self.file.write(message)
             except OSError as err:  # a full disk names no file
@@ -31,19 +30,14 @@ class Logger:
 
     def flush(self) -> None:
         self.console.flush()
-        if self.file is not None:
+        if not self.file.closed:
             self.file.flush()
-            os.fsync(self.file.fileno())
 
     def close(self) -> None:
         """Close the file; the console stays open for writing."""
-        if self.file is not None:
-            self.file.close()
-            self.file = None
+        self.file.close()
 
     def __getattr__(self, name: str) -> Any:  # isatty, fileno, encoding, ...
-        if name == "console":  # not there yet
-            raise AttributeError(name)
         return getattr(self.console, name)
 
 

@@ -32,10 +32,6 @@ class MetricMeter:
         self.delimiter = delimiter
 
     def update(self, input_dict: Mapping[str, float | torch.Tensor] | None) -> None:
-        if not isinstance(input_dict, dict | None):
-            raise TypeError(
-                f"MetricMeter.update needs a dict of numbers, got {type(input_dict).__name__}"
-            )
         for name, value in (input_dict or {}).items():
             self.meters[name].update(value)
 

@@ -19,11 +19,11 @@ FORMATS = "JPEG PNG WEBP BMP GIF TIFF PPM".split()
 
 def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
     """The string of `b` most similar to `a` (the later one of equals), None if `b` is empty."""
-
-    def similarity(candidate: str) -> float:
-        return difflib.SequenceMatcher(None, a, candidate).ratio()
-
-    return max(reversed(list(b)), key=similarity, default=None)
+    return max(
+        reversed(list(b)),
+        key=lambda one: difflib.SequenceMatcher(None, a, one).ratio(),
+        default=None,
+    )
 
 
 def check_availability(requested: str, available: Collection[str], key: str = "") -> None:
@@ -37,12 +37,9 @@ def check_availability(requested: str, available: Collection[str], key: str = ""
 
 def set_random_seed(seed: int) -> None:
     """Seed Python's, numpy's and torch's generators (every device's); any seed from 0 to 2**32 - 1."""
-    if not 0 <= seed < 2**32:  # numpy's range; checked before any generator is seeded
-        raise ValueError(f"A seed must be between 0 and 2**32 - 1, got {seed}")
+    np.random.seed(seed)  # first, as it refuses other numbers
     random.seed(seed)
-    np.random.seed(seed)
     torch.manual_seed(seed)
-    torch.cuda.manual_seed_all(seed)
 
 
 def mkdir_if_missing(dirname: str) -> None:
@@ -80,7 +77,7 @@ def write_whole(fpath: str, write: Callable[[BinaryIO], object]) -> None:
 def write_json(obj: Any, fpath: str) -> None:
     """Write `obj` with indent 4, making the folder."""
     mkdir_if_missing(os.path.dirname(fpath))
-    text = json.dumps(obj, indent=4, separators=(",", ": "))
+    text = json.dumps(obj, indent=4)
     write_whole(fpath, lambda f: f.write(text.encode()))
 
 
@@ -92,8 +89,6 @@ def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
 
 def read_image(path: str) -> Image.Image:
     """The image as PIL RGB; an error names the file."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"No file exists at {path}")
     try:
         with Image.open(path, formats=FORMATS) as image:
             return image.convert("RGB")

@@ -3,6 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import Any
 
 from dassl.utils import check_isfile
@@ -17,30 +18,16 @@ class Datum:
     def __init__(
         self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""
     ) -> None:
-        if not isinstance(impath, str):
-            raise AssertionError(f"impath must be a str, got {type(impath).__name__}")
-        if not check_isfile(impath):
-            raise AssertionError(f'No file found at "{impath}"')
+        assert check_isfile(impath), f'No file found at "{impath}"'
         self._impath = impath
         self._label = label
         self._domain = domain
         self._classname = classname
 
-    @property
-    def impath(self) -> str:
-        return self._impath
-
-    @property
-    def label(self) -> int:
-        return self._label
-
-    @property
-    def domain(self) -> int:
-        return self._domain
-
-    @property
-    def classname(self) -> str:
-        return self._classname
+    impath = property(attrgetter("_impath"))
+    label = property(attrgetter("_label"))
+    domain = property(attrgetter("_domain"))
+    classname = property(attrgetter("_classname"))
 
 
 class DatasetBase:
@@ -62,32 +49,19 @@ class DatasetBase:
         self.train_x, self.train_u, self.val, self.test = train_x, train_u, val, test
         self.num_classes = self.get_num_classes(train_x)
         self.lab2cname, self.classnames = self.get_lab2cname(train_x)
-        missing = set(range(self.num_classes)) - set(self.lab2cname)
-        if missing:
-            raise ValueError(
-                f"Labels must be 0, 1, 2, ... without gaps: no image of train_x has label {min(missing)}"
-            )
+        if not self.num_classes == len(self.lab2cname) == len(self.classnames):
+            raise ValueError("Labels must be 0, 1, 2, ... without gaps, each with one class name")
 
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
         """The highest label plus one."""
-        labels = {item.label for item in data_source}
-        if not labels:
-            raise ValueError("There are no images to count the classes of")
-        return max(labels) + 1
+        return max(item.label for item in data_source) + 1
 
     @staticmethod
     def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:
         """({label: class name}, class names in order of labels)."""
-        lab2cname: dict[int, str] = {}
-        for item in data_source:
-            known = lab2cname.setdefault(item.label, item.classname)
-            if known != item.classname:
-                raise ValueError(
-                    f'Label {item.label} has two class names, "{known}" and "{item.classname}"'
-                )
-        lab2cname = dict(sorted(lab2cname.items()))
-        return lab2cname, list(lab2cname.values())
+        pairs = sorted({(item.label, item.classname) for item in data_source})
+        return dict(pairs), [classname for _, classname in pairs]
 
     def generate_fewshot_dataset(
         self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False
@@ -97,18 +71,16 @@ class DatasetBase:
         With less than 1 shot the sources are returned as they are. A class with too few items gives all it has,
         or, with `repeat`, is sampled with replacement.
         """
-        if num_shots < 1:
-            return data_sources[0] if len(data_sources) == 1 else data_sources
-        print(f"Creating a {num_shots}-shot dataset")
-        output = []
-        for source in data_sources:
-            chosen: list[Any] = []
-            for items in self.split_dataset_by_label(source).values():
-                if len(items) >= num_shots:
-                    chosen += random.sample(items, num_shots)
-                else:
-                    chosen += random.choices(items, k=num_shots) if repeat else items
-            output.append(chosen)
+        output: Any = data_sources
+        if num_shots >= 1:
+            print(f"Creating a {num_shots}-shot dataset")
+            output = [[] for _ in data_sources]
+            for chosen, source in zip(output, data_sources):
+                for items in self.split_dataset_by_label(source).values():
+                    if len(items) >= num_shots:
+                        chosen += random.sample(items, num_shots)
+                    else:
+                        chosen += random.choices(items, k=num_shots) if repeat else items
         return output[0] if len(output) == 1 else output
 
     def split_dataset_by_label(self, data_source: list[Any]) -> dict[int, list[Any]]:

@@ -2,19 +2,20 @@
 
 import random
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+import torchvision.transforms.functional as F
+from PIL import Image, ImageDraw, ImageOps
 
 GREY = (125, 123, 114)  # what a cut-out is filled with
+Operation = Callable[[Image.Image, float], Image.Image]  # of an image and a strength
 
 
 def _signed(value: float) -> float:
     return -value if random.random() > 0.5 else value
 
 
-def _affine(place: int) -> Callable[[Image.Image, float], Image.Image]:
+def _affine(place: int) -> Operation:
     """One of the six numbers of an affine map set to a value of either sign."""
 
     def apply(img: Image.Image, value: float) -> Image.Image:
@@ -36,34 +37,23 @@ def _cut_out(img: Image.Image, side: float) -> Image.Image:
     x, y = np.random.uniform(width), np.random.uniform(height)
     left, top = int(max(0, x - side / 2)), int(max(0, y - side / 2))
     img = img.copy()
-    ImageDraw.Draw(img).rectangle(
-        (left, top, min(width, left + side), min(height, top + side)), GREY
-    )
+    ImageDraw.Draw(img).rectangle((left, top, left + side, top + side), GREY)
     return img
 
 
-def _enhance(enhancer: Any) -> Callable[[Image.Image, float], Image.Image]:
-    return lambda img, factor: enhancer(img).enhance(factor)
-
-
-# function of image and strength, its strength at m = 0 and at m = 30
-OPERATIONS: list[tuple[Callable[[Image.Image, float], Image.Image], float, float]] = [
-    (lambda img, _: ImageOps.autocontrast(img), 0, 1),
-    (lambda img, _: ImageOps.equalize(img), 0, 1),
-    (lambda img, _: ImageOps.invert(img), 0, 1),
-    (lambda img, degrees: img.rotate(_signed(degrees)), 0, 30),
-    (lambda img, bits: ImageOps.posterize(img, int(bits)), 4, 8),
-    (lambda img, threshold: ImageOps.solarize(img, threshold), 0, 256),  # type: ignore[arg-type]  # a float does
+# operation, its strength at m = 0 and at m = 30
+OPERATIONS: list[tuple[Operation, float, float]] = [
+    (lambda img, _: F.autocontrast(img), 0, 1),
+    (lambda img, _: F.equalize(img), 0, 1),
+    (lambda img, _: F.invert(img), 0, 1),
+    (lambda img, degrees: F.rotate(img, _signed(degrees)), 0, 30),
+    (lambda img, bits: F.posterize(img, int(bits)), 4, 8),
+    (F.solarize, 0, 256),
     (_solarize_add, 0, 110),
-    *(
-        (_enhance(enhancer), 0.1, 1.9)
-        for enhancer in (
-            ImageEnhance.Color,
-            ImageEnhance.Contrast,
-            ImageEnhance.Brightness,
-            ImageEnhance.Sharpness,
-        )
-    ),
+    (F.adjust_saturation, 0.1, 1.9),
+    (F.adjust_contrast, 0.1, 1.9),
+    (F.adjust_brightness, 0.1, 1.9),
+    (F.adjust_sharpness, 0.1, 1.9),
     (_affine(1), 0, 0.3),  # slopes
     (_affine(3), 0, 0.3),
     (_cut_out, 0, 40),
@@ -76,8 +66,6 @@ class RandAugment:
     """`n` operations on a PIL image one after the other, drawn with replacement, each at strength `m` of 30."""
 
     def __init__(self, n: int = 2, m: float = 10) -> None:
-        if not 0 <= m <= 30:
-            raise ValueError(f"INPUT.RANDAUGMENT_M is {m}, it must be in 0 to 30")
         self.n = n
         self.m = m
 

@@ -1,0 +1,130 @@
+"""Images that lie in a folder for each class: found, named, labelled and divided."""
+
+import os
+import random
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import BELOW
+from trainers.common.image_files import ENDINGS, files_below, is_image
+
+from .fewshot import FOLDER
+from .splits import PARTS, Image, Lists, read_lines, reading
+
+Files = dict[str, list[str]]  # class folder → paths of images
+# train and val, as CoOp divides data sets that come undivided; the rest is for testing
+SHARES = 0.5, 0.2
+
+
+def class_folders(folder: str) -> list[str]:
+    """The names of the folders in a folder, sorted, without hidden ones; none where it is no folder."""
+    names = [path.name for path in sorted(Path(folder).glob("[!.]*")) if path.is_dir()]
+    return [name for name in names if name != FOLDER]
+
+
+def numbered_files(folder: str) -> Files:
+    """Class folder → paths of the files in it, sorted, of folders called by a number or WordNet id; whatever else lies there is no class."""
+    return {
+        name: list(files_below(f"{folder}/{name}"))
+        for name in class_folders(folder)
+        if re.fullmatch(r"n?\d+", name)
+    }
+
+
+def image_files(folder: str) -> Files:
+    """Class folder → paths of the images in it and below, both sorted.
+
+    Raises:
+        UserError: the folder is missing or has no class folders or only one, a class has no image, or a name is not UTF-8.
+    """
+    classes, files = class_folders(folder), {}
+    if len(classes) < 2:
+        raise UserError(
+            f"{folder} has no class folders to tell apart: put the images of each class into a folder of their own"
+        )
+    for name in classes:
+        place = f"{folder}/{name}"
+        files[name] = [
+            path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
+            for path in filter(is_image, files_below(place))
+        ]
+        if not files[name]:
+            raise UserError(f"{place} has too few images: none (they end in {', '.join(ENDINGS)})")
+        for path in files[name]:
+            try:
+                path.encode()
+            except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8
+                raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
+    return files
+
+
+def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
+    """Folder name → class name, from lines ``folder name`` (the folder's name ends at a tab, or else at the first space).
+
+    Args:
+        folders: that names are asked for; without them all names are given, in the order of the lines.
+
+    Raises:
+        UserError: the file is missing, a line has no name, or a folder has none.
+    """
+    advice = (
+        "each class folder has a line there: its name, a space and the class name (CoOp's DATASETS.md says where "
+        "to get ImageNet's)"
+    )
+    with reading(path, advice):
+        names = {}
+        for line in read_lines(path):
+            folder, _, name = line.partition("\t" if "\t" in line else " ")
+            if not name:
+                raise ValueError(f"the line {line!r}")
+            names[folder] = name.strip()
+        return {folder: names[folder] for folder in folders or names}
+
+
+def labelled(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) -> Lists:
+    """The lists of a data set; labels follow the order of the classes' names.
+
+    Args:
+        parts: those of ``train``, ``val`` and ``test`` that it has; names: class folder → class name.
+
+    Raises:
+        UserError: a part has other class folders than there are names.
+    """
+    for part, files in parts.items():
+        if odd := sorted(files.keys() ^ names.keys()):
+            raise UserError(
+                f"{folder}: the class folder {odd[0]} is {'too many' if odd[0] in files else 'missing'} in {part}: "
+                "all parts need the same ones, complete the data set"
+            )
+    return tuple(
+        [
+            Image(path, label, classname)
+            for label, (name, classname) in enumerate(names.items())
+            for path in parts.get(part, {}).get(name, ())
+        ]
+        for part in PARTS
+    )
+
+
+def divide(folder: str, files: Files) -> dict[str, Files]:
+    """Class folder → images, divided class by class into train, val and test.
+
+    Raises:
+        UserError: a class has so few images that a part of it would be empty.
+    """
+    parts: dict[str, Files] = {part: {} for part in PARTS}
+    for name, paths in files.items():
+        # seeded by the class alone
+        shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))
+        first, second = (round(share * len(paths)) for share in SHARES)
+        cut = shuffled[:first], shuffled[first : first + second], shuffled[first + second :]
+        if not all(cut):
+            raise UserError(
+                f"{folder}/{name} has too few images to divide: {len(paths)}, "
+                "at least 4 are needed for train, val and test"
+            )
+        for part, chosen in zip(PARTS, cut):
+            parts[part][name] = chosen
+    return parts
