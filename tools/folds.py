@@ -117,7 +117,7 @@ class Pictures:
     def draw_stock(self) -> Tensor:
         set_random_seed(1)
         pictures = [picture(self.trainer, item) for item in images_of(self.trainer)]
-        views = self.trainer.views.transforms
+        views = self.trainer.views
         return stacked(
             stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
         ).half()
@@ -151,7 +151,7 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
     items = images_of(trainer)
     # what some look at before the first step
     trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
-    views = len(trainer.views.transforms)  # a method with fewer views takes the first
+    views = len(trainer.views)  # a method with fewer views takes the first
     stock, frozen = pictures.stock[:, :views], pictures.frozen[:, :views]
     batch_size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
     loader = StockLoader(stock, frozen, pictures.labels, chosen, batch_size)

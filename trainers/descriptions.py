@@ -7,15 +7,19 @@ count like the hand-crafted prompts of a method: the hand-crafted feature of a c
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from yacs.config import CfgNode
 
+from .common.console import first_few
 from .common.errors import UserError
-from .common.readers import read_json, read_text
+from .common.readers import parse_json, read_text
 from .prompting.tokens import LONGEST, readable
 
-FORM = 'a JSON file of class name → list of sentences, such as {"cat": ["A cat has whiskers and a long tail."]}'
-NAMED = 3  # missing classes that a message names
+FORM = (
+    'a JSON file of class name → list of sentences, such as {"cat": ["A cat has whiskers and a long tail."]}, '
+    f"each of at most {LONGEST} characters"
+)
 
 
 def path_of(cfg: CfgNode) -> str:
@@ -28,17 +32,25 @@ def note_content(cfg: CfgNode) -> None:
     """Puts the file's fingerprint into the config, so that a run with other sentences is another run.
 
     Raises:
-        UserError: there is no such file, or it is no text.
+        UserError: see ``read``.
+    """
+    if path := path_of(cfg):
+        text, _ = read(path)
+        cfg.DATASET.DESCRIPTIONS_HASH = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read(path: str) -> tuple[str, Any]:
+    """The file's text, and what is in it.
+
+    Raises:
+        UserError: there is no such file, or it is no JSON.
     """
     try:
-        cfg.DATASET.DESCRIPTIONS_HASH = (
-            hashlib.sha256(read_text(path_of(cfg)).encode()).hexdigest()[:16]
-            if path_of(cfg)
-            else ""
-        )
+        text = read_text(path)
+        return text, parse_json(text)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"DATASET.DESCRIPTIONS {path_of(cfg)!r} can't be read ({getattr(error, 'strerror', None) or error}): give {FORM}"
+            f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}"
         ) from error
 
 
@@ -48,39 +60,28 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
     Raises:
         UserError: the file holds no descriptions, a sentence is invalid, or classes are missing.
     """
-    try:
-        content = read_json(path)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}"
-        ) from error
+    _, content = read(path)
     if not isinstance(content, dict):
         raise UserError(
             f"DATASET.DESCRIPTIONS {path} holds a {type(content).__name__}: give {FORM}"
         )
     for name, sentences in content.items():
-        if not isinstance(sentences, list) or not sentences:
-            raise UserError(
-                f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}, it needs a list of at least one sentence"
-            )
-        odd = next(
-            (
-                text
+        if (
+            not isinstance(sentences, list)
+            or not sentences
+            or not all(
+                isinstance(text, str) and text.strip() and len(text) <= LONGEST
                 for text in sentences
-                if not isinstance(text, str) or not text.strip() or len(text) > LONGEST
-            ),
-            None,
-        )
-        if odd is not None:
+            )
+        ):
             raise UserError(
-                f"DATASET.DESCRIPTIONS {path}: {name!r} has {odd!r:.60}, which is not a sentence of at most {LONGEST} characters"
+                f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}: give {FORM}"
             )
     by_name = {key(name): sentences for name, sentences in content.items()}
-    missing = [name for name in classnames if key(name) not in by_name]
+    missing = [repr(name) for name in classnames if key(name) not in by_name]
     if missing:
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise UserError(
-            f"DATASET.DESCRIPTIONS {path} says nothing of {', '.join(map(repr, missing[:NAMED]))}{more} of the {len(classnames)} "
+            f"DATASET.DESCRIPTIONS {path} says nothing of {first_few(missing)} of the {len(classnames)} "
             "classes: add them, under the data set's own names"
         )
     return [by_name[key(name)] for name in classnames]

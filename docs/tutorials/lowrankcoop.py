@@ -62,7 +62,9 @@ class LowRankCoOpMethod(Method):
 
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
-        super().check(settings, path)  # what RANK may be is in common/ranges.py, as of all methods
+        super().check(
+            settings, path
+        )  # what RANK may be is in common/ranges.yaml, as of all methods
         if not 0 <= settings.SMOOTHING < 1:
             raise UserError(f"{path}.SMOOTHING is {settings.SMOOTHING}, it must be in [0, 1)")
 

@@ -11,9 +11,8 @@ from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .. import METHODS, config_function
-from ..common.config_files import check_types
+from ..common.config_files import check_values
 from ..common.errors import UserError
-from ..common.ranges import check_ranges
 from ..common.record_file import FILE_NAME, Record
 from ..common.record_file import read_record as read_record_file
 from ..engine.checkpoint import MODEL_NAME, load, newest
@@ -68,8 +67,7 @@ def config_of(record: Record, trainer: type[MethodTrainer]) -> CfgNode:
         declare(cfg)
     defaults = cfg.clone()
     overlay(cfg, record["config"])
-    check_types(cfg, defaults)
-    check_ranges(cfg)
+    check_values(cfg, defaults)
     return cfg
 
 

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from ..common.config_files import plain
 from ..common.files import write_arrays, write_text
 from ..common.fingerprints import split_hash
 from ..common.record_file import FILE_NAME, FORMAT, Record, described
@@ -162,7 +161,7 @@ class Evaluator:
             "git_commit": git_commit(),
             "versions": versions(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "config": plain(cfg),
+            "config": cfg,
         }
         record["run"] = described(record, self.run)
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
