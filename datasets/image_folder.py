@@ -25,7 +25,6 @@ from trainers.common.fingerprints import BELOW, image_name
 from trainers.common.image_files import (
     ENDINGS,
     Seen,
-    background_of,
     files_below,
     is_image,
     left_out,
@@ -107,15 +106,14 @@ class ImageFolder(ImageDataset):
         self.content = hashlib.sha256(b"".join(digests)).hexdigest()
         self.notes = self.notes_on_copies(seen, chosen)
         if reasons:
-            # another toolbox's config may not have the key
-            skips = cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
+            skips = cfg.DATALOADER.BROKEN_IMAGES == "skip"
             chosen = self.without(reasons, chosen, skips)
         if transparent:
             log.info(
                 "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
                 transparent,
                 len(paths),
-                transparent_parts(background_of(cfg)),
+                transparent_parts(cfg.INPUT.BACKGROUND),
             )
         return chosen
 

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
-from trainers.common.image_files import background_of, read_picture
+from trainers.common.image_files import read_picture
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
@@ -80,7 +80,7 @@ def images_of(trainer: MethodTrainer) -> list[Datum]:
 
 def picture(trainer: MethodTrainer, item: Datum) -> Image.Image:
     """As the loaders read it."""
-    return read_picture(item.impath, background_of(trainer.cfg))
+    return read_picture(item.impath, trainer.cfg.INPUT.BACKGROUND)
 
 
 class Pictures:

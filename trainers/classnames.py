@@ -29,12 +29,16 @@ RATIO = 1.5  # of two classes' probabilities: where no picture can exceed it, th
 PAIRS = 1000  # that are looked at, at most
 
 
+def canonical(name: str) -> str:
+    """A name without what tells no classes apart: case, spaces, underscores, Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", readable(name)).casefold().split())
+
+
 def alike(names: Iterable[str]) -> list[list[str]]:
-    """Groups of names that differ in case, spaces or Unicode form only, or not at all."""
+    """Groups of names that are one in their ``canonical`` form."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        key = unicodedata.normalize("NFKC", readable(name)).casefold()
-        groups[" ".join(key.split())].append(name)
+        groups[canonical(name)].append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -46,11 +50,11 @@ def unknown_tokens(rows: Tensor) -> Tensor:
 
 def unknown_words(names: Iterable[str], unknown: Tensor) -> dict[str, list[str]]:
     """Name → its words of which a token is unknown, see ``unknown_tokens``; names without such words are left out."""
-    words = {
-        name: [word for word in readable(name).split() if unknown[TOKENIZER.encode(word)].any()]
+    return {
+        name: words
         for name in names
+        if (words := [w for w in readable(name).split() if unknown[TOKENIZER.encode(w)].any()])
     }
-    return {name: missing for name, missing in words.items() if missing}
 
 
 def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list[str]:

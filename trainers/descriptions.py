@@ -11,21 +11,16 @@ from typing import Any
 
 from yacs.config import CfgNode
 
+from .classnames import canonical
 from .common.console import first_few
 from .common.errors import UserError
 from .common.readers import parse_json, read_text
-from .prompting.tokens import LONGEST, readable
+from .prompting.tokens import LONGEST
 
 FORM = (
     'a JSON file of class name → list of sentences, such as {"cat": ["A cat has whiskers and a long tail."]}, '
     f"each of at most {LONGEST} characters"
 )
-
-
-def path_of(cfg: CfgNode) -> str:
-    """``DATASET.DESCRIPTIONS``; another toolbox's config may not have it."""
-    path: str = cfg.DATASET.get("DESCRIPTIONS", "")
-    return path
 
 
 def note_content(cfg: CfgNode) -> None:
@@ -34,7 +29,7 @@ def note_content(cfg: CfgNode) -> None:
     Raises:
         UserError: see ``read``.
     """
-    if path := path_of(cfg):
+    if path := cfg.DATASET.DESCRIPTIONS:
         text, _ = read(path)
         cfg.DATASET.DESCRIPTIONS_HASH = hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -55,7 +50,7 @@ def read(path: str) -> tuple[str, Any]:
 
 
 def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
-    """The sentences of each class, in the order of the K names; of names case and underscores don't matter.
+    """The sentences of each class, in the order of the K names; names are compared in their ``canonical`` form.
 
     Raises:
         UserError: the file holds no descriptions, a sentence is invalid, or classes are missing.
@@ -77,15 +72,11 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
             raise UserError(
                 f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}: give {FORM}"
             )
-    by_name = {key(name): sentences for name, sentences in content.items()}
-    missing = [repr(name) for name in classnames if key(name) not in by_name]
+    by_name = {canonical(name): sentences for name, sentences in content.items()}
+    missing = [repr(name) for name in classnames if canonical(name) not in by_name]
     if missing:
         raise UserError(
             f"DATASET.DESCRIPTIONS {path} says nothing of {first_few(missing)} of the {len(classnames)} "
             "classes: add them, under the data set's own names"
         )
-    return [by_name[key(name)] for name in classnames]
-
-
-def key(name: str) -> str:
-    return " ".join(readable(name).casefold().split())
+    return [by_name[canonical(name)] for name in classnames]

@@ -17,6 +17,7 @@ from ..common.record_file import FILE_NAME, Record
 from ..common.record_file import read_record as read_record_file
 from ..engine.checkpoint import MODEL_NAME, load, newest
 from ..method import Method
+from ..settings import add_run_settings
 from ..trainer import MethodTrainer
 
 
@@ -62,6 +63,7 @@ def config_of(record: Record, trainer: type[MethodTrainer]) -> CfgNode:
         UserError: a value is of another kind than its default.
     """
     cfg, name = get_cfg_default(), record["trainer"]
+    add_run_settings(cfg)
     declare = getattr(sys.modules[trainer.__module__], f"add_{name.lower()}_config", None)
     if declare is not None:
         declare(cfg)

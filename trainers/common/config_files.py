@@ -5,6 +5,7 @@ UTF-8, and the ranges in ``ranges.yaml``.
 """
 
 import logging
+import math
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,6 @@ from .readers import read_yaml
 
 log = logging.getLogger(__name__)
 
-TAKEN = {
-    bool: "True or False",
-    int: "a whole number of at most 64 bits",
-    float: "a finite number",
-    str: "a text in UTF-8",
-}  # type of a default → what it takes
 RANGES = read_yaml(Path(__file__).with_name("ranges.yaml"))  # pattern of keys → what they take
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 # of earlier versions; they changed no figure
@@ -130,25 +125,22 @@ def check_value(key: str, value: object, default: object) -> None:
 
 def mismatch(key: str, value: object, default: object) -> UserError:
     """The error for a value of another type than its default."""
-    is_list = isinstance(default, (list, tuple))
-    example = (*default, "")[0] if isinstance(default, (list, tuple)) else default
-    taken = TAKEN.get(type(example), "another value")
-    return UserError(
-        f"{key} is {value!r}, it takes {'a list, each ' if is_list else ''}{taken}, such as {default!r}"
-    )
+    type_ = type(default).__name__
+    return UserError(f"{key} is {value!r}, it takes {type_} values such as {default!r}")
 
 
 def is_of(type_: type, value: object) -> bool:
     """Whether a value is of a type.
 
-    Of ``float`` are whole numbers too, of ``str`` only what can be written as UTF-8; numbers are finite
-    and below 2⁶³, as torch has no larger whole ones.
+    Of ``float`` are whole numbers too, of ``str`` only what can be written as UTF-8; numbers are finite,
+    and whole ones below 2⁶³, as torch has no larger ones.
     """
     if type(value) is not type_ and (type_, type(value)) != (float, int):
         return False
     if isinstance(value, str):
         return value == value.encode(errors="ignore").decode()
-    return not isinstance(value, (int, float)) or abs(value) < 2**63
+    limit = math.inf if type_ is type(value) is float else 2**63
+    return not isinstance(value, (int, float)) or abs(value) < limit
 
 
 def leaves(config: Mapping[str, object], path: str = "") -> Iterator[tuple[str, object]]:

@@ -77,6 +77,7 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 141  # 128 and SIGPIPE's number, which Windows hasn't
     except Interrupted as stop:
+        traceback.clear_frames(stop.__traceback__)
         sys.stderr.write(f"{stop}\n")
         return REQUEUE
     except KeyboardInterrupt:
@@ -86,6 +87,8 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
         line = line_for_user(error)
         if line is None:
             raise
+        # a loader ends its workers, which ignore signals, when its iterator goes, which the frames hold
+        traceback.clear_frames(error.__traceback__)
         sys.stderr.write(f"error: {line}\n")
         return 2
     return code if isinstance(code, int) else 0

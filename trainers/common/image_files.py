@@ -15,7 +15,6 @@ from typing import IO, NamedTuple
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.contrib.concurrent import thread_map
-from yacs.config import CfgNode
 
 from .console import first_few, printable
 from .errors import UserError
@@ -293,8 +292,3 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
     title = "looking through the images"
     # Pillow decodes without Python's lock
     return thread_map(look, paths, desc=title, unit="image", delay=2, dynamic_ncols=True)
-
-
-def background_of(cfg: CfgNode) -> str:
-    """``INPUT.BACKGROUND``, see ``read_picture``; another toolbox's config may not have the key."""
-    return cfg.INPUT.get("BACKGROUND", "")

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 from yacs.config import CfgNode
 
-from ..common.image_files import background_of, read_picture
+from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
 
 # of decoded training images that a data set keeps in memory, at most; others are decoded each time
@@ -66,7 +66,7 @@ class CheckedImages(DatasetWrapper):
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
         self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
-        self.background = background_of(cfg)
+        self.background = cfg.INPUT.BACKGROUND
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of it,

@@ -12,7 +12,6 @@ from yacs.config import CfgNode
 from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
-from ..common.image_files import background_of
 from ..prompting.backbone import Backbone
 
 if TYPE_CHECKING:
@@ -77,14 +76,14 @@ def check_run(cfg: CfgNode) -> None:
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:
         raise UserError(f"INPUT.RRCROP_SCALE is {low, high}, its numbers must rise")
-    colour = background_of(cfg)
+    colour = cfg.INPUT.BACKGROUND
     try:
         ImageColor.getrgb(colour or "white")
     except ValueError:
         raise UserError(
             f"INPUT.BACKGROUND is {colour!r}, it takes a colour such as white or '#f0f0f0', or '' for pictures as they are stored"
         ) from None
-    if cfg.TEST.get("OPEN", False) and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+    if cfg.TEST.OPEN and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
         raise UserError(
             f"TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}: it must be all"
         )

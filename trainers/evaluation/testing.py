@@ -57,7 +57,7 @@ class Evaluator:
     @property
     def is_open(self) -> bool:
         """Whether base and new classes are asked for together."""
-        return bool(self.cfg.TEST.get("OPEN", False))  # another toolbox's config may not have it
+        return bool(self.cfg.TEST.OPEN)
 
     @property
     def base_classes(self) -> int:
@@ -140,7 +140,7 @@ class Evaluator:
             "format": FORMAT,
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
-            "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
+            "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
             "shots": cfg.DATASET.NUM_SHOTS,
             "seed": cfg.SEED,
             "metrics": self.metrics,
