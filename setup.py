@@ -74,7 +74,6 @@ setup(
             "flask>=3.1,<4",
             "waitress>=3,<4",
         ],
-        "suite": ["resvg_py>=0.3,<1"],  # draws the SVG files of tools/suite.py
         "heic": ["pillow-heif>=0.16,<2"],  # an iPhone's photos
         "slurm": [
             "submitit>=1.5,<2",
