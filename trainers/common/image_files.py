@@ -14,6 +14,7 @@ from typing import IO, NamedTuple
 
 import numpy
 from PIL import Image, ImageOps, UnidentifiedImageError
+from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from .console import first_few, printable
@@ -289,6 +290,6 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
         except Exception as error:  # as in ``decoded``
             return Seen(reason(error))
 
-    title = "looking through the images"
+    bar = {"desc": "looking through the images", "unit": "image", "delay": 2}
     # Pillow decodes without Python's lock
-    return thread_map(look, paths, desc=title, unit="image", delay=2, dynamic_ncols=True)
+    return thread_map(look, paths, tqdm_class=tqdm, dynamic_ncols=True, **bar)

@@ -44,7 +44,7 @@ def read_record(path: str | Path) -> Record:
     try:
         record = read_json(path)
         for name in odd_fields(record, SCHEMA):
-            raise ValueError(f"its {name} is missing or of another kind")
+            raise ValueError(f"its {name or 'content'} is missing or of another kind")
         if record["format"] != FORMAT:
             raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
     except (OSError, ValueError) as error:
