@@ -290,6 +290,12 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
         except Exception as error:  # as in ``decoded``
             return Seen(reason(error))
 
-    bar = {"desc": "looking through the images", "unit": "image", "delay": 2}
-    # Pillow decodes without Python's lock
-    return thread_map(look, paths, tqdm_class=tqdm, dynamic_ncols=True, **bar)
+    return thread_map(  # Pillow decodes without Python's lock
+        look,
+        paths,
+        tqdm_class=tqdm,
+        desc="looking through the images",
+        unit="image",
+        delay=2,
+        dynamic_ncols=True,
+    )
