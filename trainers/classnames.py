@@ -91,17 +91,13 @@ def check_classes(
     Raises:
         UserError: texts of the user's own names are equal.
     """
-    same = first_few(close_pairs(features, names, SAME), between="; ")
+    same = first_few(close_pairs(features, names, SAME))
     warnings = [f"To this CLIP these classes are one and the same: {same}"] if same else []
     if not are_fixed:
-        words = unknown_words(names, unknown_tokens(rows))
-        if words:
-            shown = first_few(
-                [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()],
-                between="; ",
-            )
+        if words := unknown_words(names, unknown_tokens(rows)):
+            shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
             of = f"{len(words)} of {len(names)} class names"
-            warnings.append(f"This CLIP does not know words of {of}: {shown}")
+            warnings.append(f"This CLIP does not know words of {of}: {first_few(shown)}")
         if same:
             raise UserError(
                 f"{'. '.join(warnings)}: give other words (a file classnames.txt beside the class folders, or "
@@ -111,7 +107,7 @@ def check_classes(
         if near := close_pairs(features, names, math.log(RATIO) / scale):
             warnings.append(
                 "This CLIP can hardly tell these classes apart, whatever the picture: "
-                f"{first_few(near, between='; ')}"
+                f"{first_few(near)}"
             )
     for warning in warnings:
         log.warning("%s", warning)

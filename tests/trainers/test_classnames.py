@@ -63,7 +63,7 @@ ROWS = torch.arange(49408.0)[:, None]  # all are known
 
 def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
     with refuses(
-        "one and the same: 'a' = 'c'; 'a' = 'd'; 'c' = 'd': give other words.*--classes.*--backbone"
+        "one and the same: 'a' = 'c', 'a' = 'd', 'c' = 'd': give other words.*--classes.*--backbone"
     ):
         check_classes(["a", "b", "c", "d"], ROWS, texts(0, 1, 0, 0), 100, are_fixed=False)
     with refuses(r"\. This CLIP does not know words of 2 of 2 .*: give other words"):
@@ -75,7 +75,7 @@ def test_a_data_set_of_the_field_is_warned_of_once(caplog):
     angles = [number // 2 for number in range(14)]
     check_classes(names, torch.zeros(49408, 1), texts(*angles), 100, are_fixed=True)
     (line,) = caplog.messages
-    start = "To this CLIP these classes are one and the same: 'n0' = 'n1'; 'n2' = 'n3'"
+    start = "To this CLIP these classes are one and the same: 'n0' = 'n1', 'n2' = 'n3'"
     assert line.startswith(start)
     assert line.count(" = ") == 5 and line.endswith(" and 2 more")
 

@@ -26,10 +26,10 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}"
 
 
-def first_few(words: Sequence[str], most: int = 5, between: str = ", ") -> str:
-    """The first words of a list, and how many more there are."""
-    more = f" and {len(words) - most} more" if len(words) > most else ""
-    return between.join(words[:most]) + more
+def first_few(words: Sequence[str]) -> str:
+    """The first five words of a list, and how many more there are."""
+    more = f" and {len(words) - 5} more" if len(words) > 5 else ""
+    return ", ".join(words[:5]) + more
 
 
 def table_cell(value: object) -> object:

@@ -157,7 +157,7 @@ class Checkpoints:
             changed = [OTHER_IMAGES]
         if changed:
             raise UserError(
-                f"{folder} belongs to another run ({first_few(changed, 3, '; ')}): give another --output-dir, "
+                f"{folder} belongs to another run ({first_few(changed)}): give another --output-dir, "
                 "or delete that folder to start over"
             )
 
