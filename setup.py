@@ -32,6 +32,7 @@ setup(
     package_dir={"cdc_trainers": "trainers"},
     package_data={
         "cdc_trainers": ["py.typed"],
+        "cdc_trainers.common": ["*.yaml"],
         "cdc_trainers.prompting.weights": ["*.pt"],
     },  # py.typed: type checkers may rely on its hints
     install_requires=[

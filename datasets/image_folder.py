@@ -22,7 +22,6 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.common.image_files import (
     Seen,
-    background_of,
     files_below,
     is_image,
     left_out,
@@ -94,7 +93,7 @@ class ImageFolder(ImageDataset):
                 "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
                 transparent,
                 len(paths),
-                transparent_parts(background_of(cfg)),
+                transparent_parts(cfg.INPUT.BACKGROUND),
             )
         return chosen
 

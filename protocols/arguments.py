@@ -11,9 +11,8 @@ from yacs.config import CfgNode
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
-from trainers.common.config_files import check_types, merge
+from trainers.common.config_files import check_values, merge
 from trainers.common.errors import UserError
-from trainers.common.ranges import check_ranges
 from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
@@ -92,8 +91,7 @@ def config_and_rules(args: argparse.Namespace) -> tuple[CfgNode, list[Rule]]:
         raise UserError(f"--seed is {args.seed}, it must be below {2**32}")
     cfg.SEED = args.seed
     merge(cfg, args.opts, "options after the flags")
-    check_types(cfg, defaults)
-    check_ranges(cfg)
+    check_values(cfg, defaults)
     note_content(cfg)
     check_registered("trainer", "--trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     data_flag = "--dataset-config-file (or --images, a folder of your own)"

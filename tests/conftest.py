@@ -319,9 +319,8 @@ def stopped(tmp_path):
         later = [each for each in names if int(each.rpartition("-")[2]) > epoch]
         left_out = shutil.ignore_patterns(*later, "results.json", "predictions-*.npz")
         place = shutil.copytree(folder, tmp_path / name, ignore=left_out)
-        (place / f"{MODEL_NAME}/checkpoint").write_text(f"model.pth.tar-{epoch}\n")
         lines = (place / "metrics.jsonl").read_text().splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line)["epoch"] <= epoch]
+        kept = [line for line in lines if line.strip() and json.loads(line)["epoch"] <= epoch]
         (place / "metrics.jsonl").write_text("".join(kept))
         return place
 

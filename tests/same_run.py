@@ -4,7 +4,7 @@ import numpy
 import torch
 
 from tests.runs import record_of
-from trainers.engine.checkpoint import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME, newest
 
 # what a record may say of two equal runs
 OTHER = {"seconds", "seconds_per_step", "test_images_per_second", "finished", "config"}
@@ -19,7 +19,7 @@ def kept_answers(folder, split):
 def contents(folder):
     """All that a finished run says, by place: of its record, answers and last checkpoints."""
     record = record_of(folder)
-    last = (folder / f"{MODEL_NAME}/checkpoint").read_text().strip()
+    last = newest(folder / MODEL_NAME) or ""
     states = [folder / MODEL_NAME / name for name in (last, "model-best.pth.tar")]
     return {
         "record": {key: value for key, value in record.items() if key not in OTHER},

@@ -1,6 +1,7 @@
 """Images that are missing or truncated when they are read: named, or skipped, counted, and left out of the metrics."""
 
 from itertools import count
+from multiprocessing import active_children
 
 import pytest
 from dassl.engine import TRAINER_REGISTRY
@@ -39,6 +40,7 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_na
     message = refusal("DATALOADER.NUM_WORKERS", workers, trainer="CoOp", root=root)
     assert f"image {steps[0]} can't be read" in message
     assert 2 <= len(steps) <= 6, "in the first epoch or the second"
+    assert not any(child.daemon for child in active_children()), "a worker would keep the process"
 
 
 # ---- a loss that is no number ----

@@ -354,7 +354,7 @@ def test_what_a_run_leaves_in_tables_and_reports(finished, name):
     more = {
         "results.json": lambda: variants(json.loads(files[name])),
         "predictions-test.npz": other_arrays,
-        "metrics.jsonl": lambda: variants(json.loads(files[name].splitlines()[0])),
+        "metrics.jsonl": lambda: variants(json.loads(files[name].splitlines()[-1])),
     }
 
     @settings(FILES)

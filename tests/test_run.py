@@ -19,7 +19,6 @@ from protocols.plan import CONFIGS, TARGETS, ablation_rows, plan
 from protocols.runs import default_output, planned
 from tests.conftest import CASES, GOLDEN, REFUSALS
 from tests.runs import REPOSITORY, call, record_of, refuses
-from trainers.common.config_files import plain
 from trainers.common.record_file import described, read_record
 
 
@@ -46,7 +45,7 @@ def calls(monkeypatch):
                     Path(self.errors).write_text("why it died")
                 self.exitcode = Calls.exit_code
                 return
-            cfg = plain(build_config(arguments))
+            cfg = build_config(arguments)
             prompts = f"prompts {len(Calls.noted)}"
             if arguments.model_dir:
                 trained = Path(arguments.model_dir, "results.json").read_text()

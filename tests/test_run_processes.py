@@ -11,6 +11,7 @@ import pytest
 
 import run as protocol_run
 from tests.runs import REPOSITORY, call, make_small_options, python
+from trainers.engine.checkpoint import newest
 
 
 def command(data_root, output, *more):
@@ -78,7 +79,7 @@ def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, send
     runs = [tmp_path / f"train_base/dtd/shots_4/CoOp/tiny/seed{seed}" for seed in (1, 2)]
     process = command(data_root, tmp_path, "--seeds", "1", "2", "--jobs", "2")
     try:
-        wait_until(lambda: all((folder / "prompt_learner/checkpoint").exists() for folder in runs))
+        wait_until(lambda: all(newest(f"{folder}/prompt_learner") for folder in runs))
         send(process.pid, number)
         _, errors = process.communicate(timeout=60)
     finally:
@@ -88,7 +89,7 @@ def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, send
     assert f"{number.name}: ended; the same command resumes from the last epoch's end" in errors
     for folder in runs:
         assert not writers_of(folder / "log.txt"), "no run is left behind"
-        assert (folder / "prompt_learner/checkpoint").read_text().startswith("model.pth.tar-")
+        assert newest(f"{folder}/prompt_learner")
 
 
 def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_one(

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
-from trainers.common.image_files import background_of, read_picture
+from trainers.common.image_files import read_picture
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
@@ -80,7 +80,7 @@ def images_of(trainer: MethodTrainer) -> list[Datum]:
 
 def picture(trainer: MethodTrainer, item: Datum) -> Image.Image:
     """As the loaders read it."""
-    return read_picture(item.impath, background_of(trainer.cfg))
+    return read_picture(item.impath, trainer.cfg.INPUT.BACKGROUND)
 
 
 @dataclass
@@ -128,7 +128,7 @@ class Pictures:
         # here, and not when a training asks for them: that would change its random numbers
         set_random_seed(1)
         pictures = [picture(trainer, item) for item in images_of(trainer)]
-        views = trainer.views.transforms
+        views = trainer.views
         self.stock = stacked(
             stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
         ).half()
@@ -163,7 +163,7 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
     items = images_of(trainer)
     # what some look at before the first step
     trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
-    views = len(trainer.views.transforms)  # a method with fewer views takes the first
+    views = len(trainer.views)  # a method with fewer views takes the first
     stock, frozen = pictures.stock[:, :views], pictures.frozen[:, :views]
     batch_size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
     loader = StockLoader(stock, frozen, pictures.trained.labels, chosen, batch_size)

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from .common.console import first_few
 from .common.errors import UserError
 from .prompting.tokens import TOKENIZER, readable
 from .templates import DEFAULT_TEMPLATE
@@ -21,21 +23,22 @@ if TYPE_CHECKING:
     from .method import Method
 
 log = logging.getLogger(__name__)
-Groups = list[list[str]]
-SAME = (
-    1e-4  # distance of two texts' features below which they are one: rounding's in half precision
-)
+# distance of two texts' features below which they are one: rounding's in half precision
+SAME = 1e-4
 RATIO = 1.5  # of two classes' probabilities: where no picture can exceed it, they are too near
 PAIRS = 1000  # that are looked at, at most
-NAMED = 5  # groups in a message, at most
 
 
-def alike(names: Iterable[str]) -> Groups:
-    """Groups of names that differ in case, spaces or Unicode form only, or not at all."""
+def canonical(name: str) -> str:
+    """A name without what tells no classes apart: case, spaces, underscores, Unicode form."""
+    return " ".join(unicodedata.normalize("NFKC", readable(name)).casefold().split())
+
+
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that are one in their ``canonical`` form."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        key = unicodedata.normalize("NFKC", readable(name)).casefold()
-        groups[" ".join(key.split())].append(name)
+        groups[canonical(name)].append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -47,48 +50,30 @@ def unknown_tokens(rows: Tensor) -> Tensor:
 
 def unknown_words(names: Iterable[str], unknown: Tensor) -> dict[str, list[str]]:
     """Name → its words of which a token is unknown, see ``unknown_tokens``; names without such words are left out."""
-    words = {
-        name: [word for word in readable(name).split() if unknown[TOKENIZER.encode(word)].any()]
+    return {
+        name: words
         for name in names
+        if (words := [w for w in readable(name).split() if unknown[TOKENIZER.encode(w)].any()])
     }
-    return {name: missing for name, missing in words.items() if missing}
 
 
-def close_pairs(features: Tensor, distance: float) -> list[tuple[int, int]]:
-    """Pairs of classes a < b whose texts are at most ``distance`` apart under every template, the first ``PAIRS`` of them.
+def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list[str]:
+    """``'a' = 'b'`` for the pairs of classes whose texts are at most ``distance`` apart.
 
     Args:
-        features: (M, K, E) of length one.
+        features: (K, E) of length one; names: K.
     """
-    features = features.detach().float()
-    likeness = (features[0] @ features[0].T).triu(diagonal=1)  # (K, K)
-    # a float's own error is larger than what separates the nearest ones, which are measured then
-    a, b = (likeness > 1 - max(distance**2, 1e-4)).nonzero()[:PAIRS].T
-    gaps = (features[:, a] - features[:, b]).norm(dim=-1).amax(dim=0)  # (pairs,)
-    return [(int(i), int(j)) for i, j, gap in zip(a, b, gaps) if gap <= distance]
-
-
-def groups_of(pairs: Iterable[tuple[int, int]], names: Sequence[str]) -> Groups:
-    """Names that pairs connect."""
-    group_of: dict[int, list[int]] = {}
-    for a, b in pairs:
-        merged = sorted({*group_of.get(a, [a]), *group_of.get(b, [b])})
-        group_of.update(dict.fromkeys(merged, merged))
-    groups = {tuple(group) for group in group_of.values()}
-    return [[names[label] for label in group] for group in sorted(groups)]
-
-
-def listed(groups: Groups) -> str:
-    """The first few groups in words."""
-    shown = [" = ".join(map(repr, group)) for group in groups[:NAMED]]
-    return "; ".join(shown) + ("; …" if groups[NAMED:] else "")
+    # what parts near ones is smaller than a float's rounding of their cosine
+    features = F.normalize(features.detach().double(), dim=-1)
+    are_close = (features @ features.T >= 1 - distance**2 / 2).triu(diagonal=1)  # (K, K)
+    return [f"{names[a]!r} = {names[b]!r}" for a, b in are_close.nonzero()[:PAIRS]]
 
 
 def check_names(method: "Method", are_fixed: bool) -> list[str]:
     """``check_classes`` of a method's class names in a plain prompt of its CLIP."""
     backbone = method.backbone
     with torch.no_grad():
-        features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)[None]  # (1, K, E)
+        features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)  # (K, E)
     rows, scale = backbone.text.token_embedding.weight, float(backbone.logit_scale)
     return check_classes(method.classnames, rows, features, scale, are_fixed)
 
@@ -100,36 +85,30 @@ def check_classes(
 
     Args:
         names: K names; rows: the CLIP's table of tokens (V, E).
-        features: the names' texts (M, K, E), of length one; scale: by which cosines become logits.
+        features: the names' texts (K, E), of length one; scale: by which cosines become logits.
         are_fixed: the names are a data set's of the field; else they are the user's own, who can choose others.
 
     Raises:
         UserError: texts of the user's own names are equal.
     """
-    unknown = ""
-    if not are_fixed and (words := unknown_words(names, unknown_tokens(rows))):
-        shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
-        shown[NAMED:] = ["…"] * (len(words) > NAMED)
-        of = f"{len(words)} of {len(names)} class names"
-        unknown = f"This CLIP does not know words of {of}: {'; '.join(shown)}"
-    same = groups_of(close_pairs(features, SAME), names)
-    if same and not are_fixed:
-        raise UserError(
-            f"to this CLIP these class names are one and the same: {listed(same)}: give other words "
-            "(a file classnames.txt beside the class folders, or --classes), or another CLIP "
-            f"(--backbone){unknown and f'. {unknown}'}"
-        )
-    warnings = []
-    if same:
-        warnings.append(f"To this CLIP these classes are one and the same: {listed(same)}")
-    # |logit a − logit b| ≤ scale · ‖a − b‖ for features of length one, whatever the picture
-    near = groups_of(close_pairs(features, math.log(RATIO) / scale), names)
-    if near and not are_fixed:
-        warnings.append(
-            f"This CLIP can hardly tell these classes apart, whatever the picture: {listed(near)}"
-        )
-    if unknown:
-        warnings.append(unknown)
+    same = first_few(close_pairs(features, names, SAME))
+    warnings = [f"To this CLIP these classes are one and the same: {same}"] if same else []
+    if not are_fixed:
+        if words := unknown_words(names, unknown_tokens(rows)):
+            shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
+            of = f"{len(words)} of {len(names)} class names"
+            warnings.append(f"This CLIP does not know words of {of}: {first_few(shown)}")
+        if same:
+            raise UserError(
+                f"{'. '.join(warnings)}: give other words (a file classnames.txt beside the class folders, or "
+                "--classes), or another CLIP (--backbone)"
+            )
+        # |logit a − logit b| ≤ scale · ‖a − b‖ for features of length one, whatever the picture
+        if near := close_pairs(features, names, math.log(RATIO) / scale):
+            warnings.append(
+                "This CLIP can hardly tell these classes apart, whatever the picture: "
+                f"{first_few(near)}"
+            )
     for warning in warnings:
         log.warning("%s", warning)
     return warnings

@@ -7,84 +7,76 @@ count like the hand-crafted prompts of a method: the hand-crafted feature of a c
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from yacs.config import CfgNode
 
+from .classnames import canonical
+from .common.console import first_few
 from .common.errors import UserError
-from .common.readers import read_json, read_text
-from .prompting.tokens import LONGEST, readable
+from .common.readers import parse_json, read_text
+from .prompting.tokens import LONGEST
 
-FORM = 'a JSON file of class name → list of sentences, such as {"cat": ["A cat has whiskers and a long tail."]}'
-NAMED = 3  # missing classes that a message names
-
-
-def path_of(cfg: CfgNode) -> str:
-    """``DATASET.DESCRIPTIONS``; another toolbox's config may not have it."""
-    path: str = cfg.DATASET.get("DESCRIPTIONS", "")
-    return path
+FORM = (
+    'a JSON file of class name → list of sentences, such as {"cat": ["A cat has whiskers and a long tail."]}, '
+    f"each of at most {LONGEST} characters"
+)
 
 
 def note_content(cfg: CfgNode) -> None:
     """Puts the file's fingerprint into the config, so that a run with other sentences is another run.
 
     Raises:
-        UserError: there is no such file, or it is no text.
+        UserError: see ``read``.
     """
-    try:
-        cfg.DATASET.DESCRIPTIONS_HASH = (
-            hashlib.sha256(read_text(path_of(cfg)).encode()).hexdigest()[:16]
-            if path_of(cfg)
-            else ""
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"DATASET.DESCRIPTIONS {path_of(cfg)!r} can't be read ({getattr(error, 'strerror', None) or error}): give {FORM}"
-        ) from error
+    if path := cfg.DATASET.DESCRIPTIONS:
+        text, _ = read(path)
+        cfg.DATASET.DESCRIPTIONS_HASH = hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
-    """The sentences of each class, in the order of the K names; of names case and underscores don't matter.
+def read(path: str) -> tuple[str, Any]:
+    """The file's text, and what is in it.
 
     Raises:
-        UserError: the file holds no descriptions, a sentence is invalid, or classes are missing.
+        UserError: there is no such file, or it is no JSON.
     """
     try:
-        content = read_json(path)
+        text = read_text(path)
+        return text, parse_json(text)
     except (OSError, ValueError) as error:
         raise UserError(
             f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}"
         ) from error
+
+
+def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
+    """The sentences of each class, in the order of the K names; names are compared in their ``canonical`` form.
+
+    Raises:
+        UserError: the file holds no descriptions, a sentence is invalid, or classes are missing.
+    """
+    _, content = read(path)
     if not isinstance(content, dict):
         raise UserError(
             f"DATASET.DESCRIPTIONS {path} holds a {type(content).__name__}: give {FORM}"
         )
     for name, sentences in content.items():
-        if not isinstance(sentences, list) or not sentences:
-            raise UserError(
-                f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}, it needs a list of at least one sentence"
-            )
-        odd = next(
-            (
-                text
+        if (
+            not isinstance(sentences, list)
+            or not sentences
+            or not all(
+                isinstance(text, str) and text.strip() and len(text) <= LONGEST
                 for text in sentences
-                if not isinstance(text, str) or not text.strip() or len(text) > LONGEST
-            ),
-            None,
-        )
-        if odd is not None:
-            raise UserError(
-                f"DATASET.DESCRIPTIONS {path}: {name!r} has {odd!r:.60}, which is not a sentence of at most {LONGEST} characters"
             )
-    by_name = {key(name): sentences for name, sentences in content.items()}
-    missing = [name for name in classnames if key(name) not in by_name]
+        ):
+            raise UserError(
+                f"DATASET.DESCRIPTIONS {path}: {name!r} has {sentences!r:.60}: give {FORM}"
+            )
+    by_name = {canonical(name): sentences for name, sentences in content.items()}
+    missing = [repr(name) for name in classnames if canonical(name) not in by_name]
     if missing:
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise UserError(
-            f"DATASET.DESCRIPTIONS {path} says nothing of {', '.join(map(repr, missing[:NAMED]))}{more} of the {len(classnames)} "
+            f"DATASET.DESCRIPTIONS {path} says nothing of {first_few(missing)} of the {len(classnames)} "
             "classes: add them, under the data set's own names"
         )
-    return [by_name[key(name)] for name in classnames]
-
-
-def key(name: str) -> str:
-    return " ".join(readable(name).casefold().split())
+    return [by_name[canonical(name)] for name in classnames]

@@ -27,9 +27,9 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from yacs.config import CfgNode
 
 from . import method_class
+from .common.config_files import check_values
 from .common.errors import UserError
 from .common.fingerprints import tensor_hash
-from .common.ranges import check_ranges
 from .engine.precision import autocast_dtype, precision_on, to_half
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
@@ -148,7 +148,7 @@ class Method(nn.Module):
         Raises:
             UserError: the key, its value and what it takes.
         """
-        check_ranges(settings, f"{path}.")
+        check_values(settings, path=f"{path}.")
         for key, end in settings.items():
             start = key.replace("_END", "_START")
             if start != key and end < settings[start]:

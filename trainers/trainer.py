@@ -31,13 +31,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
+from .common.console import show_messages
 from .common.errors import UserError
 from .common.fingerprints import data_name
-from .common.messages import show_messages
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import Batch, CheckedImages, PictureViews, prepare_workers, template_views
-from .descriptions import path_of, read_descriptions
+from .data.loader import Batch, CheckedImages, prepare_workers, template_views
+from .descriptions import read_descriptions
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
 from .engine.progress import Progress
@@ -46,6 +46,7 @@ from .evaluation.prediction import Prediction
 from .evaluation.testing import Evaluator
 from .method import Batches, Method
 from .prompting.backbone import load_backbone
+from .settings import add_run_settings
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class MethodTrainer(TrainerX):
 
     def __init__(self, cfg: CfgNode) -> None:
         show_messages()
+        add_run_settings(cfg)  # another toolbox's config may not have them
         self.progress: Progress | None = None
         super().__init__(cfg)
 
@@ -94,11 +96,10 @@ class MethodTrainer(TrainerX):
             UserError: the config can't work, or its CLIP is not found.
         """
         backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
-        # another toolbox's config may not have the key
-        if cfg.MODEL.BACKBONE.get("INTERPOLATE_POSITIONS", False):
+        if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
             backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
         check_pixels(cfg, backbone)
-        path = path_of(cfg)
+        path = cfg.DATASET.DESCRIPTIONS
         return cls.method(
             cls.node(cfg),
             classnames,
@@ -113,7 +114,7 @@ class MethodTrainer(TrainerX):
         check_run(cfg)
 
     def build_data_loader(self) -> None:
-        self.views = PictureViews(template_views(self.cfg, *self.method.views(self.node(self.cfg))))
+        self.views = template_views(self.cfg, *self.method.views(self.node(self.cfg)))
         self.dm = dm = DataManager(
             self.cfg, custom_tfm_train=self.views, dataset_wrapper=CheckedImages
         )
@@ -175,7 +176,7 @@ class MethodTrainer(TrainerX):
 
     def parse_batch_train(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (V, B, 3, H, W) in their views, and labels (B,)."""
-        return self.views.finish(batch["img"], self.device), batch["label"].to(self.device)
+        return torch.stack(batch["img"]).to(self.device), batch["label"].to(self.device)
 
     def parse_batch_test(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The same of test images, (1, B, 3, H, W)."""

@@ -11,6 +11,7 @@ import datasets.every  # noqa: F401
 from datasets.base import ImageDataset
 from tests.conftest import CASES
 from tests.runs import REPOSITORY, refuses
+from trainers.settings import add_run_settings
 
 ALL = sorted(
     name
@@ -23,6 +24,7 @@ TRAINED = [name for name in ALL if name not in TEST_ONLY]
 
 def build(name, root, shots=-1, classes="all", seed=-1):
     cfg = get_cfg_default()
+    add_run_settings(cfg)
     settings = {"NAME": name, "ROOT": str(root), "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": classes}
     cfg.DATASET.update(settings)
     cfg.SEED, cfg.VERBOSE = seed, False

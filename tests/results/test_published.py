@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from functools import cache
 
 import pytest
@@ -15,7 +16,6 @@ from results.table import harmonic_mean, main
 from tests.conftest import CASES
 from tests.results import conftest
 from tests.runs import call
-from trainers.common.config_files import plain
 
 
 @cache
@@ -26,7 +26,8 @@ def config_of(part, trainer, data, config):
     source = data if protocol == "base2new" else "imagenet"
     for run in plan(protocol, trainer, source, [16], [1], "", config):
         if (run.part, run.dataset) == (part, data):
-            return plain(build_config(parse_arguments(run.arguments(""))))
+            cfg = build_config(parse_arguments(run.arguments("")))
+            return json.loads(json.dumps(cfg))
 
 
 def write(root, part, trainer, seed, accuracy, classes="all", data="eurosat", **facts):

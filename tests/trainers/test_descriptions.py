@@ -46,7 +46,7 @@ def test_a_method_without_hand_crafted_prompts_says_so(run, file, capsys):
         assert (line in capsys.readouterr().out) is says_so
 
 
-LONG = [{"woven": ["x" * 1001]}, "which is not a sentence of at most 1000 characters"]
+LONG = [{"woven": ["x" * 1001]}, "each of at most 1000 characters"]
 
 
 @pytest.mark.parametrize("content, message", [*REFUSALS["descriptions"], LONG])

@@ -1,5 +1,6 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
 
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -13,7 +14,7 @@ from tests.conftest import in_turn
 from tests.runs import call, prompts_of, record_of, words_of
 from tests.same_run import kept_answers
 from trainers.common.metrics import read_metrics
-from trainers.engine.checkpoint import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME, newest
 from trainers.evaluation.run_record import versions
 from trainers.trainer import MethodTrainer
 
@@ -66,7 +67,7 @@ def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run,
     frozen = untrained.model.backbone.state_dict()
     for key, value in trainer.model.backbone.state_dict().items():
         assert torch.equal(value, frozen[key])
-    assert (folder / f"{MODEL_NAME}/checkpoint").read_text() == "model.pth.tar-3\n"
+    assert newest(folder / MODEL_NAME) == "model.pth.tar-3"
 
 
 def test_metrics_have_a_line_each_few_steps(run):
@@ -206,7 +207,7 @@ def test_a_run_is_not_done_while_it_is_being_redone(run, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(TRAINER_REGISTRY.get("CoOp"), "after_train", stop)
-    (folder / f"{MODEL_NAME}/checkpoint").unlink()
+    shutil.rmtree(folder / MODEL_NAME)
     with pytest.raises(KeyboardInterrupt):
         run("CoOp")
     assert not (folder / "results.json").exists()

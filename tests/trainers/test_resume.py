@@ -18,9 +18,9 @@ from tests.conftest import in_turn
 from tests.same_run import assert_same_run
 from tests.trainers.test_every_trainer import LEARNING
 from trainers.common import files
-from trainers.common.files import remove_leftovers, temporary_name, write_text
+from trainers.common.files import remove_leftovers, write_text
 from trainers.common.interruption import REQUEUE, SIGNALS, interruptible
-from trainers.engine.checkpoint import MODEL_NAME, POINTER, epoch_name, newest
+from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 from trainers.evaluation.testing import Evaluator
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
@@ -170,23 +170,6 @@ def test_a_damaged_checkpoint_is_refused_and_the_line_says_what_to_do(
     assert output(*EACH_EPOCH) == 0
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["", "model.pth.tar-99\n", "../../elsewhere\n", "\x00\xff nonsense", "model-step.pth.tar-2-1"],
-)
-def test_a_pointer_that_names_no_epochs_end_is_survived(run, trained, stopped, content):
-    """The last is what earlier versions left in the middle of an epoch."""
-    whole = trained("CoOp", *EACH_EPOCH)[1]
-    folder = stopped(whole, epoch=2)
-    (folder / MODEL_NAME / POINTER).write_text(content)
-    resumed, _, _ = run("CoOp", *EACH_EPOCH)
-    assert resumed.start_epoch == 2 and "names no checkpoint" in (folder / "log.txt").read_text()
-    assert_same_run(whole, folder)
-    (folder / MODEL_NAME / epoch_name(10)).touch()
-    (folder / MODEL_NAME / POINTER).write_text(content)
-    assert newest(f"{folder}/{MODEL_NAME}") == epoch_name(10)
-
-
 def full(descriptor):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -198,40 +181,30 @@ def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_g
     with monkeypatch.context() as patch:
         dies(patch, MethodTrainer, "after_epoch", 1, lambda: patch.setattr(files.os, "fsync", full))
         assert output(*EACH_EPOCH) == 2
-    assert (
-        f"error: checkpoint {output.checkpoints}/model.pth.tar-2 can't be written (No space left on "
-        "device): make room there, and the same command resumes from model.pth.tar-1\n"
-    ) in capsys.readouterr().err
-    assert sorted(path.name for path in output.checkpoints.iterdir()) == [POINTER, epoch_name(1)]
+    line = f"error: {output.checkpoints}/model.pth.tar-2: No space left on device: make room, "
+    assert line in capsys.readouterr().err
+    assert sorted(path.name for path in output.checkpoints.iterdir()) == [epoch_name(1)]
     monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)
     assert output(*EACH_EPOCH) == 0
     assert_same_run(whole, output.folder)
 
 
-def test_a_file_is_brought_to_the_disk_before_it_gets_its_name_and_the_name_after(
-    tmp_path, monkeypatch
-):
+def test_a_file_is_brought_to_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
     done, replace = [], os.replace
     monkeypatch.setattr(
         os, "fsync", lambda descriptor: done.append(os.readlink(f"/proc/self/fd/{descriptor}"))
     )
     monkeypatch.setattr(os, "replace", lambda old, new: done.append("renamed") or replace(old, new))
     write_text(tmp_path / "file", "text")
-    assert done == [temporary_name(f"{tmp_path}/file", os.getpid()), "renamed", str(tmp_path)]
+    assert len(done) == 2 and done[0].startswith(f"{tmp_path}/file.") and done[1] == "renamed"
 
 
-def test_temporary_files_of_processes_that_are_no_more_are_deleted(tmp_path):
-    dead = children.PROCESSES.Process()
-    dead.start()
-    dead.join()
-    names = [
-        temporary_name("model.pth.tar-1", pid) for pid in (dead.pid, os.getpid(), os.getppid())
-    ]
-    others = ["results.json", "model.pth.tar-1.elsewhere-1.tmp", "notes.tmp"]
-    for name in (*names, *others):
+def test_what_a_process_that_was_killed_while_writing_has_left_is_deleted(tmp_path):
+    names = {"results.json", "model.pth.tar-1.elsewhere-1.tmp", "notes.tmp"}
+    for name in (*names, "model.pth.tar-2.elsewhere-1.unfinished"):
         (tmp_path / name).touch()
     remove_leftovers(str(tmp_path))
-    assert {path.name for path in tmp_path.iterdir()} == {*names[1:], *others}
+    assert {path.name for path in tmp_path.iterdir()} == names
     remove_leftovers(str(tmp_path / "missing"))
 
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
-from ..common.image_files import background_of
 from ..common.record_file import Record, shown_name
 from ..data.loader import place_of_tensor
 from ..evaluation.prediction import Metrics
@@ -215,7 +214,7 @@ from PIL import Image, ImageOps
 session = onnxruntime.InferenceSession("{MODEL}")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
 image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
-image = Image.alpha_composite(Image.new("RGBA", image.size, "{background_of(cfg) or "white"}"), image).convert("RGB")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "{classifier.background}"), image).convert("RGB")
 image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})
 pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
 [{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})

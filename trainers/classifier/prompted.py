@@ -22,7 +22,6 @@ from yacs.config import CfgNode
 
 from ..classnames import check_names
 from ..common.errors import UserError
-from ..common.image_files import background_of
 from ..common.record_file import Record
 from ..data.pictures import (
     Picture,
@@ -195,7 +194,7 @@ class PromptedClassifier:
     @property
     def background(self) -> str:
         """What transparent pictures are put on: the run's ``INPUT.BACKGROUND``; white where it took its own pictures as they are stored."""
-        return background_of(self.cfg) or "white"
+        return self.cfg.INPUT.BACKGROUND or "white"
 
     @property
     def classnames(self) -> list[str]:

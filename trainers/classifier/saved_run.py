@@ -11,13 +11,13 @@ from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .. import METHODS, config_function
-from ..common.config_files import check_types
+from ..common.config_files import check_values
 from ..common.errors import UserError
-from ..common.ranges import check_ranges
 from ..common.record_file import FILE_NAME, Record
 from ..common.record_file import read_record as read_record_file
 from ..engine.checkpoint import MODEL_NAME, load, newest
 from ..method import Method
+from ..settings import add_run_settings
 from ..trainer import MethodTrainer
 
 
@@ -63,13 +63,13 @@ def config_of(record: Record, trainer: type[MethodTrainer]) -> CfgNode:
         UserError: a value is of another kind than its default.
     """
     cfg, name = get_cfg_default(), record["trainer"]
+    add_run_settings(cfg)
     declare = getattr(sys.modules[trainer.__module__], f"add_{name.lower()}_config", None)
     if declare is not None:
         declare(cfg)
     defaults = cfg.clone()
     overlay(cfg, record["config"])
-    check_types(cfg, defaults)
-    check_ranges(cfg)
+    check_values(cfg, defaults)
     return cfg
 
 

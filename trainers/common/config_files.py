@@ -1,13 +1,16 @@
-"""Merges config files and KEY VALUE pairs into a config, with every mistake named.
+"""Merges config files and KEY VALUE pairs into a config, and checks what its keys hold; every mistake is named.
 
-Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not UTF-8.
+Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not
+UTF-8, and the ranges in ``ranges.yaml``.
 """
 
-import copy
 import logging
 import math
+import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from yacs.config import CfgNode
@@ -17,13 +20,8 @@ from .readers import read_yaml
 
 log = logging.getLogger(__name__)
 
-TAKEN = {  # type of a default → what one value is called, and what several are
-    bool: ("True or False", "True and False"),
-    int: ("a whole number of at most 64 bits", "whole numbers"),
-    float: ("a finite number", "finite numbers"),
-    str: ("text in UTF-8", "texts in UTF-8"),
-}
-OPTIONAL = ("AUGMENTATION",)  # may be None, whichever the node
+RANGES = read_yaml(Path(__file__).with_name("ranges.yaml"))  # pattern of keys → what they take
+HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 # of earlier versions; they changed no figure
 REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_STEPS")
 
@@ -36,38 +34,29 @@ def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: st
     """
     if isinstance(source, str):
         where = f"{what} {source}"
-        pairs = list(read_settings(source, where, leave_out))
+        pairs = list(read_settings(source, where))
     else:
         where = what
         if len(source) % 2:
             raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
         pairs = list(zip(map(str, source[::2]), source[1::2]))
-    removed = [key for key, _ in pairs if key in REMOVED]
-    if removed:
-        names = ", ".join(removed)
-        log.warning("%s: %s has no effect any more, leave it out", where, names)
+    known = dict(leaves(cfg))
     for key, value in pairs:
-        if key in removed:
-            continue
-        default: object = cfg
-        for part in key.split("."):
-            if not isinstance(default, Mapping) or part not in default:
-                raise UserError(f"{where}: unknown config key {key}{nearest(key, flatten(cfg))}")
-            default = default[part]
-        try:
-            cfg.merge_from_list([key, value])
-        except (RecursionError, MemoryError) as error:  # of Python's parser, which reads the values
-            raise UserError(f"{where}: it is nested too deeply") from error
-        except (ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+        if key in REMOVED:
+            log.warning("%s: %s has no effect any more, leave it out", where, key)
+        elif key in known:
             try:
-                check_type(key, value, default)
-            except UserError as mismatch:
-                raise UserError(f"{where}: {mismatch}") from error
-            raise UserError(f"{where}: {' '.join(str(error).split())}") from error
+                cfg.merge_from_list([key, value])
+            except (RecursionError, MemoryError) as error:  # of Python's parser, which reads it
+                raise UserError(f"{where}: {key} is nested too deeply") from error
+            except (ValueError, TypeError) as error:
+                raise mismatch(f"{where}: {key}", value, known[key]) from error
+        elif key != leave_out:
+            raise UserError(f"{where}: unknown config key {key}{nearest(key, known)}")
 
 
-def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, object]]:
-    """``A.B`` and its value of all values of a config file, except its key ``leave_out``.
+def read_settings(path: str, where: str) -> Iterator[tuple[str, object]]:
+    """``A.B`` and its value of all values of a config file.
 
     Raises:
         UserError: it is missing, or no YAML of keys; see ``where``.
@@ -77,76 +66,81 @@ def read_settings(path: str, where: str, leave_out: str) -> Iterator[tuple[str, 
         beside = os.listdir(folder) if os.path.isdir(folder) else []
         raise UserError(f"{where} is missing{nearest(name, beside)}")
     try:
-        content = copy.deepcopy(read_yaml(path))
-    except (RecursionError, MemoryError) as error:
-        raise UserError(f"{where}: it is nested too deeply") from error
+        content = read_yaml(path)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: it must hold lines KEY: value")
-    content.pop(leave_out, None)
     return leaves(content)
 
 
-def check_types(cfg: Mapping[str, object], defaults: Mapping[str, object], path: str = "") -> None:
-    """Each value must be of its default's type.
+def check_values(
+    cfg: Mapping[str, object], defaults: Mapping[str, object] | None = None, path: str = ""
+) -> None:
+    """Each value must be of its default's type, and within the range of its key.
 
     Args:
-        cfg, defaults: config nodes, of which ``cfg`` may have more keys; path: name of the node with a full stop, for messages.
+        cfg: a config node, or that of a record as plain dicts.
+        defaults: the same with sound values; ``cfg`` may have more keys. None: ranges alone are checked.
+        path: name of the node with a full stop, for messages.
 
     Raises:
         UserError: the key, its value, and what it takes.
     """
-    for key, default in defaults.items():
-        check_type(path + key, cfg[key], default)
+    values, known = dict(leaves(cfg, path)), dict(leaves(defaults or {}, path))
+    for key in {**known, **values}:
+        if key not in values:
+            raise UserError(f"{key} has no value: give one such as {known[key]!r}")
+        check_value(key, values[key], known.get(key))
 
 
-def check_type(name: str, value: object, default: object) -> None:
+def check_value(key: str, value: object, default: object) -> None:
     """The same for one key: a list has elements of one type, and as many numbers as its default if
-    that has several."""
-    if isinstance(default, Mapping):
-        if not isinstance(value, Mapping):
-            raise UserError(
-                f"{name} is {value!r}, it takes settings of its own: {', '.join(default)}"
-            )
-        check_types(value, default, f"{name}.")
+    that has several. A default of None is of no type."""
+    taken: Any = next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), {})
+    if value is None and None in taken:
         return
-    if default is None or value is None and name.rpartition(".")[2] in OPTIONAL:
-        return
-    if isinstance(default, (list, tuple)):
-        type_, default = type(default[0]) if default else str, list(default)
-        several = len(default) > 1 and type_ is not str
-        is_right = (
-            isinstance(value, (list, tuple))
-            and not (several and len(value) != len(default))
-            and all(is_of(type_, element) for element in value)
-        )
-        taken = f"a list of {f'{len(default)} ' if several else ''}{TAKEN[type_][1]}"
-    else:
-        type_ = type(default)
-        is_right, taken = is_of(type_, value), TAKEN[type_][0]
-    if not is_right:
-        raise UserError(f"{name} is {value!r}, it takes {taken}, such as {default!r}")
+    elements = value if isinstance(value, (list, tuple)) else [value]
+    if default is not None:
+        known = default if isinstance(default, (list, tuple)) else [default]
+        type_ = type(known[0]) if known else str
+        if (
+            (elements is value) != (known is default)
+            or (len(elements) != len(known) > 1 and type_ is not str)
+            or not all(is_of(type_, element) for element in elements)
+        ):
+            raise mismatch(key, value, default)
+    for element in elements:
+        if isinstance(taken, list):
+            if element not in taken:
+                choices = ", ".join(str(choice) or "''" for choice in taken)
+                raise UserError(
+                    f"{key} is {element!r}, it takes one of {choices}{nearest(element, taken)}"
+                )
+        elif isinstance(element, (int, float)):
+            for bound, number in taken.items():
+                if not HOLDS[bound](element, number):
+                    raise UserError(f"{key} is {value}, it must be {bound} {number}")
+
+
+def mismatch(key: str, value: object, default: object) -> UserError:
+    """The error for a value of another type than its default."""
+    type_ = type(default).__name__
+    return UserError(f"{key} is {value!r}, it takes {type_} values such as {default!r}")
 
 
 def is_of(type_: type, value: object) -> bool:
-    """Whether a value is of a type: of ``float`` are all finite numbers, of ``str`` what can be written as UTF-8."""
-    if isinstance(value, bool) and type_ is not bool:
-        return False
-    if isinstance(value, int) and abs(value) >= 2**63:  # torch has no larger ones
-        return False
-    if type_ is float:
-        return isinstance(value, (int, float)) and math.isfinite(value)
-    if isinstance(value, str) and type_ is str:
-        return not any("\ud800" <= character <= "\udfff" for character in value)
-    return isinstance(value, type_)
+    """Whether a value is of a type.
 
-
-def plain(config: object) -> Any:
-    """A config node as plain dicts and lists, for JSON."""
-    if isinstance(config, Mapping):
-        return {key: plain(value) for key, value in config.items()}
-    return [plain(item) for item in config] if isinstance(config, (list, tuple)) else config
+    Of ``float`` are whole numbers too, of ``str`` only what can be written as UTF-8; numbers are finite,
+    and whole ones below 2⁶³, as torch has no larger ones.
+    """
+    if type(value) is not type_ and (type_, type(value)) != (float, int):
+        return False
+    if isinstance(value, str):
+        return value == value.encode(errors="ignore").decode()
+    limit = math.inf if type_ is type(value) is float else 2**63
+    return not isinstance(value, (int, float)) or abs(value) < limit
 
 
 def leaves(config: Mapping[str, object], path: str = "") -> Iterator[tuple[str, object]]:

@@ -4,6 +4,7 @@ import io
 import logging
 import re
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 # what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are no text
@@ -23,6 +24,12 @@ def counted(number: int, noun: str) -> str:
     if number != 1:
         noun += "es" if noun.endswith("s") else "s"
     return f"{number} {noun}"
+
+
+def first_few(words: Sequence[str]) -> str:
+    """The first five words of a list, and how many more there are."""
+    more = f" and {len(words) - 5} more" if len(words) > 5 else ""
+    return ", ".join(words[:5]) + more
 
 
 def table_cell(value: object) -> object:
@@ -52,13 +59,23 @@ class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
         super().handleError(record)
 
 
-def log_to_stdout() -> None:
-    """Messages of this toolbox go where Dassl's go: to the console and, through Dassl's tee, to log.txt."""
+def log_to_stdout(logger: logging.Logger | None = None) -> None:
+    """Messages go where Dassl's go: to the console and, through Dassl's tee, to log.txt.
+
+    logger: whose; None: the root's, so everybody's.
+    """
     handler = LogHandler(sys.stdout)
     handler.setFormatter(Lines())
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
+    logger = logger or logging.getLogger()
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+
+
+def show_messages() -> None:
+    """Prints this package's messages, unless the program has set up logging itself."""
+    package = logging.getLogger(__name__.partition(".")[0])
+    if not logging.getLogger().handlers and not package.handlers:
+        log_to_stdout(package)
 
 
 class FileOnly(io.TextIOBase):

@@ -1,7 +1,6 @@
 """The errors that a user can mend: in the input, and what a machine does to a run."""
 
 import difflib
-import errno
 import logging
 import os
 import sys
@@ -11,21 +10,6 @@ from collections.abc import Callable, Iterable
 
 from .console import Lines, printable
 from .interruption import REQUEUE, Interrupted
-
-ROOM, RIGHTS = "make room on that disk", "make it writable, or give another one"
-DISK = {
-    errno.ENOSPC: ROOM,
-    errno.EDQUOT: ROOM,
-    errno.EFBIG: ROOM,
-    errno.EROFS: RIGHTS,
-    errno.EACCES: RIGHTS,
-    errno.EPERM: RIGHTS,
-    errno.EIO: "look after that disk",
-    **dict.fromkeys(
-        (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO),
-        "give another place, or put back what was there",
-    ),
-}  # number of an OSError → what to do
 
 # what raises when a worker of a loader is killed
 LOADER = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
@@ -57,14 +41,17 @@ def line_for_user(error: Exception) -> str | None:
     """The one line for an error that the user can mend; None for any other, which is a fault of the code."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in DISK:
+    if isinstance(error, OSError) and error.strerror:
         path = printable(str(error.filename or "a file"))
-        return f"{path}: {error.strerror}: {DISK[error.errno]}, and give the same command again"
+        return (
+            f"{path}: {error.strerror}: make room, make it writable, or give another place, and give the same "
+            "command again"
+        )
     if isinstance(error, MemoryError):
         return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
     if isinstance(error, RuntimeError) and raised_in(error, *LOADER):
         return (
-            f"{str(error).splitlines()[0].split('. ')[0].rstrip('.')}: give the same command again, a training resumes from its newest "
+            f"{str(error).splitlines()[0]}: give the same command again, a training resumes from its newest "
             "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
         )
     return None
@@ -90,6 +77,7 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return 141  # 128 and SIGPIPE's number, which Windows hasn't
     except Interrupted as stop:
+        traceback.clear_frames(stop.__traceback__)
         sys.stderr.write(f"{stop}\n")
         return REQUEUE
     except KeyboardInterrupt:
@@ -99,6 +87,8 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
         line = line_for_user(error)
         if line is None:
             raise
+        # a loader ends its workers, which ignore signals, when its iterator goes, which the frames hold
+        traceback.clear_frames(error.__traceback__)
         sys.stderr.write(f"error: {line}\n")
         return 2
     return code if isinstance(code, int) else 0

@@ -1,5 +1,6 @@
 """Atomic writing of files: written under a temporary name, flushed to disk, renamed."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -14,11 +15,6 @@ import numpy
 from .errors import UserError
 
 
-def temporary_name(path: str, pid: int | str) -> str:
-    """A name that no two writers share, on any machines, and that names its writer."""
-    return f"{path}.{socket.gethostname()}-{pid}.tmp"
-
-
 def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) -> None:
     """A file that a command shall write must not be there, or be one that the command has written before.
 
@@ -28,14 +24,10 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
         inputs: paths of files that the command reads.
 
     Raises:
-        UserError: it is somebody's, a folder, a pipe or a device, or its path can't be one.
+        UserError: it is somebody's, or see ``is_there``.
     """
-    mode = mode_of(option, path)
-    if mode is None:
+    if not is_there(option, path):
         return
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise UserError(f"{option} {path} is {what}, it must be a file: give another")
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
     with open(path, "rb") as file:
@@ -45,18 +37,23 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
             )
 
 
-def mode_of(option: str, path: str) -> int | None:
-    """What is at a path, see ``os.stat``; None where nothing is.
+def is_there(what: str, path: str, is_folder: bool = False) -> bool:
+    """Whether there is a file, or a folder, at a path.
 
     Raises:
-        UserError: it can be no path: too long, below a file, or of a character that no path has.
+        UserError: something else is there, such as a pipe, or nothing can be: the path is too long, below a file, or
+            of a character that no path has. The message starts with ``what``.
     """
     try:
-        return os.stat(path).st_mode
+        mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return None
+        return False
     except (OSError, ValueError) as error:
-        raise UserError(f"{option} {path!a} can't be written: {error}") from error
+        raise UserError(f"{what} {path!a} can't be written: {error}") from error
+    if not (stat.S_ISDIR if is_folder else stat.S_ISREG)(mode):
+        noun = "folder" if is_folder else "file"
+        raise UserError(f"{what} {path} is no {noun}: move it away, or give another")
+    return True
 
 
 def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
@@ -65,14 +62,11 @@ def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
         option: that names the folder, for the message; names: of files that will be written in it.
 
     Raises:
-        UserError: it can be no folder, or something other than a file has a file's name.
+        UserError: see ``is_there``, of the folder and of the files.
     """
-    mode = mode_of(option, folder)
-    if mode is not None and not stat.S_ISDIR(mode):
-        raise UserError(f"{option} {folder} is a file, it must be a folder")
-    for path in (f"{folder}/{name}" for name in names):
-        if os.path.lexists(path) and not os.path.isfile(path):
-            raise UserError(f"{path} is not a regular file: move it away, or give another {option}")
+    if is_there(option, folder, is_folder=True):
+        for name in names:
+            is_there(option, f"{folder}/{name}")
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:
@@ -81,35 +75,21 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
     Raises:
         UserError: a folder, a pipe or a device is at ``path``.
     """
-    folder = os.path.dirname(path)
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise UserError(
-            f"{path} is {'a folder' if os.path.isdir(path) else 'not a regular file'}, it must be a file: give another"
-        )
-    os.makedirs(folder, exist_ok=True)
-    temporary = temporary_name(path, os.getpid())
+    is_there("the file", path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # no two writers share it, on any machines; see ``remove_leftovers``
+    temporary = f"{path}.{socket.gethostname()}-{os.getpid()}.unfinished"
     try:
         write(temporary)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        bring_to_disk(folder)
     except OSError as error:
         error.filename = path  # a full disk names no file
         raise
     finally:
-        if os.path.exists(temporary):
+        with contextlib.suppress(OSError):  # it has its name, or was never made
             os.remove(temporary)
-
-
-def bring_to_disk(folder: str) -> None:
-    """Flushes a folder's new names to disk; systems that can't open folders need no flush."""
-    if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def write_bytes(path: str, content: bytes | memoryview) -> None:
@@ -137,21 +117,6 @@ def file_hash(path: str | Path) -> str:
 
 
 def remove_leftovers(folder: str) -> None:
-    """Deletes temporary files that processes of this machine left in a folder when they were killed while writing."""
-    of_here = re.compile(re.escape(temporary_name("", "PID")).replace("PID", r"(\d+)") + "$")
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        written_by = of_here.search(name)
-        if written_by and not is_running(int(written_by[1])):
-            os.remove(f"{folder}/{name}")
-
-
-def is_running(pid: int) -> bool:
-    """Whether this machine has a process of that number; where that can't be asked without harm, it is taken to have one."""
-    try:
-        if os.name == "posix":
-            os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        pass
-    return True
+    """Deletes what a process that was killed while writing has left in a folder, which is locked."""
+    for path in Path(folder).glob("*.unfinished"):
+        path.unlink()

@@ -3,55 +3,37 @@
 What a picture costs is bounded: its file, its pixels, its shape, a JPEG's scans; and a process decodes ``AT_ONCE`` pixels at a time.
 """
 
+import contextlib
 import os
 import re
 import stat
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, NamedTuple
 
 import numpy
-from PIL import ExifTags, Image, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
-from yacs.config import CfgNode
+from tqdm.contrib.concurrent import thread_map
 
-from .console import printable
+from .console import first_few, printable
 from .errors import UserError
 from .files import file_hash
 
+with contextlib.suppress(ImportError):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+EXTENSIONS = Image.registered_extensions()  # ending → format
 # Pillow would open many more formats, and start a PostScript interpreter for some.
-FORMATS = "JPEG PNG WEBP BMP GIF TIFF PPM".split()
+FORMATS = [
+    name
+    for name in "JPEG PNG WEBP BMP GIF TIFF PPM HEIF AVIF JPEG2000".split()
+    if name in Image.OPEN
+]
 # of files that are taken for images
-ENDINGS = tuple(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .ppm".split())
-MISSING: dict[str, str] = {}  # ending that is not taken here → what to install for it
-try:
-    from pillow_heif import register_heif_opener
-except ImportError:
-    MISSING.update(dict.fromkeys((".heic", ".heif"), "pillow-heif"))
-else:
-    register_heif_opener()
-    FORMATS, ENDINGS = [*FORMATS, "HEIF"], (*ENDINGS, ".heic", ".heif")
-for codec, format_name, endings in (
-    ("avif", "AVIF", (".avif",)),
-    ("jpg_2000", "JPEG2000", (".jp2", ".j2k")),
-):
-    if features.check(codec):
-        FORMATS, ENDINGS = [*FORMATS, format_name], ENDINGS + endings
-    else:
-        MISSING.update(dict.fromkeys(endings, "--upgrade pillow"))
-NAMED = 5  # left out files of a kind, at most
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}  # by EXIF's orientation
+ENDINGS = tuple(ending for ending, name in EXTENSIONS.items() if name in FORMATS)
 MAX_BYTES = 2**30  # of a file; a picture of MAX_PIXELS that is not compressed has 720 MB at most
 MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb
 AT_ONCE = 25_000_000  # pixels that a process decodes at a time; a larger picture is decoded alone
@@ -60,9 +42,6 @@ MAX_RATIO = 50  # of the sides: the shorter one becomes INPUT.SIZE, and the long
 MAX_SCANS = 100
 MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
 COARSE = 16  # pixels of a side, at which pictures are compared
-# of a JPEG's segments; the others have no length
-MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])")
-Answer = TypeVar("Answer")
 
 
 class Room:
@@ -72,7 +51,7 @@ class Room:
         self.size = self.free = size
         self.queue, self.changed = threading.Lock(), threading.Condition()
 
-    @contextmanager
+    @contextlib.contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
         """Waits until that many are free, all of them for a picture that is larger, and keeps them to the end of the block."""
         pixels = min(pixels, self.size)
@@ -90,8 +69,9 @@ class Room:
 ROOM = Room(AT_ONCE)
 
 
-def open_image(file: str | IO[bytes]) -> Image.Image:
-    """The image of a path or an open file, not decoded yet; it has to be closed.
+@contextlib.contextmanager
+def open_image(file: str | IO[bytes]) -> Iterator[Image.Image]:
+    """The image of a path or an open file, not decoded yet, to the end of the block.
 
     Raises:
         OSError: no file, or none of ``FORMATS``; ValueError: it is too large, see the limits above, or is a pipe or a device; and whatever
@@ -105,19 +85,11 @@ def open_image(file: str | IO[bytes]) -> Image.Image:
             raise ValueError(
                 f"it has {status.st_size // 2**20} MB, the limit is {MAX_BYTES // 2**20} MB"
             )
-    with open(file, "rb") if isinstance(file, str) else nullcontext(file) as content:
+    with open(file, "rb") if isinstance(file, str) else contextlib.nullcontext(file) as content:
         check_header(content)
-    image = Image.open(file, formats=FORMATS)
-    try:
-        check_shape(image.width, image.height)
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(
-                f"it has {image.width} × {image.height} pixels, the limit is {MAX_PIXELS // 10**6} million"
-            )
-    except ValueError:
-        image.close()
-        raise
-    return image
+        with Image.open(content, formats=FORMATS) as image:
+            check_shape(image)
+            yield image
 
 
 def check_header(file: IO[bytes]) -> None:
@@ -127,48 +99,32 @@ def check_header(file: IO[bytes]) -> None:
     """
     magic = file.read(2)
     if magic == b"\xff\xd8":
-        if scans(file) > MAX_SCANS:
+        # those of the pictures in its data included, of which there are a few
+        blocks = iter(lambda: file.read(2**20), b"")
+        if sum(block.count(b"\xff\xda") for block in blocks) > MAX_SCANS:
             raise ValueError(f"it is a JPEG of more than {MAX_SCANS} scans: save it again")
     elif magic.startswith(b"P"):
-        head, numbers = file.read(MAX_HEADER), 2 if magic in (b"P1", b"P4") else 3
-        words = re.sub(rb"#[^\r\n]*", b"", head).split(maxsplit=numbers)
-        if len(head) == MAX_HEADER and len(words) < numbers:
+        head = file.read(MAX_HEADER)
+        # width, height, and the largest value or what comes after
+        if len(re.sub(rb"#[^\r\n]*", b"", head).split(maxsplit=3)) < 3 and len(head) == MAX_HEADER:
             raise ValueError(f"its header has more than {MAX_HEADER // 2**10} kB")
     file.seek(0)
 
 
-def scans(file: IO[bytes]) -> int:
-    """How many scans a JPEG has, whose first marker is read already; counted up to ``MAX_SCANS`` + 1."""
-    number = place = 0
-    block = file.read(2**20)
-    while number <= MAX_SCANS:
-        marker = MARKER.search(block, place)
-        if marker and marker.end() + 2 <= len(block):
-            if marker[1] == b"\xd9":  # the end
-                break
-            number += marker[1] == b"\xda"
-            place = marker.end() + int.from_bytes(block[marker.end() : marker.end() + 2], "big")
-        else:
-            kept = marker.start() if marker else max(len(block) - 1, 0)
-            more = file.read(2**20)
-            if not more:
-                break
-            block, place = block[kept:] + more, max(place - kept, 0)
-    return number
-
-
-def check_shape(width: int, height: int) -> None:
+def check_shape(image: Image.Image) -> None:
     """
     Raises:
-        ValueError: one side is more than ``MAX_RATIO`` times the other.
+        ValueError: it has more than ``MAX_PIXELS``, or one side is more than ``MAX_RATIO`` times the other.
     """
-    if max(width, height) > MAX_RATIO * min(width, height):
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(image.size) > MAX_RATIO * min(image.size):
         raise ValueError(
-            f"it has {width} × {height} pixels, one side may be {MAX_RATIO} times the other: crop it"
+            f"it has {width} × {height} pixels: the limit is {MAX_PIXELS // 10**6} million, and one side may be "
+            f"{MAX_RATIO} times the other"
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def decoded(file: str | IO[bytes] | Image.Image, background: str = "") -> Iterator[Image.Image]:
     """The RGB image of a path, an open file or a PIL image; to the end of the block it counts among the ``AT_ONCE`` pixels.
 
@@ -180,11 +136,11 @@ def decoded(file: str | IO[bytes] | Image.Image, background: str = "") -> Iterat
     Raises:
         UserError: it can't be read; MemoryError, which says nothing of the picture.
     """
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         try:
             if isinstance(file, Image.Image):
                 image = file  # which stays open
-                check_shape(image.width, image.height)
+                check_shape(image)
             else:
                 image = stack.enter_context(open_image(file))
                 if image.width * image.height > AT_ONCE:
@@ -212,8 +168,6 @@ def reason(error: Exception) -> str:
     """
     if isinstance(error, MemoryError):
         raise error
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     return " ".join(str(error).split()) or type(error).__name__
@@ -221,25 +175,19 @@ def reason(error: Exception) -> str:
 
 def as_seen(image: Image.Image, background: str) -> Image.Image:
     """An image in RGB as a viewer shows it: turned as its EXIF data say, transparent parts on a colour, 16 bits of grey as 8."""
-    turn = TURNS.get(orientation(image))
+    image.load()
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception as error:  # as in ``decoded``; EXIF data that are damaged turn nothing
+        reason(error)
     if image.mode == "I" or image.mode.startswith("I;16"):  # which ``convert`` would cut off at 255
         image = Image.fromarray(
             (numpy.asarray(image).astype(numpy.uint32) >> 8).astype(numpy.uint8)
         )
     if image.has_transparency_data:
-        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
-    image = image.convert("RGB")
-    return image if turn is None else image.transpose(turn)
-
-
-def orientation(image: Image.Image) -> int:
-    """What EXIF data say of how an image is to be turned, 1 to 8; 1, not at all, where they are damaged."""
-    try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception as error:  # as in ``decoded``
-        reason(error)
-        return 1
+    return image.convert("RGB")
 
 
 # ---- a folder of pictures ----
@@ -253,12 +201,8 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def is_image(path: str) -> bool:
-    """Whether a file is taken for an image, by its name, and is no link to nothing."""
-    return path.lower().endswith(ENDINGS) and not leads_nowhere(path)
-
-
-def leads_nowhere(path: str) -> bool:
-    return os.path.islink(path) and not os.path.exists(path)
+    """Whether a file is taken for an image, by its name."""
+    return path.lower().endswith(ENDINGS)
 
 
 def left_out(paths: Iterable[str]) -> str:
@@ -267,32 +211,27 @@ def left_out(paths: Iterable[str]) -> str:
     Args:
         paths: of all files; those taken for images count where they are animated, for all but their first picture.
     """
-    ignored: dict[str, list[str]] = defaultdict(list)  # by what they are
-    moving: list[str] = []
+    ignored: dict[str, list[str]] = defaultdict(list)  # by ending
+    moving = []
     for path in paths:
         if not is_image(path):
-            ending = os.path.splitext(path)[1].lower() or "without an ending"
-            ignored["links to nothing" if leads_nowhere(path) else ending].append(path)
+            ignored[os.path.splitext(path)[1].lower() or "without an ending"].append(path)
         elif path.lower().endswith((".gif", ".webp", ".tif", ".tiff", ".avif")) and look_at(
-            path, lambda image: getattr(image, "is_animated", False), False
+            path, lambda image: getattr(image, "is_animated", False)
         ):
             moving.append(path)
-    lines = [
-        f"{len(files)} {ending} ({named(files)}"
-        f"{f'; to take these: pip install {MISSING[ending]}' if ending in MISSING else ''})"
-        for ending, files in sorted(ignored.items())
-    ]
-    return ". ".join(
-        [f"Left out: {'; '.join(lines)}"] * bool(lines)
-        + [f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"]
-        * bool(moving)
-    )
+    lines = [f"{len(files)} {ending} ({named(files)})" for ending, files in sorted(ignored.items())]
+    sentences = [f"Left out: {'; '.join(lines)}"] if lines else []
+    if moving:
+        sentences.append(
+            f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"
+        )
+    return ". ".join(sentences)
 
 
-def named(paths: Sequence[str]) -> str:
+def named(paths: Iterable[str]) -> str:
     """The first few files by their names."""
-    names = [printable(os.path.basename(path)) for path in paths[:NAMED]]
-    return ", ".join(names) + (", …" if paths[NAMED:] else "")
+    return first_few([printable(os.path.basename(path)) for path in paths])
 
 
 def transparent_parts(background: str) -> str:
@@ -302,18 +241,17 @@ def transparent_parts(background: str) -> str:
 
 def with_alpha(paths: Iterable[str]) -> int:
     """How many pictures can have transparent parts, as their headers say; those that can't be opened don't count."""
+    return sum(look_at(path, lambda image: image.has_transparency_data) for path in paths)
 
-    return sum(look_at(path, lambda image: image.has_transparency_data, False) for path in paths)
 
-
-def look_at(path: str, question: Callable[[Image.Image], Answer], otherwise: Answer) -> Answer:
-    """What a picture's header says; ``otherwise`` where it can't be read."""
+def look_at(path: str, question: Callable[[Image.Image], bool]) -> bool:
+    """What a picture's header says; False where it can't be read."""
     try:
         with open_image(path) as image:
             return question(image)
     except Exception as error:  # as in ``decoded``
         reason(error)
-        return otherwise
+        return False
 
 
 class Seen(NamedTuple):
@@ -343,7 +281,7 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
                     image.load()
                     is_transparent = (
                         image.has_transparency_data
-                        and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
+                        and min(image.convert("RGBA").getchannel("A").tobytes()) < 255
                     )
                     seen = as_seen(image, "white")
                     small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
@@ -352,22 +290,12 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
         except Exception as error:  # as in ``decoded``
             return Seen(reason(error))
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without Python's lock
-        try:
-            bar = tqdm(
-                pool.map(look, paths),
-                total=len(paths),
-                desc="looking through the images",
-                unit="image",
-                delay=2,
-                dynamic_ncols=True,
-            )
-            return list(bar)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def background_of(cfg: CfgNode) -> str:
-    """``INPUT.BACKGROUND``, see ``read_picture``; another toolbox's config may not have the key."""
-    return cfg.INPUT.get("BACKGROUND", "")
+    return thread_map(  # Pillow decodes without Python's lock
+        look,
+        paths,
+        tqdm_class=tqdm,
+        desc="looking through the images",
+        unit="image",
+        delay=2,
+        dynamic_ncols=True,
+    )

@@ -5,8 +5,8 @@ method's further figures since the epoch started or was resumed, the learning ra
 every TRAIN.PRINT_FREQ batches and one at the end of each epoch. A resumed training appends; where lines repeat an epoch the later ones count.
 """
 
+import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,7 @@ from typing import Any
 from .readers import parse_json
 
 FILE_NAME = "metrics.jsonl"
-TYPES = {
-    "epoch": int,
-    "epochs": int,
-    "loss": float,
-    "acc": float,
-    "eta": float,
-}  # of what every line has
+TYPES = {"epoch": int, "loss": float, "acc": float}  # of what readers need
 
 
 def start_metrics(folder: str) -> None:
@@ -29,14 +23,11 @@ def start_metrics(folder: str) -> None:
 
 
 def write_metrics(folder: str, line: Mapping[str, float]) -> None:
-    """Appends a line; one that a killed process left half written is ended first."""
+    """Appends a line; its end comes first, so that it also ends one that a killed process left half written."""
     path = f"{folder}/{FILE_NAME}"
     try:
-        with open(path, "ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-            text = ("" if file.read(1) in (b"", b"\n") else "\n") + json.dumps(line) + "\n"
-            file.write(text.encode())
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(line))
     except OSError as error:
         error.filename = path  # a full disk names no file
         raise
@@ -44,23 +35,11 @@ def write_metrics(folder: str, line: Mapping[str, float]) -> None:
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The lines in their order, without those that are cut or damaged; empty where nothing was trained."""
-    try:
-        lines = Path(folder, FILE_NAME).read_bytes().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [line for line in map(parsed, lines) if line]
-
-
-def parsed(text: bytes) -> dict[str, Any] | None:
-    """A line's content; None where it is damaged."""
-    try:
-        line = parse_json(text)
-    except ValueError:
-        return None
-    if not isinstance(line, dict) or any(
-        type(line.get(name)) is not type_ for name, type_ in TYPES.items()
-    ):
-        return None
-    return (
-        line if 1 <= line["epoch"] <= line["epochs"] < 10**9 and 0 <= line["eta"] < 10**9 else None
-    )
+    path, lines = Path(folder, FILE_NAME), []
+    for text in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            line = parse_json(text)
+            is_sound = all(type(line[name]) is type_ for name, type_ in TYPES.items())
+            if is_sound and 1 <= line["epoch"] < 10**9:
+                lines.append(line)
+    return lines

@@ -1,62 +1,22 @@
-"""Reads and validates run records, ``results.json``: the fields of a record that is returned here have the types they should have."""
+"""Reads and validates run records, ``results.json``: the fields of a record that is returned here have the types of ``record.yaml``."""
 
-import contextlib
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .config_files import is_of
 from .errors import UserError
 from .fingerprints import data_name
-from .readers import read_json
+from .readers import read_json, read_yaml
 
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
 Record = dict[str, Any]  # results.json, see ``evaluation.testing.Evaluator.write_record``
 
-Types = type | tuple[type, ...]
-TEXT_OR_NOTHING = (str, type(None))
-REQUIRED: dict[str, Types] = {
-    "trainer": str,
-    "dataset": str,
-    "classes": str,
-    "shots": int,
-    "seed": int,
-    "metrics": dict,
-    "config": dict,
-    "prompts_hash": TEXT_OR_NOTHING,
-    "backbone_hash": TEXT_OR_NOTHING,
-    "split_hash": TEXT_OR_NOTHING,
-}
-OPTIONAL: dict[str, Types] = {
-    "classnames": list,
-    "notes": list,
-    "parameters": dict,
-    "learned": dict,
-    "seconds": dict,
-    "skipped_images": dict,
-    "precision": str,
-    "fewshot_sample": (dict, type(None)),
-    "run": dict,
-    "git_commit": TEXT_OR_NOTHING,
-    "finished": TEXT_OR_NOTHING,
-    "seconds_per_step": (int, float, type(None)),
-    "test_images_per_second": (int, float, type(None)),
-}
-RUN: dict[str, Types] = {
-    "protocol": TEXT_OR_NOTHING,
-    "part": TEXT_OR_NOTHING,
-    "dataset": str,
-    "classes": str,
-    "trainer": str,
-    "recipe": TEXT_OR_NOTHING,
-    "row": TEXT_OR_NOTHING,
-    "shots": int,
-    "seed": int,
-}  # of the field ``run``, see ``described``
+SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
+TYPES = {"text": str, "whole": int, "number": float, "mapping": dict, "nothing": type(None)}
 PROTOCOL_OF = {
     "train_base": "base2new",
     "test_new": "base2new",
@@ -73,16 +33,6 @@ LAYOUT = re.compile(
     rf"({'|'.join(PROTOCOL_OF)}|(?:xd|dg)_from_[^/]+)/([^/]+)/shots_(-?\d+)/[^/]+/([^/]+)/seed-?\d+"
 )
 RECIPE = re.compile(r"tiny|vit_|rn\d")  # a recipe's name starts with its backbone, a row's doesn't
-NUMBERS = (
-    "accuracy",
-    "macro_f1",
-    "ece",
-    "adaptive_ece",
-    "nll",
-    "brier",
-    "mean_vacuity",
-    "mean_conflict",
-)  # of a split's metrics
 
 
 def read_record(path: str | Path) -> Record:
@@ -93,18 +43,12 @@ def read_record(path: str | Path) -> Record:
     """
     try:
         record = read_json(path)
+        for name in odd_fields(record, SCHEMA):
+            raise ValueError(f"its {name or 'content'} is missing or of another kind")
+        if record["format"] != FORMAT:
+            raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not a valid run record ({error}): run it again") from error
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise UserError(
-            f"{path} has the format {record.get('format') if isinstance(record, dict) else None}, this version "
-            f"reads {FORMAT}: run it again"
-        )
-    odd = next(odd_fields(record), None)
-    if odd is not None:
-        raise UserError(
-            f"{path} is not a valid run record (its {odd} is missing or of another kind): run it again"
-        )
     given = record["run"] if "run" in record else run_of_folder(Path(path).resolve().parent)
     return {**record, "run": described(record, given)}
 
@@ -121,7 +65,7 @@ def described(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
         "dataset": shown_name(record),
         **{name: record[name] for name in ("classes", "trainer", "shots", "seed")},
     }
-    return {name: given.get(name, by_hand[name]) for name in RUN}
+    return {name: given.get(name, value) for name, value in by_hand.items()}
 
 
 def protocol_of(part: str, is_row: bool = False) -> str:
@@ -148,56 +92,22 @@ def run_of_folder(folder: Path) -> dict[str, Any]:
     }
 
 
-def odd_fields(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yields the names of fields that are missing or of another type than a run leaves them."""
-    # a field that is missing is of no type
-    odd = of_other_types({**dict.fromkeys(REQUIRED, ...), **record}, REQUIRED | OPTIONAL)
-    if odd:
-        yield from odd
-        return
-    if not isinstance(nested(record, "config", "MODEL", "BACKBONE", "NAME"), str):
-        yield "config.MODEL.BACKBONE.NAME"
-    if "classnames" in record and not are_names(record["classnames"]):
-        yield "classnames"
-    if not all(isinstance(names, list) for names in record.get("skipped_images", {}).values()):
-        yield "skipped_images"
-    yield from (f"run.{name}" for name in of_other_types(record.get("run", {}), RUN))
-    for split, metrics in record["metrics"].items():
-        yield from (f"metrics.{split}{name}" for name in odd_metrics(metrics))
-
-
-def of_other_types(record: Mapping[str, object], types: Mapping[str, Types]) -> list[str]:
-    """The fields that a record has with a value of none of their types; truth values are of none."""
-    return [
-        name
-        for name, taken in types.items()
-        if name in record
-        and (not isinstance(record[name], taken) or isinstance(record[name], bool))
-    ]
-
-
-def are_names(classnames: Sequence[object]) -> bool:
-    """Whether these can be a run's classes."""
-    return len(classnames) > 0 and all(isinstance(name, str) for name in classnames)
-
-
-def odd_metrics(metrics: object) -> Iterator[str]:
-    """The same for the metrics of a split."""
-    if not isinstance(metrics, dict):
-        yield ""
-        return
-    yield from (f".{name}" for name in NUMBERS if not is_of(float, metrics.get(name, 0)))
-    per_class, doubts = metrics.get("per_class_accuracy", {}), metrics.get("uncertainty", {})
-    if not isinstance(per_class, dict) or not all(is_of(float, of) for of in per_class.values()):
-        yield ".per_class_accuracy"
-    # as ``uncertainty.doubt`` gives them: two numbers, or nothing in the place of one
-    if not isinstance(doubts, dict) or not all(
-        isinstance(doubt, dict)
-        and doubt.keys() >= {*DOUBT}
-        and all(doubt[name] is None or is_of(float, doubt[name]) for name in DOUBT)
-        for doubt in doubts.values()
-    ):
-        yield ".uncertainty"
+def odd_fields(value: Any, schema: Any, name: str = "") -> Iterator[str]:
+    """Yields the names of the fields that are missing or of another type than ``record.yaml`` says."""
+    if isinstance(schema, str):
+        if not any(is_of(TYPES[type_], value) for type_ in schema.split(" or ")):
+            yield name
+    elif type(value) is not type(schema) or value == []:
+        yield name
+    elif isinstance(schema, list):
+        for item in value:
+            yield from odd_fields(item, schema[0], name)
+    else:
+        for field, inner in schema.items():
+            known = field.removesuffix("?")
+            is_due = known == field or known in value
+            for key in value if field == "*" else [known] * is_due:
+                yield from odd_fields(value.get(key, ...), inner, f"{name}.{key}".strip("."))
 
 
 def finite(value: object) -> float | None:
@@ -220,5 +130,4 @@ def shown_name(record: Mapping[str, Any]) -> str:
 
 def remove_record(folder: str) -> None:
     """Deletes the record, which marks the run as not done."""
-    with contextlib.suppress(FileNotFoundError):
-        os.remove(f"{folder}/{FILE_NAME}")
+    Path(folder, FILE_NAME).unlink(missing_ok=True)

@@ -7,11 +7,10 @@ which operations they hold is our choice (docs/method.md).
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import torch
-import torch.nn.functional as F
 import torchvision.transforms as T
 from dassl.data import DatasetWrapper
 from dassl.data.datasets import Datum
@@ -19,10 +18,9 @@ from dassl.data.transforms import build_transform
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
-from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 from yacs.config import CfgNode
 
-from ..common.image_files import background_of, read_picture
+from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
 
 # of decoded training images that a data set keeps in memory, at most; others are decoded each time
@@ -51,47 +49,47 @@ class CheckedImages(DatasetWrapper):
     """Dassl's data set of images, which keeps those it trains on decoded, and whose errors say which
     file is broken.
 
-    What it hands out is what Dassl's hands out, and the transforms draw the same random numbers. For
-    transforms only: ``INPUT.NO_TRANSFORM`` and ``DATALOADER.K_TRANSFORMS`` other than 1 are refused by
-    ``check_run``.
+    The transforms draw the same random numbers. For transforms only: ``INPUT.NO_TRANSFORM`` and
+    ``DATALOADER.K_TRANSFORMS`` other than 1 are refused by ``check_run``.
     """
 
-    # there is always one, see ``check_run``; in training PictureViews, which ``finish`` what comes from here
-    transform: Callable[[Image.Image], Tensor | list[Tensor]]
+    # there is always one, see ``check_run``; in training a list, one for each view
+    transform: Any
 
     def __init__(
         self,
         cfg: CfgNode,
         data_source: Sequence[Datum],
-        transform: Callable[[Image.Image], Tensor | list[Tensor]] | None = None,
+        transform: Any = None,
         is_train: bool = False,
     ) -> None:
         super().__init__(cfg, data_source, transform=transform, is_train=is_train)
-        self.facts = [
-            {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
-            for index, item in enumerate(data_source)
-        ]
         self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
-        self.background = background_of(cfg)
+        self.background = cfg.INPUT.BACKGROUND
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of it.
+        """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of it,
+        or a list of what each transform does.
 
         Raises:
             UserError: the image can't be read.
         """
-        image = self.image(index)
-        output = {**self.facts[index], "img": self.transform(image)}
-        if self.cfg.DATALOADER.RETURN_IMG0:
-            output["img0"] = self.to_tensor(image)
-        return output
+        item, image, transform = self.data_source[index], self.image(index), self.transform
+        is_list = isinstance(transform, list)
+        return {
+            "label": item.label,
+            "domain": item.domain,
+            "impath": item.impath,
+            "index": index,
+            "img": [view(image) for view in transform] if is_list else transform(image),
+        }
 
     def image(self, index: int) -> Image.Image:
         """The decoded image, out of memory if it is there: copy it before you change it."""
         if index in self.decoded:
             return self.decoded[index]
-        image = read_picture(str(self.facts[index]["impath"]), self.background)
+        image = read_picture(str(self.data_source[index].impath), self.background)
         size = 4 * image.width * image.height  # Pillow keeps RGB in 32 bits a pixel
         if size <= self.room and get_worker_info() is None:  # workers are new for every epoch
             self.decoded[index] = image
@@ -145,76 +143,22 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int | None) -> li
     ]
 
 
-class PictureViews:
-    """Views by torchvision's transforms, which travel to the device as uint8, a quarter of the memory, and become normalised floats there.
-
-    To the bit what the transforms themselves give. Where something other than ``Normalize`` comes after their ``ToTensor`` they travel as
-    they are.
-
-    Args:
-        transforms: M of them, PIL image → (3, H, W).
-    """
-
-    def __init__(self, transforms: Sequence[T.Compose]) -> None:
-        self.transforms = list(transforms)
-        self.to_bytes, self.rest = zip(*map(until_tensor, transforms))
-
-    def __call__(self, image: Image.Image) -> list[Tensor]:
-        """What the loader hands out for an image: M tensors (3, H, W)."""
-        return [transform(image) for transform in self.to_bytes]
-
-    def finish(self, batch: Sequence[Tensor], device: torch.device) -> Tensor:
-        """Views (M, B, 3, H, W) from what the loader has collated for B images: M tensors (B, 3, H, W)."""
-        views = torch.stack([crops.to(device, non_blocking=True) for crops in batch]).float()
-        for view, rest in zip(views, self.rest):
-            if rest is not None:
-                view.div_(
-                    view.new_tensor(255)
-                )  # a tensor: a GPU would multiply by a number's inverse
-                for step in rest:
-                    mean, std = (
-                        view.new_tensor(values)[:, None, None] for values in (step.mean, step.std)
-                    )
-                    view.sub_(mean).div_(std)
-        return views
-
-
 def place_of_tensor(steps: Sequence[object]) -> int:
     """Which of Dassl's steps makes a tensor of a PIL image; there is always one."""
     return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
 
 
-def until_tensor(transform: T.Compose) -> tuple[T.Compose, list[T.Normalize] | None]:
-    """A transform up to uint8 (3, H, W) and the Normalize steps (none or one) after that; the whole and None where other steps are there."""
-    steps = transform.transforms
-    tensor = place_of_tensor(steps)
-    rest = steps[tensor + 1 :]
-    if all(isinstance(step, T.Normalize) for step in rest):
-        return T.Compose([*steps[:tensor], T.PILToTensor()]), rest
-    return transform, None
-
-
 class GaussianBlur(T.GaussianBlur):
-    """torchvision's blur of a PIL image, pixel for pixel, without the time that it takes over numbers next to zero, see ``gaussian``."""
+    """torchvision's blur without the time that it takes over numbers next to zero.
+
+    The outer taps of a narrow Gaussian, or products of them, are so small that a float can only hold
+    them unnormalised, for which some processors take a hundred times as long; here they are zero. What
+    they add to a pixel is far below a float's last digit.
+    """
 
     def forward(self, image: Image.Image) -> Image.Image:
-        width, height = self.kernel_size
-        sigma = torch.tensor([self.get_params(*self.sigma)])
-        pixels = pil_to_tensor(image)[None].float()  # (1, 3, H, W)
-        kernel = torch.outer(gaussian(sigma, height), gaussian(sigma, width)).expand(
-            pixels.shape[1], 1, height, width
-        )
-        pixels = F.pad(pixels, [width // 2, width // 2, height // 2, height // 2], mode="reflect")
-        return to_pil_image(F.conv2d(pixels, kernel, groups=pixels.shape[1])[0].round().byte())
-
-
-def gaussian(sigma: Tensor, length: int) -> Tensor:
-    """Taps (…, ``length``) of Gaussians with deviations of ``sigma`` (…, 1) pixels; they sum to one.
-
-    Next to zero they are zero. A narrow Gaussian's outer taps, or products of them, are so small that a float can only hold them unnormalised, for
-    which some processors take a hundred times as long; what they add to a pixel is far below a float's last digit.
-    """
-    tap = torch.arange(length, device=sigma.device) - length // 2
-    taps = torch.exp(-0.5 * (tap / sigma) ** 2)
-    taps = taps / taps.sum(dim=-1, keepdim=True)
-    return torch.where(taps < 1e-15, 0, taps)
+        torch.set_flush_denormal(True)
+        try:
+            return super().forward(image)
+        finally:
+            torch.set_flush_denormal(False)

@@ -3,10 +3,9 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -46,36 +45,28 @@ def transformed(
         return transform(picture)
 
 
-def array_picture(image: object) -> Image.Image:
-    """A tensor or an array as a PIL image."""
-    if not isinstance(image, (numpy.ndarray, Tensor)):
-        raise UserError(
-            f"an image is a path, a PIL image, an array or a tensor, not {type(image).__name__}"
-        )
-    if isinstance(image, numpy.ndarray):
-        if image.dtype != numpy.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise UserError(
-                f"the array {image.dtype} {image.shape} is not an image: it must be uint8 (H, W, 3)"
-            )
+def array_picture(image: Any) -> Image.Image:
+    """A tensor or an array as a PIL image.
+
+    Raises:
+        UserError: it is no image.
+    """
+    try:
+        if isinstance(image, Tensor):
+            image = image.detach().movedim(0, -1).cpu()  # (H, W, 3)
+            image = (image.float() if image.is_floating_point() else image).numpy()
+        if image.dtype.kind == "f":
+            if not 0 <= image.min() <= image.max() <= 1:
+                raise ValueError(f"it has values from {image.min():.3g} to {image.max():.3g}")
+            image = (image * 255).round().astype(numpy.uint8)
+        if image.shape[2:] != (3,):
+            raise ValueError(f"its shape is {image.shape}")
         return Image.fromarray(image)
-    described = f"the tensor {str(image.dtype).removeprefix('torch.')} {tuple(image.shape)}"
-    is_floating = image.is_floating_point()
-    if (
-        image.dim() != 3
-        or len(image) != 3
-        or image.numel() == 0
-        or not (is_floating or image.dtype == torch.uint8)
-    ):
+    except (AttributeError, TypeError, ValueError) as error:
         raise UserError(
-            f"{described} is not an image: it must be uint8 or floating point (3, H, W)"
-        )
-    if is_floating:
-        if not 0 <= image.min() <= image.max() <= 1:
-            raise UserError(
-                f"{described} has values from {image.min():.3g} to {image.max():.3g}: give an image in [0, 1], not normalised"
-            )
-        image = (image.float() * 255).round().byte()
-    return Image.fromarray(image.permute(1, 2, 0).cpu().numpy())
+            f"this {type(image).__name__} is not an image ({error}): give a path, a PIL image, an array (H, W, 3) or a "
+            "tensor (3, H, W), of uint8 or in [0, 1] and not normalised"
+        ) from error
 
 
 def write_class_folders(images: Sequence[Picture], labels: Sequence[str], folder: str) -> str:

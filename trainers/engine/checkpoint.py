@@ -1,8 +1,8 @@
 """Checkpoints that hold prompts only, load without executing anything, and resume to the same numbers.
 
-Files lie where Dassl puts them: ``<output>/prompt_learner/model.pth.tar-<epoch>``,
-``model-best.pth.tar``, and ``checkpoint``, which names the file to resume from. The end of each epoch
-is kept until that of the next one; those that TRAIN.CHECKPOINT_FREQ asks for, and the last, stay.
+Files lie where Dassl puts them: ``<output>/prompt_learner/model.pth.tar-<epoch>`` and
+``model-best.pth.tar``. The end of each epoch is kept until that of the next one; those that
+TRAIN.CHECKPOINT_FREQ asks for, and the last, stay.
 """
 
 import io
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from yacs.config import CfgNode
 
-from ..common.console import counted
+from ..common.console import counted, first_few
 from ..common.errors import UserError
-from ..common.files import remove_leftovers, write_bytes, write_text
+from ..common.files import remove_leftovers, write_bytes
 from ..common.fingerprints import split_hash
 from ..common.readers import check_archive, read_arrays
-from ..common.record_file import FILE_NAME, are_names, read_record
+from ..common.record_file import FILE_NAME, read_record
 from ..data.random_state import restore_rng_state, rng_state
 from .same_run import OTHER_IMAGES, changes, config_of_run, differing
 
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 State = dict[str, Any]  # of a training, see ``Checkpoints.save``
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 BEST = "model-best.pth.tar"
-POINTER = "checkpoint"
 TYPES = {
     "state_dict": dict,
     "epoch": int,
@@ -47,17 +46,17 @@ TYPES = {
     "config": dict,
     "backbone_hash": str,
 }  # of what each file has
-NAME = re.compile(r"model\.pth\.tar-(\d+)")  # of a file that a run can go on from
 
 
 def epoch_name(epochs: int) -> str:
     return f"model.pth.tar-{epochs}"
 
 
-def epochs_in(file_name: str) -> int | None:
-    """Epochs that are done in a file of this name; None for any other name."""
-    match = NAME.fullmatch(file_name)
-    return match and int(match[1])
+def epochs_in(folder: str) -> list[int]:
+    """The numbers of epochs after which there are checkpoints in a folder."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    matches = (re.fullmatch(r"model\.pth\.tar-(\d+)", name) for name in names)
+    return [int(match[1]) for match in matches if match]
 
 
 class Checkpoints:
@@ -87,9 +86,6 @@ class Checkpoints:
         Args:
             folder: of the checkpoints; epoch: epochs done; facts: what else is to be kept, in types
                 that load without executing anything.
-
-        Raises:
-            UserError: it can't be written.
         """
         state = {
             "epoch": epoch,
@@ -104,13 +100,12 @@ class Checkpoints:
             "split_hash": split_hash(self.dataset),
             **facts,
         }
-        before = newest(folder)
         write(state, folder, file_name)
         log.info("Checkpoint saved to %s/%s", folder, file_name)
-        every, done = self.cfg.TRAIN.CHECKPOINT_FREQ, epochs_in(before or "")
-        is_due = done is not None and every > 0 and done % every == 0
-        if file_name != BEST and done is not None and done < epoch and not is_due:
-            os.remove(os.path.join(folder, str(before)))
+        every = self.cfg.TRAIN.CHECKPOINT_FREQ
+        for done in epochs_in(folder):
+            if file_name != BEST and done < epoch and (every <= 0 or done % every):
+                os.remove(f"{folder}/{epoch_name(done)}")
 
     def resume(self, directory: str) -> State | None:
         """Takes back the newest checkpoint below ``directory``; None where there is none.
@@ -123,17 +118,11 @@ class Checkpoints:
         file_name = newest(folder)
         if file_name is None:
             if self.cfg.RESUME:
-                raise UserError(
-                    f"--resume {directory}: no checkpoint there (looked for {folder}/{POINTER})"
-                )
+                raise UserError(f"--resume {directory}: there is no checkpoint in {folder}")
             return None
-        try:
-            state = load(f"{folder}/{file_name}")
-        except UserError as error:
-            raise UserError(f"{error}: delete {folder} to start over") from error
-        check_origin(self.method, state, folder, self.cfg)
+        state = load(f"{folder}/{file_name}")
         self.check_same_run(state, folder)
-        load_prompts(self.method, state, folder)
+        load_prompts(self.method, state, folder, self.cfg)
         try:
             for name, part in self.parts.items():
                 if state[name]:  # a scaler's is empty where the run's device needed none
@@ -146,11 +135,10 @@ class Checkpoints:
                 f"{folder}/{file_name} cannot be resumed ({type(error).__name__}): delete {folder} "
                 "to start over"
             ) from error
-        if os.path.realpath(folder) != os.path.realpath(target) and os.path.isfile(
-            f"{folder}/{BEST}"
-        ):
+        best = Path(folder, BEST)
+        if self.cfg.RESUME and best.is_file():
             # the best epoch so far may stay the best: it has to be found in this run's folder
-            write_bytes(f"{target}/{BEST}", Path(folder, BEST).read_bytes())
+            write_bytes(f"{target}/{BEST}", best.read_bytes())
         done = counted(state["epoch"], "epoch")
         log.info("Resuming from %s/%s: %s done", folder, file_name, done)
         return state
@@ -168,10 +156,9 @@ class Checkpoints:
         if not changed and self.differs(state.get("split_hash")):
             changed = [OTHER_IMAGES]
         if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
             raise UserError(
-                f"{folder} belongs to another run ({'; '.join(changed[:3])}{more}): give another "
-                "--output-dir, or delete that folder to start over"
+                f"{folder} belongs to another run ({first_few(changed)}): give another --output-dir, "
+                "or delete that folder to start over"
             )
 
     def differs(self, known: str | None) -> bool:
@@ -191,36 +178,18 @@ class Checkpoints:
 
     def is_done(self, splits: Sequence[str]) -> bool:
         """Whether the run's folder holds all that it would leave, made with the same settings from
-        the same images; splits: those whose answers it keeps.
-
-        Raises:
-            UserError: the finished run was trained on other images.
-        """
-        output = self.cfg.OUTPUT_DIR
-        path = f"{output}/{FILE_NAME}"
-        if not os.path.isfile(path):
-            return False
-        try:
-            record = read_record(path)
-        except UserError:  # it is written again
-            return False
-        if changes(self.cfg, record):
-            return False
+        the same images; splits: those whose answers it keeps."""
+        output, folder = self.cfg.OUTPUT_DIR, f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
         learns = self.method.learner is not None
-        if self.differs(record["split_hash"]):
-            if not learns:
-                return False
-            raise UserError(
-                f"{output} belongs to another run ({OTHER_IMAGES}): give another --output-dir, or "
-                "delete that folder"
-            )
         try:
+            record = read_record(f"{output}/{FILE_NAME}")
+            if changes(self.cfg, record) or self.differs(record["split_hash"]):
+                return False
             for split in splits:
                 read_arrays(f"{output}/predictions-{split}.npz")
-            folder = f"{output}/{MODEL_NAME}"
             kept = load(f"{folder}/{final(folder, self.cfg)}")["state_dict"] if learns else None
             made = self.method.backbone_hash, self.method.prompts_hash(kept)
-        except Exception:  # damaged bytes can raise anything
+        except Exception:  # there is none, or damaged bytes, which can raise anything
             return False
         return (record["backbone_hash"], record["prompts_hash"]) == made
 
@@ -229,26 +198,20 @@ def load_trained(method: "Method", directory: str, cfg: CfgNode, epoch: int | No
     """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
 
     Raises:
-        UserError: no such checkpoint, or see ``check_origin`` and ``load_prompts``.
+        UserError: no such checkpoint, or see ``load_prompts``.
     """
     folder = f"{directory}/{MODEL_NAME}"
-    file_name = final(folder, cfg) if epoch is None else epoch_name(epoch)
-    state = load(f"{folder}/{file_name}")
-    check_origin(method, state, folder, cfg)
-    load_prompts(method, state, folder)
-    log.info(
-        "Loading weights to %s from %s/%s (epoch = %d)",
-        MODEL_NAME,
-        folder,
-        file_name,
-        state["epoch"],
-    )
+    path = f"{folder}/{final(folder, cfg) if epoch is None else epoch_name(epoch)}"
+    state = load(path)
+    load_prompts(method, state, folder, cfg)
+    log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
 
 
-def check_origin(method: "Method", state: State, folder: str, cfg: CfgNode) -> None:
-    """
+def load_prompts(method: "Method", state: State, folder: str, cfg: CfgNode) -> None:
+    """Loads a checkpoint's prompts into a method.
+
     Raises:
-        UserError: prompts are of another trainer, CLIP or, if they are per class, other classes.
+        UserError: they are of another trainer, CLIP or shape, or, if they are per class, other classes.
     """
     if state["trainer"] != cfg.TRAINER.NAME:
         raise UserError(f"{folder} was trained by {state['trainer']}, this is {cfg.TRAINER.NAME}")
@@ -262,14 +225,6 @@ def check_origin(method: "Method", state: State, folder: str, cfg: CfgNode) -> N
             f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: "
             "they can only be tested on the classes they were trained for"
         )
-
-
-def load_prompts(method: "Method", state: State, folder: str) -> None:
-    """Loads a checkpoint's prompts into a method.
-
-    Raises:
-        UserError: they have another shape.
-    """
     try:
         method.load(state["state_dict"], state["classnames"])
     except RuntimeError as error:
@@ -285,60 +240,28 @@ def final(folder: str, cfg: CfgNode) -> str:
 
 
 def newest(folder: str) -> str | None:
-    """Name of the file to resume from, or None.
-
-    Without a file ``checkpoint`` there is none: deleting it is how to start over. If it names none of
-    the files, the one of the latest epoch is taken.
-    """
-    path = f"{folder}/{POINTER}"
-    if not os.path.isfile(path):
-        return None
-    with open(path, encoding="utf-8", errors="replace") as file:
-        named = file.readline().strip()
-    if epochs_in(named) is not None and os.path.isfile(f"{folder}/{named}"):
-        return named
-    epochs = [epoch for epoch in map(epochs_in, os.listdir(folder)) if epoch]
-    if not epochs:
-        return None
-    latest = epoch_name(max(epochs))
-    log.warning("%s names no checkpoint (%r): taking the newest one, %s", path, named, latest)
-    return latest
+    """Name of the file to resume from, or None."""
+    epochs = epochs_in(folder)
+    return epoch_name(max(epochs)) if epochs else None
 
 
 def write(state: State, folder: str, file_name: str) -> None:
-    """Writes a checkpoint and, unless it is the best one, points the next resume to it.
-
-    Raises:
-        UserError: it can't be written, because the disk is full or for another reason. What was there
-            before still is.
-    """
+    """Writes a checkpoint; where that fails, what was there before still is."""
     content = io.BytesIO()  # torch's own writing to a file has no error that says what is wrong
     torch.save(state, content)
-    path = f"{folder}/{file_name}"
-    try:
-        write_bytes(path, content.getbuffer())
-        if file_name != BEST:
-            write_text(f"{folder}/{POINTER}", file_name + "\n")
-    except OSError as error:
-        raise UserError(
-            f"checkpoint {path} can't be written ({error.strerror}): make room there, and the same "
-            f"command resumes from {newest(folder) or 'the start'}"
-        ) from error
+    write_bytes(f"{folder}/{file_name}", content.getbuffer())
 
 
 def load(path: str) -> State:
     """The dict that ``write`` wrote, on the CPU.
 
     Raises:
-        UserError: there is no such file (the message lists those that exist), or it can't be read.
+        UserError: there is no such file (the message lists the epochs that there are), or it can't be read.
     """
-    folder = os.path.dirname(path)
     if not os.path.isfile(path):
-        names = os.listdir(folder) if os.path.isdir(folder) else []
-        present = ", ".join(sorted(name for name in names if ".pth.tar" in name))
+        epochs = epochs_in(os.path.dirname(path))
         raise UserError(
-            f"no checkpoint at {path}; there is {present or 'none in that folder'}: check --model-dir and "
-            "--load-epoch"
+            f"no checkpoint at {path}; there are those of the epochs {epochs}: check --model-dir and --load-epoch"
         )
     try:
         check_archive(path)
@@ -349,16 +272,14 @@ def load(path: str) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way
         raise UserError(
-            f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it"
+            f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it: delete "
+            f"{os.path.dirname(path)} to start over"
         ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(state.get(key), type_) for key, type_ in TYPES.items()
+    if (
+        not isinstance(state, dict)
+        or not all(isinstance(state.get(key), type_) for key, type_ in TYPES.items())
+        or not all(map(torch.is_tensor, state["state_dict"].values()))
+        or not all(isinstance(name, str) for name in state["classnames"] or [None])
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
-    tensors = state["state_dict"].values()
-    if not all(map(torch.is_tensor, tensors)) or not are_names(state["classnames"]):
-        raise UserError(
-            f"checkpoint {path} was not written by this toolbox: its prompts are not tensors, or its class "
-            "names no texts"
-        )
     return state

@@ -1,19 +1,17 @@
-"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is in ``common.ranges``.
+"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is in ``common/ranges.yaml``.
 
 Each raises UserError with the key, its value and what it takes.
 """
 
 import logging
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from PIL import ImageColor
 from yacs.config import CfgNode
 
+from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
-from ..common.image_files import background_of
-from ..common.ranges import check_ranges
 from ..prompting.backbone import Backbone
 
 if TYPE_CHECKING:
@@ -74,47 +72,26 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 
 def check_run(cfg: CfgNode) -> None:
     """Checks the settings that don't belong to a method; its own see ``Method.check``."""
-    check_ranges({name: node for name, node in cfg.items() if name != "TRAINER"})
-    if cfg.INPUT.GB_K % 2 == 0:
-        raise UserError(
-            f"INPUT.GB_K is {cfg.INPUT.GB_K}, a blur takes an odd number of pixels: give {cfg.INPUT.GB_K + 1}"
-        )
-    sides = tuple(cfg.INPUT.SIZE)
-    if len(sides) != 2 or sides[0] != sides[1]:
-        raise UserError(f"INPUT.SIZE is {sides}, a CLIP takes squares: give the same number twice")
-    if cfg.INPUT.NO_TRANSFORM:
-        raise UserError("INPUT.NO_TRANSFORM leaves images that no CLIP can take: set it to False")
-    colour = background_of(cfg)
+    check_values({name: node for name, node in cfg.items() if name != "TRAINER"})
+    low, high = cfg.INPUT.RRCROP_SCALE
+    if low > high:
+        raise UserError(f"INPUT.RRCROP_SCALE is {low, high}, its numbers must rise")
+    colour = cfg.INPUT.BACKGROUND
     try:
         ImageColor.getrgb(colour or "white")
     except ValueError:
         raise UserError(
             f"INPUT.BACKGROUND is {colour!r}, it takes a colour such as white or '#f0f0f0', or '' for pictures as they are stored"
         ) from None
-    if cfg.TEST.get("OPEN", False) and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+    if cfg.TEST.OPEN and cfg.DATASET.SUBSAMPLE_CLASSES != "all":
         raise UserError(
             f"TEST.OPEN compares base and new classes, DATASET.SUBSAMPLE_CLASSES is {cfg.DATASET.SUBSAMPLE_CLASSES!r}: it must be all"
-        )
-    if cfg.MODEL.INIT_WEIGHTS:
-        raise UserError(
-            "MODEL.INIT_WEIGHTS is not supported: give the run's folder by --model-dir or --resume"
-        )
-    if cfg.DATALOADER.K_TRANSFORMS != 1:
-        raise UserError(
-            f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, these trainers take 1"
         )
 
 
 def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
     """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data cause warnings."""
     data, name = data_manager.dataset, cfg.DATASET.NAME
-    twins = sorted(classname for classname, count in Counter(data.classnames).items() if count > 1)
-    if twins:
-        log.warning(
-            "%s: several classes have the name %s; CLIP, which reads names, can't tell them apart",
-            name,
-            ", ".join(twins),
-        )
     both = sorted({item.impath for item in data.train_x} & {item.impath for item in data.test})
     if both and not getattr(data, "test_only", False):
         log.warning(
@@ -128,13 +105,11 @@ def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
             f"{name} has labels up to {data_manager.num_classes - 1} but {len(data.classnames)} classes: "
             "labels must be 0 … K−1 without gaps"
         )
-    if cfg.TEST.FINAL_MODEL == "best_val":
-        if data_manager.val_loader is None:
-            raise UserError(f"TEST.FINAL_MODEL best_val needs validation images, {name} has none")
-        if validates_on_test_images(data):
-            raise UserError(
-                f"TEST.FINAL_MODEL best_val would choose on test images: those of {name} serve as val too"
-            )
+    has_own = data_manager.val_loader is not None and not validates_on_test_images(data)
+    if cfg.TEST.FINAL_MODEL == "best_val" and not has_own:
+        raise UserError(
+            f"TEST.FINAL_MODEL best_val needs validation images that are not the test's, {name} has none"
+        )
 
 
 def validates_on_test_images(data: "DatasetBase") -> bool:

@@ -1,11 +1,12 @@
 """Whether a run is the one that was started: which settings, classes and images must be the same."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from yacs.config import CfgNode
 
-from ..common.config_files import flatten, plain
+from ..common.config_files import flatten
 
 OTHER_IMAGES = (
     "its images are others: some were added, removed or changed, or the folder is another"
@@ -37,7 +38,9 @@ def config_of_run(
 
 def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
     """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
-    now, then = (config_of_run(config, NO_MATTER) for config in (plain(cfg), record["config"]))
+    # JSON has lists in the place of tuples
+    now = config_of_run(json.loads(json.dumps(cfg)), NO_MATTER)
+    then = config_of_run(record["config"], NO_MATTER)
     return differing(now, then, now.keys() & then.keys())
 
 

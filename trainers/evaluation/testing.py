@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from ..common.config_files import plain
 from ..common.files import write_arrays, write_text
 from ..common.fingerprints import split_hash
 from ..common.record_file import FILE_NAME, FORMAT, Record, described
@@ -58,7 +57,7 @@ class Evaluator:
     @property
     def is_open(self) -> bool:
         """Whether base and new classes are asked for together."""
-        return bool(self.cfg.TEST.get("OPEN", False))  # another toolbox's config may not have it
+        return bool(self.cfg.TEST.OPEN)
 
     @property
     def base_classes(self) -> int:
@@ -141,7 +140,7 @@ class Evaluator:
             "format": FORMAT,
             "trainer": cfg.TRAINER.NAME,
             "dataset": cfg.DATASET.NAME,
-            "classes": cfg.DATASET.get("SUBSAMPLE_CLASSES", "all"),
+            "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
             "shots": cfg.DATASET.NUM_SHOTS,
             "seed": cfg.SEED,
             "metrics": self.metrics,
@@ -162,7 +161,7 @@ class Evaluator:
             "git_commit": git_commit(),
             "versions": versions(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "config": plain(cfg),
+            "config": cfg,
         }
         record["run"] = described(record, self.run)
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
