@@ -1,9 +1,10 @@
 """What the page of ``demo_app.py`` asks a trained run: pictures, class names, answers."""
 
-import hashlib
 import io
 import logging
 import os
+import secrets
+from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from PIL import Image
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.image_files import ENDINGS, read_picture, reason
+from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record, shown_name
 from trainers.evaluation.doubts import Judge
 
@@ -26,39 +27,12 @@ if TYPE_CHECKING:
 
     from trainers.classifier.prompted import PromptedClassifier
 
-MAX_BYTES = 16 * 2**20  # of a picture
 MAX_NAMES = 1000  # that a user may enter
 KEPT = 8  # latest uploaded pictures
 EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
 log = logging.getLogger("demo_app")
 Example = tuple[str, str]  # path of a picture, its class name
-
-
-def class_names(text: str, known: Sequence[str]) -> list[str]:
-    """The names of a text, one a line; blank lines don't count.
-
-    Args:
-        known: the run's names. Unchanged they are taken as they are: some data sets have a name twice.
-
-    Raises:
-        UserError: there are fewer than two, or two that are one and the same to the text encoder.
-    """
-    names = [line.strip() for line in text.splitlines() if line.strip()]
-    if names == known:
-        return names
-    if len(names) > MAX_NAMES:
-        raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
-    if len(names) < 2:
-        raise UserError(
-            f"there is {f'only the class name {names[0]!r}' if names else 'no class name'}: give at least two, one a line"
-        )
-    from trainers.classnames import alike  # here, since it imports torch
-
-    for first, second, *_ in alike(names):
-        twin = "" if first == second else f", once as {first!r}"
-        raise UserError(f"the class name {second!r} is there twice{twin}: remove one")
-    return names
 
 
 class Pictures:
@@ -74,47 +48,30 @@ class Pictures:
         self.examples = {
             f"example-{number}": example for number, example in enumerate(examples, start=1)
         }
-        self.sent: dict[str, bytes] = {}
-        self.lock = Lock()
+        self.sent: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
 
     def keep(self, file: "FileStorage") -> str:
-        """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is found.
-
-        Raises:
-            UserError: it is too large, or no image.
-        """
-        content = file.stream.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise UserError(
-                f"{file.filename!r} is larger than {MAX_BYTES // 2**20} MB: choose a smaller picture"
-            )
-        try:
-            read_picture(io.BytesIO(content))
-        except UserError as error:
-            why = reason(error.__cause__) if isinstance(error.__cause__, Exception) else error
-            raise UserError(
-                f"{file.filename!r} cannot be read as a picture ({why}): choose a file that ends in {', '.join(ENDINGS)}"
-            ) from error
-        key = hashlib.sha256(content).hexdigest()[:16]
-        with self.lock:
-            self.sent.pop(key, None)
-            self.sent[key] = content
-            for oldest in list(self.sent)[:-KEPT]:
-                del self.sent[oldest]
+        """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is found."""
+        key = secrets.token_hex(8)
+        self.sent.append((key, file.stream.read()))
         return key
 
     def open(self, key: str) -> Image.Image:
         """The RGB image of a key.
 
         Raises:
-            UserError: it is not there any more, or can't be read any more.
+            UserError: it is not there any more, or can't be read.
         """
         if key in self.examples:
             return read_picture(self.examples[key][0], self.background)
-        content = self.sent.get(key)
+        content = dict(self.sent).get(key)
         if content is None:
             raise UserError("this picture is not kept any more: choose it again")
-        return read_picture(io.BytesIO(content), self.background)
+        file = io.BytesIO(content)
+        try:
+            return read_picture(file, self.background)
+        except UserError as error:
+            raise UserError(str(error).replace(str(file), "that was sent")) from error
 
     def shown(self, key: str) -> bytes:
         """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""
@@ -137,20 +94,19 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     from results.runs import Run
 
     check_root(root)
-    run = Run(Path(folder).resolve(), record)
-    paths = find_images(run, root) if run.answers else {}
-    order = numpy.argsort(run.known_answers[DOUBT], kind="stable").tolist() if paths else []
-    there = [
-        index
-        for index in order
-        if os.path.isfile(paths.get(str(run.known_answers["image"][index]), ""))
-    ]
-    if not there:
+    run, examples = Run(Path(folder).resolve(), record), []
+    if run.answers and (paths := find_images(run, root)):
+        answers = run.answers
+        steps = numpy.linspace(0, len(answers["image"]) - 1, EXAMPLES).round().astype(int)
+        order = numpy.argsort(answers[DOUBT], kind="stable")[numpy.unique(steps)]
+        images, labels = (answers[name][order].tolist() for name in ("image", "label"))
+        pairs = [
+            (paths.get(image, ""), run.class_name(label)) for image, label in zip(images, labels)
+        ]
+        examples = [pair for pair in pairs if os.path.isfile(pair[0])]
+    if not examples:
         log.warning("No examples: the run was not tested, or its test images are not in %s", root)
-        return []
-    steps = numpy.linspace(0, len(there) - 1, min(EXAMPLES, len(there))).round().astype(int)
-    images, labels = (run.known_answers[name][there][steps].tolist() for name in ("image", "label"))
-    return [(paths[image], run.class_name(label)) for image, label in zip(images, labels)]
+    return examples
 
 
 class Demo:
@@ -191,22 +147,19 @@ class Demo:
             else ""
         )
 
-    def ask(self, key: str, names: list[str]) -> dict[str, Any]:
+    def ask(self, image: Image.Image, names: list[str], truth: str | None = None) -> dict[str, Any]:
         """The answer to a picture among class names, see ``answer.describe``.
 
+        Args:
+            truth: the data set's name of an example's class.
+
         Raises:
-            UserError: the picture is not there, or the names don't work.
+            UserError: the names don't work.
         """
-        classifier = self.classifier
-        judge: Judge | None = self.judge
-        _, truth = self.pictures.examples.get(key, ("", None))
+        if names == self.classnames:
+            with self.lock:
+                return describe(self.classifier.predict(image), self.judge, truth)
+        if len(names) > MAX_NAMES:
+            raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
         with self.lock:
-            image = self.pictures.open(key)
-            if names != self.classnames:
-                judge = truth = None
-                try:
-                    classifier = self.with_classes(tuple(names))
-                except UserError as error:
-                    raise UserError(f"these class names can't be asked for: {error}") from error
-            answers = classifier.predict(image)
-        return describe(answers, judge, truth)
+            return describe(self.with_classes(tuple(names)).predict(image), None)

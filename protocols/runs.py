@@ -8,18 +8,15 @@ from dassl.config import get_cfg_default
 from tabulate import tabulate
 
 from trainers import METHODS
+from trainers.common.config_files import leaves
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.record_file import FILE_NAME, nested
+from trainers.common.record_file import FILE_NAME
 
+from . import PROTOCOLS
 from .plan import EMBEDDED, PlannedRun, check_known, conditions_of, plan, read_recipe, stem
-from .recipes import EXPERIMENTS, Rule
+from .recipes import Rule, settings_of
 
-FOLDERS = {
-    "xd": "transfer",
-    "dg": "transfer",
-    "open": "base2new",
-}  # of protocols that share a training
 LINE = ("part", "data set", "trainer", "recipe", "shots")
 FIGURES = {
     "CLIP": "MODEL.BACKBONE.NAME",
@@ -31,7 +28,7 @@ FIGURES = {
 
 def default_output(protocol: str) -> str:
     """Folder of a protocol's runs."""
-    return os.path.join("output", FOLDERS.get(protocol, protocol))
+    return os.path.join("output", PROTOCOLS[protocol].get("output", protocol))
 
 
 def planned(args: argparse.Namespace) -> list[PlannedRun]:
@@ -75,20 +72,15 @@ def is_recorded(run: PlannedRun) -> bool:
     return os.path.isfile(os.path.join(run.folder, FILE_NAME))
 
 
-def figures_of(run: PlannedRun, options: list[str]) -> tuple[dict[str, object], list[Rule]]:
-    """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
+def figures_of(run: PlannedRun, options: list[str]) -> tuple[list[object], list[Rule]]:
+    """The run's values of ``FIGURES``, as the files and options say; and those of the recipe's rules that hold."""
     recipe = read_recipe(run.recipe)
-    experiment = EXPERIMENTS[run.protocol]
-    rules = recipe.holding(**conditions_of(experiment, stem(run.dataset_file), run.shots))
+    rules = recipe.holding(**conditions_of(run.protocol, stem(run.dataset_file), run.shots))
     flag = [FIGURES["CLIP"], run.backbone] if run.backbone else []
-    pairs = [*(word for rule in rules for word in rule.settings), *flag, *options, *run.settings]
-    over = dict(zip(pairs[::2], pairs[1::2]))
-    files = (recipe.settings, get_cfg_default())
-    figures = {}
-    for name, key in FIGURES.items():
-        values = (nested(file, *key.split(".")) for file in files)
-        figures[name] = over.get(key, next(value for value in values if value is not None))
-    return figures, rules
+    pairs = [*settings_of(rules), *flag, *options, *run.settings]
+    files = [pair for file in (get_cfg_default(), recipe.settings) for pair in leaves(file)]
+    settings = dict([*files, *zip(pairs[::2], pairs[1::2])])
+    return [settings[key] for key in FIGURES.values()], rules
 
 
 def show_plan(args: argparse.Namespace) -> str:
@@ -97,13 +89,14 @@ def show_plan(args: argparse.Namespace) -> str:
     parts = {run.folder: run.part for run in runs}
     rows = []
     for line, group in by_line(runs).items():
-        values, rules = figures_of(group[0], args.opts)
-        figures: list[object] = [values["CLIP"], "", "", "", ""]
+        figures, rules = figures_of(group[0], args.opts)
+        held = list(map(str, rules))
         if group[0].model:
-            of_tests = [str(rule) for rule in rules if "target" in rule.conditions]
-            figures[-1] = "; ".join([f"tests {parts[group[0].model]}", *of_tests])
-        elif read_recipe(group[0].recipe).is_trained:
-            figures = [*values.values(), "; ".join(map(str, rules))]
+            of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
+            held = [f"tests {parts[group[0].model]}", *of_targets]
+        if group[0].model or not read_recipe(group[0].recipe).is_trained:
+            figures[1:] = "", "", ""
+        figures.append("; ".join(held))
         rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
     heads = [*LINE, *FIGURES, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))

@@ -17,13 +17,13 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from protocols.training import main
 from results import table
 from results.report import __main__ as report
 from tests import children
 from tests.results.conftest import make_answers, write_run
 from tests.runs import call, make_textures
 from tests.same_run import assert_same_run
+from train import main
 from trainers.common import files
 from trainers.data import loader as data
 

@@ -23,7 +23,7 @@ def folder(tmp_path):
 def test_a_folder_in_place_of_a_data_set_says_what_to_type(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
     for given in ("mine", str(folder)):
-        advice = f"--dataset {given} is a folder; .* give --dataset image_folder --root {given}"
+        advice = f"no data set '{given}' .your own folder: --dataset image_folder --root '{given}'"
         with refuses(advice):
             plan("base2new", "CDC", given, (16,), [1], "out")
 
@@ -39,11 +39,11 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
     assert chosen == {("vit_b32_text", "ViT-B/32")} and asked == []
     assert "The CLIP is ViT-B/32, which knows photographs; a small one, since there is no" in line
     assert "To choose another: --backbone NAME" in line
-    for given in ("--backbone tiny", "--config tiny", "-- MODEL.BACKBONE.NAME tiny"):
+    for given in ("--backbone tiny", "--config tiny"):
         assert clips("--plan", *given.split()) == ({("tiny", "tiny")}, "")
     started = []
     monkeypatch.setattr("protocols.launch.run", lambda args: started.extend(planned(args)))
-    assert "The CLIP is tiny, since the weights of ViT-B/32 can't be had" in clips()[1]
+    assert "The CLIP is tiny, for trying: it has seen small drawings only" in clips()[1]
     assert {Path(run.recipe).stem for run in started} == {"tiny"} and asked == ["ViT-B/32"]
 
 

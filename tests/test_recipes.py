@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import run as protocol_run
-from protocols.arguments import build_config, config_and_rules
+from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.plan import CONFIGS, read_recipe
@@ -121,7 +121,7 @@ def config(tmp_path, rules, *options, protocol="fewshot", dataset="eurosat"):
         f"--trainer CoOp --config-file {path} --protocol {protocol} "
         f"--dataset-config-file {CONFIGS}/datasets/{dataset}.yaml"
     )
-    return config_and_rules(parse_arguments([*words.split(), *options]))
+    return build_config(parse_arguments([*words.split(), *options]))
 
 
 def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
@@ -131,7 +131,7 @@ def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
   - {protocol: xd, OPTIM.MAX_EPOCH: 5}"""
 
     def epochs(*options, **run):
-        return config(tmp_path, rules, *options, **run)[0].OPTIM.MAX_EPOCH
+        return config(tmp_path, rules, *options, **run).OPTIM.MAX_EPOCH
 
     assert epochs("DATASET.NUM_SHOTS", "1") == 4, "of two that hold the later one"
     assert epochs("DATASET.NUM_SHOTS", "2", dataset="imagenet") == 3
@@ -141,7 +141,8 @@ def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
         "what is tested there was trained on ImageNet"
     )
     assert epochs("DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "9") == 9
-    assert [str(rule) for rule in config(tmp_path, rules, "DATASET.NUM_SHOTS", "2")[1]] == [
+    held = read_recipe(f"{tmp_path}/recipe.yaml").holding(shots=2, dataset="eurosat")
+    assert list(map(str, held)) == [
         "shots 1|2: OPTIM.MAX_EPOCH 3",
         "dataset eurosat|dtd: OPTIM.MAX_EPOCH 4",
     ]
@@ -151,7 +152,7 @@ def test_a_rule_for_a_target_holds_where_prompts_of_another_set_are_tested(tmp_p
     """MMRL's authors answer ImageNet by both features, its variants by the class token alone."""
     rules = "  - {protocol: xd, target: [imagenetv2, imagenet], OPTIM.MAX_EPOCH: 5}"
     epochs = {
-        dataset: config(tmp_path, rules, protocol="dg", dataset=dataset)[0].OPTIM.MAX_EPOCH
+        dataset: config(tmp_path, rules, protocol="dg", dataset=dataset).OPTIM.MAX_EPOCH
         for dataset in ("imagenet", "imagenetv2", "imagenet_sketch")
     }
     assert epochs == {"imagenet": 7, "imagenetv2": 5, "imagenet_sketch": 7}

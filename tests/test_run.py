@@ -1,5 +1,6 @@
 """run.py: CoOp's folders, finished runs skipped, unfinished ones redone, contradictions refused."""
 
+import io
 import json
 import os
 import re
@@ -31,20 +32,17 @@ def calls(monkeypatch):
         noted, die, threads, exit_code = [], set(), set(), 1
 
     class Process:
-        exitcode = None
+        stderr = None
 
-        def __init__(self, target, args):
-            self.arguments, self.errors, threads = args
-            Calls.threads.add(threads)
-
-        def start(self):
-            arguments = parse_arguments(self.arguments)
+        def __init__(self, command, env, stderr, **_):
+            assert command[1:3] == [f"{REPOSITORY}/train.py", "--with-parent"]
+            Calls.threads.add(env.get("OMP_NUM_THREADS") if stderr else None)
+            arguments = parse_arguments(command[3:])
             Calls.noted.append(arguments)
             os.makedirs(f"{arguments.output_dir}/prompt_learner", exist_ok=True)
             if arguments.trainer in Calls.die:
-                if self.errors:
-                    Path(self.errors).write_text("why it died")
-                self.exitcode = Calls.exit_code
+                self.stderr = io.StringIO("why it died") if stderr else None
+                self.returncode = Calls.exit_code
                 return
             cfg = plain(build_config(arguments))
             prompts = f"prompts {len(Calls.noted)}"
@@ -66,13 +64,21 @@ def calls(monkeypatch):
             }
             record["run"] = described(record, arguments.run)
             Path(arguments.output_dir, "results.json").write_text(json.dumps(record))
-            self.exitcode = 0
+            self.returncode = 0
 
-        def join(self, timeout):
-            assert self.exitcode is not None
+        def __enter__(self):
+            return self
 
-    monkeypatch.setattr(launch, "PROCESSES", type("Context", (), {"Process": Process}))
-    monkeypatch.setattr(launch, "start_server", lambda: None)
+        def __exit__(self, *_):
+            pass
+
+        def wait(self):
+            return self.returncode
+
+        def terminate(self):
+            pass
+
+    monkeypatch.setattr(launch, "Popen", Process)
     return Calls
 
 
@@ -172,7 +178,7 @@ def test_runs_side_by_side_are_the_same_runs_and_share_the_cores(start, calls):
     folders = [run.output_dir for run in three[1]]
     assert {run.output_dir for run in one[1]} == set(folders) and len(folders) == 8
     assert one[2].out == three[2].out and "[8/8]" in three[2].err
-    assert calls.threads == {None, max(1, torch.get_num_threads() // 3)}
+    assert calls.threads == {None, str(max(1, torch.get_num_threads() // 3))}
     tests = [run for run in three[1] if run.eval_only]
     assert all(folders.index(run.model_dir) < folders.index(run.output_dir) for run in tests)
 

@@ -9,19 +9,18 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 import torchvision.transforms as T
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
 from ..common.image_files import background_of
-from ..common.record_file import Record, shown_name
+from ..common.record_file import shown_name
 from ..data.loader import place_of_tensor
-from ..evaluation.prediction import Metrics
 from .saved_run import rebuilt
 
 if TYPE_CHECKING:
@@ -48,11 +47,8 @@ class FusedClassifier(nn.Module):
     def __init__(self, classifier: "PromptedClassifier", normalize: T.Normalize | None) -> None:
         super().__init__()
         self.method, self.encoded = classifier.method, classifier.encoded
-        mean, std = (
-            ((0.0,) * 3, (1.0,) * 3) if normalize is None else (normalize.mean, normalize.std)
-        )
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
+        for name, value in (("mean", 0.0), ("std", 1.0)):
+            self.register_buffer(name, torch.tensor(getattr(normalize, name, value)).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels - self.mean) / self.std  # (B, 3, H, W)
@@ -68,16 +64,9 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     Everything is computed in fp32 on the CPU, whatever the run's precision.
 
     Raises:
-        UserError: a package is missing, the text depends on the image, or the run's transforms can't be part of the model.
+        ModuleNotFoundError: onnx or onnxscript is not installed.
+        UserError: the text depends on the image, or the run's transforms can't be part of the model.
     """
-    try:
-        import onnx  # noqa: F401  (torch needs both, and says so less clearly)
-        import onnxscript  # noqa: F401
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise UserError(
-            f"export needs the package {error.name}: pip install onnx onnxscript safetensors"
-        ) from error
     if classifier.encoded is None:
         raise UserError(
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
@@ -91,12 +80,22 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     pixels = torch.zeros(
         2, 3, size, size
     )  # of two images, or the number would be part of the model
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about torch
         outputs = ["probability", "vacuity"][: len(model(pixels))]
-    write_atomically(
-        f"{folder}/{MODEL}",
-        lambda path: write_onnx(model, pixels, outputs, facts(classifier), path),
-    )
+        program = torch.onnx.export(
+            model,
+            (pixels,),
+            input_names=["pixels"],
+            output_names=outputs,
+            dynamic_shapes=({0: "images"},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # as it would be if the exporter wrote the file itself
+    program.model.metadata_props.update(facts(classifier))
+    write_atomically(f"{folder}/{MODEL}", lambda path: program.save(path, external_data=False))
     assert classifier.encoded is not None
     learner = classifier.method.learner
     tensors = {} if learner is None else learner.state_dict()
@@ -134,41 +133,13 @@ def in_fp32_on_the_cpu(classifier: "PromptedClassifier") -> "PromptedClassifier"
     return type(classifier)(method, cfg, classifier.record)
 
 
-@torch.no_grad()
-def write_onnx(
-    model: FusedClassifier,
-    pixels: Tensor,
-    outputs: list[str],
-    metadata: dict[str, str],
-    path: str,
-) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about torch
-        program = torch.onnx.export(
-            model,
-            (pixels,),
-            input_names=["pixels"],
-            output_names=outputs,
-            dynamic_shapes=({0: "images"},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None  # as it would be if the exporter wrote the file itself
-    program.model.metadata_props.update(metadata)
-    program.save(path, external_data=False)
-
-
 def facts(classifier: "PromptedClassifier") -> dict[str, str]:
     """What both files carry along, as strings."""
     record = classifier.record
     return {
-        "trainer": record["trainer"],
+        **{name: str(record[name]) for name in ("trainer", "backbone_hash", "shots", "seed")},
         "backbone": classifier.cfg.MODEL.BACKBONE.NAME,
-        "backbone_hash": str(record["backbone_hash"]),
         "dataset": shown_name(record),
-        "shots": str(record["shots"]),
-        "seed": str(record["seed"]),
         "classnames": json.dumps(classifier.classnames, ensure_ascii=False),
     }
 
@@ -176,14 +147,19 @@ def facts(classifier: "PromptedClassifier") -> dict[str, str]:
 def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
     record, cfg, names = classifier.record, classifier.cfg, classifier.classnames
     trainer, interpolation = record["trainer"], cfg.INPUT.INTERPOLATION
+    shots = record["shots"] if record["shots"] > 0 else "all"
     tested = "The run was not tested."
-    if record["metrics"]:
-        # older records don't say in which precision
-        precision = record.get("precision", record["config"]["TRAINER"][trainer.upper()]["PREC"])
-        tested = (
-            f"On the run's own images and classes, computed in its own precision ({precision}).\n\n"
-            + table(figures(record["metrics"]))
-        )
+    for split, measures in [*record["metrics"].items()][:1]:
+        tested = f"""\
+On the run's own images and classes, computed in its own precision.
+
+| {split} | |
+| --- | --- |
+| images | {measures["images"]} |
+| accuracy | {measures["accuracy"]:.2f} % |
+| macro F1 | {measures["macro_f1"]:.2f} % |
+| expected calibration error | {measures["ece"]:.2f} % |
+| negative log-likelihood | {measures["nll"]:.4f} |"""
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
     vacuity = vacuity if "vacuity" in outputs else ""
     size = classifier.method.backbone.image.image_size
@@ -194,7 +170,17 @@ def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
 
 An image classifier: the CLIP `{cfg.MODEL.BACKBONE.NAME}` under prompts of the trainer {trainer}, for {len(names)} classes.
 
-{table(run_facts(record))}
+| what | value |
+| --- | --- |
+| trained on | {shown_name(record)}, {record["classes"]} classes, {shots} images a class |
+| seed | {record["seed"]} |
+| learned parameters | {record["parameters"]["learnable"]:,} |
+| prompts | {record["prompts_hash"]} |
+| CLIP's weights | {record["backbone_hash"]} |
+| split | {record["split_hash"]} |
+| finished | {record["finished"]} |
+| code | {record["git_commit"]} |
+| torch | {record["versions"]["torch"]} |
 
 ## Figures
 
@@ -228,39 +214,3 @@ print(classes[probability[0].argmax()], probability[0].max())
 
 {classes}
 """
-
-
-def run_facts(record: Record) -> dict[str, object]:
-    shots = record["shots"] if record["shots"] > 0 else "all"
-    data = f"{shown_name(record)}, {record['classes']} classes, {shots} images a class"
-    return {
-        "trained on": data if record["prompts_hash"] else "nothing",
-        "seed": record["seed"],
-        "learned parameters": f"{record['parameters']['learnable']:,}",
-        "prompts": record["prompts_hash"],
-        "CLIP's weights": record["backbone_hash"],
-        "split": record["split_hash"],
-        "finished": record["finished"],
-        "code": record["git_commit"],
-        "torch": record["versions"]["torch"],
-    }
-
-
-def figures(metrics: Mapping[str, Metrics]) -> dict[str, object]:
-    """Name → value of the figures of the first split that was tested."""
-    split, measures = next(iter(metrics.items()))
-    shown = {
-        "images": measures["images"],
-        "accuracy": f"{measures['accuracy']:.2f} %",
-        "macro F1": f"{measures['macro_f1']:.2f} %",
-        "expected calibration error": f"{measures['ece']:.2f} %",
-        "negative log-likelihood": f"{measures['nll']:.4f}",
-    }
-    if "mean_vacuity" in measures:
-        shown["mean vacuity"] = f"{measures['mean_vacuity']:.4f}"
-    return {f"{name} ({split})": value for name, value in shown.items()}
-
-
-def table(rows: Mapping[str, object]) -> str:
-    lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join(["| what | value |", "| --- | --- |", *lines])
