@@ -16,7 +16,7 @@ import argparse
 import copy
 import ctypes
 import os
-import statistics
+import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +30,7 @@ import clip
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
+from pandas import DataFrame, Series
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
@@ -48,7 +49,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
 Work = Callable[[], object]  # what is measured
-Row = dict[str, Any]  # of a table: column → figure
 
 # shape: arguments of clip.model.CLIP up to the vocabulary, and the recipe of that size
 SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
@@ -189,18 +189,17 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     return ours, usual
 
 
-def training_step(method: Any, views: int, batch: int, is_usual: bool = False) -> Work:
+def training_step(method: Any, views: int, batch: int) -> Work:
     """Forward, loss, backward and the optimiser's step on ``batch`` images in so many views; returns the loss."""
     side = method.backbone.image.image_size
     images = torch.randn(views, batch, 3, side, side, device=DEVICE)  # (V, B, 3, H, W)
     labels = torch.arange(batch, device=DEVICE) % len(method.classnames)  # (B,)
 
     def step() -> Tensor:
-        with mock.patch("trainers.cdc.dempster", usual_dempster if is_usual else dempster):
-            method.optim.zero_grad()
-            loss, _ = method.loss(method(images), labels)
-            loss.backward()
-            method.optim.step()
+        method.optim.zero_grad()
+        loss, _ = method.loss(method(images), labels)
+        loss.backward()
+        method.optim.step()
         return loss.detach()
 
     return step
@@ -215,10 +214,14 @@ def test(method: Any, batch: int, is_usual: bool = False) -> Work:
 
     @torch.no_grad()
     def answer() -> Tensor:
-        with mock.patch("trainers.cdc.dempster", usual_dempster if is_usual else dempster):
-            return method.predict(method(images, encoded).logits).probability
+        return method.predict(method(images, encoded).logits).probability
 
     return answer
+
+
+def pairwise(work: Work) -> Work:
+    """The same with opinions fused in the usual way."""
+    return mock.patch("trainers.cdc.dempster", usual_dempster)(work)
 
 
 def text_encoder(method: Any) -> Work:
@@ -278,15 +281,14 @@ def added_memory(work: Work) -> float:
         return (torch.cuda.max_memory_allocated() - before) / 1e9
     ctypes.CDLL(None).malloc_trim(0)  # glibc's: what earlier calls have freed would hide this one's
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
-    before = resident("VmRSS")
+    before = peak_memory()
     work()
-    return (resident("VmHWM") - before) / 1e9
+    return (peak_memory() - before) / 1e9
 
 
-def resident(key: str) -> int:
-    """Bytes of memory in use now (VmRSS) or at most (VmHWM)."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+def peak_memory() -> int:
+    """Bytes of memory that this process has had in use at most."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def timer(work: Work) -> Timer:
@@ -301,29 +303,26 @@ def matmul_peak() -> float:
     return 2 * size**3 / min(clock.timeit(1).mean for _ in range(10))
 
 
-def compare(works: dict[str, Work], rounds: int, peak: float) -> list[Row]:
+def compare(works: dict[str, Work], rounds: int, peak: float) -> DataFrame:
     """A row for each implementation; the first is the one that all are compared with."""
-    flops = {name: count_flops(work) for name, work in works.items()}  # warms up as well
+    flops = Series({name: count_flops(work) for name, work in works.items()})  # warms up as well
     clocks = {name: timer(work) for name, work in works.items()}
-    turns = [{name: clock.timeit(1).mean for name, clock in clocks.items()} for _ in range(rounds)]
-    first = next(iter(works))
-    rows = []
-    for name, work in works.items():
-        seconds = statistics.median(turn[name] for turn in turns)
-        rows.append(
-            {
-                "implementation": name,
-                "s": seconds,
-                "times the first": statistics.median(turn[name] / turn[first] for turn in turns),
-                "GFLOP": flops[name] / 1e9,
-                "% of peak": 100 * flops[name] / seconds / peak,
-                "GB added": added_memory(work),
-            }
-        )
-    return rows
+    turns = DataFrame(
+        [{name: clock.timeit(1).mean for name, clock in clocks.items()} for _ in range(rounds)]
+    )
+    seconds = turns.median()
+    return DataFrame(
+        {
+            "s": seconds,
+            "times the first": turns.div(turns.iloc[:, 0], axis=0).median(),
+            "GFLOP": flops / 1e9,
+            "% of peak": 100 * flops / seconds / peak,
+            "GB added": {name: added_memory(work) for name, work in works.items()},
+        }
+    ).rename_axis("implementation")
 
 
-def tables(args: argparse.Namespace) -> Iterator[tuple[str, list[Row]]]:
+def tables(args: argparse.Namespace) -> Iterator[tuple[str, DataFrame]]:
     """Titles and rows."""
     batch, views = args.batch, args.templates
     peak = matmul_peak()
@@ -336,9 +335,9 @@ def tables(args: argparse.Namespace) -> Iterator[tuple[str, list[Row]]]:
                 "ours": text_encoder(cdc),
             },
             f"Training step of {batch} images": {
-                "usual MaPLe, one template": training_step(usual_maple, 1, batch, True),
+                "usual MaPLe, one template": training_step(usual_maple, 1, batch),
                 "MaPLe": training_step(maple, 1, batch),
-                f"usual CDC, {views} templates": training_step(usual_cdc, views, batch, True),
+                f"usual CDC, {views} templates": pairwise(training_step(usual_cdc, views, batch)),
                 f"CDC, {views} templates": training_step(cdc, views, batch),
             },
             f"Fusion of {views} opinions on {batch} images, forward and backward": {
@@ -346,7 +345,7 @@ def tables(args: argparse.Namespace) -> Iterator[tuple[str, list[Row]]]:
                 "ours": fusion(dempster, views, batch, classes),
             },
             f"Test of CDC on {batch} images": {
-                "usual": test(usual_cdc, batch, True),
+                "usual": pairwise(test(usual_cdc, batch, True)),
                 "ours": test(cdc, batch),
             },
         }

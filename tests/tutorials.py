@@ -5,7 +5,7 @@ before it printed, as far as it is shown: ``…`` stands for anything, and numbe
 A comment before a block, which no reader sees, says what else there is to know:
 
     <!-- tests: leave out, REASON -->    the block is not run
-    <!-- shows: PATH -->                 the block is the content of that file of the repository
+    <!-- file: PATH -->                  the block is saved as that file
 
 Commands are run as they stand, none is made shorter.
 """
@@ -65,10 +65,10 @@ def follow(tutorial, folder, python=sys.executable):
     for block in blocks(tutorial):
         if block.comment.startswith("tests: leave out, "):
             continue
-        if block.comment.startswith("shows: "):
-            assert block.text == (REPOSITORY / block.comment.removeprefix("shows: ")).read_text(
-                "utf-8"
-            )
+        if block.comment.startswith("file: "):
+            path = folder / block.comment.removeprefix("file: ")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
         elif block.language == "bash":
             printed = run(["bash", "-euo", "pipefail", "-c", block.text], folder, python)
         elif block.language == "python":

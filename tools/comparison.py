@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy
 from matplotlib.figure import Figure
-from pandas import DataFrame
+from pandas import DataFrame, Series
 from tabulate import tabulate
 
 from trainers.common.errors import UserError
 
 FIGURES = (
-    "train base new H styles_H ece_base ece_new nll_base nll_new ece_fit_base ece_fit_new".split()
-)
-FIGURES += "nll_fit_base nll_fit_new mistakes_base mistakes_new unknown".split()
+    "train base new H styles_H ece_base ece_new nll_base nll_new ece_fit_base ece_fit_new "
+    "nll_fit_base nll_fit_new mistakes_base mistakes_new unknown"
+).split()
 COMPARED = "train base new H styles_H ece_fit_base ece_fit_new mistakes_base unknown".split()
 FOLD = ["task", "seed"]
 SWAPPED = "_swapped"
@@ -26,30 +26,27 @@ def task_of(name: str) -> str:
     return name.removesuffix(SWAPPED)
 
 
-def by_setting(rows: Sequence[Row]) -> dict[str, DataFrame]:
-    """Setting → its figures, a line for each ``task`` and ``seed``."""
-    frame = DataFrame(list(rows), columns=["setting", *FOLD, *FIGURES])
-    frame = frame.drop_duplicates(["setting", *FOLD], keep="last").set_index(FOLD)
-    return {name: lines.drop(columns="setting") for name, lines in frame.groupby("setting")}
+def figures_of(rows: Sequence[Row]) -> DataFrame:
+    """``FIGURES`` by setting, task and seed."""
+    keys = ["setting", *FOLD]
+    frame = DataFrame(list(rows), columns=[*keys, *FIGURES])
+    return frame.drop_duplicates(keys, keep="last").set_index(keys)
 
 
-def by_task(lines: DataFrame) -> DataFrame:
-    """Means over folds and both directions, a line a task; NaN where no line of it has the figure."""
-    return lines.groupby(lambda fold: task_of(fold[0])).mean()
+def by_task(figures: DataFrame) -> tuple[DataFrame, DataFrame]:
+    """Means over folds and both directions by setting and task, NaN where no line has the figure; and the numbers of ``tasks`` and ``runs`` by setting."""
+    means = figures.groupby(["setting", lambda key: task_of(key[1])]).mean()
+    sizes = {"tasks": means.groupby("setting").size(), "runs": figures.groupby("setting").size()}
+    return means, DataFrame(sizes)
 
 
 def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
     """Means over tasks of means over folds and directions."""
-    lines, figures = [], by_setting(rows)
-    for setting in settings:
-        if setting["name"] in figures:
-            runs = figures[setting["name"]]
-            tasks = by_task(runs)
-            means = tasks.mean().astype(object).fillna("")
-            lines.append([setting["name"], setting["description"], len(tasks), len(runs), *means])
-    return tabulate(
-        lines, ["setting", "description", "tasks", "runs", *FIGURES], "pipe", floatfmt=".2f"
-    )
+    means, sizes = by_task(figures_of(rows))
+    described = DataFrame(settings, columns=["name", "description"]).set_index("name")
+    lines = described.join(sizes, how="inner").join(means.groupby("setting").mean())
+    cells = lines.rename_axis("setting").astype(object).fillna("")
+    return tabulate(cells, "keys", "pipe", floatfmt=".2f")
 
 
 def differences(
@@ -65,25 +62,25 @@ def differences(
     Raises:
         UserError: the named one has no result.
     """
-    figures = by_setting(rows)
-    lines: dict[str, Row] = {}
-    names = [setting["name"] for setting in settings if setting["name"] in figures]
+    figures = figures_of(rows)
+    names = [setting["name"] for setting in settings if setting["name"] in figures.index]
     first = first or names[0]
-    if first not in figures:
+    if first not in names:
         raise UserError(f"--first {first} has no result; there are: {', '.join(names)}")
-    reference = figures.pop(first)
-    for name, runs in figures.items():
-        common = runs.index.intersection(reference.index)
-        pair = by_task(runs.loc[common] - reference.loc[common])
-        lines[name] = {"tasks": len(pair), "runs": len(common)}
-        for figure in COMPARED:
-            values = pair[figure].dropna().to_numpy()  # (T,)
-            if len(values):
-                drawn = numpy.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
-                ends = numpy.quantile(drawn.mean(axis=1), [0.025, 0.975])
-                lines[name][figure] = values.mean(), *ends
-    frame = DataFrame.from_dict(lines, "index", columns=["tasks", "runs", *COMPARED])
-    return frame.rename_axis(f"less {first}")
+    folds, reference = figures.index.droplevel("setting"), figures.loc[first]
+    pairs = (figures - reference.reindex(folds).to_numpy())[folds.isin(reference.index)]
+    means, sizes = by_task(pairs.drop(first, level="setting"))
+    lines = sizes.join(means[COMPARED].groupby("setting").agg(interval))
+    return lines.rename_axis(f"less {first}")
+
+
+def interval(values: Series) -> tuple[float, float, float] | None:
+    """Mean, and the middle 95 % of a bootstrap over the values that there are."""
+    values = values.dropna()
+    if values.empty:
+        return None
+    drawn = numpy.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
+    return values.mean(), *numpy.quantile(drawn.mean(axis=1), [0.025, 0.975])
 
 
 def difference_table(compared: DataFrame) -> str:

@@ -5,9 +5,9 @@
     # tables and, with --figure, the picture
     python tools/cross_validate.py tools/cross_validation.yaml --results cdc.jsonl --show
 
-The suite: OpenMoji, its people, and the other pictures that tools/suite.py lays out, each trained on its base classes
-and, with the halves swapped, on its new ones, as ``<task>_swapped``; a fold a seed (tools/folds.py). A task whose
-folder is missing is skipped. Prompts are judged on all images that were not trained on (*base*) and on all images of
+The tasks: OpenMoji, its people, and the class folders of further pictures below <root>/suite/<task>,
+each trained on its base classes and, with the halves swapped, on its new ones, as
+``<task>_swapped``; a fold a seed (tools/folds.py). Prompts are judged on all images that were not trained on (*base*) and on all images of
 the other half (*new*), as they are and, where the pictures are drawn here, in three other styles; beside them the
 images trained on (*train*), how well doubt tells images of the other half from held-out ones under the base prompts
 (*unknown*), and calibration after a fit to every other held-out image, of CDC's reliabilities or of another method's
@@ -32,7 +32,6 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-import suite
 import torch
 from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
 from dassl.utils import set_random_seed
@@ -52,12 +51,12 @@ from trainers.common.readers import read_yaml
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
 from trainers.evaluation.uncertainty import auroc, fit_temperature
 from trainers.features import FeatureMethod
+from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
 log = logging.getLogger("cross_validate")
 
 DRAWN = {"openmoji": "openmoji", "people": "openmoji_people"}  # task → data set
-TASKS = [*DRAWN, *suite.TASKS]
 # ending of a row's task → the half to train on, and the other
 DIRECTIONS = {"": ("base", "new"), SWAPPED: ("new", "base")}
 
@@ -69,7 +68,7 @@ def new_trainer(
     name, trainer = task_of(task), setting.get("trainer", "CDC")
     dataset = DRAWN.get(name, "image_folder")
     named = {
-        "--root": root if name in DRAWN else str(suite.folder_of(root, name)),
+        "--root": root if name in DRAWN else f"{root}/suite/{name}",
         "--seed": str(seed),
         "--trainer": trainer,
         "--dataset-config-file": os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"),
@@ -95,67 +94,56 @@ def new_trainer(
 
 
 @torch.no_grad()
-def logits_of(trainer: MethodTrainer, images: Tensor) -> Tensor:
+def logits_of(method: Method, images: Tensor) -> Tensor:
     """(M, N, K) for images (N, 3, H, W)."""
-    model = trainer.model
-    with model.autocast():
-        encoded = model.encode()
+    with method.autocast():
+        encoded = method.encode()
     parts = images.split(IMAGES_AT_ONCE)
-    return torch.cat([model(part[None].float(), encoded).logits for part in parts], dim=1)
+    return torch.cat([method(part[None].float(), encoded).logits for part in parts], dim=1)
 
 
-def answers(trainer: MethodTrainer, images: Tensor) -> Prediction:
-    """``Prediction`` for images (N, 3, H, W)."""
-    return trainer.model.predict(logits_of(trainer, images))
-
-
-def accuracy(trainer: MethodTrainer, images: Tensor, labels: Tensor) -> float:
-    return percent_right(answers(trainer, images).probability.argmax(dim=1), labels)
+def accuracy(method: Method, images: Tensor, labels: Tensor) -> float:
+    """Right answers to images (N, 3, H, W) in percent."""
+    probability = method.predict(logits_of(method, images)).probability
+    return percent_right(probability.argmax(dim=1), labels)
 
 
 def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> Row:
     """Trains a setting on a task's fold and returns its line."""
-    chosen, held_out = split(pictures.labels, seed)
+    chosen, held_out = split(pictures.trained.labels, seed)
     with tempfile.TemporaryDirectory() as folder:
         trained, other = (new_trainer(setting, task, half, seed, root, folder) for half in (1, 2))
         if trained.model.learns:
             train_on(trained, pictures, chosen)
             other.model.load(trained.model.learner.state_dict(), trained.model.classnames)
             other.set_model_mode("eval")
-    row: Row = {"setting": setting["name"], "task": task, "seed": seed}
-    logits, predicted = {}, {}
-    for half, trainer, labels, centre, selected in (
-        ("base", trained, pictures.labels[held_out], pictures.centre, held_out),
-        ("new", other, pictures.other_labels, pictures.other_centre, slice(None)),
-    ):
-        logits[half] = logits_of(trainer, centre["plain"][selected])
-        predicted[half] = trainer.model.predict(logits[half])
-        probability = predicted[half].probability
-        answer = probability.argmax(dim=1)
-        row[half] = percent_right(answer, labels)
+    methods = {"base": trained.model, "new": other.model}
+    images = {"base": pictures.trained.part(held_out), "new": pictures.other}
+    logits = {half: logits_of(methods[half], images[half].centre["plain"]) for half in methods}
+    row: Row = {}
+    for half, method in methods.items():
+        probability, labels = method.predict(logits[half]).probability, images[half].labels
+        row[half] = percent_right(probability.argmax(dim=1), labels)
         row |= calibration_of(half, probability, labels)
+        # None without mistakes
         doubt = 1 - probability.max(dim=1).values
-        row[f"mistakes_{half}"] = auroc(doubt, answer != labels)  # None without mistakes
-        styled = [
-            accuracy(trainer, centre[style][selected], labels)
-            for style in centre
-            if style in STYLES
-        ]
-        if styled:
-            row[f"styles_{half}"] = sum(styled) / len(styled)
-    row["train"] = accuracy(trained, pictures.centre["plain"][chosen], pictures.labels[chosen])
-    row["unknown"] = unknown(predicted["base"], answers(trained, pictures.other_centre["plain"]))
+        row[f"mistakes_{half}"] = auroc(doubt, probability.argmax(dim=1) != labels)
+        styles = images[half].centre.keys() - {"plain"}
+        for style in sorted(styles):
+            right = accuracy(method, images[half].centre[style], labels) / len(styles)
+            row[f"styles_{half}"] = row.get(f"styles_{half}", 0) + right
+    shown = pictures.trained.part(chosen)
+    row["train"] = accuracy(trained.model, shown.centre["plain"], shown.labels)
+    asked = logits["base"], logits_of(trained.model, pictures.other.centre["plain"])
+    row["unknown"] = unknown(*map(trained.model.predict, asked))
     for style in ("", "styles_"):
         if f"{style}base" in row:
             row[f"{style}H"] = float(harmonic_mean((row[f"{style}base"], row[f"{style}new"])))
-    fitted = fitted_answers(trained, other, logits, pictures.labels[held_out])
-    row |= calibration_of("fit_base", fitted["base"], pictures.labels[held_out][1::2])
-    row |= calibration_of("fit_new", fitted["new"], pictures.other_labels)
-    return {
-        key: round(value, 4) if isinstance(value, float) else value
-        for key, value in row.items()
-        if value is not None
-    }
+    fitted = fitted_answers(methods, logits, images["base"].labels)
+    row |= calibration_of("fit_base", fitted["base"], images["base"].labels[1::2])
+    row |= calibration_of("fit_new", fitted["new"], images["new"].labels)
+    figures = {name: round(value, 4) for name, value in row.items() if value is not None}
+    return {"setting": setting["name"], "task": task, "seed": seed, **figures}
 
 
 def calibration_of(name: str, probability: Tensor, labels: Tensor) -> Row:
@@ -164,20 +152,20 @@ def calibration_of(name: str, probability: Tensor, labels: Tensor) -> Row:
 
 
 def fitted_answers(
-    trained: MethodTrainer, other: MethodTrainer, logits: dict[str, Tensor], labels: Tensor
+    methods: dict[str, Method], logits: dict[str, Tensor], labels: Tensor
 ) -> dict[str, Tensor]:
     """Probabilities of the base images that nothing was fitted on and of the new ones, after the
     fit on every other base image: of CDC's reliabilities, of another method's temperature."""
-    base, new, node, temperature = trained.model, other.model, trained.model.settings, 1.0
+    base, new = methods.values()
+    seen, temperature = logits["base"][:, ::2], 1.0
+    node = base.settings
     if isinstance(base, CDCMethod) and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
-        base.fit_reliability(logits["base"][:, ::2], labels[::2])
+        base.fit_reliability(seen, labels[::2])
         new.load(base.learner.state_dict(), base.classnames)
     else:
-        temperature = fit_temperature(
-            log_of(base.predict(logits["base"][:, ::2]).probability), labels[::2]
-        )
-    asked = {"base": (base, logits["base"][:, 1::2]), "new": (new, logits["new"])}
-    return {half: scaled(model.predict(of), temperature) for half, (model, of) in asked.items()}
+        temperature = fit_temperature(log_of(base.predict(seen).probability), labels[::2])
+    asked = {"base": logits["base"][:, 1::2], "new": logits["new"]}
+    return {half: scaled(methods[half].predict(of), temperature) for half, of in asked.items()}
 
 
 def unknown(known: Prediction, others: Prediction) -> float | None:
@@ -195,15 +183,10 @@ def read_rows(path: Path) -> list[Row]:
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     """Trains what the results file lacks, of n shards each every n-th line."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
-    here = [
-        name for name in args.tasks if name in DRAWN or suite.folder_of(args.root, name).is_dir()
-    ]
-    if missing := ", ".join(name for name in args.tasks if name not in here):
-        text = "Skipped, their pictures are not below %s (tools/suite.py fetches them): %s"
-        log.warning(text, args.root, missing)
+    there = [*DRAWN, *sorted(folder.name for folder in Path(args.root).glob("suite/*"))]
     todo = [
         (task, seed, setting)
-        for name in here
+        for name in args.tasks or there
         for task in (name + ending for ending in DIRECTIONS)
         for seed in args.seeds
         for setting in settings
@@ -248,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("experiment", help="YAML file of settings")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--root", default="data")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--tasks", nargs="+", help="for all that are there")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument(
         "--shard",

@@ -83,6 +83,33 @@ def picture(trainer: MethodTrainer, item: Datum) -> Image.Image:
     return read_picture(item.impath, background_of(trainer.cfg))
 
 
+@dataclass
+class Half:
+    """The images of half of a task's classes.
+
+    Attributes:
+        labels: (N,); centre: style (``plain`` among them) → images (N, 3, H, W) as they are tested, half precision.
+    """
+
+    labels: Tensor
+    centre: dict[str, Tensor]
+
+    def part(self, chosen: Tensor) -> "Half":
+        """Some of the images."""
+        centre = {style: images[chosen] for style, images in self.centre.items()}
+        return Half(self.labels[chosen], centre)
+
+
+def half_of(trainer: MethodTrainer, styles: Sequence[str]) -> Half:
+    """All images of a trainer's classes, drawn in further styles."""
+    items, transform = images_of(trainer), cast(Any, trainer.test_loader).dataset.transform
+    pictures = {"plain": [picture(trainer, item) for item in items]}
+    for style in styles:
+        pictures[style] = [STYLES[style](Path(item.impath).stem, 64) for item in items]
+    centre = {style: stacked(map(transform, of)).half() for style, of in pictures.items()}
+    return Half(torch.tensor([item.label for item in items]), centre)
+
+
 class Pictures:
     """The images of a task, made once for all settings.
 
@@ -90,46 +117,31 @@ class Pictures:
         trainer, other: a trainer on the half that is trained on, and on the other; styles: those that the images are drawn in beside plain.
 
     Attributes:
-        labels, other_labels: (N,) and (N',); centre, other_centre: style (``plain`` among them) → images as they are tested, half precision.
-        stock: (R, V, N, 3, H, W), half precision, views of the images to train on; frozen: (R, V, N, E), the frozen CLIP's features of them.
+        trained, other: the halves' images; stock: (R, V, N, 3, H, W), half precision, views of the images to train on;
+        frozen: (R, V, N, E), the frozen CLIP's features of them.
     """
 
     def __init__(
         self, trainer: MethodTrainer, other: MethodTrainer, styles: Sequence[str] = ()
     ) -> None:
-        self.trainer, transform = trainer, cast(Any, trainer.test_loader).dataset.transform
-
-        def tested(items: Sequence[Datum]) -> dict[str, Tensor]:
-            pictures = {"plain": [picture(trainer, item) for item in items]}
-            for style in styles:
-                pictures[style] = [STYLES[style](Path(item.impath).stem, 64) for item in items]
-            return {style: stacked(map(transform, of)).half() for style, of in pictures.items()}
-
-        halves = images_of(trainer), images_of(other)
-        self.labels, self.other_labels = (
-            torch.tensor([item.label for item in items]) for items in halves
-        )
-        self.centre, self.other_centre = map(tested, halves)
+        self.trained, self.other = half_of(trainer, styles), half_of(other, styles)
         # here, and not when a training asks for them: that would change its random numbers
-        self.stock = self.draw_stock()
-        self.frozen = self.features_of_stock()
-
-    def draw_stock(self) -> Tensor:
         set_random_seed(1)
-        pictures = [picture(self.trainer, item) for item in images_of(self.trainer)]
-        views = self.trainer.views.transforms
-        return stacked(
+        pictures = [picture(trainer, item) for item in images_of(trainer)]
+        views = trainer.views.transforms
+        self.stock = stacked(
             stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
         ).half()
+        with torch.no_grad():
+            self.frozen = stacked(
+                stacked(features(trainer.model, images) for images in drawn) for drawn in self.stock
+            )
 
-    @torch.no_grad()
-    def features_of_stock(self) -> Tensor:
-        def features(images: Tensor) -> Tensor:
-            parts = images.split(IMAGES_AT_ONCE)
-            return torch.cat([encode(part[None].float())[0] for part in parts])
 
-        encode = self.trainer.model.encode_images
-        return stacked(stacked(map(features, drawn)) for drawn in self.stock)
+def features(method: Method, images: Tensor) -> Tensor:
+    """The frozen CLIP's features (N, E) of images (N, 3, H, W)."""
+    parts = images.split(IMAGES_AT_ONCE)
+    return torch.cat([method.encode_images(part[None].float())[0] for part in parts])
 
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +166,7 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
     views = len(trainer.views.transforms)  # a method with fewer views takes the first
     stock, frozen = pictures.stock[:, :views], pictures.frozen[:, :views]
     batch_size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-    loader = StockLoader(stock, frozen, pictures.labels, chosen, batch_size)
+    loader = StockLoader(stock, frozen, pictures.trained.labels, chosen, batch_size)
     replaced: Any = trainer
     replaced.train_loader_x = loader
     replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
