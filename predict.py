@@ -8,12 +8,13 @@ standard error and left out of it; then the exit code is 1. Input that can't wor
 """
 
 import argparse
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from app.labels import COLUMNS, as_csv, as_json, as_text, find_images, rows
+from app.labels import as_csv, as_text, find_images, rows
 from trainers.common.console import counted
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output, write_bytes
@@ -84,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     judge = Judge(args.run, args.max_error) if is_judged else None
     paths = find_images(args.paths, sys.stdin or ())
     if args.csv:
-        check_output("--csv", args.csv, ",".join(COLUMNS), paths)
+        check_output("--csv", args.csv, "image,label,doubtful,uncertainty", paths)
     # here, since it takes seconds: wrong arguments are answered at once
     from tqdm import tqdm
 
@@ -109,8 +110,10 @@ def run(args: argparse.Namespace) -> int:
         # bytes of a name that are no UTF-8 are shown escaped
         table = as_csv(labelled).encode(errors="backslashreplace")
         write_bytes(os.path.abspath(args.csv), table)
+    elif args.json:  # in ASCII, which every output takes
+        sys.stdout.write(json.dumps(labelled, indent=2, allow_nan=False) + "\n")
     else:
-        sys.stdout.write((as_json if args.json else as_text)(labelled))
+        sys.stdout.write(as_text(labelled))
     if judge is not None:
         log.info("%s", judge.rule())
     count = f", {doubtful.count(True)} of them doubtful, which have no label"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from PIL import Image
 
-from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record, shown_name
@@ -35,52 +34,6 @@ log = logging.getLogger("demo_app")
 Example = tuple[str, str]  # path of a picture, its class name
 
 
-class Pictures:
-    """The pictures that can be asked about: the examples, and the last ``KEPT`` that the browser has sent.
-
-    Args:
-        examples: list of (path, class name).
-        background: see ``read_picture``.
-    """
-
-    def __init__(self, examples: Sequence[Example], background: str = "white") -> None:
-        self.background = background
-        self.examples = {
-            f"example-{number}": example for number, example in enumerate(examples, start=1)
-        }
-        self.sent: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
-
-    def keep(self, file: "FileStorage") -> str:
-        """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is found."""
-        key = secrets.token_hex(8)
-        self.sent.append((key, file.stream.read()))
-        return key
-
-    def open(self, key: str) -> Image.Image:
-        """The RGB image of a key.
-
-        Raises:
-            UserError: it is not there any more, or can't be read.
-        """
-        if key in self.examples:
-            return read_picture(self.examples[key][0], self.background)
-        content = dict(self.sent).get(key)
-        if content is None:
-            raise UserError("this picture is not kept any more: choose it again")
-        file = io.BytesIO(content)
-        try:
-            return read_picture(file, self.background)
-        except UserError as error:
-            raise UserError(str(error).replace(str(file), "that was sent")) from error
-
-    def shown(self, key: str) -> bytes:
-        """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""
-        small, buffer = self.open(key), io.BytesIO()
-        small.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
-        small.save(buffer, format="PNG")
-        return buffer.getvalue()
-
-
 def find_examples(folder: str | Path, record: Record, root: str) -> list[Example]:
     """Test images of a run, from the least to the most doubted in equal steps: at most ``EXAMPLES`` pairs (path, class name).
 
@@ -97,8 +50,8 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     run, examples = Run(Path(folder).resolve(), record), []
     if run.answers and (paths := find_images(run, root)):
         answers = run.answers
-        steps = numpy.linspace(0, len(answers["image"]) - 1, EXAMPLES).round().astype(int)
-        order = numpy.argsort(answers[DOUBT], kind="stable")[numpy.unique(steps)]
+        steps = numpy.linspace(0, len(answers["image"]) - 1, EXAMPLES).astype(int)
+        order = numpy.argsort(answers[DOUBT], kind="stable")[steps]
         images, labels = (answers[name][order].tolist() for name in ("image", "label"))
         pairs = [
             (paths.get(image, ""), run.class_name(label)) for image, label in zip(images, labels)
@@ -110,42 +63,62 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
 
 
 class Demo:
-    """A run to ask.
+    """A run to ask, and the pictures that it can be asked about: the examples, and the last ``KEPT`` that the browser has sent.
 
     Args:
         classifier: a ``PromptedClassifier``.
         judge: of answers to the run's own classes.
-        examples: see ``Pictures``.
+        examples: list of (path, class name).
     """
 
     def __init__(
         self, classifier: "PromptedClassifier", judge: Judge, examples: Sequence[Example] = ()
     ) -> None:
         self.classifier, self.judge = classifier, judge
-        self.pictures = Pictures(examples, classifier.background)
         self.classnames = classifier.classnames
-        self.with_classes = lru_cache(maxsize=1)(
-            classifier.with_classes
-        )  # each holds a CLIP of its own
-        self.lock = (
-            Lock()
-        )  # one question after another: the model is not shared; all else is answered meanwhile
+        # each holds a CLIP of its own
+        self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)
+        # one question after another: the model is not shared; all else is answered meanwhile
+        self.lock = Lock()
+        self.examples = {
+            f"example-{number}": example for number, example in enumerate(examples, start=1)
+        }
+        self.sent: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
 
     @property
     def title(self) -> str:
         record = self.classifier.record
-        shots = f", {counted(record['shots'], 'image')} a class" if record["shots"] > 0 else ""
-        return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes{shots}, seed {record['seed']}"
+        return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes, seed {record['seed']}"
 
-    @property
-    def accuracy(self) -> str:
-        """How good the model is on its own classes, in words; "" where the run was not tested."""
-        tested = self.classifier.record["metrics"].get("test")
-        return (
-            f"Right on {tested['accuracy']:.1f} % of its {counted(tested['images'], 'test image')}."
-            if tested
-            else ""
-        )
+    def keep(self, file: "FileStorage") -> str:
+        """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is found."""
+        key = secrets.token_hex(8)
+        self.sent.append((key, file.stream.read()))
+        return key
+
+    def open(self, key: str) -> Image.Image:
+        """The RGB image of a key.
+
+        Raises:
+            UserError: it is not there any more, or can't be read.
+        """
+        if key in self.examples:
+            return read_picture(self.examples[key][0], self.classifier.background)
+        content = dict(self.sent).get(key)
+        if content is None:
+            raise UserError("this picture is not kept any more: choose it again")
+        file = io.BytesIO(content)
+        try:
+            return read_picture(file, self.classifier.background)
+        except UserError as error:
+            raise UserError(str(error).replace(str(file), "that was sent")) from error
+
+    def shown(self, key: str) -> bytes:
+        """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""
+        small, buffer = self.open(key), io.BytesIO()
+        small.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
+        small.save(buffer, format="PNG")
+        return buffer.getvalue()
 
     def ask(self, image: Image.Image, names: list[str], truth: str | None = None) -> dict[str, Any]:
         """The answer to a picture among class names, see ``answer.describe``.

@@ -3,10 +3,10 @@
 import csv
 import glob
 import io
-import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from trainers.common.console import printable, table_cell
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from trainers.classifier.prompted import Answers
 
 log = logging.getLogger("predict")
-COLUMNS = ("image", "label", "doubtful", "uncertainty")  # of every table
 Row = dict[str, Any]  # see ``rows``
 
 
@@ -30,12 +29,9 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
     Raises:
         UserError: something is no file, no folder and no pattern that anything fits, a folder has no images, or nothing is left.
     """
-    places: list[str] = []
-    for word in given:
-        listed = word == "-"
-        places += [line.strip("\r\n") for line in stdin if line.strip()] if listed else [word]
     paths: list[str] = []
-    for place in places:
+    words = [[word] if word != "-" else [line.strip("\r\n") for line in stdin] for word in given]
+    for place in filter(str.strip, chain(*words)):
         matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
         if not matches:
             raise UserError(f"{place!a} is not a file, a folder or a pattern that matches any")
@@ -92,11 +88,6 @@ def as_csv(rows: Sequence[Row]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows([table[0], *(map(table_cell, line.values()) for line in table)])
     return text.getvalue()
-
-
-def as_json(rows: Sequence[Row]) -> str:
-    """In ASCII, which every output takes."""
-    return json.dumps(rows, indent=2, allow_nan=False) + "\n"
 
 
 def as_text(rows: Sequence[Row]) -> str:

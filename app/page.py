@@ -60,11 +60,11 @@ def make_app(demo: Demo) -> Flask:
             return page(lines)
         try:
             if upload and "picture" not in request.form:
-                key = demo.pictures.keep(upload)
+                key = demo.keep(upload)
             if not key:
                 raise UserError("there is no picture: choose one, or take an example")
-            image, field = demo.pictures.open(key), "classes"
-            _, truth = demo.pictures.examples.get(key, ("", None))
+            image, field = demo.open(key), "classes"
+            _, truth = demo.examples.get(key, ("", None))
             names = [line.strip() for line in lines if line.strip()]
             return page(lines, key=key, answer=demo.ask(image, names, truth))
         except UserError as error:
@@ -73,7 +73,7 @@ def make_app(demo: Demo) -> Flask:
     @app.get("/pictures/<key>")
     def picture(key: str) -> Response:
         try:
-            return app.response_class(demo.pictures.shown(key), mimetype="image/png")
+            return app.response_class(demo.shown(key), mimetype="image/png")
         except UserError:
             abort(404)
 

@@ -1,6 +1,7 @@
 """The config that follows from the arguments of ``train.py`` and the files they name."""
 
 import argparse
+from pathlib import Path
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
@@ -17,8 +18,8 @@ from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
 from .command_line import FLAGS, LISTS
-from .plan import check_known, conditions_of, read_recipe, stem
-from .recipes import KEY, settings_of
+from .plan import check_known, conditions_of
+from .recipes import KEY, Recipe, settings_of
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
 KEYS = {flag: key for flag, (key, _) in FLAGS.items() if key} | LISTS  # flag → key that it sets
@@ -51,9 +52,9 @@ def build_config(args: argparse.Namespace) -> CfgNode:
         merge(cfg, args.opts, "options after the flags")
         is_whole = cfg.DATASET.SUBSAMPLE_CLASSES == "all"
         protocol = args.protocol or ("fewshot" if is_whole else "base2new")
-        dataset = stem(args.dataset_config_file)
+        dataset = Path(args.dataset_config_file).stem
         conditions = conditions_of(protocol, dataset, cfg.DATASET.NUM_SHOTS)
-        rules = read_recipe(args.config_file).holding(**conditions)
+        rules = Recipe.read(args.config_file).holding(**conditions)
         merge(cfg, settings_of(rules), f"{KEY} of config file {args.config_file}")
     for flag, key in KEYS.items():
         if value := getattr(args, flag.strip("-").replace("-", "_")):

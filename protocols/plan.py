@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from pathlib import Path
 
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import data_name
@@ -28,11 +29,10 @@ from trainers.common.readers import read_yaml
 from trainers.common.record_file import protocol_of
 
 from . import PROTOCOLS
-from .recipes import Recipe
+from .recipes import CONFIGS, Recipe, config_names
 
 log = logging.getLogger("run")
 
-CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 EMBEDDED = "tiny"  # the CLIP that comes with this repository
 IMAGE_FOLDER = "image_folder"  # one's own images
 # protocol → source → what its prompts are tested on
@@ -78,7 +78,7 @@ class PlannedRun:
     @property
     def name(self) -> str:
         """What tells it from other runs of its trainer: the ablation's row, or the recipe, with the backbone where that is another."""
-        recipe, short = stem(self.recipe), short_name(self.backbone or "")
+        recipe, short = Path(self.recipe).stem, short_name(self.backbone or "")
         return self.row or (recipe if recipe.startswith(short) else f"{recipe}-{short}")
 
     @property
@@ -101,24 +101,18 @@ class PlannedRun:
         """Arguments of ``train.py``; root: folder of the data sets."""
         names = ("protocol", "part", "dataset", "row", "shots")
         description = {name: getattr(self, name) for name in names}
-        description["recipe"] = stem(self.recipe) if self.row else self.name
-        named = {
-            "--root": root,
-            "--seed": str(self.seed),
-            "--trainer": self.trainer,
-            "--dataset-config-file": self.dataset_file,
-            "--config-file": self.recipe,
-            "--output-dir": self.folder,
-            "--protocol": PROTOCOLS[self.protocol]["recipe"],
-            "--run": json.dumps(description, ensure_ascii=False),
-        }
+        description["recipe"] = Path(self.recipe).stem if self.row else self.name
+        words = ["--root", root, "--seed", str(self.seed), "--trainer", self.trainer]
+        words += ["--dataset-config-file", self.dataset_file, "--config-file", self.recipe]
+        words += ["--output-dir", self.folder, "--protocol", PROTOCOLS[self.protocol]["recipe"]]
+        words += ["--run", json.dumps(description, ensure_ascii=False)]
         if self.backbone:
-            named["--backbone"] = self.backbone
-        test = ["--eval-only", "--model-dir", self.model] if self.model else []
-        sample = ["DATASET.NUM_SHOTS", str(self.shots)] if self.has_sample else []
-        classes = ["DATASET.SUBSAMPLE_CLASSES", self.classes]
-        flags = [word for pair in named.items() for word in pair]
-        return [*flags, *test, *sample, *classes, *options, *self.settings]
+            words += ["--backbone", self.backbone]
+        if self.model:
+            words += ["--eval-only", "--model-dir", self.model]
+        if self.has_sample:
+            words += ["DATASET.NUM_SHOTS", str(self.shots)]
+        return [*words, "DATASET.SUBSAMPLE_CLASSES", self.classes, *options, *self.settings]
 
 
 @dataclass(frozen=True)
@@ -175,11 +169,6 @@ def recipe_path(trainer: str, config: str) -> str:
     return config_path("trainers", trainer, config, missing=f"{trainer} has no recipe {config!r}")
 
 
-def stem(path: str) -> str:
-    """Name of a file without its folder and ending."""
-    return os.path.splitext(os.path.basename(path))[0]
-
-
 def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, str | int]:
     """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
 
@@ -189,24 +178,13 @@ def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, str | in
     conditions = {"protocol": PROTOCOLS[protocol]["recipe"], "dataset": dataset, "shots": shots}
     for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
         if conditions["protocol"] == "xd" and dataset in targets:
-            return conditions | {"dataset": source, "target": dataset}
+            conditions |= {"dataset": source, "target": dataset}
     return conditions
-
-
-def read_recipe(path: str) -> Recipe:
-    """A trainer's config file; its rules may name any data set of configs/datasets."""
-    return Recipe.read(path, config_names("datasets"))
-
-
-def config_names(*folder: str) -> list[str]:
-    """Names of the files in a folder of configs, without their ending; none where there is no such folder."""
-    place = os.path.join(CONFIGS, *folder)
-    return sorted(map(stem, os.listdir(place))) if os.path.isdir(place) else []
 
 
 def short_name(backbone: str) -> str:
     """A CLIP's name as recipes have it: ``vit_b16`` of ``ViT-B/16``; of a file its own."""
-    name = stem(backbone) if os.path.isfile(backbone) else backbone.replace("/", "")
+    name = Path(backbone).stem if os.path.isfile(backbone) else backbone.replace("/", "")
     return re.sub(r"\W+", "_", name.lower())
 
 
@@ -259,7 +237,7 @@ def plan(
     wanted = backbone or (EMBEDDED if is_drawn else "ViT-B/16")
     config = config or choose_recipe(trainer, wanted, protocol)
     path = recipe_path(trainer, config)
-    recipe, planned = read_recipe(path), PROTOCOLS[protocol]
+    recipe, planned = Recipe.read(path), PROTOCOLS[protocol]
     parts = [(part, dataset, *more) for part, *more in planned["parts"]]
     if "targets" in planned:
         check_known(f"source of {protocol}, --dataset", dataset, planned["targets"])

@@ -14,6 +14,7 @@ over the rest of the file and under what is given on the command line. ``run.py 
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainers.common.console import counted
@@ -24,6 +25,12 @@ from . import PROTOCOLS
 
 KEY = "RULES"  # in the file
 COUNTS = range(1, 10**4)  # of training images a class
+CONFIGS = str(Path(__file__).parents[1].resolve() / "configs")
+
+
+def config_names(*folder: str) -> list[str]:
+    """Names of the files in a folder of configs, without their ending; none where there is no such folder."""
+    return sorted(path.stem for path in Path(CONFIGS, *folder).glob("*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -42,17 +49,13 @@ class Rule:
     settings: list[object]
     default_shots: int | None
 
-    def holds(self, **run: object) -> bool:
-        """Whether all conditions hold for a run, condition → its value there; one that is left out does not hold."""
-        return all(run.get(name) in values for name, values in self.conditions.items())
-
     def __str__(self) -> str:
         conditions = (
             f"{name} {'|'.join(map(str, values))}" for name, values in self.conditions.items()
         )
         parts = [f"{key} {value!r}" for key, value in zip(self.settings[::2], self.settings[1::2])]
         if self.default_shots:
-            parts.append(counted(self.default_shots, "shot"))
+            parts.append(f"{counted(self.default_shots, 'shot')} by default")
         return f"{', '.join(conditions) or 'always'}: {', '.join(parts)}"
 
 
@@ -74,14 +77,12 @@ class Recipe:
         return "OPTIM" in self.settings
 
     @classmethod
-    def read(cls, path: str, datasets: Collection[str]) -> "Recipe":
+    def read(cls, path: str) -> "Recipe":
         """
-        Args:
-            datasets: the names that the conditions ``dataset`` and ``target`` may have.
-
         Raises:
             UserError: a rule is malformed, or names a protocol or data set that is not known: it would never hold.
         """
+        datasets = config_names("datasets")
         known: dict[str, Collection[object]] = {
             "protocol": {protocol["recipe"] for protocol in PROTOCOLS.values()},
             "dataset": datasets,
@@ -101,17 +102,17 @@ class Recipe:
         return cls(rules, settings)
 
     def holding(self, **run: object) -> list[Rule]:
-        """The rules that hold for a run, see ``Rule.holds``."""
+        """The rules all of whose conditions hold for a run, condition → its value there; one that is left out does not hold."""
         return [
             rule
             for rule in self.rules
-            if rule.holds(**run) and (rule.settings or rule.default_shots == run.get("shots"))
+            if all(run.get(name) in values for name, values in rule.conditions.items())
         ]
 
     def default_shots(self, protocol: str) -> int | None:
         """Training images a class of an experiment where none are asked for; None: the protocol's own."""
-        holding = [rule.default_shots for rule in self.rules if rule.holds(protocol=protocol)]
-        return next(filter(None, reversed(holding)), None)
+        shots = (rule.default_shots for rule in reversed(self.holding(protocol=protocol)))
+        return next(filter(None, shots), None)
 
 
 def settings_of(rules: Iterable[Rule]) -> list[object]:

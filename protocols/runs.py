@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from dassl.config import get_cfg_default
 from tabulate import tabulate
@@ -14,8 +15,8 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME
 
 from . import PROTOCOLS
-from .plan import EMBEDDED, PlannedRun, check_known, conditions_of, plan, read_recipe, stem
-from .recipes import Rule, settings_of
+from .plan import EMBEDDED, PlannedRun, check_known, conditions_of, plan
+from .recipes import Recipe, Rule, settings_of
 
 LINE = ("part", "data set", "trainer", "recipe", "shots")
 FIGURES = {
@@ -74,8 +75,8 @@ def is_recorded(run: PlannedRun) -> bool:
 
 def figures_of(run: PlannedRun, options: list[str]) -> tuple[list[object], list[Rule]]:
     """The run's values of ``FIGURES``, as the files and options say; and those of the recipe's rules that hold."""
-    recipe = read_recipe(run.recipe)
-    rules = recipe.holding(**conditions_of(run.protocol, stem(run.dataset_file), run.shots))
+    recipe = Recipe.read(run.recipe)
+    rules = recipe.holding(**conditions_of(run.protocol, Path(run.dataset_file).stem, run.shots))
     flag = [FIGURES["CLIP"], run.backbone] if run.backbone else []
     pairs = [*settings_of(rules), *flag, *options, *run.settings]
     files = [pair for file in (get_cfg_default(), recipe.settings) for pair in leaves(file)]
@@ -94,19 +95,13 @@ def show_plan(args: argparse.Namespace) -> str:
         if group[0].model:
             of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
             held = [f"tests {parts[group[0].model]}", *of_targets]
-        if group[0].model or not read_recipe(group[0].recipe).is_trained:
+        if group[0].model or not Recipe.read(group[0].recipe).is_trained:
             figures[1:] = "", "", ""
         figures.append("; ".join(held))
         rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
     heads = [*LINE, *FIGURES, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))
-    text = f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing"
-    clips = dict.fromkeys(row[5] for row in rows if row[5] != EMBEDDED)
-    if clips:
-        text += (
-            f". The weights of {', '.join(map(str, clips))} are downloaded once, and a GPU is advisable; to try it with the embedded "
-            f"CLIP: --backbone {EMBEDDED}"
-        )
+    text = f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing. Weights of other CLIPs than {EMBEDDED} are downloaded once, and a GPU is advisable; to try it without: --backbone {EMBEDDED}"
     return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
 
 

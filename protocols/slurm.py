@@ -7,6 +7,9 @@ import shlex
 import signal
 from collections.abc import Sequence
 
+from submitit import SlurmExecutor
+from submitit.helpers import Checkpointable
+
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.interruption import Interrupted, interruptible
@@ -22,8 +25,11 @@ SHORTEST = 5  # minutes: the warning must not come while a job still starts
 REQUEUES = 100  # time limits that a job may meet before it counts as one that gets nowhere
 
 
-class Shard:
-    """The job of one shard; args: ``run.py``'s arguments with the shard."""
+class Shard(Checkpointable):
+    """The job of one shard, which submitit submits again after a time limit: what is done is skipped, what was started is resumed.
+
+    args: ``run.py``'s arguments with the shard.
+    """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -42,12 +48,6 @@ class Shard:
                 signal.raise_signal(stop.number)  # by which submitit, too, knows the time limit
             raise
 
-    def checkpoint(self) -> object:
-        """How submitit goes on after a time limit: with the same, since what is done is skipped and what was started is resumed."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
-
 
 def submit(args: argparse.Namespace) -> None:
     """Submits those of the shards in which a run is missing.
@@ -55,8 +55,6 @@ def submit(args: argparse.Namespace) -> None:
     Raises:
         UserError: there is no Slurm here, an option is no pair, or Slurm refuses.
     """
-    import submitit
-
     options = sbatch_options(args.slurm)
     runs = planned(args)
     count = min(args.shards or LARGEST, len(chains(runs)), LARGEST)
@@ -70,7 +68,7 @@ def submit(args: argparse.Namespace) -> None:
         return
     folder = os.path.abspath(os.path.join(args.output or default_output(args.protocol[0]), "slurm"))
     try:
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+        executor = SlurmExecutor(folder, max_num_timeout=REQUEUES)
         executor.update_parameters(**options)
         jobs = executor.submit_array(shards)
     except RuntimeError as error:

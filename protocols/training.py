@@ -25,7 +25,6 @@ from trainers.trainer import MethodTrainer
 
 from . import own_images
 from .arguments import build_config
-from .plan import stem
 
 log = logging.getLogger("train")
 OUTPUTS = (
@@ -73,7 +72,6 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     setup_logger(cfg.OUTPUT_DIR)
     log_to_stdout()
     details = FileOnly(sys.stdout)
-    log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
     given = "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items()))
     details.write(
         f"** Arguments **\n{given}\n** Config **\n{cfg}\n** System **\n{collect_env_info()}\n"
@@ -84,14 +82,15 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
             "Your images: %s, up to %d a class for training, recipe %s, results in %s",
             *(cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, args.config_file, cfg.OUTPUT_DIR),
         )
-        log.info("%s", args.why or f"The CLIP is {cfg.MODEL.BACKBONE.NAME}")
+        if args.why:
+            log.info("%s", args.why)
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer = build(cfg)
         notes = check_names(trainer.model, are_fixed=not args.images)
     data = trainer.dm.dataset
     trainer.evaluation.notes = [*notes, *getattr(data, "notes", ())]
-    trainer.evaluation.run = {"recipe": stem(args.config_file) or None, **args.run}
+    trainer.evaluation.run = {"recipe": Path(args.config_file).stem or None, **args.run}
     log.info(
         "%s: %d classes; %d images for training, %d for validation, %d for testing",
         data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),

@@ -157,7 +157,7 @@ def test_a_done_run_is_skipped_and_a_half_done_one_or_one_with_other_settings_ne
     assert code == 2 and not noted and "is not trained to its end" in printed.err
     calls.die.clear()
     assert made("--stage train") == [False]
-    assert "2 runs: 1 done, 1 missing\n" in start("base2new --seeds 1 --plan")[2].out
+    assert "2 runs: 1 done, 1 missing. " in start("base2new --seeds 1 --plan")[2].out
     assert made() == [True] and made("-- DATALOADER.NUM_WORKERS 1") == []
     code, noted, printed = start("base2new --seeds 1 -- OPTIM.LR 0.5")
     assert code == 2 and not noted and "OPTIM.LR 0.02 → 0.5" in printed.err

@@ -60,7 +60,7 @@ def test_the_verdict_is_sure_only_where_a_limit_was_measured(
 def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
     demo = make_demo(trained(name)[1], data_root)
     page = Page(demo_app.make_app(demo).test_client().get("/?picture=example-3").text)
-    path, truth = demo.pictures.examples["example-3"]
+    path, truth = demo.examples["example-3"]
     answers = demo.classifier.predict(path)
 
     def rows(probabilities, number):
@@ -111,7 +111,7 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
 
 def test_its_verdict_is_that_of_predict_in_the_same_words(copied, data_root, capsys, monkeypatch):
     folder = copied("CoOp")
-    paths = [path for path, _ in make_demo(folder, data_root).pictures.examples.values()]
+    paths = [path for path, _ in make_demo(folder, data_root).examples.values()]
     doubts = PromptedClassifier.load(folder).predict(paths).uncertainty
     pages, kinds = [], {True: "doubtful", False: "sure", None: "unknown"}
 

@@ -41,8 +41,8 @@ def test_mistakes_are_named_and_the_page_keeps_working(ask, message):
 # ---- pictures ----
 
 
-def test_only_the_last_pictures_are_kept_and_shown_small():
-    pictures, keys = asked.Pictures([]), []
+def test_only_the_last_pictures_are_kept_and_shown_small(demo):
+    pictures, keys = asked.Demo(demo.classifier, demo.judge), []
     for number in range(asked.KEPT + 1):
         buffer = io.BytesIO()
         Image.new("RGB", (1000, 500), (number, 0, 0)).save(buffer, format="PNG")
@@ -56,7 +56,7 @@ def test_only_the_last_pictures_are_kept_and_shown_small():
 
 
 def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, demo):
-    pairs = [(path.split("/")[-2:], truth) for path, truth in demo.pictures.examples.values()]
+    pairs = [(path.split("/")[-2:], truth) for path, truth in demo.examples.values()]
     assert all(name == truth for (name, _), truth in pairs)
     with numpy.load(f"{folder}/predictions-test.npz") as kept:
         doubts = dict(zip(kept["image"].tolist(), kept["max_probability"].tolist()))
@@ -105,7 +105,7 @@ def test_forms_of_other_sites_are_refused(demo, origin, status):
     assert answer.status_code == status
 
 
-def test_others_are_answered_while_one_question_is_computed_but_not_too_much(demo, monkeypatch):
+def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
     server, started, goes_on = demo_app.make_server(demo_app.make_app(demo), 0), Event(), Event()
     compute, address = demo.classifier.predict, f"http://127.0.0.1:{server.effective_port}/"
 

@@ -21,7 +21,7 @@ from ..common.files import check_output, write_atomically, write_text
 from ..common.image_files import background_of
 from ..common.record_file import shown_name
 from ..data.loader import place_of_tensor
-from .saved_run import rebuilt
+from .saved_run import method_of
 
 if TYPE_CHECKING:
     from .prompted import PromptedClassifier
@@ -72,10 +72,22 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
-    normalize = normalization(classifier)
+    steps = classifier.transform.transforms
+    after = steps[place_of_tensor(steps) + 1 :]  # which the model takes over
+    for step in after:
+        if not isinstance(step, T.Normalize):
+            raise UserError(
+                f"the run can't be exported: INPUT.TRANSFORMS has {type(step).__name__}, the model has room for normalize only"
+            )
     check_output("export to", f"{folder}/{CARD}", "An image classifier: the CLIP ")
-    classifier = in_fp32_on_the_cpu(classifier)
-    model = FusedClassifier(classifier, normalize).eval()
+    cfg = classifier.cfg.clone()
+    cfg.defrost()
+    cfg.USE_CUDA = False
+    cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
+    cfg.freeze()
+    method = method_of(cfg, classifier.classnames, classifier.method)
+    classifier = type(classifier)(method, cfg, classifier.record)
+    model = FusedClassifier(classifier, after[0] if after else None).eval()
     size = model.method.backbone.image.image_size
     pixels = torch.zeros(
         2, 3, size, size
@@ -105,32 +117,6 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
         f"{folder}/{PROMPTS}", lambda path: save_file(tensors, path, facts(classifier))
     )
     write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
-
-
-def normalization(classifier: "PromptedClassifier") -> T.Normalize | None:
-    """The step of the test transform after the pixels, which the model takes over: ``Normalize``, or None.
-
-    Raises:
-        UserError: there is another one.
-    """
-    steps = classifier.transform.transforms
-    after = steps[place_of_tensor(steps) + 1 :]
-    other = [step for step in after if not isinstance(step, T.Normalize)]
-    if other:
-        raise UserError(
-            f"the run can't be exported: INPUT.TRANSFORMS has {type(other[0]).__name__}, the model has room for normalize only"
-        )
-    return after[0] if after else None
-
-
-def in_fp32_on_the_cpu(classifier: "PromptedClassifier") -> "PromptedClassifier":
-    cfg = classifier.cfg.clone()
-    cfg.defrost()
-    cfg.USE_CUDA = False
-    cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
-    cfg.freeze()
-    method = rebuilt(classifier.method, cfg, classifier.classnames)
-    return type(classifier)(method, cfg, classifier.record)
 
 
 def facts(classifier: "PromptedClassifier") -> dict[str, str]:

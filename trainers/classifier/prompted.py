@@ -37,7 +37,7 @@ from ..engine.checkpoint import MODEL_NAME, final, load, load_trained
 from ..evaluation.prediction import Prediction
 from ..method import Method
 from .export import export
-from .saved_run import config_of, find_trainer, rebuilt, untrained
+from .saved_run import config_of, find_trainer, method_of
 
 if TYPE_CHECKING:
     import pandas
@@ -143,7 +143,7 @@ class PromptedClassifier:
             )
         # records of earlier versions don't name the classes
         names = record.get("classnames") or load(f"{prompts}/{final(prompts, cfg)}")["classnames"]
-        method = untrained(cfg, names)
+        method = method_of(cfg, names)
         if method.learner is not None:
             load_trained(method, os.fspath(folder), cfg)
         return cls(method, cfg, record)
@@ -176,9 +176,8 @@ class PromptedClassifier:
         from protocols.training import run
 
         if labels is not None:
-            assert not isinstance(images, (str, os.PathLike))  # a label for each of several images
             folder = os.fspath(folder or f"output/fit/{trainer}")
-            images = write_class_folders(list(images), list(labels), f"{folder}-images")
+            images = write_class_folders(list(one_by_one(images)), labels, f"{folder}-images")
         if not is_path(images):
             raise UserError("images without labels must be a folder of class folders: give labels")
         given = {"images": images, "trainer": trainer, "backbone": backbone, "output-dir": folder}
@@ -213,7 +212,7 @@ class PromptedClassifier:
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
-        method = rebuilt(self.method, self.cfg, names)
+        method = method_of(self.cfg, names, self.method)
         check_names(method, are_fixed=False)
         return type(self)(method, self.cfg, self.record)
 

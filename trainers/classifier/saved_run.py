@@ -62,20 +62,18 @@ def overlay(node: CfgNode, values: Mapping[str, object]) -> None:
             node[key] = value
 
 
-def untrained(cfg: CfgNode, classnames: Sequence[str]) -> Method:
-    """The method of a run's config, for any class names and without the run's prompts.
+def method_of(cfg: CfgNode, classnames: Sequence[str], prompts: Method | None = None) -> Method:
+    """The method of a run's config, for any class names.
+
+    Args:
+        prompts: the method whose prompts it gets; None: none are loaded.
 
     Raises:
         UserError: the config can't work, or its CLIP is not found.
     """
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
     with contextlib.redirect_stdout(None):  # which is the calling program's
-        return find_trainer(cfg.TRAINER.NAME).build_method(cfg, classnames, device)
-
-
-def rebuilt(method: Method, cfg: CfgNode, classnames: Sequence[str]) -> Method:
-    """A method with this one's prompts, for another config or other class names."""
-    other = untrained(cfg, classnames)
-    if method.learner is not None:
-        other.load(method.learner.state_dict(), method.classnames)
-    return other
+        method = find_trainer(cfg.TRAINER.NAME).build_method(cfg, classnames, device)
+    if prompts and prompts.learner is not None:
+        method.load(prompts.learner.state_dict(), prompts.classnames)
+    return method
