@@ -27,7 +27,7 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
     """Paths of all images that are meant, in the order given, those of a folder sorted.
 
     Raises:
-        UserError: something is no file, no folder and no pattern that anything fits, a folder has no images, or nothing is left.
+        UserError: something is no file, no folder and no pattern that anything fits, or nothing is left.
     """
     paths: list[str] = []
     words = [[word] if word != "-" else [line.strip("\r\n") for line in stdin] for word in given]
@@ -40,15 +40,13 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
                 paths.append(match)
                 continue
             below = list(files_below(match))
-            if not any(map(is_image, below)):
-                raise UserError(f"{match} holds no images (they end in {', '.join(ENDINGS)})")
             paths += filter(is_image, below)
             if line := left_out(below):
                 log.info(line)
     if not paths:
         raise UserError(
-            "there is no image to label: give files, folders, patterns, or - for a list on standard input, before --classes, "
-            "which takes all words after it"
+            f"there is no image to label (they end in {', '.join(ENDINGS)}): give files, folders, patterns, or - for a list on "
+            "standard input, before --classes, which takes all words after it"
         )
     return paths
 

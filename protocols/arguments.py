@@ -1,7 +1,6 @@
 """The config that follows from the arguments of ``train.py`` and the files they name."""
 
 import argparse
-from pathlib import Path
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
@@ -52,8 +51,7 @@ def build_config(args: argparse.Namespace) -> CfgNode:
         merge(cfg, args.opts, "options after the flags")
         is_whole = cfg.DATASET.SUBSAMPLE_CLASSES == "all"
         protocol = args.protocol or ("fewshot" if is_whole else "base2new")
-        dataset = Path(args.dataset_config_file).stem
-        conditions = conditions_of(protocol, dataset, cfg.DATASET.NUM_SHOTS)
+        conditions = conditions_of(protocol, args.dataset_config_file, cfg.DATASET.NUM_SHOTS)
         rules = Recipe.read(args.config_file).holding(**conditions)
         merge(cfg, settings_of(rules), f"{KEY} of config file {args.config_file}")
     for flag, key in KEYS.items():

@@ -166,6 +166,7 @@ class Launcher:
             stderr=errors,
             text=True,
             env={**os.environ, **threads},
+            start_new_session=True,  # of Ctrl-C this one hears, and passes on SIGTERM
         ) as process:
             self.processes.append(process)
             if self.is_stopping.is_set():

@@ -97,11 +97,29 @@ def report(
 ) -> None:
     """Writes ``report.html`` into the folder of the run, and says how to go on.
 
+    First the run's CLIP is tested untrained, on the same images: a run of its own in the run's folder, which the report finds.
+
     Args:
         cfg, args: the run's; run: ``protocols.training.run``.
     """
+    untrained = {
+        "images": "",
+        "trainer": ZERO_SHOT,
+        "backbone": cfg.MODEL.BACKBONE.NAME,
+        "output_dir": os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
+        "config_file": "",
+        "resume": "",
+        "run": {},
+        "opts": [*args.opts, "INPUT.SIZE", str(tuple(cfg.INPUT.SIZE))],
+    }
     if cfg.TRAINER.NAME != ZERO_SHOT and not cfg.TEST.NO_TEST:
-        test_zero_shot(cfg, args, run)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # its log.txt has it
+                run(argparse.Namespace(**{**vars(args), **untrained}))
+        except UserError as error:
+            log.warning("the report has nothing to compare with: %s", error)
+        finally:
+            log_to_stdout()
     # here, since every other run can do without what draws
     from analysis.occlusion import occlusion_figures
     from results.report.page import make_report
@@ -120,26 +138,3 @@ def report(
         )
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
-
-
-def test_zero_shot(
-    cfg: CfgNode, args: argparse.Namespace, run: Callable[[argparse.Namespace], object]
-) -> None:
-    """Tests the run's CLIP untrained, on the same images: a run of its own in the run's folder, which the report finds."""
-    changed = {
-        "images": "",
-        "trainer": ZERO_SHOT,
-        "backbone": cfg.MODEL.BACKBONE.NAME,
-        "output_dir": os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
-        "config_file": "",
-        "resume": "",
-        "run": {},
-        "opts": [*args.opts, "INPUT.SIZE", str(tuple(cfg.INPUT.SIZE))],
-    }
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # its log.txt has it
-            run(argparse.Namespace(**{**vars(args), **changed}))
-    except UserError as error:
-        log.warning("the report has nothing to compare with: %s", error)
-    finally:
-        log_to_stdout()

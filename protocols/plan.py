@@ -135,11 +135,6 @@ class AblationRow:
         if not re.fullmatch(r"\w+", self.name) or not isinstance(self.settings, dict):
             raise ValueError(f"{self} has another name, or settings that are none")
 
-    @property
-    def words(self) -> tuple[str, ...]:
-        """Its settings as KEY, VALUE, KEY …"""
-        return tuple(str(word) for pair in self.settings.items() for word in pair)
-
 
 def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[AblationRow]:
     """The rows of configs/ablations/<trainer>.yaml in their order; with names only those.
@@ -169,12 +164,13 @@ def recipe_path(trainer: str, config: str) -> str:
     return config_path("trainers", trainer, config, missing=f"{trainer} has no recipe {config!r}")
 
 
-def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, str | int]:
+def conditions_of(protocol: str, dataset_file: str, shots: int) -> dict[str, str | int]:
     """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
 
     Args:
-        protocol: one of ``PROTOCOLS``; dataset: the one that is tested on.
+        protocol: one of ``PROTOCOLS``; dataset_file: config file of the data set that is tested on.
     """
+    dataset = Path(dataset_file).stem
     conditions = {"protocol": PROTOCOLS[protocol]["recipe"], "dataset": dataset, "shots": shots}
     for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
         if conditions["protocol"] == "xd" and dataset in targets:
@@ -236,15 +232,13 @@ def plan(
     is_drawn = dataset.startswith(("openmoji", "factors_"))
     wanted = backbone or (EMBEDDED if is_drawn else "ViT-B/16")
     config = config or choose_recipe(trainer, wanted, protocol)
-    path = recipe_path(trainer, config)
-    recipe, planned = Recipe.read(path), PROTOCOLS[protocol]
+    recipe, planned = Recipe.read(recipe_path(trainer, config)), PROTOCOLS[protocol]
     parts = [(part, dataset, *more) for part, *more in planned["parts"]]
     if "targets" in planned:
         check_known(f"source of {protocol}, --dataset", dataset, planned["targets"])
         for target in planned["targets"][dataset]:
             parts.append((f"{protocol}_from_{dataset}", target, "all"))
-    recipe_shots = recipe.default_shots(planned["recipe"])
-    shots = shots or ([recipe_shots] if recipe_shots else planned.get("shots", [16]))
+    shots = shots or recipe.default_shots(planned["recipe"]) or planned.get("shots", [16])
     if not recipe.is_trained and dataset != IMAGE_FOLDER:
         # on which nothing depends, except which of one's own images are tested on
         seeds = seeds[:1]
@@ -256,9 +250,9 @@ def plan(
         raise UserError(
             f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot"
         )
-    variants: list[AblationRow | None] = [None]
-    if protocol == "ablation" or rows:
-        variants = [*ablation_rows(trainer, rows)]
+    variants = [AblationRow("recipe", "as it is")]
+    if is_varied := protocol == "ablation" or bool(rows):
+        variants = ablation_rows(trainer, rows)
     runs = []
     for number, seed, row in product(shots, seeds, variants):
         model = None
@@ -273,13 +267,13 @@ def plan(
                 dataset_file=config_path("datasets", data, missing=missing),
                 classes=classes,
                 trainer=trainer,
-                recipe=recipe_path(trainer, row.recipe.replace("{}", config)) if row else path,
-                row=row.name if row else None,
+                recipe=recipe_path(trainer, row.recipe.replace("{}", config)),
+                row=row.name if is_varied else None,
                 shots=number,
                 seed=seed,
                 model=model,
                 backbone=backbone,
-                settings=(*(row.words if row else ()), *more),
+                settings=(*(str(word) for pair in row.settings.items() for word in pair), *more),
             )
             model = model or run.folder
             runs.append(run)

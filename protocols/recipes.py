@@ -109,10 +109,10 @@ class Recipe:
             if all(run.get(name) in values for name, values in rule.conditions.items())
         ]
 
-    def default_shots(self, protocol: str) -> int | None:
-        """Training images a class of an experiment where none are asked for; None: the protocol's own."""
-        shots = (rule.default_shots for rule in reversed(self.holding(protocol=protocol)))
-        return next(filter(None, shots), None)
+    def default_shots(self, protocol: str) -> list[int]:
+        """Training images a class of an experiment where none are asked for, as a list of one; empty: the protocol's own."""
+        holding = self.holding(protocol=protocol)
+        return [rule.default_shots for rule in holding if rule.default_shots][-1:]
 
 
 def settings_of(rules: Iterable[Rule]) -> list[object]:

@@ -92,7 +92,7 @@ def test_no_picture_starts_a_program(interpreter, trained, refusal, data_root, t
 def sent_to_the_page(content):
     """Has the page keep a picture of that content."""
     file = SimpleNamespace(stream=io.BytesIO(content), filename="x.png")
-    classifier = SimpleNamespace(classnames=[], with_classes=None, background="white")
+    classifier = SimpleNamespace(classnames=[], with_classes=list, background="white")
     pictures = asked.Demo(classifier, None)
     return pictures.open(pictures.keep(file))
 

@@ -89,9 +89,8 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     classifier = type(classifier)(method, cfg, classifier.record)
     model = FusedClassifier(classifier, after[0] if after else None).eval()
     size = model.method.backbone.image.image_size
-    pixels = torch.zeros(
-        2, 3, size, size
-    )  # of two images, or the number would be part of the model
+    # of two images, or the number would be part of the model
+    pixels = torch.zeros(2, 3, size, size)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about torch
         outputs = ["probability", "vacuity"][: len(model(pixels))]
