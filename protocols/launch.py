@@ -111,7 +111,7 @@ class Launcher:
     runs: Sequence[PlannedRun]
     done: Collection[PlannedRun]
     args: argparse.Namespace
-    processes: list[Popen[str]] = field(default_factory=list)
+    processes: list[Popen[bytes]] = field(default_factory=list)
     is_stopping: Event = field(default_factory=Event)
 
     def make_all(self) -> None:
@@ -154,31 +154,27 @@ class Launcher:
             UserError: it failed; what went wrong stands on standard error.
             Interrupted: it was asked to stop, and did.
         """
-        threads, errors = {}, None
+        settings = {}
         if self.args.jobs > 1:
-            number = max(1, torch.get_num_threads() // self.args.jobs)
-            threads, errors = {"OMP_NUM_THREADS": str(number)}, PIPE
+            threads = max(1, torch.get_num_threads() // self.args.jobs)
+            settings = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
         words = run.arguments(self.args.root, self.args.opts)
         with Popen(
             [sys.executable, os.path.join(HERE, "train.py"), "--with-parent", *words],
             stdin=PIPE,  # whose end tells the process that this one has ended
             stdout=DEVNULL,  # what Dassl prints is kept in a run's log.txt
-            stderr=errors,
-            text=True,
-            env={**os.environ, **threads},
+            env={**os.environ, **settings},
             start_new_session=True,  # of Ctrl-C this one hears, and passes on SIGTERM
         ) as process:
             self.processes.append(process)
             if self.is_stopping.is_set():
                 process.terminate()
-            printed = process.stderr.read() if process.stderr else ""
             code = process.wait()
         if code == REQUEUE or self.is_stopping.is_set():
             raise Interrupted(
                 f"the run {run.folder} was asked to stop (exit code {code}): the same command resumes it"
             )
         if code or not is_recorded(run):
-            sys.stderr.write(printed)
             raise UserError(
                 f"the run {run.folder} failed (exit code {code}); the lines above say why, or its log.txt, and the same command "
                 "resumes it"
