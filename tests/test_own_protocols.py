@@ -7,10 +7,9 @@ import pytest
 
 import demo_app
 import run as protocol_run
-from protocols.plan import plan
 from protocols.runs import planned
 from results.runs import collect
-from tests.runs import call, make_pictures, refuses
+from tests.runs import call, make_pictures
 from trainers import PromptedClassifier
 from trainers.evaluation.doubts import Judge
 
@@ -18,14 +17,6 @@ from trainers.evaluation.doubts import Judge
 @pytest.fixture
 def folder(tmp_path):
     return make_pictures(tmp_path / "mine", names=("ant one", "bee one", "ant two", "bee two"))
-
-
-def test_a_folder_in_place_of_a_data_set_says_what_to_type(folder, monkeypatch):
-    monkeypatch.chdir(folder.parent)
-    for given in ("mine", str(folder)):
-        advice = f"no data set '{given}' .your own folder: --dataset image_folder --root '{given}'"
-        with refuses(advice):
-            plan("base2new", "CDC", given, (16,), [1], "out")
 
 
 def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, capsys):
