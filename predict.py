@@ -8,17 +8,18 @@ standard error and left out of it; then the exit code is 1. Input that can't wor
 """
 
 import argparse
+import json
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from app.labels import COLUMNS, as_csv, as_json, as_text, find_images, rows
+from app.labels import as_csv, as_text, find_images, rows
 from trainers.common.console import counted
 from trainers.common.errors import UserError, run_tool
-from trainers.common.files import check_output, write_text
-from trainers.common.image_files import is_image, transparent_parts, with_alpha
-from trainers.evaluation.doubts import Judge, check_share
+from trainers.common.files import check_output, write_bytes
+from trainers.common.image_files import transparent_parts, with_alpha
+from trainers.evaluation.doubts import Judge
 
 log = logging.getLogger("predict")
 
@@ -64,35 +65,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def check(args: argparse.Namespace) -> None:
-    """
-    Raises:
-        UserError: an argument is out of its range, or two contradict each other.
-    """
-    swallowed = [
-        name
-        for name in args.classes or ()
-        if os.path.exists(name) and (is_image(name) or not args.paths)
-    ]
-    if swallowed:
-        raise UserError(
-            f"--classes takes all words after it as names, {swallowed[-1]} too: give the images before it, or after --"
-        )
-    if not args.paths:
-        raise UserError(
-            "there is no image to label: give files, folders, patterns, or - for a list on standard input"
-        )
-    if args.topk < 1:
-        raise UserError(f"--topk is {args.topk}, it must be at least 1")
-    check_share(args.max_error)
-    if args.min_certainty is not None and not 0 <= args.min_certainty <= 1:
-        raise UserError(f"--min-certainty is {args.min_certainty}, it must be between 0 and 1")
-    if args.max_error is not None and args.classes:
-        raise UserError(
-            "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
-        )
-
-
 def run(args: argparse.Namespace) -> int:
     """Labels what is asked for and writes the result, all of it or nothing.
 
@@ -102,10 +74,18 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the input can't work.
     """
-    check(args)
+    certainty = args.min_certainty
+    if certainty is not None and not 0 <= certainty <= 1:
+        raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
+    if args.max_error is not None and args.classes:
+        raise UserError(
+            "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
+        )
+    is_judged = not args.classes and certainty is None
+    judge = Judge(args.run, args.max_error) if is_judged else None
     paths = find_images(args.paths, sys.stdin or ())
     if args.csv:
-        check_output("--csv", args.csv, ",".join(COLUMNS), paths)
+        check_output("--csv", args.csv, "image,label,doubtful,uncertainty", paths)
     # here, since it takes seconds: wrong arguments are answered at once
     from tqdm import tqdm
 
@@ -114,39 +94,30 @@ def run(args: argparse.Namespace) -> int:
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
         classifier = classifier.with_classes(args.classes)
-    is_judged = not args.classes and args.min_certainty is None
-    judge = Judge(args.run, args.max_error) if is_judged else None
     if number := with_alpha(paths):
-        log.info(
-            "%d of %d images can have transparent parts, %s",
-            number,
-            len(paths),
-            transparent_parts(classifier.background),
-        )
+        parts = transparent_parts(classifier.background)
+        log.info("%d of %d images can have transparent parts, %s", number, len(paths), parts)
     broken: list[UserError] = []
     with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
         answers = classifier.predict(progress, broken)
     doubtful: list[bool | None] = [None] * len(answers.labels)  # nothing says what that would be
     if judge is not None:
-        doubtful = [judge.doubtful(float(uncertainty)) for uncertainty in answers.uncertainty]
-    elif args.min_certainty is not None:
-        doubtful = (answers.uncertainty > 1 - args.min_certainty).tolist()
+        doubtful = list(map(judge.doubtful, answers.uncertainty.tolist()))
+    elif certainty is not None:
+        doubtful = (answers.uncertainty > 1 - certainty).tolist()
     labelled = rows(answers, doubtful, args.topk)
     if args.csv:
-        try:
-            write_text(os.path.abspath(args.csv), as_csv(labelled))
-        except OSError as error:
-            raise UserError(f"--csv {args.csv} can't be written: {error.strerror}") from error
+        # bytes of a name that are no UTF-8 are shown escaped
+        table = as_csv(labelled).encode(errors="backslashreplace")
+        write_bytes(os.path.abspath(args.csv), table)
+    elif args.json:  # in ASCII, which every output takes
+        sys.stdout.write(json.dumps(labelled, indent=2, allow_nan=False) + "\n")
     else:
-        sys.stdout.write((as_json if args.json else as_text)(labelled))
-    count = (
-        ""
-        if doubtful[0] is None
-        else f", {sum(map(bool, doubtful))} of them doubtful, which have no label"
-    )
+        sys.stdout.write(as_text(labelled))
     if judge is not None:
         log.info("%s", judge.rule())
-    log.info("%s%s%s", counted(len(labelled), "image"), count, f": {args.csv}" if args.csv else "")
+    count = f", {doubtful.count(True)} of them doubtful, which have no label"
+    log.info("%s%s", counted(len(labelled), "image"), "" if doubtful[0] is None else count)
     if broken:
         without = counted(len(broken), "image")
         log.warning("No answer for %s: %s", without, "; ".join(map(str, broken)))

@@ -15,7 +15,8 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from protocols.plan import IMAGE_FOLDER, PROTOCOLS
+from protocols import PROTOCOLS
+from protocols.plan import IMAGE_FOLDER
 from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import interruptible
 
@@ -121,9 +122,12 @@ def run(args: argparse.Namespace) -> None:
     """
     if len(args.opts) % 2:
         raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
-    if IMAGE_FOLDER in args.dataset and not (args.backbone or args.config):
-        choose_own_clip(args)
     # imported here: what makes runs takes seconds to import, which a plan need not wait for
+    if IMAGE_FOLDER in args.dataset and not (args.backbone or args.config):
+        from protocols.own_images import choose_clip
+
+        args.backbone, why = choose_clip(args.plan)
+        log.info("%s", why)
     if args.plan:
         from protocols.runs import show_plan
 
@@ -136,23 +140,6 @@ def run(args: argparse.Namespace) -> None:
         from protocols import launch
 
         launch.run(args)
-
-
-def choose_own_clip(args: argparse.Namespace) -> None:
-    """Takes the CLIP for one's own images that the options name, else by the rule of ``train.py``.
-
-    Raises:
-        UserError: see ``planned``.
-    """
-    from protocols.runs import planned
-
-    planned(args)  # what is wrong is answered before torch is imported
-    args.backbone = dict(zip(args.opts[::2], args.opts[1::2])).get("MODEL.BACKBONE.NAME")
-    if not args.backbone:
-        from protocols.own_images import choose_clip, describe_clip
-
-        args.backbone, why = choose_clip(args.plan)
-        log.info("%s", describe_clip(args.backbone, why))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

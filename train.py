@@ -10,14 +10,26 @@ it again. A second Ctrl-C ends it at once. A finished run is done already.
 """
 
 import sys
+from collections.abc import Sequence
 
-from protocols.command_line import check_arguments
+from protocols.command_line import parse_arguments
+from trainers.common.errors import exit_code
+from trainers.common.interruption import interruptible
+
+
+def run(arguments: Sequence[str] | None) -> None:
+    args = parse_arguments(arguments)
+    # here, since it takes seconds: what is wrong at first sight is answered at once
+    from protocols.training import run
+
+    run(args)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if a signal ended it."""
+    with interruptible():
+        return exit_code(run, arguments)
+
 
 if __name__ == "__main__":
-    if (
-        code := check_arguments()
-    ):  # before the imports that take seconds: what is wrong is answered at once
-        sys.exit(code)
-    from protocols.training import main
-
     sys.exit(main())

@@ -21,6 +21,7 @@
 ``base_m[base_right]``, ``base_m[~base_right]``, ``new_m`` and ``corrupted_m[severity - 1]``.
 """
 
+import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,11 +37,9 @@ from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.kept import MEASURES, SCALED, Figures
 from results.runs import Arrays
 from trainers.classifier.prompted import PromptedClassifier
-from trainers.classifier.saved_run import silence
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name, split_hash
 from trainers.common.image_files import read_picture
-from trainers.data.pictures import Pictures
 from trainers.engine.checks import validates_on_test_images
 from trainers.evaluation.prediction import Prediction, calibration
 from trainers.evaluation.uncertainty import (
@@ -77,7 +76,7 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
     temperature = None
     if base.val and not validates_on_test_images(base):
         temperature = fit_temperature(
-            log_of(answer(classifier, paths_of(base.val)).probability), labels_of(base.val)
+            log_of(classifier.prediction(paths_of(base.val))[0].probability), labels_of(base.val)
         )
     else:
         log.warning("no temperature scaling: %s has no validation images of its own", folder)
@@ -89,9 +88,9 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
             yield corrupted_at(severity, picture, Path(path).stem)
 
     shown = {
-        "base": [answer(classifier, paths)],
-        "new": [answer(classifier, paths_of(new.test))],
-        "corrupted": [answer(classifier, corrupted(severity)) for severity in SEVERITIES],
+        "base": [classifier.prediction(paths)[0]],
+        "new": [classifier.prediction(paths_of(new.test))[0]],
+        "corrupted": [classifier.prediction(corrupted(severity))[0] for severity in SEVERITIES],
     }
     doubts = {group: doubts_of(predictions, temperature) for group, predictions in shown.items()}
     right = {
@@ -135,7 +134,7 @@ def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | N
     cfg.DATASET.SUBSAMPLE_CLASSES = classes
     if root:
         cfg.DATASET.ROOT = str(root)
-    with silence():
+    with contextlib.redirect_stdout(None):  # which the figures go to
         return build_dataset(cfg)
 
 
@@ -145,17 +144,6 @@ def paths_of(items: Iterable[Datum]) -> list[str]:
 
 def labels_of(items: Iterable[Datum]) -> Tensor:
     return torch.tensor([item.label for item in items])
-
-
-@torch.no_grad()
-def answer(classifier: PromptedClassifier, images: Pictures) -> Prediction:
-    """One ``Prediction`` for images of any kind that the classifier takes."""
-    return Prediction.concatenate(
-        [
-            classifier.method.answer(batch, classifier.encoded).cpu()
-            for batch, _ in classifier.batches(images)
-        ]
-    )
 
 
 def log_of(probability: Tensor) -> Tensor:
@@ -226,7 +214,7 @@ def calibration_on_new(
     if classifier.method.is_class_specific:
         return None
     asked, labels = classifier.with_classes(new.classnames), labels_of(new.test)
-    prediction = answer(asked, paths_of(new.test))
+    prediction, _ = asked.prediction(paths_of(new.test))
     return {
         **before_and_after(prediction, labels, temperature),
         "by_distance": by_distance(classifier, asked, prediction, labels),

@@ -3,19 +3,20 @@
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from flask import Flask, Response, abort, render_template, request
+from waitress import create_server
+from waitress.server import BaseWSGIServer
 
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS
+from trainers.evaluation.doubts import decimal
 
-from .demo import MAX_BYTES, Demo, class_names
-
-if TYPE_CHECKING:
-    from flask import Flask, Response
-    from waitress.server import BaseWSGIServer
+from .answer import percent
+from .demo import Demo
 
 HOST = "127.0.0.1"  # no other machine can reach it
-MAX_REQUEST = 4 * MAX_BYTES  # of all that a browser sends at once
+MAX_REQUEST = 16 * 2**20  # bytes of all that a browser sends at once
 HEADERS = {  # whatever got into the page, the browser would load nothing from elsewhere, and run nothing
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -26,18 +27,11 @@ HEADERS = {  # whatever got into the page, the browser would load nothing from e
 }
 
 
-def make_app(demo: Demo) -> "Flask":
-    """The page as a ``Flask`` application.
-
-    Raises:
-        UserError: Flask is not installed.
-    """
-    try:
-        from flask import Flask, abort, render_template, request
-    except ImportError as error:
-        raise UserError("the page needs the package flask: pip install -e '.[app]'") from error
+def make_app(demo: Demo) -> Flask:
+    """The page as a ``Flask`` application."""
     app = Flask("demo_app", root_path=os.path.dirname(os.path.abspath(__file__)))
     app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # against DNS rebinding
+    app.jinja_env.filters.update(percent=percent, decimal=decimal)
 
     @app.before_request
     def only_own_forms() -> None:
@@ -60,63 +54,45 @@ def make_app(demo: Demo) -> "Flask":
     def index() -> str:
         text = request.form.get("classes", "\n".join(demo.classnames))
         lines = text.splitlines()
-        key, upload = request.values.get("picture"), request.files.get("upload")
-        kept = request.form.get("kept") or None
+        upload, field = request.files.get("upload"), "upload"
+        key = request.values.get("picture") or request.form.get("kept")
         if request.method == "GET" and key is None:
             return page(lines)
         try:
-            if key is None:
-                key = demo.pictures.keep(upload) if upload else kept
-            if key is None:
-                raise UserError(
-                    "there is no picture: choose one"
-                    + (", or take an example" if demo.pictures.examples else "")
-                )
-            demo.pictures.open(key)
+            if upload and "picture" not in request.form:
+                key = demo.keep(upload)
+            if not key:
+                raise UserError("there is no picture: choose one, or take an example")
+            image, field = demo.open(key), "classes"
+            _, truth = demo.examples.get(key, ("", None))
+            names = [line.strip() for line in lines if line.strip()]
+            return page(lines, key=key, answer=demo.ask(image, names, truth))
         except UserError as error:
-            return page(lines, error, field="upload")
-        try:
-            answer = demo.ask(key, class_names(text, demo.classnames))
-            return page(lines, key=key, answer=answer)
-        except UserError as error:
-            return page(lines, error, key=key, field="classes")
+            return page(lines, error, key=key if field == "classes" else None, field=field)
 
     @app.get("/pictures/<key>")
-    def picture(key: str) -> "Response":
+    def picture(key: str) -> Response:
         try:
-            return app.response_class(demo.pictures.shown(key), mimetype="image/png")
+            return app.response_class(demo.shown(key), mimetype="image/png")
         except UserError:
             abort(404)
 
-    @app.errorhandler(413)
-    def too_large(_: Exception) -> tuple[str, int]:
-        return page(
-            demo.classnames,
-            "that is more text than the page takes: give fewer class names",
-            field="classes",
-        ), 413
-
     @app.after_request
-    def with_headers(response: "Response") -> "Response":
+    def with_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
         return response
 
     return app
 
 
-def make_server(app: "Flask", port: int) -> "BaseWSGIServer":
+def make_server(app: Flask, port: int) -> BaseWSGIServer:
     """A ``waitress`` server for localhost only.
 
     Raises:
-        UserError: waitress is not installed, or the port cannot be used.
+        UserError: the port cannot be used.
     """
-    try:
-        from waitress import create_server
-    except ImportError as error:
-        raise UserError("the page needs the package waitress: pip install -e '.[app]'") from error
-    logging.getLogger("waitress.queue").setLevel(
-        logging.ERROR
-    )  # the pictures of a page wait for one another, which is no news
+    # the pictures of a page wait for one another, which is no news
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     if not 0 <= port < 2**16:  # waitress takes what is left of it modulo 65536
         raise UserError(f"--port is {port}, it must be between 0, for any that is free, and 65535")
     try:

@@ -3,49 +3,63 @@
 import argparse
 import json
 import os
+import threading
 from collections.abc import Sequence
 
 from trainers import METHODS
-from trainers.common.errors import UserError, exit_code
+from trainers.common.errors import UserError
 
-from .plan import CONFIGS, check_known, choose_recipe, recipe_path
-from .recipes import EXPERIMENTS
+from . import PROTOCOLS
+from .plan import CONFIGS, check_known
 
 SHOTS = 16  # training images a class of one's own folder
+# flag → the config's key that it sets, and its description
+FLAGS = {
+    "--root": ("DATASET.ROOT", "folder of the data sets"),
+    "--output-dir": ("OUTPUT_DIR", "folder of this run: log, checkpoints, results.json"),
+    "--resume": ("RESUME", "folder of a run to continue from (default: --output-dir)"),
+    "--trainer": ("TRAINER.NAME", "a registered name: CDC, CoOp, MaPLe …"),
+    "--backbone": (
+        "MODEL.BACKBONE.NAME",
+        "a CLIP: ViT-B/16, RN50, tiny, a file, open_clip:<model>/<weights> …",
+    ),
+    "--head": ("MODEL.HEAD.NAME", "Dassl's MODEL.HEAD.NAME"),
+    "--config-file": ("", "configs/trainers/<trainer>/<recipe>.yaml"),
+    "--dataset-config-file": ("", "configs/datasets/<name>.yaml"),
+    "--images": (
+        "",
+        "your own folder of class folders, in place of --root and --dataset-config-file; "
+        "defaults: a CLIP that knows photographs (ViT-B/16 on a GPU, else ViT-B/32; tiny where their weights can't be had), "
+        "the trainer's recipe for it, 16 shots, seed 1, --output-dir output/<folder>/<trainer>/seed1",
+    ),
+    "--model-dir": ("", "with --eval-only: folder of the training run"),
+}
+LISTS = {
+    "--source-domains": "DATASET.SOURCE_DOMAINS",
+    "--target-domains": "DATASET.TARGET_DOMAINS",
+    "--transforms": "INPUT.TRANSFORMS",
+}  # the same for flags that take several words
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments, with ``--images`` written out, see ``expand_images``.
+
+    Raises:
+        UserError: the trainer is unknown, or see ``expand_images``.
+    """
     parser = argparse.ArgumentParser(
         description="Trains or tests one run: the command that CoOp's users know, arguments unchanged."
     )
-    parser.add_argument("--root", default="", help="folder of the data sets")
-    parser.add_argument(
-        "--output-dir", default="", help="folder of this run: log, checkpoints, results.json"
-    )
-    parser.add_argument(
-        "--resume", default="", help="folder of a run to continue from (default: --output-dir)"
-    )
-    parser.add_argument(
-        "--images",
-        default="",
-        help="your own folder of class folders, in place of --root and --dataset-config-file; "
-        "defaults: a CLIP that knows photographs (ViT-B/16 on a GPU, else ViT-B/32; tiny where their weights can't be had), "
-        "the trainer's recipe for it, 16 shots, seed 1, "
-        "--output-dir output/<folder>/<trainer>/seed1",
-    )
+    for flag, (_, description) in FLAGS.items():
+        parser.add_argument(flag, default="", help=description)
+    for flag, key in LISTS.items():
+        parser.add_argument(flag, nargs="+", help=f"Dassl's {key}")
     parser.add_argument(
         "--seed", type=int, default=-1, help="0, 1, 2 …; negative: not seeded (with --images: 1)"
     )
-    parser.add_argument("--source-domains", nargs="+", help="Dassl's DATASET.SOURCE_DOMAINS")
-    parser.add_argument("--target-domains", nargs="+", help="Dassl's DATASET.TARGET_DOMAINS")
-    parser.add_argument("--transforms", nargs="+", help="Dassl's INPUT.TRANSFORMS")
-    parser.add_argument(
-        "--config-file", default="", help="configs/trainers/<trainer>/<recipe>.yaml"
-    )
-    parser.add_argument("--dataset-config-file", default="", help="configs/datasets/<name>.yaml")
     parser.add_argument(
         "--protocol",
-        choices=EXPERIMENTS,
+        choices=PROTOCOLS,
         help="whose rules of the recipe apply (base2new where "
         "DATASET.SUBSAMPLE_CLASSES is base or new, else fewshot)",
     )
@@ -55,45 +69,46 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default={},
         help="description of the run for results.json (protocol, part, row, recipe …), as JSON; set by run.py",
     )
-    parser.add_argument("--trainer", default="", help="a registered name: CDC, CoOp, MaPLe …")
-    parser.add_argument(
-        "--backbone",
-        default="",
-        help="a CLIP: ViT-B/16, RN50, tiny, a file, open_clip:<model>/<weights> …",
-    )
-    parser.add_argument("--head", default="", help="Dassl's MODEL.HEAD.NAME")
-    parser.add_argument("--eval-only", action="store_true", help="test only")
-    parser.add_argument(
-        "--model-dir", default="", help="with --eval-only: folder of the training run"
-    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--eval-only", action="store_true", help="test only")
+    mode.add_argument("--no-train", action="store_true", help="build the model, do not train")
     parser.add_argument(
         "--load-epoch",
         type=int,
         help="with --model-dir: which checkpoint (default: best or newest)",
     )
-    parser.add_argument("--no-train", action="store_true", help="build the model, do not train")
+    parser.add_argument(
+        "--with-parent", action="store_true", help="end when standard input does; set by run.py"
+    )
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over all config files"
     )
-    parser.set_defaults(why="")  # of the CLIP, see ``own_images.with_clip``
-    return parser.parse_args(arguments)
+    parser.set_defaults(why="")  # of the CLIP, see ``own_images.choose_recipe_and_clip``
+    args = parser.parse_args(arguments)
+    if args.with_parent:
+        threading.Thread(target=end_with_input, daemon=True).start()
+    if args.trainer or args.images:
+        check_known("trainer", args.trainer, METHODS)
+    if args.images:
+        expand_images(args)
+    return args
 
 
-def expand_images(args: argparse.Namespace) -> argparse.Namespace:
-    """``--images FOLDER`` written out in the other arguments, as far as they are not given; without it the arguments as they are.
+def end_with_input() -> None:
+    """Ends this process when the one that started it has ended for any reason: else it and the next command would write to one folder."""
+    os.read(0, 1)
+    os._exit(1)
 
-    A CLIP, and the recipe for it, are left to ``own_images.with_clip`` where neither is given.
+
+def expand_images(args: argparse.Namespace) -> None:
+    """Writes ``--images FOLDER`` out in the other arguments, as far as they are not given.
+
+    A CLIP, and the recipe for it, are left to ``own_images.choose_recipe_and_clip``.
 
     Raises:
-        UserError: no such folder, another data set is given as well, the trainer is unknown or has no recipe, or the output would be where
+        UserError: no such folder, another data set is given as well, or the output would be where
             it is taken for a class or takes a training's place.
     """
-    if args.trainer:
-        check_known("trainer", args.trainer, METHODS)
-    if not args.images:
-        return args
-    if not args.trainer:
-        raise UserError("no trainer is given: give --trainer, such as CDC")
     folder = os.path.abspath(os.path.expanduser(args.images))
     if args.root or args.dataset_config_file:
         raise UserError(
@@ -107,31 +122,15 @@ def expand_images(args: argparse.Namespace) -> argparse.Namespace:
         raise UserError(
             "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
         )
-    seed = args.seed if args.seed >= 0 else 1
-    output = args.output_dir or os.path.join(
-        "output", os.path.basename(folder), args.trainer, f"seed{seed}"
-    )
-    if os.path.abspath(output).startswith(os.path.join(folder, "")):
+    if args.seed < 0:
+        args.seed = 1
+    if not args.output_dir:
+        name = os.path.basename(folder)
+        args.output_dir = os.path.join("output", name, args.trainer, f"seed{args.seed}")
+    if os.path.abspath(args.output_dir).startswith(os.path.join(folder, "")):
         raise UserError(
-            f"the results would go to {output}, which lies in {folder}, where they pass for a class: give another --output-dir"
+            f"the results would go to {args.output_dir}, which lies in {folder}, where they pass for a class: give another --output-dir"
         )
-    pairs = dict(zip(args.opts[::2], args.opts[1::2]))
-    backbone = args.backbone or pairs.get("MODEL.BACKBONE.NAME", "")
-    return argparse.Namespace(
-        **{
-            **vars(args),
-            "root": folder,
-            "seed": seed,
-            "output_dir": output,
-            "dataset_config_file": os.path.join(CONFIGS, "datasets", "image_folder.yaml"),
-            "backbone": backbone,
-            "config_file": args.config_file
-            or (backbone and recipe_path(args.trainer, choose_recipe(args.trainer, backbone))),
-            "opts": ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts],
-        }
-    )  # of pairs the later ones win
-
-
-def check_arguments(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 2, with a line on standard error, for what is wrong at first sight, else 0."""
-    return exit_code(lambda: expand_images(parse_arguments(arguments)) and None)
+    args.root = folder
+    args.dataset_config_file = os.path.join(CONFIGS, "datasets", "image_folder.yaml")
+    args.opts = ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]  # of pairs the later ones win

@@ -4,10 +4,8 @@ import argparse
 import contextlib
 import io
 import logging
-import math
 import os
 import shlex
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -20,36 +18,33 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, read_record
 from trainers.engine.checkpoint import MODEL_NAME, load, newest
 from trainers.prompting.weights import openai
-from trainers.trainer import MethodTrainer
 
 from .plan import EMBEDDED, choose_recipe, recipe_path
 
 log = logging.getLogger("train")
 ZERO_SHOT = "ZeroshotCLIP"
-REPORT = "report.html"
 FEW = 10  # images of a class
-PROBES = 8  # images of the pass from which a training's time is estimated
 
 
-def with_clip(args: argparse.Namespace) -> argparse.Namespace:
-    """Expanded arguments with a CLIP and its recipe, where neither is given: that of the run in the
-    folder, else ``choose_clip``'s; ``args.why`` says why.
+def choose_recipe_and_clip(args: argparse.Namespace) -> None:
+    """Completes arguments with a recipe where none is given, and a CLIP where neither is: that of the
+    run in the folder, else ``choose_clip``'s; ``args.why`` says why.
 
     Raises:
         UserError: the trainer has no recipe.
     """
     if not args.images or args.config_file:
-        return args
-    folders = filter(None, (args.model_dir, args.resume, args.output_dir))
-    name, why = next(filter(None, map(backbone_of, folders)), ""), "as in the run that is there"
-    if not name:
-        name, why = choose_clip()
-    recipe = recipe_path(args.trainer, choose_recipe(args.trainer, name))
-    return argparse.Namespace(**{**vars(args), "backbone": name, "config_file": recipe, "why": why})
+        return
+    for folder in filter(None, (args.model_dir, args.resume, args.output_dir)):
+        args.backbone = args.backbone or backbone_of(folder)
+    if not args.backbone:
+        args.backbone, args.why = choose_clip()
+    args.config_file = recipe_path(args.trainer, choose_recipe(args.trainer, args.backbone))
 
 
 def choose_clip(is_plan: bool = False) -> tuple[str, str]:
-    """A CLIP that knows photographs, else, where its weights can't be had, the tiny one; and why.
+    """A CLIP that knows photographs, else, where its weights can't be had, the tiny one; and a sentence
+    that says why.
 
     Args:
         is_plan: its weights are not looked for, nor downloaded.
@@ -57,58 +52,37 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
     name, why = "ViT-B/32", "which knows photographs; a small one, since there is no GPU"
     if torch.cuda.is_available():
         name, why = "ViT-B/16", "which knows photographs"
-    if is_plan:
-        return name, f"{why} (the tiny one where its weights can't be had)"
-    try:
-        openai.find(name)
-    except UserError as error:
-        log.warning("%s", error)
-        why = f"since the weights of {name} can't be had (the message above says how)"
-        return EMBEDDED, why
-    return name, why
+    if not is_plan:
+        try:
+            openai.find(name)
+        except UserError as error:
+            log.warning("%s", error)
+            why = f"for trying: it has seen small drawings only, but the weights of {name} can't be had (the message above says how)"
+            name = EMBEDDED
+    others = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
+    return name, f"The CLIP is {name}, {why}. {others}"
 
 
 def backbone_of(folder: str) -> str:
     """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be read."""
-    place, record = os.path.join(folder, MODEL_NAME), os.path.join(folder, FILE_NAME)
-    with contextlib.suppress(UserError):  # here and below: of what is damaged, which is made again
+    place = os.path.join(folder, MODEL_NAME)
+    with contextlib.suppress(UserError):  # of what is damaged, which is made again
         if checkpoint := newest(place):
             config = load(os.path.join(place, checkpoint))["config"]
             return str(config.get("MODEL.BACKBONE.NAME", "")).strip("'")
-    with contextlib.suppress(UserError):
-        if os.path.isfile(record):
-            return str(read_record(record)["config"]["MODEL"]["BACKBONE"]["NAME"])
+        return str(read_record(f"{folder}/{FILE_NAME}")["config"]["MODEL"]["BACKBONE"]["NAME"])
     return ""
-
-
-def describe_clip(name: str, why: str) -> str:
-    """Which CLIP was chosen, why, and how to choose another; of one that was given "", or, where it
-    is the tiny one, what that is for.
-
-    Args:
-        why: see ``choose_clip``; "" where it was given.
-    """
-    trial = ", which has seen small drawings only and is for trying" if name == EMBEDDED else ""
-    if why:
-        others = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
-        return f"The CLIP is {name}, {why}{trial}. {others}"
-    advice = "for real use give another --backbone, or leave it out"
-    return trial and f"The CLIP is {name}{trial}: {advice}"
 
 
 def warn_of_classes(data: DatasetBase) -> None:
     """Warns of classes that are too small to say anything of, and of one that is most of the test."""
-    images = Counter(
-        item.classname for part in (data.train_x, data.val or [], data.test) for item in part
-    )
-    few = {name: count for name, count in images.items() if count < FEW}
-    if few:
-        smallest = min(few, key=lambda name: few[name])
+    tested = Counter(item.classname for item in data.test)
+    images = tested + Counter(item.classname for item in [*data.train_x, *(data.val or ())])
+    if few := sum(count < FEW for count in images.values()):
         log.warning(
             "Fewer than %d images are in %s, such as %s (%d): an accuracy there rests on one or two",
-            *(FEW, counted(len(few), "class"), smallest, few[smallest]),
+            *(FEW, counted(few, "class"), *images.most_common()[-1]),
         )
-    tested = Counter(item.classname for item in data.test)
     name, count = tested.most_common(1)[0]
     if count > 2 * len(data.test) / len(tested):
         log.warning(
@@ -118,40 +92,39 @@ def warn_of_classes(data: DatasetBase) -> None:
         )
 
 
-def minutes(trainer: MethodTrainer) -> int:
-    """How long a training takes at most: a step costs up to three passes, forward and back, of which one is timed."""
-    model, cfg = trainer.model, trainer.cfg
-    images = torch.zeros(1, PROBES, 3, *cfg.INPUT.SIZE, device=model.device)
-    started = time.perf_counter()
-    with torch.no_grad(), model.autocast():
-        encoded = model.eval().encode()
-        middle = time.perf_counter()
-        if encoded is None:  # texts depend on the image
-            model(images)
-        else:
-            model.encode_images(images, encoded[1])
-    image = (time.perf_counter() - middle) / PROBES
-    model.train()
-    shown = model.views(trainer.node(cfg))[0] * cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-    steps = cfg.OPTIM.MAX_EPOCH * len(trainer.train_loader_x)
-    return math.ceil(steps * 3 * (middle - started + shown * image) / 60)
-
-
 def report(
     cfg: CfgNode, args: argparse.Namespace, run: Callable[[argparse.Namespace], object]
 ) -> None:
     """Writes ``report.html`` into the folder of the run, and says how to go on.
 
+    First the run's CLIP is tested untrained, on the same images: a run of its own in the run's folder, which the report finds.
+
     Args:
         cfg, args: the run's; run: ``protocols.training.run``.
     """
+    untrained = {
+        "images": "",
+        "trainer": ZERO_SHOT,
+        "backbone": cfg.MODEL.BACKBONE.NAME,
+        "output_dir": os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
+        "config_file": "",
+        "resume": "",
+        "run": {},
+        "opts": [*args.opts, "INPUT.SIZE", str(tuple(cfg.INPUT.SIZE))],
+    }
     if cfg.TRAINER.NAME != ZERO_SHOT and not cfg.TEST.NO_TEST:
-        test_zero_shot(cfg, args, run)
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):  # its log.txt has it
+                run(argparse.Namespace(**{**vars(args), **untrained}))
+        except UserError as error:
+            log.warning("the report has nothing to compare with: %s", error)
+        finally:
+            log_to_stdout()
     # here, since every other run can do without what draws
     from analysis.occlusion import occlusion_figures
     from results.report.page import make_report
 
-    page = os.path.join(cfg.OUTPUT_DIR, REPORT)
+    page = os.path.join(cfg.OUTPUT_DIR, "report.html")
     heads = make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
     for head in sorted(heads, key=lambda head: head["zero_shot_itself"])[:1]:
         others = zip(
@@ -165,37 +138,3 @@ def report(
         )
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
-
-
-def test_zero_shot(
-    cfg: CfgNode, args: argparse.Namespace, run: Callable[[argparse.Namespace], object]
-) -> None:
-    """Tests the run's CLIP untrained, on the same images: a run of its own in the run's folder, which the report finds."""
-    folder = os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT)
-    given = {
-        **vars(args),
-        "trainer": ZERO_SHOT,
-        "backbone": cfg.MODEL.BACKBONE.NAME,
-        "output_dir": folder,
-        "root": "",
-        "dataset_config_file": "",
-        "config_file": "",
-        "resume": "",
-        "run": {},
-        "opts": [
-            *args.opts,
-            "INPUT.SIZE",
-            str(tuple(cfg.INPUT.SIZE)),
-            "TRAINER.NAME",
-            ZERO_SHOT,
-            "OUTPUT_DIR",
-            folder,
-        ],
-    }
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # its log.txt has it
-            run(argparse.Namespace(**given))
-    except UserError as error:
-        log.warning("the report has nothing to compare with: %s", error)
-    finally:
-        log_to_stdout()

@@ -18,28 +18,27 @@ import json
 import logging
 import os
 import re
-import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from protocols.recipes import EXPERIMENTS, Recipe
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
 from trainers.common.record_file import protocol_of
 
+from . import PROTOCOLS
+from .recipes import CONFIGS, Recipe, config_names
+
 log = logging.getLogger("run")
 
-CONFIGS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "configs")
 EMBEDDED = "tiny"  # the CLIP that comes with this repository
 IMAGE_FOLDER = "image_folder"  # one's own images
-PROTOCOLS = ("base2new", "open", "ablation", "factors", "fewshot", "xd", "dg", "zeroshot")
-SHOTS: dict[str, tuple[int, ...]] = {"fewshot": (1, 2, 4, 8, 16)}  # the others: 16
-
 # protocol → source → what its prompts are tested on
-TARGETS = read_yaml(Path(__file__).with_name("targets.yaml"))
+TARGETS = {
+    name: protocol["targets"] for name, protocol in PROTOCOLS.items() if "targets" in protocol
+}
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class PlannedRun:
     @property
     def name(self) -> str:
         """What tells it from other runs of its trainer: the ablation's row, or the recipe, with the backbone where that is another."""
-        recipe, short = stem(self.recipe), short_name(self.backbone or "")
+        recipe, short = Path(self.recipe).stem, short_name(self.backbone or "")
         return self.row or (recipe if recipe.startswith(short) else f"{recipe}-{short}")
 
     @property
@@ -102,24 +101,18 @@ class PlannedRun:
         """Arguments of ``train.py``; root: folder of the data sets."""
         names = ("protocol", "part", "dataset", "row", "shots")
         description = {name: getattr(self, name) for name in names}
-        description["recipe"] = stem(self.recipe) if self.row else self.name
-        named = {
-            "--root": root,
-            "--seed": str(self.seed),
-            "--trainer": self.trainer,
-            "--dataset-config-file": self.dataset_file,
-            "--config-file": self.recipe,
-            "--output-dir": self.folder,
-            "--protocol": EXPERIMENTS[self.protocol],
-            "--run": json.dumps(description, ensure_ascii=False),
-        }
+        description["recipe"] = Path(self.recipe).stem if self.row else self.name
+        words = ["--root", root, "--seed", str(self.seed), "--trainer", self.trainer]
+        words += ["--dataset-config-file", self.dataset_file, "--config-file", self.recipe]
+        words += ["--output-dir", self.folder, "--protocol", PROTOCOLS[self.protocol]["recipe"]]
+        words += ["--run", json.dumps(description, ensure_ascii=False)]
         if self.backbone:
-            named["--backbone"] = self.backbone
-        test = ["--eval-only", "--model-dir", self.model] if self.model else []
-        sample = ["DATASET.NUM_SHOTS", str(self.shots)] if self.has_sample else []
-        classes = ["DATASET.SUBSAMPLE_CLASSES", self.classes]
-        flags = [word for pair in named.items() for word in pair]
-        return [*flags, *test, *sample, *classes, *options, *self.settings]
+            words += ["--backbone", self.backbone]
+        if self.model:
+            words += ["--eval-only", "--model-dir", self.model]
+        if self.has_sample:
+            words += ["DATASET.NUM_SHOTS", str(self.shots)]
+        return [*words, "DATASET.SUBSAMPLE_CLASSES", self.classes, *options, *self.settings]
 
 
 @dataclass(frozen=True)
@@ -130,13 +123,17 @@ class AblationRow:
         name: of letters, digits and underscores; also that of its runs' folders.
         description: what it is, in a few words.
         recipe: name of the recipe it builds on; ``{}`` in it stands for the one that the other rows build on.
-        settings: KEY, VALUE, KEY … on top of it.
+        settings: KEY → value on top of it.
     """
 
     name: str
     description: str
     recipe: str = "{}"
-    settings: tuple[str, ...] = ()
+    settings: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w+", self.name) or not isinstance(self.settings, dict):
+            raise ValueError(f"{self} has another name, or settings that are none")
 
 
 def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[AblationRow]:
@@ -147,31 +144,15 @@ def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[Abla
     """
     path = config_path("ablations", trainer, missing=f"{trainer} has no ablation")
     try:
-        content = read_yaml(path)
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
-    rows = {}
-    for entry in content if isinstance(content, list) else [content]:
-        try:
-            pairs = tuple(str(word) for pair in entry.get("settings", {}).items() for word in pair)
-            row = AblationRow(**{**entry, "settings": pairs})
-            sound = re.fullmatch(r"\w+", row.name) and row.name not in rows
-        except (AttributeError, TypeError) as error:
-            raise UserError(
-                f"{path}: it must be a list of rows with a name, a description, and as needed a recipe and settings "
-                f"(KEY: VALUE), {entry!r} is none"
-            ) from error
-        if not sound:
-            raise UserError(
-                f"{path}: the row name {row.name!r} must be of letters, digits and underscores, and used once"
-            )
-        rows[row.name] = row
+        rows = [AblationRow(**entry) for entry in read_yaml(path)]
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{path}: it must be a list of rows with a name, a description, and as needed a recipe and settings "
+            f"(KEY: VALUE): {error}"
+        ) from error
     for name in names or ():
-        if name not in rows:
-            raise UserError(
-                f"{trainer}'s ablation has no row {name!r}{nearest(name, rows)}; it has {', '.join(rows)} ({path})"
-            )
-    return [row for row in rows.values() if names is None or row.name in names]
+        check_known(f"row of {trainer}'s ablation", name, [row.name for row in rows])
+    return [row for row in rows if names is None or row.name in names]
 
 
 def recipe_path(trainer: str, config: str) -> str:
@@ -183,38 +164,23 @@ def recipe_path(trainer: str, config: str) -> str:
     return config_path("trainers", trainer, config, missing=f"{trainer} has no recipe {config!r}")
 
 
-def stem(path: str) -> str:
-    """Name of a file without its folder and ending."""
-    return os.path.splitext(os.path.basename(path))[0]
-
-
-def conditions_of(protocol: str, dataset: str, shots: int) -> dict[str, str | int]:
+def conditions_of(protocol: str, dataset_file: str, shots: int) -> dict[str, str | int]:
     """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
 
     Args:
-        protocol: one of a recipe's experiments; dataset: the one that is tested on.
+        protocol: one of ``PROTOCOLS``; dataset_file: config file of the data set that is tested on.
     """
-    conditions: dict[str, str | int] = {"protocol": protocol, "dataset": dataset, "shots": shots}
+    dataset = Path(dataset_file).stem
+    conditions = {"protocol": PROTOCOLS[protocol]["recipe"], "dataset": dataset, "shots": shots}
     for source, targets in (pair for group in TARGETS.values() for pair in group.items()):
-        if protocol == "xd" and dataset in targets:
-            return conditions | {"dataset": source, "target": dataset}
+        if conditions["protocol"] == "xd" and dataset in targets:
+            conditions |= {"dataset": source, "target": dataset}
     return conditions
-
-
-def read_recipe(path: str) -> Recipe:
-    """A trainer's config file; its rules may name any data set of configs/datasets."""
-    return Recipe.read(path, config_names("datasets"))
-
-
-def config_names(*folder: str) -> list[str]:
-    """Names of the files in a folder of configs, without their ending; none where there is no such folder."""
-    place = os.path.join(CONFIGS, *folder)
-    return sorted(map(stem, os.listdir(place))) if os.path.isdir(place) else []
 
 
 def short_name(backbone: str) -> str:
     """A CLIP's name as recipes have it: ``vit_b16`` of ``ViT-B/16``; of a file its own."""
-    name = stem(backbone) if os.path.isfile(backbone) else backbone.replace("/", "")
+    name = Path(backbone).stem if os.path.isfile(backbone) else backbone.replace("/", "")
     return re.sub(r"\W+", "_", name.lower())
 
 
@@ -234,9 +200,8 @@ def check_known(noun: str, name: str, known: Iterable[str]) -> None:
         UserError: the name is none of the known ones; the message names the nearest one.
     """
     if name not in known:
-        raise UserError(
-            f"unknown {noun} {name!r}{nearest(name, known)}; known: {', '.join(sorted(known))}"
-        )
+        given = f"unknown {noun} {name!r}{nearest(name, known)}" if name else f"no {noun} is given"
+        raise UserError(f"{given}; known: {', '.join(sorted(known))}")
 
 
 def plan(
@@ -267,87 +232,52 @@ def plan(
     is_drawn = dataset.startswith(("openmoji", "factors_"))
     wanted = backbone or (EMBEDDED if is_drawn else "ViT-B/16")
     config = config or choose_recipe(trainer, wanted, protocol)
-    recipe = recipe_path(trainer, config)
-    if os.path.isdir(dataset) and dataset not in config_names("datasets"):
-        quoted = shlex.quote(dataset)
-        raise UserError(
-            f"--dataset {quoted} is a folder; for a folder of your own images give --dataset {IMAGE_FOLDER} --root {quoted}"
-        )
-    config_path("datasets", dataset, missing=f"no data set {dataset!r}")
-    rules = read_recipe(recipe)
-    recipe_shots = rules.default_shots(EXPERIMENTS[protocol])
-    shots = shots or ([recipe_shots] if recipe_shots else SHOTS.get(protocol, (16,)))
-    if not rules.is_trained and dataset != IMAGE_FOLDER:
-        seeds = seeds[
-            :1
-        ]  # on which nothing depends, except which of one's own images are tested on
-    if protocol == "zeroshot" and rules.is_trained:
+    recipe, planned = Recipe.read(recipe_path(trainer, config)), PROTOCOLS[protocol]
+    parts = [(part, dataset, *more) for part, *more in planned["parts"]]
+    if "targets" in planned:
+        check_known(f"source of {protocol}, --dataset", dataset, planned["targets"])
+        for target in planned["targets"][dataset]:
+            parts.append((f"{protocol}_from_{dataset}", target, "all"))
+    shots = shots or recipe.default_shots(planned["recipe"]) or planned.get("shots", [16])
+    if not recipe.is_trained and dataset != IMAGE_FOLDER:
+        # on which nothing depends, except which of one's own images are tested on
+        seeds = seeds[:1]
+    if protocol == "zeroshot" and recipe.is_trained:
         raise UserError(
             f"zeroshot needs a training-free method such as ZeroshotCLIP; {trainer} is trained: --protocol fewshot"
         )
-    if protocol in TARGETS and dataset not in TARGETS[protocol]:
-        raise UserError(
-            f"{protocol} knows no targets for the source {dataset!r}, only for {', '.join(TARGETS[protocol])}"
-        )
-    if protocol == "factors" and not dataset.startswith("factors_"):
-        known = [name for name in config_names("datasets") if name.startswith("factors_")]
-        raise UserError(
-            f"factors takes a data set in which they are known, not {dataset!r}: --dataset {' '.join(known)}"
-        )
-    if protocol != "fewshot" and len(shots) > 1:
+    if "shots" not in planned and len(shots) > 1:
         raise UserError(
             f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot"
         )
-    variants: list[tuple[str | None, str, tuple[str, ...]]] = [(None, recipe, ())]
-    if protocol == "ablation" or rows:
-        variants = [
-            (row.name, recipe_path(trainer, row.recipe.replace("{}", config)), row.settings)
-            for row in ablation_rows(trainer, rows)
-        ]
+    variants = [AblationRow("recipe", "as it is")]
+    if is_varied := protocol == "ablation" or bool(rows):
+        variants = ablation_rows(trainer, rows)
     runs = []
-    for number, seed, (row, recipe, settings) in product(shots, seeds, variants):
+    for number, seed, row in product(shots, seeds, variants):
         model = None
-        for part, data, classes, *more in parts_of(protocol, dataset):
+        for part, data, classes, *more in parts:
+            missing = (
+                f"no data set {data!r} (your own folder: --dataset {IMAGE_FOLDER} --root {data!r})"
+            )
             run = PlannedRun(
                 output=output,
                 part=part,
                 dataset=data_name("ImageFolder", root) if data == IMAGE_FOLDER else data,
-                dataset_file=config_path("datasets", data, missing=f"no data set {data!r}"),
+                dataset_file=config_path("datasets", data, missing=missing),
                 classes=classes,
                 trainer=trainer,
-                recipe=recipe,
-                row=row,
+                recipe=recipe_path(trainer, row.recipe.replace("{}", config)),
+                row=row.name if is_varied else None,
                 shots=number,
                 seed=seed,
                 model=model,
                 backbone=backbone,
-                settings=(*settings, *more),
+                settings=(*(str(word) for pair in row.settings.items() for word in pair), *more),
             )
             model = model or run.folder
             runs.append(run)
     return runs
-
-
-def parts_of(protocol: str, dataset: str) -> list[tuple[str, ...]]:
-    """Part, data set, classes and settings (KEY, VALUE, KEY …) of a protocol's runs: the training, then the tests of its prompts."""
-    if protocol in TARGETS:
-        tests = [(f"{protocol}_from_{dataset}", to, "all") for to in TARGETS[protocol][dataset]]
-        return [("train_source", dataset, "all"), *tests]
-    pair = [("train_base", "base"), ("test_new", "new")]
-    factor = "DATASET.FACTORS.TEST"
-    parts: dict[str, list[tuple[str, ...]]] = {
-        "base2new": [*pair],
-        "ablation": [*pair],
-        "open": [*pair, ("test_open", "all", "TEST.OPEN", "True")],
-        "factors": [
-            ("train_biased", "base", factor, "aligned"),
-            ("test_independent", "base", factor, "independent"),
-            ("test_reversed", "base", factor, "reversed"),
-        ],
-        "fewshot": [("train_all", "all")],
-        "zeroshot": [("test_all", "all")],
-    }
-    return [(part, dataset, *more) for part, *more in parts[protocol]]
 
 
 def config_path(*place: str, missing: str) -> str:

@@ -12,28 +12,25 @@ Lower-case keys are conditions, which must all hold; the others are settings. Ru
 over the rest of the file and under what is given on the command line. ``run.py --plan`` shows what comes of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from yacs.config import CfgNode
-
-from trainers.common.config_files import flatten, merge
 from trainers.common.console import counted
 from trainers.common.errors import UserError, nearest
 from trainers.common.readers import read_yaml
 
+from . import PROTOCOLS
+
 KEY = "RULES"  # in the file
-# A recipe knows three experiments: all that train on base classes, all that train on all classes of the set they test on, and transfer.
-EXPERIMENTS = {
-    "base2new": "base2new",
-    "ablation": "base2new",
-    "factors": "base2new",
-    "open": "base2new",
-    "fewshot": "fewshot",
-    "zeroshot": "fewshot",
-    "xd": "xd",
-    "dg": "xd",
-}
+COUNTS = range(1, 10**4)  # of training images a class
+CONFIGS = str(Path(__file__).parents[1].resolve() / "configs")
+
+
+def config_names(*folder: str) -> list[str]:
+    """Names of the files in a folder of configs, without their ending; none where there is no such folder."""
+    return sorted(path.stem for path in Path(CONFIGS, *folder).glob("*.yaml"))
 
 
 @dataclass(frozen=True)
@@ -48,13 +45,9 @@ class Rule:
         default_shots: training images a class of a protocol where none are asked for.
     """
 
-    conditions: dict[str, tuple[object, ...]]
-    settings: tuple[object, ...]
-    default_shots: int | None = None
-
-    def holds(self, **run: object) -> bool:
-        """Whether all conditions hold for a run, condition → its value there; one that is left out does not hold."""
-        return all(run.get(name) in values for name, values in self.conditions.items())
+    conditions: dict[str, list[Any]]
+    settings: list[object]
+    default_shots: int | None
 
     def __str__(self) -> str:
         conditions = (
@@ -62,7 +55,7 @@ class Rule:
         )
         parts = [f"{key} {value!r}" for key, value in zip(self.settings[::2], self.settings[1::2])]
         if self.default_shots:
-            parts.append(counted(self.default_shots, "shot"))
+            parts.append(f"{counted(self.default_shots, 'shot')} by default")
         return f"{', '.join(conditions) or 'always'}: {', '.join(parts)}"
 
 
@@ -71,12 +64,10 @@ class Recipe:
     """A trainer's config file with rules; see the head of this module.
 
     Attributes:
-        path: of the file.
         rules: in their order.
         settings: the rest of the file, node by node.
     """
 
-    path: str
     rules: list[Rule]
     settings: dict[str, object]
 
@@ -86,97 +77,68 @@ class Recipe:
         return "OPTIM" in self.settings
 
     @classmethod
-    def read(cls, path: str, datasets: Sequence[str]) -> "Recipe":
+    def read(cls, path: str) -> "Recipe":
         """
-        Args:
-            datasets: the names that the conditions ``dataset`` and ``target`` may have.
-
         Raises:
             UserError: a rule is malformed, or names a protocol or data set that is not known: it would never hold.
         """
-        try:
-            content = read_yaml(path)
-        except (OSError, ValueError) as error:
-            raise UserError(f"config file {path}: {error}") from error
-        # a copy: what is read is kept for the next reader; ``merge`` says that it must be a dict
-        settings = dict(content) if isinstance(content, dict) else {}
-        entries = settings.pop(KEY, [])
-        if not isinstance(entries, list):
-            raise UserError(
-                f"{path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
-            )
-        known = {
-            "protocol": EXPERIMENTS.values(),
+        datasets = config_names("datasets")
+        known: dict[str, Collection[object]] = {
+            "protocol": {protocol["recipe"] for protocol in PROTOCOLS.values()},
             "dataset": datasets,
             "target": datasets,
-            "shots": None,
+            "shots": COUNTS,
+            "default_shots": COUNTS,
         }
-        rules = [
-            read_rule(entry, known, f"{path}, rule {number}")
-            for number, entry in enumerate(entries, 1)
-        ]
-        return cls(path, rules, settings)
+        try:
+            settings = {**read_yaml(path)}  # a copy: what is read is kept for the next reader
+            rules = [read_rule(entry, known) for entry in settings.pop(KEY, [])]
+        except (AttributeError, TypeError) as error:
+            raise UserError(
+                f"config file {path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise UserError(f"config file {path}: {error}") from error
+        return cls(rules, settings)
 
     def holding(self, **run: object) -> list[Rule]:
-        """The rules that hold for a run, see ``Rule.holds``."""
+        """The rules all of whose conditions hold for a run, condition → its value there; one that is left out does not hold."""
         return [
             rule
             for rule in self.rules
-            if rule.holds(**run) and (rule.settings or rule.default_shots == run.get("shots"))
+            if all(run.get(name) in values for name, values in rule.conditions.items())
         ]
 
-    def merge(self, cfg: CfgNode, **run: object) -> list[Rule]:
-        """Merges the rules that hold for a run into a config; returns those.
-
-        Args:
-            run: see ``Rule.holds``.
-
-        Raises:
-            UserError: a rule, whether it holds or not, has an unknown key, or a value of another type.
-        """
-        holding, known = self.holding(**run), flatten(cfg).keys()
-        for number, rule in enumerate(self.rules, 1):
-            if rule in holding or not known >= {*rule.settings[::2]}:
-                merge(cfg, list(rule.settings), f"config file {self.path}, rule {number}")
-        return holding
-
-    def default_shots(self, protocol: str) -> int | None:
-        """Training images a class of an experiment where none are asked for; None: the protocol's own."""
-        holding = [rule.default_shots for rule in self.rules if rule.holds(protocol=protocol)]
-        return next(filter(None, reversed(holding)), None)
+    def default_shots(self, protocol: str) -> list[int]:
+        """Training images a class of an experiment where none are asked for, as a list of one; empty: the protocol's own."""
+        holding = self.holding(protocol=protocol)
+        return [rule.default_shots for rule in holding if rule.default_shots][-1:]
 
 
-def read_rule(entry: object, known: Mapping[str, Iterable[str] | None], where: str) -> Rule:
+def settings_of(rules: Iterable[Rule]) -> list[object]:
+    """KEY, value, KEY … of rules in their order."""
+    return [word for rule in rules for word in rule.settings]
+
+
+def read_rule(entry: Mapping[str, object], known: Mapping[str, Collection[object]]) -> Rule:
     """
     Args:
-        known: condition → the values it may have; None: whole numbers.
+        known: condition → the values it may have.
 
     Raises:
-        UserError: see ``Recipe.read``.
+        UserError: see ``Recipe.read``; AttributeError: the entry is no mapping of texts.
     """
-    if not isinstance(entry, dict) or not all(isinstance(key, str) for key in entry):
-        raise UserError(
-            f"{where}: {entry!r} must have keys, such as {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
-        )
-    conditions: dict[str, tuple[object, ...]] = {}
+    conditions: dict[str, list[Any]] = {}
     settings: list[object] = []
     for key, value in entry.items():
-        values = tuple(value) if isinstance(value, list) else (value,)
-        names = list(dict.fromkeys(known.get(key) or ()))
-        if key in known:
-            conditions[key] = values
-        elif key == key.upper():
+        if key.isupper():
             settings += [key, value]
             continue
-        elif key != "default_shots":
-            raise UserError(
-                f"{where}: unknown condition {key!r}{nearest(key, known)}; known: {', '.join(known)}, default_shots"
-            )
-        if not names and not all(type(value) is int and value >= 1 for value in values):
-            raise UserError(f"{where}: {key} is {value!r}, it takes whole numbers from 1 on")
-        for name in values:
-            if names and name not in names:
-                raise UserError(
-                    f"{where}: unknown {key} {name!r}{nearest(str(name), names)}; known: {', '.join(names)}"
-                )
-    return Rule(conditions, tuple(settings), entry.get("default_shots"))
+        if key not in known:
+            raise UserError(f"{KEY}: unknown condition {key!r}{nearest(key, known)}")
+        conditions[key] = value if isinstance(value, list) else [value]
+        for name in conditions[key]:
+            if name not in known[key]:
+                raise UserError(f"{KEY}: {key} can't be {name!r}{nearest(name, known[key])}")
+    [default_shots] = conditions.pop("default_shots", [None])
+    return Rule(conditions, settings, default_shots)

@@ -3,23 +3,21 @@
 import argparse
 import os
 from collections.abc import Iterable
+from itertools import product
 
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
 from trainers import METHODS
+from trainers.common.config_files import leaves
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.record_file import FILE_NAME, nested
+from trainers.common.record_file import FILE_NAME
 
-from .plan import EMBEDDED, PlannedRun, check_known, conditions_of, plan, read_recipe, stem
-from .recipes import EXPERIMENTS, Rule
+from . import PROTOCOLS
+from .plan import EMBEDDED, PlannedRun, check_known, conditions_of, plan
+from .recipes import Recipe, settings_of
 
-FOLDERS = {
-    "xd": "transfer",
-    "dg": "transfer",
-    "open": "base2new",
-}  # of protocols that share a training
 LINE = ("part", "data set", "trainer", "recipe", "shots")
 FIGURES = {
     "CLIP": "MODEL.BACKBONE.NAME",
@@ -31,7 +29,7 @@ FIGURES = {
 
 def default_output(protocol: str) -> str:
     """Folder of a protocol's runs."""
-    return os.path.join("output", FOLDERS.get(protocol, protocol))
+    return os.path.join("output", PROTOCOLS[protocol].get("output", protocol))
 
 
 def planned(args: argparse.Namespace) -> list[PlannedRun]:
@@ -45,16 +43,14 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
     names = ("shots", "seeds", "config", "rows", "root", "backbone")
     options = {name: getattr(args, name) for name in names}
     runs = []
-    for protocol in args.protocol:
+    for protocol, dataset, trainer in product(args.protocol, args.dataset, args.trainer):
         if args.rows and protocol not in ("ablation", "factors"):
             raise UserError(
                 f"--rows are for --protocol ablation and factors, {protocol} has none: leave it out"
             )
-        for dataset in args.dataset:
-            for trainer in args.trainer:
-                check_known("trainer", trainer, METHODS)
-                output = args.output or default_output(protocol)
-                runs += plan(protocol, trainer, dataset, output=output, **options)
+        check_known("trainer", trainer, METHODS)
+        output = args.output or default_output(protocol)
+        runs += plan(protocol, trainer, dataset, output=output, **options)
     return shard(dict.fromkeys(runs), *args.shard)
 
 
@@ -75,45 +71,33 @@ def is_recorded(run: PlannedRun) -> bool:
     return os.path.isfile(os.path.join(run.folder, FILE_NAME))
 
 
-def figures_of(run: PlannedRun, options: list[str]) -> tuple[dict[str, object], list[Rule]]:
-    """Column of a plan → the run's value, as the files and options say; and those of the recipe's rules that hold."""
-    recipe = read_recipe(run.recipe)
-    experiment = EXPERIMENTS[run.protocol]
-    rules = recipe.holding(**conditions_of(experiment, stem(run.dataset_file), run.shots))
-    flag = [FIGURES["CLIP"], run.backbone] if run.backbone else []
-    pairs = [*(word for rule in rules for word in rule.settings), *flag, *options, *run.settings]
-    over = dict(zip(pairs[::2], pairs[1::2]))
-    files = (recipe.settings, get_cfg_default())
-    figures = {}
-    for name, key in FIGURES.items():
-        values = (nested(file, *key.split(".")) for file in files)
-        figures[name] = over.get(key, next(value for value in values if value is not None))
-    return figures, rules
-
-
 def show_plan(args: argparse.Namespace) -> str:
     """A table of the runs, those that differ in their seed only in one line: what the recipe's rules make of each, and what is done."""
     runs = planned(args)
     parts = {run.folder: run.part for run in runs}
     rows = []
     for line, group in by_line(runs).items():
-        values, rules = figures_of(group[0], args.opts)
-        figures: list[object] = [values["CLIP"], "", "", "", ""]
-        if group[0].model:
-            of_tests = [str(rule) for rule in rules if "target" in rule.conditions]
-            figures[-1] = "; ".join([f"tests {parts[group[0].model]}", *of_tests])
-        elif read_recipe(group[0].recipe).is_trained:
-            figures = [*values.values(), "; ".join(map(str, rules))]
+        run, recipe = group[0], Recipe.read(group[0].recipe)
+        rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
+        flag = [FIGURES["CLIP"], run.backbone] if run.backbone else []
+        pairs = [*settings_of(rules), *flag, *args.opts, *run.settings]
+        files = [pair for file in (get_cfg_default(), recipe.settings) for pair in leaves(file)]
+        settings = dict([*files, *zip(pairs[::2], pairs[1::2])])
+        figures = [settings[key] for key in FIGURES.values()]
+        held = list(map(str, rules))
+        if run.model:
+            of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
+            held = [f"tests {parts[run.model]}", *of_targets]
+        if run.model or not recipe.is_trained:
+            figures[1:] = "", "", ""
+        figures.append("; ".join(held))
         rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
     heads = [*LINE, *FIGURES, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))
-    text = f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing"
-    clips = dict.fromkeys(row[5] for row in rows if row[5] != EMBEDDED)
-    if clips:
-        text += (
-            f". The weights of {', '.join(map(str, clips))} are downloaded once, and a GPU is advisable; to try it with the embedded "
-            f"CLIP: --backbone {EMBEDDED}"
-        )
+    text = (
+        f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing. Weights of other CLIPs than {EMBEDDED} are "
+        f"downloaded once, and a GPU is advisable; to try it without: --backbone {EMBEDDED}"
+    )
     return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
 
 

@@ -4,12 +4,14 @@ import argparse
 import logging
 import os
 import shlex
-import shutil
 import signal
 from collections.abc import Sequence
 
+from submitit import SlurmExecutor
+from submitit.helpers import Checkpointable
+
 from trainers.common.console import counted
-from trainers.common.errors import UserError, run_tool
+from trainers.common.errors import UserError
 from trainers.common.interruption import Interrupted, interruptible
 
 from . import launch
@@ -23,8 +25,11 @@ SHORTEST = 5  # minutes: the warning must not come while a job still starts
 REQUEUES = 100  # time limits that a job may meet before it counts as one that gets nowhere
 
 
-class Shard:
-    """The job of one shard; args: ``run.py``'s arguments with the shard."""
+class Shard(Checkpointable):
+    """The job of one shard, which submitit submits again after a time limit: what is done is skipped, what was started is resumed.
+
+    args: ``run.py``'s arguments with the shard.
+    """
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
@@ -32,48 +37,24 @@ class Shard:
     def __call__(self) -> None:
         """
         Raises:
-            SystemExit: a run failed, or the job was asked to stop.
+            UserError: a run failed; Interrupted: the job was asked to stop.
         """
-        stopped = 0
-
-        def attempt(args: argparse.Namespace) -> None:
-            nonlocal stopped
-            try:
-                launch.run(args)
-            except Interrupted as stop:
-                stopped = stop.number
-                raise
-
-        with interruptible():
-            code = run_tool(attempt, self.args, log)
-        if stopped == signal.SIGUSR1:
-            signal.raise_signal(signal.SIGUSR1)  # by which submitit, too, knows the time limit
-        if code:
-            raise SystemExit(code)
-
-    def checkpoint(self) -> object:
-        """How submitit goes on after a time limit: with the same, since what is done is skipped and what was started is resumed."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
+        logging.basicConfig(level=logging.INFO)
+        try:
+            with interruptible():
+                launch.run(self.args)
+        except Interrupted as stop:
+            if stop.number == signal.SIGUSR1:
+                signal.raise_signal(stop.number)  # by which submitit, too, knows the time limit
+            raise
 
 
 def submit(args: argparse.Namespace) -> None:
     """Submits those of the shards in which a run is missing.
 
     Raises:
-        UserError: there is no Slurm or no submitit here, an option is no pair, or Slurm refuses.
+        UserError: there is no Slurm here, an option is no pair, or Slurm refuses.
     """
-    if not shutil.which("sbatch"):
-        raise UserError(
-            "--slurm: there is no sbatch here; give the command on a machine from which jobs are submitted"
-        )
-    try:
-        import submitit
-    except ModuleNotFoundError as error:
-        raise UserError(
-            '--slurm needs submitit, which is not installed: pip install ".[slurm]"'
-        ) from error
     options = sbatch_options(args.slurm)
     runs = planned(args)
     count = min(args.shards or LARGEST, len(chains(runs)), LARGEST)
@@ -87,11 +68,11 @@ def submit(args: argparse.Namespace) -> None:
         return
     folder = os.path.abspath(os.path.join(args.output or default_output(args.protocol[0]), "slurm"))
     try:
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+        executor = SlurmExecutor(folder, max_num_timeout=REQUEUES)
         executor.update_parameters(**options)
         jobs = executor.submit_array(shards)
-    except submitit.core.utils.FailedJobError as error:
-        raise UserError(f"sbatch refuses: {' '.join(str(error).split())}") from error
+    except RuntimeError as error:
+        raise UserError(f"--slurm: Slurm refuses: {' '.join(str(error).split())}") from error
     log.info(
         "%d of %d shards submitted as job %s: squeue --me shows them, their logs are in %s, and --plan in place of --slurm says what is done",
         len(shards),
@@ -107,21 +88,19 @@ def sbatch_options(pairs: Sequence[str]) -> dict[str, object]:
     Raises:
         UserError: one is no such pair, or the time is too short.
     """
-    options = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise UserError(
-                f"--slurm {pair}: it must be KEY=VALUE, with the name of an option of sbatch"
-            )
-        options[key] = value
+    try:
+        options = dict(pair.split("=", 1) for pair in pairs)
+    except ValueError as error:
+        raise UserError(
+            f"--slurm {' '.join(pairs)}: it takes KEY=VALUE, with the names of sbatch's options"
+        ) from error
     minutes = options.pop("time", "240")
     if not minutes.isdigit() or int(minutes) < SHORTEST:
         raise UserError(
             f"--slurm time={minutes}: it takes minutes, at least {SHORTEST}: a job has to start, and to write a checkpoint"
         )
     environment = {
-        "PYTHONPATH": launch.python_path(),
+        "PYTHONPATH": os.pathsep.join([launch.HERE, os.environ.get("PYTHONPATH", launch.HERE)]),
         "SUBMITIT_PREEMPT_SIGNAL": "USR1",
         "TQDM_DISABLE": "1",  # bars have no place in a log
     }

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,21 +14,17 @@ from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
 from trainers.classnames import check_names
-from trainers.common.console import FileOnly, counted, log_to_stdout
-from trainers.common.errors import UserError, exit_code, raised_in
+from trainers.common.console import FileOnly, log_to_stdout
+from trainers.common.errors import UserError, raised_in
 from trainers.common.files import check_folder, remove_leftovers
 from trainers.common.fingerprints import data_name
-from trainers.common.interruption import interruptible
 from trainers.common.locks import FILE_NAME as LOCK
 from trainers.common.locks import only_writer
 from trainers.common.record_file import remove_record
 from trainers.trainer import MethodTrainer
 
 from . import own_images
-from .arguments import config_and_rules
-from .command_line import expand_images, parse_arguments
-from .plan import stem
-from .recipes import Rule
+from .arguments import build_config
 
 log = logging.getLogger("train")
 OUTPUTS = (
@@ -48,10 +43,8 @@ def run(args: argparse.Namespace) -> MethodTrainer:
     Raises:
         UserError: the input can't work; the run's new folder is then removed if it holds nothing but the log.
     """
-    args = own_images.with_clip(expand_images(args))
-    cfg, rules = config_and_rules(args)
-    if args.no_train and args.eval_only:
-        raise UserError("--no-train and --eval-only exclude each other")
+    own_images.choose_recipe_and_clip(args)
+    cfg = build_config(args)
     if not cfg.OUTPUT_DIR:
         raise UserError("--output-dir is missing: say where log, checkpoints and results.json go")
     check_folder("--output-dir", cfg.OUTPUT_DIR, OUTPUTS)
@@ -60,11 +53,11 @@ def run(args: argparse.Namespace) -> MethodTrainer:
     try:
         with only_writer(cfg.OUTPUT_DIR):
             remove_leftovers(cfg.OUTPUT_DIR)
-            return start(cfg, args, rules)
+            return start(cfg, args)
     except UserError:
-        if made and folder.is_dir() and {path.name for path in folder.iterdir()} <= {"log.txt"}:
-            # up to the first that another run, beside this one, has put its own folder in
-            with contextlib.suppress(OSError):
+        # up to the first that another run, beside this one, has put its own folder in
+        with contextlib.suppress(OSError):
+            if made and {*os.listdir(folder)} <= {"log.txt"}:
                 (folder / "log.txt").unlink(missing_ok=True)
                 for path in made:
                     path.rmdir()
@@ -73,39 +66,31 @@ def run(args: argparse.Namespace) -> MethodTrainer:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
 
 
-def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> MethodTrainer:
+def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
     setup_logger(cfg.OUTPUT_DIR)
     log_to_stdout()
     details = FileOnly(sys.stdout)
-    log.info("Seed %s", cfg.SEED if cfg.SEED >= 0 else "not set")
+    given = "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items()))
     details.write(
-        "** Arguments **\n"
-        + "\n".join(f"{key}: {value}" for key, value in sorted(vars(args).items()))
-        + f"\n** Config **\n{cfg}\n"
+        f"** Arguments **\n{given}\n** Config **\n{cfg}\n** System **\n{collect_env_info()}\n"
     )
-    details.write(f"** System **\n{collect_env_info()}\n")
     log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
-    for rule in rules:
-        log.info("Rule of the recipe: %s", rule)
     if args.images:
         log.info(
             "Your images: %s, up to %d a class for training, recipe %s, results in %s",
-            cfg.DATASET.ROOT,
-            cfg.DATASET.NUM_SHOTS,
-            args.config_file,
-            cfg.OUTPUT_DIR,
+            *(cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, args.config_file, cfg.OUTPUT_DIR),
         )
-        if line := own_images.describe_clip(cfg.MODEL.BACKBONE.NAME, args.why):
-            log.info("%s", line)
+        if args.why:
+            log.info("%s", args.why)
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer = build(cfg)
         notes = check_names(trainer.model, are_fixed=not args.images)
     data = trainer.dm.dataset
     trainer.evaluation.notes = [*notes, *getattr(data, "notes", ())]
-    trainer.evaluation.run = {"recipe": stem(args.config_file) or None, **args.run}
+    trainer.evaluation.run = {"recipe": Path(args.config_file).stem or None, **args.run}
     log.info(
         "%s: %d classes; %d images for training, %d for validation, %d for testing",
         data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
@@ -122,7 +107,7 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Meth
                 f"{cfg.DATASET.NAME} has test images only: train on {data.source}, then test here with "
                 "--eval-only --model-dir"
             )
-        if is_done := trainer.is_done():
+        if trainer.is_done():
             log.info(
                 "Done already: %s; to train again, delete that folder, or give another --output-dir",
                 cfg.OUTPUT_DIR,
@@ -130,13 +115,8 @@ def start(cfg: CfgNode, args: argparse.Namespace, rules: Sequence[Rule]) -> Meth
         else:
             if args.images:
                 own_images.warn_of_classes(data)
-                if trainer.model.learner is not None:
-                    time_taken = counted(own_images.minutes(trainer), "minute")
-                    log.info("Training takes up to %s", time_taken)
             trainer.train()
-        if args.images and not (
-            is_done and os.path.isfile(os.path.join(cfg.OUTPUT_DIR, own_images.REPORT))
-        ):
+        if args.images:
             own_images.report(cfg, args, run)
     return trainer
 
@@ -157,13 +137,3 @@ def build(cfg: CfgNode) -> MethodTrainer:
         raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
     assert isinstance(trainer, MethodTrainer)
     return trainer
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if a signal ended it."""
-    with interruptible():
-        return exit_code(lambda: run(parse_arguments(arguments)))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,8 @@ import time
 
 import torch
 
-from protocols import training as train
+import train
+from protocols import training
 from tests.runs import REPOSITORY
 from trainers.common import files
 from trainers.common.interruption import SIGNALS
@@ -23,7 +24,7 @@ PIECES = 4  # in which a child that is to be killed writes a file
 
 
 def start(arguments, output, prepare=None, *more):
-    """The process of ``protocols.training.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
+    """The process of ``train.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
     os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
     process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
     process.start()
@@ -37,7 +38,7 @@ def make(arguments, output, prepare, more):
     for number in SIGNALS:  # which a server that run.py has started ignores
         signal.signal(number, signal.SIG_DFL)
     torch.set_num_threads(1)
-    train.collect_env_info = lambda: "left out in tests"
+    training.collect_env_info = lambda: "left out in tests"
     if prepare:
         prepare(*more)
     sys.exit(train.main(arguments))

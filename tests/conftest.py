@@ -16,9 +16,9 @@ import pytest
 import torch
 import yaml
 
+import train
 from datasets.drawn.openmoji import DrawnDataset
-from protocols import launch
-from protocols import training as train
+from protocols import launch, training
 from protocols.command_line import parse_arguments
 from tests.chromium import start_browser
 from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
@@ -109,7 +109,7 @@ def random_clip(
 @pytest.fixture(autouse=True)
 def no_inventory(monkeypatch):
     """Runs don't log what is installed: torch starts pip for it, which takes longer than many a run here. The scripts' tests do."""
-    monkeypatch.setattr(train, "collect_env_info", lambda: "left out in tests")
+    monkeypatch.setattr(training, "collect_env_info", lambda: "left out in tests")
 
 
 @pytest.fixture(autouse=True)
@@ -241,7 +241,7 @@ def run(arguments, tmp_path):
     def start(trainer, *options, name="out", seed=1, flags=()):
         folder = tmp_path / name
         words = arguments(trainer, *flags, *options, folder=folder, seed=seed)
-        finished = train.run(parse_arguments(words))
+        finished = training.run(parse_arguments(words))
         return finished, record_of(folder) if (folder / "results.json").exists() else None, folder
 
     return start
@@ -269,10 +269,10 @@ def train_on(small_clip_file, tmp_path, capsys, monkeypatch):
 def in_this_process(monkeypatch):
     """run.py makes its runs in this process: starting Python again takes longer."""
 
-    def start(job, args):
-        train.run(parse_arguments(job.arguments(args.root, args.opts)))
+    def make(self, job):
+        training.run(parse_arguments(job.arguments(self.args.root, self.args.opts)))
 
-    monkeypatch.setattr(launch, "start", start)
+    monkeypatch.setattr(launch.Launcher, "make", make)
 
 
 @pytest.fixture(scope="session")
@@ -283,7 +283,7 @@ def trained(data_root, small_clip_file, tmp_path_factory):
     def start(trainer, *options):
         folder = tmp_path_factory.mktemp(trainer) / "run"
         arguments = base_arguments(trainer, data_root, small_clip_file, folder)
-        return train.run(parse_arguments([*arguments, *options])), folder
+        return training.run(parse_arguments([*arguments, *options])), folder
 
     return start
 

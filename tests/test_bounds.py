@@ -85,14 +85,16 @@ def test_no_picture_starts_a_program(interpreter, trained, refusal, data_root, t
         path.write_bytes(EPS)
     assert "can't be read" in refusal(root=root)
     assert f"{path} can't be read" in error_of(predict.main, "--run", trained("CoOp")[1], path)
-    with refuses("cannot be read as a picture"):
+    with refuses("that was sent can't be read"):
         sent_to_the_page(EPS)
 
 
 def sent_to_the_page(content):
     """Has the page keep a picture of that content."""
     file = SimpleNamespace(stream=io.BytesIO(content), filename="x.png")
-    return asked.Pictures([]).keep(file)
+    classifier = SimpleNamespace(classnames=[], with_classes=list, background="white")
+    pictures = asked.Demo(classifier, None)
+    return pictures.open(pictures.keep(file))
 
 
 # ---- text ----
@@ -228,9 +230,8 @@ def test_weights_that_claim_more_numbers_than_they_hold_are_refused(bounded, tmp
 
 def test_names_are_bounded(bounded, loaded):
     own = [f"class {number}" for number in range(2000)]
-    assert asked.class_names("\n".join(own), own) == own
     with refuses("there are 2000 class names: give at most 1000"):
-        asked.class_names("\n".join(own), ["a", "b"])
+        asked.Demo(loaded("CoOp"), None).ask(None, own)
     with refuses("is too long: it has 100000 characters"):
         loaded("CoOp").with_classes(["a" * 100_000, "b"])
 

@@ -2,22 +2,18 @@
 
 import re
 import shutil
-import sys
 import textwrap
-from types import SimpleNamespace
 
 import numpy
 import pytest
 import torch
-from dassl.engine import TRAINER_REGISTRY
 from PIL import Image
 
 from tests.conftest import CASES, in_turn
-from tests.runs import CLASSES, change_record, prompts_of, python, refuses
+from tests.runs import CLASSES, change_record, prompts_of, python, record_of, refuses
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
 from trainers import PromptedClassifier
-from trainers.classifier.saved_run import read_record
 
 
 @pytest.fixture
@@ -147,7 +143,7 @@ def test_what_is_no_image(classifier, image, message):
         classifier.predict(image)
 
 
-@pytest.mark.parametrize("names", ["cat", ["cat"], [], ["cat", ""], ["cat", 3]])
+@pytest.mark.parametrize("names", ["cat", ["cat"], []])
 def test_what_are_no_classes(classifier, names):
     with refuses("give a list of at least two names"):
         classifier.with_classes(names)
@@ -155,7 +151,7 @@ def test_what_are_no_classes(classifier, names):
         classifier.with_classes(["cat", "very " * 90 + "long"])
 
 
-def test_a_table_for_pandas(classifier, loaded, pictures, monkeypatch):
+def test_a_table_for_pandas(classifier, loaded, pictures):
     answers = classifier.predict(pictures)
     table, names = answers.to_pandas(), ["image", "label", "probability", "uncertainty"]
     votes = [f"vote_{m}" for m in range(1, 5)]
@@ -164,9 +160,6 @@ def test_a_table_for_pandas(classifier, loaded, pictures, monkeypatch):
     assert table["probability"].tolist() == answers.probabilities.max(axis=1).tolist()
     assert table["vote_2"][3] == answers.classnames[answers.votes[3, 1].argmax()]
     assert list(loaded("CoOp").predict(pictures).to_pandas()) == names
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with refuses("to_pandas needs pandas"):
-        answers.to_pandas()
 
 
 # ---- the run's folder ----
@@ -201,20 +194,17 @@ def test_a_folder_without_a_finished_run_or_without_prompts(copy_of):
     refused(folder, "holds no prompts: it tested those of another run, give the folder of that")
 
 
-def test_a_trainer_that_is_not_ours(copy_of, monkeypatch):
+def test_a_trainer_that_is_not_ours(copy_of):
     made = "made by the trainer {!r}, which is not known here: import the module that registers it"
     # a module of ours that is none of a trainer, and what no name leads to
     for name in ("Tcp2", "Base", "..results.table", "os", "prompting.backbone", "ä.b"):
         refused(copy_of("CoOp", trainer=name), made.format(name))
-    monkeypatch.setattr(TRAINER_REGISTRY, "get", lambda name: SimpleNamespace)
-    message = "the trainer CoOp that is registered here is types's, not trainers's"
-    refused(copy_of("CoOp"), message)
 
 
 def test_records_from_before_class_names_and_from_before_a_setting(
     copy_of, trained, pictures, loaded
 ):
-    config = read_record(trained("CDC")[1])["config"]
+    config = record_of(trained("CDC")[1])["config"]
     del config["TRAINER"]["CDC"]["RELIABILITY"]
     config["OUTPUT_DIR"] = "7"  # a name that yacs would take for a number
     older = PromptedClassifier.load(copy_of("CDC", config=config, classnames=None))
@@ -222,12 +212,10 @@ def test_records_from_before_class_names_and_from_before_a_setting(
     assert older.cfg.INPUT.SIZE == (32, 32)
     expected = loaded("CDC").predict(pictures)
     same_probabilities(older.predict(pictures), expected)
-    message = "does not say which classes there were: it was written by an earlier version, run it"
-    refused(copy_of("ZeroshotCLIP", classnames=None), message)
 
 
 def test_a_clip_that_was_moved(copy_of, small_clip_file):
-    config = read_record(copy_of("CoOp"))["config"]
+    config = record_of(copy_of("CoOp"))["config"]
     config["MODEL"]["BACKBONE"]["NAME"] = "moved.pt"
     folder = copy_of("CoOp", config=config)
     refused(folder, "MODEL.BACKBONE.NAME is 'moved.pt', which is neither a file")

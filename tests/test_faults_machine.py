@@ -17,13 +17,13 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from protocols.training import main
 from results import table
 from results.report import __main__ as report
 from tests import children
 from tests.results.conftest import make_answers, write_run
 from tests.runs import call, make_textures
 from tests.same_run import assert_same_run
+from train import main
 from trainers.common import files
 from trainers.data import loader as data
 
@@ -108,7 +108,7 @@ def test_a_disk_that_is_full_for_labels_is_one_line(
     full_disk(".csv")
     words = "--run", trained("CoOp")[1], f"{data_root}/dtd/images/woven", "--csv"
     line = error_of(predict.main, *words, f"{tmp_path}/labels.csv")
-    assert "labels.csv can't be written: No space left on device" in line
+    assert "labels.csv: No space left on device: make room on that disk" in line
     assert os.listdir(tmp_path) == []
 
 

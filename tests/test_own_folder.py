@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 import predict
-from protocols import training as train
+import train
 from protocols.arguments import build_config
-from protocols.command_line import expand_images, parse_arguments
-from protocols.own_images import warn_of_classes, with_clip
+from protocols.command_line import parse_arguments
+from protocols.own_images import choose_recipe_and_clip, warn_of_classes
 from tests.conftest import CASES
 from tests.runs import REPOSITORY, call, make_pictures, record_of, refuses, small_recipe
 from trainers import PromptedClassifier
@@ -31,7 +31,8 @@ def written_out(shapes):
 
     def expand(trainer, *more):
         words = ["--trainer", trainer, "--images", str(shapes), *more]
-        args = with_clip(expand_images(parse_arguments(words)))
+        args = parse_arguments(words)
+        choose_recipe_and_clip(args)
         place = f"{REPOSITORY}/configs/trainers/"
         args.recipe = args.config_file.removeprefix(place).removesuffix(".yaml")
         return args
@@ -88,7 +89,7 @@ def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     args = written_out(trainer)
     assert (args.recipe, args.backbone) == (recipe, backbone)
-    assert args.why.startswith("which knows photographs")
+    assert args.why.startswith(f"The CLIP is {backbone}, which knows photographs")
     assert ("MaPLe has no recipe for ViT-B/32" in caplog.text) is (trainer == "MaPLe")
 
 

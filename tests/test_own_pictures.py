@@ -163,4 +163,4 @@ def test_one_broken_image_does_not_cost_the_other_answers(folder, trained, label
     assert last.startswith("No answer for 2 images: image ")
     assert all(f"{name} can't be read" in last for name in names)
     line = error_of(predict.main, "--run", run, folder / names[0])
-    assert "not one of the images can be read" in line
+    assert "not one can be read" in line

@@ -168,18 +168,19 @@ def test_what_is_flagged_follows_from_the_error_that_is_allowed(said, validated,
 
 def test_what_is_wrong_with_the_images(refused, images, tmp_path, monkeypatch):
     (tmp_path / "notes.txt").write_text("no image")
-    assert f"{tmp_path} holds no images (they end in ." in refused(str(tmp_path))
+    assert "there is no image to label (they end in .jpg, " in refused(str(tmp_path))
     assert "notes.txt can't be read" in refused(str(tmp_path / "notes.txt"))
     monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
-    assert "the list on standard input is empty" in refused("-")
+    assert "there is no image to label (" in refused("-")
 
 
-def test_a_name_that_is_no_text(refused, images, tmp_path):
+def test_a_name_that_is_no_text(said, images, tmp_path):
     try:
         shutil.copy(images[1][0], os.fsencode(tmp_path) + b"/\xff.png")
     except OSError:
         pytest.skip("this file system takes UTF-8 names only")
-    assert r"\udcff.png' is not UTF-8: rename it" in refused(str(tmp_path))
+    said(str(tmp_path), "--csv", f"{tmp_path}/labels.csv")
+    assert r"/\udcff.png," in (tmp_path / "labels.csv").read_text("utf-8")
 
 
 def test_a_table_is_written_whole_or_not_at_all(refused, images, tmp_path):

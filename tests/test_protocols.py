@@ -9,9 +9,10 @@ from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
 from analysis import ablation
+from protocols import PROTOCOLS
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from protocols.plan import PROTOCOLS, TARGETS, ablation_rows, plan
+from protocols.plan import TARGETS, ablation_rows, plan
 from results.runs import collect
 from results.table import tables as tables_of
 from tests.conftest import ALWAYS, in_turn

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import run as protocol_run
-from protocols.arguments import build_config, config_and_rules
+from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
-from protocols.plan import CONFIGS, read_recipe
+from protocols.recipes import CONFIGS, Recipe
 from protocols.runs import planned, show_plan
 from tests.conftest import CASES, REFUSALS
 from tests.runs import REPOSITORY, call, refuses
@@ -66,7 +66,7 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
                 run, args
             )
             for run in planned(args)
-            if not run.model and read_recipe(run.recipe).is_trained
+            if not run.model and Recipe.read(run.recipe).is_trained
         }
         for row in read_plan(show_plan(args)):
             key = (protocols.get(row["part"]), row["trainer"], row["data set"], row["shots"])
@@ -102,8 +102,8 @@ def test_the_plan_names_the_rules_and_starts_nothing(tmp_path, capsys):
     )
     assert call(protocol_run.main, *words.split(), "--plan", "--", "OPTIM.LR", "0.1") == 0
     shown = capsys.readouterr().out
-    assert "\n3 runs: 0 done, 3 missing. The weights of ViT-B/16 are downloaded" in shown
-    assert shown.endswith("the embedded CLIP: --backbone tiny\n")
+    assert "\n3 runs: 0 done, 3 missing. Weights of other CLIPs than tiny are downloaded" in shown
+    assert shown.endswith("to try it without: --backbone tiny\n")
     (row,) = read_plan(shown)
     assert row["rules, a later one wins"] == (
         "protocol fewshot: OPTIM.MAX_EPOCH 200; "
@@ -121,7 +121,7 @@ def config(tmp_path, rules, *options, protocol="fewshot", dataset="eurosat"):
         f"--trainer CoOp --config-file {path} --protocol {protocol} "
         f"--dataset-config-file {CONFIGS}/datasets/{dataset}.yaml"
     )
-    return config_and_rules(parse_arguments([*words.split(), *options]))
+    return build_config(parse_arguments([*words.split(), *options]))
 
 
 def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
@@ -131,7 +131,7 @@ def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
   - {protocol: xd, OPTIM.MAX_EPOCH: 5}"""
 
     def epochs(*options, **run):
-        return config(tmp_path, rules, *options, **run)[0].OPTIM.MAX_EPOCH
+        return config(tmp_path, rules, *options, **run).OPTIM.MAX_EPOCH
 
     assert epochs("DATASET.NUM_SHOTS", "1") == 4, "of two that hold the later one"
     assert epochs("DATASET.NUM_SHOTS", "2", dataset="imagenet") == 3
@@ -141,7 +141,8 @@ def test_a_later_rule_wins_and_the_command_line_wins_over_all(tmp_path):
         "what is tested there was trained on ImageNet"
     )
     assert epochs("DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "9") == 9
-    assert [str(rule) for rule in config(tmp_path, rules, "DATASET.NUM_SHOTS", "2")[1]] == [
+    held = Recipe.read(f"{tmp_path}/recipe.yaml").holding(shots=2, dataset="eurosat")
+    assert list(map(str, held)) == [
         "shots 1|2: OPTIM.MAX_EPOCH 3",
         "dataset eurosat|dtd: OPTIM.MAX_EPOCH 4",
     ]
@@ -151,7 +152,7 @@ def test_a_rule_for_a_target_holds_where_prompts_of_another_set_are_tested(tmp_p
     """MMRL's authors answer ImageNet by both features, its variants by the class token alone."""
     rules = "  - {protocol: xd, target: [imagenetv2, imagenet], OPTIM.MAX_EPOCH: 5}"
     epochs = {
-        dataset: config(tmp_path, rules, protocol="dg", dataset=dataset)[0].OPTIM.MAX_EPOCH
+        dataset: config(tmp_path, rules, protocol="dg", dataset=dataset).OPTIM.MAX_EPOCH
         for dataset in ("imagenet", "imagenetv2", "imagenet_sketch")
     }
     assert epochs == {"imagenet": 7, "imagenetv2": 5, "imagenet_sketch": 7}

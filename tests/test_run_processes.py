@@ -36,8 +36,6 @@ def test_real_runs_side_by_side_from_any_folder(
 ):
     def start(root):
         monkeypatch.chdir(tmp_path)
-        # which the command adds to
-        monkeypatch.setenv("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
         trainers = "--trainer ZeroshotCLIP ZeroshotCLIP2 --config tiny"
         words = f"--protocol base2new {trainers} --dataset dtd --jobs 2 --root {root} --output o"
         options = make_small_options(small_clip_file, 2)
@@ -45,8 +43,7 @@ def test_real_runs_side_by_side_from_any_folder(
 
     code, printed = start("no")
     assert code == 2 and f"error: data folder {tmp_path}/no/dtd is missing" in printed.err
-    assert "failed (exit code 2); the line above says why" in printed.err.splitlines()[-1]
-    assert "log.txt" not in printed.err, "it is gone"
+    assert "failed (exit code 2); the lines above say why" in printed.err.splitlines()[-1]
     code, printed = start(data_root)
     assert code == 0, printed.err
     assert "ZeroshotCLIP" in printed.out and "=> result" not in printed.out + printed.err

@@ -12,11 +12,11 @@ import torch
 import demo_app
 import predict
 from protocols.plan import ablation_rows
-from protocols.training import main
 from results.report import __main__ as report
 from tests.conftest import GOLDEN
 from tests.results.conftest import make_answers, write_run
 from tests.runs import REPOSITORY, prompts_of, refuses
+from train import main
 from trainers.prompting.backbone import load_backbone
 
 # ---- the code ----

@@ -99,9 +99,9 @@ def test_it_works_with_the_keyboard_alone(window, demo):
         window.press(Keys.TAB)
         visited.append(window.focus())
         assert window.driver.execute_script(outline) == "solid", visited[-1]
-    assert visited == ["upload", "classes", "ask", *demo.pictures.examples]
+    assert visited == ["upload", "classes", "ask", *demo.examples]
     window.press_and_wait(Keys.ENTER)  # on the last example
-    (label,) = demo.classifier.predict(demo.pictures.examples["example-8"][0]).labels
+    (label,) = demo.classifier.predict(demo.examples["example-8"][0]).labels
     assert window.one(".label strong").text == label and window.focus() == "SECTION"
     for _ in range(20):
         if window.focus() != "classes":

@@ -1,7 +1,6 @@
 """demo_app.py: every way to ask for the wrong thing, which pictures are kept, and who is served."""
 
 import io
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
 from types import SimpleNamespace
@@ -13,7 +12,8 @@ from PIL import Image
 
 import demo_app
 from app import demo as asked
-from tests.app.conftest import Page, png
+from app.page import MAX_REQUEST
+from tests.app.conftest import Page
 from tests.conftest import GOLDEN
 from tests.runs import prompts_of, record_of, refuses
 from tests.trainers.test_every_trainer import BASE, NEW
@@ -38,38 +38,25 @@ def test_mistakes_are_named_and_the_page_keeps_working(ask, message):
     assert ask(picture="example-1", classes="cat\ndog").tables
 
 
-def test_what_is_too_large_is_named(ask, data_root, monkeypatch):
-    page = ask(picture="example-1", classes="x\n" * 300_000, status=413)
-    assert page.error == "That is more text than the page takes: give fewer class names."
-    monkeypatch.setattr(asked, "MAX_BYTES", 2**20)
-    assert (
-        ask(sent=("a.png", bytes(2**20 + 1))).error
-        == "'a.png' is larger than 1 MB: choose a smaller picture."
-    )
-    assert ask(sent=("a.png", png(f"{data_root}/dtd/images/grid/00.png"))).tables
-
-
 # ---- pictures ----
 
 
-def test_only_the_last_pictures_are_kept_and_shown_small():
-    pictures, keys = asked.Pictures([]), []
-    # the first one once more, so the second one is the oldest
-    for number in [*range(asked.KEPT), 0, asked.KEPT]:
+def test_only_the_last_pictures_are_kept_and_shown_small(demo):
+    pictures, keys = asked.Demo(demo.classifier, demo.judge), []
+    for number in range(asked.KEPT + 1):
         buffer = io.BytesIO()
         Image.new("RGB", (1000, 500), (number, 0, 0)).save(buffer, format="PNG")
         buffer.seek(0)
         keys.append(pictures.keep(SimpleNamespace(stream=buffer, filename="a.png")))
-    assert len(set(keys)) == asked.KEPT + 1 == len(pictures.sent) + 1
     with refuses("this picture is not kept any more"):
-        pictures.open(keys[1])
-    for number in (0, 2):
+        pictures.open(keys[0])
+    for number in range(1, asked.KEPT + 1):
         assert pictures.open(keys[number]).getpixel((0, 0)) == (number, 0, 0)
     assert Image.open(io.BytesIO(pictures.shown(keys[2]))).size == (asked.PIXELS, asked.PIXELS // 2)
 
 
 def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, demo):
-    pairs = [(path.split("/")[-2:], truth) for path, truth in demo.pictures.examples.values()]
+    pairs = [(path.split("/")[-2:], truth) for path, truth in demo.examples.values()]
     assert all(name == truth for (name, _), truth in pairs)
     with numpy.load(f"{folder}/predictions-test.npz") as kept:
         doubts = dict(zip(kept["image"].tolist(), kept["max_probability"].tolist()))
@@ -139,11 +126,13 @@ def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
         finally:
             goes_on.set()
         assert question.result().status == 200
+    with pytest.raises(OSError):
+        urlopen(address, bytes(MAX_REQUEST + 1), 30)
     server.close()
 
 
 def test_what_cannot_be_served_is_one_line_and_exit_code_2(
-    folder, run, trained, demo, tmp_path, error_of, monkeypatch
+    folder, run, trained, demo, tmp_path, error_of
 ):
     tested = run("CDC", *NEW, name="test", flags=prompts_of(trained("CDC", *BASE)[1]))[2]
     server, nowhere = demo_app.make_server(demo_app.make_app(demo), 0), tmp_path / "nowhere"
@@ -160,7 +149,3 @@ def test_what_cannot_be_served_is_one_line_and_exit_code_2(
     ):
         assert error_of(demo_app.main, *words).startswith(f"error: {message}")
     server.close()
-    for package in ("waitress", "flask"):
-        monkeypatch.setitem(sys.modules, package, None)
-        advice = f"error: the page needs the package {package}: pip install -e '.[app]'"
-        assert error_of(demo_app.main, *own) == advice

@@ -24,7 +24,7 @@ from protocols.arguments import build_config, extend_config
 from protocols.command_line import parse_arguments
 from tests.conftest import CASES
 from tests.runs import REPOSITORY, refuses
-from trainers.common.ranges import check_ranges
+from trainers.common.config_files import check_values
 
 CODE = "1F34E"  # an apple: red, in the middle
 
@@ -159,7 +159,7 @@ def test_the_pictures_are_those_of_the_levels_which_go_with_openmojis_labels(dra
 @pytest.mark.parametrize("key, value, message", CASES["odd factors"])
 def test_settings_that_cannot_be_are_refused(tmp_path, key, value, message):
     with refuses(f"DATASET.FACTORS.{key} is {value!r}{message}"):
-        check_ranges(config(tmp_path, **{key: value}))
+        check_values(config(tmp_path, **{key: value}))
 
 
 def test_every_factor_has_its_config():

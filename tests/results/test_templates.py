@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 from analysis import occlusion
 from analysis.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures
 from analysis.templates import agreement, kappa, main, oracle
-from protocols import training as train
+from protocols import training
 from protocols.command_line import parse_arguments
 from results.report.page import make_report
 from results.runs import collect
@@ -31,11 +31,11 @@ def protocol(tmp_path_factory, data_root, small_clip_file):
         folder = root / f"{part}/dtd/shots_4/{name}/small/seed{seed}"
         arguments = base_arguments(name, data_root, small_clip_file, folder, seed)
         what = {"protocol": "base2new", "part": part, "dataset": "dtd", "recipe": "small"}
-        train.run(parse_arguments([*arguments, "--run", json.dumps(what), *more]))
+        training.run(parse_arguments([*arguments, "--run", json.dumps(what), *more]))
         return str(folder)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "collect_env_info", lambda: "left out in tests")
+        patch.setattr(training, "collect_env_info", lambda: "left out in tests")
         for name, seed in (("CDC", 1), ("CDC", 2), ("CoOp", 1)):
             trained = start("train_base", name, seed, *BASE)
             start("test_new", name, seed, "--eval-only", "--model-dir", trained, *NEW)

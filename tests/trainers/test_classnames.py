@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import predict
-from protocols import training
+import train
 from tests.conftest import CASES
 from tests.datasets.miniatures import image_folder
 from tests.runs import refuses
@@ -99,5 +99,5 @@ def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_pat
     words = "--run", run, mine / "ox/0.png", "--classes", "ox", "Ox"
     assert "one and the same: 'ox' = 'Ox'" in error_of(predict.main, *words)
     words = "--trainer CoOp --backbone tiny --images".split()
-    line = error_of(training.main, *words, mine, "--output-dir", f"{tmp_path}/out")
+    line = error_of(train.main, *words, mine, "--output-dir", f"{tmp_path}/out")
     assert "one and the same: 'Ox' = 'ox'" in line

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from protocols.training import main
 from tests.conftest import CASES, REFUSALS
+from train import main
 from trainers import PromptedClassifier
 
 SENTENCES = CASES["descriptions"]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from protocols.training import main
 from tests.conftest import in_turn
 from tests.runs import call, prompts_of, record_of, words_of
 from tests.same_run import kept_answers
+from train import main
 from trainers.common.metrics import read_metrics
 from trainers.engine.checkpoint import MODEL_NAME, newest
 from trainers.evaluation.run_record import versions

@@ -12,11 +12,11 @@ from dassl.data import data_manager
 from dassl.engine import TRAINER_REGISTRY
 from torch.utils.data import Sampler
 
-from protocols.training import main
 from tests import children
 from tests.conftest import in_turn
 from tests.same_run import assert_same_run
 from tests.trainers.test_every_trainer import LEARNING
+from train import main
 from trainers.common import files
 from trainers.common.files import remove_leftovers, write_text
 from trainers.common.interruption import REQUEUE, SIGNALS, interruptible

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.arguments import extend_config
-from protocols.plan import read_recipe
+from protocols.recipes import Recipe
 from tests.conftest import CASES, GOLDEN, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
@@ -137,7 +137,7 @@ def test_every_config_is_valid_and_a_recipe_says_what_it_is(path):
         assert path.read_text().startswith("# "), "what the recipe is and what it costs"
         trainer = TRAINER_REGISTRY.get(name)
         trainer.check_cfg(trainer.__new__(trainer), cfg)
-        assert read_recipe(str(path)).is_trained == trainer.method.learns
+        assert Recipe.read(str(path)).is_trained == trainer.method.learns
         assert re.match(r"tiny|vit_|rn\d", path.stem), "its name starts with its backbone"
         assert list(yaml.safe_load(path.read_text())["TRAINER"]) == [name.upper()]
 

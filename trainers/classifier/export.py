@@ -9,19 +9,18 @@
 import json
 import os
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 import torchvision.transforms as T
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
-from ..common.record_file import Record, shown_name
+from ..common.record_file import shown_name
 from ..data.loader import place_of_tensor
-from ..evaluation.prediction import Metrics
-from .saved_run import rebuilt
+from .saved_run import method_of
 
 if TYPE_CHECKING:
     from .prompted import PromptedClassifier
@@ -47,11 +46,8 @@ class FusedClassifier(nn.Module):
     def __init__(self, classifier: "PromptedClassifier", normalize: T.Normalize | None) -> None:
         super().__init__()
         self.method, self.encoded = classifier.method, classifier.encoded
-        mean, std = (
-            ((0.0,) * 3, (1.0,) * 3) if normalize is None else (normalize.mean, normalize.std)
-        )
-        self.register_buffer("mean", torch.tensor(mean)[:, None, None])
-        self.register_buffer("std", torch.tensor(std)[:, None, None])
+        for name, value in (("mean", 0.0), ("std", 1.0)):
+            self.register_buffer(name, torch.tensor(getattr(normalize, name, value)).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels - self.mean) / self.std  # (B, 3, H, W)
@@ -67,82 +63,36 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     Everything is computed in fp32 on the CPU, whatever the run's precision.
 
     Raises:
-        UserError: a package is missing, the text depends on the image, or the run's transforms can't be part of the model.
+        ModuleNotFoundError: onnx or onnxscript is not installed.
+        UserError: the text depends on the image, or the run's transforms can't be part of the model.
     """
-    try:
-        import onnx  # noqa: F401  (torch needs both, and says so less clearly)
-        import onnxscript  # noqa: F401
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise UserError(
-            f"export needs the package {error.name}: pip install onnx onnxscript safetensors"
-        ) from error
     if classifier.encoded is None:
         raise UserError(
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
-    normalize = normalization(classifier)
-    check_output("export to", f"{folder}/{CARD}", "An image classifier: the CLIP ")
-    classifier = in_fp32_on_the_cpu(classifier)
-    model = FusedClassifier(classifier, normalize).eval()
-    size = model.method.backbone.image.image_size
-    pixels = torch.zeros(
-        2, 3, size, size
-    )  # of two images, or the number would be part of the model
-    with torch.no_grad():
-        outputs = ["probability", "vacuity"][: len(model(pixels))]
-    write_atomically(
-        f"{folder}/{MODEL}",
-        lambda path: write_onnx(model, pixels, outputs, facts(classifier), path),
-    )
-    assert classifier.encoded is not None
-    learner = classifier.method.learner
-    tensors = {} if learner is None else learner.state_dict()
-    tensors = {**tensors, "text_features": classifier.encoded[0]}  # (M, K, E)
-    tensors = {name: value.contiguous() for name, value in tensors.items()}
-    write_atomically(
-        f"{folder}/{PROMPTS}", lambda path: save_file(tensors, path, facts(classifier))
-    )
-    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
-
-
-def normalization(classifier: "PromptedClassifier") -> T.Normalize | None:
-    """The step of the test transform after the pixels, which the model takes over: ``Normalize``, or None.
-
-    Raises:
-        UserError: there is another one.
-    """
     steps = classifier.transform.transforms
-    after = steps[place_of_tensor(steps) + 1 :]
-    other = [step for step in after if not isinstance(step, T.Normalize)]
-    if other:
-        raise UserError(
-            f"the run can't be exported: INPUT.TRANSFORMS has {type(other[0]).__name__}, the model has room for normalize only"
-        )
-    return after[0] if after else None
-
-
-def in_fp32_on_the_cpu(classifier: "PromptedClassifier") -> "PromptedClassifier":
+    after = steps[place_of_tensor(steps) + 1 :]  # which the model takes over
+    for step in after:
+        if not isinstance(step, T.Normalize):
+            raise UserError(
+                f"the run can't be exported: INPUT.TRANSFORMS has {type(step).__name__}, the model has room for normalize only"
+            )
+    check_output("export to", f"{folder}/{CARD}", "An image classifier: the CLIP ")
     cfg = classifier.cfg.clone()
     cfg.defrost()
     cfg.USE_CUDA = False
     cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
     cfg.freeze()
-    method = rebuilt(classifier.method, cfg, classifier.classnames)
-    return type(classifier)(method, cfg, classifier.record)
-
-
-@torch.no_grad()
-def write_onnx(
-    model: FusedClassifier,
-    pixels: Tensor,
-    outputs: list[str],
-    metadata: dict[str, str],
-    path: str,
-) -> None:
-    with warnings.catch_warnings():
+    method = method_of(cfg, classifier.classnames, classifier.method)
+    classifier = type(classifier)(method, cfg, classifier.record)
+    model = FusedClassifier(classifier, after[0] if after else None).eval()
+    size = model.method.backbone.image.image_size
+    # of two images, or the number would be part of the model
+    pixels = torch.zeros(2, 3, size, size)
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's exporter about torch
+        outputs = ["probability", "vacuity"][: len(model(pixels))]
         program = torch.onnx.export(
             model,
             (pixels,),
@@ -154,20 +104,26 @@ def write_onnx(
             verbose=False,
         )
     assert program is not None  # as it would be if the exporter wrote the file itself
-    program.model.metadata_props.update(metadata)
-    program.save(path, external_data=False)
+    program.model.metadata_props.update(facts(classifier))
+    write_atomically(f"{folder}/{MODEL}", lambda path: program.save(path, external_data=False))
+    assert classifier.encoded is not None
+    learner = classifier.method.learner
+    tensors = {} if learner is None else learner.state_dict()
+    tensors = {**tensors, "text_features": classifier.encoded[0]}  # (M, K, E)
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    write_atomically(
+        f"{folder}/{PROMPTS}", lambda path: save_file(tensors, path, facts(classifier))
+    )
+    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
 
 
 def facts(classifier: "PromptedClassifier") -> dict[str, str]:
     """What both files carry along, as strings."""
     record = classifier.record
     return {
-        "trainer": record["trainer"],
+        **{name: str(record[name]) for name in ("trainer", "backbone_hash", "shots", "seed")},
         "backbone": classifier.cfg.MODEL.BACKBONE.NAME,
-        "backbone_hash": str(record["backbone_hash"]),
         "dataset": shown_name(record),
-        "shots": str(record["shots"]),
-        "seed": str(record["seed"]),
         "classnames": json.dumps(classifier.classnames, ensure_ascii=False),
     }
 
@@ -175,14 +131,19 @@ def facts(classifier: "PromptedClassifier") -> dict[str, str]:
 def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
     record, cfg, names = classifier.record, classifier.cfg, classifier.classnames
     trainer, interpolation = record["trainer"], cfg.INPUT.INTERPOLATION
+    shots = record["shots"] if record["shots"] > 0 else "all"
     tested = "The run was not tested."
-    if record["metrics"]:
-        # older records don't say in which precision
-        precision = record.get("precision", record["config"]["TRAINER"][trainer.upper()]["PREC"])
-        tested = (
-            f"On the run's own images and classes, computed in its own precision ({precision}).\n\n"
-            + table(figures(record["metrics"]))
-        )
+    for split, measures in [*record["metrics"].items()][:1]:
+        tested = f"""\
+On the run's own images and classes, computed in its own precision.
+
+| {split} | |
+| --- | --- |
+| images | {measures["images"]} |
+| accuracy | {measures["accuracy"]:.2f} % |
+| macro F1 | {measures["macro_f1"]:.2f} % |
+| expected calibration error | {measures["ece"]:.2f} % |
+| negative log-likelihood | {measures["nll"]:.4f} |"""
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
     vacuity = vacuity if "vacuity" in outputs else ""
     size = classifier.method.backbone.image.image_size
@@ -193,7 +154,17 @@ def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
 
 An image classifier: the CLIP `{cfg.MODEL.BACKBONE.NAME}` under prompts of the trainer {trainer}, for {len(names)} classes.
 
-{table(run_facts(record))}
+| what | value |
+| --- | --- |
+| trained on | {shown_name(record)}, {record["classes"]} classes, {shots} images a class |
+| seed | {record["seed"]} |
+| learned parameters | {record["parameters"]["learnable"]:,} |
+| prompts | {record["prompts_hash"]} |
+| CLIP's weights | {record["backbone_hash"]} |
+| split | {record["split_hash"]} |
+| finished | {record["finished"]} |
+| code | {record["git_commit"]} |
+| torch | {record["versions"]["torch"]} |
 
 ## Figures
 
@@ -227,39 +198,3 @@ print(classes[probability[0].argmax()], probability[0].max())
 
 {classes}
 """
-
-
-def run_facts(record: Record) -> dict[str, object]:
-    shots = record["shots"] if record["shots"] > 0 else "all"
-    data = f"{shown_name(record)}, {record['classes']} classes, {shots} images a class"
-    return {
-        "trained on": data if record["prompts_hash"] else "nothing",
-        "seed": record["seed"],
-        "learned parameters": f"{record['parameters']['learnable']:,}",
-        "prompts": record["prompts_hash"],
-        "CLIP's weights": record["backbone_hash"],
-        "split": record["split_hash"],
-        "finished": record["finished"],
-        "code": record["git_commit"],
-        "torch": record["versions"]["torch"],
-    }
-
-
-def figures(metrics: Mapping[str, Metrics]) -> dict[str, object]:
-    """Name → value of the figures of the first split that was tested."""
-    split, measures = next(iter(metrics.items()))
-    shown = {
-        "images": measures["images"],
-        "accuracy": f"{measures['accuracy']:.2f} %",
-        "macro F1": f"{measures['macro_f1']:.2f} %",
-        "expected calibration error": f"{measures['ece']:.2f} %",
-        "negative log-likelihood": f"{measures['nll']:.4f}",
-    }
-    if "mean_vacuity" in measures:
-        shown["mean vacuity"] = f"{measures['mean_vacuity']:.4f}"
-    return {f"{name} ({split})": value for name, value in shown.items()}
-
-
-def table(rows: Mapping[str, object]) -> str:
-    lines = [f"| {name} | {value} |" for name, value in rows.items()]
-    return "\n".join(["| what | value |", "| --- | --- |", *lines])

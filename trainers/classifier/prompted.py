@@ -7,8 +7,9 @@ answers = classifier.predict(["cat.jpg", "dog.png"])
 print(answers.labels, answers.probabilities, answers.uncertainty)
 """
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +23,7 @@ from yacs.config import CfgNode
 
 from ..classnames import check_names
 from ..common.errors import UserError
-from ..common.record_file import Record
+from ..common.record_file import FILE_NAME, Record, read_record
 from ..data.pictures import (
     Picture,
     Pictures,
@@ -31,19 +32,11 @@ from ..data.pictures import (
     transformed,
     write_class_folders,
 )
-from ..engine.checkpoint import load_trained
+from ..engine.checkpoint import MODEL_NAME, final, load, load_trained
 from ..evaluation.prediction import Prediction
 from ..method import Method
 from .export import export
-from .saved_run import (
-    class_names,
-    config_of,
-    find_trainer,
-    read_record,
-    rebuilt,
-    silence,
-    untrained,
-)
+from .saved_run import config_of, find_trainer, method_of
 
 if TYPE_CHECKING:
     import pandas
@@ -76,16 +69,9 @@ class Answers:
     def to_pandas(self) -> "pandas.DataFrame":
         """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there are any vacuity and conflict, and
         ``vote_1`` … ``vote_M``, the class that each template would answer.
-
-        Raises:
-            UserError: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError as error:
-            raise UserError(
-                "to_pandas needs pandas, which is not installed: pip install pandas"
-            ) from error
+        import pandas
+
         columns = {
             "image": self.images,
             "label": self.labels,
@@ -118,7 +104,7 @@ class PromptedClassifier:
 
     def __init__(self, method: Method, cfg: CfgNode, record: Record) -> None:
         self.method, self.cfg, self.record = method.eval().requires_grad_(False), cfg, record
-        with silence():
+        with contextlib.redirect_stdout(None):  # which is the calling program's
             self.transform = build_transform(cfg, is_train=False)
         with torch.no_grad(), method.autocast():
             # once for all images; None where the text depends on the image
@@ -137,17 +123,28 @@ class PromptedClassifier:
         Raises:
             UserError: it holds no finished training of this toolbox, or its CLIP is not found or has other weights.
         """
-        folder = os.fspath(folder)
-        record = read_record(folder)
-        trainer_class = find_trainer(record["trainer"])
-        cfg = config_of(record, trainer_class)
+        path = f"{folder}/{FILE_NAME}"
+        if not os.path.isfile(path):
+            raise UserError(
+                f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended"
+            )
+        record = read_record(path)
+        trainer = find_trainer(record["trainer"])
+        cfg = config_of(record, trainer)
         if backbone is not None:
             cfg.MODEL.BACKBONE.NAME = backbone
         cfg.freeze()
-        trainer_class.method.check(trainer_class.node(cfg), f"TRAINER.{cfg.TRAINER.NAME.upper()}")
-        method = untrained(cfg, class_names(folder, record, trainer_class))
+        trainer.method.check(trainer.node(cfg), f"TRAINER.{cfg.TRAINER.NAME.upper()}")
+        prompts = f"{folder}/{MODEL_NAME}"
+        if trainer.method.learns and not os.path.isdir(prompts):
+            raise UserError(
+                f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
+            )
+        # records of earlier versions don't name the classes
+        names = record.get("classnames") or load(f"{prompts}/{final(prompts, cfg)}")["classnames"]
+        method = method_of(cfg, names)
         if method.learner is not None:
-            load_trained(method, folder, cfg)
+            load_trained(method, os.fspath(folder), cfg)
         return cls(method, cfg, record)
 
     @classmethod
@@ -172,24 +169,19 @@ class PromptedClassifier:
 
         Raises:
             UserError: the input can't work; see also ``load``.
+            ModuleNotFoundError: the toolbox itself, the folder of ``train.py``, can't be imported, only its plug-in.
         """
-        try:
-            from protocols.command_line import parse_arguments
-            from protocols.training import run
-        except ImportError as error:
-            raise UserError(
-                "fit needs the toolbox itself, not only its plug-in: call it in the folder of train.py"
-            ) from error
+        from protocols.command_line import parse_arguments
+        from protocols.training import run
+
         if labels is not None:
-            assert not isinstance(images, (str, os.PathLike))  # a label for each of several images
             folder = os.fspath(folder or f"output/fit/{trainer}")
-            images = write_class_folders(list(images), list(labels), f"{folder}-images")
-        elif not is_path(images):
+            images = write_class_folders(list(one_by_one(images)), labels, f"{folder}-images")
+        if not is_path(images):
             raise UserError("images without labels must be a folder of class folders: give labels")
-        arguments = ["--images", os.fspath(images), "--trainer", trainer]
-        arguments += ["--backbone", backbone] if backbone else []
-        arguments += ["--output-dir", os.fspath(folder)] if folder else []
-        return cls.load(run(parse_arguments([*arguments, *options])).output_dir)
+        given = {"images": images, "trainer": trainer, "backbone": backbone, "output-dir": folder}
+        flags = [f"--{flag}={os.fspath(value)}" for flag, value in given.items() if value]
+        return cls.load(run(parse_arguments([*flags, *options])).output_dir)
 
     @property
     def background(self) -> str:
@@ -208,26 +200,21 @@ class PromptedClassifier:
             classnames: at least two names.
 
         Raises:
-            UserError: the context is class-specific, so it says nothing of other classes; a name is too long; they are
-                no names; or the CLIP can't tell two of them apart.
+            UserError: the context is class-specific, so it says nothing of other classes; a name is too long, or nothing;
+                or the CLIP can't tell two of them apart.
         """
-        names = None if isinstance(classnames, str) else list(classnames)
-        if (
-            names is None
-            or len(names) < 2
-            or not all(isinstance(name, str) and name.strip() for name in names)
-        ):
-            raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
+        names = list(classnames)
+        if isinstance(classnames, str) or len(names) < 2:
+            raise UserError(f"the classes are {names}: give a list of at least two names")
         if self.method.is_class_specific:
             raise UserError(
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
-        method = rebuilt(self.method, self.cfg, names)
+        method = method_of(self.cfg, names, self.method)
         check_names(method, are_fixed=False)
         return type(self)(method, self.cfg, self.record)
 
-    @torch.no_grad()
     def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
         """``Answers`` for images, see above: what the run's own test says of them. They are read batch by batch.
 
@@ -237,63 +224,55 @@ class PromptedClassifier:
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or tensor that is no image.
         """
-        answers, names = [], []
-        for batch, batch_names in self.batches(images, broken):
-            answer = self.method.answer(batch, self.encoded)
-            answer.check_finite()
-            answers.append(answer.cpu())
-            names += batch_names
-        if not answers and broken:
-            raise UserError(f"not one of the images can be read; the first: {broken[0]}")
-        answer = Prediction.concatenate(answers)
+        answer, names = self.prediction(images, broken)
+        values = {name: value.numpy() for name, value in vars(answer).items() if value is not None}
+        votes = values.get("template_probability")
         return Answers(
             classnames=self.classnames,
             images=names,
             labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
-            probabilities=answer.probability.numpy(),
+            probabilities=values["probability"],
             uncertainty=answer.uncertainties()["max_probability"].numpy(),
-            vacuity=None if answer.vacuity is None else answer.vacuity.numpy(),
-            conflict=None if answer.conflict is None else answer.conflict.numpy(),
-            votes=None
-            if answer.template_probability is None
-            else answer.template_probability.transpose(0, 1).numpy(),
+            vacuity=values.get("vacuity"),
+            conflict=values.get("conflict"),
+            votes=None if votes is None else votes.swapaxes(0, 1),
         )
+
+    @torch.no_grad()
+    def prediction(
+        self, images: Pictures, broken: list[UserError] | None = None
+    ) -> tuple[Prediction, list[str | None]]:
+        """The method's own ``Prediction`` for N images, on the CPU, and their N names; see ``predict``."""
+        answers, names = [], []
+        images, size = iter(one_by_one(images)), self.cfg.DATALOADER.TEST.BATCH_SIZE
+        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
+            while batch := list(islice(images, size)):
+                pixels = []
+                for image, result in zip(batch, pool.map(self.read, batch)):
+                    if isinstance(result, Tensor):
+                        pixels.append(result)
+                        names.append(os.fspath(image) if is_path(image) else None)
+                    elif broken is None:
+                        raise result
+                    else:
+                        broken.append(result)
+                if pixels:
+                    shown = torch.stack(pixels).to(self.method.device)  # (B, 3, H, W)
+                    answer = self.method.answer(shown[None], self.encoded)
+                    answer.check_finite()
+                    answers.append(answer.cpu())
+        if not answers:
+            first = f"not one can be read; the first: {broken[0]}" if broken else "there is none"
+            raise UserError(f"there is no image to look at: {first}")
+        return Prediction.concatenate(answers), names
+
+    def read(self, image: Picture) -> Tensor | UserError:
+        """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""
+        try:
+            return transformed(image, self.background, self.transform)
+        except UserError as error:
+            return error
 
     def export(self, folder: str | os.PathLike[str]) -> None:
         """Writes the classifier for programs without this toolbox; see ``export.py``."""
         export(self, folder)
-
-    def batches(
-        self, images: Pictures, broken: list[UserError] | None = None
-    ) -> Iterator[tuple[Tensor, list[str | None]]]:
-        """Yields (1, B, 3, H, W) on the device and B names, as many images at a time as the run's tests take; for ``broken`` see ``predict``.
-
-        Raises:
-            UserError: see ``predict``.
-        """
-
-        def read(image: Picture) -> Tensor | UserError:
-            try:
-                return transformed(image, self.background, self.transform)
-            except UserError as error:
-                if broken is None:
-                    raise
-                return error
-
-        images, size = iter(one_by_one(images)), self.cfg.DATALOADER.TEST.BATCH_SIZE
-        batch = list(islice(images, size))
-        if not batch:
-            raise UserError("there is no image to look at")
-        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
-            while batch:
-                decoded = list(zip(batch, pool.map(read, batch)))
-                if broken is not None:
-                    broken += [pixels for _, pixels in decoded if isinstance(pixels, UserError)]
-                sound = [(image, pixels) for image, pixels in decoded if isinstance(pixels, Tensor)]
-                if sound:
-                    pixels = torch.stack([pixels for _, pixels in sound])  # (B, 3, H, W)
-                    yield (
-                        pixels.to(self.method.device)[None],
-                        [os.fspath(image) if is_path(image) else None for image, _ in sound],
-                    )
-                batch = list(islice(images, size))
