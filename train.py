@@ -5,8 +5,8 @@
     python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: protocols.command_line.expand_images
 
 Input that can't work ends with one line on standard error and exit code 2. A run that is killed goes on by the same command, to the same
-numbers; one that Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 (Slurm's warning) asks to stop writes a checkpoint and exits with code 75, which means: start
-it again. A second Ctrl-C ends it at once. A finished run is done already.
+numbers; one that Ctrl-C, SIGTERM or SIGUSR1 (Slurm's warning) asks to stop ends at once with exit code 75, which means: start it again.
+A finished run is done already.
 """
 
 import sys
@@ -17,18 +17,15 @@ from trainers.common.errors import exit_code
 from trainers.common.interruption import interruptible
 
 
-def run(arguments: Sequence[str] | None) -> None:
-    args = parse_arguments(arguments)
-    # here, since it takes seconds: what is wrong at first sight is answered at once
-    from protocols.training import run
-
-    run(args)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if a signal ended it."""
     with interruptible():
-        return exit_code(run, arguments)
+        # what is wrong at first sight is answered at once: the import takes seconds
+        if code := exit_code(lambda: parse_arguments(arguments) and None):
+            return code
+        from protocols.training import main as train
+
+        return train(arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from yacs.config import CfgNode
 from datasets.base import TargetDataset
 from trainers.classnames import check_names
 from trainers.common.console import FileOnly, log_to_stdout
-from trainers.common.errors import UserError, raised_in
+from trainers.common.errors import UserError, exit_code, raised_in
 from trainers.common.files import check_folder, remove_leftovers
 from trainers.common.fingerprints import data_name
 from trainers.common.locks import FILE_NAME as LOCK
@@ -25,6 +26,7 @@ from trainers.trainer import MethodTrainer
 
 from . import own_images
 from .arguments import build_config
+from .command_line import parse_arguments
 
 log = logging.getLogger("train")
 OUTPUTS = (
@@ -35,6 +37,11 @@ OUTPUTS = (
     "predictions-test.npz",
     LOCK,
 )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of the run that ``train.py``'s arguments ask for."""
+    return exit_code(lambda: run(parse_arguments(arguments)))
 
 
 def run(args: argparse.Namespace) -> MethodTrainer:
