@@ -224,6 +224,8 @@ def left_out(paths: Iterable[str]) -> str:
             moving.append(path)
     lines = [f"{len(files)} {ending} ({named(files)})" for ending, files in sorted(ignored.items())]
     sentences = [f"Left out: {'; '.join(lines)}"] if lines else []
+    if {".heic", ".heif"} & {*ignored}:
+        sentences.append("To take HEIC: pip install pillow-heif")
     if moving:
         sentences.append(
             f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"
