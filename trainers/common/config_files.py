@@ -116,7 +116,8 @@ def check_value(key: str, value: object, default: object) -> None:
             if element not in taken:
                 choices = ", ".join(str(choice) or "''" for choice in taken)
                 raise UserError(
-                    f"{key} is {element!r}, it takes one of {choices}{nearest(element, taken)}"
+                    f"{key} is {element!r}, it takes {'one of' if len(taken) > 1 else 'only'} "
+                    f"{choices}{nearest(element, taken)}"
                 )
         elif isinstance(element, (int, float)):
             for bound, number in taken.items():
