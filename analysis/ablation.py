@@ -42,16 +42,14 @@ COSTS = {"seconds_per_step": "seconds_per_step", "images_per_second": "test_imag
 Right = Sequence[numpy.ndarray]
 
 
-def interval(
-    row: Right, full: Right, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> tuple[float, float]:
+def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float, float]:
     """Bootstrap interval of the difference of mean H between two rows of runs, in points of
     percent.
 
     A resample draws, with replacement, as many seeds, base images and new images as there are, the
     same for both rows: they share few-shot samples and test images, so what makes a seed or an
     image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
-    difference is that of the means over the drawn seeds. The interval holds the middle ``level`` of
+    difference is that of the means over the drawn seeds. The interval holds the middle ``LEVEL`` of
     the resampled differences (percentile interval: Efron and Tibshirani, 1993, "An Introduction to
     the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
     itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with
@@ -60,18 +58,18 @@ def interval(
     Args:
         row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to
         each image is right.
-        resamples: R; level: in (0, 1); seed: of the draws.
+        resamples: R.
 
     Returns:
         lower and upper end; exactly 0 and 0 where the rows are the same.
     """
-    generator = numpy.random.default_rng(seed)
+    generator = numpy.random.default_rng(0)
     sizes = len(full[0]), full[0].shape[1], full[1].shape[1]
     seeds, base, new = (
         generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
     )  # (R, S), (R, N), (R, N)
     difference = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)  # (R,)
-    return tuple(numpy.quantile(difference, [(1 - level) / 2, (1 + level) / 2]).tolist())
+    return tuple(numpy.quantile(difference, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
 
 
 def resampled_h(
@@ -89,39 +87,27 @@ def resampled_h(
     return (seeds * harmonic_mean(halves)).sum(axis=1) / seeds.shape[1]
 
 
-def rights_of(rows: Sequence[Sequence[Run]], seeds: Sequence[int]) -> list[Right]:
-    """``Right`` of each row's runs with those seeds.
-
-    Raises:
-        UserError: not all were tested on the same images, or a run has no answers.
-    """
-    rights: list[list[numpy.ndarray]] = [[] for _ in rows]
-    for part in PARTS:
-        images = set()
-        for runs, right in zip(rows, rights):
-            by_seed = {run.seed: run for run in runs if run.part == part}
-            answers = [by_seed[seed].known_answers for seed in seeds]
-            images |= {tuple(answer["image"].tolist()) for answer in answers}
-            right.append(numpy.stack([answer["right"] for answer in answers]))
-        if len(images) > 1:
-            names = " and ".join(runs[0].config for runs in rows)
-            raise UserError(
-                f"{names}, or their seeds, were tested on different images, so no interval can be "
-                "computed: make them again with the same data"
-            )
-    return list(rights)
-
-
 def compare(row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]) -> dict[str, float]:
     """Difference of H to the full method over the seeds that both have, and its interval; nothing
     where there is no such seed.
 
     Raises:
-        UserError: see ``rights_of``.
+        UserError: not all were tested on the same images, or a run has no answers.
     """
     if row is full or not seeds:
         return {}
-    rights, of_full = rights_of([row, full], seeds)
+    names = row[0].config, full[0].config
+    halves = []  # (2, S, N) each: of the row, of the full method
+    for part in PARTS:
+        runs = {(run.config, run.seed): run for run in (*row, *full) if run.part == part}
+        answers = [[runs[name, seed].known_answers for seed in seeds] for name in names]
+        if len({tuple(answer["image"].tolist()) for of in answers for answer in of}) > 1:
+            raise UserError(
+                f"{' and '.join(names)}, or their seeds, were tested on different images, so no "
+                "interval can be computed: make them again with the same data"
+            )
+        halves.append(numpy.array([[answer["right"] for answer in of] for of in answers]))
+    rights, of_full = zip(*halves)
     once = [numpy.ones((1, size), int) for size in (len(seeds), *(r.shape[1] for r in rights))]
     difference = resampled_h(rights, *once) - resampled_h(of_full, *once)
     lower, upper = interval(rights, of_full)

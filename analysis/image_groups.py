@@ -210,30 +210,19 @@ def before_and_after(
 def calibration_on_new(
     classifier: PromptedClassifier, new: DatasetBase, temperature: float | None
 ) -> dict[str, Calibration | None] | None:
-    """``before_and_after`` on the new classes with their own names, and ``by_distance``; None where the contexts belong to the base classes."""
+    """``before_and_after`` on the new classes with their own names, and ``by_distance``, scaled by the distances of their texts from the
+    run's own; None where the contexts belong to the base classes."""
     if classifier.method.is_class_specific:
         return None
     asked, labels = classifier.with_classes(new.classnames), labels_of(new.test)
     prediction, _ = asked.prediction(paths_of(new.test))
-    return {
-        **before_and_after(prediction, labels, temperature),
-        "by_distance": by_distance(classifier, asked, prediction, labels),
-    }
-
-
-def by_distance(
-    classifier: PromptedClassifier,
-    asked: PromptedClassifier,
-    prediction: Prediction,
-    labels: Tensor,
-) -> Calibration | None:
-    """Calibration of ``asked``, the run's classifier for other classes, scaled by the distances of its texts from the run's own."""
-    if classifier.encoded is None or asked.encoded is None:
-        return None
-    texts = (asked.encoded[0].cpu(), classifier.encoded[0].cpu())  # (M, K, E), (M, B, E)
-    temperatures = distance_temperatures(
-        *texts, asked.method.hand_crafted.cpu(), classifier.method.hand_crafted.cpu()
-    )  # (K,)
-    of_answers = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
-    measures = calibration(scaled(prediction, of_answers).float(), labels)
-    return {**measures, "temperature": of_answers.mean().item()}
+    figures = {**before_and_after(prediction, labels, temperature), "by_distance": None}
+    if classifier.encoded and asked.encoded:
+        texts = asked.encoded[0].cpu(), classifier.encoded[0].cpu()  # (M, K, E), (M, B, E)
+        temperatures = distance_temperatures(
+            *texts, asked.method.hand_crafted.cpu(), classifier.method.hand_crafted.cpu()
+        )  # (K,)
+        of_answers = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
+        measures = calibration(scaled(prediction, of_answers).float(), labels)
+        figures["by_distance"] = {**measures, "temperature": of_answers.mean().item()}
+    return figures

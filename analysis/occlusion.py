@@ -63,7 +63,7 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
 
     answers = run.known_answers
     chosen: dict[int, str] = {}
-    for index in numpy.argsort(answers[DOUBT], kind="stable")[: None if paths else 0]:
+    for index in numpy.argsort(answers[DOUBT], kind="stable"):
         path = paths.get(str(answers["image"][index]))
         if path and answers["right"][index] and len(chosen) < SHOWN:
             chosen.setdefault(int(answers["label"][index]), path)

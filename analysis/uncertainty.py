@@ -89,8 +89,7 @@ def tables(runs: Iterable[Measured]) -> list[Table]:
             measures = {title: figures.get(name) for name, title in CALIBRATION.items()}
             row = (*key, classes, when.replace("_", " "))
             calibrated.append((row, seed, {"T": temperature, **measures}))
-    made = []
-    for title, heads, lines in (
+    described = (
         (
             "What doubt tells apart, AUROC in percent: wrong from right answers on base classes "
             "(errors), new classes and corrupted images, by severity, from those of base; AURC in "
@@ -105,10 +104,12 @@ def tables(runs: Iterable[Measured]) -> list[Table]:
             ("classes", "scaling"),
             calibrated,
         ),
-    ):
-        frame = Table.of(title, (*HEADS, *heads), lines).by_seed
-        made.append(Table(title, with_averages(frame)))
-    return made
+    )
+    frames = (
+        (title, Table.of(title, (*HEADS, *heads), lines).by_seed)
+        for title, heads, lines in described
+    )
+    return [Table(title, with_averages(frame)) for title, frame in frames]
 
 
 def by_group(values: Mapping[str, Any]) -> dict[str, float]:

@@ -14,7 +14,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cache
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
@@ -45,6 +45,7 @@ def verdict(figure: Comparison) -> tuple[str, str]:
     return "too noisy to say", f"{why}: run {math.ceil((2 * figure.deviation / NOISE) ** 2)} seeds"
 
 
+@cache
 def differences(run: Run, recipe: str) -> list[str]:
     """How a run differs from the experiment that a recipe is: ``KEY its → published``.
 
@@ -77,16 +78,12 @@ def check(args: argparse.Namespace) -> int:
         UserError: there are no runs, or none of which a figure is published.
     """
     counts: Counter[str] = Counter()
-    known: dict[tuple[Path, str], list[str]] = {}
     for table in (table for folder in args.folders for table in tables(collect(folder))):
         for figure in comparisons(table):
-            for run in table.runs_of(figure.row):
-                if (run.folder, figure.recipe) not in known:
-                    known[run.folder, figure.recipe] = differences(run, figure.recipe)
             odd = dict.fromkeys(
                 text
                 for run in table.runs_of(figure.row)
-                for text in known[run.folder, figure.recipe]
+                for text in differences(run, figure.recipe)
             )
             answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(figure)
             counts[answer] += 1

@@ -15,6 +15,10 @@ from .rows import Column, Key, Table
 
 BACKBONE, SHOTS = "ViT-B/16", 16
 BASE2NEW = ("base", "new", "H")  # order of the figures
+TRANSFER = {
+    "cross-data-set from imagenet": "cross_dataset",
+    "domain generalisation from imagenet": "domain_generalisation",
+}  # title of a table → protocol
 
 
 @cache
@@ -65,39 +69,24 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Column, float]]:
     backbones = {run.record["config"]["MODEL"]["BACKBONE"]["NAME"] for run in table.runs_of(row)}
     if backbones != {BACKBONE} or shots != SHOTS:
         return "", {}
-    known = read_published()
+    known, is_average = read_published(), data.startswith("average")
     if table.title == "base-to-new":
-        if not data.startswith("average"):
+        if not is_average:
             return "", dict(zip(BASE2NEW, known["base2new"].get(trainer, {}).get(data, ())))
         averaged = {other[0] for other in table.means.index if other[1:] == row[1:]} - {data}
-        if averaged != set(known["base2new"]["CoOp"]):
-            return "", {}
-        recipe, figures = of_method(known["base2new_average"], trainer, config)
-        return recipe, dict(zip(BASE2NEW, figures))
-    for protocol, title in (
-        ("cross_dataset", "cross-data-set from imagenet"),
-        ("domain_generalisation", "domain generalisation from imagenet"),
-    ):
-        if table.title == title and not data.startswith("average"):
-            names = ["source", *known[protocol]["order"][1:]]
-            recipe, figures = of_method(known[protocol], trainer, config)
-            is_whole = set(names) == {*table.names}
-            return recipe, {
-                name: figure
-                for name, figure in zip(names, figures)
-                if name in table.names and (name != "average" or is_whole)
-            }
-    return "", {}
-
-
-def of_method(
-    methods: dict[str, list[float]], trainer: str, config: str
-) -> tuple[str, list[float]]:
-    """The figures of a method's recipe where several are published, and that recipe; else the
-    method's only figures.
-    """
+        methods = known["base2new_average"] if averaged == set(known["base2new"]["CoOp"]) else {}
+        columns = list(BASE2NEW)
+    else:
+        protocol = TRANSFER.get(table.title)
+        methods = {} if is_average or protocol is None else known[protocol]
+        columns = ["source", *methods.get("order", ())[1:]]
+    # of a method with several published recipes those of the row's, else its only ones
     method = f"{trainer} {config}"
-    return (config, methods[method]) if method in methods else ("", methods.get(trainer, []))
+    recipe = config if method in methods else ""
+    figures = dict(zip(columns, methods.get(method, methods.get(trainer, ()))))
+    if {*columns} != {*table.names}:  # the average is of other data sets
+        figures.pop("average", None)
+    return recipe, figures
 
 
 def comparisons(table: Table) -> Iterator[Comparison]:

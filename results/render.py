@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pandas import DataFrame, Series
+import numpy
+from pandas import DataFrame
 
 from trainers.common.console import table_cell
 from trainers.common.errors import exit_code
@@ -41,12 +42,11 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
     """
     compared = comparisons(table) if with_published else ()
     published = {(figure.row, figure.name): figure for figure in compared}
-    cells = table.means.index.to_frame(index=False)
-    cells["seeds"] = list(table.seeds)
+    cells = table.means[[]].assign(seeds=table.seeds)
     for name in table.names:
         mean, deviation = table.means[name], table.deviations[name]
         if style == "csv":
-            cells[f"{name}_mean"], cells[f"{name}_std"] = list(mean), list(deviation)
+            cells[f"{name}_mean"], cells[f"{name}_std"] = mean, deviation
         else:
             cells[str(name)] = list(map(summary, mean, deviation))
     for name in table.names:
@@ -54,10 +54,10 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         if any(beside) and style == "csv":
             for title, attribute in PUBLISHED.items():
                 values = [getattr(figure, attribute, None) for figure in beside]
-                cells[f"{name}_{title}"] = Series(values, dtype=float)
+                cells[f"{name}_{title}"] = numpy.array(values, float)
         elif any(beside):
             cells[f"{name}, published"] = [str(figure or "") for figure in beside]
-    return write_cells(cells, style, len(table.heads))
+    return write_cells(cells.reset_index(), style, len(table.heads))
 
 
 def write_cells(cells: DataFrame, style: str, left: int) -> str:

@@ -43,7 +43,7 @@ Setting = tuple[str, str, int]  # see ``Run.setting``
 Curve = dict[int, float]  # epoch → value
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """A finished run.
 
@@ -91,15 +91,42 @@ class Run:
         """Metrics on the test images; empty where it was tested on others."""
         return self.record["metrics"].get("test", {})
 
+    @property
+    def classnames(self) -> list[str]:
+        """Of all classes to choose from; none in records of former versions."""
+        return self.record.get("classnames", [])
+
     @cached_property
     def answers(self) -> Arrays | None:
-        """Arrays of ``predictions-test.npz``; None where there is no such file.
+        """Arrays of ``predictions-test.npz`` by name; None where there is no such file.
+
+        ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the
+        image's own, are added to what the file has.
 
         Raises:
-            UserError: see ``read_answers``.
+            UserError: it can't be read, or is not what a run leaves.
         """
-        classes = len(self.record.get("classnames", ())) or MANY
-        return read_answers(self.folder / PREDICTIONS, classes)
+        path = self.folder / PREDICTIONS
+        if not path.is_file():
+            return None
+        arrays = read_arrays(path)
+        if missing := [name for name in REQUIRED if name not in arrays]:
+            raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
+        sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
+        for name, array in arrays.items():
+            code, axes = LAYOUT.get(name, ("f", "N"))
+            fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
+            for axis, size in zip(axes, array.shape):
+                fits = fits and sizes.setdefault(axis, size) == size
+            classes = len(self.classnames) or MANY
+            if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
+                raise UserError(
+                    f"{path} is not what a run leaves ({name} has another shape or kind of values): "
+                    "run it again"
+                )
+        arrays["answer"] = arrays["top"][:, 0]
+        arrays["right"] = arrays["answer"] == arrays["label"]
+        return arrays
 
     @property
     def known_answers(self) -> Arrays:
@@ -117,11 +144,11 @@ class Run:
     def class_name(self, label: int) -> str:
         """Name of a class: as in the test's per-class accuracies, else the run's."""
         present = numpy.unique(self.known_answers["label"]).tolist()
-        names = list(self.metrics.get("per_class_accuracy", ()))
-        if label in present and len(names) == len(present):
-            return names[present.index(label)]
-        classnames = self.record.get("classnames", ())
-        return classnames[label] if label < len(classnames) else f"class {label}"
+        names = dict(enumerate(self.classnames))
+        accuracies = self.metrics.get("per_class_accuracy", ())
+        if len(accuracies) == len(present):
+            names |= zip(present, accuracies)
+        return names.get(label, f"class {label}")
 
 
 @dataclass
@@ -184,37 +211,6 @@ def collect(*folders: str | Path) -> list[Run]:
     return list(runs.values())
 
 
-def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
-    """Arrays by name, or None where there is no such file; labels are below ``classes``.
-
-    ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the image's
-    own, are added to what the file has.
-
-    Raises:
-        UserError: it can't be read, or is not what a run leaves.
-    """
-    if not path.is_file():
-        return None
-    arrays = read_arrays(path)
-    missing = [name for name in REQUIRED if name not in arrays]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
-    sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
-    for name, array in arrays.items():
-        code, axes = LAYOUT.get(name, ("f", "N"))
-        fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
-        for axis, size in zip(axes, array.shape):
-            fits = fits and sizes.setdefault(axis, size) == size
-        if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
-            raise UserError(
-                f"{path} is not what a run leaves ({name} has another shape or kind of values): "
-                "run it again"
-            )
-    arrays["answer"] = arrays["top"][:, 0]
-    arrays["right"] = arrays["answer"] == arrays["label"]
-    return arrays
-
-
 def read_arrays(path: Path) -> Arrays:
     """Arrays by name of an ``.npz`` file.
 
@@ -254,12 +250,9 @@ def group(runs: Iterable[Run]) -> list[Series]:
 
 def title(data: str, classes: str, shots: int, with_shots: bool) -> str:
     """What a setting is called."""
-    parts = [data] if classes == "all" else [data, f"{classes} classes"]
-    if with_shots and shots > 0:
-        parts.append(counted(shots, "shot"))
-    elif with_shots:
-        parts.append("no few-shot sample")
-    return ", ".join(parts)
+    shown = counted(shots, "shot") if shots > 0 else "no few-shot sample"
+    parts = (data, f"{classes} classes" * (classes != "all"), shown * with_shots)
+    return ", ".join(filter(None, parts))
 
 
 def distinct_part(place: Path, places: Iterable[Path]) -> str:
@@ -272,10 +265,7 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
 
 def with_answers(series: Iterable[Series]) -> list[Series]:
     """The same series of those runs only that have answers."""
-    answered = [
-        replace(entry, runs=[run for run in entry.runs if run.answers is not None])
-        for entry in series
-    ]
+    answered = [replace(entry, runs=[run for run in entry.runs if run.answers]) for entry in series]
     return [entry for entry in answered if entry.runs]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
+import pandas
 
 from trainers.evaluation.doubts import wilson
 
@@ -29,17 +30,15 @@ def headlines(series: Sequence[Series]) -> list[Headline]:
         class would, or None where not known.
     """
     tested = [entry for entry in series if all("accuracy" in run.metrics for run in entry.runs)]
+    zero_shot = {
+        material(entry): mean_accuracy(entry) for entry in reversed(tested) if is_zero_shot(entry)
+    }
     made = []
     for entry in tested:
         run, images, accuracy = entry.runs[0], number_of_images(entry), mean_accuracy(entry)
-        classnames = run.record.get("classnames", ()), run.metrics.get("per_class_accuracy", ())
-        classes = max(1, *map(len, classnames))
+        classes = max(1, len(run.classnames), len(run.metrics.get("per_class_accuracy", ())))
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
-        rivals = [other for other in tested if is_zero_shot(other) and comparable(entry, other)]
-        commonest = None
-        if run.answers is not None:
-            labels = run.answers["label"]
-            commonest = 100 * float(numpy.bincount(labels).max()) / len(labels)
+        counts = numpy.bincount(run.answers["label"]) if run.answers else None
         made.append(
             {
                 "tested_on": entry.tested_on,
@@ -52,8 +51,8 @@ def headlines(series: Sequence[Series]) -> list[Headline]:
                 "low": 100 * low,
                 "high": 100 * high,
                 "chance": 100 / classes,
-                "zero_shot": mean_accuracy(rivals[0]) if rivals else None,
-                "commonest": commonest,
+                "zero_shot": zero_shot.get(material(entry)),
+                "commonest": None if counts is None else float(100 * counts.max() / counts.sum()),
             }
         )
     return made
@@ -73,15 +72,11 @@ def number_of_images(entry: Series) -> int:
     return int(run.metrics.get("images", 0 if run.answers is None else len(run.answers["label"])))
 
 
-def comparable(entry: Series, other: Series) -> bool:
-    """Whether both were tested on the same images with the same CLIP."""
-    first, second = entry.runs[0].record, other.runs[0].record
-    same = ("backbone_hash", "split_hash", "classnames")
-    return (
-        entry.setting[:2] == other.setting[:2]
-        and number_of_images(entry) == number_of_images(other)
-        and all(first.get(key) == second.get(key) for key in same)
-    )
+def material(entry: Series) -> tuple[object, ...]:
+    """What two series share that were tested on the same images with the same CLIP."""
+    run = entry.runs[0]
+    hashes = (run.record.get(name) for name in ("backbone_hash", "split_hash"))
+    return entry.setting[:2], number_of_images(entry), *hashes, *run.classnames
 
 
 def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
@@ -151,17 +146,16 @@ def cards(
     """The images of a class that were taken for another, each once, those with the highest
     probability first.
     """
-    highest: dict[str, float] = {}
+    taken = []
     for answers in (run.known_answers for run in entry.runs):
         is_taken = (answers["label"] == truth) & (answers["answer"] == answer)
-        taken = answers["image"][is_taken].tolist(), answers["top_probability"][is_taken, 0]
-        for image, probability in zip(*taken):
-            highest[image] = max(highest.get(image, 0.0), float(probability))
+        taken.append(pandas.Series(answers["top_probability"][:, 0], answers["image"])[is_taken])
+    highest = pandas.concat(taken).groupby(level=0, sort=False).max()
     return [
         {
             "image": image,
-            "probability": 100 * highest[image],
+            "probability": 100 * float(probability),
             "picture": thumbnail(images.get(image)),
         }
-        for image in sorted(highest, key=lambda image: -highest[image])[:PICTURES]
+        for image, probability in highest.nlargest(PICTURES).items()
     ]

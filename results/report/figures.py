@@ -5,7 +5,7 @@ import io
 import os
 import re
 import textwrap
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -137,15 +137,12 @@ def finish(axes: Axes) -> None:
     )
 
 
-def by_setting(series: Iterable[Series]) -> Iterator[tuple[str, list[Series]]]:
-    """What each setting is called, and its series; they come setting by setting."""
-    for title, members in groupby(series, lambda entry: entry.tested_on):
-        yield title, list(members)
-
-
 def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
-    """Reliability and risk–coverage: one figure for each setting, one line for each of its series."""
-    for title, members in by_setting(series):
+    """Reliability and risk–coverage: one figure for each setting, one line for each of its series,
+    which come setting by setting.
+    """
+    for title, of_setting in groupby(series, lambda entry: entry.tested_on):
+        members = list(of_setting)
         names = ", ".join(entry.name for entry in members)
         yield Figure(
             f"reliability {title}",
@@ -197,18 +194,19 @@ def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
 
 def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
-    images where they were measured.
+    images where all seeds have measured them.
     """
     for entry in (entry for entry in series if entry.has("vacuity")):
         vacuity, right = entry.pooled("vacuity"), entry.pooled("right")
-        groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(entry)}
-        sizes = ", ".join(
-            f"{len(values)} {name}, median {numpy.median(values):.2g}"
-            for name, values in groups.items()
-            if len(values)
-        )
-        further = ""
-        if len(groups) > 2:
+        groups, further = {"right": vacuity[right], "wrong": vacuity[~right]}, ""
+        doubts = [read_doubts(run) for run in entry.runs]
+        if all("new_vacuity" in arrays for arrays in doubts):
+            new = [arrays["new_vacuity"] for arrays in doubts]
+            corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
+            groups |= {
+                "new classes": numpy.concatenate(new),
+                CORRUPTED: numpy.concatenate(corrupted),
+            }
             further = (
                 " What is not known (new classes, called by names of base classes) or corrupted "
                 "should lie further right, too."
@@ -218,6 +216,11 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
                 " For new classes and corrupted images beside them: python -m "
                 "analysis.uncertainty with the protocol's folder."
             )
+        sizes = ", ".join(
+            f"{len(values)} {name}, median {numpy.median(values):.2g}"
+            for name, values in groups.items()
+            if len(values)
+        )
         yield Figure(
             f"vacuity {entry.tested_on} {entry.name}",
             f"Vacuity, {entry.where}",
@@ -226,20 +229,6 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
             f"Histograms of the vacuity of {entry.where}: {sizes}.",
             partial(draw_vacuities, groups=groups),
         )
-
-
-def unknown(entry: Series) -> Arrays:
-    """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless
-    all seeds have them.
-    """
-    doubts = [read_doubts(run) for run in entry.runs]
-    if any("new_vacuity" not in arrays for arrays in doubts):
-        return {}
-    corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
-    return {
-        "new classes": numpy.concatenate([arrays["new_vacuity"] for arrays in doubts]),
-        CORRUPTED: numpy.concatenate(corrupted),
-    }
 
 
 def draw_vacuities(axes: Axes, groups: Arrays) -> None:
@@ -259,19 +248,18 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
 
 def training_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
     """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
-    for where, members in by_setting(series):
-        curves = {
-            entry.name: curves
-            for entry in members
-            if (curves := [curve for run in entry.runs if (curve := training_curve(run))])
-        }
-        for tag, (title, ylabel, reading) in TRAINING.items() if curves else ():
+    curves: dict[str, dict[str, Sequence[Mapping[str, Curve]]]] = defaultdict(dict)
+    for entry in series:
+        if of_seeds := [curve for run in entry.runs if (curve := training_curve(run))]:
+            curves[entry.tested_on][entry.name] = of_seeds
+    for where, models in curves.items():
+        for tag, (title, ylabel, reading) in TRAINING.items():
             yield Figure(
                 f"training {tag} {where}",
                 f"{title}, {where}",
                 reading,
-                f"{title} by epoch on {where} for {', '.join(curves)}.",
-                partial(draw_training, curves=curves, tag=tag, ylabel=ylabel, colours=colours),
+                f"{title} by epoch on {where} for {', '.join(models)}.",
+                partial(draw_training, curves=models, tag=tag, ylabel=ylabel, colours=colours),
             )
 
 

@@ -127,16 +127,17 @@ def make_report(
             "Training": training_figures(series, colours),
         }
         listed = [(title, figure) for title, of_title in figures.items() for figure in of_title]
-        class_pages, galleries = [], []
-        for entry in sorted(answered, key=is_zero_shot):
-            page = class_page(entry, images[entry.runs[0].record["dataset"]])
-            class_pages.append((entry.where, page))
-        for entry in sorted(
-            answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
-        ):
-            run = entry.runs[0]
-            shown = gallery(run, images[run.record["dataset"]])
-            galleries.append((f"{entry.where}, seed {run.seed}", shown))
+        class_pages = [
+            (entry.where, class_page(entry, images[entry.runs[0].record["dataset"]]))
+            for entry in sorted(answered, key=is_zero_shot)
+        ]
+        galleries = [
+            (f"{entry.where}, seed {run.seed}", gallery(run, images[run.record["dataset"]]))
+            for entry in sorted(
+                answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
+            )
+            for run in entry.runs[:1]
+        ]
     finally:
         for package in packages:
             package.removeHandler(warnings)
@@ -152,10 +153,14 @@ def make_report(
         for start, of_start in (("Accuracy, ", accuracies), ("", measured_tables(series)))
         for table in of_start
     ]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    page = jinja2.Template(
+        TEMPLATE.read_text(encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    html = page.render(
         folders=[str(folder) for folder in folders],
         runs=runs,
         notes=dict.fromkeys(

@@ -34,7 +34,10 @@ class Point:
         return self.wrong / self.answered
 
     def __str__(self) -> str:
-        return f"{self.wrong} of {self.answered} ({share(self.error)}; 95 % interval {interval(self.wrong, self.answered)})"
+        low, high = wilson(self.wrong, self.answered)
+        percents = f"{100 * self.error:.1f} %".replace(".0 %", " %")
+        interval = f"{100 * low:.0f} to {100 * high:.0f} %"
+        return f"{self.wrong} of {self.answered} ({percents}; 95 % interval {interval})"
 
 
 class Validation:
@@ -44,33 +47,23 @@ class Validation:
         uncertainty: (N,) in [0, 1], larger is more doubtful; wrong: (N,) bool.
 
     Raises:
-        ValueError: there is no image, an uncertainty is not finite, or the shapes differ.
+        ValueError: there is no image, an uncertainty is not finite, or there are more of one than of the other.
     """
 
     def __init__(self, uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> None:
-        if (
-            uncertainty.shape != wrong.shape
-            or wrong.ndim != 1
-            or not len(wrong)
-            or not numpy.isfinite(uncertainty).all()
-        ):
-            raise ValueError("uncertainties and answers of at least one image are needed")
-        order = numpy.argsort(uncertainty, kind="stable")
-        self.uncertainty, self.wrong = uncertainty[order].astype(float), wrong[order].cumsum()
-        ends = numpy.append(
-            numpy.flatnonzero(numpy.diff(self.uncertainty)), len(wrong) - 1
-        )  # equal ones stand or fall together
-        between = numpy.append(
-            (self.uncertainty[ends[:-1]] + self.uncertainty[ends[:-1] + 1]) / 2, math.inf
-        )
-        limits = numpy.minimum(self.uncertainty[ends] * (1 + ROUNDING), between)
-        self.points = [
-            Point(float(limit), int(end) + 1, int(self.wrong[end]))
-            for limit, end in zip(limits, ends)
-        ]
+        if not numpy.isfinite(numpy.abs(uncertainty).max()):
+            raise ValueError("an uncertainty is not finite")
+        # equal ones stand or fall together
+        values, places, counts = numpy.unique(uncertainty, return_inverse=True, return_counts=True)
+        self.uncertainty = values.astype(float)
+        answered, wrongs = counts.cumsum(), numpy.bincount(places[wrong], minlength=len(counts))
+        between = numpy.append((self.uncertainty[:-1] + self.uncertainty[1:]) / 2, math.inf)
+        limits = numpy.minimum(self.uncertainty * (1 + ROUNDING), between)
+        columns = (column.tolist() for column in (limits, answered, wrongs.cumsum()))
+        self.points = [Point(*point) for point in zip(*columns)]
 
     def __len__(self) -> int:
-        return len(self.wrong)
+        return self.points[-1].answered
 
     def within(self, max_error: float) -> Point | None:
         """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong; None where there is none."""
@@ -103,15 +96,6 @@ def read_validation(folder: str) -> Validation:
         ) from error
 
 
-def check_share(max_error: float | None) -> None:
-    """
-    Raises:
-        UserError: it is given, and no share in [0, 1).
-    """
-    if max_error is not None and not 0 <= max_error < 1:
-        raise UserError(f"--max-error is {max_error}, it is a share: at least 0 and below 1")
-
-
 class Judge:
     """Tells doubtful answers of a run from others.
 
@@ -124,20 +108,18 @@ class Judge:
     """
 
     def __init__(self, folder: str, max_error: float | None = None) -> None:
-        check_share(max_error)
         self.max_error = max_error
-        self.validation: Validation | None
+        self.validation: Validation | None = None
+        self.point: Point | None = None
+        if max_error is not None and not 0 <= max_error < 1:
+            raise UserError(f"--max-error is {max_error}, it is a share: at least 0 and below 1")
         try:
             self.validation = read_validation(folder)
         except UserError:
             if max_error is not None:
                 raise
-            self.validation = None
-        self.point = (
-            None
-            if self.validation is None or max_error is None
-            else self.validation.within(max_error)
-        )
+        if self.validation and max_error is not None:
+            self.point = self.validation.within(max_error)
 
     def doubtful(self, uncertainty: float) -> bool | None:
         """Whether an answer to the run's own classes is doubtful; None where no share of errors was asked for."""
@@ -164,12 +146,12 @@ class Judge:
             else ""
         )
         if self.max_error is None:
-            possible = [
-                (offer, point)
+            possible = ", ".join(
+                f"{offer:g} answers {point.answered}"
                 for offer in OFFERED
-                if (point := self.validation.within(offer)) is not None
-            ]
-            offers = f"--max-error abstains from the doubtful: {', '.join(f'{offer:g} answers {point.answered}' for offer, point in possible)}."
+                if (point := self.validation.within(offer))
+            )
+            offers = f"--max-error abstains from the doubtful: {possible}."
             return f"No limit is set. Wrong among {images}: {self.validation.points[-1]}. {offers if possible else lowest}".rstrip()
         allowed = f"{100 * self.max_error:g} %"
         if self.point is None:
@@ -183,36 +165,23 @@ class Judge:
         """How often the run was right where it was at least as sure, in words."""
         if self.validation is None:
             return ""
-        answered = int(
-            numpy.searchsorted(
-                self.validation.uncertainty, uncertainty * (1 + ROUNDING), side="right"
-            )
+        below = numpy.searchsorted(
+            self.validation.uncertainty, uncertainty * (1 + ROUNDING), side="right"
         )
         this = f"This answer's uncertainty is {decimal(uncertainty)}"
-        if not answered:
+        if not below:
             return f"{this}, lower than that of any validation image."
-        point = Point(uncertainty, answered, int(self.validation.wrong[answered - 1]))
+        point = self.validation.points[below - 1]
         return f"{this}; wrong among the validation images with at most that: {point}."
 
 
-def interval(number: int, of: int) -> str:
-    """The 95 % interval of a share (Wilson, 1927, "Probable Inference, the Law of Succession, and Statistical Inference"), in words."""
-    low, high = wilson(number, of)
-    return f"{100 * low:.0f} to {100 * high:.0f} %"
-
-
 def wilson(number: int, of: int) -> tuple[float, float]:
-    """The ends in [0, 1] of that interval."""
-    from scipy.stats import (
-        binomtest,
-    )  # here, since it takes a second to import: wrong arguments are answered at once
+    """The ends in [0, 1] of the 95 % interval of a share (Wilson, 1927, "Probable Inference, the Law of Succession, and Statistical Inference")."""
+    # here, since it takes a second to import: wrong arguments are answered at once
+    from scipy.stats import binomtest
 
     bounds = binomtest(number, of).proportion_ci(method="wilson")
     return float(bounds.low), float(bounds.high)
-
-
-def share(value: float) -> str:
-    return f"{100 * value:.1f} %".replace(".0 %", " %")
 
 
 def decimal(value: float) -> str:
